@@ -1,0 +1,94 @@
+# The one entry for people and for CI. `make` alone lists the targets.
+# Every target starts from a fresh clone: what it needs is built first, and what is up to date is left alone.
+
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := proxy/engine
+MANIFEST := $(ENGINE)/Cargo.toml
+RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
+PYTHON_SOURCES := schemas reconciler proxy tests $(wildcard bench)
+DEMO ?= demo
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# ANSI bold on a terminal only, so that the log of a CI run stays plain text.
+say = @if [ -t 1 ] && [ -z "$${NO_COLOR:-}" ]; then printf '\033[1m==> %s\033[0m\n' "$(1)"; else printf '==> %s\n' "$(1)"; fi
+
+ifeq ($(filter 4.% 5.%,$(MAKE_VERSION)),)
+$(error This Makefile needs GNU Make 4 or newer, and this is $(MAKE_VERSION))
+endif
+
+.PHONY: help build run test test-tools lint fmt bench clean lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+build: $(VENV)/.engine-built ## .venv with a release engine and .venv/bin/kakehi
+
+run: build ## the demo: three backends, the proxy on 127.0.0.1:8080, and a tour (Ctrl-C ends it)
+	@exec $(BIN)/kakehi demo $(DEMO)
+
+test: build test-tools ## all tests: Rust units, then Python and end to end
+	$(call say,Rust tests)
+	cargo test --manifest-path $(MANIFEST) --locked --quiet
+	$(call say,Python and end-to-end tests)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: build ## every check that reads the code without running the product
+	$(call say,Python: ruff, mypy, import rules)
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest proxy._engine
+	$(BIN)/lint-imports
+	$(call say,Rust: rustfmt and clippy)
+	cargo fmt --manifest-path $(MANIFEST) --check
+	cargo clippy --manifest-path $(MANIFEST) --locked --all-targets --quiet -- -D warnings
+
+fmt: $(VENV)/.locked ## format Python and Rust in place
+	$(BIN)/ruff check --fix --quiet $(PYTHON_SOURCES) || true
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	cargo fmt --manifest-path $(MANIFEST)
+
+bench: build test-tools ## side by side with nginx and HAProxy, and what a change costs
+	$(BIN)/python -m bench
+
+clean: ## remove what was built (the demo and its repository too)
+	rm -rf $(VENV) demo build dist proxy/*.so $(ENGINE)/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+lock: $(VENV)/.locked ## resolve requirements-dev.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.4'
+	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --output-file requirements-dev.txt pyproject.toml
+
+test-tools:
+	@tests/install-tools
+
+# The environment holds exactly what the lock says. Rebuilt in place when the lock changes.
+$(VENV)/.locked: requirements-dev.txt
+	@command -v git >/dev/null || { echo "kakehi: git is missing; install it, for instance with: apt-get install git" >&2; exit 1; }
+	@if ! [ -x $(BIN)/python ]; then \
+	  python=$$(for name in python3 python3.13 python3.12 python3.11; do \
+	    "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done || true); \
+	  [ -n "$$python" ] || { echo "kakehi: Python 3.11 or newer is needed, and python3 is $$(python3 -V 2>/dev/null || echo missing)" >&2; exit 1; }; \
+	  "$$python" -m venv $(VENV) >/dev/null 2>&1 || { echo "kakehi: $$python cannot make a virtual environment; install its venv module, for instance with: apt-get install python3-venv" >&2; exit 1; }; \
+	fi
+	$(call say,Installing the locked Python packages into $(VENV))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# `maturin develop` puts the engine beside the Python files, so an edit of Python needs no build at all.
+$(VENV)/.engine-built: $(VENV)/.locked pyproject.toml $(RUST_SOURCES)
+	@command -v cargo >/dev/null || { echo "kakehi: cargo is missing; install Rust 1.85 or newer from rustup.rs" >&2; exit 1; }
+	@version=$$(cargo --version | cut -d' ' -f2); \
+	  printf '%s\n' 1.85.0 "$$version" | sort -V -C || { echo "kakehi: Rust 1.85 or newer is needed, and cargo is $$version" >&2; exit 1; }
+	$(call say,Building the engine (release; the first time takes a few minutes))
+	rm -f proxy/_engine.*.so
+	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
+	@touch $@

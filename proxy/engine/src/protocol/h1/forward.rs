@@ -1,0 +1,267 @@
+//! The head of a request as it is sent to a backend.
+//!
+//! Rule: every byte written here is either part of a field that was parsed and kept, or our own.
+//! Neighbouring lines that need no change are copied in one run.
+
+use super::Field;
+use super::FieldId;
+use super::RequestBody;
+use super::RequestHead;
+use super::Version;
+
+/// What the session adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Address of the peer, IPv6 without brackets.
+    pub client_ip: &'a str,
+    /// Port of the peer for `Forwarded` (RFC 7239 §6); 0 leaves it out.
+    pub client_port: u16,
+    /// Port that the request came to.
+    pub listener_port: u16,
+    /// `http` or `https`, as received.
+    pub scheme: &'a str,
+    /// The peer is one of `trusted_proxies`: what it says about its client is passed on.
+    pub trusted: bool,
+    /// Our name for the request, unless a trusted peer gave it one.
+    pub request_id: &'a str,
+    /// The upstream connection is to be used again.
+    pub upstream_keep_alive: bool,
+    /// Pass the handshake on; the head must hold a valid one.
+    pub upgrade: bool,
+    /// How the body is sent.
+    pub body: RequestBody,
+}
+
+/// Appends the head of `head` as the next hop is to read it.
+pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
+    let authority = head.authority(buf);
+    out.reserve(head.line.end() + fields_length(&head.fields) + 2 * authority.len() + OWN_BYTES);
+    write_request_line(out, buf, head);
+    out.extend_from_slice(b"Host: ");
+    out.extend_from_slice(authority);
+    out.extend_from_slice(b"\r\n");
+    let is_chunked = forward.body == RequestBody::Chunked;
+    copy_fields(out, buf, &head.fields, |id| match id {
+        FieldId::Trailer => is_chunked,
+        FieldId::ForwardedOther => forward.trusted,
+        _ => false,
+    });
+    if forward.trusted {
+        write_forwarding_appended(out, buf, head, forward);
+    } else {
+        write_forwarding(out, authority, forward);
+    }
+    out.extend_from_slice(match head.version {
+        Version::Http11 => b"Via: 1.1 kakehi\r\nX-Request-Id: ",
+        Version::Http10 => b"Via: 1.0 kakehi\r\nX-Request-Id: ",
+    });
+    out.extend_from_slice(request_id(buf, head, forward));
+    out.extend_from_slice(b"\r\n");
+    write_framing(out, head, forward);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the lines that are kept. `keeps` decides for [`FieldId::is_conditional`] names.
+#[inline]
+pub(super) fn copy_fields(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    fields: &[Field],
+    keeps: impl Fn(FieldId) -> bool,
+) {
+    let mut run = 0..0;
+    for field in fields {
+        if field.drop || (field.id.is_conditional() && !keeps(field.id)) {
+            continue;
+        }
+        let start = field.name.start();
+        if !field.tidy {
+            // White space around the value is ours to write, not the peer's (T11).
+            out.extend_from_slice(buf.get(run).unwrap_or_default());
+            run = 0..0;
+            write_field(out, field.name.of(buf), field.value.of(buf));
+            continue;
+        }
+        let end = field.value.end() + 2;
+        if run.end == start {
+            run.end = end;
+        } else {
+            out.extend_from_slice(buf.get(run).unwrap_or_default());
+            run = start..end;
+        }
+    }
+    out.extend_from_slice(buf.get(run).unwrap_or_default());
+}
+
+/// The bytes that [`copy_fields`] writes at most.
+pub(super) fn fields_length(fields: &[Field]) -> usize {
+    match (fields.first(), fields.last()) {
+        (Some(first), Some(last)) => last.value.end() - first.name.start() + fields.len() + 2,
+        _ => 0,
+    }
+}
+
+pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
+    if head.target.verbatim && head.version == Version::Http11 {
+        out.extend_from_slice(head.line.of(buf));
+        return;
+    }
+    out.extend_from_slice(head.method(buf));
+    out.push(b' ');
+    out.extend_from_slice(head.path(buf));
+    if let Some(query) = head.query(buf) {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+/// From an untrusted peer, all statements about the client are ours (T22).
+fn write_forwarding(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    out.extend_from_slice(forward.client_ip.as_bytes());
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    out.extend_from_slice(forward.scheme.as_bytes());
+    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
+    write_number(out, u64::from(forward.listener_port));
+    if !authority.is_empty() {
+        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+        out.extend_from_slice(authority);
+    }
+    out.extend_from_slice(b"\r\nForwarded: ");
+    write_forwarded_element(out, authority, forward);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// From a trusted peer, lists get our element at their end, and single values stay as they are;
+/// of several, the last one is the peer's own.
+fn write_forwarding_appended(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    head: &RequestHead,
+    forward: &Forward<'_>,
+) {
+    let authority = head.authority(buf);
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    write_members(out, buf, &head.fields, FieldId::XForwardedFor);
+    out.extend_from_slice(forward.client_ip.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let proto = last_value(buf, &head.fields, FieldId::XForwardedProto);
+    write_field(
+        out,
+        b"X-Forwarded-Proto",
+        proto.unwrap_or(forward.scheme.as_bytes()),
+    );
+    let mut digits = itoa::Buffer::new();
+    let port = last_value(buf, &head.fields, FieldId::XForwardedPort);
+    let own_port = digits.format(forward.listener_port).as_bytes();
+    write_field(out, b"X-Forwarded-Port", port.unwrap_or(own_port));
+    let named = last_value(buf, &head.fields, FieldId::XForwardedHost).unwrap_or(authority);
+    if !named.is_empty() {
+        write_field(out, b"X-Forwarded-Host", named);
+    }
+    out.extend_from_slice(b"Forwarded: ");
+    write_members(out, buf, &head.fields, FieldId::Forwarded);
+    write_forwarded_element(out, authority, forward);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The members that a list field has already, in one line, ready for another one.
+fn write_members(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], id: FieldId) {
+    for field in fields.iter().filter(|field| field.id == id && !field.drop) {
+        let value = field.value.of(buf);
+        if !value.is_empty() {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+}
+
+fn last_value<'a>(buf: &'a [u8], fields: &[Field], id: FieldId) -> Option<&'a [u8]> {
+    fields
+        .iter()
+        .rev()
+        .find(|field| field.id == id && !field.drop)
+        .map(|field| field.value.of(buf))
+        .filter(|value| !value.is_empty())
+}
+
+/// `for=…;host=…;proto=…` (RFC 7239 §4); what is no token is quoted.
+fn write_forwarded_element(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) {
+    let ip = forward.client_ip.as_bytes();
+    let is_ipv6 = memchr::memchr(b':', ip).is_some();
+    let is_quoted = is_ipv6 || forward.client_port != 0;
+    out.extend_from_slice(if is_quoted { b"for=\"" } else { b"for=" });
+    if is_ipv6 {
+        out.push(b'[');
+        out.extend_from_slice(ip);
+        out.push(b']');
+    } else {
+        out.extend_from_slice(ip);
+    }
+    if forward.client_port != 0 {
+        out.push(b':');
+        write_number(out, u64::from(forward.client_port));
+    }
+    if is_quoted {
+        out.push(b'"');
+    }
+    if !authority.is_empty() {
+        let is_token = memchr::memchr(b':', authority).is_none();
+        out.extend_from_slice(if is_token { b";host=" } else { b";host=\"" });
+        out.extend_from_slice(authority);
+        out.extend_from_slice(if is_token { b"" } else { b"\"" });
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(forward.scheme.as_bytes());
+}
+
+/// The name of the request: that of a trusted peer if it is harmless, else our own.
+fn request_id<'a>(buf: &'a [u8], head: &RequestHead, forward: &Forward<'a>) -> &'a [u8] {
+    let given = if forward.trusted {
+        head.request_id(buf)
+    } else {
+        None
+    };
+    given.unwrap_or(forward.request_id.as_bytes())
+}
+
+fn write_framing(out: &mut Vec<u8>, head: &RequestHead, forward: &Forward<'_>) {
+    match forward.body {
+        RequestBody::None => {}
+        RequestBody::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        RequestBody::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    if head.expect_continue {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if forward.upgrade && head.upgrade.is_some() {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        return;
+    }
+    // RFC 9110 §10.1.4: who sends TE must list it in Connection.
+    out.extend_from_slice(match (head.te_trailers, forward.upstream_keep_alive) {
+        (true, true) => b"TE: trailers\r\nConnection: TE\r\n".as_slice(),
+        (true, false) => b"TE: trailers\r\nConnection: TE, close\r\n",
+        (false, true) => b"",
+        (false, false) => b"Connection: close\r\n",
+    });
+}
+
+/// Bytes of the lines that are always ours, without the authority.
+const OWN_BYTES: usize = 512;

@@ -1,0 +1,99 @@
+//! Responses of our own: the errors that the engine answers with.
+
+use super::fields::find_control;
+use super::forward::write_field;
+use super::forward::write_number;
+
+/// The page of an error.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorBody<'a> {
+    /// The value of `Content-Type`.
+    pub content_type: &'a str,
+    /// The bytes of the page.
+    pub body: &'a [u8],
+}
+
+/// Appends a whole response with `status`, its body left out for HEAD.
+pub fn write_error(
+    out: &mut Vec<u8>,
+    status: u16,
+    error: &ErrorBody<'_>,
+    close: bool,
+    date: &[u8],
+    request_id: &str,
+    head_only: bool,
+) {
+    out.reserve(OWN_BYTES + error.content_type.len() + error.body.len() + request_id.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in [
+        (b"Date".as_slice(), date),
+        (b"Content-Type", error.content_type.as_bytes()),
+        (b"X-Request-Id", request_id.as_bytes()),
+    ] {
+        // The page comes from the configuration, and is the only text here that a person wrote.
+        if !value.is_empty() && find_control(value, 0) == value.len() {
+            write_field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"Content-Length: ");
+    write_number(out, error.body.len() as u64);
+    out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
+    if close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !head_only {
+        out.extend_from_slice(error.body);
+    }
+}
+
+/// The media type of [`default_error_body`]: text, so that nothing in it can be markup.
+pub const DEFAULT_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Appends the page for a status that the configuration has none for.
+pub fn default_error_body(out: &mut Vec<u8>, status: u16, request_id: &str) {
+    write_number(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    out.push(b'\n');
+    if !request_id.is_empty() {
+        out.extend_from_slice(b"request ");
+        out.extend_from_slice(request_id.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+/// The phrase of the registry for a status that the engine or an error page may use.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+/// Bytes of the lines that are always there.
+const OWN_BYTES: usize = 256;

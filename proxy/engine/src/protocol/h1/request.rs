@@ -1,0 +1,398 @@
+//! The head of a request (RFC 9112 §3, §5): one strict pass, then the decisions that it takes.
+//!
+//! The session calls [`parse`] with all bytes received so far and its reusable [`RequestHead`].
+//! Everything that leaves this file is decided: one host, one normal path, one framing.
+
+use super::Field;
+use super::FieldId;
+use super::RequestBody;
+use super::Span;
+use super::Version;
+use super::authority::Authority;
+use super::authority::parse_authority;
+use super::connection::ConnectionOptions;
+use super::connection::apply_connection;
+use super::error::Reject;
+use super::fields::end_of_line;
+use super::fields::once;
+use super::fields::parse_fields;
+use super::framing::Coding;
+use super::framing::parse_coding;
+use super::framing::parse_length;
+use super::target::Target;
+use super::target::parse_target;
+
+/// What a head may cost. For the requests of a listener and for the responses of a cluster alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of the whole head, from the first one to the empty line inclusive.
+    pub head_bytes_max: usize,
+    /// Field lines.
+    pub header_count_max: usize,
+}
+
+/// A protocol to switch to. `h2c` and all others are never passed on (T14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// RFC 6455.
+    WebSocket,
+}
+
+/// A parsed head; keep it and parse the next one into it.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// Of the request line.
+    pub version: Version,
+    /// All field lines in their order, the dropped ones included.
+    pub fields: Vec<Field>,
+    /// How the body is framed.
+    pub body: RequestBody,
+    /// The client lets the connection live (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// The client waits for 100 before it sends the body (RFC 9110 §10.1.1).
+    pub expect_continue: bool,
+    /// A valid handshake for another protocol.
+    pub upgrade: Option<Upgrade>,
+    /// The client takes a trailer section (RFC 9110 §10.1.4).
+    pub te_trailers: bool,
+    pub(super) method: Span,
+    pub(super) target: Target,
+    /// From the method to the first field.
+    pub(super) line: Span,
+    pub(super) authority: Authority,
+    pub(super) scratch: Vec<u8>,
+}
+
+impl RequestHead {
+    /// The method, case-sensitive.
+    pub fn method<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
+        self.method.of(buf)
+    }
+
+    /// The host for routing: lower case, no trailing dot, IPv6 in brackets and in the spelling of
+    /// RFC 5952; empty for HTTP/1.0 without `Host`.
+    pub fn host<'a>(&'a self, buf: &'a [u8]) -> &'a [u8] {
+        self.authority.host(buf, &self.scratch)
+    }
+
+    /// The same host with its port, if it has one: what is sent on as `Host`.
+    pub fn authority<'a>(&'a self, buf: &'a [u8]) -> &'a [u8] {
+        self.authority.text.of(buf, &self.scratch)
+    }
+
+    /// The normal path (see [`super::target::normalise_path`]), or `*`.
+    pub fn path<'a>(&'a self, buf: &'a [u8]) -> &'a [u8] {
+        self.target.path.of(buf, &self.scratch)
+    }
+
+    /// What follows the first `?`, as it came.
+    pub fn query<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        self.target.query.map(|query| query.of(buf))
+    }
+
+    /// The target as it came, for logs.
+    pub fn target_raw<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
+        self.target.raw.of(buf)
+    }
+
+    /// The values of a field, in their order; the name in any case. Suppressed fields are not
+    /// seen, so that nothing is matched that the backend will not get (T20).
+    pub fn values<'a>(&'a self, buf: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        super::fields::values(&self.fields, buf, name)
+    }
+
+    /// The name that the peer gave to the request, if there is one and it is harmless. To be asked
+    /// for only if the peer is trusted.
+    pub fn request_id<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        let mut ids = self
+            .fields
+            .iter()
+            .filter(|field| field.id == FieldId::XRequestId);
+        let id = ids.next()?.value.of(buf);
+        let is_harmless = ids.next().is_none()
+            && (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.iter().all(u8::is_ascii_graphic);
+        is_harmless.then_some(id)
+    }
+
+    /// Suppresses all that an untrusted peer says about the client (T22): to be called before
+    /// routing, so that no frontend matches it.
+    pub fn drop_forwarding_fields(&mut self) {
+        for field in &mut self.fields {
+            if field.id.is_about_client() {
+                field.drop = true;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.version = Version::Http11;
+        self.fields.clear();
+        self.body = RequestBody::None;
+        self.keep_alive = false;
+        self.expect_continue = false;
+        self.upgrade = None;
+        self.te_trailers = false;
+        self.method = Span::default();
+        self.target = Target::default();
+        self.line = Span::default();
+        self.authority = Authority::default();
+        self.scratch.clear();
+    }
+}
+
+/// Parses a request head at the start of `buf` into `head`.
+///
+/// `Ok(None)` asks for more bytes; `Ok(Some(length))` says where the body begins, empty lines
+/// before the request line included. The verdict does not depend on how the bytes arrive. See
+/// [`super::is_worth_parsing`] for peers that send a byte at a time.
+pub fn parse(
+    buf: &[u8],
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, Reject> {
+    head.clear();
+    let bytes_max = limits.head_bytes_max.min(u32::MAX as usize);
+    let window = buf.get(..bytes_max).unwrap_or(buf);
+    let is_full = buf.len() >= bytes_max;
+    let Some(fields_start) = parse_request_line(window, head)? else {
+        // Exact: a head of `head_bytes_max` bytes would have been complete (T27).
+        return if is_full {
+            Err(Reject::TargetTooLong)
+        } else {
+            Ok(None)
+        };
+    };
+    let end = parse_fields(
+        window,
+        fields_start,
+        limits.header_count_max,
+        &mut head.fields,
+    )?;
+    let Some(end) = end else {
+        return if is_full {
+            Err(Reject::HeadTooLarge)
+        } else {
+            Ok(None)
+        };
+    };
+    decide(window, head)?;
+    Ok(Some(end))
+}
+
+/// `method SP request-target SP HTTP-version CRLF`, with exactly one space each; returns the
+/// offset after it.
+fn parse_request_line(buf: &[u8], head: &mut RequestHead) -> Result<Option<usize>, Reject> {
+    let Some(start) = skip_empty_lines(buf)? else {
+        return Ok(None);
+    };
+    let mut at = start;
+    // RFC 9110 §9.1 allows any token. Registered methods are capitals, and a method such as
+    // `head` or `connect` that some backend takes for the real one changes the framing.
+    while let Some(b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_') = buf.get(at) {
+        at += 1;
+    }
+    match buf.get(at) {
+        None => return Ok(None),
+        Some(b' ') if at > start => {}
+        Some(_) => return Err(Reject::InvalidMethod),
+    }
+    head.method = Span::new(start, at);
+    let method = head.method.of(buf);
+    if method == b"CONNECT" {
+        return Err(Reject::ConnectMethod);
+    }
+    let Some(target) = parse_target(buf, at + 1, method, &mut head.scratch)? else {
+        return Ok(None);
+    };
+    head.target = target;
+    let Some((version, after)) = parse_version(buf, target.raw.end() + 1)? else {
+        return Ok(None);
+    };
+    head.version = version;
+    let end = end_of_line(buf, after).map_err(|_| Reject::InvalidRequestLine)?;
+    head.line = Span::new(start, end.unwrap_or_default());
+    Ok(end)
+}
+
+/// RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
+fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, Reject> {
+    let mut at = 0;
+    loop {
+        match (buf.get(at), buf.get(at + 1)) {
+            (None, _) | (Some(b'\r'), None) => return Ok(None),
+            (Some(b'\r'), Some(b'\n')) if at < EMPTY_LINES_MAX * 2 => at += 2,
+            (Some(b'\r' | b'\n'), _) => return Err(Reject::InvalidRequestLine),
+            _ => return Ok(Some(at)),
+        }
+    }
+}
+
+/// `HTTP/DIGIT.DIGIT` (RFC 9112 §2.3) and the offset after it.
+pub(super) fn parse_version(buf: &[u8], at: usize) -> Result<Option<(Version, usize)>, Reject> {
+    const NAME: &[u8] = b"HTTP/";
+    let rest = buf.get(at..).unwrap_or_default();
+    let Some(text) = rest.first_chunk::<8>() else {
+        let known = rest.len().min(NAME.len());
+        return if rest.get(..known) == NAME.get(..known) {
+            Ok(None)
+        } else {
+            Err(Reject::InvalidRequestLine)
+        };
+    };
+    let version = match text {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(Reject::UnsupportedVersion);
+        }
+        _ => return Err(Reject::InvalidRequestLine),
+    };
+    Ok(Some((version, at + text.len())))
+}
+
+/// The fields that take part in a decision, each at most once unless said otherwise.
+#[derive(Default)]
+struct Deciding<'a> {
+    host: Option<Span>,
+    length: Option<&'a [u8]>,
+    coding: Option<&'a [u8]>,
+    upgrade: Option<&'a [u8]>,
+    websocket_key: Option<&'a [u8]>,
+    websocket_version: Option<&'a [u8]>,
+    has_connection: bool,
+    expects: bool,
+    /// A field of the handshake came twice: no handshake.
+    ambiguous: bool,
+}
+
+fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
+    let deciding = collect(buf, head)?;
+    head.authority = decide_authority(buf, head, deciding.host)?;
+    head.body = frame(head.version, &deciding)?;
+    let options = if deciding.has_connection {
+        apply_connection(buf, &mut head.fields).map_err(|_| Reject::Connection)?
+    } else {
+        ConnectionOptions::default()
+    };
+    head.keep_alive = options.persists(head.version);
+    head.upgrade = decide_upgrade(buf, head, options, &deciding);
+    // RFC 9110 §10.1.1: to be ignored from an HTTP/1.0 client, and idle without a body.
+    head.expect_continue = deciding.expects
+        && head.version == Version::Http11
+        && !matches!(head.body, RequestBody::None | RequestBody::Length(0));
+    Ok(())
+}
+
+fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Reject> {
+    let mut found = Deciding::default();
+    for field in &head.fields {
+        let value = field.value.of(buf);
+        match field.id {
+            FieldId::Other => {}
+            FieldId::Host => once(&mut found.host, field.value, Reject::DuplicateHost)?,
+            FieldId::ContentLength => {
+                once(&mut found.length, value, Reject::DuplicateContentLength)?;
+            }
+            FieldId::TransferEncoding => {
+                once(&mut found.coding, value, Reject::DuplicateTransferEncoding)?;
+            }
+            FieldId::Expect if found.expects => return Err(Reject::Expectation),
+            FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => found.expects = true,
+            FieldId::Expect => return Err(Reject::Expectation),
+            FieldId::Connection => found.has_connection = true,
+            FieldId::Upgrade => found.ambiguous |= found.upgrade.replace(value).is_some(),
+            FieldId::SecWebSocketKey => {
+                found.ambiguous |= found.websocket_key.replace(value).is_some();
+            }
+            FieldId::SecWebSocketVersion => {
+                found.ambiguous |= found.websocket_version.replace(value).is_some();
+            }
+            FieldId::Te => {
+                head.te_trailers |= value
+                    .split(|&byte| byte == b',')
+                    .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// RFC 9112 §3.2 and §3.2.2: exactly one host, from the target if it names one (T18).
+fn decide_authority(
+    buf: &[u8],
+    head: &mut RequestHead,
+    host: Option<Span>,
+) -> Result<Authority, Reject> {
+    let from_host = match host {
+        Some(span) => Some(parse_authority(buf, span, &mut head.scratch)?),
+        None if head.version == Version::Http11 => return Err(Reject::MissingHost),
+        None => None,
+    };
+    let Some((span, port)) = head.target.authority else {
+        return Ok(from_host.unwrap_or_default());
+    };
+    let from_target = parse_authority(buf, span, &mut head.scratch)?;
+    match from_host {
+        Some(host) if !host.is_same(&from_target, port, buf, &head.scratch) => {
+            Err(Reject::AuthorityMismatch)
+        }
+        _ => Ok(from_target),
+    }
+}
+
+/// RFC 9112 §6.3 for requests, without its repairs (T09, T10, T11).
+fn frame(version: Version, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
+    match (deciding.coding, deciding.length) {
+        (None, None) => Ok(RequestBody::None),
+        (None, Some(length)) => parse_length(length)
+            .map(RequestBody::Length)
+            .ok_or(Reject::InvalidContentLength),
+        (Some(_), Some(_)) => Err(Reject::LengthAndCoding),
+        (Some(_), None) if version == Version::Http10 => Err(Reject::TransferEncodingInHttp10),
+        (Some(coding), None) => match parse_coding(coding) {
+            Coding::Chunked => Ok(RequestBody::Chunked),
+            Coding::Unknown => Err(Reject::UnknownCoding),
+            Coding::Malformed => Err(Reject::InvalidTransferEncoding),
+        },
+    }
+}
+
+/// RFC 6455 §4.2.1. What is no valid handshake is no upgrade: the field is dropped, and the
+/// backend answers an ordinary GET (T14).
+fn decide_upgrade(
+    buf: &[u8],
+    head: &RequestHead,
+    options: ConnectionOptions,
+    deciding: &Deciding<'_>,
+) -> Option<Upgrade> {
+    let is_websocket = deciding.upgrade?.eq_ignore_ascii_case(b"websocket")
+        && !deciding.ambiguous
+        && options.upgrade
+        && head.version == Version::Http11
+        && head.method.of(buf) == b"GET"
+        && matches!(head.body, RequestBody::None | RequestBody::Length(0))
+        && deciding.websocket_version == Some(b"13")
+        && deciding.websocket_key.is_some_and(is_websocket_key);
+    is_websocket.then_some(Upgrade::WebSocket)
+}
+
+/// 16 bytes in base64: 22 characters, the last of which carries two bits, and the padding.
+fn is_websocket_key(key: &[u8]) -> bool {
+    let Some(([start @ .., last], b"==")) = key.split_at_checked(22) else {
+        return false;
+    };
+    matches!(last, b'A' | b'Q' | b'g' | b'w')
+        && start
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+/// Empty lines before a request line, as sent by clients that end a body with one too many.
+const EMPTY_LINES_MAX: usize = 2;
+
+/// Bytes of the longest request name that is passed on.
+const REQUEST_ID_BYTES_MAX: usize = 128;

@@ -1,0 +1,302 @@
+//! The request target (RFC 9112 §3.2) and the one normal form of its path (T18, T20).
+//!
+//! A path is normalised here and nowhere else; what comes out is matched, logged and forwarded,
+//! so that no filter can be passed by spelling a path in another way. What could be read in two
+//! ways by the next hop is refused rather than repaired.
+
+use super::Span;
+use super::Text;
+use super::error::Reject;
+
+/// A target taken apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Target {
+    /// As it came.
+    pub(super) raw: Span,
+    /// The normal path, or `*`.
+    pub(super) path: Text,
+    /// What follows the first `?`.
+    pub(super) query: Option<Span>,
+    /// In absolute-form: the authority, and the default port of the scheme.
+    pub(super) authority: Option<(Span, u16)>,
+    /// The target was in origin-form and normal, it can be sent on as it came.
+    pub(super) verbatim: bool,
+}
+
+/// Parses the target at `at`, which ends at a space; `None` if that has not arrived.
+pub(super) fn parse_target(
+    buf: &[u8],
+    at: usize,
+    method: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Result<Option<Target>, Reject> {
+    if buf.get(at) != Some(&b'/') {
+        return parse_other_form(buf, at, method, scratch);
+    }
+    let path = scan_path(buf, at);
+    let mut end = path.end;
+    let query = match buf.get(end) {
+        None => return Ok(None),
+        Some(b' ') => None,
+        Some(b'?') => {
+            end = scan_visible(buf, end + 1);
+            match buf.get(end) {
+                None => return Ok(None),
+                Some(b' ') => Some(Span::new(path.end + 1, end)),
+                Some(&byte) => return Err(misplaced(byte)),
+            }
+        }
+        Some(&byte) => return Err(misplaced(byte)),
+    };
+    let mut target = Target {
+        raw: Span::new(at, end),
+        path: Text::Received(Span::new(at, path.end)),
+        query,
+        authority: None,
+        verbatim: path.is_normal,
+    };
+    if !path.is_normal {
+        target.path = rewrite(buf.get(at..path.end).unwrap_or_default(), scratch)?;
+    }
+    Ok(Some(target))
+}
+
+/// `*` and the absolute-form; the authority-form belongs to CONNECT, which is refused before.
+fn parse_other_form(
+    buf: &[u8],
+    at: usize,
+    method: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Result<Option<Target>, Reject> {
+    let end = scan_visible(buf, at);
+    match buf.get(end) {
+        None => return Ok(None),
+        Some(b' ') => {}
+        Some(&byte) => return Err(misplaced(byte)),
+    }
+    let raw = buf.get(at..end).unwrap_or_default();
+    let mut target = Target {
+        raw: Span::new(at, end),
+        ..Target::default()
+    };
+    if raw == b"*" {
+        if method != b"OPTIONS" {
+            return Err(Reject::InvalidTarget);
+        }
+        target.path = Text::Received(target.raw);
+        return Ok(Some(target));
+    }
+    let (scheme_length, port) = match raw {
+        _ if starts_with(raw, b"http://") => (7, 80),
+        _ if starts_with(raw, b"https://") => (8, 443),
+        _ => return Err(Reject::InvalidTarget),
+    };
+    let authority_start = at + scheme_length;
+    let rest = buf.get(authority_start..end).unwrap_or_default();
+    let authority_length = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    let path_start = authority_start + authority_length;
+    target.authority = Some((Span::new(authority_start, path_start), port));
+    let path = scan_path(buf.get(..end).unwrap_or_default(), path_start);
+    match buf.get(path.end) {
+        Some(b'?') => target.query = Some(Span::new(path.end + 1, end)),
+        Some(b' ') => {}
+        _ => return Err(Reject::InvalidPath),
+    }
+    target.path = match buf.get(path_start..path.end).unwrap_or_default() {
+        // RFC 9112 §3.2.4: the absolute spelling of `OPTIONS *`.
+        b"" if method == b"OPTIONS" && target.query.is_none() => append(b"*", scratch),
+        b"" => append(b"/", scratch),
+        _ if path.is_normal => Text::Received(Span::new(path_start, path.end)),
+        raw_path => rewrite(raw_path, scratch)?,
+    };
+    Ok(Some(target))
+}
+
+/// Whose fault a byte is that can stand nowhere in a target.
+fn misplaced(byte: u8) -> Reject {
+    match byte {
+        b'\r' | b'\n' => Reject::InvalidRequestLine,
+        b'#' => Reject::InvalidTarget,
+        _ => Reject::InvalidPath,
+    }
+}
+
+fn starts_with(raw: &[u8], prefix: &[u8]) -> bool {
+    raw.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn append(bytes: &[u8], scratch: &mut Vec<u8>) -> Text {
+    let start = scratch.len();
+    scratch.extend_from_slice(bytes);
+    Text::Rewritten(Span::new(start, scratch.len()))
+}
+
+fn rewrite(raw: &[u8], scratch: &mut Vec<u8>) -> Result<Text, Reject> {
+    let start = scratch.len();
+    normalise_path(raw, scratch)?;
+    Ok(Text::Rewritten(Span::new(start, scratch.len())))
+}
+
+struct PathScan {
+    /// Offset of the first byte that belongs to no path.
+    end: usize,
+    is_normal: bool,
+}
+
+/// The fast path: most paths have no escape, no empty segment and no segment that begins with a
+/// dot, and are normal as they are.
+fn scan_path(buf: &[u8], at: usize) -> PathScan {
+    let mut is_normal = true;
+    let mut before = 0;
+    let mut end = at;
+    while let Some(&byte) = buf.get(end) {
+        match PATH[usize::from(byte)] {
+            PLAIN => {}
+            SLASH | DOT => is_normal &= before != b'/',
+            ESCAPE => is_normal = false,
+            _ => break,
+        }
+        before = byte;
+        end += 1;
+    }
+    PathScan { end, is_normal }
+}
+
+/// The offset of the first byte from `at` on that no query may hold. Any visible ASCII character
+/// but `#` may stand there: browsers send `{`, `|` and `\` as they are, and a query is opaque.
+fn scan_visible(buf: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = buf.get(at) {
+        if !byte.is_ascii_graphic() || byte == b'#' {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// Appends the normal form of the absolute path `raw` to `out` (RFC 3986 §6.2.2, T20).
+///
+/// Escaped unreserved characters are decoded, other escapes are written in capitals, `//`
+/// becomes `/`, dot segments are resolved. `%2F` and `%5C` stay escaped: they are bytes of a
+/// segment. Refused are: `%00`, an escape without two digits, overlong UTF-8, a byte that must be
+/// escaped, `..` above the root, and a `..` that the next hop would find where we see none
+/// (`..;x`, `..%2F`).
+///
+/// The normal form is its own normal form.
+pub fn normalise_path(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
+    let Some((b'/', rest)) = raw.split_first() else {
+        return Err(Reject::InvalidPath);
+    };
+    let root = out.len() + 1;
+    out.push(b'/');
+    let mut segments = rest.split(|&byte| byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let start = out.len();
+        decode_segment(segment, out)?;
+        match out.get(start..).unwrap_or_default() {
+            b"" | b"." => out.truncate(start),
+            b".." => {
+                if start == root {
+                    return Err(Reject::InvalidPath);
+                }
+                out.truncate(start - 1);
+                let parent = memchr::memrchr(b'/', out).map_or(root, |slash| slash + 1);
+                out.truncate(parent);
+            }
+            decoded if hides_parent(decoded) => return Err(Reject::InvalidPath),
+            _ if segments.peek().is_some() => out.push(b'/'),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
+    let mut bytes = segment.iter();
+    let mut escaped_before = 0;
+    while let Some(&byte) = bytes.next() {
+        if byte != b'%' {
+            if PATH[usize::from(byte)] == FOREIGN {
+                return Err(Reject::InvalidPath);
+            }
+            out.push(byte);
+            escaped_before = 0;
+            continue;
+        }
+        let digit = |byte: Option<&u8>| byte.and_then(|&byte| (byte as char).to_digit(16));
+        let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
+            return Err(Reject::InvalidPath);
+        };
+        let value = (high * 16 + low) as u8;
+        if value == 0 || is_overlong(escaped_before, value) {
+            return Err(Reject::InvalidPath);
+        }
+        escaped_before = value;
+        if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
+            out.push(value);
+        } else {
+            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+            out.extend_from_slice(&[b'%', DIGITS[high as usize & 15], DIGITS[low as usize & 15]]);
+        }
+    }
+    Ok(())
+}
+
+/// Whether two bytes begin an UTF-8 sequence that spells a shorter one's character (RFC 3629 §3):
+/// a lenient decoder takes `%C0%AE` for a dot.
+fn is_overlong(lead: u8, next: u8) -> bool {
+    matches!(
+        (lead, next),
+        (0xc0 | 0xc1, 0x80..=0xbf) | (0xe0, 0x80..=0x9f) | (0xf0, 0x80..=0x8f)
+    )
+}
+
+/// Whether a segment holds a `..` for those who decode `%2F` or `%5C`, or cut off parameters.
+fn hides_parent(segment: &[u8]) -> bool {
+    if memchr::memmem::find(segment, b"..").is_none() {
+        return false;
+    }
+    let mut rest = segment;
+    loop {
+        let next = memchr::memchr_iter(b'%', rest)
+            .find(|&at| matches!(rest.get(at + 1..at + 3), Some(b"2F" | b"5C")));
+        let part = rest.get(..next.unwrap_or(rest.len())).unwrap_or_default();
+        let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
+        if name == b".." {
+            return true;
+        }
+        match next {
+            Some(at) => rest = rest.get(at + 3..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+}
+
+/// A byte that no path may hold unescaped.
+const FOREIGN: u8 = 0;
+const PLAIN: u8 = 1;
+const SLASH: u8 = 2;
+const DOT: u8 = 3;
+const ESCAPE: u8 = 4;
+
+/// `pchar` of RFC 3986 §3.3, and the brackets that many clients leave as they are.
+static PATH: [u8; 256] = {
+    let mut table = [FOREIGN; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let is_plain = matches!(
+            byte as u8,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
+                | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'[' | b']'
+        );
+        if is_plain {
+            table[byte] = PLAIN;
+        }
+        byte += 1;
+    }
+    table[b'/' as usize] = SLASH;
+    table[b'.' as usize] = DOT;
+    table[b'%' as usize] = ESCAPE;
+    table
+};

@@ -1,0 +1,7 @@
+//! The wire protocols, sans I/O: bytes in, heads, framing and bytes out.
+//!
+//! Law of this module: nothing here reads a socket, a clock or a random source, nothing panics on
+//! any input, and whatever is accepted has exactly one reading. The session calls it, the runtime
+//! never does.
+
+pub mod h1;

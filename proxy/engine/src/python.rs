@@ -1,0 +1,110 @@
+//! The engine's Python face: `proxy._engine`. The only file that knows PyO3.
+//!
+//! Every call lets go of the interpreter lock while it works or waits. `_engine.pyi` beside the
+//! Python package is the contract, checked against this by stubtest.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::prelude::*;
+
+use crate::state::digest::Digest;
+use crate::state::ops;
+use crate::thread::EngineThread;
+
+create_exception!(_engine, Refused, PyException, "A change was refused: (kind, name, reason).");
+
+fn refused(refusal: ops::Refused) -> PyErr {
+    Refused::new_err((refusal.kind, refusal.name, refusal.reason))
+}
+
+/// One worker's engine: a pinned thread that serves.
+#[pyclass(frozen, module = "proxy._engine")]
+struct Engine {
+    thread: Mutex<EngineThread>,
+}
+
+impl Engine {
+    fn lock(&self) -> MutexGuard<'_, EngineThread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (worker, cpu))]
+    fn new(py: Python<'_>, worker: u32, cpu: Option<usize>) -> PyResult<Self> {
+        let thread = py.detach(|| EngineThread::start(worker, cpu)).map_err(PyOSError::new_err)?;
+        Ok(Self { thread: Mutex::new(thread) })
+    }
+
+    fn metrics_fd(&self) -> i32 {
+        self.lock().metrics_fd()
+    }
+
+    fn listener_fds(&self) -> HashMap<String, i32> {
+        self.lock().listener_fds().map(|(name, fd)| (name.to_owned(), fd)).collect()
+    }
+
+    #[allow(clippy::too_many_arguments)] // the wire's prepare message, field by field
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        generation: u64,
+        base_generation: u64,
+        base_digest: &str,
+        commit: &str,
+        ops: &[u8],
+        sockets: HashMap<String, i32>,
+    ) -> PyResult<String> {
+        let base = Digest::from_hex(base_digest)
+            .ok_or_else(|| Refused::new_err(("state", "", format!("{base_digest:?} is no digest"))))?;
+        py.detach(|| self.lock().prepare(generation, (base_generation, base), commit, ops, &sockets))
+            .map(Digest::to_hex)
+            .map_err(refused)
+    }
+
+    fn commit(&self, py: Python<'_>, generation: u64) -> PyResult<String> {
+        py.detach(|| self.lock().commit(generation)).map(Digest::to_hex).map_err(refused)
+    }
+
+    fn abort(&self, py: Python<'_>, generation: u64) {
+        py.detach(|| self.lock().abort(generation));
+    }
+
+    fn release(&self, py: Python<'_>, generation: u64) -> PyResult<()> {
+        py.detach(|| {
+            let mut thread = self.lock();
+            if generation == thread.ledger.generation { thread.release() } else { Ok(()) }
+        })
+        .map_err(refused)
+    }
+
+    fn state(&self) -> (u64, String, String, Option<u64>) {
+        let thread = self.lock();
+        let ledger = &thread.ledger;
+        (ledger.generation, ledger.commit.clone(), ledger.digest.to_hex(), ledger.staged_generation())
+    }
+
+    fn audit(&self, py: Python<'_>) -> PyResult<String> {
+        py.detach(|| self.lock().audit()).map(Digest::to_hex).map_err(refused)
+    }
+
+    fn overlay(&self, py: Python<'_>, drained: Vec<String>) -> PyResult<()> {
+        py.detach(|| self.lock().overlay(drained)).map_err(refused)
+    }
+
+    fn shutdown(&self, py: Python<'_>, drain_ms: u64) {
+        py.detach(|| self.lock().shutdown(Duration::from_millis(drain_ms)));
+    }
+}
+
+#[pymodule]
+fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Engine>()?;
+    module.add("Refused", module.py().get_type::<Refused>())
+}

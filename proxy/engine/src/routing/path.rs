@@ -1,0 +1,314 @@
+//! The second level of a lookup: from a path to what is known under it.
+//!
+//! Prefixes are a tree of whole elements, so a lookup hashes each element of the path once, and
+//! stops where the tree ends. (A map of whole prefixes would hash a long path as many times as it
+//! has elements.) Paths come normalised and without query; they are compared byte by byte.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use ahash::AHashMap;
+use regex::bytes::Regex;
+
+use crate::state::entity::PathMatch;
+use crate::state::entity::check::PATH_BYTES_MAX;
+use crate::state::entity::compile_regex;
+
+/// Which paths a frontend serves.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// This one only.
+    Exact(Box<[u8]>),
+    /// This one and all below it. `/` is all paths; one slash at the end means nothing.
+    Prefix(Box<[u8]>),
+    /// Those that the expression matches wholly.
+    Regex {
+        /// The compiled expression.
+        regex: Regex,
+        /// Length of the expression as written: longer ones come first.
+        length: usize,
+    },
+}
+
+impl PathPattern {
+    /// Compiles the `path` of a frontend.
+    pub fn compile(path: &PathMatch) -> Result<Self, String> {
+        Ok(match path {
+            PathMatch::Exact(path) => Self::Exact(path.as_bytes().into()),
+            PathMatch::Prefix(path) => Self::Prefix(path.as_bytes().into()),
+            PathMatch::Regex(pattern) => {
+                Self::Regex { regex: compile_regex(pattern)?, length: pattern.len() }
+            }
+        })
+    }
+
+    /// Whether a path that was found by [`PathMap::find`] really matches: an expression is found by
+    /// its length alone.
+    #[inline]
+    pub fn confirms(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(_) | Self::Prefix(_) => true,
+            Self::Regex { regex, .. } => regex.is_match(path),
+        }
+    }
+}
+
+/// Values by [`PathPattern`]; expressions of one length share a value.
+#[derive(Debug)]
+pub struct PathMap<V> {
+    exact: AHashMap<Box<[u8]>, V>,
+    prefix: Node<V>,
+    regex: BTreeMap<Reverse<usize>, V>,
+}
+
+impl<V> PathMap<V> {
+    /// Offers every value whose pattern may match `path`, most specific first, until one is taken.
+    ///
+    /// Costs one hash for the path and one per element of it, and the expressions one by one: an
+    /// expression cannot be indexed.
+    #[inline]
+    pub fn find<'a, R>(
+        &'a self,
+        path: &[u8],
+        mut visit: impl FnMut(&'a V) -> Option<R>,
+    ) -> Option<R> {
+        if !self.exact.is_empty() && path.len() <= PATH_BYTES_MAX {
+            if let Some(found) = self.exact.get(path).and_then(&mut visit) {
+                return Some(found);
+            }
+        }
+        // What does not begin with a slash (`*` of OPTIONS) has no elements: `/` alone covers it.
+        let elements = path.strip_prefix(b"/");
+        if let Some(found) = self.prefix.find(elements, &mut visit) {
+            return Some(found);
+        }
+        self.regex.values().find_map(visit)
+    }
+
+    /// The value of a pattern itself.
+    pub fn get(&self, pattern: &PathPattern) -> Option<&V> {
+        match pattern {
+            PathPattern::Exact(path) => self.exact.get(path),
+            PathPattern::Prefix(path) => self.prefix.get(elements(path)),
+            PathPattern::Regex { length, .. } => self.regex.get(&Reverse(*length)),
+        }
+    }
+
+    /// The value of a pattern, made when there is none.
+    pub fn get_or_default(&mut self, pattern: &PathPattern) -> &mut V
+    where
+        V: Default,
+    {
+        match pattern {
+            PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default(),
+            PathPattern::Prefix(path) => {
+                let node = elements(path).fold(&mut self.prefix, |node, element| {
+                    node.children.get_or_insert_default().entry(element.into()).or_default()
+                });
+                node.value.get_or_insert_default()
+            }
+            PathPattern::Regex { length, .. } => self.regex.entry(Reverse(*length)).or_default(),
+        }
+    }
+
+    /// Runs `change` on the value of a pattern, and drops the value when `is_empty` holds after it.
+    pub fn change<R>(
+        &mut self,
+        pattern: &PathPattern,
+        change: impl FnOnce(&mut V) -> R,
+        is_empty: impl FnOnce(&V) -> bool,
+    ) -> Option<R> {
+        match pattern {
+            PathPattern::Exact(path) => {
+                let value = self.exact.get_mut(path)?;
+                let result = change(value);
+                if is_empty(value) {
+                    self.exact.remove(path);
+                }
+                Some(result)
+            }
+            PathPattern::Prefix(path) => self.prefix.change(elements(path), change, is_empty),
+            PathPattern::Regex { length, .. } => {
+                let value = self.regex.get_mut(&Reverse(*length))?;
+                let result = change(value);
+                if is_empty(value) {
+                    self.regex.remove(&Reverse(*length));
+                }
+                Some(result)
+            }
+        }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
+    }
+}
+
+impl<V> Default for PathMap<V> {
+    fn default() -> Self {
+        Self { exact: AHashMap::new(), prefix: Node::default(), regex: BTreeMap::new() }
+    }
+}
+
+/// The elements of a prefix; none for `/`.
+fn elements(prefix: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let inner = match prefix {
+        [] | [b'/'] => None,
+        [b'/', inner @ ..] | inner => Some(inner.strip_suffix(b"/").unwrap_or(inner)),
+    };
+    inner.into_iter().flat_map(|inner| inner.split(|byte| *byte == b'/'))
+}
+
+/// One element of the tree of prefixes. The tree is as deep as the longest prefix, which is at most
+/// [`PATH_BYTES_MAX`] long, so recursion down to its leaves is bounded.
+#[derive(Debug)]
+struct Node<V> {
+    value: Option<V>,
+    // Most nodes are leaves: an empty map in each would double the tree.
+    children: Option<Box<AHashMap<Box<[u8]>, Self>>>,
+}
+
+impl<V> Node<V> {
+    fn find<'a, R, F>(&'a self, elements: Option<&[u8]>, visit: &mut F) -> Option<R>
+    where
+        F: FnMut(&'a V) -> Option<R>,
+    {
+        if let (Some(elements), Some(children)) = (elements, &self.children) {
+            let (element, rest) = match memchr::memchr(b'/', elements) {
+                Some(slash) => (&elements[..slash], Some(&elements[slash + 1..])),
+                None => (elements, None),
+            };
+            if let Some(found) = children.get(element).and_then(|child| child.find(rest, visit)) {
+                return Some(found);
+            }
+        }
+        self.value.as_ref().and_then(visit)
+    }
+
+    fn get<'a>(&self, mut elements: impl Iterator<Item = &'a [u8]>) -> Option<&V> {
+        let node = elements.try_fold(self, |node, element| node.children.as_ref()?.get(element))?;
+        node.value.as_ref()
+    }
+
+    fn change<'a, R>(
+        &mut self,
+        mut elements: impl Iterator<Item = &'a [u8]>,
+        change: impl FnOnce(&mut V) -> R,
+        is_empty: impl FnOnce(&V) -> bool,
+    ) -> Option<R> {
+        let Some(element) = elements.next() else {
+            let value = self.value.as_mut()?;
+            let result = change(value);
+            self.value.take_if(|value| is_empty(value));
+            return Some(result);
+        };
+        let children = self.children.as_mut()?;
+        let child = children.get_mut(element)?;
+        let result = child.change(elements, change, is_empty);
+        if child.is_empty() {
+            children.remove(element);
+        }
+        self.children.take_if(|children| children.is_empty());
+        result
+    }
+
+    fn is_empty(&self) -> bool {
+        self.value.is_none() && self.children.is_none()
+    }
+}
+
+impl<V> Default for Node<V> {
+    fn default() -> Self {
+        Self { value: None, children: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(path: &str) -> PathPattern {
+        PathPattern::compile(&PathMatch::Prefix(path.to_owned())).unwrap()
+    }
+
+    fn exact(path: &str) -> PathPattern {
+        PathPattern::compile(&PathMatch::Exact(path.to_owned())).unwrap()
+    }
+
+    fn regex(pattern: &str) -> PathPattern {
+        PathPattern::compile(&PathMatch::Regex(pattern.to_owned())).unwrap()
+    }
+
+    fn map(patterns: &[(PathPattern, &'static str)]) -> PathMap<&'static str> {
+        let mut map = PathMap::default();
+        for (pattern, name) in patterns {
+            *map.get_or_default(pattern) = *name;
+        }
+        map
+    }
+
+    /// Everything that is offered for a path, in order.
+    fn offered(map: &PathMap<&'static str>, path: &str) -> Vec<&'static str> {
+        let mut offered = Vec::new();
+        let none: Option<()> = map.find(path.as_bytes(), |name| {
+            offered.push(*name);
+            None
+        });
+        assert_eq!(none, None);
+        offered
+    }
+
+    #[test]
+    fn prefixes_are_of_whole_elements() {
+        let map = map(&[(prefix("/foo"), "foo"), (prefix("/foo/bar/"), "bar"), (prefix("/"), "root")]);
+        assert_eq!(offered(&map, "/foo"), ["foo", "root"]);
+        assert_eq!(offered(&map, "/foo/"), ["foo", "root"]);
+        assert_eq!(offered(&map, "/foo/x"), ["foo", "root"]);
+        assert_eq!(offered(&map, "/foobar"), ["root"]);
+        assert_eq!(offered(&map, "/foo/bar"), ["bar", "foo", "root"]);
+        assert_eq!(offered(&map, "/foo/bar/x"), ["bar", "foo", "root"]);
+        assert_eq!(offered(&map, "/"), ["root"]);
+        assert_eq!(offered(&map, "*"), ["root"]);
+        assert_eq!(offered(&map, ""), ["root"]);
+    }
+
+    #[test]
+    fn exact_then_prefix_then_the_longest_expression() {
+        let map = map(&[
+            (regex("/.*"), "short"),
+            (regex("/[a-z]*"), "long"),
+            (prefix("/"), "root"),
+            (exact("/foo"), "exact"),
+        ]);
+        assert_eq!(offered(&map, "/foo"), ["exact", "root", "long", "short"]);
+        assert_eq!(offered(&map, "/foo/"), ["root", "long", "short"]);
+    }
+
+    #[test]
+    fn an_expression_confirms_the_whole_path() {
+        assert!(regex("/v[0-9]+").confirms(b"/v12"));
+        assert!(!regex("/v[0-9]+").confirms(b"/v12/"));
+        assert!(!regex("v[0-9]+").confirms(b"/v12"));
+    }
+
+    #[test]
+    fn a_path_of_slashes_alone_ends_with_the_tree() {
+        let map = map(&[(prefix("/a"), "a"), (prefix("/"), "root")]);
+        assert_eq!(offered(&map, &"/a".repeat(1 << 20)), ["a", "root"]);
+    }
+
+    #[test]
+    fn drops_what_became_empty() {
+        let patterns = [prefix("/"), prefix("/a/b/c"), prefix("/a/b"), exact("/a"), regex("/a")];
+        let mut map = map(&patterns.clone().map(|pattern| (pattern, "")));
+        for pattern in &patterns {
+            assert!(map.get(pattern).is_some());
+            assert_eq!(map.change(pattern, |_| 7, |_| false), Some(7));
+            assert!(map.get(pattern).is_some());
+            assert_eq!(map.change(pattern, |_| 7, |_| true), Some(7));
+            assert_eq!(map.change(pattern, |_| 7, |_| true), None);
+        }
+        assert!(map.is_empty());
+    }
+}

@@ -1,0 +1,316 @@
+//! The table as a whole, held against an implementation that sorts all rules for each request.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::Duration;
+use std::time::Instant;
+
+use proptest::prelude::*;
+use regex::bytes::Regex;
+
+use super::*;
+use crate::state::entity::Frontend;
+use crate::state::entity::PathMatch;
+use crate::state::entity::ValueMatch;
+use crate::state::entity::compile_regex;
+
+struct Headers(Vec<(&'static str, &'static str)>);
+
+impl HeaderLookup for Headers {
+    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.iter().any(|(other, value)| *other == name && test(value.as_bytes()))
+    }
+}
+
+/// A request that owns its parts.
+#[derive(Debug, Clone)]
+struct Asked {
+    host: String,
+    path: String,
+    query: Option<&'static str>,
+    method: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+}
+
+impl Asked {
+    fn of(table: &Table<usize>, asked: &Self) -> Option<usize> {
+        let headers = Headers(asked.headers.clone());
+        let request = Request {
+            host: asked.host.as_bytes(),
+            path: asked.path.as_bytes(),
+            query: asked.query.map(str::as_bytes),
+            method: asked.method.as_bytes(),
+            headers: &headers,
+        };
+        table.lookup(&request).copied()
+    }
+}
+
+fn get(host: &str, path: &str) -> Asked {
+    Asked {
+        host: host.to_owned(),
+        path: path.to_owned(),
+        query: None,
+        method: "GET",
+        headers: Vec::new(),
+    }
+}
+
+fn frontend(hostname: &str, path: PathMatch) -> Frontend {
+    Frontend {
+        cluster: "shop".to_owned(),
+        headers: BTreeMap::new(),
+        hostname: hostname.to_owned(),
+        listeners: vec!["web".to_owned()],
+        methods: Vec::new(),
+        path,
+        query: BTreeMap::new(),
+    }
+}
+
+fn prefix(hostname: &str, path: &str) -> Frontend {
+    frontend(hostname, PathMatch::Prefix(path.to_owned()))
+}
+
+fn table(frontends: &[Frontend]) -> Table<usize> {
+    let mut table = Table::new();
+    for (index, frontend) in frontends.iter().enumerate() {
+        table.insert(Rule::compile(&name(index), frontend).unwrap(), index);
+    }
+    table
+}
+
+fn name(index: usize) -> String {
+    format!("f{index:06}")
+}
+
+/// How well a frontend matches; the winner is the smallest.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct NaiveRank {
+    hostname: Reverse<usize>,
+    path: (u8, Reverse<usize>),
+    any_method: bool,
+    headers: Reverse<usize>,
+    query: Reverse<usize>,
+}
+
+/// `None` when it does not match. Written from the text of Gateway API alone, on whole strings.
+fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
+    let host = match frontend.hostname.as_str() {
+        "*" => 0,
+        hostname if hostname == asked.host => usize::MAX,
+        hostname if asked.host.ends_with(hostname.strip_prefix('*')?) => hostname.len(),
+        _ => return None,
+    };
+    let (kind, length) = match &frontend.path {
+        PathMatch::Exact(path) if *path == asked.path => (0, path.len()),
+        PathMatch::Prefix(path) => {
+            let path = path.strip_suffix('/').unwrap_or(path);
+            let below = format!("{path}/");
+            if !path.is_empty() && asked.path != path && !asked.path.starts_with(&below) {
+                return None;
+            }
+            (1, path.len())
+        }
+        PathMatch::Regex(pattern) if regex_matches(pattern, &asked.path) => (2, pattern.len()),
+        _ => return None,
+    };
+    let method = frontend.methods.is_empty() || frontend.methods.iter().any(|m| m == asked.method);
+    let value = |expected: &ValueMatch, value: &str| match expected {
+        ValueMatch::Exact(exact) => exact == value,
+        ValueMatch::Regex(pattern) => regex_matches(pattern, value),
+    };
+    let headers = frontend.headers.iter().all(|(name, expected)| {
+        asked.headers.iter().any(|(other, found)| other == name && value(expected, found))
+    });
+    let query = frontend.query.iter().all(|(name, expected)| {
+        let pairs = asked.query.unwrap_or_default().split('&');
+        let mut values = pairs.filter_map(|pair| pair.split_once('=')).filter(|(key, _)| key == name);
+        values.next().is_some_and(|(_, found)| value(expected, found))
+    });
+    (method && headers && query).then_some(NaiveRank {
+        hostname: Reverse(host),
+        path: (kind, Reverse(length)),
+        any_method: frontend.methods.is_empty(),
+        headers: Reverse(frontend.headers.len()),
+        query: Reverse(frontend.query.len()),
+    })
+}
+
+/// There are few expressions and many comparisons, so each is compiled once.
+fn regex_matches(pattern: &str, value: &str) -> bool {
+    thread_local! {
+        static COMPILED: RefCell<BTreeMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        let compile = || compile_regex(pattern).unwrap();
+        compiled.entry(pattern.to_owned()).or_insert_with(compile).is_match(value.as_bytes())
+    })
+}
+
+/// The winner among the frontends that are still there.
+fn naive(frontends: &[Frontend], removed: &[bool], asked: &Asked) -> Option<usize> {
+    let ranks = frontends.iter().enumerate().filter(|(index, _)| !removed[*index]);
+    ranks.filter_map(|(index, frontend)| Some((naive_rank(frontend, asked)?, index))).min().map(|(_, index)| index)
+}
+
+fn any_host() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["", "com", "a.com", "b.a.com", "c.b.a.com", "b.com", "xa.com"])
+        .prop_map(str::to_owned)
+}
+
+fn any_path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["", "a", "b", "ab"]), 1..5)
+        .prop_map(|elements| format!("/{}", elements.join("/")))
+}
+
+fn any_value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        prop::sample::select(vec!["1", "2"]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
+        prop::sample::select(vec!["[12]", ".*"]).prop_map(|value| ValueMatch::Regex(value.to_owned())),
+    ]
+}
+
+fn any_fields() -> impl Strategy<Value = BTreeMap<String, ValueMatch>> {
+    let name = prop::sample::select(vec!["x", "y"]).prop_map(str::to_owned);
+    prop_oneof![3 => Just(BTreeMap::new()), 1 => prop::collection::btree_map(name, any_value(), 0..3)]
+}
+
+fn any_frontend() -> impl Strategy<Value = Frontend> {
+    let hostname = prop_oneof![
+        Just("*".to_owned()),
+        prop::sample::select(vec!["*.com", "*.a.com", "*.b.a.com"]).prop_map(str::to_owned),
+        prop::sample::select(vec!["com", "a.com", "b.a.com"]).prop_map(str::to_owned),
+    ];
+    let pattern = prop::sample::select(vec!["/a.*", "/.*b", "/[ab/]*", "/(a|b)/?", "/a/a"]);
+    let path = prop_oneof![
+        3 => any_path().prop_map(PathMatch::Prefix),
+        1 => any_path().prop_map(PathMatch::Exact),
+        1 => pattern.prop_map(|pattern| PathMatch::Regex(pattern.to_owned())),
+    ];
+    let methods = prop::sample::select(vec![vec![], vec![], vec!["GET"], vec!["GET", "POST"]]);
+    (hostname, path, methods, any_fields(), any_fields()).prop_map(
+        |(hostname, path, methods, headers, query)| Frontend {
+            methods: methods.into_iter().map(str::to_owned).collect(),
+            headers,
+            query,
+            ..frontend(&hostname, path)
+        },
+    )
+}
+
+fn any_request() -> impl Strategy<Value = Asked> {
+    let path = prop_oneof![9 => any_path(), 1 => Just("*".to_owned())];
+    let query = prop::sample::select(vec![None, Some(""), Some("x=1"), Some("y=3&x=2&x=1"), Some("x=1&y=2")]);
+    let method = prop::sample::select(vec!["GET", "POST", "get"]);
+    let header = prop::sample::select(vec![("x", "1"), ("x", "2"), ("y", "1"), ("y", "")]);
+    (any_host(), path, query, method, prop::collection::vec(header, 0..3)).prop_map(
+        |(host, path, query, method, headers)| Asked { host, path, query, method, headers },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn agrees_with_sorting_all_rules(
+        frontends in prop::collection::vec((any_frontend(), any::<bool>()), 0..24),
+        requests in prop::collection::vec(any_request(), 1..24),
+    ) {
+        let (frontends, to_remove): (Vec<_>, Vec<_>) = frontends.into_iter().unzip();
+        let mut table = table(&frontends);
+        let mut removed = vec![false; frontends.len()];
+        for asked in &requests {
+            prop_assert_eq!(Asked::of(&table, asked), naive(&frontends, &removed, asked), "{:?}", asked);
+        }
+        for (index, remove) in to_remove.iter().enumerate() {
+            if *remove {
+                prop_assert_eq!(table.remove(&name(index)), Some(index));
+                prop_assert_eq!(table.remove(&name(index)), None);
+                removed[index] = true;
+            }
+            prop_assert_eq!(table.get(&name(index)).is_none(), *remove);
+        }
+        for asked in &requests {
+            prop_assert_eq!(Asked::of(&table, asked), naive(&frontends, &removed, asked), "{:?}", asked);
+        }
+        for index in 0..frontends.len() {
+            table.remove(&name(index));
+        }
+        prop_assert!(table.is_empty() && table.hosts.is_empty(), "something is left behind");
+    }
+}
+
+#[test]
+fn falls_through_to_the_next_hostname() {
+    let table = table(&[prefix("a.com", "/shop"), prefix("*.com", "/"), prefix("*", "/old")]);
+    assert_eq!(Asked::of(&table, &get("a.com", "/shop/1")), Some(0));
+    assert_eq!(Asked::of(&table, &get("a.com", "/")), Some(1));
+    assert_eq!(Asked::of(&table, &get("a.org", "/old")), Some(2));
+    assert_eq!(Asked::of(&table, &get("a.org", "/")), None);
+}
+
+#[test]
+fn falls_through_to_the_next_path() {
+    let posts = Frontend { methods: vec!["POST".to_owned()], ..prefix("*", "/a/b") };
+    let table = table(&[posts, prefix("*", "/a")]);
+    assert_eq!(Asked::of(&table, &get("", "/a/b")), Some(1));
+    assert_eq!(Asked::of(&table, &Asked { method: "POST", ..get("", "/a/b") }), Some(0));
+}
+
+#[test]
+fn inserting_a_name_again_replaces_its_rule() {
+    let mut table = table(&[prefix("a.com", "/")]);
+    let rule = Rule::compile(&name(0), &prefix("b.com", "/")).unwrap();
+    assert_eq!(table.insert(rule, 7), Some(0));
+    assert_eq!(table.len(), 1);
+    assert_eq!(table.get(&name(0)), Some(&7));
+    assert_eq!(Asked::of(&table, &get("a.com", "/")), None);
+    assert_eq!(Asked::of(&table, &get("b.com", "/")), Some(7));
+}
+
+#[test]
+fn an_expression_that_is_not_valid_is_refused() {
+    assert!(Rule::compile("a", &frontend("*", PathMatch::Regex("(".to_owned()))).is_err());
+}
+
+/// A shop per hostname, three paths each, as a large site would have it.
+fn shops(count: usize) -> Table<usize> {
+    let paths = ["/", "/api/v1", "/static/img"];
+    let frontends: Vec<_> = (0..count)
+        .map(|index| prefix(&format!("shop-{}.example.com", index / 3), paths[index % 3]))
+        .collect();
+    table(&frontends)
+}
+
+fn time_per_lookup(table: &Table<usize>, hostnames: usize) -> Duration {
+    let headers = Headers(Vec::new());
+    let hosts: Vec<_> = (0..1000).map(|index| format!("shop-{}.example.com", index * 7919 % hostnames)).collect();
+    let round = || {
+        let start = Instant::now();
+        for host in &hosts {
+            let request = Request {
+                host: host.as_bytes(),
+                path: b"/api/v1/orders/4711",
+                query: None,
+                method: b"GET",
+                headers: &headers,
+            };
+            black_box(table.lookup(black_box(&request)));
+        }
+        start.elapsed() / 1000
+    };
+    (0..25).map(|_| round()).min().unwrap_or_default()
+}
+
+/// The figure printed is the cost of one lookup (`cargo test --release -- --nocapture`). A scan
+/// would be 10,000 times slower with the larger table; cache misses make it a few times.
+#[test]
+fn a_lookup_costs_about_the_same_in_a_table_of_any_size() {
+    let small = time_per_lookup(&shops(9), 3);
+    let large = time_per_lookup(&shops(99_999), 33_333);
+    println!("lookup: {small:?} among 9 frontends, {large:?} among 99,999");
+    assert!(large < small * 20, "{small:?} among 9 frontends, {large:?} among 99,999");
+}

@@ -1,0 +1,115 @@
+//! Buffers that a connection borrows only while bytes wait in it.
+//!
+//! An idle connection holds an empty [`ByteQueue`] (32 bytes) and no memory behind it.
+
+/// Buffers kept for reuse; more are given back to the allocator.
+const SPARE_BUFFERS_MAX: usize = 256;
+/// A larger buffer is not kept: one slow peer must not pin memory for ever.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Spare buffers of one engine thread.
+#[derive(Default)]
+pub struct BufferPool {
+    spare: Vec<Vec<u8>>,
+}
+
+impl BufferPool {
+    /// An empty buffer, with memory behind it when one was spare.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back.
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        let keep = buffer.capacity() > 0
+            && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
+            && self.spare.len() < SPARE_BUFFERS_MAX;
+        if keep {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// Bytes waiting for a socket, or for the rest of a message.
+#[derive(Default)]
+pub struct ByteQueue {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ByteQueue {
+    /// Bytes that wait.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Number of bytes that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether none wait.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    /// Adds bytes at the end.
+    pub fn push(&mut self, pool: &mut BufferPool, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes = pool.take();
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Replaces everything by `bytes`.
+    pub fn replace(&mut self, pool: &mut BufferPool, bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.clear(pool);
+            return;
+        }
+        self.start = 0;
+        self.bytes.clear();
+        self.push(pool, bytes);
+    }
+
+    /// Drops `count` bytes from the front; the memory goes back to the pool with the last one.
+    pub fn consume(&mut self, pool: &mut BufferPool, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.bytes.len());
+        if self.start == self.bytes.len() {
+            self.clear(pool);
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self, pool: &mut BufferPool) {
+        self.start = 0;
+        pool.give(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_queue_holds_no_memory() {
+        let mut pool = BufferPool::default();
+        let mut queue = ByteQueue::default();
+        queue.push(&mut pool, b"abc");
+        queue.push(&mut pool, b"def");
+        queue.consume(&mut pool, 2);
+        assert_eq!(queue.as_slice(), b"cdef");
+        queue.consume(&mut pool, 4);
+        assert!(queue.is_empty());
+        assert_eq!(queue.bytes.capacity(), 0);
+        assert_eq!(pool.spare.len(), 1);
+    }
+}

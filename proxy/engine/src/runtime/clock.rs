@@ -1,0 +1,125 @@
+//! Time, read once a loop turn and handed to everything else as an argument.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The turn's notion of now.
+pub struct Clock {
+    start: Instant,
+    monotonic_us: u64,
+    unix_us: u64,
+    date: [u8; 29],
+    date_second: u64,
+}
+
+impl Clock {
+    /// A clock that starts at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut clock = Self {
+            start: Instant::now(),
+            monotonic_us: 0,
+            unix_us: 0,
+            date: [b' '; 29],
+            date_second: u64::MAX,
+        };
+        clock.tick();
+        clock
+    }
+
+    /// Reads the system's clocks; called once a turn.
+    pub fn tick(&mut self) {
+        self.monotonic_us = self.start.elapsed().as_micros() as u64;
+        self.unix_us = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as u64);
+        let second = self.unix_us / 1_000_000;
+        if second != self.date_second {
+            self.date_second = second;
+            self.date = http_date(second);
+        }
+    }
+
+    /// Microseconds since the engine's start; never goes back.
+    #[must_use]
+    pub fn us(&self) -> u64 {
+        self.monotonic_us
+    }
+
+    /// Milliseconds since the engine's start; deadlines are given in it.
+    #[must_use]
+    pub fn ms(&self) -> u64 {
+        self.monotonic_us / 1000
+    }
+
+    /// Microseconds since 1970, for logs.
+    #[must_use]
+    pub fn unix_us(&self) -> u64 {
+        self.unix_us
+    }
+
+    /// IMF-fixdate of this second (RFC 9110 §5.6.7).
+    #[must_use]
+    pub fn date(&self) -> &[u8; 29] {
+        &self.date
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn http_date(unix_seconds: u64) -> [u8; 29] {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let (days, rest) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    let text = format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        DAYS[(days % 7) as usize],
+        MONTHS[(month - 1) as usize],
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60,
+    );
+    let mut date = [b' '; 29];
+    for (to, from) in date.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    date
+}
+
+/// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar: eras of 400
+/// years of 146,097 days, counted from 1 March so that the leap day comes last.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_match_known_ones() {
+        assert_eq!(&http_date(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(&http_date(0), b"Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(&http_date(1_709_164_800), b"Thu, 29 Feb 2024 00:00:00 GMT");
+    }
+}

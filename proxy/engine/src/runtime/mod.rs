@@ -1,0 +1,11 @@
+//! I/O at the edge: the driver, sockets, timers and buffers of one engine thread.
+//!
+//! Rule: system calls and `unsafe` live here (and in `telemetry::counters`) and nowhere else in the
+//! crate; no HTTP is known here. `session` calls in, this module never calls out.
+
+pub mod buffer;
+pub mod clock;
+pub mod driver;
+pub mod epoll;
+pub mod socket;
+pub mod timer;

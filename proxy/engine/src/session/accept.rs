@@ -1,0 +1,123 @@
+//! The door: accepting connections, and what happens when the house is full.
+//!
+//! Rule: a fresh client is served as long as any kept-alive connection is idle, the longest idle one
+//! gives way. Only when every connection has a request in flight is a newcomer refused: at once, by
+//! a 503, and counted. HAProxy lets it hang in the backlog there.
+
+use std::io;
+use std::rc::Rc;
+
+use super::Engine;
+use super::client::Phase;
+use super::token::RESUME_ACCEPT;
+use crate::runtime::driver::Driver;
+use crate::runtime::socket;
+use crate::state::listener::Listener;
+use crate::telemetry::names::Counter;
+
+/// Connections accepted of one listener in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Refused connections that are held until they have read their 503; more are just closed.
+const REFUSED_MAX: usize = 256;
+/// Pause after descriptors ran out and nothing could be evicted.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+impl<D: Driver> Engine<D> {
+    /// Accepts what waits at a listener, a turn's share of it.
+    pub(super) fn accept_clients(&mut self, listener: &Rc<Listener>) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.accept_client(listener) {
+                return;
+            }
+        }
+    }
+
+    /// Accepts everything that waits at a listener that is about to close, so that nobody who got
+    /// through the handshake is reset.
+    pub(super) fn accept_rest(&mut self, listener: &Rc<Listener>) {
+        while self.accept_client(listener) {}
+    }
+
+    fn accept_client(&mut self, listener: &Rc<Listener>) -> bool {
+        let Some(fd) = listener.raw_socket() else { return false };
+        let (stream, peer) = match socket::accept(fd) {
+            Ok(accepted) => accepted,
+            Err(error) => return self.accept_failed(listener, &error),
+        };
+        self.metrics.add(Counter::ConnectionsAcceptedTotal, 1);
+        let admitted = self.make_room(listener);
+        if !admitted {
+            self.metrics.add(Counter::RefusedConnectionsTotal, 1);
+            if self.refused_now >= REFUSED_MAX {
+                return true;
+            }
+            self.refused_now += 1;
+        }
+        match self.insert_client(stream, peer, listener.clone(), !admitted) {
+            Some(index) if admitted => self.await_request(index),
+            Some(index) => self.send_error(index, 503, &[b'0'; 32], false, false),
+            None if !admitted => self.refused_now -= 1,
+            None => {}
+        }
+        true
+    }
+
+    /// Whether one more connection is admitted, if need be in place of an idle one.
+    fn make_room(&mut self, listener: &Rc<Listener>) -> bool {
+        if listener.connections.get() >= listener.settings().entity.limits.connections && !self.evict_idle(listener) {
+            return false;
+        }
+        let admitted = self.clients.len() - self.refused_now;
+        admitted < self.tables.settings.max_connections as usize || self.evict_idle_anywhere(listener)
+    }
+
+    /// Evicts at the same listener first, then at any.
+    fn evict_idle_anywhere(&mut self, first: &Rc<Listener>) -> bool {
+        if self.evict_idle(first) {
+            return true;
+        }
+        let others: Vec<_> = self.tables.listeners.values().cloned().collect();
+        others.iter().any(|listener| self.evict_idle(listener))
+    }
+
+    /// Says whether to go on accepting.
+    fn accept_failed(&mut self, listener: &Rc<Listener>, error: &io::Error) -> bool {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => false,
+            // accept(2): errors of the new connection itself; the next one may be fine.
+            Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::ENETDOWN | libc::ENOPROTOOPT | libc::EHOSTDOWN | libc::EHOSTUNREACH | libc::ENETUNREACH) => true,
+            _ => {
+                self.metrics.add(Counter::AcceptErrorsTotal, 1);
+                // Out of descriptors or memory: an idle connection gives way, or accepting pauses
+                // (the listener stays readable and would spin the loop).
+                if !self.evict_idle_anywhere(listener) && !self.accept_paused {
+                    self.pause_accepting();
+                }
+                false
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        self.accept_paused = true;
+        for listener in self.tables.listeners.values() {
+            if let Some(fd) = listener.raw_socket() {
+                let _ = self.driver.unwatch(fd);
+            }
+        }
+        self.timers.queue_check(RESUME_ACCEPT, self.clock.ms() + ACCEPT_PAUSE_MS);
+    }
+
+    pub(super) fn resume_accepting(&mut self) {
+        self.accept_paused = false;
+        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        for listener in listeners {
+            self.watch_listener(&listener);
+        }
+    }
+
+    /// Whether a client connection is between requests.
+    pub(super) fn is_between_requests(&self, index: usize) -> bool {
+        matches!(self.clients[index].phase, Phase::Idle | Phase::ExpectHead)
+    }
+}

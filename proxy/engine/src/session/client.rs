@@ -1,0 +1,382 @@
+//! The client side of a session: one accepted connection, its phases, its reads and writes.
+//!
+//! Rule: a connection is read only when what it may send has somewhere to go; that is the whole of
+//! flow control. Whoever makes room calls [`Engine::wake_client`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::token::{Owner, token};
+use super::{Engine, READS_PER_TURN};
+use crate::runtime::buffer::ByteQueue;
+use crate::runtime::driver::{Driver, Token};
+use crate::runtime::socket::Stream;
+use crate::runtime::timer::Deadline;
+use crate::state::listener::{Listener, NOBODY};
+use crate::telemetry::names::Counter;
+
+/// What a client connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waiting for a request, none of it there.
+    Idle,
+    /// Part of a request head is there.
+    ExpectHead,
+    /// A request is in flight; more of its body may be to come.
+    InExchange,
+    /// Bytes pass both ways unread.
+    Tunnel,
+    /// Our side is shut; what still comes is thrown away so that the peer reads our last words
+    /// instead of a reset (RFC 9112 §9.6).
+    Lingering,
+}
+
+/// How long a closing connection may take to notice.
+const LINGER_MS: u64 = 2000;
+
+/// One accepted connection.
+pub(super) struct Client {
+    pub(super) stream: Stream,
+    pub(super) token: Token,
+    pub(super) peer: SocketAddr,
+    pub(super) listener: Rc<Listener>,
+    pub(super) phase: Phase,
+    /// More can be read, as far as the driver has told.
+    pub(super) readable: bool,
+    /// The peer shut its sending side: read to the end of the stream.
+    pub(super) hangup: bool,
+    /// Bytes in `input` may make a step now.
+    pub(super) input_waits: bool,
+    /// Queued to be driven in the next turn.
+    pub(super) queued: bool,
+    /// Close once `output` is empty.
+    pub(super) close_when_sent: bool,
+    /// Refused at the door; not counted among the connections of the listener.
+    pub(super) refused: bool,
+    pub(super) input: ByteQueue,
+    pub(super) output: ByteQueue,
+    pub(super) exchange: Option<u32>,
+    pub(super) deadline: Deadline,
+    /// Neighbours in the listener's idle list, older and younger; see `idle`.
+    pub(super) older: u32,
+    pub(super) younger: u32,
+}
+
+impl<D: Driver> Engine<D> {
+    pub(super) fn insert_client(&mut self, stream: Stream, peer: SocketAddr, listener: Rc<Listener>, refused: bool) -> Option<usize> {
+        let entry = self.clients.vacant_entry();
+        let index = entry.key();
+        self.serial = self.serial.wrapping_add(1);
+        let token = token(Owner::Client, self.serial, index);
+        if self.driver.watch_stream(stream.raw(), token).is_err() {
+            return None;
+        }
+        if !refused {
+            listener.connections.set(listener.connections.get() + 1);
+        }
+        entry.insert(Client {
+            stream,
+            token,
+            peer,
+            listener,
+            phase: Phase::Idle,
+            readable: false,
+            hangup: false,
+            input_waits: false,
+            queued: false,
+            close_when_sent: false,
+            refused,
+            input: ByteQueue::default(),
+            output: ByteQueue::default(),
+            exchange: None,
+            deadline: Deadline::NONE,
+            older: NOBODY,
+            younger: NOBODY,
+        });
+        self.metrics.add(Counter::ConnectionsNow, 1);
+        Some(index)
+    }
+
+    /// The index of a live client connection, `None` for a stale token.
+    pub(super) fn find_client(&self, token: Token, index: usize) -> Option<usize> {
+        self.clients.get(index).filter(|client| client.token == token).map(|_| index)
+    }
+
+    /// Readiness as the driver told it.
+    pub(super) fn client_ready(&mut self, index: usize, readable: bool, writable: bool, hangup: bool) {
+        let client = &mut self.clients[index];
+        client.readable |= readable;
+        client.hangup |= hangup;
+        let token = client.token;
+        if writable && !client.output.is_empty() {
+            self.flush_client(index);
+        }
+        if self.find_client(token, index).is_some() {
+            self.drive_client(index);
+        }
+    }
+
+    /// Queues a client to be driven: something that it waited for has happened.
+    pub(super) fn wake_client(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.input_waits = !client.input.is_empty();
+        if (client.readable || client.input_waits) && !client.queued {
+            client.queued = true;
+            let token = client.token;
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
+    pub(super) fn drive_client(&mut self, index: usize) {
+        let token = self.clients[index].token;
+        let mut receive = std::mem::take(&mut self.receive);
+        for reads in 0.. {
+            if self.find_client(token, index).is_none() {
+                break;
+            }
+            let wants = self.client_wants_input(index);
+            let client = &mut self.clients[index];
+            if std::mem::take(&mut client.input_waits) && wants {
+                let mut input = std::mem::take(&mut client.input);
+                let consumed = self.client_input(token, index, input.as_slice());
+                input.consume(&mut self.pool, consumed);
+                self.keep_client_input(token, index, input);
+                continue;
+            }
+            if !client.readable || !wants {
+                break;
+            }
+            if reads >= READS_PER_TURN {
+                self.wake_client(index);
+                break;
+            }
+            self.read_client(token, index, &mut receive);
+        }
+        self.receive = receive;
+    }
+
+    /// One read, behind the bytes that wait already.
+    fn read_client(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+        let client = &mut self.clients[index];
+        let waiting = client.input.len();
+        receive[..waiting].copy_from_slice(client.input.as_slice());
+        let room = &mut receive[waiting..];
+        match client.stream.receive(room) {
+            Ok(0) => {
+                client.readable = false;
+                self.client_end_of_stream(index);
+            }
+            Ok(count) => {
+                // A short read emptied the socket; the next bytes raise a new edge, but an end of
+                // stream that was already reported does not.
+                client.readable = count == room.len() || client.hangup;
+                let data = &receive[..waiting + count];
+                let consumed = self.client_input(token, index, data);
+                if let Some(client) = self.clients.get_mut(index).filter(|client| client.token == token) {
+                    client.input.replace(&mut self.pool, &data[consumed..]);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
+            Err(_) => self.client_lost(index),
+        }
+    }
+
+    fn keep_client_input(&mut self, token: Token, index: usize, mut input: ByteQueue) {
+        match self.clients.get_mut(index) {
+            Some(client) if client.token == token => {
+                debug_assert!(client.input.is_empty());
+                client.input = input;
+            }
+            _ => input.clear(&mut self.pool),
+        }
+    }
+
+    fn client_wants_input(&self, index: usize) -> bool {
+        let client = &self.clients[index];
+        match client.phase {
+            // A client that does not read its responses gets no more of them.
+            Phase::Idle | Phase::ExpectHead => client.output.is_empty() && !client.close_when_sent,
+            Phase::Lingering => true,
+            Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
+        }
+    }
+
+    /// Takes bytes as the phase has it; returns how many were used up.
+    fn client_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+        let mut at = 0;
+        while at < data.len() {
+            let Some(client) = self.clients.get(index).filter(|client| client.token == token) else {
+                return data.len();
+            };
+            let rest = &data[at..];
+            let consumed = match client.phase {
+                // Parsing the next head while the last response waits would let a client that
+                // never reads queue up responses.
+                Phase::Idle | Phase::ExpectHead if !client.output.is_empty() || client.close_when_sent => 0,
+                Phase::Idle | Phase::ExpectHead => self.request_input(index, rest),
+                Phase::InExchange => self.request_body_input(index, rest),
+                Phase::Tunnel => self.tunnel_from_client(index, rest),
+                Phase::Lingering => rest.len(),
+            };
+            if consumed == 0 {
+                break;
+            }
+            at += consumed;
+        }
+        at
+    }
+
+    fn client_end_of_stream(&mut self, index: usize) {
+        match self.clients[index].phase {
+            Phase::Tunnel => self.tunnel_client_ended(index),
+            // Nobody waits for the answer any more: spare the backend the work, as nginx does.
+            Phase::InExchange => self.client_lost(index),
+            Phase::Idle | Phase::ExpectHead if !self.clients[index].output.is_empty() => {
+                self.clients[index].close_when_sent = true;
+            }
+            Phase::Idle | Phase::ExpectHead | Phase::Lingering => self.close_client(index),
+        }
+    }
+
+    /// Sends, or queues what the socket does not take. The client may be gone afterwards.
+    pub(super) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        let client = &mut self.clients[index];
+        let mut sent = 0;
+        if client.output.is_empty() {
+            match client.stream.send(first, second) {
+                Ok(count) => sent = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.client_lost(index),
+            }
+        }
+        self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
+        if sent < first.len() + second.len() {
+            let (first_left, second_left) = split_left(first, second, sent);
+            client.output.push(&mut self.pool, first_left);
+            client.output.push(&mut self.pool, second_left);
+            self.await_client_write(index);
+        }
+    }
+
+    /// Sends what is queued; goes on with what waited for it.
+    fn flush_client(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        match client.stream.send(client.output.as_slice(), &[]) {
+            Ok(sent) => {
+                self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
+                client.output.consume(&mut self.pool, sent);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return self.client_lost(index),
+        }
+        if !self.clients[index].output.is_empty() {
+            return self.await_client_write(index);
+        }
+        if self.clients[index].close_when_sent {
+            return self.linger_client(index);
+        }
+        self.client_flushed(index);
+    }
+
+    pub(super) fn await_client_write(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        // Meanwhile it is not the backend that is slow.
+        if let Some(upstream) = client.exchange.and_then(|exchange| self.exchanges[exchange as usize].upstream) {
+            self.upstreams[upstream].deadline.clear();
+        }
+        let limit = client.listener.settings().entity.timeouts.response_write;
+        let token = client.token;
+        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// Nothing is queued any more: the response goes on, or the next request may come.
+    fn client_flushed(&mut self, index: usize) {
+        match self.clients[index].phase {
+            Phase::InExchange | Phase::Tunnel => {
+                self.clients[index].deadline.clear();
+                self.await_request_body(index);
+                self.client_made_room(index);
+            }
+            Phase::Idle => self.await_request(index),
+            Phase::ExpectHead | Phase::Lingering => {}
+        }
+        self.wake_client(index);
+    }
+
+    /// Starts waiting for a request on a kept-alive connection.
+    pub(super) fn await_request(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.phase = Phase::Idle;
+        let limit = client.listener.settings().entity.timeouts.keep_alive;
+        let token = client.token;
+        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.link_idle(index);
+    }
+
+    /// A response is complete: on to the next request, or to the end.
+    pub(super) fn end_response(&mut self, index: usize, keep_alive: bool) {
+        if !keep_alive || self.clients[index].listener.draining.get() {
+            return self.close_client_when_sent(index);
+        }
+        if self.clients[index].output.is_empty() {
+            self.await_request(index);
+            self.wake_client(index);
+        } else {
+            self.clients[index].phase = Phase::Idle;
+            self.await_client_write(index);
+        }
+    }
+
+    /// Closes after what is queued has gone, and after the peer has had time to read it.
+    pub(super) fn close_client_when_sent(&mut self, index: usize) {
+        self.unlink_idle(index);
+        self.clients[index].close_when_sent = true;
+        if self.clients[index].output.is_empty() {
+            self.linger_client(index);
+        }
+    }
+
+    fn linger_client(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.phase = Phase::Lingering;
+        client.input.clear(&mut self.pool);
+        client.stream.shutdown_write();
+        let token = client.token;
+        self.timers.set(&mut client.deadline, token, self.clock.ms() + LINGER_MS);
+        self.wake_client(index);
+    }
+
+    /// The connection failed or the peer left: everything that hangs on it ends.
+    pub(super) fn client_lost(&mut self, index: usize) {
+        if let Some(exchange) = self.clients[index].exchange {
+            self.abandon_exchange(exchange, super::Outcome::ClientAborted);
+        }
+        self.close_client(index);
+    }
+
+    /// Closes at once; the exchange, if any, must have ended.
+    pub(super) fn close_client(&mut self, index: usize) {
+        self.unlink_idle(index);
+        let mut client = self.clients.remove(index);
+        debug_assert!(client.exchange.is_none());
+        client.input.clear(&mut self.pool);
+        client.output.clear(&mut self.pool);
+        self.metrics.sub(Counter::ConnectionsNow, 1);
+        if client.refused {
+            self.refused_now -= 1;
+        } else {
+            client.listener.connections.set(client.listener.connections.get() - 1);
+        }
+    }
+}
+
+/// What is left of two parts after `sent` bytes of them went.
+pub(super) fn split_left<'a>(first: &'a [u8], second: &'a [u8], sent: usize) -> (&'a [u8], &'a [u8]) {
+    if sent < first.len() {
+        (&first[sent..], second)
+    } else {
+        (&[], &second[sent - first.len()..])
+    }
+}

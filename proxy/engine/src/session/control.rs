@@ -1,0 +1,205 @@
+//! What the control thread asks of the loop: commit, release, overlay, audit, shut down.
+//!
+//! Rule: a commit is one call within one loop turn; nothing here waits.
+
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::Engine;
+use super::exchange::Outcome;
+use super::token::{CHECK_DRAINS, Owner, token};
+use crate::runtime::driver::Driver;
+use crate::state::digest::Digest;
+use crate::state::listener::Listener;
+use crate::state::staged::Staged;
+use crate::telemetry::names::Counter;
+use crate::upstream::Backend;
+
+/// A message of the control thread; what wants an answer brings the way back.
+pub enum Command {
+    /// Swap a staged transaction in; answers with the digest of what is then held.
+    Commit(Box<Staged>, Sender<Digest>),
+    /// Let go of what former commits removed.
+    Release(Sender<()>),
+    /// Backends that get no new requests, whatever the configuration says.
+    Overlay(Vec<String>, Sender<()>),
+    /// The digest computed anew from every entity held.
+    Audit(Sender<Digest>),
+    /// Stop accepting, let requests end for so long, then stop.
+    Shutdown(Duration),
+}
+
+/// Something that is being let go of.
+pub(super) enum Leaving {
+    Listener(Rc<Listener>),
+    Backend(Rc<Backend>),
+}
+
+/// When it must be gone.
+pub(super) struct Drain {
+    pub(super) leaving: Leaving,
+    pub(super) until_ms: u64,
+}
+
+impl<D: Driver> Engine<D> {
+    pub(super) fn run_command(&mut self, command: Command) {
+        // Whoever asked may have stopped waiting; the work is done all the same.
+        match command {
+            Command::Commit(staged, answer) => {
+                self.commit(*staged);
+                let _ = answer.send(self.tables.digest);
+            }
+            Command::Release(answer) => {
+                self.release();
+                let _ = answer.send(());
+            }
+            Command::Overlay(names, answer) => {
+                self.overlay(names);
+                let _ = answer.send(());
+            }
+            Command::Audit(answer) => {
+                let _ = answer.send(self.tables.audit());
+            }
+            Command::Shutdown(grace) => self.begin_shutdown(grace),
+        }
+    }
+
+    fn commit(&mut self, staged: Staged) {
+        let applied = self.tables.apply(staged, &mut self.metrics);
+        for listener in &applied.opened {
+            self.watch_listener(listener);
+        }
+        if let Some(log) = applied.log {
+            self.flush_log();
+            self.log = log;
+        }
+        for listener in applied.closed {
+            self.close_listener(&listener);
+            self.removed.push(Leaving::Listener(listener));
+        }
+        self.removed.extend(applied.removed.into_iter().map(Leaving::Backend));
+        self.apply_overlay();
+        self.metrics.set(Counter::GenerationNow, self.tables.generation);
+    }
+
+    /// Watches a listener's socket for connections.
+    pub(super) fn watch_listener(&mut self, listener: &Rc<Listener>) {
+        let Some(fd) = listener.raw_socket() else { return };
+        let index = self.accepting.insert(listener.clone());
+        if self.driver.watch_input(fd, token(Owner::Listener, 0, index)).is_err() {
+            self.accepting.remove(index);
+            self.metrics.add(Counter::AcceptErrorsTotal, 1);
+        }
+    }
+
+    /// Accepts what is in the queue, then accepts no more. The descriptor is only our copy: the
+    /// reconciler closes the socket itself after the release.
+    fn close_listener(&mut self, listener: &Rc<Listener>) {
+        self.accept_rest(listener);
+        listener.draining.set(true);
+        if let Some(socket) = listener.socket.borrow_mut().take() {
+            let _ = self.driver.unwatch(std::os::fd::AsRawFd::as_raw_fd(&socket));
+        }
+        let position = self.accepting.iter().find(|(_, other)| Rc::ptr_eq(other, listener)).map(|(index, _)| index);
+        if let Some(index) = position {
+            self.accepting.remove(index);
+        }
+    }
+
+    fn release(&mut self) {
+        let until_ms = self.clock.ms() + self.tables.settings.drain_timeout;
+        for leaving in std::mem::take(&mut self.removed) {
+            match &leaving {
+                Leaving::Listener(listener) => while self.close_idle(listener) {},
+                Leaving::Backend(backend) => self.close_pooled(backend),
+            }
+            if leaving.is_in_use() {
+                self.drains.push(Drain { leaving, until_ms });
+                self.timers.queue_check(CHECK_DRAINS, until_ms);
+            }
+        }
+    }
+
+    fn close_idle(&mut self, listener: &Rc<Listener>) -> bool {
+        let (oldest, _) = listener.idle.get();
+        if oldest == crate::state::listener::NOBODY {
+            return false;
+        }
+        self.close_client(oldest as usize);
+        true
+    }
+
+    /// Cuts what is over time.
+    pub(super) fn check_drains(&mut self) {
+        let now_ms = self.clock.ms();
+        let (over, going_on): (Vec<_>, Vec<_>) = std::mem::take(&mut self.drains)
+            .into_iter()
+            .filter(|drain| drain.leaving.is_in_use())
+            .partition(|drain| drain.until_ms <= now_ms);
+        self.drains = going_on;
+        for drain in over {
+            self.cut(&drain.leaving);
+        }
+    }
+
+    fn cut(&mut self, leaving: &Leaving) {
+        let concerned: Vec<usize> = match leaving {
+            Leaving::Listener(listener) => {
+                self.clients.iter().filter(|(_, client)| Rc::ptr_eq(&client.listener, listener)).map(|(index, _)| index).collect()
+            }
+            Leaving::Backend(backend) => {
+                let exchanges = self.exchanges.iter();
+                let uses = |other: &Option<Rc<Backend>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, backend));
+                exchanges.filter(|(_, exchange)| uses(&exchange.backend)).map(|(_, exchange)| exchange.client).collect()
+            }
+        };
+        for index in concerned {
+            if let Some(exchange) = self.clients[index].exchange {
+                self.clients[index].stream.reset_on_close();
+                self.abandon_exchange(exchange, Outcome::Drained);
+            }
+            self.close_client(index);
+        }
+    }
+
+    fn overlay(&mut self, names: Vec<String>) {
+        for name in &self.drained {
+            if let Some(backend) = self.tables.backends.get(name) {
+                backend.drained.set(false);
+            }
+        }
+        self.drained = names;
+        self.apply_overlay();
+    }
+
+    /// A backend that a commit replaced is a new object: the overlay must hold for it too.
+    fn apply_overlay(&mut self) {
+        let drained: Vec<_> = self.drained.iter().filter_map(|name| self.tables.backends.get(name).cloned()).collect();
+        for backend in drained {
+            backend.drained.set(true);
+            self.close_pooled(&backend);
+        }
+    }
+
+    fn begin_shutdown(&mut self, grace: Duration) {
+        self.stopping = true;
+        let until_ms = self.clock.ms() + grace.as_millis() as u64;
+        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        for listener in listeners {
+            self.close_listener(&listener);
+            while self.close_idle(&listener) {}
+        }
+        self.stop_at_ms = Some(until_ms);
+        self.timers.queue_check(CHECK_DRAINS, until_ms);
+    }
+}
+
+impl Leaving {
+    fn is_in_use(&self) -> bool {
+        match self {
+            Self::Listener(listener) => listener.connections.get() > 0,
+            Self::Backend(backend) => backend.connections.get() > 0,
+        }
+    }
+}

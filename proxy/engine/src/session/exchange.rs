@@ -1,0 +1,192 @@
+//! One exchange: a request and its response, between a client connection and an upstream one.
+//!
+//! Rule: an exchange takes references to everything that it is served by when its head is complete
+//! and keeps them to its end; a commit in between changes nothing for it. It knows its two sides by
+//! slab index only, so that either may speak another protocol than HTTP/1.1.
+
+use std::rc::Rc;
+
+use super::Engine;
+use super::body::Body;
+use super::record::Record;
+use crate::runtime::driver::Driver;
+use crate::state::entity;
+use crate::state::frontend::Frontend;
+use crate::state::listener::ListenerSettings;
+use crate::telemetry::names::{Counter, Field};
+use crate::upstream::{Backend, BackendSet};
+
+/// How an exchange ended, for the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Complete,
+    ClientAborted,
+    RequestTimeout,
+    RequestMalformed,
+    RequestTooLarge,
+    NoFrontend,
+    NoBackend,
+    Overloaded,
+    ConnectFailed,
+    ConnectTimeout,
+    ResponseTimeout,
+    ResponseMalformed,
+    BackendAborted,
+    Drained,
+    WriteTimeout,
+    TunnelClosed,
+}
+
+impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "ok",
+            Self::ClientAborted => "client_aborted",
+            Self::RequestTimeout => "request_timeout",
+            Self::RequestMalformed => "request_malformed",
+            Self::RequestTooLarge => "request_too_large",
+            Self::NoFrontend => "no_frontend",
+            Self::NoBackend => "no_backend",
+            Self::Overloaded => "overloaded",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ResponseTimeout => "response_timeout",
+            Self::ResponseMalformed => "response_malformed",
+            Self::BackendAborted => "backend_aborted",
+            Self::Drained => "drained",
+            Self::WriteTimeout => "write_timeout",
+            Self::TunnelClosed => "tunnel_closed",
+        }
+    }
+}
+
+/// A request in flight.
+pub(super) struct Exchange {
+    pub(super) client: usize,
+    pub(super) upstream: Option<usize>,
+    pub(super) listener: Rc<ListenerSettings>,
+    pub(super) frontend: Rc<Frontend>,
+    pub(super) cluster: Rc<entity::Cluster>,
+    pub(super) backends: Rc<BackendSet>,
+    pub(super) backend: Option<Rc<Backend>>,
+    pub(super) tried: Vec<Rc<Backend>>,
+    /// Value of the `Kakehi-Generation` response header, when asked for.
+    pub(super) generation_header: Option<Rc<str>>,
+    /// The request head as it is sent upstream; kept until the response begins, for another try.
+    pub(super) head: Vec<u8>,
+    /// What is to come of the request body.
+    pub(super) request: Body,
+    /// The upstream does not read any more: the rest of the request body is thrown away.
+    pub(super) request_discarded: bool,
+    /// What is to come of the response body; `None` before the final response head.
+    pub(super) response: Option<Body>,
+    /// The response body is framed in chunks towards the client.
+    pub(super) response_chunked: bool,
+    /// The client's connection may be used again afterwards.
+    pub(super) keep_alive: bool,
+    /// The client speaks HTTP/1.0: no chunks, no interim responses.
+    pub(super) http10: bool,
+    pub(super) head_only: bool,
+    /// Sending it twice does no harm and nothing of it is lost: no body, idempotent method
+    /// (RFC 9110 §9.2.2).
+    pub(super) replayable: bool,
+    pub(super) upgrade: bool,
+    /// The client's and the backend's bytes pass unread since a 101.
+    pub(super) tunnel: bool,
+    /// Interim responses passed on so far.
+    pub(super) interim_count: u32,
+    pub(super) record: Record,
+}
+
+impl Exchange {
+    /// Whether all of the request has been read.
+    pub(super) fn request_done(&self) -> bool {
+        self.request.is_done()
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    pub(super) fn insert_exchange(&mut self, exchange: Exchange) -> u32 {
+        self.metrics.add(Counter::RequestsNow, 1);
+        self.metrics.slot_add(exchange.frontend.slot.id(), Field::Active, 1);
+        self.metrics.slot_add(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+        let client = exchange.client;
+        let index = self.exchanges.insert(exchange) as u32;
+        self.clients[client].exchange = Some(index);
+        index
+    }
+
+    /// Assigns a backend: it counts the request from here on.
+    pub(super) fn assign_backend(&mut self, exchange: u32, backend: Rc<Backend>) {
+        backend.active.set(backend.active.get() + 1);
+        self.metrics.slot_add(backend.slot.id(), Field::Active, 1);
+        self.exchanges[exchange as usize].backend = Some(backend);
+    }
+
+    /// Takes the backend back from an exchange, after a failed try or at the end.
+    pub(super) fn release_backend(&mut self, exchange: u32) -> Option<Rc<Backend>> {
+        let backend = self.exchanges[exchange as usize].backend.take()?;
+        backend.active.set(backend.active.get() - 1);
+        self.metrics.slot_sub(backend.slot.id(), Field::Active, 1);
+        Some(backend)
+    }
+
+    /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
+    pub(super) fn remove_exchange(&mut self, index: u32, outcome: Outcome) {
+        self.record_exchange(index, outcome);
+        self.release_backend(index);
+        let exchange = self.exchanges.remove(index as usize);
+        self.clients[exchange.client].exchange = None;
+        self.metrics.sub(Counter::RequestsNow, 1);
+        self.metrics.sub(Counter::TunnelsNow, u64::from(exchange.tunnel));
+        self.metrics.slot_sub(exchange.frontend.slot.id(), Field::Active, 1);
+        self.metrics.slot_sub(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+        self.pool.give(exchange.head);
+        self.pool.give(exchange.record.text);
+    }
+
+    /// Ends an exchange whose client is gone: the upstream connection cannot be used again.
+    pub(super) fn abandon_exchange(&mut self, index: u32, outcome: Outcome) {
+        if outcome == Outcome::ClientAborted {
+            self.metrics.add(Counter::AbortedByClientTotal, 1);
+        }
+        if let Some(upstream) = self.exchanges[index as usize].upstream {
+            self.close_upstream(upstream);
+        }
+        self.remove_exchange(index, outcome);
+    }
+
+    /// Ends an exchange with an error: by an error response while that is possible, otherwise by
+    /// cutting the response short so that the client cannot take it for complete.
+    pub(super) fn fail_exchange(&mut self, index: u32, status: u16, outcome: Outcome) {
+        let exchange = &mut self.exchanges[index as usize];
+        let client = exchange.client;
+        if let Some(upstream) = exchange.upstream.take() {
+            self.close_upstream(upstream);
+        }
+        let exchange = &mut self.exchanges[index as usize];
+        if exchange.response.is_some() {
+            self.clients[client].stream.reset_on_close();
+            self.remove_exchange(index, outcome);
+            return self.close_client(client);
+        }
+        let keep_alive = exchange.keep_alive && exchange.request_done();
+        let head_only = exchange.head_only;
+        exchange.record.status = status;
+        let request_id = exchange.record.request_id;
+        self.remove_exchange(index, outcome);
+        self.send_error(client, status, &request_id, head_only, keep_alive);
+    }
+
+    /// Ends an exchange whose response has been sent whole.
+    pub(super) fn finish_exchange(&mut self, index: u32) {
+        let exchange = &self.exchanges[index as usize];
+        let client = exchange.client;
+        let keep_alive = exchange.keep_alive && exchange.request_done();
+        if let Some(upstream) = exchange.upstream {
+            self.release_upstream(upstream);
+        }
+        self.remove_exchange(index, Outcome::Complete);
+        self.end_response(client, keep_alive);
+    }
+}

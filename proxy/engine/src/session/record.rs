@@ -1,0 +1,200 @@
+//! What is remembered of a request for the access log and the counters, and where it goes.
+//!
+//! Rule: nothing is copied for a log that is off.
+
+use super::exchange::Outcome;
+use super::text::AddressText;
+use super::token::FLUSH_LOG;
+use super::{Engine, RequestId};
+use crate::protocol::h1::request::RequestHead;
+use crate::runtime::driver::Driver;
+use crate::telemetry::access_log;
+use crate::telemetry::counters::SlotId;
+use crate::telemetry::names::{Counter, Field, Histogram};
+
+/// How long a record may wait for others before it is handed to the log's writer.
+const LOG_DELAY_MS: u64 = 200;
+
+/// The facts of one request.
+pub(super) struct Record {
+    pub(super) started_us: u64,
+    pub(super) started_unix_us: u64,
+    pub(super) response_head_us: u64,
+    pub(super) request_id: RequestId,
+    pub(super) generation: u64,
+    pub(super) status: u16,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) retries: u32,
+    /// Method, host, target, user agent and referer, one after the other.
+    pub(super) text: Vec<u8>,
+    ends: [u32; 5],
+}
+
+impl Record {
+    fn part(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.text.get(start..self.ends[number] as usize).unwrap_or_default()
+    }
+
+    /// The request id as text.
+    pub(super) fn id(&self) -> &str {
+        std::str::from_utf8(&self.request_id).unwrap_or_default()
+    }
+}
+
+/// Where a request went, as far as it went.
+#[derive(Default)]
+struct Way<'a> {
+    frontend: Option<&'a str>,
+    cluster: Option<&'a str>,
+    backend: Option<&'a str>,
+    backend_address: Option<&'a str>,
+}
+
+impl<D: Driver> Engine<D> {
+    pub(super) fn begin_record(&mut self, head: &RequestHead, bytes: &[u8], request_id: RequestId) -> Record {
+        let mut record = self.blank_record(request_id);
+        if self.log.is_on() {
+            record.text = self.pool.take();
+            let parts = [
+                head.method(bytes),
+                head.host(bytes),
+                head.target_raw(bytes),
+                head.values(bytes, "user-agent").next().unwrap_or_default(),
+                head.values(bytes, "referer").next().unwrap_or_default(),
+            ];
+            for (end, part) in record.ends.iter_mut().zip(parts) {
+                record.text.extend_from_slice(part);
+                *end = record.text.len() as u32;
+            }
+        }
+        record
+    }
+
+    fn blank_record(&self, request_id: RequestId) -> Record {
+        Record {
+            started_us: self.clock.us(),
+            started_unix_us: self.clock.unix_us(),
+            response_head_us: 0,
+            request_id,
+            generation: self.tables.generation,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            retries: 0,
+            text: Vec::new(),
+            ends: [0; 5],
+        }
+    }
+
+    /// Counts and logs an exchange at its end.
+    pub(super) fn record_exchange(&mut self, index: u32, outcome: Outcome) {
+        let exchange = &self.exchanges[index as usize];
+        let record = &exchange.record;
+        let duration_us = self.clock.us() - record.started_us;
+        self.metrics.observe(Histogram::RequestDuration, duration_us);
+        // The tries that failed count as connect errors; the last one has the request.
+        let backend = exchange.backend.as_ref().map_or(SlotId::NONE, |backend| backend.slot.id());
+        for slot in [exchange.frontend.slot.id(), exchange.frontend.cluster.slot.id(), backend] {
+            self.metrics.slot_add(slot, Field::Requests, 1);
+            self.metrics.slot_add(slot, Field::of_status(record.status), 1);
+            self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
+            self.metrics.slot_add(slot, Field::BytesOut, record.bytes_out);
+            self.metrics.slot_add(slot, Field::DurationUs, duration_us);
+        }
+        if exchange.response.is_some() {
+            self.count_status(record.status);
+        }
+        if self.log.is_on() {
+            let backend = exchange.backend.as_ref().or(exchange.tried.last());
+            let way = Way {
+                frontend: Some(&exchange.frontend.name),
+                cluster: Some(&exchange.frontend.cluster.name),
+                backend: backend.map(|backend| backend.name.as_str()),
+                backend_address: backend.map(|backend| backend.address_text.as_str()),
+            };
+            let client = &self.clients[exchange.client];
+            let log = &mut self.log;
+            push(log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            self.queue_log_flush();
+        }
+    }
+
+    /// Logs a request that no exchange was begun for.
+    pub(super) fn record_refused(&mut self, index: usize, record: &Record, outcome: Outcome) {
+        if self.log.is_on() {
+            let client = &self.clients[index];
+            let way = Way::default();
+            push(&mut self.log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            self.queue_log_flush();
+        }
+    }
+
+    /// Logs bytes that were no request.
+    pub(super) fn record_rejected(&mut self, index: usize, status: u16, reason: &'static str) {
+        if self.log.is_on() {
+            let mut record = self.blank_record([b'0'; 32]);
+            record.status = status;
+            let client = &self.clients[index];
+            let way = Way::default();
+            push(&mut self.log, client.peer, &client.listener.name, &record, &way, reason, self.clock.us());
+            self.queue_log_flush();
+        }
+    }
+
+    pub(super) fn count_status(&self, status: u16) {
+        self.metrics.add(Counter::of_status(status), 1);
+    }
+
+    fn queue_log_flush(&mut self) {
+        if !self.log_flush_queued {
+            self.log_flush_queued = true;
+            self.timers.queue_check(FLUSH_LOG, self.clock.ms() + LOG_DELAY_MS);
+        }
+    }
+
+    /// Hands what was logged to the writer.
+    pub(super) fn flush_log(&mut self) {
+        self.log_flush_queued = false;
+        self.log.flush();
+        self.metrics.add(Counter::AccessLogDroppedTotal, self.log.take_dropped());
+    }
+}
+
+fn push(
+    log: &mut access_log::LogSink,
+    peer: std::net::SocketAddr,
+    listener: &str,
+    record: &Record,
+    way: &Way<'_>,
+    outcome: &str,
+    now_us: u64,
+) {
+    let client = AddressText::new(peer);
+    let upstream_us = (record.response_head_us > 0).then(|| record.response_head_us - record.started_us);
+    log.push(&access_log::Record {
+        unix_us: record.started_unix_us,
+        client: client.ip(),
+        client_port: peer.port(),
+        method: record.part(0),
+        host: record.part(1),
+        target: record.part(2),
+        user_agent: record.part(3),
+        referer: record.part(4),
+        status: record.status,
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+        duration_us: now_us - record.started_us,
+        upstream_us,
+        generation: record.generation,
+        listener,
+        frontend: way.frontend,
+        cluster: way.cluster,
+        backend: way.backend,
+        backend_address: way.backend_address,
+        request_id: record.id(),
+        retries: record.retries,
+        outcome,
+    });
+}

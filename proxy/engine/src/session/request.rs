@@ -1,0 +1,266 @@
+//! The request's way in: parse, route, admit, choose a backend, send.
+
+use std::rc::Rc;
+
+use super::body::{Body, Taken};
+use super::client::{Client, Phase};
+use super::exchange::{Exchange, Outcome};
+use super::record::Record;
+use super::{Engine, RequestId};
+use crate::protocol::h1::forward::{self, Forward};
+use crate::protocol::h1::request::{self, RequestHead};
+use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version, is_worth_parsing};
+use crate::routing::matcher::{HeaderLookup, Request};
+use crate::runtime::driver::Driver;
+use crate::state::frontend::Frontend;
+use crate::state::listener::ListenerSettings;
+use crate::telemetry::names::Counter;
+
+/// The fields of a parsed head, for the routing table.
+struct Fields<'a> {
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+}
+
+impl HeaderLookup for Fields<'_> {
+    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.head.values(self.bytes, name).any(test)
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// Takes a request head from the front of the input; 0 when it is not complete yet.
+    pub(super) fn request_input(&mut self, index: usize, data: &[u8]) -> usize {
+        let listener = self.clients[index].listener.settings();
+        // Bytes that were parsed in vain before and still wait: a byte at a time must not cost a
+        // parse each.
+        let seen = self.clients[index].input.len();
+        if seen < data.len() && !is_worth_parsing(data, seen, &listener.head_limits) {
+            self.await_rest_of_head(index, &listener);
+            return 0;
+        }
+        let mut head = std::mem::take(&mut self.request_head);
+        let consumed = match request::parse(data, &listener.head_limits, &mut head) {
+            Ok(None) => {
+                self.await_rest_of_head(index, &listener);
+                0
+            }
+            Ok(Some(length)) => {
+                if !listener.trusts(self.clients[index].peer.ip()) {
+                    head.drop_forwarding_fields();
+                }
+                self.unlink_idle(index);
+                self.clients[index].deadline.clear();
+                self.request_arrived(index, &listener, &head, &data[..length]);
+                length
+            }
+            Err(reject) => {
+                self.unlink_idle(index);
+                self.reject_request(index, reject);
+                data.len()
+            }
+        };
+        self.request_head = head;
+        consumed
+    }
+
+    fn await_rest_of_head(&mut self, index: usize, listener: &ListenerSettings) {
+        let client = &mut self.clients[index];
+        if client.phase == Phase::ExpectHead {
+            return;
+        }
+        client.phase = Phase::ExpectHead;
+        let token = client.token;
+        let limit = listener.entity.timeouts.request_head;
+        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.unlink_idle(index);
+    }
+
+    /// A head is complete: from here on one generation serves this request.
+    fn request_arrived(&mut self, index: usize, listener: &Rc<ListenerSettings>, head: &RequestHead, bytes: &[u8]) {
+        let request_id = self.next_request_id();
+        let record = self.begin_record(head, bytes, request_id);
+        let frontend = self.route(index, head, bytes);
+        let too_large = matches!((head.body, listener.entity.limits.body_bytes),
+            (RequestBody::Length(length), Some(limit)) if length > limit);
+        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
+        let (status, outcome, counter) = match &frontend {
+            _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
+            None => (404, Outcome::NoFrontend, Counter::NotFound404Total),
+            Some(_) if too_large => (413, Outcome::RequestTooLarge, Counter::Rejected413Total),
+            Some(_) => (0, Outcome::Complete, Counter::RequestsTotal),
+        };
+        let Some(frontend) = frontend.filter(|_| status == 0) else {
+            self.metrics.add(counter, 1);
+            return self.refuse_request(index, head, record, head.method(bytes) == b"HEAD", status, outcome);
+        };
+        let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
+        self.clients[index].phase = Phase::InExchange;
+        self.try_backend(exchange);
+    }
+
+    fn route(&self, index: usize, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
+        let frontends = self.clients[index].listener.frontends.borrow();
+        let fields = Fields { head, bytes };
+        let request = Request {
+            host: head.host(bytes),
+            path: head.path(bytes),
+            query: head.query(bytes),
+            method: head.method(bytes),
+            headers: &fields,
+        };
+        frontends.lookup(&request).cloned()
+    }
+
+    fn begin_exchange(
+        &mut self,
+        index: usize,
+        listener: &Rc<ListenerSettings>,
+        head: &RequestHead,
+        bytes: &[u8],
+        frontend: Rc<Frontend>,
+        record: Record,
+    ) -> u32 {
+        let client = &self.clients[index];
+        let mut head_out = self.pool.take();
+        let address = super::text::AddressText::new(client.peer);
+        let forward = Forward {
+            client_ip: address.ip(),
+            client_port: client.peer.port(),
+            listener_port: client.listener.address.port(),
+            scheme: "http",
+            trusted: listener.trusts(client.peer.ip()),
+            request_id: record.id(),
+            upstream_keep_alive: true,
+            upgrade: head.upgrade.is_some(),
+            body: head.body,
+        };
+        forward::write_request(&mut head_out, bytes, head, &forward);
+        let method = head.method(bytes);
+        let request = match head.body {
+            RequestBody::None | RequestBody::Length(0) => Body::Done,
+            RequestBody::Length(length) => Body::Length(length),
+            RequestBody::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default()))),
+        };
+        let replayable = request.is_done() && matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE");
+        let settings = &self.tables.settings;
+        let exchange = Exchange {
+            client: index,
+            upstream: None,
+            listener: listener.clone(),
+            cluster: frontend.cluster.settings(),
+            backends: frontend.cluster.backends(),
+            backend: None,
+            tried: Vec::new(),
+            generation_header: settings.generation_header.then(|| self.tables.generation_header.clone()),
+            head: head_out,
+            request,
+            request_discarded: false,
+            response: None,
+            response_chunked: false,
+            keep_alive: head.keep_alive,
+            http10: head.version == Version::Http10,
+            head_only: method == b"HEAD",
+            replayable,
+            upgrade: head.upgrade.is_some(),
+            tunnel: false,
+            interim_count: 0,
+            record,
+            frontend,
+        };
+        self.metrics.add(Counter::RequestsTotal, 1);
+        let exchange = self.insert_exchange(exchange);
+        self.await_request_body(index);
+        exchange
+    }
+
+    /// Sets the time within which more of a request body must come.
+    pub(super) fn await_request_body(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let Some(exchange) = client.exchange else { return };
+        let exchange = &self.exchanges[exchange as usize];
+        if exchange.request_done() || client.phase != Phase::InExchange {
+            return;
+        }
+        let token = client.token;
+        let limit = exchange.listener.entity.timeouts.request_body;
+        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// Whether bytes of a client in an exchange have somewhere to go.
+    pub(super) fn exchange_wants_input(&self, client: &Client) -> bool {
+        let Some(exchange) = client.exchange.map(|index| &self.exchanges[index as usize]) else { return false };
+        if client.phase == Phase::InExchange && exchange.request_done() {
+            // The start of the next request may be read, and so is the end of the stream.
+            return client.input.is_empty();
+        }
+        if exchange.request_discarded {
+            return true;
+        }
+        exchange.upstream.is_some_and(|upstream| self.upstream_has_room(upstream))
+    }
+
+    /// Takes request body bytes from the front of the input; 0 when they must wait.
+    pub(super) fn request_body_input(&mut self, index: usize, data: &[u8]) -> usize {
+        let Some(number) = self.clients[index].exchange else { return 0 };
+        let exchange = &mut self.exchanges[number as usize];
+        let waits = exchange.request_done() || !(exchange.request_discarded || exchange.upstream.is_some_and(|upstream| self.upstreams[upstream].has_room()));
+        if waits {
+            return 0;
+        }
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let chunked = matches!(exchange.request, Body::Chunked(_));
+        let taken = exchange.request.take(data, chunked, &mut out);
+        let consumed = match taken {
+            Ok(taken) => {
+                let consumed = taken.consumed;
+                self.pass_request_body(index, number, &out, &taken);
+                consumed
+            }
+            Err(_) => {
+                self.metrics.add(Counter::Rejected400Total, 1);
+                // Where the next request begins is unknown.
+                self.exchanges[number as usize].keep_alive = false;
+                self.fail_exchange(number, 400, Outcome::RequestMalformed);
+                data.len()
+            }
+        };
+        self.scratch = out;
+        consumed
+    }
+
+    fn pass_request_body(&mut self, index: usize, number: u32, out: &[u8], taken: &Taken<'_>) {
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.record.bytes_in += taken.content;
+        let over = exchange.listener.entity.limits.body_bytes.is_some_and(|limit| exchange.record.bytes_in > limit);
+        if over {
+            self.metrics.add(Counter::Rejected413Total, 1);
+            exchange.keep_alive = false;
+            return self.fail_exchange(number, 413, Outcome::RequestTooLarge);
+        }
+        if exchange.request_done() {
+            self.clients[index].deadline.clear();
+        } else {
+            self.await_request_body(index);
+        }
+        let exchange = &self.exchanges[number as usize];
+        match exchange.upstream {
+            Some(upstream) if !exchange.request_discarded => self.send_upstream(upstream, out, taken.tail),
+            _ => {}
+        }
+    }
+
+    /// A request id nobody can guess the next of is not needed; one that is unique is: random start
+    /// of the process, then a counter spread over the bits.
+    fn next_request_id(&mut self) -> RequestId {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        self.request_serial = self.request_serial.wrapping_add(1);
+        let mut id = [b'0'; 32];
+        let value = u128::from(self.request_seed) << 64 | u128::from(self.request_serial);
+        for (position, digit) in id.iter_mut().enumerate() {
+            *digit = HEX[(value >> (124 - 4 * position) & 15) as usize];
+        }
+        id
+    }
+}

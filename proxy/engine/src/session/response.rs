@@ -1,0 +1,223 @@
+//! The response's way out: parse, check against the request, frame for the client, send.
+
+use super::Engine;
+use super::body::Body;
+use super::client::Phase;
+use super::exchange::Outcome;
+use crate::protocol::h1::response::{self, ResponseHead};
+use crate::protocol::h1::{
+    ChunkLimits, ChunkedDecoder, Delivery, HeadLimits, Persistence, ResponseBody, ResponseForward, write_response,
+};
+use crate::runtime::driver::Driver;
+use crate::telemetry::names::{Counter, Histogram};
+
+/// Limits of a response head; a backend that needs more is out of order (T36). nginx stops at
+/// 4–8 KiB by default, HAProxy at 16 KiB.
+const RESPONSE_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 64 * 1024, header_count_max: 256 };
+
+/// Interim responses that one exchange may pass on (T36).
+const INTERIM_COUNT_MAX: u32 = 16;
+
+impl<D: Driver> Engine<D> {
+    /// Takes a response head from the front of the input; 0 when it is not complete yet.
+    pub(super) fn response_head_input(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
+        let exchange = &self.exchanges[number as usize];
+        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade);
+        let mut head = std::mem::take(&mut self.response_head);
+        let consumed = match response::parse(data, &RESPONSE_LIMITS, head_only, upgrade, &mut head) {
+            Ok(None) => 0,
+            Ok(Some(length)) if head.interim => {
+                self.interim_arrived(number, &head, &data[..length]);
+                length
+            }
+            Ok(Some(length)) => length + self.response_arrived(index, number, &head, &data[..length], &data[length..]),
+            Err(_) => {
+                self.response_malformed(number);
+                data.len()
+            }
+        };
+        self.response_head = head;
+        consumed
+    }
+
+    fn response_malformed(&mut self, number: u32) {
+        self.metrics.add(Counter::BadGateway502Total, 1);
+        self.fail_exchange(number, 502, Outcome::ResponseMalformed);
+    }
+
+    fn interim_arrived(&mut self, number: u32, head: &ResponseHead, bytes: &[u8]) {
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.interim_count += 1;
+        if exchange.interim_count > INTERIM_COUNT_MAX {
+            return self.response_malformed(number);
+        }
+        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+        if exchange.http10 {
+            return;
+        }
+        let client = exchange.client;
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let forward = ResponseForward {
+            delivery: Delivery::NoBody,
+            persistence: Persistence::Implied,
+            date: self.clock.date(),
+            extra: &[],
+        };
+        write_response(&mut out, bytes, head, &forward);
+        self.send_client(client, &out, &[]);
+        self.scratch = out;
+    }
+
+    /// The final head: passes it on with as much of the body as came with it. Returns how many
+    /// bytes of `rest` were used up.
+    fn response_arrived(&mut self, index: usize, number: u32, head: &ResponseHead, bytes: &[u8], rest: &[u8]) -> usize {
+        let exchange = &mut self.exchanges[number as usize];
+        let client = exchange.client;
+        let body = match head.body {
+            ResponseBody::None | ResponseBody::Length(0) => Body::Done,
+            ResponseBody::Length(length) => Body::Length(length),
+            ResponseBody::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default()))),
+            ResponseBody::UntilClose => Body::UntilClose,
+        };
+        let delivery = match head.body {
+            ResponseBody::None => Delivery::NoBody,
+            ResponseBody::Length(length) => Delivery::Length(length),
+            ResponseBody::Chunked | ResponseBody::UntilClose if exchange.http10 => Delivery::UntilClose,
+            ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
+        };
+        let closing = self.clients[client].listener.draining.get() || self.stopping;
+        exchange.keep_alive &= !closing && !matches!(delivery, Delivery::UntilClose);
+        exchange.response_chunked = matches!(delivery, Delivery::Chunked);
+        exchange.record.status = head.status;
+        exchange.record.response_head_us = self.clock.us();
+        let waited = exchange.record.response_head_us - exchange.record.started_us;
+        self.metrics.observe(Histogram::UpstreamResponse, waited);
+        self.upstreams[index].keep_alive = head.keep_alive;
+
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let forward = ResponseForward {
+            delivery,
+            persistence: match (exchange.keep_alive, exchange.http10) {
+                (true, false) => Persistence::Implied,
+                (true, true) => Persistence::KeepAlive,
+                (false, _) => Persistence::Close,
+            },
+            date: self.clock.date(),
+            extra: exchange.generation_header.as_deref().map_or(&[], str::as_bytes),
+        };
+        write_response(&mut out, bytes, head, &forward);
+        exchange.response = Some(body);
+        self.give_head_back(number);
+        let consumed = if head.switching_protocols {
+            self.send_client(client, &out, &[]);
+            self.begin_tunnel(number);
+            0
+        } else {
+            self.pass_response_body(number, rest, &mut out)
+        };
+        self.scratch = out;
+        consumed
+    }
+
+    /// The request head was kept for another try; there will be none.
+    fn give_head_back(&mut self, number: u32) {
+        let head = std::mem::take(&mut self.exchanges[number as usize].head);
+        self.pool.give(head);
+    }
+
+    /// Takes response body bytes from the front of the input.
+    pub(super) fn response_body_input(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
+        self.await_more_response(index, number);
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let consumed = self.pass_response_body(number, data, &mut out);
+        self.scratch = out;
+        consumed
+    }
+
+    fn await_more_response(&mut self, index: usize, number: u32) {
+        let limit = self.exchanges[number as usize].cluster.timeouts.response_body;
+        let upstream = &mut self.upstreams[index];
+        let token = upstream.token;
+        self.timers.set(&mut upstream.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// Sends `out` and what of the body is in `data`; ends the exchange with the body.
+    fn pass_response_body(&mut self, number: u32, data: &[u8], out: &mut Vec<u8>) -> usize {
+        let exchange = &mut self.exchanges[number as usize];
+        let client = exchange.client;
+        let Some(body) = exchange.response.as_mut() else { return 0 };
+        let Ok(taken) = body.take(data, exchange.response_chunked, out) else {
+            self.metrics.add(Counter::BadGateway502Total, 1);
+            self.fail_exchange(number, 502, Outcome::ResponseMalformed);
+            return data.len();
+        };
+        let done = body.is_done();
+        exchange.record.bytes_out += taken.content;
+        if !done && data.len() == taken.consumed {
+            let upstream = exchange.upstream;
+            if let Some(upstream) = upstream {
+                self.await_more_response(upstream, number);
+            }
+        }
+        if !out.is_empty() || !taken.tail.is_empty() {
+            self.send_client(client, out, taken.tail);
+        }
+        // The client may have gone in the attempt, and the exchange with it.
+        let alive = self.exchanges.get(number as usize).is_some_and(|exchange| exchange.client == client)
+            && self.clients.get(client).is_some_and(|client| client.exchange == Some(number));
+        if done && alive {
+            if taken.consumed < data.len() {
+                // More than the response: nothing on this connection can be trusted.
+                if let Some(upstream) = self.exchanges[number as usize].upstream {
+                    self.upstreams[upstream].keep_alive = false;
+                }
+            }
+            self.finish_exchange(number);
+        }
+        taken.consumed
+    }
+
+    /// The backend closed: the end of an unframed body, or a failure.
+    pub(super) fn response_end_of_stream(&mut self, index: usize, number: u32) {
+        self.upstreams[index].keep_alive = false;
+        let exchange = &mut self.exchanges[number as usize];
+        let client = exchange.client;
+        let Some(body) = exchange.response.as_mut() else {
+            return self.upstream_ended_early(index, number);
+        };
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        if body.end_of_stream(exchange.response_chunked, &mut out) {
+            if !out.is_empty() {
+                self.send_client(client, &out, &[]);
+            }
+            if self.clients.get(client).is_some_and(|client| client.exchange == Some(number)) {
+                self.finish_exchange(number);
+            }
+        } else {
+            self.fail_exchange(number, 502, Outcome::BackendAborted);
+        }
+        self.scratch = out;
+    }
+
+    /// Starts passing bytes both ways unread (RFC 9110 §7.8): the client may be gone already.
+    fn begin_tunnel(&mut self, number: u32) {
+        let Some(exchange) = self.exchanges.get(number as usize) else { return };
+        let client = exchange.client;
+        if self.clients.get(client).is_none_or(|client| client.exchange != Some(number)) {
+            return;
+        }
+        self.clients[client].phase = Phase::Tunnel;
+        self.exchanges[number as usize].tunnel = true;
+        self.clients[client].deadline.clear();
+        self.metrics.add(Counter::TunnelsTotal, 1);
+        self.metrics.add(Counter::TunnelsNow, 1);
+        if let Some(upstream) = self.exchanges[number as usize].upstream {
+            self.await_response(upstream);
+        }
+        self.wake_client(client);
+    }
+}

@@ -1,0 +1,52 @@
+//! Text of a client's IP address without an allocation a request.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+/// Longest text of an IPv6 address, as an IPv4-mapped one.
+const IP_TEXT_BYTES_MAX: usize = 45;
+
+/// An IP address as text.
+pub(super) struct AddressText {
+    bytes: [u8; IP_TEXT_BYTES_MAX],
+    length: usize,
+}
+
+impl AddressText {
+    /// The IP address of a peer; an IPv4-mapped IPv6 one (a dual-stack socket) as IPv4.
+    pub(super) fn new(peer: SocketAddr) -> Self {
+        let mut text = Self { bytes: [0; IP_TEXT_BYTES_MAX], length: 0 };
+        // An address always fits.
+        let _ = write!(text, "{}", peer.ip().to_canonical());
+        text
+    }
+
+    pub(super) fn ip(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl Write for AddressText {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        let end = self.length + part.len();
+        let room = self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(part.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let text = |peer: &str| AddressText::new(peer.parse().unwrap()).ip().to_owned();
+        assert_eq!(text("127.0.0.1:80"), "127.0.0.1");
+        assert_eq!(text("[::ffff:10.0.0.1]:80"), "10.0.0.1");
+        assert_eq!(text("[2001:db8::1]:80"), "2001:db8::1");
+        let longest = "[1111:2222:3333:4444:5555:6666:7777:8888]:1";
+        assert_eq!(text(longest), "1111:2222:3333:4444:5555:6666:7777:8888");
+    }
+}

@@ -1,0 +1,98 @@
+//! What happens when a deadline passes.
+
+use super::Engine;
+use super::client::Phase;
+use super::exchange::Outcome;
+use super::token::{self, Owner};
+use super::upstream::Link;
+use crate::runtime::driver::{Driver, Token};
+use crate::telemetry::names::Counter;
+
+impl<D: Driver> Engine<D> {
+    /// Acts on every deadline that has passed.
+    pub(super) fn run_timers(&mut self) {
+        let now_ms = self.clock.ms();
+        while let Some((queued_ms, due)) = self.timers.poll_due(now_ms) {
+            match token::parts(due) {
+                (Owner::Client, index) => self.check_client(due, index, queued_ms, now_ms),
+                (Owner::Upstream, index) => self.check_upstream(due, index, queued_ms, now_ms),
+                (Owner::Engine, _) if due == token::FLUSH_LOG => self.flush_log(),
+                (Owner::Engine, _) if due == token::CHECK_DRAINS => self.check_drains(),
+                (Owner::Engine, _) if due == token::RESUME_ACCEPT => self.resume_accepting(),
+                _ => {}
+            }
+        }
+    }
+
+    fn check_client(&mut self, due: Token, index: usize, queued_ms: u64, now_ms: u64) {
+        if self.find_client(due, index).is_none() {
+            return;
+        }
+        let client = &mut self.clients[index];
+        if !self.timers.check(&mut client.deadline, queued_ms, due, now_ms) {
+            return;
+        }
+        client.deadline.clear();
+        if !client.output.is_empty() {
+            self.metrics.add(Counter::TimeoutsTotal, 1);
+            return self.client_stalled(index);
+        }
+        match client.phase {
+            // A kept-alive connection nobody used: no fault of anybody.
+            Phase::Idle | Phase::Lingering => self.close_client(index),
+            Phase::ExpectHead => {
+                self.metrics.add(Counter::TimeoutsTotal, 1);
+                self.metrics.add(Counter::Rejected408Total, 1);
+                self.record_rejected(index, 408, "request_head_timeout");
+                self.send_error(index, 408, &[b'0'; 32], false, false);
+            }
+            Phase::InExchange => self.request_body_late(index),
+            Phase::Tunnel => {}
+        }
+    }
+
+    /// The client does not read its response.
+    fn client_stalled(&mut self, index: usize) {
+        self.clients[index].stream.reset_on_close();
+        if let Some(exchange) = self.clients[index].exchange {
+            self.abandon_exchange(exchange, Outcome::WriteTimeout);
+        }
+        self.close_client(index);
+    }
+
+    fn request_body_late(&mut self, index: usize) {
+        let Some(number) = self.clients[index].exchange else { return };
+        if self.exchanges[number as usize].request_done() {
+            return;
+        }
+        self.metrics.add(Counter::TimeoutsTotal, 1);
+        self.metrics.add(Counter::Rejected408Total, 1);
+        self.exchanges[number as usize].keep_alive = false;
+        self.fail_exchange(number, 408, Outcome::RequestTimeout);
+    }
+
+    fn check_upstream(&mut self, due: Token, index: usize, queued_ms: u64, now_ms: u64) {
+        if self.find_upstream(due, index).is_none() {
+            return;
+        }
+        let upstream = &mut self.upstreams[index];
+        if !self.timers.check(&mut upstream.deadline, queued_ms, due, now_ms) {
+            return;
+        }
+        upstream.deadline.clear();
+        let Some(number) = upstream.exchange else {
+            return self.close_upstream(index);
+        };
+        self.metrics.add(Counter::TimeoutsTotal, 1);
+        if upstream.link == Link::Connecting {
+            if self.connect_failed(number, Outcome::ConnectTimeout) {
+                self.try_backend(number);
+            }
+        } else if self.exchanges[number as usize].tunnel {
+            self.close_tunnel(number);
+        } else {
+            self.metrics.add(Counter::GatewayTimeout504Total, 1);
+            self.fail_exchange(number, 504, Outcome::ResponseTimeout);
+        }
+    }
+}

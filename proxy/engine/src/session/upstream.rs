@@ -1,0 +1,539 @@
+//! The upstream side of a session: one connection to a backend, its pool, its reads and writes.
+//!
+//! Rule: an HTTP/1.1 upstream connection serves one exchange at a time; between two of them it
+//! waits in its backend's pool, the most recently used taken first. Choosing and retrying is here,
+//! what the bytes mean is in `response`.
+
+use std::io;
+use std::rc::Rc;
+
+use super::client::{Phase, split_left};
+use super::exchange::Outcome;
+use super::token::{Owner, token};
+use super::{Engine, READS_PER_TURN};
+use crate::runtime::buffer::ByteQueue;
+use crate::runtime::driver::{Driver, Token};
+use crate::runtime::socket::Stream;
+use crate::runtime::timer::Deadline;
+use crate::telemetry::names::{Counter, Field, Histogram};
+use crate::upstream::Backend;
+
+/// What an upstream connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// The connect has not finished.
+    Connecting,
+    /// It serves an exchange.
+    Busy,
+    /// It waits in the pool.
+    Pooled,
+}
+
+/// One connection to a backend.
+pub(super) struct Upstream {
+    pub(super) stream: Stream,
+    pub(super) token: Token,
+    pub(super) backend: Rc<Backend>,
+    pub(super) link: Link,
+    /// It has served a request before: the backend may have closed it meanwhile.
+    pub(super) reused: bool,
+    pub(super) readable: bool,
+    pub(super) hangup: bool,
+    pub(super) input_waits: bool,
+    pub(super) queued: bool,
+    /// The response allows another request on this connection.
+    pub(super) keep_alive: bool,
+    /// Shut our sending side once `output` is empty (a tunnel's client has ended).
+    pub(super) shut_when_sent: bool,
+    pub(super) input: ByteQueue,
+    pub(super) output: ByteQueue,
+    pub(super) exchange: Option<u32>,
+    pub(super) deadline: Deadline,
+    pub(super) connect_started_us: u64,
+}
+
+impl Upstream {
+    /// Whether bytes can be sent without queueing.
+    pub(super) fn has_room(&self) -> bool {
+        self.link == Link::Busy && self.output.is_empty()
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    pub(super) fn find_upstream(&self, token: Token, index: usize) -> Option<usize> {
+        self.upstreams.get(index).filter(|upstream| upstream.token == token).map(|_| index)
+    }
+
+    pub(super) fn upstream_has_room(&self, index: usize) -> bool {
+        self.upstreams[index].has_room()
+    }
+
+    /// Chooses a backend for an exchange that has none and sends the head there; by another one
+    /// when connecting fails at once.
+    pub(super) fn try_backend(&mut self, exchange: u32) {
+        let now_ms = self.clock.ms();
+        loop {
+            let entry = &self.exchanges[exchange as usize];
+            let Some(backend) = entry.backends.choose(&entry.tried, now_ms, &mut self.random) else {
+                return self.no_backend_left(exchange);
+            };
+            self.assign_backend(exchange, backend.clone());
+            if self.reuse_connection(exchange, &backend) {
+                return;
+            }
+            match self.connect(exchange, &backend) {
+                Ok(()) => return,
+                Err(_) => {
+                    if !self.connect_failed(exchange, Outcome::ConnectFailed) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn no_backend_left(&mut self, exchange: u32) {
+        if self.exchanges[exchange as usize].tried.is_empty() {
+            self.metrics.add(Counter::Unavailable503Total, 1);
+            return self.fail_exchange(exchange, 503, Outcome::NoBackend);
+        }
+        self.metrics.add(Counter::BadGateway502Total, 1);
+        self.fail_exchange(exchange, 502, Outcome::ConnectFailed);
+    }
+
+    fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
+        let Some(pooled) = backend.idle.borrow_mut().pop() else { return false };
+        let (_, index) = super::token::parts(pooled);
+        debug_assert!(self.find_upstream(pooled, index).is_some());
+        let upstream = &mut self.upstreams[index];
+        upstream.link = Link::Busy;
+        upstream.reused = true;
+        upstream.exchange = Some(exchange);
+        self.exchanges[exchange as usize].upstream = Some(index);
+        self.metrics.add(Counter::UpstreamReusesTotal, 1);
+        self.send_head(index, exchange);
+        true
+    }
+
+    fn connect(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {
+        self.metrics.add(Counter::UpstreamConnectsTotal, 1);
+        let stream = Stream::connect(&backend.address)?;
+        let entry = self.upstreams.vacant_entry();
+        let index = entry.key();
+        self.serial = self.serial.wrapping_add(1);
+        let token = token(Owner::Upstream, self.serial, index);
+        self.driver.watch_stream(stream.raw(), token)?;
+        entry.insert(Upstream {
+            stream,
+            token,
+            backend: backend.clone(),
+            link: Link::Connecting,
+            reused: false,
+            readable: false,
+            hangup: false,
+            input_waits: false,
+            queued: false,
+            keep_alive: false,
+            shut_when_sent: false,
+            input: ByteQueue::default(),
+            output: ByteQueue::default(),
+            exchange: Some(exchange),
+            deadline: Deadline::NONE,
+            connect_started_us: self.clock.us(),
+        });
+        backend.connections.set(backend.connections.get() + 1);
+        self.metrics.slot_add(backend.slot.id(), Field::Connections, 1);
+        self.metrics.add(Counter::UpstreamConnectionsNow, 1);
+        let entry = &mut self.exchanges[exchange as usize];
+        entry.upstream = Some(index);
+        let limit = entry.cluster.timeouts.connect;
+        self.timers.set(&mut self.upstreams[index].deadline, token, self.clock.ms() + limit);
+        // On a loopback or a near network the connect is done already: one wake-up less.
+        self.try_connected(index);
+        Ok(())
+    }
+
+    /// Tries the first send on a connecting socket: its outcome is the connect's.
+    fn try_connected(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let Some(exchange) = upstream.exchange else { return };
+        let head = &self.exchanges[exchange as usize].head;
+        match upstream.stream.send(head, &[]) {
+            Ok(sent) => {
+                upstream.link = Link::Busy;
+                upstream.backend.connect_succeeded();
+                let waited = self.clock.us() - upstream.connect_started_us;
+                self.metrics.observe(Histogram::ConnectDuration, waited);
+                let left = &self.exchanges[exchange as usize].head[sent..];
+                upstream.output.push(&mut self.pool, left);
+                self.head_sent(index, exchange);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                if self.connect_failed(exchange, Outcome::ConnectFailed) {
+                    self.try_backend(exchange);
+                }
+            }
+        }
+    }
+
+    /// Sends the head on a connection out of the pool.
+    fn send_head(&mut self, index: usize, exchange: u32) {
+        let head = &self.exchanges[exchange as usize].head;
+        let upstream = &mut self.upstreams[index];
+        match upstream.stream.send(head, &[]) {
+            Ok(sent) => {
+                if sent < head.len() {
+                    upstream.output.push(&mut self.pool, &head[sent..]);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => upstream.output.push(&mut self.pool, head),
+            // The backend closed it while it was pooled; nothing of the request went anywhere.
+            Err(_) => return self.retry_stale(exchange),
+        }
+        self.head_sent(index, exchange);
+    }
+
+    fn head_sent(&mut self, index: usize, exchange: u32) {
+        self.await_response(index);
+        let exchange = &self.exchanges[exchange as usize];
+        let client = exchange.client;
+        if !exchange.request_done() {
+            self.wake_client(client);
+        }
+    }
+
+    pub(super) fn await_response(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let Some(exchange) = upstream.exchange else { return };
+        let exchange = &self.exchanges[exchange as usize];
+        let timeouts = &exchange.cluster.timeouts;
+        let limit = match exchange.response {
+            _ if exchange.tunnel => timeouts.tunnel,
+            None => timeouts.response_head,
+            Some(_) => timeouts.response_body,
+        };
+        let token = upstream.token;
+        self.timers.set(&mut upstream.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// A connect failed: counts it, closes the connection, and says whether the exchange may try
+    /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
+    pub(super) fn connect_failed(&mut self, exchange: u32, outcome: Outcome) -> bool {
+        self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
+        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
+            self.close_upstream(upstream);
+        }
+        if let Some(backend) = self.release_backend(exchange) {
+            backend.connect_failed(self.clock.ms());
+            self.metrics.slot_add(backend.slot.id(), Field::ConnectErrors, 1);
+            self.exchanges[exchange as usize].tried.push(backend);
+        }
+        let entry = &mut self.exchanges[exchange as usize];
+        if entry.record.retries < entry.cluster.retries {
+            entry.record.retries += 1;
+            self.metrics.add(Counter::RetriesTotal, 1);
+            self.metrics.slot_add(entry.frontend.cluster.slot.id(), Field::Retries, 1);
+            return true;
+        }
+        if outcome == Outcome::ConnectTimeout {
+            self.metrics.add(Counter::GatewayTimeout504Total, 1);
+            self.fail_exchange(exchange, 504, outcome);
+        } else {
+            self.metrics.add(Counter::BadGateway502Total, 1);
+            self.fail_exchange(exchange, 502, outcome);
+        }
+        false
+    }
+
+    /// A pooled connection turned out to be dead: the same request goes out on another one. Not
+    /// counted against the cluster's retries, for no backend has failed.
+    fn retry_stale(&mut self, exchange: u32) {
+        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
+            self.close_upstream(upstream);
+        }
+        if let Some(backend) = self.release_backend(exchange) {
+            // What was pooled beside it is as old.
+            self.close_pooled(&backend);
+        }
+        self.metrics.add(Counter::RetriesTotal, 1);
+        self.try_backend(exchange);
+    }
+
+    /// The connection ended or failed before a response had begun.
+    pub(super) fn upstream_ended_early(&mut self, index: usize, exchange: u32) {
+        let upstream = &self.upstreams[index];
+        let untouched = upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
+        if upstream.reused && untouched && self.exchanges[exchange as usize].replayable {
+            return self.retry_stale(exchange);
+        }
+        self.metrics.add(Counter::BadGateway502Total, 1);
+        self.fail_exchange(exchange, 502, Outcome::BackendAborted);
+    }
+
+    /// Readiness as the driver told it.
+    pub(super) fn upstream_ready(&mut self, index: usize, readable: bool, writable: bool, hangup: bool) {
+        let upstream = &mut self.upstreams[index];
+        upstream.readable |= readable;
+        upstream.hangup |= hangup;
+        let token = upstream.token;
+        if writable && upstream.link == Link::Connecting {
+            self.try_connected(index);
+        } else if writable && !upstream.output.is_empty() {
+            self.flush_upstream(index);
+        }
+        if self.find_upstream(token, index).is_some() {
+            self.drive_upstream(index);
+        }
+    }
+
+    /// Queues an upstream connection to be driven: its client has made room.
+    pub(super) fn wake_upstream(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        upstream.input_waits = !upstream.input.is_empty();
+        if (upstream.readable || upstream.input_waits) && !upstream.queued {
+            upstream.queued = true;
+            let token = upstream.token;
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
+    pub(super) fn drive_upstream(&mut self, index: usize) {
+        let token = self.upstreams[index].token;
+        let mut receive = std::mem::take(&mut self.receive);
+        for reads in 0.. {
+            if self.find_upstream(token, index).is_none() {
+                break;
+            }
+            let wants = self.upstream_wants_input(index);
+            let upstream = &mut self.upstreams[index];
+            if std::mem::take(&mut upstream.input_waits) && wants {
+                let mut input = std::mem::take(&mut upstream.input);
+                let consumed = self.upstream_input(token, index, input.as_slice());
+                input.consume(&mut self.pool, consumed);
+                match self.upstreams.get_mut(index) {
+                    Some(upstream) if upstream.token == token => upstream.input = input,
+                    _ => input.clear(&mut self.pool),
+                }
+                continue;
+            }
+            if !upstream.readable || !wants {
+                break;
+            }
+            if reads >= READS_PER_TURN {
+                self.wake_upstream(index);
+                break;
+            }
+            self.read_upstream(token, index, &mut receive);
+        }
+        self.receive = receive;
+    }
+
+    fn read_upstream(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+        let upstream = &mut self.upstreams[index];
+        let waiting = upstream.input.len();
+        receive[..waiting].copy_from_slice(upstream.input.as_slice());
+        let room = &mut receive[waiting..];
+        match upstream.stream.receive(room) {
+            Ok(0) => {
+                upstream.readable = false;
+                self.upstream_end_of_stream(index);
+            }
+            Ok(count) => {
+                // See `read_client` on short reads.
+                upstream.readable = count == room.len() || upstream.hangup;
+                let data = &receive[..waiting + count];
+                let consumed = self.upstream_input(token, index, data);
+                if let Some(upstream) = self.upstreams.get_mut(index).filter(|upstream| upstream.token == token) {
+                    upstream.input.replace(&mut self.pool, &data[consumed..]);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => upstream.readable = false,
+            Err(_) => self.upstream_failed(index),
+        }
+    }
+
+    fn upstream_wants_input(&self, index: usize) -> bool {
+        let upstream = &self.upstreams[index];
+        let Some(exchange) = upstream.exchange else { return true };
+        let client = &self.clients[self.exchanges[exchange as usize].client];
+        upstream.link == Link::Busy && client.output.is_empty()
+    }
+
+    fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+        let mut at = 0;
+        while at < data.len() {
+            let Some(upstream) = self.upstreams.get(index).filter(|upstream| upstream.token == token) else {
+                return data.len();
+            };
+            let Some(number) = upstream.exchange else {
+                // A backend that speaks without being asked is out of step.
+                self.close_upstream(index);
+                return data.len();
+            };
+            let exchange = &self.exchanges[number as usize];
+            let client = exchange.client;
+            if at > 0 && !self.clients[client].output.is_empty() {
+                break;
+            }
+            let rest = &data[at..];
+            let consumed = if self.clients[client].phase == Phase::Tunnel {
+                self.tunnel_from_upstream(index, number, rest)
+            } else if exchange.response.is_none() {
+                self.response_head_input(index, number, rest)
+            } else {
+                self.response_body_input(index, number, rest)
+            };
+            if consumed == 0 {
+                break;
+            }
+            at += consumed;
+        }
+        at
+    }
+
+    fn upstream_end_of_stream(&mut self, index: usize) {
+        match self.upstreams[index].exchange {
+            None => self.close_upstream(index),
+            Some(number) if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel => {
+                self.close_tunnel(number);
+            }
+            Some(number) => self.response_end_of_stream(index, number),
+        }
+    }
+
+    /// A read or a write failed.
+    fn upstream_failed(&mut self, index: usize) {
+        let Some(number) = self.upstreams[index].exchange else {
+            return self.close_upstream(index);
+        };
+        if self.upstreams[index].link == Link::Connecting {
+            if self.connect_failed(number, Outcome::ConnectFailed) {
+                self.try_backend(number);
+            }
+        } else if self.exchanges[number as usize].response.is_none() {
+            self.upstream_ended_early(index, number);
+        } else {
+            self.fail_exchange(number, 502, Outcome::BackendAborted);
+        }
+    }
+
+    /// Sends, or queues what the socket does not take.
+    pub(super) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        let upstream = &mut self.upstreams[index];
+        let mut sent = 0;
+        if upstream.output.is_empty() {
+            match upstream.stream.send(first, second) {
+                Ok(count) => sent = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.upstream_write_failed(index),
+            }
+        }
+        if sent < first.len() + second.len() {
+            let (first_left, second_left) = split_left(first, second, sent);
+            upstream.output.push(&mut self.pool, first_left);
+            upstream.output.push(&mut self.pool, second_left);
+        }
+        self.await_response(index);
+    }
+
+    /// The backend does not read the rest of the request; it may have answered before it stopped
+    /// (RFC 9112 §9.5), so the response is still looked for.
+    fn upstream_write_failed(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        upstream.output.clear(&mut self.pool);
+        upstream.readable = true;
+        upstream.hangup = true;
+        upstream.keep_alive = false;
+        let Some(number) = upstream.exchange else {
+            return self.close_upstream(index);
+        };
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.request_discarded = true;
+        let client = exchange.client;
+        self.wake_upstream(index);
+        self.wake_client(client);
+    }
+
+    fn flush_upstream(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        match upstream.stream.send(upstream.output.as_slice(), &[]) {
+            Ok(sent) => upstream.output.consume(&mut self.pool, sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return self.upstream_write_failed(index),
+        }
+        if !self.upstreams[index].output.is_empty() {
+            return self.await_response(index);
+        }
+        if self.upstreams[index].shut_when_sent {
+            self.upstreams[index].stream.shutdown_write();
+        }
+        if let Some(number) = self.upstreams[index].exchange {
+            let client = self.exchanges[number as usize].client;
+            self.await_request_body(client);
+            self.wake_client(client);
+        }
+    }
+
+    /// The client has taken what was queued for it: its response may go on.
+    pub(super) fn client_made_room(&mut self, client: usize) {
+        let Some(number) = self.clients[client].exchange else { return };
+        if let Some(upstream) = self.exchanges[number as usize].upstream {
+            self.await_response(upstream);
+            self.wake_upstream(upstream);
+        }
+    }
+
+    /// Gives a connection whose response is complete back to its backend's pool, or closes it.
+    pub(super) fn release_upstream(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let Some(number) = upstream.exchange.take() else { return };
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.upstream = None;
+        let backend = upstream.backend.clone();
+        let reusable = upstream.keep_alive
+            && exchange.request_done()
+            && !exchange.request_discarded
+            && upstream.output.is_empty()
+            && !upstream.hangup
+            && backend.accepts_requests()
+            && backend.idle.borrow().len() < exchange.cluster.keep_alive_connections as usize;
+        if !reusable {
+            return self.close_upstream(index);
+        }
+        upstream.link = Link::Pooled;
+        let token = upstream.token;
+        backend.idle.borrow_mut().push(token);
+        let limit = exchange.cluster.timeouts.keep_alive;
+        self.timers.set(&mut upstream.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// Closes the idle connections of a backend.
+    pub(super) fn close_pooled(&mut self, backend: &Backend) {
+        let pooled = std::mem::take(&mut *backend.idle.borrow_mut());
+        for token in pooled {
+            let (_, index) = super::token::parts(token);
+            if self.find_upstream(token, index).is_some() {
+                self.close_upstream(index);
+            }
+        }
+    }
+
+    /// Closes at once and forgets; an exchange that uses it must be seen to by the caller.
+    pub(super) fn close_upstream(&mut self, index: usize) {
+        let mut upstream = self.upstreams.remove(index);
+        if upstream.link == Link::Pooled {
+            upstream.backend.forget_idle(upstream.token);
+        }
+        if let Some(exchange) = upstream.exchange {
+            self.exchanges[exchange as usize].upstream = None;
+        }
+        upstream.input.clear(&mut self.pool);
+        upstream.output.clear(&mut self.pool);
+        let backend = upstream.backend;
+        backend.connections.set(backend.connections.get() - 1);
+        self.metrics.slot_sub(backend.slot.id(), Field::Connections, 1);
+        self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
+    }
+}

@@ -1,0 +1,444 @@
+//! The entities that a worker holds, as typed values; what may be said here is what may be said
+//! in a configuration.
+//!
+//! The rule of this file: every struct has **all** keys of its kind, in alphabetical order, with
+//! no default and no key left out. Then `serde_json` writes exactly the canonical bytes that the
+//! reconciler hashed, and [`super::ops`] can hold the two against each other. Limits of values
+//! are in [`check`], so that this file stays a plain picture of the language.
+
+pub mod check;
+pub mod cidr;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use regex::bytes::Regex;
+use regex::bytes::RegexBuilder;
+use serde::Deserialize;
+use serde::Serialize;
+
+use self::cidr::Cidr;
+
+/// What an entity is; with its name, its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// The one entity of process-wide settings, always named `settings`.
+    Settings,
+    /// An address on which clients are accepted.
+    Listener,
+    /// A named set of interchangeable backends.
+    Cluster,
+    /// One address in a cluster, named `CLUSTER/BACKEND`.
+    Backend,
+    /// A match that leads to a cluster.
+    Frontend,
+}
+
+impl Kind {
+    /// Every kind, in the order in which a state is built up.
+    pub const ALL: [Self; 5] =
+        [Self::Settings, Self::Listener, Self::Cluster, Self::Backend, Self::Frontend];
+
+    /// The word that stands for this kind on the wire and in the digest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Listener => "listener",
+            Self::Cluster => "cluster",
+            Self::Backend => "backend",
+            Self::Frontend => "frontend",
+        }
+    }
+
+    /// The kind that a word stands for.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// One value of the state, of any kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// See [`Settings`].
+    Settings(Settings),
+    /// See [`Listener`].
+    Listener(Listener),
+    /// See [`Cluster`].
+    Cluster(Cluster),
+    /// See [`Backend`].
+    Backend(Backend),
+    /// See [`Frontend`].
+    Frontend(Frontend),
+}
+
+impl Entity {
+    /// Reads the JSON value of an entity of `kind`; its values are not checked yet.
+    pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            Kind::Settings => Self::Settings(serde_json::from_str(text)?),
+            Kind::Listener => Self::Listener(serde_json::from_str(text)?),
+            Kind::Cluster => Self::Cluster(serde_json::from_str(text)?),
+            Kind::Backend => Self::Backend(serde_json::from_str(text)?),
+            Kind::Frontend => Self::Frontend(serde_json::from_str(text)?),
+        })
+    }
+
+    /// The kind of this value.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Settings(_) => Kind::Settings,
+            Self::Listener(_) => Kind::Listener,
+            Self::Cluster(_) => Kind::Cluster,
+            Self::Backend(_) => Kind::Backend,
+            Self::Frontend(_) => Kind::Frontend,
+        }
+    }
+
+    /// The canonical bytes: compact JSON, keys sorted, UTF-8 unescaped.
+    pub fn canonical(&self) -> Vec<u8> {
+        let bytes = match self {
+            Self::Settings(value) => serde_json::to_vec(value),
+            Self::Listener(value) => serde_json::to_vec(value),
+            Self::Cluster(value) => serde_json::to_vec(value),
+            Self::Backend(value) => serde_json::to_vec(value),
+            Self::Frontend(value) => serde_json::to_vec(value),
+        };
+        bytes.expect("maps with string keys and plain values always serialise")
+    }
+}
+
+/// The wire protocol that a listener or a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1 in clear text.
+    Http,
+}
+
+/// What is sent in place of a response that the engine itself has to make up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorPage {
+    /// The body, sent as it is.
+    pub body: String,
+    /// The value of its `Content-Type`.
+    pub content_type: String,
+}
+
+/// An address on which clients are accepted. Durations are milliseconds, sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// `IP:port`, IPv6 in brackets.
+    pub address: String,
+    /// Pages by status, which win over those of the settings.
+    pub error_pages: BTreeMap<String, ErrorPage>,
+    /// Hard limits.
+    pub limits: ListenerLimits,
+    /// What clients speak.
+    pub protocol: Protocol,
+    /// How long a client may take.
+    pub timeouts: ListenerTimeouts,
+    /// Networks whose clients may hand forwarding headers on.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Listener {
+    /// The address to accept on.
+    pub fn socket_addr(&self) -> Result<SocketAddr, String> {
+        check::socket_addr(&self.address)
+    }
+
+    /// The networks of `trusted_proxies`.
+    pub fn trusted_networks(&self) -> Result<Vec<Cidr>, String> {
+        self.trusted_proxies.iter().map(|text| Cidr::parse(text)).collect()
+    }
+}
+
+/// Hard limits of a listener, each answered at once when it is passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// Largest request body; `None` is unlimited.
+    pub body_bytes: Option<u64>,
+    /// Connections at one time, per worker.
+    pub connections: u32,
+    /// Largest request head, request line included.
+    pub head_bytes: u32,
+    /// Most header lines in a request.
+    pub header_count: u32,
+}
+
+/// How long a client may take, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTimeouts {
+    /// Between two requests.
+    pub keep_alive: u64,
+    /// Between two pieces of a request body.
+    pub request_body: u64,
+    /// From the first byte of a request to the end of its head.
+    pub request_head: u64,
+    /// Without taking any byte of the response.
+    pub response_write: u64,
+}
+
+/// A named set of interchangeable backends and its policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Idle upstream connections kept per backend and worker.
+    pub keep_alive_connections: u32,
+    /// How a backend is chosen.
+    pub load_balancing: LoadBalancing,
+    /// What the backends speak.
+    pub protocol: Protocol,
+    /// Further backends tried when connecting failed.
+    pub retries: u32,
+    /// How long a backend may take.
+    pub timeouts: ClusterTimeouts,
+}
+
+/// How a backend of a cluster is chosen; all of them respect weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadBalancing {
+    /// The one with the fewest requests in flight.
+    LeastConnections,
+    /// The better of two taken at random.
+    PowerOfTwo,
+    /// Any.
+    Random,
+    /// In turn, smoothly by weight.
+    RoundRobin,
+}
+
+/// How long a backend may take, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterTimeouts {
+    /// To accept a connection.
+    pub connect: u64,
+    /// How long an idle upstream connection is kept.
+    pub keep_alive: u64,
+    /// Between two pieces of a response body.
+    pub response_body: u64,
+    /// From the end of the request to the head of the response.
+    pub response_head: u64,
+    /// Without a byte in either direction of a tunnel.
+    pub tunnel: u64,
+}
+
+/// One address in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// `IP:port`, IPv6 in brackets.
+    pub address: String,
+    /// Share of the requests; 0 takes no new ones.
+    pub weight: u16,
+}
+
+impl Backend {
+    /// The address to connect to.
+    pub fn socket_addr(&self) -> Result<SocketAddr, String> {
+        check::socket_addr(&self.address)
+    }
+}
+
+/// A match that leads to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frontend {
+    /// The cluster that serves what matches.
+    pub cluster: String,
+    /// Header name (lower case) to what one of its values must be.
+    pub headers: BTreeMap<String, ValueMatch>,
+    /// `shop.example.com`, `*.example.com` or `*`.
+    pub hostname: String,
+    /// The listeners on which this match exists.
+    pub listeners: Vec<String>,
+    /// Methods that match; empty is any.
+    pub methods: Vec<String>,
+    /// What the path must be.
+    pub path: PathMatch,
+    /// Query parameter name to what its value must be.
+    pub query: BTreeMap<String, ValueMatch>,
+}
+
+/// What the path of a request must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathMatch {
+    /// Exactly this.
+    Exact(String),
+    /// This, or anything below it, whole elements only.
+    Prefix(String),
+    /// Wholly matched by this expression.
+    Regex(String),
+}
+
+/// What the value of a header or of a query parameter must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueMatch {
+    /// Exactly this.
+    Exact(String),
+    /// Wholly matched by this expression.
+    Regex(String),
+}
+
+/// What concerns a worker as a whole. Limits are per worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `stdout`, `off` or an absolute path.
+    pub access_log: String,
+    /// Where the reconciler serves metrics; nothing to the engine.
+    pub admin: Option<String>,
+    /// Most time given to what is drained, in milliseconds.
+    pub drain_timeout: u64,
+    /// Pages by status for every listener.
+    pub error_pages: BTreeMap<String, ErrorPage>,
+    /// Whether responses tell the generation that served them.
+    pub generation_header: bool,
+    /// Client connections at one time.
+    pub max_connections: u32,
+    /// Requests in flight at one time.
+    pub max_requests: u32,
+    /// How many workers; the reconciler's affair.
+    pub workers: Workers,
+}
+
+/// How many workers there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Workers {
+    /// As many as the machine suggests.
+    Auto(Auto),
+    /// This many.
+    Count(u32),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// As many as the machine suggests.
+    Auto,
+}
+
+/// Compiles an expression so that it matches a value wholly or not at all.
+///
+/// The engine of `regex` is linear in the length of the value, whatever the expression; what can
+/// still be large is the compiled program, so that is limited.
+pub fn compile_regex(pattern: &str) -> Result<Regex, String> {
+    let build = |text: &str| {
+        RegexBuilder::new(text)
+            .size_limit(REGEX_PROGRAM_BYTES_MAX)
+            .dfa_size_limit(REGEX_CACHE_BYTES_MAX)
+            .build()
+            .map_err(|error| format!("regex {pattern:?}: {error}"))
+    };
+    // Alone first: `a)|(b` would become two balanced groups inside the anchors.
+    build(pattern)?;
+    build(&format!(r"\A(?:{pattern})\z"))
+}
+
+/// Largest compiled expression. The crate's own default is ten times that, for one expression;
+/// here there may be one per frontend.
+pub const REGEX_PROGRAM_BYTES_MAX: usize = 1 << 20;
+
+/// Largest cache of the lazily built automaton. When it is full, the crate goes on with slower,
+/// still linear means.
+const REGEX_CACHE_BYTES_MAX: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONTEND: &str = concat!(
+        r#"{"cluster":"shop","headers":{"x-canary":{"exact":"1"}},"hostname":"*","listeners":["#,
+        r#""public-http"],"methods":["GET"],"path":{"prefix":"/"},"query":{"v":{"regex":"é+"}}}"#
+    );
+
+    /// One canonical value per kind, as the reconciler writes it.
+    const VALUES: [(Kind, &str); 6] = [
+        (
+            Kind::Settings,
+            concat!(
+                r#"{"access_log":"stdout","admin":null,"drain_timeout":30000,"error_pages":{},"#,
+                r#""generation_header":false,"max_connections":10000,"max_requests":10000,"#,
+                r#""workers":"auto"}"#
+            ),
+        ),
+        (
+            Kind::Settings,
+            concat!(
+                r#"{"access_log":"off","admin":"127.0.0.1:9100","drain_timeout":0,"error_pages":"#,
+                r#"{"503":{"body":"\u0001\b\f\t\n\"\\/é","content_type":"text/html"}},"#,
+                r#""generation_header":true,"max_connections":1,"max_requests":1,"workers":4}"#
+            ),
+        ),
+        (
+            Kind::Listener,
+            concat!(
+                r#"{"address":"127.0.0.1:8080","error_pages":{},"limits":{"body_bytes":null,"#,
+                r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"http","#,
+                r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
+                r#""response_write":30000},"trusted_proxies":["10.0.0.0/8"]}"#
+            ),
+        ),
+        (
+            Kind::Cluster,
+            concat!(
+                r#"{"keep_alive_connections":256,"load_balancing":"round_robin","protocol":"http","#,
+                r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
+                r#""response_head":60000,"tunnel":3600000}}"#
+            ),
+        ),
+        (Kind::Backend, r#"{"address":"127.0.0.1:9001","weight":100}"#),
+        (Kind::Frontend, FRONTEND),
+    ];
+
+    #[test]
+    fn canonical_bytes_survive_the_typed_form() {
+        for (kind, text) in VALUES {
+            let entity = Entity::from_json(kind, text).unwrap();
+            assert_eq!(entity.kind(), kind);
+            assert_eq!(String::from_utf8(entity.canonical()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_refused() {
+        for text in [
+            r#"{"address":"127.0.0.1:9001"}"#,
+            r#"{"address":"127.0.0.1:9001","weight":1,"wieght":2}"#,
+            r#"{"address":"127.0.0.1:9001","weight":1.0}"#,
+            r#"{"address":"127.0.0.1:9001","weight":-1}"#,
+            r#"{"address":"127.0.0.1:9001","weight":1,"weight":1}"#,
+        ] {
+            assert!(Entity::from_json(Kind::Backend, text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn kinds_round_trip_through_their_words() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!(Kind::parse("certificate"), None);
+    }
+
+    #[test]
+    fn regexes_match_wholly_and_stay_small() {
+        let regex = compile_regex("a|ab").unwrap();
+        assert!(regex.is_match(b"ab"));
+        assert!(!regex.is_match(b"abc"));
+        assert!(!regex.is_match(b"a\n"));
+        assert!(compile_regex("a)|(b").is_err());
+        assert!(compile_regex("(?:a{1000}){1000}").is_err());
+        assert!(compile_regex("(?=a)").unwrap_err().contains("look-around"));
+    }
+}

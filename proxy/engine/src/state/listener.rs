@@ -1,0 +1,104 @@
+//! One listener as it runs: its socket, its routing table, its connections.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use super::digest::Digest;
+use super::entity::{self, cidr::Cidr};
+use super::frontend::Frontend;
+use crate::protocol::h1::HeadLimits;
+use crate::routing::table::Table;
+
+/// The routing table of a listener; shared by the object before and after a change of address.
+pub type Frontends = Rc<RefCell<Table<Rc<Frontend>>>>;
+
+/// End of an idle list: no connection.
+pub const NOBODY: u32 = u32::MAX;
+
+/// The committed settings of a listener, resolved once.
+pub struct ListenerSettings {
+    /// The entity as committed.
+    pub entity: entity::Listener,
+    /// Limits for the parser.
+    pub head_limits: HeadLimits,
+    trusted: Vec<Cidr>,
+}
+
+impl ListenerSettings {
+    /// Resolves an entity that [`super::ops`] has checked.
+    #[must_use]
+    pub fn new(entity: entity::Listener) -> Self {
+        let head_limits = HeadLimits {
+            head_bytes_max: entity.limits.head_bytes as usize,
+            header_count_max: entity.limits.header_count as usize,
+        };
+        let trusted = entity.trusted_networks().unwrap_or_default();
+        Self { entity, head_limits, trusted }
+    }
+
+    /// Whether a peer may tell us who the client is.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(peer))
+    }
+}
+
+/// A listener. A change of its address makes a new one which takes the routing table over; any
+/// other change replaces the settings within it.
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Its address as committed.
+    pub address: SocketAddr,
+    /// The socket, handed over by the reconciler; `None` once it accepts no more.
+    pub socket: RefCell<Option<OwnedFd>>,
+    /// Who answers on it.
+    pub frontends: Frontends,
+    /// Hash of the entity, part of the state's digest.
+    pub hash: Cell<Digest>,
+    /// Connections accepted and not yet closed.
+    pub connections: Cell<u32>,
+    /// No new connections; the ones there are end with their current request.
+    pub draining: Cell<bool>,
+    /// The longest idle and the most recently idle connection (slab indexes, [`NOBODY`] if none).
+    pub idle: Cell<(u32, u32)>,
+    settings: RefCell<Rc<ListenerSettings>>,
+}
+
+impl Listener {
+    /// A listener that has accepted nothing yet.
+    #[must_use]
+    pub fn new(name: String, address: SocketAddr, settings: ListenerSettings, hash: Digest, socket: OwnedFd, frontends: Frontends) -> Self {
+        Self {
+            name,
+            address,
+            socket: RefCell::new(Some(socket)),
+            frontends,
+            hash: Cell::new(hash),
+            connections: Cell::new(0),
+            draining: Cell::new(false),
+            idle: Cell::new((NOBODY, NOBODY)),
+            settings: RefCell::new(Rc::new(settings)),
+        }
+    }
+
+    /// The descriptor of the listening socket, while it accepts.
+    #[must_use]
+    pub fn raw_socket(&self) -> Option<RawFd> {
+        self.socket.borrow().as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The committed settings.
+    #[must_use]
+    pub fn settings(&self) -> Rc<ListenerSettings> {
+        self.settings.borrow().clone()
+    }
+
+    /// Replaces the settings; connections see them from their next request on.
+    pub fn replace_settings(&self, settings: ListenerSettings, hash: Digest) {
+        self.hash.set(hash);
+        *self.settings.borrow_mut() = Rc::new(settings);
+    }
+}

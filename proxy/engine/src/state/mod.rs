@@ -1,0 +1,14 @@
+//! What the engine runs, and how it changes: entities, digest, stage, commit, abort.
+//!
+//! Rule: everything that can fail happens in [`ledger`], on the control thread, aside from traffic;
+//! [`tables`] belongs to the engine thread and only ever applies what the ledger has accepted.
+
+pub mod digest;
+pub mod entity;
+pub mod frontend;
+pub mod ledger;
+pub mod listener;
+pub mod ops;
+pub mod slot;
+pub mod staged;
+pub mod tables;

@@ -1,0 +1,322 @@
+//! The running state of the engine thread: what requests look up, and the swap that changes it.
+//!
+//! Rule: [`Tables::apply`] runs within one loop turn, cannot fail, and costs what the change costs
+//! (and the members of the clusters it touches). Objects of entities that did not change stay the
+//! same objects: their connections, counters and positions survive.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use ahash::AHashMap;
+
+use super::digest::Digest;
+use super::entity::{self, Entity, Kind};
+use super::frontend::Frontend;
+use super::listener::{Listener, ListenerSettings};
+use super::slot::{Returned, Slot};
+use super::staged::{Staged, StagedPut};
+use crate::routing::rule::Rule;
+use crate::routing::table::Table;
+use crate::telemetry::access_log::LogSink;
+use crate::telemetry::counters::Metrics;
+use crate::telemetry::names::SlotKind;
+use crate::upstream::{Backend, Cluster};
+
+/// Everything that a request can look up, at one generation.
+pub struct Tables {
+    /// The generation.
+    pub generation: u64,
+    /// The response header that names it.
+    pub generation_header: Rc<str>,
+    /// The commit.
+    pub commit: String,
+    /// The digest of what is held here.
+    pub digest: Digest,
+    /// The settings entity.
+    pub settings: Rc<entity::Settings>,
+    settings_hash: Digest,
+    /// Listeners by name.
+    pub listeners: AHashMap<String, Rc<Listener>>,
+    /// Backends by `CLUSTER/BACKEND`.
+    pub backends: AHashMap<String, Rc<Backend>>,
+    clusters: AHashMap<String, Rc<Cluster>>,
+    frontends: AHashMap<String, Rc<Frontend>>,
+    returned: Returned,
+}
+
+/// What a swap leaves the event loop to do.
+#[derive(Default)]
+pub struct Applied {
+    /// Listeners whose sockets are to be watched from now on.
+    pub opened: Vec<Rc<Listener>>,
+    /// Listeners that accept no more and drain.
+    pub closed: Vec<Rc<Listener>>,
+    /// Backends that get no more requests and drain.
+    pub removed: Vec<Rc<Backend>>,
+    /// The access log from now on, if it changed.
+    pub log: Option<LogSink>,
+}
+
+impl Tables {
+    /// Nothing: generation 0.
+    #[must_use]
+    pub fn new() -> Self {
+        // Before the first commit nothing listens, so that no limit here ever counts.
+        let settings = entity::Settings {
+            access_log: "off".into(),
+            admin: None,
+            drain_timeout: 0,
+            error_pages: BTreeMap::new(),
+            generation_header: false,
+            max_connections: 0,
+            max_requests: 0,
+            workers: entity::Workers::Auto(entity::Auto::Auto),
+        };
+        Self {
+            generation: 0,
+            generation_header: "".into(),
+            commit: String::new(),
+            digest: Digest::default(),
+            settings: Rc::new(settings),
+            settings_hash: Digest::default(),
+            listeners: AHashMap::new(),
+            backends: AHashMap::new(),
+            clusters: AHashMap::new(),
+            frontends: AHashMap::new(),
+            returned: Returned::default(),
+        }
+    }
+
+    /// Swaps a staged transaction in: make before break.
+    pub fn apply(&mut self, staged: Staged, metrics: &mut Metrics) -> Applied {
+        for slot in self.returned.borrow_mut().drain(..) {
+            metrics.free_slot(slot);
+        }
+        let Staged { generation, commit, digest, puts, removes, mut sockets, log } = staged;
+        let mut applied = Applied { log, ..Applied::default() };
+        let mut touched: Vec<Rc<Cluster>> = Vec::new();
+        let mut later: Vec<StagedPut> = Vec::new();
+        for put in puts {
+            match put.entity {
+                Entity::Settings(settings) => self.put_settings(settings, put.hash),
+                Entity::Cluster(cluster) => touched.push(self.put_cluster(put.name, cluster, put.hash, metrics)),
+                Entity::Listener(listener) => {
+                    let socket = sockets.remove(&put.name);
+                    self.put_listener(put.name, listener, put.hash, socket, &mut applied);
+                }
+                Entity::Backend(_) | Entity::Frontend(_) => later.push(put),
+            }
+        }
+        later.sort_by_key(|put| matches!(put.entity, Entity::Frontend(_)));
+        for put in later {
+            match put.entity {
+                Entity::Backend(backend) => {
+                    touched.extend(self.put_backend(put.name, backend, put.hash, metrics, &mut applied));
+                }
+                Entity::Frontend(frontend) => self.put_frontend(put.name, frontend, put.hash, put.rules, metrics),
+                _ => unreachable!("only backends and frontends are put off"),
+            }
+        }
+        self.apply_removes(removes, &mut touched, &mut applied);
+        touched.sort_by_key(Rc::as_ptr);
+        touched.dedup_by_key(|cluster| Rc::as_ptr(cluster));
+        for cluster in touched {
+            cluster.rebuild();
+        }
+        debug_assert!(self.digest == digest, "the ledger and the tables must agree");
+        self.generation = generation;
+        self.generation_header = format!("Kakehi-Generation: {generation}\r\n").into();
+        self.commit = commit;
+        applied
+    }
+
+    /// The digest computed anew from every entity held: costs the whole state, asked for by audits.
+    #[must_use]
+    pub fn audit(&self) -> Digest {
+        let mut sum = Digest::default();
+        let mut add = |kind: Kind, name: &str, entity: Entity| {
+            sum = sum.add(Digest::from_entity(kind, name, &entity.canonical()));
+        };
+        if self.settings_hash != Digest::default() {
+            add(Kind::Settings, "settings", Entity::Settings((*self.settings).clone()));
+        }
+        for (name, listener) in &self.listeners {
+            add(Kind::Listener, name, Entity::Listener(listener.settings().entity.clone()));
+        }
+        for (name, cluster) in &self.clusters {
+            add(Kind::Cluster, name, Entity::Cluster((*cluster.settings()).clone()));
+        }
+        for (name, backend) in &self.backends {
+            add(Kind::Backend, name, Entity::Backend(backend.entity.borrow().clone()));
+        }
+        for (name, frontend) in &self.frontends {
+            add(Kind::Frontend, name, Entity::Frontend(frontend.entity.clone()));
+        }
+        sum
+    }
+
+    fn put_settings(&mut self, settings: entity::Settings, hash: Digest) {
+        self.replace_hash(self.settings_hash, hash);
+        self.settings_hash = hash;
+        self.settings = Rc::new(settings);
+    }
+
+    fn put_cluster(&mut self, name: String, entity: entity::Cluster, hash: Digest, metrics: &mut Metrics) -> Rc<Cluster> {
+        if let Some(cluster) = self.clusters.get(&name).cloned() {
+            self.replace_hash(cluster.hash.get(), hash);
+            cluster.replace_settings(entity, hash);
+            return cluster;
+        }
+        self.replace_hash(Digest::default(), hash);
+        let slot = self.slot(SlotKind::Cluster, &name, metrics);
+        let cluster = Rc::new(Cluster::new(name.clone(), entity, hash, slot));
+        self.clusters.insert(name, cluster.clone());
+        cluster
+    }
+
+    fn put_listener(
+        &mut self,
+        name: String,
+        entity: entity::Listener,
+        hash: Digest,
+        socket: Option<std::os::fd::OwnedFd>,
+        applied: &mut Applied,
+    ) {
+        let before = self.listeners.get(&name).cloned();
+        self.replace_hash(before.as_ref().map_or(Digest::default(), |listener| listener.hash.get()), hash);
+        let address = entity.socket_addr().ok();
+        let settings = ListenerSettings::new(entity);
+        match (before, socket, address) {
+            (Some(listener), None, _) => listener.replace_settings(settings, hash),
+            (before, Some(socket), Some(address)) => {
+                let frontends = before
+                    .as_ref()
+                    .map_or_else(|| Rc::new(RefCell::new(Table::new())), |listener| listener.frontends.clone());
+                let listener = Rc::new(Listener::new(name.clone(), address, settings, hash, socket, frontends));
+                applied.opened.push(listener.clone());
+                applied.closed.extend(before);
+                self.listeners.insert(name, listener);
+            }
+            (None, None, _) | (_, Some(_), None) => {
+                unreachable!("the ledger refuses a listener without socket or address")
+            }
+        }
+    }
+
+    fn put_backend(
+        &mut self,
+        name: String,
+        entity: entity::Backend,
+        hash: Digest,
+        metrics: &mut Metrics,
+        applied: &mut Applied,
+    ) -> Option<Rc<Cluster>> {
+        let cluster = self.clusters.get(cluster_of(&name))?.clone();
+        let address = entity.socket_addr().ok()?;
+        let before = self.backends.get(&name).cloned();
+        self.replace_hash(before.as_ref().map_or(Digest::default(), |backend| backend.hash.get()), hash);
+        match before {
+            Some(backend) if backend.address == address => {
+                backend.replace_entity(entity, hash);
+                return Some(cluster);
+            }
+            Some(moved) => {
+                moved.removed.set(true);
+                applied.removed.push(moved);
+            }
+            None => {}
+        }
+        let slot = self.slot(SlotKind::Backend, &name, metrics);
+        let backend = Rc::new(Backend::new(name.clone(), entity, address, hash, slot));
+        cluster.insert(backend.clone());
+        self.backends.insert(name, backend);
+        Some(cluster)
+    }
+
+    fn put_frontend(
+        &mut self,
+        name: String,
+        entity: entity::Frontend,
+        hash: Digest,
+        rules: Vec<(String, Rule)>,
+        metrics: &mut Metrics,
+    ) {
+        let Some(cluster) = self.clusters.get(&entity.cluster).cloned() else {
+            unreachable!("the ledger refuses a frontend without cluster");
+        };
+        let slot = match self.take_frontend(&name) {
+            Some(before) => before.slot.clone(),
+            None => Rc::new(self.slot(SlotKind::Frontend, &name, metrics)),
+        };
+        self.replace_hash(Digest::default(), hash);
+        let frontend = Rc::new(Frontend { name: name.clone(), cluster, entity, hash, slot });
+        for (listener, rule) in rules {
+            if let Some(listener) = self.listeners.get(&listener) {
+                listener.frontends.borrow_mut().insert(rule, frontend.clone());
+            }
+        }
+        self.frontends.insert(name, frontend);
+    }
+
+    /// Takes a frontend out of every table that leads to it.
+    fn take_frontend(&mut self, name: &str) -> Option<Rc<Frontend>> {
+        let frontend = self.frontends.remove(name)?;
+        self.replace_hash(frontend.hash, Digest::default());
+        for listener in &frontend.entity.listeners {
+            if let Some(listener) = self.listeners.get(listener) {
+                listener.frontends.borrow_mut().remove(name);
+            }
+        }
+        Some(frontend)
+    }
+
+    fn apply_removes(&mut self, removes: Vec<(Kind, String)>, touched: &mut Vec<Rc<Cluster>>, applied: &mut Applied) {
+        // Frontends first: nothing may lead to what goes next.
+        let (frontends, others): (Vec<_>, Vec<_>) = removes.into_iter().partition(|(kind, _)| *kind == Kind::Frontend);
+        for (_, name) in frontends {
+            self.take_frontend(&name);
+        }
+        for (kind, name) in others {
+            match kind {
+                Kind::Listener => {
+                    if let Some(listener) = self.listeners.remove(&name) {
+                        self.replace_hash(listener.hash.get(), Digest::default());
+                        applied.closed.push(listener);
+                    }
+                }
+                Kind::Backend => {
+                    if let Some(backend) = self.backends.remove(&name) {
+                        self.replace_hash(backend.hash.get(), Digest::default());
+                        backend.removed.set(true);
+                        if let Some(cluster) = self.clusters.get(cluster_of(&name)) {
+                            cluster.remove(&name);
+                            touched.push(cluster.clone());
+                        }
+                        applied.removed.push(backend);
+                    }
+                }
+                Kind::Cluster => {
+                    if let Some(cluster) = self.clusters.remove(&name) {
+                        self.replace_hash(cluster.hash.get(), Digest::default());
+                    }
+                }
+                Kind::Settings | Kind::Frontend => {}
+            }
+        }
+    }
+
+    fn replace_hash(&mut self, before: Digest, after: Digest) {
+        self.digest = self.digest.sub(before).add(after);
+    }
+
+    fn slot(&self, kind: SlotKind, name: &str, metrics: &mut Metrics) -> Slot {
+        Slot::new(metrics.alloc_slot(kind, name), &self.returned)
+    }
+}
+
+/// The cluster's part of `CLUSTER/BACKEND`.
+#[must_use]
+pub fn cluster_of(backend: &str) -> &str {
+    backend.split_once('/').map_or(backend, |(cluster, _)| cluster)
+}

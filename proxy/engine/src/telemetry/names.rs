@@ -1,0 +1,238 @@
+//! The names of everything that is counted. One table per sort; the reconciler reads them from the
+//! header of the shared memory and puts them into its metrics, so a name here is public.
+
+/// Declares an enum whose variants are indexes into an array and have public names.
+macro_rules! named_indexes {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every one, in the order of the shared memory.
+            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$variant),+];
+
+            /// Its public name.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+named_indexes! {
+    /// A number about the worker as a whole. `_total` only grows, `_now` goes up and down.
+    Counter {
+        /// Requests whose head was complete and valid.
+        RequestsTotal = "requests_total",
+        /// Interim responses passed on.
+        Responses1xxTotal = "responses_1xx_total",
+        /// Responses by status, backends' and our own.
+        Responses2xxTotal = "responses_2xx_total",
+        /// See [`Counter::Responses2xxTotal`].
+        Responses3xxTotal = "responses_3xx_total",
+        /// See [`Counter::Responses2xxTotal`].
+        Responses4xxTotal = "responses_4xx_total",
+        /// See [`Counter::Responses2xxTotal`].
+        Responses5xxTotal = "responses_5xx_total",
+        /// Client connections accepted.
+        ConnectionsAcceptedTotal = "connections_accepted_total",
+        /// Client connections open.
+        ConnectionsNow = "connections_now",
+        /// Requests in flight.
+        RequestsNow = "requests_now",
+        /// Upstream connections begun.
+        UpstreamConnectsTotal = "upstream_connects_total",
+        /// Requests sent over an upstream connection that was idle.
+        UpstreamReusesTotal = "upstream_reuses_total",
+        /// Upstream connections that failed or took too long to connect.
+        UpstreamConnectErrorsTotal = "upstream_connect_errors_total",
+        /// Upstream connections open, idle ones included.
+        UpstreamConnectionsNow = "upstream_connections_now",
+        /// Bytes read from clients.
+        BytesFromClientsTotal = "bytes_from_clients_total",
+        /// Bytes written to clients.
+        BytesToClientsTotal = "bytes_to_clients_total",
+        /// Connections closed at once because of a limit.
+        RefusedConnectionsTotal = "refused_connections_total",
+        /// Requests answered 503 at once because of a limit.
+        RefusedRequestsTotal = "refused_requests_total",
+        /// Idle connections that gave way to fresh ones.
+        EvictedIdleTotal = "evicted_idle_total",
+        /// Requests that are not valid HTTP, or ambiguous.
+        Rejected400Total = "rejected_400_total",
+        /// Requests that did not arrive in time.
+        Rejected408Total = "rejected_408_total",
+        /// Request bodies over the limit.
+        Rejected413Total = "rejected_413_total",
+        /// Request targets over the limit.
+        Rejected414Total = "rejected_414_total",
+        /// Request heads over a limit.
+        Rejected431Total = "rejected_431_total",
+        /// Requests for what is not implemented, such as an unknown transfer coding.
+        Rejected501Total = "rejected_501_total",
+        /// Requests that no frontend matches.
+        NotFound404Total = "not_found_404_total",
+        /// Requests for a cluster without a ready backend.
+        Unavailable503Total = "unavailable_503_total",
+        /// Requests whose backend failed or spoke no valid HTTP.
+        BadGateway502Total = "bad_gateway_502_total",
+        /// Requests whose backend took too long.
+        GatewayTimeout504Total = "gateway_timeout_504_total",
+        /// Further backends tried.
+        RetriesTotal = "retries_total",
+        /// Tunnels opened.
+        TunnelsTotal = "tunnels_total",
+        /// Tunnels open.
+        TunnelsNow = "tunnels_now",
+        /// Turns of the event loop.
+        LoopTurnsTotal = "loop_turns_total",
+        /// Access log records that were dropped.
+        AccessLogDroppedTotal = "access_log_dropped_total",
+        /// The generation that new requests are served by.
+        GenerationNow = "generation_now",
+        /// Failures to accept, such as having no file descriptor left.
+        AcceptErrorsTotal = "accept_errors_total",
+        /// Timeouts of any sort that ended a request or a connection with one in flight.
+        TimeoutsTotal = "timeouts_total",
+        /// Requests whose client left before the response was complete.
+        AbortedByClientTotal = "aborted_by_client_total",
+        /// Responses whose backend left before they were complete.
+        AbortedByBackendTotal = "aborted_by_backend_total",
+        /// Entities that are counted nowhere because all slots are taken.
+        SlotsRefusedTotal = "slots_refused_total",
+    }
+}
+
+named_indexes! {
+    /// A number about one entity, in its slot.
+    Field {
+        /// Requests.
+        Requests = "requests",
+        /// Interim responses passed on.
+        Responses1xx = "responses_1xx",
+        /// Responses by status.
+        Responses2xx = "responses_2xx",
+        /// See [`Field::Responses2xx`].
+        Responses3xx = "responses_3xx",
+        /// See [`Field::Responses2xx`].
+        Responses4xx = "responses_4xx",
+        /// See [`Field::Responses2xx`].
+        Responses5xx = "responses_5xx",
+        /// Connections that failed or took too long to connect.
+        ConnectErrors = "connect_errors",
+        /// Requests in flight; goes up and down.
+        Active = "active",
+        /// Upstream connections open; goes up and down.
+        Connections = "connections",
+        /// Bytes of request bodies.
+        BytesIn = "bytes_in",
+        /// Bytes of responses.
+        BytesOut = "bytes_out",
+        /// Sum of the durations of its requests, in microseconds.
+        DurationUs = "duration_us",
+        /// Further backends tried.
+        Retries = "retries",
+        /// 1 while an operator drains it.
+        Drained = "drained",
+        /// Timeouts while it was waited for.
+        Timeouts = "timeouts",
+        /// Requests sent over a connection that was idle.
+        Reuses = "reuses",
+    }
+}
+
+named_indexes! {
+    /// What is measured as a distribution of durations.
+    Histogram {
+        /// From the first byte of a request to the last of its response.
+        RequestDuration = "request_duration",
+        /// From handing a request to a backend to the head of its response.
+        UpstreamResponse = "upstream_response",
+        /// From beginning to connect to being connected.
+        ConnectDuration = "connect_duration",
+    }
+}
+
+/// What a slot belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotKind {
+    /// A frontend.
+    Frontend = 0,
+    /// A cluster.
+    Cluster = 1,
+    /// A backend.
+    Backend = 2,
+}
+
+impl SlotKind {
+    /// Its word, as kinds of entities have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Frontend => "frontend",
+            Self::Cluster => "cluster",
+            Self::Backend => "backend",
+        }
+    }
+}
+
+impl Counter {
+    /// The counter of responses with this status.
+    #[inline]
+    pub fn of_status(status: u16) -> Self {
+        match status / 100 {
+            0 | 1 => Self::Responses1xxTotal,
+            2 => Self::Responses2xxTotal,
+            3 => Self::Responses3xxTotal,
+            4 => Self::Responses4xxTotal,
+            _ => Self::Responses5xxTotal,
+        }
+    }
+}
+
+impl Field {
+    /// The field of responses with this status.
+    #[inline]
+    pub fn of_status(status: u16) -> Self {
+        match status / 100 {
+            0 | 1 => Self::Responses1xx,
+            2 => Self::Responses2xx,
+            3 => Self::Responses3xx,
+            4 => Self::Responses4xx,
+            _ => Self::Responses5xx,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_indexes_dense() {
+        let names: HashSet<_> = Counter::ALL.iter().map(|counter| counter.as_str()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for (index, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, index);
+            let name = counter.as_str();
+            assert!(name.ends_with("_total") || name.ends_with("_now"), "{name}");
+        }
+        for (index, field) in Field::ALL.into_iter().enumerate() {
+            assert_eq!(field as usize, index);
+        }
+    }
+
+    #[test]
+    fn statuses_fall_into_classes() {
+        assert_eq!(Counter::of_status(204), Counter::Responses2xxTotal);
+        assert_eq!(Counter::of_status(599), Counter::Responses5xxTotal);
+        assert_eq!(Field::of_status(101), Field::Responses1xx);
+        assert_eq!(Field::of_status(404), Field::Responses4xx);
+    }
+}

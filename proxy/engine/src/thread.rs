@@ -1,0 +1,245 @@
+//! The engine as the control side sees it: a pinned thread that is asked things by messages.
+//!
+//! Rule: everything that may fail has failed in [`Ledger`] before a message is sent; the thread
+//! answers within one loop turn. Called by `python`, and by tests that need no Python.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::runtime::epoll::Epoll;
+use crate::runtime::socket;
+use crate::session::{Command, Engine};
+use crate::state::digest::Digest;
+use crate::state::ledger::Ledger;
+use crate::state::ops::Refused;
+use crate::telemetry::counters::Metrics;
+
+/// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running engine and what the control side knows of it.
+pub struct EngineThread {
+    /// The committed state and the staged change.
+    pub ledger: Ledger,
+    metrics_fd: OwnedFd,
+    commands: Sender<Command>,
+    wake: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+    /// Our own copies of the listening sockets, for a reconciler that comes back.
+    listeners: HashMap<String, OwnedFd>,
+    staged_listeners: HashMap<String, OwnedFd>,
+    staged_removals: Vec<String>,
+}
+
+impl EngineThread {
+    /// Starts the thread, pinned to `cpu` if given.
+    ///
+    /// # Errors
+    /// A sentence for the operator when the system denies a thread, memory or descriptors.
+    pub fn start(worker: u32, cpu: Option<usize>) -> Result<Self, String> {
+        let say = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        let metrics = Metrics::create(worker).map_err(say("cannot make the shared counters"))?;
+        let metrics_fd = socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
+        let wake = socket::wake_descriptor().map_err(say("cannot make an eventfd"))?;
+        let wake_inside = socket::duplicate(wake.as_raw_fd()).map_err(say("cannot copy an eventfd"))?;
+        let (commands, inbox) = mpsc::channel();
+        let (started, outcome) = mpsc::channel();
+        let seed = random_seed(worker);
+        let thread = std::thread::Builder::new()
+            .name(format!("engine-{worker}"))
+            .spawn(move || run(cpu, wake_inside, inbox, metrics, seed, &started))
+            .map_err(say("cannot start the engine thread"))?;
+        match outcome.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return Err(reason),
+            Err(_) => return Err("the engine thread ended while starting".into()),
+        }
+        Ok(Self {
+            ledger: Ledger::default(),
+            metrics_fd,
+            commands,
+            wake,
+            thread: Some(thread),
+            listeners: HashMap::new(),
+            staged_listeners: HashMap::new(),
+            staged_removals: Vec::new(),
+        })
+    }
+
+    /// The memfd of the shared counters.
+    #[must_use]
+    pub fn metrics_fd(&self) -> RawFd {
+        self.metrics_fd.as_raw_fd()
+    }
+
+    /// The listening sockets by listener.
+    pub fn listener_fds(&self) -> impl Iterator<Item = (&str, RawFd)> {
+        self.listeners.iter().map(|(name, fd)| (name.as_str(), fd.as_raw_fd()))
+    }
+
+    /// Stages a change; see [`Ledger::prepare`]. The descriptors are copied.
+    ///
+    /// # Errors
+    /// [`Refused`] with the entity and the reason.
+    pub fn prepare(
+        &mut self,
+        generation: u64,
+        base: (u64, Digest),
+        commit: &str,
+        ops: &[u8],
+        sockets: &HashMap<String, RawFd>,
+    ) -> Result<Digest, Refused> {
+        let copy = || -> std::io::Result<HashMap<String, OwnedFd>> {
+            sockets.iter().map(|(name, &fd)| Ok((name.clone(), socket::duplicate(fd)?))).collect()
+        };
+        let denied = |error: std::io::Error| Refused {
+            kind: "listener".into(),
+            name: sockets.keys().next().cloned().unwrap_or_default(),
+            reason: format!("the listening socket cannot be taken over: {error}"),
+        };
+        let inside = copy().map_err(denied)?;
+        let outside = copy().map_err(denied)?;
+        let digest = self.ledger.prepare(generation, base, commit, ops, inside)?;
+        if self.ledger.staged_generation() == Some(generation) {
+            self.staged_listeners = outside;
+            self.staged_removals = self.ledger.staged_listener_removals();
+        }
+        Ok(digest)
+    }
+
+    /// Swaps a staged generation in and returns the digest of what the loop then holds.
+    ///
+    /// # Errors
+    /// [`Refused`] when that generation is neither staged nor committed.
+    pub fn commit(&mut self, generation: u64) -> Result<Digest, Refused> {
+        let Some(staged) = self.ledger.take_staged(generation) else {
+            if generation == self.ledger.generation {
+                return Ok(self.ledger.digest);
+            }
+            return Err(state_refused(format!("generation {generation} is not staged")));
+        };
+        for name in std::mem::take(&mut self.staged_removals) {
+            self.listeners.remove(&name);
+        }
+        self.listeners.extend(std::mem::take(&mut self.staged_listeners));
+        let (answer, digest) = mpsc::channel();
+        self.send(Command::Commit(Box::new(staged), answer));
+        self.await_answer(&digest)
+    }
+
+    /// Drops a staged generation.
+    pub fn abort(&mut self, generation: u64) {
+        if self.ledger.staged_generation() == Some(generation) {
+            self.staged_listeners.clear();
+            self.staged_removals.clear();
+        }
+        self.ledger.abort(generation);
+    }
+
+    /// Lets go of what committed generations removed.
+    ///
+    /// # Errors
+    /// [`Refused`] when the loop does not answer.
+    pub fn release(&mut self) -> Result<(), Refused> {
+        let (answer, done) = mpsc::channel();
+        self.send(Command::Release(answer));
+        self.await_answer(&done)
+    }
+
+    /// Replaces the list of backends that get no new requests.
+    ///
+    /// # Errors
+    /// [`Refused`] when the loop does not answer.
+    pub fn overlay(&mut self, drained: Vec<String>) -> Result<(), Refused> {
+        let (answer, done) = mpsc::channel();
+        self.send(Command::Overlay(drained, answer));
+        self.await_answer(&done)
+    }
+
+    /// The digest computed anew from every entity that the loop holds.
+    ///
+    /// # Errors
+    /// [`Refused`] when the loop does not answer.
+    pub fn audit(&mut self) -> Result<Digest, Refused> {
+        let (answer, digest) = mpsc::channel();
+        self.send(Command::Audit(answer));
+        self.await_answer(&digest)
+    }
+
+    /// Stops accepting, lets requests end for at most `grace`, ends the thread.
+    pub fn shutdown(&mut self, grace: Duration) {
+        self.listeners.clear();
+        self.send(Command::Shutdown(grace));
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, command: Command) {
+        // A closed channel means that the thread has ended; the missing answer says so.
+        let _ = self.commands.send(command);
+        socket::wake(self.wake.as_raw_fd());
+    }
+
+    fn await_answer<T>(&self, answer: &Receiver<T>) -> Result<T, Refused> {
+        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| state_refused("the engine thread does not answer".into()))
+    }
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.shutdown(Duration::ZERO);
+        }
+    }
+}
+
+fn run(
+    cpu: Option<usize>,
+    wake: OwnedFd,
+    inbox: Receiver<Command>,
+    metrics: Metrics,
+    seed: u64,
+    started: &Sender<Result<(), String>>,
+) {
+    let start = || -> Result<Engine<Epoll>, String> {
+        if let Some(cpu) = cpu {
+            socket::pin_to_cpu(cpu).map_err(|error| format!("cannot pin the engine to core {cpu}: {error}"))?;
+        }
+        let epoll = Epoll::new().map_err(|error| format!("cannot open epoll: {error}"))?;
+        Engine::new(epoll, wake, inbox, metrics, seed).map_err(|error| format!("cannot start the event loop: {error}"))
+    };
+    match start() {
+        Err(reason) => {
+            let _ = started.send(Err(reason));
+        }
+        Ok(mut engine) => {
+            let _ = started.send(Ok(()));
+            // A worker whose loop has failed or panicked serves nothing: it must end so that the
+            // reconciler replaces it, instead of living on as a shell.
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.run()));
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    eprintln!("engine: the event loop failed: {error}");
+                    std::process::abort();
+                }
+                Err(_) => std::process::abort(),
+            }
+        }
+    }
+}
+
+/// Unlike any other worker's and any earlier run's: taken from the randomly keyed hasher.
+fn random_seed(worker: u32) -> u64 {
+    use std::hash::BuildHasher;
+    std::hash::RandomState::new().hash_one((worker, std::process::id()))
+}
+
+fn state_refused(reason: String) -> Refused {
+    Refused { kind: "state".into(), name: String::new(), reason }
+}

@@ -1,0 +1,106 @@
+//! One backend as it runs: its idle connections, its load, and whether it may get new requests.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+
+use crate::runtime::driver::Token;
+use crate::state::digest::Digest;
+use crate::state::entity;
+use crate::state::slot::Slot;
+
+/// First pause after a failed connect; doubled by each further failure in a row.
+const RETRY_AFTER_MS_MIN: u64 = 250;
+/// Longest pause before a failing backend is tried again.
+const RETRY_AFTER_MS_MAX: u64 = 10_000;
+
+/// A backend of a cluster. The same object lives on while its address stays the same, so that its
+/// connections, load and failures survive a change of its weight.
+pub struct Backend {
+    /// `CLUSTER/BACKEND`.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The same as text, for the access log.
+    pub address_text: String,
+    /// The entity as committed.
+    pub entity: RefCell<entity::Backend>,
+    /// Hash of the entity, part of the state's digest.
+    pub hash: Cell<Digest>,
+    /// Its counters in shared memory.
+    pub slot: Slot,
+    /// Requests in flight.
+    pub active: Cell<u32>,
+    /// Upstream connections, idle ones included.
+    pub connections: Cell<u32>,
+    /// Idle connections, the most recently used last.
+    pub idle: RefCell<Vec<Token>>,
+    /// An operator's overlay: no new requests.
+    pub drained: Cell<bool>,
+    /// Not in the configuration any more: no new requests, ends with its last connection.
+    pub removed: Cell<bool>,
+    failures: Cell<u32>,
+    down_until_ms: Cell<u64>,
+}
+
+impl Backend {
+    /// A backend that nobody has used yet.
+    #[must_use]
+    pub fn new(name: String, entity: entity::Backend, address: SocketAddr, hash: Digest, slot: Slot) -> Self {
+        Self {
+            name,
+            address,
+            address_text: address.to_string(),
+            entity: RefCell::new(entity),
+            hash: Cell::new(hash),
+            slot,
+            active: Cell::new(0),
+            connections: Cell::new(0),
+            idle: RefCell::new(Vec::new()),
+            drained: Cell::new(false),
+            removed: Cell::new(false),
+            failures: Cell::new(0),
+            down_until_ms: Cell::new(0),
+        }
+    }
+
+    /// Replaces the entity by one with the same address; the cluster's set is rebuilt in the same turn.
+    pub fn replace_entity(&self, entity: entity::Backend, hash: Digest) {
+        self.hash.set(hash);
+        *self.entity.borrow_mut() = entity;
+    }
+
+    /// Whether new requests may go there as far as people decide it.
+    #[must_use]
+    pub fn accepts_requests(&self) -> bool {
+        !self.drained.get() && !self.removed.get()
+    }
+
+    /// Whether it has not just failed to connect.
+    #[must_use]
+    pub fn is_up(&self, now_ms: u64) -> bool {
+        self.down_until_ms.get() <= now_ms
+    }
+
+    /// Remembers a failed connect: a pause that doubles with every failure in a row.
+    pub fn connect_failed(&self, now_ms: u64) {
+        let failures = self.failures.get().saturating_add(1);
+        self.failures.set(failures);
+        let pause = RETRY_AFTER_MS_MIN << (failures - 1).min(10);
+        self.down_until_ms.set(now_ms + pause.min(RETRY_AFTER_MS_MAX));
+    }
+
+    /// Remembers a connect that worked.
+    pub fn connect_succeeded(&self) {
+        self.failures.set(0);
+        self.down_until_ms.set(0);
+    }
+
+    /// Forgets an idle connection that was closed.
+    pub fn forget_idle(&self, token: Token) {
+        let mut idle = self.idle.borrow_mut();
+        // From the end: what closes soon after use is near it.
+        if let Some(position) = idle.iter().rposition(|&other| other == token) {
+            idle.remove(position);
+        }
+    }
+}

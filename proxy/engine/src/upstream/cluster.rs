@@ -1,0 +1,106 @@
+//! One cluster as it runs: its committed settings and the set of backends that requests choose from.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::backend::Backend;
+use super::balance::{Balancer, Random};
+use crate::state::digest::Digest;
+use crate::state::entity::{self, LoadBalancing};
+use crate::state::slot::Slot;
+
+/// A cluster. The object outlives changes of its settings and members; a request keeps the
+/// [`entity::Cluster`] and the [`BackendSet`] that it found when its head was complete, and is
+/// thereby served by one generation.
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// Its counters in shared memory.
+    pub slot: Slot,
+    /// Hash of the entity, part of the state's digest.
+    pub hash: Cell<Digest>,
+    settings: RefCell<Rc<entity::Cluster>>,
+    members: RefCell<BTreeMap<String, Rc<Backend>>>,
+    set: RefCell<Rc<BackendSet>>,
+}
+
+impl Cluster {
+    /// A cluster without backends.
+    #[must_use]
+    pub fn new(name: String, settings: entity::Cluster, hash: Digest, slot: Slot) -> Self {
+        let set = BackendSet::new(Vec::new(), settings.load_balancing);
+        Self {
+            name,
+            slot,
+            hash: Cell::new(hash),
+            settings: RefCell::new(Rc::new(settings)),
+            members: RefCell::default(),
+            set: RefCell::new(Rc::new(set)),
+        }
+    }
+
+    /// The committed settings.
+    #[must_use]
+    pub fn settings(&self) -> Rc<entity::Cluster> {
+        self.settings.borrow().clone()
+    }
+
+    /// The backends to choose from.
+    #[must_use]
+    pub fn backends(&self) -> Rc<BackendSet> {
+        self.set.borrow().clone()
+    }
+
+    /// Replaces the settings; [`Cluster::rebuild`] must follow in the same turn.
+    pub fn replace_settings(&self, settings: entity::Cluster, hash: Digest) {
+        self.hash.set(hash);
+        *self.settings.borrow_mut() = Rc::new(settings);
+    }
+
+    /// Adds or replaces a member; [`Cluster::rebuild`] must follow in the same turn.
+    pub fn insert(&self, backend: Rc<Backend>) {
+        self.members.borrow_mut().insert(backend.name.clone(), backend);
+    }
+
+    /// Takes a member out; [`Cluster::rebuild`] must follow in the same turn.
+    pub fn remove(&self, name: &str) {
+        self.members.borrow_mut().remove(name);
+    }
+
+    /// Makes the set of backends anew: costs what the cluster has members.
+    pub fn rebuild(&self) {
+        let members = self.members.borrow().values().cloned().collect();
+        let policy = self.settings.borrow().load_balancing;
+        *self.set.borrow_mut() = Rc::new(BackendSet::new(members, policy));
+    }
+}
+
+/// The backends of one generation of a cluster, and whose turn it is.
+pub struct BackendSet {
+    backends: Vec<Rc<Backend>>,
+    balancer: Balancer,
+}
+
+impl BackendSet {
+    fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing) -> Self {
+        let backends: Vec<_> = members.into_iter().filter(|backend| backend.entity.borrow().weight > 0).collect();
+        let weights = backends.iter().map(|backend| u32::from(backend.entity.borrow().weight)).collect();
+        Self {
+            backends,
+            balancer: Balancer::new(policy, weights),
+        }
+    }
+
+    /// Chooses a backend, none of `tried`. Backends that just failed to connect are passed over as
+    /// long as another is left; when all have failed one of them is tried all the same.
+    pub fn choose(&self, tried: &[Rc<Backend>], now_ms: u64, random: &mut Random) -> Option<Rc<Backend>> {
+        let candidate = |backend: &Backend| {
+            backend.accepts_requests() && !tried.iter().any(|other| std::ptr::eq(&raw const **other, backend))
+        };
+        self.balancer
+            .choose(&self.backends, random, |backend| candidate(backend) && backend.is_up(now_ms))
+            .or_else(|| self.balancer.choose(&self.backends, random, candidate))
+            .map(|index| self.backends[index].clone())
+    }
+}

@@ -1,0 +1,94 @@
+"""The only module that imports the engine: its typed face for the shell.
+
+Keeps what the extension module gives out (tuples, exceptions with positional arguments) from
+spreading. The blocking calls are short, except `prepare` of a large change and `shutdown`, which
+the shell runs in a thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy import _engine
+
+
+class PrepareRefusedError(Exception):
+    """The engine cannot take a generation, because of the entity named."""
+
+    def __init__(self, kind: str, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.name = name
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the engine serves, and what is staged beside it."""
+
+    generation: int
+    commit: str
+    digest: str
+    staged: int | None
+
+
+class EngineApi:
+    """One engine; it starts with this object and serves nothing until a generation commits."""
+
+    def __init__(self, worker: int, cpu: int | None) -> None:
+        self._engine = _engine.Engine(worker, cpu)
+
+    @property
+    def metrics_fd(self) -> int:
+        """The memfd of the counters; stays the engine's."""
+        return self._engine.metrics_fd()
+
+    def held(self) -> Held:
+        """What it holds now."""
+        generation, commit, digest, staged = self._engine.state()
+        return Held(generation, commit, digest, staged)
+
+    def prepare(
+        self,
+        generation: int,
+        base: tuple[int, str],
+        commit: str,
+        ops: str,
+        sockets: dict[str, int],
+    ) -> str:
+        """Stages a generation; returns the digest it will have. `base` is (generation, digest).
+
+        The sockets stay the caller's. Raises `PrepareRefusedError`.
+        """
+        try:
+            return self._engine.prepare(generation, *base, commit, ops.encode(), sockets)
+        except _engine.Refused as refusal:
+            raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
+
+    def commit(self, generation: int) -> str:
+        """Swaps the staged generation in; returns the digest served now."""
+        return self._engine.commit(generation)
+
+    def abort(self, generation: int) -> None:
+        """Drops what is staged."""
+        self._engine.abort(generation)
+
+    def release(self, generation: int) -> None:
+        """Begins the drain of what the generation removed."""
+        self._engine.release(generation)
+
+    def audit(self) -> str:
+        """The digest, computed anew from the entities that the engine really holds."""
+        return self._engine.audit()
+
+    def listener_fds(self) -> dict[str, int]:
+        """Listener name → its socket; they stay the engine's."""
+        return self._engine.listener_fds()
+
+    def overlay(self, drained: list[str]) -> None:
+        """The backends that get no new requests, replacing the former list."""
+        self._engine.overlay(drained)
+
+    def shutdown(self, drain_ms: int) -> None:
+        """Stops accepting, lets requests end, joins the engine's thread."""
+        self._engine.shutdown(drain_ms)

@@ -1,0 +1,259 @@
+"""The shell: takes the reconciler's messages and calls the engine; called by `proxy.__main__`.
+
+One message after another, whoever sent it, so that the engine sees one order. A connection of a
+higher epoch takes the place of an older one; a lost connection changes nothing: the worker goes on
+serving what it committed last. There is no timer here: an idle worker is not woken by its shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+
+from proxy.engine_api import EngineApi, PrepareRefusedError
+from schemas import wire
+from schemas.channel import Channel
+
+# A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
+SIGNAL_DRAIN_MS = 30_000
+_CONNECTIONS_MAX = 8
+_PEERCRED = struct.Struct("3i")
+
+
+@dataclass(eq=False, slots=True)
+class _Peer:
+    """One connection; `epoch` is None until its hello."""
+
+    channel: Channel
+    epoch: int | None = None
+    closed: bool = False
+
+
+class Shell:
+    """One worker's control side. `run` returns when the worker is to end."""
+
+    def __init__(self, worker: int, cpu: int, engine: EngineApi, control: socket.socket) -> None:
+        self._worker = worker
+        self._cpu = cpu
+        self._engine = engine
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._peers: set[_Peer] = set()
+        self._current: _Peer | None = None
+        self._epoch = 0
+        self._inbox: asyncio.Queue[tuple[_Peer, wire.ToWorker, list[int]]] = asyncio.Queue()
+        self._ending: asyncio.Future[int] = self._loop.create_future()
+
+    async def run(self) -> None:
+        """Serves until told to end, then drains."""
+        # Listening again makes SO_PEERCRED of whoever connects name this process.
+        self._control.setblocking(False)
+        self._control.listen(_CONNECTIONS_MAX)
+        self._loop.add_reader(self._control.fileno(), self._accept)
+        handling = self._loop.create_task(self._handle_all())
+        handling.add_done_callback(self._handling_ended)
+        drain_ms = await self._ending
+        handling.cancel()
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        if self._current is not None:
+            self._send(self._current, wire.Leaving())
+        await asyncio.to_thread(self._engine.shutdown, drain_ms)
+        for peer in list(self._peers):
+            self._close(peer)
+
+    def end(self, drain_ms: int) -> None:
+        """Asks `run` to return. Idempotent."""
+        if not self._ending.done():
+            self._ending.set_result(drain_ms)
+
+    # Connections.
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._control.accept()
+        except OSError:
+            return
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        _, uid, _ = _PEERCRED.unpack(credentials)
+        if uid not in (0, os.getuid()) or len(self._peers) >= _CONNECTIONS_MAX:
+            connection.close()
+            return
+        peer = _Peer(Channel(connection))
+        self._peers.add(peer)
+        self._loop.add_reader(peer.channel.fileno(), self._read, peer)
+
+    def _read(self, peer: _Peer) -> None:
+        try:
+            bodies, closed = peer.channel.receive()
+            for body in bodies:
+                message = wire.decode_to_worker(body)
+                descriptors: list[int] = []
+                if isinstance(message, wire.Prepare) and message.sockets:
+                    descriptors = peer.channel.take_descriptors(len(message.sockets))
+                self._inbox.put_nowait((peer, message, descriptors))
+        except (wire.WireError, OSError) as error:
+            _say(f"worker {self._worker}: closing the control connection: {error}")
+            self._close(peer)
+            return
+        if closed:
+            self._close(peer)
+
+    def _send(
+        self, peer: _Peer, message: wire.FromWorker, descriptors: list[int] | None = None
+    ) -> None:
+        if peer.closed:
+            return
+        try:
+            peer.channel.send(wire.encode(message), descriptors)
+        except (wire.WireError, OSError):
+            self._close(peer)
+            return
+        if peer.channel.has_outgoing:
+            self._loop.add_writer(peer.channel.fileno(), self._flush, peer)
+
+    def _flush(self, peer: _Peer) -> None:
+        try:
+            peer.channel.flush()
+        except OSError:
+            self._close(peer)
+            return
+        if not peer.channel.has_outgoing:
+            self._loop.remove_writer(peer.channel.fileno())
+
+    def _close(self, peer: _Peer) -> None:
+        if peer.closed:
+            return
+        peer.closed = True
+        self._loop.remove_reader(peer.channel.fileno())
+        self._loop.remove_writer(peer.channel.fileno())
+        peer.channel.close()
+        self._peers.discard(peer)
+        if self._current is peer:
+            self._current = None
+
+    # Messages.
+
+    async def _handle_all(self) -> None:
+        while True:
+            peer, message, descriptors = await self._inbox.get()
+            try:
+                if not peer.closed:
+                    await self._handle(peer, message, descriptors)
+            finally:
+                for each in descriptors:
+                    os.close(each)
+
+    def _handling_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (failure := task.exception()) is None:
+            return
+        reason = f"{type(failure).__name__}: {failure}"
+        _say(f"worker {self._worker}: internal error: {reason}")
+        if self._current is not None:
+            self._send(self._current, wire.Failed(reason=reason))
+        # What it holds is unknown now: a successor at the committed generation is the remedy.
+        self.end(0)
+
+    async def _handle(self, peer: _Peer, message: wire.ToWorker, descriptors: list[int]) -> None:
+        if isinstance(message, wire.Hello):
+            self._greet(peer, message)
+            return
+        if peer is not self._current:
+            self._send(peer, wire.Stale(epoch=self._epoch))
+            self._close(peer)
+            return
+        match message:
+            case wire.Prepare():
+                reply = await asyncio.to_thread(self._prepare, message, descriptors)
+            case wire.Shutdown():
+                self.end(message.drain_ms)
+                return
+            case _:
+                reply = self._quick(message)
+        self._send(peer, reply)
+
+    def _greet(self, peer: _Peer, hello: wire.Hello) -> None:
+        if hello.epoch < self._epoch:
+            self._send(peer, wire.Stale(epoch=self._epoch))
+            self._close(peer)
+            return
+        old, self._current = self._current, peer
+        self._epoch = peer.epoch = hello.epoch
+        if old is not None and old is not peer:
+            self._send(old, wire.Stale(epoch=self._epoch))
+            self._close(old)
+        held = self._engine.held()
+        listeners = self._engine.listener_fds()
+        welcome = wire.Welcome(
+            worker=self._worker,
+            pid=os.getpid(),
+            cpu=self._cpu,
+            generation=held.generation,
+            commit=held.commit,
+            digest=held.digest,
+            staged=held.staged,
+            listeners=list(listeners),
+        )
+        self._send(peer, welcome, [self._engine.metrics_fd, *listeners.values()])
+
+    def _prepare(self, message: wire.Prepare, descriptors: list[int]) -> wire.FromWorker:
+        staged = self._engine.held().staged
+        if staged is not None:
+            # An earlier attempt, maybe under the same number, that nobody will commit any more.
+            self._engine.abort(staged)
+        try:
+            digest = self._engine.prepare(
+                message.generation,
+                (message.base_generation, message.base_digest),
+                message.commit,
+                message.ops,
+                dict(zip(message.sockets, descriptors, strict=True)),
+            )
+        except PrepareRefusedError as refusal:
+            return wire.Refused(
+                transaction=message.transaction,
+                generation=message.generation,
+                kind=refusal.kind,
+                name=refusal.name,
+                reason=refusal.reason,
+            )
+        return wire.Prepared(
+            transaction=message.transaction, generation=message.generation, digest=digest
+        )
+
+    def _quick(self, message: wire.ToWorker) -> wire.FromWorker:
+        match message:
+            case wire.Commit(transaction=transaction, generation=generation):
+                digest = self._engine.commit(generation)
+                return wire.Committed(transaction=transaction, generation=generation, digest=digest)
+            case wire.Abort(transaction=transaction, generation=generation):
+                self._engine.abort(generation)
+                return wire.Aborted(transaction=transaction, generation=generation)
+            case wire.Release(transaction=transaction, generation=generation):
+                self._engine.release(generation)
+                return wire.Released(transaction=transaction, generation=generation)
+            case wire.Overlay(drained=drained):
+                self._engine.overlay(drained)
+                return wire.Overlaid(drained=drained)
+            case wire.Report(audit=audit):
+                return self._report(audit)
+        raise AssertionError(f"unhandled message {message.type}")
+
+    def _report(self, audit: bool) -> wire.Reported:
+        held = self._engine.held()
+        return wire.Reported(
+            generation=held.generation,
+            commit=held.commit,
+            digest=self._engine.audit() if audit else held.digest,
+            staged=held.staged,
+            audited=audit,
+        )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line.replace("\n", " ") + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,280 @@
+"""The catalog: every file's entities, kept so that a change costs what it changes.
+
+The daemon keeps one and stages the changed files of each commit; `offline` stages all files at
+once. `stage` gives a candidate and leaves the catalog as it was; `accept` makes the candidate the
+new base. Only changed files are parsed, of these only changed entities are validated, and only
+what touches them is checked for references and conflicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+
+from reconciler.findings import Entities, Finding, place
+from reconciler.loader import LoadedFile, Node, load_blob
+from reconciler.matches import Matches
+from reconciler.references import References, cluster_of
+from reconciler.validator import RawEntity, raw_entities, validate
+from schemas.diagnostic import Diagnostic, sort_key
+from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey
+from schemas.kinds import defaults
+
+FINDINGS_MAX = 500
+"""Findings between entities in one candidate: removing one cluster can leave thousands dangling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """An entity in its file, and the hash of its raw value by which the next stage knows it."""
+
+    entity: Entity
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the changed files come to. `desired` has the touched entities alone; None is gone."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    desired: Mapping[EntityKey, Entity | None]
+    staged: _Staged = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors, so that it may be accepted."""
+        return all(found.severity != "error" for found in self.diagnostics)
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """The diagnostics that do not stand in the way."""
+        return tuple(found for found in self.diagnostics if found.severity == "warning")
+
+
+class Catalog:
+    """All files and entities of the accepted configuration. At most one candidate is in use."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, dict[EntityKey, Definition]] = {}
+        self._entities: dict[EntityKey, Entity] = {}
+        self._references = References()
+        self._matches = Matches()
+        self._version = 0
+
+    def stage(self, changed: Mapping[str, bytes | None]) -> Candidate:
+        """Return what the files come to with these contents; None is a file that is gone."""
+        staged = _Staged(self._version, self._files, self._entities)
+        for path in sorted(changed):
+            staged.read(path, changed[path])
+        staged.settle()
+        self._swap(staged.before, staged.after)
+        try:
+            findings = list(islice(self._findings(staged), FINDINGS_MAX + 1))
+        finally:
+            self._swap(staged.after, staged.before)
+        diagnostics = staged.diagnostics(findings)
+        return Candidate(diagnostics, staged.desired, staged)
+
+    def accept(self, candidate: Candidate) -> None:
+        """Make a candidate the base of the next one."""
+        staged = candidate.staged
+        if not candidate.ok:
+            raise ValueError("a candidate with errors cannot be accepted")
+        if staged.version != self._version:
+            raise ValueError("the candidate was staged on another base")
+        self._version += 1
+        self._swap(staged.before, staged.after)
+        self._entities.update(staged.moved)
+        for path, definitions in staged.files.items():
+            if definitions:
+                self._files[path] = definitions
+            else:
+                self._files.pop(path, None)
+
+    def get(self, key: EntityKey) -> Entity | None:
+        """Return an accepted entity with its place in the files as they are now."""
+        return self._entities.get(key)
+
+    def entities(self) -> Iterator[Entity]:
+        """Return all accepted entities."""
+        return iter(self._entities.values())
+
+    def _swap(self, before: Iterable[Entity], after: Iterable[Entity]) -> None:
+        for entity in before:
+            del self._entities[entity.key]
+            self._references.remove(entity)
+            self._matches.remove(entity)
+        for entity in after:
+            self._entities[entity.key] = entity
+            self._references.add(entity)
+            self._matches.add(entity)
+
+    def _findings(self, staged: _Staged) -> Iterator[Finding]:
+        keys = sorted(staged.desired)
+        # With a file that cannot be read, everything may be missing that it holds.
+        if not staged.incomplete:
+            yield from self._references.dangling(keys, self._entities, staged.declared)
+        yield from self._references.clashes(keys, self._entities)
+        yield from self._matches.conflicts(keys, self._entities)
+        yield from self._matches.hidden(keys, self._entities)
+        if not staged.incomplete and not staged.declared:
+            yield from self._references.without_backends(keys, self._entities)
+            yield from self._references.unused(keys, staged.before, self._entities)
+
+
+class _Staged:
+    """The changed files while they are looked at, and what they change."""
+
+    def __init__(
+        self,
+        version: int,
+        base_files: Mapping[str, dict[EntityKey, Definition]],
+        base: Entities,
+    ) -> None:
+        self.version = version
+        self.files: dict[str, dict[EntityKey, Definition]] = {}
+        self.desired: dict[EntityKey, Entity | None] = {}
+        self.moved: dict[EntityKey, Entity] = {}
+        self.before: list[Entity] = []
+        self.after: list[Entity] = []
+        self.declared: set[EntityKey] = set()
+        self.incomplete = False
+        self._base_files = base_files
+        self._base = base
+        self._loaded: dict[str, LoadedFile] = {}
+        self._raws: dict[EntityKey, RawEntity] = {}
+
+    def read(self, path: str, data: bytes | None) -> None:
+        """Take in the new content of one file."""
+        if data is None:
+            self.files[path] = {}
+            return
+        loaded = self._loaded[path] = load_blob(path, data)
+        if loaded.unreadable:
+            self.incomplete = True
+            return
+        definitions = self.files[path] = {}
+        previous = self._base_files.get(path, {})
+        for raw in raw_entities(loaded):
+            self.declared.add(raw.key)
+            if self._is_new(raw):
+                definition = _definition(raw, previous.get(raw.key))
+                if definition is not None:
+                    definitions[raw.key] = definition
+
+    def settle(self) -> None:
+        """Compare what the files define now with what they defined, once all are read."""
+        fresh: dict[EntityKey, Entity] = {}
+        for path in list(self.files):
+            self._refuse_taken(path)
+            fresh.update((key, found.entity) for key, found in self.files[path].items())
+        former = chain.from_iterable(self._base_files.get(path, {}) for path in self.files)
+        for key in former:
+            if key not in fresh:
+                self.desired[key] = None
+        for key, entity in fresh.items():
+            old = self._base.get(key)
+            if old is None or old.value != entity.value:
+                self.desired[key] = entity
+            elif old is not entity:
+                self.moved[key] = entity
+        self._default_settings()
+        self.declared -= fresh.keys()
+        self.before = [self._base[key] for key in self.desired if key in self._base]
+        self.after = [entity for entity in self.desired.values() if entity is not None]
+
+    def diagnostics(self, findings: list[Finding]) -> tuple[Diagnostic, ...]:
+        """Return everything that was found, in the order of the files."""
+        found = [self._diagnostic(finding) for finding in findings[:FINDINGS_MAX]]
+        for loaded in self._loaded.values():
+            found += loaded.diagnostics
+        found.sort(key=sort_key)
+        if len(findings) > FINDINGS_MAX:
+            severity = findings[FINDINGS_MAX].severity
+            found.append(Diagnostic(severity, "", 0, 0, "there is more, which is not shown"))
+        return tuple(found)
+
+    def _is_new(self, raw: RawEntity) -> bool:
+        """Say whether no file read before defines the entity too; report it if one does."""
+        first = self._raws.setdefault(raw.key, raw)
+        if first is raw:
+            return True
+        if not self._cluster_twice(raw.key):
+            _report_twice(raw, f"{first.loaded.path}:{first.name_node.line}")
+        return False
+
+    def _refuse_taken(self, path: str) -> None:
+        """Report what a file defines although a file outside of this change has it already."""
+        for key in list(self.files[path]):
+            owner = self._base.get(key)
+            if owner is None or owner.provenance == NOWHERE:
+                continue
+            if owner.provenance.file in self.files or owner.provenance.file in self._loaded:
+                continue
+            if not self._cluster_taken(key):
+                _report_twice(self._raws[key], place(owner))
+            del self.files[path][key]
+
+    def _cluster_twice(self, key: EntityKey) -> bool:
+        # One sentence for a cluster that is there twice; not one more for each of its backends.
+        cluster = self._raws.get(EntityKey("cluster", cluster_of(key)))
+        backend = self._raws[key]
+        return key.kind == "backend" and cluster is not None and cluster.loaded is backend.loaded
+
+    def _cluster_taken(self, key: EntityKey) -> bool:
+        cluster = self._base.get(EntityKey("cluster", cluster_of(key)))
+        return key.kind == "backend" and cluster is not None
+
+    def _default_settings(self) -> None:
+        """See to it that the settings always exist."""
+        if self.desired.get(SETTINGS_KEY) is None and (
+            SETTINGS_KEY in self.desired or SETTINGS_KEY not in self._base
+        ):
+            entity = Entity(SETTINGS_KEY, defaults("settings"), NOWHERE)
+            old = self._base.get(SETTINGS_KEY)
+            if old is not None and old.value == entity.value:
+                del self.desired[SETTINGS_KEY]
+                self.moved[SETTINGS_KEY] = entity
+            else:
+                self.desired[SETTINGS_KEY] = entity
+
+    def _diagnostic(self, finding: Finding) -> Diagnostic:
+        """Show a finding at its value if the file is at hand, and else at the entity's name."""
+        raw = self._raws.get(finding.key)
+        if raw is not None:
+            node, file, line = raw.node_at(finding.path), raw.loaded.path, raw.loaded.source_line
+            return _at(finding, file, node, line)
+        entity = self._base[finding.key]
+        where = entity.provenance
+        return _at(finding, where.file, Node(None, where.line, where.column), lambda _line: None)
+
+
+def _definition(raw: RawEntity, previous: Definition | None) -> Definition | None:
+    fingerprint = raw.fingerprint()
+    if previous is not None and previous.fingerprint == fingerprint:
+        where = raw.provenance
+        if previous.entity.provenance == where:
+            return previous
+        return Definition(replace(previous.entity, provenance=where), fingerprint)
+    entity = validate(raw)
+    return None if entity is None else Definition(entity, fingerprint)
+
+
+def _report_twice(raw: RawEntity, first: str) -> None:
+    kind = "the settings are" if raw.key == SETTINGS_KEY else f"{raw.key} is"
+    hint = "keep one of the two" if raw.key == SETTINGS_KEY else "rename or remove one of the two"
+    raw.loaded.report(raw.name_node, f"{kind} defined twice: first at {first}", hint)
+
+
+def _at(finding: Finding, file: str, node: Node, line: Callable[[int], str | None]) -> Diagnostic:
+    return Diagnostic(
+        finding.severity,
+        file,
+        node.line,
+        node.column,
+        finding.message,
+        finding.hint,
+        line(node.line),
+        node.width,
+    )

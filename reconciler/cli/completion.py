@@ -1,0 +1,24 @@
+"""`kakehi completion`: the script that teaches a shell to complete commands and options."""
+
+from typing import Annotated
+
+from reconciler.cli.exits import DONE, UsageError
+from reconciler.cli.options import Argument
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def completion(shell: Annotated[str, Argument("SHELL", help="bash, zsh or fish.")]) -> int:
+    """Print the completion script of a shell.
+
+    Examples:
+      kakehi completion bash > /etc/bash_completion.d/kakehi
+      kakehi completion zsh > "${fpath[1]}/_kakehi"
+      kakehi completion fish > ~/.config/fish/completions/kakehi.fish
+    """
+    if shell not in SHELLS:
+        raise UsageError(f"there is no completion for {shell}", f"known are {', '.join(SHELLS)}")
+    from reconciler.cli.helping import completion_script
+
+    completion_script(shell)
+    return DONE

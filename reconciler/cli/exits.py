@@ -1,0 +1,46 @@
+"""The exit codes of every command, and the exception that carries one to `main`.
+
+They are part of the contract with scripts: a code never changes its meaning.
+"""
+
+DONE = 0
+"""Done, or nothing to change."""
+FAILED = 1
+"""Kakehi or the system failed: no daemon, an I/O error, a bug."""
+CHANGES = 2
+"""There are changes; only with `plan --detailed-exitcode`."""
+INVALID = 3
+"""The configuration is invalid."""
+BLOCKED = 4
+"""A guard refuses the plan."""
+STALE = 5
+"""The plan was made for another state than the one that runs."""
+REFUSED = 6
+"""The transaction was refused, aborted or rolled back."""
+UNTRUSTED = 7
+"""A signature or a policy does not allow it."""
+TIMEOUT = 8
+"""It did not happen in the time given."""
+DRIFT = 9
+"""A worker runs something other than what was committed."""
+USAGE = 64
+"""The command line itself is wrong."""
+INTERRUPTED = 130
+"""Ctrl-C, as shells count it: 128 + SIGINT."""
+
+
+class CommandError(Exception):
+    """Ends a command: one sentence of what is wrong, how to mend it, and the exit code."""
+
+    def __init__(self, message: str, hint: str | None = None, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+class UsageError(CommandError):
+    """The command line cannot be understood."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint, USAGE)

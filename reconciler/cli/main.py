@@ -1,0 +1,124 @@
+"""The entry point `kakehi`: finds the command, loads its module alone, turns errors into codes.
+
+`COMMANDS` is the list of commands in the order in which the help shows them. Nothing is done here
+but dispatch: what a command does is in the module of its name.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+from reconciler.cli import arguments
+from reconciler.cli.exits import DONE, INTERRUPTED, USAGE, CommandError, UsageError
+
+COMPLETION_VARIABLE = "_KAKEHI_COMPLETE"
+"""Set by the shell's completion function; the script comes from `kakehi completion`."""
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in `kakehi --help`."""
+
+    module: str
+    summary: str
+    hidden: bool = False
+
+
+COMMANDS: dict[str, Entry] = {
+    "init": Entry("init", "Start a configuration repository."),
+    "validate": Entry("validate", "Check a working tree or a commit, without a daemon."),
+    "plan": Entry("plan", "Show what would change on the live proxy."),
+    "run": Entry("run", "Run the proxy in the foreground."),
+    "wait": Entry("wait", "Wait until every worker runs a commit."),
+    "status": Entry("status", "Show which commit every worker runs."),
+    "history": Entry("history", "List applied and refused commits."),
+    "show": Entry("show", "Show running entities and where they come from."),
+    "explain": Entry("explain", "Tell what would serve a request, and why."),
+    "drain": Entry("drain", "Take a backend out of service, for a time."),
+    "undrain": Entry("drain", "Put a drained backend back into service."),
+    "schema": Entry("schema", "Print the JSON Schema of the language."),
+    "stop": Entry("stop", "End the proxy: workers too."),
+    "completion": Entry("completion", "Print the completion script of a shell."),
+    "demo": Entry("demo", "Run the demo shop.", hidden=True),
+}
+
+
+def load(name: str) -> arguments.Command:
+    """Import the module of a command and return its function."""
+    module = import_module(f"reconciler.cli.{COMMANDS[name].module}")
+    command: arguments.Command = getattr(module, name)
+    return command
+
+
+def main() -> int:
+    """Run one command line and return its exit code."""
+    line = sys.argv[1:]
+    if COMPLETION_VARIABLE in os.environ:
+        from reconciler.cli import helping
+
+        return helping.complete()
+    name = line[0] if line else ""
+    try:
+        code = _dispatch(name, line[1:])
+        sys.stdout.flush()
+        return code
+    except CommandError as error:
+        return _complain(name, error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader left (`kakehi history | head`). Python would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        return _complain(name, CommandError(_sentence(error)))
+
+
+def _dispatch(name: str, rest: list[str]) -> int:
+    if name in ("--version", "-V"):
+        from reconciler.cli.version import VERSION
+
+        sys.stdout.write(f"kakehi {VERSION}\n")
+        return DONE
+    if name in ("", "--help", "-h"):
+        from reconciler.cli import helping
+
+        helping.overview(sys.stdout if name else sys.stderr)
+        return DONE if name else USAGE
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise UsageError(f"there is no {what} {name}", _nearest(name))
+    command = load(name)
+    if arguments.wants_help(command, rest):
+        from reconciler.cli import helping
+
+        helping.show(name)
+        return DONE
+    return command(**arguments.parse(command, rest))
+
+
+def _complain(name: str, error: CommandError) -> int:
+    who = f"kakehi {name}" if name in COMMANDS else "kakehi"
+    lines = [f"{who}: {error.message}"]
+    if error.hint:
+        lines.append(f"  hint: {error.hint}")
+    if error.code == USAGE:
+        lines.append(f"  usage: {who} --help")
+    sys.stderr.write("\n".join(lines) + "\n")
+    return error.code
+
+
+def _nearest(name: str) -> str | None:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(COMMANDS), n=1)
+    return f"did you mean `kakehi {close[0]}`?" if close else None
+
+
+def _sentence(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""How a command declares its parameters: once, in the signature of its function.
+
+    def status(
+        watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    ) -> int: ...
+
+`arguments` parses a command line by these signatures; `helping` turns them into a Typer application
+for help and completion. Both read the annotations as they are, so a command's module must not
+postpone their evaluation (`from __future__ import annotations`).
+"""
+
+from typing import Annotated, NamedTuple
+
+
+class Option:
+    """An option: a flag where the parameter is a bool, otherwise one that takes a value."""
+
+    __slots__ = ("env", "flags", "help", "hidden", "metavar")
+
+    def __init__(
+        self,
+        *flags: str,
+        help: str,  # noqa: A002 - the word that Typer uses for the same thing
+        metavar: str | None = None,
+        env: str | None = None,
+        hidden: bool = False,
+    ) -> None:
+        self.flags = flags
+        self.help = help
+        self.metavar = metavar
+        self.env = env
+        self.hidden = hidden
+
+
+class Argument:
+    """A positional argument; it may be left out where the parameter has a default."""
+
+    __slots__ = ("help", "metavar")
+
+    def __init__(self, metavar: str, help: str) -> None:  # noqa: A002
+        self.metavar = metavar
+        self.help = help
+
+
+class Parameter(NamedTuple):
+    """One parameter of a command, as read from its signature."""
+
+    name: str
+    kind: type
+    """What it holds: bool, str, int, or tuple for one that may be repeated."""
+    marker: Option | Argument
+    default: object
+    required: bool
+
+
+def parameters(function: object) -> list[Parameter]:
+    """Read the parameters of a command from the annotations and defaults of its function."""
+    annotations: dict[str, object] = getattr(function, "__annotations__", {})
+    defaults: tuple[object, ...] = getattr(function, "__defaults__", None) or ()
+    names = [name for name in annotations if name != "return"]
+    first_default = len(names) - len(defaults)
+    found = []
+    for position, name in enumerate(names):
+        annotation = annotations[name]
+        marker = getattr(annotation, "__metadata__")[0]  # noqa: B009 - object has none, for mypy
+        required = position < first_default
+        default = None if required else defaults[position - first_default]
+        found.append(Parameter(name, _kind(annotation), marker, default, required))
+    return found
+
+
+def _kind(annotation: object) -> type:
+    """Return the type behind `Annotated[int | None, …]` and the like."""
+    declared = getattr(annotation, "__origin__", str)
+    kinds = (declared, getattr(declared, "__origin__", None), *getattr(declared, "__args__", ()))
+    for candidate in (bool, int, tuple):
+        if candidate in kinds:
+            return candidate
+    return str
+
+
+AsJson = Annotated[bool, Option("--json", help="Print JSON, stable and documented.")]
+
+RuntimeDir = Annotated[
+    str | None,
+    Option(
+        "--runtime-dir",
+        metavar="DIR",
+        env="KAKEHI_RUNTIME_DIR",
+        help="Where the daemon has its sockets [default: $XDG_RUNTIME_DIR/kakehi, as root "
+        "/run/kakehi].",
+    ),
+]

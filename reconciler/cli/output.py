@@ -1,0 +1,101 @@
+"""Writes to the terminal: colours, tables and JSON for all commands.
+
+Rules: the result on stdout, the rest on stderr; colour only on a terminal and never with NO_COLOR;
+JSON is one value, keys in a stable order. Text that comes from the repository or from the network
+is shown with its control characters escaped, so that it cannot drive the terminal.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+STYLES = {
+    "add": "32",
+    "bold": "1",
+    "dim": "2",
+    "error": "31;1",
+    "remove": "31",
+    "update": "33",
+    "warning": "33;1",
+}
+
+
+class Painter:
+    """Adds colour where the stream shows it, and nothing where it does not."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def __call__(self, style: str, text: str) -> str:
+        """Return the text in one of STYLES."""
+        if not self.enabled or not text:
+            return text
+        return f"\033[{STYLES[style]}m{text}\033[0m"
+
+
+def painter(stream: Any = None) -> Painter:
+    """Return the painter of a stream, stdout by default."""
+    stream = sys.stdout if stream is None else stream
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return Painter(not plain and stream.isatty())
+
+
+def line(text: str = "") -> None:
+    """Write one line of the result."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Write one line about the result, to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Write the result as JSON: indented for people on a terminal, compact for programs."""
+    import json
+
+    indent = 2 if sys.stdout.isatty() else None
+    line(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], paint: Painter) -> list[str]:
+    """Return the lines of a table whose columns are as wide as they must be."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [paint("dim", _row(header, widths))]
+    lines.extend(_row(row, widths) for row in rows)
+    return lines
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def visible(text: str) -> str:
+    """Return text with control characters escaped, as a terminal may show it safely."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def value(found: Any) -> str:
+    """Return a configuration value the way a plan shows it: JSON, on one line."""
+    import json
+
+    return visible(json.dumps(found, ensure_ascii=False))
+
+
+def duration(milliseconds: float) -> str:
+    """Return a duration for people: 4.5 ms, 12 s, 3 min, 2 h, 5 d."""
+    if milliseconds < 10:
+        return f"{milliseconds:.1f} ms"
+    if milliseconds < 1_000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1_000
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < size * limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 backend`, `2 backends`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

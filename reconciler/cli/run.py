@@ -1,0 +1,58 @@
+"""`kakehi run`: the daemon, in the foreground."""
+
+from pathlib import Path
+from typing import Annotated
+
+from reconciler.cli.exits import UsageError
+from reconciler.cli.options import Argument, Option, RuntimeDir
+from reconciler.cli.paths import runtime_directory, state_directory
+
+
+def run(
+    directory: Annotated[
+        str, Argument("[DIR]", help="The config directory [default: the current one].")
+    ] = ".",
+    ref: Annotated[
+        str | None,
+        Option("--ref", metavar="BRANCH", help="The branch to follow [default: HEAD's]."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        Option("--workers", metavar="N", help="Worker processes, whatever the settings say."),
+    ] = None,
+    runtime_dir: RuntimeDir = None,
+    state_dir: Annotated[
+        str | None,
+        Option(
+            "--state-dir",
+            metavar="DIR",
+            env="KAKEHI_STATE_DIR",
+            help="Where journal and snapshot are kept [default: $XDG_STATE_HOME/kakehi, as root "
+            "/var/lib/kakehi].",
+        ),
+    ] = None,
+) -> int:
+    """Run the proxy in the foreground, following a branch of a git repository.
+
+    DIR is a working tree, a directory in one, or a bare repository. Only what is committed counts.
+    Ctrl-C (SIGINT) ends everything: requests in flight may finish, within `drain_timeout`. SIGTERM
+    ends the daemon alone; the workers go on serving and the next `kakehi run` takes them over.
+
+    Examples:
+      kakehi run
+      kakehi run shop --workers 2
+      kakehi run /srv/shop.git --ref production
+    """
+    if workers is not None and workers < 1:
+        raise UsageError("--workers must be 1 or more")
+    from reconciler.daemon import DaemonOptions
+    from reconciler.daemon import run as run_daemon
+
+    options = DaemonOptions(
+        directory=Path(directory),
+        ref=ref,
+        workers=workers,
+        runtime_dir=runtime_directory(runtime_dir),
+        state_dir=state_directory(state_dir),
+    )
+    return run_daemon(options)

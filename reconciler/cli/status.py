@@ -1,0 +1,116 @@
+"""`kakehi status`: which commit runs where, and what went wrong last."""
+
+import time
+from typing import Annotated, Any
+
+from reconciler.cli import output
+from reconciler.cli.daemon import ask
+from reconciler.cli.exits import DONE
+from reconciler.cli.options import AsJson, Option, RuntimeDir
+from schemas.control import StatusRequest
+
+REFRESH_S = 0.5
+
+
+def status(
+    as_json: AsJson = False,
+    watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    runtime_dir: RuntimeDir = None,
+) -> int:
+    """Show which commit every worker runs, and the last commit that was refused.
+
+    Examples:
+      kakehi status
+      kakehi status --watch
+      kakehi status --json | jq -r .commit
+    """
+    if watch and not as_json:
+        return _watch(runtime_dir)
+    result = ask(runtime_dir, StatusRequest())
+    if as_json:
+        output.print_json(result)
+    else:
+        for text in lines(result, output.painter()):
+            output.line(text)
+    return DONE
+
+
+def lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
+    """Return a status as text."""
+    text = [*_heading(result, paint), ""]
+    text.extend(output.table(_HEADER, [_row(worker) for worker in result["workers"]], paint))
+    text.extend(_remarks(result, paint))
+    return text
+
+
+def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
+    entities = result.get("entities", {})
+    counted = ", ".join(
+        f"{count} {kind if count == 1 else kind + 's'}"
+        for kind, count in entities.items()
+        if kind != "settings"
+    )
+    source = result["source"]
+    facts = [
+        ("commit", paint("bold", (result["commit"] or "none yet")[:12])),
+        ("generation", f"{result['generation']}, digest {result['digest'][:12]}"),
+        ("following", f"{source['ref']} of {source['directory']}"),
+        ("entities", counted or "none"),
+        ("up", output.duration(result["uptime_s"] * 1_000)),
+    ]
+    return [f"{paint('dim', f'{name:<11}')}{value}" for name, value in facts]
+
+
+_HEADER = ("worker", "pid", "cpu", "state", "generation", "digest", "connections", "requests")
+
+
+def _row(worker: dict[str, Any]) -> list[str]:
+    return [
+        str(worker["id"]),
+        str(worker["pid"]),
+        str(worker["cpu"]),
+        worker["state"],
+        str(worker["generation"]),
+        worker["digest"][:12],
+        str(worker["connections"]),
+        str(worker["requests"]),
+    ]
+
+
+def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
+    """Return what an operator should know beyond the table; empty when all is well."""
+    remarks = []
+    for drain in result["drains"]:
+        until = f"until {drain['expires_at']}" if drain["expires_at"] else "until it is undrained"
+        owner = f" by {drain['owner']}" if drain["owner"] else ""
+        remarks.append(
+            f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
+            f"{drain['active']} requests in flight"
+        )
+    transaction = result["transaction"]
+    if transaction is not None:
+        waiting = ", ".join(str(worker) for worker in transaction["waiting_for"])
+        remarks.append(
+            f"{paint('update', 'changing')}  to {transaction['commit'][:12]}, phase "
+            f"{transaction['phase']}" + (f", waiting for worker {waiting}" if waiting else "")
+        )
+    if result["source"]["problem"]:
+        remarks.append(f"{paint('warning', 'holding')}  {result['source']['problem']}")
+    remarks.extend(f"{paint('warning', 'warning')}  {text}" for text in result["warnings"])
+    error = result["last_error"]
+    if error is not None:
+        remarks.append(f"{paint('error', 'refused')}  {error['commit'][:12]}  {error['message']}")
+    return ["", *remarks] if remarks else []
+
+
+def _watch(runtime_dir: str | None) -> int:
+    """Redraw the status in place; Rich keeps the screen whole while numbers change."""
+    from rich.live import Live
+    from rich.text import Text
+
+    paint = output.painter()
+    with Live(auto_refresh=False) as screen:
+        while True:
+            result = ask(runtime_dir, StatusRequest())
+            screen.update(Text.from_ansi("\n".join(lines(result, paint))), refresh=True)
+            time.sleep(REFRESH_S)

@@ -1,0 +1,54 @@
+"""`kakehi wait`: the barrier between a commit and whatever relies on it."""
+
+from typing import Annotated
+
+from reconciler.cli.arguments import milliseconds
+from reconciler.cli.daemon import ask
+from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
+from reconciler.cli.options import AsJson, Option, RuntimeDir
+from reconciler.cli.output import line, print_json
+from schemas.control import WaitRequest
+
+GRACE_S = 5.0
+"""The daemon answers in the time given; so much longer may its answer take before it is silent."""
+
+
+def wait(
+    commit: Annotated[
+        str, Option("--commit", metavar="REF", help="A commit, HEAD, a branch or a tag.")
+    ] = "HEAD",
+    timeout: Annotated[
+        str, Option("--timeout", metavar="TIME", help="How long to wait [default: 30s].")
+    ] = "30s",
+    as_json: AsJson = False,
+    runtime_dir: RuntimeDir = None,
+) -> int:
+    """Wait until every worker runs a commit or a descendant of it.
+
+    Exits with 0 when they do, with 6 and the reason when the commit was refused, and with 8 and
+    the name of the worker that is behind when the time is over. HEAD and the names of branches are
+    those of the repository that the proxy follows.
+
+    Examples:
+      git commit -am "Move checkout" && kakehi wait --commit HEAD
+      kakehi wait --commit 4f1c2d9 --timeout 2m
+    """
+    limit_s = milliseconds(timeout, "--timeout") / 1_000
+    result = ask(runtime_dir, WaitRequest(commit=commit, timeout_s=limit_s), limit_s + GRACE_S)
+    if as_json:
+        print_json(result)
+    outcome = result["outcome"]
+    if outcome == "timeout":
+        who = ", ".join(result["laggards"])
+        reason = result["message"] or (f"behind: {who}" if who else "no worker answered")
+        raise CommandError(f"not everywhere after {timeout}: {reason}", code=TIMEOUT)
+    if outcome == "refused":
+        raise CommandError(
+            f"{result['commit'][:12]} was refused: {result['message']}", code=REFUSED
+        )
+    if not as_json:
+        line(
+            f"{(result['applied'] or result['commit'])[:12]} runs on every worker "
+            f"(generation {result['generation']})"
+        )
+    return DONE

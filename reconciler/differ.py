@@ -1,0 +1,112 @@
+"""The differ: desired entities × running state → changes, field by field.
+
+deepdiff sees the changed entities only, and of these the top-level fields that differ, since it
+costs as much for what is equal as for what is not. All of them go in one call, which shares its
+fixed cost. Called by the daemon and by `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from schemas.change import Change, FieldChange
+from schemas.entity import Entity, EntityKey, Json
+from schemas.kinds import defaults
+
+
+class Running(Protocol):
+    """What is compared against: a State, or any map of entities."""
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return the running entity, or None."""
+
+
+def diff_entities(
+    desired: Mapping[EntityKey, Entity | None], running: Running
+) -> tuple[Change, ...]:
+    """Return what is to be done so that the running entities become the desired ones, by key."""
+    changes: list[Change] = []
+    updates: list[tuple[Entity, Entity]] = []
+    for key in sorted(desired):
+        after, before = desired[key], running.get(key)
+        if after is None and before is not None:
+            changes.append(Change("remove", key, before, None, _listed(before, added=False)))
+        elif after is not None and before is None:
+            changes.append(Change("add", key, None, after, _listed(after, added=True)))
+        elif after is not None and before is not None and after.value != before.value:
+            updates.append((before, after))
+    fields = _differing_fields(updates) if updates else []
+    for (before, after), changed in zip(updates, fields, strict=True):
+        changes.append(Change("update", after.key, before, after, changed))
+    return tuple(sorted(changes, key=lambda change: change.key))
+
+
+def _listed(entity: Entity, *, added: bool) -> tuple[FieldChange, ...]:
+    """List what an entity has besides the defaults: what somebody wrote."""
+    usual = defaults(entity.key.kind)
+    fields = _leaves(entity.value, usual, ())
+    return tuple(
+        FieldChange(path, None, value) if added else FieldChange(path, value, None)
+        for path, value in fields
+    )
+
+
+def _leaves(
+    value: dict[str, Json], usual: dict[str, Json], path: tuple[str, ...]
+) -> Iterator[tuple[str, Json]]:
+    for name, item in value.items():
+        if name in usual and usual[name] == item:
+            continue
+        inner = usual.get(name)
+        if isinstance(item, dict) and item:
+            yield from _leaves(item, inner if isinstance(inner, dict) else {}, (*path, name))
+        else:
+            yield ".".join((*path, name)), item
+
+
+def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
+    # Imported late: it takes 0.2 s, and most commands never compare anything.
+    from deepdiff import DeepDiff  # noqa: PLC0415
+
+    before: dict[int, dict[str, Json]] = {}
+    after: dict[int, dict[str, Json]] = {}
+    for index, (old, new) in enumerate(pairs):
+        names = sorted(old.value.keys() | new.value.keys())
+        differing = [name for name in names if old.value.get(name) != new.value.get(name)]
+        before[index] = {name: old.value[name] for name in differing if name in old.value}
+        after[index] = {name: new.value[name] for name in differing if name in new.value}
+    # The two settings: names that begin with "__" count, and an entity of which little is alike
+    # is still compared field by field.
+    found = DeepDiff(
+        before, after, ignore_private_variables=False, threshold_to_diff_deeper=0, view="tree"
+    )
+    paths: list[set[tuple[str, ...]]] = [set() for _ in pairs]
+    for levels in found.values():
+        for level in levels:
+            index, *steps = level.path(output_format="list")
+            paths[index].add(_field_path(steps))
+    return [
+        tuple(_field_change(path, old, new) for path in sorted(changed))
+        for changed, (old, new) in zip(paths, pairs, strict=True)
+    ]
+
+
+def _field_path(steps: list[Any]) -> tuple[str, ...]:
+    """Cut a path at the first list: lists are shown as a whole, as one reads them."""
+    names: list[str] = []
+    for step in steps:
+        if not isinstance(step, str):
+            break
+        names.append(step)
+    return tuple(names)
+
+
+def _field_change(path: tuple[str, ...], before: Entity, after: Entity) -> FieldChange:
+    return FieldChange(".".join(path), _at(before.value, path), _at(after.value, path))
+
+
+def _at(value: Json, path: tuple[str, ...]) -> Json:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

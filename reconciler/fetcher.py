@@ -1,0 +1,75 @@
+"""Brings the followed branch of a remote in, every few seconds, by the git program.
+
+Into a ref of its own, so that nobody's branches and working tree are touched. No hook runs, nothing
+asks for a password, and a git that hangs is ended. Called by `reconciler.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from reconciler.repository import RepositoryError
+
+REMOTE_REFS = "refs/kakehi/remote/"
+# A fetch that takes longer hangs; the next interval tries anew.
+FETCH_TIMEOUT_S = 60.0
+_ERROR_BYTES_MAX = 64 * 1024
+
+
+def followed_ref(branch: str) -> str:
+    """Where a branch of the remote is kept."""
+    return REMOTE_REFS + branch.removeprefix("refs/heads/")
+
+
+async def fetch(
+    git_dir: Path, remote: str, branch: str, timeout_s: float = FETCH_TIMEOUT_S
+) -> None:
+    """Moves `followed_ref(branch)` to the remote's branch. Raises `RepositoryError`."""
+    name = branch.removeprefix("refs/heads/")
+    options = [
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "gc.auto=0",
+        "-c",
+        "protocol.ext.allow=never",
+    ]
+    fetching = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+    refspec = f"+refs/heads/{name}:{followed_ref(branch)}"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("git", f"--git-dir={git_dir}", *options, *fetching, "--", remote, refspec),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **_batch_ssh()},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RepositoryError(f"cannot run git: {error.strerror or error}") from None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(timeout_s):
+            said = await process.stderr.read(_ERROR_BYTES_MAX)
+            code = await process.wait()
+    except TimeoutError:
+        raise RepositoryError(f"fetching from {remote} took over {timeout_s:g} s") from None
+    finally:
+        # Also ssh below it, and also when this task is cancelled.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            await process.wait()
+    if code != 0:
+        lines = said.decode(errors="replace").strip().splitlines()
+        reason = lines[-1].removeprefix("fatal: ") if lines else f"git ended with {code}"
+        raise RepositoryError(f"cannot fetch {name} from {remote}: {reason}")
+
+
+def _batch_ssh() -> dict[str, str]:
+    given = os.environ.get("GIT_SSH_COMMAND")
+    return {} if given else {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}

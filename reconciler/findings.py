@@ -1,0 +1,39 @@
+"""The finding: something wrong between entities, before it is known where in a file to show it.
+
+`references` and `matches` make findings from entities alone; the catalog knows the files and turns
+each into a diagnostic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.diagnostic import Severity
+from schemas.entity import Entity, EntityKey
+
+Entities = Mapping[EntityKey, Entity]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An error or warning about an entity. `path` leads to the value meant; () is its name."""
+
+    severity: Severity
+    key: EntityKey
+    path: tuple[str, ...]
+    message: str
+    hint: str | None = None
+
+
+def place(entity: Entity) -> str:
+    """Return where an entity was written, as one cites it: `file:line`."""
+    return f"{entity.provenance.file}:{entity.provenance.line}"
+
+
+def later_first(one: Entity, other: Entity) -> tuple[Entity, Entity]:
+    """Return two entities, first the one that is written later: the one to complain about."""
+    first, second = sorted(
+        (one, other), key=lambda entity: (entity.provenance.file, entity.provenance.line)
+    )
+    return second, first

@@ -1,0 +1,66 @@
+"""The daemon's own log: one plain line to stderr for each thing that an operator would ask about.
+
+`time level message key=value …`; under systemd the time is left to the journal, which has its own.
+Never a traceback: `internal_error` says in one line where a program error happened.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+_UNDER_SYSTEMD = "JOURNAL_STREAM" in os.environ
+# The journal reads the priority from such a prefix (sd-daemon(3)).
+_PRIORITIES = {"info": "<6>", "warning": "<4>", "error": "<3>"}
+
+
+def info(message: str, **fields: object) -> None:
+    """Something happened as it should."""
+    _write("info", message, fields)
+
+
+def warning(message: str, **fields: object) -> None:
+    """Something is not as it should be, and serving goes on."""
+    _write("warning", message, fields)
+
+
+def error(message: str, **fields: object) -> None:
+    """Something was not done."""
+    _write("error", message, fields)
+
+
+def internal_error(doing: str, failure: BaseException) -> str:
+    """Logs a program error in one line, and returns its sentence for status and history."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    sentence = f"internal error while {doing}: {type(failure).__name__}: {failure} ({where})"
+    error(sentence)
+    return sentence
+
+
+def _write(level: str, message: str, fields: dict[str, object]) -> None:
+    words = [_escape(message), *(f"{key}={_value(value)}" for key, value in fields.items())]
+    if _UNDER_SYSTEMD:
+        line = _PRIORITIES[level] + " ".join(words)
+    else:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        line = f"{now}Z {level} {' '.join(words)}"
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except OSError:
+        # Nobody reads our stderr any more; serving does not depend on it.
+        return
+
+
+def _value(value: object) -> str:
+    text = _escape(str(value))
+    return f'"{text}"' if " " in text or not text else text
+
+
+def _escape(text: str) -> str:
+    # A commit's subject or a file's name must not start a new line or drive a terminal.
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

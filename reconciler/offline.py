@@ -1,0 +1,20 @@
+"""Checks a whole directory at once, without a daemon: `kakehi validate`, and the tests' oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reconciler.catalog import Catalog
+from schemas.diagnostic import Diagnostic
+from schemas.state import State
+
+
+def load_directory(
+    files: Iterable[tuple[str, bytes]],
+) -> tuple[State | None, tuple[Diagnostic, ...]]:
+    """Return the state that the files describe, None if they have errors, and all diagnostics."""
+    candidate = Catalog().stage(dict(files))
+    if not candidate.ok:
+        return None, candidate.diagnostics
+    entities = (entity for entity in candidate.desired.values() if entity is not None)
+    return State(entities), candidate.diagnostics

@@ -1,0 +1,174 @@
+"""The source: which commit is wanted, and which configuration files differ from what runs.
+
+Follows one ref of one repository. The newest commit always wins; a rewrite of history is just
+another difference of two trees. Everything that a repository may do to us while traffic flows
+(vanish, be rewritten, be packed) ends in a `RepositoryError`: the running state is held, and the
+next look tries again. Called by `reconciler.reconcile` and, for questions, `reconciler.answers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.loader import FILE_BYTES_MAX
+from reconciler.repository import CommitNote, Repository, RepositoryError
+from reconciler.tree_diff import diff_trees, holds_configuration
+from schemas.diagnostic import Diagnostic
+
+# How far back the commits are looked for that a newer one has overtaken.
+SUPERSEDED_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The commit that is wanted, and the tree of the config directory in it."""
+
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The files that differ: path → content, None for one that is gone; and what is left out."""
+
+    files: dict[str, bytes | None]
+    warnings: tuple[Diagnostic, ...]
+    full: bool
+
+    @property
+    def size(self) -> int:
+        """How much there is to load, in bytes."""
+        return sum(len(content) for content in self.files.values() if content is not None)
+
+
+class Source:
+    """One followed ref. Opens the repository when it is first needed, and again when replaced."""
+
+    def __init__(self, directory: Path, ref: str | None, followed_ref: str | None = None) -> None:
+        """`followed_ref` is the full name that a fetch from a remote moves."""
+        self.directory = directory
+        self._wanted_ref = ref
+        self._followed_ref = followed_ref
+        self._ref: str | None = None
+        self._repository: Repository | None = None
+
+    @property
+    def repository(self) -> Repository:
+        """The open repository. Raises `RepositoryError`."""
+        if self._repository is not None and not self._repository.is_current():
+            self._repository = None
+        if self._repository is None:
+            if not self.directory.is_dir() and not self._was_opened:
+                raise RepositoryError(f"{self.directory} is not a directory")
+            self._repository = Repository(self.directory)
+        return self._repository
+
+    @property
+    def _was_opened(self) -> bool:
+        # A commit may remove the directory from the working tree while we follow.
+        return self._ref is not None
+
+    @property
+    def ref(self) -> str:
+        """The full name of the followed ref. Raises `RepositoryError` before it is known."""
+        if self._ref is None:
+            repository = self.repository
+            wanted = self._wanted_ref
+            self._ref = repository.full_ref(wanted) if wanted else repository.head_ref()
+        return self._ref
+
+    @property
+    def shown_ref(self) -> str:
+        """The ref as people say it, for status; never raises."""
+        try:
+            name = self.ref
+        except RepositoryError:
+            name = self._wanted_ref or "HEAD"
+        return name.removeprefix("refs/heads/")
+
+    def head(self) -> Head:
+        """The wanted commit, now. Raises `RepositoryError`."""
+        ref = self._followed_ref or self.ref
+        repository = self.repository
+        commit = repository.resolve(ref)
+        return Head(commit, repository.config_tree(commit))
+
+    def head_of(self, spec: str) -> Head:
+        """The commit that a user names. Raises `RepositoryError`."""
+        commit = self.repository.find_commit(spec)
+        return Head(commit, self.repository.config_tree(commit))
+
+    def changed(self, base: str | None, tree: str) -> Changed:
+        """What differs between two trees; everything, when the base cannot be read any more.
+
+        Raises `RepositoryError`, also when the tree has no configuration at all: nobody means to
+        delete everything by a commit that happens to be empty.
+        """
+        repository = self.repository
+        new = bytes.fromhex(tree)
+        full = base is None
+        try:
+            old = bytes.fromhex(base) if base else None
+            diff = diff_trees(repository.read_tree, old, new)
+        except RepositoryError:
+            diff = diff_trees(repository.read_tree, None, new)
+            full = True
+        files = {path: self._content(oid) for path, oid in sorted(diff.changed.items())}
+        if all(content is None for content in files.values()):
+            self._require_configuration(new)
+        warnings = tuple(
+            Diagnostic("warning", path, 0, 0, f"{path} {reason}: it is left out")
+            for path, reason in sorted(diff.skipped.items())
+        )
+        return Changed(files, warnings, full)
+
+    def _content(self, oid: bytes | None) -> bytes | None:
+        if oid is None:
+            return None
+        if self.repository.blob_size(oid) > FILE_BYTES_MAX:
+            # Stands for the content, which the loader refuses by its length alone.
+            return bytes(FILE_BYTES_MAX + 1)
+        return self.repository.read_blob(oid)
+
+    def _require_configuration(self, tree: bytes) -> None:
+        if not holds_configuration(self.repository.read_tree, tree):
+            where = self.repository.prefix or "the repository"
+            raise RepositoryError(f"the commit holds no configuration (no *.yaml file in {where})")
+
+    def superseded(self, base: str | None, commit: str) -> list[str]:
+        """The commits between base and commit that were overtaken, oldest first."""
+        if base is None:
+            return []
+        between: list[str] = []
+        for parent in self.repository.first_parents(commit):
+            if parent == base:
+                return between[::-1]
+            if len(between) == SUPERSEDED_MAX:
+                break
+            between.append(parent)
+        return []
+
+    def note(self, commit: str) -> CommitNote:
+        """Author and subject, as far as they can be read."""
+        try:
+            return self.repository.note(commit)
+        except RepositoryError:
+            return CommitNote("", "")
+
+    def is_descendant(self, commit: str, ancestor: str) -> bool:
+        """Whether `commit` is `ancestor` or comes after it."""
+        if commit == ancestor:
+            return True
+        try:
+            return self.repository.is_descendant(commit, ancestor)
+        except RepositoryError:
+            return False
+
+    def watched(self) -> tuple[list[Path], list[Path]]:
+        """(directories to watch alone, directories to watch with all below them)."""
+        repository = self.repository
+        alone = [repository.common_dir]
+        if repository.git_dir != repository.common_dir:
+            alone.append(repository.git_dir)
+        return alone, [repository.common_dir / "refs"]

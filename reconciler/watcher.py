@@ -1,0 +1,86 @@
+"""Wake-ups from the file system: something in the repository moved, look again.
+
+A hint and never data: any event only wakes the reconciler, which resolves the ref anew, and a slow
+poll finds what a lost event would have told. Watches the git directories without what lies below
+them and the refs with all below, never the objects and never a working tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from watchfiles import awatch
+
+from reconciler import log
+
+# watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a
+# core when idle. HEAD and packed-refs, in the directory itself, are in less of a hurry.
+_REFS_STEP_MS = 10
+_DIRECTORY_STEP_MS = 50
+_DEBOUNCE_MS = 50
+_RESTART_DELAY_S = 1.0
+# A watch that silently lost its kernel part would only be noticed by slowness.
+_RENEW_S = 3600.0
+
+
+class Watcher:
+    """Runs until cancelled; `woken` is called, on the event loop, after every event."""
+
+    def __init__(self, woken: Callable[[], None]) -> None:
+        self._woken = woken
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watched: tuple[tuple[Path, int], ...] = ()
+
+    def watch(self, alone: list[Path], deep: list[Path]) -> None:
+        """Watches these directories from now on; does nothing if they are watched already."""
+        watched = tuple((path, _inode(path)) for path in (*alone, *deep))
+        alive = self._tasks and not any(task.done() for task in self._tasks)
+        if alive and watched == self._watched:
+            return
+        self.stop()
+        self._watched = watched
+        for paths, recursive, step in (
+            (alone, False, _DIRECTORY_STEP_MS),
+            (deep, True, _REFS_STEP_MS),
+        ):
+            task = asyncio.get_running_loop().create_task(self._run(paths, recursive, step))
+            self._tasks.append(task)
+
+    def stop(self) -> None:
+        """Ends the watches."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+
+    async def _run(self, paths: list[Path], recursive: bool, step: int) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_RENEW_S):
+                    async for _ in awatch(
+                        *paths,
+                        # The default filter ignores everything below a `.git`.
+                        watch_filter=None,
+                        debounce=_DEBOUNCE_MS,
+                        step=step,
+                        recursive=recursive,
+                        rust_timeout=10_000,
+                        ignore_permission_denied=True,
+                    ):
+                        self._woken()
+            except TimeoutError:
+                continue
+            except (OSError, RuntimeError) as error:
+                log.warning("watching the repository failed, polling goes on", error=str(error))
+                await asyncio.sleep(_RESTART_DELAY_S)
+                if not all(path.is_dir() for path in paths):
+                    # The next look at the source finds what became of it and watches anew.
+                    return
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0

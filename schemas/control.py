@@ -1,0 +1,405 @@
+"""Messages between the command line and the daemon over `control.sock`.
+
+The command line (`reconciler.cli`, through `reconciler.control_client`) writes one request as one
+line of JSON; the daemon (`reconciler.control`) answers with one line. Plain dataclasses and
+`TypedDict`s: the command line starts in under 100 ms, which pydantic alone would use up.
+
+A request is `{"request": NAME, …fields}`. A response is `{"ok": true, "result": {…}}` or
+`{"ok": false, "error": {"code": CODE, "message": TEXT}}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+
+SOCKET_NAME = "control.sock"
+# A plan request carries the changed files of a working tree; 16 MiB holds about 100,000 entities.
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+ErrorCode = Literal["usage", "invalid", "not_found", "unavailable", "timeout", "internal"]
+
+
+class MalformedMessageError(ValueError):
+    """The other side sent something that is not a message of this protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """Answered by a `StatusResult`."""
+
+    name: ClassVar[str] = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What would change on the running proxy. Answered by a `PlanResult`.
+
+    `commit` names a commit, branch or tag to compare the running state with. `files` are laid over
+    it: path relative to the config directory → text, or null for a deleted file. With `commit`
+    null the files are laid over the applied commit. Text that is not UTF-8 travels by Python's
+    `surrogateescape`.
+    """
+
+    name: ClassVar[str] = "plan"
+    commit: str | None = None
+    files: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRequest:
+    """Blocks until every worker runs `commit` or a descendant. Answered by a `WaitResult`."""
+
+    name: ClassVar[str] = "wait"
+    commit: str
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """Newest entries first. Answered by a `HistoryResult`."""
+
+    name: ClassVar[str] = "history"
+    limit: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRequest:
+    """Running entities, of all kinds or of one. Answered by a `ShowResult`."""
+
+    name: ClassVar[str] = "show"
+    kind: str | None = None
+    entity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRequest:
+    """Which listener, frontend, cluster and backends would serve it. An `ExplainResult`."""
+
+    name: ClassVar[str] = "explain"
+    url: str
+    method: str = "GET"
+    headers: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequest:
+    """No new requests for a backend until `ttl_s` has passed. Answered by a `DrainResult`.
+
+    With `wait` the answer comes when the last request has ended, or after `timeout_s`.
+    """
+
+    name: ClassVar[str] = "drain"
+    backend: str
+    owner: str = ""
+    ttl_s: float | None = None
+    wait: bool = False
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class UndrainRequest:
+    """Takes a drain back. Answered by a `DrainResult`."""
+
+    name: ClassVar[str] = "undrain"
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Ends the workers (drained) and the daemon. Answered when the workers are gone."""
+
+    name: ClassVar[str] = "stop"
+
+
+Request = (
+    StatusRequest
+    | PlanRequest
+    | WaitRequest
+    | HistoryRequest
+    | ShowRequest
+    | ExplainRequest
+    | DrainRequest
+    | UndrainRequest
+    | StopRequest
+)
+
+
+class WorkerStatus(TypedDict):
+    """One worker. `state`: running | starting | behind | leaving."""
+
+    id: int
+    pid: int
+    cpu: int
+    generation: int
+    digest: str
+    connections: int
+    requests: int
+    commit: str
+    state: str
+    restarts: int
+
+
+class LastError(TypedDict):
+    """The newest refused commit. `stage`: source | validation | prepare | journal | internal."""
+
+    commit: str
+    message: str
+    stage: str
+    file: str | None
+    line: int | None
+    column: int | None
+    at: str
+
+
+class SourceStatus(TypedDict):
+    """`state`: following | holding. `problem` says why the running state is held."""
+
+    state: str
+    directory: str
+    ref: str
+    head: str | None
+    problem: str | None
+    remote: str | None
+    fetched_at: str | None
+
+
+class DrainStatus(TypedDict):
+    """One drained backend. `expires_at` null = until undrained."""
+
+    backend: str
+    owner: str
+    since: str
+    expires_at: str | None
+    active: int
+
+
+class TransactionStatus(TypedDict):
+    """A transaction under way. `waiting_for` are the ids of workers that have not answered."""
+
+    commit: str
+    generation: int
+    phase: str
+    waiting_for: list[int]
+
+
+class StatusResult(TypedDict):
+    """The answer to `status`; what `kakehi status --json` prints."""
+
+    commit: str | None
+    generation: int
+    digest: str
+    workers: list[WorkerStatus]
+    last_error: LastError | None
+    epoch: int
+    pid: int
+    ref: str
+    source: SourceStatus
+    applied_at: str | None
+    uptime_s: int
+    entities: dict[str, int]
+    drains: list[DrainStatus]
+    transaction: TransactionStatus | None
+    warnings: list[str]
+
+
+class PlanResult(TypedDict):
+    """The answer to `plan`.
+
+    `plan` is the form of `kakehi plan --json`, and null when the configuration is invalid;
+    `diagnostics` are `Diagnostic.to_json()` forms with their rendered text in `rendered`.
+    """
+
+    plan: dict[str, Any] | None
+    diagnostics: list[dict[str, Any]]
+    base: dict[str, Any]
+
+
+class WaitResult(TypedDict):
+    """The answer to `wait`. `outcome`: applied | refused | superseded | timeout."""
+
+    outcome: Literal["applied", "refused", "superseded", "timeout"]
+    commit: str
+    applied: str | None
+    generation: int
+    message: str
+    laggards: list[str]
+
+
+class HistoryEntry(TypedDict):
+    """One commit. `outcome`: applied | unchanged | refused | superseded.
+
+    `changes` holds at most 1,000 changes in the form of `plan --json`; `change_count` counts all.
+    """
+
+    at: str
+    commit: str
+    outcome: Literal["applied", "unchanged", "refused", "superseded"]
+    generation: int
+    duration_ms: float
+    author: str
+    subject: str
+    message: NotRequired[str]
+    stage: NotRequired[str]
+    file: NotRequired[str | None]
+    line: NotRequired[int | None]
+    change_count: int
+    changes: list[dict[str, Any]]
+
+
+class HistoryResult(TypedDict):
+    """The answer to `history`."""
+
+    entries: list[HistoryEntry]
+
+
+class ShownEntity(TypedDict):
+    """One running entity; `value` is canonical (durations in milliseconds, sizes in bytes)."""
+
+    kind: str
+    name: str
+    value: dict[str, Any]
+    source: dict[str, Any]
+
+
+class ShowResult(TypedDict):
+    """The answer to `show`."""
+
+    generation: int
+    commit: str | None
+    entities: list[ShownEntity]
+
+
+class ExplainResult(TypedDict):
+    """The answer to `explain`.
+
+    `listeners`: name, address, source, of each that the URL can arrive at. `frontend`, `cluster`:
+    name, source, or null. `backends`: name, address, weight, drained, source. `lost`: frontends
+    that did not win, best first, each with name, source and reason. `status`: the status that
+    the proxy itself would answer with (404, 503), or null when a backend answers.
+    """
+
+    listeners: list[dict[str, Any]]
+    frontend: dict[str, Any] | None
+    cluster: dict[str, Any] | None
+    backends: list[dict[str, Any]]
+    lost: list[dict[str, Any]]
+    status: int | None
+    message: str
+
+
+class DrainResult(TypedDict):
+    """The answer to `drain` and `undrain`. `active`: requests still in flight, all workers."""
+
+    backend: str
+    drained: bool
+    active: int
+    expires_at: str | None
+    timed_out: bool
+
+
+_REQUESTS: dict[str, type[Any]] = {
+    kind.name: kind
+    for kind in (
+        StatusRequest,
+        PlanRequest,
+        WaitRequest,
+        HistoryRequest,
+        ShowRequest,
+        ExplainRequest,
+        DrainRequest,
+        UndrainRequest,
+        StopRequest,
+    )
+}
+
+
+def encode_request(request: Request) -> bytes:
+    """One line of JSON. ASCII, so that surrogate-escaped bytes pass."""
+    body = {"request": request.name, **dataclasses.asdict(request)}
+    return json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises `MalformedMessageError` naming what is wrong."""
+    body = _decode_object(line)
+    name = body.pop("request", None)
+    kind = _REQUESTS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        expected = ", ".join(_REQUESTS)
+        raise MalformedMessageError(f"unknown request {name!r}, expected one of: {expected}")
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    for key, value in body.items():
+        if key not in fields:
+            raise MalformedMessageError(f"request {name!r} has no field {key!r}")
+        if not _has_type(value, str(fields[key].type)):
+            raise MalformedMessageError(
+                f"field {key!r} of request {name!r} is not {fields[key].type}"
+            )
+    try:
+        request: Request = kind(**body)
+    except TypeError as error:
+        raise MalformedMessageError(f"request {name!r} lacks a field: {error}") from error
+    return request
+
+
+def encode_result(result: Any) -> bytes:
+    """A successful response as one line."""
+    return json.dumps({"ok": True, "result": result}, separators=(",", ":")).encode() + b"\n"
+
+
+def encode_error(code: ErrorCode, message: str) -> bytes:
+    """A failed response as one line."""
+    body = {"ok": False, "error": {"code": code, "message": message}}
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_response(line: bytes) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
+    """(result, None) or (None, (code, message))."""
+    body = _decode_object(line)
+    result, error = body.get("result"), body.get("error")
+    if body.get("ok") is True and isinstance(result, dict):
+        return result, None
+    if body.get("ok") is False and isinstance(error, dict):
+        return None, (str(error.get("code", "internal")), str(error.get("message", "")))
+    raise MalformedMessageError("the response is neither a result nor an error")
+
+
+def _decode_object(line: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessageError(f"not a line of JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise MalformedMessageError("not a JSON object")
+    return body
+
+
+def _has_type(value: object, declared: str) -> bool:
+    """The few field types that requests use, checked by their written form."""
+    match declared:
+        case "str":
+            return isinstance(value, str)
+        case "str | None":
+            return value is None or isinstance(value, str)
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "float | None":
+            return value is None or _has_type(value, "float")
+        case "dict[str, str | None]":
+            return isinstance(value, dict) and all(
+                isinstance(key, str) and _has_type(each, "str | None")
+                for key, each in value.items()
+            )
+        case "list[list[str]]":
+            return isinstance(value, list) and all(
+                isinstance(pair, list) and len(pair) == 2 and all(isinstance(s, str) for s in pair)
+                for pair in value
+            )
+    return False

@@ -1,0 +1,69 @@
+"""The entity: one (kind, name) of the state, its canonical value, and where it was written.
+
+Everything that carries configuration after validation carries entities: the catalog, the state, a
+change, the journal. The value is plain data, so that its bytes, and with them its hash, are the
+same in Python and in the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple, TypeAlias
+
+Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
+"""A canonical value has no floats: no two languages print all of them alike."""
+
+KINDS: tuple[str, ...] = ("settings", "listener", "cluster", "backend", "frontend")
+CERTIFICATE_LATER = "certificates arrive together with TLS"
+"""The reserved place of the certificate: the sentence with which it is refused for now."""
+
+
+class EntityKey(NamedTuple):
+    """The identity of an entity. A backend's name is `CLUSTER/BACKEND`."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f'{self.kind} "{self.name}"' if self.kind != "settings" else "settings"
+
+
+SETTINGS_KEY = EntityKey("settings", "settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an entity was written: a path relative to the config directory, counted from 1.
+
+    What nobody wrote (the default settings) has the file "" and the line 0.
+    """
+
+    file: str
+    line: int
+    column: int
+
+
+NOWHERE = Provenance("", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One entity. Its provenance is beside the value and no part of its hash."""
+
+    key: EntityKey
+    value: dict[str, Json]
+    provenance: Provenance
+
+
+def canonical(value: Json) -> bytes:
+    """Return the one spelling of a value, which the engine reproduces byte by byte."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def entity_hash(key: EntityKey, value: dict[str, Json]) -> int:
+    """Return what the entity adds to the digest of a state."""
+    content = b"\0".join((key.kind.encode(), key.name.encode(), canonical(value)))
+    return int.from_bytes(blake2b(content, digest_size=16).digest(), "big")

@@ -1,0 +1,239 @@
+"""The frontend: a match of requests (listener, hostname, path, …) that leads to a cluster."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_serializer,
+    model_validator,
+)
+
+from schemas.base import Model, fault, shown
+from schemas.names import Hostname, Method, Name, SortedUnique, parse_header_name
+from schemas.regex import check_regex
+
+MATCHES_MAX = 16
+"""Headers and query parameters of one frontend: Gateway API has 16, and each costs a look."""
+
+PATH_CHARS_MAX = 2048
+VALUE_CHARS_MAX = 4096
+
+_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        hint = f'did you mean "/{value}"?' if isinstance(value, str) else None
+        raise fault(f'expected a path like "/api", not {shown(value)}', hint)
+    if not _PATH.fullmatch(value):
+        raise fault(f"{shown(value)} has characters that no path has", _path_hint(value))
+    if "//" in value or any(element in (".", "..") for element in value.split("/")):
+        raise fault(f"{shown(value)} is not a normal path: no request has it after clean-up")
+    if len(value) > PATH_CHARS_MAX:
+        raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
+    return _ESCAPE.sub(_normal_escape, value)
+
+
+def _normal_escape(escape: re.Match[str]) -> str:
+    """Write an escape as requests have it when they are matched: in capitals, none in vain."""
+    char = chr(int(escape[1], 16))
+    if char == "\0":
+        raise fault('"%00" is in no path: requests with it are refused')
+    if char.isascii() and (char.isalnum() or char in "-._~"):
+        raise fault(f'"{escape[0]}" needs no escape in a path', f'write "{char}"')
+    return escape[0].upper()
+
+
+def _path_hint(value: str) -> str | None:
+    if "?" in value:
+        return 'match the query with "query:"'
+    if "*" in value:
+        return 'a prefix needs no "*": it covers everything under it'
+    escaped = quote(value, safe="/%:@!$&'()*+,;=~")
+    return f'did you mean "{escaped}"?' if _PATH.fullmatch(escaped) else "escape them with %"
+
+
+def _prefix(value: object) -> str:
+    # A prefix goes by elements, so a final slash changes nothing (Gateway API says the same).
+    path = _path(value)
+    return path.rstrip("/") or "/"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        hint = f'write it in quotes: "{shown(value)}"' if isinstance(value, (int, float)) else None
+        raise fault(f"expected text, not {shown(value)}", hint)
+    if len(value) > VALUE_CHARS_MAX or _CONTROL.search(value):
+        raise fault(f"{shown(value)} cannot be part of a request")
+    return value
+
+
+def _header_text(value: str) -> str:
+    if value != value.strip():
+        raise fault(f"{shown(value)} begins or ends with a space, which no header value does")
+    return value
+
+
+class OneOf(Model):
+    """A map with exactly one of its keys."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> OneOf:
+        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        if len(given) != 1:
+            keys = ", ".join(f'"{key}"' for key in type(self).model_fields)
+            got = " and ".join(f'"{key}"' for key in given) or "none"
+            raise fault(f"expected exactly one of {keys}, not {got}")
+        return self
+
+    @model_serializer(mode="plain")
+    def _only_the_given(self) -> dict[str, str]:
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+Regex = Annotated[str, BeforeValidator(check_regex)]
+
+
+class PathMatch(OneOf):
+    """How a path is matched. An exact path goes before the longest prefix, that before a regex."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_plain(cls, value: object) -> object:
+        # Which of the three a plain text would mean is what other proxies disagree on.
+        if isinstance(value, str):
+            raise fault(
+                "expected a map with one of prefix, exact, regex, not " + shown(value),
+                f"did you mean {{prefix: {value}}}?",
+            )
+        return value
+
+    prefix: Annotated[
+        Annotated[str, BeforeValidator(_prefix)] | None,
+        Field(description="The path and all under it, element by element.", examples=["/api"]),
+    ] = None
+    exact: Annotated[
+        Annotated[str, BeforeValidator(_path)] | None,
+        Field(description="This path alone.", examples=["/health"]),
+    ] = None
+    regex: Annotated[
+        Regex | None,
+        Field(
+            description="Rust `regex` syntax, matched against the whole path.",
+            examples=["/item/[0-9]+"],
+        ),
+    ] = None
+
+
+class HeaderMatch(OneOf):
+    """How the value of a header is matched."""
+
+    exact: Annotated[
+        Annotated[str, BeforeValidator(_text), AfterValidator(_header_text)] | None,
+        Field(description="This value; the same as writing it plainly.", examples=["gold"]),
+    ] = None
+    regex: Annotated[
+        Regex | None,
+        Field(description="Rust `regex` syntax, matched against the whole value."),
+    ] = None
+
+
+class QueryMatch(OneOf):
+    """How the value of a query parameter is matched."""
+
+    exact: Annotated[
+        Annotated[str, BeforeValidator(_text)] | None,
+        Field(description="This value; the same as writing it plainly.", examples=["2"]),
+    ] = None
+    regex: Annotated[
+        Regex | None,
+        Field(description="Rust `regex` syntax, matched against the whole value."),
+    ] = None
+
+
+def _plain_is_exact(value: object) -> object:
+    if isinstance(value, dict):
+        return value
+    return {"exact": _text(value)}
+
+
+def _parameter(value: object) -> str:
+    if not isinstance(value, str) or not value or _CONTROL.search(value):
+        raise fault(f"expected the name of a query parameter, not {shown(value)}")
+    return value
+
+
+def _unique_headers(value: object) -> object:
+    if isinstance(value, dict):
+        lowered: dict[str, str] = {}
+        for name in value:
+            first = lowered.setdefault(name.lower(), name)
+            if first != name:
+                raise fault(f'"{first}" and "{name}" are the same header')
+    return value
+
+
+HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
+Parameter = Annotated[str, BeforeValidator(_parameter)]
+
+
+class Frontend(Model):
+    """A match of requests, and the cluster that serves them. The most specific match wins."""
+
+    cluster: Annotated[
+        Name, Field(description="The cluster that serves the requests.", examples=["shop"])
+    ]
+    headers: Annotated[
+        dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(_plain_is_exact)]],
+        Field(
+            max_length=MATCHES_MAX,
+            description="Headers that a request must have, all of them. A plain text is exact.",
+            examples=[{"x-tier": "gold"}],
+        ),
+        BeforeValidator(_unique_headers),
+    ] = Field(default_factory=dict)
+    hostname: Annotated[
+        Hostname,
+        Field(
+            description='"shop.example.com", "*.example.com", or "*" for any.',
+            examples=["shop.example.com"],
+        ),
+    ] = "*"
+    listeners: Annotated[
+        list[Name],
+        SortedUnique,
+        Field(
+            min_length=1,
+            description="The listeners that take the requests.",
+            examples=[["public-http"]],
+        ),
+    ]
+    methods: Annotated[
+        list[Method],
+        SortedUnique,
+        Field(description="Methods that are matched. None: all of them.", examples=[["GET"]]),
+    ] = Field(default_factory=list)
+    path: Annotated[
+        PathMatch,
+        Field(description="The path: one of prefix, exact, regex.", examples=[{"prefix": "/api"}]),
+    ] = PathMatch(prefix="/")
+    query: Annotated[
+        dict[Parameter, Annotated[QueryMatch, BeforeValidator(_plain_is_exact)]],
+        Field(
+            max_length=MATCHES_MAX,
+            description="Query parameters that a request must have. A plain text is exact.",
+            examples=[{"version": "2"}],
+        ),
+    ] = Field(default_factory=dict)

@@ -1,0 +1,209 @@
+"""The grammars of names, hostnames, addresses and networks: text in, canonical text out.
+
+Used by the models only. Each function either returns the one canonical spelling, so that two
+spellings of one thing are equal in the state, or raises a `fault` that says what was expected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, TypeGuard
+
+import idna
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+from schemas.base import fault, shown
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+NAME_EXPECTED = (
+    "a name is 1 to 63 of a-z, 0-9, '.', '_' and '-', and begins with a letter or a digit"
+)
+HOSTNAME_CHARS_MAX = 253  # RFC 1035 §2.3.4, without the root's dot
+LABEL_CHARS_MAX = 63
+TOKEN_CHARS_MAX = 256
+
+_NAME = re.compile(NAME_PATTERN)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+
+
+def parse_name(value: object) -> str:
+    """Return a name of an entity, which must be canonical as written."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        hint = _name_hint(value) if isinstance(value, str) else None
+        raise fault(f"{shown(value)} is not a name: {NAME_EXPECTED}", hint)
+    return value
+
+
+def parse_hostname(value: object) -> str:
+    """Return a hostname, `*.` and a hostname, or `*`: lower case, ASCII, without a final dot."""
+    expected = 'expected a hostname like "shop.example.com", "*.example.com", or "*" for any'
+    if not isinstance(value, str):
+        raise fault(f"{expected}, not {shown(value)}")
+    if value == "*":
+        return value
+    if value.startswith("[") and value.endswith("]"):
+        return _literal_hostname(value)
+    wildcard, plain = ("*.", value[2:]) if value.startswith("*.") else ("", value)
+    ascii_name = _ascii_hostname(plain.lower().removesuffix("."))
+    if ascii_name is None or len(wildcard + ascii_name) > HOSTNAME_CHARS_MAX:
+        raise fault(f"{expected}, not {shown(value)}", _hostname_hint(value))
+    return wildcard + ascii_name
+
+
+def parse_address(value: object) -> str:
+    """Return an address as `IP:port`, IPv6 in brackets, each in its canonical spelling."""
+    expected = 'expected an address like "127.0.0.1:8080" or "[::1]:8080"'
+    if not isinstance(value, str):
+        raise fault(f"{expected}, not {shown(value)}")
+    host, _, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        ip = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        raise fault(f"{expected}, not {shown(value)}", _address_hint(value)) from None
+    if bracketed != (ip.version == 6):
+        raise fault(f"{expected}, not {shown(value)}", _address_hint(value))
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise fault(f"{shown(value)} has no valid port: it must be 1 to 65535")
+    return f"[{_plain_ip(ip)}]:{port}" if bracketed else f"{ip}:{port}"
+
+
+def parse_network(value: object) -> str:
+    """Return a network as `IP/bits`; a single address stands for itself."""
+    expected = 'expected a network like "10.0.0.0/8" or "fd00::/8"'
+    if not isinstance(value, str):
+        raise fault(f"{expected}, not {shown(value)}")
+    try:
+        interface = ipaddress.ip_interface(value)
+    except ValueError:
+        raise fault(f"{expected}, not {shown(value)}") from None
+    _plain_ip(interface.ip)
+    network = interface.network
+    if interface.ip != network.network_address:
+        raise fault(f"{shown(value)} is an address in a network", f'did you mean "{network}"?')
+    return str(network)
+
+
+def parse_method(value: object) -> str:
+    """Return a request method: RFC 9110 has them case-sensitive, and all known are upper case."""
+    if not _is_token(value):
+        raise fault(f'expected a method like "GET" or "POST", not {shown(value)}')
+    if value != value.upper():
+        raise fault(f"{shown(value)} is not upper case", f'did you mean "{value.upper()}"?')
+    if value == "CONNECT":
+        raise fault("CONNECT cannot lead to a cluster: Kakehi is a reverse proxy")
+    return value
+
+
+def parse_header_name(value: object) -> str:
+    """Return the name of a header field in lower case."""
+    if not _is_token(value):
+        raise fault(f'expected the name of a header like "x-tier", not {shown(value)}')
+    if value.lower() == "host":
+        raise fault("the Host header is not matched here", 'match it with "hostname:"')
+    return value.lower()
+
+
+def split_address(address: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    """Take a canonical address apart again."""
+    host, _, port = address.rpartition(":")
+    return ipaddress.ip_address(host.strip("[]")), int(port)
+
+
+Name = Annotated[
+    str,
+    BeforeValidator(parse_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
+]
+Hostname = Annotated[str, BeforeValidator(parse_hostname)]
+Address = Annotated[
+    str,
+    BeforeValidator(parse_address),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$"}
+    ),
+]
+Network = Annotated[str, BeforeValidator(parse_network)]
+Method = Annotated[str, BeforeValidator(parse_method)]
+
+
+def _sorted_unique(values: list[str]) -> list[str]:
+    return sorted(set(values))
+
+
+SortedUnique = AfterValidator(_sorted_unique)
+"""For lists whose order means nothing: sorting them makes two spellings one value."""
+
+
+def _plain_ip(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    # Zones name an interface of one machine, and mapped addresses are spelled differently by
+    # Python and Rust: neither can be part of a canonical value.
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id:
+        raise fault(f"{shown(str(ip))} has a zone, which cannot be part of a configuration")
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        raise fault(f"{shown(str(ip))} is an IPv4 address", f'write "{ip.ipv4_mapped}"')
+    return str(ip)
+
+
+def _literal_hostname(value: str) -> str:
+    try:
+        return f"[{_plain_ip(ipaddress.IPv6Address(value[1:-1]))}]"
+    except ValueError:
+        raise fault(f"expected an IPv6 address in the brackets, not {shown(value)}") from None
+
+
+def _is_token(value: object) -> TypeGuard[str]:
+    return (
+        isinstance(value, str)
+        and len(value) <= TOKEN_CHARS_MAX
+        and _TOKEN.fullmatch(value) is not None
+    )
+
+
+def _ascii_hostname(name: str) -> str | None:
+    if not name.isascii():
+        try:
+            name = idna.encode(name, uts46=True).decode()
+        except idna.IDNAError:
+            return None
+    labels = name.split(".")
+    if all(len(label) <= LABEL_CHARS_MAX and _LABEL.fullmatch(label) for label in labels):
+        return name
+    return None
+
+
+def _name_hint(value: str) -> str | None:
+    better = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("-._")[:63]
+    return f'did you mean "{better}"?' if _NAME.fullmatch(better) else None
+
+
+def _hostname_hint(value: str) -> str | None:
+    if "://" in value or "/" in value:
+        return 'a hostname has no scheme and no path; the path is matched with "path:"'
+    if ":" in value:
+        return "a hostname has no port; the port belongs to the listener"
+    if "*" in value:
+        return 'a "*" can only stand for the first labels, as in "*.example.com"'
+    return None
+
+
+def _address_hint(value: str) -> str | None:
+    if value.startswith("localhost:"):
+        return f'did you mean "127.0.0.1:{value.removeprefix("localhost:")}"?'
+    if value.startswith(":"):
+        return f'did you mean "0.0.0.0{value}"?'
+    try:
+        ip = ipaddress.ip_address(value.strip("[]"))
+    except ValueError:
+        host = value.rpartition(":")[0]
+        if host and _ascii_hostname(host.lower()):
+            return "hostnames are not resolved: write the IP address"
+        return None
+    return (
+        f'the port is missing: "[{ip}]:8080"'
+        if ip.version == 6
+        else (f'the port is missing: "{ip}:8080"')
+    )

@@ -1,0 +1,49 @@
+"""The plan: the changes of one commit in the order in which they take effect, with what they do.
+
+Made by `reconciler.planner.make_plan`; printed by `kakehi plan`; run by the transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.change import Change
+from schemas.diagnostic import Diagnostic
+from schemas.entity import EntityKey, Json
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An ordered list of changes. `commit` is None for a working tree that nobody committed."""
+
+    commit: str | None
+    changes: tuple[Change, ...]
+    warnings: tuple[Diagnostic, ...] = ()
+    effects: Mapping[EntityKey, str] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.changes
+
+    def counts(self) -> dict[str, int]:
+        """Return how many entities are added, updated and removed."""
+        counted = Counter(change.action for change in self.changes)
+        return {action: counted[action] for action in ("add", "update", "remove")}
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the form of `plan --json`."""
+        changes: list[Json] = [
+            {**change.to_json(), "effect": self.effects.get(change.key, "")}
+            for change in self.changes
+        ]
+        warnings: list[Json] = [warning.to_json() for warning in self.warnings]
+        summary: dict[str, Json] = dict(self.counts())
+        return {
+            "commit": self.commit,
+            "changes": changes,
+            "summary": summary,
+            "warnings": warnings,
+        }

@@ -1,0 +1,136 @@
+"""The JSON access log: one line a request, with who served it, and safe whatever is in it (T35)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.harness import ports, wire
+from tests.harness.gateway import Gateway, Lane
+
+
+def _entries(lane: Lane, mark: str, count: int = 1) -> list[dict[str, Any]]:
+    """Wait for the log entries of the requests whose path holds the mark."""
+    return lane.gateway.daemon.wait_for_access(
+        lambda entry: mark in json.dumps(entry, ensure_ascii=False), count
+    )
+
+
+def test_a_request_is_one_entry_with_who_served_it(lane: Lane) -> None:
+    response = lane.get("/logged/first?x=1")
+    [entry] = _entries(lane, "/logged/first")
+    assert entry["status"] == 200
+    assert entry["frontend"] == lane.name
+    assert entry["cluster"] == lane.name
+    assert entry["backend"] == f"{lane.name}/raw"
+    assert entry["listener"] == "main"
+    assert entry["method"] == "GET"
+    assert entry["host"] == lane.host
+    assert entry["request_id"].encode() == lane.backend.last.get("x-request-id")
+    assert str(entry["generation"]).encode() == response.get("kakehi-generation")
+
+
+@pytest.mark.parametrize(("host", "status"), [("nowhere.test", 404), ("logged-empty.test", 503)])
+def test_what_the_proxy_answers_itself_is_logged(
+    gateway: Gateway, lane: Lane, host: str, status: int
+) -> None:
+    if status == 503:
+        gateway.cluster("logged-empty", {})
+    assert gateway.connect().get(host, f"/itself/{status}").status == status
+    [entry] = _entries(lane, f"/itself/{status}")
+    assert entry["status"] == status
+    assert not entry["backend"]
+    assert entry["frontend"] == ("logged-empty" if status == 503 else None) or not entry["frontend"]
+
+
+def test_every_request_of_a_connection_is_logged_once(lane: Lane) -> None:
+    client = lane.connect()
+    for number in range(30):
+        client.get(lane.host, f"/many/{number}/")
+    entries = _entries(lane, "/many/", 30)
+    assert len(entries) == 30
+    assert {entry["status"] for entry in entries} == {200}
+    assert len({entry["request_id"] for entry in entries}) == 30
+
+
+def test_sizes_and_times_are_logged(lane: Lane) -> None:
+    lane.backend.script = lambda exchange: (
+        exchange.read_body(),
+        exchange.send(wire.response(b"b" * 5000)),
+    )
+    with lane.connect() as client:
+        client.post(lane.host, b"a" * 3000, "/sizes")
+    [entry] = _entries(lane, "/sizes")
+    numbers = [value for value in entry.values() if isinstance(value, int | float)]
+    assert any(3000 <= number < 3600 for number in numbers), entry
+    assert any(5000 <= number < 5600 for number in numbers), entry
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['quote"', "back\\slash", "\\u0022", "caf\xe9", "\xff\xfe", "{}", "a\tb", "<script>", "'"],
+)
+def test_t35_values_of_clients_cannot_break_a_line(lane: Lane, value: str) -> None:
+    """Whatever a client puts into what is logged, each line stays one JSON object."""
+    before = len(lane.gateway.daemon.access_entries())
+    fields = [f"{name}: {value}" for name in ("User-Agent", "Referer", "X-Forwarded-For")]
+    client = lane.connect()
+    response = client.get(lane.host, "/escaped", *fields)
+    assert response.status == 200
+    assert client.get(lane.host, "/sentinel-of-escaped").status == 200
+    lane.gateway.daemon.wait_for_access(
+        lambda entry: (
+            "/sentinel-of-escaped" in json.dumps(entry)
+            and entry["request_id"].encode() == lane.backend.last.get("x-request-id")
+        )
+    )
+    entries = lane.gateway.daemon.access_entries()[before:]
+    assert sum("/escaped" in json.dumps(entry) for entry in entries) == 1
+    if value.isascii() and "\t" not in value:
+        agents = [entry.get("user_agent") for entry in entries if "user_agent" in entry]
+        assert not agents or value in agents
+
+
+@pytest.mark.parametrize(
+    "path", ['/inject"quote', "/inject\\back", "/inject%0a%22x", "/inject{}", "/inject'"]
+)
+def test_t35_targets_cannot_break_a_line(lane: Lane, path: str) -> None:
+    status = lane.get(path).status
+    assert status in (200, 400)
+    lane.get("/sentinel-of-targets")
+    lane.gateway.daemon.wait_for_access(
+        lambda entry: (
+            "/sentinel-of-targets" in json.dumps(entry)
+            and entry["request_id"].encode() == lane.backend.last.get("x-request-id")
+        )
+    )
+    assert all(isinstance(entry, dict) for entry in lane.gateway.daemon.access_entries())
+
+
+def test_t35_secrets_are_not_logged(lane: Lane) -> None:
+    lane.get("/secrets", "Authorization: Bearer hunter2", "Cookie: session=hunter2")
+    _entries(lane, "/secrets")
+    assert "hunter2" not in lane.gateway.daemon.access_log.read_text()
+
+
+def test_a_request_that_failed_upstream_is_logged_as_answered(lane: Lane) -> None:
+    lane.backend.script = lambda exchange: exchange.close()
+    assert lane.get("/failed-upstream").status == 502
+    [entry] = _entries(lane, "/failed-upstream")
+    assert entry["status"] == 502
+    assert entry["backend"] == f"{lane.name}/raw"
+
+
+def test_the_backend_that_served_after_a_retry_is_logged(gateway: Gateway, lane: Lane) -> None:
+    refusing = ports.Refusing()
+    host = gateway.cluster(
+        "logged-retry", {"dead": refusing.address, "alive": lane.backend.address}
+    )
+    client = gateway.connect()
+    for _ in range(2):
+        assert client.get(host, "/logged-retry").status == 200
+    entries = _entries(lane, '"/logged-retry', 2)
+    assert {entry["backend"] for entry in entries} == {"logged-retry/alive"}
+    refusing.close()

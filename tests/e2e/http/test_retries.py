@@ -1,0 +1,169 @@
+"""Another backend when connecting failed; never a second sending of what may have been received."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import ports, wire
+from tests.harness.gateway import Gateway
+from tests.harness.rawbackend import Exchange, RawBackend
+
+Backends = Callable[..., RawBackend]
+
+
+def _cluster(gateway: Gateway, name: str, addresses: list[str], **settings: object) -> str:
+    return gateway.cluster(
+        name, {f"b{number}": address for number, address in enumerate(addresses)}, **settings
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+def test_a_refusing_backend_is_passed_over(
+    gateway: Gateway, backends: Backends, method: str
+) -> None:
+    alive, refusing = backends(), ports.Refusing()
+    host = _cluster(gateway, f"passed-over-{method.lower()}", [refusing.address, alive.address])
+    client = gateway.connect()
+    for number in range(12):
+        body = b"body %d" % number
+        head = f"{method} / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.send(head.encode() + body)
+        assert client.read_response(method).status == 200
+    assert [request.body for request in alive.requests] == [b"body %d" % n for n in range(12)]
+    refusing.close()
+
+
+def test_a_body_that_is_still_coming_is_not_lost_by_a_retry(
+    gateway: Gateway, backends: Backends
+) -> None:
+    alive, refusing = backends(), ports.Refusing()
+    host = _cluster(gateway, "still-coming", [refusing.address, alive.address])
+    body = bytes(range(256)) * 4000
+    head = f"POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    client = gateway.connect()
+    for _ in range(4):
+        data = head + wire.chunked(body, 10_000)
+        client.send_pieces([data[:100], data[100:70_000], data[70_000:]], 0.01)
+        assert client.read_response("POST").status == 200
+    assert all(request.body == body for request in alive.requests)
+    assert len(alive.requests) == 4
+    refusing.close()
+
+
+@pytest.mark.parametrize(("retries", "expected"), [(1, 502), (2, 200)])
+def test_retries_are_counted(
+    gateway: Gateway, backends: Backends, retries: int, expected: int
+) -> None:
+    """With r refusing backends before the one alive, r retries are what it takes."""
+    alive, first, second = backends(), ports.Refusing(), ports.Refusing()
+    host = _cluster(
+        gateway,
+        f"counted-{retries}",
+        [first.address, second.address, alive.address],
+        retries=retries,
+    )
+    client = gateway.connect()
+    statuses = Counter(client.get(host).status for _ in range(12))
+    assert set(statuses) <= {200, 502}
+    assert statuses[expected] > 0
+    if retries == 2:
+        assert statuses == {200: 12}
+    for refusing in (first, second):
+        refusing.close()
+
+
+def test_without_retries_a_refused_connection_is_502(gateway: Gateway, backends: Backends) -> None:
+    alive, refusing = backends(), ports.Refusing()
+    host = _cluster(gateway, "no-retries", [refusing.address, alive.address], retries=0)
+    client = gateway.connect()
+    statuses = Counter(client.get(host).status for _ in range(12))
+    assert statuses[502] >= 1
+    assert statuses[502] + statuses[200] == 12
+    refusing.close()
+
+
+def test_a_connection_that_times_out_is_retried_too(gateway: Gateway, backends: Backends) -> None:
+    alive, unanswering = backends(), ports.Unanswering()
+    host = _cluster(
+        gateway,
+        "timed-out",
+        [unanswering.address, alive.address],
+        timeouts={"connect": "300ms"},
+    )
+    client = gateway.connect()
+    assert [client.get(host).status for _ in range(4)] == [200] * 4
+    unanswering.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_backend_that_dies_after_it_was_asked_is_not_replaced(
+    gateway: Gateway, backends: Backends, method: str
+) -> None:
+    """It may have done what it was asked: the client decides whether to ask again (T29)."""
+    seen: list[bytes] = []
+    lock = threading.Lock()
+
+    def die(exchange: Exchange) -> None:
+        exchange.read_body()
+        with lock:
+            seen.append(exchange.request.target)
+        exchange.close()
+
+    host = _cluster(
+        gateway, f"dies-{method.lower()}", [backends(die).address, backends(die).address]
+    )
+    client = gateway.connect()
+    for number in range(4):
+        head = f"{method} /{number} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\nxy"
+        client.send(head.encode())
+        assert client.read_response(method).status == 502
+    assert sorted(seen) == [b"/0", b"/1", b"/2", b"/3"]
+
+
+def test_a_backend_that_dies_in_its_response_is_not_replaced(
+    gateway: Gateway, backends: Backends
+) -> None:
+    def die(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npartial")
+        exchange.close()
+
+    made = [backends(die), backends(die)]
+    host = _cluster(gateway, "dies-late", [backend.address for backend in made])
+    client = gateway.connect()
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert client.read_head().status == 200
+    assert client.read_to_close() == b"partial"
+    assert sum(len(backend.requests) for backend in made) == 1
+
+
+def test_all_refusing_is_one_502(gateway: Gateway) -> None:
+    refusing = [ports.Refusing() for _ in range(3)]
+    host = _cluster(gateway, "all-refusing", [r.address for r in refusing], retries=10)
+    client = gateway.connect()
+    assert client.get(host).status == 502
+    assert client.get(host).status == 502
+    for each in refusing:
+        each.close()
+
+
+def test_a_backend_that_comes_up_is_used_by_the_next_request(gateway: Gateway) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        host = _cluster(gateway, "comes-up", [f"127.0.0.1:{port}"])
+        client = gateway.connect()
+        assert client.get(host).status == 502
+        listener.listen()
+        client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        listener.settimeout(10)
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.settimeout(10)
+            assert accepted.recv(65536).startswith(b"GET / HTTP/1.1\r\n")
+            accepted.sendall(wire.response())
+            assert client.read_response().body == b"ok"

@@ -1,0 +1,219 @@
+"""Every timeout of a listener and of a cluster: that it fires, when, and what the peers see.
+
+Lower bounds are there to catch a timer that fires at once, upper ones a timer that never does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.harness import wire
+from tests.harness.gateway import HURRIED_MS, Gateway, Lane
+from tests.harness.rawbackend import Exchange
+
+TIMEOUT_S = HURRIED_MS / 1000
+
+
+@contextmanager
+def takes_about(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    taken = time.monotonic() - started
+    assert seconds * 0.75 < taken < seconds + 4, f"took {taken:.3f} s instead of {seconds} s"
+
+
+def test_half_a_request_head_is_408(lane: Lane) -> None:
+    client = lane.connect("hurried")
+    client.send(lane.head("GET /")[:-2])
+    with takes_about(TIMEOUT_S):
+        assert client.read_response().status == 408
+    client.expect_closed()
+    assert lane.backend.connections == []
+
+
+def test_a_head_that_drips_is_408_all_the_same(lane: Lane) -> None:
+    """The whole head has one deadline: a byte now and then does not put it off (slowloris)."""
+    client = lane.connect("hurried")
+    started = time.monotonic()
+    client.send(lane.head("GET /")[:-2])
+    refused = False
+    while time.monotonic() - started < TIMEOUT_S + 4:
+        if not client.send_tolerating_close(b"X-Drip: 1\r\n") or client.has_bytes():
+            refused = True
+            break
+        time.sleep(0.05)  # the drip
+    assert refused
+    assert time.monotonic() - started > TIMEOUT_S * 0.75
+    assert client.read_response().status == 408
+
+
+def test_half_a_head_on_a_reused_connection_is_408(lane: Lane) -> None:
+    client = lane.connect("hurried")
+    assert client.get(lane.host).status == 200
+    client.send(b"GET / HT")
+    with takes_about(TIMEOUT_S):
+        assert client.read_response().status == 408
+    client.expect_closed()
+
+
+def test_a_connection_that_sends_nothing_is_closed(lane: Lane) -> None:
+    client = lane.connect("hurried")
+    with takes_about(TIMEOUT_S):
+        data = client.read_to_close()
+    assert data == b"" or data.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_request_body_that_stops_is_408(lane: Lane, framing: str) -> None:
+    client = lane.connect("hurried")
+    if framing == "length":
+        client.send(lane.head("POST /", "Content-Length: 100") + b"only this")
+    else:
+        client.send(lane.head("POST /", "Transfer-Encoding: chunked") + b"64\r\nonly this")
+    with takes_about(TIMEOUT_S):
+        assert client.read_response().status == 408
+    client.expect_closed()
+    lane.backend.wait_until(lambda: all(c.ended for c in lane.backend.connections))
+    for connection in lane.backend.connections:
+        assert connection.stream().requests == []
+
+
+def test_a_request_body_that_goes_on_slowly_is_taken(lane: Lane) -> None:
+    client = lane.connect("hurried")
+    client.send(lane.head("POST /", "Content-Length: 16"))
+    started = time.monotonic()
+    for _ in range(16):
+        client.send(b"x")
+        time.sleep(TIMEOUT_S / 8)  # twice the timeout in all; the pause is what is tested
+    assert time.monotonic() - started > TIMEOUT_S * 1.5
+    assert client.read_response().status == 200
+
+
+def test_no_response_head_is_504(gateway: Gateway, lane: Lane) -> None:
+    host = gateway.cluster(
+        "no-head", {"raw": lane.backend.address}, timeouts={"response_head": "500ms"}
+    )
+    lane.backend.script = lambda exchange: exchange.wait_for_end()
+    client = lane.connect()
+    with takes_about(0.5):
+        assert client.get(host).status == 504
+    lane.backend.wait_for_ended()
+    assert len(lane.backend.requests) == 1
+
+
+def test_half_a_response_head_is_504(gateway: Gateway, lane: Lane) -> None:
+    host = gateway.cluster(
+        "half-head", {"raw": lane.backend.address}, timeouts={"response_head": "500ms"}
+    )
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nX-Half: 1\r\n")
+        exchange.wait_for_end()
+
+    lane.backend.script = script
+    with takes_about(0.5):
+        assert lane.connect().get(host).status == 504
+    lane.backend.wait_for_ended()
+
+
+def test_the_response_head_may_wait_for_a_long_upload(gateway: Gateway, lane: Lane) -> None:
+    """The clock of the response starts when the request has been sent."""
+    host = gateway.cluster(
+        "upload-first", {"raw": lane.backend.address}, timeouts={"response_head": "500ms"}
+    )
+    client = lane.connect()
+    client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n".encode())
+    for _ in range(10):
+        time.sleep(0.1)  # twice the timeout in all; the pause is what is tested
+        client.send(b"x")
+    assert client.read_response().status == 200
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_response_body_that_stops_is_cut(gateway: Gateway, lane: Lane, framing: str) -> None:
+    host = gateway.cluster(
+        f"stopping-{framing}",
+        {"raw": lane.backend.address},
+        timeouts={"response_body": "500ms"},
+    )
+    head = {
+        "length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+        "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n",
+        "close": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+    }[framing]
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(head + b"only this")
+        exchange.wait_for_end()
+
+    lane.backend.script = script
+    client = lane.connect()
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    response = client.read_head()
+    assert response.status == 200
+    with takes_about(0.5):
+        rest = client.read_to_close()
+    assert b"only this" in rest
+    assert not rest.endswith(b"0\r\n\r\n")
+    lane.backend.wait_for_ended()
+
+
+def test_a_response_body_that_goes_on_slowly_is_passed_on(gateway: Gateway, lane: Lane) -> None:
+    host = gateway.cluster(
+        "slow-body", {"raw": lane.backend.address}, timeouts={"response_body": "600ms"}
+    )
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+        exchange.send_pieces(b"0123456789", 1, 0.15)
+
+    lane.backend.script = script
+    assert lane.connect().get(host).body == b"0123456789"
+
+
+def test_a_client_that_reads_nothing_is_given_up(lane: Lane) -> None:
+    """Its buffers are full, the backend is stopped, and after response_write both are freed."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        block = b"x" * (1 << 20)
+        while True:
+            exchange.send(block)
+
+    lane.backend.script = script
+    client = lane.connect("hurried", receive_buffer=4096)
+    started = time.monotonic()
+    client.send(lane.head("GET /"))
+    lane.backend.wait_for_ended()
+    assert time.monotonic() - started > TIMEOUT_S * 0.75
+
+
+def test_a_client_that_reads_slowly_is_served(lane: Lane) -> None:
+    size = 12 << 20
+    lane.backend.script = lambda exchange: exchange.send(wire.response(b"x" * size))
+    client = lane.connect("hurried", receive_buffer=65536)
+    client.send(lane.head("GET /"))
+    assert client.read_head().status == 200
+    read = len(client.take_buffer())
+    pause_at = read
+    while read < size:
+        taken = len(client.socket.recv(65536))
+        assert taken
+        read += taken
+        if read - pause_at > size // 8:
+            pause_at = read
+            time.sleep(TIMEOUT_S / 5)  # the slow reader
+    assert read == size
+
+
+def test_the_body_of_an_error_page_does_not_wait_for_the_rest_of_an_upload(lane: Lane) -> None:
+    client = lane.connect("hurried")
+    client.send(b"POST / HTTP/1.1\r\nHost: nowhere.test\r\nContent-Length: 1000000\r\n\r\nstart")
+    started = time.monotonic()
+    assert client.read_response().status == 404
+    assert time.monotonic() - started < 3
+    client.expect_closed()

@@ -1,0 +1,260 @@
+"""The real `kakehi run` as a child process, with directories of its own and a bounded end.
+
+Used by every end-to-end test. The executable is the one in this checkout's environment;
+KAKEHI_BIN names another, so that an installed one can be put through the same tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.harness.repo import Content, Repo
+
+ROOT = Path(__file__).resolve().parents[2]
+EXECUTABLE = os.environ.get("KAKEHI_BIN", str(Path(sys.prefix) / "bin" / "kakehi"))
+START_DEADLINE_S = 30.0
+END_DEADLINE_S = 15.0
+
+# Daemons that are running now; the report of a failed test shows what they said.
+RUNNING: list[Kakehi] = []
+
+
+class Kakehi:
+    """One daemon on one repository. Use as a context manager, or call start() and stop()."""
+
+    def __init__(self, repo: Repo, *, workers: int = 1, options: tuple[str, ...] = ()) -> None:
+        self.repo = repo
+        self.workers = workers
+        self.options = options
+        # Unix socket paths hold 107 bytes: too few for below pytest's tmp_path.
+        self.base = Path(tempfile.mkdtemp(prefix="kk-"))
+        self.runtime_dir = self.base / "run"
+        self.state_dir = self.base / "state"
+        self.access_log = self.base / "access.log"
+        self.output = self.base / "output"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._known_pids: set[int] = set()
+
+    def __enter__(self) -> Kakehi:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "KAKEHI_RUNTIME_DIR": str(self.runtime_dir),
+            "KAKEHI_STATE_DIR": str(self.state_dir),
+            "NO_COLOR": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    # Life
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the daemon and, unless told otherwise, wait until it serves HEAD."""
+        command = [EXECUTABLE, "run", str(self.repo.directory), "--workers", str(self.workers)]
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, *self.options],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        RUNNING.append(self)
+        if wait:
+            try:
+                self.wait_ready()
+            except BaseException:
+                text = self.log()
+                self.stop(check=False)
+                sys.stderr.write(f"--- what kakehi run said ---\n{text}\n")
+                raise
+
+    def wait_ready(self) -> None:
+        """Wait until HEAD is served; the control socket may not be there in the beginning."""
+        assert self.process is not None
+        head = self.repo.head()
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            done = self.run_cli("wait", "--commit", head, "--timeout", "20s")
+            if done.returncode == 0:
+                break
+            refused = done.returncode == 6
+            if refused or self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(
+                    f"kakehi run does not serve {head[:12]}: wait said {done.returncode}, "
+                    f"{done.stderr.strip()}\n{self.log()}"
+                )
+            time.sleep(0.05)
+        self._remember()
+
+    def stop(self, *, check: bool = True) -> None:
+        """End everything by SIGINT, then by force; remove the directories."""
+        if self in RUNNING:
+            RUNNING.remove(self)
+        try:
+            code = self.interrupt()
+            text = self.log()
+        finally:
+            left = self.kill()
+            shutil.rmtree(self.base, ignore_errors=True)
+        if check:
+            assert code == 0, f"kakehi run ended with {code}\n{text}"
+            assert not left, f"processes outlived kakehi run: {left}\n{text}"
+
+    def interrupt(self) -> int | None:
+        """Send SIGINT and return the exit code, None when it did not end in time."""
+        assert self.process is not None
+        self._remember()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(END_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> list[int]:
+        """SIGKILL what is left of this daemon, workers included; return which pids that were."""
+        self._remember()
+        left = []
+        for pid in sorted(self._known_pids):
+            if self._is_ours(pid):
+                left.append(pid)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    left.remove(pid)
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()
+                left.append(self.process.pid)
+            self.process.wait(END_DEADLINE_S)
+        return left
+
+    def _remember(self) -> None:
+        """Note every process that carries this daemon's runtime directory, so that none is lost."""
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and self._is_ours(int(entry)):
+                self._known_pids.add(int(entry))
+        if self.process is not None:
+            self._known_pids.discard(self.process.pid)
+
+    def _is_ours(self, pid: int) -> bool:
+        marker = f"KAKEHI_RUNTIME_DIR={self.runtime_dir}".encode()
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
+        return marker in environment.split(b"\0") and _is_alive(pid)
+
+    # The command line
+
+    def run_cli(
+        self, *arguments: str, check: bool = False, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `kakehi ARGUMENTS` against this daemon."""
+        done = subprocess.run(
+            [EXECUTABLE, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"kakehi {' '.join(arguments)} exited with {done.returncode}\n"
+                f"{done.stdout}{done.stderr}\n{self.log()}"
+            )
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command with --json and return what it printed."""
+        return json.loads(self.run_cli(*arguments, "--json", check=True).stdout)
+
+    def commit(self, files: Mapping[str, Content], message: str = "change") -> str:
+        """Commit files and wait until every worker runs the commit; return its id."""
+        sha = self.repo.commit(files, message)
+        self.wait(sha)
+        return sha
+
+    def revert(self, commit: str = "HEAD") -> str:
+        sha = self.repo.revert(commit)
+        self.wait(sha)
+        return sha
+
+    def wait(self, sha: str) -> None:
+        self.run_cli("wait", "--commit", sha, "--timeout", "30s", check=True)
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.json("status")
+        return status
+
+    @property
+    def generation(self) -> int:
+        return int(self.status()["generation"])
+
+    def worker_pids(self) -> list[int]:
+        return [worker["pid"] for worker in self.status()["workers"]]
+
+    # What it left behind
+
+    def log(self) -> str:
+        """Everything that the daemon and its workers printed."""
+        try:
+            return self.output.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def access_entries(self) -> list[dict[str, Any]]:
+        """The access log's lines so far; a line that is not JSON is an error."""
+        if not self.access_log.exists():
+            return []
+        text = self.access_log.read_text(encoding="utf-8")
+        lines = text.split("\n")
+        return [json.loads(line) for line in lines[:-1]]  # the last one may still be unfinished
+
+    def wait_for_access(
+        self, wanted: Callable[[dict[str, Any]], bool], count: int = 1
+    ) -> list[dict[str, Any]]:
+        """Wait until the access log holds so many entries of this kind; return them."""
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            found = [entry for entry in self.access_entries() if wanted(entry)]
+            if len(found) >= count:
+                return found
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"{len(found)} of {count} entries in the access log; its last ones: "
+                    f"{self.access_entries()[-3:]}"
+                )
+            time.sleep(0.02)
+
+
+def resident_kib(pid: int) -> int:
+    """The resident memory of a process that belongs to it alone, shared file pages not counted."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    raise AssertionError(f"process {pid} has no RssAnon")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

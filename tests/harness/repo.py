@@ -1,0 +1,70 @@
+"""A real git repository in a temporary directory, for tests that commit configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# A file's content: text as it is, or a value that is written as YAML (JSON is YAML 1.2), or None
+# to remove the file.
+Content = str | Mapping[str, Any] | None
+
+
+class Repo:
+    """Writes and commits files; every method is one or two git commands."""
+
+    def __init__(self, directory: Path, *, branch: str = "main") -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.git("init", "--quiet", f"--initial-branch={branch}")
+
+    def git(self, *arguments: str, check: bool = True) -> str:
+        """Run git in the repository, blind to the user's own git configuration."""
+        environment = {
+            **os.environ,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "Kakehi tests",
+            "GIT_AUTHOR_EMAIL": "tests@kakehi.test",
+            "GIT_COMMITTER_NAME": "Kakehi tests",
+            "GIT_COMMITTER_EMAIL": "tests@kakehi.test",
+        }
+        done = subprocess.run(
+            ["git", "-C", str(self.directory), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"git {' '.join(arguments)}: {done.stderr}")
+        return done.stdout.strip()
+
+    def write(self, files: Mapping[str, Content]) -> None:
+        """Write files into the working tree without committing them."""
+        for name, content in files.items():
+            path = self.directory / name
+            if content is None:
+                path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
+            path.write_text(text)
+
+    def commit(self, files: Mapping[str, Content] | None = None, message: str = "change") -> str:
+        """Write files, commit everything, return the commit's id."""
+        self.write(files or {})
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.head()
+
+    def revert(self, commit: str = "HEAD") -> str:
+        self.git("revert", "--no-edit", commit)
+        return self.head()
+
+    def head(self) -> str:
+        return self.git("rev-parse", "HEAD")
