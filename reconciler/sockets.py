@@ -25,7 +25,7 @@ class BindError(MachineError):
 
 
 class SocketTable:
-    """(worker, address) → socket. `opened` and `closed` see each that comes and goes."""
+    """(worker, address) → socket."""
 
     def __init__(self) -> None:
         self._sockets: dict[tuple[int, str], socket.socket] = {}
@@ -71,8 +71,12 @@ class SocketTable:
             self._sockets.pop(key).close()
         return surplus
 
+    def settle_worker(self, worker: int) -> None:
+        """Closes what a worker has that gets no successor."""
+        self.discard([key for key in self._sockets if key[0] == worker])
+
     def discard(self, keys: Iterable[tuple[int, str]]) -> None:
-        """Closes sockets that an aborted transaction had opened."""
+        """Closes these, such as those that an aborted transaction had opened."""
         for key in keys:
             found = self._sockets.pop(key, None)
             if found is not None:

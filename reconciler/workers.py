@@ -41,7 +41,7 @@ class Link:
         self._closed = False
         self.welcome_descriptors: list[int] = []
         self.on_unasked: Callable[[wire.FromWorker], None] = lambda _: None
-        self.on_closed: Callable[[str], None] = lambda _: None
+        self.closed_callbacks: list[Callable[[str], None]] = []
         self._loop.add_reader(self._channel.fileno(), self._read)
 
     @property
@@ -81,7 +81,8 @@ class Link:
                 reply.set_exception(WorkerGoneError(reason))
                 # Whoever asked may have stopped waiting; that is no error of its own.
                 reply.exception()
-        self.on_closed(reason)
+        for callback in list(self.closed_callbacks):
+            callback(reason)
 
     def _flush(self) -> None:
         try:

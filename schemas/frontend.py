@@ -56,8 +56,6 @@ def _normal_escape(escape: re.Match[str]) -> str:
 def _path_hint(value: str) -> str | None:
     if "?" in value:
         return 'match the query with "query:"'
-    if "*" in value:
-        return 'a prefix needs no "*": it covers everything under it'
     escaped = quote(value, safe="/%:@!$&'()*+,;=~")
     return f'did you mean "{escaped}"?' if _PATH.fullmatch(escaped) else "escape them with %"
 
@@ -65,6 +63,10 @@ def _path_hint(value: str) -> str | None:
 def _prefix(value: object) -> str:
     # A prefix goes by elements, so a final slash changes nothing (Gateway API says the same).
     path = _path(value)
+    if path.endswith("*"):
+        better = path.rstrip("*").rstrip("/") or "/"
+        message = 'a prefix ends without "*": it covers everything under it as it is'
+        raise fault(message, f'did you mean "{better}"?')
     return path.rstrip("/") or "/"
 
 

@@ -191,14 +191,12 @@ def _hostname_hint(value: str) -> str | None:
 
 
 def _address_hint(value: str) -> str | None:
-    if value.startswith("localhost:"):
-        return f'did you mean "127.0.0.1:{value.removeprefix("localhost:")}"?'
-    if value.startswith(":"):
-        return f'did you mean "0.0.0.0{value}"?'
+    host, _, port = value.rpartition(":")
+    if host in ("", "localhost") and _PORT.fullmatch(port):
+        return f'did you mean "{"127.0.0.1" if host else "0.0.0.0"}:{port}"?'
     try:
         ip = ipaddress.ip_address(value.strip("[]"))
     except ValueError:
-        host = value.rpartition(":")[0]
         if host and _ascii_hostname(host.lower()):
             return "hostnames are not resolved: write the IP address"
         return None

@@ -1,7 +1,8 @@
 """Parses the command line of one command by the signature of its function.
 
-Typer costs 60 ms to import, more than all else that a command such as `status` does, so an ordinary
-command line is parsed here and Typer is left what it is best at: help and completion (`helping`).
+Typer takes 60 ms to import, more than all else that a command such as `status` does, so command
+lines are parsed here and Typer does what it is best at, completion (`completing`).
+
 Rules are the usual ones: `--name value`, `--name=value`, `-X value`, `-Xvalue`, flags, `--`, and
 options anywhere between the arguments. The last of two equal options wins; one that may be repeated
 collects all of its values.

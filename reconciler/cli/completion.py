@@ -18,7 +18,7 @@ def completion(shell: Annotated[str, Argument("SHELL", help="bash, zsh or fish."
     """
     if shell not in SHELLS:
         raise UsageError(f"there is no completion for {shell}", f"known are {', '.join(SHELLS)}")
-    from reconciler.cli.helping import completion_script
+    from reconciler.cli.completing import print_script
 
-    completion_script(shell)
+    print_script(shell)
     return DONE

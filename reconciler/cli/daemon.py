@@ -1,29 +1,77 @@
-"""Speaks to the daemon for a command, and turns its errors into exit codes."""
+"""Speaks to the daemon for a command, and turns its errors into exit codes.
 
-from pathlib import Path
+The messages are those of `schemas.control`, written here as plain JSON: importing their classes
+takes longer than all else that `kakehi status` does. tests/reconciler/cli/test_requests.py decodes
+what every command sends by those classes.
+"""
+
+import json
+import socket
 from typing import Any
 
-from reconciler import control_client
 from reconciler.cli.exits import FAILED, INVALID, TIMEOUT, USAGE, CommandError
-from reconciler.cli.paths import runtime_directory
-from schemas.control import Request
+from reconciler.cli.paths import control_socket
 
 CODES = {"usage": USAGE, "invalid": INVALID, "timeout": TIMEOUT}
 """The exit code of each `schemas.control.ErrorCode`; those that are not here are FAILED."""
 
+CHUNK_BYTES = 256 * 1024
 
-def ask(runtime_dir: str | None, request: Request, timeout_s: float = 30.0) -> dict[str, Any]:
-    """Send one request to the daemon and return its result."""
-    directory: Path = runtime_directory(runtime_dir)
+
+def ask(
+    runtime_dir: str | None,
+    request: str,
+    fields: dict[str, Any] | None = None,
+    timeout_s: float = 30.0,
+) -> dict[str, Any]:
+    """Send one request to the daemon and return its result, a `*Result` of `schemas.control`."""
+    path = control_socket(runtime_dir)
+    message = json.dumps({"request": request, **(fields or {})}).encode("ascii") + b"\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        _connect(connection, path, given=runtime_dir is not None)
+        try:
+            connection.sendall(message)
+            answer = _read_line(connection)
+        except TimeoutError:
+            raise CommandError(
+                f"the daemon did not answer within {timeout_s:g} s", code=TIMEOUT
+            ) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise CommandError(f"the daemon closed the connection: {reason}") from None
+    return _result(answer)
+
+
+def _connect(connection: socket.socket, path: str, given: bool) -> None:
+    hint = None if given else "if it has another --runtime-dir, name it or set KAKEHI_RUNTIME_DIR"
     try:
-        return control_client.request(directory, request, timeout_s)
-    except control_client.DaemonUnreachableError as error:
-        raise CommandError(str(error), _elsewhere(runtime_dir)) from None
-    except control_client.RequestFailedError as error:
-        raise CommandError(error.message, code=CODES.get(error.code, FAILED)) from None
+        connection.connect(path)
+    except FileNotFoundError:
+        raise CommandError(f"no daemon runs at {path} (start one: kakehi run)", hint) from None
+    except ConnectionRefusedError:
+        raise CommandError(
+            f"the daemon of {path} is gone (start it again: kakehi run)", hint
+        ) from None
+    except OSError as error:
+        raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}", hint) from None
 
 
-def _elsewhere(runtime_dir: str | None) -> str | None:
-    if runtime_dir is not None:
-        return None
-    return "if it runs with another --runtime-dir, name it, or set KAKEHI_RUNTIME_DIR"
+def _read_line(connection: socket.socket) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        part = connection.recv(CHUNK_BYTES)
+        parts.append(part)
+        if not part or part.endswith(b"\n"):
+            return b"".join(parts)
+
+
+def _result(answer: bytes) -> dict[str, Any]:
+    if not answer.endswith(b"\n"):
+        raise CommandError("the daemon closed the connection before it had answered")
+    body = json.loads(answer)
+    if body["ok"]:
+        result: dict[str, Any] = body["result"]
+        return result
+    error = body["error"]
+    raise CommandError(error["message"], code=CODES.get(error["code"], FAILED))

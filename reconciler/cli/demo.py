@@ -17,7 +17,6 @@ from reconciler.cli import output
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE, CommandError
 from reconciler.cli.options import Argument
-from schemas.control import StatusRequest, WaitRequest
 
 PROXY_PORT = 8080
 ADMIN_PORT = 9901
@@ -86,7 +85,7 @@ def _check_path(runtime: Path) -> None:
 
 def _check_ports(runtime: Path) -> None:
     try:
-        ask(str(runtime), StatusRequest(), 2.0)
+        ask(str(runtime), "status", timeout_s=2.0)
     except CommandError:
         pass
     else:
@@ -165,7 +164,7 @@ def _await_ready(daemon: subprocess.Popen[bytes], runtime: Path) -> None:
     reason = ""
     while time.monotonic() < deadline and daemon.poll() is None:
         try:
-            result = ask(str(runtime), WaitRequest(commit="HEAD", timeout_s=5.0), 10.0)
+            result = ask(str(runtime), "wait", {"commit": "HEAD", "timeout_s": 5.0}, 10.0)
         except CommandError as error:
             reason = error.message
             time.sleep(0.05)

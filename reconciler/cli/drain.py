@@ -12,7 +12,6 @@ from reconciler.cli.arguments import milliseconds
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
 from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
-from schemas.control import DrainRequest, UndrainRequest
 
 GRACE_S = 5.0
 
@@ -49,13 +48,14 @@ def drain(
     ttl_s = None if expires == "forever" else milliseconds(expires, "--for") / 1_000
     result = ask(
         runtime_dir,
-        DrainRequest(
-            backend=backend,
-            owner=_login() if owner is None else owner,
-            ttl_s=ttl_s,
-            wait=wait,
-            timeout_s=limit_s,
-        ),
+        "drain",
+        {
+            "backend": backend,
+            "owner": _login() if owner is None else owner,
+            "ttl_s": ttl_s,
+            "wait": wait,
+            "timeout_s": limit_s,
+        },
         limit_s + GRACE_S,
     )
     if as_json:
@@ -77,7 +77,7 @@ def undrain(backend: Backend, as_json: AsJson = False, runtime_dir: RuntimeDir =
       kakehi undrain shop/shop-1
     """
     _check(backend)
-    result = ask(runtime_dir, UndrainRequest(backend=backend))
+    result = ask(runtime_dir, "undrain", {"backend": backend})
     if as_json:
         output.print_json(result)
     else:

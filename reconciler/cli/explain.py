@@ -6,7 +6,6 @@ from reconciler.cli import output
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
-from schemas.control import ExplainRequest
 
 LOST_SHOWN = 10
 """The nearest of the frontends that did not win; `--json` has all."""
@@ -34,7 +33,7 @@ def explain(
       kakehi explain http://shop.example.com/checkout -X POST --json
     """
     headers = [_header(text) for text in header]
-    result = ask(runtime_dir, ExplainRequest(url=url, method=method, headers=headers))
+    result = ask(runtime_dir, "explain", {"url": url, "method": method, "headers": headers})
     if as_json:
         output.print_json(result)
         return DONE

@@ -1,159 +1,110 @@
-"""Help and completion, by Typer, from the same signatures that `arguments` parses.
+"""The help of `kakehi` and of its commands, out of the signatures and docstrings of the commands.
 
-The only module that imports Typer. It is loaded for `--help` and by the shell's completion, where
-100 ms more do not matter. On a terminal Typer lets Rich draw the help; in a pipe it is plain text.
+Written here rather than by Typer, which would take longer than a person notices; what Typer is best
+at, completion, is in `completing`.
 """
 
-import inspect
-import os
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, TextIO
+import textwrap
+from collections.abc import Iterator
+from typing import TextIO
 
-import typer
-from typer.completion import get_completion_inspect_parameters
-
-from reconciler.cli.exits import DONE, USAGE
-from reconciler.cli.main import COMMANDS, COMPLETION_VARIABLE, load
+from reconciler.cli.main import COMMANDS, load
 from reconciler.cli.options import Argument, Option, Parameter, parameters
+from reconciler.cli.output import Painter, painter
 
-ABOUT = """A git-driven reverse proxy: a commit changes live traffic, on every worker or on none.
+COLUMNS = 96
 
-\b
+ABOUT = """\
+A git-driven reverse proxy: a commit changes live traffic, on every worker or on none.
+
 Examples:
-  kakehi init shop                 start a configuration repository
-  kakehi run shop                  run the proxy
-  kakehi plan shop                 see what your edits would change
-  git -C shop commit -am '…'       change live traffic
-  kakehi status                    see which commit every worker runs
-
-\b
-Exit codes: 0 done, 1 failed, 2 changes (plan --detailed-exitcode), 3 invalid configuration,
-4 blocked by a guard, 5 stale plan, 6 transaction refused, 7 signature or policy, 8 timeout,
-9 drift, 64 usage.
+  kakehi init shop                  start a configuration repository
+  kakehi run shop                   run the proxy
+  kakehi plan                       see what your edits would change
+  git -C shop commit -am 'Change'   change live traffic
+  kakehi status                     see which commit every worker runs
 """
 
+EXITS = """\
+  0  done                     5  stale plan
+  1  failed                   6  transaction refused, aborted or rolled back
+  2  changes, for plan        7  signature or policy
+     --detailed-exitcode      8  timeout
+  3  invalid configuration    9  drift
+  4  blocked by a guard      64  usage
+"""
 
-def show(name: str) -> None:
-    """Print the help of one command to stdout."""
-    _run([name, "--help"], sys.stdout)
+HELP_ROW = ("-h, --help", "Show this help.")
 
 
 def overview(stream: TextIO) -> None:
-    """Print the help of `kakehi` itself."""
-    _run(["--help"], stream)
+    """Write the help of `kakehi` itself."""
+    paint = painter(stream)
+    commands = [(name, entry.summary) for name, entry in COMMANDS.items() if not entry.hidden]
+    options = [HELP_ROW, ("-V, --version", "Print the version.")]
+    text = [
+        "Usage: kakehi COMMAND [OPTIONS]",
+        "",
+        _headed(ABOUT, paint),
+        *_section("Commands:", commands, paint),
+        *_section("Options:", options, paint),
+        paint("bold", "Exit codes:"),
+        EXITS,
+        "What a command takes: kakehi COMMAND --help",
+    ]
+    stream.write("\n".join(text) + "\n")
 
 
-def complete() -> int:
-    """Answer the completion function of a shell, as its environment variable asks."""
-    # Called for what it does beside returning: it makes Typer's shells known. `add_completion`
-    # would do the same, and add two options to the help that `main` does not have.
-    get_completion_inspect_parameters()
-    _run([], sys.stdout)
-    return DONE
+def show(name: str, stream: TextIO) -> None:
+    """Write the help of one command."""
+    paint = painter(stream)
+    command = load(name)
+    declared = parameters(command)
+    arguments = [p for p in declared if isinstance(p.marker, Argument)]
+    options = [p for p in declared if isinstance(p.marker, Option)]
+    usage = " ".join(["kakehi", name, *(_label(p) for p in arguments), "[OPTIONS]"])
+    text = [
+        f"Usage: {usage}",
+        "",
+        _headed(_unindented(command.__doc__ or ""), paint),
+        "",
+        *_section("Arguments:", [(_label(p), p.marker.help) for p in arguments], paint),
+        *_section("Options:", [*((_label(p), _help(p)) for p in options), HELP_ROW], paint),
+    ]
+    stream.write("\n".join(text).rstrip() + "\n")
 
 
-def completion_script(shell: str) -> None:
-    """Print the script that teaches a shell to complete `kakehi`."""
-    os.environ[COMPLETION_VARIABLE] = f"source_{shell}"
-    complete()
+def _unindented(docstring: str) -> str:
+    first, _, rest = docstring.partition("\n")
+    return f"{first}\n{textwrap.dedent(rest)}".strip()
 
 
-def _run(line: list[str], stream: TextIO) -> None:
-    stdout, sys.stdout = sys.stdout, stream
-    try:
-        _application(stream)(args=line, prog_name="kakehi", complete_var=COMPLETION_VARIABLE)
-    except SystemExit as end:
-        if end.code not in (None, DONE):
-            sys.exit(USAGE)
-    finally:
-        sys.stdout = stdout
+def _headed(text: str, paint: Painter) -> str:
+    return text.replace("\nExamples:\n", f"\n{paint('bold', 'Examples:')}\n")
 
 
-def _application(stream: TextIO) -> typer.Typer:
-    drawn = stream.isatty() and not os.environ.get("NO_COLOR")
-    application = typer.Typer(
-        add_completion=False,
-        help=ABOUT,
-        rich_markup_mode="rich" if drawn else None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
-    )
-
-    @application.callback()
-    def options(
-        version: Annotated[
-            bool, typer.Option("--version", "-V", help="Print the version.")
-        ] = False,
-    ) -> None:
-        """Declare what `main` takes itself."""
-
-    for name, entry in COMMANDS.items():
-        command = load(name)
-        application.command(
-            name, help=_help(command), short_help=entry.summary, hidden=entry.hidden
-        )(_typed(command))
-    return application
+def _section(title: str, rows: list[tuple[str, str]], paint: Painter) -> Iterator[str]:
+    if not rows:
+        return
+    yield paint("bold", title)
+    width = max(len(label) for label, _ in rows)
+    for label, text in rows:
+        first, *more = textwrap.wrap(text, COLUMNS - width - 4) or [""]
+        yield f"  {label:<{width}}  {first}"
+        for line in more:
+            yield f"{'':<{width + 4}}{line}"
+    yield ""
 
 
-def _help(command: Callable[..., int]) -> str:
-    """Return the docstring, with its examples marked as text that must not be wrapped."""
-    text = inspect.cleandoc(command.__doc__ or "")
-    return text.replace("\n\nExamples:\n", "\n\n\b\nExamples:\n")
-
-
-def _typed(command: Callable[..., int]) -> Callable[..., None]:
-    """Return a function whose signature says to Typer what the command's says to us."""
-
-    def never_called(**_: object) -> None:
-        raise AssertionError("Typer prints help and completes; `main` runs the commands")
-
-    annotations: dict[str, Any] = {}
-    declared = []
-    for parameter in parameters(command):
-        annotations[parameter.name] = Annotated[_type(parameter), _marker(parameter)]
-        declared.append(
-            inspect.Parameter(
-                parameter.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty if parameter.required else _default(parameter),
-                annotation=annotations[parameter.name],
-            )
-        )
-    never_called.__annotations__ = annotations
-    never_called.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
-    return never_called
-
-
-def _type(parameter: Parameter) -> Any:
-    if parameter.kind is tuple:
-        return list[str]
-    if parameter.marker.metavar in ("DIR", "FILE"):
-        return Path if parameter.required else Path | None
-    return (
-        parameter.kind
-        if parameter.default is not None or parameter.required
-        else (parameter.kind | None)
-    )
-
-
-def _default(parameter: Parameter) -> object:
-    if isinstance(parameter.default, tuple):
-        return list(parameter.default)
-    return parameter.default
-
-
-def _marker(parameter: Parameter) -> Any:
+def _label(parameter: Parameter) -> str:
     marker = parameter.marker
     if isinstance(marker, Argument):
-        return typer.Argument(metavar=marker.metavar, help=marker.help, show_default=False)
-    assert isinstance(marker, Option)
-    return typer.Option(
-        *marker.flags,
-        metavar=marker.metavar,
-        envvar=marker.env,
-        help=marker.help,
-        hidden=marker.hidden,
-        show_default=False,
-    )
+        return marker.metavar
+    flags = ", ".join(sorted(marker.flags, key=len))
+    return f"{flags} {marker.metavar}" if marker.metavar else flags
+
+
+def _help(parameter: Parameter) -> str:
+    marker = parameter.marker
+    env = marker.env if isinstance(marker, Option) else None
+    return f"{marker.help} (${env})" if env else marker.help

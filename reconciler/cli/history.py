@@ -6,7 +6,6 @@ from reconciler.cli import output
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.options import AsJson, Option, RuntimeDir
-from schemas.control import HistoryRequest
 
 CHANGES_SHOWN = 5
 """Changes of a commit that the text lists; `--json` has all that the daemon keeps."""
@@ -30,7 +29,7 @@ def history(
     """
     if limit < 1:
         raise UsageError("--limit must be 1 or more")
-    result = ask(runtime_dir, HistoryRequest(limit=limit))
+    result = ask(runtime_dir, "history", {"limit": limit})
     if as_json:
         output.print_json(result)
         return DONE

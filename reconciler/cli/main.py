@@ -54,9 +54,9 @@ def main() -> int:
     """Run one command line and return its exit code."""
     line = sys.argv[1:]
     if COMPLETION_VARIABLE in os.environ:
-        from reconciler.cli import helping
+        from reconciler.cli import completing
 
-        return helping.complete()
+        return completing.complete()
     name = line[0] if line else ""
     try:
         code = _dispatch(name, line[1:])
@@ -92,7 +92,7 @@ def _dispatch(name: str, rest: list[str]) -> int:
     if arguments.wants_help(command, rest):
         from reconciler.cli import helping
 
-        helping.show(name)
+        helping.show(name, sys.stdout)
         return DONE
     return command(**arguments.parse(command, rest))
 

@@ -4,9 +4,9 @@
         watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     ) -> int: ...
 
-`arguments` parses a command line by these signatures; `helping` turns them into a Typer application
-for help and completion. Both read the annotations as they are, so a command's module must not
-postpone their evaluation (`from __future__ import annotations`).
+`arguments` parses a command line by these signatures, `helping` prints them, `completing` hands
+them to Typer. All of them read the annotations as they are, so a command's module must not postpone
+their evaluation (`from __future__ import annotations`).
 """
 
 from typing import Annotated, NamedTuple
@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 class Option:
     """An option: a flag where the parameter is a bool, otherwise one that takes a value."""
 
-    __slots__ = ("env", "flags", "help", "hidden", "metavar")
+    __slots__ = ("env", "flags", "help", "metavar")
 
     def __init__(
         self,
@@ -23,13 +23,11 @@ class Option:
         help: str,  # noqa: A002 - the word that Typer uses for the same thing
         metavar: str | None = None,
         env: str | None = None,
-        hidden: bool = False,
     ) -> None:
         self.flags = flags
         self.help = help
         self.metavar = metavar
         self.env = env
-        self.hidden = hidden
 
 
 class Argument:

@@ -11,7 +11,6 @@ from reconciler.cli import files, output, render
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import CHANGES, DONE, INVALID, CommandError
 from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
-from schemas.control import MESSAGE_BYTES_MAX, PlanRequest, StatusRequest
 
 TIMEOUT_S = 120.0
 
@@ -43,8 +42,8 @@ def plan(
     """
     running = _running(runtime_dir)
     place = Path(directory or running["source"]["directory"])
-    request = _request(place, ref, running["commit"])
-    result = ask(runtime_dir, request, TIMEOUT_S)
+    fields = _request(place, ref, running["commit"])
+    result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
     planned: dict[str, Any] | None = result["plan"]
     if planned is None:
         return _invalid(result["diagnostics"], as_json)
@@ -61,17 +60,18 @@ def plan(
 
 def _running(runtime_dir: str | None) -> dict[str, Any]:
     try:
-        return ask(runtime_dir, StatusRequest())
+        return ask(runtime_dir, "status")
     except CommandError as error:
         hint = "without a daemon there is nothing to compare with; check the files: kakehi validate"
         raise CommandError(error.message, hint, error.code) from None
 
 
-def _request(place: Path, ref: str | None, applied: str | None) -> PlanRequest:
+def _request(place: Path, ref: str | None, applied: str | None) -> dict[str, Any]:
+    """Return the fields of the request: a commit, and the files that are laid over it."""
     if ref is not None:
-        return PlanRequest(commit=_resolved(place, ref))
+        return {"commit": _resolved(place, ref), "files": {}}
     if applied is None:
-        return _checked(PlanRequest(files=_texts(dict(files.of_working_tree(place)))))
+        return {"commit": None, "files": _texts(dict(files.of_working_tree(place)))}
     from reconciler.cli.working_tree import WorkingTree
 
     tree = WorkingTree(place)
@@ -80,7 +80,7 @@ def _request(place: Path, ref: str | None, applied: str | None) -> PlanRequest:
             f"the proxy runs {applied[:12]}, and {place} does not have that commit",
             "fetch it first: git fetch",
         )
-    return _checked(PlanRequest(commit=applied, files=_texts(tree.edited_since(applied))))
+    return {"commit": applied, "files": _texts(tree.edited_since(applied))}
 
 
 def _resolved(place: Path, ref: str) -> str:
@@ -94,20 +94,19 @@ def _resolved(place: Path, ref: str) -> str:
 
 
 def _texts(contents: dict[str, Any]) -> dict[str, str | None]:
-    return {
-        path: None if content is None else content.decode("utf-8", "surrogateescape")
-        for path, content in contents.items()
-    }
+    """Return the files as they travel in JSON; refuses more than one message may hold."""
+    from schemas.control import MESSAGE_BYTES_MAX
 
-
-def _checked(request: PlanRequest) -> PlanRequest:
-    size = sum(len(text or "") for text in request.files.values())
+    size = sum(len(content or b"") for content in contents.values())
     if size > MESSAGE_BYTES_MAX // 2:
         raise CommandError(
             f"too much was edited for one request ({size // 1024 // 1024} MiB of files)",
             "commit it to a branch of its own and plan that: kakehi plan --ref BRANCH",
         )
-    return request
+    return {
+        path: None if content is None else content.decode("utf-8", "surrogateescape")
+        for path, content in contents.items()
+    }
 
 
 def _invalid(diagnostics: list[dict[str, Any]], as_json: bool) -> int:

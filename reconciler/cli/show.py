@@ -6,7 +6,6 @@ from reconciler.cli import output
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.options import Argument, AsJson, RuntimeDir
-from schemas.control import ShowRequest
 
 
 def show(
@@ -27,7 +26,7 @@ def show(
       kakehi show backend/shop/shop-1 --json
     """
     kind, _, name = (entity or "").partition("/")
-    result = ask(runtime_dir, ShowRequest(kind=kind or None, entity=name or None))
+    result = ask(runtime_dir, "show", {"kind": kind or None, "entity": name or None})
     if as_json:
         output.print_json(result)
         return DONE

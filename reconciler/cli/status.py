@@ -7,7 +7,6 @@ from reconciler.cli import output
 from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.options import AsJson, Option, RuntimeDir
-from schemas.control import StatusRequest
 
 REFRESH_S = 0.5
 
@@ -26,7 +25,7 @@ def status(
     """
     if watch and not as_json:
         return _watch(runtime_dir)
-    result = ask(runtime_dir, StatusRequest())
+    result = ask(runtime_dir, "status")
     if as_json:
         output.print_json(result)
     else:
@@ -111,6 +110,6 @@ def _watch(runtime_dir: str | None) -> int:
     paint = output.painter()
     with Live(auto_refresh=False) as screen:
         while True:
-            result = ask(runtime_dir, StatusRequest())
+            result = ask(runtime_dir, "status")
             screen.update(Text.from_ansi("\n".join(lines(result, paint))), refresh=True)
             time.sleep(REFRESH_S)

@@ -7,7 +7,6 @@ from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.options import Option, RuntimeDir
 from reconciler.cli.output import note
-from schemas.control import StopRequest
 
 
 def stop(
@@ -26,6 +25,6 @@ def stop(
       kakehi stop
       kakehi stop --runtime-dir demo/.kakehi/run
     """
-    ask(runtime_dir, StopRequest(), milliseconds(timeout, "--timeout") / 1_000)
+    ask(runtime_dir, "stop", timeout_s=milliseconds(timeout, "--timeout") / 1_000)
     note("The proxy has ended: no worker is left.")
     return DONE

@@ -7,7 +7,6 @@ from reconciler.cli.daemon import ask
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
 from reconciler.cli.options import AsJson, Option, RuntimeDir
 from reconciler.cli.output import line, print_json
-from schemas.control import WaitRequest
 
 GRACE_S = 5.0
 """The daemon answers in the time given; so much longer may its answer take before it is silent."""
@@ -34,7 +33,7 @@ def wait(
       kakehi wait --commit 4f1c2d9 --timeout 2m
     """
     limit_s = milliseconds(timeout, "--timeout") / 1_000
-    result = ask(runtime_dir, WaitRequest(commit=commit, timeout_s=limit_s), limit_s + GRACE_S)
+    result = ask(runtime_dir, "wait", {"commit": commit, "timeout_s": limit_s}, limit_s + GRACE_S)
     if as_json:
         print_json(result)
     outcome = result["outcome"]

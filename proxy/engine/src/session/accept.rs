@@ -8,7 +8,6 @@ use std::io;
 use std::rc::Rc;
 
 use super::Engine;
-use super::client::Phase;
 use super::token::RESUME_ACCEPT;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
@@ -114,10 +113,5 @@ impl<D: Driver> Engine<D> {
         for listener in listeners {
             self.watch_listener(&listener);
         }
-    }
-
-    /// Whether a client connection is between requests.
-    pub(super) fn is_between_requests(&self, index: usize) -> bool {
-        matches!(self.clients[index].phase, Phase::Idle | Phase::ExpectHead)
     }
 }

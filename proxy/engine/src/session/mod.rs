@@ -157,7 +157,7 @@ impl<D: Driver> Engine<D> {
             }
             self.run_timers();
             if self.stop_at_ms.is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms()) {
-                self.flush_log();
+                self.close_log();
                 return Ok(());
             }
         }

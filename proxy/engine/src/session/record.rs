@@ -2,11 +2,12 @@
 //!
 //! Rule: nothing is copied for a log that is off.
 
+use std::net::SocketAddr;
+
 use super::exchange::Outcome;
-use super::text::AddressText;
 use super::token::FLUSH_LOG;
 use super::{Engine, RequestId};
-use crate::protocol::h1::request::RequestHead;
+use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
 use crate::telemetry::access_log;
 use crate::telemetry::counters::SlotId;
@@ -14,6 +15,8 @@ use crate::telemetry::names::{Counter, Field, Histogram};
 
 /// How long a record may wait for others before it is handed to the log's writer.
 const LOG_DELAY_MS: u64 = 200;
+/// How long the end of the process may wait for the log's disk.
+const LOG_CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The facts of one request.
 pub(super) struct Record {
@@ -26,6 +29,7 @@ pub(super) struct Record {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) retries: u32,
+    pub(super) http10: bool,
     /// Method, host, target, user agent and referer, one after the other.
     pub(super) text: Vec<u8>,
     ends: [u32; 5],
@@ -49,12 +53,13 @@ struct Way<'a> {
     frontend: Option<&'a str>,
     cluster: Option<&'a str>,
     backend: Option<&'a str>,
-    backend_address: Option<&'a str>,
+    backend_address: Option<SocketAddr>,
 }
 
 impl<D: Driver> Engine<D> {
     pub(super) fn begin_record(&mut self, head: &RequestHead, bytes: &[u8], request_id: RequestId) -> Record {
         let mut record = self.blank_record(request_id);
+        record.http10 = head.version == Version::Http10;
         if self.log.is_on() {
             record.text = self.pool.take();
             let parts = [
@@ -83,6 +88,7 @@ impl<D: Driver> Engine<D> {
             bytes_in: 0,
             bytes_out: 0,
             retries: 0,
+            http10: false,
             text: Vec::new(),
             ends: [0; 5],
         }
@@ -112,11 +118,12 @@ impl<D: Driver> Engine<D> {
                 frontend: Some(&exchange.frontend.name),
                 cluster: Some(&exchange.frontend.cluster.name),
                 backend: backend.map(|backend| backend.name.as_str()),
-                backend_address: backend.map(|backend| backend.address_text.as_str()),
+                backend_address: backend.map(|backend| backend.address),
             };
             let client = &self.clients[exchange.client];
             let log = &mut self.log;
-            push(log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            let dropped = push(log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
     }
@@ -126,7 +133,8 @@ impl<D: Driver> Engine<D> {
         if self.log.is_on() {
             let client = &self.clients[index];
             let way = Way::default();
-            push(&mut self.log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            let dropped = push(&mut self.log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
     }
@@ -138,7 +146,8 @@ impl<D: Driver> Engine<D> {
             record.status = status;
             let client = &self.clients[index];
             let way = Way::default();
-            push(&mut self.log, client.peer, &client.listener.name, &record, &way, reason, self.clock.us());
+            let dropped = push(&mut self.log, client.peer, &client.listener.name, &record, &way, reason, self.clock.us());
+            self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
     }
@@ -154,47 +163,51 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Ends the log in order before the process ends.
+    pub(super) fn close_log(&mut self) {
+        std::mem::replace(&mut self.log, access_log::LogSink::off()).close(LOG_CLOSE_WAIT);
+    }
+
     /// Hands what was logged to the writer.
     pub(super) fn flush_log(&mut self) {
         self.log_flush_queued = false;
-        self.log.flush();
-        self.metrics.add(Counter::AccessLogDroppedTotal, self.log.take_dropped());
+        let dropped = self.log.flush();
+        self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
     }
 }
 
 fn push(
     log: &mut access_log::LogSink,
-    peer: std::net::SocketAddr,
+    peer: SocketAddr,
     listener: &str,
     record: &Record,
     way: &Way<'_>,
     outcome: &str,
     now_us: u64,
-) {
-    let client = AddressText::new(peer);
+) -> u64 {
     let upstream_us = (record.response_head_us > 0).then(|| record.response_head_us - record.started_us);
     log.push(&access_log::Record {
-        unix_us: record.started_unix_us,
-        client: client.ip(),
-        client_port: peer.port(),
+        time_us: record.started_unix_us,
+        client: peer,
         method: record.part(0),
         host: record.part(1),
-        target: record.part(2),
-        user_agent: record.part(3),
-        referer: record.part(4),
+        path: record.part(2),
+        protocol: if record.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+        user_agent: Some(record.part(3)).filter(|part| !part.is_empty()),
+        referer: Some(record.part(4)).filter(|part| !part.is_empty()),
         status: record.status,
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         duration_us: now_us - record.started_us,
         upstream_us,
         generation: record.generation,
-        listener,
+        listener: Some(listener),
         frontend: way.frontend,
         cluster: way.cluster,
         backend: way.backend,
         backend_address: way.backend_address,
-        request_id: record.id(),
+        request_id: &record.request_id,
         retries: record.retries,
         outcome,
-    });
+    })
 }

@@ -20,8 +20,6 @@ pub struct Backend {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The same as text, for the access log.
-    pub address_text: String,
     /// The entity as committed.
     pub entity: RefCell<entity::Backend>,
     /// Hash of the entity, part of the state's digest.
@@ -49,7 +47,6 @@ impl Backend {
         Self {
             name,
             address,
-            address_text: address.to_string(),
             entity: RefCell::new(entity),
             hash: Cell::new(hash),
             slot,

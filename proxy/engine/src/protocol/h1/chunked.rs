@@ -307,3 +307,6 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 const OVERHEAD_BYTES_MAX: u64 = 16 * 1024;
 
 const FREE_BYTES: u64 = 16;
+
+#[cfg(test)]
+mod tests;

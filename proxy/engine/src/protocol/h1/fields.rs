@@ -353,3 +353,6 @@ static NAME: [u8; 256] = {
     table[b'_' as usize] = UNDERSCORE;
     table
 };
+
+#[cfg(test)]
+mod tests;

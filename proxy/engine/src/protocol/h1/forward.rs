@@ -265,3 +265,6 @@ fn write_framing(out: &mut Vec<u8>, head: &RequestHead, forward: &Forward<'_>) {
 
 /// Bytes of the lines that are always ours, without the authority.
 const OWN_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests;

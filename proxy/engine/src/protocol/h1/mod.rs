@@ -31,6 +31,9 @@ pub mod respond;
 pub mod response;
 pub mod target;
 
+#[cfg(test)]
+mod properties;
+
 pub use chunked::CHUNK_END;
 pub use chunked::Chunk;
 pub use chunked::ChunkLimits;

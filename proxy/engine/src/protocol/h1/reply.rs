@@ -97,3 +97,46 @@ pub fn reason_phrase(status: u16) -> &'static str {
 
 /// Bytes of the lines that are always there.
 const OWN_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(content_type: &str, close: bool, head_only: bool) -> String {
+        let page = ErrorBody {
+            content_type,
+            body: b"page",
+        };
+        let mut out = Vec::new();
+        write_error(&mut out, 503, &page, close, b"today", "id", head_only);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_error_to_the_byte() {
+        assert_eq!(
+            error("text/html", true, false),
+            "HTTP/1.1 503 Service Unavailable\r\nDate: today\r\nContent-Type: text/html\r\n\
+             X-Request-Id: id\r\nContent-Length: 4\r\nCache-Control: no-store\r\n\
+             Connection: close\r\n\r\npage"
+        );
+        assert!(
+            error("text/html", false, true)
+                .ends_with("Content-Length: 4\r\nCache-Control: no-store\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn t16_a_page_cannot_split_the_response() {
+        let written = error("text/html\r\nSet-Cookie: a", false, false);
+        assert!(!written.contains("Set-Cookie"));
+    }
+
+    #[test]
+    fn the_default_page_is_text() {
+        let mut out = Vec::new();
+        default_error_body(&mut out, 404, "id");
+        assert_eq!(out, b"404 Not Found\nrequest id\n");
+        assert_eq!(reason_phrase(599), "Error");
+    }
+}

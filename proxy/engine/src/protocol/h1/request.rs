@@ -396,3 +396,6 @@ const EMPTY_LINES_MAX: usize = 2;
 
 /// Bytes of the longest request name that is passed on.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;

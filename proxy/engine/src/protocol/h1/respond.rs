@@ -100,3 +100,6 @@ fn write_framing(out: &mut Vec<u8>, head: &ResponseHead, delivery: Delivery) {
 
 /// Bytes of the lines that are ours.
 const OWN_BYTES: usize = 192;
+
+#[cfg(test)]
+mod tests;

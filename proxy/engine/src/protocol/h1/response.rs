@@ -229,3 +229,6 @@ fn frame(
     head.keep_alive &= head.body != ResponseBody::UntilClose;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

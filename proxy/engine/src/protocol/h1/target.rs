@@ -300,3 +300,6 @@ static PATH: [u8; 256] = {
     table[b'%' as usize] = ESCAPE;
     table
 };
+
+#[cfg(test)]
+mod tests;

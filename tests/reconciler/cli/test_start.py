@@ -1,0 +1,77 @@
+"""The start of the command line: under 100 ms, because scripts call it in loops.
+
+What counts is processor time, the lowest of several runs: a busy machine must not fail the test.
+That a command leaves the heavy packages alone is asserted too, because it holds on any machine.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.reconciler.cli.program import KAKEHI
+
+START_S_MAX = 0.100
+RUNS = 7
+HEAVY = (
+    "asyncio",
+    "deepdiff",
+    "pydantic",
+    "pygit2",
+    "rich",
+    "ruamel",
+    "typer",
+    "uvloop",
+    "inspect",
+)
+
+LINES = [
+    ("--version",),
+    ("--help",),
+    ("status", "--help"),
+    ("status",),
+    ("wait", "--timeout", "1s"),
+    ("history",),
+    ("show",),
+    ("explain", "http://x/"),
+    ("drain", "a/b"),
+]
+
+
+def processor_seconds(line: tuple[str, ...], runtime_dir: Path) -> float:
+    process = subprocess.Popen(
+        [KAKEHI, *line],
+        env={**os.environ, "KAKEHI_RUNTIME_DIR": str(runtime_dir)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_a_command_starts_quickly(line: tuple[str, ...], tmp_path: Path) -> None:
+    assert min(processor_seconds(line, tmp_path) for _ in range(RUNS)) < START_S_MAX
+
+
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_a_command_imports_nothing_heavy(line: tuple[str, ...], tmp_path: Path) -> None:
+    script = (
+        "import sys; from reconciler.cli.main import main\n"
+        f"sys.argv = ['kakehi', *{list(line)!r}]\n"
+        "sys.stdout = sys.stderr = open('/dev/null', 'w')\n"
+        "main()\n"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.__stdout__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "KAKEHI_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -1,0 +1,124 @@
+"""Configurations made by hypothesis: raw values as in YAML, entities, and whole directories."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from schemas.entity import Entity, EntityKey, Provenance
+from schemas.kinds import MODELS
+
+NAMES = st.sampled_from(["a", "b", "shop", "web-1", "x.y_z", "0"])
+DURATIONS = st.one_of(
+    st.integers(1, 10_000).map("{}ms".format), st.integers(1, 168).map("{}h".format)
+)
+TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+PORTS = st.integers(1, 65_535)
+ADDRESSES = st.one_of(
+    st.tuples(st.ip_addresses(v=4), PORTS).map(lambda pair: f"{pair[0]}:{pair[1]}"),
+    st.tuples(st.integers(1, 0xFFFF), PORTS).map(lambda pair: f"[2001:db8::{pair[0]:x}]:{pair[1]}"),
+)
+SEGMENTS = st.lists(st.sampled_from(["api", "v1", "a-b", "caf%C3%A9"]), max_size=3)
+PATHS = SEGMENTS.map(lambda segments: "/" + "/".join(segments))
+MATCHES = st.one_of(TEXTS, TEXTS.map(lambda text: {"exact": text}), st.just({"regex": "[0-9]+"}))
+
+
+def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+BACKENDS = st.fixed_dictionaries(
+    {"address": ADDRESSES}, optional={"weight": st.integers(0, 65_535)}
+)
+LISTENERS = st.fixed_dictionaries(
+    {"address": ADDRESSES},
+    optional={
+        "protocol": st.just("http"),
+        "timeouts": _optional(keep_alive=DURATIONS, request_head=DURATIONS),
+        "limits": _optional(
+            connections=st.integers(1, 1_000_000),
+            body_bytes=st.one_of(st.none(), st.integers(0, 1000).map("{}KiB".format)),
+        ),
+        "error_pages": st.dictionaries(
+            st.integers(400, 599).map(str), st.fixed_dictionaries({"body": st.text(max_size=5)})
+        ),
+        "trusted_proxies": st.lists(
+            st.sampled_from(["10.0.0.0/8", "::1", "fd00::/8"]), max_size=3
+        ),
+    },
+)
+CLUSTERS = _optional(
+    load_balancing=st.sampled_from(
+        ["round_robin", "random", "least_connections", "power_of_two"]
+    ),
+    retries=st.integers(0, 10),
+    timeouts=_optional(connect=DURATIONS, tunnel=DURATIONS),
+)
+FRONTENDS = st.fixed_dictionaries(
+    {"cluster": NAMES, "listeners": st.lists(NAMES, min_size=1, max_size=3)},
+    optional={
+        "hostname": st.sampled_from(["*", "shop.example.com", "*.example.com", "Ä.example."]),
+        "path": st.one_of(
+            PATHS.map(lambda path: {"prefix": path}),
+            PATHS.map(lambda path: {"exact": path}),
+            st.just({"regex": "/item/[0-9]+"}),
+        ),
+        "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
+        "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
+        "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
+    },
+)
+SETTINGS = _optional(
+    access_log=st.sampled_from(["stdout", "off", "/var/log/kakehi.log"]),
+    admin=st.one_of(st.none(), ADDRESSES),
+    drain_timeout=DURATIONS,
+    generation_header=st.booleans(),
+    workers=st.one_of(st.just("auto"), st.integers(1, 1024)),
+)
+RAW: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "settings": SETTINGS,
+    "listener": LISTENERS,
+    "cluster": CLUSTERS,
+    "backend": BACKENDS,
+    "frontend": FRONTENDS,
+}
+
+
+@st.composite
+def entities(draw: st.DrawFn) -> Entity:
+    """One entity of any kind, as the validator would make it."""
+    kind = draw(st.sampled_from(sorted(RAW)))
+    name = "settings" if kind == "settings" else draw(NAMES)
+    name = f"{draw(NAMES)}/{name}" if kind == "backend" else name
+    value = MODELS[kind].model_validate(draw(RAW[kind])).value()
+    place = Provenance(draw(st.sampled_from(["a.yaml", "b.yaml"])), draw(st.integers(1, 99)), 3)
+    return Entity(EntityKey(kind, name), value, place)
+
+
+ENTITY_MAPS = st.lists(entities(), max_size=8).map(
+    lambda found: {entity.key: entity for entity in found}
+)
+
+
+def file_of(document: dict[str, Any]) -> bytes:
+    """Write a document as a file. JSON is YAML, if only its characters are not escaped."""
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+DOCUMENTS = _optional(
+    listeners=st.dictionaries(NAMES, LISTENERS, max_size=3),
+    clusters=st.dictionaries(
+        NAMES,
+        st.tuples(CLUSTERS, st.dictionaries(NAMES, BACKENDS, max_size=3)).map(
+            lambda pair: {**pair[0], "backends": pair[1]}
+        ),
+        max_size=3,
+    ),
+    frontends=st.dictionaries(NAMES, FRONTENDS, max_size=4),
+    settings=SETTINGS,
+)
+DIRECTORIES = st.dictionaries(
+    st.sampled_from(["a.yaml", "b.yaml", "team/c.yaml"]), DOCUMENTS.map(file_of), max_size=3
+)

@@ -1,0 +1,71 @@
+import pytest
+
+from schemas.listener import Listener
+from tests.schemas.refusals import refusal
+
+ADDRESS = {"address": "127.0.0.1:8080"}
+
+
+def test_the_canonical_value_has_every_default() -> None:
+    assert Listener.model_validate(ADDRESS).value() == {
+        "address": "127.0.0.1:8080",
+        "error_pages": {},
+        "limits": {
+            "body_bytes": None,
+            "connections": 10000,
+            "head_bytes": 32768,
+            "header_count": 100,
+        },
+        "protocol": "http",
+        "timeouts": {
+            "keep_alive": 60000,
+            "request_body": 30000,
+            "request_head": 10000,
+            "response_write": 30000,
+        },
+        "trusted_proxies": [],
+    }
+
+
+def test_everything_can_be_set() -> None:
+    listener = Listener.model_validate(
+        {
+            "address": "[0::0]:80",
+            "protocol": "http",
+            "limits": {"body_bytes": "10MiB", "connections": 5, "head_bytes": "1KiB"},
+            "timeouts": {"keep_alive": "1h", "request_head": "5ms"},
+            "error_pages": {"503": {"body": "later", "content_type": "text/plain"}},
+            "trusted_proxies": ["fd00::/8", "10.0.0.0/8", "10.0.0.0/8"],
+        }
+    ).value()
+    assert listener["address"] == "[::]:80"
+    assert listener["limits"]["body_bytes"] == 10 << 20
+    assert listener["timeouts"]["keep_alive"] == 3_600_000
+    assert listener["error_pages"] == {"503": {"body": "later", "content_type": "text/plain"}}
+    assert listener["trusted_proxies"] == ["10.0.0.0/8", "fd00::/8"]
+
+
+@pytest.mark.parametrize("protocol", ["https", "h2", "h2c"])
+def test_what_comes_later_is_refused_and_says_so(protocol: str) -> None:
+    sentence = refusal("listener", {**ADDRESS, "protocol": protocol})
+    assert "TLS/HTTP/2 is not part of this version yet; protocol must be http" in sentence
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("protocol", "tcp", 'expected "http", not "tcp"'),
+        ("limits", {"connections": 0}, "0 is too small: it must be at least 1"),
+        ("limits", {"connections": 1_000_001}, "1000001 is too large"),
+        ("limits", {"header_count": 1001}, "1001 is too large"),
+        ("limits", {"head_bytes": "512B"}, "from 1KiB to 64KiB"),
+        ("limits", {"body_bytes": 5}, "expected a size"),
+        ("timeouts", {"keep_alive": "0s"}, "from 1ms to 168h"),
+        ("timeouts", {"keep_alive": None}, "expected a duration"),
+        ("timeouts", 5, "expected a map"),
+        ("address", None, "expected an address"),
+        ("trusted_proxies", "10.0.0.0/8", "expected a list"),
+    ],
+)
+def test_what_is_refused(field: str, value: object, sentence: str) -> None:
+    assert sentence in refusal("listener", {**ADDRESS, field: value})

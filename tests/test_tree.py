@@ -1,0 +1,146 @@
+"""Rules that hold for the whole tree, because no single module's test would notice them broken."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("schemas", "reconciler", "proxy")
+FILE_LINES_MAX = 600
+
+# Words that mean something else everywhere else. The glossary of CONTRIBUTING.md says what we say.
+BANNED_MODULE_WORDS = {"config", "data", "handler", "helper", "info", "manager", "misc", "utils"}
+
+
+def modules(package: str) -> Iterator[Path]:
+    return (path for path in sorted((ROOT / package).rglob("*.py")) if "target" not in path.parts)
+
+
+def all_modules() -> list[Path]:
+    return [path for package in PACKAGES for path in modules(package)]
+
+
+def sources() -> list[Path]:
+    rust = [
+        path
+        for path in sorted((ROOT / "proxy" / "engine").rglob("*.rs"))
+        if "target" not in path.parts
+    ]
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    return [*all_modules(), *rust, *tests]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("schemas", ("reconciler", "proxy")),
+        ("reconciler", ("proxy",)),
+        ("proxy", ("reconciler",)),
+    ],
+)
+def test_layers_meet_in_schemas_only(package: str, forbidden: tuple[str, ...]) -> None:
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path in modules(package)
+        for name in imported(ast.parse(path.read_text()))
+        if name.split(".")[0] in forbidden
+    ]
+    assert wrong == []
+
+
+def test_only_the_facade_knows_the_engine() -> None:
+    wrong = [
+        name_of(path)
+        for path in all_modules()
+        if name_of(path) != "proxy/engine_api.py"
+        and any("_engine" in name.split(".") for name in imported(ast.parse(path.read_text())))
+    ]
+    assert wrong == []
+
+
+def test_every_file_fits_its_reader() -> None:
+    long = {
+        name_of(path): count
+        for path in sources()
+        if (count := len(path.read_text().splitlines())) > FILE_LINES_MAX
+    }
+    assert long == {}
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        name_of(path)
+        for path in all_modules()
+        if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_every_rust_file_says_what_it_is_for() -> None:
+    silent = [
+        name_of(path)
+        for path in sources()
+        if path.suffix == ".rs"
+        and "src" in path.parts
+        and not path.read_text().lstrip().startswith(("//!", "/*!"))
+    ]
+    assert silent == []
+
+
+def test_module_names_are_nouns_of_the_glossary() -> None:
+    wrong = [
+        name_of(path)
+        for path in sources()
+        if BANNED_MODULE_WORDS & set(path.stem.strip("_").split("_")) and "tests" not in path.parts
+    ]
+    assert wrong == []
+
+
+def test_nothing_is_left_to_do() -> None:
+    mark = re.compile(r"\b(?:[T]ODO|[F]IXME|[X]XX)\b")
+    found = [
+        f"{name_of(path)}:{number}"
+        for path in sources()
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if mark.search(line)
+    ]
+    assert found == []
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    from reconciler.cli.version import VERSION
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    crate = tomllib.loads((ROOT / "proxy" / "engine" / "Cargo.toml").read_text())["package"]
+    assert VERSION == project["version"] == crate["version"]
+    assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_lock_holds_every_dependency_and_no_address() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    lock = (ROOT / "requirements-dev.txt").read_text()
+    locked = {
+        match.replace(".", "-") for match in re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)
+    }
+    names = {re.split(r"[<>=]", entry)[0].replace(".", "-") for entry in wanted}
+    assert names <= locked
+    assert "://" not in lock
+    assert all(">=" in entry for entry in wanted), "every dependency has a lower bound"
