@@ -92,6 +92,17 @@ class Catalog:
             else:
                 self._files.pop(path, None)
 
+    def restore(self, entities: Iterable[Entity]) -> None:
+        """Take over the entities of a state that was accepted before a restart, unparsed.
+
+        A file's raw values are not known then: its entities are validated when it next changes.
+        """
+        for entity in entities:
+            if entity.provenance != NOWHERE:
+                definitions = self._files.setdefault(entity.provenance.file, {})
+                definitions[entity.key] = Definition(entity, b"")
+            self._swap((), (entity,))
+
     def get(self, key: EntityKey) -> Entity | None:
         """Return an accepted entity with its place in the files as they are now."""
         return self._entities.get(key)

@@ -29,7 +29,6 @@ from ruamel.yaml.events import (
     StreamEndEvent,
     StreamStartEvent,
 )
-from ruamel.yaml.reader import ReaderError
 
 from reconciler import yaml_faults
 from reconciler.scalars import AmbiguousScalarError, resolve
@@ -38,7 +37,7 @@ from schemas.diagnostic import Diagnostic, Severity
 
 try:
     # The package ruamel.yaml alone installs no C part, and works without: slower by a factor of 20.
-    from _ruamel_yaml import CParser
+    from _ruamel_yaml import CParser  # type: ignore[import-not-found]
 except ModuleNotFoundError:
     CParser = None
 
@@ -52,7 +51,12 @@ INT_KEYS_UNDER = frozenset({"error_pages"})
 """Maps whose keys may be whole numbers. They become text, as JSON has no other keys."""
 
 _NONE: Mapping[str, Node] = MappingProxyType({})
-_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+# What YAML 1.2 §5.1 allows, less what readers take differently: the three characters that end a
+# line in YAML 1.1 (and in libyaml) alone, and a byte order mark amidst the text.
+_FOREIGN = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_LINE_BREAK = re.compile("\r\n|[\n\r]")
 
 
 class Node:
@@ -138,6 +142,10 @@ def load_blob(path: str, data: bytes) -> LoadedFile:
     except UnicodeDecodeError as error:
         _report_encoding(loaded, data, error)
         return loaded
+    foreign = _FOREIGN.search(loaded.text)
+    if foreign is not None:
+        _report_character(loaded, foreign)
+        return loaded
     try:
         loaded.root = _Builder(loaded).build()
     except YAMLError as error:
@@ -154,7 +162,8 @@ def _events(text: str) -> Callable[[], Any]:
     if CParser is not None:
         next_event: Callable[[], Any] = CParser(text).get_event
         return next_event
-    return iter(YAML(typ="safe", pure=True).parse(text)).__next__
+    pure_event: Callable[[], Any] = iter(YAML(typ="safe", pure=True).parse(text)).__next__
+    return pure_event
 
 
 class _TooDeepError(YAMLError):
@@ -219,6 +228,9 @@ class _Builder:
                 node.value = resolve(event.value)
             except AmbiguousScalarError as error:
                 self._refuse(node, str(error), error.hint)
+        elif not event.style:
+            # libyaml has no other sign for a lone "!" in front of a plain scalar.
+            self._refuse(node, "tags (!) are not supported", "remove it")
         elif not node.value.isascii() and not _encodable(node.value):
             self._refuse(node, "the text holds a lone surrogate, which is no character")
         return node
@@ -226,7 +238,7 @@ class _Builder:
     def _check_properties(self, event: Any, node: Node) -> None:
         if event.anchor is not None:
             self._refuse(node, f"anchors (&{event.anchor}) are not supported", "remove it")
-        if event.tag is not None and event.tag != "!":
+        if event.tag is not None:
             self._refuse(node, f"tags ({event.tag}) are not supported", "remove it")
 
     def _mapping(self, node: Node, depth: int, *, int_keys: bool) -> None:
@@ -297,13 +309,18 @@ def _report_encoding(loaded: LoadedFile, data: bytes, error: UnicodeDecodeError)
     loaded.report(place, f"the byte 0x{data[error.start]:02x} here is not UTF-8", hint)
 
 
+def _report_character(loaded: LoadedFile, foreign: re.Match[str]) -> None:
+    loaded.unreadable = True
+    lines = _LINE_BREAK.split(loaded.text[: foreign.start()])
+    place = Node(None, len(lines), len(lines[-1]) + 1)
+    message = f"the character U+{ord(foreign[0]):04X} is not allowed here"
+    loaded.report(place, message, "in double quotes it can be written as an escape")
+
+
 def _report_syntax(loaded: LoadedFile, error: YAMLError) -> None:
     loaded.unreadable = True
     if isinstance(error, _TooDeepError):
         loaded.report(error.node, f"the file nests deeper than {DEPTH_MAX} levels")
-    elif isinstance(error, ReaderError):
-        lines = _LINE_BREAK.split(loaded.text[: error.position])
-        loaded.report(Node(None, len(lines), len(lines[-1]) + 1), "this character is not allowed")
     elif isinstance(error, MarkedYAMLError):
         line, column = yaml_faults.place(error)
         message, hint = yaml_faults.explain(error, loaded.source_line(line))

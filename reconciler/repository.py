@@ -142,6 +142,13 @@ class Repository:
         except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
             return CommitNote("", "")
 
+    def message(self, commit: str) -> str:
+        """The whole message; empty when the commit cannot be read any more."""
+        try:
+            return self._commit(commit).message
+        except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
+            return ""
+
     def is_descendant(self, commit: str, ancestor: str) -> bool:
         """Whether `commit` is `ancestor` or comes after it. False for what cannot be read."""
         if commit == ancestor:

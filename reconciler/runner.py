@@ -76,7 +76,7 @@ class Runner:
 
     async def run(self, order: Order) -> Failure | None:
         """Returns None when every worker holds the generation, else why none does."""
-        await self._wait_for_workers()
+        await self.settle_in()
         async with self._supervisor.exclusive:
             workers = self._supervisor.in_service
             if not workers:
@@ -110,8 +110,11 @@ class Runner:
             self._note_done()
             self._settle_sockets()
 
-    async def _wait_for_workers(self) -> None:
-        """A worker that is being replaced would otherwise miss the transaction and come behind."""
+    async def settle_in(self) -> None:
+        """Waits for the workers that are on their way, so that a transaction includes them.
+
+        One that cannot come up does not hold up the others for ever.
+        """
         deadline = asyncio.get_running_loop().time() + COMPLETE_WAIT_S
         while not self._supervisor.complete:
             if asyncio.get_running_loop().time() > deadline:
@@ -184,13 +187,13 @@ class Runner:
             while not machine.finished:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
-                    await self._execute(attempt, order.begun, command)
+                    self._execute(attempt, order.begun, command)
         finally:
             attempt.end()
             self.open = self.open_order = None
         return machine.failure
 
-    async def _execute(self, attempt: Attempt, begun: Begun, command: Command) -> None:
+    def _execute(self, attempt: Attempt, begun: Begun, command: Command) -> None:
         match command:
             case events.RecordBegin():
                 attempt.inbox.put_nowait(self._record_begin(begun))
@@ -201,7 +204,7 @@ class Runner:
             case events.SetDeadline(phase=phase):
                 attempt.set_timer(_DEADLINES_S[phase])
             case events.ReplaceWorker(worker=worker, reason=reason):
-                await self._supervisor.replace(worker, reason)
+                self._supervisor.replace(worker, reason)
             case events.SendPrepare(worker=worker):
                 attempt.prepare(worker)
             case events.SendCommit(worker=worker):

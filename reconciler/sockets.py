@@ -98,9 +98,14 @@ class SocketTable:
         return any(held.rpartition(":")[2] == port for _, held in self._sockets)
 
 
-def can_listen(address: str) -> socket.socket:
-    """One listening socket that is not shared with anybody. Raises `BindError`."""
-    return _bind(address, share=False)
+def exclusive(address: str, beside: str | None) -> socket.socket:
+    """One listening socket that nobody shares, but the one for `beside` that it replaces.
+
+    Raises `BindError`.
+    """
+    if beside is None or beside.rpartition(":")[2] != address.rpartition(":")[2]:
+        _probe(address)
+    return _listen(address)
 
 
 def _probe(address: str) -> None:

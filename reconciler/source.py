@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.fetcher import followed_ref
 from reconciler.loader import FILE_BYTES_MAX
 from reconciler.repository import CommitNote, Repository, RepositoryError
 from reconciler.tree_diff import diff_trees, holds_configuration
@@ -45,11 +46,13 @@ class Changed:
 class Source:
     """One followed ref. Opens the repository when it is first needed, and again when replaced."""
 
-    def __init__(self, directory: Path, ref: str | None, followed_ref: str | None = None) -> None:
-        """`followed_ref` is the full name that a fetch from a remote moves."""
+    def __init__(self, directory: Path, ref: str | None, remote: bool = False) -> None:
+        """With `remote`, the branch is not ours but the one that `reconciler.fetcher` brings."""
         self.directory = directory
         self._wanted_ref = ref
-        self._followed_ref = followed_ref
+        self._remote = remote
+        # Why the remote cannot be reached; what was fetched before is followed meanwhile.
+        self.fetch_problem: str | None = None
         self._ref: str | None = None
         self._repository: Repository | None = None
 
@@ -79,6 +82,14 @@ class Source:
         return self._ref
 
     @property
+    def branch(self) -> str:
+        """The branch of the remote. Raises `RepositoryError` when HEAD names none."""
+        ref = self.ref
+        if not ref.startswith("refs/heads/"):
+            raise RepositoryError(f"{ref} is no branch: name the remote's branch with --ref")
+        return ref
+
+    @property
     def shown_ref(self) -> str:
         """The ref as people say it, for status; never raises."""
         try:
@@ -89,9 +100,14 @@ class Source:
 
     def head(self) -> Head:
         """The wanted commit, now. Raises `RepositoryError`."""
-        ref = self._followed_ref or self.ref
         repository = self.repository
-        commit = repository.resolve(ref)
+        ref = followed_ref(self.branch) if self._remote else self.ref
+        try:
+            commit = repository.resolve(ref)
+        except RepositoryError:
+            if self._remote and self.fetch_problem is not None:
+                raise RepositoryError(self.fetch_problem) from None
+            raise
         return Head(commit, repository.config_tree(commit))
 
     def head_of(self, spec: str) -> Head:
@@ -155,6 +171,13 @@ class Source:
             return self.repository.note(commit)
         except RepositoryError:
             return CommitNote("", "")
+
+    def message(self, commit: str) -> str:
+        """The commit's message, as far as it can be read."""
+        try:
+            return self.repository.message(commit)
+        except RepositoryError:
+            return ""
 
     def is_descendant(self, commit: str, ancestor: str) -> bool:
         """Whether `commit` is `ancestor` or comes after it."""

@@ -88,7 +88,7 @@ class Supervisor:
             self._sockets.settle_worker(slot.id)
             self._dismiss(slot, self.drain_ms())
 
-    async def replace(self, worker: int, reason: str) -> None:
+    def replace(self, worker: int, reason: str) -> None:
         """Ends a worker that cannot be trusted; its successor starts at the running state."""
         slot = next((slot for slot in self.slots if slot.id == worker), None)
         if slot is None or slot.worker is None:

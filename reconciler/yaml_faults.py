@@ -35,8 +35,8 @@ _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
         "a list is not possible here",
         'begin the list on a line of its own, under the key, with "- "',
     ),
-    ("did not find expected ',' or ']'", 'expected a "," or a "]" here', "close the list"),
-    ("did not find expected ',' or '}'", 'expected a "," or a "}" here', "close the map"),
+    ("expected ',' or ']'", 'expected a "," or a "]" here', "close the list"),
+    ("expected ',' or '}'", 'expected a "," or a "}" here', "close the map"),
     (
         "found unknown escape character",
         "this escape is unknown",

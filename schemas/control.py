@@ -1,8 +1,8 @@
 """Messages between the command line and the daemon over `control.sock`.
 
-The command line (`reconciler.cli`, through `reconciler.control_client`) writes one request as one
-line of JSON; the daemon (`reconciler.control`) answers with one line. Plain dataclasses and
-`TypedDict`s: the command line starts in under 100 ms, which pydantic alone would use up.
+The command line (`reconciler.cli.daemon`) writes one request as one line of JSON; the daemon
+(`reconciler.control`) answers with one line. Plain dataclasses and `TypedDict`s: the command line
+starts in under 100 ms, which pydantic alone would use up.
 
 A request is `{"request": NAME, …fields}`. A response is `{"ok": true, "result": {…}}` or
 `{"ok": false, "error": {"code": CODE, "message": TEXT}}`.
@@ -143,7 +143,11 @@ class WorkerStatus(TypedDict):
 
 
 class LastError(TypedDict):
-    """The newest refused commit. `stage`: source | validation | prepare | journal | internal."""
+    """The newest refused commit, while no newer one is applied.
+
+    `stage`: validation | guard | prepare | journal | internal. `diagnostics` are all errors of an
+    invalid configuration, as `plan` has them; `message` is the first and how many there are.
+    """
 
     commit: str
     message: str
@@ -152,6 +156,7 @@ class LastError(TypedDict):
     line: int | None
     column: int | None
     at: str
+    diagnostics: list[dict[str, Any]]
 
 
 class SourceStatus(TypedDict):
@@ -316,12 +321,6 @@ _REQUESTS: dict[str, type[Any]] = {
 }
 
 
-def encode_request(request: Request) -> bytes:
-    """One line of JSON. ASCII, so that surrogate-escaped bytes pass."""
-    body = {"request": request.name, **dataclasses.asdict(request)}
-    return json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n"
-
-
 def decode_request(line: bytes) -> Request:
     """Raises `MalformedMessageError` naming what is wrong."""
     body = _decode_object(line)
@@ -354,17 +353,6 @@ def encode_error(code: ErrorCode, message: str) -> bytes:
     """A failed response as one line."""
     body = {"ok": False, "error": {"code": code, "message": message}}
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
-
-
-def decode_response(line: bytes) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
-    """(result, None) or (None, (code, message))."""
-    body = _decode_object(line)
-    result, error = body.get("result"), body.get("error")
-    if body.get("ok") is True and isinstance(result, dict):
-        return result, None
-    if body.get("ok") is False and isinstance(error, dict):
-        return None, (str(error.get("code", "internal")), str(error.get("message", "")))
-    raise MalformedMessageError("the response is neither a result nor an error")
 
 
 def _decode_object(line: bytes) -> dict[str, Any]:

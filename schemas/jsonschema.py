@@ -23,6 +23,7 @@ from schemas.reference import reference_markdown
 __all__ = ["json_schema", "main", "reference_markdown"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_DEFINITIONS = "#/$defs/"
 _BACKENDS = {"description": "The addresses of the cluster, by name."}
 
 
@@ -30,8 +31,8 @@ def json_schema(kind: str | None = None) -> dict[str, Any]:
     """Return the schema of a configuration file, or of one entity of a kind."""
     definitions = _definitions()
     if kind is not None:
-        name = MODELS[kind].__name__
-        return {"$schema": DIALECT, **definitions.pop(name), "$defs": definitions}
+        schema = definitions[MODELS[kind].__name__]
+        return {"$schema": DIALECT, **schema, "$defs": _needed(schema, definitions)}
     sections: dict[str, Any] = {}
     for section, section_kind in SECTIONS.items():
         reference = {"$ref": f"#/$defs/{MODELS[section_kind].__name__}"}
@@ -71,7 +72,7 @@ def schema_text() -> str:
 
 def _definitions() -> dict[str, Any]:
     _, generated = models_json_schema(
-        [(model, "validation") for model in MODELS.values()], ref_template="#/$defs/{model}"
+        [(model, "validation") for model in MODELS.values()], ref_template=_DEFINITIONS + "{model}"
     )
     definitions: dict[str, Any] = generated["$defs"]
     for model in _all_models():
@@ -87,6 +88,26 @@ def _definitions() -> dict[str, Any]:
             "anyOf": [{"type": "string"}, entries["additionalProperties"]]
         }
     return definitions
+
+
+def _needed(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the definitions that a schema refers to, directly or not."""
+    needed: set[str] = set()
+    waiting = _references(schema)
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        waiting |= _references(definitions[name]) - needed
+    return {name: definition for name, definition in definitions.items() if name in needed}
+
+
+def _references(node: Any) -> set[str]:
+    if isinstance(node, list):
+        return set().union(*map(_references, node))
+    if not isinstance(node, dict):
+        return set()
+    direct = {node["$ref"].removeprefix(_DEFINITIONS)} if "$ref" in node else set()
+    return direct.union(*map(_references, node.values()))
 
 
 def _all_models() -> set[type[Model]]:

@@ -22,6 +22,7 @@ NAME_EXPECTED = (
 HOSTNAME_CHARS_MAX = 253  # RFC 1035 §2.3.4, without the root's dot
 LABEL_CHARS_MAX = 63
 TOKEN_CHARS_MAX = 256
+ANY_IPV4 = str(ipaddress.IPv4Address(0))
 
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
@@ -193,7 +194,7 @@ def _hostname_hint(value: str) -> str | None:
 def _address_hint(value: str) -> str | None:
     host, _, port = value.rpartition(":")
     if host in ("", "localhost") and _PORT.fullmatch(port):
-        return f'did you mean "{"127.0.0.1" if host else "0.0.0.0"}:{port}"?'
+        return f'did you mean "{"127.0.0.1" if host else ANY_IPV4}:{port}"?'
     try:
         ip = ipaddress.ip_address(value.strip("[]"))
     except ValueError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, WithJsonSchema
@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 
 from schemas import names
 from schemas.base import Model
-from schemas.cluster import Policy
 from schemas.entity import CERTIFICATE_LATER
-from schemas.frontend import OneOf, check_regex
+from schemas.frontend import OneOf
 from schemas.kinds import MODELS, inner_model, measure, parts
+from schemas.regex import check_regex
 
 _HEAD = """\
 # Reference of the configuration language
@@ -151,8 +151,8 @@ def _form(field: FieldInfo) -> str:
     form = next((_FORMS[check] for check in checks if check in _FORMS), None)
     if form is not None:
         return f"list of {form}s" if origin is list else form
-    if field.annotation == Policy:
-        return ", ".join(f"`{policy}`" for policy in sorted(get_args(Policy)))
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in sorted(get_args(field.annotation)))
     if bool in found:
         return "`true` or `false`"
     stated = next((part.json_schema for part in found if isinstance(part, WithJsonSchema)), None)

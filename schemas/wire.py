@@ -34,7 +34,7 @@ class _Message(BaseModel):
 
 
 _Number = Annotated[int, Field(ge=0)]
-_Digest = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\Z")]
+_Digest = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
 
 
 class Hello(_Message):

@@ -149,10 +149,11 @@ def _start_daemon(
     command = [sys.executable, "-m", "reconciler.cli.main", "run", str(place)]
     command += ["--workers", str(workers), "--runtime-dir", str(runtime), "--state-dir", str(state)]
     output.note(f"Starting the proxy with {output.count(workers, 'worker')} …")
-    with _log(place).open("wb") as log:
-        # In a session of its own, so that Ctrl-C reaches it through us, once and in order.
+    with _access_log(place).open("wb") as log:
+        # In a session of its own, so that Ctrl-C reaches it through us, once and in order. What it
+        # says about commits is shown here, below the tour.
         daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=log, start_new_session=True
         )
     started.append(daemon)
     return daemon
@@ -174,8 +175,9 @@ def _await_ready(daemon: subprocess.Popen[bytes], runtime: Path) -> None:
         reason = result["message"]
         if result["outcome"] == "refused":
             break
-    log = _log(runtime.parents[1])
-    raise CommandError(f"the proxy did not start: {reason or _last_line(log)}", f"its log: {log}")
+    if daemon.poll() is not None:
+        reason = f"it ended with status {daemon.poll()}"
+    raise CommandError(f"the proxy did not start: {reason}")
 
 
 def _watch(daemon: subprocess.Popen[bytes], backends: subprocess.Popen[bytes]) -> None:
@@ -202,13 +204,8 @@ def _end(started: list[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def _log(place: Path) -> Path:
-    return place / ".kakehi" / "log"
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _access_log(place: Path) -> Path:
+    return place / ".kakehi" / "access.log"
 
 
 def _tour(place: Path, runtime: Path) -> list[str]:
@@ -242,5 +239,5 @@ def _tour(place: Path, runtime: Path) -> list[str]:
     for number, (title, commands) in enumerate(steps, start=1):
         text.extend(["", f"  {number}. {title}"])
         text.extend(f"     {paint('add', command)}" for command in commands)
-    text.extend(["", f"Log: {_log(place)}   End: Ctrl-C", ""])
+    text.extend(["", f"Access log: {_access_log(place)}", "End: Ctrl-C", ""])
     return text

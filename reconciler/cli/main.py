@@ -72,6 +72,13 @@ def main() -> int:
         return DONE
     except OSError as error:
         return _complain(name, CommandError(_sentence(error)))
+    except Exception as error:
+        # Imported where it is needed: an ordinary run has no use for it.
+        from reconciler.errors import KakehiError
+
+        if not isinstance(error, KakehiError):
+            raise
+        return _complain(name, CommandError(str(error), code=error.exit_code))
 
 
 def _dispatch(name: str, rest: list[str]) -> int:

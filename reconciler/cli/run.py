@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+from reconciler.cli.arguments import milliseconds
 from reconciler.cli.exits import UsageError
 from reconciler.cli.options import Argument, Option, RuntimeDir
 from reconciler.cli.paths import runtime_directory, state_directory
@@ -19,6 +20,22 @@ def run(
     workers: Annotated[
         int | None,
         Option("--workers", metavar="N", help="Worker processes, whatever the settings say."),
+    ] = None,
+    remote: Annotated[
+        str | None,
+        Option(
+            "--remote",
+            metavar="REMOTE",
+            help="Fetch the branch from this remote or URL, and follow it there.",
+        ),
+    ] = None,
+    fetch_interval: Annotated[
+        str | None,
+        Option(
+            "--fetch-interval",
+            metavar="TIME",
+            help="How often to fetch, with --remote [default: 30s].",
+        ),
     ] = None,
     runtime_dir: RuntimeDir = None,
     state_dir: Annotated[
@@ -42,9 +59,15 @@ def run(
       kakehi run
       kakehi run shop --workers 2
       kakehi run /srv/shop.git --ref production
+      kakehi run shop --remote origin --fetch-interval 1m
     """
     if workers is not None and workers < 1:
         raise UsageError("--workers must be 1 or more")
+    if fetch_interval is not None and remote is None:
+        raise UsageError("--fetch-interval needs a --remote")
+    interval_s = None
+    if fetch_interval is not None:
+        interval_s = milliseconds(fetch_interval, "--fetch-interval") / 1_000
     from reconciler.daemon import DaemonOptions
     from reconciler.daemon import run as run_daemon
 
@@ -52,7 +75,9 @@ def run(
         directory=Path(directory),
         ref=ref,
         workers=workers,
-        runtime_dir=runtime_directory(runtime_dir),
-        state_dir=state_directory(state_dir),
+        runtime_dir=Path(runtime_directory(runtime_dir)),
+        state_dir=Path(state_directory(state_dir)),
+        remote=remote,
+        fetch_interval_s=interval_s,
     )
     return run_daemon(options)

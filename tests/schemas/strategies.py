@@ -42,17 +42,13 @@ LISTENERS = st.fixed_dictionaries(
             body_bytes=st.one_of(st.none(), st.integers(0, 1000).map("{}KiB".format)),
         ),
         "error_pages": st.dictionaries(
-            st.integers(400, 599).map(str), st.fixed_dictionaries({"body": st.text(max_size=5)})
+            st.integers(400, 599).map(str), st.fixed_dictionaries({"body": TEXTS})
         ),
-        "trusted_proxies": st.lists(
-            st.sampled_from(["10.0.0.0/8", "::1", "fd00::/8"]), max_size=3
-        ),
+        "trusted_proxies": st.lists(st.sampled_from(["10.0.0.0/8", "::1", "fd00::/8"]), max_size=3),
     },
 )
 CLUSTERS = _optional(
-    load_balancing=st.sampled_from(
-        ["round_robin", "random", "least_connections", "power_of_two"]
-    ),
+    load_balancing=st.sampled_from(["round_robin", "random", "least_connections", "power_of_two"]),
     retries=st.integers(0, 10),
     timeouts=_optional(connect=DURATIONS, tunnel=DURATIONS),
 )
@@ -73,7 +69,7 @@ FRONTENDS = st.fixed_dictionaries(
 SETTINGS = _optional(
     access_log=st.sampled_from(["stdout", "off", "/var/log/kakehi.log"]),
     admin=st.one_of(st.none(), ADDRESSES),
-    drain_timeout=DURATIONS,
+    drain_timeout=st.integers(0, 24).map("{}h".format),
     generation_header=st.booleans(),
     workers=st.one_of(st.just("auto"), st.integers(1, 1024)),
 )

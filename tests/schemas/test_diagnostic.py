@@ -26,8 +26,8 @@ def test_what_concerns_a_whole_file_or_none_has_no_line() -> None:
 
 def test_a_long_line_is_cut_around_the_place() -> None:
     line = "x" * 500 + "HERE" + "y" * 500
-    message, excerpt, carets = Diagnostic("error", "a", 1, 501, "m", None, line, 4).render().split(
-        "\n"
+    message, excerpt, carets = (
+        Diagnostic("error", "a", 1, 501, "m", None, line, 4).render().split("\n")
     )
     assert message == "a:1:501: m"
     assert len(excerpt) < 200

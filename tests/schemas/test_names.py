@@ -18,9 +18,7 @@ def test_names(name: str) -> None:
     assert names.parse_name(name) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "-a", ".a", "A", "a b", "a/b", "é", "x" * 64, "a\n", 5, None]
-)
+@pytest.mark.parametrize("name", ["", "-a", ".a", "A", "a b", "a/b", "é", "x" * 64, "a\n", 5, None])
 def test_what_is_no_name(name: object) -> None:
     with pytest.raises(PydanticCustomError, match="is not a name"):
         names.parse_name(name)

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,10 +74,8 @@ def test_what_is_no_pattern() -> None:
 
 @given(st.text(r"ab()[]{}?*+|\^$.<!=:#P1,-&", max_size=20))
 def test_no_pattern_breaks_the_check(pattern: str) -> None:
-    try:
+    with contextlib.suppress(PydanticCustomError):
         assert check_regex(pattern) == pattern
-    except PydanticCustomError as error:
-        assert "regular expression" in error.message()
 
 
 @pytest.mark.parametrize(

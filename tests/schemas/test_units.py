@@ -29,7 +29,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("wrong", ["", "30", "s", "1.5s", "-1s", " 1s", "1s ", "1S", "٣s", 30, None])
+@pytest.mark.parametrize(
+    "wrong", ["", "30", "s", "1.5s", "-1s", " 1s", "1s ", "1S", "٣s", 30, None]
+)
 def test_a_duration_needs_number_and_unit(wrong: object) -> None:
     with pytest.raises(PydanticCustomError, match='expected a duration like "250ms"'):
         parse_duration(wrong)

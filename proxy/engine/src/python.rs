@@ -15,7 +15,12 @@ use crate::state::digest::Digest;
 use crate::state::ops;
 use crate::thread::EngineThread;
 
-create_exception!(_engine, Refused, PyException, "A change was refused: (kind, name, reason).");
+create_exception!(
+    _engine,
+    Refused,
+    PyException,
+    "A change was refused: (kind, name, reason)."
+);
 
 fn refused(refusal: ops::Refused) -> PyErr {
     Refused::new_err((refusal.kind, refusal.name, refusal.reason))
@@ -38,8 +43,12 @@ impl Engine {
     #[new]
     #[pyo3(signature = (worker, cpu))]
     fn new(py: Python<'_>, worker: u32, cpu: Option<usize>) -> PyResult<Self> {
-        let thread = py.detach(|| EngineThread::start(worker, cpu)).map_err(PyOSError::new_err)?;
-        Ok(Self { thread: Mutex::new(thread) })
+        let thread = py
+            .detach(|| EngineThread::start(worker, cpu))
+            .map_err(PyOSError::new_err)?;
+        Ok(Self {
+            thread: Mutex::new(thread),
+        })
     }
 
     fn metrics_fd(&self) -> i32 {
@@ -47,7 +56,10 @@ impl Engine {
     }
 
     fn listener_fds(&self) -> HashMap<String, i32> {
-        self.lock().listener_fds().map(|(name, fd)| (name.to_owned(), fd)).collect()
+        self.lock()
+            .listener_fds()
+            .map(|(name, fd)| (name.to_owned(), fd))
+            .collect()
     }
 
     #[allow(clippy::too_many_arguments)] // the wire's prepare message, field by field
@@ -61,15 +73,21 @@ impl Engine {
         ops: &[u8],
         sockets: HashMap<String, i32>,
     ) -> PyResult<String> {
-        let base = Digest::from_hex(base_digest)
-            .ok_or_else(|| Refused::new_err(("state", "", format!("{base_digest:?} is no digest"))))?;
-        py.detach(|| self.lock().prepare(generation, (base_generation, base), commit, ops, &sockets))
-            .map(Digest::to_hex)
-            .map_err(refused)
+        let base = Digest::from_hex(base_digest).ok_or_else(|| {
+            Refused::new_err(("state", "", format!("{base_digest:?} is no digest")))
+        })?;
+        py.detach(|| {
+            self.lock()
+                .prepare(generation, (base_generation, base), commit, ops, &sockets)
+        })
+        .map(Digest::to_hex)
+        .map_err(refused)
     }
 
     fn commit(&self, py: Python<'_>, generation: u64) -> PyResult<String> {
-        py.detach(|| self.lock().commit(generation)).map(Digest::to_hex).map_err(refused)
+        py.detach(|| self.lock().commit(generation))
+            .map(Digest::to_hex)
+            .map_err(refused)
     }
 
     fn abort(&self, py: Python<'_>, generation: u64) {
@@ -79,7 +97,11 @@ impl Engine {
     fn release(&self, py: Python<'_>, generation: u64) -> PyResult<()> {
         py.detach(|| {
             let mut thread = self.lock();
-            if generation == thread.ledger.generation { thread.release() } else { Ok(()) }
+            if generation == thread.ledger.generation {
+                thread.release()
+            } else {
+                Ok(())
+            }
         })
         .map_err(refused)
     }
@@ -87,11 +109,18 @@ impl Engine {
     fn state(&self) -> (u64, String, String, Option<u64>) {
         let thread = self.lock();
         let ledger = &thread.ledger;
-        (ledger.generation, ledger.commit.clone(), ledger.digest.to_hex(), ledger.staged_generation())
+        (
+            ledger.generation,
+            ledger.commit.clone(),
+            ledger.digest.to_hex(),
+            ledger.staged_generation(),
+        )
     }
 
     fn audit(&self, py: Python<'_>) -> PyResult<String> {
-        py.detach(|| self.lock().audit()).map(Digest::to_hex).map_err(refused)
+        py.detach(|| self.lock().audit())
+            .map(Digest::to_hex)
+            .map_err(refused)
     }
 
     fn overlay(&self, py: Python<'_>, drained: Vec<String>) -> PyResult<()> {

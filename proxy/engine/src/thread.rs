@@ -41,10 +41,14 @@ impl EngineThread {
     /// A sentence for the operator when the system denies a thread, memory or descriptors.
     pub fn start(worker: u32, cpu: Option<usize>) -> Result<Self, String> {
         let say = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        // Refused by a sandbox: then the limit that it set is the one wanted.
+        let _ = socket::raise_descriptor_limit();
         let metrics = Metrics::create(worker).map_err(say("cannot make the shared counters"))?;
-        let metrics_fd = socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
+        let metrics_fd =
+            socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
         let wake = socket::wake_descriptor().map_err(say("cannot make an eventfd"))?;
-        let wake_inside = socket::duplicate(wake.as_raw_fd()).map_err(say("cannot copy an eventfd"))?;
+        let wake_inside =
+            socket::duplicate(wake.as_raw_fd()).map_err(say("cannot copy an eventfd"))?;
         let (commands, inbox) = mpsc::channel();
         let (started, outcome) = mpsc::channel();
         let seed = random_seed(worker);
@@ -77,7 +81,9 @@ impl EngineThread {
 
     /// The listening sockets by listener.
     pub fn listener_fds(&self) -> impl Iterator<Item = (&str, RawFd)> {
-        self.listeners.iter().map(|(name, fd)| (name.as_str(), fd.as_raw_fd()))
+        self.listeners
+            .iter()
+            .map(|(name, fd)| (name.as_str(), fd.as_raw_fd()))
     }
 
     /// Stages a change; see [`Ledger::prepare`]. The descriptors are copied.
@@ -93,7 +99,10 @@ impl EngineThread {
         sockets: &HashMap<String, RawFd>,
     ) -> Result<Digest, Refused> {
         let copy = || -> std::io::Result<HashMap<String, OwnedFd>> {
-            sockets.iter().map(|(name, &fd)| Ok((name.clone(), socket::duplicate(fd)?))).collect()
+            sockets
+                .iter()
+                .map(|(name, &fd)| Ok((name.clone(), socket::duplicate(fd)?)))
+                .collect()
         };
         let denied = |error: std::io::Error| Refused {
             kind: "listener".into(),
@@ -119,12 +128,15 @@ impl EngineThread {
             if generation == self.ledger.generation {
                 return Ok(self.ledger.digest);
             }
-            return Err(state_refused(format!("generation {generation} is not staged")));
+            return Err(state_refused(format!(
+                "generation {generation} is not staged"
+            )));
         };
         for name in std::mem::take(&mut self.staged_removals) {
             self.listeners.remove(&name);
         }
-        self.listeners.extend(std::mem::take(&mut self.staged_listeners));
+        self.listeners
+            .extend(std::mem::take(&mut self.staged_listeners));
         let (answer, digest) = mpsc::channel();
         self.send(Command::Commit(Box::new(staged), answer));
         self.await_answer(&digest)
@@ -186,7 +198,9 @@ impl EngineThread {
     }
 
     fn await_answer<T>(&self, answer: &Receiver<T>) -> Result<T, Refused> {
-        answer.recv_timeout(ANSWER_TIMEOUT).map_err(|_| state_refused("the engine thread does not answer".into()))
+        answer
+            .recv_timeout(ANSWER_TIMEOUT)
+            .map_err(|_| state_refused("the engine thread does not answer".into()))
     }
 }
 
@@ -208,10 +222,12 @@ fn run(
 ) {
     let start = || -> Result<Engine<Epoll>, String> {
         if let Some(cpu) = cpu {
-            socket::pin_to_cpu(cpu).map_err(|error| format!("cannot pin the engine to core {cpu}: {error}"))?;
+            socket::pin_to_cpu(cpu)
+                .map_err(|error| format!("cannot pin the engine to core {cpu}: {error}"))?;
         }
         let epoll = Epoll::new().map_err(|error| format!("cannot open epoll: {error}"))?;
-        Engine::new(epoll, wake, inbox, metrics, seed).map_err(|error| format!("cannot start the event loop: {error}"))
+        Engine::new(epoll, wake, inbox, metrics, seed)
+            .map_err(|error| format!("cannot start the event loop: {error}"))
     };
     match start() {
         Err(reason) => {
@@ -241,5 +257,9 @@ fn random_seed(worker: u32) -> u64 {
 }
 
 fn state_refused(reason: String) -> Refused {
-    Refused { kind: "state".into(), name: String::new(), reason }
+    Refused {
+        kind: "state".into(),
+        name: String::new(),
+        reason,
+    }
 }

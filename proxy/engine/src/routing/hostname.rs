@@ -120,7 +120,11 @@ impl<V> HostMap<V> {
 
 impl<V> Default for HostMap<V> {
     fn default() -> Self {
-        Self { any: None, exact: AHashMap::new(), wildcard: AHashMap::new() }
+        Self {
+            any: None,
+            exact: AHashMap::new(),
+            wildcard: AHashMap::new(),
+        }
     }
 }
 
@@ -150,7 +154,10 @@ mod tests {
     #[test]
     fn offers_the_most_specific_first() {
         let map = map(&["*", "*.com", "*.a.com", "x.a.com", "a.com"]);
-        assert_eq!(offered(&map, "x.a.com"), ["x.a.com", "*.a.com", "*.com", "*"]);
+        assert_eq!(
+            offered(&map, "x.a.com"),
+            ["x.a.com", "*.a.com", "*.com", "*"]
+        );
         assert_eq!(offered(&map, "y.x.a.com"), ["*.a.com", "*.com", "*"]);
         assert_eq!(offered(&map, "a.com"), ["a.com", "*.com", "*"]);
         assert_eq!(offered(&map, "com"), ["*"]);
@@ -161,7 +168,9 @@ mod tests {
     #[test]
     fn stops_at_the_one_that_is_taken() {
         let map = map(&["*", "*.a.com", "x.a.com"]);
-        let taken = map.find(b"x.a.com", |pattern| pattern.starts_with('*').then_some(*pattern));
+        let taken = map.find(b"x.a.com", |pattern| {
+            pattern.starts_with('*').then_some(*pattern)
+        });
         assert_eq!(taken, Some("*.a.com"));
     }
 

@@ -36,9 +36,10 @@ impl PathPattern {
         Ok(match path {
             PathMatch::Exact(path) => Self::Exact(path.as_bytes().into()),
             PathMatch::Prefix(path) => Self::Prefix(path.as_bytes().into()),
-            PathMatch::Regex(pattern) => {
-                Self::Regex { regex: compile_regex(pattern)?, length: pattern.len() }
-            }
+            PathMatch::Regex(pattern) => Self::Regex {
+                regex: compile_regex(pattern)?,
+                length: pattern.len(),
+            },
         })
     }
 
@@ -103,7 +104,10 @@ impl<V> PathMap<V> {
             PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default(),
             PathPattern::Prefix(path) => {
                 let node = elements(path).fold(&mut self.prefix, |node, element| {
-                    node.children.get_or_insert_default().entry(element.into()).or_default()
+                    node.children
+                        .get_or_insert_default()
+                        .entry(element.into())
+                        .or_default()
                 });
                 node.value.get_or_insert_default()
             }
@@ -147,7 +151,11 @@ impl<V> PathMap<V> {
 
 impl<V> Default for PathMap<V> {
     fn default() -> Self {
-        Self { exact: AHashMap::new(), prefix: Node::default(), regex: BTreeMap::new() }
+        Self {
+            exact: AHashMap::new(),
+            prefix: Node::default(),
+            regex: BTreeMap::new(),
+        }
     }
 }
 
@@ -157,7 +165,9 @@ fn elements(prefix: &[u8]) -> impl Iterator<Item = &[u8]> {
         [] | [b'/'] => None,
         [b'/', inner @ ..] | inner => Some(inner.strip_suffix(b"/").unwrap_or(inner)),
     };
-    inner.into_iter().flat_map(|inner| inner.split(|byte| *byte == b'/'))
+    inner
+        .into_iter()
+        .flat_map(|inner| inner.split(|byte| *byte == b'/'))
 }
 
 /// One element of the tree of prefixes. The tree is as deep as the longest prefix, which is at most
@@ -179,7 +189,10 @@ impl<V> Node<V> {
                 Some(slash) => (&elements[..slash], Some(&elements[slash + 1..])),
                 None => (elements, None),
             };
-            if let Some(found) = children.get(element).and_then(|child| child.find(rest, visit)) {
+            if let Some(found) = children
+                .get(element)
+                .and_then(|child| child.find(rest, visit))
+            {
                 return Some(found);
             }
         }
@@ -220,7 +233,10 @@ impl<V> Node<V> {
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self { value: None, children: None }
+        Self {
+            value: None,
+            children: None,
+        }
     }
 }
 
@@ -261,7 +277,11 @@ mod tests {
 
     #[test]
     fn prefixes_are_of_whole_elements() {
-        let map = map(&[(prefix("/foo"), "foo"), (prefix("/foo/bar/"), "bar"), (prefix("/"), "root")]);
+        let map = map(&[
+            (prefix("/foo"), "foo"),
+            (prefix("/foo/bar/"), "bar"),
+            (prefix("/"), "root"),
+        ]);
         assert_eq!(offered(&map, "/foo"), ["foo", "root"]);
         assert_eq!(offered(&map, "/foo/"), ["foo", "root"]);
         assert_eq!(offered(&map, "/foo/x"), ["foo", "root"]);
@@ -300,7 +320,13 @@ mod tests {
 
     #[test]
     fn drops_what_became_empty() {
-        let patterns = [prefix("/"), prefix("/a/b/c"), prefix("/a/b"), exact("/a"), regex("/a")];
+        let patterns = [
+            prefix("/"),
+            prefix("/a/b/c"),
+            prefix("/a/b"),
+            exact("/a"),
+            regex("/a"),
+        ];
         let mut map = map(&patterns.clone().map(|pattern| (pattern, "")));
         for pattern in &patterns {
             assert!(map.get(pattern).is_some());

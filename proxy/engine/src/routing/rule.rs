@@ -54,7 +54,9 @@ impl Rule {
     /// Whether a request that was found by hostname and path matches in all else.
     #[inline]
     fn confirms<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
-        let Parts { path, conditions, .. } = &*self.0;
+        let Parts {
+            path, conditions, ..
+        } = &*self.0;
         // Cheapest first.
         conditions.allows_method(request.method)
             && path.confirms(request.path)
@@ -67,7 +69,9 @@ impl Rule {
             let (method, headers, query) = rule.0.conditions.counts();
             (Reverse(method), Reverse(headers), Reverse(query))
         };
-        rank(self).cmp(&rank(other)).then_with(|| self.name().cmp(other.name()))
+        rank(self)
+            .cmp(&rank(other))
+            .then_with(|| self.name().cmp(other.name()))
     }
 }
 
@@ -111,12 +115,15 @@ impl<T> Group<T> {
     }
 
     fn position(&self, rule: &Rule) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(other, _)| other.precedence(rule))
+        self.entries
+            .binary_search_by(|(other, _)| other.precedence(rule))
     }
 }
 
 impl<T> Default for Group<T> {
     fn default() -> Self {
-        Self { entries: Vec::new() }
+        Self {
+            entries: Vec::new(),
+        }
     }
 }

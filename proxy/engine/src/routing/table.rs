@@ -10,8 +10,8 @@ use super::hostname::HostMap;
 pub use super::matcher::HeaderLookup;
 pub use super::matcher::Request;
 use super::path::PathMap;
-pub use super::rule::Rule;
 use super::rule::Group;
+pub use super::rule::Rule;
 
 /// Rules with their targets.
 #[derive(Debug)]
@@ -23,7 +23,10 @@ pub struct Table<T> {
 impl<T> Table<T> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { hosts: HostMap::default(), rules: AHashMap::new() }
+        Self {
+            hosts: HostMap::default(),
+            rules: AHashMap::new(),
+        }
     }
 
     /// The target of the rule that serves a request: `None` is a 404.
@@ -46,9 +49,13 @@ impl<T> Table<T> {
     /// Takes a rule out; returns what it led to.
     pub fn remove(&mut self, name: &str) -> Option<T> {
         let rule = self.rules.remove(name)?;
-        let remove =
-            |paths: &mut PathMap<Group<T>>| paths.change(rule.path(), |group| group.remove(&rule), Group::is_empty);
-        self.hosts.change(rule.host(), remove, PathMap::is_empty).flatten().flatten()
+        let remove = |paths: &mut PathMap<Group<T>>| {
+            paths.change(rule.path(), |group| group.remove(&rule), Group::is_empty)
+        };
+        self.hosts
+            .change(rule.host(), remove, PathMap::is_empty)
+            .flatten()
+            .flatten()
     }
 
     /// What the rule of this name leads to.

@@ -37,7 +37,9 @@ impl Stream {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel just gave us this descriptor and nobody else owns it.
-        let stream = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        let stream = Self {
+            fd: unsafe { OwnedFd::from_raw_fd(fd) },
+        };
         stream.set_no_delay();
         let (storage, length) = to_sockaddr(address);
         // SAFETY: `storage` lives across the call and `length` is the size of its family's struct.
@@ -58,7 +60,8 @@ impl Stream {
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             // SAFETY: `buffer` is exclusively borrowed and its length is given.
-            let count = unsafe { libc::recv(self.raw(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let count =
+                unsafe { libc::recv(self.raw(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             if count >= 0 {
                 return Ok(count as usize);
             }
@@ -78,7 +81,14 @@ impl Stream {
         loop {
             let count = if second.is_empty() {
                 // SAFETY: `first` is borrowed across the call and its length is given.
-                unsafe { libc::send(self.raw(), first.as_ptr().cast(), first.len(), libc::MSG_NOSIGNAL) }
+                unsafe {
+                    libc::send(
+                        self.raw(),
+                        first.as_ptr().cast(),
+                        first.len(),
+                        libc::MSG_NOSIGNAL,
+                    )
+                }
             } else {
                 let mut parts = [to_iovec(first), to_iovec(second)];
                 // SAFETY: all-zero is a valid msghdr; the parts outlive the call.
@@ -107,7 +117,10 @@ impl Stream {
     /// Makes the close send a reset instead of an orderly end: for a response whose end could be
     /// taken for complete otherwise.
     pub fn reset_on_close(&self) {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
         self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
     }
 
@@ -146,7 +159,9 @@ pub fn accept(listener: RawFd) -> io::Result<(Stream, SocketAddr)> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel just gave us this descriptor and nobody else owns it.
-    let stream = Stream { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+    let stream = Stream {
+        fd: unsafe { OwnedFd::from_raw_fd(fd) },
+    };
     stream.set_no_delay();
     Ok((stream, from_sockaddr(&storage)))
 }
@@ -209,6 +224,28 @@ pub fn quiet(fd: RawFd) {
     unsafe { libc::read(fd, (&raw mut count).cast(), 8) };
 }
 
+/// Raises the soft limit of open descriptors to the hard one: a proxy needs two a request, and the
+/// usual soft limit of 1024 is meant for programs that call select(2).
+///
+/// # Errors
+/// `EPERM` where a sandbox forbids it; the old limit holds.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` lives across the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` lives across the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Pins the calling thread to one core.
 ///
 /// # Errors
@@ -264,7 +301,12 @@ fn from_sockaddr(storage: &libc::sockaddr_storage) -> SocketAddr {
         // SAFETY: the family says that the kernel wrote a sockaddr_in6 here.
         let raw: &libc::sockaddr_in6 = unsafe { &*(&raw const *storage).cast() };
         let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
-        return SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, raw.sin6_scope_id));
+        return SocketAddr::V6(SocketAddrV6::new(
+            ip,
+            u16::from_be(raw.sin6_port),
+            0,
+            raw.sin6_scope_id,
+        ));
     }
     // SAFETY: a sockaddr_in fits in the storage; for any other family its zeroes are read.
     let raw: &libc::sockaddr_in = unsafe { &*(&raw const *storage).cast() };

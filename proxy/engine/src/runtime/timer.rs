@@ -72,7 +72,13 @@ impl Timers {
     /// Answers a due check of a connection: `true` when its deadline has passed; otherwise the
     /// check is queued again for the time the deadline has moved to. A check that another one
     /// superseded is ignored.
-    pub fn check(&mut self, deadline: &mut Deadline, queued_ms: u64, token: Token, now_ms: u64) -> bool {
+    pub fn check(
+        &mut self,
+        deadline: &mut Deadline,
+        queued_ms: u64,
+        token: Token,
+        now_ms: u64,
+    ) -> bool {
         if deadline.queued_ms != queued_ms {
             return false;
         }
@@ -90,9 +96,11 @@ impl Timers {
     /// Milliseconds until the next check, rounded up so that a wake-up finds it due.
     #[must_use]
     pub fn next_in(&self, now_ms: u64) -> Option<u64> {
-        self.queue
-            .peek()
-            .map(|&Reverse((at_ms, _))| at_ms.saturating_sub(now_ms).saturating_add(u64::from(at_ms > now_ms)))
+        self.queue.peek().map(|&Reverse((at_ms, _))| {
+            at_ms
+                .saturating_sub(now_ms)
+                .saturating_add(u64::from(at_ms > now_ms))
+        })
     }
 }
 
@@ -127,6 +135,9 @@ mod tests {
         let (queued, token) = timers.poll_due(10).unwrap();
         assert!(timers.check(&mut deadline, queued, token, 10));
         let (queued, token) = timers.poll_due(1000).unwrap();
-        assert!(!timers.check(&mut deadline, queued, token, 1000), "stale check must not fire");
+        assert!(
+            !timers.check(&mut deadline, queued, token, 1000),
+            "stale check must not fire"
+        );
     }
 }

@@ -38,7 +38,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn accept_client(&mut self, listener: &Rc<Listener>) -> bool {
-        let Some(fd) = listener.raw_socket() else { return false };
+        let Some(fd) = listener.raw_socket() else {
+            return false;
+        };
         let (stream, peer) = match socket::accept(fd) {
             Ok(accepted) => accepted,
             Err(error) => return self.accept_failed(listener, &error),
@@ -63,11 +65,14 @@ impl<D: Driver> Engine<D> {
 
     /// Whether one more connection is admitted, if need be in place of an idle one.
     fn make_room(&mut self, listener: &Rc<Listener>) -> bool {
-        if listener.connections.get() >= listener.settings().entity.limits.connections && !self.evict_idle(listener) {
+        if listener.connections.get() >= listener.settings().entity.limits.connections
+            && !self.evict_idle(listener)
+        {
             return false;
         }
         let admitted = self.clients.len() - self.refused_now;
-        admitted < self.tables.settings.max_connections as usize || self.evict_idle_anywhere(listener)
+        admitted < self.tables.settings.max_connections as usize
+            || self.evict_idle_anywhere(listener)
     }
 
     /// Evicts at the same listener first, then at any.
@@ -84,7 +89,16 @@ impl<D: Driver> Engine<D> {
         match error.raw_os_error() {
             Some(libc::EAGAIN) => false,
             // accept(2): errors of the new connection itself; the next one may be fine.
-            Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::ENETDOWN | libc::ENOPROTOOPT | libc::EHOSTDOWN | libc::EHOSTUNREACH | libc::ENETUNREACH) => true,
+            Some(
+                libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH,
+            ) => true,
             _ => {
                 self.metrics.add(Counter::AcceptErrorsTotal, 1);
                 // Out of descriptors or memory: an idle connection gives way, or accepting pauses
@@ -104,7 +118,8 @@ impl<D: Driver> Engine<D> {
                 let _ = self.driver.unwatch(fd);
             }
         }
-        self.timers.queue_check(RESUME_ACCEPT, self.clock.ms() + ACCEPT_PAUSE_MS);
+        self.timers
+            .queue_check(RESUME_ACCEPT, self.clock.ms() + ACCEPT_PAUSE_MS);
     }
 
     pub(super) fn resume_accepting(&mut self) {

@@ -3,7 +3,9 @@
 //! Rule: pure. Bytes come in, bytes to send come out; whether they fit anywhere is the caller's
 //! matter (it stops reading when the other side is full).
 
-use crate::protocol::h1::{Chunk, ChunkError, ChunkedDecoder, write_chunk_header, write_last_chunk};
+use crate::protocol::h1::{
+    Chunk, ChunkError, ChunkedDecoder, write_chunk_header, write_last_chunk,
+};
 
 /// A part of a body at most this long is copied behind the head instead of sent as a second part:
 /// two small pieces in one `send` cost less than a gathering `sendmsg`.
@@ -42,11 +44,21 @@ impl Body {
     ///
     /// # Errors
     /// [`ChunkError`] when the sender's chunks are malformed; nothing after it can be trusted.
-    pub(super) fn take<'a>(&mut self, input: &'a [u8], chunked_out: bool, out: &mut Vec<u8>) -> Result<Taken<'a>, ChunkError> {
+    pub(super) fn take<'a>(
+        &mut self,
+        input: &'a [u8],
+        chunked_out: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Taken<'a>, ChunkError> {
         match self {
-            Self::Done => Ok(Taken { consumed: 0, tail: &[], content: 0 }),
+            Self::Done => Ok(Taken {
+                consumed: 0,
+                tail: &[],
+                content: 0,
+            }),
             Self::Length(left) => {
-                let count = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                let count =
+                    usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
                 *left -= count as u64;
                 let done = *left == 0;
                 if done {
@@ -100,7 +112,11 @@ fn pass<'a>(content: &'a [u8], chunked_out: bool, out: &mut Vec<u8>) -> Taken<'a
         out.extend_from_slice(content);
         tail = &[];
     }
-    Taken { consumed, tail, content: consumed as u64 }
+    Taken {
+        consumed,
+        tail,
+        content: consumed as u64,
+    }
 }
 
 fn pass_chunks<'a>(
@@ -109,7 +125,11 @@ fn pass_chunks<'a>(
     chunked_out: bool,
     out: &mut Vec<u8>,
 ) -> Result<(Taken<'a>, bool), ChunkError> {
-    let mut taken = Taken { consumed: 0, tail: &[], content: 0 };
+    let mut taken = Taken {
+        consumed: 0,
+        tail: &[],
+        content: 0,
+    };
     loop {
         let rest = &input[taken.consumed..];
         match decoder.decode(rest)? {

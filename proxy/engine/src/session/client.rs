@@ -64,7 +64,13 @@ pub(super) struct Client {
 }
 
 impl<D: Driver> Engine<D> {
-    pub(super) fn insert_client(&mut self, stream: Stream, peer: SocketAddr, listener: Rc<Listener>, refused: bool) -> Option<usize> {
+    pub(super) fn insert_client(
+        &mut self,
+        stream: Stream,
+        peer: SocketAddr,
+        listener: Rc<Listener>,
+        refused: bool,
+    ) -> Option<usize> {
         let entry = self.clients.vacant_entry();
         let index = entry.key();
         self.serial = self.serial.wrapping_add(1);
@@ -100,11 +106,20 @@ impl<D: Driver> Engine<D> {
 
     /// The index of a live client connection, `None` for a stale token.
     pub(super) fn find_client(&self, token: Token, index: usize) -> Option<usize> {
-        self.clients.get(index).filter(|client| client.token == token).map(|_| index)
+        self.clients
+            .get(index)
+            .filter(|client| client.token == token)
+            .map(|_| index)
     }
 
     /// Readiness as the driver told it.
-    pub(super) fn client_ready(&mut self, index: usize, readable: bool, writable: bool, hangup: bool) {
+    pub(super) fn client_ready(
+        &mut self,
+        index: usize,
+        readable: bool,
+        writable: bool,
+        hangup: bool,
+    ) {
         let client = &mut self.clients[index];
         client.readable |= readable;
         client.hangup |= hangup;
@@ -172,9 +187,15 @@ impl<D: Driver> Engine<D> {
                 // A short read emptied the socket; the next bytes raise a new edge, but an end of
                 // stream that was already reported does not.
                 client.readable = count == room.len() || client.hangup;
+                self.metrics
+                    .add(Counter::BytesFromClientsTotal, count as u64);
                 let data = &receive[..waiting + count];
                 let consumed = self.client_input(token, index, data);
-                if let Some(client) = self.clients.get_mut(index).filter(|client| client.token == token) {
+                if let Some(client) = self
+                    .clients
+                    .get_mut(index)
+                    .filter(|client| client.token == token)
+                {
                     client.input.replace(&mut self.pool, &data[consumed..]);
                 }
             }
@@ -207,14 +228,22 @@ impl<D: Driver> Engine<D> {
     fn client_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let mut at = 0;
         while at < data.len() {
-            let Some(client) = self.clients.get(index).filter(|client| client.token == token) else {
+            let Some(client) = self
+                .clients
+                .get(index)
+                .filter(|client| client.token == token)
+            else {
                 return data.len();
             };
             let rest = &data[at..];
             let consumed = match client.phase {
                 // Parsing the next head while the last response waits would let a client that
                 // never reads queue up responses.
-                Phase::Idle | Phase::ExpectHead if !client.output.is_empty() || client.close_when_sent => 0,
+                Phase::Idle | Phase::ExpectHead
+                    if !client.output.is_empty() || client.close_when_sent =>
+                {
+                    0
+                }
                 Phase::Idle | Phase::ExpectHead => self.request_input(index, rest),
                 Phase::InExchange => self.request_body_input(index, rest),
                 Phase::Tunnel => self.tunnel_from_client(index, rest),
@@ -283,12 +312,16 @@ impl<D: Driver> Engine<D> {
     pub(super) fn await_client_write(&mut self, index: usize) {
         let client = &mut self.clients[index];
         // Meanwhile it is not the backend that is slow.
-        if let Some(upstream) = client.exchange.and_then(|exchange| self.exchanges[exchange as usize].upstream) {
+        if let Some(upstream) = client
+            .exchange
+            .and_then(|exchange| self.exchanges[exchange as usize].upstream)
+        {
             self.upstreams[upstream].deadline.clear();
         }
         let limit = client.listener.settings().entity.timeouts.response_write;
         let token = client.token;
-        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
     }
 
     /// Nothing is queued any more: the response goes on, or the next request may come.
@@ -311,7 +344,8 @@ impl<D: Driver> Engine<D> {
         client.phase = Phase::Idle;
         let limit = client.listener.settings().entity.timeouts.keep_alive;
         let token = client.token;
-        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
         self.link_idle(index);
     }
 
@@ -344,7 +378,8 @@ impl<D: Driver> Engine<D> {
         client.input.clear(&mut self.pool);
         client.stream.shutdown_write();
         let token = client.token;
-        self.timers.set(&mut client.deadline, token, self.clock.ms() + LINGER_MS);
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + LINGER_MS);
         self.wake_client(index);
     }
 
@@ -367,13 +402,20 @@ impl<D: Driver> Engine<D> {
         if client.refused {
             self.refused_now -= 1;
         } else {
-            client.listener.connections.set(client.listener.connections.get() - 1);
+            client
+                .listener
+                .connections
+                .set(client.listener.connections.get() - 1);
         }
     }
 }
 
 /// What is left of two parts after `sent` bytes of them went.
-pub(super) fn split_left<'a>(first: &'a [u8], second: &'a [u8], sent: usize) -> (&'a [u8], &'a [u8]) {
+pub(super) fn split_left<'a>(
+    first: &'a [u8],
+    second: &'a [u8],
+    sent: usize,
+) -> (&'a [u8], &'a [u8]) {
     if sent < first.len() {
         (&first[sent..], second)
     } else {

@@ -78,16 +78,24 @@ impl<D: Driver> Engine<D> {
             self.close_listener(&listener);
             self.removed.push(Leaving::Listener(listener));
         }
-        self.removed.extend(applied.removed.into_iter().map(Leaving::Backend));
+        self.removed
+            .extend(applied.removed.into_iter().map(Leaving::Backend));
         self.apply_overlay();
-        self.metrics.set(Counter::GenerationNow, self.tables.generation);
+        self.metrics
+            .set(Counter::GenerationNow, self.tables.generation);
     }
 
     /// Watches a listener's socket for connections.
     pub(super) fn watch_listener(&mut self, listener: &Rc<Listener>) {
-        let Some(fd) = listener.raw_socket() else { return };
+        let Some(fd) = listener.raw_socket() else {
+            return;
+        };
         let index = self.accepting.insert(listener.clone());
-        if self.driver.watch_input(fd, token(Owner::Listener, 0, index)).is_err() {
+        if self
+            .driver
+            .watch_input(fd, token(Owner::Listener, 0, index))
+            .is_err()
+        {
             self.accepting.remove(index);
             self.metrics.add(Counter::AcceptErrorsTotal, 1);
         }
@@ -99,9 +107,15 @@ impl<D: Driver> Engine<D> {
         self.accept_rest(listener);
         listener.draining.set(true);
         if let Some(socket) = listener.socket.borrow_mut().take() {
-            let _ = self.driver.unwatch(std::os::fd::AsRawFd::as_raw_fd(&socket));
+            let _ = self
+                .driver
+                .unwatch(std::os::fd::AsRawFd::as_raw_fd(&socket));
         }
-        let position = self.accepting.iter().find(|(_, other)| Rc::ptr_eq(other, listener)).map(|(index, _)| index);
+        let position = self
+            .accepting
+            .iter()
+            .find(|(_, other)| Rc::ptr_eq(other, listener))
+            .map(|(index, _)| index);
         if let Some(index) = position {
             self.accepting.remove(index);
         }
@@ -145,13 +159,23 @@ impl<D: Driver> Engine<D> {
 
     fn cut(&mut self, leaving: &Leaving) {
         let concerned: Vec<usize> = match leaving {
-            Leaving::Listener(listener) => {
-                self.clients.iter().filter(|(_, client)| Rc::ptr_eq(&client.listener, listener)).map(|(index, _)| index).collect()
-            }
+            Leaving::Listener(listener) => self
+                .clients
+                .iter()
+                .filter(|(_, client)| Rc::ptr_eq(&client.listener, listener))
+                .map(|(index, _)| index)
+                .collect(),
             Leaving::Backend(backend) => {
                 let exchanges = self.exchanges.iter();
-                let uses = |other: &Option<Rc<Backend>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, backend));
-                exchanges.filter(|(_, exchange)| uses(&exchange.backend)).map(|(_, exchange)| exchange.client).collect()
+                let uses = |other: &Option<Rc<Backend>>| {
+                    other
+                        .as_ref()
+                        .is_some_and(|other| Rc::ptr_eq(other, backend))
+                };
+                exchanges
+                    .filter(|(_, exchange)| uses(&exchange.backend))
+                    .map(|(_, exchange)| exchange.client)
+                    .collect()
             }
         };
         for index in concerned {
@@ -175,7 +199,11 @@ impl<D: Driver> Engine<D> {
 
     /// A backend that a commit replaced is a new object: the overlay must hold for it too.
     fn apply_overlay(&mut self) {
-        let drained: Vec<_> = self.drained.iter().filter_map(|name| self.tables.backends.get(name).cloned()).collect();
+        let drained: Vec<_> = self
+            .drained
+            .iter()
+            .filter_map(|name| self.tables.backends.get(name).cloned())
+            .collect();
         for backend in drained {
             backend.drained.set(true);
             self.close_pooled(&backend);

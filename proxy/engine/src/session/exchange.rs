@@ -108,8 +108,10 @@ impl Exchange {
 impl<D: Driver> Engine<D> {
     pub(super) fn insert_exchange(&mut self, exchange: Exchange) -> u32 {
         self.metrics.add(Counter::RequestsNow, 1);
-        self.metrics.slot_add(exchange.frontend.slot.id(), Field::Active, 1);
-        self.metrics.slot_add(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+        self.metrics
+            .slot_add(exchange.frontend.slot.id(), Field::Active, 1);
+        self.metrics
+            .slot_add(exchange.frontend.cluster.slot.id(), Field::Active, 1);
         let client = exchange.client;
         let index = self.exchanges.insert(exchange) as u32;
         self.clients[client].exchange = Some(index);
@@ -138,9 +140,12 @@ impl<D: Driver> Engine<D> {
         let exchange = self.exchanges.remove(index as usize);
         self.clients[exchange.client].exchange = None;
         self.metrics.sub(Counter::RequestsNow, 1);
-        self.metrics.sub(Counter::TunnelsNow, u64::from(exchange.tunnel));
-        self.metrics.slot_sub(exchange.frontend.slot.id(), Field::Active, 1);
-        self.metrics.slot_sub(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+        self.metrics
+            .sub(Counter::TunnelsNow, u64::from(exchange.tunnel));
+        self.metrics
+            .slot_sub(exchange.frontend.slot.id(), Field::Active, 1);
+        self.metrics
+            .slot_sub(exchange.frontend.cluster.slot.id(), Field::Active, 1);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);
     }

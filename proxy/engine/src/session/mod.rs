@@ -100,7 +100,13 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// When the driver does not take the wake descriptor.
-    pub fn new(mut driver: D, wake: OwnedFd, commands: Receiver<Command>, metrics: Metrics, seed: u64) -> std::io::Result<Self> {
+    pub fn new(
+        mut driver: D,
+        wake: OwnedFd,
+        commands: Receiver<Command>,
+        metrics: Metrics,
+        seed: u64,
+    ) -> std::io::Result<Self> {
         driver.watch_input(wake.as_raw_fd(), token::WAKE)?;
         Ok(Self {
             driver,
@@ -111,7 +117,7 @@ impl<D: Driver> Engine<D> {
             pool: BufferPool::default(),
             random: Random::new(seed),
             metrics,
-            tables: Tables::new(),
+            tables: Tables::default(),
             log: LogSink::off(),
             log_flush_queued: false,
             clients: Slab::new(),
@@ -143,7 +149,11 @@ impl<D: Driver> Engine<D> {
     pub fn run(&mut self) -> std::io::Result<()> {
         let mut events = Vec::new();
         loop {
-            let timeout = if self.ready.is_empty() { self.timers.next_in(self.clock.ms()) } else { Some(0) };
+            let timeout = if self.ready.is_empty() {
+                self.timers.next_in(self.clock.ms())
+            } else {
+                Some(0)
+            };
             self.driver.wait(timeout, &mut events)?;
             self.clock.tick();
             self.metrics.add(Counter::LoopTurnsTotal, 1);
@@ -156,7 +166,10 @@ impl<D: Driver> Engine<D> {
                 self.drive_next();
             }
             self.run_timers();
-            if self.stop_at_ms.is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms()) {
+            if self
+                .stop_at_ms
+                .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())
+            {
                 self.close_log();
                 return Ok(());
             }
@@ -190,7 +203,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn drive_next(&mut self) {
-        let Some(token) = self.ready.pop_front() else { return };
+        let Some(token) = self.ready.pop_front() else {
+            return;
+        };
         match token::parts(token) {
             (Owner::Client, index) => {
                 if self.find_client(token, index).is_some() {

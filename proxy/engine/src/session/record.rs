@@ -37,8 +37,12 @@ pub(super) struct Record {
 
 impl Record {
     fn part(&self, number: usize) -> &[u8] {
-        let start = number.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        self.text.get(start..self.ends[number] as usize).unwrap_or_default()
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
+        self.text
+            .get(start..self.ends[number] as usize)
+            .unwrap_or_default()
     }
 
     /// The request id as text.
@@ -57,7 +61,12 @@ struct Way<'a> {
 }
 
 impl<D: Driver> Engine<D> {
-    pub(super) fn begin_record(&mut self, head: &RequestHead, bytes: &[u8], request_id: RequestId) -> Record {
+    pub(super) fn begin_record(
+        &mut self,
+        head: &RequestHead,
+        bytes: &[u8],
+        request_id: RequestId,
+    ) -> Record {
         let mut record = self.blank_record(request_id);
         record.http10 = head.version == Version::Http10;
         if self.log.is_on() {
@@ -99,14 +108,24 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[index as usize];
         let record = &exchange.record;
         let duration_us = self.clock.us() - record.started_us;
-        self.metrics.observe(Histogram::RequestDuration, duration_us);
+        self.metrics
+            .observe(Histogram::RequestDuration, duration_us);
         // The tries that failed count as connect errors; the last one has the request.
-        let backend = exchange.backend.as_ref().map_or(SlotId::NONE, |backend| backend.slot.id());
-        for slot in [exchange.frontend.slot.id(), exchange.frontend.cluster.slot.id(), backend] {
+        let backend = exchange
+            .backend
+            .as_ref()
+            .map_or(SlotId::NONE, |backend| backend.slot.id());
+        for slot in [
+            exchange.frontend.slot.id(),
+            exchange.frontend.cluster.slot.id(),
+            backend,
+        ] {
             self.metrics.slot_add(slot, Field::Requests, 1);
-            self.metrics.slot_add(slot, Field::of_status(record.status), 1);
+            self.metrics
+                .slot_add(slot, Field::of_status(record.status), 1);
             self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
-            self.metrics.slot_add(slot, Field::BytesOut, record.bytes_out);
+            self.metrics
+                .slot_add(slot, Field::BytesOut, record.bytes_out);
             self.metrics.slot_add(slot, Field::DurationUs, duration_us);
         }
         if exchange.response.is_some() {
@@ -122,7 +141,15 @@ impl<D: Driver> Engine<D> {
             };
             let client = &self.clients[exchange.client];
             let log = &mut self.log;
-            let dropped = push(log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            let dropped = push(
+                log,
+                client.peer,
+                &client.listener.name,
+                record,
+                &way,
+                outcome.as_str(),
+                self.clock.us(),
+            );
             self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
@@ -133,7 +160,15 @@ impl<D: Driver> Engine<D> {
         if self.log.is_on() {
             let client = &self.clients[index];
             let way = Way::default();
-            let dropped = push(&mut self.log, client.peer, &client.listener.name, record, &way, outcome.as_str(), self.clock.us());
+            let dropped = push(
+                &mut self.log,
+                client.peer,
+                &client.listener.name,
+                record,
+                &way,
+                outcome.as_str(),
+                self.clock.us(),
+            );
             self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
@@ -146,7 +181,15 @@ impl<D: Driver> Engine<D> {
             record.status = status;
             let client = &self.clients[index];
             let way = Way::default();
-            let dropped = push(&mut self.log, client.peer, &client.listener.name, &record, &way, reason, self.clock.us());
+            let dropped = push(
+                &mut self.log,
+                client.peer,
+                &client.listener.name,
+                &record,
+                &way,
+                reason,
+                self.clock.us(),
+            );
             self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
@@ -159,7 +202,8 @@ impl<D: Driver> Engine<D> {
     fn queue_log_flush(&mut self) {
         if !self.log_flush_queued {
             self.log_flush_queued = true;
-            self.timers.queue_check(FLUSH_LOG, self.clock.ms() + LOG_DELAY_MS);
+            self.timers
+                .queue_check(FLUSH_LOG, self.clock.ms() + LOG_DELAY_MS);
         }
     }
 
@@ -185,14 +229,19 @@ fn push(
     outcome: &str,
     now_us: u64,
 ) -> u64 {
-    let upstream_us = (record.response_head_us > 0).then(|| record.response_head_us - record.started_us);
+    let upstream_us =
+        (record.response_head_us > 0).then(|| record.response_head_us - record.started_us);
     log.push(&access_log::Record {
         time_us: record.started_unix_us,
         client: peer,
         method: record.part(0),
         host: record.part(1),
         path: record.part(2),
-        protocol: if record.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+        protocol: if record.http10 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        },
         user_agent: Some(record.part(3)).filter(|part| !part.is_empty()),
         referer: Some(record.part(4)).filter(|part| !part.is_empty()),
         status: record.status,

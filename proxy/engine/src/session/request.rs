@@ -72,12 +72,19 @@ impl<D: Driver> Engine<D> {
         client.phase = Phase::ExpectHead;
         let token = client.token;
         let limit = listener.entity.timeouts.request_head;
-        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
         self.unlink_idle(index);
     }
 
     /// A head is complete: from here on one generation serves this request.
-    fn request_arrived(&mut self, index: usize, listener: &Rc<ListenerSettings>, head: &RequestHead, bytes: &[u8]) {
+    fn request_arrived(
+        &mut self,
+        index: usize,
+        listener: &Rc<ListenerSettings>,
+        head: &RequestHead,
+        bytes: &[u8],
+    ) {
         let request_id = self.next_request_id();
         let record = self.begin_record(head, bytes, request_id);
         let frontend = self.route(index, head, bytes);
@@ -92,7 +99,14 @@ impl<D: Driver> Engine<D> {
         };
         let Some(frontend) = frontend.filter(|_| status == 0) else {
             self.metrics.add(counter, 1);
-            return self.refuse_request(index, head, record, head.method(bytes) == b"HEAD", status, outcome);
+            return self.refuse_request(
+                index,
+                head,
+                record,
+                head.method(bytes) == b"HEAD",
+                status,
+                outcome,
+            );
         };
         let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
         self.clients[index].phase = Phase::InExchange;
@@ -140,9 +154,15 @@ impl<D: Driver> Engine<D> {
         let request = match head.body {
             RequestBody::None | RequestBody::Length(0) => Body::Done,
             RequestBody::Length(length) => Body::Length(length),
-            RequestBody::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default()))),
+            RequestBody::Chunked => {
+                Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default())))
+            }
         };
-        let replayable = request.is_done() && matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE");
+        let replayable = request.is_done()
+            && matches!(
+                method,
+                b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE"
+            );
         let settings = &self.tables.settings;
         let exchange = Exchange {
             client: index,
@@ -152,7 +172,9 @@ impl<D: Driver> Engine<D> {
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
-            generation_header: settings.generation_header.then(|| self.tables.generation_header.clone()),
+            generation_header: settings
+                .generation_header
+                .then(|| self.tables.generation_header.clone()),
             head: head_out,
             request,
             request_discarded: false,
@@ -177,19 +199,24 @@ impl<D: Driver> Engine<D> {
     /// Sets the time within which more of a request body must come.
     pub(super) fn await_request_body(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        let Some(exchange) = client.exchange else { return };
+        let Some(exchange) = client.exchange else {
+            return;
+        };
         let exchange = &self.exchanges[exchange as usize];
         if exchange.request_done() || client.phase != Phase::InExchange {
             return;
         }
         let token = client.token;
         let limit = exchange.listener.entity.timeouts.request_body;
-        self.timers.set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
     }
 
     /// Whether bytes of a client in an exchange have somewhere to go.
     pub(super) fn exchange_wants_input(&self, client: &Client) -> bool {
-        let Some(exchange) = client.exchange.map(|index| &self.exchanges[index as usize]) else { return false };
+        let Some(exchange) = client.exchange.map(|index| &self.exchanges[index as usize]) else {
+            return false;
+        };
         if client.phase == Phase::InExchange && exchange.request_done() {
             // The start of the next request may be read, and so is the end of the stream.
             return client.input.is_empty();
@@ -197,14 +224,22 @@ impl<D: Driver> Engine<D> {
         if exchange.request_discarded {
             return true;
         }
-        exchange.upstream.is_some_and(|upstream| self.upstream_has_room(upstream))
+        exchange
+            .upstream
+            .is_some_and(|upstream| self.upstream_has_room(upstream))
     }
 
     /// Takes request body bytes from the front of the input; 0 when they must wait.
     pub(super) fn request_body_input(&mut self, index: usize, data: &[u8]) -> usize {
-        let Some(number) = self.clients[index].exchange else { return 0 };
+        let Some(number) = self.clients[index].exchange else {
+            return 0;
+        };
         let exchange = &mut self.exchanges[number as usize];
-        let waits = exchange.request_done() || !(exchange.request_discarded || exchange.upstream.is_some_and(|upstream| self.upstreams[upstream].has_room()));
+        let waits = exchange.request_done()
+            || !(exchange.request_discarded
+                || exchange
+                    .upstream
+                    .is_some_and(|upstream| self.upstreams[upstream].has_room()));
         if waits {
             return 0;
         }
@@ -233,7 +268,12 @@ impl<D: Driver> Engine<D> {
     fn pass_request_body(&mut self, index: usize, number: u32, out: &[u8], taken: &Taken<'_>) {
         let exchange = &mut self.exchanges[number as usize];
         exchange.record.bytes_in += taken.content;
-        let over = exchange.listener.entity.limits.body_bytes.is_some_and(|limit| exchange.record.bytes_in > limit);
+        let over = exchange
+            .listener
+            .entity
+            .limits
+            .body_bytes
+            .is_some_and(|limit| exchange.record.bytes_in > limit);
         if over {
             self.metrics.add(Counter::Rejected413Total, 1);
             exchange.keep_alive = false;
@@ -246,7 +286,9 @@ impl<D: Driver> Engine<D> {
         }
         let exchange = &self.exchanges[number as usize];
         match exchange.upstream {
-            Some(upstream) if !exchange.request_discarded => self.send_upstream(upstream, out, taken.tail),
+            Some(upstream) if !exchange.request_discarded => {
+                self.send_upstream(upstream, out, taken.tail)
+            }
             _ => {}
         }
     }

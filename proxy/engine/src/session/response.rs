@@ -6,14 +6,18 @@ use super::client::Phase;
 use super::exchange::Outcome;
 use crate::protocol::h1::response::{self, ResponseHead};
 use crate::protocol::h1::{
-    ChunkLimits, ChunkedDecoder, Delivery, HeadLimits, Persistence, ResponseBody, ResponseForward, write_response,
+    ChunkLimits, ChunkedDecoder, Delivery, HeadLimits, Persistence, ResponseBody, ResponseForward,
+    write_response,
 };
 use crate::runtime::driver::Driver;
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Limits of a response head; a backend that needs more is out of order (T36). nginx stops at
 /// 4–8 KiB by default, HAProxy at 16 KiB.
-const RESPONSE_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 64 * 1024, header_count_max: 256 };
+const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+    head_bytes_max: 64 * 1024,
+    header_count_max: 256,
+};
 
 /// Interim responses that one exchange may pass on (T36).
 const INTERIM_COUNT_MAX: u32 = 16;
@@ -24,13 +28,17 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[number as usize];
         let (head_only, upgrade) = (exchange.head_only, exchange.upgrade);
         let mut head = std::mem::take(&mut self.response_head);
-        let consumed = match response::parse(data, &RESPONSE_LIMITS, head_only, upgrade, &mut head) {
+        let consumed = match response::parse(data, &RESPONSE_LIMITS, head_only, upgrade, &mut head)
+        {
             Ok(None) => 0,
             Ok(Some(length)) if head.interim => {
                 self.interim_arrived(number, &head, &data[..length]);
                 length
             }
-            Ok(Some(length)) => length + self.response_arrived(index, number, &head, &data[..length], &data[length..]),
+            Ok(Some(length)) => {
+                length
+                    + self.response_arrived(index, number, &head, &data[..length], &data[length..])
+            }
             Err(_) => {
                 self.response_malformed(number);
                 data.len()
@@ -71,19 +79,30 @@ impl<D: Driver> Engine<D> {
 
     /// The final head: passes it on with as much of the body as came with it. Returns how many
     /// bytes of `rest` were used up.
-    fn response_arrived(&mut self, index: usize, number: u32, head: &ResponseHead, bytes: &[u8], rest: &[u8]) -> usize {
+    fn response_arrived(
+        &mut self,
+        index: usize,
+        number: u32,
+        head: &ResponseHead,
+        bytes: &[u8],
+        rest: &[u8],
+    ) -> usize {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
         let body = match head.body {
             ResponseBody::None | ResponseBody::Length(0) => Body::Done,
             ResponseBody::Length(length) => Body::Length(length),
-            ResponseBody::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default()))),
+            ResponseBody::Chunked => {
+                Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default())))
+            }
             ResponseBody::UntilClose => Body::UntilClose,
         };
         let delivery = match head.body {
             ResponseBody::None => Delivery::NoBody,
             ResponseBody::Length(length) => Delivery::Length(length),
-            ResponseBody::Chunked | ResponseBody::UntilClose if exchange.http10 => Delivery::UntilClose,
+            ResponseBody::Chunked | ResponseBody::UntilClose if exchange.http10 => {
+                Delivery::UntilClose
+            }
             ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
         };
         let closing = self.clients[client].listener.draining.get() || self.stopping;
@@ -105,7 +124,10 @@ impl<D: Driver> Engine<D> {
                 (false, _) => Persistence::Close,
             },
             date: self.clock.date(),
-            extra: exchange.generation_header.as_deref().map_or(&[], str::as_bytes),
+            extra: exchange
+                .generation_header
+                .as_deref()
+                .map_or(&[], str::as_bytes),
         };
         write_response(&mut out, bytes, head, &forward);
         exchange.response = Some(body);
@@ -138,17 +160,23 @@ impl<D: Driver> Engine<D> {
     }
 
     fn await_more_response(&mut self, index: usize, number: u32) {
-        let limit = self.exchanges[number as usize].cluster.timeouts.response_body;
+        let limit = self.exchanges[number as usize]
+            .cluster
+            .timeouts
+            .response_body;
         let upstream = &mut self.upstreams[index];
         let token = upstream.token;
-        self.timers.set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
     }
 
     /// Sends `out` and what of the body is in `data`; ends the exchange with the body.
     fn pass_response_body(&mut self, number: u32, data: &[u8], out: &mut Vec<u8>) -> usize {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
-        let Some(body) = exchange.response.as_mut() else { return 0 };
+        let Some(body) = exchange.response.as_mut() else {
+            return 0;
+        };
         let Ok(taken) = body.take(data, exchange.response_chunked, out) else {
             self.metrics.add(Counter::BadGateway502Total, 1);
             self.fail_exchange(number, 502, Outcome::ResponseMalformed);
@@ -166,8 +194,14 @@ impl<D: Driver> Engine<D> {
             self.send_client(client, out, taken.tail);
         }
         // The client may have gone in the attempt, and the exchange with it.
-        let alive = self.exchanges.get(number as usize).is_some_and(|exchange| exchange.client == client)
-            && self.clients.get(client).is_some_and(|client| client.exchange == Some(number));
+        let alive = self
+            .exchanges
+            .get(number as usize)
+            .is_some_and(|exchange| exchange.client == client)
+            && self
+                .clients
+                .get(client)
+                .is_some_and(|client| client.exchange == Some(number));
         if done && alive {
             if taken.consumed < data.len() {
                 // More than the response: nothing on this connection can be trusted.
@@ -194,7 +228,11 @@ impl<D: Driver> Engine<D> {
             if !out.is_empty() {
                 self.send_client(client, &out, &[]);
             }
-            if self.clients.get(client).is_some_and(|client| client.exchange == Some(number)) {
+            if self
+                .clients
+                .get(client)
+                .is_some_and(|client| client.exchange == Some(number))
+            {
                 self.finish_exchange(number);
             }
         } else {
@@ -205,9 +243,15 @@ impl<D: Driver> Engine<D> {
 
     /// Starts passing bytes both ways unread (RFC 9110 §7.8): the client may be gone already.
     fn begin_tunnel(&mut self, number: u32) {
-        let Some(exchange) = self.exchanges.get(number as usize) else { return };
+        let Some(exchange) = self.exchanges.get(number as usize) else {
+            return;
+        };
         let client = exchange.client;
-        if self.clients.get(client).is_none_or(|client| client.exchange != Some(number)) {
+        if self
+            .clients
+            .get(client)
+            .is_none_or(|client| client.exchange != Some(number))
+        {
             return;
         }
         self.clients[client].phase = Phase::Tunnel;

@@ -15,7 +15,10 @@ pub(super) struct AddressText {
 impl AddressText {
     /// The IP address of a peer; an IPv4-mapped IPv6 one (a dual-stack socket) as IPv4.
     pub(super) fn new(peer: SocketAddr) -> Self {
-        let mut text = Self { bytes: [0; IP_TEXT_BYTES_MAX], length: 0 };
+        let mut text = Self {
+            bytes: [0; IP_TEXT_BYTES_MAX],
+            length: 0,
+        };
         // An address always fits.
         let _ = write!(text, "{}", peer.ip().to_canonical());
         text
@@ -29,7 +32,10 @@ impl AddressText {
 impl Write for AddressText {
     fn write_str(&mut self, part: &str) -> std::fmt::Result {
         let end = self.length + part.len();
-        let room = self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?;
+        let room = self
+            .bytes
+            .get_mut(self.length..end)
+            .ok_or(std::fmt::Error)?;
         room.copy_from_slice(part.as_bytes());
         self.length = end;
         Ok(())

@@ -29,7 +29,10 @@ impl<D: Driver> Engine<D> {
             return;
         }
         let client = &mut self.clients[index];
-        if !self.timers.check(&mut client.deadline, queued_ms, due, now_ms) {
+        if !self
+            .timers
+            .check(&mut client.deadline, queued_ms, due, now_ms)
+        {
             return;
         }
         client.deadline.clear();
@@ -61,7 +64,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn request_body_late(&mut self, index: usize) {
-        let Some(number) = self.clients[index].exchange else { return };
+        let Some(number) = self.clients[index].exchange else {
+            return;
+        };
         if self.exchanges[number as usize].request_done() {
             return;
         }
@@ -76,7 +81,10 @@ impl<D: Driver> Engine<D> {
             return;
         }
         let upstream = &mut self.upstreams[index];
-        if !self.timers.check(&mut upstream.deadline, queued_ms, due, now_ms) {
+        if !self
+            .timers
+            .check(&mut upstream.deadline, queued_ms, due, now_ms)
+        {
             return;
         }
         upstream.deadline.clear();

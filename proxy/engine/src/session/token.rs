@@ -60,7 +60,12 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        for owner in [Owner::Engine, Owner::Listener, Owner::Client, Owner::Upstream] {
+        for owner in [
+            Owner::Engine,
+            Owner::Listener,
+            Owner::Client,
+            Owner::Upstream,
+        ] {
             let made = token(owner, u32::MAX, 123_456);
             assert_eq!(parts(made), (owner, 123_456));
         }

@@ -7,9 +7,13 @@ use crate::runtime::driver::Driver;
 
 impl<D: Driver> Engine<D> {
     pub(super) fn tunnel_from_client(&mut self, index: usize, data: &[u8]) -> usize {
-        let Some(number) = self.clients[index].exchange else { return data.len() };
+        let Some(number) = self.clients[index].exchange else {
+            return data.len();
+        };
         let exchange = &mut self.exchanges[number as usize];
-        let Some(upstream) = exchange.upstream else { return data.len() };
+        let Some(upstream) = exchange.upstream else {
+            return data.len();
+        };
         if !self.upstreams[upstream].output.is_empty() {
             return 0;
         }
@@ -29,10 +33,14 @@ impl<D: Driver> Engine<D> {
 
     /// The client sends no more: so the backend is told, and may go on talking.
     pub(super) fn tunnel_client_ended(&mut self, index: usize) {
-        let Some(number) = self.clients[index].exchange else { return };
+        let Some(number) = self.clients[index].exchange else {
+            return;
+        };
         let exchange = &mut self.exchanges[number as usize];
         exchange.request = Body::Done;
-        let Some(upstream) = exchange.upstream else { return };
+        let Some(upstream) = exchange.upstream else {
+            return;
+        };
         if self.clients[index].close_when_sent {
             return self.close_tunnel(number);
         }

@@ -61,7 +61,10 @@ impl Upstream {
 
 impl<D: Driver> Engine<D> {
     pub(super) fn find_upstream(&self, token: Token, index: usize) -> Option<usize> {
-        self.upstreams.get(index).filter(|upstream| upstream.token == token).map(|_| index)
+        self.upstreams
+            .get(index)
+            .filter(|upstream| upstream.token == token)
+            .map(|_| index)
     }
 
     pub(super) fn upstream_has_room(&self, index: usize) -> bool {
@@ -74,7 +77,10 @@ impl<D: Driver> Engine<D> {
         let now_ms = self.clock.ms();
         loop {
             let entry = &self.exchanges[exchange as usize];
-            let Some(backend) = entry.backends.choose(&entry.tried, now_ms, &mut self.random) else {
+            let Some(backend) = entry
+                .backends
+                .choose(&entry.tried, now_ms, &mut self.random)
+            else {
                 return self.no_backend_left(exchange);
             };
             self.assign_backend(exchange, backend.clone());
@@ -102,7 +108,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
-        let Some(pooled) = backend.idle.borrow_mut().pop() else { return false };
+        let Some(pooled) = backend.idle.borrow_mut().pop() else {
+            return false;
+        };
         let (_, index) = super::token::parts(pooled);
         debug_assert!(self.find_upstream(pooled, index).is_some());
         let upstream = &mut self.upstreams[index];
@@ -142,12 +150,17 @@ impl<D: Driver> Engine<D> {
             connect_started_us: self.clock.us(),
         });
         backend.connections.set(backend.connections.get() + 1);
-        self.metrics.slot_add(backend.slot.id(), Field::Connections, 1);
+        self.metrics
+            .slot_add(backend.slot.id(), Field::Connections, 1);
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
         let entry = &mut self.exchanges[exchange as usize];
         entry.upstream = Some(index);
         let limit = entry.cluster.timeouts.connect;
-        self.timers.set(&mut self.upstreams[index].deadline, token, self.clock.ms() + limit);
+        self.timers.set(
+            &mut self.upstreams[index].deadline,
+            token,
+            self.clock.ms() + limit,
+        );
         // On a loopback or a near network the connect is done already: one wake-up less.
         self.try_connected(index);
         Ok(())
@@ -156,7 +169,9 @@ impl<D: Driver> Engine<D> {
     /// Tries the first send on a connecting socket: its outcome is the connect's.
     fn try_connected(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
-        let Some(exchange) = upstream.exchange else { return };
+        let Some(exchange) = upstream.exchange else {
+            return;
+        };
         let head = &self.exchanges[exchange as usize].head;
         match upstream.stream.send(head, &[]) {
             Ok(sent) => {
@@ -187,7 +202,9 @@ impl<D: Driver> Engine<D> {
                     upstream.output.push(&mut self.pool, &head[sent..]);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => upstream.output.push(&mut self.pool, head),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                upstream.output.push(&mut self.pool, head)
+            }
             // The backend closed it while it was pooled; nothing of the request went anywhere.
             Err(_) => return self.retry_stale(exchange),
         }
@@ -205,7 +222,9 @@ impl<D: Driver> Engine<D> {
 
     pub(super) fn await_response(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
-        let Some(exchange) = upstream.exchange else { return };
+        let Some(exchange) = upstream.exchange else {
+            return;
+        };
         let exchange = &self.exchanges[exchange as usize];
         let timeouts = &exchange.cluster.timeouts;
         let limit = match exchange.response {
@@ -214,7 +233,8 @@ impl<D: Driver> Engine<D> {
             Some(_) => timeouts.response_body,
         };
         let token = upstream.token;
-        self.timers.set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
     }
 
     /// A connect failed: counts it, closes the connection, and says whether the exchange may try
@@ -226,14 +246,16 @@ impl<D: Driver> Engine<D> {
         }
         if let Some(backend) = self.release_backend(exchange) {
             backend.connect_failed(self.clock.ms());
-            self.metrics.slot_add(backend.slot.id(), Field::ConnectErrors, 1);
+            self.metrics
+                .slot_add(backend.slot.id(), Field::ConnectErrors, 1);
             self.exchanges[exchange as usize].tried.push(backend);
         }
         let entry = &mut self.exchanges[exchange as usize];
         if entry.record.retries < entry.cluster.retries {
             entry.record.retries += 1;
             self.metrics.add(Counter::RetriesTotal, 1);
-            self.metrics.slot_add(entry.frontend.cluster.slot.id(), Field::Retries, 1);
+            self.metrics
+                .slot_add(entry.frontend.cluster.slot.id(), Field::Retries, 1);
             return true;
         }
         if outcome == Outcome::ConnectTimeout {
@@ -263,7 +285,8 @@ impl<D: Driver> Engine<D> {
     /// The connection ended or failed before a response had begun.
     pub(super) fn upstream_ended_early(&mut self, index: usize, exchange: u32) {
         let upstream = &self.upstreams[index];
-        let untouched = upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
+        let untouched =
+            upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
         if upstream.reused && untouched && self.exchanges[exchange as usize].replayable {
             return self.retry_stale(exchange);
         }
@@ -272,7 +295,13 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Readiness as the driver told it.
-    pub(super) fn upstream_ready(&mut self, index: usize, readable: bool, writable: bool, hangup: bool) {
+    pub(super) fn upstream_ready(
+        &mut self,
+        index: usize,
+        readable: bool,
+        writable: bool,
+        hangup: bool,
+    ) {
         let upstream = &mut self.upstreams[index];
         upstream.readable |= readable;
         upstream.hangup |= hangup;
@@ -345,7 +374,11 @@ impl<D: Driver> Engine<D> {
                 upstream.readable = count == room.len() || upstream.hangup;
                 let data = &receive[..waiting + count];
                 let consumed = self.upstream_input(token, index, data);
-                if let Some(upstream) = self.upstreams.get_mut(index).filter(|upstream| upstream.token == token) {
+                if let Some(upstream) = self
+                    .upstreams
+                    .get_mut(index)
+                    .filter(|upstream| upstream.token == token)
+                {
                     upstream.input.replace(&mut self.pool, &data[consumed..]);
                 }
             }
@@ -356,7 +389,9 @@ impl<D: Driver> Engine<D> {
 
     fn upstream_wants_input(&self, index: usize) -> bool {
         let upstream = &self.upstreams[index];
-        let Some(exchange) = upstream.exchange else { return true };
+        let Some(exchange) = upstream.exchange else {
+            return true;
+        };
         let client = &self.clients[self.exchanges[exchange as usize].client];
         upstream.link == Link::Busy && client.output.is_empty()
     }
@@ -364,7 +399,11 @@ impl<D: Driver> Engine<D> {
     fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let mut at = 0;
         while at < data.len() {
-            let Some(upstream) = self.upstreams.get(index).filter(|upstream| upstream.token == token) else {
+            let Some(upstream) = self
+                .upstreams
+                .get(index)
+                .filter(|upstream| upstream.token == token)
+            else {
                 return data.len();
             };
             let Some(number) = upstream.exchange else {
@@ -396,7 +435,9 @@ impl<D: Driver> Engine<D> {
     fn upstream_end_of_stream(&mut self, index: usize) {
         match self.upstreams[index].exchange {
             None => self.close_upstream(index),
-            Some(number) if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel => {
+            Some(number)
+                if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel =>
+            {
                 self.close_tunnel(number);
             }
             Some(number) => self.response_end_of_stream(index, number),
@@ -478,7 +519,9 @@ impl<D: Driver> Engine<D> {
 
     /// The client has taken what was queued for it: its response may go on.
     pub(super) fn client_made_room(&mut self, client: usize) {
-        let Some(number) = self.clients[client].exchange else { return };
+        let Some(number) = self.clients[client].exchange else {
+            return;
+        };
         if let Some(upstream) = self.exchanges[number as usize].upstream {
             self.await_response(upstream);
             self.wake_upstream(upstream);
@@ -488,7 +531,9 @@ impl<D: Driver> Engine<D> {
     /// Gives a connection whose response is complete back to its backend's pool, or closes it.
     pub(super) fn release_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
-        let Some(number) = upstream.exchange.take() else { return };
+        let Some(number) = upstream.exchange.take() else {
+            return;
+        };
         let exchange = &mut self.exchanges[number as usize];
         exchange.upstream = None;
         let backend = upstream.backend.clone();
@@ -506,7 +551,8 @@ impl<D: Driver> Engine<D> {
         let token = upstream.token;
         backend.idle.borrow_mut().push(token);
         let limit = exchange.cluster.timeouts.keep_alive;
-        self.timers.set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
     }
 
     /// Closes the idle connections of a backend.
@@ -533,7 +579,8 @@ impl<D: Driver> Engine<D> {
         upstream.output.clear(&mut self.pool);
         let backend = upstream.backend;
         backend.connections.set(backend.connections.get() - 1);
-        self.metrics.slot_sub(backend.slot.id(), Field::Connections, 1);
+        self.metrics
+            .slot_sub(backend.slot.id(), Field::Connections, 1);
         self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
     }
 }

@@ -47,14 +47,20 @@ impl Digest {
 
     /// The state with one more entity.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the sum wraps; `+` promises that none does")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the sum wraps; `+` promises that none does"
+    )]
     pub fn add(self, entity: Self) -> Self {
         Self(self.0.wrapping_add(entity.0))
     }
 
     /// The state with one entity less.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the sum wraps; `-` promises that none does")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the sum wraps; `-` promises that none does"
+    )]
     pub fn sub(self, entity: Self) -> Self {
         Self(self.0.wrapping_sub(entity.0))
     }
@@ -100,7 +106,10 @@ mod tests {
         assert_eq!(backend.to_hex(), "c1ba700416411e0da38f891a0ff8ac9e");
         assert_eq!(other.to_hex(), "5a8c764131898b9ab5617336e131b270");
         assert_eq!(empty.to_hex(), "eecd2ad7f2abd326d19d2004dca6a862");
-        assert_eq!(backend.add(other).add(empty).to_hex(), "0b14111d3a767ccf2a8e1c55cdd10770");
+        assert_eq!(
+            backend.add(other).add(empty).to_hex(),
+            "0b14111d3a767ccf2a8e1c55cdd10770"
+        );
     }
 
     #[test]
@@ -111,7 +120,13 @@ mod tests {
 
     #[test]
     fn refuses_other_spellings_of_hex() {
-        for text in ["", "0", &"0".repeat(33), &"A".repeat(32), &format!("+{}", "0".repeat(31))] {
+        for text in [
+            "",
+            "0",
+            &"0".repeat(33),
+            &"A".repeat(32),
+            &format!("+{}", "0".repeat(31)),
+        ] {
             assert_eq!(Digest::from_hex(text), None, "{text:?}");
         }
     }

@@ -60,7 +60,10 @@ impl Ledger {
     #[must_use]
     pub fn staged_listener_removals(&self) -> Vec<String> {
         let removes = self.staged.iter().flat_map(|(staged, _)| &staged.removes);
-        removes.filter(|(kind, _)| *kind == Kind::Listener).map(|(_, name)| name.clone()).collect()
+        removes
+            .filter(|(kind, _)| *kind == Kind::Listener)
+            .map(|(_, name)| name.clone())
+            .collect()
     }
 
     /// Checks a change whole and stages it; returns the digest that the state will have.
@@ -80,14 +83,22 @@ impl Ledger {
             return Ok(self.digest);
         }
         if base != (self.generation, self.digest) {
-            return Err(refused("state", "", format!(
-                "the change is based on generation {} with digest {}, but this worker runs generation {} with digest {}",
-                base.0, base.1, self.generation, self.digest,
-            )));
+            return Err(refused(
+                "state",
+                "",
+                format!(
+                    "the change is based on generation {} with digest {}, but this worker runs generation {} with digest {}",
+                    base.0, base.1, self.generation, self.digest,
+                ),
+            ));
         }
         self.staged = None;
         let Ops { puts, removes } = ops::decode(bytes)?;
-        let mut delta = Delta { puts: Vec::with_capacity(puts.len()), removes, access_log: None };
+        let mut delta = Delta {
+            puts: Vec::with_capacity(puts.len()),
+            removes,
+            access_log: None,
+        };
         let mut staged_puts = Vec::with_capacity(puts.len());
         let mut log = None;
         for put in puts {
@@ -105,8 +116,20 @@ impl Ledger {
             let rules = compile_rules(&put.name, &put.entity)?;
             let (needs, address) = needs_of(&put.name, &put.entity);
             let key = (put.entity.kind(), put.name.clone());
-            delta.puts.push((key, Held { hash: put.hash, needs, address }));
-            staged_puts.push(StagedPut { name: put.name, entity: put.entity, hash: put.hash, rules });
+            delta.puts.push((
+                key,
+                Held {
+                    hash: put.hash,
+                    needs,
+                    address,
+                },
+            ));
+            staged_puts.push(StagedPut {
+                name: put.name,
+                entity: put.entity,
+                hash: put.hash,
+                rules,
+            });
         }
         self.check_references(&delta)?;
         let digest = self.digest_after(&delta);
@@ -156,7 +179,9 @@ impl Ledger {
     }
 
     fn forget(&mut self, key: &(Kind, String)) {
-        let Some(held) = self.held.remove(key) else { return };
+        let Some(held) = self.held.remove(key) else {
+            return;
+        };
         for need in held.needs {
             if let Some(count) = self.needed.get_mut(&need) {
                 *count -= 1;
@@ -167,27 +192,51 @@ impl Ledger {
         }
     }
 
-    fn check_socket(&self, name: &str, listener: &entity::Listener, sockets: &HashMap<String, OwnedFd>) -> Result<(), Refused> {
+    fn check_socket(
+        &self,
+        name: &str,
+        listener: &entity::Listener,
+        sockets: &HashMap<String, OwnedFd>,
+    ) -> Result<(), Refused> {
         let before = self.held.get(&(Kind::Listener, name.to_owned()));
         let moved = before.is_none_or(|held| held.address.as_deref() != Some(&listener.address));
         if moved && !sockets.contains_key(name) {
-            return Err(refused("listener", name, format!("no listening socket came with {}", listener.address)));
+            return Err(refused(
+                "listener",
+                name,
+                format!("no listening socket came with {}", listener.address),
+            ));
         }
         Ok(())
     }
 
     /// Everything that is needed after the change must be there after the change.
     fn check_references(&self, delta: &Delta) -> Result<(), Refused> {
-        let put_keys: AHashMap<&(Kind, String), ()> = delta.puts.iter().map(|(key, _)| (key, ())).collect();
+        let put_keys: AHashMap<&(Kind, String), ()> =
+            delta.puts.iter().map(|(key, _)| (key, ())).collect();
         if put_keys.len() != delta.puts.len() {
-            return Err(refused("state", "", "the change names an entity twice".into()));
+            return Err(refused(
+                "state",
+                "",
+                "the change names an entity twice".into(),
+            ));
         }
-        let removed: AHashMap<&(Kind, String), ()> = delta.removes.iter().map(|key| (key, ())).collect();
+        let removed: AHashMap<&(Kind, String), ()> =
+            delta.removes.iter().map(|key| (key, ())).collect();
         for (key, held) in &delta.puts {
             for need in &held.needs {
-                let there = put_keys.contains_key(need) || (self.held.contains_key(need) && !removed.contains_key(need));
+                let there = put_keys.contains_key(need)
+                    || (self.held.contains_key(need) && !removed.contains_key(need));
                 if !there {
-                    return Err(refused(key.0.as_str(), &key.1, format!("refers to the {} {:?}, which is not there", need.0.as_str(), need.1)));
+                    return Err(refused(
+                        key.0.as_str(),
+                        &key.1,
+                        format!(
+                            "refers to the {} {:?}, which is not there",
+                            need.0.as_str(),
+                            need.1
+                        ),
+                    ));
                 }
             }
         }
@@ -200,21 +249,33 @@ impl Ledger {
         }
         for key in &delta.removes {
             if !self.held.contains_key(key) {
-                return Err(refused(key.0.as_str(), &key.1, "cannot be removed, it is not there".into()));
+                return Err(refused(
+                    key.0.as_str(),
+                    &key.1,
+                    "cannot be removed, it is not there".into(),
+                ));
             }
             if key.0 == Kind::Settings || put_keys.contains_key(key) {
                 return Err(refused(key.0.as_str(), &key.1, "cannot be removed".into()));
             }
             let users = self.needed.get(key).copied().unwrap_or(0);
             if users > released.get(key).copied().unwrap_or(0) {
-                return Err(refused(key.0.as_str(), &key.1, "cannot be removed, others refer to it".into()));
+                return Err(refused(
+                    key.0.as_str(),
+                    &key.1,
+                    "cannot be removed, others refer to it".into(),
+                ));
             }
         }
         Ok(())
     }
 
     fn digest_after(&self, delta: &Delta) -> Digest {
-        let hash_before = |key: &(Kind, String)| self.held.get(key).map_or(Digest::default(), |held| held.hash);
+        let hash_before = |key: &(Kind, String)| {
+            self.held
+                .get(key)
+                .map_or(Digest::default(), |held| held.hash)
+        };
         let mut digest = self.digest;
         for key in &delta.removes {
             digest = digest.sub(hash_before(key));
@@ -227,9 +288,12 @@ impl Ledger {
 }
 
 fn compile_rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, Refused> {
-    let Entity::Frontend(frontend) = entity else { return Ok(Vec::new()) };
+    let Entity::Frontend(frontend) = entity else {
+        return Ok(Vec::new());
+    };
     let compile = |listener: &String| {
-        let rule = Rule::compile(name, frontend).map_err(|reason| refused("frontend", name, reason))?;
+        let rule =
+            Rule::compile(name, frontend).map_err(|reason| refused("frontend", name, reason))?;
         Ok((listener.clone(), rule))
     };
     frontend.listeners.iter().map(compile).collect()
@@ -238,8 +302,16 @@ fn compile_rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, Ref
 fn needs_of(name: &str, entity: &Entity) -> (Vec<(Kind, String)>, Option<String>) {
     match entity {
         Entity::Frontend(frontend) => {
-            let listeners = frontend.listeners.iter().map(|listener| (Kind::Listener, listener.clone()));
-            (listeners.chain([(Kind::Cluster, frontend.cluster.clone())]).collect(), None)
+            let listeners = frontend
+                .listeners
+                .iter()
+                .map(|listener| (Kind::Listener, listener.clone()));
+            (
+                listeners
+                    .chain([(Kind::Cluster, frontend.cluster.clone())])
+                    .collect(),
+                None,
+            )
         }
         Entity::Backend(_) => (vec![(Kind::Cluster, cluster_of(name).to_owned())], None),
         Entity::Listener(listener) => (Vec::new(), Some(listener.address.clone())),
@@ -248,5 +320,9 @@ fn needs_of(name: &str, entity: &Entity) -> (Vec<(Kind, String)>, Option<String>
 }
 
 fn refused(kind: &str, name: &str, reason: String) -> Refused {
-    Refused { kind: kind.to_owned(), name: name.to_owned(), reason }
+    Refused {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        reason,
+    }
 }

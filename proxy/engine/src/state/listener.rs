@@ -35,7 +35,11 @@ impl ListenerSettings {
             header_count_max: entity.limits.header_count as usize,
         };
         let trusted = entity.trusted_networks().unwrap_or_default();
-        Self { entity, head_limits, trusted }
+        Self {
+            entity,
+            head_limits,
+            trusted,
+        }
     }
 
     /// Whether a peer may tell us who the client is.
@@ -70,7 +74,14 @@ pub struct Listener {
 impl Listener {
     /// A listener that has accepted nothing yet.
     #[must_use]
-    pub fn new(name: String, address: SocketAddr, settings: ListenerSettings, hash: Digest, socket: OwnedFd, frontends: Frontends) -> Self {
+    pub fn new(
+        name: String,
+        address: SocketAddr,
+        settings: ListenerSettings,
+        hash: Digest,
+        socket: OwnedFd,
+        frontends: Frontends,
+    ) -> Self {
         Self {
             name,
             address,

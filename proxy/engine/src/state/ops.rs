@@ -43,7 +43,11 @@ pub fn decode(bytes: &[u8]) -> Result<Ops, Refused> {
         let kind = identity(&remove.kind, &remove.name)?;
         claim(&mut seen, kind, &remove.name)?;
         if kind == Kind::Settings {
-            return Err(Refused::new(&remove.kind, &remove.name, "settings always exist"));
+            return Err(Refused::new(
+                &remove.kind,
+                &remove.name,
+                "settings always exist",
+            ));
         }
         removes.push((kind, remove.name.clone().into_owned()));
     }
@@ -85,7 +89,11 @@ pub struct Refused {
 impl Refused {
     /// A refusal because of one entity.
     pub fn new(kind: &str, name: &str, reason: impl Into<String>) -> Self {
-        Self { kind: kind.to_owned(), name: name.to_owned(), reason: reason.into() }
+        Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     /// A refusal of the transaction as such.
@@ -136,10 +144,18 @@ struct WireRemove<'a> {
 
 fn identity(kind: &str, name: &str) -> Result<Kind, Refused> {
     if kind == "certificate" {
-        return Err(Refused::new(kind, name, "certificates arrive together with TLS"));
+        return Err(Refused::new(
+            kind,
+            name,
+            "certificates arrive together with TLS",
+        ));
     }
     let Some(parsed) = Kind::parse(kind) else {
-        return Err(Refused::new(kind, name, format!("{kind:?} is no kind of entity")));
+        return Err(Refused::new(
+            kind,
+            name,
+            format!("{kind:?} is no kind of entity"),
+        ));
     };
     check::name(parsed, name).map_err(|reason| Refused::new(kind, name, reason))?;
     Ok(parsed)
@@ -154,7 +170,11 @@ fn claim<'a>(
     if seen.insert((kind, name)) {
         return Ok(());
     }
-    Err(Refused::new(kind.as_str(), name, "is named by two operations of one transaction"))
+    Err(Refused::new(
+        kind.as_str(),
+        name,
+        "is named by two operations of one transaction",
+    ))
 }
 
 fn decode_put(kind: Kind, put: &WirePut<'_>) -> Result<Put, Refused> {
@@ -163,11 +183,17 @@ fn decode_put(kind: Kind, put: &WirePut<'_>) -> Result<Put, Refused> {
     let entity = Entity::from_json(kind, text)
         .map_err(|error| refused(format!("the value is not readable: {error}")))?;
     if entity.canonical() != text.as_bytes() {
-        return Err(refused("the engine and the reconciler disagree about this entity".to_owned()));
+        return Err(refused(
+            "the engine and the reconciler disagree about this entity".to_owned(),
+        ));
     }
     check::entity(&entity).map_err(refused)?;
     let hash = Digest::from_entity(kind, &put.name, text.as_bytes());
-    Ok(Put { name: put.name.clone().into_owned(), entity, hash })
+    Ok(Put {
+        name: put.name.clone().into_owned(),
+        entity,
+        hash,
+    })
 }
 
 /// The largest frame of the control channel; about 300,000 entities.
@@ -186,7 +212,11 @@ mod tests {
     }
 
     fn ops(puts: &[String], removes: &[&str]) -> String {
-        format!(r#"{{"puts":[{}],"removes":[{}]}}"#, puts.join(","), removes.join(","))
+        format!(
+            r#"{{"puts":[{}],"removes":[{}]}}"#,
+            puts.join(","),
+            removes.join(",")
+        )
     }
 
     fn frontend(hostname: &str, path: &str) -> String {
@@ -206,7 +236,10 @@ mod tests {
     #[test]
     fn takes_puts_and_removes() {
         let text = ops(
-            &[put("backend", "shop/a", BACKEND), put("frontend", "web", &frontend("*", r#"{"prefix":"/"}"#))],
+            &[
+                put("backend", "shop/a", BACKEND),
+                put("frontend", "web", &frontend("*", r#"{"prefix":"/"}"#)),
+            ],
             &[r#"{"kind":"cluster","name":"old"}"#],
         );
         let ops = decode(text.as_bytes()).unwrap();
@@ -226,9 +259,19 @@ mod tests {
 
     #[test]
     fn names_the_entity_that_it_refuses() {
-        let text = ops(&[put("backend", "shop/a", r#"{"address":"nowhere","weight":1}"#)], &[]);
+        let text = ops(
+            &[put(
+                "backend",
+                "shop/a",
+                r#"{"address":"nowhere","weight":1}"#,
+            )],
+            &[],
+        );
         let refused = decode(text.as_bytes()).unwrap_err();
-        assert_eq!((refused.kind.as_str(), refused.name.as_str()), ("backend", "shop/a"));
+        assert_eq!(
+            (refused.kind.as_str(), refused.name.as_str()),
+            ("backend", "shop/a")
+        );
         assert_eq!(
             refused.to_string(),
             r#"backend "shop/a": address "nowhere": expected IP:port, like 127.0.0.1:8080"#
@@ -244,7 +287,10 @@ mod tests {
             r#"["127.0.0.1:9001",100]"#,
         ] {
             let reason = reason(&[put("backend", "shop/a", value)]);
-            assert_eq!(reason, "the engine and the reconciler disagree about this entity", "{value}");
+            assert_eq!(
+                reason, "the engine and the reconciler disagree about this entity",
+                "{value}"
+            );
         }
     }
 
@@ -252,11 +298,20 @@ mod tests {
     fn refuses_what_cannot_run() {
         let cases = [
             (frontend("Shop", r#"{"prefix":"/"}"#), "hostname"),
-            (frontend("*", r#"{"prefix":"shop"}"#), "expected a slash first"),
+            (
+                frontend("*", r#"{"prefix":"shop"}"#),
+                "expected a slash first",
+            ),
             (frontend("*", r#"{"regex":"/(?=a)"}"#), "look-around"),
-            (frontend("*", r#"{"regex":"(a{1000}){1000}"}"#), "size limit"),
+            (
+                frontend("*", r#"{"regex":"(a{1000}){1000}"}"#),
+                "size limit",
+            ),
             (frontend("*", r#"{"suffix":"/"}"#), "suffix"),
-            (frontend("*", r#"{"exact":"/","prefix":"/"}"#), "not readable"),
+            (
+                frontend("*", r#"{"exact":"/","prefix":"/"}"#),
+                "not readable",
+            ),
         ];
         for (value, expected) in cases {
             let reason = reason(&[put("frontend", "web", &value)]);
@@ -266,7 +321,10 @@ mod tests {
 
     #[test]
     fn refuses_bad_identities() {
-        let twice = [put("backend", "shop/a", BACKEND), put("backend", "shop/a", BACKEND)];
+        let twice = [
+            put("backend", "shop/a", BACKEND),
+            put("backend", "shop/a", BACKEND),
+        ];
         assert!(reason(&twice).contains("two operations"));
         assert!(reason(&[put("backend", "shop", BACKEND)]).contains("not the name"));
         assert!(reason(&[put("route", "shop", BACKEND)]).contains("no kind"));
@@ -275,12 +333,22 @@ mod tests {
             "certificates arrive together with TLS"
         );
         let removal = ops(&[], &[r#"{"kind":"settings","name":"settings"}"#]);
-        assert_eq!(decode(removal.as_bytes()).unwrap_err().reason, "settings always exist");
+        assert_eq!(
+            decode(removal.as_bytes()).unwrap_err().reason,
+            "settings always exist"
+        );
     }
 
     #[test]
     fn refuses_what_is_no_transaction() {
-        for bytes in ["", "null", "[]", "{}", r#"{"puts":[]}"#, r#"{"puts":[],"removes":[],"x":1}"#] {
+        for bytes in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"puts":[]}"#,
+            r#"{"puts":[],"removes":[],"x":1}"#,
+        ] {
             let refused = decode(bytes.as_bytes()).unwrap_err();
             assert_eq!(refused.kind, "", "{bytes}");
         }
@@ -288,7 +356,11 @@ mod tests {
         assert!(decode("[".repeat(1 << 20).as_bytes()).is_err());
         let deep = put("backend", "shop/a", &"[".repeat(1 << 20));
         assert!(decode(ops(&[deep], &[]).as_bytes()).is_err());
-        let closed = put("settings", "settings", &format!("{}{}", "[".repeat(9999), "]".repeat(9999)));
+        let closed = put(
+            "settings",
+            "settings",
+            &format!("{}{}", "[".repeat(9999), "]".repeat(9999)),
+        );
         assert!(decode(ops(&[closed], &[]).as_bytes()).is_err());
     }
 

@@ -21,13 +21,19 @@ impl Slot {
     /// Owns `id` until dropped.
     #[must_use]
     pub fn new(id: SlotId, returned: &Returned) -> Self {
-        Self { id, returned: Some(returned.clone()) }
+        Self {
+            id,
+            returned: Some(returned.clone()),
+        }
     }
 
     /// A slot that counts nothing.
     #[must_use]
     pub fn none() -> Self {
-        Self { id: SlotId::NONE, returned: None }
+        Self {
+            id: SlotId::NONE,
+            returned: None,
+        }
     }
 
     /// The slot to count in.

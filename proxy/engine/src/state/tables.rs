@@ -58,10 +58,9 @@ pub struct Applied {
     pub log: Option<LogSink>,
 }
 
-impl Tables {
+impl Default for Tables {
     /// Nothing: generation 0.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         // Before the first commit nothing listens, so that no limit here ever counts.
         let settings = entity::Settings {
             access_log: "off".into(),
@@ -87,20 +86,35 @@ impl Tables {
             returned: Returned::default(),
         }
     }
+}
 
+impl Tables {
     /// Swaps a staged transaction in: make before break.
     pub fn apply(&mut self, staged: Staged, metrics: &mut Metrics) -> Applied {
         for slot in self.returned.borrow_mut().drain(..) {
             metrics.free_slot(slot);
         }
-        let Staged { generation, commit, digest, puts, removes, mut sockets, log } = staged;
-        let mut applied = Applied { log, ..Applied::default() };
+        let Staged {
+            generation,
+            commit,
+            digest,
+            puts,
+            removes,
+            mut sockets,
+            log,
+        } = staged;
+        let mut applied = Applied {
+            log,
+            ..Applied::default()
+        };
         let mut touched: Vec<Rc<Cluster>> = Vec::new();
         let mut later: Vec<StagedPut> = Vec::new();
         for put in puts {
             match put.entity {
                 Entity::Settings(settings) => self.put_settings(settings, put.hash),
-                Entity::Cluster(cluster) => touched.push(self.put_cluster(put.name, cluster, put.hash, metrics)),
+                Entity::Cluster(cluster) => {
+                    touched.push(self.put_cluster(put.name, cluster, put.hash, metrics))
+                }
                 Entity::Listener(listener) => {
                     let socket = sockets.remove(&put.name);
                     self.put_listener(put.name, listener, put.hash, socket, &mut applied);
@@ -112,9 +126,17 @@ impl Tables {
         for put in later {
             match put.entity {
                 Entity::Backend(backend) => {
-                    touched.extend(self.put_backend(put.name, backend, put.hash, metrics, &mut applied));
+                    touched.extend(self.put_backend(
+                        put.name,
+                        backend,
+                        put.hash,
+                        metrics,
+                        &mut applied,
+                    ));
                 }
-                Entity::Frontend(frontend) => self.put_frontend(put.name, frontend, put.hash, put.rules, metrics),
+                Entity::Frontend(frontend) => {
+                    self.put_frontend(put.name, frontend, put.hash, put.rules, metrics)
+                }
                 _ => unreachable!("only backends and frontends are put off"),
             }
         }
@@ -124,7 +146,10 @@ impl Tables {
         for cluster in touched {
             cluster.rebuild();
         }
-        debug_assert!(self.digest == digest, "the ledger and the tables must agree");
+        debug_assert!(
+            self.digest == digest,
+            "the ledger and the tables must agree"
+        );
         self.generation = generation;
         self.generation_header = format!("Kakehi-Generation: {generation}\r\n").into();
         self.commit = commit;
@@ -139,19 +164,39 @@ impl Tables {
             sum = sum.add(Digest::from_entity(kind, name, &entity.canonical()));
         };
         if self.settings_hash != Digest::default() {
-            add(Kind::Settings, "settings", Entity::Settings((*self.settings).clone()));
+            add(
+                Kind::Settings,
+                "settings",
+                Entity::Settings((*self.settings).clone()),
+            );
         }
         for (name, listener) in &self.listeners {
-            add(Kind::Listener, name, Entity::Listener(listener.settings().entity.clone()));
+            add(
+                Kind::Listener,
+                name,
+                Entity::Listener(listener.settings().entity.clone()),
+            );
         }
         for (name, cluster) in &self.clusters {
-            add(Kind::Cluster, name, Entity::Cluster((*cluster.settings()).clone()));
+            add(
+                Kind::Cluster,
+                name,
+                Entity::Cluster((*cluster.settings()).clone()),
+            );
         }
         for (name, backend) in &self.backends {
-            add(Kind::Backend, name, Entity::Backend(backend.entity.borrow().clone()));
+            add(
+                Kind::Backend,
+                name,
+                Entity::Backend(backend.entity.borrow().clone()),
+            );
         }
         for (name, frontend) in &self.frontends {
-            add(Kind::Frontend, name, Entity::Frontend(frontend.entity.clone()));
+            add(
+                Kind::Frontend,
+                name,
+                Entity::Frontend(frontend.entity.clone()),
+            );
         }
         sum
     }
@@ -162,7 +207,13 @@ impl Tables {
         self.settings = Rc::new(settings);
     }
 
-    fn put_cluster(&mut self, name: String, entity: entity::Cluster, hash: Digest, metrics: &mut Metrics) -> Rc<Cluster> {
+    fn put_cluster(
+        &mut self,
+        name: String,
+        entity: entity::Cluster,
+        hash: Digest,
+        metrics: &mut Metrics,
+    ) -> Rc<Cluster> {
         if let Some(cluster) = self.clusters.get(&name).cloned() {
             self.replace_hash(cluster.hash.get(), hash);
             cluster.replace_settings(entity, hash);
@@ -184,16 +235,29 @@ impl Tables {
         applied: &mut Applied,
     ) {
         let before = self.listeners.get(&name).cloned();
-        self.replace_hash(before.as_ref().map_or(Digest::default(), |listener| listener.hash.get()), hash);
+        self.replace_hash(
+            before
+                .as_ref()
+                .map_or(Digest::default(), |listener| listener.hash.get()),
+            hash,
+        );
         let address = entity.socket_addr().ok();
         let settings = ListenerSettings::new(entity);
         match (before, socket, address) {
             (Some(listener), None, _) => listener.replace_settings(settings, hash),
             (before, Some(socket), Some(address)) => {
-                let frontends = before
-                    .as_ref()
-                    .map_or_else(|| Rc::new(RefCell::new(Table::new())), |listener| listener.frontends.clone());
-                let listener = Rc::new(Listener::new(name.clone(), address, settings, hash, socket, frontends));
+                let frontends = before.as_ref().map_or_else(
+                    || Rc::new(RefCell::new(Table::new())),
+                    |listener| listener.frontends.clone(),
+                );
+                let listener = Rc::new(Listener::new(
+                    name.clone(),
+                    address,
+                    settings,
+                    hash,
+                    socket,
+                    frontends,
+                ));
                 applied.opened.push(listener.clone());
                 applied.closed.extend(before);
                 self.listeners.insert(name, listener);
@@ -215,7 +279,12 @@ impl Tables {
         let cluster = self.clusters.get(cluster_of(&name))?.clone();
         let address = entity.socket_addr().ok()?;
         let before = self.backends.get(&name).cloned();
-        self.replace_hash(before.as_ref().map_or(Digest::default(), |backend| backend.hash.get()), hash);
+        self.replace_hash(
+            before
+                .as_ref()
+                .map_or(Digest::default(), |backend| backend.hash.get()),
+            hash,
+        );
         match before {
             Some(backend) if backend.address == address => {
                 backend.replace_entity(entity, hash);
@@ -250,10 +319,19 @@ impl Tables {
             None => Rc::new(self.slot(SlotKind::Frontend, &name, metrics)),
         };
         self.replace_hash(Digest::default(), hash);
-        let frontend = Rc::new(Frontend { name: name.clone(), cluster, entity, hash, slot });
+        let frontend = Rc::new(Frontend {
+            name: name.clone(),
+            cluster,
+            entity,
+            hash,
+            slot,
+        });
         for (listener, rule) in rules {
             if let Some(listener) = self.listeners.get(&listener) {
-                listener.frontends.borrow_mut().insert(rule, frontend.clone());
+                listener
+                    .frontends
+                    .borrow_mut()
+                    .insert(rule, frontend.clone());
             }
         }
         self.frontends.insert(name, frontend);
@@ -271,9 +349,16 @@ impl Tables {
         Some(frontend)
     }
 
-    fn apply_removes(&mut self, removes: Vec<(Kind, String)>, touched: &mut Vec<Rc<Cluster>>, applied: &mut Applied) {
+    fn apply_removes(
+        &mut self,
+        removes: Vec<(Kind, String)>,
+        touched: &mut Vec<Rc<Cluster>>,
+        applied: &mut Applied,
+    ) {
         // Frontends first: nothing may lead to what goes next.
-        let (frontends, others): (Vec<_>, Vec<_>) = removes.into_iter().partition(|(kind, _)| *kind == Kind::Frontend);
+        let (frontends, others): (Vec<_>, Vec<_>) = removes
+            .into_iter()
+            .partition(|(kind, _)| *kind == Kind::Frontend);
         for (_, name) in frontends {
             self.take_frontend(&name);
         }
@@ -318,5 +403,7 @@ impl Tables {
 /// The cluster's part of `CLUSTER/BACKEND`.
 #[must_use]
 pub fn cluster_of(backend: &str) -> &str {
-    backend.split_once('/').map_or(backend, |(cluster, _)| cluster)
+    backend
+        .split_once('/')
+        .map_or(backend, |(cluster, _)| cluster)
 }

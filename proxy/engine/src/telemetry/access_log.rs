@@ -90,7 +90,12 @@ impl LogSink {
     }
 
     fn new(channel: Option<Channel>) -> Self {
-        Self { channel, current: Vec::new(), records: 0, formatter: Formatter::default() }
+        Self {
+            channel,
+            current: Vec::new(),
+            records: 0,
+            formatter: Formatter::default(),
+        }
     }
 
     /// Whether records go anywhere; asked before one is put together.
@@ -122,7 +127,9 @@ impl LogSink {
     /// Hands what is there to the writer. Returns how many records were dropped since the last
     /// time: because the writer is too far behind, or because it could not write.
     pub fn flush(&mut self) -> u64 {
-        let Some(channel) = &self.channel else { return 0 };
+        let Some(channel) = &self.channel else {
+            return 0;
+        };
         let failed = channel.shared.failed.swap(0, Ordering::Relaxed);
         if self.records == 0 {
             return failed;
@@ -146,7 +153,9 @@ impl LogSink {
     /// it was given.
     pub fn close(mut self, wait: Duration) -> bool {
         self.flush();
-        let Some(Channel { full, done, .. }) = self.channel.take() else { return true };
+        let Some(Channel { full, done, .. }) = self.channel.take() else {
+            return true;
+        };
         drop(full);
         done.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected)
     }
@@ -170,7 +179,9 @@ struct Channel {
 
 impl Channel {
     fn empty_chunk(&self) -> Vec<u8> {
-        self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES))
+        self.empty
+            .try_recv()
+            .unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES))
     }
 }
 

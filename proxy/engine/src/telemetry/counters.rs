@@ -53,7 +53,11 @@ impl Metrics {
     pub fn create(worker: u32) -> io::Result<Self> {
         let shared = Mapping::create(&format!("kakehi-worker-{worker}"))?;
         shared.describe()?;
-        Ok(Self { shared, free: RefCell::default(), untouched: Cell::new(0) })
+        Ok(Self {
+            shared,
+            free: RefCell::default(),
+            untouched: Cell::new(0),
+        })
     }
 
     /// The descriptor of the memory, for readers to map; it can be neither resized nor written
@@ -97,7 +101,11 @@ impl Metrics {
     /// Takes a slot for the entity of this name, all its fields zero. When all are taken the answer
     /// is [`SlotId::NONE`], which can be counted in and is read by nobody.
     pub fn alloc_slot(&self, kind: SlotKind, name: &str) -> SlotId {
-        let slot = self.free.borrow_mut().pop().or_else(|| self.untouched_slot());
+        let slot = self
+            .free
+            .borrow_mut()
+            .pop()
+            .or_else(|| self.untouched_slot());
         let Some(slot) = slot else {
             self.add(Counter::SlotsRefusedTotal, 1);
             return SlotId::NONE;
@@ -126,13 +134,19 @@ impl Metrics {
     /// Counts a field of a slot up.
     #[inline]
     pub fn slot_add(&self, slot: SlotId, field: Field, count: u64) {
-        add(&self.shared.slots[slot.index()].fields[field as usize], count);
+        add(
+            &self.shared.slots[slot.index()].fields[field as usize],
+            count,
+        );
     }
 
     /// Counts a field of a slot down.
     #[inline]
     pub fn slot_sub(&self, slot: SlotId, field: Field, count: u64) {
-        sub(&self.shared.slots[slot.index()].fields[field as usize], count);
+        sub(
+            &self.shared.slots[slot.index()].fields[field as usize],
+            count,
+        );
     }
 
     /// Sets a field of a slot.
@@ -259,7 +273,9 @@ impl Shared {
         });
         let bytes = serde_json::to_vec(&header)?;
         if bytes.len() > HEADER_BYTES_MAX {
-            return Err(io::Error::other("the header of the counters has outgrown its room"));
+            return Err(io::Error::other(
+                "the header of the counters has outgrown its room",
+            ));
         }
         for (index, place) in self.header.iter().enumerate() {
             place.store(word(&bytes, index), Relaxed);

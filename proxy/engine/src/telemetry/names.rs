@@ -216,7 +216,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_indexes_dense() {
-        let names: HashSet<_> = Counter::ALL.iter().map(|counter| counter.as_str()).collect();
+        let names: HashSet<_> = Counter::ALL
+            .iter()
+            .map(|counter| counter.as_str())
+            .collect();
         assert_eq!(names.len(), Counter::ALL.len());
         for (index, counter) in Counter::ALL.into_iter().enumerate() {
             assert_eq!(counter as usize, index);

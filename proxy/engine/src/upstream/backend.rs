@@ -43,7 +43,13 @@ pub struct Backend {
 impl Backend {
     /// A backend that nobody has used yet.
     #[must_use]
-    pub fn new(name: String, entity: entity::Backend, address: SocketAddr, hash: Digest, slot: Slot) -> Self {
+    pub fn new(
+        name: String,
+        entity: entity::Backend,
+        address: SocketAddr,
+        hash: Digest,
+        slot: Slot,
+    ) -> Self {
         Self {
             name,
             address,
@@ -83,7 +89,8 @@ impl Backend {
         let failures = self.failures.get().saturating_add(1);
         self.failures.set(failures);
         let pause = RETRY_AFTER_MS_MIN << (failures - 1).min(10);
-        self.down_until_ms.set(now_ms + pause.min(RETRY_AFTER_MS_MAX));
+        self.down_until_ms
+            .set(now_ms + pause.min(RETRY_AFTER_MS_MAX));
     }
 
     /// Remembers a connect that worked.

@@ -20,7 +20,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -29,7 +29,7 @@ impl Random {
 
     /// A number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -79,7 +79,11 @@ impl Balancer {
         }
     }
 
-    fn next_in_turn(&self, backends: &[Rc<Backend>], qualifies: impl Fn(&Backend) -> bool) -> Option<usize> {
+    fn next_in_turn(
+        &self,
+        backends: &[Rc<Backend>],
+        qualifies: impl Fn(&Backend) -> bool,
+    ) -> Option<usize> {
         let count = backends.len();
         let start = self.turn.get();
         let index = (0..count)
@@ -91,7 +95,11 @@ impl Balancer {
 
     /// Every backend gains its weight, the richest is chosen and pays the sum: the order is as even
     /// as the weights allow (the algorithm is nginx's, 2012).
-    fn smooth_weighted(&self, backends: &[Rc<Backend>], qualifies: impl Fn(&Backend) -> bool) -> Option<usize> {
+    fn smooth_weighted(
+        &self,
+        backends: &[Rc<Backend>],
+        qualifies: impl Fn(&Backend) -> bool,
+    ) -> Option<usize> {
         let mut current = self.current.borrow_mut();
         let mut sum = 0;
         let mut best: Option<usize> = None;
@@ -140,13 +148,19 @@ impl Balancer {
 
     /// Fewest requests in flight per weight; among equals the next in turn, so that an idle cluster
     /// does not send everything to its first backend.
-    fn least_loaded(&self, backends: &[Rc<Backend>], qualifies: impl Fn(&Backend) -> bool) -> Option<usize> {
+    fn least_loaded(
+        &self,
+        backends: &[Rc<Backend>],
+        qualifies: impl Fn(&Backend) -> bool,
+    ) -> Option<usize> {
         let count = backends.len();
         let start = self.turn.get();
         let mut best: Option<usize> = None;
         for step in 0..count {
             let index = (start + step) % count;
-            if qualifies(&backends[index]) && best.is_none_or(|best| self.lighter(backends, index, best)) {
+            if qualifies(&backends[index])
+                && best.is_none_or(|best| self.lighter(backends, index, best))
+            {
                 best = Some(index);
             }
         }
@@ -161,7 +175,9 @@ impl Balancer {
         qualifies: impl Fn(&Backend) -> bool,
     ) -> Option<usize> {
         let first = self.weighted_draw(backends, random, &qualifies)?;
-        let is_other = |backend: &Backend| qualifies(backend) && !std::ptr::eq(backend, &raw const *backends[first]);
+        let is_other = |backend: &Backend| {
+            qualifies(backend) && !std::ptr::eq(backend, &raw const *backends[first])
+        };
         match self.weighted_draw(backends, random, is_other) {
             Some(second) if self.lighter(backends, second, first) => Some(second),
             _ => Some(first),
@@ -187,14 +203,28 @@ mod tests {
             let address = format!("127.0.0.1:{}", 9000 + index);
             let socket_address = address.parse().unwrap();
             let entity = entity::Backend { address, weight };
-            Rc::new(Backend::new(format!("c/b{index}"), entity, socket_address, Digest::default(), Slot::none()))
+            Rc::new(Backend::new(
+                format!("c/b{index}"),
+                entity,
+                socket_address,
+                Digest::default(),
+                Slot::none(),
+            ))
         };
         weights.iter().enumerate().map(make).collect()
     }
 
-    fn counts(policy: LoadBalancing, weights: &[u16], rounds: usize, skip: Option<usize>) -> Vec<usize> {
+    fn counts(
+        policy: LoadBalancing,
+        weights: &[u16],
+        rounds: usize,
+        skip: Option<usize>,
+    ) -> Vec<usize> {
         let backends = backends(weights);
-        let balancer = Balancer::new(policy, weights.iter().map(|&weight| u32::from(weight)).collect());
+        let balancer = Balancer::new(
+            policy,
+            weights.iter().map(|&weight| u32::from(weight)).collect(),
+        );
         let mut random = Random::new(42);
         let mut counts = vec![0; weights.len()];
         for _ in 0..rounds {
@@ -208,18 +238,36 @@ mod tests {
 
     #[test]
     fn round_robin_follows_the_weights_exactly() {
-        assert_eq!(counts(LoadBalancing::RoundRobin, &[1, 1, 1], 9, None), [3, 3, 3]);
-        assert_eq!(counts(LoadBalancing::RoundRobin, &[5, 1, 1], 70, None), [50, 10, 10]);
-        assert_eq!(counts(LoadBalancing::RoundRobin, &[5, 1, 1], 60, Some(2)), [50, 10, 0]);
+        assert_eq!(
+            counts(LoadBalancing::RoundRobin, &[1, 1, 1], 9, None),
+            [3, 3, 3]
+        );
+        assert_eq!(
+            counts(LoadBalancing::RoundRobin, &[5, 1, 1], 70, None),
+            [50, 10, 10]
+        );
+        assert_eq!(
+            counts(LoadBalancing::RoundRobin, &[5, 1, 1], 60, Some(2)),
+            [50, 10, 0]
+        );
     }
 
     #[test]
     fn random_policies_follow_the_weights_roughly() {
         let counts_random = counts(LoadBalancing::Random, &[3, 1], 40_000, None);
-        assert!((29_000..31_000).contains(&counts_random[0]), "{counts_random:?}");
-        assert_eq!(counts(LoadBalancing::Random, &[3, 1], 100, Some(0)), [0, 100]);
+        assert!(
+            (29_000..31_000).contains(&counts_random[0]),
+            "{counts_random:?}"
+        );
+        assert_eq!(
+            counts(LoadBalancing::Random, &[3, 1], 100, Some(0)),
+            [0, 100]
+        );
         let counts_two = counts(LoadBalancing::PowerOfTwo, &[1, 1, 1, 1], 4000, None);
-        assert!(counts_two.iter().all(|&count| count > 700), "{counts_two:?}");
+        assert!(
+            counts_two.iter().all(|&count| count > 700),
+            "{counts_two:?}"
+        );
     }
 
     #[test]
@@ -244,9 +292,15 @@ mod tests {
             LoadBalancing::PowerOfTwo,
         ] {
             let mut random = Random::new(1);
-            assert_eq!(Balancer::new(policy, vec![]).choose(&[], &mut random, |_| true), None);
+            assert_eq!(
+                Balancer::new(policy, vec![]).choose(&[], &mut random, |_| true),
+                None
+            );
             let backends = backends(&[2, 3]);
-            assert_eq!(Balancer::new(policy, vec![2, 3]).choose(&backends, &mut random, |_| false), None);
+            assert_eq!(
+                Balancer::new(policy, vec![2, 3]).choose(&backends, &mut random, |_| false),
+                None
+            );
         }
     }
 }

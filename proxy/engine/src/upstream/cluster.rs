@@ -60,7 +60,9 @@ impl Cluster {
 
     /// Adds or replaces a member; [`Cluster::rebuild`] must follow in the same turn.
     pub fn insert(&self, backend: Rc<Backend>) {
-        self.members.borrow_mut().insert(backend.name.clone(), backend);
+        self.members
+            .borrow_mut()
+            .insert(backend.name.clone(), backend);
     }
 
     /// Takes a member out; [`Cluster::rebuild`] must follow in the same turn.
@@ -84,8 +86,14 @@ pub struct BackendSet {
 
 impl BackendSet {
     fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing) -> Self {
-        let backends: Vec<_> = members.into_iter().filter(|backend| backend.entity.borrow().weight > 0).collect();
-        let weights = backends.iter().map(|backend| u32::from(backend.entity.borrow().weight)).collect();
+        let backends: Vec<_> = members
+            .into_iter()
+            .filter(|backend| backend.entity.borrow().weight > 0)
+            .collect();
+        let weights = backends
+            .iter()
+            .map(|backend| u32::from(backend.entity.borrow().weight))
+            .collect();
         Self {
             backends,
             balancer: Balancer::new(policy, weights),
@@ -94,12 +102,22 @@ impl BackendSet {
 
     /// Chooses a backend, none of `tried`. Backends that just failed to connect are passed over as
     /// long as another is left; when all have failed one of them is tried all the same.
-    pub fn choose(&self, tried: &[Rc<Backend>], now_ms: u64, random: &mut Random) -> Option<Rc<Backend>> {
+    pub fn choose(
+        &self,
+        tried: &[Rc<Backend>],
+        now_ms: u64,
+        random: &mut Random,
+    ) -> Option<Rc<Backend>> {
         let candidate = |backend: &Backend| {
-            backend.accepts_requests() && !tried.iter().any(|other| std::ptr::eq(&raw const **other, backend))
+            backend.accepts_requests()
+                && !tried
+                    .iter()
+                    .any(|other| std::ptr::eq(&raw const **other, backend))
         };
         self.balancer
-            .choose(&self.backends, random, |backend| candidate(backend) && backend.is_up(now_ms))
+            .choose(&self.backends, random, |backend| {
+                candidate(backend) && backend.is_up(now_ms)
+            })
             .or_else(|| self.balancer.choose(&self.backends, random, candidate))
             .map(|index| self.backends[index].clone())
     }

@@ -46,19 +46,20 @@ pub(super) fn parse_authority(
     let mut normal = true;
     let mut host_length = raw.len();
     // As if a dot came before: an empty label is refused at the start as well.
-    let mut before = b'.';
+    let mut before = DOT;
     for (at, &byte) in raw.iter().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
-            b'A'..=b'Z' => normal = false,
-            b'.' if before != b'.' => {}
-            b':' => {
+        let kind = HOST[usize::from(byte)];
+        match kind {
+            LOWER => {}
+            UPPER => normal = false,
+            DOT if before != DOT => {}
+            COLON => {
                 host_length = at;
                 break;
             }
             _ => return Err(Reject::InvalidHost),
         }
-        before = byte;
+        before = kind;
     }
     let (host, rest) = raw.split_at(host_length);
     let host = host.strip_suffix(b".").unwrap_or(host);
@@ -146,6 +147,28 @@ const HOST_BYTES_MAX: usize = 253;
 
 /// 65535 has five.
 const PORT_DIGITS_MAX: usize = 5;
+
+const FOREIGN: u8 = 0;
+const LOWER: u8 = 1;
+const UPPER: u8 = 2;
+const DOT: u8 = 3;
+const COLON: u8 = 4;
+
+static HOST: [u8; 256] = {
+    let mut table = [FOREIGN; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => LOWER,
+            b'A'..=b'Z' => UPPER,
+            b'.' => DOT,
+            b':' => COLON,
+            _ => FOREIGN,
+        };
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

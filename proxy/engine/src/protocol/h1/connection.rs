@@ -38,14 +38,19 @@ pub(super) fn apply_connection(
 ) -> Result<ConnectionOptions, InvalidConnection> {
     let mut options = ConnectionOptions::default();
     let mut named = 0;
-    for index in 0..fields.len() {
-        let Some(field) = fields.get(index).copied() else {
-            break;
-        };
+    let mut index = 0;
+    while let Some(&field) = fields.get(index) {
+        index += 1;
         if field.id != FieldId::Connection {
             continue;
         }
-        for option in field.value.of(buf).split(|&byte| byte == b',') {
+        let value = field.value.of(buf);
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            // What most clients say, and nothing else.
+            options.keep_alive = true;
+            continue;
+        }
+        for option in value.split(|&byte| byte == b',') {
             let option = option.trim_ascii();
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 options.keep_alive = true;

@@ -5,6 +5,7 @@
 
 use super::Span;
 use super::error::FieldFault;
+use super::scan::find_control;
 
 /// One field line of a head.
 #[derive(Clone, Copy, Debug)]
@@ -217,17 +218,17 @@ pub(super) fn parse_fields(
         let mut underscore = false;
         let stop = loop {
             let Some(&byte) = buf.get(at) else {
-                let too_many = at > start && fields.len() >= count_max;
-                return if too_many {
+                let is_too_many = at > start && fields.len() >= count_max;
+                return if is_too_many {
                     Err(FieldFault::TooMany)
                 } else {
                     Ok(None)
                 };
             };
             match NAME[usize::from(byte)] {
+                NO_TOKEN => break byte,
                 TOKEN => {}
-                UNDERSCORE => underscore = true,
-                _ => break byte,
+                _ => underscore = true,
             }
             at += 1;
         };
@@ -296,38 +297,6 @@ pub(super) fn end_of_line(buf: &[u8], at: usize) -> Result<Option<usize>, FieldF
         Some(b'\n') => Err(FieldFault::BareLineEnd),
         Some(_) => Err(FieldFault::InvalidValue),
     }
-}
-
-/// The offset of the first control character other than HTAB from `at` on, or the length.
-///
-/// Eight bytes at a time: a byte below 0x20 borrows into its high bit, DEL is found as a zero of
-/// the difference. False positives of both tricks lie above the first true one only.
-pub(super) fn find_control(buf: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    while let Some(&word) = buf.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(word);
-        let del = word ^ (ONES * 0x7f);
-        let below = word.wrapping_sub(ONES * 0x20) & !word;
-        let equal = del.wrapping_sub(ONES) & !del;
-        let found = (below | equal) & HIGHS;
-        if found == 0 {
-            at += 8;
-            continue;
-        }
-        at += (found.trailing_zeros() / 8) as usize;
-        if buf.get(at) != Some(&b'\t') {
-            return at;
-        }
-        at += 1;
-    }
-    while let Some(&byte) = buf.get(at) {
-        if (byte < 0x20 && byte != b'\t') || byte == 0x7f {
-            break;
-        }
-        at += 1;
-    }
-    at
 }
 
 const NO_TOKEN: u8 = 0;

@@ -29,6 +29,7 @@ pub mod reply;
 pub mod request;
 pub mod respond;
 pub mod response;
+mod scan;
 pub mod target;
 
 #[cfg(test)]

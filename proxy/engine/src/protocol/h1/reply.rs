@@ -1,8 +1,8 @@
 //! Responses of our own: the errors that the engine answers with.
 
-use super::fields::find_control;
 use super::forward::write_field;
 use super::forward::write_number;
+use super::scan::find_control;
 
 /// The page of an error.
 #[derive(Clone, Copy, Debug)]

@@ -13,13 +13,13 @@ use super::connection::ConnectionOptions;
 use super::connection::apply_connection;
 use super::error::UpstreamFault;
 use super::fields::end_of_line;
-use super::fields::find_control;
 use super::fields::once;
 use super::fields::parse_fields;
 use super::framing::Coding;
 use super::framing::parse_coding;
 use super::framing::parse_length;
 use super::request::parse_version;
+use super::scan::find_control;
 
 /// A parsed head; keep it and parse the next one into it.
 #[derive(Debug, Default)]

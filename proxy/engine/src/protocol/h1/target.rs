@@ -148,16 +148,14 @@ struct PathScan {
 /// dot, and are normal as they are.
 fn scan_path(buf: &[u8], at: usize) -> PathScan {
     let mut is_normal = true;
-    let mut before = 0;
     let mut end = at;
     while let Some(&byte) = buf.get(end) {
         match PATH[usize::from(byte)] {
             PLAIN => {}
-            SLASH | DOT => is_normal &= before != b'/',
+            SLASH => is_normal &= !matches!(buf.get(end + 1), Some(b'/' | b'.')),
             ESCAPE => is_normal = false,
             _ => break,
         }
-        before = byte;
         end += 1;
     }
     PathScan { end, is_normal }
@@ -165,14 +163,10 @@ fn scan_path(buf: &[u8], at: usize) -> PathScan {
 
 /// The offset of the first byte from `at` on that no query may hold. Any visible ASCII character
 /// but `#` may stand there: browsers send `{`, `|` and `\` as they are, and a query is opaque.
-fn scan_visible(buf: &[u8], mut at: usize) -> usize {
-    while let Some(&byte) = buf.get(at) {
-        if !byte.is_ascii_graphic() || byte == b'#' {
-            break;
-        }
-        at += 1;
-    }
-    at
+fn scan_visible(buf: &[u8], at: usize) -> usize {
+    let rest = buf.get(at..).unwrap_or_default();
+    let is_visible = |byte: &u8| (b'!'..=b'~').contains(byte) && *byte != b'#';
+    at + rest.iter().take_while(|byte| is_visible(byte)).count()
 }
 
 /// Appends the normal form of the absolute path `raw` to `out` (RFC 3986 §6.2.2, T20).
@@ -277,8 +271,7 @@ fn hides_parent(segment: &[u8]) -> bool {
 const FOREIGN: u8 = 0;
 const PLAIN: u8 = 1;
 const SLASH: u8 = 2;
-const DOT: u8 = 3;
-const ESCAPE: u8 = 4;
+const ESCAPE: u8 = 3;
 
 /// `pchar` of RFC 3986 §3.3, and the brackets that many clients leave as they are.
 static PATH: [u8; 256] = {
@@ -287,7 +280,7 @@ static PATH: [u8; 256] = {
     while byte < 256 {
         let is_plain = matches!(
             byte as u8,
-            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
                 | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'[' | b']'
         );
         if is_plain {
@@ -296,7 +289,6 @@ static PATH: [u8; 256] = {
         byte += 1;
     }
     table[b'/' as usize] = SLASH;
-    table[b'.' as usize] = DOT;
     table[b'%' as usize] = ESCAPE;
     table
 };

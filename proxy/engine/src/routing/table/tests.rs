@@ -20,7 +20,9 @@ struct Headers(Vec<(&'static str, &'static str)>);
 
 impl HeaderLookup for Headers {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.iter().any(|(other, value)| *other == name && test(value.as_bytes()))
+        self.0
+            .iter()
+            .any(|(other, value)| *other == name && test(value.as_bytes()))
     }
 }
 
@@ -123,12 +125,19 @@ fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
         ValueMatch::Regex(pattern) => regex_matches(pattern, value),
     };
     let headers = frontend.headers.iter().all(|(name, expected)| {
-        asked.headers.iter().any(|(other, found)| other == name && value(expected, found))
+        asked
+            .headers
+            .iter()
+            .any(|(other, found)| other == name && value(expected, found))
     });
     let query = frontend.query.iter().all(|(name, expected)| {
         let pairs = asked.query.unwrap_or_default().split('&');
-        let mut values = pairs.filter_map(|pair| pair.split_once('=')).filter(|(key, _)| key == name);
-        values.next().is_some_and(|(_, found)| value(expected, found))
+        let mut values = pairs
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(key, _)| key == name);
+        values
+            .next()
+            .is_some_and(|(_, found)| value(expected, found))
     });
     (method && headers && query).then_some(NaiveRank {
         hostname: Reverse(host),
@@ -146,19 +155,36 @@ fn regex_matches(pattern: &str, value: &str) -> bool {
     }
     COMPILED.with_borrow_mut(|compiled| {
         let compile = || compile_regex(pattern).unwrap();
-        compiled.entry(pattern.to_owned()).or_insert_with(compile).is_match(value.as_bytes())
+        compiled
+            .entry(pattern.to_owned())
+            .or_insert_with(compile)
+            .is_match(value.as_bytes())
     })
 }
 
 /// The winner among the frontends that are still there.
 fn naive(frontends: &[Frontend], removed: &[bool], asked: &Asked) -> Option<usize> {
-    let ranks = frontends.iter().enumerate().filter(|(index, _)| !removed[*index]);
-    ranks.filter_map(|(index, frontend)| Some((naive_rank(frontend, asked)?, index))).min().map(|(_, index)| index)
+    let ranks = frontends
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !removed[*index]);
+    ranks
+        .filter_map(|(index, frontend)| Some((naive_rank(frontend, asked)?, index)))
+        .min()
+        .map(|(_, index)| index)
 }
 
 fn any_host() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["", "com", "a.com", "b.a.com", "c.b.a.com", "b.com", "xa.com"])
-        .prop_map(str::to_owned)
+    prop::sample::select(vec![
+        "",
+        "com",
+        "a.com",
+        "b.a.com",
+        "c.b.a.com",
+        "b.com",
+        "xa.com",
+    ])
+    .prop_map(str::to_owned)
 }
 
 fn any_path() -> impl Strategy<Value = String> {
@@ -169,7 +195,8 @@ fn any_path() -> impl Strategy<Value = String> {
 fn any_value() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![
         prop::sample::select(vec!["1", "2"]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
-        prop::sample::select(vec!["[12]", ".*"]).prop_map(|value| ValueMatch::Regex(value.to_owned())),
+        prop::sample::select(vec!["[12]", ".*"])
+            .prop_map(|value| ValueMatch::Regex(value.to_owned())),
     ]
 }
 
@@ -203,12 +230,29 @@ fn any_frontend() -> impl Strategy<Value = Frontend> {
 
 fn any_request() -> impl Strategy<Value = Asked> {
     let path = prop_oneof![9 => any_path(), 1 => Just("*".to_owned())];
-    let query = prop::sample::select(vec![None, Some(""), Some("x=1"), Some("y=3&x=2&x=1"), Some("x=1&y=2")]);
+    let query = prop::sample::select(vec![
+        None,
+        Some(""),
+        Some("x=1"),
+        Some("y=3&x=2&x=1"),
+        Some("x=1&y=2"),
+    ]);
     let method = prop::sample::select(vec!["GET", "POST", "get"]);
     let header = prop::sample::select(vec![("x", "1"), ("x", "2"), ("y", "1"), ("y", "")]);
-    (any_host(), path, query, method, prop::collection::vec(header, 0..3)).prop_map(
-        |(host, path, query, method, headers)| Asked { host, path, query, method, headers },
+    (
+        any_host(),
+        path,
+        query,
+        method,
+        prop::collection::vec(header, 0..3),
     )
+        .prop_map(|(host, path, query, method, headers)| Asked {
+            host,
+            path,
+            query,
+            method,
+            headers,
+        })
 }
 
 proptest! {
@@ -245,7 +289,11 @@ proptest! {
 
 #[test]
 fn falls_through_to_the_next_hostname() {
-    let table = table(&[prefix("a.com", "/shop"), prefix("*.com", "/"), prefix("*", "/old")]);
+    let table = table(&[
+        prefix("a.com", "/shop"),
+        prefix("*.com", "/"),
+        prefix("*", "/old"),
+    ]);
     assert_eq!(Asked::of(&table, &get("a.com", "/shop/1")), Some(0));
     assert_eq!(Asked::of(&table, &get("a.com", "/")), Some(1));
     assert_eq!(Asked::of(&table, &get("a.org", "/old")), Some(2));
@@ -254,10 +302,22 @@ fn falls_through_to_the_next_hostname() {
 
 #[test]
 fn falls_through_to_the_next_path() {
-    let posts = Frontend { methods: vec!["POST".to_owned()], ..prefix("*", "/a/b") };
+    let posts = Frontend {
+        methods: vec!["POST".to_owned()],
+        ..prefix("*", "/a/b")
+    };
     let table = table(&[posts, prefix("*", "/a")]);
     assert_eq!(Asked::of(&table, &get("", "/a/b")), Some(1));
-    assert_eq!(Asked::of(&table, &Asked { method: "POST", ..get("", "/a/b") }), Some(0));
+    assert_eq!(
+        Asked::of(
+            &table,
+            &Asked {
+                method: "POST",
+                ..get("", "/a/b")
+            }
+        ),
+        Some(0)
+    );
 }
 
 #[test]
@@ -287,7 +347,9 @@ fn shops(count: usize) -> Table<usize> {
 
 fn time_per_lookup(table: &Table<usize>, hostnames: usize) -> Duration {
     let headers = Headers(Vec::new());
-    let hosts: Vec<_> = (0..1000).map(|index| format!("shop-{}.example.com", index * 7919 % hostnames)).collect();
+    let hosts: Vec<_> = (0..1000)
+        .map(|index| format!("shop-{}.example.com", index * 7919 % hostnames))
+        .collect();
     let round = || {
         let start = Instant::now();
         for host in &hosts {
@@ -312,5 +374,8 @@ fn a_lookup_costs_about_the_same_in_a_table_of_any_size() {
     let small = time_per_lookup(&shops(9), 3);
     let large = time_per_lookup(&shops(99_999), 33_333);
     println!("lookup: {small:?} among 9 frontends, {large:?} among 99,999");
-    assert!(large < small * 20, "{small:?} among 9 frontends, {large:?} among 99,999");
+    assert!(
+        large < small * 20,
+        "{small:?} among 9 frontends, {large:?} among 99,999"
+    );
 }

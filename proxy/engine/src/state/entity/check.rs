@@ -25,12 +25,16 @@ use super::compile_regex;
 pub fn name(kind: Kind, name: &str) -> Result<(), String> {
     let valid = match kind {
         Kind::Settings => name == "settings",
-        Kind::Backend => {
-            name.split_once('/').is_some_and(|(cluster, backend)| is_name(cluster) && is_name(backend))
-        }
+        Kind::Backend => name
+            .split_once('/')
+            .is_some_and(|(cluster, backend)| is_name(cluster) && is_name(backend)),
         Kind::Listener | Kind::Cluster | Kind::Frontend => is_name(name),
     };
-    if valid { Ok(()) } else { Err(format!("{name:?} is not the name of a {}", kind.as_str())) }
+    if valid {
+        Ok(())
+    } else {
+        Err(format!("{name:?} is not the name of a {}", kind.as_str()))
+    }
 }
 
 /// Checks the values of an entity.
@@ -48,22 +52,32 @@ pub fn entity(entity: &Entity) -> Result<(), String> {
 pub fn socket_addr(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
-        Ok(_) => Err(format!("address {text:?}: the port must be between 1 and 65535")),
-        Err(_) => Err(format!("address {text:?}: expected IP:port, like 127.0.0.1:8080")),
+        Ok(_) => Err(format!(
+            "address {text:?}: the port must be between 1 and 65535"
+        )),
+        Err(_) => Err(format!(
+            "address {text:?}: expected IP:port, like 127.0.0.1:8080"
+        )),
     }
 }
 
 fn settings(value: &Settings) -> Result<(), String> {
     let log = value.access_log.as_str();
     if !matches!(log, "stdout" | "off") && (!log.starts_with('/') || log.contains('\0')) {
-        return Err(format!("access_log {log:?}: expected stdout, off or an absolute path"));
+        return Err(format!(
+            "access_log {log:?}: expected stdout, off or an absolute path"
+        ));
     }
     if let Some(admin) = &value.admin {
         socket_addr(admin)?;
     }
     error_pages(&value.error_pages)?;
     within("drain_timeout", value.drain_timeout, 0..=DURATION_MS_MAX)?;
-    within("max_connections", value.max_connections, 1..=CONNECTIONS_MAX)?;
+    within(
+        "max_connections",
+        value.max_connections,
+        1..=CONNECTIONS_MAX,
+    )?;
     within("max_requests", value.max_requests, 1..=CONNECTIONS_MAX)?;
     match value.workers {
         Workers::Auto(_) => Ok(()),
@@ -76,19 +90,35 @@ fn listener(value: &Listener) -> Result<(), String> {
     value.trusted_networks()?;
     error_pages(&value.error_pages)?;
     let limits = &value.limits;
-    within("limits.body_bytes", limits.body_bytes.unwrap_or(0), 0..=BODY_BYTES_MAX)?;
-    within("limits.connections", limits.connections, 1..=CONNECTIONS_MAX)?;
+    within(
+        "limits.body_bytes",
+        limits.body_bytes.unwrap_or(0),
+        0..=BODY_BYTES_MAX,
+    )?;
+    within(
+        "limits.connections",
+        limits.connections,
+        1..=CONNECTIONS_MAX,
+    )?;
     within("limits.head_bytes", limits.head_bytes, HEAD_BYTES)?;
     within("limits.header_count", limits.header_count, HEADER_COUNT)?;
     let timeouts = &value.timeouts;
     within("timeouts.keep_alive", timeouts.keep_alive, TIMEOUT_MS)?;
     within("timeouts.request_body", timeouts.request_body, TIMEOUT_MS)?;
     within("timeouts.request_head", timeouts.request_head, TIMEOUT_MS)?;
-    within("timeouts.response_write", timeouts.response_write, TIMEOUT_MS)
+    within(
+        "timeouts.response_write",
+        timeouts.response_write,
+        TIMEOUT_MS,
+    )
 }
 
 fn cluster(value: &Cluster) -> Result<(), String> {
-    within("keep_alive_connections", value.keep_alive_connections, 0..=CONNECTIONS_MAX)?;
+    within(
+        "keep_alive_connections",
+        value.keep_alive_connections,
+        0..=CONNECTIONS_MAX,
+    )?;
     within("retries", value.retries, 0..=RETRIES_MAX)?;
     let timeouts = &value.timeouts;
     within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;
@@ -104,10 +134,15 @@ fn backend(value: &Backend) -> Result<(), String> {
 
 fn frontend(value: &Frontend) -> Result<(), String> {
     if !is_name(&value.cluster) {
-        return Err(format!("cluster {:?} is not the name of a cluster", value.cluster));
+        return Err(format!(
+            "cluster {:?} is not the name of a cluster",
+            value.cluster
+        ));
     }
     if let Some(listener) = value.listeners.iter().find(|listener| !is_name(listener)) {
-        return Err(format!("listeners: {listener:?} is not the name of a listener"));
+        return Err(format!(
+            "listeners: {listener:?} is not the name of a listener"
+        ));
     }
     if value.listeners.is_empty() || !value.listeners.is_sorted_by(|a, b| a < b) {
         return Err("listeners: expected at least one, sorted, each once".to_owned());
@@ -124,7 +159,9 @@ fn frontend(value: &Frontend) -> Result<(), String> {
     path(&value.path)?;
     for (name, value) in &value.headers {
         if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(format!("headers: {name:?} is not a header name in lower case"));
+            return Err(format!(
+                "headers: {name:?} is not a header name in lower case"
+            ));
         }
         value_match(value)?;
     }
@@ -138,7 +175,9 @@ fn path(path: &PathMatch) -> Result<(), String> {
     match path {
         PathMatch::Exact(path) | PathMatch::Prefix(path) => {
             if !path.starts_with('/') || path.contains(['?', '#']) {
-                return Err(format!("path {path:?}: expected a slash first and no query"));
+                return Err(format!(
+                    "path {path:?}: expected a slash first and no query"
+                ));
             }
             within("path length", path.len(), 1..=PATH_BYTES_MAX)
         }
@@ -157,7 +196,9 @@ fn error_pages(pages: &BTreeMap<String, ErrorPage>) -> Result<(), String> {
     for (status, page) in pages {
         let digits = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit());
         if !digits || !("400"..="599").contains(&status.as_str()) {
-            return Err(format!("error_pages: {status:?} is not a status between 400 and 599"));
+            return Err(format!(
+                "error_pages: {status:?} is not a status between 400 and 599"
+            ));
         }
         // It is copied into a response head, where a line break would begin another header.
         let printable = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
@@ -177,7 +218,9 @@ fn is_name(name: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     bytes.len() <= NAME_BYTES_MAX
         && bytes.first().is_some_and(|byte| alphanumeric(*byte))
-        && bytes.iter().all(|byte| alphanumeric(*byte) || matches!(byte, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|byte| alphanumeric(*byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// A hostname as frontends have it: lower case, ASCII, no trailing dot, perhaps `*.` before it, or
@@ -215,7 +258,11 @@ where
     if range.contains(&value) {
         return Ok(());
     }
-    Err(format!("{what} is {value}, expected {} to {}", range.start(), range.end()))
+    Err(format!(
+        "{what} is {value}, expected {} to {}",
+        range.start(),
+        range.end()
+    ))
 }
 
 /// Longest hostname that can be looked up, from RFC 1035 §2.3.4 without the trailing dot.
@@ -256,10 +303,19 @@ mod tests {
 
     #[test]
     fn hostnames_are_lower_case_ascii() {
-        for valid in ["*", "a", "shop.example.com", "*.example.com", "xn--caf-dma.fr", "[::1]"] {
+        for valid in [
+            "*",
+            "a",
+            "shop.example.com",
+            "*.example.com",
+            "xn--caf-dma.fr",
+            "[::1]",
+        ] {
             assert!(is_hostname(valid), "{valid:?}");
         }
-        for invalid in ["", "*.", "a.", ".a", "a..b", "A.com", "*a.com", "a.*.com", "é", "a:80"] {
+        for invalid in [
+            "", "*.", "a.", ".a", "a..b", "A.com", "*a.com", "a.*.com", "é", "a:80",
+        ] {
             assert!(!is_hostname(invalid), "{invalid:?}");
         }
         assert!(!is_hostname("[::1"));
@@ -270,7 +326,14 @@ mod tests {
     fn addresses_need_a_port_and_no_name() {
         assert!(socket_addr("127.0.0.1:80").is_ok());
         assert!(socket_addr("[::1]:65535").is_ok());
-        for invalid in ["", "127.0.0.1", "127.0.0.1:0", "localhost:80", "::1:80", "1.2.3.4:65536"] {
+        for invalid in [
+            "",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "localhost:80",
+            "::1:80",
+            "1.2.3.4:65536",
+        ] {
             assert!(socket_addr(invalid).is_err(), "{invalid:?}");
         }
     }
@@ -278,7 +341,10 @@ mod tests {
     #[test]
     fn a_content_type_cannot_begin_another_header() {
         let page = |content_type: &str| {
-            let page = ErrorPage { body: String::new(), content_type: content_type.to_owned() };
+            let page = ErrorPage {
+                body: String::new(),
+                content_type: content_type.to_owned(),
+            };
             error_pages(&BTreeMap::from([("503".to_owned(), page)]))
         };
         assert!(page("text/html; charset=utf-8").is_ok());
@@ -289,10 +355,18 @@ mod tests {
 
     #[test]
     fn error_pages_are_for_errors() {
-        let page = ErrorPage { body: String::new(), content_type: "text/plain".to_owned() };
-        for (status, valid) in
-            [("400", true), ("599", true), ("399", false), ("600", false), ("4x4", false), ("50", false)]
-        {
+        let page = ErrorPage {
+            body: String::new(),
+            content_type: "text/plain".to_owned(),
+        };
+        for (status, valid) in [
+            ("400", true),
+            ("599", true),
+            ("399", false),
+            ("600", false),
+            ("4x4", false),
+            ("50", false),
+        ] {
             let pages = BTreeMap::from([(status.to_owned(), page.clone())]);
             assert_eq!(error_pages(&pages).is_ok(), valid, "{status}");
         }

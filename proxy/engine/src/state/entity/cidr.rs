@@ -19,7 +19,11 @@ impl Cidr {
         let width = if address.is_ipv4() { 32 } else { 128 };
         // `u32::from_str` takes a leading plus sign.
         let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let prefix: u32 = prefix.parse().ok().filter(|_| digits).ok_or_else(expected)?;
+        let prefix: u32 = prefix
+            .parse()
+            .ok()
+            .filter(|_| digits)
+            .ok_or_else(expected)?;
         if prefix > width {
             return Err(format!("{text:?}: the prefix is longer than {width} bits"));
         }
@@ -28,7 +32,9 @@ impl Cidr {
         let mask = u128::MAX.checked_shl(width - prefix).unwrap_or(0);
         let bits = mapped(address);
         if bits & !mask != 0 {
-            return Err(format!("{text:?}: bits are set after the prefix of {prefix} bits"));
+            return Err(format!(
+                "{text:?}: bits are set after the prefix of {prefix} bits"
+            ));
         }
         Ok(Self { bits, mask })
     }
@@ -54,7 +60,9 @@ mod tests {
     use super::*;
 
     fn contains(network: &str, address: &str) -> bool {
-        Cidr::parse(network).unwrap().contains(address.parse().unwrap())
+        Cidr::parse(network)
+            .unwrap()
+            .contains(address.parse().unwrap())
     }
 
     #[test]
@@ -77,7 +85,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_network() {
-        for text in ["", "10.0.0.0", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/33", "10.0.0.1/8", "/8"] {
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "/8",
+        ] {
             assert!(Cidr::parse(text).is_err(), "{text:?}");
         }
     }

@@ -77,7 +77,10 @@ impl Formatter {
 
 impl Default for Formatter {
     fn default() -> Self {
-        Self { second: 0, text: second_text(0) }
+        Self {
+            second: 0,
+            text: second_text(0),
+        }
     }
 }
 
@@ -87,8 +90,15 @@ fn second_text(second: u64) -> [u8; SECOND_BYTES] {
     let (year, month, day) = date(second / 86_400);
     let (hour, minute) = (second / 3600 % 24, second / 60 % 60);
     let mut text = *b"0000-00-00T00:00:00";
-    let fields =
-        [(0, year / 100), (2, year % 100), (5, month), (8, day), (11, hour), (14, minute), (17, second % 60)];
+    let fields = [
+        (0, year / 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, hour),
+        (14, minute),
+        (17, second % 60),
+    ];
     for (at, value) in fields {
         text[at] += (value / 10) as u8;
         text[at + 1] += (value % 10) as u8;
@@ -106,7 +116,11 @@ fn date(days: u64) -> (u64, u64, u64) {
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let march_month = (5 * day + 2) / 153;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let day = day - (153 * march_month + 2) / 5 + 1;
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
@@ -157,7 +171,10 @@ fn text(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     // Nearly all values are plain from end to end. Looking at every byte, without a way out, is what
     // the compiler makes vector instructions of.
-    if value.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+    if value
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(*byte))
+    {
         out.extend_from_slice(value);
     } else {
         escape_text(value, out);
@@ -168,7 +185,7 @@ fn text(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
 /// Whether a byte stands for itself in a JSON string, whatever is around it.
 #[inline]
 fn is_plain(byte: u8) -> bool {
-    (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\\')
+    (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
 #[cold]
@@ -177,7 +194,10 @@ fn escape_text(value: &[u8], out: &mut Vec<u8>) {
     while let Some(special) = rest.iter().position(|byte| !is_plain(*byte)) {
         let (plain, after) = rest.split_at(special);
         out.extend_from_slice(plain);
-        let end = after.iter().position(|byte| is_plain(*byte)).unwrap_or(after.len());
+        let end = after
+            .iter()
+            .position(|byte| is_plain(*byte))
+            .unwrap_or(after.len());
         escape_run(&after[..end], out);
         rest = &after[end..];
     }
@@ -270,7 +290,13 @@ mod tests {
         };
         let value = value(&record);
         assert_eq!(value["client"], "[2001:db8::1]:443");
-        for key in ["upstream_us", "frontend", "cluster", "backend", "backend_address"] {
+        for key in [
+            "upstream_us",
+            "frontend",
+            "cluster",
+            "backend",
+            "backend_address",
+        ] {
             assert_eq!(value[key], Value::Null, "{key}");
         }
     }
@@ -279,7 +305,10 @@ mod tests {
     fn a_client_cannot_write_the_log() {
         let path = "/\r\n{\"status\":200}\\\"\u{7f}\u{9b}2J\u{202e}\u{2028}é".as_bytes();
         let path = [path, b"\xff\xc3\x00"].concat();
-        let line = line(&Record { path: &path, ..record() });
+        let line = line(&Record {
+            path: &path,
+            ..record()
+        });
         let expected = concat!(
             r#""path":"/\u000d\u000a{\"status\":200}\\\"\u007f\u009b2J\u202e\u2028é"#,
             r#"\u00ff\u00c3\u0000","protocol""#
@@ -306,7 +335,11 @@ mod tests {
     #[test]
     fn milliseconds_have_three_digits() {
         let mut formatter = Formatter::default();
-        for (us, expected) in [(0, "00.000Z"), (59_999_999, "59.999Z"), (1_070_999, "01.070Z")] {
+        for (us, expected) in [
+            (0, "00.000Z"),
+            (59_999_999, "59.999Z"),
+            (1_070_999, "01.070Z"),
+        ] {
             let mut out = Vec::new();
             formatter.time(us, &mut out);
             assert!(out.ends_with(expected.as_bytes()), "{us}");
@@ -327,8 +360,14 @@ mod tests {
             }
             start.elapsed() / 1000
         };
-        let best = (0..20).map(|_| round(&mut out, &mut formatter)).min().unwrap_or_default();
-        println!("access log: {best:?} for a line of {} bytes", out.len() / 1000);
+        let best = (0..20)
+            .map(|_| round(&mut out, &mut formatter))
+            .min()
+            .unwrap_or_default();
+        println!(
+            "access log: {best:?} for a line of {} bytes",
+            out.len() / 1000
+        );
         assert!(best.as_micros() < 100, "{best:?}");
     }
 

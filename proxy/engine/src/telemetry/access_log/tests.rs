@@ -50,13 +50,21 @@ impl Scratch {
     }
 
     fn lines(&self) -> Vec<String> {
-        fs::read_to_string(&self.0).unwrap_or_default().lines().map(str::to_owned).collect()
+        fs::read_to_string(&self.0)
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn wait_for_lines(&self, count: usize) {
         let deadline = Instant::now() + LONG;
         while self.lines().len() < count {
-            assert!(Instant::now() < deadline, "{} lines of {count}", self.lines().len());
+            assert!(
+                Instant::now() < deadline,
+                "{} lines of {count}",
+                self.lines().len()
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -76,7 +84,10 @@ fn every_record_arrives_in_order() {
     let mut sink = scratch.open();
     let mut dropped = 0;
     for generation in 0..1000 {
-        dropped += sink.push(&Record { generation, ..record() });
+        dropped += sink.push(&Record {
+            generation,
+            ..record()
+        });
     }
     assert!(sink.pending());
     assert!(sink.close(LONG));
@@ -112,7 +123,10 @@ fn a_writer_that_is_behind_costs_records_not_time() {
         pushed += 1;
     }
     let bytes = CHUNKS_MAX * CHUNK_BYTES;
-    assert!(pushed * 600 < bytes as u64 * 2, "{pushed} records are kept in memory");
+    assert!(
+        pushed * 600 < bytes as u64 * 2,
+        "{pushed} records are kept in memory"
+    );
     drop(sink);
     writer.run();
     assert_eq!(scratch.lines().len() as u64, pushed - dropped);
@@ -161,6 +175,9 @@ fn a_log_that_is_off_keeps_nothing() {
 fn a_target_that_cannot_be_opened_is_refused() {
     for target in ["/", "/nowhere/access.log"] {
         let error = LogWriter::open(target).unwrap_err();
-        assert!(error.starts_with(&format!("access_log {target:?}: ")), "{error}");
+        assert!(
+            error.starts_with(&format!("access_log {target:?}: ")),
+            "{error}"
+        );
     }
 }

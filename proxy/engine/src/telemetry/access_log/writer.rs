@@ -66,7 +66,17 @@ impl LogWriter {
             shared: Arc::clone(&shared),
         };
         let state = State::Good;
-        (LogSink::new(Some(channel)), Self { output, full, empty, shared, state, _done: done })
+        (
+            LogSink::new(Some(channel)),
+            Self {
+                output,
+                full,
+                empty,
+                shared,
+                state,
+                _done: done,
+            },
+        )
     }
 
     /// Writes until the sink is gone and everything is written.
@@ -94,7 +104,10 @@ impl LogWriter {
             State::Good | State::Failing => Ok(()),
         };
         let before = self.state;
-        match mended.map_err(|error| (error, 0)).and_then(|()| self.output.write_lines(bytes)) {
+        match mended
+            .map_err(|error| (error, 0))
+            .and_then(|()| self.output.write_lines(bytes))
+        {
             Ok(()) => self.state = State::Good,
             Err((error, written)) => {
                 let torn = written > 0 || before == State::Torn;
@@ -105,7 +118,9 @@ impl LogWriter {
                 };
                 self.shared.failed.fetch_add(lost, Ordering::Relaxed);
                 if before == State::Good {
-                    eprintln!("kakehi: the access log cannot be written, records are lost: {error}");
+                    eprintln!(
+                        "kakehi: the access log cannot be written, records are lost: {error}"
+                    );
                 }
             }
         }
@@ -140,9 +155,16 @@ impl Output {
         };
         // All workers write into one file. The kernel keeps writes to a regular file apart, whatever
         // their size; on a pipe only those up to PIPE_BUF.
-        let whole_bytes_max =
-            if file.metadata()?.is_file() { usize::MAX } else { libc::PIPE_BUF };
-        Ok(Self { file, path, whole_bytes_max })
+        let whole_bytes_max = if file.metadata()?.is_file() {
+            usize::MAX
+        } else {
+            libc::PIPE_BUF
+        };
+        Ok(Self {
+            file,
+            path,
+            whole_bytes_max,
+        })
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -161,7 +183,8 @@ impl Output {
                 None => rest,
                 Some(fitting) => {
                     // A line that does not fit is written at once all the same.
-                    let end = memchr::memrchr(b'\n', fitting).or_else(|| memchr::memchr(b'\n', rest));
+                    let end =
+                        memchr::memrchr(b'\n', fitting).or_else(|| memchr::memchr(b'\n', rest));
                     &rest[..end.map_or(rest.len(), |newline| newline + 1)]
                 }
             };

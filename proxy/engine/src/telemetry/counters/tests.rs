@@ -23,7 +23,10 @@ impl Reader {
         let length = u32::from_le_bytes(start[8..12].try_into().unwrap());
         let mut header = vec![0; length as usize];
         file.read_exact_at(&mut header, 16).unwrap();
-        Self { file, header: serde_json::from_slice(&header).unwrap() }
+        Self {
+            file,
+            header: serde_json::from_slice(&header).unwrap(),
+        }
     }
 
     fn offset(&self, key: &str) -> u64 {
@@ -88,7 +91,10 @@ fn a_reader_finds_histograms_by_the_header() {
     assert_eq!(bounds[1], 20);
     assert_eq!(reader.word(offset + 8), 1);
     assert_eq!(reader.word(offset + 8 * infinite), 1);
-    assert_eq!(reader.word(offset + 8 * (infinite + 1)), 17 + u64::from(u32::MAX));
+    assert_eq!(
+        reader.word(offset + 8 * (infinite + 1)),
+        17 + u64::from(u32::MAX)
+    );
 }
 
 #[test]
@@ -116,14 +122,20 @@ fn a_slot_is_zeroed_for_its_next_owner() {
 fn a_full_table_counts_what_it_cannot_take() {
     let metrics = Metrics::create(0).unwrap();
     for _ in 0..SLOTS {
-        assert_ne!(metrics.alloc_slot(SlotKind::Backend, "shop/a"), SlotId::NONE);
+        assert_ne!(
+            metrics.alloc_slot(SlotKind::Backend, "shop/a"),
+            SlotId::NONE
+        );
     }
     let slot = metrics.alloc_slot(SlotKind::Backend, "shop/b");
     assert_eq!(slot, SlotId::NONE);
     metrics.slot_add(slot, Field::Requests, 1);
     metrics.free_slot(slot);
     assert_eq!(metrics.get(Counter::SlotsRefusedTotal), 1);
-    assert_eq!(metrics.alloc_slot(SlotKind::Backend, "shop/b"), SlotId::NONE);
+    assert_eq!(
+        metrics.alloc_slot(SlotKind::Backend, "shop/b"),
+        SlotId::NONE
+    );
 }
 
 #[test]

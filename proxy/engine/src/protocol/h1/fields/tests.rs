@@ -1,4 +1,4 @@
-//! The classification of names, and the scan for control characters against its definition.
+//! The classification of names.
 
 use super::*;
 
@@ -57,29 +57,4 @@ fn names_are_known_in_any_case() {
                 || name.starts_with("X-Forwarded-") && id == FieldId::ForwardedOther
         });
     }
-}
-
-#[test]
-fn t13_a_control_character_is_found_wherever_it_stands() {
-    for length in 0..40 {
-        for at in 0..length {
-            for byte in 0..=255 {
-                let mut buf = vec![b'x'; length];
-                buf[at] = byte;
-                let is_control = byte != b'\t' && byte.is_ascii_control();
-                let expected = if is_control { at } else { length };
-                assert_eq!(
-                    find_control(&buf, 0),
-                    expected,
-                    "{byte:#x} at {at} of {length}"
-                );
-                if at > 0 {
-                    // A neighbour that the word trick could borrow from.
-                    buf[at - 1] = 0xff;
-                    assert_eq!(find_control(&buf, 0), expected);
-                }
-            }
-        }
-    }
-    assert_eq!(find_control(b"\x7f\x80\x20\t", 1), 4);
 }

@@ -1,0 +1,7 @@
+//! Chunked bodies under libFuzzer; see `kakehi_engine_fuzz::target::chunked` for what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    kakehi_engine_fuzz::target::chunked::check(input);
+});

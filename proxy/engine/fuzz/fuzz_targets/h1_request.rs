@@ -1,0 +1,7 @@
+//! Request heads under libFuzzer; see `kakehi_engine_fuzz::target::h1_request` for what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    kakehi_engine_fuzz::target::h1_request::check(input);
+});

@@ -1,0 +1,303 @@
+//! The engine as its control side uses it: real sockets, no Python. What HTTP means in detail is
+//! tested end to end by `tests/e2e`; here it is the transaction: staged, swapped, drained.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use _engine::state::digest::Digest;
+use _engine::thread::EngineThread;
+
+const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
+const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000}}}"#;
+const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"protocol":"http","timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"trusted_proxies":[]}}"#;
+
+fn cluster(name: &str) -> String {
+    CLUSTER.replace("NAME", name)
+}
+
+fn backend(name: &str, address: SocketAddr) -> String {
+    format!(r#"{{"kind":"backend","name":"{name}","value":{{"address":"{address}","weight":1}}}}"#)
+}
+
+fn frontend(cluster: &str) -> String {
+    format!(
+        r#"{{"kind":"frontend","name":"all","value":{{"cluster":"{cluster}","headers":{{}},"hostname":"*","listeners":["web"],"methods":[],"path":{{"prefix":"/"}},"query":{{}}}}}}"#
+    )
+}
+
+fn ops(puts: &[String], removes: &[(&str, &str)]) -> Vec<u8> {
+    let removes: Vec<String> = removes
+        .iter()
+        .map(|(kind, name)| format!(r#"{{"kind":"{kind}","name":"{name}"}}"#))
+        .collect();
+    format!(
+        r#"{{"puts":[{}],"removes":[{}]}}"#,
+        puts.join(","),
+        removes.join(",")
+    )
+    .into_bytes()
+}
+
+/// A backend that answers every request with its own name, for as long as the test runs.
+fn start_backend(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(1..) = stream.read(&mut bytes) {
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}",
+                        name.len()
+                    );
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+struct Proxy {
+    engine: EngineThread,
+    address: SocketAddr,
+    socket: TcpListener,
+    generation: u64,
+}
+
+impl Proxy {
+    fn start(blue: SocketAddr) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let engine = EngineThread::start(0, None).unwrap();
+        let mut proxy = Self {
+            engine,
+            address,
+            socket,
+            generation: 0,
+        };
+        let listener = LISTENER.replace("ADDRESS", &address.to_string());
+        let puts = [
+            SETTINGS.into(),
+            listener,
+            cluster("blue"),
+            backend("blue/1", blue),
+            frontend("blue"),
+        ];
+        proxy.change(&ops(&puts, &[])).unwrap();
+        proxy
+    }
+
+    fn change(&mut self, ops: &[u8]) -> Result<Digest, String> {
+        let sockets = HashMap::from([("web".to_owned(), self.socket.as_raw_fd())]);
+        let base = (self.generation, self.engine.ledger.digest);
+        let next = self.generation + 1;
+        let prepared = self
+            .engine
+            .prepare(
+                next,
+                base,
+                "c0ffee",
+                ops,
+                if self.generation == 0 {
+                    &sockets
+                } else {
+                    &EMPTY
+                },
+            )
+            .map_err(|refusal| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason))?;
+        let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
+        assert_eq!(prepared, committed, "the loop must hold what was promised");
+        assert_eq!(
+            self.engine.audit().unwrap(),
+            committed,
+            "and it must be what its entities add up to"
+        );
+        self.engine.release().unwrap();
+        self.generation = next;
+        Ok(committed)
+    }
+}
+
+static EMPTY: std::sync::LazyLock<HashMap<String, i32>> = std::sync::LazyLock::new(HashMap::new);
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream
+}
+
+/// One request on a kept-alive connection; head and body of the answer.
+fn get(stream: &mut TcpStream) -> (String, String) {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let mut bytes = [0; 4096];
+    loop {
+        let count = stream.read(&mut bytes).unwrap();
+        assert!(
+            count > 0,
+            "closed after {:?}",
+            String::from_utf8_lossy(&answer)
+        );
+        answer.extend_from_slice(&bytes[..count]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "))
+            .unwrap();
+        if body.len() == length.parse::<usize>().unwrap() {
+            return (head.to_owned(), body.to_owned());
+        }
+    }
+}
+
+#[test]
+fn a_commit_moves_a_kept_alive_client_and_its_revert_moves_it_back() {
+    let (blue, green) = (start_backend("blue"), start_backend("green"));
+    let mut proxy = Proxy::start(blue);
+    let before = proxy.engine.ledger.digest;
+    let mut client = connect(proxy.address);
+    let (head, body) = get(&mut client);
+    assert_eq!(body, "blue");
+    assert!(head.contains("Kakehi-Generation: 1"), "{head}");
+
+    let puts = [
+        cluster("green"),
+        backend("green/1", green),
+        frontend("green"),
+    ];
+    proxy
+        .change(&ops(&puts, &[("backend", "blue/1"), ("cluster", "blue")]))
+        .unwrap();
+    let (head, body) = get(&mut client);
+    assert_eq!(body, "green", "the very next request of an open connection");
+    assert!(head.contains("Kakehi-Generation: 2"), "{head}");
+
+    let puts = [cluster("blue"), backend("blue/1", blue), frontend("blue")];
+    proxy
+        .change(&ops(&puts, &[("backend", "green/1"), ("cluster", "green")]))
+        .unwrap();
+    assert_eq!(get(&mut client).1, "blue");
+    assert_eq!(
+        proxy.engine.ledger.digest, before,
+        "the same content is the same state"
+    );
+}
+
+#[test]
+fn what_is_refused_leaves_no_trace() {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    let mut client = connect(proxy.address);
+    let refusals: [(Vec<u8>, &str); 6] = [
+        (ops(&[frontend("nowhere")], &[]), "which is not there"),
+        (ops(&[], &[("cluster", "blue")]), "others refer to it"),
+        (ops(&[], &[("backend", "blue/2")]), "it is not there"),
+        (
+            ops(
+                &[LISTENER
+                    .replace("web", "more")
+                    .replace("ADDRESS", "127.0.0.1:1")],
+                &[],
+            ),
+            "no listening socket",
+        ),
+        (
+            ops(
+                &[frontend("blue").replace(r#"{"prefix":"/"}"#, r#"{"regex":"("}"#)],
+                &[],
+            ),
+            "",
+        ),
+        (b"{".to_vec(), "not readable"),
+    ];
+    for (ops, reason) in refusals {
+        let digest = proxy.engine.ledger.digest;
+        let refusal = proxy.change(&ops).unwrap_err();
+        assert!(refusal.contains(reason), "{refusal}");
+        assert_eq!(proxy.engine.ledger.digest, digest);
+        assert_eq!(proxy.engine.audit().unwrap(), digest);
+        assert_eq!(get(&mut client).1, "blue");
+    }
+}
+
+#[test]
+fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    let base = (1, proxy.engine.ledger.digest);
+    let change = ops(&[backend("blue/2", start_backend("second"))], &[]);
+    let first = proxy.engine.prepare(2, base, "c", &change, &EMPTY).unwrap();
+    assert_eq!(
+        proxy.engine.prepare(2, base, "c", &change, &EMPTY).unwrap(),
+        first
+    );
+    proxy.engine.abort(2);
+    assert!(
+        proxy.engine.commit(2).is_err(),
+        "nothing is staged any more"
+    );
+    assert_eq!(proxy.engine.audit().unwrap(), base.1);
+    let again = proxy.engine.prepare(2, base, "c", &change, &EMPTY).unwrap();
+    assert_eq!(proxy.engine.commit(2).unwrap(), again);
+    assert_eq!(proxy.engine.commit(2).unwrap(), again, "idempotent");
+    proxy.engine.abort(2);
+    assert_eq!(
+        proxy.engine.audit().unwrap(),
+        again,
+        "a committed generation cannot be aborted"
+    );
+}
+
+#[test]
+fn a_removed_listener_answers_what_it_has_accepted_and_closes() {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    let mut client = connect(proxy.address);
+    assert_eq!(get(&mut client).1, "blue");
+    proxy
+        .change(&ops(&[], &[("frontend", "all"), ("listener", "web")]))
+        .unwrap();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "an idle connection is closed in order");
+}
+
+#[test]
+fn an_overlay_keeps_new_requests_away_and_is_no_part_of_the_digest() {
+    let (first, second) = (start_backend("first"), start_backend("second"));
+    let mut proxy = Proxy::start(first);
+    let digest = proxy
+        .change(&ops(&[backend("blue/2", second)], &[]))
+        .unwrap();
+    proxy.engine.overlay(vec!["blue/1".into()]).unwrap();
+    let mut client = connect(proxy.address);
+    for _ in 0..6 {
+        assert_eq!(get(&mut client).1, "second");
+    }
+    assert_eq!(proxy.engine.audit().unwrap(), digest);
+    proxy.engine.overlay(Vec::new()).unwrap();
+    let answers: Vec<String> = (0..4).map(|_| get(&mut client).1).collect();
+    assert!(answers.contains(&"first".to_owned()), "{answers:?}");
+}
+
+#[test]
+fn shutdown_ends_the_thread_and_lets_go_of_the_sockets() {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    let copy: OwnedFd = proxy.socket.try_clone().unwrap().into();
+    proxy.engine.shutdown(Duration::from_secs(1));
+    drop(copy);
+    assert_eq!(proxy.engine.listener_fds().count(), 0);
+}

@@ -1,0 +1,302 @@
+"""The daemon: starts the parts, joins them, and ends them in the right order. Nothing else.
+
+`run` is what `kakehi run` calls. SIGINT and `kakehi stop` end everything, workers drained; SIGTERM
+ends the control plane alone, and the workers go on serving until the next daemon adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from reconciler import log, spawning
+from reconciler.admin import AdminListener
+from reconciler.answers import Answers
+from reconciler.bringup import Bringup
+from reconciler.control import ControlSocket
+from reconciler.drains import Drains
+from reconciler.errors import KakehiError, MachineError
+from reconciler.fetching import Fetching
+from reconciler.history import History
+from reconciler.manager import Manager
+from reconciler.outcomes import Outcomes
+from reconciler.overview import Overviews
+from reconciler.reconcile import Reconciler
+from reconciler.repository import RepositoryError
+from reconciler.runner import Runner
+from reconciler.sizing import Sizing
+from reconciler.sockets import SocketTable
+from reconciler.source import Source
+from reconciler.store import Store, lock_directory
+from reconciler.supervisor import Supervisor
+from reconciler.waiting import Waiting
+from reconciler.watcher import Watcher
+from schemas import control, wire
+from schemas.entity import SETTINGS_KEY
+from schemas.plan import Plan
+
+# A start waits so long for the first commit to be served before it calls itself ready regardless.
+READY_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """What the command line says. `workers` overrides the settings; `remote` is fetched from."""
+
+    directory: Path
+    ref: str | None
+    workers: int | None
+    runtime_dir: Path
+    state_dir: Path
+    remote: str | None = None
+    fetch_interval_s: float | None = None
+
+
+def run(options: DaemonOptions) -> int:
+    """Runs until a signal or `kakehi stop`; returns the exit code."""
+    try:
+        uvloop.run(_run(options))
+    except KakehiError as error:
+        log.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  # no traceback reaches a user
+        log.internal_error("running the daemon", error)
+        return 1
+    return 0
+
+
+async def _run(options: DaemonOptions) -> None:
+    _raise_open_files_limit()
+    runtime_lock = _make_runtime_dir(options.runtime_dir)
+    try:
+        store = Store(options.state_dir)
+        try:
+            await Daemon(options, store).run()
+        finally:
+            store.close()
+    finally:
+        os.close(runtime_lock)
+
+
+class Daemon:
+    """All parts of one daemon."""
+
+    def __init__(self, options: DaemonOptions, store: Store) -> None:
+        self._options = options
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._ending: asyncio.Future[bool] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._drain_asked = 0
+        for note in store.notes:
+            log.warning(note)
+        directory = options.directory.absolute()
+        self._fetching = Fetching(options.remote, options.fetch_interval_s)
+        self._source = Source(directory, options.ref, self._fetching.is_on)
+        self._sockets = SocketTable()
+        self._drains = Drains(options.state_dir / "drains.json")
+        bringup = Bringup(store, self._sockets, self._drains.names)
+        self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
+        outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
+        overviews = Overviews(store, self._supervisor, outcomes, self._began)
+        self._admin = AdminListener(overviews.metrics, overviews.health)
+        self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
+        self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
+        overviews.following = lambda: self._reconciler.problem is None
+        self._watcher = Watcher(self._reconciler.wake)
+        self._sizing = Sizing(store, options.workers)
+        self._manager = Manager(store, self._sockets, self._reconciler)
+        waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
+        answers = Answers(
+            source=self._source,
+            store=store,
+            supervisor=self._supervisor,
+            reconciler=self._reconciler,
+            waiting=waiting,
+            drains=self._drains,
+            began=self._began,
+            fetched_at=lambda: self._fetching.fetched_at,
+            remote=options.remote,
+            stop=self._stop_asked,
+        )
+        self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)
+        self._join()
+
+    def _join(self) -> None:
+        """Who tells whom."""
+        supervisor, reconciler = self._supervisor, self._reconciler
+        supervisor.changed = self._on_workers_changed
+        supervisor.replaced = lambda: self._end(False)
+        supervisor.drain_ms = self._drain_ms
+        reconciler.after_applied = self._on_applied
+        reconciler.after_failure = self._on_failure
+        reconciler.after_look = self._on_looked
+        reconciler.plan_warnings = self._sizing.warnings
+        self._drains.changed = self._send_overlay
+
+    async def run(self) -> None:
+        """From the first socket to the last."""
+        await self._check_source()
+        for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+            self._loop.add_signal_handler(number, self._on_signal, drain)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.wake)
+        await self._control.open()
+        log.info(
+            "kakehi runs",
+            directory=self._source.directory,
+            ref=self._source.shown_ref,
+            epoch=self._store.epoch,
+            generation=self._store.running.generation,
+            pid=os.getpid(),
+        )
+        self._manager.adopt_passed()
+        tasks = [self._loop.create_task(self._manager.watchdog())]
+        try:
+            self._supervisor.scale(self._sizing.count())
+            tasks.append(self._loop.create_task(self._serve()))
+            drain = await self._ending
+        finally:
+            self._manager.stopping()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._watcher.stop()
+            self._drains.stop()
+        await self._leave(drain)
+
+    async def _check_source(self) -> None:
+        """Without a repository and without a state there is nothing to run: say so and end."""
+        try:
+            self._source.ref  # noqa: B018  # asks whether there is one
+        except RepositoryError as error:
+            if self._store.running.generation == 0:
+                raise
+            log.warning("serving the last committed state", reason=error)
+
+    async def _serve(self) -> None:
+        """After the workers' start: finish what was begun, then follow the repository."""
+        await self._admin.resume(self._setting_text("admin"))
+        await self._runner.settle_in()
+        await self._runner.finish()
+        self._drains.schedule()
+        gc.collect()
+        gc.freeze()
+        fetching = self._loop.create_task(self._fetching.run(self._source, self._reconciler.wake))
+        ready = self._loop.create_task(self._say_ready())
+        try:
+            await self._reconciler.run()
+        finally:
+            fetching.cancel()
+            ready.cancel()
+            await asyncio.gather(fetching, ready, return_exceptions=True)
+
+    async def _say_ready(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_WAIT_S):
+                await self._reconciler.looked.wait()
+        self._manager.ready()
+
+    async def _leave(self, drain: bool) -> None:
+        if drain:
+            log.info("ending: requests in flight may finish", drain_ms=self._drain_ms())
+            await self._supervisor.stop(self._drain_ms())
+        else:
+            log.info("the daemon leaves, the workers go on serving")
+            self._supervisor.detach()
+            self._sockets.close()
+        await self._admin.close()
+        if not self._ended.done():
+            self._ended.set_result(None)
+        await self._control.close()
+
+    # What other parts tell.
+
+    def _on_signal(self, drain: bool) -> None:
+        self._drain_asked += 1
+        if self._ending.done() and self._drain_asked > 1:
+            self._supervisor.kill()
+        self._end(drain)
+
+    def _stop_asked(self) -> asyncio.Future[None]:
+        self._end(True)
+        return asyncio.shield(self._ended)
+
+    def _end(self, drain: bool) -> None:
+        if not self._ending.done():
+            self._ending.set_result(drain)
+
+    def _on_workers_changed(self) -> None:
+        self._reconciler.notify()
+        self._manager.store_sockets()
+
+    def _on_applied(self, plan: Plan) -> None:
+        if any(change.key == SETTINGS_KEY for change in plan.changes):
+            self._supervisor.scale(self._sizing.count())
+        if self._drains.names():
+            # A backend that the commit brought may be on the list.
+            self._send_overlay()
+        self._manager.store_sockets()
+
+    def _on_failure(self) -> None:
+        running = self._store.running
+        for slot in list(self._supervisor.slots):
+            worker = slot.worker
+            if worker and (worker.generation, worker.digest) != (
+                running.generation,
+                running.state.digest,
+            ):
+                self._supervisor.replace(slot.id, "it was left behind")
+
+    def _on_looked(self) -> None:
+        self._manager.tell()
+        try:
+            self._watcher.watch(*self._source.watched())
+        except RepositoryError:
+            self._watcher.stop()
+
+    def _send_overlay(self) -> None:
+        message = wire.Overlay(drained=self._drains.names())
+        for worker in self._supervisor.in_service.values():
+            worker.link.ask(message)
+        self._reconciler.notify()
+
+    def _drain_ms(self) -> int:
+        settings = self._store.running.state.get(SETTINGS_KEY)
+        value = settings.value.get("drain_timeout") if settings else None
+        return value if isinstance(value, int) else 0
+
+    def _setting_text(self, name: str) -> str | None:
+        settings = self._store.running.state.get(SETTINGS_KEY)
+        value = settings.value.get(name) if settings else None
+        return value if isinstance(value, str) else None
+
+
+def _make_runtime_dir(directory: Path) -> int:
+    lock = lock_directory(directory)
+    try:
+        directory.chmod(0o700)
+        (directory / spawning.WORKERS_DIRECTORY).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        os.close(lock)
+        reason = error.strerror or error
+        raise MachineError(f"cannot use the runtime directory {directory}: {reason}") from error
+    return lock
+
+
+def _raise_open_files_limit() -> None:
+    """The workers inherit it: two descriptors a proxied connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,306 @@
+"""Which frontend would serve a request, and why the others would not: the engine's rules, in words.
+
+Computed from the running state, O(N) and only when somebody asks. The order is the engine's
+(`proxy/engine/routing`): hostname exact, longest wildcard, any; then path exact, longest prefix,
+longest regex; then a method, more headers, more query parameters, and at last the name. A frontend
+that does not match in all of it lets the next one have the request. A test compares this with what
+workers really do. Called by `reconciler.answers`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus, urlsplit
+
+from reconciler.sockets import split_address
+from schemas.control import ExplainRequest, ExplainResult
+from schemas.entity import Entity, EntityKey
+from schemas.state import State
+
+# Beyond this nobody reads on; the best ones come first.
+LOST_MAX = 100
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class UnexplainableError(ValueError):
+    """The request makes no sense; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request, as the engine would see it."""
+
+    hostname: str
+    port: int | None
+    path: str
+    query: str
+    method: str
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> ExplainResult:
+    """Raises `UnexplainableError` on a URL that is none."""
+    asked = _asked(request)
+    listeners, note = _listeners(asked, state)
+    names = {listener.key.name for listener in listeners}
+    won, lost = _rank(asked, names, state)
+    result: ExplainResult = {
+        "listeners": [
+            {"name": each.key.name, "address": each.value["address"], "source": _source(each)}
+            for each in listeners
+        ],
+        "frontend": None,
+        "cluster": None,
+        "backends": [],
+        "lost": [
+            {"name": each.key.name, "source": _source(each), "reason": reason}
+            for each, reason in lost[:LOST_MAX]
+        ],
+        "status": None,
+        "message": note,
+    }
+    if not listeners:
+        return result
+    if won is None:
+        result["status"] = 404
+        result["message"] = f"{note}no frontend matches: the proxy answers 404"
+        return result
+    _describe_winner(result, won, state, drained)
+    return result
+
+
+def _describe_winner(
+    result: ExplainResult, won: Entity, state: State, drained: Sequence[str]
+) -> None:
+    name = str(won.value["cluster"])
+    cluster = state.get(EntityKey("cluster", name))
+    backends = [
+        state[EntityKey("backend", each)]
+        for each in state.names("backend")
+        if each.partition("/")[0] == name
+    ]
+    result["frontend"] = {"name": won.key.name, "source": _source(won)}
+    result["cluster"] = {"name": name, "source": _source(cluster)} if cluster else None
+    result["backends"] = [
+        {
+            "name": each.key.name,
+            "address": each.value["address"],
+            "weight": each.value["weight"],
+            "drained": each.key.name in drained,
+            "source": _source(each),
+        }
+        for each in backends
+    ]
+    ready = [each for each in result["backends"] if each["weight"] and not each["drained"]]
+    if not ready:
+        result["status"] = 503
+        result["message"] += f'cluster "{name}" has no backend that takes requests: 503'
+    else:
+        policy = cluster.value["load_balancing"] if cluster else "round_robin"
+        result["message"] += f"one of {len(ready)} backends of {name} by {policy}"
+
+
+def _asked(request: ExplainRequest) -> Asked:
+    url = request.url if "://" in request.url else f"http://{request.url}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
+    if port is None and parts.scheme == "https":
+        port = 443
+    headers = [(name.lower(), value) for name, value in request.headers]
+    hostname = next((value for name, value in headers if name == "host"), None)
+    return Asked(
+        hostname=_hostname(hostname) if hostname else parts.hostname.rstrip("."),
+        port=port,
+        path=_normal_path(parts.path or "/"),
+        query=parts.query,
+        method=request.method,
+        headers=headers,
+    )
+
+
+def _hostname(text: str) -> str:
+    without_port = text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
+    return without_port.lower().rstrip(".")
+
+
+def _normal_path(path: str) -> str:
+    """The engine's normal form: unreserved escapes decoded, slashes joined, dot segments gone."""
+    segments: list[str] = []
+    raw = path.split("/")[1:]
+    for position, segment in enumerate(raw):
+        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, segment)
+        last = position == len(raw) - 1
+        if plain == "..":
+            if not segments:
+                raise UnexplainableError(f"{path!r} leads above the root: the proxy answers 400")
+            segments.pop()
+        elif plain not in ("", "."):
+            segments.append(plain)
+            if not last:
+                continue
+            return "/" + "/".join(segments)
+    return "/" + "".join(f"{segment}/" for segment in segments)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    char = chr(int(found[0][1:], 16))
+    return char if char in _UNRESERVED else found[0].upper()
+
+
+def _listeners(asked: Asked, state: State) -> tuple[list[Entity], str]:
+    """The listeners that the URL can arrive at, and what is to be said about them."""
+    every = [state[EntityKey("listener", name)] for name in state.names("listener")]
+    wanted = asked.port if asked.port is not None else 80
+    found = [each for each in every if split_address(str(each.value["address"]))[1] == wanted]
+    if found:
+        return found, ""
+    if asked.port is None and every:
+        return every, f"no listener on port {wanted}, so all listeners are looked at; "
+    ports = ", ".join(sorted({str(split_address(str(e.value["address"]))[1]) for e in every}))
+    have = f"there are listeners on {ports}" if ports else "there is none at all"
+    return [], f"no listener on port {wanted}: {have}"
+
+
+def _rank(
+    asked: Asked, listeners: set[str], state: State
+) -> tuple[Entity | None, list[tuple[Entity, str]]]:
+    """(the winner, the others with their reasons, the nearest first)."""
+    frontends = [state[EntityKey("frontend", name)] for name in state.names("frontend")]
+    matching: list[Entity] = []
+    lost: list[tuple[int, Entity, str]] = []
+    for each in frontends:
+        steps, reason = _mismatch(asked, listeners, each.value)
+        if reason is None:
+            matching.append(each)
+        else:
+            lost.append((steps, each, reason))
+    matching.sort(key=_precedence)
+    lost.sort(key=lambda each: (-each[0], _precedence(each[1])))
+    if not matching:
+        return None, [(each, reason) for _, each, reason in lost]
+    won, *others = matching
+    beaten = [(each, _why_beaten(won, each)) for each in others]
+    return won, [*beaten, *((each, reason) for _, each, reason in lost)]
+
+
+def _mismatch(asked: Asked, listeners: set[str], value: dict[str, Any]) -> tuple[int, str | None]:
+    """(how many conditions held, the first that did not)."""
+    for step, reason in enumerate(_conditions(asked, listeners, value)):
+        if reason is not None:
+            return step, reason
+    return 99, None
+
+
+def _conditions(asked: Asked, listeners: set[str], value: dict[str, Any]) -> Iterator[str | None]:
+    on = sorted(listeners & set(value["listeners"]))
+    yield None if on else f"is on {', '.join(value['listeners'])}"
+    hostname = value["hostname"]
+    yield None if _hostname_matches(hostname, asked.hostname) else f"hostname is {hostname}"
+    ((kind, pattern),) = value["path"].items()
+    yield None if _path_matches(kind, pattern, asked.path) else f"path is {kind} {pattern}"
+    methods = value["methods"]
+    allowed = not methods or asked.method in methods
+    yield None if allowed else f"method is {', '.join(methods)}"
+    for name, match in value["headers"].items():
+        given = [text for each, text in asked.headers if each == name]
+        yield (
+            None
+            if any(_value_matches(match, text) for text in given)
+            else (f"header {name} is not {_shown(match)}")
+        )
+    for name, match in value["query"].items():
+        first = _first_parameter(asked.query, name)
+        fits = first is not None and _value_matches(match, first)
+        yield None if fits else f"query parameter {name} is not {_shown(match)}"
+
+
+def _hostname_matches(pattern: str, hostname: str) -> bool:
+    if pattern in ("*", hostname):
+        return True
+    return pattern.startswith("*.") and hostname.endswith(pattern[1:])
+
+
+def _path_matches(kind: str, pattern: str, path: str) -> bool:
+    match kind:
+        case "exact":
+            return path == pattern
+        case "prefix":
+            whole = pattern.rstrip("/")
+            return path == whole or path.startswith(whole + "/") or not whole
+    return _regex_matches(pattern, path)
+
+
+def _value_matches(match: dict[str, str], text: str) -> bool:
+    ((kind, pattern),) = match.items()
+    return text == pattern if kind == "exact" else _regex_matches(pattern, text)
+
+
+def _regex_matches(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error:
+        # A form that only the engine knows; what it matches cannot be told here.
+        return False
+
+
+def _first_parameter(query: str, name: str) -> str | None:
+    for pair in query.split("&"):
+        key, _, value = pair.partition("=")
+        if pair and unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None
+
+
+def _shown(match: dict[str, str]) -> str:
+    ((kind, pattern),) = match.items()
+    return f'"{pattern}"' if kind == "exact" else f"{kind} {pattern}"
+
+
+def _precedence(entity: Entity) -> tuple[Any, ...]:
+    value: dict[str, Any] = entity.value
+    hostname = value["hostname"]
+    exact = hostname != "*" and not hostname.startswith("*.")
+    ((kind, pattern),) = value["path"].items()
+    order = {"exact": 0, "prefix": 1, "regex": 2}[kind]
+    length = len(pattern.rstrip("/") if kind == "prefix" else pattern.encode())
+    return (
+        0 if exact else 2 if hostname == "*" else 1,
+        -len(hostname),
+        order,
+        -length,
+        0 if value["methods"] else 1,
+        -len(value["headers"]),
+        -len(value["query"]),
+        entity.key.name,
+    )
+
+
+_PRECEDENCE_WORDS = (
+    "its hostname is less specific",
+    "its hostname is less specific",
+    "its kind of path comes later (exact, prefix, regex)",
+    "its path is shorter",
+    "it asks for no method",
+    "it asks for fewer headers",
+    "it asks for fewer query parameters",
+    "its name comes later",
+)
+
+
+def _why_beaten(won: Entity, other: Entity) -> str:
+    pairs = zip(_precedence(won), _precedence(other), _PRECEDENCE_WORDS, strict=True)
+    words = next(words for one, two, words in pairs if one != two)
+    return f"matches too, but {words}"
+
+
+def _source(entity: Entity) -> dict[str, Any]:
+    where = entity.provenance
+    return {"file": where.file, "line": where.line}

@@ -1,0 +1,54 @@
+"""Fetches the remote every so often, if there is one. Called by `reconciler.daemon`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from reconciler import log
+from reconciler.fetcher import fetch
+from reconciler.repository import RepositoryError
+from reconciler.source import Source
+
+INTERVAL_S = 30.0
+# Nobody's server wants to be asked more often.
+INTERVAL_MIN_S = 1.0
+
+
+class Fetching:
+    """The loop around `fetch`; keeps the last problem from being logged every time."""
+
+    def __init__(self, remote: str | None, interval_s: float | None) -> None:
+        self._remote = remote
+        self._interval_s = max(INTERVAL_MIN_S, interval_s or INTERVAL_S)
+        self._problem: str | None = None
+        self.fetched_at: str | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a remote."""
+        return self._remote is not None
+
+    async def run(self, source: Source, woken: Callable[[], None]) -> None:
+        """Until cancelled."""
+        if self._remote is None:
+            return
+        while True:
+            try:
+                await fetch(source.repository.common_dir, self._remote, source.branch)
+                self.fetched_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+                self._note(None)
+                woken()
+            except RepositoryError as error:
+                self._note(str(error))
+            source.fetch_problem = self._problem
+            await asyncio.sleep(self._interval_s)
+
+    def _note(self, problem: str | None) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            if problem is not None:
+                log.warning("cannot fetch", reason=problem)
+            else:
+                log.info("fetching works again")

@@ -1,0 +1,64 @@
+"""The reconciler's own numbers and its health, for the admin listener.
+
+Called by `reconciler.admin` through what `reconciler.daemon` joins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from reconciler.counters import Reading
+from reconciler.metrics import KakehiCollector, Overview, registry, render
+from reconciler.outcomes import Outcomes
+from reconciler.store import Store
+from reconciler.supervisor import Supervisor
+
+
+class Overviews:
+    """Looks at the parts when somebody asks."""
+
+    def __init__(
+        self, store: Store, supervisor: Supervisor, outcomes: Outcomes, began: float
+    ) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._outcomes = outcomes
+        self._began = began
+        self._loop = asyncio.get_running_loop()
+        self.following: Callable[[], bool] = lambda: True
+
+    def metrics(self) -> bytes:
+        """The text for Prometheus. Called in a thread: it only reads."""
+        return render(self._registry)
+
+    def health(self) -> tuple[bool, str]:
+        """(healthy, one line). Healthy: every worker is in service."""
+        wanted, there = len(self._supervisor.slots), len(self._supervisor.in_service)
+        return wanted == there, f"{there} of {wanted} workers in service"
+
+    @cached_property
+    def _registry(self) -> Any:
+        return registry(KakehiCollector(self._overview, self._readings))
+
+    def _overview(self) -> Overview:
+        running = self._store.running
+        slots = list(self._supervisor.slots)
+        in_service = [slot.worker for slot in slots if slot.worker is not None]
+        return Overview(
+            generation=running.generation,
+            commit=running.commit or "",
+            workers=len(slots),
+            workers_in_service=sum(
+                worker.generation == running.generation for worker in in_service
+            ),
+            restarts={slot.id: slot.restarts for slot in slots},
+            following=self.following(),
+            uptime_s=self._loop.time() - self._began,
+            tally=self._outcomes.tally,
+        )
+
+    def _readings(self) -> dict[int, Reading]:
+        return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}

@@ -1,0 +1,309 @@
+"""The reconciliation loop: look at the source, stage what changed, run it, say what became of it.
+
+Level-triggered: each look compares the newest commit with what runs, so nothing that happened in
+between can be missed, and the newest commit always wins. A commit that was refused is not tried
+again until the ref moves; one that failed for a reason of ours (a worker died, the disk is full)
+is. Every step costs what the change costs. Called by `reconciler.daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from reconciler import guards, log
+from reconciler.catalog import Candidate, Catalog
+from reconciler.differ import diff_entities
+from reconciler.events import Failure
+from reconciler.outcomes import Outcomes
+from reconciler.planner import make_plan
+from reconciler.repository import RepositoryError
+from reconciler.runner import Order, Runner
+from reconciler.source import Changed, Head, Source
+from reconciler.store import Begun, Store
+from schemas.change import Change
+from schemas.diagnostic import Diagnostic
+from schemas.entity import Entity, EntityKey, entity_hash
+from schemas.ops import plan_ops
+from schemas.plan import Plan
+from schemas.state import State
+
+# The safety net under the watcher. One look is a stat, a ref and a tree lookup.
+POLL_S = 1.0
+# A worker that dies while it prepares may have been hit by chance, or by the commit.
+ATTEMPTS_MAX = 3
+# What we cannot journal is tried again for as long as it takes.
+JOURNAL_RETRY_S = 5.0
+# Loading more than this takes longer than the control socket should be silent.
+_INLINE_BYTES_MAX = 256 * 1024
+# Behind a change of this size what lives now is told to the collector as lasting.
+_FREEZE_CHANGES_MIN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A commit, looked at: what it changes, and the catalog that it would leave."""
+
+    catalog: Catalog
+    candidate: Candidate
+    changes: tuple[Change, ...]
+    moved: tuple[Entity, ...]
+    warnings: tuple[Diagnostic, ...]
+
+
+class Reconciler:
+    """Owns the catalog and the decision what to do next."""
+
+    def __init__(self, source: Source, store: Store, runner: Runner, outcomes: Outcomes) -> None:
+        self._source = source
+        self._store = store
+        self._runner = runner
+        self.outcomes = outcomes
+        self.head: Head | None = None
+        self.problem: str | None = None
+        self.given_up: str | None = None
+        self.looked = asyncio.Event()
+        self.after_applied: Callable[[Plan], None] = lambda _: None
+        self.after_look: Callable[[], None] = lambda: None
+        self.after_failure: Callable[[], None] = lambda: None
+        self.plan_warnings: Callable[[tuple[Change, ...]], list[Diagnostic]] = lambda _: []
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._staging = asyncio.Lock()
+        self._catalog = Catalog()
+        self._catalog.restore(store.running.state.entities.values())
+        self._seen: str | None = None
+        self._attempts = 0
+        self._retry_at = 0.0
+
+    def wake(self) -> None:
+        """Something may have moved: look now."""
+        self._wake.set()
+
+    def notify(self) -> None:
+        """Something that somebody may wait for is different now."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def next_change(self, timeout_s: float) -> None:
+        """Waits for the next `notify`, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._look()
+            except RepositoryError as error:
+                self._hold(str(error))
+            except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
+                self._give_up_internally(error)
+            self.looked.set()
+            self.after_look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+
+    def _hold(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            log.warning("holding the running state", reason=problem)
+            self.notify()
+
+    async def _look(self) -> None:
+        head = self._source.head()
+        self.head = head
+        if head.commit != self._seen:
+            self._seen, self.given_up, self._attempts, self._retry_at = head.commit, None, 0, 0.0
+        running = self._store.running
+        if head.commit == running.commit:
+            self._settled()
+            return
+        if head.commit == self.given_up or asyncio.get_running_loop().time() < self._retry_at:
+            return
+        if head.tree == running.tree:
+            self._follow(head, (), asyncio.get_running_loop().time())
+            self._settled()
+            return
+        await self._reconcile(head)
+
+    def _settled(self) -> None:
+        if self.problem is not None:
+            log.info("following again", ref=self._source.shown_ref)
+            self.problem = None
+            self.notify()
+        self.outcomes.resolved()
+
+    # One commit.
+
+    async def _reconcile(self, head: Head) -> None:
+        began = asyncio.get_running_loop().time()
+        running = self._store.running
+        changed = self._source.changed(running.tree, head.tree)
+        self.problem = None
+        async with self._staging:
+            staged = await self._stage(changed)
+        errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
+        if errors:
+            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
+            return
+        if not staged.changes:
+            self._follow(head, staged.moved, began)
+            self._accept(staged)
+            self._settled()
+            return
+        plan = make_plan(staged.changes, head.commit, staged.warnings)
+        blocked = self._blocked(plan, head.commit)
+        if blocked is not None:
+            self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
+            return
+        base = running.commit
+        order = self._order(head, plan, staged.moved)
+        failure = await self._runner.run(order)
+        if failure is not None:
+            self._failed(head, began, order.begun, failure)
+            return
+        self._accept(staged)
+        self._mark_applied(head.commit)
+        self.outcomes.applied(head, began, plan, base)
+        self.after_applied(plan)
+        if len(plan.changes) >= _FREEZE_CHANGES_MIN:
+            gc.collect()
+            gc.freeze()
+        self.notify()
+
+    async def _stage(self, changed: Changed) -> Staged:
+        catalog = Catalog() if changed.full else self._catalog
+        if changed.size > _INLINE_BYTES_MAX:
+            candidate = await asyncio.to_thread(catalog.stage, changed.files)
+        else:
+            candidate = catalog.stage(changed.files)
+        state = self._store.running.state
+        desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
+        if changed.full:
+            desired.update((key, None) for key in state if key not in desired)
+        if not candidate.ok:
+            return Staged(catalog, candidate, (), (), ())
+        changes = diff_entities(desired, state)
+        touched = {change.key for change in changes}
+        moved = tuple(
+            entity
+            for entity in (*candidate.staged.moved.values(), *desired.values())
+            if entity is not None and entity.key not in touched and _has_moved(state, entity)
+        )
+        warnings = (*changed.warnings, *candidate.warnings, *self.plan_warnings(changes))
+        return Staged(catalog, candidate, changes, moved, warnings)
+
+    async def plan(self, changed: Changed, commit: str | None) -> tuple[Plan | None, Candidate]:
+        """What files would change, without any effect; None when they are invalid."""
+        async with self._staging:
+            staged = await self._stage(changed)
+        if not staged.candidate.ok:
+            return None, staged.candidate
+        return make_plan(staged.changes, commit, staged.warnings), staged.candidate
+
+    def _order(self, head: Head, plan: Plan, moved: tuple[Entity, ...]) -> Order:
+        running = self._store.running
+        puts = tuple(change.after for change in plan.changes if change.after is not None)
+        removes = tuple(change.key for change in plan.changes if change.after is None)
+        begun = Begun(
+            generation=running.generation + 1,
+            base_generation=running.generation,
+            base_digest=running.state.digest,
+            digest=digest_after(running.state, plan.changes),
+            commit=head.commit,
+            tree=head.tree,
+            at=_now(),
+            puts=puts,
+            removes=removes,
+            moved=moved,
+        )
+        return Order(begun, plan_ops(plan).decode())
+
+    def _blocked(self, plan: Plan, commit: str) -> str | None:
+        # Only a plan that removes frontends can be what the guards look for.
+        if all(change.key.kind != "frontend" or change.after for change in plan.changes):
+            return None
+        message = self._source.message(commit)
+        return guards.refusal(plan, self._store.running.state, message)
+
+    # What became of it.
+
+    def _follow(self, head: Head, moved: tuple[Entity, ...], began: float) -> None:
+        base = self._store.running.commit
+        try:
+            self._store.follow(head.commit, head.tree, moved, _now())
+        except OSError as error:
+            self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
+            raise RepositoryError(f"cannot write the journal: {error.strerror or error}") from None
+        self._mark_applied(head.commit)
+        self.outcomes.unchanged(head, began, base)
+        self.notify()
+
+    def _accept(self, staged: Staged) -> None:
+        staged.catalog.accept(staged.candidate)
+        self._catalog = staged.catalog
+
+    def _mark_applied(self, commit: str) -> None:
+        try:
+            self._source.repository.mark_applied(commit)
+            self.outcomes.repository_warning = None
+        except RepositoryError as error:
+            if self.outcomes.repository_warning != str(error):
+                log.warning("the applied commit is not protected from gc", reason=error)
+            self.outcomes.repository_warning = str(error)
+
+    def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> None:
+        loop = asyncio.get_running_loop()
+        if failure.transient and failure.stage == "journal":
+            self._retry_at = loop.time() + JOURNAL_RETRY_S
+            self.outcomes.failed(head, began, begun, failure)
+            self.notify()
+            return
+        self._attempts += failure.transient
+        if failure.transient and self._attempts < ATTEMPTS_MAX:
+            log.warning("trying again", commit=head.commit, reason=failure.reason)
+            self.wake()
+            return
+        self._refuse(head, lambda: self.outcomes.failed(head, began, begun, failure))
+
+    def _refuse(self, head: Head, record: Callable[[], None]) -> None:
+        self.given_up = head.commit
+        record()
+        self.notify()
+
+    def _give_up_internally(self, error: Exception) -> None:
+        sentence = log.internal_error("applying a commit", error)
+        head = self.head
+        if head is not None and head.commit != self._store.running.commit:
+            self.given_up = head.commit
+            self.outcomes.internal(head, sentence)
+        self.after_failure()
+        self.notify()
+
+
+def digest_after(state: State, changes: tuple[Change, ...]) -> str:
+    """The digest that a state will have; the workers must compute the same."""
+    total = int(state.digest, 16)
+    for change in changes:
+        if change.before is not None:
+            total -= entity_hash(change.key, change.before.value)
+        if change.after is not None:
+            total += entity_hash(change.key, change.after.value)
+    return f"{total % (1 << 128):032x}"
+
+
+def _has_moved(state: State, entity: Entity) -> bool:
+    before = state.get(entity.key)
+    return before is not None and before.provenance != entity.provenance
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,126 @@
+"""How a plan reads: golden text, plain and in colour, and nothing that drives the terminal."""
+
+import re
+from typing import Any
+
+from reconciler.cli import render
+from reconciler.cli.output import Painter, duration, table, visible
+
+RUNNING: dict[str, Any] = {"commit": "51ab0c4d" * 5, "generation": 412, "workers": [1, 2]}
+
+CHANGES: list[dict[str, Any]] = [
+    {
+        "action": "add",
+        "kind": "cluster",
+        "name": "shop-v2",
+        "fields": {"load_balancing": {"from": None, "to": "random"}},
+        "source": {"file": "services/shop.yaml", "line": 20},
+        "effect": "",
+    },
+    {
+        "action": "update",
+        "kind": "backend",
+        "name": "shop/shop-1",
+        "fields": {
+            "address": {"from": "127.0.0.1:9001", "to": "127.0.0.1:9003"},
+            "weight": {"from": 100, "to": 50},
+        },
+        "source": {"file": "services/shop.yaml", "line": 12},
+        "effect": "drains 3 connections on each worker",
+    },
+    {
+        "action": "update",
+        "kind": "settings",
+        "name": "settings",
+        "fields": {"drain_timeout": {"from": "30s", "to": "1m"}},
+        "source": {"file": "", "line": 0},
+        "effect": "",
+    },
+    {
+        "action": "remove",
+        "kind": "frontend",
+        "name": "legacy",
+        "fields": {"cluster": {"from": "shop", "to": None}},
+        "source": {"file": "legacy.yaml", "line": 3},
+        "effect": "its requests get 404",
+    },
+]
+
+GOLDEN = """\
+from  generation 412, 51ab0c4d51ab, on 2 workers
+to    the working tree of shop
+
+  + cluster shop-v2                             services/shop.yaml:20
+      load_balancing  "random"
+
+  ~ backend shop/shop-1                         services/shop.yaml:12
+      address  "127.0.0.1:9001" → "127.0.0.1:9003"
+      weight   100 → 50
+      → drains 3 connections on each worker
+
+  ~ settings                                    (defaults)
+      drain_timeout  "30s" → "1m"
+
+  - frontend legacy                             legacy.yaml:3 (deleted)
+      → its requests get 404
+
+Plan: 1 to add, 2 to change, 1 to remove."""
+
+
+def drawn(changes: list[dict[str, Any]], colour: bool = False) -> str:
+    lines = render.plan({"changes": changes}, RUNNING, "the working tree of shop", Painter(colour))
+    return "\n".join(lines)
+
+
+def test_a_plan_reads_like_this() -> None:
+    assert drawn(CHANGES) == GOLDEN
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    coloured = drawn(CHANGES, colour=True)
+    assert coloured != GOLDEN
+    assert re.sub("\033\\[[0-9;]*m", "", coloured) == GOLDEN
+
+
+def test_an_empty_plan_says_so() -> None:
+    assert drawn([]).endswith("\n\nNo changes. The live proxy runs exactly this configuration.")
+
+
+def test_what_the_repository_holds_cannot_drive_the_terminal() -> None:
+    hostile = {
+        **CHANGES[1],
+        "name": "a\033[2J",
+        "fields": {"x\r": {"from": "\033]0;t\a", "to": "\u202e"}},
+    }
+    text = drawn([hostile])
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_a_long_value_is_cut() -> None:
+    long = {**CHANGES[0], "fields": {"body": {"from": None, "to": "x" * 5_000}}}
+    assert max(map(len, drawn([long]).splitlines())) < 120
+
+
+def test_durations_for_people() -> None:
+    given = (0.4, 12.0, 1_500, 119_000, 180_000, 7_200_000, 900_000_000)
+    assert [duration(each) for each in given] == [
+        "0.4 ms",
+        "12 ms",
+        "2 s",
+        "119 s",
+        "3 min",
+        "2 h",
+        "10 d",
+    ]
+
+
+def test_a_table_is_as_wide_as_it_must_be() -> None:
+    assert table(("a", "name"), [("1", "x"), ("22", "y")], Painter(False)) == [
+        "a   name",
+        "1   x",
+        "22  y",
+    ]
+
+
+def test_control_characters_become_visible() -> None:
+    assert visible("a\033b\nc é →") == "a\\x1bb\\nc é →"

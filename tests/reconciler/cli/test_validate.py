@@ -1,0 +1,104 @@
+"""`kakehi validate`: exit codes, all errors at their places, working tree and commits."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.harness.repo import Repo
+from tests.reconciler.cli.program import kakehi
+
+BROKEN = """\
+clusters:
+  shop:
+    retires: 1
+    backends:
+      shop-1: {address: "127.0.0.1:9001"}
+frontends:
+  shop: {listeners: [web], cluster: shpo}
+"""
+
+
+def test_valid(shop: Repo) -> None:
+    done = kakehi("validate", str(shop.directory))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Valid: 1 listener, 1 cluster, 1 backend, 1 frontend.\n"
+
+
+def test_the_current_directory_is_the_default(shop: Repo) -> None:
+    assert kakehi("validate", cwd=shop.directory).returncode == 0
+
+
+def test_all_errors_at_once_on_stderr(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(BROKEN)
+    (tmp_path / "two.yaml").write_text("listeners: [")
+    done = kakehi("validate", str(tmp_path))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert 'one.yaml:3:5: cluster "shop": unknown key "retires"' in done.stderr
+    assert 'did you mean "retries"?' in done.stderr
+    assert "two.yaml:" in done.stderr
+    assert "the configuration is invalid." in done.stderr
+
+
+def test_json_goes_to_stdout(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(BROKEN)
+    done = kakehi("validate", "--json", str(tmp_path))
+    assert (done.returncode, done.stderr) == (3, "")
+    report = json.loads(done.stdout)
+    assert report["valid"] is False
+    assert {"file", "line", "column", "message", "severity"} <= report["diagnostics"][0].keys()
+
+
+def test_a_commit_is_checked_and_the_working_tree_is_not(shop: Repo) -> None:
+    shop.write({"shop.yaml": BROKEN})
+    assert kakehi("validate", str(shop.directory)).returncode == 3
+    assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 0
+    shop.commit(message="break")
+    assert kakehi("validate", str(shop.directory), "--ref", "main").returncode == 3
+    assert kakehi("validate", str(shop.directory), "--ref", "main~1").returncode == 0
+
+
+def test_a_bare_repository_has_commits_too(shop: Repo, tmp_path: Path) -> None:
+    shop.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))
+    done = kakehi("validate", str(tmp_path / "bare.git"), "--ref", "main")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_subdirectory_can_be_the_config_directory(shop: Repo) -> None:
+    text = (shop.directory / "shop.yaml").read_text()
+    shop.commit({"deploy/proxy/shop.yaml": text, "shop.yaml": "not: [ours"})
+    place = str(shop.directory / "deploy" / "proxy")
+    assert kakehi("validate", place).returncode == 0
+    assert kakehi("validate", place, "--ref", "HEAD").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        (("missing",), 1, "missing is not a directory"),
+        (("shop", "--ref", "nope"), 64, "'nope' names no commit of"),
+        ((".", "--ref", "HEAD"), 1, "is not in a git repository"),
+    ],
+)
+def test_what_cannot_be_checked(
+    line: tuple[str, ...], code: int, message: str, shop: Repo, tmp_path: Path
+) -> None:
+    done = kakehi("validate", *line, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_hidden_files_and_links_are_no_configuration(shop: Repo) -> None:
+    shop.write({".draft.yaml": "a: [", ".hidden/a.yaml": "a: ["})
+    (shop.directory / "link.yaml").symlink_to("/etc/passwd")
+    assert kakehi("validate", str(shop.directory)).returncode == 0
+    shop.commit(message="odd files")
+    assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 0
+
+
+def test_the_example_is_valid_and_without_a_warning() -> None:
+    from reconciler.cli.init import EXAMPLE
+
+    done = kakehi("validate", str(EXAMPLE))
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,73 @@
+"""What was edited since a commit: exactly the configuration files that differ, however they do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.exits import CommandError
+from reconciler.cli.working_tree import WorkingTree
+from tests.harness.repo import Repo
+from tests.reconciler.cli.conftest import VALID
+
+
+def edited(repo: Repo, commit: str, directory: Path | None = None) -> dict[str, bytes | None]:
+    return WorkingTree(directory or repo.directory).edited_since(commit)
+
+
+def test_a_clean_working_tree(shop: Repo) -> None:
+    assert edited(shop, shop.head()) == {}
+    os.utime(shop.directory / "shop.yaml")
+    assert edited(shop, shop.head()) == {}, "touched is not edited"
+
+
+def test_every_kind_of_edit(shop: Repo) -> None:
+    base = shop.commit({"a.yaml": "a", "b.yaml": "b", "c.yaml": "c", "sub/d.yaml": "d"})
+    shop.write({"a.yaml": "A", "b.yaml": None, "new/e.yml": "e", "notes.txt": "n"})
+    shop.write({".hidden.yaml": "h", "ignored.yaml": "i", ".gitignore": "ignored.yaml\n"})
+    shop.git("mv", "sub/d.yaml", "d.yaml")
+    shop.write({"c.yaml": "staged"})
+    shop.git("add", "c.yaml")
+    assert edited(shop, base) == {
+        "a.yaml": b"A",
+        "b.yaml": None,
+        "c.yaml": b"staged",
+        "d.yaml": b"d",
+        "new/e.yml": b"e",
+        "sub/d.yaml": None,
+    }
+
+
+def test_commits_since_then_count_too(shop: Repo) -> None:
+    base = shop.head()
+    shop.commit({"a.yaml": "a"})
+    shop.write({"b.yaml": "b"})
+    assert edited(shop, base) == {"a.yaml": b"a", "b.yaml": b"b"}
+    shop.write({"a.yaml": None, "b.yaml": None})
+    assert edited(shop, base) == {}
+
+
+def test_a_link_is_no_configuration(shop: Repo) -> None:
+    path = shop.directory / "shop.yaml"
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    assert edited(shop, shop.head()) == {"shop.yaml": None}
+
+
+def test_only_the_config_directory_counts(shop: Repo) -> None:
+    base = shop.commit({"proxy/a.yaml": VALID})
+    shop.write({"proxy/a.yaml": "A", "shop.yaml": "S", "proxy-old/b.yaml": "B"})
+    assert edited(shop, base, shop.directory / "proxy") == {"a.yaml": b"A"}
+
+
+def test_a_linked_working_tree(shop: Repo, tmp_path: Path) -> None:
+    shop.git("worktree", "add", "--quiet", "-b", "side", str(tmp_path / "side"))
+    (tmp_path / "side" / "shop.yaml").write_text("edited")
+    assert edited(shop, shop.head(), tmp_path / "side") == {"shop.yaml": b"edited"}
+    assert edited(shop, shop.head()) == {}
+
+
+def test_a_bare_repository_has_none(shop: Repo, tmp_path: Path) -> None:
+    shop.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))
+    with pytest.raises(CommandError, match="has no working tree"):
+        WorkingTree(tmp_path / "bare.git")
