@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import resource
 import signal
@@ -190,8 +191,6 @@ class Daemon:
         await self._runner.settle_in()
         await self._runner.finish()
         self._drains.schedule()
-        gc.collect()
-        gc.freeze()
         fetching = self._loop.create_task(self._fetching.run(self._source, self._reconciler.wake))
         ready = self._loop.create_task(self._say_ready())
         try:
@@ -206,6 +205,10 @@ class Daemon:
             async with asyncio.timeout(READY_WAIT_S):
                 await self._reconciler.looked.wait()
         self._manager.ready()
+        # It takes 0.2 s to load, which the first change would wait for.
+        await asyncio.to_thread(importlib.import_module, "deepdiff")
+        gc.collect()
+        gc.freeze()
 
     async def _leave(self, drain: bool) -> None:
         if drain:

@@ -5,7 +5,7 @@ Called by `reconciler.reconcile` at the end of every attempt; read by `reconcile
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -39,7 +39,7 @@ class Outcomes:
     def applied(self, head: Head, began: float, plan: Plan, base: str | None) -> None:
         """Every worker holds it."""
         self.last_error = None
-        seconds = asyncio.get_running_loop().time() - began
+        seconds = time.monotonic() - began
         self.tally.seconds_sum += seconds
         self.tally.seconds_last = seconds
         entry = self._entry(head, "applied", began)
@@ -98,7 +98,7 @@ class Outcomes:
 
     def internal(self, head: Head, sentence: str) -> None:
         """A program error while applying it."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._refused(head, now, stage="internal", message=sentence)
 
     def _culprit(self, begun: Begun, key: EntityKey) -> Entity | None:
@@ -139,13 +139,13 @@ class Outcomes:
         for each in self._source.superseded(base, commit):
             if self.history.find(each) is not None:
                 continue
-            entry = self._entry(Head(each, ""), "superseded", asyncio.get_running_loop().time())
+            entry = self._entry(Head(each, ""), "superseded", time.monotonic())
             entry["message"] = f"overtaken by {commit[:12]}"
             self._add(entry)
 
     def _entry(self, head: Head, outcome: str, began: float) -> HistoryEntry:
         note = self._source.note(head.commit)
-        seconds = asyncio.get_running_loop().time() - began
+        seconds = time.monotonic() - began
         return {
             "at": _now(),
             "commit": head.commit,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,7 +130,7 @@ class Reconciler:
         if head.commit == self.given_up or asyncio.get_running_loop().time() < self._retry_at:
             return
         if head.tree == running.tree:
-            self._follow(head, (), asyncio.get_running_loop().time())
+            self._follow(head, (), time.monotonic())
             self._settled()
             return
         await self._reconcile(head)
@@ -144,7 +145,7 @@ class Reconciler:
     # One commit.
 
     async def _reconcile(self, head: Head) -> None:
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         running = self._store.running
         changed = self._source.changed(running.tree, head.tree)
         self.problem = None

@@ -135,15 +135,10 @@ def _addresses(entity: Entity) -> tuple[str, ...]:
 
 
 def _overlap(one: str, other: str) -> bool:
+    # "[::]" is bound for IPv6 alone, so that the two families never meet.
     ip, other_ip = split_address(one)[0], split_address(other)[0]
-    # "[::]" takes IPv4 along on Linux, so that any two with a wildcard of theirs overlap.
-    if ip.is_unspecified or other_ip.is_unspecified:
-        same_family = ip.version == other_ip.version
-        wide = (ip.is_unspecified and ip.version == 6) or (
-            other_ip.is_unspecified and other_ip.version == 6
-        )
-        return same_family or wide
-    return ip == other_ip
+    wildcard = ip.is_unspecified or other_ip.is_unspecified
+    return ip.version == other_ip.version and (wildcard or ip == other_ip)
 
 
 def _dangling(key: EntityKey, target: EntityKey, entities: Entities) -> Finding:

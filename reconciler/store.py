@@ -78,6 +78,8 @@ class Store:
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
         self._open: Begun | None = None
+        # The snapshot that the journal builds on could not be read.
+        self._lost = False
         self._seq = 0
         self._snapshot_path = directory / "snapshot"
         self._snapshot_bytes = 0
@@ -170,6 +172,7 @@ class Store:
         except MachineError as error:
             damaged = self._snapshot_path.with_suffix(".damaged")
             self._snapshot_path.rename(damaged)
+            self._lost = True
             self.notes.append(f"{error}; kept as {damaged.name}, starting from the repository")
             return
         if found is None:
@@ -202,11 +205,11 @@ class Store:
                 if self.running.state.digest == self._open.base_digest:
                     self._enter(self._open)
                 else:
-                    # The snapshot that it builds on is lost. The number is not used again.
+                    # Its number is not used again, though what it made is not known.
                     self.running = Running(generation=record["generation"])
             case "done":
                 self.unfinished = None
-            case "follow":
+            case "follow" if not self._lost:
                 moved = tuple(snapshot.decode_entity(each) for each in record["moved"])
                 self._follow(record["commit"], record["tree"], moved, record["at"])
 

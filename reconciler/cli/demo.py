@@ -5,6 +5,7 @@ All of it lives below one directory (sockets and state in its `.kakehi`) and end
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -48,6 +49,8 @@ def demo(
     """
     place = Path(directory).resolve()
     runtime = place / ".kakehi" / "run"
+    if shutil.which("git") is None:
+        raise CommandError("git is missing", "install it: apt-get install git")
     _check_path(runtime)
     _check_ports(runtime)
     _prepare(place)
@@ -107,24 +110,24 @@ def _check_ports(runtime: Path) -> None:
 
 def _prepare(place: Path) -> None:
     """Make the repository, unless there is one from the last time."""
-    import pygit2
-
     from reconciler.cli.init import scaffold
 
     if (place / ".git").exists():
         output.note(f"Keeping the repository {place} as it is.")
         return
     commit = scaffold(place)
-    repository = pygit2.Repository(str(place))
     with (place / ".git" / "info" / "exclude").open("a", encoding="utf-8") as exclude:
         exclude.write("/.kakehi/\n")
-    try:
-        repository.default_signature  # noqa: B018 - asks whether git knows a name
-    except KeyError:
-        # The tour commits, and git refuses to for somebody without a name.
-        repository.config["user.name"] = "Kakehi demo"
-        repository.config["user.email"] = "demo@localhost"
+    if _git(place, "var", "GIT_COMMITTER_IDENT") != 0:
+        # The tour commits, and git refuses to for somebody whose name it does not know.
+        _git(place, "config", "user.name", "Kakehi demo")
+        _git(place, "config", "user.email", "demo@localhost")
     output.note(f"Made the repository {place}, commit {commit[:12]}.")
+
+
+def _git(place: Path, *arguments: str) -> int:
+    command = ["git", "-C", str(place), *arguments]
+    return subprocess.run(command, check=False, capture_output=True).returncode
 
 
 def _start_backends(started: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:

@@ -91,8 +91,14 @@ def _check(backend: str) -> None:
 
 
 def _login() -> str:
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"
+    import pwd
+
+    try:
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def _until(result: dict[str, Any]) -> str:
-    return f"until {result['expires_at']}" if result["expires_at"] else "until it is undrained"
+    expires = result["expires_at"]
+    return f"until {output.moment(expires)}" if expires else "until it is undrained"

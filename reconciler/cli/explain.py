@@ -76,11 +76,14 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
 def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
     if not lost:
         return []
+    rows = [
+        (found["name"], output.visible(found["reason"]), _where(found))
+        for found in lost[:LOST_SHOWN]
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
     text = ["", "Others, and why not:"]
-    width = max(len(found["name"]) for found in lost[:LOST_SHOWN])
-    for found in lost[:LOST_SHOWN]:
-        cells = f"  {found['name']:<{width}}  {output.visible(found['reason'])}"
-        text.append(f"{cells}  {paint('dim', _where(found))}")
+    for name, reason, where in rows:
+        text.append(f"  {name:<{widths[0]}}  {reason:<{widths[1]}}  {paint('dim', where)}")
     if len(lost) > LOST_SHOWN:
         text.append(f"  … and {len(lost) - LOST_SHOWN} more")
     return text

@@ -44,12 +44,13 @@ def history(
 
 def _lines(entry: dict[str, Any], paint: output.Painter) -> list[str]:
     outcome = entry["outcome"]
-    when = entry["at"][:19].replace("T", " ")
+    when = output.moment(entry["at"])
     head = f"{entry['commit'][:12]}  {when}  {paint(_OUTCOME_STYLES[outcome], f'{outcome:<10}')}"
     if outcome == "applied":
         head += f"  generation {entry['generation']} in {output.duration(entry['duration_ms'])}"
-    author = f" ({entry['author']})" if entry["author"] else ""
-    text = [head, f"    {output.visible(entry['subject'] + author)}"]
+    name = entry["author"].partition(" <")[0]
+    author = f" ({name})" if name else ""
+    text = [head.rstrip(), f"    {output.visible(entry['subject'] + author)}"]
     if entry.get("message"):
         text.extend(f"    {paint('error', part)}" for part in entry["message"].splitlines())
     for change in entry["changes"][:CHANGES_SHOWN]:

@@ -96,6 +96,11 @@ def duration(milliseconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
+def moment(timestamp: str) -> str:
+    """Return a timestamp of the daemon (ISO 8601, UTC) for people."""
+    return timestamp[:19].replace("T", " ") + "Z"
+
+
 def count(number: int, noun: str) -> str:
     """Return `1 backend`, `2 backends`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

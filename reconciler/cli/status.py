@@ -80,7 +80,8 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     """Return what an operator should know beyond the table; empty when all is well."""
     remarks = []
     for drain in result["drains"]:
-        until = f"until {drain['expires_at']}" if drain["expires_at"] else "until it is undrained"
+        expires = drain["expires_at"]
+        until = f"until {output.moment(expires)}" if expires else "until it is undrained"
         owner = f" by {drain['owner']}" if drain["owner"] else ""
         remarks.append(
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "

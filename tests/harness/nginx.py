@@ -34,6 +34,7 @@ http {{
     gzip on;
     gzip_types text/plain;
     gzip_proxied any;
+    client_max_body_size 0;
     default_type text/plain;
     server {{
         listen {address};
@@ -56,13 +57,14 @@ class Nginx:
         configuration.write_text(
             _CONFIGURATION.format(prefix=prefix, address=self.address, locations=locations)
         )
-        self._process = subprocess.Popen(
-            [EXECUTABLE, "-p", str(prefix), "-c", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(prefix / "stderr").open("wb"),
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        with (prefix / "stderr").open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [EXECUTABLE, "-p", str(prefix), "-c", str(configuration)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**os.environ, "LC_ALL": "C"},
+            )
         self._wait()
 
     def __enter__(self) -> Nginx:

@@ -20,11 +20,17 @@ SPOOFED = [
 
 
 def _forwarded(value: bytes) -> list[dict[str, str]]:
-    """Parse a Forwarded field value into its elements."""
+    """Parse a Forwarded field value (RFC 7239) into its elements; a port of a node is cut off."""
     elements = []
     for element in value.decode().split(","):
         pairs = (pair.partition("=") for pair in element.split(";"))
-        elements.append({name.strip().lower(): text.strip().strip('"') for name, _, text in pairs})
+        parameters = {name.strip().lower(): text.strip() for name, _, text in pairs}
+        for name, text in parameters.items():
+            # Whatever is no token must be quoted: a colon or a bracket is enough.
+            assert re.fullmatch(r'[\w.-]+|"[^"]*"', text), value
+            parameters[name] = text.strip('"')
+        parameters["for"] = re.sub(r"(?<=[\d\]]):\d+$", "", parameters["for"])
+        elements.append(parameters)
     return elements
 
 
@@ -54,7 +60,8 @@ def test_forwarding_headers_over_ipv6(lane: Lane) -> None:
     request = lane.backend.last
     assert request.get("x-forwarded-for") == b"::1"
     assert request.get("x-forwarded-port") == _port(lane, "ipv6")
-    assert b'for="[::1]"' in (request.get("forwarded") or b"").lower()
+    [element] = _forwarded(request.get("forwarded") or b"")
+    assert element["for"] == "[::1]"
 
 
 def test_spoofed_headers_of_strangers_are_replaced(lane: Lane) -> None:

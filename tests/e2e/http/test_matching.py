@@ -158,7 +158,7 @@ def test_regex_is_anchored_and_comes_last(ask: Ask, path: str, expected: str) ->
 def test_method(ask: Ask) -> None:
     assert ask("method.test") == "method-get"
     assert ask("method.test", method="DELETE") == "method-any"
-    assert ask("method.test", method="get") == "method-any"
+    assert ask("method.test", method="GETS") == "method-any"
     assert ask("post.test") == "404"
     assert ask("post.test", "/", "Content-Length: 0", method="POST") == "method-post-only"
 

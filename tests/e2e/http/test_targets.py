@@ -57,6 +57,14 @@ def test_methods_are_passed_on(lane: Lane, method: str) -> None:
     assert lane.backend.last.method == method.encode()
 
 
+def test_methods_in_small_letters_are_refused(lane: Lane) -> None:
+    """No registered method has one, and a backend that ignores case would take it for another."""
+    client = lane.connect()
+    assert client.get(lane.host, method="get").status == 400
+    client.expect_closed()
+    assert lane.backend.connections == []
+
+
 def test_values_with_bytes_beyond_ascii_arrive_intact(lane: Lane) -> None:
     value = bytes(range(0x80, 0x100)).decode("latin-1")
     lane.backend.script = lambda exchange: exchange.send(

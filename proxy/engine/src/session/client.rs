@@ -46,6 +46,8 @@ pub(super) struct Client {
     pub(super) readable: bool,
     /// The peer shut its sending side: read to the end of the stream.
     pub(super) hangup: bool,
+    /// The end of its stream has been read: it sends no more, but may be reading.
+    pub(super) ended: bool,
     /// Bytes in `input` may make a step now.
     pub(super) input_waits: bool,
     /// Queued to be driven in the next turn.
@@ -89,6 +91,7 @@ impl<D: Driver> Engine<D> {
             phase: Phase::Idle,
             readable: false,
             hangup: false,
+            ended: false,
             input_waits: false,
             queued: false,
             close_when_sent: false,
@@ -136,7 +139,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn wake_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
         client.input_waits = !client.input.is_empty();
-        if (client.readable || client.input_waits) && !client.queued {
+        if (client.readable || client.input_waits || client.ended) && !client.queued {
             client.queued = true;
             let token = client.token;
             self.ready.push_back(token);
@@ -170,6 +173,7 @@ impl<D: Driver> Engine<D> {
             self.read_client(token, index, &mut receive);
         }
         self.receive = receive;
+        self.close_if_ended(token, index);
     }
 
     /// One read, behind the bytes that wait already.
@@ -260,12 +264,29 @@ impl<D: Driver> Engine<D> {
     fn client_end_of_stream(&mut self, index: usize) {
         match self.clients[index].phase {
             Phase::Tunnel => self.tunnel_client_ended(index),
-            // Nobody waits for the answer any more: spare the backend the work, as nginx does.
-            Phase::InExchange => self.client_lost(index),
+            Phase::InExchange if self.exchange_wants_body(index) => self.client_lost(index),
+            // It may have shut its sending side only, as `nc -N` does: it is answered. A client that
+            // has closed altogether resets the connection at the first byte.
+            Phase::InExchange => self.clients[index].ended = true,
             Phase::Idle | Phase::ExpectHead if !self.clients[index].output.is_empty() => {
                 self.clients[index].close_when_sent = true;
             }
             Phase::Idle | Phase::ExpectHead | Phase::Lingering => self.close_client(index),
+        }
+    }
+
+    /// Closes a connection that has sent its last request and got its last response.
+    fn close_if_ended(&mut self, token: Token, index: usize) {
+        let Some(client) = self
+            .clients
+            .get(index)
+            .filter(|client| client.token == token)
+        else {
+            return;
+        };
+        let between = matches!(client.phase, Phase::Idle | Phase::ExpectHead);
+        if client.ended && between && !client.input_waits && client.output.is_empty() {
+            self.close_client_when_sent(index);
         }
     }
 

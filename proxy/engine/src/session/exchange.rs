@@ -93,6 +93,8 @@ pub(super) struct Exchange {
     pub(super) upgrade: bool,
     /// The client's and the backend's bytes pass unread since a 101.
     pub(super) tunnel: bool,
+    /// A tunnel's backend has ended its side.
+    pub(super) response_ended: bool,
     /// Interim responses passed on so far.
     pub(super) interim_count: u32,
     pub(super) record: Record,

@@ -140,7 +140,7 @@ impl<D: Driver> Engine<D> {
         let address = super::text::AddressText::new(client.peer);
         let forward = Forward {
             client_ip: address.ip(),
-            client_port: client.peer.port(),
+            client_port: 0,
             listener_port: client.listener.address.port(),
             scheme: "http",
             trusted: listener.trusts(client.peer.ip()),
@@ -186,6 +186,7 @@ impl<D: Driver> Engine<D> {
             replayable,
             upgrade: head.upgrade.is_some(),
             tunnel: false,
+            response_ended: false,
             interim_count: 0,
             record,
             frontend,
@@ -210,6 +211,12 @@ impl<D: Driver> Engine<D> {
         let limit = exchange.listener.entity.timeouts.request_body;
         self.timers
             .set(&mut client.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// Whether more of a request body is to come.
+    pub(super) fn exchange_wants_body(&self, index: usize) -> bool {
+        let exchange = self.clients[index].exchange;
+        exchange.is_some_and(|exchange| !self.exchanges[exchange as usize].request_done())
     }
 
     /// Whether bytes of a client in an exchange have somewhere to go.

@@ -106,7 +106,10 @@ impl<D: Driver> Engine<D> {
             ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
         };
         let closing = self.clients[client].listener.draining.get() || self.stopping;
-        exchange.keep_alive &= !closing && !matches!(delivery, Delivery::UntilClose);
+        // An answer before the end of the request: whether the rest still comes is unknown, above all
+        // after `Expect: 100-continue` (RFC 9110 §10.1.1), so it cannot be told from a next request.
+        exchange.keep_alive &=
+            !closing && exchange.request_done() && !matches!(delivery, Delivery::UntilClose);
         exchange.response_chunked = matches!(delivery, Delivery::Chunked);
         exchange.record.status = head.status;
         exchange.record.response_head_us = self.clock.us();
@@ -256,6 +259,7 @@ impl<D: Driver> Engine<D> {
         }
         self.clients[client].phase = Phase::Tunnel;
         self.exchanges[number as usize].tunnel = true;
+        self.exchanges[number as usize].request = Body::UntilClose;
         self.clients[client].deadline.clear();
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);

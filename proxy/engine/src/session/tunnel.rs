@@ -5,6 +5,10 @@ use super::body::Body;
 use super::exchange::Outcome;
 use crate::runtime::driver::Driver;
 
+/// How long a tunnel may live on with one direction ended: a peer that has closed altogether looks
+/// the same until something is sent to it.
+pub(super) const HALF_CLOSED_MS: u64 = 60_000;
+
 impl<D: Driver> Engine<D> {
     pub(super) fn tunnel_from_client(&mut self, index: usize, data: &[u8]) -> usize {
         let Some(number) = self.clients[index].exchange else {
@@ -36,22 +40,40 @@ impl<D: Driver> Engine<D> {
         let Some(number) = self.clients[index].exchange else {
             return;
         };
+        self.clients[index].ended = true;
+        self.clients[index].hangup = false;
         let exchange = &mut self.exchanges[number as usize];
         exchange.request = Body::Done;
         let Some(upstream) = exchange.upstream else {
             return;
         };
-        if self.clients[index].close_when_sent {
+        if self.upstreams[upstream].output.is_empty() {
+            self.tunnel_request_sent(number, upstream);
+        } else {
+            self.upstreams[upstream].shut_when_sent = true;
+        }
+    }
+
+    /// All that an ended client said has gone to the backend.
+    pub(super) fn tunnel_request_sent(&mut self, number: u32, upstream: usize) {
+        if self.exchanges[number as usize].response_ended {
             return self.close_tunnel(number);
         }
-        let upstream = &mut self.upstreams[upstream];
-        if upstream.output.is_empty() {
-            upstream.stream.shutdown_write();
-        } else {
-            upstream.shut_when_sent = true;
+        self.upstreams[upstream].stream.shutdown_write();
+        self.await_response(upstream);
+    }
+
+    /// The backend sends no more: so the client is told, and may go on talking.
+    pub(super) fn tunnel_upstream_ended(&mut self, index: usize, number: u32) {
+        let exchange = &mut self.exchanges[number as usize];
+        let client = exchange.client;
+        exchange.response_ended = true;
+        if self.clients[client].ended && self.upstreams[index].output.is_empty() {
+            return self.close_tunnel(number);
         }
-        self.clients[index].hangup = false;
-        self.exchanges[number as usize].request_discarded = true;
+        // All that the backend sent has gone: it is read only while nothing is queued.
+        self.clients[client].stream.shutdown_write();
+        self.await_response(index);
     }
 
     /// Ends a tunnel in order: what is queued for the client still goes.

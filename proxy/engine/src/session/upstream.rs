@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::client::{Phase, split_left};
 use super::exchange::Outcome;
 use super::token::{Owner, token};
+use super::tunnel::HALF_CLOSED_MS;
 use super::{Engine, READS_PER_TURN};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
@@ -228,6 +229,9 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[exchange as usize];
         let timeouts = &exchange.cluster.timeouts;
         let limit = match exchange.response {
+            _ if exchange.tunnel && (exchange.response_ended || exchange.request_done()) => {
+                timeouts.tunnel.min(HALF_CLOSED_MS)
+            }
             _ if exchange.tunnel => timeouts.tunnel,
             None => timeouts.response_head,
             Some(_) => timeouts.response_body,
@@ -438,7 +442,7 @@ impl<D: Driver> Engine<D> {
             Some(number)
                 if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel =>
             {
-                self.close_tunnel(number);
+                self.tunnel_upstream_ended(index, number);
             }
             Some(number) => self.response_end_of_stream(index, number),
         }
@@ -507,10 +511,10 @@ impl<D: Driver> Engine<D> {
         if !self.upstreams[index].output.is_empty() {
             return self.await_response(index);
         }
-        if self.upstreams[index].shut_when_sent {
-            self.upstreams[index].stream.shutdown_write();
-        }
         if let Some(number) = self.upstreams[index].exchange {
+            if self.upstreams[index].shut_when_sent {
+                return self.tunnel_request_sent(number, index);
+            }
             let client = self.exchanges[number as usize].client;
             self.await_request_body(client);
             self.wake_client(client);

@@ -43,23 +43,23 @@ pub(super) fn parse_authority(
     if raw.first() == Some(&b'[') {
         return parse_ipv6(raw, scratch);
     }
-    let mut normal = true;
-    let mut host_length = raw.len();
+    let mut host_length = 0;
+    let mut kinds = 0;
+    let mut adjacent = 0;
     // As if a dot came before: an empty label is refused at the start as well.
     let mut before = DOT;
-    for (at, &byte) in raw.iter().enumerate() {
+    for &byte in raw {
         let kind = HOST[usize::from(byte)];
-        match kind {
-            LOWER => {}
-            UPPER => normal = false,
-            DOT if before != DOT => {}
-            COLON => {
-                host_length = at;
-                break;
-            }
-            _ => return Err(Reject::InvalidHost),
+        if kind == NO_HOST {
+            break;
         }
+        kinds |= kind;
+        adjacent |= kind & before;
         before = kind;
+        host_length += 1;
+    }
+    if adjacent & DOT != 0 {
+        return Err(Reject::InvalidHost);
     }
     let (host, rest) = raw.split_at(host_length);
     let host = host.strip_suffix(b".").unwrap_or(host);
@@ -67,7 +67,7 @@ pub(super) fn parse_authority(
         return Err(Reject::InvalidHost);
     }
     let port = parse_port(rest)?;
-    if normal && host.len() == host_length && is_normal_port(rest) {
+    if kinds & UPPER == 0 && host.len() == host_length && is_normal_port(rest) {
         return Ok(Authority {
             text: Text::Received(span),
             host_length,
@@ -148,22 +148,21 @@ const HOST_BYTES_MAX: usize = 253;
 /// 65535 has five.
 const PORT_DIGITS_MAX: usize = 5;
 
-const FOREIGN: u8 = 0;
+/// A byte that ends the host; only a colon may.
+const NO_HOST: u8 = 0;
 const LOWER: u8 = 1;
 const UPPER: u8 = 2;
-const DOT: u8 = 3;
-const COLON: u8 = 4;
+const DOT: u8 = 4;
 
 static HOST: [u8; 256] = {
-    let mut table = [FOREIGN; 256];
+    let mut table = [NO_HOST; 256];
     let mut byte = 0;
     while byte < 256 {
         table[byte] = match byte as u8 {
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => LOWER,
             b'A'..=b'Z' => UPPER,
             b'.' => DOT,
-            b':' => COLON,
-            _ => FOREIGN,
+            _ => NO_HOST,
         };
         byte += 1;
     }

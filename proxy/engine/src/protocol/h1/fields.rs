@@ -6,6 +6,7 @@
 use super::Span;
 use super::error::FieldFault;
 use super::scan::find_control;
+use super::scan::find_uncommon;
 
 /// One field line of a head.
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +216,7 @@ pub(super) fn parse_fields(
 ) -> Result<Option<usize>, FieldFault> {
     loop {
         let start = at;
+        at = find_uncommon(buf, at);
         let mut underscore = false;
         let stop = loop {
             let Some(&byte) = buf.get(at) else {

@@ -1,12 +1,17 @@
-//! The search for the end of a field value: the innermost loop of the parsers.
+//! The search for a byte that ends something: the innermost loops of the parsers.
+//!
+//! Each search judges a word of eight bytes at a time, without a branch for each byte. What is
+//! wanted is the first byte only, so that the tricks below may report false ones above it; what
+//! they must never do is to miss one. A test compares each with its definition.
 
 /// The offset of the first control character other than HTAB from `at` on, or the length: where
 /// a field value ends, rightly or not (RFC 9110 §5.5).
 #[inline]
 pub(super) fn find_control(buf: &[u8], mut at: usize) -> usize {
     loop {
-        let rest = buf.get(at..).unwrap_or_default();
-        at += find_control_or_tab(rest);
+        at += find(buf.get(at..).unwrap_or_default(), is_control, |word| {
+            below(word, b' ') | equal(word, 0x7f)
+        });
         if buf.get(at) != Some(&b'\t') {
             return at;
         }
@@ -14,69 +19,122 @@ pub(super) fn find_control(buf: &[u8], mut at: usize) -> usize {
     }
 }
 
+/// The offset of the first byte from `at` on that is no letter, digit or `-`, or the length:
+/// nearly all field names end there.
 #[inline]
-fn find_control_or_tab(rest: &[u8]) -> usize {
+pub(super) fn find_uncommon(buf: &[u8], at: usize) -> usize {
+    let is_uncommon = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
+    at + find(buf.get(at..).unwrap_or_default(), is_uncommon, |word| {
+        let ascii = word & (ONES * 0x7f);
+        let lower = ascii | (ONES * 0x20);
+        let common = between(lower, b'a', b'z') | between(ascii, b'0', b'9') | equal(ascii, b'-');
+        word | !common
+    })
+}
+
+/// The offset of the first byte from `at` on that no query may hold, or the length. Any visible
+/// ASCII character but `#` may stand there: browsers send `{`, `|` and `\` as they are, and a
+/// query is opaque.
+#[inline]
+pub(super) fn find_not_query(buf: &[u8], at: usize) -> usize {
+    let is_foreign = |byte: u8| !byte.is_ascii_graphic() || byte == b'#';
+    at + find(buf.get(at..).unwrap_or_default(), is_foreign, |word| {
+        word | below(word, b'!') | equal(word, 0x7f) | equal(word, b'#')
+    })
+}
+
+/// The offset of the first byte for which `is_stop` holds, or the length. `stops` says the same
+/// of a word in the high bits of its bytes, and may be wrong above the first one.
+#[inline(always)]
+fn find(rest: &[u8], is_stop: impl Fn(u8) -> bool, stops: impl Fn(u64) -> u64) -> usize {
     let mut at = 0;
-    // Sixteen bytes without a branch, which is what the compiler has vector instructions for.
-    for block in rest.chunks_exact(16) {
-        if block
-            .iter()
-            .fold(false, |found, &byte| found | is_control(byte))
-        {
-            break;
-        }
-        at += block.len();
-    }
-    let rest = rest.get(at..).unwrap_or_default();
-    for word in rest.chunks_exact(8) {
-        let found = word
+    let mut words = rest.chunks_exact(8);
+    for bytes in words.by_ref() {
+        let word = bytes
             .first_chunk()
-            .map_or(0, |word| control_bits(u64::from_le_bytes(*word)));
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let found = stops(word) & HIGHS;
         if found != 0 {
             return at + (found.trailing_zeros() / u8::BITS) as usize;
         }
-        at += word.len();
+        at += bytes.len();
     }
-    let tail = rest.get(rest.len() & !7..).unwrap_or_default();
-    at + tail.iter().take_while(|&&byte| !is_control(byte)).count()
+    let tail = words.remainder();
+    at + tail
+        .iter()
+        .position(|&byte| is_stop(byte))
+        .unwrap_or(tail.len())
 }
 
-#[inline(always)]
 fn is_control(byte: u8) -> bool {
-    (byte < b' ') | (byte == 0x7f)
+    byte < b' ' || byte == 0x7f
 }
 
-/// The high bit of each byte of `word` that is a control character. A byte below 0x20 borrows
-/// into its high bit, DEL is found as a zero of the difference; the false positives of both tricks
-/// lie above the first true one only.
+/// The bytes below `limit`, which is 0x80 at most: they borrow into their high bit.
 #[inline(always)]
-fn control_bits(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let difference = word ^ (ONES * 0x7f);
-    let below = word.wrapping_sub(ONES * 0x20) & !word;
-    let equal = difference.wrapping_sub(ONES) & !difference;
-    (below | equal) & (ONES * 0x80)
+fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * u64::from(limit)) & !word
 }
+
+/// The bytes that are `byte`: those whose difference is 0 borrow into their high bit.
+#[inline(always)]
+fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * u64::from(byte)), 1)
+}
+
+/// The bytes from `first` to `last`, exactly; all bytes and both bounds are ASCII.
+#[inline(always)]
+fn between(word: u64, first: u8, last: u8) -> u64 {
+    let from_first = word + ONES * u64::from(0x80 - first);
+    let after_last = word + ONES * u64::from(0x7f - last);
+    from_first & !after_last
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = ONES * 0x80;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn t13_a_control_character_is_found_wherever_it_stands() {
-        for length in 0..40 {
+    /// Compares a search with its definition, for each byte at each place and beside each
+    /// neighbour that a word trick could borrow from or carry into.
+    fn check(found: impl Fn(&[u8], usize) -> usize, is_stop: impl Fn(u8) -> bool) {
+        for length in [1, 7, 8, 9, 16, 21] {
             for at in 0..length {
                 for byte in 0..=255 {
-                    let mut buf = vec![b'x'; length];
-                    buf[at] = byte;
-                    let is_control = byte != b'\t' && byte.is_ascii_control();
-                    let expected = if is_control { at } else { length };
-                    let found = find_control(&buf, 0);
-                    assert_eq!(found, expected, "{byte:#x} at {at} of {length}");
+                    for neighbour in [b'x', 0, 1, b'!', b'"', b'-', 0x7f, 0x80, 0xff] {
+                        let mut buf = vec![b'x'; length];
+                        buf[at] = byte;
+                        if let Some(next) = buf.get_mut(at + 1) {
+                            *next = neighbour;
+                        }
+                        let expected = buf.iter().position(|&byte| is_stop(byte));
+                        assert_eq!(found(&buf, 0), expected.unwrap_or(length), "{buf:?}");
+                    }
                 }
             }
         }
-        assert_eq!(find_control(b"\x7f\x80\x20\t", 1), 4);
-        assert_eq!(find_control(b"\0", 2), 2);
+        assert_eq!(found(b"\0xxx", 1), 4);
+        assert_eq!(found(b"xx", 3), 3);
+    }
+
+    #[test]
+    fn t13_a_control_character_is_found_wherever_it_stands() {
+        check(find_control, |byte| is_control(byte) && byte != b'\t');
+    }
+
+    #[test]
+    fn t13_the_end_of_a_name_is_found_wherever_it_stands() {
+        check(find_uncommon, |byte| {
+            !byte.is_ascii_alphanumeric() && byte != b'-'
+        });
+    }
+
+    #[test]
+    fn t18_the_end_of_a_query_is_found_wherever_it_stands() {
+        check(find_not_query, |byte| {
+            !(b'!'..=b'~').contains(&byte) || byte == b'#'
+        });
     }
 }

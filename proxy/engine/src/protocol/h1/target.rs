@@ -7,6 +7,7 @@
 use super::Span;
 use super::Text;
 use super::error::Reject;
+use super::scan::find_not_query;
 
 /// A target taken apart.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +40,7 @@ pub(super) fn parse_target(
         None => return Ok(None),
         Some(b' ') => None,
         Some(b'?') => {
-            end = scan_visible(buf, end + 1);
+            end = find_not_query(buf, end + 1);
             match buf.get(end) {
                 None => return Ok(None),
                 Some(b' ') => Some(Span::new(path.end + 1, end)),
@@ -68,7 +69,7 @@ fn parse_other_form(
     method: &[u8],
     scratch: &mut Vec<u8>,
 ) -> Result<Option<Target>, Reject> {
-    let end = scan_visible(buf, at);
+    let end = find_not_query(buf, at);
     match buf.get(end) {
         None => return Ok(None),
         Some(b' ') => {}
@@ -159,14 +160,6 @@ fn scan_path(buf: &[u8], at: usize) -> PathScan {
         end += 1;
     }
     PathScan { end, is_normal }
-}
-
-/// The offset of the first byte from `at` on that no query may hold. Any visible ASCII character
-/// but `#` may stand there: browsers send `{`, `|` and `\` as they are, and a query is opaque.
-fn scan_visible(buf: &[u8], at: usize) -> usize {
-    let rest = buf.get(at..).unwrap_or_default();
-    let is_visible = |byte: &u8| (b'!'..=b'~').contains(byte) && *byte != b'#';
-    at + rest.iter().take_while(|byte| is_visible(byte)).count()
 }
 
 /// Appends the normal form of the absolute path `raw` to `out` (RFC 3986 §6.2.2, T20).

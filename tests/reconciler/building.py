@@ -1,0 +1,34 @@
+"""Small configurations for the tests of the control plane's pure parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.entity import Entity, EntityKey, Provenance
+from schemas.kinds import MODELS
+
+SHOP = b"""\
+listeners:
+  public: {address: "127.0.0.1:8080"}
+clusters:
+  shop:
+    backends:
+      a: {address: "127.0.0.1:9001"}
+      b: {address: "127.0.0.1:9002"}
+frontends:
+  web:
+    cluster: shop
+    listeners: [public]
+"""
+
+
+def entity(kind: str, name: str, *, file: str = "a.yaml", line: int = 1, **fields: Any) -> Entity:
+    """Make an entity with a canonical value out of what one would write."""
+    value = MODELS[kind].model_validate(fields).value()
+    return Entity(EntityKey(kind, name), value, Provenance(file, line, 3))
+
+
+def frontend(name: str, *, line: int = 1, **fields: Any) -> Entity:
+    """Make a frontend of the cluster "shop" on the listener "public"."""
+    fields = {"cluster": "shop", "listeners": ["public"], **fields}
+    return entity("frontend", name, line=line, **fields)

@@ -1,0 +1,239 @@
+"""The commands that speak to a daemon, against a real one with two workers."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.daemon import Kakehi
+from tests.harness.ports import address
+from tests.harness.repo import Repo
+
+SHA = 40
+
+
+def configuration(listener: str, backend: str = "127.0.0.1:9", retries: int = 2) -> str:
+    return (
+        "settings: {access_log: off}\n".replace("off", '"off"')
+        + f'listeners:\n  web: {{address: "{listener}"}}\n'
+        + f"clusters:\n  shop:\n    retries: {retries}\n    backends:\n"
+        + f'      shop-1: {{address: "{backend}"}}\n'
+        + "frontends:\n  shop: {listeners: [web], cluster: shop}\n"
+        + "  api: {listeners: [web], cluster: shop, path: {prefix: /api}, methods: [GET]}\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def listener() -> str:
+    return address()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, listener: str) -> Iterator[Kakehi]:
+    """Return a daemon that all tests of this module share; each ends with the state it found."""
+    repo = Repo(tmp_path_factory.mktemp("live") / "shop")
+    repo.commit({"shop.yaml": configuration(listener)}, "First")
+    with Kakehi(repo, workers=2) as daemon:
+        yield daemon
+
+
+def test_status_has_what_the_contract_says(live: Kakehi) -> None:
+    status = live.status()
+    assert status["commit"] == live.repo.head()
+    assert isinstance(status["generation"], int)
+    assert [worker["id"] for worker in status["workers"]] == [0, 1]
+    wanted = {"id", "pid", "cpu", "generation", "digest", "connections"}
+    for worker in status["workers"]:
+        assert wanted <= worker.keys()
+        assert (worker["generation"], worker["digest"]) == (status["generation"], status["digest"])
+    assert "last_error" in status
+
+
+def test_status_as_text(live: Kakehi) -> None:
+    done = live.run_cli("status", check=True)
+    assert live.repo.head()[:12] in done.stdout
+    assert f"main of {live.repo.directory}" in done.stdout
+    assert "1 listener, 1 cluster, 1 backend, 2 frontends" in done.stdout
+    assert (done.stdout.count("  running  "), done.stderr) == (2, "")
+
+
+def test_a_plan_of_nothing(live: Kakehi) -> None:
+    done = live.run_cli("plan", "--detailed-exitcode")
+    assert done.returncode == 0
+    assert "No changes. The live proxy runs exactly this configuration." in done.stdout
+    assert live.json("plan")["changes"] == []
+
+
+def test_a_plan_of_an_edit_that_nobody_committed(live: Kakehi, listener: str) -> None:
+    live.repo.write({"shop.yaml": configuration(listener, "127.0.0.1:10", retries=0)})
+    try:
+        done = live.run_cli("plan", "--detailed-exitcode")
+        assert (done.returncode, done.stderr) == (2, "")
+        assert "~ backend shop/shop-1" in done.stdout
+        assert '"127.0.0.1:9" → "127.0.0.1:10"' in done.stdout
+        assert "retries  2 → 0" in done.stdout
+        assert "Plan: 0 to add, 2 to change, 0 to remove." in done.stdout
+        change = next(c for c in live.json("plan")["changes"] if c["kind"] == "backend")
+        assert change["action"] == "update"
+        assert change["name"] == "shop/shop-1"
+        assert change["fields"] == {"address": {"from": "127.0.0.1:9", "to": "127.0.0.1:10"}}
+        assert change["source"] == {"file": "shop.yaml", "line": 8}
+        assert live.run_cli("plan").returncode == 0, "2 is only for --detailed-exitcode"
+    finally:
+        live.repo.git("checkout", "--quiet", "--", ".")
+
+
+def test_a_plan_sees_new_and_deleted_files(live: Kakehi) -> None:
+    live.repo.write({"new.yaml": "clusters: {spare: {backends: {x: {address: '127.0.0.1:9'}}}}\n"})
+    try:
+        actions = [(c["action"], c["kind"], c["name"]) for c in live.json("plan")["changes"]]
+        assert actions == [("add", "cluster", "spare"), ("add", "backend", "spare/x")]
+        (live.repo.directory / "shop.yaml").unlink()
+        assert {c["action"] for c in live.json("plan")["changes"]} == {"add", "remove", "update"}
+    finally:
+        (live.repo.directory / "new.yaml").unlink()
+        live.repo.git("checkout", "--quiet", "--", ".")
+
+
+def test_a_plan_from_another_clone_and_of_a_branch(
+    live: Kakehi, listener: str, tmp_path: Path
+) -> None:
+    live.repo.git("clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = Repo(tmp_path / "clone")
+    clone.write({"shop.yaml": configuration(listener, retries=5)})
+    assert "retries  2 → 5" in live.run_cli("plan", str(clone.directory)).stdout
+    clone.git("push", "--quiet", "origin", "HEAD:refs/heads/feature")
+    assert live.json("plan", "--ref", "feature")["changes"] == []
+    clone.commit(message="Five")
+    clone.git("push", "--quiet", "origin", "HEAD:refs/heads/feature")
+    planned = live.json("plan", "--ref", "feature")
+    assert planned["commit"] == clone.head()
+    assert [change["name"] for change in planned["changes"]] == ["shop"]
+
+
+def test_a_plan_of_something_invalid(live: Kakehi) -> None:
+    live.repo.write({"bad.yaml": "clusters: {shop: {}}\n"})
+    try:
+        done = live.run_cli("plan")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "bad.yaml:1:" in done.stderr
+        assert "first at shop.yaml:5" in done.stderr, "a duplicate cites both places"
+        done = live.run_cli("plan", "--json")
+        assert done.returncode == 3
+        assert json.loads(done.stdout)["errors"]
+    finally:
+        (live.repo.directory / "bad.yaml").unlink()
+
+
+def test_a_plan_without_the_running_commit(live: Kakehi, tmp_path: Path) -> None:
+    other = Repo(tmp_path / "other")
+    other.commit({"a.yaml": ""})
+    done = live.run_cli("plan", str(other.directory))
+    assert done.returncode == 1
+    assert "does not have that commit" in done.stderr
+
+
+def test_wait_for_a_commit(live: Kakehi, listener: str) -> None:
+    live.repo.commit({"shop.yaml": configuration(listener, retries=3)}, "Three")
+    done = live.run_cli("wait", "--commit", "HEAD", "--timeout", "20s")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "runs on every worker" in done.stdout
+    head = live.repo.head()
+    assert live.json("wait", "--commit", head[:10])["outcome"] == "applied"
+    assert live.run_cli("wait", "--commit", "HEAD~1").returncode == 0, "a descendant runs"
+    live.revert()
+
+
+def test_wait_for_a_refused_commit(live: Kakehi) -> None:
+    before = live.status()
+    live.repo.commit({"bad.yaml": "frontends: {x: {listeners: [web], cluster: nope}}\n"}, "Break")
+    done = live.run_cli("wait", "--commit", "HEAD")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "bad.yaml:1" in done.stderr
+    status = live.status()
+    assert (status["generation"], status["digest"]) == (before["generation"], before["digest"])
+    assert status["last_error"]["commit"] == live.repo.head()
+    assert "bad.yaml:1" in live.run_cli("status").stdout
+    history = live.run_cli("history", "-n", "1").stdout
+    assert "refused" in history
+    assert "bad.yaml:1" in history
+    live.revert()
+
+
+def test_wait_names_the_worker_that_is_behind(live: Kakehi, listener: str) -> None:
+    pid = live.status()["workers"][1]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        live.repo.commit({"shop.yaml": configuration(listener, retries=4)}, "Four")
+        done = live.run_cli("wait", "--commit", "HEAD", "--timeout", "1s")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 8
+    assert "1" in done.stderr.partition("after 1s")[2]
+    live.revert()
+
+
+def test_history_lists_what_happened(live: Kakehi, listener: str) -> None:
+    live.commit({"shop.yaml": configuration(listener, retries=7)}, "Seven")
+    entry = live.json("history", "--limit", "1")["entries"][0]
+    assert entry["commit"] == live.repo.head()
+    assert (entry["outcome"], entry["subject"]) == ("applied", "Seven")
+    assert entry["changes"][0]["fields"] == {"retries": {"from": 2, "to": 7}}
+    text = live.run_cli("history", "-n", "1").stdout
+    assert "~ cluster shop" in text
+    assert "Seven (Kakehi tests)" in text
+    live.revert()
+
+
+def test_show(live: Kakehi) -> None:
+    text = live.run_cli("show", check=True).stdout
+    assert "backend   shop/shop-1  shop.yaml:8" in text
+    one = live.json("show", "backend/shop/shop-1")["entities"]
+    assert [entity["value"] for entity in one] == [{"address": "127.0.0.1:9", "weight": 100}]
+    assert (
+        live.run_cli("show", "cluster/shop").stdout.splitlines()[0] == "cluster shop  shop.yaml:5"
+    )
+    assert 'timeouts.connect: "3s"' in live.run_cli("show", "cluster/shop").stdout
+    assert [e["kind"] for e in live.json("show", "frontend")["entities"]] == ["frontend"] * 2
+    missing = live.run_cli("show", "cluster/nope")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "nope" in missing.stderr
+
+
+def test_explain(live: Kakehi, listener: str) -> None:
+    found = live.json("explain", f"http://{listener}/api/7")
+    assert found["frontend"]["name"] == "api"
+    assert found["frontend"]["source"] == {"file": "shop.yaml", "line": 11}
+    assert [lost["name"] for lost in found["lost"]] == ["shop"]
+    text = live.run_cli("explain", f"http://{listener}/api/7", "-X", "POST").stdout
+    assert "frontend  shop" in text
+    assert "api" in text.partition("Others, and why not:")[2]
+
+
+def test_drain_and_undrain(live: Kakehi) -> None:
+    done = live.run_cli("drain", "shop/shop-1", "--wait", "--owner", "me", "--for", "10m")
+    assert (done.returncode, done.stderr) == (0, "")
+    try:
+        assert "drained  shop/shop-1 by me until 2" in live.run_cli("status").stdout
+        assert live.status()["drains"][0]["owner"] == "me"
+    finally:
+        assert live.run_cli("undrain", "shop/shop-1").returncode == 0
+    assert live.status()["drains"] == []
+    assert live.run_cli("drain", "shop/nope").returncode == 1
+
+
+def test_stop_ends_everything(tmp_path: Path, listener: str) -> None:
+    repo = Repo(tmp_path / "shop")
+    repo.commit({"shop.yaml": configuration(address())})
+    daemon = Kakehi(repo)
+    daemon.start()
+    pids = daemon.worker_pids()
+    done = daemon.run_cli("stop")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert daemon.process is not None
+    assert daemon.process.wait(10) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    daemon.stop(check=False)
