@@ -89,5 +89,5 @@ $(VENV)/.engine-built: $(VENV)/.locked pyproject.toml $(RUST_SOURCES)
 	@version=$$(cargo --version | cut -d' ' -f2); \
 	  printf '%s\n' 1.85.0 "$$version" | sort -V -C || { echo "kakehi: Rust 1.85 or newer is needed, and cargo is $$version" >&2; exit 1; }
 	$(call say,Building the engine (release; the first time takes a few minutes))
-	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
+	env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
 	@touch $@

@@ -70,7 +70,10 @@ class Catalog:
         staged.settle()
         self._swap(staged.before, staged.after)
         try:
-            findings = list(islice(self._findings(staged), FINDINGS_MAX + 1))
+            findings = list(islice(self._errors(staged), FINDINGS_MAX + 1))
+            # What is unused or never reached is worth a word once the rest is in order.
+            if not findings and staged.sound:
+                findings = list(islice(self._warnings(staged), FINDINGS_MAX + 1))
         finally:
             self._swap(staged.after, staged.before)
         diagnostics = staged.diagnostics(findings)
@@ -103,12 +106,8 @@ class Catalog:
                 definitions[entity.key] = Definition(entity, b"")
             self._swap((), (entity,))
 
-    def get(self, key: EntityKey) -> Entity | None:
-        """Return an accepted entity with its place in the files as they are now."""
-        return self._entities.get(key)
-
     def entities(self) -> Iterator[Entity]:
-        """Return all accepted entities."""
+        """Return all accepted entities, with their places in the files as they are now."""
         return iter(self._entities.values())
 
     def _swap(self, before: Iterable[Entity], after: Iterable[Entity]) -> None:
@@ -121,17 +120,19 @@ class Catalog:
             self._references.add(entity)
             self._matches.add(entity)
 
-    def _findings(self, staged: _Staged) -> Iterator[Finding]:
+    def _errors(self, staged: _Staged) -> Iterator[Finding]:
         keys = sorted(staged.desired)
         # With a file that cannot be read, everything may be missing that it holds.
         if not staged.incomplete:
             yield from self._references.dangling(keys, self._entities, staged.declared)
         yield from self._references.clashes(keys, self._entities)
         yield from self._matches.conflicts(keys, self._entities)
+
+    def _warnings(self, staged: _Staged) -> Iterator[Finding]:
+        keys = sorted(staged.desired)
         yield from self._matches.hidden(keys, self._entities)
-        if not staged.incomplete and not staged.declared:
-            yield from self._references.without_backends(keys, self._entities)
-            yield from self._references.unused(keys, staged.before, self._entities)
+        yield from self._references.without_backends(keys, self._entities)
+        yield from self._references.unused(keys, staged.before, self._entities)
 
 
 class _Staged:
@@ -156,6 +157,11 @@ class _Staged:
         self._loaded: dict[str, LoadedFile] = {}
         self._raws: dict[EntityKey, RawEntity] = {}
 
+    @property
+    def sound(self) -> bool:
+        """Whether every file is free of errors by itself."""
+        return not any(loaded.diagnostics for loaded in self._loaded.values())
+
     def read(self, path: str, data: bytes | None) -> None:
         """Take in the new content of one file."""
         if data is None:
@@ -168,11 +174,11 @@ class _Staged:
         definitions = self.files[path] = {}
         previous = self._base_files.get(path, {})
         for raw in raw_entities(loaded):
-            self.declared.add(raw.key)
             if self._is_new(raw):
                 definition = _definition(raw, previous.get(raw.key))
                 if definition is not None:
                     definitions[raw.key] = definition
+        self.declared |= loaded.declared
 
     def settle(self) -> None:
         """Compare what the files define now with what they defined, once all are read."""
@@ -191,7 +197,6 @@ class _Staged:
             elif old is not entity:
                 self.moved[key] = entity
         self._default_settings()
-        self.declared -= fresh.keys()
         self.before = [self._base[key] for key in self.desired if key in self._base]
         self.after = [entity for entity in self.desired.values() if entity is not None]
 

@@ -18,6 +18,9 @@ ENTRIES_MAX = 1000
 # Of a commit that changes more, the count is kept.
 CHANGES_MAX = 1000
 _FILE_BYTES_MAX = 16 * 1024 * 1024
+_KEYS = frozenset(
+    ("at", "commit", "outcome", "generation", "duration_ms", "change_count", "changes")
+)
 
 
 class History:
@@ -26,6 +29,8 @@ class History:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._entries: deque[HistoryEntry] = deque(maxlen=ENTRIES_MAX)
+        # What a power cut left of a line must not spoil the next one.
+        self._start = ""
         for each in (path.with_suffix(".old"), path):
             self._read(each)
 
@@ -35,11 +40,12 @@ class History:
         if entry["outcome"] == "refused" and last is not None and _same(last, entry):
             return
         self._entries.append(entry)
-        line = json.dumps(entry, separators=(",", ":")) + "\n"
+        line = self._start + json.dumps(entry, separators=(",", ":")) + "\n"
         try:
             with self._path.open("a", encoding="ascii") as file:
                 file.write(line)
                 full = file.tell() > _FILE_BYTES_MAX
+            self._start = ""
             if full:
                 self._path.replace(self._path.with_suffix(".old"))
         except OSError as error:
@@ -55,10 +61,11 @@ class History:
 
     def _read(self, path: Path) -> None:
         try:
-            lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+            text = path.read_text(encoding="ascii", errors="replace")
         except OSError:
             return
-        for line in lines[-ENTRIES_MAX:]:
+        self._start = "" if text.endswith("\n") else "\n"
+        for line in text.splitlines()[-ENTRIES_MAX:]:
             entry = _decode(line)
             if entry is not None:
                 self._entries.append(entry)
@@ -69,7 +76,7 @@ def _decode(line: str) -> HistoryEntry | None:
         found: Any = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(found, dict) or not HistoryEntry.__required_keys__ <= found.keys():
+    if not isinstance(found, dict) or not found.keys() >= _KEYS:
         return None
     entry: HistoryEntry = found  # type: ignore[assignment]  # its keys were just looked at
     return entry

@@ -34,6 +34,7 @@ from reconciler import yaml_faults
 from reconciler.scalars import AmbiguousScalarError, resolve
 from schemas.base import shown
 from schemas.diagnostic import Diagnostic, Severity
+from schemas.entity import EntityKey
 
 try:
     # The package ruamel.yaml alone installs no C part, and works without: slower by a factor of 20.
@@ -50,6 +51,7 @@ DIAGNOSTICS_MAX = 100
 INT_KEYS_UNDER = frozenset({"error_pages"})
 """Maps whose keys may be whole numbers. They become text, as JSON has no other keys."""
 
+_YAML_TAG = "tag:yaml.org,2002:"
 _NONE: Mapping[str, Node] = MappingProxyType({})
 # What YAML 1.2 §5.1 allows, less what readers take differently: the three characters that end a
 # line in YAML 1.1 (and in libyaml) alone, and a byte order mark amidst the text.
@@ -81,12 +83,16 @@ class Node:
 
 @dataclass
 class LoadedFile:
-    """One file, loaded. `root` is None when the file is empty or could not be read to its end."""
+    """One file, loaded. `root` is None when the file is empty or could not be read to its end.
+
+    `declared` is filled by the validator: the entities that are there, valid or not.
+    """
 
     path: str
     text: str = ""
     root: Node | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    declared: set[EntityKey] = field(default_factory=set)
     unreadable: bool = False
 
     @cached_property
@@ -151,11 +157,6 @@ def load_blob(path: str, data: bytes) -> LoadedFile:
     except YAMLError as error:
         _report_syntax(loaded, error)
     return loaded
-
-
-def parser_name() -> str:
-    """Return which parser is in use, for the daemon to log: `libyaml`, or `pure` when it lacks."""
-    return "pure" if CParser is None else "libyaml"
 
 
 def _events(text: str) -> Callable[[], Any]:
@@ -239,7 +240,8 @@ class _Builder:
         if event.anchor is not None:
             self._refuse(node, f"anchors (&{event.anchor}) are not supported", "remove it")
         if event.tag is not None:
-            self._refuse(node, f"tags ({event.tag}) are not supported", "remove it")
+            tag = str(event.tag).replace(_YAML_TAG, "!!")
+            self._refuse(node, f"tags ({tag}) are not supported", "remove it")
 
     def _mapping(self, node: Node, depth: int, *, int_keys: bool) -> None:
         values: dict[str, Any] = {}
@@ -323,7 +325,8 @@ def _report_syntax(loaded: LoadedFile, error: YAMLError) -> None:
         loaded.report(error.node, f"the file nests deeper than {DEPTH_MAX} levels")
     elif isinstance(error, MarkedYAMLError):
         line, column = yaml_faults.place(error)
-        message, hint = yaml_faults.explain(error, loaded.source_line(line))
+        at_end = line == len(loaded.lines) and not loaded.lines[-1]
+        message, hint = yaml_faults.explain(error, loaded.source_line(line), at_end=at_end)
         loaded.report(Node(None, line, column), message, hint)
     else:
         loaded.report(Node(None, 0, 0), "the file is not YAML")

@@ -14,6 +14,9 @@ from reconciler.suggest import suggest
 from schemas.entity import Entity, EntityKey
 from schemas.names import split_address
 
+NAMES_SHOWN_MAX = 5
+"""So many names are listed for one that is unknown and like none of them."""
+
 
 class References:
     """Who refers to what. Entities must be added and removed with the same value."""
@@ -142,12 +145,15 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _dangling(key: EntityKey, target: EntityKey, entities: Entities) -> Finding:
-    names = (known.name for known in entities if known.kind == target.kind)
+    names = sorted(known.name for known in entities if known.kind == target.kind)
     close = suggest(target.name, names)
-    hint = None
+    hint = f"define it under {target.kind}s:, in any file"
     if close is not None:
         there = place(entities[EntityKey(target.kind, close)])
         hint = f'did you mean "{close}" ({there})?'
+    elif names:
+        more = ", …" if len(names) > NAMES_SHOWN_MAX else ""
+        hint = f"known: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"
     path = ("listeners", target.name) if target.kind == "listener" else (target.kind,)
     return Finding("error", key, path, f"{key}: there is no {target}", hint)
 

@@ -11,22 +11,22 @@ CANDIDATES_MAX = 20_000
 _CUTOFF = 0.6
 
 _ELSEWHERE = {
-    "balance": "load_balancing",
-    "bind": "address",
-    "endpoints": "backends",
-    "entrypoints": "listeners",
-    "host": "hostname",
-    "hosts": "hostname",
-    "lb_policy": "load_balancing",
-    "listen": "address",
-    "port": "address",
-    "routers": "frontends",
-    "routes": "frontends",
-    "servers": "backends",
-    "services": "clusters",
-    "targets": "backends",
-    "upstream": "cluster",
-    "upstreams": "clusters",
+    "balance": ("load_balancing",),
+    "bind": ("address",),
+    "endpoints": ("backends",),
+    "entrypoints": ("listeners",),
+    "host": ("hostname",),
+    "hosts": ("hostname",),
+    "lb_policy": ("load_balancing",),
+    "listen": ("address",),
+    "port": ("address",),
+    "routers": ("frontends",),
+    "routes": ("frontends",),
+    "servers": ("backends", "clusters"),
+    "services": ("clusters",),
+    "targets": ("backends",),
+    "upstream": ("cluster",),
+    "upstreams": ("clusters",),
 }
 """What the thing is called in other proxies: not close in letters, and what people write."""
 
@@ -34,9 +34,9 @@ _ELSEWHERE = {
 def suggest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that was most likely meant, or None."""
     known = list(candidates)
-    elsewhere = _ELSEWHERE.get(word.lower())
-    if elsewhere in known:
-        return elsewhere
+    for ours in _ELSEWHERE.get(word.lower(), ()):
+        if ours in known:
+            return ours
     if len(known) > CANDIDATES_MAX:
         return None
     close = get_close_matches(word.lower(), known, n=1, cutoff=_CUTOFF)

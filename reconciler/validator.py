@@ -114,10 +114,12 @@ def _section_entities(loaded: LoadedFile, kind: str, section: Node) -> Iterator[
         if loaded.full:
             return
         name_node = section.keys[name]
+        key = EntityKey(kind, name)
+        loaded.declared.add(key)
         named = _is_name(loaded, name, name_node)
-        if not _is_map(loaded, body, f'{kind} "{name}"') or not named:
+        if not _is_map(loaded, body, str(key)) or not named:
             continue
-        yield RawEntity(EntityKey(kind, name), name_node, body, loaded)
+        yield RawEntity(key, name_node, body, loaded)
         if kind == "cluster" and BACKENDS in body.items:
             yield from _backends(loaded, name, body.items[BACKENDS])
 
@@ -127,17 +129,18 @@ def _backends(loaded: LoadedFile, cluster: str, section: Node) -> Iterator[RawEn
         return
     for name, body in section.items.items():
         name_node = section.keys[name]
+        key = EntityKey("backend", f"{cluster}/{name}")
         named = _is_name(loaded, name, name_node)
-        if _is_map(loaded, body, f'backend "{cluster}/{name}"') and named:
-            yield RawEntity(EntityKey("backend", f"{cluster}/{name}"), name_node, body, loaded)
+        if _is_map(loaded, body, str(key)) and named:
+            yield RawEntity(key, name_node, body, loaded)
 
 
 def _is_map(loaded: LoadedFile, node: Node, what: str) -> bool:
     # Nothing at all (a key whose entries are all commented out) is an empty map.
     if node.value is None or isinstance(node.value, dict) or node.broken:
         return not node.broken or isinstance(node.value, dict)
-    example = " by name" if what in SECTIONS else ""
-    loaded.report(node, f"{what}: expected a map of entries{example}, not {_what(node)}")
+    expected = "a map of entries by name" if what in SECTIONS else 'a map of "key: value"'
+    loaded.report(node, f"{what}: expected {expected}, not {_what(node)}")
     return False
 
 

@@ -55,16 +55,20 @@ _TAB = "a tab cannot indent in YAML", "use spaces"
 _BAD_START = "found character that cannot start any token"
 
 
-def explain(error: MarkedYAMLError, source_line: str | None) -> tuple[str, str | None]:
-    """Return the sentence and the hint for a syntax error on a line."""
+def explain(
+    error: MarkedYAMLError, source_line: str | None, *, at_end: bool
+) -> tuple[str, str | None]:
+    """Return the sentence and the hint for a syntax error on a line, or at the file's end."""
     problem = error.problem or error.context or "the file is not YAML"
     column = error.problem_mark.column if error.problem_mark else 0
     if _BAD_START in problem or "found a tab" in problem:
         return _bad_start(source_line or "", column)
-    for pattern, sentence, hint in _SENTENCES:
-        if pattern in problem:
-            return sentence, hint or _began(error)
-    return f"the file is not YAML: {problem}", _began(error)
+    known = (found[1:] for found in _SENTENCES if found[0] in problem)
+    sentence, hint = next(known, (f"the file is not YAML: {problem}", None))
+    hint = hint or _began(error)
+    if at_end:
+        return f"{sentence}, where the file ends", hint or "something above is not closed"
+    return sentence, hint
 
 
 def place(error: MarkedYAMLError) -> tuple[int, int]:

@@ -27,7 +27,7 @@ VALUE_CHARS_MAX = 4096
 
 _PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _path(value: object) -> str:
@@ -74,12 +74,14 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         hint = f'write it in quotes: "{shown(value)}"' if isinstance(value, (int, float)) else None
         raise fault(f"expected text, not {shown(value)}", hint)
-    if len(value) > VALUE_CHARS_MAX or _CONTROL.search(value):
-        raise fault(f"{shown(value)} cannot be part of a request")
+    if len(value) > VALUE_CHARS_MAX:
+        raise fault(f"the text is too long: at most {VALUE_CHARS_MAX} characters")
     return value
 
 
 def _header_text(value: str) -> str:
+    if _CONTROL.search(value):
+        raise fault(f"{shown(value)} has a control character, which no header value has")
     if value != value.strip():
         raise fault(f"{shown(value)} begins or ends with a space, which no header value does")
     return value
@@ -172,7 +174,7 @@ def _plain_is_exact(value: object) -> object:
 
 
 def _parameter(value: object) -> str:
-    if not isinstance(value, str) or not value or _CONTROL.search(value):
+    if not isinstance(value, str) or not value:
         raise fault(f"expected the name of a query parameter, not {shown(value)}")
     return value
 

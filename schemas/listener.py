@@ -83,7 +83,10 @@ class Listener(Model):
 
     address: Annotated[
         Address,
-        Field(description="IP address and port; IPv6 in brackets.", examples=["0.0.0.0:8080"]),
+        Field(
+            description='IP address and port; IPv6 in brackets, where "[::]" leaves IPv4 out.',
+            examples=["0.0.0.0:8080"],
+        ),
     ]
     error_pages: ErrorPages = Field(default_factory=dict)
     limits: Annotated[

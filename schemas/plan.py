@@ -23,11 +23,6 @@ class Plan:
     warnings: tuple[Diagnostic, ...] = ()
     effects: Mapping[EntityKey, str] = field(default_factory=dict)
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self.changes
-
     def counts(self) -> dict[str, int]:
         """Return how many entities are added, updated and removed."""
         counted = Counter(change.action for change in self.changes)

@@ -16,6 +16,8 @@ PATTERN_CHARS_MAX = 2048
 _ESCAPES = frozenset("dDsSwWbBAzpPxuUnrtfva0123456789") - frozenset("0123456789")
 _GROUP = re.compile(r"\(\?(?:P?<[A-Za-z_][A-Za-z0-9_.\[\]]*>|[imsUuxR]*(?:-[imsUuxR]+)?[:)])")
 _COUNTED = re.compile(r"\{ *([0-9]+) *(?:(,) *([0-9]+)? *)?\}")
+_RANGE_END = re.compile(r"[^-]-\[")
+_WORD_EDGE = re.compile(r"b\{(?:start|end|start-half|end-half)\}")
 _REFUSED_GROUPS = (
     ("(?=", "look-ahead"),
     ("(?!", "look-ahead"),
@@ -104,6 +106,10 @@ class _Scanner:
         return self._escape_argument(rest)
 
     def _escape_argument(self, rest: str) -> str | None:
+        edge = _WORD_EDGE.match(rest)
+        if edge is not None:
+            self.position += len(edge[0]) - 1
+            return None
         if rest[0] not in "pPxuU" or not rest[1:].startswith("{"):
             return None
         end = self.pattern.find("}", self.position)
@@ -113,24 +119,35 @@ class _Scanner:
         return None
 
     def _char_class(self) -> str | None:
-        start, depth = self.position, 0
+        start, depth, first = self.position, 0, self.position
         while self.position < len(self.pattern):
             char = self.pattern[self.position]
             if char == "\\":
-                reason = self._escape()
+                reason = self._class_escape()
                 if reason:
                     return reason
+                continue
+            # After a character, "-[" ends a range at "[" and does not begin a class.
+            if self.position > first and _RANGE_END.match(self.pattern, self.position - 1):
+                self.position += 2
                 continue
             self.position += 1
             if char == "[":
                 depth += 1
                 self._leading_bracket()
+                first = self.position
             elif char == "]":
                 depth -= 1
                 if depth == 0:
                     self.repeatable = True
                     return None
         return f'the "[" at character {start + 1} is never closed'
+
+    def _class_escape(self) -> str | None:
+        escape = self.pattern[self.position : self.position + 2]
+        if escape in (r"\b", r"\B", r"\A", r"\z"):
+            return f'"{escape}" is a place and no character, so that it cannot stand in [ ]'
+        return self._escape()
 
     def _leading_bracket(self) -> None:
         # A "]" right after "[" or "[^" stands for itself.

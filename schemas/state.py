@@ -62,14 +62,6 @@ class State:
         """Return the digest computed anew from all entities: the audit of the incremental one."""
         return State(self.entities.values()).digest
 
-    def copy(self) -> State:
-        """Return an independent state with the same entities."""
-        other = State()
-        other.entities = dict(self.entities)
-        other._names = {kind: set(names) for kind, names in self._names.items()}
-        other._sum = self._sum
-        return other
-
     def __len__(self) -> int:
         return len(self.entities)
 

@@ -71,7 +71,7 @@ def test_int_keys_are_statuses_only() -> None:
         ("a: *x", "1:4 aliases (*name) are not supported"),
         ("a: &x 1", "1:4 anchors (&x) are not supported"),
         ("a: &x {}", "1:4 anchors (&x) are not supported"),
-        ("a: !!str 1", "1:4 tags (tag:yaml.org,2002:str) are not supported"),
+        ("a: !!str 1", "1:4 tags (!!str) are not supported"),
         ("a: ! x", "1:4 tags (!) are not supported"),
         ("a: !x []", "1:4 tags (!x) are not supported"),
         ("<<: {}", "1:1 merge keys (<<) are not supported"),
@@ -83,7 +83,7 @@ def test_int_keys_are_statuses_only() -> None:
         ("? [a]\n: x", "1:3 a key must be text, not a list"),
         ("a: 010", "1:4 010 means different things to different readers of YAML"),
         ("\ta: 1", "1:1 a tab cannot indent in YAML"),
-        ("a: [1\n", '2:1 expected a "," or a "]" here'),
+        ("a: [1\n", '2:1 expected a "," or a "]" here, where the file ends'),
         ("a: 'x", "1:4 the quotes that open here are never closed"),
         ("a: b: c", '1:5 a ":" is not possible here'),
         ("a: @x", '1:4 no value begins with "@"'),
@@ -192,11 +192,9 @@ def _check_places(loaded: loader.LoadedFile, node: Node) -> None:
 def test_it_works_without_the_c_part(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "a: {b: [1, true]}\nc: 'x'\n"
     expected = value(text)
-    assert loader.parser_name() == "libyaml"
     monkeypatch.setattr(loader, "CParser", None)
-    assert loader.parser_name() == "pure"
     assert value(text) == expected
-    assert messages("a: [1\n") == ['2:1 expected a "," or a "]" here']
+    assert messages("a: [1\n") == ['2:1 expected a "," or a "]" here, where the file ends']
     assert messages("a: 'x") == ["1:4 the quotes that open here are never closed"]
     assert messages("x: é\n\x02") == ["2:1 the character U+0002 is not allowed here"]
     assert messages('a: "\\ud800"') == [

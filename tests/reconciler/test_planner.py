@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 
@@ -17,11 +19,11 @@ def effect(before: Entity | None, after: Entity | None, open_now: int | None = N
     return make_plan(changes, None, (), counted).effects[key]
 
 
-def backend(**fields: object) -> Entity:
+def backend(**fields: Any) -> Entity:
     return entity("backend", "shop/a", **{"address": "127.0.0.1:9001", **fields})
 
 
-def listener(**fields: object) -> Entity:
+def listener(**fields: Any) -> Entity:
     return entity("listener", "public", **{"address": "127.0.0.1:8080", **fields})
 
 

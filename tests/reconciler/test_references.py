@@ -81,8 +81,10 @@ def test_a_clash_cites_the_other_and_counts_the_admin_address() -> None:
     references, entities = index(settings, listener)
     (found,) = references.clashes([listener.key], entities)
     assert texts([found]) == [
-        'settings: admin: settings: 127.0.0.1:80 is taken by listener "public" (a.yaml:2), '
-        "which listens on 0.0.0.0:80"
+        (
+            'settings: admin: settings: 127.0.0.1:80 is taken by listener "public" (a.yaml:2), '
+            "which listens on 0.0.0.0:80"
+        )
     ]
 
 
@@ -93,7 +95,9 @@ def test_clusters_that_can_serve_nothing() -> None:
     assert found.message == 'cluster "shop" has no backends: its frontends get 503'
     references, entities = index(SHOP, drained)
     (found,) = references.without_backends([drained.key], entities)
-    assert found.message == 'every backend of cluster "shop" has the weight 0: its frontends get 503'
+    assert (
+        found.message == 'every backend of cluster "shop" has the weight 0: its frontends get 503'
+    )
     references, entities = index(SHOP, drained, BACKEND)
     assert not list(references.without_backends([SHOP.key, drained.key], entities))
     assert not list(references.without_backends([BACKEND.key], {}))

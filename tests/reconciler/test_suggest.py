@@ -11,6 +11,8 @@ def test_the_closest_word_is_suggested() -> None:
 def test_words_of_other_proxies_are_understood() -> None:
     assert suggest("upstreams", ["listeners", "clusters", "frontends"]) == "clusters"
     assert suggest("host", ["hostname", "path"]) == "hostname"
+    assert suggest("servers", ["backends", "retries"]) == "backends"
+    assert suggest("servers", ["listeners", "clusters"]) == "clusters"
     assert suggest("host", ["path"]) is None
 
 

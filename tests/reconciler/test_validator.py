@@ -11,8 +11,7 @@ def check(text: str) -> tuple[list[Entity], list[str]]:
     loaded = load_blob("a.yaml", text.encode())
     valid = [entity for raw in raw_entities(loaded) if (entity := validate(raw)) is not None]
     return valid, [
-        f"{found.line}:{found.column} {found.message}"
-        + (f" | {found.hint}" if found.hint else "")
+        f"{found.line}:{found.column} {found.message}" + (f" | {found.hint}" if found.hint else "")
         for found in loaded.diagnostics
     ]
 
@@ -43,16 +42,29 @@ def test_nothing_at_all_is_an_empty_map(text: str) -> None:
     assert check(text)[1] == []
 
 
+AT_THE_TOP = (
+    "1:1 expected a map with listeners, clusters, frontends or settings at the top of the file"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("[]", ["1:1 expected a map with listeners, clusters, frontends or settings at the top of the file"]),
-        ("text", ["1:1 expected a map with listeners, clusters, frontends or settings at the top of the file"]),
+        (
+            "[]",
+            [AT_THE_TOP],
+        ),
+        (
+            "text",
+            [AT_THE_TOP],
+        ),
         (
             "listners: {}",
             [
-                '1:1 unknown key "listners" at the top of the file: expected listeners, clusters, '
-                'frontends or settings | did you mean "listeners"?'
+                (
+                    '1:1 unknown key "listners" at the top of the file: expected listeners, '
+                    'clusters, frontends or settings | did you mean "listeners"?'
+                )
             ],
         ),
         (
@@ -60,16 +72,21 @@ def test_nothing_at_all_is_an_empty_map(text: str) -> None:
             ["1:1 certificates arrive together with TLS | remove this section until then"],
         ),
         ("clusters: []", ["1:11 clusters: expected a map of entries by name, not a list"]),
-        ("clusters: {a: 5}", ['1:15 cluster "a": expected a map of entries, not a single value']),
+        (
+            "clusters: {a: 5}",
+            ['1:15 cluster "a": expected a map of "key: value", not a single value'],
+        ),
         (
             "clusters: {a: {backends: [b]}}",
-            ['1:26 backends of cluster "a": expected a map of entries, not a list'],
+            ['1:26 backends of cluster "a": expected a map of "key: value", not a list'],
         ),
         (
             "clusters: {Shop: {}}",
             [
-                "1:12 \"Shop\" is not a name: a name is 1 to 63 of a-z, 0-9, '.', '_' and '-', "
-                'and begins with a letter or a digit | did you mean "shop"?'
+                (
+                    "1:12 \"Shop\" is not a name: a name is 1 to 63 of a-z, 0-9, '.', '_' and '-', "
+                    'and begins with a letter or a digit | did you mean "shop"?'
+                )
             ],
         ),
         (
@@ -80,8 +97,10 @@ def test_nothing_at_all_is_an_empty_map(text: str) -> None:
             "clusters: {a: {timeouts: {conect: 1s, x: 1s}}}",
             [
                 '1:27 cluster "a": unknown key "conect" in timeouts | did you mean "connect"?',
-                '1:39 cluster "a": unknown key "x" in timeouts | known here: connect, keep_alive, '
-                "response_body, response_head, tunnel",
+                (
+                    '1:39 cluster "a": unknown key "x" in timeouts | known here: connect, '
+                    "keep_alive, response_body, response_head, tunnel"
+                ),
             ],
         ),
         (
@@ -95,30 +114,39 @@ def test_nothing_at_all_is_an_empty_map(text: str) -> None:
         (
             "clusters: {a: {timeouts: {connect: 30}}}",
             [
-                '1:36 cluster "a": timeouts.connect: expected a duration like "250ms", "30s", '
-                '"5m", not 30 | write the unit: 30s or 30ms'
+                (
+                    '1:36 cluster "a": timeouts.connect: expected a duration like "250ms", "30s", '
+                    '"5m", not 30 | write the unit: 30s or 30ms'
+                )
             ],
         ),
         (
             "frontends: {a: {cluster: b, listeners: [c, D]}}",
             [
-                '1:44 frontend "a": listeners: "D" is not a name: a name is 1 to 63 of a-z, 0-9, '
-                "'.', '_' and '-', and begins with a letter or a digit | did you mean \"d\"?"
+                (
+                    '1:44 frontend "a": listeners: "D" is not a name: a name is 1 to 63 of a-z, '
+                    "0-9, '.', '_' and '-', and begins with a letter or a digit | "
+                    'did you mean "d"?'
+                )
             ],
         ),
         (
             "settings: {error_pages: {200: {body: x}, 503: {}}}",
             [
                 '1:26 settings: error_pages: expected a status from 400 to 599, not "200"',
-                '1:42 settings: error_pages.503: "body" is missing | for example: body: '
-                '"<h1>Back in a minute</h1>"',
+                (
+                    '1:42 settings: error_pages.503: "body" is missing | for example: body: '
+                    '"<h1>Back in a minute</h1>"'
+                ),
             ],
         ),
         (
             "frontends: {a: {cluster: b, listeners: [c], headers: {Host: x}}}",
             [
-                '1:55 frontend "a": headers: the Host header is not matched here | match it with '
-                '"hostname:"'
+                (
+                    '1:55 frontend "a": headers: the Host header is not matched here | match it '
+                    'with "hostname:"'
+                )
             ],
         ),
         (
@@ -134,7 +162,7 @@ def test_what_is_wrong_is_said_where_it_is(text: str, messages: list[str]) -> No
 
 
 def test_what_was_refused_already_is_not_refused_again() -> None:
-    valid, messages = check('clusters: {a: {retries: *x, backends: {b: *y, c: {address: *z}}}}')
+    valid, messages = check("clusters: {a: {retries: *x, backends: {b: *y, c: {address: *z}}}}")
     assert valid == []
     assert len(messages) == 3
     assert all("aliases" in message for message in messages)

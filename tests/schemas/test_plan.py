@@ -25,11 +25,9 @@ def test_json() -> None:
         "summary": {"add": 1, "update": 0, "remove": 0},
         "warnings": [warning.to_json()],
     }
-    assert not plan.empty
 
 
 def test_an_empty_plan() -> None:
     plan = Plan(None, ())
-    assert plan.empty
     assert plan.counts() == {"add": 0, "update": 0, "remove": 0}
     assert plan.to_json()["commit"] is None

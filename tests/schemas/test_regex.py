@@ -25,6 +25,10 @@ from schemas.regex import PATTERN_CHARS_MAX, check_regex, literal_prefix
         "a{2}b{2,}c{2,3}",
         "(a+)+",
         r"a\.b\z",
+        r"\b{start}a\b{end-half}",
+        "[+-[a-z]",
+        "[-[a]b]",
+        "[a-z--[b]]",
         "a**",
         "()",
     ],
@@ -59,6 +63,7 @@ def test_what_the_engine_takes(pattern: str) -> None:
         (r"a\Z", r"the end is"),
         (r"\p{L", "never closed"),
         ("[a\\", "lone backslash"),
+        (r"[\b]", "a place and no character"),
     ],
 )
 def test_what_it_does_not_take(pattern: str, reason: str) -> None:

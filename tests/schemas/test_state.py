@@ -55,15 +55,6 @@ def test_it_reads_as_a_map() -> None:
     assert state.get(EntityKey("cluster", "c")) is None
 
 
-def test_a_copy_is_independent() -> None:
-    state = State([cluster("a")])
-    other = state.copy()
-    other.apply([Change("remove", EntityKey("cluster", "a"), cluster("a"), None, ())])
-    assert state.names("cluster") == ["a"]
-    assert state.digest == state.recomputed_digest() != other.digest
-    assert state != other
-
-
 def test_where_an_entity_was_written_does_not_count() -> None:
     moved = Entity(EntityKey("cluster", "a"), {"retries": 2}, Provenance("b.yaml", 9, 9))
     assert State([cluster("a")]) == State([moved])

@@ -148,9 +148,7 @@ CODINGS = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("lines", CODINGS.values(), ids=CODINGS)
-def test_t11_transfer_encoding_obfuscated(
-    lane: Lane, lines: list[str], byte_by_byte: bool
-) -> None:
+def test_t11_transfer_encoding_obfuscated(lane: Lane, lines: list[str], byte_by_byte: bool) -> None:
     data = _post(lane, *lines, body=b"0\r\n\r\n" + SMUGGLED)
     attack.refused(lane, data, (400, 501), byte_by_byte=byte_by_byte)
 

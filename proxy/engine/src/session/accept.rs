@@ -56,7 +56,7 @@ impl<D: Driver> Engine<D> {
         }
         match self.insert_client(stream, peer, listener.clone(), !admitted) {
             Some(index) if admitted => self.await_request(index),
-            Some(index) => self.send_error(index, 503, &[b'0'; 32], false, false),
+            Some(index) => self.send_error(index, 503, None, false, false),
             None if !admitted => self.refused_now -= 1,
             None => {}
         }

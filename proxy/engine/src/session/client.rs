@@ -264,9 +264,8 @@ impl<D: Driver> Engine<D> {
     fn client_end_of_stream(&mut self, index: usize) {
         match self.clients[index].phase {
             Phase::Tunnel => self.tunnel_client_ended(index),
-            Phase::InExchange if self.exchange_wants_body(index) => self.client_lost(index),
-            // It may have shut its sending side only, as `nc -N` does: it is answered. A client that
-            // has closed altogether resets the connection at the first byte.
+            Phase::InExchange if self.exchange_is_half_way(index) => self.client_lost(index),
+            // It may have shut its sending side only, as `nc -N` does: it is answered.
             Phase::InExchange => self.clients[index].ended = true,
             Phase::Idle | Phase::ExpectHead if !self.clients[index].output.is_empty() => {
                 self.clients[index].close_when_sent = true;

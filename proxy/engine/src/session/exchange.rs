@@ -91,6 +91,8 @@ pub(super) struct Exchange {
     /// (RFC 9110 §9.2.2).
     pub(super) replayable: bool,
     pub(super) upgrade: bool,
+    /// The client waits for 100 before it sends the body.
+    pub(super) expects_continue: bool,
     /// The client's and the backend's bytes pass unread since a 101.
     pub(super) tunnel: bool,
     /// A tunnel's backend has ended its side.
@@ -182,7 +184,7 @@ impl<D: Driver> Engine<D> {
         exchange.record.status = status;
         let request_id = exchange.record.request_id;
         self.remove_exchange(index, outcome);
-        self.send_error(client, status, &request_id, head_only, keep_alive);
+        self.send_error(client, status, Some(request_id), head_only, keep_alive);
     }
 
     /// Ends an exchange whose response has been sent whole.

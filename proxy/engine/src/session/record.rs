@@ -30,9 +30,9 @@ pub(super) struct Record {
     pub(super) bytes_out: u64,
     pub(super) retries: u32,
     pub(super) http10: bool,
-    /// Method, host, target, user agent and referer, one after the other.
+    /// Method, host, target, user agent, referer and the request id of a trusted peer.
     pub(super) text: Vec<u8>,
-    ends: [u32; 5],
+    ends: [u32; 6],
 }
 
 impl Record {
@@ -66,17 +66,20 @@ impl<D: Driver> Engine<D> {
         head: &RequestHead,
         bytes: &[u8],
         request_id: RequestId,
+        trusted: bool,
     ) -> Record {
         let mut record = self.blank_record(request_id);
         record.http10 = head.version == Version::Http10;
         if self.log.is_on() {
             record.text = self.pool.take();
+            let given_id = head.request_id(bytes).filter(|_| trusted);
             let parts = [
                 head.method(bytes),
                 head.host(bytes),
                 head.target_raw(bytes),
                 head.values(bytes, "user-agent").next().unwrap_or_default(),
                 head.values(bytes, "referer").next().unwrap_or_default(),
+                given_id.unwrap_or_default(),
             ];
             for (end, part) in record.ends.iter_mut().zip(parts) {
                 record.text.extend_from_slice(part);
@@ -99,7 +102,7 @@ impl<D: Driver> Engine<D> {
             retries: 0,
             http10: false,
             text: Vec::new(),
-            ends: [0; 5],
+            ends: [0; 6],
         }
     }
 
@@ -255,7 +258,11 @@ fn push(
         cluster: way.cluster,
         backend: way.backend,
         backend_address: way.backend_address,
-        request_id: &record.request_id,
+        request_id: if record.part(5).is_empty() {
+            &record.request_id
+        } else {
+            record.part(5)
+        },
         retries: record.retries,
         outcome,
     })

@@ -5,6 +5,7 @@ use super::exchange::Outcome;
 use super::record::Record;
 use super::{Engine, RequestId};
 use crate::protocol::h1::error::Reject;
+use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::{ErrorBody, RequestBody, RequestHead, default_error_body, write_error};
 use crate::runtime::driver::Driver;
 use crate::telemetry::names::Counter;
@@ -28,7 +29,7 @@ impl<D: Driver> Engine<D> {
         let keep_alive = head.keep_alive
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && !self.stopping;
-        self.send_error(index, status, &id, head_only, keep_alive);
+        self.send_error(index, status, Some(id), head_only, keep_alive);
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
@@ -43,7 +44,7 @@ impl<D: Driver> Engine<D> {
         };
         self.metrics.add(counter, 1);
         self.record_rejected(index, status, reject.as_str());
-        self.send_error(index, status, &[b'0'; 32], false, false);
+        self.send_error(index, status, None, false, false);
     }
 
     /// Sends an error response and goes on with the connection, or closes it.
@@ -51,51 +52,63 @@ impl<D: Driver> Engine<D> {
         &mut self,
         index: usize,
         status: u16,
-        request_id: &RequestId,
+        request_id: Option<RequestId>,
         head_only: bool,
         keep_alive: bool,
     ) {
         self.count_status(status);
-        let listener = self.clients[index].listener.settings();
-        let settings = self.tables.settings.clone();
-        let key = status.to_string();
-        let page = listener
-            .entity
-            .error_pages
-            .get(&key)
-            .or_else(|| settings.error_pages.get(&key));
-        let id = std::str::from_utf8(request_id).unwrap_or_default();
-        let mut plain = Vec::new();
-        if page.is_none() {
-            default_error_body(&mut plain, status, id);
-        }
-        let body = match page {
-            Some(page) => ErrorBody {
-                content_type: &page.content_type,
-                body: page.body.as_bytes(),
-            },
-            None => ErrorBody {
-                content_type: "text/plain; charset=utf-8",
-                body: &plain,
-            },
-        };
         let closing = self.stopping || self.clients[index].listener.draining.get();
         let keep_alive = keep_alive && !closing;
-        let mut out = Vec::with_capacity(512);
-        write_error(
-            &mut out,
-            status,
-            &body,
-            !keep_alive,
-            self.clock.date(),
-            id,
-            head_only,
-        );
+        let out = self.error_response(index, status, request_id, head_only, !keep_alive);
         self.clients[index].phase = Phase::Idle;
         let token = self.clients[index].token;
         self.send_client(index, &out, &[]);
         if self.find_client(token, index).is_some() {
             self.end_response(index, keep_alive);
         }
+    }
+
+    fn error_response(
+        &self,
+        index: usize,
+        status: u16,
+        request_id: Option<RequestId>,
+        head_only: bool,
+        close: bool,
+    ) -> Vec<u8> {
+        let listener = self.clients[index].listener.settings();
+        let settings = &self.tables.settings;
+        let key = status.to_string();
+        let pages = [&listener.entity.error_pages, &settings.error_pages];
+        let page = pages.iter().find_map(|pages| pages.get(&key));
+        let id = request_id
+            .as_ref()
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .unwrap_or_default();
+        let mut plain = Vec::new();
+        if page.is_none() {
+            default_error_body(&mut plain, status, id);
+        }
+        let generation = self.tables.generation_header.as_bytes();
+        let body = ErrorBody {
+            content_type: page.map_or(DEFAULT_CONTENT_TYPE, |page| &page.content_type),
+            body: page.map_or(&plain, |page| page.body.as_bytes()),
+            extra: if settings.generation_header {
+                generation
+            } else {
+                &[]
+            },
+        };
+        let mut out = Vec::with_capacity(512);
+        write_error(
+            &mut out,
+            status,
+            &body,
+            close,
+            self.clock.date(),
+            id,
+            head_only,
+        );
+        out
     }
 }

@@ -86,7 +86,8 @@ impl<D: Driver> Engine<D> {
         bytes: &[u8],
     ) {
         let request_id = self.next_request_id();
-        let record = self.begin_record(head, bytes, request_id);
+        let trusted = listener.trusts(self.clients[index].peer.ip());
+        let record = self.begin_record(head, bytes, request_id, trusted);
         let frontend = self.route(index, head, bytes);
         let too_large = matches!((head.body, listener.entity.limits.body_bytes),
             (RequestBody::Length(length), Some(limit)) if length > limit);
@@ -185,6 +186,7 @@ impl<D: Driver> Engine<D> {
             head_only: method == b"HEAD",
             replayable,
             upgrade: head.upgrade.is_some(),
+            expects_continue: head.expect_continue,
             tunnel: false,
             response_ended: false,
             interim_count: 0,
@@ -213,10 +215,14 @@ impl<D: Driver> Engine<D> {
             .set(&mut client.deadline, token, self.clock.ms() + limit);
     }
 
-    /// Whether more of a request body is to come.
-    pub(super) fn exchange_wants_body(&self, index: usize) -> bool {
-        let exchange = self.clients[index].exchange;
-        exchange.is_some_and(|exchange| !self.exchanges[exchange as usize].request_done())
+    /// Whether the request is not complete, or the response has begun. A client that ends its stream
+    /// then has left: nobody shuts a sending side while reading an answer, and a stream of events
+    /// must not go on for nobody.
+    pub(super) fn exchange_is_half_way(&self, index: usize) -> bool {
+        let exchange = self.clients[index]
+            .exchange
+            .map(|exchange| &self.exchanges[exchange as usize]);
+        exchange.is_some_and(|exchange| !exchange.request_done() || exchange.response.is_some())
     }
 
     /// Whether bytes of a client in an exchange have somewhere to go.

@@ -106,10 +106,11 @@ impl<D: Driver> Engine<D> {
             ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
         };
         let closing = self.clients[client].listener.draining.get() || self.stopping;
-        // An answer before the end of the request: whether the rest still comes is unknown, above all
-        // after `Expect: 100-continue` (RFC 9110 §10.1.1), so it cannot be told from a next request.
-        exchange.keep_alive &=
-            !closing && exchange.request_done() && !matches!(delivery, Delivery::UntilClose);
+        // An answer instead of 100: whether the body still comes is unknown, so it cannot be told
+        // from a next request (RFC 9110 §10.1.1).
+        let unasked =
+            exchange.expects_continue && exchange.interim_count == 0 && !exchange.request_done();
+        exchange.keep_alive &= !closing && !unasked && !matches!(delivery, Delivery::UntilClose);
         exchange.response_chunked = matches!(delivery, Delivery::Chunked);
         exchange.record.status = head.status;
         exchange.record.response_head_us = self.clock.us();

@@ -146,7 +146,12 @@ impl FieldId {
             (_, b'x') => return Self::of_x_forwarded(name),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(spelled) {
+        // Setting 0x20 makes a letter small, and no other token character one of these names.
+        let differs = name
+            .iter()
+            .zip(spelled)
+            .fold(0, |bits, (byte, lower)| bits | ((byte | 0x20) ^ lower));
+        if differs == 0 {
             id
         } else if first | 0x20 == b'x' {
             Self::of_x_forwarded(name)

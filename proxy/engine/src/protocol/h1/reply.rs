@@ -11,6 +11,8 @@ pub struct ErrorBody<'a> {
     pub content_type: &'a str,
     /// The bytes of the page.
     pub body: &'a [u8],
+    /// Whole lines of the head of our own, each with its CRLF.
+    pub extra: &'a [u8],
 }
 
 /// Appends a whole response with `status`, its body left out for HEAD.
@@ -39,6 +41,7 @@ pub fn write_error(
             write_field(out, name, value);
         }
     }
+    out.extend_from_slice(error.extra);
     out.extend_from_slice(b"Content-Length: ");
     write_number(out, error.body.len() as u64);
     out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
@@ -106,6 +109,7 @@ mod tests {
         let page = ErrorBody {
             content_type,
             body: b"page",
+            extra: b"",
         };
         let mut out = Vec::new();
         write_error(&mut out, 503, &page, close, b"today", "id", head_only);

@@ -42,7 +42,9 @@ pub fn write_response(
 ) {
     let own_bytes = OWN_BYTES + forward.extra.len();
     out.reserve(head.line.end() + fields_length(&head.fields) + own_bytes);
-    if head.version == Version::Http11 {
+    // RFC 9112 §4 wants the space before the reason even where there is none, which a backend may
+    // have left out.
+    if head.version == Version::Http11 && !head.reason(buf).is_empty() {
         out.extend_from_slice(head.line.of(buf));
     } else {
         out.extend_from_slice(b"HTTP/1.1 ");

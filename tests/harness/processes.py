@@ -1,0 +1,152 @@
+"""What the kernel says about a process: its threads, cores, sockets, wake-ups and memory.
+
+Used wherever a test asserts that a process was left alone: the same process, on the same core, with
+the same listening sockets, and asleep.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_ESTABLISHED, _LISTENING = "01", "0A"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_NANOSLEEP_CALLS = {"x86_64": "230", "aarch64": "115"}
+
+
+def started(pid: int) -> int:
+    """When the process began, in clock ticks: with its pid, what makes it this process."""
+    return int(_stat(f"/proc/{pid}/stat")[19])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return _stat(f"/proc/{pid}/stat")[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all its threads."""
+    fields = _stat(f"/proc/{pid}/stat")
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def resident_mib(pid: int, field: str = "VmRSS") -> int:
+    return int(_status(pid)[field].split()[0]) // 1024
+
+
+def threads(pid: int) -> list[int]:
+    return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+
+
+def wake_ups(pid: int, thread: int | None = None) -> int:
+    """How often its threads (or one of them) have gone to sleep and were woken."""
+    tids = threads(pid) if thread is None else [thread]
+    return sum(
+        int(_status(f"{pid}/task/{tid}")["voluntary_ctxt_switches"].split()[0]) for tid in tids
+    )
+
+
+def cores(pid: int) -> set[frozenset[int]]:
+    """The distinct sets of cores that its threads may run on."""
+    return {frozenset(os.sched_getaffinity(tid)) for tid in threads(pid)}
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether its main thread is in a sleep of its own making, such as a fault point's delay."""
+    try:
+        call = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    except (OSError, IndexError):
+        return False
+    return call == _NANOSLEEP_CALLS[platform.machine()]
+
+
+def is_stopped(pid: int) -> bool:
+    return _stat(f"/proc/{pid}/stat")[0] == "T"
+
+
+# Sockets
+
+
+def socket_inodes(pid: int) -> set[int]:
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:  # closed since the directory was read
+            continue
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return found
+
+
+def listening(pid: int) -> dict[int, str]:
+    """Inode → address of the IPv4 sockets that the process listens on."""
+    own = socket_inodes(pid)
+    return {
+        inode: local
+        for local, _, state, inode in _sockets()
+        if state == _LISTENING and inode in own
+    }
+
+
+def clients(pid: int, address: str) -> set[int]:
+    """The ports of the clients whose connections to `address` this process has accepted."""
+    own = socket_inodes(pid)
+    return {
+        _port(remote)
+        for local, remote, state, inode in _sockets()
+        if local == address and state != _LISTENING and inode in own
+    }
+
+
+def connections(pid: int, address: str) -> set[int]:
+    """The local ports of the connections that this process has opened to `address`."""
+    own = socket_inodes(pid)
+    return {
+        _port(local)
+        for local, remote, state, inode in _sockets()
+        if remote == address and state == _ESTABLISHED and inode in own
+    }
+
+
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
+    """Look until the condition holds; everything that a test waits for is bounded by this."""
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {deadline_s} s: {what}")
+        time.sleep(0.005)
+
+
+def _sockets() -> list[tuple[str, str, str, int]]:
+    """(local, remote, state, inode) of every IPv4 TCP socket."""
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        found.append((_address(fields[1]), _address(fields[2]), fields[3], int(fields[9])))
+    return found
+
+
+def _address(text: str) -> str:
+    host, _, port = text.partition(":")
+    octets = bytes.fromhex(host)[::-1]
+    return f"{'.'.join(str(octet) for octet in octets)}:{int(port, 16)}"
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def _stat(path: str) -> list[str]:
+    """The fields behind the name, which may hold anything."""
+    return Path(path).read_text().rpartition(")")[2].split()
+
+
+def _status(pid: int | str) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,247 @@
+"""A daemon with pinned workers in front of backends that say their names.
+
+What the transaction and fault tests share: hosts that are routed to clusters of named backends, a
+daemon that may be killed and started again, and questions that every single worker answers.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reconciler.offline import load_directory
+from tests.harness import control, daemon, ports, processes
+from tests.harness.daemon import Kakehi
+from tests.harness.named import NamedBackends
+from tests.harness.rawclient import Connection
+from tests.harness.repo import Content, Repo
+
+# All connections of one address are spread by the kernel; so many always meet every worker.
+_TRIES_MAX = 200
+# A commit that no test expects to be slow; generous, since the machine may be.
+WAIT = "40s"
+
+
+class Daemon(Kakehi):
+    """A daemon whose environment can be prepared, and that can die and come again."""
+
+    def __init__(self, repo: Repo, *, workers: int, options: tuple[str, ...] = ()) -> None:
+        super().__init__(repo, workers=workers, options=options)
+        self.extra: dict[str, str] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, **self.extra}
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def ask(self, request: str, **fields: Any) -> Any:
+        """A request over the control socket; waits for a daemon that is just starting."""
+        return control.ask_when_there(self.runtime_dir, request, **fields)
+
+    def outcome(self, commit: str, timeout_s: float = 40.0) -> str:
+        """What `kakehi wait` would say of a commit: applied, refused, superseded, timeout."""
+        return str(self.ask("wait", commit=commit, timeout_s=timeout_s)["outcome"])
+
+    def leave(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """End the daemon alone, by a signal; return its exit code."""
+        assert self.process is not None
+        self._remember()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.await_end()
+
+    def await_end(self) -> int:
+        assert self.process is not None
+        code = self.process.wait(daemon.START_DEADLINE_S)
+        if self in daemon.RUNNING:
+            daemon.RUNNING.remove(self)
+        return code
+
+    def return_(self, *, wait: bool = True, **extra: str) -> None:
+        """Start it again on what it left behind, with another environment."""
+        self.extra = extra
+        self.start(wait=wait)
+
+
+class Site:
+    """Use as a context manager: backends run from the start, the daemon from `start` on."""
+
+    def __init__(
+        self,
+        directory: Path,
+        names: Iterable[str] = ("red", "blue"),
+        *,
+        workers: int = 2,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self.directory = directory
+        self.backends = NamedBackends(directory / "nginx", names)
+        self.address = ports.address()
+        self.repo = Repo(directory / "repository")
+        self.daemon = Daemon(self.repo, workers=workers, options=options)
+        self.settings: dict[str, Any] = {
+            "access_log": str(self.daemon.access_log),
+            "drain_timeout": "20s",
+            "generation_header": True,
+        }
+        self._kept: dict[int, Connection] = {}
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        for connection in self._kept.values():
+            connection.close()
+        try:
+            if self.daemon.process is not None:
+                # One that the test has ended itself leaves nothing to check.
+                runs = self.daemon.process.poll() is None
+                self.daemon.stop(check=runs and kind is None)
+        finally:
+            self.backends.stop()
+
+    def start(self, files: Mapping[str, Content], **extra: str) -> None:
+        """Commit the first files and start the daemon on them."""
+        self.repo.commit(files, "first")
+        self.daemon.extra = extra
+        self.daemon.start()
+
+    # Configuration
+
+    def document(
+        self,
+        clusters: Mapping[str, Iterable[str]],
+        frontends: Mapping[str, str],
+        *,
+        listeners: Mapping[str, str] | None = None,
+        **cluster_settings: Any,
+    ) -> dict[str, Any]:
+        """Clusters of backends by their names (or addresses), and hosts `LABEL.test` for them."""
+        return {
+            "settings": self.settings,
+            "listeners": {
+                name: {"address": address}
+                for name, address in (listeners or {"main": self.address}).items()
+            },
+            "clusters": {
+                cluster: {
+                    **cluster_settings,
+                    "backends": {
+                        f"b{number}": {"address": self.backends.address.get(name, name)}
+                        for number, name in enumerate(names)
+                    },
+                }
+                for cluster, names in clusters.items()
+            },
+            "frontends": {
+                label: {
+                    "listeners": list(listeners or ["main"]),
+                    "hostname": f"{label}.test",
+                    "cluster": cluster,
+                }
+                for label, cluster in frontends.items()
+            },
+        }
+
+    def commit(self, files: Mapping[str, Content], message: str = "change") -> str:
+        """Commit, `kakehi wait` for it, and return its id."""
+        sha = self.repo.commit(files, message)
+        self.wait(sha)
+        return sha
+
+    def wait(self, sha: str) -> None:
+        self.daemon.run_cli("wait", "--commit", sha, "--timeout", WAIT, check=True)
+
+    # What runs
+
+    def committed_digest(self, commit: str = "HEAD") -> str:
+        """The digest that a fresh load of a whole commit has."""
+        names = self.repo.git("ls-tree", "-r", "--name-only", commit).splitlines()
+        files = [
+            (name, self.repo.git("show", f"{commit}:{name}").encode())
+            for name in names
+            if name.endswith(".yaml")
+        ]
+        state, diagnostics = load_directory(files)
+        assert state is not None, diagnostics
+        return state.digest
+
+    def running(self) -> tuple[int, str]:
+        """(generation, digest), after making sure that every worker has the same."""
+        status = self.daemon.ask("status")
+        mine = status["generation"], status["digest"]
+        theirs = {(worker["generation"], worker["digest"]) for worker in status["workers"]}
+        assert theirs == {mine}, status
+        return mine
+
+    def worker_pids(self) -> list[int]:
+        return [worker["pid"] for worker in self.daemon.ask("status")["workers"]]
+
+    def identity(self) -> dict[int, tuple[int, frozenset[int]]]:
+        """Per worker, by pid: when it started, and the inodes of its listening sockets."""
+        return {
+            pid: (processes.started(pid), frozenset(processes.listening(pid)))
+            for pid in self.worker_pids()
+        }
+
+    # Questions to every worker
+
+    def kept(self, host: str, path: str = "/", address: str = "") -> dict[int, str]:
+        """What each worker answers over a connection that is kept from one call to the next."""
+        pids = self.worker_pids()
+        for pid in list(self._kept):
+            if pid not in pids:
+                self._kept.pop(pid).close()
+        if set(self._kept) != set(pids):
+            self._connect(pids, address or self.address)
+        return {pid: _body(self._kept[pid], host, path) for pid in pids}
+
+    def fresh(self, host: str, path: str = "/", address: str = "") -> dict[int, set[str]]:
+        """What each worker answers over new connections."""
+        pids = self.worker_pids()
+        answers: dict[int, set[str]] = {}
+        for _ in range(_TRIES_MAX):
+            with Connection(address or self.address) as connection:
+                body = _body(connection, host, path)
+                pid = _server(connection, pids, address or self.address)
+            answers.setdefault(pid, set()).add(body)
+            if set(answers) == set(pids):
+                return answers
+        raise AssertionError(f"{_TRIES_MAX} connections met only {list(answers)} of {pids}")
+
+    def everywhere(self, host: str, path: str = "/") -> set[str]:
+        """The answers of all workers, over kept connections first and new ones then."""
+        return set(self.kept(host, path).values()).union(*self.fresh(host, path).values())
+
+    def _connect(self, pids: list[int], address: str) -> None:
+        for _ in range(_TRIES_MAX):
+            connection = Connection(address)
+            connection.get("nobody.test")
+            pid = _server(connection, pids, address)
+            if pid in self._kept:
+                connection.close()
+            else:
+                self._kept[pid] = connection
+            if set(self._kept) == set(pids):
+                return
+        raise AssertionError(f"{_TRIES_MAX} connections met only {list(self._kept)} of {pids}")
+
+
+def _body(connection: Connection, host: str, path: str) -> str:
+    response = connection.get(host, path)
+    text = response.body.decode("latin-1")
+    return text if response.status == 200 else f"{response.status}"
+
+
+def _server(connection: Connection, pids: list[int], address: str) -> int:
+    """Which worker has accepted a connection."""
+    for pid in pids:
+        if connection.local_port in processes.clients(pid, address):
+            return pid
+    raise AssertionError(f"no worker of {pids} holds the connection {connection.local_port}")

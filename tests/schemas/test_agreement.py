@@ -1,0 +1,138 @@
+"""The language and the engine agree: what a model accepts, the engine takes, byte for byte.
+
+Runs the real engine. Two spellings of one value, or a bound that differs, would show here as a
+refused generation or as another digest.
+"""
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
+
+from proxy.engine_api import EngineApi, PrepareRefusedError
+from reconciler.references import cluster_of, targets
+from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
+from schemas.kinds import MODELS
+from schemas.ops import state_ops
+from schemas.regex import check_regex
+from schemas.state import EMPTY_DIGEST, State
+from tests.schemas.strategies import entities
+
+LEAST: dict[str, dict[str, object]] = {
+    "listener": {"address": "127.0.0.1:1"},
+    "cluster": {},
+    "settings": {},
+}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[EngineApi]:
+    running = EngineApi(0, None)
+    yield running
+    running.shutdown(0)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[int]:
+    """Lend a socket such as the reconciler opens; that its address is another does not matter."""
+    with socket.socket() as opened:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.bind(("127.0.0.1", 0))
+        opened.listen()
+        opened.setblocking(False)
+        yield opened.fileno()
+
+
+def prepared_digest(engine: EngineApi, state: State) -> str:
+    with listening() as descriptor:
+        sockets = dict.fromkeys(state.names("listener"), descriptor)
+        try:
+            return engine.prepare(
+                1, (0, EMPTY_DIGEST), "0" * 40, state_ops(state).decode(), sockets
+            )
+        finally:
+            engine.abort(1)
+
+
+def least(key: EntityKey) -> Entity:
+    return Entity(key, MODELS[key.kind].model_validate(LEAST[key.kind]).value(), NOWHERE)
+
+
+def complete(found: Iterable[Entity]) -> State:
+    """Add to some entities what they refer to, so that they are a state."""
+    known = {entity.key: entity for entity in found}
+    needed = {SETTINGS_KEY}
+    for entity in known.values():
+        needed.update(targets(entity))
+        if entity.key.kind == "backend":
+            needed.add(EntityKey("cluster", cluster_of(entity.key)))
+    return State([*known.values(), *(least(key) for key in sorted(needed - known.keys()))])
+
+
+@given(found=st.lists(entities(), max_size=6))
+def test_what_is_valid_is_taken_with_the_same_digest(
+    engine: EngineApi, found: list[Entity]
+) -> None:
+    state = complete(found)
+    assert prepared_digest(engine, state) == state.digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("listener", {"address": "[2001:db8::]:65535", "limits": {"body_bytes": "1024TiB"}}),
+        ("listener", {"address": "[::]:1", "limits": {"head_bytes": "64KiB", "header_count": 1}}),
+        ("listener", {"address": "0.0.0.0:1", "timeouts": {"keep_alive": "168h"}}),
+        ("listener", {"address": "0.0.0.0:1", "trusted_proxies": ["::/0", "0.0.0.0/0", "::1"]}),
+        ("cluster", {"keep_alive_connections": 0, "retries": 10, "timeouts": {"connect": "1ms"}}),
+        ("cluster", {"keep_alive_connections": 1_000_000}),
+        ("settings", {"drain_timeout": "0s", "workers": 1024, "max_requests": 1_000_000}),
+        ("settings", {"error_pages": {"599": {"body": '\x7f\x01"\\/é\U0001f600\u2028'}}}),
+        ("frontend", {"hostname": "[2001:DB8::1]", "path": {"exact": "/" + "a" * 2047}}),
+        ("frontend", {"hostname": "*.xn--caf-dma.fr", "methods": ["M-SEARCH"]}),
+        ("frontend", {"headers": {"x": {"exact": "é \t x"}}, "query": {"é": "", "b": " "}}),
+        ("frontend", {"path": {"regex": r"/(?P<id>\d+)/[^/]*"}}),
+    ],
+)
+def test_bounds_and_odd_spellings(engine: EngineApi, kind: str, fields: dict[str, object]) -> None:
+    if kind == "frontend":
+        fields = {"cluster": "shop", "listeners": ["public"], **fields}
+    name = "settings" if kind == "settings" else "x"
+    value = MODELS[kind].model_validate(fields).value()
+    state = complete([Entity(EntityKey(kind, name), value, NOWHERE)])
+    assert prepared_digest(engine, state) == state.digest
+
+
+PATTERNS = st.lists(
+    st.sampled_from(
+        [
+            *r"ab/.*+?|()[]^$-~=é,",
+            *("{2}", "{2,}", "{1,3}", "(?:", "(?i)", "(?P<n>", "(?<n>", "(?U)", "(?s-m:"),
+            *(r"\d", r"\.", r"\pL", r"\p{Greek}", r"\x{41}", r"\b", r"\b{start}", r"\z", r"\n"),
+            *("[a-z]", "[^/]", "[[:alpha:]]", "[[", "-[", "&&", "--", r"\-"),
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+).map("".join)
+
+
+@given(pattern=PATTERNS)
+def test_no_regex_is_refused_that_the_engine_takes(engine: EngineApi, pattern: str) -> None:
+    """The other way round the engine has the last word: it refuses what the check overlooks."""
+    try:
+        check_regex(pattern)
+    except PydanticCustomError:
+        with pytest.raises(PrepareRefusedError, match=re.compile("regex")):
+            prepared_digest(engine, complete([_frontend_of(pattern)]))
+
+
+def _frontend_of(pattern: str) -> Entity:
+    fields = {"cluster": "shop", "listeners": ["public"]}
+    value: dict[str, Json] = MODELS["frontend"].model_validate(fields).value()
+    return Entity(EntityKey("frontend", "x"), value | {"path": {"regex": pattern}}, NOWHERE)
