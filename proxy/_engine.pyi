@@ -1,6 +1,6 @@
 # The engine's Python face, written by hand and checked by stubtest. Every call frees the GIL.
 
-from typing import Self
+from typing import Self, final
 
 __all__ = ["Engine", "Refused"]
 
@@ -8,6 +8,7 @@ __all__ = ["Engine", "Refused"]
 class Refused(Exception): ...  # noqa: N818
 
 # One engine thread with its listeners, frontends, clusters and counters.
+@final
 class Engine:
     def __new__(cls, worker: int, cpu: int | None) -> Self: ...
     def metrics_fd(self) -> int: ...

@@ -324,9 +324,7 @@ def _report_syntax(loaded: LoadedFile, error: YAMLError) -> None:
     if isinstance(error, _TooDeepError):
         loaded.report(error.node, f"the file nests deeper than {DEPTH_MAX} levels")
     elif isinstance(error, MarkedYAMLError):
-        line, column = yaml_faults.place(error)
-        at_end = line == len(loaded.lines) and not loaded.lines[-1]
-        message, hint = yaml_faults.explain(error, loaded.source_line(line), at_end=at_end)
+        line, column, message, hint = yaml_faults.explain(error, loaded.lines)
         loaded.report(Node(None, line, column), message, hint)
     else:
         loaded.report(Node(None, 0, 0), "the file is not YAML")

@@ -58,6 +58,7 @@ class Repository:
         self.prefix = self._prefix(directory)
         self._identity = self._inodes()
         self._trees: OrderedDict[bytes, bytes] = OrderedDict()
+        self._config_trees: dict[str, str] = {}
 
     def _prefix(self, directory: Path) -> str:
         if self._git.is_bare:
@@ -118,11 +119,20 @@ class Repository:
 
     def config_tree(self, commit: str) -> str:
         """The tree of the config directory in a commit."""
+        found = self._config_trees.get(commit)
+        if found is None:
+            found = self._find_config_tree(commit)
+            if len(self._config_trees) == _CACHED_TREES:
+                self._config_trees.clear()
+            self._config_trees[commit] = found
+        return found
+
+    def _find_config_tree(self, commit: str) -> str:
         try:
-            tree = self._commit(commit).tree
             if not self.prefix:
-                return str(tree.id)
-            inner = tree[self.prefix]
+                # The tree itself stays unread: a flat one of 10,000 files takes 5 ms to parse.
+                return str(self._commit(commit).tree_id)
+            inner = self._commit(commit).tree[self.prefix]
         except KeyError:
             raise RepositoryError(
                 f"commit {commit[:12]} has no directory {self.prefix or '/'}"

@@ -67,12 +67,16 @@ class Supervisor:
     @property
     def in_service(self) -> dict[int, Worker]:
         """The workers that hold the running generation, or did before the open transaction."""
-        return {slot.id: slot.worker for slot in self.slots if slot.worker is not None}
+        return {
+            slot.id: slot.worker
+            for slot in self.slots
+            if slot.worker is not None and not slot.worker.link.closed
+        }
 
     @property
     def complete(self) -> bool:
         """Whether every slot has its worker."""
-        return all(slot.worker is not None for slot in self.slots)
+        return len(self.in_service) == len(self.slots)
 
     def scale(self, count: int) -> None:
         """Starts or drains workers until there are `count`."""

@@ -6,6 +6,8 @@ look for. Called by the loader for syntax errors only.
 
 from __future__ import annotations
 
+import re
+
 from ruamel.yaml.error import MarkedYAMLError
 
 _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
@@ -20,11 +22,6 @@ _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
         "check the indentation of this line and of those above",
     ),
     ("could not find expected ':'", 'expected a ":" after the key', None),
-    (
-        "found unexpected end of stream",
-        "the quotes that open here are never closed",
-        "close them",
-    ),
     (
         "did not find expected '-' indicator",
         'expected a "-" here',
@@ -52,34 +49,52 @@ _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     ("control characters are not allowed", "this control character is not allowed", None),
 )
 _TAB = "a tab cannot indent in YAML", "use spaces"
-_BAD_START = "found character that cannot start any token"
+_BAD_START = re.compile("found character .*cannot start any token|found a tab")
 
 
-def explain(
-    error: MarkedYAMLError, source_line: str | None, *, at_end: bool
-) -> tuple[str, str | None]:
-    """Return the sentence and the hint for a syntax error on a line, or at the file's end."""
-    problem = error.problem or error.context or "the file is not YAML"
-    column = error.problem_mark.column if error.problem_mark else 0
-    if _BAD_START in problem or "found a tab" in problem:
-        return _bad_start(source_line or "", column)
-    known = (found[1:] for found in _SENTENCES if found[0] in problem)
-    sentence, hint = next(known, (f"the file is not YAML: {problem}", None))
-    hint = hint or _began(error)
-    if at_end:
-        return f"{sentence}, where the file ends", hint or "something above is not closed"
-    return sentence, hint
+def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, str | None]:
+    """Return line and column, the sentence and the hint for a syntax error in a file's lines.
 
-
-def place(error: MarkedYAMLError) -> tuple[int, int]:
-    """Return the line and column to show, counted from 1; line 0 when there is none.
-
-    A text whose quotes never close is found at the end of the file and mended where it begins.
+    Lines and columns count from 1. What is found at the end of the file is mended where it begins.
     """
     mark = error.problem_mark or error.context_mark
-    if "unexpected end of stream" in (error.problem or "") and error.context_mark:
-        mark = error.context_mark
-    return (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    if mark is None:
+        return 0, 0, "the file is not YAML", None
+    problem = error.problem or error.context or ""
+    line, column = mark.line + 1, mark.column + 1
+    # At the end of a stream without a final line break, libyaml is one line further than the file.
+    rest = lines[mark.line :]
+    if rest and _BAD_START.search(problem):
+        return (line, column, *_bad_start(rest[0], mark.column))
+    if not rest or not (rest[0][mark.column :] + "".join(rest[1:])).strip():
+        return _at_the_end(error, problem, lines)
+    sentence, hint = _sentence(problem)
+    hints = [part for part in (hint, _began(error)) if part]
+    return line, column, sentence, "; ".join(hints) or None
+
+
+def _at_the_end(
+    error: MarkedYAMLError, problem: str, lines: list[str]
+) -> tuple[int, int, str, str | None]:
+    context = error.context_mark
+    opening = (
+        "".join(lines[context.line : context.line + 1])[context.column :][:1] if context else ""
+    )
+    if context and opening and opening in "[{'\"":
+        what = (
+            "quotes that open here are" if opening in "'\"" else f'"{opening}" that opens here is'
+        )
+        return context.line + 1, context.column + 1, f"the {what} never closed", "close it"
+    sentence, hint = _sentence(problem)
+    last = max((number for number, line in enumerate(lines) if line.strip()), default=0)
+    column = max(1, len(lines[last].rstrip()))
+    hint = hint or "something above is not complete"
+    return last + 1, column, f"{sentence}, and the file ends", hint
+
+
+def _sentence(problem: str) -> tuple[str, str | None]:
+    known = (found[1:] for found in _SENTENCES if found[0] in problem)
+    return next(known, (f"the file is not YAML: {problem}", None))
 
 
 def _bad_start(source_line: str, column: int) -> tuple[str, str | None]:

@@ -41,9 +41,9 @@ def wait(
         who = ", ".join(result["laggards"])
         reason = result["message"] or (f"behind: {who}" if who else "no worker answered")
         raise CommandError(f"not everywhere after {timeout}: {reason}", code=TIMEOUT)
-    if outcome == "refused":
+    if outcome in ("refused", "superseded"):
         raise CommandError(
-            f"{result['commit'][:12]} was refused: {result['message']}", code=REFUSED
+            f"{result['commit'][:12]} was {outcome}: {result['message']}", code=REFUSED
         )
     if not as_json:
         line(

@@ -153,10 +153,17 @@ class OpenLoop:
 
 
 class Wrk:
-    """wrk at full speed on one host, until `finish`."""
+    """wrk on one host, until `finish`; each connection pauses between its requests.
 
-    def __init__(self, address: str, host: str, *, connections: int = 8) -> None:
+    At full speed it would take both cores of a small machine from what is to be watched under load.
+    """
+
+    def __init__(
+        self, address: str, host: str, directory: Path, *, connections: int = 16, pause_ms: int = 10
+    ) -> None:
         self._address = address
+        script = directory / "wrk.lua"
+        script.write_text(f"function delay() return {pause_ms} end\n")
         self._process = subprocess.Popen(
             [
                 "wrk",
@@ -164,6 +171,7 @@ class Wrk:
                 f"--connections={connections}",
                 f"--duration={_LIFE_S}s",
                 "--timeout=20s",
+                f"--script={script}",
                 f"--header=Host: {host}",
                 f"http://{address}/",
             ],

@@ -7,6 +7,7 @@ daemon that may be killed and started again, and questions that every single wor
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,15 @@ class Site:
             if set(self._kept) == set(pids):
                 return
         raise AssertionError(f"{_TRIES_MAX} connections met only {list(self._kept)} of {pids}")
+
+
+def refuses(address: str) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(ports.split(address), timeout=10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def _body(connection: Connection, host: str, path: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.harness.daemon import Kakehi
 from tests.harness.ports import address, split
-from tests.harness.repo import Repo
 from tests.harness.rawbackend import RawBackend
+from tests.harness.repo import Repo
 
 
 class Shop:

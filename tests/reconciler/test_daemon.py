@@ -1,4 +1,4 @@
-"""The running daemon: commits, refusals, restarts, deaths. With the real engine and real traffic."""
+"""The running daemon, its engine and real traffic: commits, refusals, restarts, deaths."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_commit_that_changes_no_entity_needs_no_transaction(tmp_path: Path) ->
 
 
 BROKEN = {
-    "syntax": ("a: [", "broken.yaml:"),
+    "syntax": ("a: ]", "broken.yaml:"),
     "unknown key": ("frontends: {x: {listeners: [public], cluster: shop, hots: a}}", "hostname"),
     "type": ("clusters: {x: {retries: many}}", "broken.yaml:1:"),
     "dangling": ("frontends: {x: {listeners: [public], cluster: shp}}", "shp"),
@@ -182,7 +182,7 @@ def test_what_is_gone_is_held_and_never_deleted(tmp_path: Path, way: str) -> Non
             repo.git("checkout", "-q", "-b", "other")
             repo.git("branch", "-D", "main")
         elif way == "empty commit":
-            repo.commit({name: None for name in running.files()})
+            repo.commit(dict.fromkeys(running.files()))
         else:
             shutil.move(repo.directory, tmp_path / "away")
         eventually(lambda: running.daemon.status()["source"]["state"] == "holding")
@@ -340,7 +340,7 @@ def test_a_repository_without_commits_is_waited_for(tmp_path: Path) -> None:
     running = Shop(tmp_path, workers=1)
     try:
         running.daemon.start(wait=False)
-        eventually(lambda: (running.daemon.runtime_dir / "control.sock").exists())
+        eventually((running.daemon.runtime_dir / "control.sock").exists)
         eventually(lambda: running.daemon.status()["source"]["state"] == "holding")
         running.commit(0)
         assert running.served_by() == 0
@@ -461,10 +461,10 @@ def test_the_remotes_branch_is_followed(tmp_path: Path) -> None:
             " Path(sys.argv[2]), Path(sys.argv[3]), remote='origin', fetch_interval_s=1)))"
         )
         daemon = running.daemon
+        python = Path(EXECUTABLE).parent / "python"
         with daemon.output.open("ab") as output:
             daemon.process = subprocess.Popen(
-                [Path(EXECUTABLE).parent / "python", "-c", script, clone]
-                + [daemon.runtime_dir, daemon.state_dir],
+                [python, "-c", script, clone, daemon.runtime_dir, daemon.state_dir],
                 env=daemon.environment,
                 stdout=output,
                 stderr=output,

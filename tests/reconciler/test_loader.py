@@ -83,7 +83,7 @@ def test_int_keys_are_statuses_only() -> None:
         ("? [a]\n: x", "1:3 a key must be text, not a list"),
         ("a: 010", "1:4 010 means different things to different readers of YAML"),
         ("\ta: 1", "1:1 a tab cannot indent in YAML"),
-        ("a: [1\n", '2:1 expected a "," or a "]" here, where the file ends'),
+        ("a: [1\n", '1:4 the "[" that opens here is never closed'),
         ("a: 'x", "1:4 the quotes that open here are never closed"),
         ("a: b: c", '1:5 a ":" is not possible here'),
         ("a: @x", '1:4 no value begins with "@"'),
@@ -194,7 +194,7 @@ def test_it_works_without_the_c_part(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = value(text)
     monkeypatch.setattr(loader, "CParser", None)
     assert value(text) == expected
-    assert messages("a: [1\n") == ['2:1 expected a "," or a "]" here, where the file ends']
+    assert messages("a: [1\n") == ['1:4 the "[" that opens here is never closed']
     assert messages("a: 'x") == ["1:4 the quotes that open here are never closed"]
     assert messages("x: é\n\x02") == ["2:1 the character U+0002 is not allowed here"]
     assert messages('a: "\\ud800"') == [

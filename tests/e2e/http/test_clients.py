@@ -221,7 +221,7 @@ def test_node_fetch(anyhost: Lane) -> None:
         "after": 200,
     }
     # The fetch that was aborted was aborted upstream as well, at the next event at the latest: a
-    # client that closes looks like one that has only finished sending until something is sent to it.
+    # client that closes looks like one that is done sending until something is sent to it.
     anyhost.backend.wait_for_ended()
 
 

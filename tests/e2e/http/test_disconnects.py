@@ -134,6 +134,25 @@ def test_a_response_that_ends_before_the_request_does(lane: Lane) -> None:
     assert lane.backend.last.path == "/next"
 
 
+def test_a_response_that_is_whole_before_the_request_keeps_or_announces(lane: Lane) -> None:
+    """Nobody may be left to find out by a lost request that the connection was to end."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(wire.response(b"early"))
+        exchange.read_body()
+
+    lane.backend.script = script
+    client = lane.connect()
+    client.send(lane.head("POST /", "Content-Length: 5000"))
+    response = client.read_response("POST")
+    assert response.body == b"early"
+    if response.keeps_alive:
+        client.send(b"x" * 5000)
+        assert client.get(lane.host).status == 200
+    else:
+        client.expect_closed()
+
+
 def test_connections_that_send_nothing_cost_the_others_nothing(lane: Lane) -> None:
     silent = [lane.connect() for _ in range(100)]
     assert lane.get().status == 200

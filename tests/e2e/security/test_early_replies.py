@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from tests.harness import attack, wire
+from tests.harness import attack, rawclient, wire
 from tests.harness.gateway import Lane
 from tests.harness.rawbackend import Exchange
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: smuggled.test\r\n\r\n"
-
-
-def _rest_is_not_a_request(client: object, lane: Lane) -> None:
-    assert "/smuggled" not in [request.path for request in attack.forwarded(lane)]
 
 
 @pytest.mark.parametrize("closes", [True, False])
@@ -37,11 +35,11 @@ def test_t15_the_rest_of_a_body_is_no_request(lane: Lane, framing: str, closes: 
     filler = SMUGGLED * 50
     client.send_tolerating_close(filler[:5000] if framing == "length" else wire.chunked(filler))
     # Either the rest was swallowed up to its end, or the connection closed behind the response.
-    rest = client.read_to_close() if not response.keeps_alive else b""
-    assert rest == b""
-    assert [request.path for request in attack.forwarded(lane)] == []
-    for connection in lane.backend.connections:
-        assert connection.received.count(b"HTTP/1.1\r\n") <= 1 or connection.ended
+    client.send_tolerating_close(lane.head(f"GET {attack.SENTINEL}"))
+    with contextlib.suppress(rawclient.Truncated):
+        assert client.read_response().body == b"ok"
+    # The rest may have gone where the head went, as a body that nobody completes, and no further.
+    assert "/smuggled" not in [request.path for request in attack.forwarded(lane)]
 
 
 @pytest.mark.parametrize("status", [404, 413])
@@ -57,11 +55,11 @@ def test_t15_the_body_behind_an_own_refusal_is_no_request(
     client.send_tolerating_close(head + (body if framing == "length" else wire.chunked(body)))
     assert client.read_response("POST").status == status
     client.expect_closed()
-    _rest_is_not_a_request(client, lane)
+    assert attack.forwarded(lane) == []
 
 
 def test_t15_the_next_request_after_an_early_reply_is_the_next_request(lane: Lane) -> None:
-    """A client that sends its whole body gets the answers to what it asked, in order."""
+    """A client that sends its whole body at once gets the answers to what it asked, in order."""
 
     def script(exchange: Exchange) -> None:
         exchange.send(wire.response(exchange.request.target))
@@ -71,12 +69,8 @@ def test_t15_the_next_request_after_an_early_reply_is_the_next_request(lane: Lan
     for number in range(10):
         client = lane.connect()
         client.send(lane.head(f"POST /{number}", "Content-Length: 20") + b"GET /smuggled HTTP/1")
-        response = client.read_response("POST")
-        assert response.body == b"/%d" % number
-        if response.keeps_alive:
-            assert client.get(lane.host, "/next").body == b"/next"
-        else:
-            client.expect_closed()
+        assert client.read_response("POST").body == b"/%d" % number
+        assert client.get(lane.host, "/next").body == b"/next"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])

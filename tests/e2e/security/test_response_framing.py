@@ -1,4 +1,4 @@
-"""T16, T36: what backends send wrong, by fault or on purpose, and what clients must not see of it."""
+"""T16, T36: what backends send wrong, by fault or on purpose, and what clients must not see."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ BAD = {
     b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "coding-and-length": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5"
     b"\r\n\r\n0\r\n\r\n",
-    "lengths-that-differ": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 2\r\n\r\nhello",
+    "lengths-that-differ": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
+    b"Content-Length: 2\r\n\r\nhello",
     "lengths-in-a-list": b"HTTP/1.1 200 OK\r\nContent-Length: 5, 2\r\n\r\nhello",
     "length-plus": b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
     "length-minus": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
@@ -50,7 +51,8 @@ BAD = {
     "empty-name": b"HTTP/1.1 200 OK\r\n: x\r\nContent-Length: 0\r\n\r\n",
     "space-in-name": b"HTTP/1.1 200 OK\r\nX Y: z\r\nContent-Length: 0\r\n\r\n",
     "nul-in-value": b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
-    "carriage-return-in-value": b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\nContent-Length: 0\r\n\r\n",
+    "carriage-return-in-value": b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\n"
+    b"Content-Length: 0\r\n\r\n",
     "line-feed-in-value": b"HTTP/1.1 200 OK\r\nX: a\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n",
     "space-before-name": b"HTTP/1.1 200 OK\r\n X: a\r\nContent-Length: 0\r\n\r\n",
     "103-with-a-length": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" + EVIL,

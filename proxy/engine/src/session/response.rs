@@ -106,11 +106,17 @@ impl<D: Driver> Engine<D> {
             ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
         };
         let closing = self.clients[client].listener.draining.get() || self.stopping;
-        // An answer instead of 100: whether the body still comes is unknown, so it cannot be told
-        // from a next request (RFC 9110 §10.1.1).
-        let unasked =
-            exchange.expects_continue && exchange.interim_count == 0 && !exchange.request_done();
-        exchange.keep_alive &= !closing && !unasked && !matches!(delivery, Delivery::UntilClose);
+        // An answer before the end of the request: whether the body still comes is unknown after
+        // `Expect: 100-continue` (RFC 9110 §10.1.1), and if the answer is here whole, it will be over
+        // first. The rest of the request could not be told from a next one.
+        let unasked = exchange.expects_continue && exchange.interim_count == 0;
+        let is_whole = match body {
+            Body::Done => true,
+            Body::Length(length) => length <= rest.len() as u64,
+            Body::Chunked(_) | Body::UntilClose => false,
+        };
+        let is_early = !exchange.request_done() && (unasked || is_whole);
+        exchange.keep_alive &= !closing && !is_early && !matches!(delivery, Delivery::UntilClose);
         exchange.response_chunked = matches!(delivery, Delivery::Chunked);
         exchange.record.status = head.status;
         exchange.record.response_head_us = self.clock.us();

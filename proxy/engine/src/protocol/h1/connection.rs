@@ -160,3 +160,53 @@ const END_TO_END: &[&str] = &[
     "x-content-type-options",
     "x-frame-options",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::h1::fields::parse_fields;
+
+    fn apply(section: &str) -> Result<(ConnectionOptions, Vec<Field>), InvalidConnection> {
+        let mut fields = Vec::new();
+        let end = parse_fields(section.as_bytes(), 0, 100, &mut fields);
+        assert_eq!(end, Ok(Some(section.len())));
+        let options = apply_connection(section.as_bytes(), &mut fields)?;
+        Ok((options, fields))
+    }
+
+    #[test]
+    fn options_are_read_from_all_fields() {
+        let (options, _) =
+            apply("Connection: Keep-Alive\r\nConnection: ,CLOSE ,\tupgrade\r\n\r\n").unwrap();
+        assert!(options.close && options.keep_alive && options.upgrade);
+        assert!(!options.persists(Version::Http11) && !options.persists(Version::Http10));
+        let (options, _) = apply("A: close\r\n\r\n").unwrap();
+        assert_eq!(options, ConnectionOptions::default());
+        assert!(options.persists(Version::Http11) && !options.persists(Version::Http10));
+    }
+
+    #[test]
+    fn t23_every_field_of_that_name_goes() {
+        let (_, fields) = apply("x-a: 1\r\nConnection: X-A\r\nX-a: 2\r\nX-B: 3\r\n\r\n").unwrap();
+        let dropped: Vec<bool> = fields.iter().map(|field| field.drop).collect();
+        assert_eq!(dropped, [true, true, true, false]);
+    }
+
+    #[test]
+    fn t23_what_is_meant_for_the_far_end_stays() {
+        for name in [
+            "Authorization",
+            "COOKIE",
+            "x-forwarded-for",
+            "X-Request-Id",
+            "Via",
+            "Forwarded",
+        ] {
+            let (_, fields) = apply(&format!("{name}: 1\r\nConnection: {name}\r\n\r\n")).unwrap();
+            assert!(!fields[0].drop, "{name}");
+        }
+        assert!(END_TO_END.is_sorted());
+        let known = |name: &&&str| FieldId::of(name.as_bytes()) != FieldId::Other;
+        assert_eq!(END_TO_END.iter().find(known), None);
+    }
+}

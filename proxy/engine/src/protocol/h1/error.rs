@@ -258,3 +258,45 @@ impl Error for Reject {}
 impl Error for UpstreamFault {}
 
 impl Error for ChunkError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t27_the_status_says_what_was_too_large() {
+        for (reject, status) in [
+            (Reject::BodyTooLarge, 413),
+            (Reject::TargetTooLong, 414),
+            (Reject::Expectation, 417),
+            (Reject::HeadTooLarge, 431),
+            (Reject::Field(FieldFault::TooMany), 431),
+            (Reject::Chunk(ChunkError::TrailersTooLarge), 431),
+            (Reject::ConnectMethod, 501),
+            (Reject::UnknownCoding, 501),
+            (Reject::UnsupportedVersion, 505),
+            (Reject::LengthAndCoding, 400),
+            (Reject::from(ChunkError::InvalidSize), 400),
+            (Reject::from(FieldFault::ObsoleteFold), 400),
+        ] {
+            assert_eq!(reject.status(), status, "{reject}");
+        }
+    }
+
+    #[test]
+    fn t35_a_reason_is_a_token() {
+        for reason in [
+            Reject::from(ChunkError::ExtensionTooLarge).to_string(),
+            Reject::from(FieldFault::InvalidValue).to_string(),
+            UpstreamFault::from(ChunkError::Trailer(FieldFault::TooMany)).to_string(),
+            UpstreamFault::from(FieldFault::BareLineEnd).to_string(),
+        ] {
+            assert!(
+                reason
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{reason}"
+            );
+        }
+    }
+}

@@ -136,12 +136,47 @@ impl Default for Text {
     }
 }
 
-/// Whether `part`, which arrived after the first `seen` bytes of `buf` were parsed in vain, makes
-/// it worth to parse `buf` again.
+/// Whether `buf`, whose first `seen` bytes were parsed in vain, is worth to be parsed again.
 ///
 /// A head ends with a line feed, so that a peer that sends a byte at a time does not cost a
-/// whole parse for each (T27); at `head_bytes_max` the parser has to give its verdict.
+/// whole parse for each (T27); at `head_bytes_max` the parser has to give its verdict. The first
+/// bytes are always looked at: they tell a TLS handshake from a request.
 pub fn is_worth_parsing(buf: &[u8], seen: usize, limits: &HeadLimits) -> bool {
-    let part = buf.get(seen..).unwrap_or_default();
-    buf.len() >= limits.head_bytes_max || memchr::memchr(b'\n', part).is_some()
+    let added = buf.get(seen..).unwrap_or_default();
+    seen == 0 || buf.len() >= limits.head_bytes_max || memchr::memchr(b'\n', added).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_of_another_buffer_is_empty() {
+        let span = Span::new(2, 4);
+        assert_eq!(span.of(b"abcdef"), b"cd");
+        assert_eq!((span.start(), span.end()), (2, 4));
+        assert_eq!(span.of(b"abc"), b"");
+        assert_eq!(Span::new(4, 2).of(b"abcdef"), b"");
+    }
+
+    #[test]
+    fn t27_a_byte_at_a_time_costs_a_parse_for_each_line() {
+        let limits = HeadLimits {
+            head_bytes_max: 8,
+            header_count_max: 1,
+        };
+        for (buf, seen, is_worth) in [
+            ("G", 0, true),
+            ("GE", 1, false),
+            ("a\nb", 2, false),
+            ("ab\n", 2, true),
+            ("abcdefgh", 7, true),
+        ] {
+            assert_eq!(
+                is_worth_parsing(buf.as_bytes(), seen, &limits),
+                is_worth,
+                "{buf:?}"
+            );
+        }
+    }
 }
