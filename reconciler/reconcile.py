@@ -38,7 +38,7 @@ POLL_S = 1.0
 # A worker that dies while it prepares may have been hit by chance, or by the commit.
 ATTEMPTS_MAX = 3
 # What we cannot journal is tried again for as long as it takes.
-JOURNAL_RETRY_S = 5.0
+JOURNAL_RETRY_S = 2.0
 # Loading more than this takes longer than the control socket should be silent.
 _INLINE_BYTES_MAX = 256 * 1024
 # Behind a change of this size what lives now is told to the collector as lasting.

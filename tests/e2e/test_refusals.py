@@ -46,7 +46,7 @@ def trial(make: Make) -> Make:
 @trial
 def yaml_syntax(_: Site) -> Trial:
     text = "clusters:\n  fine: {}\n  broken: {backends: {\n"
-    return Trial({"extra.yaml": text}, "validation", "", "extra.yaml", 4)
+    return Trial({"extra.yaml": text}, "validation", "", "extra.yaml", 3)
 
 
 @trial
@@ -166,7 +166,7 @@ def regex_that_only_the_engine_finds_too_large(_: Site) -> Trial:
         "frontends:\n  big:\n    listeners: [main]\n    hostname: big.test\n"
         f"    path: {{regex: '/{pattern}'}}\n    cluster: main\n"
     )
-    return Trial({"extra.yaml": text}, "", "", "extra.yaml", 0)
+    return Trial({"extra.yaml": text}, "prepare", "", "extra.yaml", 0)
 
 
 # The tests

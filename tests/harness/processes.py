@@ -150,3 +150,8 @@ def _stat(path: str) -> list[str]:
 def _status(pid: int | str) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def pause(seconds: float) -> None:
+    """Let so much time pass: for the moment of a blow, never as a wait for something."""
+    time.sleep(seconds)

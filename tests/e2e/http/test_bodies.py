@@ -229,6 +229,26 @@ def test_a_response_that_is_cut_short_cannot_be_taken_for_whole(
         assert rest == b"only this"
 
 
+def test_a_reset_is_not_the_end_of_a_body_that_lasts_until_close(lane: Lane) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(wire.response(b"only this", framing="close"))
+        exchange.wait_for_go()
+        exchange.reset()
+
+    lane.backend.script = script
+    client = lane.connect()
+    client.send(lane.head("GET /"))
+    head = client.read_head()
+    assert head.status == 200
+    lane.backend.go.set()
+    # In chunks, so that the end can be told from a cut; a client of HTTP/1.0 must see a reset.
+    assert not client.read_to_close().endswith(b"0\r\n\r\n")
+    old = lane.connect()
+    old.send(f"GET / HTTP/1.0\r\nHost: {lane.host}\r\n\r\n".encode())
+    with pytest.raises(Truncated):
+        old.read_response()
+
+
 def test_a_request_that_is_cut_short_never_looks_whole(lane: Lane) -> None:
     client = lane.connect()
     client.send(lane.head("POST /", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")

@@ -92,7 +92,7 @@ def test_a_reset_in_an_upload_does_not_take_the_answer_away(lane: Lane) -> None:
     """The backend refuses early and resets the rest: what it said first is what counts."""
 
     def script(exchange: Exchange) -> None:
-        exchange.send(wire.response(b"too large", status="413 Content Too Large", framing="close"))
+        exchange.send(wire.response(b"too large", status="413 Content Too Large"))
         exchange.reset()
 
     lane.backend.script = script

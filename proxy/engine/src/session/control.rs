@@ -13,7 +13,7 @@ use crate::runtime::driver::Driver;
 use crate::state::digest::Digest;
 use crate::state::listener::Listener;
 use crate::state::staged::Staged;
-use crate::telemetry::names::Counter;
+use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
 
 /// A message of the control thread; what wants an answer brings the way back.
@@ -191,6 +191,7 @@ impl<D: Driver> Engine<D> {
         for name in &self.drained {
             if let Some(backend) = self.tables.backends.get(name) {
                 backend.drained.set(false);
+                self.metrics.slot_set(backend.slot.id(), Field::Drained, 0);
             }
         }
         self.drained = names;
@@ -206,6 +207,7 @@ impl<D: Driver> Engine<D> {
             .collect();
         for backend in drained {
             backend.drained.set(true);
+            self.metrics.slot_set(backend.slot.id(), Field::Drained, 1);
             self.close_pooled(&backend);
         }
     }

@@ -246,6 +246,7 @@ impl<D: Driver> Engine<D> {
                 self.finish_exchange(number);
             }
         } else {
+            self.metrics.add(Counter::AbortedByBackendTotal, 1);
             self.fail_exchange(number, 502, Outcome::BackendAborted);
         }
         self.scratch = out;

@@ -6,7 +6,7 @@ use super::exchange::Outcome;
 use super::token::{self, Owner};
 use super::upstream::Link;
 use crate::runtime::driver::{Driver, Token};
-use crate::telemetry::names::Counter;
+use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {
     /// Acts on every deadline that has passed.
@@ -91,7 +91,9 @@ impl<D: Driver> Engine<D> {
         let Some(number) = upstream.exchange else {
             return self.close_upstream(index);
         };
+        let slot = upstream.backend.slot.id();
         self.metrics.add(Counter::TimeoutsTotal, 1);
+        self.metrics.slot_add(slot, Field::Timeouts, 1);
         if upstream.link == Link::Connecting {
             if self.connect_failed(number, Outcome::ConnectTimeout) {
                 self.try_backend(number);

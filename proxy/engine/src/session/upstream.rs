@@ -120,6 +120,7 @@ impl<D: Driver> Engine<D> {
         upstream.exchange = Some(exchange);
         self.exchanges[exchange as usize].upstream = Some(index);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
+        self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
         self.send_head(index, exchange);
         true
     }
@@ -460,6 +461,7 @@ impl<D: Driver> Engine<D> {
         } else if self.exchanges[number as usize].response.is_none() {
             self.upstream_ended_early(index, number);
         } else {
+            self.metrics.add(Counter::AbortedByBackendTotal, 1);
             self.fail_exchange(number, 502, Outcome::BackendAborted);
         }
     }
