@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -47,6 +48,7 @@ class Killer:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.cut_off: set[int] = set()
+        self._victims: set[int] = set()
 
     def kill_daemon(self) -> None:
         assert self._site.daemon.leave(signal.SIGKILL) == -signal.SIGKILL
@@ -55,14 +57,25 @@ class Killer:
     def kill_worker(self, number: int) -> bool:
         """False when there is no such process at the moment."""
         pid = self._site.worker_pids()[number]
+        self._victims.add(pid)
         try:
             # Stopped, its connections cannot change any more until it is dead.
-            os.kill(pid, signal.SIGSTOP)
+            processes.stop(pid)
             self.cut_off |= processes.clients(pid, self._site.address)
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, FileNotFoundError):
             return False
         return True
+
+    def rest(self) -> None:
+        """Wait until the last victim has been missed and replaced."""
+
+        def rests() -> bool:
+            workers = self._site.daemon.ask("status")["workers"]
+            running = {worker["state"] for worker in workers} == {"running"}
+            return running and not self._victims & {worker["pid"] for worker in workers}
+
+        processes.wait_until(rests, "every victim is replaced")
 
 
 def test_fifty_kills_at_random_moments_while_committing_under_load(
@@ -92,7 +105,7 @@ def test_fifty_kills_at_random_moments_while_committing_under_load(
                 kills += killer.kill_worker(victim)
             if chance.random() < 0.5 and site.daemon.outcome(sha) == "applied":
                 accepted.append(sha)
-        # At rest.
+        killer.rest()
         assert site.daemon.outcome(sha) == "applied"
         accepted.append(sha)
         assert site.everywhere("main.test") == {backend}
@@ -139,10 +152,13 @@ def test_while_the_reconciler_is_dead_nothing_fails_and_its_successor_adopts(
         site.start({"kakehi.yaml": document})
         before = site.identity()
         running = site.running()
-        client = websocket.Client(Connection(site.address), "echo.test")
-        with OpenLoop(
-            site.address, ["steady.test"], tmp_path / "load", rate=200, connections=8, fresh=2
-        ) as load:
+        with (
+            Connection(site.address) as connection,
+            OpenLoop(
+                site.address, ["steady.test"], tmp_path / "load", rate=200, connections=8, fresh=2
+            ) as load,
+        ):
+            client = websocket.Client(connection, "echo.test")
             for number in (signal.SIGKILL, signal.SIGTERM):
                 site.daemon.leave(number)
                 load.wait_for(100)
@@ -156,7 +172,6 @@ def test_while_the_reconciler_is_dead_nothing_fails_and_its_successor_adopts(
             added = site.commit(trace(1))
             assert site.running() == (running[0] + 1, site.committed_digest(added))
             load.stop()
-        client.connection.close()
     assert load.failures == []
     assert load.closed == []
     assert site.identity() == before
@@ -205,15 +220,15 @@ def test_a_killed_workers_successor_takes_its_sockets_and_the_connections_that_w
     victim, other = site.worker_pids()
     sockets = site.identity()[victim][1]
     others = site.identity()[other]
-    # Nobody accepts on the stopped worker's socket: these connections wait in its queue.
-    os.kill(victim, signal.SIGSTOP)
-    waiting = [Connection(site.address) for _ in range(40)]
-    for connection in waiting:
-        connection.send(b"GET / HTTP/1.1\r\nHost: main.test\r\n\r\n")
-    os.kill(victim, signal.SIGKILL)
-    for connection in waiting:
-        assert connection.read_response().body == b"red"
-        connection.close()
+    with contextlib.ExitStack() as stack:
+        # Nobody accepts on the stopped worker's socket: these connections wait in its queue.
+        processes.stop(victim)
+        waiting = [stack.enter_context(Connection(site.address)) for _ in range(40)]
+        for connection in waiting:
+            connection.send(b"GET / HTTP/1.1\r\nHost: main.test\r\n\r\n")
+        os.kill(victim, signal.SIGKILL)
+        for connection in waiting:
+            assert connection.read_response().body == b"red"
     processes.wait_until(
         lambda: {worker["state"] for worker in site.daemon.ask("status")["workers"]} == {"running"},
         "the successor is in service",

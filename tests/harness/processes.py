@@ -6,8 +6,10 @@ the same listening sockets, and asleep.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,8 +67,22 @@ def is_asleep(pid: int) -> bool:
     return call == _NANOSLEEP_CALLS[platform.machine()]
 
 
-def is_stopped(pid: int) -> bool:
-    return _stat(f"/proc/{pid}/stat")[0] == "T"
+def stop(pid: int) -> None:
+    """SIGSTOP, and wait until the last of its threads stands still. Raises ProcessLookupError."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: _thread_states(pid) <= {"T", "Z", "X"}, f"process {pid} stands still")
+
+
+def resume(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
+
+
+def _thread_states(pid: int) -> set[str]:
+    states = set()
+    for tid in threads(pid):
+        with contextlib.suppress(FileNotFoundError):  # ended since the directory was read
+            states.add(_stat(f"/proc/{pid}/task/{tid}/stat")[0])
+    return states
 
 
 # Sockets

@@ -109,7 +109,11 @@ def test_a_crash_while_the_snapshot_is_written_loses_nothing(tmp_path: Path, poi
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
-        env={**os.environ, faults.VARIABLE: f"{point}:crash:2", "PYTHONPATH": os.getcwd()},
+        env={
+            **os.environ,
+            faults.VARIABLE: f"{point}:crash:2",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        },
     )
     assert done.returncode == -signal.SIGKILL
     check = (

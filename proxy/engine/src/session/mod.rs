@@ -1,7 +1,7 @@
 //! The event loop of one engine thread, and the sessions that run in it.
 //!
 //! The path of a request is the order of the files: `accept` → `client` → `request` → `exchange` →
-//! `upstream` → `response` → `record`. `body` and `text` are pure; `idle`, `refuse`, `tunnel` and
+//! `connect` → `upstream` → `response` → `record`. `body` and `text` are pure; `idle`, `refuse`, `tunnel` and
 //! `timeout` are the ways off the straight path; `control` is what the control thread may ask.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
@@ -11,6 +11,7 @@
 mod accept;
 mod body;
 mod client;
+mod connect;
 mod control;
 mod exchange;
 mod idle;

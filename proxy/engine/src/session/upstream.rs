@@ -9,14 +9,13 @@ use std::rc::Rc;
 
 use super::client::{Phase, split_left};
 use super::exchange::Outcome;
-use super::token::{Owner, token};
 use super::tunnel::HALF_CLOSED_MS;
 use super::{Engine, READS_PER_TURN};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
 use crate::runtime::socket::Stream;
 use crate::runtime::timer::Deadline;
-use crate::telemetry::names::{Counter, Field, Histogram};
+use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
 
 /// What an upstream connection is doing.
@@ -72,156 +71,6 @@ impl<D: Driver> Engine<D> {
         self.upstreams[index].has_room()
     }
 
-    /// Chooses a backend for an exchange that has none and sends the head there; by another one
-    /// when connecting fails at once.
-    pub(super) fn try_backend(&mut self, exchange: u32) {
-        let now_ms = self.clock.ms();
-        loop {
-            let entry = &self.exchanges[exchange as usize];
-            let Some(backend) = entry
-                .backends
-                .choose(&entry.tried, now_ms, &mut self.random)
-            else {
-                return self.no_backend_left(exchange);
-            };
-            self.assign_backend(exchange, backend.clone());
-            if self.reuse_connection(exchange, &backend) {
-                return;
-            }
-            match self.connect(exchange, &backend) {
-                Ok(()) => return,
-                Err(_) => {
-                    if !self.connect_failed(exchange, Outcome::ConnectFailed) {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    fn no_backend_left(&mut self, exchange: u32) {
-        if self.exchanges[exchange as usize].tried.is_empty() {
-            self.metrics.add(Counter::Unavailable503Total, 1);
-            return self.fail_exchange(exchange, 503, Outcome::NoBackend);
-        }
-        self.metrics.add(Counter::BadGateway502Total, 1);
-        self.fail_exchange(exchange, 502, Outcome::ConnectFailed);
-    }
-
-    fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
-        let Some(pooled) = backend.idle.borrow_mut().pop() else {
-            return false;
-        };
-        let (_, index) = super::token::parts(pooled);
-        debug_assert!(self.find_upstream(pooled, index).is_some());
-        let upstream = &mut self.upstreams[index];
-        upstream.link = Link::Busy;
-        upstream.reused = true;
-        upstream.exchange = Some(exchange);
-        self.exchanges[exchange as usize].upstream = Some(index);
-        self.metrics.add(Counter::UpstreamReusesTotal, 1);
-        self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
-        self.send_head(index, exchange);
-        true
-    }
-
-    fn connect(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {
-        self.metrics.add(Counter::UpstreamConnectsTotal, 1);
-        let stream = Stream::connect(&backend.address)?;
-        let entry = self.upstreams.vacant_entry();
-        let index = entry.key();
-        self.serial = self.serial.wrapping_add(1);
-        let token = token(Owner::Upstream, self.serial, index);
-        self.driver.watch_stream(stream.raw(), token)?;
-        entry.insert(Upstream {
-            stream,
-            token,
-            backend: backend.clone(),
-            link: Link::Connecting,
-            reused: false,
-            readable: false,
-            hangup: false,
-            input_waits: false,
-            queued: false,
-            keep_alive: false,
-            shut_when_sent: false,
-            input: ByteQueue::default(),
-            output: ByteQueue::default(),
-            exchange: Some(exchange),
-            deadline: Deadline::NONE,
-            connect_started_us: self.clock.us(),
-        });
-        backend.connections.set(backend.connections.get() + 1);
-        self.metrics
-            .slot_add(backend.slot.id(), Field::Connections, 1);
-        self.metrics.add(Counter::UpstreamConnectionsNow, 1);
-        let entry = &mut self.exchanges[exchange as usize];
-        entry.upstream = Some(index);
-        let limit = entry.cluster.timeouts.connect;
-        self.timers.set(
-            &mut self.upstreams[index].deadline,
-            token,
-            self.clock.ms() + limit,
-        );
-        // On a loopback or a near network the connect is done already: one wake-up less.
-        self.try_connected(index);
-        Ok(())
-    }
-
-    /// Tries the first send on a connecting socket: its outcome is the connect's.
-    fn try_connected(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
-        let Some(exchange) = upstream.exchange else {
-            return;
-        };
-        let head = &self.exchanges[exchange as usize].head;
-        match upstream.stream.send(head, &[]) {
-            Ok(sent) => {
-                upstream.link = Link::Busy;
-                upstream.backend.connect_succeeded();
-                let waited = self.clock.us() - upstream.connect_started_us;
-                self.metrics.observe(Histogram::ConnectDuration, waited);
-                let left = &self.exchanges[exchange as usize].head[sent..];
-                upstream.output.push(&mut self.pool, left);
-                self.head_sent(index, exchange);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => {
-                if self.connect_failed(exchange, Outcome::ConnectFailed) {
-                    self.try_backend(exchange);
-                }
-            }
-        }
-    }
-
-    /// Sends the head on a connection out of the pool.
-    fn send_head(&mut self, index: usize, exchange: u32) {
-        let head = &self.exchanges[exchange as usize].head;
-        let upstream = &mut self.upstreams[index];
-        match upstream.stream.send(head, &[]) {
-            Ok(sent) => {
-                if sent < head.len() {
-                    upstream.output.push(&mut self.pool, &head[sent..]);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                upstream.output.push(&mut self.pool, head)
-            }
-            // The backend closed it while it was pooled; nothing of the request went anywhere.
-            Err(_) => return self.retry_stale(exchange),
-        }
-        self.head_sent(index, exchange);
-    }
-
-    fn head_sent(&mut self, index: usize, exchange: u32) {
-        self.await_response(index);
-        let exchange = &self.exchanges[exchange as usize];
-        let client = exchange.client;
-        if !exchange.request_done() {
-            self.wake_client(client);
-        }
-    }
-
     pub(super) fn await_response(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         let Some(exchange) = upstream.exchange else {
@@ -240,63 +89,6 @@ impl<D: Driver> Engine<D> {
         let token = upstream.token;
         self.timers
             .set(&mut upstream.deadline, token, self.clock.ms() + limit);
-    }
-
-    /// A connect failed: counts it, closes the connection, and says whether the exchange may try
-    /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
-    pub(super) fn connect_failed(&mut self, exchange: u32, outcome: Outcome) -> bool {
-        self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
-        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
-            self.close_upstream(upstream);
-        }
-        if let Some(backend) = self.release_backend(exchange) {
-            backend.connect_failed(self.clock.ms());
-            self.metrics
-                .slot_add(backend.slot.id(), Field::ConnectErrors, 1);
-            self.exchanges[exchange as usize].tried.push(backend);
-        }
-        let entry = &mut self.exchanges[exchange as usize];
-        if entry.record.retries < entry.cluster.retries {
-            entry.record.retries += 1;
-            self.metrics.add(Counter::RetriesTotal, 1);
-            self.metrics
-                .slot_add(entry.frontend.cluster.slot.id(), Field::Retries, 1);
-            return true;
-        }
-        if outcome == Outcome::ConnectTimeout {
-            self.metrics.add(Counter::GatewayTimeout504Total, 1);
-            self.fail_exchange(exchange, 504, outcome);
-        } else {
-            self.metrics.add(Counter::BadGateway502Total, 1);
-            self.fail_exchange(exchange, 502, outcome);
-        }
-        false
-    }
-
-    /// A pooled connection turned out to be dead: the same request goes out on another one. Not
-    /// counted against the cluster's retries, for no backend has failed.
-    fn retry_stale(&mut self, exchange: u32) {
-        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
-            self.close_upstream(upstream);
-        }
-        if let Some(backend) = self.release_backend(exchange) {
-            // What was pooled beside it is as old.
-            self.close_pooled(&backend);
-        }
-        self.metrics.add(Counter::RetriesTotal, 1);
-        self.try_backend(exchange);
-    }
-
-    /// The connection ended or failed before a response had begun.
-    pub(super) fn upstream_ended_early(&mut self, index: usize, exchange: u32) {
-        let upstream = &self.upstreams[index];
-        let untouched =
-            upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
-        if upstream.reused && untouched && self.exchanges[exchange as usize].replayable {
-            return self.retry_stale(exchange);
-        }
-        self.metrics.add(Counter::BadGateway502Total, 1);
-        self.fail_exchange(exchange, 502, Outcome::BackendAborted);
     }
 
     /// Readiness as the driver told it.

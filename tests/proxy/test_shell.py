@@ -1,0 +1,310 @@
+"""A worker process with the real engine, spoken to as the reconciler does."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.sockets import SocketTable
+from schemas import wire
+from schemas.state import EMPTY_DIGEST, State
+from tests.harness.ports import address, split
+from tests.harness.rawbackend import RawBackend
+from tests.proxy.worker import DEADLINE_S, Connection, Worker, prepare, state
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def connection(worker: Worker) -> Iterator[Connection]:
+    made = worker.connect()
+    yield made
+    made.close()
+
+
+class Served:
+    """A listener with its socket and a backend behind it."""
+
+    def __init__(self) -> None:
+        self.backend = RawBackend()
+        self.address = address()
+        self.state: State = state(self.address, self.backend.address)
+        self.sockets = SocketTable()
+        self.descriptor = self.sockets.open(0, self.address).fileno()
+
+    def get(self) -> int:
+        connection = http.client.HTTPConnection(*split(self.address), timeout=5)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def bring_up(self, connection: Connection) -> None:
+        reply = connection.ask(prepare(self.state), [self.descriptor])
+        assert reply == wire.Prepared(transaction=7, generation=1, digest=self.state.digest)
+        reply = connection.ask(wire.Commit(transaction=7, generation=1))
+        assert reply == wire.Committed(transaction=7, generation=1, digest=self.state.digest)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    made = Served()
+    yield made
+    made.sockets.close()
+    made.backend.stop()
+
+
+def test_a_fresh_worker_says_what_it_is(worker: Worker, connection: Connection) -> None:
+    welcome = connection.greet()
+    assert (welcome.worker, welcome.pid, welcome.cpu) == (3, worker.process.pid, worker.cpu)
+    assert (welcome.generation, welcome.digest, welcome.staged) == (0, EMPTY_DIGEST, None)
+    (memory,) = connection.descriptors(welcome)
+    assert os.pread(memory, 8, 0) == b"KAKEHI01"
+    os.close(memory)
+    assert os.sched_getaffinity(worker.process.pid) == {worker.cpu}
+    threads = os.listdir(f"/proc/{worker.process.pid}/task")
+    assert all(os.sched_getaffinity(int(thread)) == {worker.cpu} for thread in threads)
+    assert Path(f"/proc/{worker.process.pid}/comm").read_text() == "kakehi-w3\n"
+
+
+def test_prepare_changes_nothing_and_commit_all(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    connection.ask(prepare(served.state), [served.descriptor])
+    reported = connection.ask(wire.Report())
+    assert isinstance(reported, wire.Reported)
+    assert (reported.generation, reported.staged) == (0, 1)
+    connection.ask(wire.Commit(transaction=7, generation=1))
+    assert served.get() == 200
+    assert connection.ask(wire.Release(transaction=7, generation=1)) == wire.Released(
+        transaction=7, generation=1
+    )
+    audited = connection.ask(wire.Report(audit=True))
+    assert isinstance(audited, wire.Reported)
+    assert (audited.digest, audited.audited) == (served.state.digest, True)
+
+
+def test_messages_may_be_repeated(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    served.bring_up(connection)
+    served.bring_up(connection)
+    for message in (
+        wire.Commit(transaction=8, generation=1),
+        wire.Abort(transaction=8, generation=1),
+        wire.Abort(transaction=8, generation=2),
+        wire.Release(transaction=8, generation=1),
+        wire.Release(transaction=8, generation=1),
+        wire.Overlay(drained=["shop/one", "gone/gone"]),
+        wire.Overlay(drained=[]),
+    ):
+        assert connection.ask(message) is not None
+    assert served.get() == 200
+
+
+def test_an_aborted_attempt_leaves_room_for_another(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    connection.ask(prepare(served.state), [served.descriptor])
+    aborted = connection.ask(wire.Abort(transaction=7, generation=1))
+    assert aborted == wire.Aborted(transaction=7, generation=1)
+    # And one that nobody aborted, because its reconciler died, does too.
+    connection.ask(prepare(served.state), [served.descriptor])
+    served.bring_up(connection)
+    assert served.get() == 200
+
+
+def test_a_refusal_names_its_entity(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    without = prepare(served.state).model_copy(update={"sockets": []})
+    reply = connection.ask(without)
+    assert isinstance(reply, wire.Refused)
+    assert (reply.kind, reply.name, reply.transaction) == ("listener", "public", 7)
+    wrong_base = prepare(served.state).model_copy(update={"base_generation": 5})
+    reply = connection.ask(wrong_base, [served.descriptor])
+    assert isinstance(reply, wire.Refused)
+    assert reply.kind == "state", "what the reconciler takes for drift"
+
+
+def test_a_worker_outlives_its_reconciler(worker: Worker, served: Served) -> None:
+    first = worker.connect()
+    first.descriptors(first.greet())
+    served.bring_up(first)
+    first.close()
+    served.sockets.close()
+    assert served.get() == 200
+    second = worker.connect()
+    welcome = second.greet(epoch=2)
+    assert (welcome.generation, welcome.digest) == (1, served.state.digest)
+    assert welcome.listeners == ["public"]
+    memory, listener = second.descriptors(welcome)
+    with socket.socket(fileno=listener) as held:
+        assert held.getsockname() == split(served.address)
+    os.close(memory)
+    second.close()
+
+
+def test_a_higher_epoch_takes_over_and_a_lower_one_is_stale(worker: Worker) -> None:
+    first, second, third = worker.connect(), worker.connect(), worker.connect()
+    first.greet(epoch=5)
+    second.greet(epoch=6)
+    assert first.receive() == wire.Stale(epoch=6)
+    assert first.receive() is None
+    assert third.ask(wire.Hello(epoch=5)) == wire.Stale(epoch=6)
+    assert third.receive() is None
+    assert isinstance(second.ask(wire.Report()), wire.Reported)
+    for each in (first, second, third):
+        each.close()
+
+
+def test_nobody_is_obeyed_before_hello(worker: Worker) -> None:
+    stranger = worker.connect()
+    stranger.send(wire.Shutdown(drain_ms=0))
+    assert isinstance(stranger.receive(), wire.Stale)
+    assert stranger.receive() is None
+    stranger.close()
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\xff\xff\xff\xff", b"\0\0\0\x02{}", b'\0\0\0\x05{"a":'],
+)
+def test_garbage_costs_its_sender_the_connection(
+    worker: Worker, served: Served, garbage: bytes
+) -> None:
+    good = worker.connect()
+    good.descriptors(good.greet())
+    served.bring_up(good)
+    bad = socket.socket(socket.AF_UNIX)
+    bad.connect(str(worker.path))
+    bad.sendall(garbage)
+    bad.settimeout(DEADLINE_S)
+    assert bad.recv(100) == b""
+    bad.close()
+    assert served.get() == 200
+    assert isinstance(good.ask(wire.Report()), wire.Reported)
+    good.close()
+
+
+def test_descriptors_that_do_not_fit_their_message_are_refused(
+    worker: Worker, served: Served
+) -> None:
+    bad = worker.connect()
+    bad.descriptors(bad.greet())
+    bad.send(prepare(served.state), [served.descriptor, served.descriptor])
+    assert bad.receive() is None
+    bad.close()
+    assert worker.process.poll() is None
+
+
+def test_committing_what_is_not_staged_ends_the_worker(
+    worker: Worker, connection: Connection
+) -> None:
+    """It is behind the commit point and cannot go along: a successor will."""
+    connection.descriptors(connection.greet())
+    reply = connection.ask(wire.Commit(transaction=1, generation=9))
+    assert isinstance(reply, wire.Failed)
+    assert worker.process.wait(DEADLINE_S) == 0
+
+
+def test_what_a_terminal_sends_is_ignored(
+    worker: Worker, connection: Connection, served: Served
+) -> None:
+    connection.descriptors(connection.greet())
+    served.bring_up(connection)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(worker.process.pid, number)
+    time.sleep(0.2)
+    assert served.get() == 200
+    assert os.getsid(worker.process.pid) == worker.process.pid
+
+
+@pytest.mark.parametrize("way", ["signal", "message"])
+def test_ending_lets_a_request_finish(
+    worker: Worker, connection: Connection, served: Served, way: str
+) -> None:
+    connection.descriptors(connection.greet())
+    served.bring_up(connection)
+    served.backend.script = lambda exchange: (
+        exchange.wait_for_go(),
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    )[0]
+    client = http.client.HTTPConnection(*split(served.address), timeout=DEADLINE_S)
+    client.request("GET", "/")
+    served.backend.wait_for_requests(1)
+    if way == "signal":
+        os.kill(worker.process.pid, signal.SIGTERM)
+    else:
+        connection.send(wire.Shutdown(drain_ms=10_000))
+    assert connection.receive() == wire.Leaving()
+    time.sleep(0.3)
+    assert worker.process.poll() is None
+    served.backend.go.set()
+    assert client.getresponse().status == 200
+    client.close()
+    assert worker.process.wait(DEADLINE_S) == 0
+
+
+def test_a_second_sigterm_does_not_wait(
+    worker: Worker, connection: Connection, served: Served
+) -> None:
+    connection.descriptors(connection.greet())
+    served.bring_up(connection)
+    served.backend.script = lambda exchange: exchange.wait_for_go()
+    client = http.client.HTTPConnection(*split(served.address), timeout=DEADLINE_S)
+    client.request("GET", "/")
+    served.backend.wait_for_requests(1)
+    for _ in range(2):
+        os.kill(worker.process.pid, signal.SIGTERM)
+        time.sleep(0.3)
+    assert worker.process.wait(DEADLINE_S) == 0
+    client.close()
+
+
+def test_an_idle_worker_sleeps(worker: Worker, connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    served.bring_up(connection)
+    assert served.get() == 200
+    time.sleep(1.0)
+
+    def switches() -> int:
+        total = 0
+        for task in Path(f"/proc/{worker.process.pid}/task").iterdir():
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches"):
+                    total += int(line.split()[1])
+        return total
+
+    before = switches()
+    time.sleep(5.0)
+    assert switches() - before < 10, "an idle worker wakes less than twice a second"
+
+
+def test_a_core_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.end()
+    import subprocess
+    import sys
+
+    with socket.socket(socket.AF_UNIX) as control:
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", "--worker=0", "--cpu=999"]
+            + [f"--control-fd={control.fileno()}"],
+            pass_fds=[control.fileno()],
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("worker 0 cannot run: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,126 @@
+"""A worker process as the reconciler starts it, and one connection to it, for the shell's tests."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from schemas import wire
+from schemas.channel import Channel
+from schemas.entity import Entity, EntityKey, Json, Provenance
+from schemas.kinds import defaults
+from schemas.ops import state_ops
+from schemas.state import EMPTY_DIGEST, State
+
+DEADLINE_S = 20.0
+
+
+class Connection:
+    """One connection to a worker, blocking."""
+
+    def __init__(self, path: Path) -> None:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        self.channel = Channel(connection)
+        self._waiting: list[bytes] = []
+
+    def send(self, message: wire.ToWorker, descriptors: list[int] | None = None) -> None:
+        self.channel.send(wire.encode(message), descriptors)
+        while self.channel.has_outgoing:
+            select.select([], [self.channel], [], DEADLINE_S)
+            self.channel.flush()
+
+    def receive(self) -> wire.FromWorker | None:
+        """The next message; None when the worker closed the connection."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not self._waiting:
+            assert time.monotonic() < deadline, "the worker says nothing"
+            select.select([self.channel], [], [], 0.5)
+            bodies, closed = self.channel.receive()
+            self._waiting += bodies
+            if closed and not self._waiting:
+                return None
+        return wire.decode_from_worker(self._waiting.pop(0))
+
+    def ask(
+        self, message: wire.ToWorker, descriptors: list[int] | None = None
+    ) -> wire.FromWorker | None:
+        self.send(message, descriptors)
+        return self.receive()
+
+    def greet(self, epoch: int = 1) -> wire.Welcome:
+        reply = self.ask(wire.Hello(epoch=epoch))
+        assert isinstance(reply, wire.Welcome)
+        return reply
+
+    def descriptors(self, welcome: wire.Welcome) -> list[int]:
+        return self.channel.take_descriptors(1 + len(welcome.listeners))
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+class Worker:
+    """One process; its control socket lies in a directory of the test."""
+
+    def __init__(self, directory: Path, number: int = 3) -> None:
+        self.path = directory / f"{number}.sock"
+        self.cpu = max(os.sched_getaffinity(0))
+        control = socket.socket(socket.AF_UNIX)
+        control.bind(str(self.path))
+        control.listen(8)
+        command = [sys.executable, "-P", "-m", "proxy", f"--worker={number}", f"--cpu={self.cpu}"]
+        self.process = subprocess.Popen(
+            [*command, f"--control-fd={control.fileno()}"],
+            pass_fds=[control.fileno()],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        control.close()
+
+    def connect(self) -> Connection:
+        return Connection(self.path)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(DEADLINE_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def state(listener: str, backend: str) -> State:
+    """The smallest state that serves."""
+
+    def entity(kind: str, name: str, **value: Json) -> Entity:
+        whole = {**defaults(kind), **value}
+        return Entity(EntityKey(kind, name), whole, Provenance("a.yaml", 1, 1))
+
+    return State(
+        [
+            entity("settings", "settings", access_log="off"),
+            entity("listener", "public", address=listener),
+            entity("cluster", "shop"),
+            entity("backend", "shop/one", address=backend),
+            entity("frontend", "web", listeners=["public"], cluster="shop"),
+        ]
+    )
+
+
+def prepare(wanted: State, generation: int = 1, transaction: int = 7) -> wire.Prepare:
+    """The message that brings a fresh worker to a state."""
+    return wire.Prepare(
+        transaction=transaction,
+        generation=generation,
+        base_generation=0,
+        base_digest=EMPTY_DIGEST,
+        commit="c" * 40,
+        ops=state_ops(wanted).decode(),
+        sockets=["public"],
+    )
