@@ -37,14 +37,14 @@ class Sample:
 
 
 def measure(
-    port: int, pids: Sequence[int], *, connections: int, seconds: float, core: int, path: str
+    port: int, pids: Sequence[int], *, connections: int, seconds: int, core: int, path: str
 ) -> Sample:
     """Put load on a proxy from `core` and account for it."""
     command = [
         program("wrk"),
         "--threads=1",
         f"--connections={connections}",
-        f"--duration={seconds:g}s",
+        f"--duration={seconds}s",
         "--timeout=5s",
         f"--script={_SCRIPT}",
         f"http://127.0.0.1:{port}{path}",

@@ -30,7 +30,9 @@ class Spread:
 
     def show(self, digits: int = 2) -> str:
         """For a table: the middle, and both ends in brackets."""
-        least, median, most = (f"{each:.{digits}f}" for each in (self.least, self.median, self.most))
+        least, median, most = (
+            f"{each:.{digits}f}" for each in (self.least, self.median, self.most)
+        )
         return f"{median} [{least}..{most}]"
 
     def to_json(self) -> dict[str, float]:

@@ -98,9 +98,11 @@ def _describe_winner(
     if not ready:
         result["status"] = 503
         result["message"] += f'cluster "{name}" has no backend that takes requests: 503'
+    elif len(ready) == 1:
+        result["message"] += f"{ready[0]['name']} serves it"
     else:
         policy = cluster.value["load_balancing"] if cluster else "round_robin"
-        result["message"] += f"one of {len(ready)} backends of {name} by {policy}"
+        result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
 
 
 def _asked(request: ExplainRequest) -> Asked:

@@ -65,7 +65,7 @@ class Cluster(Model):
     keep_alive_connections: Annotated[
         int,
         Field(ge=0, le=1_000_000, description="Idle connections kept per backend and worker."),
-    ] = 256
+    ] = 1024
     load_balancing: Annotated[
         Policy,
         BeforeValidator(_policy),

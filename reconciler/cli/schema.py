@@ -1,4 +1,4 @@
-"""`kakehi schema`: the JSON Schema of the language, for editors and checkers."""
+"""`kakehi schema`: the JSON Schemas of the language, and of what the commands print as JSON."""
 
 from typing import Annotated
 
@@ -8,22 +8,35 @@ from reconciler.cli.output import line
 
 
 def schema(
-    kind: Annotated[
-        str | None, Argument("[KIND]", help="Only this kind: listener, cluster, backend, …")
+    subject: Annotated[
+        str | None,
+        Argument(
+            "[SUBJECT]",
+            help="One kind of entity (listener, cluster, …), or a command, for its --json output. "
+            "Without it: configuration files.",
+        ),
     ] = None,
 ) -> int:
-    """Print the JSON Schema of configuration files, or of one kind of entity.
+    """Print a JSON Schema: of configuration files, of one kind, or of a command's JSON.
 
     Examples:
       kakehi schema > kakehi.schema.json
       kakehi schema frontend
+      kakehi schema status
     """
     import json
 
+    from reconciler.cli.reports import REPORTS, report_schema
     from schemas.entity import KINDS
     from schemas.jsonschema import json_schema
 
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"there is no kind {kind}", f"the kinds are {', '.join(KINDS)}")
-    line(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
+    if subject in REPORTS:
+        found = report_schema(subject)
+    elif subject is None or subject in KINDS:
+        found = json_schema(subject)
+    else:
+        raise UsageError(
+            f"there is no schema of {subject}", f"there are {', '.join((*KINDS, *REPORTS))}"
+        )
+    line(json.dumps(found, indent=2, ensure_ascii=False))
     return DONE

@@ -6,6 +6,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,9 +296,6 @@ def test_an_idle_worker_sleeps(worker: Worker, connection: Connection, served: S
 def test_a_core_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     worker.end()
-    import subprocess
-    import sys
-
     with socket.socket(socket.AF_UNIX) as control:
         done = subprocess.run(
             [sys.executable, "-m", "proxy", "--worker=0", "--cpu=999"]

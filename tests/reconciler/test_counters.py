@@ -117,7 +117,7 @@ def test_the_engines_own_memory_is_understood() -> None:
                 "kind": "cluster",
                 "name": "shop",
                 "value": {
-                    "keep_alive_connections": 256,
+                    "keep_alive_connections": 1024,
                     "load_balancing": "round_robin",
                     "protocol": "http",
                     "retries": 2,

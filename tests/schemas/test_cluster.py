@@ -6,7 +6,7 @@ from tests.schemas.refusals import refusal
 
 def test_the_canonical_value_has_every_default() -> None:
     assert Cluster().value() == {
-        "keep_alive_connections": 256,
+        "keep_alive_connections": 1024,
         "load_balancing": "round_robin",
         "protocol": "http",
         "retries": 2,

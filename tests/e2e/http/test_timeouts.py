@@ -133,6 +133,24 @@ def test_the_response_head_may_wait_for_a_long_upload(gateway: Gateway, lane: La
     assert client.read_response().status == 200
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_pause_in_an_upload_is_not_the_fault_of_the_backend(
+    gateway: Gateway, lane: Lane, framing: str
+) -> None:
+    """The client may pause for as long as request_body lets it, whatever response_head is."""
+    host = gateway.cluster(
+        f"pausing-{framing}", {"raw": lane.backend.address}, timeouts={"response_head": "400ms"}
+    )
+    client = lane.connect()
+    field = "Content-Length: 10" if framing == "length" else "Transfer-Encoding: chunked"
+    client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n".encode())
+    parts = [b"hello", b"world"] if framing == "length" else [b"5\r\nhello\r\n", b"0\r\n\r\n"]
+    client.send(parts[0])
+    time.sleep(1.2)  # the pause is what is tested
+    client.send(parts[1])
+    assert client.read_response().status == 200
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_a_response_body_that_stops_is_cut(gateway: Gateway, lane: Lane, framing: str) -> None:
     host = gateway.cluster(

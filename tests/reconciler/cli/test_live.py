@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.reports import report_schema
 from tests.harness.daemon import Kakehi
 from tests.harness.ports import address
 from tests.harness.repo import Repo
+from tests.reconciler.cli.test_reports import violations
 
 SHA = 40
 
@@ -223,6 +225,46 @@ def test_drain_and_undrain(live: Kakehi) -> None:
         assert live.run_cli("undrain", "shop/shop-1").returncode == 0
     assert live.status()["drains"] == []
     assert live.run_cli("drain", "shop/nope").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("status",),
+        ("plan",),
+        ("wait", "--commit", "HEAD"),
+        ("history",),
+        ("show",),
+        ("explain", "http://127.0.0.1:1/"),
+        ("drain", "shop/shop-1"),
+        ("undrain", "shop/shop-1"),
+        ("validate", "DIRECTORY"),
+    ],
+    ids=lambda line: str(line[0]),
+)
+def test_json_is_what_its_schema_says(line: tuple[str, ...], live: Kakehi) -> None:
+    line = tuple(word.replace("DIRECTORY", str(live.repo.directory)) for word in line)
+    assert violations(report_schema(line[0]), live.json(*line)) == []
+
+
+def test_a_plan_with_changes_is_what_its_schema_says(live: Kakehi, listener: str) -> None:
+    live.repo.write({"shop.yaml": configuration(listener, retries=9)})
+    try:
+        planned = live.json("plan")
+    finally:
+        live.repo.git("checkout", "--quiet", "--", ".")
+    assert planned["changes"]
+    assert violations(report_schema("plan"), planned) == []
+
+
+def test_a_commit_that_the_branch_has_left_behind(live: Kakehi, listener: str) -> None:
+    base = live.repo.head()
+    left = live.commit({"shop.yaml": configuration(listener, retries=8)})
+    live.repo.git("reset", "--quiet", "--hard", base)
+    live.wait(base)
+    done = live.run_cli("wait", "--commit", left)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert f"{left[:12]} was superseded: the branch has moved" in done.stderr
 
 
 def test_stop_ends_everything(tmp_path: Path, listener: str) -> None:

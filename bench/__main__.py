@@ -1,0 +1,55 @@
+"""The command line of the benchmarks. Without a command it runs all of them with their defaults."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from bench import proxies, reconfigure
+from bench.contenders import PROFILES
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m bench`."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        for command in ("proxies", "reconfigure"):
+            print(f"==> {command}", flush=True)
+            _run(parser.parse_args([command]))
+    else:
+        _run(chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    side = commands.add_parser("proxies", help="side by side with nginx and HAProxy")
+    side.add_argument("--rounds", type=int, default=5)
+    side.add_argument("--seconds", type=int, default=2, help="of each measurement")
+    side.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
+    side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
+    side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    change = commands.add_parser("reconfigure", help="what a change of one backend costs")
+    change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
+    change.add_argument("--changes", type=int, default=30, help="at each size")
+    change.add_argument("--per-file", type=int, default=50, help="frontends in one file")
+    change.add_argument("--peers", action="store_true", help="reload nginx and HAProxy, too")
+    return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    if chosen.command == "proxies":
+        profiles = PROFILES if chosen.profile == "both" else (chosen.profile,)
+        course = proxies.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body)
+        proxies.run(course, profiles)
+    else:
+        reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Kakehi, nginx and HAProxy set up alike, in two profiles, in front of one nginx as the backend.
+
+`lean`: no access log, keep-alive on both sides with pools that are never too small, and no header
+added but X-Forwarded-For (Kakehi always adds the others, too). `operator`: a JSON access log in a
+file with the same fields, metrics served, X-Forwarded-For/-Proto/-Host/-Port and a request id,
+timeouts and limits set. The peers' log is as cheap as they can make it: nginx writes by the buffer,
+HAProxy to its standard output, which is the file, as it cannot open one itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.accounting import pinned
+from bench.service import Service
+from tests.harness.daemon import Kakehi
+from tests.harness.ports import free_port
+from tests.harness.repo import Repo
+
+PROFILES = ("lean", "operator")
+# HAProxy takes two descriptors a connection and refuses to start if it may not have them.
+_HAPROXY_CONNECTIONS = 4000
+# The longest text that nginx returns without a file.
+_TEXT_BYTES_MAX = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A proxy that runs: where it listens, and the processes whose CPU time is its cost."""
+
+    name: str
+    port: int
+    metrics_url: str | None
+    find_pids: Callable[[], Sequence[int]]
+
+    def pids(self) -> Sequence[int]:
+        """Its processes now."""
+        return self.find_pids()
+
+
+@contextlib.contextmanager
+def backend(base: Path, core: int, body_bytes: int) -> Iterator[tuple[int, str]]:
+    """The backend: its port, and the path whose response has the wanted length."""
+    directory = _directory(base, "backend")
+    port = free_port()
+    if body_bytes <= _TEXT_BYTES_MAX:
+        path, location = "/", f'location / {{ return 200 "{"0" * body_bytes}"; }}'
+    else:
+        (directory / "files").mkdir()
+        (directory / "files" / "body").write_bytes(b"0" * body_bytes)
+        path, location = "/body", f"location / {{ root {directory}/files; }}"
+    text = f"""{_nginx_head(directory)}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=16;
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600;
+    {_nginx_temporaries(directory)}
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        {location}
+    }}
+}}
+"""
+    (directory / "nginx.conf").write_text(text)
+    with _nginx(directory, port, core):
+        yield port, path
+
+
+@contextlib.contextmanager
+def contenders(
+    base: Path, core: int, backend_port: int, profile: str
+) -> Iterator[tuple[Contender, ...]]:
+    """The three proxies of one profile, all alive at once on one core."""
+    with contextlib.ExitStack() as stack:
+        yield (
+            stack.enter_context(_kakehi(_directory(base, "kakehi"), core, backend_port, profile)),
+            stack.enter_context(
+                _nginx_proxy(_directory(base, "nginx"), core, backend_port, profile)
+            ),
+            stack.enter_context(_haproxy(_directory(base, "haproxy"), core, backend_port, profile)),
+        )
+
+
+def _directory(base: Path, name: str) -> Path:
+    directory = base / name
+    directory.mkdir(parents=True)
+    return directory
+
+
+@contextlib.contextmanager
+def _kakehi(directory: Path, core: int, backend_port: int, profile: str) -> Iterator[Contender]:
+    port, admin = free_port(), free_port()
+    settings: dict[str, Any] = {"access_log": "off"}
+    listener: dict[str, Any] = {"address": f"127.0.0.1:{port}", "protocol": "http"}
+    cluster: dict[str, Any] = {
+        "keep_alive_connections": 2048,
+        "backends": {"backend-1": {"address": f"127.0.0.1:{backend_port}"}},
+    }
+    if profile == "operator":
+        settings = {"access_log": str(directory / "access.log"), "admin": f"127.0.0.1:{admin}"}
+        listener["timeouts"] = {"request_head": "10s", "keep_alive": "60s"}
+        listener["limits"] = {"connections": 8000, "head_bytes": "32KiB", "body_bytes": "1MiB"}
+        cluster["timeouts"] = {"connect": "3s", "response_head": "60s", "response_body": "60s"}
+    repo = Repo(directory / "repository")
+    repo.commit(
+        {
+            "kakehi.yaml": {
+                "settings": settings,
+                "listeners": {"public": listener},
+                "clusters": {"shop": cluster},
+                "frontends": {"shop-web": {"listeners": ["public"], "cluster": "shop"}},
+            }
+        }
+    )
+    daemon = Kakehi(repo, workers=1)
+    with pinned(core):
+        daemon.start()
+    try:
+        assert daemon.process is not None
+        # All of it is charged: the reconciler, and all threads of the worker.
+        pids = [daemon.process.pid, *daemon.worker_pids()]
+        url = f"http://127.0.0.1:{admin}/metrics" if profile == "operator" else None
+        yield Contender("kakehi", port, url, lambda: pids)
+    finally:
+        daemon.stop(check=False)
+
+
+@contextlib.contextmanager
+def _nginx_proxy(
+    directory: Path, core: int, backend_port: int, profile: str
+) -> Iterator[Contender]:
+    port, status = free_port(), free_port()
+    operator = profile == "operator"
+    common = "access_log off;"
+    headers = ""
+    status_server = ""
+    if operator:
+        common = f"""log_format operator escape=json '{_NGINX_LOG}';
+    access_log {directory}/access.log operator buffer=64k flush=200ms;
+    client_header_timeout 10s;
+    client_body_timeout 30s;
+    send_timeout 30s;
+    client_max_body_size 1m;
+    large_client_header_buffers 4 32k;
+    proxy_connect_timeout 3s;
+    proxy_read_timeout 60s;
+    proxy_send_timeout 60s;"""
+        headers = """proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $host;
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header X-Request-Id $request_id;"""
+        status_server = f"""server {{
+        listen 127.0.0.1:{status};
+        location /metrics {{ access_log off; stub_status; }}
+    }}"""
+    text = f"""{_nginx_head(directory)}
+http {{
+    {common}
+    keepalive_requests 1000000000;
+    keepalive_timeout 60;
+    proxy_max_temp_file_size 0;
+    {_nginx_temporaries(directory)}
+    upstream shop {{
+        server 127.0.0.1:{backend_port};
+        keepalive 2048;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        location / {{
+            proxy_pass http://shop;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            {headers}
+        }}
+    }}
+    {status_server}
+}}
+"""
+    (directory / "nginx.conf").write_text(text)
+    with _nginx(directory, port, core) as service:
+        url = f"http://127.0.0.1:{status}/metrics" if operator else None
+        yield Contender("nginx", port, url, lambda: service.pids)
+
+
+@contextlib.contextmanager
+def _haproxy(directory: Path, core: int, backend_port: int, profile: str) -> Iterator[Contender]:
+    port, status = free_port(), free_port()
+    operator = profile == "operator"
+    log = "log stdout format raw daemon" if operator else ""
+    rules = ""
+    if operator:
+        rules = f"""log global
+  log-format '{_HAPROXY_LOG}'
+  capture request header Host len 128
+  capture request header User-Agent len 256
+  capture request header Referer len 256
+  unique-id-format %{{+X}}o%ci%cp%fi%fp%Ts%rt%pid
+  unique-id-header X-Request-Id
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(Host)]
+  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request deny deny_status 413 if {{ req.body_size gt 1048576 }}"""
+    metrics = f"""frontend metrics
+  bind 127.0.0.1:{status}
+  http-request use-service prometheus-exporter if {{ path /metrics }}
+"""
+    text = f"""global
+  nbthread 1
+  maxconn {_HAPROXY_CONNECTIONS}
+  {log}
+defaults
+  mode http
+  timeout client 60s
+  timeout server 60s
+  timeout connect 3s
+  timeout http-request 10s
+  timeout http-keep-alive 60s
+  option http-keep-alive
+  option forwardfor
+  http-reuse always
+frontend public
+  bind 127.0.0.1:{port} backlog 4096
+  {rules}
+  default_backend shop
+backend shop
+  server backend-1 127.0.0.1:{backend_port} pool-max-conn 2048
+{metrics if operator else ""}"""
+    (directory / "haproxy.cfg").write_text(text)
+    command = ["haproxy", "-db", "-f", str(directory / "haproxy.cfg")]
+    with Service(command, port, core, directory / "access.log") as service:
+        url = f"http://127.0.0.1:{status}/metrics" if operator else None
+        yield Contender("haproxy", port, url, lambda: service.pids)
+
+
+def _nginx(directory: Path, port: int, core: int) -> Service:
+    command = ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")]
+    return Service(command, port, core, directory / "output")
+
+
+def _nginx_head(directory: Path) -> str:
+    return f"""daemon off;
+master_process off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 8192; }}"""
+
+
+def _nginx_temporaries(directory: Path) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "\n    ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
+
+
+_NGINX_LOG = (
+    '{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","host":"$host",'
+    '"path":"$request_uri","protocol":"$server_protocol","status":$status,'
+    '"bytes_in":$request_length,"bytes_out":$bytes_sent,"duration":$request_time,'
+    '"upstream":"$upstream_header_time","server":"$server_name","location":"$proxy_host",'
+    '"backend_address":"$upstream_addr","request_id":"$request_id",'
+    '"user_agent":"$http_user_agent","referer":"$http_referer"}'
+)
+_HAPROXY_LOG = (
+    '{"time":"%T","client":"%ci","method":"%HM","host":"%[capture.req.hdr(0),json(utf8s)]",'
+    '"path":"%[capture.req.uri,json(utf8s)]","protocol":"%HV","status":%ST,'
+    '"bytes_in":%U,"bytes_out":%B,"duration_ms":%Ta,'
+    '"upstream_ms":%Tr,"frontend":"%ft","cluster":"%b","backend":"%s",'
+    '"backend_address":"%si:%sp","request_id":"%ID",'
+    '"user_agent":"%[capture.req.hdr(1),json(utf8s)]",'
+    '"referer":"%[capture.req.hdr(2),json(utf8s)]","retries":%rc,"outcome":"%ts"}'
+)

@@ -1,0 +1,127 @@
+"""What every command prints with `--json`, as types: the reference, and `kakehi schema COMMAND`.
+
+Those that come from the daemon are in `schemas.control`; `plan` and `validate` are here. A key that
+is here stays; new ones may come, so readers ignore what they do not know.
+"""
+
+from typing import Any, NotRequired, TypedDict
+
+from schemas import control
+
+
+class Place(TypedDict):
+    """Where an entity is written; file "" and line 0 stand for the defaults."""
+
+    file: str
+    line: int
+
+
+class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
+    """A field's value on the running proxy and in the plan, as YAML writes it."""
+
+
+class PlannedChange(TypedDict):
+    """One entity. `action`: add | update | remove. `fields`: dotted path → both sides."""
+
+    action: str
+    kind: str
+    name: str
+    fields: dict[str, FieldSides]
+    source: Place
+    effect: str
+
+
+class FoundDiagnostic(TypedDict):
+    """One error or warning. `severity`: error | warning. Lines and columns count from 1."""
+
+    severity: str
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str | None
+    source_line: str | None
+    rendered: NotRequired[str]
+
+
+class PlanReport(TypedDict):
+    """`plan --json`. `commit` is null for a working tree. `errors` only when it is invalid."""
+
+    commit: str | None
+    changes: list[PlannedChange]
+    warnings: list[FoundDiagnostic]
+    summary: NotRequired[dict[str, int]]
+    errors: NotRequired[list[FoundDiagnostic]]
+
+
+class ValidateReport(TypedDict):
+    """`validate --json`. `entities`: how many there are of each kind."""
+
+    valid: bool
+    entities: dict[str, int]
+    diagnostics: list[FoundDiagnostic]
+
+
+REPORTS: dict[str, type] = {
+    "drain": control.DrainResult,
+    "explain": control.ExplainResult,
+    "history": control.HistoryResult,
+    "plan": PlanReport,
+    "show": control.ShowResult,
+    "status": control.StatusResult,
+    "undrain": control.DrainResult,
+    "validate": ValidateReport,
+    "wait": control.WaitResult,
+}
+
+
+def report_schema(command: str) -> dict[str, Any]:
+    """Return the JSON Schema of what a command prints with `--json`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_schema(REPORTS[command])}
+
+
+_SCALARS: dict[Any, dict[str, Any]] = {
+    Any: {},
+    bool: {"type": "boolean"},
+    float: {"type": "number"},
+    int: {"type": "integer"},
+    str: {"type": "string"},
+    type(None): {"type": "null"},
+}
+
+
+def _schema(declared: Any) -> dict[str, Any]:
+    """Return the schema of the few types that reports are made of.
+
+    Pydantic would do it, but not for `typing.TypedDict` before Python 3.12.
+    """
+    from types import UnionType
+    from typing import Literal, get_args, get_origin, is_typeddict
+
+    if declared in _SCALARS:
+        return _SCALARS[declared]
+    if is_typeddict(declared):
+        return _object(declared)
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin is list:
+        return {"type": "array", "items": _schema(arguments[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1])}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is UnionType:
+        return {"anyOf": [_schema(argument) for argument in arguments]}
+    raise AssertionError(f"no report holds a {declared}")
+
+
+def _object(declared: Any) -> dict[str, Any]:
+    import textwrap
+    from typing import get_type_hints
+
+    hints = get_type_hints(declared)
+    return {
+        "type": "object",
+        "description": textwrap.dedent("    " + (declared.__doc__ or "")).strip(),
+        "properties": {name: _schema(hint) for name, hint in hints.items()},
+        "required": sorted(declared.__required_keys__),
+    }
