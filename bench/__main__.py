@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command")
     side = commands.add_parser("proxies", help="side by side with nginx and HAProxy")
     side.add_argument("--rounds", type=int, default=5)
-    side.add_argument("--seconds", type=int, default=2, help="of each measurement")
+    side.add_argument("--seconds", type=int, default=3, help="of each measurement")
     side.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
     side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")

@@ -22,7 +22,8 @@ from tests.harness.ports import free_port
 from tests.harness.repo import Repo
 
 PROFILES = ("lean", "operator")
-# HAProxy takes two descriptors a connection and refuses to start if it may not have them.
+# HAProxy takes two descriptors a connection and refuses to start if it may not have them. From a
+# fifth of them on it would close idle connections to the backend: the ratios below put that off.
 _HAPROXY_CONNECTIONS = 4000
 # The longest text that nginx returns without a file.
 _TEXT_BYTES_MAX = 4000
@@ -217,6 +218,8 @@ def _haproxy(directory: Path, core: int, backend_port: int, profile: str) -> Ite
     text = f"""global
   nbthread 1
   maxconn {_HAPROXY_CONNECTIONS}
+  tune.pool-low-fd-ratio 90
+  tune.pool-high-fd-ratio 95
   {log}
 defaults
   mode http

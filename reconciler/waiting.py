@@ -36,7 +36,6 @@ class Waiting:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(0.0, request.timeout_s)
         # What was committed a moment ago may not have been noticed yet.
-        self.reconciler.looked.clear()
         self.reconciler.wake()
         while True:
             commit = self._commit_id(request.commit)
@@ -59,20 +58,32 @@ class Waiting:
 
     def _known(self, commit: str) -> WaitResult | None:
         running = self.store.running.commit
-        if running is not None and self.source.is_descendant(running, commit):
+        head = self._head()
+        # A rollback makes an ancestor of what runs the wanted commit: then its descendant, which
+        # still runs, is not what is waited for.
+        runs = running == commit or (
+            head != commit and running is not None and self.source.is_descendant(running, commit)
+        )
+        if runs:
             return None if self.laggards() else self._result("applied", commit, "")
-        head = self.reconciler.head
-        error = self.reconciler.outcomes.last_error
-        if head is None or not self.reconciler.looked.is_set():
+        if head is None:
             return None
-        on_branch = self.source.is_descendant(head.commit, commit)
-        if on_branch and self.reconciler.given_up == head.commit and error is not None:
-            which = "" if head.commit == commit else f"{head.commit[:12]}, which contains it: "
+        error = self.reconciler.outcomes.last_error
+        on_branch = self.source.is_descendant(head, commit)
+        if on_branch and self.reconciler.given_up == head and error is not None:
+            which = "" if head == commit else f"{head[:12]}, which contains it: "
             return self._result("refused", commit, which + error["message"])
         if not on_branch and self.reconciler.outcomes.history.find(commit) is not None:
-            message = f"the branch has moved to {head.commit[:12]}, which does not contain it"
+            message = f"the branch has moved to {head[:12]}, which does not contain it"
             return self._result("superseded", commit, message)
         return None
+
+    def _head(self) -> str | None:
+        """The wanted commit now, which the reconciler may not have seen yet."""
+        try:
+            return self.source.head().commit
+        except RepositoryError:
+            return None
 
     def laggards(self) -> list[str]:
         """The workers that do not hold the running generation, or an open transaction's."""
@@ -103,9 +114,9 @@ class Waiting:
             return f"{', '.join(laggards)} did not get there"
         if self.reconciler.problem is not None:
             return self.reconciler.problem
-        head = self.reconciler.head
-        if head is not None and not self.source.is_descendant(head.commit, commit):
-            return f"it is not on {self.source.shown_ref}, which is at {head.commit[:12]}"
+        head = self._head()
+        if head is not None and not self.source.is_descendant(head, commit):
+            return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"
         return "it has not been looked at yet"
 
     def _result(

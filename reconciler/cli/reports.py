@@ -4,7 +4,18 @@ Those that come from the daemon are in `schemas.control`; `plan` and `validate` 
 is here stays; new ones may come, so readers ignore what they do not know.
 """
 
-from typing import Any, NotRequired, TypedDict
+import textwrap
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from schemas import control
 
@@ -95,9 +106,6 @@ def _schema(declared: Any) -> dict[str, Any]:
 
     Pydantic would do it, but not for `typing.TypedDict` before Python 3.12.
     """
-    from types import UnionType
-    from typing import Literal, get_args, get_origin, is_typeddict
-
     if declared in _SCALARS:
         return _SCALARS[declared]
     if is_typeddict(declared):
@@ -115,13 +123,13 @@ def _schema(declared: Any) -> dict[str, Any]:
 
 
 def _object(declared: Any) -> dict[str, Any]:
-    import textwrap
-    from typing import get_type_hints
-
     hints = get_type_hints(declared)
+    # `__required_keys__` cannot see through annotations that are not evaluated yet.
+    marked = get_type_hints(declared, include_extras=True)
+    optional = {name for name, hint in marked.items() if get_origin(hint) is NotRequired}
     return {
         "type": "object",
         "description": textwrap.dedent("    " + (declared.__doc__ or "")).strip(),
         "properties": {name: _schema(hint) for name, hint in hints.items()},
-        "required": sorted(declared.__required_keys__),
+        "required": sorted(hints.keys() - optional),
     }

@@ -24,9 +24,9 @@ def wait(
 ) -> int:
     """Wait until every worker runs a commit or a descendant of it.
 
-    Exits with 0 when they do, with 6 and the reason when the commit was refused, and with 8 and
-    the name of the worker that is behind when the time is over. HEAD and the names of branches are
-    those of the repository that the proxy follows.
+    Exits with 0 when they do, with 6 and the reason when the commit was refused or the branch has
+    left it behind, and with 8 and the name of the worker that is behind when the time is over.
+    HEAD and the names of branches are those of the repository that the proxy follows.
 
     Examples:
       git commit -am "Move checkout" && kakehi wait --commit HEAD

@@ -25,7 +25,6 @@ from tests.harness.ports import address
 from tests.proxy.worker import state
 from tests.reconciler.entities import begun
 
-
 CHILDREN: list[subprocess.Popen[bytes] | None] = []
 
 

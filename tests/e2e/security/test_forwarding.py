@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.harness import attack, wire
-from tests.harness.gateway import Lane
+from tests.harness.gateway import Gateway, Lane
+from tests.harness.rawbackend import RawBackend
 
 SPOOFS = [
     "X-Forwarded-For: 203.0.113.7",
@@ -71,6 +74,55 @@ def test_t22_a_trusted_request_id_must_be_harmless(lane: Lane, value: str) -> No
     request_id = request.get("x-request-id") or b""
     assert 1 <= len(request_id) <= 200
     assert request_id.isascii() and b" " not in request_id
+
+
+@pytest.fixture(scope="module")
+def tiers(shared_gateway: Gateway) -> Iterator[str]:
+    """A host where header fields decide: `secure` by what a proxy in front says, `gold` by tier."""
+    backends = {}
+    for name in ("plain", "secure", "gold"):
+        data = wire.response(name.encode())
+        backends[name] = RawBackend(lambda exchange, data=data: exchange.send(data))
+    matches = {"plain": {}, "secure": {"X-Forwarded-Proto": "https"}, "gold": {"X-Tier": "gold"}}
+    shared_gateway.extend(
+        clusters={
+            f"tier-{name}": {"backends": {"raw": {"address": backend.address}}}
+            for name, backend in backends.items()
+        },
+        frontends={
+            f"tier-{name}": {
+                "listeners": ["main", "trusting"],
+                "hostname": "tiers.test",
+                "headers": headers,
+                "cluster": f"tier-{name}",
+            }
+            for name, headers in matches.items()
+        },
+    )
+    yield "tiers.test"
+    for backend in backends.values():
+        backend.stop()
+
+
+@pytest.mark.parametrize(
+    ("listener", "fields", "expected"),
+    [
+        ("main", [], b"plain"),
+        ("main", ["X-Tier: gold"], b"gold"),
+        ("main", ["X-Forwarded-Proto: https"], b"plain"),
+        ("trusting", ["X-Forwarded-Proto: https"], b"secure"),
+        ("main", ["X_Tier: gold"], b"plain"),
+        ("main", ["X-Tier: gold", "Connection: X-Tier"], b"plain"),
+        ("main", ["Connection: x-tier", "X-Tier: gold"], b"plain"),
+    ],
+)
+def test_t22_what_is_taken_away_takes_no_part_in_matching(
+    gateway: Gateway, tiers: str, listener: str, fields: list[str], expected: bytes
+) -> None:
+    """A frontend must not be chosen by what its backend will never see."""
+    response = gateway.connect(listener).get(tiers, "/", *fields)
+    assert response.status == 400 or response.body == expected
+    assert response.status == 200 or "_" in repr(fields) or "Connection" in repr(fields)
 
 
 KEPT = [

@@ -54,7 +54,7 @@ def test_the_help_of_a_command_has_examples_and_all_it_takes(name: str) -> None:
         (("run", "--workers", "0"), "kakehi run: --workers must be 1 or more", None),
         (("explain", "http://x/", "-H", "no colon"), "kakehi explain: 'no colon' is not", None),
         (("drain", "shop"), "kakehi drain: 'shop' is not CLUSTER/BACKEND", None),
-        (("schema", "route"), "kakehi schema: there is no kind route", None),
+        (("schema", "route"), "kakehi schema: there is no schema of route", None),
         (("completion", "tcsh"), "kakehi completion: there is no completion for tcsh", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""The schemas of what commands print: there for each command with `--json`, and true of a report."""
+"""The schemas of what commands print: one for each that has `--json`, and true of a report."""
 
 import json
 from pathlib import Path

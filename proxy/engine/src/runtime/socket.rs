@@ -72,6 +72,16 @@ impl Stream {
         }
     }
 
+    /// Whether the connection is open as far as is known here, with nothing to read.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = 0_u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: one live byte, and its length is given.
+        let count = unsafe { libc::recv(self.raw(), (&raw mut byte).cast(), 1, flags) };
+        count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+    }
+
     /// Sends the two parts as one segment train; returns how many bytes of both went.
     ///
     /// # Errors

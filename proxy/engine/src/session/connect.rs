@@ -55,11 +55,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
-        let Some(pooled) = backend.idle.borrow_mut().pop() else {
+        let Some(index) = self.take_pooled(exchange, backend) else {
             return false;
         };
-        let (_, index) = parts(pooled);
-        debug_assert!(self.find_upstream(pooled, index).is_some());
         let upstream = &mut self.upstreams[index];
         upstream.link = Link::Busy;
         upstream.reused = true;
@@ -69,6 +67,22 @@ impl<D: Driver> Engine<D> {
         self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
         self.send_head(index, exchange);
         true
+    }
+
+    /// The most recently used idle connection. The news that the backend has closed it may wait
+    /// behind this very event: a request that could not be sent again is worth a look at the socket.
+    fn take_pooled(&mut self, exchange: u32, backend: &Rc<Backend>) -> Option<usize> {
+        loop {
+            let pooled = backend.idle.borrow_mut().pop()?;
+            let (_, index) = parts(pooled);
+            debug_assert!(self.find_upstream(pooled, index).is_some());
+            if self.exchanges[exchange as usize].replayable
+                || self.upstreams[index].stream.is_quiet()
+            {
+                return Some(index);
+            }
+            self.close_upstream(index);
+        }
     }
 
     fn connect(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {

@@ -71,6 +71,8 @@ impl<D: Driver> Engine<D> {
         self.upstreams[index].has_room()
     }
 
+    /// Sets the time within which the backend must make its next move. There is none while it is the
+    /// client that is waited for, in the middle of an upload.
     pub(super) fn await_response(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         let Some(exchange) = upstream.exchange else {
@@ -78,13 +80,16 @@ impl<D: Driver> Engine<D> {
         };
         let exchange = &self.exchanges[exchange as usize];
         let timeouts = &exchange.cluster.timeouts;
+        let half_closed = exchange.response_ended || exchange.request_done();
+        let waits_for_continue = exchange.expects_continue && exchange.interim_count == 0;
         let limit = match exchange.response {
-            _ if exchange.tunnel && (exchange.response_ended || exchange.request_done()) => {
-                timeouts.tunnel.min(HALF_CLOSED_MS)
-            }
+            _ if exchange.tunnel && half_closed => timeouts.tunnel.min(HALF_CLOSED_MS),
             _ if exchange.tunnel => timeouts.tunnel,
-            None => timeouts.response_head,
             Some(_) => timeouts.response_body,
+            None if exchange.request_done() || waits_for_continue => timeouts.response_head,
+            // It does not read what it is sent.
+            None if !upstream.output.is_empty() => timeouts.response_head,
+            None => return upstream.deadline.clear(),
         };
         let token = upstream.token;
         self.timers
