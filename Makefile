@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := proxy/engine
 MANIFEST := $(ENGINE)/Cargo.toml
-RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
+FUZZ_MANIFEST := $(ENGINE)/fuzz/Cargo.toml
+FUZZ_SECONDS ?= 10
+RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' -not -path '*/fuzz/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
 PYTHON_SOURCES := schemas reconciler proxy tests $(wildcard bench)
 DEMO ?= demo
 
@@ -35,6 +37,8 @@ run: build ## the demo: three backends, the proxy on 127.0.0.1:8080, and a tour 
 test: build test-tools ## all tests: Rust units, then Python and end to end
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
+	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
+	cargo run --release --locked --quiet --manifest-path $(FUZZ_MANIFEST) --bin fuzz_run -- all $(FUZZ_SECONDS)
 	$(call say,Python and end-to-end tests)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -48,11 +52,14 @@ lint: build ## every check that reads the code without running the product
 	$(call say,Rust: rustfmt and clippy)
 	cargo fmt --manifest-path $(MANIFEST) --check
 	cargo clippy --manifest-path $(MANIFEST) --locked --all-targets --quiet -- -D warnings
+	cargo fmt --manifest-path $(FUZZ_MANIFEST) --check
+	cargo clippy --manifest-path $(FUZZ_MANIFEST) --locked --all-targets --quiet -- -D warnings
 
 fmt: $(VENV)/.locked ## format Python and Rust in place
 	$(BIN)/ruff check --fix --quiet $(PYTHON_SOURCES) || true
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	cargo fmt --manifest-path $(MANIFEST)
+	cargo fmt --manifest-path $(FUZZ_MANIFEST)
 
 bench: build test-tools ## side by side with nginx and HAProxy, and what a change costs
 	$(BIN)/python -m bench

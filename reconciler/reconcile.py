@@ -80,6 +80,7 @@ class Reconciler:
         self._seen: str | None = None
         self._attempts = 0
         self._retry_at = 0.0
+        self._marked: str | None = None
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -141,6 +142,9 @@ class Reconciler:
             self.problem = None
             self.notify()
         self.outcomes.resolved()
+        commit = self._store.running.commit
+        if commit is not None and self._marked != commit:
+            self._mark_applied(commit)
 
     # One commit.
 
@@ -255,6 +259,7 @@ class Reconciler:
     def _mark_applied(self, commit: str) -> None:
         try:
             self._source.repository.mark_applied(commit)
+            self._marked = commit
             self.outcomes.repository_warning = None
         except RepositoryError as error:
             if self.outcomes.repository_warning != str(error):

@@ -7,6 +7,7 @@ or be repacked at any moment while traffic must not notice. Called by `reconcile
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ APPLIED_REF = "refs/kakehi/applied"
 # Only trees that are costly to unpack are kept: flat directories with hundreds of files.
 _CACHED_TREE_BYTES_MIN = 16 * 1024
 _CACHED_TREES = 8
+# Git holds the lock of a ref for about a millisecond.
+_LOCK_STALE_S = 5.0
 
 
 class RepositoryError(MachineError):
@@ -181,9 +184,20 @@ class Repository:
     def mark_applied(self, commit: str) -> None:
         """Keeps the applied commit alive through force-push and gc."""
         try:
+            self._break_stale_lock()
             self._git.references.create(APPLIED_REF, commit, force=True)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
+
+    def _break_stale_lock(self) -> None:
+        """A daemon that was killed while it moved its ref left the lock behind."""
+        lock = self.common_dir / f"{APPLIED_REF}.lock"
+        try:
+            age_s = time.time() - lock.stat().st_mtime
+        except FileNotFoundError:
+            return
+        if age_s > _LOCK_STALE_S:
+            lock.unlink(missing_ok=True)
 
     def _commit(self, commit: str) -> pygit2.Commit:
         return self._git[commit].peel(pygit2.Commit)

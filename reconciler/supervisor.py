@@ -45,6 +45,9 @@ class Slot:
     problem: str = ""
     pid: int = 0
     task: asyncio.Task[None] | None = None
+    # Of the last worker: whether it came into service, and whether somebody else ended it.
+    served: bool = False
+    was_killed: bool = False
 
 
 class Supervisor:
@@ -63,6 +66,11 @@ class Supervisor:
         self.replaced: Callable[[], None] = lambda: None
         self.drain_ms: Callable[[], int] = lambda: 0
         self._leaving: set[asyncio.Task[None]] = set()
+        # Slots that may still find a running worker. Until all have looked, sockets are missing
+        # from the table that such a worker holds, and a bind would only find ourselves.
+        self._looking: set[int] = set()
+        self._all_looked = asyncio.Event()
+        self._all_looked.set()
 
     @property
     def in_service(self) -> dict[int, Worker]:
@@ -84,6 +92,8 @@ class Supervisor:
         for number in range(len(self.slots), count):
             slot = Slot(number, cores[number % len(cores)])
             self.slots.append(slot)
+            self._looking.add(number)
+            self._all_looked.clear()
             slot.task = asyncio.get_running_loop().create_task(self._keep(slot))
         surplus, self.slots = self.slots[count:], self.slots[:count]
         for slot in surplus:
@@ -142,7 +152,8 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001  # one slot's fault must not end the others
                 slot.problem = log.internal_error(f"supervising worker {slot.id}", error)
             adopt = False
-            failures = 0 if loop.time() - began > _STABLE_AFTER_S else failures + 1
+            stable = slot.served and (slot.was_killed or loop.time() - began > _STABLE_AFTER_S)
+            failures = 0 if stable else failures + 1
             slot.restarts += 1
             if failures > 1:
                 delay = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** (failures - 2))
@@ -150,7 +161,11 @@ class Supervisor:
 
     async def _live(self, slot: Slot, adopt: bool) -> None:
         """One worker's life in the slot, from its start to its end."""
-        worker = await self._adopt(slot) if adopt else None
+        slot.served = slot.was_killed = False
+        try:
+            worker = await self._adopt(slot) if adopt else None
+        finally:
+            self._looked(slot)
         if worker is None:
             worker = await self._start(slot)
         closed = asyncio.Event()
@@ -160,10 +175,11 @@ class Supervisor:
             closed.set()
         handed_over = False
         try:
+            await self._all_looked.wait()
             async with self.exclusive:
                 await self._bringup.bring_up(worker)
                 slot.worker = worker
-            slot.problem = ""
+            slot.problem, slot.served = "", True
             log.info(
                 "worker in service",
                 worker=slot.id,
@@ -176,6 +192,7 @@ class Supervisor:
             if not worker.leaving:
                 # A connection may end before its process: only the exit code tells why.
                 await worker.process.wait(0.5)
+                slot.was_killed = worker.process.was_killed
                 raise WorkerGoneError(worker.process.exit_text())
             handed_over = True
         except asyncio.CancelledError:
@@ -188,6 +205,11 @@ class Supervisor:
                 worker.link.close("replaced")
                 await worker.process.kill()
             self.changed()
+
+    def _looked(self, slot: Slot) -> None:
+        self._looking.discard(slot.id)
+        if not self._looking:
+            self._all_looked.set()
 
     async def _adopt(self, slot: Slot) -> Worker | None:
         """The worker that an earlier daemon left in this slot."""

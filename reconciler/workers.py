@@ -159,6 +159,12 @@ class Process:
         self.signal(signal.SIGKILL)
         await self._ended.wait()
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody ended it, as far as is known; one that is no child says nothing."""
+        code = self._child.returncode if self._child else None
+        return not self.alive and code in (None, -signal.SIGKILL, -signal.SIGTERM)
+
     def exit_text(self) -> str:
         """How a child ended, as far as it is known."""
         code = self._child.returncode if self._child else None

@@ -14,6 +14,7 @@ from tests.harness.fixtures import (  # noqa: F401  (pytest finds fixtures by na
     gateway,
     lane,
     nginx,
+    nowhere,
     repo,
     shared_gateway,
 )

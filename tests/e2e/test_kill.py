@@ -57,6 +57,8 @@ class Killer:
     def kill_worker(self, number: int) -> bool:
         """False when there is no such process at the moment."""
         pid = self._site.worker_pids()[number]
+        if not pid:  # not started yet; and 0 would be ourselves
+            return False
         self._victims.add(pid)
         try:
             # Stopped, its connections cannot change any more until it is dead.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import ports
 from tests.harness.daemon import Kakehi
 from tests.harness.gateway import Gateway, Lane
 from tests.harness.nginx import Nginx
@@ -49,6 +50,32 @@ def backends() -> Iterator[Callable[..., RawBackend]]:
     yield make
     for backend in made:
         backend.stop()
+
+
+class Nowhere:
+    """Addresses that no backend answers at; the end of the test gives them back."""
+
+    def __init__(self) -> None:
+        self.made: list[ports.Refusing | ports.Unanswering] = []
+
+    def refusing(self) -> str:
+        """An address where connections are refused."""
+        self.made.append(ports.Refusing())
+        return self.made[-1].address
+
+    def unanswering(self) -> str:
+        """An address where connecting never completes."""
+        self.made.append(ports.Unanswering())
+        return self.made[-1].address
+
+
+@pytest.fixture
+def nowhere() -> Iterator[Nowhere]:
+    """Make addresses that lead nowhere: `nowhere.refusing()`, `nowhere.unanswering()`."""
+    addresses = Nowhere()
+    yield addresses
+    for each in addresses.made:
+        each.close()
 
 
 @pytest.fixture(scope="session")

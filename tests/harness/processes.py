@@ -69,6 +69,7 @@ def is_asleep(pid: int) -> bool:
 
 def stop(pid: int) -> None:
     """SIGSTOP, and wait until the last of its threads stands still. Raises ProcessLookupError."""
+    assert pid > 0, "not a process but a group"
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: _thread_states(pid) <= {"T", "Z", "X"}, f"process {pid} stands still")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness import ports, wire
+from tests.harness import wire
+from tests.harness.fixtures import Nowhere
 from tests.harness.gateway import Gateway, Lane
 
 
@@ -123,14 +124,13 @@ def test_a_request_that_failed_upstream_is_logged_as_answered(lane: Lane) -> Non
     assert entry["backend"] == f"{lane.name}/raw"
 
 
-def test_the_backend_that_served_after_a_retry_is_logged(gateway: Gateway, lane: Lane) -> None:
-    refusing = ports.Refusing()
-    host = gateway.cluster(
-        "logged-retry", {"dead": refusing.address, "alive": lane.backend.address}
-    )
+def test_the_backend_that_served_after_a_retry_is_logged(
+    gateway: Gateway, lane: Lane, nowhere: Nowhere
+) -> None:
+    refusing = nowhere.refusing()
+    host = gateway.cluster("logged-retry", {"dead": refusing, "alive": lane.backend.address})
     client = gateway.connect()
     for _ in range(2):
         assert client.get(host, "/logged-retry").status == 200
     entries = _entries(lane, '"/logged-retry', 2)
     assert {entry["backend"] for entry in entries} == {"logged-retry/alive"}
-    refusing.close()

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.harness import ports, wire
+from tests.harness.fixtures import Nowhere
 from tests.harness.gateway import Gateway, Lane
 from tests.harness.rawbackend import Exchange
 
@@ -29,26 +30,31 @@ def test_backends_of_weight_0_only_are_503(gateway: Gateway, lane: Lane) -> None
     assert lane.backend.connections == []
 
 
-def test_a_refused_connection_is_502_at_once(gateway: Gateway) -> None:
-    refusing = ports.Refusing()
-    host = gateway.cluster("refusing", {"raw": refusing.address})
+def test_a_refused_connection_is_502_at_once(gateway: Gateway, nowhere: Nowhere) -> None:
+    refusing = nowhere.refusing()
+    host = gateway.cluster("refusing", {"raw": refusing})
     client = gateway.connect()
     started = time.monotonic()
     for _ in range(2):
         assert client.get(host).status == 502
     assert time.monotonic() - started < 2
-    refusing.close()
 
 
-def test_a_connection_that_never_comes_is_504(gateway: Gateway) -> None:
-    unanswering = ports.Unanswering()
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_connection_that_never_comes_is_504(
+    gateway: Gateway, retries: int, nowhere: Nowhere
+) -> None:
+    """Whether or not another try was allowed, when there was no other backend to try."""
+    unanswering = nowhere.unanswering()
     host = gateway.cluster(
-        "unanswering", {"raw": unanswering.address}, retries=0, timeouts={"connect": "500ms"}
+        f"unanswering-{retries}",
+        {"raw": unanswering},
+        retries=retries,
+        timeouts={"connect": "500ms"},
     )
     started = time.monotonic()
     assert gateway.connect().get(host).status == 504
     assert 0.35 < time.monotonic() - started < 5
-    unanswering.close()
 
 
 @pytest.mark.parametrize(

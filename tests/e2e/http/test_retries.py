@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness import ports, wire
+from tests.harness import wire
+from tests.harness.fixtures import Nowhere
 from tests.harness.gateway import Gateway
 from tests.harness.rawbackend import Exchange, RawBackend
 
@@ -24,10 +25,10 @@ def _cluster(gateway: Gateway, name: str, addresses: list[str], **settings: obje
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
 def test_a_refusing_backend_is_passed_over(
-    gateway: Gateway, backends: Backends, method: str
+    gateway: Gateway, backends: Backends, method: str, nowhere: Nowhere
 ) -> None:
-    alive, refusing = backends(), ports.Refusing()
-    host = _cluster(gateway, f"passed-over-{method.lower()}", [refusing.address, alive.address])
+    alive, refusing = backends(), nowhere.refusing()
+    host = _cluster(gateway, f"passed-over-{method.lower()}", [refusing, alive.address])
     client = gateway.connect()
     for number in range(12):
         body = b"body %d" % number
@@ -35,14 +36,13 @@ def test_a_refusing_backend_is_passed_over(
         client.send(head.encode() + body)
         assert client.read_response(method).status == 200
     assert [request.body for request in alive.requests] == [b"body %d" % n for n in range(12)]
-    refusing.close()
 
 
 def test_a_body_that_is_still_coming_is_not_lost_by_a_retry(
-    gateway: Gateway, backends: Backends
+    gateway: Gateway, backends: Backends, nowhere: Nowhere
 ) -> None:
-    alive, refusing = backends(), ports.Refusing()
-    host = _cluster(gateway, "still-coming", [refusing.address, alive.address])
+    alive, refusing = backends(), nowhere.refusing()
+    host = _cluster(gateway, "still-coming", [refusing, alive.address])
     body = bytes(range(256)) * 4000
     head = f"POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     client = gateway.connect()
@@ -52,19 +52,18 @@ def test_a_body_that_is_still_coming_is_not_lost_by_a_retry(
         assert client.read_response("POST").status == 200
     assert all(request.body == body for request in alive.requests)
     assert len(alive.requests) == 4
-    refusing.close()
 
 
 @pytest.mark.parametrize(("retries", "expected"), [(1, 502), (2, 200)])
 def test_retries_are_counted(
-    gateway: Gateway, backends: Backends, retries: int, expected: int
+    gateway: Gateway, backends: Backends, retries: int, expected: int, nowhere: Nowhere
 ) -> None:
     """With r refusing backends before the one alive, r retries are what it takes."""
-    alive, first, second = backends(), ports.Refusing(), ports.Refusing()
+    alive, first, second = backends(), nowhere.refusing(), nowhere.refusing()
     host = _cluster(
         gateway,
         f"counted-{retries}",
-        [first.address, second.address, alive.address],
+        [first, second, alive.address],
         retries=retries,
     )
     client = gateway.connect()
@@ -73,31 +72,31 @@ def test_retries_are_counted(
     assert statuses[expected] > 0
     if retries == 2:
         assert statuses == {200: 12}
-    for refusing in (first, second):
-        refusing.close()
 
 
-def test_without_retries_a_refused_connection_is_502(gateway: Gateway, backends: Backends) -> None:
-    alive, refusing = backends(), ports.Refusing()
-    host = _cluster(gateway, "no-retries", [refusing.address, alive.address], retries=0)
+def test_without_retries_a_refused_connection_is_502(
+    gateway: Gateway, backends: Backends, nowhere: Nowhere
+) -> None:
+    alive, refusing = backends(), nowhere.refusing()
+    host = _cluster(gateway, "no-retries", [refusing, alive.address], retries=0)
     client = gateway.connect()
     statuses = Counter(client.get(host).status for _ in range(12))
     assert statuses[502] >= 1
     assert statuses[502] + statuses[200] == 12
-    refusing.close()
 
 
-def test_a_connection_that_times_out_is_retried_too(gateway: Gateway, backends: Backends) -> None:
-    alive, unanswering = backends(), ports.Unanswering()
+def test_a_connection_that_times_out_is_retried_too(
+    gateway: Gateway, backends: Backends, nowhere: Nowhere
+) -> None:
+    alive, unanswering = backends(), nowhere.unanswering()
     host = _cluster(
         gateway,
         "timed-out",
-        [unanswering.address, alive.address],
+        [unanswering, alive.address],
         timeouts={"connect": "300ms"},
     )
     client = gateway.connect()
     assert [client.get(host).status for _ in range(4)] == [200] * 4
-    unanswering.close()
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -141,14 +140,12 @@ def test_a_backend_that_dies_in_its_response_is_not_replaced(
     assert sum(len(backend.requests) for backend in made) == 1
 
 
-def test_all_refusing_is_one_502(gateway: Gateway) -> None:
-    refusing = [ports.Refusing() for _ in range(3)]
-    host = _cluster(gateway, "all-refusing", [r.address for r in refusing], retries=10)
+def test_all_refusing_is_one_502(gateway: Gateway, nowhere: Nowhere) -> None:
+    refusing = [nowhere.refusing() for _ in range(3)]
+    host = _cluster(gateway, "all-refusing", refusing, retries=10)
     client = gateway.connect()
     assert client.get(host).status == 502
     assert client.get(host).status == 502
-    for each in refusing:
-        each.close()
 
 
 def test_a_backend_that_comes_up_is_used_by_the_next_request(gateway: Gateway) -> None:
