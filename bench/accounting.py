@@ -1,4 +1,4 @@
-"""CPU time and memory from the kernel's accounting, and where a process may run.
+"""CPU time from the kernel's accounting, and where a process may run.
 
 Used by every benchmark and by tests/scale. CPU time is that of `/proc/PID/task/*/schedstat`: in
 nanoseconds, and of the time really spent on a core, whoever else was running.
@@ -24,14 +24,6 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found += [int(word) for word in (task / "children").read_text().split()]
     return found
-
-
-def anonymous_bytes(pid: int) -> int:
-    """The memory of a process that belongs to it alone: no files, no shared memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(f"process {pid} has no memory")
 
 
 def two_cores() -> tuple[int, int]:

@@ -3,7 +3,8 @@
 `lean`: no access log, keep-alive on both sides with pools that are never too small, and no header
 added but X-Forwarded-For (Kakehi always adds the others, too). `operator`: a JSON access log in a
 file with the same fields, metrics served, X-Forwarded-For/-Proto/-Host/-Port and a request id,
-timeouts and limits set. The peers' log is as cheap as they can make it: nginx writes by the buffer,
+timeouts and limits set. For long bodies the peers get buffers of 64 KiB instead of their 16 and 4,
+so that both are at their best. The peers' log is as cheap as they can make it: nginx writes by the buffer,
 HAProxy to its standard output, which is the file, as it cannot open one itself.
 """
 
@@ -27,6 +28,8 @@ PROFILES = ("lean", "operator")
 _HAPROXY_CONNECTIONS = 4000
 # The longest text that nginx returns without a file.
 _TEXT_BYTES_MAX = 4000
+# Longer bodies than HAProxy's and nginx's own buffers hold.
+_LONG_BYTES_MIN = 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +77,34 @@ http {{
         yield port, path
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the three have in common."""
+
+    core: int
+    backend_port: int
+    profile: str
+    body_bytes: int
+
+    @property
+    def is_operator(self) -> bool:
+        """Logs, metrics, headers, timeouts and limits are on."""
+        return self.profile == "operator"
+
+    @property
+    def is_long(self) -> bool:
+        """Bodies do not fit into the peers' own buffers."""
+        return self.body_bytes >= _LONG_BYTES_MIN
+
+
 @contextlib.contextmanager
-def contenders(
-    base: Path, core: int, backend_port: int, profile: str
-) -> Iterator[tuple[Contender, ...]]:
-    """The three proxies of one profile, all alive at once on one core."""
+def contenders(base: Path, setup: Setup) -> Iterator[tuple[Contender, ...]]:
+    """The three proxies, all alive at once on one core."""
     with contextlib.ExitStack() as stack:
         yield (
-            stack.enter_context(_kakehi(_directory(base, "kakehi"), core, backend_port, profile)),
-            stack.enter_context(
-                _nginx_proxy(_directory(base, "nginx"), core, backend_port, profile)
-            ),
-            stack.enter_context(_haproxy(_directory(base, "haproxy"), core, backend_port, profile)),
+            stack.enter_context(_kakehi(_directory(base, "kakehi"), setup)),
+            stack.enter_context(_nginx_proxy(_directory(base, "nginx"), setup)),
+            stack.enter_context(_haproxy(_directory(base, "haproxy"), setup)),
         )
 
 
@@ -96,80 +115,68 @@ def _directory(base: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _kakehi(directory: Path, core: int, backend_port: int, profile: str) -> Iterator[Contender]:
+def _kakehi(directory: Path, setup: Setup) -> Iterator[Contender]:
     port, admin = free_port(), free_port()
-    settings: dict[str, Any] = {"access_log": "off"}
-    listener: dict[str, Any] = {"address": f"127.0.0.1:{port}", "protocol": "http"}
-    cluster: dict[str, Any] = {
-        "keep_alive_connections": 2048,
-        "backends": {"backend-1": {"address": f"127.0.0.1:{backend_port}"}},
-    }
-    if profile == "operator":
-        settings = {"access_log": str(directory / "access.log"), "admin": f"127.0.0.1:{admin}"}
-        listener["timeouts"] = {"request_head": "10s", "keep_alive": "60s"}
-        listener["limits"] = {"connections": 8000, "head_bytes": "32KiB", "body_bytes": "1MiB"}
-        cluster["timeouts"] = {"connect": "3s", "response_head": "60s", "response_body": "60s"}
     repo = Repo(directory / "repository")
-    repo.commit(
-        {
-            "kakehi.yaml": {
-                "settings": settings,
-                "listeners": {"public": listener},
-                "clusters": {"shop": cluster},
-                "frontends": {"shop-web": {"listeners": ["public"], "cluster": "shop"}},
-            }
-        }
-    )
+    repo.commit({"kakehi.yaml": _kakehi_entities(directory, setup, port, admin)})
     daemon = Kakehi(repo, workers=1)
-    with pinned(core):
+    with pinned(setup.core):
         daemon.start()
     try:
         assert daemon.process is not None
         # All of it is charged: the reconciler, and all threads of the worker.
         pids = [daemon.process.pid, *daemon.worker_pids()]
-        url = f"http://127.0.0.1:{admin}/metrics" if profile == "operator" else None
-        yield Contender("kakehi", port, url, lambda: pids)
+        yield Contender("kakehi", port, _metrics_url(setup, admin), lambda: pids)
     finally:
         daemon.stop(check=False)
 
 
+def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {"access_log": "off"}
+    listener: dict[str, Any] = {"address": f"127.0.0.1:{port}", "protocol": "http"}
+    cluster: dict[str, Any] = {
+        "keep_alive_connections": 2048,
+        "backends": {"backend-1": {"address": f"127.0.0.1:{setup.backend_port}"}},
+    }
+    if setup.is_operator:
+        settings = {"access_log": str(directory / "access.log"), "admin": f"127.0.0.1:{admin}"}
+        listener["timeouts"] = {"request_head": "10s", "keep_alive": "60s"}
+        listener["limits"] = {"connections": 8000, "head_bytes": "32KiB", "body_bytes": "1MiB"}
+        cluster["timeouts"] = {"connect": "3s", "response_head": "60s", "response_body": "60s"}
+    return {
+        "settings": settings,
+        "listeners": {"public": listener},
+        "clusters": {"shop": cluster},
+        "frontends": {"shop-web": {"listeners": ["public"], "cluster": "shop"}},
+    }
+
+
 @contextlib.contextmanager
-def _nginx_proxy(
-    directory: Path, core: int, backend_port: int, profile: str
-) -> Iterator[Contender]:
+def _nginx_proxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     port, status = free_port(), free_port()
-    operator = profile == "operator"
-    common = "access_log off;"
-    headers = ""
-    status_server = ""
-    if operator:
-        common = f"""log_format operator escape=json '{_NGINX_LOG}';
-    access_log {directory}/access.log operator buffer=64k flush=200ms;
-    client_header_timeout 10s;
-    client_body_timeout 30s;
-    send_timeout 30s;
-    client_max_body_size 1m;
-    large_client_header_buffers 4 32k;
-    proxy_connect_timeout 3s;
-    proxy_read_timeout 60s;
-    proxy_send_timeout 60s;"""
-        headers = """proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $host;
-            proxy_set_header X-Forwarded-Port $server_port;
-            proxy_set_header X-Request-Id $request_id;"""
-        status_server = f"""server {{
-        listen 127.0.0.1:{status};
-        location /metrics {{ access_log off; stub_status; }}
-    }}"""
+    common = ["access_log off;"]
+    headers: list[str] = []
+    if setup.is_operator:
+        common = [
+            f"log_format operator escape=json '{_NGINX_LOG}';",
+            f"access_log {directory}/access.log operator buffer=64k flush=200ms;",
+            *_NGINX_LIMITS,
+            f"server {{ listen 127.0.0.1:{status};",
+            "location /metrics { access_log off; stub_status; } }",
+        ]
+        headers = _NGINX_HEADERS
+    if setup.is_long:
+        common += ["proxy_buffer_size 64k;", "proxy_buffers 8 64k;"]
+        common += ["proxy_busy_buffers_size 128k;"]
     text = f"""{_nginx_head(directory)}
 http {{
-    {common}
+    {_lines(common)}
     keepalive_requests 1000000000;
     keepalive_timeout 60;
     proxy_max_temp_file_size 0;
     {_nginx_temporaries(directory)}
     upstream shop {{
-        server 127.0.0.1:{backend_port};
+        server 127.0.0.1:{setup.backend_port};
         keepalive 2048;
         keepalive_requests 1000000000;
     }}
@@ -181,46 +188,36 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Host $host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            {headers}
+            {_lines(headers)}
         }}
     }}
-    {status_server}
 }}
 """
     (directory / "nginx.conf").write_text(text)
-    with _nginx(directory, port, core) as service:
-        url = f"http://127.0.0.1:{status}/metrics" if operator else None
-        yield Contender("nginx", port, url, lambda: service.pids)
+    with _nginx(directory, port, setup.core) as service:
+        yield Contender("nginx", port, _metrics_url(setup, status), lambda: service.pids)
 
 
 @contextlib.contextmanager
-def _haproxy(directory: Path, core: int, backend_port: int, profile: str) -> Iterator[Contender]:
+def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     port, status = free_port(), free_port()
-    operator = profile == "operator"
-    log = "log stdout format raw daemon" if operator else ""
-    rules = ""
-    if operator:
-        rules = f"""log global
-  log-format '{_HAPROXY_LOG}'
-  capture request header Host len 128
-  capture request header User-Agent len 256
-  capture request header Referer len 256
-  unique-id-format %{{+X}}o%ci%cp%fi%fp%Ts%rt%pid
-  unique-id-header X-Request-Id
-  http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Forwarded-Host %[req.hdr(Host)]
-  http-request set-header X-Forwarded-Port %[dst_port]
-  http-request deny deny_status 413 if {{ req.body_size gt 1048576 }}"""
-    metrics = f"""frontend metrics
-  bind 127.0.0.1:{status}
-  http-request use-service prometheus-exporter if {{ path /metrics }}
-"""
+    every = ["tune.bufsize 65536"] if setup.is_long else []
+    public: list[str] = []
+    metrics: list[str] = []
+    if setup.is_operator:
+        every += ["log stdout format raw daemon"]
+        public = [f"log-format '{_HAPROXY_LOG}'", *_HAPROXY_RULES]
+        metrics = [
+            "frontend metrics",
+            f"bind 127.0.0.1:{status}",
+            "http-request use-service prometheus-exporter if { path /metrics }",
+        ]
     text = f"""global
   nbthread 1
   maxconn {_HAPROXY_CONNECTIONS}
   tune.pool-low-fd-ratio 90
   tune.pool-high-fd-ratio 95
-  {log}
+  {_lines(every)}
 defaults
   mode http
   timeout client 60s
@@ -233,16 +230,24 @@ defaults
   http-reuse always
 frontend public
   bind 127.0.0.1:{port} backlog 4096
-  {rules}
+  {_lines(public)}
   default_backend shop
 backend shop
-  server backend-1 127.0.0.1:{backend_port} pool-max-conn 2048
-{metrics if operator else ""}"""
+  server backend-1 127.0.0.1:{setup.backend_port} pool-max-conn 2048
+{_lines(metrics)}
+"""
     (directory / "haproxy.cfg").write_text(text)
     command = ["haproxy", "-db", "-f", str(directory / "haproxy.cfg")]
-    with Service(command, port, core, directory / "access.log") as service:
-        url = f"http://127.0.0.1:{status}/metrics" if operator else None
-        yield Contender("haproxy", port, url, lambda: service.pids)
+    with Service(command, port, setup.core, directory / "access.log") as service:
+        yield Contender("haproxy", port, _metrics_url(setup, status), lambda: service.pids)
+
+
+def _metrics_url(setup: Setup, port: int) -> str | None:
+    return f"http://127.0.0.1:{port}/metrics" if setup.is_operator else None
+
+
+def _lines(statements: Sequence[str]) -> str:
+    return "\n    ".join(statements)
 
 
 def _nginx(directory: Path, port: int, core: int) -> Service:
@@ -264,6 +269,34 @@ def _nginx_temporaries(directory: Path) -> str:
     return "\n    ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
 
 
+_NGINX_LIMITS = [
+    "client_header_timeout 10s;",
+    "client_body_timeout 30s;",
+    "send_timeout 30s;",
+    "client_max_body_size 1m;",
+    "large_client_header_buffers 4 32k;",
+    "proxy_connect_timeout 3s;",
+    "proxy_read_timeout 60s;",
+    "proxy_send_timeout 60s;",
+]
+_NGINX_HEADERS = [
+    "proxy_set_header X-Forwarded-Proto $scheme;",
+    "proxy_set_header X-Forwarded-Host $host;",
+    "proxy_set_header X-Forwarded-Port $server_port;",
+    "proxy_set_header X-Request-Id $request_id;",
+]
+_HAPROXY_RULES = [
+    "log global",
+    "capture request header Host len 128",
+    "capture request header User-Agent len 256",
+    "capture request header Referer len 256",
+    "unique-id-format %{+X}o%ci%cp%fi%fp%Ts%rt%pid",
+    "unique-id-header X-Request-Id",
+    "http-request set-header X-Forwarded-Proto http",
+    "http-request set-header X-Forwarded-Host %[req.hdr(Host)]",
+    "http-request set-header X-Forwarded-Port %[dst_port]",
+    "http-request deny deny_status 413 if { req.body_size gt 1048576 }",
+]
 _NGINX_LOG = (
     '{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","host":"$host",'
     '"path":"$request_uri","protocol":"$server_protocol","status":$status,'

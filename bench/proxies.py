@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import report
 from bench.accounting import two_cores
-from bench.contenders import Contender, backend, contenders
+from bench.contenders import Contender, Setup, backend, contenders
 from bench.load import Sample, measure
 
 _OURS = "kakehi"
@@ -48,7 +48,7 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="kakehi-bench-") as base,
         backend(Path(base), load_core, course.body_bytes) as (port, path),
-        contenders(Path(base), core, port, profile) as running,
+        contenders(Path(base), Setup(core, port, profile, course.body_bytes)) as running,
     ):
         for contender in running:
             _require(contender, path, course.body_bytes)

@@ -19,10 +19,10 @@ from typing import Any
 import pygit2
 
 from bench import reload, report
-from bench.accounting import anonymous_bytes, cpu_ns
+from bench.accounting import cpu_ns
 from bench.tenants import Tenants
 from reconciler.cli.daemon import ask
-from tests.harness.daemon import Kakehi
+from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.ports import free_port
 from tests.harness.repo import Repo
 
@@ -96,11 +96,11 @@ class Subject:
             workers_ms=(cpu_ns(self.worker_pids) - workers_ns) / 1e6,
         )
 
-    def memory_bytes(self) -> dict[str, float]:
-        """The memory per frontend of the daemon and of one worker."""
+    def memory_kib(self) -> dict[str, int]:
+        """What the daemon and one worker have for themselves: no files, no shared memory."""
         return {
-            "daemon": anonymous_bytes(self.daemon_pid) / self.frontends,
-            "worker": anonymous_bytes(self.worker_pids[0]) / self.frontends,
+            "daemon": resident_kib(self.daemon_pid),
+            "worker": resident_kib(self.worker_pids[0]),
         }
 
     def _commit(self) -> pygit2.Oid:
@@ -144,11 +144,11 @@ def run(frontends: Sequence[int], changes: int, per_file: int, *, peers: bool) -
             subject = Subject(Path(base), count, per_file)
             subjects.append(all_.enter_context(subject.running()))
         costs = measure(subjects, changes)
-        memory = {subject.frontends: subject.memory_bytes() for subject in subjects}
+        memory = {subject.frontends: subject.memory_kib() for subject in subjects}
     print(f"\none backend changed, {changes} times at each size, {WORKERS} workers, ms")
     print(show(costs))
     found: dict[str, Any] = {"changes": changes, "per_file": per_file, "costs": to_json(costs)}
-    found["memory_per_frontend_bytes"] = memory
+    found["memory_kib"] = memory
     if peers:
         found["reloads"] = reload.run(frontends)
     print(f"\nwritten to {report.save('reconfigure', found)}")

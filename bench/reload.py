@@ -24,6 +24,7 @@ from bench.tenants import Tenants
 from tests.harness.ports import free_port
 
 _RELOADS = 3
+_PAUSE_S = 1.0
 _DEADLINE_S = 120.0
 
 Configuration = Callable[[Tenants], str]
@@ -68,7 +69,10 @@ def _measure(
     command = [word.format(path) for word in peer.command]
     walls, cpus = [], []
     with Service(command, tenants.listener_port, None, base / "output") as service:
+        _wait_for(tenants, str(ports[0]))
         for number in range(_RELOADS):
+            # The old worker goes, and the master is ready for the next signal.
+            time.sleep(_PAUSE_S)
             old = service.pids
             before = cpu_ns(old)
             port = ports[(number + 1) % 2]
@@ -80,7 +84,6 @@ def _measure(
             walls.append((time.perf_counter() - began) * 1e3)
             now = {*old, *service.pids}
             cpus.append((cpu_ns(now) - before) / 1e6)
-            time.sleep(0.5)  # The old worker goes, so that it is not counted the next time.
     return walls, cpus
 
 

@@ -20,13 +20,14 @@ class Tenants:
     listener_port: int
     backend_port: int
     per_file: int = 50
+    access_log: str = "off"
     _moved: dict[int, int] = field(default_factory=dict)
 
     def files(self) -> dict[str, str]:
         """The whole configuration: path → text."""
         found = {self.path(number): self.text(number) for number in range(self._file_count)}
         found["listeners.yaml"] = (
-            "settings:\n  access_log: off\n"
+            f"settings:\n  access_log: {self.access_log}\n"
             f'listeners:\n  public: {{address: "127.0.0.1:{self.listener_port}"}}\n'
         )
         return found

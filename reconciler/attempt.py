@@ -34,7 +34,7 @@ class Attempt:
         self.inbox: asyncio.Queue[events.Event] = asyncio.Queue()
         self._number = number
         self._begun = begun
-        self._ops = ops
+        self.ops = ops
         self._workers = workers
         self._sockets = sockets
         self._timer: asyncio.TimerHandle | None = None
@@ -69,7 +69,7 @@ class Attempt:
             base_generation=self._begun.base_generation,
             base_digest=self._begun.base_digest,
             commit=self._begun.commit,
-            ops=self._ops,
+            ops=self.ops,
             sockets=list(sockets),
         )
         self._send(number, message, list(sockets.values()))

@@ -114,6 +114,7 @@ class Daemon:
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
+        self._reconciler.connections = overviews.connections
         overviews.following = lambda: self._reconciler.problem is None
         self._watcher = Watcher(self._reconciler.wake)
         self._sizing = Sizing(store, options.workers)

@@ -10,11 +10,16 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from reconciler.counters import Reading
+from reconciler.counters import Reading, SlotKey
 from reconciler.metrics import KakehiCollector, Overview, registry, render
 from reconciler.outcomes import Outcomes
 from reconciler.store import Store
-from reconciler.supervisor import Supervisor
+from reconciler.supervisor import Slot, Supervisor
+from schemas.change import Change
+from schemas.entity import EntityKey
+
+# More than so many are read all at once.
+_LOOKED_UP_MAX = 16
 
 
 class Overviews:
@@ -39,6 +44,25 @@ class Overviews:
         wanted, there = len(self._supervisor.slots), len(self._supervisor.in_service)
         return wanted == there, f"{there} of {wanted} workers in service"
 
+    def connections(self, changes: tuple[Change, ...]) -> dict[EntityKey, int]:
+        """How many upstream connections are open to each backend that changes."""
+        keys = [
+            change.key
+            for change in changes
+            if change.key.kind == "backend" and change.action != "add"
+        ]
+        slots = list(self._supervisor.slots)
+        if len(keys) <= _LOOKED_UP_MAX:
+            return {key: sum(_connections(slot, key.name) for slot in slots) for key in keys}
+        readings = self._readings().values()
+        return {
+            key: sum(
+                reading.slots.get(SlotKey("backend", key.name), {}).get("connections", 0)
+                for reading in readings
+            )
+            for key in keys
+        }
+
     @cached_property
     def _registry(self) -> Any:
         return registry(KakehiCollector(self._overview, self._readings))
@@ -62,3 +86,7 @@ class Overviews:
 
     def _readings(self) -> dict[int, Reading]:
         return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}
+
+
+def _connections(slot: Slot, backend: str) -> int:
+    return slot.counters.slot_field("backend", backend, "connections")

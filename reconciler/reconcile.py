@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from reconciler import guards, log
+from reconciler import capacity, guards, log
+from reconciler.capacity import Capacity
 from reconciler.catalog import Candidate, Catalog
 from reconciler.differ import diff_entities
 from reconciler.events import Failure
@@ -72,11 +73,13 @@ class Reconciler:
         self.after_look: Callable[[], None] = lambda: None
         self.after_failure: Callable[[], None] = lambda: None
         self.plan_warnings: Callable[[tuple[Change, ...]], list[Diagnostic]] = lambda _: []
+        self.connections: Callable[[tuple[Change, ...]], dict[EntityKey, int]] = lambda _: {}
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._staging = asyncio.Lock()
         self._catalog = Catalog()
         self._catalog.restore(store.running.state.entities.values())
+        self._capacity = Capacity(store.running.state.entities.values())
         self._seen: str | None = None
         self._attempts = 0
         self._retry_at = 0.0
@@ -165,7 +168,8 @@ class Reconciler:
             self._settled()
             return
         plan = make_plan(staged.changes, head.commit, staged.warnings)
-        blocked = self._blocked(plan, head.commit)
+        size = self._capacity.after(staged.changes)
+        blocked = capacity.refusal(size) or self._blocked(plan, head.commit)
         if blocked is not None:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
             return
@@ -176,6 +180,7 @@ class Reconciler:
             self._failed(head, began, order.begun, failure)
             return
         self._accept(staged)
+        self._capacity.accept(size)
         self._mark_applied(head.commit)
         self.outcomes.applied(head, began, plan, base)
         self.after_applied(plan)
@@ -212,7 +217,8 @@ class Reconciler:
             staged = await self._stage(changed)
         if not staged.candidate.ok:
             return None, staged.candidate
-        return make_plan(staged.changes, commit, staged.warnings), staged.candidate
+        open_now = self.connections(staged.changes)
+        return make_plan(staged.changes, commit, staged.warnings, open_now), staged.candidate
 
     def _order(self, head: Head, plan: Plan, moved: tuple[Entity, ...]) -> Order:
         running = self._store.running

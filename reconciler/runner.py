@@ -24,6 +24,8 @@ from schemas import wire
 from schemas.entity import SETTINGS_KEY, EntityKey
 
 PREPARE_DEADLINE_S = 10.0
+# A tenth of what a busy machine manages.
+PREPARE_BYTES_PER_S = 1_000_000
 # These are one turn of an event loop; a worker that takes seconds is stopped or hangs.
 COMMIT_DEADLINE_S = 5.0
 ABORT_DEADLINE_S = 5.0
@@ -202,7 +204,8 @@ class Runner:
             case events.RecordDone():
                 self._note_done()
             case events.SetDeadline(phase=phase):
-                attempt.set_timer(_DEADLINES_S[phase])
+                extra_s = len(attempt.ops) / PREPARE_BYTES_PER_S if phase is Phase.PREPARING else 0
+                attempt.set_timer(_DEADLINES_S[phase] + extra_s)
             case events.ReplaceWorker(worker=worker, reason=reason):
                 self._supervisor.replace(worker, reason)
             case events.SendPrepare(worker=worker):

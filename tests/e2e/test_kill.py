@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.harness import processes, websocket
-from tests.harness.load import OpenLoop
+from tests.harness.load import OpenLoop, Sample
+from tests.harness.manager import ServiceManager
 from tests.harness.rawbackend import RawBackend
 from tests.harness.rawclient import Connection
 from tests.harness.site import Site
@@ -28,6 +31,12 @@ MOMENT_MAX_S = 0.1
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with Site(tmp_path, ["steady", "red", "blue"]) as made:
+        yield made
+
+
+@pytest.fixture
+def manager(site: Site) -> Iterator[ServiceManager]:
+    with ServiceManager(site.daemon.base) as made:
         yield made
 
 
@@ -48,9 +57,11 @@ class Killer:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.cut_off: set[int] = set()
+        self.blows: list[tuple[float, str]] = []
         self._victims: set[int] = set()
 
     def kill_daemon(self) -> None:
+        self.blows.append((time.monotonic(), f"daemon {self._site.daemon.pid}"))
         assert self._site.daemon.leave(signal.SIGKILL) == -signal.SIGKILL
         self._site.daemon.return_(wait=False)
 
@@ -64,10 +75,19 @@ class Killer:
             # Stopped, its connections cannot change any more until it is dead.
             processes.stop(pid)
             self.cut_off |= processes.clients(pid, self._site.address)
+            self.blows.append((time.monotonic(), f"worker {number} {pid}"))
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, FileNotFoundError):
             return False
         return True
+
+    def blame(self, failures: list[Sample]) -> str:
+        """For people: what had been killed before each sort of failure."""
+        sorts: Counter[tuple[str, str]] = Counter()
+        for sample in failures:
+            before = [who for at, who in self.blows if at < sample.ended]
+            sorts[", ".join(before[-3:]), sample.error or str(sample.status)] += 1
+        return "\n".join(f"{count} times {sort}" for sort, count in sorts.most_common(40))
 
     def rest(self) -> None:
         """Wait until the last victim has been missed and replaced."""
@@ -81,11 +101,14 @@ class Killer:
 
 
 def test_fifty_kills_at_random_moments_while_committing_under_load(
-    site: Site, tmp_path: Path
+    site: Site, manager: ServiceManager, tmp_path: Path
 ) -> None:
+    """Any process, at any moment, also while another one is dead; as a service, as deployed."""
     print(f"KAKEHI_TEST_SEED={SEED}")
     chance = random.Random(SEED)
+    site.daemon.manager = manager
     site.start(files(site, "red"))
+    assert len(manager.names) == 2
     killer = Killer(site)
     accepted: list[str] = []
     hosts = ["steady.test", "main.test"]
@@ -136,7 +159,7 @@ def test_fifty_kills_at_random_moments_while_committing_under_load(
     assert generations[-1] == generation
 
     others = [sample for sample in load.failures if sample.port not in killer.cut_off]
-    assert others == [], "requests failed that no killed worker had"
+    assert others == [], f"requests failed that no killed worker had:\n{killer.blame(others)}"
     assert [port for _, port in load.closed if port not in killer.cut_off] == []
     assert {sample.status for sample in load.samples} <= {200, 0}
     for sample in load.samples:

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +254,26 @@ def resident_kib(pid: int) -> int:
     raise AssertionError(f"process {pid} has no RssAnon")
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Hold a process by SIGSTOP, so that what happens meanwhile is one moment to it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while any(_state(task) != "T" for task in Path(f"/proc/{pid}/task").iterdir()):
+            assert time.monotonic() < deadline, f"process {pid} does not stop"
+            time.sleep(0.001)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _state(process: Path) -> str:
+    return (process / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return _state(Path(f"/proc/{pid}")) not in "ZX"
     except OSError:
         return False

@@ -58,6 +58,11 @@ def cores(pid: int) -> set[frozenset[int]]:
     return {frozenset(os.sched_getaffinity(tid)) for tid in threads(pid)}
 
 
+def last_cores(pid: int) -> set[int]:
+    """The cores on which its threads have run last."""
+    return {int(_stat(f"/proc/{pid}/task/{tid}/stat")[36]) for tid in threads(pid)}
+
+
 def is_asleep(pid: int) -> bool:
     """Whether its main thread is in a sleep of its own making, such as a fault point's delay."""
     try:

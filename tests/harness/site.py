@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from reconciler.offline import load_directory
 from tests.harness import control, daemon, ports, processes
 from tests.harness.daemon import Kakehi
+from tests.harness.manager import ServiceManager
 from tests.harness.named import NamedBackends
 from tests.harness.rawclient import Connection
 from tests.harness.repo import Content, Repo
@@ -31,10 +33,31 @@ class Daemon(Kakehi):
     def __init__(self, repo: Repo, *, workers: int, options: tuple[str, ...] = ()) -> None:
         super().__init__(repo, workers=workers, options=options)
         self.extra: dict[str, str] = {}
+        # What starts the daemon and keeps its sockets, in the tests that have one.
+        self.manager: ServiceManager | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         return {**super().environment, **self.extra}
+
+    def start(self, *, wait: bool = True) -> None:
+        if self.manager is None:
+            super().start(wait=wait)
+            return
+        command = [daemon.EXECUTABLE, "run", str(self.repo.directory), f"--workers={self.workers}"]
+        managed, environment, descriptors = self.manager.launch([*command, *self.options])
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                managed,
+                env={**self.environment, **environment},
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        daemon.RUNNING.append(self)
+        if wait:
+            self.wait_ready()
 
     @property
     def pid(self) -> int:

@@ -47,8 +47,13 @@ class Shop:
         self.repo.commit(self.files(0, **settings))
         self.daemon.start()
 
-    def stop(self) -> None:
-        self.daemon.stop()
+    def stop(self, *, check: bool = True) -> None:
+        try:
+            self.daemon.stop(check=check)
+        finally:
+            self._stop_backends()
+
+    def _stop_backends(self) -> None:
         for backend in self.backends:
             backend.stop()
 

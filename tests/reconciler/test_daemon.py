@@ -246,6 +246,38 @@ def test_the_last_state_comes_back_without_workers_and_without_a_repository(
         assert running.served_by() == 0
 
 
+def test_after_a_restart_a_commit_is_checked_against_what_runs(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        running.crash()
+        running.daemon.start()
+        again = "clusters: {shop: {}}"
+        bad = running.repo.commit({"again.yaml": again})
+        waited = running.daemon.run_cli("wait", "--commit", bad)
+        assert waited.returncode == 6
+        assert "defined twice" in waited.stderr
+        gone = running.files(0)
+        del gone["shop.yaml"]["clusters"]
+        bad = running.repo.commit({"again.yaml": None, **gone})
+        waited = running.daemon.run_cli("wait", "--commit", bad)
+        assert waited.returncode == 6
+        assert "shop.yaml" in waited.stderr
+        # What moves to another file is still the same thing.
+        files = running.files(1)
+        running.daemon.commit({**files, "shop.yaml": None, "moved.yaml": files["shop.yaml"]})
+        assert running.served_by() == 1
+        entries = running.daemon.json("history", "-n", "1")["entries"]
+        assert [change["action"] for change in entries[0]["changes"]] == ["update"]
+
+
+def test_more_listeners_than_a_worker_can_be_handed_are_refused(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        many = {f"l{number}": {"address": f"127.0.0.1:{20_000 + number}"} for number in range(300)}
+        bad = running.repo.commit({"many.yaml": {"listeners": many}})
+        waited = running.daemon.run_cli("wait", "--commit", bad)
+        assert waited.returncode == 6
+        assert "301 listeners are more than the 252 supported" in waited.stderr
+
+
 def _serves(running: Shop) -> bool:
     try:
         return running.get() == 200

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.harness import wire
+from tests.harness.daemon import stopped
 from tests.harness.gateway import HURRIED_MS, Gateway, Lane
 from tests.harness.rawbackend import Exchange
 
@@ -163,6 +164,22 @@ def test_a_reused_connection_that_dies_under_a_post_is_not_replayed(lane: Lane) 
     assert client.post(lane.host, b"2").status == 502
     bodies = [request.body for request in lane.backend.requests]
     assert bodies.count(b"2") == 1
+
+
+@pytest.mark.parametrize("first", ["request", "end"])
+def test_a_post_is_not_sent_into_a_connection_that_has_ended(lane: Lane, first: str) -> None:
+    """The request and the end of the idle connection arrive in the same turn of the worker."""
+    client = lane.connect()
+    for _ in range(5):
+        assert client.post(lane.host, b"before").status == 200
+        with stopped(lane.gateway.worker_pid()):
+            if first == "end":
+                lane.backend.connections[-1].close()
+            client.send(lane.head("POST /", "Content-Length: 5") + b"after")
+            if first == "request":
+                lane.backend.connections[-1].close()
+        assert client.read_response("POST").status == 200
+    assert [r.body for r in lane.backend.requests].count(b"after") == 5
 
 
 def test_a_fresh_connection_that_dies_is_a_502_and_is_not_tried_again(lane: Lane) -> None:

@@ -30,6 +30,9 @@ impl<D: Driver> Engine<D> {
             else {
                 return self.no_backend_left(exchange);
             };
+            if !entry.tried.is_empty() {
+                self.count_retry(exchange);
+            }
             self.assign_backend(exchange, backend.clone());
             if self.reuse_connection(exchange, &backend) {
                 return;
@@ -45,13 +48,34 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    fn count_retry(&mut self, exchange: u32) {
+        let entry = &mut self.exchanges[exchange as usize];
+        entry.record.retries += 1;
+        let slot = entry.frontend.cluster.slot.id();
+        self.metrics.add(Counter::RetriesTotal, 1);
+        self.metrics.slot_add(slot, Field::Retries, 1);
+    }
+
     fn no_backend_left(&mut self, exchange: u32) {
-        if self.exchanges[exchange as usize].tried.is_empty() {
-            self.metrics.add(Counter::Unavailable503Total, 1);
-            return self.fail_exchange(exchange, 503, Outcome::NoBackend);
+        let entry = &self.exchanges[exchange as usize];
+        match entry.connect_failure {
+            None => {
+                self.metrics.add(Counter::Unavailable503Total, 1);
+                self.fail_exchange(exchange, 503, Outcome::NoBackend);
+            }
+            Some(failure) => self.give_up_connecting(exchange, failure),
         }
-        self.metrics.add(Counter::BadGateway502Total, 1);
-        self.fail_exchange(exchange, 502, Outcome::ConnectFailed);
+    }
+
+    /// Answers an exchange that no backend could be reached for.
+    fn give_up_connecting(&mut self, exchange: u32, failure: Outcome) {
+        if failure == Outcome::ConnectTimeout {
+            self.metrics.add(Counter::GatewayTimeout504Total, 1);
+            self.fail_exchange(exchange, 504, failure);
+        } else {
+            self.metrics.add(Counter::BadGateway502Total, 1);
+            self.fail_exchange(exchange, 502, failure);
+        }
     }
 
     fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
@@ -196,20 +220,11 @@ impl<D: Driver> Engine<D> {
             self.exchanges[exchange as usize].tried.push(backend);
         }
         let entry = &mut self.exchanges[exchange as usize];
-        if entry.record.retries < entry.cluster.retries {
-            entry.record.retries += 1;
-            self.metrics.add(Counter::RetriesTotal, 1);
-            self.metrics
-                .slot_add(entry.frontend.cluster.slot.id(), Field::Retries, 1);
+        entry.connect_failure = Some(outcome);
+        if entry.tried.len() <= entry.cluster.retries as usize {
             return true;
         }
-        if outcome == Outcome::ConnectTimeout {
-            self.metrics.add(Counter::GatewayTimeout504Total, 1);
-            self.fail_exchange(exchange, 504, outcome);
-        } else {
-            self.metrics.add(Counter::BadGateway502Total, 1);
-            self.fail_exchange(exchange, 502, outcome);
-        }
+        self.give_up_connecting(exchange, outcome);
         false
     }
 
@@ -223,7 +238,7 @@ impl<D: Driver> Engine<D> {
             // What was pooled beside it is as old.
             self.close_pooled(&backend);
         }
-        self.metrics.add(Counter::RetriesTotal, 1);
+        self.count_retry(exchange);
         self.try_backend(exchange);
     }
 

@@ -70,6 +70,8 @@ pub(super) struct Exchange {
     pub(super) backends: Rc<BackendSet>,
     pub(super) backend: Option<Rc<Backend>>,
     pub(super) tried: Vec<Rc<Backend>>,
+    /// How the last try to connect failed.
+    pub(super) connect_failure: Option<Outcome>,
     /// Value of the `Kakehi-Generation` response header, when asked for.
     pub(super) generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try.

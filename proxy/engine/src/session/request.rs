@@ -173,6 +173,7 @@ impl<D: Driver> Engine<D> {
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
+            connect_failure: None,
             generation_header: settings
                 .generation_header
                 .then(|| self.tables.generation_header.clone()),

@@ -1,0 +1,297 @@
+"""What a commit or an operator takes out of service gets no new request, and ends its old ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import ports, processes, websocket, wire
+from tests.harness.load import OpenLoop
+from tests.harness.rawbackend import Exchange, RawBackend
+from tests.harness.rawclient import Connection, Truncated
+from tests.harness.site import Site, refuses
+
+OLD_CLIENTS = 24
+TIMEOUT = 8
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path, ["red", "blue"]) as made:
+        yield made
+
+
+@pytest.fixture
+def old() -> Iterator[RawBackend]:
+    """The backend that is taken out of service: it answers `old`, and `/slow` when told to."""
+
+    def script(exchange: Exchange) -> None:
+        if exchange.request.path == "/echo":
+            websocket.serve_echo(exchange)
+            return
+        if exchange.request.path == "/slow":
+            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+            exchange.wait_for_go()
+            exchange.send(b"last.")
+            return
+        exchange.send(wire.response(b"old"))
+
+    with RawBackend(script) as backend:
+        yield backend
+
+
+def removed_from_its_cluster(site: Site, old: RawBackend) -> tuple[Any, Any]:
+    return (
+        site.document({"main": [old.address, "red"]}, {"main": "main"}),
+        site.document({"main": ["red"]}, {"main": "main"}),
+    )
+
+
+def weight_zero(site: Site, old: RawBackend) -> tuple[Any, Any]:
+    before = site.document({"main": [old.address, "red"]}, {"main": "main"})
+    after = site.document({"main": [old.address, "red"]}, {"main": "main"})
+    after["clusters"]["main"]["backends"]["b0"]["weight"] = 0
+    return before, after
+
+
+def address_changed(site: Site, old: RawBackend) -> tuple[Any, Any]:
+    return (
+        site.document({"main": [old.address]}, {"main": "main"}),
+        site.document({"main": ["red"]}, {"main": "main"}),
+    )
+
+
+def frontend_moved(site: Site, old: RawBackend) -> tuple[Any, Any]:
+    clusters = {"left": [old.address], "right": ["red"]}
+    return (
+        site.document(clusters, {"main": "left", "also": "left"}),
+        site.document(clusters, {"main": "right", "also": "left"}),
+    )
+
+
+def cluster_removed(site: Site, old: RawBackend) -> tuple[Any, Any]:
+    return (
+        site.document({"left": [old.address], "right": ["red"]}, {"main": "left"}),
+        site.document({"right": ["red"]}, {"main": "right"}),
+    )
+
+
+def renamed(site: Site, old: RawBackend) -> tuple[Any, Any]:
+    """The frontend is another one now, which matches the same and leads elsewhere."""
+    after = site.document({"left": [old.address], "right": ["red"]}, {"main": "right"})
+    after["frontends"] = {"other": after["frontends"]["main"]}
+    return site.document({"left": [old.address], "right": ["red"]}, {"main": "left"}), after
+
+
+WAYS: list[Callable[[Site, RawBackend], tuple[Any, Any]]] = [
+    removed_from_its_cluster,
+    weight_zero,
+    address_changed,
+    frontend_moved,
+    cluster_removed,
+    renamed,
+]
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Site(tmp_path_factory.mktemp("removal"), ["red"]) as made:
+        made.start({"kakehi.yaml": made.document({"right": ["red"]}, {"main": "right"})})
+        yield made
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_once_done_no_request_reaches_the_old_place_and_those_in_flight_end(
+    shared_site: Site, old: RawBackend, tmp_path: Path, way: Callable[..., tuple[Any, Any]]
+) -> None:
+    site = shared_site
+    before, after = way(site, old)
+    site.commit({"kakehi.yaml": before}, "before")
+    with ExitStack() as stack:
+        kept = [stack.enter_context(Connection(site.address)) for _ in range(OLD_CLIENTS)]
+        for client in kept:
+            client.get("main.test")
+        # Two of them have a request under way at the old backend, on which worker ever.
+        slow = [stack.enter_context(Connection(site.address)) for _ in range(2)]
+        for client in slow:
+            start_slow(client, old)
+        load = stack.enter_context(
+            OpenLoop(site.address, ["main.test"], tmp_path, rate=200, connections=8, fresh=2)
+        )
+        load.wait_for(20)
+        site.commit({"kakehi.yaml": after}, "after")
+        done = time.monotonic()
+
+        reached = request_count(old)
+        for client in kept:
+            assert client.get("main.test").body == b"red"
+        assert site.everywhere("main.test") == {"red"}
+        load.wait_for(60)
+        assert {sample.body for sample in load.since(done)} == {"red"}
+        assert request_count(old) == reached
+        old.go.set()
+        for client in slow:
+            assert client.read_exactly(5) == b"last."
+            # The connection that carried it is a kept-alive one like all others.
+            assert client.get("main.test").body == b"red"
+        load.stop()
+        assert load.failures == []
+        assert load.closed == []
+        if way is not frontend_moved and way is not renamed and way is not weight_zero:
+            old.wait_until(
+                lambda: all(connection.ended for connection in old.connections),
+                "the proxy has closed its connections to a backend that is gone",
+            )
+
+
+def start_slow(client: Connection, old: RawBackend) -> None:
+    """A request that the old backend holds; repeated until it is that one that got it."""
+    before = sum(request.path == "/slow" for request in old.requests)
+    for _ in range(50):
+        client.send(b"GET /slow HTTP/1.1\r\nHost: main.test\r\n\r\n")
+        head = client.read_head()
+        if head.get("content-length") == b"10":
+            assert client.read_exactly(5) == b"first"
+            assert sum(request.path == "/slow" for request in old.requests) == before + 1
+            return
+        client.read_exactly(int(head.get("content-length") or b"0"))
+    raise AssertionError("the old backend gets no request")
+
+
+def request_count(backend: RawBackend) -> int:
+    backend.settle()
+    return len(backend.requests)
+
+
+def test_what_does_not_end_in_time_is_ended(site: Site, old: RawBackend) -> None:
+    site.settings["drain_timeout"] = "1s"
+    before, after = removed_from_its_cluster(site, old)
+    site.start({"kakehi.yaml": before})
+    with Connection(site.address) as slow, Connection(site.address) as tunnel:
+        start_slow(slow, old)
+        for _ in range(50):
+            tunnel.send(websocket.handshake("main.test", "/echo"))
+            response = tunnel.read_response()
+            if response.status == 101:
+                break
+        site.commit({"kakehi.yaml": after})
+        began = time.monotonic()
+        with pytest.raises(Truncated):
+            slow.read_exactly(5)
+        assert tunnel.read_to_close() == b""
+        assert 0.5 < time.monotonic() - began < 15
+    old.go.set()
+    assert site.everywhere("main.test") == {"red"}
+    old.wait_until(lambda: all(each.ended for each in old.connections), "nothing is left there")
+
+
+def test_a_removed_listener_serves_the_connections_that_it_has(site: Site, old: RawBackend) -> None:
+    extra = ports.address()
+    listeners = {"main": site.address, "extra": extra}
+    clusters = {"main": [old.address]}
+    both = site.document(clusters, {"main": "main"}, listeners=listeners)
+    site.start({"kakehi.yaml": both})
+    with Connection(extra) as slow, Connection(extra) as idle:
+        assert idle.get("main.test").body == b"old"
+        start_slow(slow, old)
+        site.commit({"kakehi.yaml": site.document(clusters, {"main": "main"})})
+        assert refuses(extra)
+        old.go.set()
+        assert slow.read_exactly(5) == b"last."
+        # Nothing can be asked of a listener that is gone: idle connections are closed.
+        idle.expect_closed()
+        slow.expect_closed()
+    assert site.everywhere("main.test") == {"old"}
+
+
+# kakehi drain
+
+
+def test_drain_wait_returns_when_the_last_request_has_ended(
+    site: Site, old: RawBackend, tmp_path: Path
+) -> None:
+    document, _ = removed_from_its_cluster(site, old)
+    site.start({"kakehi.yaml": document})
+    generation = site.running()
+    assert site.everywhere("main.test") <= {"old", "red"}
+    with (
+        Connection(site.address) as first,
+        Connection(site.address) as second,
+        OpenLoop(site.address, ["main.test"], tmp_path, rate=200, connections=8, fresh=2) as load,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        start_slow(first, old)
+        start_slow(second, old)
+        drain = pool.submit(site.daemon.run_cli, "drain", "main/b0", "--wait", "--timeout", "60s")
+        processes.wait_until(
+            lambda: [each["active"] for each in site.daemon.ask("status")["drains"]] == [2],
+            "both requests of the drained backend are counted",
+        )
+        drained = time.monotonic()
+        reached = request_count(old)
+        load.wait_for(100)
+        assert {sample.body for sample in load.since(drained)} == {"red"}
+        assert site.everywhere("main.test") == {"red"}
+        assert request_count(old) == reached
+        assert not drain.done()
+
+        old.go.set()
+        for client in (first, second):
+            assert client.read_exactly(5) == b"last."
+        done = drain.result(60)
+        assert done.returncode == 0, done
+        load.stop()
+        assert load.failures == []
+        assert load.closed == []
+    # An overlay is no configuration.
+    assert site.running() == generation
+    assert site.daemon.json("plan", str(site.repo.directory))["changes"] == []
+    site.daemon.run_cli("undrain", "main/b0", check=True)
+    processes.wait_until(lambda: "old" in site.everywhere("main.test"), "it takes requests again")
+
+
+def test_drain_wait_says_so_when_a_request_does_not_end(site: Site, old: RawBackend) -> None:
+    document, _ = removed_from_its_cluster(site, old)
+    site.start({"kakehi.yaml": document})
+    with Connection(site.address) as client:
+        start_slow(client, old)
+        done = site.daemon.run_cli("drain", "main/b0", "--wait", "--timeout", "500ms")
+        assert done.returncode == TIMEOUT, done
+        assert "1 request" in done.stderr
+        assert site.everywhere("main.test") == {"red"}
+        old.go.set()
+        assert client.read_exactly(5) == b"last."
+        site.daemon.run_cli("drain", "main/b0", "--wait", check=True)
+
+
+def test_a_drain_outlives_commits_workers_and_the_daemon(site: Site, old: RawBackend) -> None:
+    document, _ = removed_from_its_cluster(site, old)
+    site.start({"kakehi.yaml": document})
+    site.daemon.run_cli("drain", "main/b0", "--wait", check=True)
+    reached = request_count(old)
+    heavier = site.document({"main": [old.address, "red"]}, {"main": "main"})
+    heavier["clusters"]["main"]["backends"]["b0"]["weight"] = 1000
+    site.commit({"kakehi.yaml": heavier})
+    assert site.everywhere("main.test") == {"red"}
+    site.daemon.leave()
+    site.daemon.return_()
+    assert site.everywhere("main.test") == {"red"}
+    site.daemon.kill()
+    site.daemon.await_end()
+    site.daemon.return_()
+    assert site.everywhere("main.test") == {"red"}
+    assert request_count(old) == reached
+
+
+def test_a_drain_of_nothing_is_an_error(site: Site) -> None:
+    site.start({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})
+    done = site.daemon.run_cli("drain", "main/nobody", "--wait")
+    assert done.returncode not in (0, TIMEOUT)
+    assert "main/nobody" in done.stderr
+    assert site.everywhere("main.test") == {"red"}

@@ -1,0 +1,122 @@
+"""Whatever the control plane does or suffers, the data plane's latency does not show it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.harness import processes
+from tests.harness.load import OpenLoop, percentile
+from tests.harness.site import Site
+
+WINDOWS = 5
+WINDOW_REQUESTS = 1000
+RATE = 1000
+# Two noisy cores: a stall of the control plane would show as 100 ms and more.
+FACTOR_MAX = 4.0
+SLACK_S = 0.010
+ALLOCATED_MIB = 1024
+
+# Runs in the daemon at its start, and there alone: when told to, it allocates and touches 1 GiB,
+# holds it until told to go on, and says so by files. The interpreter's lock is held meanwhile.
+HOOK = """
+import os, sys, threading, time
+if "run" in sys.argv and os.environ.get("KAKEHI_TEST_HOOK"):
+    def hook(place=os.environ["KAKEHI_TEST_HOOK"]):
+        for turn in range(1000):
+            while not os.path.exists(f"{place}/go-{turn}"):
+                time.sleep(0.01)
+            block = b"x" * (MIB << 20)
+            open(f"{place}/held-{turn}", "w").close()
+            while not os.path.exists(f"{place}/free-{turn}"):
+                time.sleep(0.01)
+            del block
+    threading.Thread(target=hook, daemon=True).start()
+""".replace("MIB", str(ALLOCATED_MIB))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(HOOK)
+    with Site(tmp_path, ["red"]) as made:
+        made.settings["access_log"] = "off"
+        made.start(
+            {"kakehi.yaml": made.document({"main": ["red"]}, {"main": "main"})},
+            PYTHONPATH=str(hook),
+            KAKEHI_TEST_HOOK=str(hook),
+        )
+        yield made
+
+
+def compare(load: OpenLoop, disturbed: Callable[[], AbstractContextManager[None]]) -> None:
+    """p99.9 in windows with and without the disturbance, in turn; the medians are compared."""
+    calm: list[float] = []
+    rough: list[float] = []
+    for _ in range(WINDOWS):
+        for latencies, during in ((calm, nullcontext), (rough, disturbed)):
+            start = len(load.samples)
+            with during():
+                load.wait_for(WINDOW_REQUESTS)
+            latencies.append(percentile((s.latency for s in load.samples[start:]), 0.999))
+    load.stop()
+    assert load.failures == []
+    assert load.closed == []
+    calm_s, rough_s = statistics.median(calm), statistics.median(rough)
+    print(
+        f"p99.9 in ms: calm {[round(1000 * each, 1) for each in calm]}, "
+        f"disturbed {[round(1000 * each, 1) for each in rough]}"
+    )
+    assert rough_s < FACTOR_MAX * calm_s + SLACK_S
+
+
+@pytest.fixture
+def load(site: Site, tmp_path: Path) -> Iterator[OpenLoop]:
+    with OpenLoop(
+        site.address, ["main.test"], tmp_path / "load", rate=RATE, connections=16
+    ) as made:
+        made.wait_for(WINDOW_REQUESTS)
+        yield made
+
+
+def test_a_stopped_reconciler_is_not_noticed(site: Site, load: OpenLoop) -> None:
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        processes.stop(site.daemon.pid)
+        try:
+            yield
+        finally:
+            processes.resume(site.daemon.pid)
+
+    compare(load, stopped)
+    site.commit({"kakehi.yaml": site.document({"main": ["red"]}, {"also": "main"})})
+    assert site.everywhere("also.test") == {"red"}
+
+
+def test_a_gibibyte_allocated_in_the_reconciler_is_not_noticed(
+    site: Site, load: OpenLoop, tmp_path: Path
+) -> None:
+    hook = tmp_path / "hook"
+    turns = iter(range(1000))
+    workers = site.worker_pids()
+
+    @contextmanager
+    def allocated() -> Iterator[None]:
+        turn = next(turns)
+        (hook / f"go-{turn}").touch()
+        try:
+            processes.wait_until((hook / f"held-{turn}").exists, "the memory is allocated", 60)
+            assert processes.resident_mib(site.daemon.pid) >= ALLOCATED_MIB
+            assert max(processes.resident_mib(pid) for pid in workers) < ALLOCATED_MIB // 4
+            yield
+        finally:
+            (hook / f"free-{turn}").touch()
+
+    compare(load, allocated)
+    site.commit({"kakehi.yaml": site.document({"main": ["red"]}, {"also": "main"})})
+    assert site.everywhere("also.test") == {"red"}

@@ -1,0 +1,74 @@
+"""One distinct core a worker: every thread of it, from its start, and its successor's too."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import processes
+from tests.harness.load import OpenLoop
+from tests.harness.site import Site
+
+CORES = sorted(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path, ["red"], workers=min(2, len(CORES))) as made:
+        made.start({"kakehi.yaml": made.document({"main": ["red"]}, {"main": "main"})})
+        yield made
+
+
+def cores(site: Site) -> dict[int, int]:
+    """Worker → its core, after making sure that the kernel and the status agree."""
+    found = {}
+    for worker in site.daemon.ask("status")["workers"]:
+        assert processes.cores(worker["pid"]) == {frozenset({worker["cpu"]})}, worker
+        found[worker["id"]] = worker["cpu"]
+    return found
+
+
+def test_each_worker_has_a_core_of_its_own_also_after_a_respawn(site: Site) -> None:
+    before = cores(site)
+    assert len(before) == site.daemon.workers
+    assert len(set(before.values())) == len(before), "two workers share a core"
+    assert set(before.values()) <= set(CORES)
+    for number in before:
+        old = site.worker_pids()[number]
+        os.kill(old, signal.SIGKILL)
+        processes.wait_until(
+            lambda number=number, old=old: (
+                site.daemon.ask("status")["workers"][number]["state"] == "running"
+                and site.worker_pids()[number] != old
+            ),
+            "the successor is in service",
+        )
+        assert cores(site) == before
+    assert site.everywhere("main.test") == {"red"}
+
+
+def test_a_worker_runs_where_it_is_pinned_while_it_serves(site: Site, tmp_path: Path) -> None:
+    expected = cores(site)
+    pids = dict(enumerate(site.worker_pids()))
+    with OpenLoop(site.address, ["main.test"], tmp_path / "load", rate=400, fresh=2) as load:
+        for _ in range(5):
+            load.wait_for(50)
+            for number, core in expected.items():
+                assert processes.last_cores(pids[number]) == {core}
+        load.stop()
+    assert load.failures == []
+
+
+def test_the_reconciler_is_not_pinned(site: Site) -> None:
+    assert processes.cores(site.daemon.pid) == {frozenset(CORES)}
+
+
+def test_a_reconciler_that_came_later_leaves_workers_where_they_are(site: Site) -> None:
+    before = cores(site)
+    site.daemon.leave()
+    site.daemon.return_()
+    assert cores(site) == before
