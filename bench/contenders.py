@@ -4,8 +4,8 @@
 added but X-Forwarded-For (Kakehi always adds the others, too). `operator`: a JSON access log in a
 file with the same fields, metrics served, X-Forwarded-For/-Proto/-Host/-Port and a request id,
 timeouts and limits set. For long bodies the peers get buffers of 64 KiB instead of their 16 and 4,
-so that both are at their best. The peers' log is as cheap as they can make it: nginx writes by the buffer,
-HAProxy to its standard output, which is the file, as it cannot open one itself.
+so that both are at their best. Their log is as cheap as they can make it: nginx writes by the
+buffer, HAProxy to its standard output, which is the file, as it cannot open one itself.
 """
 
 from __future__ import annotations
