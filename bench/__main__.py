@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
     side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
     change = commands.add_parser("reconfigure", help="what a change of one backend costs")
     change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
     change.add_argument("--changes", type=int, default=30, help="at each size")
@@ -45,7 +46,9 @@ def _numbers(text: str) -> list[int]:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.command == "proxies":
         profiles = PROFILES if chosen.profile == "both" else (chosen.profile,)
-        course = proxies.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body)
+        course = proxies.Course(
+            chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
+        )
         proxies.run(course, profiles)
     else:
         reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)

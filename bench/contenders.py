@@ -3,9 +3,9 @@
 `lean`: no access log, keep-alive on both sides with pools that are never too small, and no header
 added but X-Forwarded-For (Kakehi always adds the others, too). `operator`: a JSON access log in a
 file with the same fields, metrics served, X-Forwarded-For/-Proto/-Host/-Port and a request id,
-timeouts and limits set. For long bodies the peers get buffers of 64 KiB instead of their 16 and 4,
-so that both are at their best. Their log is as cheap as they can make it: nginx writes by the
-buffer, HAProxy to its standard output, which is the file, as it cannot open one itself.
+timeouts and limits set. The peers' log is as cheap as they can make it: nginx writes by the buffer,
+HAProxy to its standard output, which is the file, as it cannot open one itself. For long bodies the
+peers get larger buffers, where that makes them faster.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ PROFILES = ("lean", "operator")
 _HAPROXY_CONNECTIONS = 4000
 # The longest text that nginx returns without a file.
 _TEXT_BYTES_MAX = 4000
-# Longer bodies than HAProxy's and nginx's own buffers hold.
-_LONG_BYTES_MIN = 16_000
+# From these lengths on larger buffers than their own made a peer faster; HAProxy's only then.
+_NGINX_LONG_BYTES_MIN = 16 * 1024
+_HAPROXY_LONG_BYTES_MIN = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,6 @@ class Setup:
     def is_operator(self) -> bool:
         """Logs, metrics, headers, timeouts and limits are on."""
         return self.profile == "operator"
-
-    @property
-    def is_long(self) -> bool:
-        """Bodies do not fit into the peers' own buffers."""
-        return self.body_bytes >= _LONG_BYTES_MIN
 
 
 @contextlib.contextmanager
@@ -165,7 +161,7 @@ def _nginx_proxy(directory: Path, setup: Setup) -> Iterator[Contender]:
             "location /metrics { access_log off; stub_status; } }",
         ]
         headers = _NGINX_HEADERS
-    if setup.is_long:
+    if setup.body_bytes >= _NGINX_LONG_BYTES_MIN:
         common += ["proxy_buffer_size 64k;", "proxy_buffers 8 64k;"]
         common += ["proxy_busy_buffers_size 128k;"]
     text = f"""{_nginx_head(directory)}
@@ -201,7 +197,7 @@ http {{
 @contextlib.contextmanager
 def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     port, status = free_port(), free_port()
-    every = ["tune.bufsize 65536"] if setup.is_long else []
+    every = ["tune.bufsize 65536"] if setup.body_bytes >= _HAPROXY_LONG_BYTES_MIN else []
     public: list[str] = []
     metrics: list[str] = []
     if setup.is_operator:

@@ -1,7 +1,7 @@
 """Side by side: Kakehi, nginx and HAProxy under the same load, measured in turn.
 
 `python -m bench proxies`. All proxies are alive at once on one core; load generator and backend
-share the other. Each round measures all of them one after the other, in the opposite order of the
+share the other, or with `--one-core` the same. Each round measures all of them one after the other, in the opposite order of the
 round before, and ratios are taken within a round: a machine that gets slower does it to all.
 """
 
@@ -33,6 +33,8 @@ class Course:
     seconds: int
     connections: Sequence[int]
     body_bytes: int
+    # All on one core: a proxy then finds many events at once, as one does that has no time left.
+    one_core: bool
 
 
 def run(course: Course, profiles: Sequence[str]) -> None:
@@ -44,7 +46,9 @@ def run(course: Course, profiles: Sequence[str]) -> None:
 
 def _profile(course: Course, profile: str) -> dict[str, Any]:
     core, load_core = two_cores()
-    found: dict[str, Any] = {"body_bytes": course.body_bytes}
+    if course.one_core:
+        load_core = core
+    found: dict[str, Any] = {"body_bytes": course.body_bytes, "one_core": course.one_core}
     with (
         tempfile.TemporaryDirectory(prefix="kakehi-bench-") as base,
         backend(Path(base), load_core, course.body_bytes) as (port, path),
@@ -55,7 +59,8 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
         for connections in course.connections:
             rounds = _rounds(course, running, connections, load_core, path)
             title = f"{profile}, {connections} connections, {course.body_bytes} B bodies"
-            print(f"\n{title}, {course.rounds} rounds of {course.seconds} s")
+            where = ", load on the same core" if course.one_core else ""
+            print(f"\n{title}{where}, {course.rounds} rounds of {course.seconds} s", flush=True)
             print(show(rounds))
             found[str(connections)] = to_json(rounds)
     return found

@@ -66,6 +66,7 @@ async def _serve(worker: int, cpu: int, engine: EngineApi, control: socket.socke
         shell.end(SIGNAL_DRAIN_MS)
 
     loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGUSR1, engine.reopen_log)
     # Nothing that lives now will be garbage: keep collections short.
     gc.collect()
     gc.freeze()

@@ -89,6 +89,10 @@ class EngineApi:
         """The backends that get no new requests, replacing the former list."""
         self._engine.overlay(drained)
 
+    def reopen_log(self) -> None:
+        """Has the access log's file opened anew, after it was moved away."""
+        self._engine.reopen_log()
+
     def shutdown(self, drain_ms: int) -> None:
         """Stops accepting, lets requests end, joins the engine's thread."""
         self._engine.shutdown(drain_ms)

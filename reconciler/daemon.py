@@ -153,6 +153,7 @@ class Daemon:
         for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
             self._loop.add_signal_handler(number, self._on_signal, drain)
         self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.wake)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._supervisor.reopen_logs)
         await self._control.open()
         log.info(
             "kakehi runs",

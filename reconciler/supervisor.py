@@ -126,6 +126,12 @@ class Supervisor:
         for task in self._leaving:
             task.cancel()
 
+    def reopen_logs(self) -> None:
+        """Has every worker open its access log anew, after the file was moved away."""
+        for slot in self.slots:
+            if slot.worker is not None:
+                slot.worker.process.signal(signal.SIGUSR1)
+
     def detach(self) -> None:
         """Leaves the workers running, for the next daemon to adopt."""
         slots, self.slots = self.slots, []

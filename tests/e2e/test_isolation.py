@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,12 +12,12 @@ from tests.harness import processes
 from tests.harness.load import OpenLoop, percentile
 from tests.harness.site import Site
 
-WINDOWS = 5
+WINDOWS = 6
 WINDOW_REQUESTS = 1000
 RATE = 1000
-# Two noisy cores: a stall of the control plane would show as 100 ms and more.
-FACTOR_MAX = 4.0
-SLACK_S = 0.010
+# A worker that waits for the control plane, or for its core, shows as 50 ms and more.
+FACTOR_MAX = 3.0
+SLACK_S = 0.015
 ALLOCATED_MIB = 1024
 
 # Runs in the daemon at its start, and there alone: when told to, it allocates and touches 1 GiB,
@@ -55,7 +54,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def compare(load: OpenLoop, disturbed: Callable[[], AbstractContextManager[None]]) -> None:
-    """p99.9 in windows with and without the disturbance, in turn; the medians are compared."""
+    """p99.9 in windows with and without the disturbance, in turn.
+
+    What else runs on the machine only ever adds: compared is the second best window of each sort,
+    and each disturbed window has the whole of the disturbance.
+    """
     calm: list[float] = []
     rough: list[float] = []
     for _ in range(WINDOWS):
@@ -67,7 +70,7 @@ def compare(load: OpenLoop, disturbed: Callable[[], AbstractContextManager[None]
     load.stop()
     assert load.failures == []
     assert load.closed == []
-    calm_s, rough_s = statistics.median(calm), statistics.median(rough)
+    calm_s, rough_s = sorted(calm)[1], sorted(rough)[1]
     print(
         f"p99.9 in ms: calm {[round(1000 * each, 1) for each in calm]}, "
         f"disturbed {[round(1000 * each, 1) for each in rough]}"

@@ -6,11 +6,14 @@ should have refused is seen and not lost. Tests judge the recorded bytes with `w
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import re
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 import traceback
@@ -117,6 +120,14 @@ class Exchange:
 
     def half_close(self) -> None:
         self.connection.half_close()
+
+    def wait_until_delivered(self) -> None:
+        """Wait until the proxy's kernel has what was sent: a reset can no longer overtake it."""
+        unsent = array.array("i", [1])
+        deadline = time.monotonic() + DEADLINE_S
+        while unsent[0] and time.monotonic() < deadline:
+            fcntl.ioctl(self.connection.socket, termios.TIOCOUTQ, unsent)
+            time.sleep(0.001)
 
     def wait(self, event: threading.Event) -> None:
         """Wait for the test to say go on; the end of the backend counts as that too."""

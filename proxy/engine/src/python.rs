@@ -127,6 +127,10 @@ impl Engine {
         py.detach(|| self.lock().overlay(drained)).map_err(refused)
     }
 
+    fn reopen_log(&self) {
+        self.lock().reopen_log();
+    }
+
     fn shutdown(&self, py: Python<'_>, drain_ms: u64) {
         py.detach(|| self.lock().shutdown(Duration::from_millis(drain_ms)));
     }

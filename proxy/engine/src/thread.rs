@@ -171,6 +171,11 @@ impl EngineThread {
         self.await_answer(&done)
     }
 
+    /// Has the access log's file opened anew before the next line is written.
+    pub fn reopen_log(&self) {
+        self.send(Command::ReopenLog);
+    }
+
     /// The digest computed anew from every entity that the loop holds.
     ///
     /// # Errors

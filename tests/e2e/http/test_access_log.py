@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.harness import wire
 from tests.harness.fixtures import Nowhere
 from tests.harness.gateway import Gateway, Lane
+from tests.harness.processes import wait_until
 
 
 def _entries(lane: Lane, mark: str, count: int = 1) -> list[dict[str, Any]]:
@@ -134,3 +137,27 @@ def test_the_backend_that_served_after_a_retry_is_logged(
         assert client.get(host, "/logged-retry").status == 200
     entries = _entries(lane, '"/logged-retry', 2)
     assert {entry["backend"] for entry in entries} == {"logged-retry/alive"}
+
+
+def test_a_log_that_was_moved_away_is_opened_anew_on_sigusr1(lane: Lane) -> None:
+    """What logrotate does: rename, then signal; every line is in the old file or in the new one."""
+    daemon = lane.gateway.daemon
+    assert lane.get("/rotated/before").status == 200
+    _entries(lane, "/rotated/before")
+    old = daemon.access_log.with_suffix(".1")
+    daemon.access_log.rename(old)
+    try:
+        os.kill(daemon.process.pid, signal.SIGUSR1)
+
+        def is_new() -> bool:
+            assert lane.get("/rotated/after").status == 200
+            return daemon.access_log.exists() and "/rotated/after" in daemon.access_log.read_text()
+
+        wait_until(is_new, "a line in the new file")
+    finally:
+        # The other tests read one file from its start.
+        rest = daemon.access_log.read_text() if daemon.access_log.exists() else ""
+        with old.open("a") as log:
+            log.write(rest)
+        old.rename(daemon.access_log)
+        os.kill(daemon.process.pid, signal.SIGUSR1)

@@ -93,6 +93,7 @@ def test_a_reset_in_an_upload_does_not_take_the_answer_away(lane: Lane) -> None:
 
     def script(exchange: Exchange) -> None:
         exchange.send(wire.response(b"too large", status="413 Content Too Large"))
+        exchange.wait_until_delivered()
         exchange.reset()
 
     lane.backend.script = script

@@ -24,6 +24,8 @@ pub enum Command {
     Release(Sender<()>),
     /// Backends that get no new requests, whatever the configuration says.
     Overlay(Vec<String>, Sender<()>),
+    /// Open the access log's file anew, after it was moved away.
+    ReopenLog,
     /// The digest computed anew from every entity held.
     Audit(Sender<Digest>),
     /// Stop accepting, let requests end for so long, then stop.
@@ -58,6 +60,7 @@ impl<D: Driver> Engine<D> {
                 self.overlay(names);
                 let _ = answer.send(());
             }
+            Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
                 let _ = answer.send(self.tables.audit());
             }
