@@ -1,8 +1,9 @@
 """Side by side: Kakehi, nginx and HAProxy under the same load, measured in turn.
 
 `python -m bench proxies`. All proxies are alive at once on one core; load generator and backend
-share the other, or with `--one-core` the same. Each round measures all of them one after the other, in the opposite order of the
-round before, and ratios are taken within a round: a machine that gets slower does it to all.
+share the other, or with `--one-core` the same. Each round measures all of them one after the other,
+in the opposite order of the round before, and ratios are taken within a round: a machine that gets
+slower does it to all.
 """
 
 from __future__ import annotations

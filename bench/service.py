@@ -49,6 +49,9 @@ class Service:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            # Ctrl-C is for the benchmark, which ends its services itself. Not a session of their
+            # own: the scheduler weighs sessions against each other, and none shall have it better.
+            process_group=0,
         )
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ daemon that may be killed and started again, and questions that every single wor
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -86,6 +87,23 @@ class Daemon(Kakehi):
         if self in daemon.RUNNING:
             daemon.RUNNING.remove(self)
         return code
+
+    def ends_before(self, commit: str) -> bool:
+        """Wait until a commit runs, or the daemon has died of it; say whether it has."""
+        assert self.process is not None
+
+        def decided() -> bool:
+            assert self.process is not None
+            with contextlib.suppress(OSError):
+                if control.ask(self.runtime_dir, "status")["commit"] == commit:
+                    return True
+            return self.process.poll() is not None
+
+        processes.wait_until(decided, f"{commit} runs, or the daemon has died of it", 60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Compacting comes after the last worker's answer.
+            self.process.wait(0.5)
+        return self.process.poll() is not None
 
     def return_(self, *, wait: bool = True, **extra: str) -> None:
         """Start it again on what it left behind, with another environment."""
@@ -216,14 +234,17 @@ class Site:
 
     # Questions to every worker
 
-    def kept(self, host: str, path: str = "/", address: str = "") -> dict[int, str]:
-        """What each worker answers over a connection that is kept from one call to the next."""
-        pids = self.worker_pids()
+    def kept(self, host: str, path: str = "/", pids: list[int] | None = None) -> dict[int, str]:
+        """What each worker answers over a connection that is kept from one call to the next.
+
+        `pids` names the workers when there is no daemon that could be asked for them.
+        """
+        pids = pids or self.worker_pids()
         for pid in list(self._kept):
             if pid not in pids:
                 self._kept.pop(pid).close()
         if set(self._kept) != set(pids):
-            self._connect(pids, address or self.address)
+            self._connect(pids)
         return {pid: _body(self._kept[pid], host, path) for pid in pids}
 
     def fresh(self, host: str, path: str = "/", address: str = "") -> dict[int, set[str]]:
@@ -243,11 +264,11 @@ class Site:
         """The answers of all workers, over kept connections first and new ones then."""
         return set(self.kept(host, path).values()).union(*self.fresh(host, path).values())
 
-    def _connect(self, pids: list[int], address: str) -> None:
+    def _connect(self, pids: list[int]) -> None:
         for _ in range(_TRIES_MAX):
-            connection = Connection(address)
+            connection = Connection(self.address)
             connection.get("nobody.test")
-            pid = _server(connection, pids, address)
+            pid = _server(connection, pids, self.address)
             if pid in self._kept:
                 connection.close()
             else:
