@@ -186,6 +186,7 @@ class Daemon:
             if self._store.running.generation == 0:
                 raise
             log.warning("serving the last committed state", reason=error)
+            self._reconciler.problem = str(error)
 
     async def _serve(self) -> None:
         """After the workers' start: finish what was begun, then follow the repository."""

@@ -87,3 +87,16 @@ def test_only_what_is_committed_counts(shop: Site) -> None:
     assert [(each["action"], each["name"]) for each in plan["changes"]] == [
         ("update", "checkout/shop-1")
     ]
+
+
+def test_waiting_for_a_rollback_does_not_end_at_what_is_rolled_back(shop: Site) -> None:
+    """The commit that is reset to is an ancestor of what still runs."""
+    checkout = (shop.repo.directory / "services" / "checkout.yaml").read_text()
+    old, new = shop.backends.address["shop-1"], shop.backends.address["shop-4"]
+    before = shop.repo.head()
+    for _ in range(5):
+        shop.commit({"services/checkout.yaml": checkout.replace(old, new)})
+        shop.repo.git("reset", "--quiet", "--hard", before)
+        shop.wait(before)
+        assert shop.everywhere("any.test", "/checkout") == {"shop-1"}
+        assert shop.daemon.status()["commit"] == before

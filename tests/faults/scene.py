@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.harness import ports
+from tests.harness import ports, wire
 from tests.harness.load import OpenLoop
-from tests.harness.rawbackend import RawBackend
+from tests.harness.rawbackend import RawBackend, answer
 from tests.harness.rawclient import Connection
 from tests.harness.site import Site, refuses
 
@@ -22,7 +22,7 @@ class Scene:
 
     def __init__(self, site: Site, directory: Path, **environment: str) -> None:
         self.site = site
-        self._gone = RawBackend()
+        self._gone = RawBackend(answer(wire.response(b"gone")))
         self._old_listener, self._new_listener = ports.address(), ports.address()
         site.start(self._files("red"), **environment)
         self.workers = site.identity()
@@ -74,7 +74,7 @@ class Scene:
         """Every worker serves as if nothing had been committed; needs no daemon."""
         assert set(self.site.kept("main.test", pids=self.pids).values()) == {"red"}
         assert set(self.site.kept("fresh.test", pids=self.pids).values()) == {"404"}
-        assert set(self.site.kept("gone.test", pids=self.pids).values()) == {""}
+        assert set(self.site.kept("gone.test", pids=self.pids).values()) == {"gone"}
         assert not refuses(self._old_listener)
 
     def check_after(self, *, same_workers: bool = True, generations: int = 1) -> None:

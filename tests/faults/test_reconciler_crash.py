@@ -21,14 +21,12 @@ SECOND, FIRST_SEND, LAST_SEND = 2, 3, 4
 BEFORE_THE_COMMIT_POINT = [
     ("journal.begin", SECOND),
     ("prepare.sent", FIRST_SEND),
-    ("prepare.sent", LAST_SEND),
     ("journal.commit", SECOND),
 ]
 BEHIND_THE_COMMIT_POINT = [
     ("commit.sent", FIRST_SEND),
     ("commit.sent", LAST_SEND),
     ("release.sent", FIRST_SEND),
-    ("release.sent", LAST_SEND),
     ("journal.done", SECOND),
 ]
 

@@ -267,12 +267,14 @@ class Site:
     def _connect(self, pids: list[int]) -> None:
         for _ in range(_TRIES_MAX):
             connection = Connection(self.address)
-            connection.get("nobody.test")
-            pid = _server(connection, pids, self.address)
-            if pid in self._kept:
+            try:
+                connection.get("nobody.test")
+                pid = _server(connection, pids, self.address)
+                if self._kept.setdefault(pid, connection) is not connection:
+                    connection.close()
+            except BaseException:
                 connection.close()
-            else:
-                self._kept[pid] = connection
+                raise
             if set(self._kept) == set(pids):
                 return
         raise AssertionError(f"{_TRIES_MAX} connections met only {list(self._kept)} of {pids}")

@@ -109,7 +109,7 @@ def shop(
         made.stop()
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 40.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -36,17 +36,20 @@ def test_a_request_is_one_entry_with_who_served_it(lane: Lane) -> None:
     assert str(entry["generation"]).encode() == response.get("kakehi-generation")
 
 
-@pytest.mark.parametrize(("host", "status"), [("nowhere.test", 404), ("logged-empty.test", 503)])
+@pytest.mark.parametrize(
+    ("host", "status", "frontend"),
+    [("nowhere.test", 404, None), ("logged-empty.test", 503, "logged-empty")],
+)
 def test_what_the_proxy_answers_itself_is_logged(
-    gateway: Gateway, lane: Lane, host: str, status: int
+    gateway: Gateway, lane: Lane, host: str, status: int, frontend: str | None
 ) -> None:
     if status == 503:
         gateway.cluster("logged-empty", {})
     assert gateway.connect().get(host, f"/itself/{status}").status == status
     [entry] = _entries(lane, f"/itself/{status}")
     assert entry["status"] == status
-    assert not entry["backend"]
-    assert entry["frontend"] == ("logged-empty" if status == 503 else None) or not entry["frontend"]
+    assert entry["backend"] is None
+    assert entry["frontend"] == entry["cluster"] == frontend
 
 
 def test_every_request_of_a_connection_is_logged_once(lane: Lane) -> None:
@@ -67,9 +70,8 @@ def test_sizes_and_times_are_logged(lane: Lane) -> None:
     with lane.connect() as client:
         client.post(lane.host, b"a" * 3000, "/sizes")
     [entry] = _entries(lane, "/sizes")
-    numbers = [value for value in entry.values() if isinstance(value, int | float)]
-    assert any(3000 <= number < 3600 for number in numbers), entry
-    assert any(5000 <= number < 5600 for number in numbers), entry
+    assert (entry["bytes_in"], entry["bytes_out"]) == (3000, 5000)
+    assert 0 < entry["upstream_us"] <= entry["duration_us"] < 20_000_000
 
 
 @pytest.mark.parametrize(
@@ -92,9 +94,8 @@ def test_t35_values_of_clients_cannot_break_a_line(lane: Lane, value: str) -> No
     )
     entries = lane.gateway.daemon.access_entries()[before:]
     assert sum("/escaped" in json.dumps(entry) for entry in entries) == 1
-    if value.isascii() and "\t" not in value:
-        agents = [entry.get("user_agent") for entry in entries if "user_agent" in entry]
-        assert not agents or value in agents
+    if value.isascii():
+        assert value in [entry["user_agent"] for entry in entries]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,14 +82,16 @@ def _serve(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("leave", LEAVING)
-def test_descriptors_and_memory_come_back_however_clients_leave(lane: Lane, leave: object) -> None:
+def test_descriptors_and_memory_come_back_however_clients_leave(
+    lane: Lane, leave: Callable[[rawclient.Connection, Lane], None]
+) -> None:
     lane.backend.script = _serve
     pid = lane.gateway.worker_pid()
     assert lane.get().status == 200
     before, memory = _descriptors(pid), resident_kib(pid)
     for number in range(ROUNDS):
         client = rawclient.Connection(lane.gateway.addresses["main"])
-        leave(client, lane)  # type: ignore[operator]
+        leave(client, lane)
         if number % 2:
             client.reset()
         else:

@@ -1,0 +1,344 @@
+"""What a repository may do to us while traffic flows: F2 and F15 to F19.
+
+History is never more than two trees that differ; what cannot be read is held, never deleted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import processes
+from tests.harness.repo import Repo
+from tests.harness.site import Site
+
+BURST = 1000
+# The poll is a second; the machine may be slow.
+POLL_DEADLINE_S = 15.0
+
+
+def files(site: Site, backend: str, *hosts: str) -> dict[str, Any]:
+    frontends = dict.fromkeys(("main", *hosts), "main")
+    return {"kakehi.yaml": site.document({"main": [backend]}, frontends)}
+
+
+def newest(site: Site, count: int = 1) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = site.daemon.json("history", "-n", str(count))["entries"]
+    return entries
+
+
+def wait_held(site: Site) -> str:
+    """Wait until the daemon says that it holds the running state; return why."""
+
+    def problem() -> str:
+        source = site.daemon.ask("status")["source"]
+        return str(source["problem"]) if source["state"] == "holding" else ""
+
+    processes.wait_until(problem, "the daemon holds", POLL_DEADLINE_S)
+    return problem()
+
+
+# F2: a broken commit between two good ones
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["each seen", "seen at once"])
+def test_a_deletion_in_a_broken_commit_is_made_by_the_next_good_one(site: Site, seen: bool) -> None:
+    gone = {"frontends": {"gone": {"listeners": ["main"], "hostname": "gone.test"}}}
+    gone["frontends"]["gone"]["cluster"] = "main"
+    site.start({**files(site, "red"), "gone.yaml": gone})
+    generation, _ = site.running()
+    assert site.everywhere("gone.test") == {"red"}
+    if not seen:
+        processes.stop(site.daemon.pid)
+    good = site.repo.commit(files(site, "red", "added"), "good")
+    if seen:
+        site.wait(good)
+    broken = site.repo.commit({"gone.yaml": None, "broken.yaml": "clusters: {{"}, "broken")
+    if seen:
+        assert site.daemon.outcome(broken) == "refused"
+        assert site.everywhere("gone.test") == {"red"}
+    last = site.repo.commit({"broken.yaml": "clusters: {}\n"}, "mended")
+    if not seen:
+        processes.resume(site.daemon.pid)
+    site.wait(last)
+    assert site.everywhere("gone.test") == {"404"}
+    assert site.everywhere("added.test") == {"red"}
+    assert site.running() == (generation + (2 if seen else 1), site.committed_digest())
+    assert site.daemon.status()["last_error"] is None
+
+
+# F15: history that is not one
+
+
+def test_a_force_push_of_unrelated_history_is_just_a_difference(site: Site) -> None:
+    site.start(files(site, "red", "kept"))
+    workers = site.identity()
+    site.repo.git("checkout", "--quiet", "--orphan", "unrelated")
+    sha = site.repo.commit(files(site, "blue", "kept"), "unrelated")
+    site.repo.git("branch", "--force", "main", "unrelated")
+    site.wait(sha)
+    assert site.everywhere("main.test") == {"blue"}
+    assert [each["name"] for each in newest(site)[0]["changes"]] == ["main/b0"]
+    assert site.identity() == workers
+    # And back, by a reset to a commit that no branch named any more.
+    site.repo.git("checkout", "--quiet", "main")
+    site.repo.git("reset", "--quiet", "--hard", "main@{1}")
+    site.wait(site.repo.head())
+    assert site.everywhere("main.test") == {"red"}
+
+
+def no_branch(repo: Repo) -> None:
+    repo.git("update-ref", "-d", "refs/heads/main")
+
+
+def missing_object(repo: Repo) -> None:
+    (repo.directory / ".git" / "refs" / "heads" / "main").write_text("1" * 40 + "\n")
+
+
+def garbage(repo: Repo) -> None:
+    (repo.directory / ".git" / "refs" / "heads" / "main").write_text("not a commit at all\n")
+
+
+def empty_tree(repo: Repo) -> None:
+    repo.git("rm", "-r", "--quiet", ".")
+    repo.git("commit", "--quiet", "-m", "nothing is left")
+
+
+def no_repository(repo: Repo) -> None:
+    shutil.move(repo.directory / ".git", repo.directory / "moved")
+
+
+WAYS = [no_branch, missing_object, garbage, empty_tree, no_repository]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with Site(tmp_path_factory.mktemp("held"), ["red", "blue"]) as made:
+        made.start(files(made, "red"))
+        yield made
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_what_is_gone_or_empty_is_held_and_never_deletes_everything(shared: Site, way: Any) -> None:
+    site = shared
+    before = site.running()
+    head = site.repo.head()
+    bodies = site.everywhere("main.test")
+    way(site.repo)
+    assert wait_held(site)
+    assert site.running() == before
+    assert site.everywhere("main.test") == bodies
+
+    if way is no_repository:
+        shutil.move(site.repo.directory / "moved", site.repo.directory / ".git")
+    (site.repo.directory / ".git" / "refs" / "heads" / "main").write_text(f"{head}\n")
+    site.repo.git("reset", "--quiet", "--hard")
+    other = "blue" if bodies == {"red"} else "red"
+    site.commit(files(site, other))
+    assert site.everywhere("main.test") == {other}
+    assert site.daemon.ask("status")["source"]["state"] == "following"
+
+
+def test_a_shallow_clone_and_a_bare_repository_are_followed(site: Site, tmp_path: Path) -> None:
+    upstream = site.repo
+    for backend in ("blue", "red"):
+        upstream.commit(files(site, backend))
+    bare = tmp_path / "bare.git"
+    upstream.git(
+        "clone", "--quiet", "--bare", "--depth=1", f"file://{upstream.directory}", str(bare)
+    )
+    site.daemon.repo = BareRepo(bare)
+    site.daemon.start()
+    assert site.everywhere("main.test") == {"red"}
+    sha = upstream.commit(files(site, "blue"))
+    upstream.git("push", "--quiet", str(bare), "HEAD:main")
+    site.wait(sha)
+    assert site.everywhere("main.test") == {"blue"}
+    assert [each["name"] for each in newest(site)[0]["changes"]] == ["main/b0"]
+
+
+class BareRepo(Repo):
+    """A bare repository that is there already."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+
+# F16: objects move and go
+
+
+def test_gc_never_takes_the_applied_commit_away(site: Site) -> None:
+    site.start(files(site, "red", "kept"))
+    applied = site.commit(files(site, "blue", "kept"))
+    processes.stop(site.daemon.pid)
+    # The branch moves to a history of its own, and everything unreachable is thrown away.
+    site.repo.git("checkout", "--quiet", "--orphan", "rewritten")
+    sha = site.repo.commit(files(site, "red", "kept"), "rewritten")
+    site.repo.git("branch", "--force", "main", "rewritten")
+    site.repo.git("checkout", "--quiet", "main")
+    site.repo.git("reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all")
+    site.repo.git("gc", "--quiet", "--prune=now")
+    site.repo.git("pack-refs", "--all")
+    assert site.repo.git("rev-parse", "refs/kakehi/applied") == applied
+    site.repo.git("cat-file", "-e", f"{applied}:kakehi.yaml")
+    processes.resume(site.daemon.pid)
+    site.wait(sha)
+    # It was a difference, and not a load of everything.
+    assert newest(site)[0]["change_count"] == 1
+    assert site.everywhere("main.test") == {"red"}
+
+
+def test_packing_while_it_follows(site: Site) -> None:
+    site.start(files(site, "red"))
+    for turn in range(4):
+        backend = ("blue", "red")[turn % 2]
+        sha = site.repo.commit(files(site, backend))
+        site.repo.git("gc", "--quiet", "--prune=now")
+        site.repo.git("pack-refs", "--all")
+        site.wait(sha)
+        assert site.everywhere("main.test") == {backend}
+        assert site.running()[1] == site.committed_digest()
+    assert {entry["outcome"] for entry in newest(site, 10)} == {"applied"}
+
+
+# F17: no event ever comes
+
+
+def test_the_poll_finds_what_no_event_told(site: Site) -> None:
+    hour_ms = "3600000"
+    site.start(
+        files(site, "red"), WATCHFILES_FORCE_POLLING="true", WATCHFILES_POLL_DELAY_MS=hour_ms
+    )
+    for backend in ("blue", "red"):
+        sha = site.repo.commit(files(site, backend))
+        began = time.monotonic()
+        # Only status is asked: `wait` would make the reconciler look.
+        processes.wait_until(
+            lambda sha=sha: runs(site, sha), "the poll applies it", POLL_DEADLINE_S
+        )
+        print(f"applied {time.monotonic() - began:.2f} s after the commit")
+        assert site.everywhere("main.test") == {backend}
+
+
+def runs(site: Site, sha: str) -> bool:
+    status = site.daemon.ask("status")
+    states = {worker["state"] for worker in status["workers"]}
+    return status["commit"] == sha and states == {"running"}
+
+
+# F18: more commits than transactions
+
+
+def test_commits_while_a_transaction_is_open(site: Site) -> None:
+    site.start(files(site, "red"), KAKEHI_FAULT="journal.commit:delay:2")
+    generation, _ = site.running()
+    first = site.repo.commit(files(site, "blue"))
+    processes.wait_until(lambda: processes.is_asleep(site.daemon.pid), "the transaction is open")
+    overtaken = [site.repo.commit(files(site, "red", f"h{n}")) for n in range(3)]
+    last = site.repo.commit(files(site, "blue", "last"))
+    site.wait(last)
+    assert site.running() == (generation + 2, site.committed_digest())
+    told = {entry["commit"]: entry["outcome"] for entry in newest(site, 10)}
+    assert told[first] == told[last] == "applied"
+    assert [told[each] for each in overtaken] == ["superseded"] * 3
+    assert site.daemon.outcome(overtaken[0]) == "applied", "a descendant of it runs"
+
+
+def test_a_thousand_commits_at_once_end_at_the_newest(site: Site) -> None:
+    site.start(files(site, "red"))
+    generation, _ = site.running()
+    base = site.repo.head()
+    document = (site.repo.directory / "kakehi.yaml").read_text()
+    stream = []
+    for number in range(BURST):
+        text = document.replace('"retries": 2', f'"retries": {number % 10}')
+        text = f"# number {number}\n{text}"
+        stream.append(
+            "commit refs/heads/burst\n"
+            f"committer tests <tests@kakehi.test> {1_700_000_000 + number} +0000\n"
+            f"data {len(str(number))}\n{number}\n"
+            + (f"from {base}\n" if number == 0 else "")
+            + f"M 100644 inline kakehi.yaml\ndata {len(text)}\n{text}\n"
+        )
+    git(site, ["fast-import", "--quiet"], "".join(stream))
+    commits = site.repo.git("rev-list", "--reverse", f"{base}..burst").splitlines()
+    assert len(commits) == BURST
+    moves = "".join(
+        f"start\nupdate refs/heads/main {new} {old}\ncommit\n"
+        for old, new in zip([base, *commits], commits, strict=False)
+    )
+    began = time.monotonic()
+    git(site, ["update-ref", "--stdin"], moves)
+    print(f"the branch moved {BURST} times in {time.monotonic() - began:.2f} s")
+    site.wait(commits[-1])
+    assert site.running()[1] == site.committed_digest("main")
+    assert site.running()[0] - generation < BURST, "nothing was overtaken"
+    assert site.daemon.status()["last_error"] is None
+    outcomes = {entry["outcome"] for entry in newest(site, 1000)}
+    assert outcomes <= {"applied", "superseded", "unchanged"}
+    assert newest(site)[0]["commit"] == commits[-1]
+    assert site.everywhere("main.test") == {"red"}
+
+
+def git(site: Site, arguments: list[str], text: str) -> None:
+    done = subprocess.run(
+        ["git", "-C", str(site.repo.directory), *arguments],
+        input=text.encode(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# F19: a commit and its revert
+
+
+def test_a_revert_is_the_inverse_change_and_no_more(site: Site) -> None:
+    site.start(files(site, "red", *(f"h{n}" for n in range(30))))
+    site.commit(files(site, "blue", *(f"h{n}" for n in range(30))))
+    [there] = newest(site)
+    site.wait(site.repo.revert())
+    [back] = newest(site)
+    assert [each["name"] for each in there["changes"]] == ["main/b0"]
+    [change], [inverse] = there["changes"], back["changes"]
+    assert inverse["fields"] == {
+        path: {"from": field["to"], "to": field["from"]} for path, field in change["fields"].items()
+    }
+    site.wait(site.repo.revert())
+    assert newest(site)[0]["changes"][0]["fields"] == change["fields"]
+    assert site.everywhere("main.test") == {"blue"}
+
+
+def test_the_revert_of_a_refused_commit_needs_no_transaction(site: Site) -> None:
+    site.start(files(site, "red"))
+    running = site.running()
+    bad = site.repo.commit({"bad.yaml": "clusters: 7\n"})
+    assert site.daemon.outcome(bad) == "refused"
+    site.wait(site.repo.revert())
+    assert site.running() == running
+    assert site.daemon.status()["last_error"] is None
+    # The same tree again is looked at again: the branch has moved.
+    again = site.repo.revert()
+    assert site.daemon.outcome(again) == "refused"
+    assert site.daemon.status()["last_error"]["commit"] == again
+    assert site.running() == running
+
+
+def test_what_was_refused_is_refused_by_the_next_daemon_too(site: Site) -> None:
+    site.start(files(site, "red"))
+    running = site.running()
+    bad = site.repo.commit({"bad.yaml": "clusters: 7\n"})
+    assert site.daemon.outcome(bad) == "refused"
+    site.daemon.leave(signal.SIGKILL)
+    site.daemon.return_(wait=False)
+    assert site.daemon.outcome(bad) == "refused"
+    assert site.running() == running
+    assert site.everywhere("main.test") == {"red"}
+    told = [entry["commit"] for entry in newest(site, 10)]
+    assert told.count(bad) == 1

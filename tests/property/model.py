@@ -1,0 +1,209 @@
+"""What a configuration means, worked out without any of our code.
+
+Defaults and the digest's formula are written out here from the reference of the language, so that
+a change of either is noticed. Used by `test_daemon_model`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+BASE = "base.yaml"
+STYLES = ("json", "block", "commented")
+FAULTS = {
+    "syntax": "{ this is: [no YAML\n",
+    "unknown key": "clusters:\n  faulty: {retreis: 1}\n",
+    "wrong type": "clusters:\n  faulty: {retries: many}\n",
+    "dangling": "frontends:\n  faulty: {listeners: [main], hostname: f.test, cluster: nowhere}\n",
+    "unknown kind": "clutsers: {}\n",
+    "two documents": "clusters: {}\n---\nclusters: {}\n",
+}
+
+# (kind, name) → (value, file)
+Entities = dict[tuple[str, str], tuple[dict[str, Any], str]]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Backend's name → (who answers there, weight)."""
+
+    backends: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    retries: int = 2
+
+
+@dataclass(frozen=True)
+class File:
+    """Clusters by name; frontends by name: (label of the host, cluster). A fault replaces all."""
+
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    frontends: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    style: str = "json"
+    fault: str = ""
+
+    def content(self, addresses: Mapping[str, str]) -> str:
+        if self.fault:
+            return FAULTS[self.fault]
+        document = {
+            "clusters": {
+                name: {
+                    "retries": cluster.retries,
+                    "backends": {
+                        backend: {"address": addresses[who], "weight": weight}
+                        for backend, (who, weight) in cluster.backends.items()
+                    },
+                }
+                for name, cluster in self.clusters.items()
+            },
+            "frontends": {
+                name: {"listeners": ["main"], "hostname": f"{host}.test", "cluster": cluster}
+                for name, (host, cluster) in self.frontends.items()
+            },
+        }
+        return _write(document, self.style)
+
+
+class Tree(dict[str, File]):
+    """All files but the base, by path."""
+
+    def with_file(self, path: str, **changes: Any) -> Tree:
+        return Tree({**self, path: replace(self.get(path, File()), **changes)})
+
+    def without(self, path: str) -> Tree:
+        return Tree({name: file for name, file in self.items() if name != path})
+
+    def where(self, kind: str, name: str) -> str | None:
+        """The file that holds a cluster or a frontend."""
+        return next((path for path, file in self.items() if name in getattr(file, kind)), None)
+
+    def is_valid(self) -> bool:
+        if any(file.fault for file in self.values()):
+            return False
+        clusters = Counter(name for file in self.values() for name in file.clusters)
+        frontends = Counter(name for file in self.values() for name in file.frontends)
+        routes = [route for file in self.values() for route in file.frontends.values()]
+        hosts = Counter(host for host, _ in routes)
+        return (
+            max([*clusters.values(), *frontends.values(), *hosts.values()], default=1) == 1
+            and {cluster for _, cluster in routes} <= clusters.keys()
+        )
+
+    def entities(self, base: Entities, addresses: Mapping[str, str]) -> Entities:
+        found = dict(base)
+        for path, file in self.items():
+            for name, cluster in file.clusters.items():
+                found["cluster", name] = _cluster(cluster), path
+                for backend, (who, weight) in cluster.backends.items():
+                    value = {"address": addresses[who], "weight": weight}
+                    found["backend", f"{name}/{backend}"] = value, path
+            for name, (host, cluster_name) in file.frontends.items():
+                found["frontend", name] = _frontend(host, cluster_name), path
+        return found
+
+    def answers(self, host: str) -> set[str]:
+        """What a client may get for a host: names of backends, or a status."""
+        clusters = {name: c for file in self.values() for name, c in file.clusters.items()}
+        for file in self.values():
+            for label, cluster in file.frontends.values():
+                if label == host:
+                    serving = {
+                        who for who, weight in clusters[cluster].backends.values() if weight > 0
+                    }
+                    return serving or {"503"}
+        return {"404"}
+
+
+def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
+    """The settings and the one listener."""
+    listener = {
+        "address": address,
+        "error_pages": {},
+        "limits": {
+            "body_bytes": None,
+            "connections": 10000,
+            "head_bytes": 32768,
+            "header_count": 100,
+        },
+        "protocol": "http",
+        "timeouts": {
+            "keep_alive": 60000,
+            "request_body": 30000,
+            "request_head": 10000,
+            "response_write": 30000,
+        },
+        "trusted_proxies": [],
+    }
+    defaults = {
+        "access_log": "stdout",
+        "admin": None,
+        "drain_timeout": 30000,
+        "error_pages": {},
+        "generation_header": False,
+        "max_connections": 10000,
+        "max_requests": 10000,
+        "workers": "auto",
+    }
+    return {
+        ("settings", "settings"): ({**defaults, **settings}, BASE),
+        ("listener", "main"): (listener, BASE),
+    }
+
+
+def digest(entities: Entities) -> str:
+    total = 0
+    for (kind, name), (value, _) in entities.items():
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        content = f"{kind}\0{name}\0{canonical}".encode()
+        total += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "big")
+    return f"{total % (1 << 128):032x}"
+
+
+def _cluster(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "keep_alive_connections": 1024,
+        "load_balancing": "round_robin",
+        "protocol": "http",
+        "retries": cluster.retries,
+        "timeouts": {
+            "connect": 3000,
+            "keep_alive": 50000,
+            "response_body": 60000,
+            "response_head": 60000,
+            "tunnel": 3600000,
+        },
+    }
+
+
+def _frontend(host: str, cluster: str) -> dict[str, Any]:
+    return {
+        "cluster": cluster,
+        "headers": {},
+        "hostname": f"{host}.test",
+        "listeners": ["main"],
+        "methods": [],
+        "path": {"prefix": "/"},
+        "query": {},
+    }
+
+
+def _write(document: dict[str, Any], style: str) -> str:
+    if style == "json":
+        return json.dumps(document) + "\n"
+    lines = list(_block(document, 0))
+    if style == "commented":
+        lines = [line for each in lines for line in (f"# {each.strip()}", each, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _block(value: dict[str, Any], depth: int) -> Iterator[str]:
+    for key, inner in value.items():
+        indent = "  " * depth
+        if isinstance(inner, dict) and inner:
+            yield f"{indent}{key}:"
+            yield from _block(inner, depth + 1)
+        else:
+            yield f"{indent}{key}: {json.dumps(inner)}"
