@@ -166,8 +166,8 @@ class Commits(RuleBasedStateMachine):
     @rule()
     def revert(self) -> None:
         before = self.history[-2][1]
-        if before == self.tree:
-            return
+        if self._texts(before) == self._texts(self.tree):
+            return  # git refuses to revert what changes nothing
         self.site.repo.git("revert", "--no-edit", *self._mainline(), "HEAD")
         self._settle(before)
 
@@ -230,12 +230,15 @@ class Commits(RuleBasedStateMachine):
 
     def write(self, tree: Tree) -> None:
         """Make the working tree that one."""
-        addresses = self.site.backends.address
         directory = self.site.repo.directory
         for path in {str(each.relative_to(directory)) for each in directory.rglob("*.yaml")}:
             if path not in tree and path != BASE:
                 (directory / path).unlink()
-        self.site.repo.write({path: file.content(addresses) for path, file in tree.items()})
+        self.site.repo.write(self._texts(tree))
+
+    def _texts(self, tree: Tree) -> dict[str, str]:
+        addresses = self.site.backends.address
+        return {path: file.content(addresses) for path, file in tree.items()}
 
     def _settle(self, tree: Tree, *, exact: bool = True, moved: bool = True) -> None:
         """HEAD is `tree`: wait for what becomes of it, and compare everything with the model."""
