@@ -32,6 +32,7 @@ class ControlSocket:
         self._path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self._bound: tuple[int, int] | None = None
         self._connections: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -41,6 +42,7 @@ class ControlSocket:
             self._path.unlink(missing_ok=True)
             listening.bind(str(self._path))
             self._path.chmod(_SOCKET_MODE)
+            self._bound = self._identity()
             self._server = await asyncio.start_unix_server(
                 self._serve, sock=listening, limit=control.MESSAGE_BYTES_MAX
             )
@@ -53,11 +55,20 @@ class ControlSocket:
         """Answers nothing new; lets answers under way be written."""
         if self._server is not None:
             self._server.close()
-        self._path.unlink(missing_ok=True)
+        # A daemon that took over from us listens under the same name.
+        if self._bound is not None and self._identity() == self._bound:
+            self._path.unlink(missing_ok=True)
         if self._connections:
             await asyncio.wait(self._connections, timeout=1.0)
         for task in self._connections:
             task.cancel()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

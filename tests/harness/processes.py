@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+# As /proc/net/tcp writes them, on a little-endian machine.
+_HOST, _PORT, _STATE = "[0-9A-F]{8}", "[0-9A-F]{4}", "[0-9A-F]{2}"
+_ANY = f"{_HOST}:{_PORT}"
 _ESTABLISHED, _LISTENING = "01", "0A"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _NANOSLEEP_CALLS = {"x86_64": "230", "aarch64": "115"}
@@ -110,30 +114,26 @@ def listening(pid: int) -> dict[int, str]:
     """Inode → address of the IPv4 sockets that the process listens on."""
     own = socket_inodes(pid)
     return {
-        inode: local
-        for local, _, state, inode in _sockets()
-        if state == _LISTENING and inode in own
+        int(inode): _address(local)
+        for local, inode in _find(rf"({_ANY}) {_ANY} {_LISTENING}", f" {_LISTENING} ")
+        if int(inode) in own
     }
 
 
 def clients(pid: int, address: str) -> set[int]:
     """The ports of the clients whose connections to `address` this process has accepted."""
     own = socket_inodes(pid)
-    return {
-        _port(remote)
-        for local, remote, state, inode in _sockets()
-        if local == address and state != _LISTENING and inode in own
-    }
+    local = _hexadecimal(address)
+    found = _find(rf"{local} {_HOST}:({_PORT}) (?!{_LISTENING}){_STATE}", local)
+    return {int(port, 16) for port, inode in found if int(inode) in own}
 
 
 def connections(pid: int, address: str) -> set[int]:
     """The local ports of the connections that this process has opened to `address`."""
     own = socket_inodes(pid)
-    return {
-        _port(local)
-        for local, remote, state, inode in _sockets()
-        if remote == address and state == _ESTABLISHED and inode in own
-    }
+    remote = _hexadecimal(address)
+    found = _find(rf"{_HOST}:({_PORT}) {remote} {_ESTABLISHED}", remote)
+    return {int(port, 16) for port, inode in found if int(inode) in own}
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
@@ -145,13 +145,16 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 2
         time.sleep(0.005)
 
 
-def _sockets() -> list[tuple[str, str, str, int]]:
-    """(local, remote, state, inode) of every IPv4 TCP socket."""
-    found = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        found.append((_address(fields[1]), _address(fields[2]), fields[3], int(fields[9])))
-    return found
+def _find(pattern: str, part: str) -> list[tuple[str, str]]:
+    """(what the pattern's group is, inode) of every IPv4 TCP socket that it matches.
+
+    The pattern covers local address, remote address and state. Thousands of sockets that are long
+    closed stand there too: a line is only looked at when it has this part of the pattern.
+    """
+    whole = re.compile(rf" *\d+: {pattern} \S+ \S+ \S+ +\d+ +\d+ (\d+) ")
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    matches = (whole.match(line) for line in lines if part in line)
+    return [(match[1], match[2]) for match in matches if match]
 
 
 def _address(text: str) -> str:
@@ -160,8 +163,9 @@ def _address(text: str) -> str:
     return f"{'.'.join(str(octet) for octet in octets)}:{int(port, 16)}"
 
 
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2])
+def _hexadecimal(address: str) -> str:
+    host, _, port = address.partition(":")
+    return f"{bytes(int(octet) for octet in host.split('.'))[::-1].hex().upper()}:{int(port):04X}"
 
 
 def _stat(path: str) -> list[str]:

@@ -205,7 +205,7 @@ class Commits(RuleBasedStateMachine):
         styles = [style for style in STYLES if style != self.tree[ours].style]
         restyled = self.tree.with_file(ours, style=styles[0])
         self.write(restyled)
-        self.site.repo.commit({}, "main")
+        self.history.append((self.site.repo.commit({}, "main"), restyled))
         git("merge", "--quiet", "--no-ff", "-m", "merged", "side")
         git("branch", "--quiet", "-D", "side")
         # The daemon may have seen the branch between its two moves.
