@@ -38,10 +38,10 @@ def spawn(runtime_dir: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
                 [*command, f"--control-fd={descriptor}"],
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
-                # A group of its own keeps the terminal's Ctrl-C away. A session of its own would too, but
-                # with sched_autogroup (sched(7)) it would make the worker compete for its core as one
-                # group against all others: hundreds of milliseconds of stall whenever somebody else
-                # computes on that core.
+                # A group of its own keeps the terminal's Ctrl-C away. A session of its own would
+                # too, but with sched_autogroup (sched(7)) it would make the worker compete for its
+                # core as one group against all others: hundreds of milliseconds of stall whenever
+                # somebody else computes on that core.
                 process_group=0,
                 env=environment,
             )
