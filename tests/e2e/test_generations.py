@@ -78,5 +78,5 @@ def test_every_frontend_moves_at_once_however_many_files_they_stand_in(site: Sit
     assert site.running() == (generation + 1, site.committed_digest())
     for host in hosts:
         assert set(site.kept(f"{host}.test").values()) == {"blue"}
-    [newest] = site.daemon.json("history", "-n", "1")["entries"]
+    [newest] = site.history()
     assert newest["change_count"] == len(hosts)

@@ -149,11 +149,7 @@ def test_fifty_kills_at_random_moments_while_committing_under_load(
         assert set(site.kept(f"trace-{number}.test").values()) == {"steady"}
     assert len(accepted) > KILLS // 4
 
-    applied = [
-        entry
-        for entry in site.daemon.json("history", "-n", "1000")["entries"]
-        if entry["outcome"] == "applied"
-    ]
+    applied = [entry for entry in site.history(1000) if entry["outcome"] == "applied"]
     generations = [entry["generation"] for entry in applied][::-1]
     assert generations == sorted(set(generations)), "a generation stands for two commits"
     assert generations[-1] == generation

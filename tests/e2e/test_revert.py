@@ -46,12 +46,12 @@ def test_a_changed_backend_serves_the_very_next_request_and_revert_takes_it_back
 
     for turn in range(5):
         changed = shop.repo.commit({"services/checkout.yaml": before.replace(old, new)})
-        shop.wait(changed)
+        shop.wait_by_command(changed)
         assert shop.everywhere("any.test", "/checkout") == {"shop-4"}
         assert shop.daemon.status()["commit"] == changed
 
         reverted = shop.repo.revert()
-        shop.wait(reverted)
+        shop.wait_by_command(reverted)
         assert shop.everywhere("any.test", "/checkout") == {"shop-1"}
         assert checkout.read_text() == before
         assert shop.running() == (first + 2 * (turn + 1), shop.committed_digest())
@@ -66,7 +66,7 @@ def test_the_digest_of_a_reverted_commit_is_the_one_of_before(shop: Site) -> Non
     _, before = shop.running()
     shop.commit({"services/checkout.yaml": checkout.replace("90s", "80s")})
     _, changed = shop.running()
-    shop.wait(shop.repo.revert())
+    shop.wait_by_command(shop.repo.revert())
     assert shop.running()[1] == before != changed
 
 
@@ -80,7 +80,7 @@ def test_only_what_is_committed_counts(shop: Site) -> None:
     tree = shop.repo.git("rev-parse", "HEAD^{tree}")
     empty = shop.repo.git("commit-tree", tree, "-p", "HEAD", "-m", "nothing")
     shop.repo.git("update-ref", "refs/heads/main", empty)
-    shop.wait(empty)
+    shop.wait_by_command(empty)
     assert shop.running() == generation
     assert shop.everywhere("any.test", "/checkout") == {"shop-1"}
     plan = shop.daemon.json("plan", str(shop.repo.directory))
@@ -95,8 +95,9 @@ def test_waiting_for_a_rollback_does_not_end_at_what_is_rolled_back(shop: Site) 
     old, new = shop.backends.address["shop-1"], shop.backends.address["shop-4"]
     before = shop.repo.head()
     for _ in range(5):
-        shop.commit({"services/checkout.yaml": checkout.replace(old, new)})
+        sha = shop.repo.commit({"services/checkout.yaml": checkout.replace(old, new)})
+        shop.wait_by_command(sha)
         shop.repo.git("reset", "--quiet", "--hard", before)
-        shop.wait(before)
+        shop.wait_by_command(before)
         assert shop.everywhere("any.test", "/checkout") == {"shop-1"}
         assert shop.daemon.status()["commit"] == before

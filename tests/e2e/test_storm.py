@@ -130,7 +130,7 @@ def test_a_hundred_commits_close_and_fail_nothing_that_they_do_not_concern(
         for number in range(COMMITS):
             name = moved[number % len(moved)]
             download.read(_BLOCKS_A_COMMIT)
-            site.commit(files(name), f"number {number}")
+            site.wait_by_command(site.repo.commit(files(name), f"number {number}"))
             assert site.kept("moved.test").keys() == before.keys()
             assert site.everywhere("moved.test") == {name}, f"after commit {number}"
             sockets[number % WEBSOCKETS].echo(b"during %d" % number)

@@ -84,7 +84,7 @@ class Scene:
         assert site.everywhere("fresh.test") == {"blue"}
         assert site.everywhere("gone.test") == {"404"}
         assert site.running() == (self.generation + generations, site.committed_digest())
-        assert site.daemon.status()["last_error"] is None
+        assert site.daemon.ask("status")["last_error"] is None
         assert refuses(self._old_listener)
         assert set(site.fresh("main.test", address=self._new_listener)) == set(site.worker_pids())
         self._gone.wait_until(

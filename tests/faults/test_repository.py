@@ -28,11 +28,6 @@ def files(site: Site, backend: str, *hosts: str) -> dict[str, Any]:
     return {"kakehi.yaml": site.document({"main": [backend]}, frontends)}
 
 
-def newest(site: Site, count: int = 1) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = site.daemon.json("history", "-n", str(count))["entries"]
-    return entries
-
-
 def wait_held(site: Site) -> str:
     """Wait until the daemon says that it holds the running state; return why."""
 
@@ -70,7 +65,7 @@ def test_a_deletion_in_a_broken_commit_is_made_by_the_next_good_one(site: Site, 
     assert site.everywhere("gone.test") == {"404"}
     assert site.everywhere("added.test") == {"red"}
     assert site.running() == (generation + (2 if seen else 1), site.committed_digest())
-    assert site.daemon.status()["last_error"] is None
+    assert site.daemon.ask("status")["last_error"] is None
 
 
 # F15: history that is not one
@@ -84,7 +79,7 @@ def test_a_force_push_of_unrelated_history_is_just_a_difference(site: Site) -> N
     site.repo.git("branch", "--force", "main", "unrelated")
     site.wait(sha)
     assert site.everywhere("main.test") == {"blue"}
-    assert [each["name"] for each in newest(site)[0]["changes"]] == ["main/b0"]
+    assert [each["name"] for each in site.history()[0]["changes"]] == ["main/b0"]
     assert site.identity() == workers
     # And back, by a reset to a commit that no branch named any more.
     site.repo.git("checkout", "--quiet", "main")
@@ -160,7 +155,7 @@ def test_a_shallow_clone_and_a_bare_repository_are_followed(site: Site, tmp_path
     upstream.git("push", "--quiet", str(bare), "HEAD:main")
     site.wait(sha)
     assert site.everywhere("main.test") == {"blue"}
-    assert [each["name"] for each in newest(site)[0]["changes"]] == ["main/b0"]
+    assert [each["name"] for each in site.history()[0]["changes"]] == ["main/b0"]
 
 
 class BareRepo(Repo):
@@ -190,7 +185,7 @@ def test_gc_never_takes_the_applied_commit_away(site: Site) -> None:
     processes.resume(site.daemon.pid)
     site.wait(sha)
     # It was a difference, and not a load of everything.
-    assert newest(site)[0]["change_count"] == 1
+    assert site.history()[0]["change_count"] == 1
     assert site.everywhere("main.test") == {"red"}
 
 
@@ -204,7 +199,7 @@ def test_packing_while_it_follows(site: Site) -> None:
         site.wait(sha)
         assert site.everywhere("main.test") == {backend}
         assert site.running()[1] == site.committed_digest()
-    assert {entry["outcome"] for entry in newest(site, 10)} == {"applied"}
+    assert {entry["outcome"] for entry in site.history(10)} == {"applied"}
 
 
 # F17: no event ever comes
@@ -244,7 +239,7 @@ def test_commits_while_a_transaction_is_open(site: Site) -> None:
     last = site.repo.commit(files(site, "blue", "last"))
     site.wait(last)
     assert site.running() == (generation + 2, site.committed_digest())
-    told = {entry["commit"]: entry["outcome"] for entry in newest(site, 10)}
+    told = {entry["commit"]: entry["outcome"] for entry in site.history(10)}
     assert told[first] == told[last] == "applied"
     assert [told[each] for each in overtaken] == ["superseded"] * 3
     assert site.daemon.outcome(overtaken[0]) == "applied", "a descendant of it runs"
@@ -279,10 +274,10 @@ def test_a_thousand_commits_at_once_end_at_the_newest(site: Site) -> None:
     site.wait(commits[-1])
     assert site.running()[1] == site.committed_digest("main")
     assert site.running()[0] - generation < BURST, "nothing was overtaken"
-    assert site.daemon.status()["last_error"] is None
-    outcomes = {entry["outcome"] for entry in newest(site, 1000)}
+    assert site.daemon.ask("status")["last_error"] is None
+    outcomes = {entry["outcome"] for entry in site.history(1000)}
     assert outcomes <= {"applied", "superseded", "unchanged"}
-    assert newest(site)[0]["commit"] == commits[-1]
+    assert site.history()[0]["commit"] == commits[-1]
     assert site.everywhere("main.test") == {"red"}
 
 
@@ -302,16 +297,16 @@ def git(site: Site, arguments: list[str], text: str) -> None:
 def test_a_revert_is_the_inverse_change_and_no_more(site: Site) -> None:
     site.start(files(site, "red", *(f"h{n}" for n in range(30))))
     site.commit(files(site, "blue", *(f"h{n}" for n in range(30))))
-    [there] = newest(site)
+    [there] = site.history()
     site.wait(site.repo.revert())
-    [back] = newest(site)
+    [back] = site.history()
     assert [each["name"] for each in there["changes"]] == ["main/b0"]
     [change], [inverse] = there["changes"], back["changes"]
     assert inverse["fields"] == {
         path: {"from": field["to"], "to": field["from"]} for path, field in change["fields"].items()
     }
     site.wait(site.repo.revert())
-    assert newest(site)[0]["changes"][0]["fields"] == change["fields"]
+    assert site.history()[0]["changes"][0]["fields"] == change["fields"]
     assert site.everywhere("main.test") == {"blue"}
 
 
@@ -322,11 +317,11 @@ def test_the_revert_of_a_refused_commit_needs_no_transaction(site: Site) -> None
     assert site.daemon.outcome(bad) == "refused"
     site.wait(site.repo.revert())
     assert site.running() == running
-    assert site.daemon.status()["last_error"] is None
+    assert site.daemon.ask("status")["last_error"] is None
     # The same tree again is looked at again: the branch has moved.
     again = site.repo.revert()
     assert site.daemon.outcome(again) == "refused"
-    assert site.daemon.status()["last_error"]["commit"] == again
+    assert site.daemon.ask("status")["last_error"]["commit"] == again
     assert site.running() == running
 
 
@@ -340,5 +335,5 @@ def test_what_was_refused_is_refused_by_the_next_daemon_too(site: Site) -> None:
     assert site.daemon.outcome(bad) == "refused"
     assert site.running() == running
     assert site.everywhere("main.test") == {"red"}
-    told = [entry["commit"] for entry in newest(site, 10)]
+    told = [entry["commit"] for entry in site.history(10)]
     assert told.count(bad) == 1

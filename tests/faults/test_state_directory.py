@@ -93,7 +93,7 @@ def test_a_record_that_cannot_be_written_changes_nothing_and_is_tried_again(
                 site.wait(sha)
                 load.stop()
             assert load.failures == []
-            assert site.daemon.status()["last_error"] is None
+            assert site.daemon.ask("status")["last_error"] is None
             assert site.everywhere("main.test") == {"blue"}
             assert site.running() == (running[0] + 1, site.committed_digest())
             assert site.identity() == workers

@@ -82,7 +82,7 @@ def test_killed_once_it_has_prepared(site: Site, tmp_path: Path, fault: str, vic
         site.wait(sha)
         check_survivor(site, scene, victim)
         scene.check_after(same_workers=False)
-        newest = site.daemon.json("history", "-n", "1")["entries"][0]
+        newest = site.history()[0]
         assert (newest["commit"], newest["outcome"]) == (sha, "applied")
         scene.check_next()
 

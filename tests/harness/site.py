@@ -10,6 +10,7 @@ import contextlib
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.harness.repo import Content, Repo
 # All connections of one address are spread by the kernel; so many always meet every worker.
 _TRIES_MAX = 200
 # A commit that no test expects to be slow; generous, since the machine may be.
-WAIT = "40s"
+WAIT_S = 40.0
 
 
 class Daemon(Kakehi):
@@ -60,6 +61,22 @@ class Daemon(Kakehi):
         if wait:
             self.wait_ready()
 
+    def wait_ready(self) -> None:
+        """As the one of `Kakehi`, over the socket: two cores start daemons and nothing else."""
+        head = self.repo.head()
+        deadline = time.monotonic() + daemon.START_DEADLINE_S
+        outcome = ""
+        while outcome != "applied":
+            assert self.process is not None
+            with contextlib.suppress(OSError):
+                outcome = control.ask(self.runtime_dir, "wait", commit=head, timeout_s=20.0)[
+                    "outcome"
+                ]
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{head[:12]} is not served, but {outcome!r}\n{self.log()}")
+            time.sleep(0.01)
+        self._remember()
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -69,7 +86,7 @@ class Daemon(Kakehi):
         """A request over the control socket; waits for a daemon that is just starting."""
         return control.ask_when_there(self.runtime_dir, request, **fields)
 
-    def outcome(self, commit: str, timeout_s: float = 40.0) -> str:
+    def outcome(self, commit: str, timeout_s: float = WAIT_S) -> str:
         """What `kakehi wait` would say of a commit: applied, refused, superseded, timeout."""
         return str(self.ask("wait", commit=commit, timeout_s=timeout_s)["outcome"])
 
@@ -192,13 +209,25 @@ class Site:
         }
 
     def commit(self, files: Mapping[str, Content], message: str = "change") -> str:
-        """Commit, `kakehi wait` for it, and return its id."""
+        """Commit, wait until every worker runs it, and return its id."""
         sha = self.repo.commit(files, message)
         self.wait(sha)
         return sha
 
     def wait(self, sha: str) -> None:
-        self.daemon.run_cli("wait", "--commit", sha, "--timeout", WAIT, check=True)
+        """What `kakehi wait` does, without the start of the command line."""
+        result = self.daemon.ask("wait", commit=sha, timeout_s=WAIT_S)
+        assert result["outcome"] == "applied", f"{result}\n{self.daemon.log()}"
+
+    def wait_by_command(self, sha: str) -> None:
+        """`kakehi wait` itself, for the tests that are about it."""
+        command = ("wait", "--commit", sha, "--timeout", f"{WAIT_S:.0f}s")
+        self.daemon.run_cli(*command, check=True)
+
+    def history(self, count: int = 1) -> list[dict[str, Any]]:
+        """The newest entries of the history, newest first."""
+        entries: list[dict[str, Any]] = self.daemon.ask("history", limit=count)["entries"]
+        return entries
 
     # What runs
 

@@ -1,0 +1,136 @@
+//! Invariant: bytes are refused with a reason, or they are operations that can be staged. Then
+//! every value is in bounds, compiles, re-serialises to bytes that decode to the same hash, and a
+//! routing table takes it and gives it back without a trace.
+
+use _engine::routing::table::HeaderLookup;
+use _engine::routing::table::Request;
+use _engine::routing::table::Rule;
+use _engine::routing::table::Table;
+use _engine::state::digest::Digest;
+use _engine::state::entity::Entity;
+use _engine::state::entity::Frontend;
+use _engine::state::ops::Put;
+use _engine::state::ops::decode;
+
+use crate::Behaviour;
+use crate::Target;
+
+/// The target.
+pub const TARGET: Target = Target {
+    name: "ops_decoder",
+    check,
+    tokens: TOKENS,
+};
+
+/// Checks the invariant.
+pub fn check(input: &[u8]) -> Behaviour {
+    let ops = match decode(input) {
+        Ok(ops) => ops,
+        Err(refused) => {
+            assert!(!refused.reason.is_empty());
+            return Behaviour::of(words(&refused.reason));
+        }
+    };
+    let mut kinds = Vec::new();
+    for put in &ops.puts {
+        check_put(put);
+        kinds.push(put.entity.kind());
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    Behaviour::of((kinds, ops.removes.len().min(3)))
+}
+
+/// What of a reason is of the code: its beginning up to what it quotes, and the verdict on an
+/// expression, which stands under a drawing of it.
+fn words(reason: &str) -> (&str, Option<&str>) {
+    let quoted = |character: char| matches!(character, '"' | '`') || character.is_ascii_digit();
+    let verdict = reason.lines().find_map(|line| line.strip_prefix("error: "));
+    (reason.split(quoted).next().unwrap_or_default(), verdict)
+}
+
+fn check_put(put: &Put) {
+    let canonical = put.entity.canonical();
+    let kind = put.entity.kind();
+    assert!(put.hash == Digest::from_entity(kind, &put.name, &canonical));
+    let value = String::from_utf8(canonical).expect("canonical bytes are UTF-8");
+    let name = &put.name;
+    let again = format!(
+        r#"{{"puts":[{{"kind":"{}","name":"{name}","value":{value}}}],"removes":[]}}"#,
+        kind.as_str()
+    );
+    let again = decode(again.as_bytes()).expect("what was taken once is taken again");
+    assert!(again.puts[0].hash == put.hash && again.puts[0].entity == put.entity);
+    match &put.entity {
+        Entity::Listener(listener) => {
+            listener.socket_addr().expect("the address was checked");
+            listener
+                .trusted_networks()
+                .expect("the networks were checked");
+        }
+        Entity::Backend(backend) => {
+            backend.socket_addr().expect("the address was checked");
+        }
+        Entity::Frontend(frontend) => check_frontend(name, frontend),
+        Entity::Settings(_) | Entity::Cluster(_) => {}
+    }
+}
+
+fn check_frontend(name: &str, frontend: &Frontend) {
+    let rule = Rule::compile(name, frontend).expect("the expressions were checked");
+    let mut table = Table::new();
+    assert_eq!(table.insert(rule.clone(), 1), None);
+    assert_eq!(table.insert(rule, 2), Some(1));
+    assert_eq!((table.get(name), table.len()), (Some(&2), 1));
+    let request = Request {
+        host: frontend.hostname.as_bytes(),
+        path: b"/a/b",
+        query: Some(b"a=b"),
+        method: b"GET",
+        headers: &NoHeaders,
+    };
+    let found = table.lookup(&request).is_some();
+    assert!(!found || frontend.headers.is_empty());
+    assert_eq!(table.remove(name), Some(2));
+    assert!(table.is_empty() && table.lookup(&request).is_none());
+}
+
+struct NoHeaders;
+
+impl HeaderLookup for NoHeaders {
+    fn any_value(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+}
+
+const TOKENS: &[&str] = &[
+    r#"{"puts":["#,
+    r#"],"removes":["#,
+    r#"{"kind":"frontend","name":"a","value":{"#,
+    r#"{"kind":"backend","name":"a/b"}"#,
+    r#""settings""#,
+    r#""certificate""#,
+    r#""exact":"#,
+    r#""prefix":"/""#,
+    r#""regex":"(a|b)*""#,
+    r#""\u0000""#,
+    r#""127.0.0.1:80""#,
+    r#""[::1]:80""#,
+    r#""0.0.0.0/0""#,
+    r#""*.a""#,
+    r#""auto""#,
+    "null",
+    "true",
+    "-1",
+    "1e9",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\\u00e9",
+    "é",
+    "(?i)",
+    "{1000}",
+    "[^/]+",
+];

@@ -1,0 +1,128 @@
+//! The normal form of paths.
+
+use super::*;
+
+fn normal(raw: &str) -> Result<String, Reject> {
+    let mut out = b"before".to_vec();
+    normalise_path(raw.as_bytes(), &mut out)?;
+    assert!(out.starts_with(b"before/"));
+    Ok(String::from_utf8(out[6..].to_vec()).unwrap())
+}
+
+#[test]
+fn t20_a_path_has_one_spelling() {
+    for (raw, path) in [
+        ("/", "/"),
+        ("/a", "/a"),
+        ("/a/", "/a/"),
+        ("//", "/"),
+        ("//a", "/a"),
+        ("/a//b///c//", "/a/b/c/"),
+        ("/.", "/"),
+        ("/./", "/"),
+        ("/a/.", "/a/"),
+        ("/a/./b", "/a/b"),
+        ("/a/..", "/"),
+        ("/a/../", "/"),
+        ("/a/../b", "/b"),
+        ("/a/b/..", "/a/"),
+        ("/a/b/../..", "/"),
+        ("/a/b/../../c", "/c"),
+        ("/a//../b", "/b"),
+        ("/%2e/a", "/a"),
+        ("/a/%2E%2e/b", "/b"),
+        ("/a/.%2e/b", "/b"),
+        ("/%41%7a%30%2d%5F%7E", "/Az0-_~"),
+        ("/%c3%a4", "/%C3%A4"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a%5cb", "/a%5Cb"),
+        ("/a%20b%3f%23", "/a%20b%3F%23"),
+        ("/%252e%252e/", "/%252e%252e/"),
+        ("/%2525", "/%2525"),
+        ("/a;b=c/d", "/a;b=c/d"),
+        ("/...", "/..."),
+        ("/..a/a../.a", "/..a/a../.a"),
+        ("/.well-known/x", "/.well-known/x"),
+        ("/a[0]!$&'()*+,=:@", "/a[0]!$&'()*+,=:@"),
+        ("/A/b", "/A/b"),
+        ("/a.", "/a."),
+    ] {
+        assert_eq!(normal(raw).as_deref(), Ok(path), "{raw:?}");
+        assert_eq!(normal(path).as_deref(), Ok(path), "{path:?}");
+    }
+}
+
+#[test]
+fn t20_what_has_two_readings_is_refused() {
+    for raw in [
+        "",
+        "a",
+        "/..",
+        "/../a",
+        "/a/../..",
+        "/a/../../b",
+        "/%2e%2e",
+        "//..",
+        "/./..",
+        "/%00",
+        "/a%00b",
+        "/%",
+        "/%4",
+        "/%4g",
+        "/%%41",
+        "/%u0041",
+        "/%+1",
+        "/%c0%ae",
+        "/%C0%AF",
+        "/%c1%9c",
+        "/%e0%80%ae",
+        "/%f0%80%80%ae",
+        "/a b",
+        "/a\\b",
+        "/a\"",
+        "/<",
+        "/>",
+        "/^",
+        "/`",
+        "/{",
+        "/|",
+        "/}",
+        "/\u{e4}",
+        "/a\x7f",
+        "/a\0",
+        "/a\r\nb",
+        "/a\t",
+        "/a?b",
+        "/a#b",
+        "/..;/a",
+        "/a/..;x=y/b",
+        "/..%2fa",
+        "/a%2f..",
+        "/a%2F..%2Fb",
+        "/a/..%5cb",
+        "/%2e%2e%2f",
+        "/%2e.;",
+    ] {
+        assert_eq!(normal(raw), Err(Reject::InvalidPath), "{raw:?}");
+    }
+}
+
+#[test]
+fn the_fast_path_knows_what_is_normal() {
+    for (raw, is_normal) in [
+        ("/", true),
+        ("/a/b.c", true),
+        ("/a/", true),
+        ("//", false),
+        ("/a//", false),
+        ("/.a", false),
+        ("/%41", false),
+    ] {
+        let scan = scan_path(raw.as_bytes(), 0);
+        assert_eq!(
+            (scan.end, scan.is_normal),
+            (raw.len(), is_normal),
+            "{raw:?}"
+        );
+    }
+}
