@@ -106,9 +106,21 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared_load(shared_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLoop]:
+    directory = tmp_path_factory.mktemp("load")
+    with OpenLoop(
+        shared_site.address, ["main.test"], directory, rate=200, connections=8, fresh=2
+    ) as made:
+        yield made
+
+
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_once_done_no_request_reaches_the_old_place_and_those_in_flight_end(
-    shared_site: Site, old: RawBackend, tmp_path: Path, way: Callable[..., tuple[Any, Any]]
+    shared_site: Site,
+    shared_load: OpenLoop,
+    old: RawBackend,
+    way: Callable[..., tuple[Any, Any]],
 ) -> None:
     site = shared_site
     before, after = way(site, old)
@@ -121,9 +133,7 @@ def test_once_done_no_request_reaches_the_old_place_and_those_in_flight_end(
         slow = [stack.enter_context(Connection(site.address)) for _ in range(2)]
         for client in slow:
             start_slow(client, old)
-        load = stack.enter_context(
-            OpenLoop(site.address, ["main.test"], tmp_path, rate=200, connections=8, fresh=2)
-        )
+        load = shared_load
         load.wait_for(20)
         site.commit({"kakehi.yaml": after}, "after")
         done = time.monotonic()
@@ -140,7 +150,7 @@ def test_once_done_no_request_reaches_the_old_place_and_those_in_flight_end(
             assert client.read_exactly(5) == b"last."
             # The connection that carried it is a kept-alive one like all others.
             assert client.get("main.test").body == b"red"
-        load.stop()
+        load.wait_for(10)
         assert load.failures == []
         assert load.closed == []
         if way is not frontend_moved and way is not renamed and way is not weight_zero:

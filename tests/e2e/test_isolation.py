@@ -12,7 +12,7 @@ from tests.harness import processes
 from tests.harness.load import OpenLoop, percentile
 from tests.harness.site import Site
 
-WINDOWS = 6
+WINDOWS = 5
 WINDOW_REQUESTS = 1000
 RATE = 1000
 # A worker that waits for the control plane, or for its core, shows as 50 ms and more.

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,19 +182,23 @@ def good(site: Site, backend: str) -> dict[str, Any]:
     return {"kakehi.yaml": site.document({"main": [backend]}, {"www": "main"})}
 
 
+@pytest.fixture(scope="module")
+def load(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLoop]:
+    directory = tmp_path_factory.mktemp("load")
+    with OpenLoop(site.address, ["www.test"], directory, rate=100, connections=4, fresh=1) as made:
+        yield made
+
+
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_refused_commit_changes_nothing_and_the_next_good_one_applies(
-    site: Site, tmp_path: Path, name: str
+    site: Site, load: OpenLoop, name: str
 ) -> None:
     before = site.running()
     workers = site.identity()
     bodies = site.everywhere("www.test")
     asleep = {pid: processes.wake_ups(pid, pid) for pid in workers}
     trial = TRIALS[name](site)
-    with (
-        trial.holding,
-        OpenLoop(site.address, ["www.test"], tmp_path, rate=100, connections=4, fresh=1) as load,
-    ):
+    with trial.holding:
         bad = site.repo.commit(trial.files, f"bad: {name}")
         done = site.daemon.run_cli("wait", "--commit", bad, "--timeout", "40s")
 
@@ -211,22 +214,22 @@ def test_a_refused_commit_changes_nothing_and_the_next_good_one_applies(
         body = "blue" if bodies == {"red"} else "red"
         mended = {path: None for path in trial.files if path != "kakehi.yaml"}
         sha = site.commit({**mended, **good(site, body)}, f"good after {name}")
-        load.stop()
+    load.wait_for(10)
     assert load.failures == []
     assert load.closed == []
     assert site.everywhere("www.test") == {body}
     assert site.running() == (before[0] + 1, site.committed_digest())
     assert site.identity() == workers
-    status = site.daemon.status()
+    status = site.daemon.ask("status")
     assert (status["commit"], status["last_error"]) == (sha, None)
 
 
 def check_named(site: Site, trial: Trial, bad: str, said: str) -> None:
     """status, history and wait all name the commit, the place and the reason."""
-    error = site.daemon.status()["last_error"]
+    error = site.daemon.ask("status")["last_error"]
     assert error["commit"] == bad
     assert re.search(trial.message, error["message"]), error
-    [entry] = site.daemon.json("history", "-n", "1")["entries"]
+    [entry] = site.history()
     assert (entry["commit"], entry["outcome"]) == (bad, "refused")
     assert entry["message"] == error["message"]
     for told in (error, entry):
@@ -256,14 +259,14 @@ def test_all_errors_of_a_commit_are_told_at_once(site: Site) -> None:
     }
     bad = site.repo.commit(texts, "bad twice")
     assert site.daemon.run_cli("wait", "--commit", bad).returncode == REFUSED
-    error = site.daemon.status()["last_error"]
+    error = site.daemon.ask("status")["last_error"]
     places = {(each["file"], each["line"]) for each in error["diagnostics"]}
     assert {("one.yaml", 2), ("two.yaml", 2)} <= places
     told = " ".join(each["message"] for each in error["diagnostics"])
     for word in ("retreis", "nowhere", "nothing"):
         assert word in told
     site.commit({"one.yaml": None, "two.yaml": None}, "both gone")
-    assert site.daemon.status()["last_error"] is None
+    assert site.daemon.ask("status")["last_error"] is None
 
 
 def test_a_refused_commit_is_not_tried_again_until_the_branch_moves(site: Site) -> None:
@@ -273,7 +276,7 @@ def test_a_refused_commit_is_not_tried_again_until_the_branch_moves(site: Site) 
     # Each of these makes the reconciler look again, as its poll does.
     for _ in range(5):
         assert site.daemon.outcome(bad) == "refused"
-    entries = site.daemon.json("history", "-n", "50")["entries"]
+    entries = site.history(50)
     assert [entry["commit"] for entry in entries].count(bad) == 1
     assert {pid: processes.wake_ups(pid, pid) for pid in site.worker_pids()} == asleep
     # What follows is compared with what runs, so the refused file simply comes again.

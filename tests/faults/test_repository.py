@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,25 @@ def wait_held(site: Site) -> str:
     return problem()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """For the tests that need no other environment; each begins by a commit of its own."""
+    with Site(tmp_path_factory.mktemp("repository"), ["red", "blue"]) as made:
+        made.start(files(made, "red"))
+        yield made
+
+
 # F2: a broken commit between two good ones
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["each seen", "seen at once"])
-def test_a_deletion_in_a_broken_commit_is_made_by_the_next_good_one(site: Site, seen: bool) -> None:
+def test_a_deletion_in_a_broken_commit_is_made_by_the_next_good_one(
+    shared: Site, seen: bool
+) -> None:
+    site = shared
     gone = {"frontends": {"gone": {"listeners": ["main"], "hostname": "gone.test"}}}
     gone["frontends"]["gone"]["cluster"] = "main"
-    site.start({**files(site, "red"), "gone.yaml": gone})
+    site.commit({**files(site, "red"), "gone.yaml": gone})
     generation, _ = site.running()
     assert site.everywhere("gone.test") == {"red"}
     if not seen:
@@ -71,8 +83,9 @@ def test_a_deletion_in_a_broken_commit_is_made_by_the_next_good_one(site: Site, 
 # F15: history that is not one
 
 
-def test_a_force_push_of_unrelated_history_is_just_a_difference(site: Site) -> None:
-    site.start(files(site, "red", "kept"))
+def test_a_force_push_of_unrelated_history_is_just_a_difference(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red", "kept"))
     workers = site.identity()
     site.repo.git("checkout", "--quiet", "--orphan", "unrelated")
     sha = site.repo.commit(files(site, "blue", "kept"), "unrelated")
@@ -110,13 +123,6 @@ def no_repository(repo: Repo) -> None:
 
 
 WAYS = [no_branch, missing_object, garbage, empty_tree, no_repository]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with Site(tmp_path_factory.mktemp("held"), ["red", "blue"]) as made:
-        made.start(files(made, "red"))
-        yield made
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -168,8 +174,9 @@ class BareRepo(Repo):
 # F16: objects move and go
 
 
-def test_gc_never_takes_the_applied_commit_away(site: Site) -> None:
-    site.start(files(site, "red", "kept"))
+def test_gc_never_takes_the_applied_commit_away(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red", "kept"))
     applied = site.commit(files(site, "blue", "kept"))
     processes.stop(site.daemon.pid)
     # The branch moves to a history of its own, and everything unreachable is thrown away.
@@ -189,8 +196,9 @@ def test_gc_never_takes_the_applied_commit_away(site: Site) -> None:
     assert site.everywhere("main.test") == {"red"}
 
 
-def test_packing_while_it_follows(site: Site) -> None:
-    site.start(files(site, "red"))
+def test_packing_while_it_follows(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red"))
     for turn in range(4):
         backend = ("blue", "red")[turn % 2]
         sha = site.repo.commit(files(site, backend))
@@ -245,8 +253,9 @@ def test_commits_while_a_transaction_is_open(site: Site) -> None:
     assert site.daemon.outcome(overtaken[0]) == "applied", "a descendant of it runs"
 
 
-def test_a_thousand_commits_at_once_end_at_the_newest(site: Site) -> None:
-    site.start(files(site, "red"))
+def test_a_thousand_commits_at_once_end_at_the_newest(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red"))
     generation, _ = site.running()
     base = site.repo.head()
     document = (site.repo.directory / "kakehi.yaml").read_text()
@@ -294,8 +303,9 @@ def git(site: Site, arguments: list[str], text: str) -> None:
 # F19: a commit and its revert
 
 
-def test_a_revert_is_the_inverse_change_and_no_more(site: Site) -> None:
-    site.start(files(site, "red", *(f"h{n}" for n in range(30))))
+def test_a_revert_is_the_inverse_change_and_no_more(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red", *(f"h{n}" for n in range(30))))
     site.commit(files(site, "blue", *(f"h{n}" for n in range(30))))
     [there] = site.history()
     site.wait(site.repo.revert())
@@ -310,8 +320,9 @@ def test_a_revert_is_the_inverse_change_and_no_more(site: Site) -> None:
     assert site.everywhere("main.test") == {"blue"}
 
 
-def test_the_revert_of_a_refused_commit_needs_no_transaction(site: Site) -> None:
-    site.start(files(site, "red"))
+def test_the_revert_of_a_refused_commit_needs_no_transaction(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red"))
     running = site.running()
     bad = site.repo.commit({"bad.yaml": "clusters: 7\n"})
     assert site.daemon.outcome(bad) == "refused"
@@ -325,8 +336,9 @@ def test_the_revert_of_a_refused_commit_needs_no_transaction(site: Site) -> None
     assert site.running() == running
 
 
-def test_what_was_refused_is_refused_by_the_next_daemon_too(site: Site) -> None:
-    site.start(files(site, "red"))
+def test_what_was_refused_is_refused_by_the_next_daemon_too(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red"))
     running = site.running()
     bad = site.repo.commit({"bad.yaml": "clusters: 7\n"})
     assert site.daemon.outcome(bad) == "refused"
