@@ -334,6 +334,7 @@ def test_the_revert_of_a_refused_commit_needs_no_transaction(shared: Site) -> No
     assert site.daemon.outcome(again) == "refused"
     assert site.daemon.ask("status")["last_error"]["commit"] == again
     assert site.running() == running
+    site.wait(site.repo.revert())
 
 
 def test_what_was_refused_is_refused_by_the_next_daemon_too(shared: Site) -> None:

@@ -12,7 +12,7 @@ import platform
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 # As /proc/net/tcp writes them, on a little-endian machine.
@@ -122,10 +122,15 @@ def listening(pid: int) -> dict[int, str]:
 
 def clients(pid: int, address: str) -> set[int]:
     """The ports of the clients whose connections to `address` this process has accepted."""
-    own = socket_inodes(pid)
+    return set(servers([pid], address))
+
+
+def servers(pids: Iterable[int], address: str) -> dict[int, int]:
+    """The port of each client of `address` → which of the processes has accepted it."""
+    owner = {inode: pid for pid in pids for inode in socket_inodes(pid)}
     local = _hexadecimal(address)
     found = _find(rf"{local} {_HOST}:({_PORT}) (?!{_LISTENING}){_STATE}", local)
-    return {int(port, 16) for port, inode in found if int(inode) in own}
+    return {int(port, 16): owner[int(inode)] for port, inode in found if int(inode) in owner}
 
 
 def connections(pid: int, address: str) -> set[int]:

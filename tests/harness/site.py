@@ -23,8 +23,8 @@ from tests.harness.named import NamedBackends
 from tests.harness.rawclient import Connection
 from tests.harness.repo import Content, Repo
 
-# All connections of one address are spread by the kernel; so many always meet every worker.
-_TRIES_MAX = 200
+# The kernel spreads the connections of an address; so many always meet every worker.
+_BATCH, _BATCHES_MAX = 4, 50
 # A commit that no test expects to be slow; generous, since the machine may be.
 WAIT_S = 40.0
 
@@ -278,35 +278,42 @@ class Site:
 
     def fresh(self, host: str, path: str = "/", address: str = "") -> dict[int, set[str]]:
         """What each worker answers over new connections."""
-        pids = self.worker_pids()
+        address, pids = address or self.address, self.worker_pids()
         answers: dict[int, set[str]] = {}
-        for _ in range(_TRIES_MAX):
-            with Connection(address or self.address) as connection:
-                body = _body(connection, host, path)
-                pid = _server(connection, pids, address or self.address)
-            answers.setdefault(pid, set()).add(body)
+        for _ in range(_BATCHES_MAX):
+            with contextlib.ExitStack() as stack:
+                bodies = {}
+                for _ in range(_BATCH):
+                    connection = stack.enter_context(Connection(address))
+                    bodies[connection.local_port] = _body(connection, host, path)
+                served = processes.servers(pids, address)
+            for port, body in bodies.items():
+                answers.setdefault(served[port], set()).add(body)
             if set(answers) == set(pids):
                 return answers
-        raise AssertionError(f"{_TRIES_MAX} connections met only {list(answers)} of {pids}")
+        raise AssertionError(f"all connections met only {list(answers)} of {pids}")
 
     def everywhere(self, host: str, path: str = "/") -> set[str]:
         """The answers of all workers, over kept connections first and new ones then."""
         return set(self.kept(host, path).values()).union(*self.fresh(host, path).values())
 
     def _connect(self, pids: list[int]) -> None:
-        for _ in range(_TRIES_MAX):
-            connection = Connection(self.address)
-            try:
-                connection.get("nobody.test")
-                pid = _server(connection, pids, self.address)
-                if self._kept.setdefault(pid, connection) is not connection:
-                    connection.close()
-            except BaseException:
-                connection.close()
-                raise
+        """Open connections until every worker has one, and keep one of each."""
+        for _ in range(_BATCHES_MAX):
+            with contextlib.ExitStack() as stack:
+                batch = [stack.enter_context(Connection(self.address)) for _ in range(_BATCH)]
+                for connection in batch:
+                    connection.get("nobody.test")
+                served = processes.servers(pids, self.address)
+                for connection in batch:
+                    self._kept.setdefault(served[connection.local_port], connection)
+                for connection in batch:
+                    if connection not in self._kept.values():
+                        connection.close()
+                stack.pop_all()
             if set(self._kept) == set(pids):
                 return
-        raise AssertionError(f"{_TRIES_MAX} connections met only {list(self._kept)} of {pids}")
+        raise AssertionError(f"all connections met only {list(self._kept)} of {pids}")
 
 
 def refuses(address: str) -> bool:
@@ -322,11 +329,3 @@ def _body(connection: Connection, host: str, path: str) -> str:
     response = connection.get(host, path)
     text = response.body.decode("latin-1")
     return text if response.status == 200 else f"{response.status}"
-
-
-def _server(connection: Connection, pids: list[int], address: str) -> int:
-    """Which worker has accepted a connection."""
-    for pid in pids:
-        if connection.local_port in processes.clients(pid, address):
-            return pid
-    raise AssertionError(f"no worker of {pids} holds the connection {connection.local_port}")
