@@ -106,6 +106,14 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
+@pytest.fixture
+def undrained(shared_site: Site) -> Iterator[Site]:
+    """The shared site; what a test drains takes requests again behind it."""
+    yield shared_site
+    for each in shared_site.daemon.ask("status")["drains"]:
+        shared_site.daemon.ask("undrain", backend=each["backend"])
+
+
 @pytest.fixture(scope="module")
 def shared_load(shared_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLoop]:
     directory = tmp_path_factory.mktemp("load")
@@ -201,12 +209,15 @@ def test_what_does_not_end_in_time_is_ended(site: Site, old: RawBackend) -> None
     old.wait_until(lambda: all(each.ended for each in old.connections), "nothing is left there")
 
 
-def test_a_removed_listener_serves_the_connections_that_it_has(site: Site, old: RawBackend) -> None:
+def test_a_removed_listener_serves_the_connections_that_it_has(
+    undrained: Site, old: RawBackend
+) -> None:
+    site = undrained
     extra = ports.address()
     listeners = {"main": site.address, "extra": extra}
     clusters = {"main": [old.address]}
     both = site.document(clusters, {"main": "main"}, listeners=listeners)
-    site.start({"kakehi.yaml": both})
+    site.commit({"kakehi.yaml": both})
     with Connection(extra) as slow, Connection(extra) as idle:
         assert idle.get("main.test").body == b"old"
         start_slow(slow, old)
@@ -224,10 +235,11 @@ def test_a_removed_listener_serves_the_connections_that_it_has(site: Site, old: 
 
 
 def test_drain_wait_returns_when_the_last_request_has_ended(
-    site: Site, old: RawBackend, tmp_path: Path
+    undrained: Site, old: RawBackend, tmp_path: Path
 ) -> None:
+    site = undrained
     document, _ = removed_from_its_cluster(site, old)
-    site.start({"kakehi.yaml": document})
+    site.commit({"kakehi.yaml": document})
     generation = site.running()
     assert site.everywhere("main.test") <= {"old", "red"}
     with (
@@ -266,9 +278,45 @@ def test_drain_wait_returns_when_the_last_request_has_ended(
     processes.wait_until(lambda: "old" in site.everywhere("main.test"), "it takes requests again")
 
 
-def test_drain_wait_says_so_when_a_request_does_not_end(site: Site, old: RawBackend) -> None:
+def test_drain_wait_waits_for_a_backend_whose_address_has_changed(
+    site: Site, old: RawBackend
+) -> None:
+    """The name stood for another address before, where requests may still be under way, too."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        exchange.wait_for_go()
+        exchange.send(b"last.")
+
+    def in_flight() -> list[int]:
+        return [each["active"] for each in site.daemon.ask("status")["drains"]]
+
+    with (
+        RawBackend(script) as before,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        site.start({"kakehi.yaml": site.document({"main": [before.address]}, {"main": "main"})})
+        with Connection(site.address) as first, Connection(site.address) as second:
+            start_slow(first, before)
+            document, _ = removed_from_its_cluster(site, old)
+            site.commit({"kakehi.yaml": document})
+            start_slow(second, old)
+            drain = pool.submit(site.daemon.run_cli, "drain", "main/b0", "--wait")
+            processes.wait_until(lambda: in_flight() == [2], "both requests are counted")
+            before.go.set()
+            assert first.read_exactly(5) == b"last."
+            processes.wait_until(lambda: in_flight() == [1], "one of them has ended")
+            assert not drain.done()
+            old.go.set()
+            assert second.read_exactly(5) == b"last."
+            done = drain.result(60)
+            assert done.returncode == 0, done
+
+
+def test_drain_wait_says_so_when_a_request_does_not_end(undrained: Site, old: RawBackend) -> None:
+    site = undrained
     document, _ = removed_from_its_cluster(site, old)
-    site.start({"kakehi.yaml": document})
+    site.commit({"kakehi.yaml": document})
     with Connection(site.address) as client:
         start_slow(client, old)
         done = site.daemon.run_cli("drain", "main/b0", "--wait", "--timeout", "500ms")
@@ -299,8 +347,9 @@ def test_a_drain_outlives_commits_workers_and_the_daemon(site: Site, old: RawBac
     assert request_count(old) == reached
 
 
-def test_a_drain_of_nothing_is_an_error(site: Site) -> None:
-    site.start({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})
+def test_a_drain_of_nothing_is_an_error(undrained: Site) -> None:
+    site = undrained
+    site.commit({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})
     done = site.daemon.run_cli("drain", "main/nobody", "--wait")
     assert done.returncode not in (0, TIMEOUT)
     assert "main/nobody" in done.stderr

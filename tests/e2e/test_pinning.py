@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from tests.harness.site import Site
 CORES = sorted(os.sched_getaffinity(0))
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path, ["red"], workers=min(2, len(CORES))) as made:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Site(tmp_path_factory.mktemp("site"), ["red"], workers=min(2, len(CORES))) as made:
         made.start({"kakehi.yaml": made.document({"main": ["red"]}, {"main": "main"})})
         yield made
 
@@ -32,6 +33,11 @@ def cores(site: Site) -> dict[int, int]:
     return found
 
 
+def is_replaced(site: Site, number: int, old: int) -> bool:
+    worker = site.daemon.ask("status")["workers"][number]
+    return bool(worker["state"] == "running" and worker["pid"] != old)
+
+
 def test_each_worker_has_a_core_of_its_own_also_after_a_respawn(site: Site) -> None:
     before = cores(site)
     assert len(before) == site.daemon.workers
@@ -40,13 +46,7 @@ def test_each_worker_has_a_core_of_its_own_also_after_a_respawn(site: Site) -> N
     for number in before:
         old = site.worker_pids()[number]
         os.kill(old, signal.SIGKILL)
-        processes.wait_until(
-            lambda number=number, old=old: (
-                site.daemon.ask("status")["workers"][number]["state"] == "running"
-                and site.worker_pids()[number] != old
-            ),
-            "the successor is in service",
-        )
+        processes.wait_until(partial(is_replaced, site, number, old), "the successor is in service")
         assert cores(site) == before
     assert site.everywhere("main.test") == {"red"}
 

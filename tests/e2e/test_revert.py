@@ -13,10 +13,10 @@ from tests.harness.site import Site
 EXAMPLE = Path(__file__).resolve().parents[2] / "config.example"
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """config.example as it is, but for the addresses, which belong to this machine."""
-    with Site(tmp_path, ["shop-1", "shop-2", "shop-3", "shop-4"]) as site:
+    with Site(tmp_path_factory.mktemp("site"), ["shop-1", "shop-2", "shop-3", "shop-4"]) as site:
         addresses = {
             "127.0.0.1:8080": site.address,
             "127.0.0.1:9901": ports.address(),

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_a_hundred_commits_close_and_fail_nothing_that_they_do_not_concern(
         big = stack.enter_context(RawBackend(serve_download))
         big_address, echo_address = big.address, echo.address
 
-        def files(backend: str) -> dict[str, object]:
+        def files(backend: str) -> dict[str, Any]:
             clusters = {"steady": ["steady"], "echo": [echo_address], "big": [big_address]}
             hosts = {"steady": "steady", "echo": "echo", "big": "big", "moved": "moved"}
             return {"kakehi.yaml": site.document({**clusters, "moved": [backend]}, hosts)}
@@ -157,7 +158,7 @@ def test_a_hundred_commits_close_and_fail_nothing_that_they_do_not_concern(
 def test_a_listener_added_and_removed_disturbs_no_other(site: Site, tmp_path: Path) -> None:
     extra = ports.address()
 
-    def files(*, with_extra: bool) -> dict[str, object]:
+    def files(*, with_extra: bool) -> dict[str, Any]:
         listeners = {"main": site.address} | ({"extra": extra} if with_extra else {})
         document = site.document({"steady": ["steady"]}, {"steady": "steady"}, listeners=listeners)
         return {"kakehi.yaml": document}

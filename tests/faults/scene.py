@@ -5,10 +5,9 @@ What the tests of crashes apply, and judge afterwards by what the proxy does.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tests.harness import ports, wire
+from tests.harness import ports, processes, wire
 from tests.harness.load import OpenLoop
 from tests.harness.rawbackend import RawBackend, answer
 from tests.harness.rawclient import Connection
@@ -20,7 +19,7 @@ KEPT_ALIVE = 4
 class Scene:
     """A started site under load, and the change that is to be applied to it."""
 
-    def __init__(self, site: Site, directory: Path, **environment: str) -> None:
+    def __init__(self, site: Site, **environment: str) -> None:
         self.site = site
         self._gone = RawBackend(answer(wire.response(b"gone")))
         self._old_listener, self._new_listener = ports.address(), ports.address()
@@ -35,7 +34,7 @@ class Scene:
         self.load = OpenLoop(
             site.address,
             ["steady.test", "main.test"],
-            directory / "load",
+            site.directory / "load",
             rate=100,
             connections=6,
             fresh=2,
@@ -109,3 +108,26 @@ class Scene:
         self.site.commit(self._files("red"), "the next one")
         assert self.site.everywhere("main.test") == {"red"}
         assert self.site.running() == (generation + 1, self.site.committed_digest())
+
+
+def transaction(site: Site) -> dict[str, Any]:
+    """The open transaction, empty when there is none."""
+    opened: dict[str, Any] | None = site.daemon.ask("status")["transaction"]
+    return opened or {}
+
+
+def wait_for_delay(site: Site) -> None:
+    """Wait until the reconciler sleeps at its fault point; it does so for a second."""
+    processes.wait_until(
+        lambda: processes.is_asleep(site.daemon.pid), "the reconciler is at its fault point"
+    )
+
+
+def check_survivor(site: Site, scene: Scene, victim: int) -> None:
+    """The victim is another process now, in the same place; the other one is what it was."""
+    now = site.worker_pids()
+    assert [pid == before for pid, before in zip(now, scene.pids, strict=True)] == [
+        number != victim for number in range(len(now))
+    ]
+    survivor = scene.pids[1 - victim]
+    assert site.identity()[survivor][0] == scene.workers[survivor][0]

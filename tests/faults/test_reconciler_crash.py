@@ -7,7 +7,8 @@ daemon makes it happen once, on the workers that never stopped serving.
 from __future__ import annotations
 
 import signal
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,30 +17,26 @@ from tests.faults.scene import Scene
 from tests.harness.site import Site
 
 # The first start of a site is a transaction too, on two workers: these counts are behind it.
-SECOND, FIRST_SEND, LAST_SEND = 2, 3, 4
-
 BEFORE_THE_COMMIT_POINT = [
-    ("journal.begin", SECOND),
-    ("prepare.sent", FIRST_SEND),
-    ("journal.commit", SECOND),
+    "journal.begin:crash:2",
+    "prepare.sent:crash:3",
+    "journal.commit:crash:2",
 ]
 BEHIND_THE_COMMIT_POINT = [
-    ("commit.sent", FIRST_SEND),
-    ("commit.sent", LAST_SEND),
-    ("release.sent", FIRST_SEND),
-    ("journal.done", SECOND),
+    "commit.sent:crash:3",
+    "commit.sent:crash:4",
+    "release.sent:crash:3",
+    "journal.done:crash:2",
 ]
 
 
-@pytest.mark.parametrize(("point", "count"), BEFORE_THE_COMMIT_POINT + BEHIND_THE_COMMIT_POINT)
-def test_a_crash_at_any_point_loses_nothing_and_nobody_notices(
-    site: Site, tmp_path: Path, point: str, count: int
-) -> None:
-    with Scene(site, tmp_path, KAKEHI_FAULT=f"{point}:crash:{count}") as scene:
+def crash(fault: str, site: Site) -> None:
+    """Nothing is lost, and nobody notices."""
+    with Scene(site, KAKEHI_FAULT=fault) as scene:
         scene.commit()
         assert site.daemon.await_end() == -signal.SIGKILL
         scene.load.wait_for(20)
-        if (point, count) in BEFORE_THE_COMMIT_POINT:
+        if fault in BEFORE_THE_COMMIT_POINT:
             scene.check_before()
         site.daemon.return_()
         scene.check_after()
@@ -47,10 +44,12 @@ def test_a_crash_at_any_point_loses_nothing_and_nobody_notices(
         scene.check_next()
 
 
-def test_a_crash_while_it_takes_a_refused_commit_back(site: Site, tmp_path: Path) -> None:
-    with Scene(site, tmp_path, KAKEHI_FAULT="abort.sent:crash:1") as scene:
+def crash_in_an_abort(site: Site) -> None:
+    """It dies while it takes a refused commit back."""
+    with Scene(site, KAKEHI_FAULT="abort.sent:crash:1") as scene:
         whole = site.document({"steady": ["steady"]}, {"steady": "steady"})
-        whole["settings"] = {**site.settings, "access_log": f"{tmp_path}/missing/access.log"}
+        missing = f"{site.directory}/missing/access.log"
+        whole["settings"] = {**site.settings, "access_log": missing}
         bad = site.repo.commit({"kakehi.yaml": whole}, "bad")
         assert site.daemon.await_end() == -signal.SIGKILL
         scene.check_before()
@@ -64,8 +63,7 @@ def test_a_crash_while_it_takes_a_refused_commit_back(site: Site, tmp_path: Path
         scene.check_load()
 
 
-@pytest.mark.parametrize("point", ["snapshot.rename", "journal.restart"])
-def test_a_crash_while_the_state_is_compacted(site: Site, tmp_path: Path, point: str) -> None:
+def crash_while_compacting(fault: str, site: Site) -> None:
     """The journal outgrows its snapshot by error pages, which are what an entity can be full of."""
     page = {"body": "<p>" + "x" * 60_000 + "</p>"}
 
@@ -75,7 +73,7 @@ def test_a_crash_while_the_state_is_compacted(site: Site, tmp_path: Path, point:
         whole = site.document({"main": ["red"]}, {"main": "main"})
         return {"kakehi.yaml": {**whole, "listeners": {"main": listener}}}
 
-    site.start(full(1), KAKEHI_FAULT=f"{point}:crash:1")
+    site.start(full(1), KAKEHI_FAULT=fault)
     workers = site.identity()
     crashed = any(site.daemon.ends_before(site.repo.commit(full(n))) for n in range(50, 60))
     assert crashed, "the journal was never compacted"
@@ -92,3 +90,18 @@ def test_a_crash_while_the_state_is_compacted(site: Site, tmp_path: Path, point:
     site.daemon.return_()
     assert site.running()[1] == site.committed_digest()
     assert site.everywhere("main.test") == {"blue"}
+
+
+CASES: dict[str, Callable[[Site], None]] = {
+    **{
+        fault: partial(crash_while_compacting, fault)
+        for fault in ("snapshot.rename:crash:1", "journal.restart:crash:1")
+    },
+    **{fault: partial(crash, fault) for fault in BEFORE_THE_COMMIT_POINT + BEHIND_THE_COMMIT_POINT},
+    "abort.sent:crash:1": crash_in_an_abort,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_crash_at_any_point_loses_nothing(outcome: Callable[[str], None], case: str) -> None:
+    outcome(case)

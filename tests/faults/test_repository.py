@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,7 @@ def test_the_poll_finds_what_no_event_told(site: Site) -> None:
         sha = site.repo.commit(files(site, backend))
         began = time.monotonic()
         # Only status is asked: `wait` would make the reconciler look.
-        processes.wait_until(
-            lambda sha=sha: runs(site, sha), "the poll applies it", POLL_DEADLINE_S
-        )
+        processes.wait_until(partial(runs, site, sha), "the poll applies it", POLL_DEADLINE_S)
         print(f"applied {time.monotonic() - began:.2f} s after the commit")
         assert site.everywhere("main.test") == {backend}
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import shutil
 import signal
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import pytest
+
+from tests.faults.scene import Scene
 from tests.harness import processes
 from tests.harness.load import OpenLoop
 from tests.harness.rawclient import Connection
@@ -41,65 +44,44 @@ def zeros_behind(content: bytes) -> bytes:
     return content + bytes(4096)
 
 
-DAMAGES = [cut_three_bytes, cut_to_half, flip_a_bit, zeros_behind]
-
-
-def test_a_torn_journal_is_a_shorter_one(site: Site) -> None:
+def torn(damage: Callable[[bytes], bytes], site: Site) -> None:
+    """Whatever was lost, the repository has it."""
     site.start(files(site, "red"))
-    for damage in DAMAGES:
-        for backend in ("red", "blue", "red", "blue"):
-            site.commit(files(site, backend))
-        generation, digest = site.running()
-        site.daemon.kill()
-        site.daemon.await_end()
-        journal = site.daemon.state_dir / "journal"
-        journal.write_bytes(damage(journal.read_bytes()))
-        site.daemon.return_()
-        # Whatever was lost, the repository has it.
-        assert site.running()[1] == digest == site.committed_digest(), damage.__name__
-        assert site.running()[0] <= generation + 1
-        assert site.everywhere("main.test") == {"blue"}
+    for backend in ("blue", "red", "blue"):
+        site.commit(files(site, backend))
+    generation, digest = site.running()
+    site.daemon.kill()
+    site.daemon.await_end()
+    journal = site.daemon.state_dir / "journal"
+    journal.write_bytes(damage(journal.read_bytes()))
+    site.daemon.return_()
+    assert site.running()[1] == digest == site.committed_digest()
+    assert site.running()[0] <= generation + 1
+    assert site.everywhere("main.test") == {"blue"}
 
 
-# F12: the disk does not take a record
+# F12: the disk takes no record
 
 
-def test_a_record_that_cannot_be_written_changes_nothing_and_is_tried_again(
-    tmp_path: Path,
-) -> None:
-    """Begin and commit record, side by side: trying again takes seconds."""
-
-    def fails_at(point: str) -> None:
-        directory = tmp_path / point
-        with Site(directory, ["red", "blue"]) as site:
-            site.start(files(site, "red"), KAKEHI_FAULT=f"{point}:raise:2")
-            workers = site.identity()
-            running = site.running()
-            with OpenLoop(
-                site.address, ["main.test"], directory / "load", rate=50, fresh=1
-            ) as load:
-                sha = site.repo.commit(files(site, "blue"))
-                processes.wait_until(lambda: site.daemon.ask("status")["last_error"], "it is told")
-                error = site.daemon.ask("status")["last_error"]
-                assert (error["commit"], error["stage"]) == (sha, "journal")
-                assert site.running() == running
-                assert site.everywhere("main.test") == {"red"}
-                site.wait(sha)
-                load.stop()
-            assert load.failures == []
-            assert site.daemon.ask("status")["last_error"] is None
-            assert site.everywhere("main.test") == {"blue"}
-            assert site.running() == (running[0] + 1, site.committed_digest())
-            assert site.identity() == workers
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(fails_at, ["journal.begin", "journal.commit"]))
+def unwritable(point: str, site: Site) -> None:
+    """Nothing changes, status says why, and it is tried again until it can be."""
+    with Scene(site, KAKEHI_FAULT=f"{point}:raise:2") as scene:
+        running = site.running()
+        sha = scene.commit()
+        processes.wait_until(lambda: site.daemon.ask("status")["last_error"], "it is told", 60)
+        error = site.daemon.ask("status")["last_error"]
+        assert (error["commit"], error["stage"]) == (sha, "journal")
+        assert site.running() == running
+        scene.check_before()
+        site.wait(sha)
+        scene.check_after()
+        scene.check_load()
 
 
 # F13: two reconcilers
 
 
-def test_a_second_reconciler_is_refused_by_the_lock(site: Site) -> None:
+def second_is_refused(site: Site) -> None:
     site.start(files(site, "red"))
     before, workers = site.running(), site.identity()
     for shared in ("runtime_dir", "state_dir"):
@@ -119,12 +101,11 @@ def test_a_second_reconciler_is_refused_by_the_lock(site: Site) -> None:
     assert site.everywhere("main.test") == {"blue"}
 
 
-def test_with_the_lock_defeated_the_newer_reconciler_takes_the_workers(
-    site: Site, tmp_path: Path
-) -> None:
+def newer_takes_over(site: Site) -> None:
+    """With the lock defeated, the epoch decides."""
     site.start(files(site, "red"))
     workers = site.identity()
-    with OpenLoop(site.address, ["main.test"], tmp_path / "load", rate=100, fresh=2) as load:
+    with OpenLoop(site.address, ["main.test"], site.directory / "load", rate=100, fresh=2) as load:
         # As after a restore from a backup: the lock files are others than those that are held.
         first, second = site.daemon, Daemon(site.repo, workers=2)
         shutil.copytree(first.state_dir, second.state_dir)
@@ -148,7 +129,7 @@ def test_with_the_lock_defeated_the_newer_reconciler_takes_the_workers(
     assert load.closed == []
 
 
-def test_a_state_directory_that_is_lost_is_read_from_the_repository_anew(site: Site) -> None:
+def state_is_lost(site: Site) -> None:
     site.start(files(site, "red"))
     site.commit(files(site, "blue"))
     site.daemon.leave(signal.SIGTERM)
@@ -158,3 +139,21 @@ def test_a_state_directory_that_is_lost_is_read_from_the_repository_anew(site: S
     assert site.running()[1] == site.committed_digest()
     with Connection(site.address) as client:
         assert client.get("main.test").body == b"blue"
+
+
+CASES: dict[str, Callable[[Site], None]] = {
+    "the begin record cannot be written": partial(unwritable, "journal.begin"),
+    "the commit record cannot be written": partial(unwritable, "journal.commit"),
+    **{
+        f"the journal: {damage.__name__}": partial(torn, damage)
+        for damage in (cut_three_bytes, cut_to_half, flip_a_bit, zeros_behind)
+    },
+    "a second reconciler": second_is_refused,
+    "a second reconciler, and no lock": newer_takes_over,
+    "the state directory is gone": state_is_lost,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_was_recorded_is_served_when(outcome: Callable[[str], None], case: str) -> None:
+    outcome(case)

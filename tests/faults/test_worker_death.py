@@ -9,42 +9,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
 
-from tests.faults.scene import Scene
+from tests.faults.scene import Scene, check_survivor, transaction, wait_for_delay
 from tests.harness import processes
 from tests.harness.site import Site
 
 
-def transaction(site: Site) -> dict[str, Any]:
-    """The open transaction, empty when there is none."""
-    opened: dict[str, Any] | None = site.daemon.ask("status")["transaction"]
-    return opened or {}
-
-
-def wait_for_delay(site: Site) -> None:
-    """Wait until the reconciler sleeps at its fault point; it does so for a second."""
-    processes.wait_until(
-        lambda: processes.is_asleep(site.daemon.pid), "the reconciler is at its fault point"
-    )
-
-
-def check_survivor(site: Site, scene: Scene, victim: int) -> None:
-    """The victim is another process now, in the same place; the other one is what it was."""
-    now = site.worker_pids()
-    assert [pid == before for pid, before in zip(now, scene.pids, strict=True)] == [
-        number != victim for number in range(len(now))
-    ]
-    survivor = scene.pids[1 - victim]
-    assert site.identity()[survivor][0] == scene.workers[survivor][0]
-
-
-def test_killed_before_it_has_prepared(site: Site, tmp_path: Path) -> None:
-    with Scene(site, tmp_path) as scene:
+def killed_before_it_has_prepared(site: Site) -> None:
+    """F4."""
+    with Scene(site) as scene:
         scene.check_before()
         processes.stop(scene.pids[1])
         sha = scene.commit()
@@ -53,7 +29,7 @@ def test_killed_before_it_has_prepared(site: Site, tmp_path: Path) -> None:
         )
         assert transaction(site)["phase"] == "preparing"
         # The other one is prepared, and serves what it did.
-        assert scene.site.kept("main.test", pids=scene.pids[:1]) == {scene.pids[0]: "red"}
+        assert site.kept("main.test", pids=scene.pids[:1]) == {scene.pids[0]: "red"}
         os.kill(scene.pids[1], signal.SIGKILL)
         site.wait(sha)
         check_survivor(site, scene, 1)
@@ -61,34 +37,36 @@ def test_killed_before_it_has_prepared(site: Site, tmp_path: Path) -> None:
         scene.check_next()
 
 
-@pytest.mark.parametrize(
-    ("fault", "victim"),
-    [
-        # All have prepared, and the decision is not written yet (F5).
-        ("journal.commit:delay:2", 1),
-        # It has been told to commit, and its answer is not read yet (F6).
-        ("commit.sent:delay:3", 0),
-        # It has not been told yet, and the other one has (F6).
-        ("commit.sent:delay:3", 1),
-        # What was removed is about to be drained.
-        ("release.sent:delay:3", 1),
-    ],
-)
-def test_killed_once_it_has_prepared(site: Site, tmp_path: Path, fault: str, victim: int) -> None:
-    with Scene(site, tmp_path, KAKEHI_FAULT=fault) as scene:
+def killed_once_it_has_prepared(fault: str, victim: int, site: Site) -> None:
+    """F5 and F6."""
+    with Scene(site, KAKEHI_FAULT=fault) as scene:
         sha = scene.commit()
         wait_for_delay(site)
         os.kill(scene.pids[victim], signal.SIGKILL)
         site.wait(sha)
         check_survivor(site, scene, victim)
         scene.check_after(same_workers=False)
-        newest = site.history()[0]
+        [newest] = site.history()
         assert (newest["commit"], newest["outcome"]) == (sha, "applied")
         scene.check_next()
 
 
-def test_stopped_before_it_commits_and_resumed(site: Site, tmp_path: Path) -> None:
-    with Scene(site, tmp_path, KAKEHI_FAULT="journal.commit:delay:2") as scene:
+def every_worker_killed(site: Site) -> None:
+    """F6, with nobody left who has it."""
+    with Scene(site, KAKEHI_FAULT="commit.sent:delay:3") as scene:
+        sha = scene.commit()
+        wait_for_delay(site)
+        for pid in scene.pids:
+            os.kill(pid, signal.SIGKILL)
+        site.wait(sha)
+        assert not set(site.worker_pids()) & set(scene.pids)
+        scene.check_after(same_workers=False)
+        scene.check_next()
+
+
+def stopped_before_it_commits_and_resumed(site: Site) -> None:
+    """F7: the others have committed, status says who has not, and it follows when it can."""
+    with Scene(site, KAKEHI_FAULT="journal.commit:delay:2") as scene:
         sha = scene.commit()
         wait_for_delay(site)
         processes.stop(scene.pids[1])
@@ -106,43 +84,42 @@ def test_stopped_before_it_commits_and_resumed(site: Site, tmp_path: Path) -> No
         scene.check_load()
 
 
-def test_stopped_for_longer_than_anybody_waits(tmp_path: Path) -> None:
-    """In prepare and in commit; side by side, since each waits for deadlines of seconds."""
-
-    def prepare(directory: Path) -> None:
-        with Site(directory, ["steady", "red", "blue"]) as site, Scene(site, directory) as scene:
-            processes.stop(scene.pids[1])
-            site.wait(scene.commit())
-            check_survivor(site, scene, 1)
-            scene.check_after(same_workers=False)
-            scene.check_next()
-
-    def commit(directory: Path) -> None:
-        with (
-            Site(directory, ["steady", "red", "blue"]) as site,
-            Scene(site, directory, KAKEHI_FAULT="journal.commit:delay:2") as scene,
-        ):
-            sha = scene.commit()
-            wait_for_delay(site)
-            processes.stop(scene.pids[1])
-            site.wait(sha)
-            check_survivor(site, scene, 1)
-            scene.check_after(same_workers=False)
-            scene.check_next()
-
-    cases: list[Callable[[Path], None]] = [prepare, commit]
-    with ThreadPoolExecutor(len(cases)) as pool:
-        for future in [pool.submit(case, tmp_path / case.__name__) for case in cases]:
-            future.result(120)
-
-
-def test_every_worker_killed_in_the_middle(site: Site, tmp_path: Path) -> None:
-    with Scene(site, tmp_path, KAKEHI_FAULT="commit.sent:delay:3") as scene:
-        sha = scene.commit()
-        wait_for_delay(site)
-        for pid in scene.pids:
-            os.kill(pid, signal.SIGKILL)
-        site.wait(sha)
-        assert not set(site.worker_pids()) & set(scene.pids)
+def stopped_in_prepare_for_too_long(site: Site) -> None:
+    """F7: the attempt is aborted, the worker replaced, and the commit tried again."""
+    with Scene(site) as scene:
+        processes.stop(scene.pids[1])
+        site.wait(scene.commit())
+        check_survivor(site, scene, 1)
         scene.check_after(same_workers=False)
         scene.check_next()
+
+
+def stopped_in_commit_for_too_long(site: Site) -> None:
+    """F7: the others commit; the worker is replaced by one that starts at the new generation."""
+    with Scene(site, KAKEHI_FAULT="journal.commit:delay:2") as scene:
+        sha = scene.commit()
+        wait_for_delay(site)
+        processes.stop(scene.pids[1])
+        site.wait(sha)
+        check_survivor(site, scene, 1)
+        scene.check_after(same_workers=False)
+        scene.check_next()
+
+
+# The longest first: the others fit beside it.
+CASES: dict[str, Callable[[Site], None]] = {
+    "stopped in prepare for too long": stopped_in_prepare_for_too_long,
+    "stopped in commit for too long": stopped_in_commit_for_too_long,
+    "stopped in commit and resumed": stopped_before_it_commits_and_resumed,
+    "killed before it has prepared": killed_before_it_has_prepared,
+    "killed before the decision": partial(killed_once_it_has_prepared, "journal.commit:delay:2", 1),
+    "killed with its answer unread": partial(killed_once_it_has_prepared, "commit.sent:delay:3", 0),
+    "killed before it is told": partial(killed_once_it_has_prepared, "commit.sent:delay:3", 1),
+    "killed before the release": partial(killed_once_it_has_prepared, "release.sent:delay:3", 1),
+    "all killed": every_worker_killed,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_worker_that(outcome: Callable[[str], None], case: str) -> None:
+    outcome(case)

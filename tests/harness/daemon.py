@@ -23,7 +23,7 @@ from tests.harness.repo import Content, Repo
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = os.environ.get("KAKEHI_BIN", str(Path(sys.prefix) / "bin" / "kakehi"))
-START_DEADLINE_S = 30.0
+START_DEADLINE_S = 60.0
 END_DEADLINE_S = 15.0
 
 # Daemons that are running now; the report of a failed test shows what they said.

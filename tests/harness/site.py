@@ -155,6 +155,8 @@ class Site:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            print(f"--- what {self.directory} said ---\n{self.daemon.log()[-6000:]}")
         for connection in self._kept.values():
             connection.close()
         try:

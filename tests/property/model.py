@@ -137,7 +137,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         },
         "trusted_proxies": [],
     }
-    defaults = {
+    defaults: dict[str, Any] = {
         "access_log": "stdout",
         "admin": None,
         "drain_timeout": 30000,
