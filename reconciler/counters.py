@@ -85,21 +85,29 @@ class _Memory:
             return 0
         return self.words(self.counters_offset + 8 * index, 1)[0]
 
-    def slots(self) -> Iterator[tuple[SlotKey, int, dict[str, int]]]:
-        """(key, number, fields) of each used slot."""
+    def slots(self) -> Iterator[tuple[SlotKey, dict[str, int]]]:
+        """(key, fields) of each used slot. Several may have one key, see `_read`."""
         size = self.slot_size
-        for first, content in self._written():
+        for content in self._written():
             states = content[::size]
             at = states.find(1)
             while at >= 0:
                 found = self._slot(content[at * size : (at + 1) * size])
                 if found is not None:
-                    yield found[0], first + at, found[1]
+                    yield found
                 at = states.find(1, at + 1)
 
-    def slot(self, number: int) -> tuple[SlotKey, dict[str, int]] | None:
-        content = os.pread(self.descriptor, self.slot_size, self._slot_offset(number))
-        return self._slot(content)
+    def slots_beginning(self, name: bytes) -> Iterator[tuple[SlotKey, dict[str, int]]]:
+        """Those of the used slots whose names begin like this, without a look at the others."""
+        size = self.slot_size
+        for content in self._written():
+            at = content.find(name)
+            while at >= 0:
+                number, offset = divmod(at, size)
+                found = self._slot(content[number * size : (number + 1) * size])
+                if offset == _NAME_OFFSET and found is not None:
+                    yield found
+                at = content.find(name, at + 1)
 
     def _slot(self, content: bytes) -> tuple[SlotKey, dict[str, int]] | None:
         if len(content) < self.slot_size or content[0] != 1 or content[1] >= len(SLOT_KINDS):
@@ -112,8 +120,8 @@ class _Memory:
     def _slot_offset(self, number: int) -> int:
         return self.slots_offset + number * self.slot_size
 
-    def _written(self) -> Iterator[tuple[int, bytes]]:
-        """(number of the first slot, content) of each part of the slots that was ever written."""
+    def _written(self) -> Iterator[bytes]:
+        """Each part of the slots that was ever written, whole slots."""
         end = self._slot_offset(self.slot_count)
         position = self.slots_offset
         while position < end:
@@ -126,7 +134,7 @@ class _Memory:
             last = -(-(min(hole, end) - self.slots_offset) // self.slot_size)
             begin = self._slot_offset(first)
             if last > first:
-                yield first, os.pread(self.descriptor, self._slot_offset(last) - begin, begin)
+                yield os.pread(self.descriptor, self._slot_offset(last) - begin, begin)
             position = hole
 
 
@@ -136,7 +144,6 @@ class Counters:
     def __init__(self) -> None:
         self._memory: _Memory | None = None
         self._past = Reading({}, {}, {})
-        self._numbers: dict[SlotKey, int] = {}
 
     def attach(self, descriptor: int) -> None:
         """Takes over the memfd of the worker that is in the slot now."""
@@ -150,7 +157,6 @@ class Counters:
     def retire(self) -> None:
         """The worker has ended: keep what it had counted."""
         memory, self._memory = self._memory, None
-        self._numbers = {}
         if memory is None:
             return
         with contextlib.suppress(OSError, struct.error):
@@ -174,19 +180,19 @@ class Counters:
         return self._memory.counter(name) if self._memory else 0
 
     def slot_field(self, kind: str, name: str, field: str) -> int:
-        """One number about one entity, now; 0 when it has no slot."""
+        """One number about one entity, now; 0 when it has no slot.
+
+        The sum over its slots: a backend whose address has changed has one for each address that
+        still serves a request.
+        """
         if self._memory is None:
             return 0
+        encoded = name.encode()
+        if len(encoded) > _NAME_BYTES:
+            encoded = encoded[: _NAME_BYTES - _NAME_SUFFIX_BYTES] + b"~"
         key = SlotKey(kind, name)
-        number = self._numbers.get(key)
-        found = self._memory.slot(number) if number is not None else None
-        if found is None or not _names(found[0], key):
-            for slot_key, slot_number, fields in self._memory.slots():
-                if _names(slot_key, key):
-                    self._numbers[key] = slot_number
-                    return fields.get(field, 0)
-            return 0
-        return found[1].get(field, 0)
+        found = self._memory.slots_beginning(encoded)
+        return sum(fields.get(field, 0) for slot, fields in found if _names(slot, key))
 
 
 def _names(slot: SlotKey, wanted: SlotKey) -> bool:
@@ -204,7 +210,11 @@ def _read(memory: _Memory) -> Reading:
     for name, offset, bounds in memory.histograms:
         *buckets, total = memory.words(offset, len(bounds) + 2)
         histograms[name] = HistogramReading(bounds, tuple(buckets), total)
-    slots = {key: fields for key, _, fields in memory.slots()}
+    slots: dict[SlotKey, dict[str, int]] = {}
+    for key, fields in memory.slots():
+        # An object in the worker owns its slot. One that was replaced under its name, and still
+        # serves a request, counts beside its successor.
+        slots[key] = _add(slots[key], fields) if key in slots else fields
     return Reading(dict(zip(memory.counter_names, values, strict=True)), histograms, slots)
 
 

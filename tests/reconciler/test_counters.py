@@ -76,6 +76,19 @@ def test_a_freed_slot_is_not_read() -> None:
     assert counters.slot_field("backend", "shop/a", "active") == 2
 
 
+def test_slots_of_one_name_are_added_up() -> None:
+    """A backend whose address has changed: the requests at the old one are its requests, too."""
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.slot(3, "backend", "shop/a", active=1, requests=7)
+    memory.slot(4, "cluster", "shop/a", active=9)
+    memory.slot(5, "backend", "shop/ab", active=9)
+    memory.slot(6, "backend", "a/shop/a", active=9)
+    memory.slot(7, "backend", "shop/a", active=2, requests=1)
+    assert counters.slot_field("backend", "shop/a", "active") == 3
+    assert counters.read().slots[SlotKey("backend", "shop/a")]["requests"] == 8
+
+
 def test_a_name_that_does_not_fit_is_found_by_its_beginning() -> None:
     memory, counters = Memory(), Counters()
     counters.attach(memory.duplicate())
