@@ -14,4 +14,5 @@ pub mod session;
 pub mod state;
 pub mod telemetry;
 pub mod thread;
+pub mod tls;
 pub mod upstream;

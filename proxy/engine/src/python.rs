@@ -72,13 +72,15 @@ impl Engine {
         commit: &str,
         ops: &[u8],
         sockets: HashMap<String, i32>,
+        materials: HashMap<String, Vec<u8>>,
     ) -> PyResult<String> {
         let base = Digest::from_hex(base_digest).ok_or_else(|| {
             Refused::new_err(("state", "", format!("{base_digest:?} is no digest")))
         })?;
         py.detach(|| {
+            let base = (base_generation, base);
             self.lock()
-                .prepare(generation, (base_generation, base), commit, ops, &sockets)
+                .prepare(generation, base, commit, ops, &sockets, &materials)
         })
         .map(Digest::to_hex)
         .map_err(refused)

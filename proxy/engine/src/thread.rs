@@ -16,6 +16,7 @@ use crate::state::digest::Digest;
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
 use crate::telemetry::counters::Metrics;
+use crate::tls::policy::Tls;
 
 /// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ impl EngineThread {
         let metrics = Metrics::create(worker).map_err(say("cannot make the shared counters"))?;
         let metrics_fd =
             socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
+        let tls = Tls::new().map_err(|error| format!("cannot make ticket keys: {error}"))?;
+        let certificates = tls.certificates.clone();
         let wake = socket::wake_descriptor().map_err(say("cannot make an eventfd"))?;
         let wake_inside =
             socket::duplicate(wake.as_raw_fd()).map_err(say("cannot copy an eventfd"))?;
@@ -54,7 +57,11 @@ impl EngineThread {
         let seed = random_seed(worker);
         let thread = std::thread::Builder::new()
             .name(format!("engine-{worker}"))
-            .spawn(move || run(cpu, wake_inside, inbox, metrics, seed, &started))
+            .spawn(move || {
+                let make =
+                    |epoll| Engine::new(epoll, wake_inside, inbox, metrics, certificates, seed);
+                run(cpu, make, &started);
+            })
             .map_err(say("cannot start the engine thread"))?;
         match outcome.recv() {
             Ok(Ok(())) => {}
@@ -62,7 +69,7 @@ impl EngineThread {
             Err(_) => return Err("the engine thread ended while starting".into()),
         }
         Ok(Self {
-            ledger: Ledger::default(),
+            ledger: Ledger::new(tls),
             metrics_fd,
             commands,
             wake,
@@ -97,6 +104,7 @@ impl EngineThread {
         commit: &str,
         ops: &[u8],
         sockets: &HashMap<String, RawFd>,
+        materials: &HashMap<String, Vec<u8>>,
     ) -> Result<Digest, Refused> {
         let copy = || -> std::io::Result<HashMap<String, OwnedFd>> {
             sockets
@@ -111,7 +119,9 @@ impl EngineThread {
         };
         let inside = copy().map_err(denied)?;
         let outside = copy().map_err(denied)?;
-        let digest = self.ledger.prepare(generation, base, commit, ops, inside)?;
+        let digest = self
+            .ledger
+            .prepare(generation, base, commit, ops, inside, materials)?;
         if self.ledger.staged_generation() == Some(generation) {
             self.staged_listeners = outside;
             self.staged_removals = self.ledger.staged_listener_removals();
@@ -219,10 +229,7 @@ impl Drop for EngineThread {
 
 fn run(
     cpu: Option<usize>,
-    wake: OwnedFd,
-    inbox: Receiver<Command>,
-    metrics: Metrics,
-    seed: u64,
+    make: impl FnOnce(Epoll) -> std::io::Result<Engine<Epoll>>,
     started: &Sender<Result<(), String>>,
 ) {
     let start = || -> Result<Engine<Epoll>, String> {
@@ -231,8 +238,7 @@ fn run(
                 .map_err(|error| format!("cannot pin the engine to core {cpu}: {error}"))?;
         }
         let epoll = Epoll::new().map_err(|error| format!("cannot open epoll: {error}"))?;
-        Engine::new(epoll, wake, inbox, metrics, seed)
-            .map_err(|error| format!("cannot start the event loop: {error}"))
+        make(epoll).map_err(|error| format!("cannot start the event loop: {error}"))
     };
     match start() {
         Err(reason) => {

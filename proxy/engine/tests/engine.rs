@@ -1,141 +1,15 @@
 //! The engine as its control side uses it: real sockets, no Python. What HTTP means in detail is
 //! tested end to end by `tests/e2e`; here it is the transaction: staged, swapped, drained.
 
+mod support;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use _engine::state::digest::Digest;
-use _engine::thread::EngineThread;
-
-const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
-const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000}}}"#;
-const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"protocol":"http","timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"trusted_proxies":[]}}"#;
-
-fn cluster(name: &str) -> String {
-    CLUSTER.replace("NAME", name)
-}
-
-fn backend(name: &str, address: SocketAddr) -> String {
-    format!(r#"{{"kind":"backend","name":"{name}","value":{{"address":"{address}","weight":1}}}}"#)
-}
-
-fn frontend(cluster: &str) -> String {
-    format!(
-        r#"{{"kind":"frontend","name":"all","value":{{"cluster":"{cluster}","headers":{{}},"hostname":"*","listeners":["web"],"methods":[],"path":{{"prefix":"/"}},"query":{{}}}}}}"#
-    )
-}
-
-fn ops(puts: &[String], removes: &[(&str, &str)]) -> Vec<u8> {
-    let removes: Vec<String> = removes
-        .iter()
-        .map(|(kind, name)| format!(r#"{{"kind":"{kind}","name":"{name}"}}"#))
-        .collect();
-    format!(
-        r#"{{"puts":[{}],"removes":[{}]}}"#,
-        puts.join(","),
-        removes.join(",")
-    )
-    .into_bytes()
-}
-
-/// A backend that answers every request with its own name, for as long as the test runs.
-fn start_backend(name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(1..) = stream.read(&mut bytes) {
-                    let answer = format!(
-                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}",
-                        name.len()
-                    );
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-struct Proxy {
-    engine: EngineThread,
-    address: SocketAddr,
-    socket: TcpListener,
-    generation: u64,
-}
-
-impl Proxy {
-    fn start(blue: SocketAddr) -> Self {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let address = socket.local_addr().unwrap();
-        let engine = EngineThread::start(0, None).unwrap();
-        let mut proxy = Self {
-            engine,
-            address,
-            socket,
-            generation: 0,
-        };
-        let listener = LISTENER.replace("ADDRESS", &address.to_string());
-        let puts = [
-            SETTINGS.into(),
-            listener,
-            cluster("blue"),
-            backend("blue/1", blue),
-            frontend("blue"),
-        ];
-        proxy.change(&ops(&puts, &[])).unwrap();
-        proxy
-    }
-
-    fn change(&mut self, ops: &[u8]) -> Result<Digest, String> {
-        let sockets = HashMap::from([("web".to_owned(), self.socket.as_raw_fd())]);
-        let base = (self.generation, self.engine.ledger.digest);
-        let next = self.generation + 1;
-        let prepared = self
-            .engine
-            .prepare(
-                next,
-                base,
-                "c0ffee",
-                ops,
-                if self.generation == 0 {
-                    &sockets
-                } else {
-                    &EMPTY
-                },
-            )
-            .map_err(|refusal| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason))?;
-        let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
-        assert_eq!(prepared, committed, "the loop must hold what was promised");
-        assert_eq!(
-            self.engine.audit().unwrap(),
-            committed,
-            "and it must be what its entities add up to"
-        );
-        self.engine.release().unwrap();
-        self.generation = next;
-        Ok(committed)
-    }
-}
-
-static EMPTY: std::sync::LazyLock<HashMap<String, i32>> = std::sync::LazyLock::new(HashMap::new);
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    stream
-}
+use support::{EMPTY, LISTENER, Proxy, backend, cluster, connect, frontend, ops, start_backend};
 
 /// One request on a kept-alive connection; head and body of the answer.
 fn get(stream: &mut TcpStream) -> (String, String) {
@@ -240,9 +114,15 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
     let mut proxy = Proxy::start(start_backend("blue"));
     let base = (1, proxy.engine.ledger.digest);
     let change = ops(&[backend("blue/2", start_backend("second"))], &[]);
-    let first = proxy.engine.prepare(2, base, "c", &change, &EMPTY).unwrap();
+    let first = proxy
+        .engine
+        .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
+        .unwrap();
     assert_eq!(
-        proxy.engine.prepare(2, base, "c", &change, &EMPTY).unwrap(),
+        proxy
+            .engine
+            .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
+            .unwrap(),
         first
     );
     proxy.engine.abort(2);
@@ -251,7 +131,10 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
         "nothing is staged any more"
     );
     assert_eq!(proxy.engine.audit().unwrap(), base.1);
-    let again = proxy.engine.prepare(2, base, "c", &change, &EMPTY).unwrap();
+    let again = proxy
+        .engine
+        .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
+        .unwrap();
     assert_eq!(proxy.engine.commit(2).unwrap(), again);
     assert_eq!(proxy.engine.commit(2).unwrap(), again, "idempotent");
     proxy.engine.abort(2);

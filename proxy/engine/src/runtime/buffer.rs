@@ -45,6 +45,12 @@ impl ByteQueue {
         &self.bytes[self.start..]
     }
 
+    /// Bytes that wait, to be changed in place.
+    #[must_use]
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+
     /// Number of bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -8,7 +8,9 @@ use std::io;
 use std::rc::Rc;
 
 use super::Engine;
+use super::client::Phase;
 use super::token::RESUME_ACCEPT;
+use super::transport::Transport;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::state::listener::Listener;
@@ -54,13 +56,38 @@ impl<D: Driver> Engine<D> {
             }
             self.refused_now += 1;
         }
+        let secure = listener.settings().tls.clone();
+        let stream = match secure.clone() {
+            None => Transport::Plain(stream),
+            // A 503 would cost a handshake, which is what there is no room for.
+            Some(_) if !admitted => {
+                self.refused_now -= 1;
+                return true;
+            }
+            Some(config) => match Transport::accept_tls(stream, config) {
+                Ok(stream) => stream,
+                Err(_) => return true,
+            },
+        };
         match self.insert_client(stream, peer, listener.clone(), !admitted) {
+            Some(index) if secure.is_some() => self.await_handshake(index),
             Some(index) if admitted => self.await_request(index),
             Some(index) => self.send_error(index, 503, None, false, false),
             None if !admitted => self.refused_now -= 1,
             None => {}
         }
         true
+    }
+
+    /// A handshake has the time of a request head, and gives way like any connection without a request.
+    fn await_handshake(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.phase = Phase::Handshake;
+        let limit = client.listener.settings().entity.timeouts.request_head;
+        let token = client.token;
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.link_idle(index);
     }
 
     /// Whether one more connection is admitted, if need be in place of an idle one.

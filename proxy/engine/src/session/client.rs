@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::token::{Owner, token};
+use super::transport::{Received, Transport};
 use super::{Engine, READS_PER_TURN};
+use crate::protocol::tls::Machine;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
-use crate::runtime::socket::Stream;
 use crate::runtime::timer::Deadline;
 use crate::state::listener::{Listener, NOBODY};
 use crate::telemetry::names::Counter;
@@ -19,6 +20,8 @@ use crate::telemetry::names::Counter;
 /// What a client connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// TLS is being agreed on.
+    Handshake,
     /// Waiting for a request, none of it there.
     Idle,
     /// Part of a request head is there.
@@ -37,7 +40,7 @@ const LINGER_MS: u64 = 2000;
 
 /// One accepted connection.
 pub(super) struct Client {
-    pub(super) stream: Stream,
+    pub(super) stream: Transport,
     pub(super) token: Token,
     pub(super) peer: SocketAddr,
     pub(super) listener: Rc<Listener>,
@@ -65,10 +68,17 @@ pub(super) struct Client {
     pub(super) younger: u32,
 }
 
+impl Client {
+    /// Whether the socket has taken everything that was sent.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.stream.has_unsent()
+    }
+}
+
 impl<D: Driver> Engine<D> {
     pub(super) fn insert_client(
         &mut self,
-        stream: Stream,
+        stream: Transport,
         peer: SocketAddr,
         listener: Rc<Listener>,
         refused: bool,
@@ -127,7 +137,7 @@ impl<D: Driver> Engine<D> {
         client.readable |= readable;
         client.hangup |= hangup;
         let token = client.token;
-        if writable && !client.output.is_empty() {
+        if writable && !client.is_flushed() {
             self.flush_client(index);
         }
         if self.find_client(token, index).is_some() {
@@ -182,18 +192,28 @@ impl<D: Driver> Engine<D> {
         let waiting = client.input.len();
         receive[..waiting].copy_from_slice(client.input.as_slice());
         let room = &mut receive[waiting..];
-        match client.stream.receive(room) {
-            Ok(0) => {
+        match client.stream.receive(&mut self.tls, &mut self.pool, room) {
+            Ok(Received {
+                bytes: 0,
+                ended: true,
+                ..
+            }) => {
                 client.readable = false;
                 self.client_end_of_stream(index);
             }
-            Ok(count) => {
+            Ok(received) => {
                 // A short read emptied the socket; the next bytes raise a new edge, but an end of
                 // stream that was already reported does not.
-                client.readable = count == room.len() || client.hangup;
+                client.readable = received.more || received.ended || client.hangup;
                 self.metrics
-                    .add(Counter::BytesFromClientsTotal, count as u64);
-                let data = &receive[..waiting + count];
+                    .add(Counter::BytesFromClientsTotal, received.bytes as u64);
+                if client.phase == Phase::Handshake {
+                    self.handshake_progress(index);
+                }
+                if received.bytes == 0 {
+                    return;
+                }
+                let data = &receive[..waiting + received.bytes];
                 let consumed = self.client_input(token, index, data);
                 if let Some(client) = self
                     .clients
@@ -204,8 +224,27 @@ impl<D: Driver> Engine<D> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
-            Err(_) => self.client_lost(index),
+            Err(_) => {
+                if self.clients[index].phase == Phase::Handshake {
+                    self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
+                }
+                self.client_lost(index);
+            }
         }
+    }
+
+    /// Bytes of a handshake have come.
+    fn handshake_progress(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if !client.stream.has_just_opened() {
+            return;
+        }
+        let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
+        self.metrics.add(Counter::TlsHandshakesTotal, 1);
+        self.metrics
+            .add(Counter::TlsResumptionsTotal, u64::from(resumed));
+        self.unlink_idle(index);
+        self.await_next_request(index);
     }
 
     fn keep_client_input(&mut self, token: Token, index: usize, mut input: ByteQueue) {
@@ -222,8 +261,8 @@ impl<D: Driver> Engine<D> {
         let client = &self.clients[index];
         match client.phase {
             // A client that does not read its responses gets no more of them.
-            Phase::Idle | Phase::ExpectHead => client.output.is_empty() && !client.close_when_sent,
-            Phase::Lingering => true,
+            Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
+            Phase::Handshake | Phase::Lingering => true,
             Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
         }
     }
@@ -244,13 +283,14 @@ impl<D: Driver> Engine<D> {
                 // Parsing the next head while the last response waits would let a client that
                 // never reads queue up responses.
                 Phase::Idle | Phase::ExpectHead
-                    if !client.output.is_empty() || client.close_when_sent =>
+                    if !client.is_flushed() || client.close_when_sent =>
                 {
                     0
                 }
                 Phase::Idle | Phase::ExpectHead => self.request_input(index, rest),
                 Phase::InExchange => self.request_body_input(index, rest),
                 Phase::Tunnel => self.tunnel_from_client(index, rest),
+                Phase::Handshake => 0,
                 Phase::Lingering => rest.len(),
             };
             if consumed == 0 {
@@ -267,10 +307,12 @@ impl<D: Driver> Engine<D> {
             Phase::InExchange if self.exchange_is_half_way(index) => self.client_lost(index),
             // It may have shut its sending side only, as `nc -N` does: it is answered.
             Phase::InExchange => self.clients[index].ended = true,
-            Phase::Idle | Phase::ExpectHead if !self.clients[index].output.is_empty() => {
+            Phase::Idle | Phase::ExpectHead if !self.clients[index].is_flushed() => {
                 self.clients[index].close_when_sent = true;
             }
-            Phase::Idle | Phase::ExpectHead | Phase::Lingering => self.close_client(index),
+            Phase::Handshake | Phase::Idle | Phase::ExpectHead | Phase::Lingering => {
+                self.close_client(index);
+            }
         }
     }
 
@@ -284,7 +326,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let between = matches!(client.phase, Phase::Idle | Phase::ExpectHead);
-        if client.ended && between && !client.input_waits && client.output.is_empty() {
+        if client.ended && between && !client.input_waits && client.is_flushed() {
             self.close_client_when_sent(index);
         }
     }
@@ -293,8 +335,11 @@ impl<D: Driver> Engine<D> {
     pub(super) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
         let client = &mut self.clients[index];
         let mut sent = 0;
-        if client.output.is_empty() {
-            match client.stream.send(first, second) {
+        if client.is_flushed() {
+            match client
+                .stream
+                .send(&mut self.tls, &mut self.pool, first, second)
+            {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return self.client_lost(index),
@@ -305,6 +350,8 @@ impl<D: Driver> Engine<D> {
             let (first_left, second_left) = split_left(first, second, sent);
             client.output.push(&mut self.pool, first_left);
             client.output.push(&mut self.pool, second_left);
+        }
+        if !self.clients[index].is_flushed() {
             self.await_client_write(index);
         }
     }
@@ -312,7 +359,10 @@ impl<D: Driver> Engine<D> {
     /// Sends what is queued; goes on with what waited for it.
     fn flush_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        match client.stream.send(client.output.as_slice(), &[]) {
+        match client
+            .stream
+            .send(&mut self.tls, &mut self.pool, client.output.as_slice(), &[])
+        {
             Ok(sent) => {
                 self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
                 client.output.consume(&mut self.pool, sent);
@@ -320,7 +370,7 @@ impl<D: Driver> Engine<D> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => return self.client_lost(index),
         }
-        if !self.clients[index].output.is_empty() {
+        if !self.clients[index].is_flushed() {
             return self.await_client_write(index);
         }
         if self.clients[index].close_when_sent {
@@ -353,7 +403,7 @@ impl<D: Driver> Engine<D> {
                 self.client_made_room(index);
             }
             Phase::Idle => self.await_request(index),
-            Phase::ExpectHead | Phase::Lingering => {}
+            Phase::Handshake | Phase::ExpectHead | Phase::Lingering => {}
         }
         self.wake_client(index);
     }
@@ -374,9 +424,14 @@ impl<D: Driver> Engine<D> {
         if !keep_alive || self.clients[index].listener.draining.get() {
             return self.close_client_when_sent(index);
         }
-        if self.clients[index].output.is_empty() {
+        self.await_next_request(index);
+        self.wake_client(index);
+    }
+
+    /// Waits for a request as soon as everything is sent.
+    fn await_next_request(&mut self, index: usize) {
+        if self.clients[index].is_flushed() {
             self.await_request(index);
-            self.wake_client(index);
         } else {
             self.clients[index].phase = Phase::Idle;
             self.await_client_write(index);
@@ -387,7 +442,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn close_client_when_sent(&mut self, index: usize) {
         self.unlink_idle(index);
         self.clients[index].close_when_sent = true;
-        if self.clients[index].output.is_empty() {
+        if self.clients[index].is_flushed() {
             self.linger_client(index);
         }
     }
@@ -396,7 +451,7 @@ impl<D: Driver> Engine<D> {
         let client = &mut self.clients[index];
         client.phase = Phase::Lingering;
         client.input.clear(&mut self.pool);
-        client.stream.shutdown_write();
+        client.stream.shutdown_write(&mut self.tls);
         let token = client.token;
         self.timers
             .set(&mut client.deadline, token, self.clock.ms() + LINGER_MS);
@@ -418,6 +473,7 @@ impl<D: Driver> Engine<D> {
         debug_assert!(client.exchange.is_none());
         client.input.clear(&mut self.pool);
         client.output.clear(&mut self.pool);
+        client.stream.release(&mut self.pool);
         self.metrics.sub(Counter::ConnectionsNow, 1);
         if client.refused {
             self.refused_now -= 1;

@@ -22,12 +22,14 @@ mod response;
 mod text;
 mod timeout;
 mod token;
+mod transport;
 mod tunnel;
 mod upstream;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use slab::Slab;
@@ -36,6 +38,7 @@ pub use self::control::Command;
 use self::control::{Drain, Leaving};
 use self::exchange::{Exchange, Outcome};
 use self::token::Owner;
+use self::transport::TlsBuffers;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::response::ResponseHead;
 use crate::runtime::buffer::BufferPool;
@@ -48,6 +51,7 @@ use crate::state::tables::Tables;
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
 use crate::telemetry::names::Counter;
+use crate::tls::certificates::Certificates;
 use crate::upstream::Random;
 
 /// The receive buffer that all connections share. 256 KiB took a third off the cost of large bodies
@@ -80,6 +84,7 @@ pub struct Engine<D> {
     /// Connections with work left over, or whose peer made room.
     ready: VecDeque<Token>,
     receive: Box<[u8]>,
+    tls: TlsBuffers,
     scratch: Vec<u8>,
     request_head: RequestHead,
     response_head: ResponseHead,
@@ -106,6 +111,7 @@ impl<D: Driver> Engine<D> {
         wake: OwnedFd,
         commands: Receiver<Command>,
         metrics: Metrics,
+        certificates: Arc<Certificates>,
         seed: u64,
     ) -> std::io::Result<Self> {
         driver.watch_input(wake.as_raw_fd(), token::WAKE)?;
@@ -118,7 +124,7 @@ impl<D: Driver> Engine<D> {
             pool: BufferPool::default(),
             random: Random::new(seed),
             metrics,
-            tables: Tables::default(),
+            tables: Tables::new(certificates),
             log: LogSink::off(),
             log_flush_queued: false,
             clients: Slab::new(),
@@ -126,6 +132,7 @@ impl<D: Driver> Engine<D> {
             upstreams: Slab::new(),
             accepting: Slab::new(),
             ready: VecDeque::new(),
+            tls: TlsBuffers::default(),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             scratch: Vec::with_capacity(16 * 1024),
             request_head: RequestHead::default(),

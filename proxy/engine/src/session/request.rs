@@ -143,7 +143,7 @@ impl<D: Driver> Engine<D> {
             client_ip: address.ip(),
             client_port: 0,
             listener_port: client.listener.address.port(),
-            scheme: "http",
+            scheme: listener.scheme(),
             trusted: listener.trusts(client.peer.ip()),
             request_id: record.id(),
             upstream_keep_alive: true,

@@ -36,11 +36,15 @@ impl<D: Driver> Engine<D> {
             return;
         }
         client.deadline.clear();
-        if !client.output.is_empty() {
+        if !client.is_flushed() {
             self.metrics.add(Counter::TimeoutsTotal, 1);
             return self.client_stalled(index);
         }
         match client.phase {
+            Phase::Handshake => {
+                self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
+                self.close_client(index);
+            }
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(index),
             Phase::ExpectHead => {

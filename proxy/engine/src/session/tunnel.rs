@@ -72,7 +72,7 @@ impl<D: Driver> Engine<D> {
             return self.close_tunnel(number);
         }
         // All that the backend sent has gone: it is read only while nothing is queued.
-        self.clients[client].stream.shutdown_write();
+        self.clients[client].stream.shutdown_write(&mut self.tls);
         self.await_response(index);
     }
 

@@ -195,7 +195,7 @@ impl<D: Driver> Engine<D> {
             return true;
         };
         let client = &self.clients[self.exchanges[exchange as usize].client];
-        upstream.link == Link::Busy && client.output.is_empty()
+        upstream.link == Link::Busy && client.is_flushed()
     }
 
     fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
@@ -215,7 +215,7 @@ impl<D: Driver> Engine<D> {
             };
             let exchange = &self.exchanges[number as usize];
             let client = exchange.client;
-            if at > 0 && !self.clients[client].output.is_empty() {
+            if at > 0 && !self.clients[client].is_flushed() {
                 break;
             }
             let rest = &data[at..];

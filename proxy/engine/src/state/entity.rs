@@ -24,6 +24,8 @@ use self::cidr::Cidr;
 pub enum Kind {
     /// The one entity of process-wide settings, always named `settings`.
     Settings,
+    /// A chain and its key, for some hostnames.
+    Certificate,
     /// An address on which clients are accepted.
     Listener,
     /// A named set of interchangeable backends.
@@ -36,8 +38,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which a state is built up.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Settings,
+        Self::Certificate,
         Self::Listener,
         Self::Cluster,
         Self::Backend,
@@ -48,6 +51,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
+            Self::Certificate => "certificate",
             Self::Listener => "listener",
             Self::Cluster => "cluster",
             Self::Backend => "backend",
@@ -66,6 +70,8 @@ impl Kind {
 pub enum Entity {
     /// See [`Settings`].
     Settings(Settings),
+    /// See [`Certificate`].
+    Certificate(Certificate),
     /// See [`Listener`].
     Listener(Listener),
     /// See [`Cluster`].
@@ -81,6 +87,7 @@ impl Entity {
     pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
         Ok(match kind {
             Kind::Settings => Self::Settings(serde_json::from_str(text)?),
+            Kind::Certificate => Self::Certificate(serde_json::from_str(text)?),
             Kind::Listener => Self::Listener(serde_json::from_str(text)?),
             Kind::Cluster => Self::Cluster(serde_json::from_str(text)?),
             Kind::Backend => Self::Backend(serde_json::from_str(text)?),
@@ -92,6 +99,7 @@ impl Entity {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Settings(_) => Kind::Settings,
+            Self::Certificate(_) => Kind::Certificate,
             Self::Listener(_) => Kind::Listener,
             Self::Cluster(_) => Kind::Cluster,
             Self::Backend(_) => Kind::Backend,
@@ -103,6 +111,7 @@ impl Entity {
     pub fn canonical(&self) -> Vec<u8> {
         let bytes = match self {
             Self::Settings(value) => serde_json::to_vec(value),
+            Self::Certificate(value) => serde_json::to_vec(value),
             Self::Listener(value) => serde_json::to_vec(value),
             Self::Cluster(value) => serde_json::to_vec(value),
             Self::Backend(value) => serde_json::to_vec(value),
@@ -112,12 +121,55 @@ impl Entity {
     }
 }
 
-/// The wire protocol that a listener or a backend speaks.
+/// What clients speak at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Protocol {
+pub enum ListenerProtocol {
     /// HTTP/1.1 in clear text.
     Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// What the backends of a cluster speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterProtocol {
+    /// HTTP/1.1 in clear text.
+    Http,
+}
+
+/// A certificate chain with its private key. Its identity is its content: the two files are named by
+/// the SHA-256 of their bytes, in hexadecimal; the bytes themselves come beside the operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The PEM chain, leaf first.
+    pub certificate: String,
+    /// Whom it is served to: exact names and `*.parent`, sorted.
+    pub hostnames: Vec<String>,
+    /// The PEM private key of the leaf.
+    pub private_key: String,
+}
+
+/// How a listener takes TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsPolicy {
+    /// The certificate for clients whose SNI is missing or nobody's.
+    pub default_certificate: Option<String>,
+    /// Versions and cipher suites.
+    pub profile: TlsProfile,
+}
+
+/// Versions and cipher suites, as Mozilla names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsProfile {
+    /// TLS 1.2 with forward secrecy, and 1.3.
+    Intermediate,
+    /// TLS 1.3 alone.
+    Modern,
 }
 
 /// What is sent in place of a response that the engine itself has to make up.
@@ -141,9 +193,11 @@ pub struct Listener {
     /// Hard limits.
     pub limits: ListenerLimits,
     /// What clients speak.
-    pub protocol: Protocol,
+    pub protocol: ListenerProtocol,
     /// How long a client may take.
     pub timeouts: ListenerTimeouts,
+    /// Set exactly where `protocol` is `https`.
+    pub tls: Option<TlsPolicy>,
     /// Networks whose clients may hand forwarding headers on.
     pub trusted_proxies: Vec<String>,
 }
@@ -200,7 +254,7 @@ pub struct Cluster {
     /// How a backend is chosen.
     pub load_balancing: LoadBalancing,
     /// What the backends speak.
-    pub protocol: Protocol,
+    pub protocol: ClusterProtocol,
     /// Further backends tried when connecting failed.
     pub retries: u32,
     /// How long a backend may take.

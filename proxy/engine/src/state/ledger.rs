@@ -6,8 +6,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ahash::AHashMap;
+use rustls::ServerConfig;
+use rustls::sign::CertifiedKey;
 
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
@@ -16,6 +19,8 @@ use super::staged::{Staged, StagedPut};
 use super::tables::cluster_of;
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogWriter;
+use crate::tls::certificates;
+use crate::tls::policy::Tls;
 
 /// What the ledger keeps of an entity.
 struct Held {
@@ -27,7 +32,6 @@ struct Held {
 }
 
 /// The committed state as the control thread knows it, and at most one staged transaction.
-#[derive(Default)]
 pub struct Ledger {
     /// The committed generation.
     pub generation: u64,
@@ -40,6 +44,7 @@ pub struct Ledger {
     needed: AHashMap<(Kind, String), usize>,
     access_log: String,
     staged: Option<(Staged, Delta)>,
+    tls: Tls,
 }
 
 /// What a staged transaction does to the ledger.
@@ -50,6 +55,21 @@ struct Delta {
 }
 
 impl Ledger {
+    /// Generation 0, which holds nothing.
+    #[must_use]
+    pub fn new(tls: Tls) -> Self {
+        Self {
+            generation: 0,
+            commit: String::new(),
+            digest: Digest::default(),
+            held: AHashMap::new(),
+            needed: AHashMap::new(),
+            access_log: String::new(),
+            staged: None,
+            tls,
+        }
+    }
+
     /// The staged generation, if any.
     #[must_use]
     pub fn staged_generation(&self) -> Option<u64> {
@@ -78,6 +98,7 @@ impl Ledger {
         commit: &str,
         bytes: &[u8],
         sockets: HashMap<String, OwnedFd>,
+        materials: &HashMap<String, Vec<u8>>,
     ) -> Result<Digest, Refused> {
         if generation == self.generation && generation > 0 {
             return Ok(self.digest);
@@ -114,10 +135,12 @@ impl Ledger {
                 self.check_socket(&put.name, listener, &sockets)?;
             }
             let rules = compile_rules(&put.name, &put.entity)?;
+            let key = self.load_key(&put.name, &put.entity, materials)?;
+            let tls = self.agree(&put.name, &put.entity)?;
             let (needs, address) = needs_of(&put.name, &put.entity);
-            let key = (put.entity.kind(), put.name.clone());
+            let identity = (put.entity.kind(), put.name.clone());
             delta.puts.push((
-                key,
+                identity,
                 Held {
                     hash: put.hash,
                     needs,
@@ -129,6 +152,8 @@ impl Ledger {
                 entity: put.entity,
                 hash: put.hash,
                 rules,
+                key,
+                tls,
             });
         }
         self.check_references(&delta)?;
@@ -190,6 +215,44 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    fn load_key(
+        &self,
+        name: &str,
+        entity: &Entity,
+        materials: &HashMap<String, Vec<u8>>,
+    ) -> Result<Option<Arc<CertifiedKey>>, Refused> {
+        let Entity::Certificate(certificate) = entity else {
+            return Ok(None);
+        };
+        let material = |hash: &String| {
+            materials.get(hash).ok_or_else(|| {
+                refused(
+                    "certificate",
+                    name,
+                    format!("the file with SHA-256 {hash} did not come along"),
+                )
+            })
+        };
+        let chain = material(&certificate.certificate)?;
+        let private_key = material(&certificate.private_key)?;
+        certificates::load(chain, private_key, &self.tls.provider)
+            .map(Some)
+            .map_err(|reason| refused("certificate", name, reason))
+    }
+
+    fn agree(&self, name: &str, entity: &Entity) -> Result<Option<Arc<ServerConfig>>, Refused> {
+        let Entity::Listener(entity::Listener {
+            tls: Some(policy), ..
+        }) = entity
+        else {
+            return Ok(None);
+        };
+        self.tls
+            .server_config(policy)
+            .map(Some)
+            .map_err(|reason| refused("listener", name, reason))
     }
 
     fn check_socket(
@@ -314,8 +377,15 @@ fn needs_of(name: &str, entity: &Entity) -> (Vec<(Kind, String)>, Option<String>
             )
         }
         Entity::Backend(_) => (vec![(Kind::Cluster, cluster_of(name).to_owned())], None),
-        Entity::Listener(listener) => (Vec::new(), Some(listener.address.clone())),
-        Entity::Settings(_) | Entity::Cluster(_) => (Vec::new(), None),
+        Entity::Listener(listener) => {
+            let default = listener
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.default_certificate.clone());
+            let needs = default.map(|name| (Kind::Certificate, name));
+            (needs.into_iter().collect(), Some(listener.address.clone()))
+        }
+        Entity::Settings(_) | Entity::Certificate(_) | Entity::Cluster(_) => (Vec::new(), None),
     }
 }
 

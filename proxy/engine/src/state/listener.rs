@@ -4,6 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use super::digest::Digest;
 use super::entity::{self, cidr::Cidr};
@@ -23,13 +26,15 @@ pub struct ListenerSettings {
     pub entity: entity::Listener,
     /// Limits for the parser.
     pub head_limits: HeadLimits,
+    /// What it agrees to in handshakes; `None` in clear text.
+    pub tls: Option<Arc<ServerConfig>>,
     trusted: Vec<Cidr>,
 }
 
 impl ListenerSettings {
     /// Resolves an entity that [`super::ops`] has checked.
     #[must_use]
-    pub fn new(entity: entity::Listener) -> Self {
+    pub fn new(entity: entity::Listener, tls: Option<Arc<ServerConfig>>) -> Self {
         let head_limits = HeadLimits {
             head_bytes_max: entity.limits.head_bytes as usize,
             header_count_max: entity.limits.header_count as usize,
@@ -38,8 +43,15 @@ impl ListenerSettings {
         Self {
             entity,
             head_limits,
+            tls,
             trusted,
         }
+    }
+
+    /// The scheme of what is asked here.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Whether a peer may tell us who the client is.

@@ -143,13 +143,6 @@ struct WireRemove<'a> {
 }
 
 fn identity(kind: &str, name: &str) -> Result<Kind, Refused> {
-    if kind == "certificate" {
-        return Err(Refused::new(
-            kind,
-            name,
-            "certificates arrive together with TLS",
-        ));
-    }
     let Some(parsed) = Kind::parse(kind) else {
         return Err(Refused::new(
             kind,
@@ -328,10 +321,7 @@ mod tests {
         assert!(reason(&twice).contains("two operations"));
         assert!(reason(&[put("backend", "shop", BACKEND)]).contains("not the name"));
         assert!(reason(&[put("route", "shop", BACKEND)]).contains("no kind"));
-        assert_eq!(
-            reason(&[put("certificate", "shop", "{}")]),
-            "certificates arrive together with TLS"
-        );
+        assert!(reason(&[put("certificate", "shop", "{}")]).contains("not readable"));
         let removal = ops(&[], &[r#"{"kind":"settings","name":"settings"}"#]);
         assert_eq!(
             decode(removal.as_bytes()).unwrap_err().reason,

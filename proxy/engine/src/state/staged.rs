@@ -3,6 +3,10 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::sign::CertifiedKey;
 
 use super::digest::Digest;
 use super::entity::{Entity, Kind};
@@ -37,4 +41,8 @@ pub struct StagedPut {
     pub hash: Digest,
     /// A frontend's compiled match, one for each of its listeners.
     pub rules: Vec<(String, Rule)>,
+    /// A certificate's chain and key.
+    pub key: Option<Arc<CertifiedKey>>,
+    /// What an https listener agrees to.
+    pub tls: Option<Arc<ServerConfig>>,
 }

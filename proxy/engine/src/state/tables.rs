@@ -7,8 +7,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ahash::AHashMap;
+use rustls::sign::CertifiedKey;
 
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
@@ -21,6 +23,7 @@ use crate::routing::table::Table;
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
 use crate::telemetry::names::SlotKind;
+use crate::tls::certificates::Certificates;
 use crate::upstream::{Backend, Cluster};
 
 /// Everything that a request can look up, at one generation.
@@ -42,6 +45,9 @@ pub struct Tables {
     pub backends: AHashMap<String, Rc<Backend>>,
     clusters: AHashMap<String, Rc<Cluster>>,
     frontends: AHashMap<String, Rc<Frontend>>,
+    certificates: AHashMap<String, (entity::Certificate, Digest)>,
+    /// The same, as handshakes look them up.
+    in_service: Arc<Certificates>,
     returned: Returned,
 }
 
@@ -58,9 +64,10 @@ pub struct Applied {
     pub log: Option<LogSink>,
 }
 
-impl Default for Tables {
-    /// Nothing: generation 0.
-    fn default() -> Self {
+impl Tables {
+    /// Nothing: generation 0. What handshakes look up is kept in `in_service`.
+    #[must_use]
+    pub fn new(in_service: Arc<Certificates>) -> Self {
         // Before the first commit nothing listens, so that no limit here ever counts.
         let settings = entity::Settings {
             access_log: "off".into(),
@@ -83,12 +90,12 @@ impl Default for Tables {
             backends: AHashMap::new(),
             clusters: AHashMap::new(),
             frontends: AHashMap::new(),
+            certificates: AHashMap::new(),
+            in_service,
             returned: Returned::default(),
         }
     }
-}
 
-impl Tables {
     /// Swaps a staged transaction in: make before break.
     pub fn apply(&mut self, staged: Staged, metrics: &mut Metrics) -> Applied {
         for slot in self.returned.borrow_mut().drain(..) {
@@ -112,12 +119,16 @@ impl Tables {
         for put in puts {
             match put.entity {
                 Entity::Settings(settings) => self.put_settings(settings, put.hash),
+                Entity::Certificate(certificate) => {
+                    self.put_certificate(put.name, certificate, put.hash, put.key);
+                }
                 Entity::Cluster(cluster) => {
                     touched.push(self.put_cluster(put.name, cluster, put.hash, metrics))
                 }
                 Entity::Listener(listener) => {
                     let socket = sockets.remove(&put.name);
-                    self.put_listener(put.name, listener, put.hash, socket, &mut applied);
+                    let settings = ListenerSettings::new(listener, put.tls);
+                    self.put_listener(put.name, settings, put.hash, socket, &mut applied);
                 }
                 Entity::Backend(_) | Entity::Frontend(_) => later.push(put),
             }
@@ -170,6 +181,13 @@ impl Tables {
                 Entity::Settings((*self.settings).clone()),
             );
         }
+        for (name, (certificate, _)) in &self.certificates {
+            add(
+                Kind::Certificate,
+                name,
+                Entity::Certificate(certificate.clone()),
+            );
+        }
         for (name, listener) in &self.listeners {
             add(
                 Kind::Listener,
@@ -207,6 +225,29 @@ impl Tables {
         self.settings = Rc::new(settings);
     }
 
+    fn put_certificate(
+        &mut self,
+        name: String,
+        entity: entity::Certificate,
+        hash: Digest,
+        key: Option<Arc<CertifiedKey>>,
+    ) {
+        let Some(key) = key else {
+            unreachable!("the ledger refuses a certificate without its key");
+        };
+        self.take_certificate(&name);
+        self.in_service.insert(&name, &entity.hostnames, &key);
+        self.replace_hash(Digest::default(), hash);
+        self.certificates.insert(name, (entity, hash));
+    }
+
+    fn take_certificate(&mut self, name: &str) {
+        if let Some((entity, hash)) = self.certificates.remove(name) {
+            self.replace_hash(hash, Digest::default());
+            self.in_service.remove(name, &entity.hostnames);
+        }
+    }
+
     fn put_cluster(
         &mut self,
         name: String,
@@ -229,7 +270,7 @@ impl Tables {
     fn put_listener(
         &mut self,
         name: String,
-        entity: entity::Listener,
+        settings: ListenerSettings,
         hash: Digest,
         socket: Option<std::os::fd::OwnedFd>,
         applied: &mut Applied,
@@ -241,8 +282,7 @@ impl Tables {
                 .map_or(Digest::default(), |listener| listener.hash.get()),
             hash,
         );
-        let address = entity.socket_addr().ok();
-        let settings = ListenerSettings::new(entity);
+        let address = settings.entity.socket_addr().ok();
         match (before, socket, address) {
             (Some(listener), None, _) => listener.replace_settings(settings, hash),
             (before, Some(socket), Some(address)) => {
@@ -386,6 +426,7 @@ impl Tables {
                         self.replace_hash(cluster.hash.get(), Digest::default());
                     }
                 }
+                Kind::Certificate => self.take_certificate(&name),
                 Kind::Settings | Kind::Frontend => {}
             }
         }

@@ -89,6 +89,12 @@ named_indexes! {
         TunnelsTotal = "tunnels_total",
         /// Tunnels open.
         TunnelsNow = "tunnels_now",
+        /// TLS handshakes completed with clients.
+        TlsHandshakesTotal = "tls_handshakes_total",
+        /// Those of them that were shortened by a ticket.
+        TlsResumptionsTotal = "tls_resumptions_total",
+        /// TLS handshakes that failed or took too long.
+        TlsHandshakeErrorsTotal = "tls_handshake_errors_total",
         /// Turns of the event loop.
         LoopTurnsTotal = "loop_turns_total",
         /// Access log records that were dropped.

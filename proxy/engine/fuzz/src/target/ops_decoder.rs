@@ -72,7 +72,7 @@ fn check_put(put: &Put) {
             backend.socket_addr().expect("the address was checked");
         }
         Entity::Frontend(frontend) => check_frontend(name, frontend),
-        Entity::Settings(_) | Entity::Cluster(_) => {}
+        Entity::Settings(_) | Entity::Certificate(_) | Entity::Cluster(_) => {}
     }
 }
 

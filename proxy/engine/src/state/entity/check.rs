@@ -9,12 +9,14 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use super::Backend;
+use super::Certificate;
 use super::Cluster;
 use super::Entity;
 use super::ErrorPage;
 use super::Frontend;
 use super::Kind;
 use super::Listener;
+use super::ListenerProtocol;
 use super::PathMatch;
 use super::Settings;
 use super::ValueMatch;
@@ -28,7 +30,7 @@ pub fn name(kind: Kind, name: &str) -> Result<(), String> {
         Kind::Backend => name
             .split_once('/')
             .is_some_and(|(cluster, backend)| is_name(cluster) && is_name(backend)),
-        Kind::Listener | Kind::Cluster | Kind::Frontend => is_name(name),
+        Kind::Certificate | Kind::Listener | Kind::Cluster | Kind::Frontend => is_name(name),
     };
     if valid {
         Ok(())
@@ -41,6 +43,7 @@ pub fn name(kind: Kind, name: &str) -> Result<(), String> {
 pub fn entity(entity: &Entity) -> Result<(), String> {
     match entity {
         Entity::Settings(value) => settings(value),
+        Entity::Certificate(value) => certificate(value),
         Entity::Listener(value) => listener(value),
         Entity::Cluster(value) => cluster(value),
         Entity::Backend(value) => backend(value),
@@ -85,7 +88,43 @@ fn settings(value: &Settings) -> Result<(), String> {
     }
 }
 
+fn certificate(value: &Certificate) -> Result<(), String> {
+    for hash in [&value.certificate, &value.private_key] {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if hash.len() != SHA256_DIGITS || !hash.bytes().all(hex) {
+            return Err(format!(
+                "{hash:?} is not a SHA-256 in lower-case hexadecimal"
+            ));
+        }
+    }
+    let hostnames = &value.hostnames;
+    if hostnames.is_empty() || !hostnames.is_sorted_by(|a, b| a < b) {
+        return Err("hostnames: expected at least one, sorted, each once".to_owned());
+    }
+    match hostnames
+        .iter()
+        .find(|name| *name == "*" || !is_hostname(name))
+    {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "hostnames: {name:?} is not like shop.example.com or *.example.com"
+        )),
+    }
+}
+
 fn listener(value: &Listener) -> Result<(), String> {
+    if value.tls.is_some() != (value.protocol == ListenerProtocol::Https) {
+        return Err("tls: expected with protocol https, and only there".to_owned());
+    }
+    let default = value
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.default_certificate.as_deref());
+    if let Some(name) = default.filter(|name| !is_name(name)) {
+        return Err(format!(
+            "tls.default_certificate: {name:?} is not the name of a certificate"
+        ));
+    }
     value.socket_addr()?;
     value.trusted_networks()?;
     error_pages(&value.error_pages)?;
@@ -269,6 +308,9 @@ where
 pub const HOSTNAME_BYTES_MAX: usize = 253;
 /// Longest path of a frontend: far below what a request head may hold, far above what is written.
 pub const PATH_BYTES_MAX: usize = 2048;
+
+/// Hexadecimal digits of a SHA-256.
+const SHA256_DIGITS: usize = 64;
 
 const LABEL_BYTES_MAX: usize = 63;
 const NAME_BYTES_MAX: usize = 63;

@@ -8,7 +8,7 @@ const FRONTEND: &str = concat!(
 );
 
 /// One canonical value per kind, as the reconciler writes it.
-const VALUES: [(Kind, &str); 6] = [
+const VALUES: [(Kind, &str); 8] = [
     (
         Kind::Settings,
         concat!(
@@ -31,7 +31,25 @@ const VALUES: [(Kind, &str); 6] = [
             r#"{"address":"127.0.0.1:8080","error_pages":{},"limits":{"body_bytes":null,"#,
             r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"http","#,
             r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
-            r#""response_write":30000},"trusted_proxies":["10.0.0.0/8"]}"#
+            r#""response_write":30000},"tls":null,"trusted_proxies":["10.0.0.0/8"]}"#
+        ),
+    ),
+    (
+        Kind::Listener,
+        concat!(
+            r#"{"address":"[::]:8443","error_pages":{},"limits":{"body_bytes":null,"#,
+            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"https","#,
+            r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
+            r#""response_write":30000},"tls":{"default_certificate":"shop","profile":"modern"},"#,
+            r#""trusted_proxies":[]}"#
+        ),
+    ),
+    (
+        Kind::Certificate,
+        concat!(
+            r#"{"certificate":"0000000000000000000000000000000000000000000000000000000000000000","#,
+            r#""hostnames":["*.example.com","example.com"],"#,
+            r#""private_key":"ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"}"#
         ),
     ),
     (
@@ -76,7 +94,7 @@ fn kinds_round_trip_through_their_words() {
     for kind in Kind::ALL {
         assert_eq!(Kind::parse(kind.as_str()), Some(kind));
     }
-    assert_eq!(Kind::parse("certificate"), None);
+    assert_eq!(Kind::parse("route"), None);
 }
 
 #[test]

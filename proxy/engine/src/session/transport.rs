@@ -1,0 +1,304 @@
+//! A connection's bytes as the session sees them: plaintext, whatever travels below.
+//!
+//! Sending and receiving mean the same in clear text and over TLS, with two differences that the
+//! caller has to know: a receive may bring nothing but protocol ([`Received::bytes`] 0 without an
+//! end), and what was taken for sending may still wait here as records ([`Transport::has_unsent`]).
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+
+use super::client::split_left;
+use crate::protocol::tls::{Machine, RECORD_BYTES_MAX};
+use crate::runtime::buffer::{BufferPool, ByteQueue};
+use crate::runtime::socket::Stream;
+
+/// Plaintext encrypted for one `send`; what is behind it waits for the socket first.
+const PLAINTEXT_PER_SEND: usize = 4 * RECORD_BYTES_MAX;
+
+/// Most bytes of an incomplete record or handshake message that may wait: rustls refuses handshake
+/// messages of 64 KiB, and a record is at most 18 KiB.
+const PENDING_BYTES_MAX: usize = 96 * 1024;
+
+/// What one receive brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Received {
+    /// Bytes of plaintext in the room.
+    pub(super) bytes: usize,
+    /// The socket may hold more.
+    pub(super) more: bool,
+    /// The peer sends no more.
+    pub(super) ended: bool,
+}
+
+/// Buffers that all TLS connections of an engine share; none are held without one.
+#[derive(Default)]
+pub(super) struct TlsBuffers {
+    /// Records as they came.
+    input: Vec<u8>,
+    /// Records to send.
+    output: Vec<u8>,
+}
+
+/// One connection, in clear text or over TLS.
+pub(super) enum Transport {
+    /// TCP alone.
+    Plain(Stream),
+    /// TLS over TCP.
+    Tls(Box<Secure>),
+}
+
+/// A connection over TLS.
+pub(super) struct Secure {
+    stream: Stream,
+    machine: Machine,
+    /// Received and not yet complete.
+    pending: ByteQueue,
+    /// Encrypted and not yet taken by the socket.
+    unsent: ByteQueue,
+    /// Whether the handshake is complete, as far as the session has been told.
+    told_open: bool,
+    /// The peer has said that it sends no more; the end of its stream may never come.
+    peer_ended: bool,
+}
+
+impl Transport {
+    /// The server's end of a TLS connection.
+    ///
+    /// # Errors
+    /// When rustls cannot begin, for want of random bytes.
+    pub(super) fn accept_tls(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let tls = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(Self::Tls(Box::new(Secure {
+            stream,
+            machine: Machine::Server(Box::new(tls)),
+            pending: ByteQueue::default(),
+            unsent: ByteQueue::default(),
+            told_open: false,
+            peer_ended: false,
+        })))
+    }
+
+    fn stream(&self) -> &Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(secure) => &secure.stream,
+        }
+    }
+
+    /// The descriptor, for registration with the driver.
+    pub(super) fn raw(&self) -> RawFd {
+        self.stream().raw()
+    }
+
+    /// See [`Stream::reset_on_close`].
+    pub(super) fn reset_on_close(&self) {
+        self.stream().reset_on_close();
+    }
+
+    /// The TLS side of it, if there is one.
+    pub(super) fn tls(&self) -> Option<&Machine> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secure) => Some(&secure.machine),
+        }
+    }
+
+    /// Whether the handshake has been completed since this was last asked.
+    pub(super) fn has_just_opened(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(secure) => {
+                let opened = !secure.told_open && secure.machine.is_open();
+                secure.told_open |= opened;
+                opened
+            }
+        }
+    }
+
+    /// Whether records wait for the socket.
+    pub(super) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(secure) => !secure.unsent.is_empty(),
+        }
+    }
+
+    /// Receives plaintext into `room`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; otherwise the connection is dead, and the peer has been
+    /// told why as far as it listens.
+    pub(super) fn receive(
+        &mut self,
+        buffers: &mut TlsBuffers,
+        pool: &mut BufferPool,
+        room: &mut [u8],
+    ) -> io::Result<Received> {
+        match self {
+            Self::Plain(stream) => stream.receive(room).map(|bytes| Received {
+                bytes,
+                more: bytes == room.len(),
+                ended: bytes == 0,
+            }),
+            Self::Tls(secure) => secure.receive(buffers, pool, room),
+        }
+    }
+
+    /// Sends the two parts as one; returns how many bytes of both were taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing can be taken now; otherwise the connection is dead.
+    pub(super) fn send(
+        &mut self,
+        buffers: &mut TlsBuffers,
+        pool: &mut BufferPool,
+        first: &[u8],
+        second: &[u8],
+    ) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.send(first, second),
+            Self::Tls(secure) => secure.send(buffers, pool, first, second),
+        }
+    }
+
+    /// Ends our sending side; everything sent must have been taken by the socket.
+    pub(super) fn shutdown_write(&mut self, buffers: &mut TlsBuffers) {
+        if let Self::Tls(secure) = self {
+            secure.say_goodbye(buffers);
+        }
+        self.stream().shutdown_write();
+    }
+
+    /// Gives the buffers back.
+    pub(super) fn release(&mut self, pool: &mut BufferPool) {
+        if let Self::Tls(secure) = self {
+            secure.pending.clear(pool);
+            secure.unsent.clear(pool);
+        }
+    }
+}
+
+impl Secure {
+    fn receive(
+        &mut self,
+        buffers: &mut TlsBuffers,
+        pool: &mut BufferPool,
+        room: &mut [u8],
+    ) -> io::Result<Received> {
+        if self.peer_ended {
+            return Ok(Received {
+                ended: true,
+                ..Received::default()
+            });
+        }
+        let waiting = self.pending.len();
+        // Plaintext is shorter than its records: what is received here fits into the room.
+        let limit = room.len();
+        if buffers.input.len() < limit {
+            buffers.input.resize(limit, 0);
+        }
+        buffers.input[..waiting].copy_from_slice(self.pending.as_slice());
+        let space = &mut buffers.input[waiting..limit];
+        let count = self.stream.receive(space)?;
+        if count == 0 {
+            return Ok(Received {
+                ended: true,
+                ..Received::default()
+            });
+        }
+        let more = count == space.len();
+        let input = &mut buffers.input[..waiting + count];
+        buffers.output.clear();
+        let outcome = self.machine.receive(input, room, &mut buffers.output);
+        if !buffers.output.is_empty() {
+            self.pass_on(pool, &buffers.output)?;
+        }
+        let progress =
+            outcome.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let rest = &input[progress.consumed..];
+        if rest.len() > PENDING_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.pending.replace(pool, rest);
+        self.peer_ended = progress.ended;
+        Ok(Received {
+            bytes: progress.plaintext,
+            more,
+            ended: progress.ended,
+        })
+    }
+
+    fn send(
+        &mut self,
+        buffers: &mut TlsBuffers,
+        pool: &mut BufferPool,
+        first: &[u8],
+        second: &[u8],
+    ) -> io::Result<usize> {
+        self.flush(pool)?;
+        if !self.machine.is_open() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let total = first.len() + second.len();
+        let mut taken = 0;
+        // Until the socket is full: only then will the driver tell when it has room again.
+        while taken < total && self.unsent.is_empty() {
+            let (first_left, second_left) = split_left(first, second, taken);
+            let first_part = &first_left[..first_left.len().min(PLAINTEXT_PER_SEND)];
+            let second_room = PLAINTEXT_PER_SEND - first_part.len();
+            let second_part = match first_part.len() == first_left.len() {
+                true => &second_left[..second_left.len().min(second_room)],
+                false => &[],
+            };
+            buffers.output.clear();
+            for part in [first_part, second_part] {
+                if !part.is_empty() {
+                    self.machine
+                        .send(part, self.pending.as_mut_slice(), &mut buffers.output)
+                        .map_err(|_| io::ErrorKind::ConnectionAborted)?;
+                }
+            }
+            taken += first_part.len() + second_part.len();
+            self.pass_on(pool, &buffers.output)?;
+        }
+        Ok(taken)
+    }
+
+    /// Sends what waits.
+    fn flush(&mut self, pool: &mut BufferPool) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            let count = self.stream.send(self.unsent.as_slice(), &[])?;
+            self.unsent.consume(pool, count);
+        }
+        Ok(())
+    }
+
+    /// Sends records behind what waits; what the socket does not take waits too.
+    fn pass_on(&mut self, pool: &mut BufferPool, records: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        if self.unsent.is_empty() && !records.is_empty() {
+            match self.stream.send(records, &[]) {
+                Ok(count) => sent = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent.push(pool, &records[sent..]);
+        Ok(())
+    }
+
+    fn say_goodbye(&mut self, buffers: &mut TlsBuffers) {
+        if !self.unsent.is_empty() || !self.machine.is_open() {
+            return;
+        }
+        buffers.output.clear();
+        self.machine
+            .close(self.pending.as_mut_slice(), &mut buffers.output);
+        // A peer that takes no alert now will see the end of the stream instead.
+        let _ = self.stream.send(&buffers.output, &[]);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the tests of the engine share: a proxy of one listener, driven by transactions, and backends.
+
+// Each test program uses its own part of it.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use _engine::state::digest::Digest;
+use _engine::thread::EngineThread;
+
+pub const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
+pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000}}}"#;
+pub const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"protocol":"http","timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[]}}"#;
+
+pub fn cluster(name: &str) -> String {
+    CLUSTER.replace("NAME", name)
+}
+
+pub fn backend(name: &str, address: SocketAddr) -> String {
+    format!(r#"{{"kind":"backend","name":"{name}","value":{{"address":"{address}","weight":1}}}}"#)
+}
+
+pub fn frontend(cluster: &str) -> String {
+    format!(
+        r#"{{"kind":"frontend","name":"all","value":{{"cluster":"{cluster}","headers":{{}},"hostname":"*","listeners":["web"],"methods":[],"path":{{"prefix":"/"}},"query":{{}}}}}}"#
+    )
+}
+
+pub fn ops(puts: &[String], removes: &[(&str, &str)]) -> Vec<u8> {
+    let removes: Vec<String> = removes
+        .iter()
+        .map(|(kind, name)| format!(r#"{{"kind":"{kind}","name":"{name}"}}"#))
+        .collect();
+    format!(
+        r#"{{"puts":[{}],"removes":[{}]}}"#,
+        puts.join(","),
+        removes.join(",")
+    )
+    .into_bytes()
+}
+
+/// A backend that answers every request with its own name, for as long as the test runs.
+pub fn start_backend(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(1..) = stream.read(&mut bytes) {
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}",
+                        name.len()
+                    );
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+pub struct Proxy {
+    pub engine: EngineThread,
+    pub address: SocketAddr,
+    pub socket: TcpListener,
+    generation: u64,
+    /// What comes beside the operations.
+    pub materials: HashMap<String, Vec<u8>>,
+}
+
+impl Proxy {
+    pub fn start(blue: SocketAddr) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let engine = EngineThread::start(0, None).unwrap();
+        let mut proxy = Self {
+            engine,
+            address,
+            socket,
+            generation: 0,
+            materials: HashMap::new(),
+        };
+        let listener = LISTENER.replace("ADDRESS", &address.to_string());
+        let puts = [
+            SETTINGS.into(),
+            listener,
+            cluster("blue"),
+            backend("blue/1", blue),
+            frontend("blue"),
+        ];
+        proxy.change(&ops(&puts, &[])).unwrap();
+        proxy
+    }
+
+    pub fn change(&mut self, ops: &[u8]) -> Result<Digest, String> {
+        let sockets = HashMap::from([("web".to_owned(), self.socket.as_raw_fd())]);
+        let base = (self.generation, self.engine.ledger.digest);
+        let next = self.generation + 1;
+        let prepared = self
+            .engine
+            .prepare(
+                next,
+                base,
+                "c0ffee",
+                ops,
+                if self.generation == 0 {
+                    &sockets
+                } else {
+                    &EMPTY
+                },
+                &self.materials,
+            )
+            .map_err(|refusal| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason))?;
+        let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
+        assert_eq!(prepared, committed, "the loop must hold what was promised");
+        assert_eq!(
+            self.engine.audit().unwrap(),
+            committed,
+            "and it must be what its entities add up to"
+        );
+        self.engine.release().unwrap();
+        self.generation = next;
+        Ok(committed)
+    }
+}
+
+pub static EMPTY: std::sync::LazyLock<HashMap<String, i32>> =
+    std::sync::LazyLock::new(HashMap::new);
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream
+}
