@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
-    StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
 };
 use sha2::{Digest as _, Sha256};
-use support::{LISTENER, Proxy, backend, ops, start_backend};
+use support::{CLUSTER, LISTENER, Proxy, backend, connect, ops, start_backend};
 
 /// A chain and a key in PEM, and the leaf as a client sees it.
 struct Pair {
@@ -405,6 +407,140 @@ fn large_bodies_arrive_whole() {
     }
     assert_eq!(&answer[answer.len() - BYTES..], body);
     served.join().unwrap();
+}
+
+/// A backend that speaks TLS as `own` and says over how many connections it was asked.
+fn start_secure_backend(own: &Pair, clients: Option<&Pair>) -> SocketAddr {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&own.chain)
+        .map(Result::unwrap)
+        .collect();
+    let key = PrivateKeyDer::from_pem_slice(&own.key).unwrap();
+    let builder = ServerConfig::builder();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(known) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from(known.leaf.clone())).unwrap();
+            let verifier = WebPkiClientVerifier::builder(roots.into()).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(tls, stream.unwrap());
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(1..) = stream.read(&mut bytes) {
+                    let body = format!("connection {number}");
+                    let length = body.len();
+                    write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+                    )
+                    .unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A proxy in clear text whose cluster speaks TLS to `address`.
+fn start_with_cluster(address: SocketAddr, tls: &str, files: &[&[u8]]) -> Proxy {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    for file in files {
+        proxy.materials.insert(hex(file), file.to_vec());
+    }
+    let puts = [secure_cluster(tls), backend("blue/1", address)];
+    proxy.change(&ops(&puts, &[])).unwrap();
+    proxy
+}
+
+fn secure_cluster(tls: &str) -> String {
+    CLUSTER
+        .replace("NAME", "blue")
+        .replace(r#""tls":null"#, &format!(r#""tls":{tls}"#))
+}
+
+/// Status and body.
+fn ask(proxy: &Proxy) -> (String, String) {
+    let mut socket = connect(proxy.address);
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_backend_over_tls_must_prove_who_it_is() {
+    let own = make(&["shop.internal"], false);
+    let stranger = make(&["shop.internal"], false);
+    let address = start_secure_backend(&own, None);
+    let policy = |ca: &Pair, name: &str, verify: bool| {
+        format!(
+            r#"{{"ca":"{}","certificate":null,"private_key":null,"server_name":{name},"verify":{verify}}}"#,
+            hex(&ca.chain)
+        )
+    };
+    let files = [own.chain.as_slice(), &stranger.chain];
+    let good = policy(&own, r#""shop.internal""#, true);
+    let mut proxy = start_with_cluster(address, &good, &files);
+    assert_eq!(ask(&proxy), ("200".into(), "connection 0".into()));
+    assert_eq!(
+        ask(&proxy),
+        ("200".into(), "connection 0".into()),
+        "the pool serves again"
+    );
+    let bad = [
+        policy(&stranger, r#""shop.internal""#, true),
+        policy(&own, r#""other.internal""#, true),
+        policy(&own, "null", true),
+    ];
+    for tls in bad {
+        proxy.change(&ops(&[secure_cluster(&tls)], &[])).unwrap();
+        assert_eq!(ask(&proxy).0, "502", "{tls}");
+    }
+    let trusting = policy(&stranger, "null", false);
+    proxy
+        .change(&ops(&[secure_cluster(&trusting)], &[]))
+        .unwrap();
+    assert_eq!(ask(&proxy).0, "200");
+    let nobody = good.replace(&hex(&own.chain), &hex(b"nobody has this"));
+    let refusal = proxy
+        .change(&ops(&[secure_cluster(&nobody)], &[]))
+        .unwrap_err();
+    assert!(refusal.contains("did not come along"), "{refusal}");
+}
+
+#[test]
+fn a_backend_that_asks_is_shown_our_certificate() {
+    let own = make(&["shop.internal"], false);
+    let us = make(&["proxy.internal"], false);
+    let address = start_secure_backend(&own, Some(&us));
+    let files = [own.chain.as_slice(), &us.chain, &us.key];
+    let anonymous = format!(
+        r#"{{"ca":"{}","certificate":null,"private_key":null,"server_name":"shop.internal","verify":true}}"#,
+        hex(&own.chain)
+    );
+    let mut proxy = start_with_cluster(address, &anonymous, &files);
+    assert_eq!(ask(&proxy).0, "502");
+    let known = anonymous.replace(
+        r#""certificate":null,"private_key":null"#,
+        &format!(
+            r#""certificate":"{}","private_key":"{}""#,
+            hex(&us.chain),
+            hex(&us.key)
+        ),
+    );
+    proxy.change(&ops(&[secure_cluster(&known)], &[])).unwrap();
+    assert_eq!(ask(&proxy).0, "200");
 }
 
 #[test]

@@ -5,15 +5,20 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
 
 use super::Engine;
 use super::exchange::Outcome;
 use super::token::{Owner, parts, token};
+use super::transport::Transport;
 use super::upstream::{Link, Upstream};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket::Stream;
 use crate::runtime::timer::Deadline;
+use crate::state::entity;
 use crate::telemetry::names::{Counter, Field, Histogram};
 use crate::upstream::Backend;
 
@@ -100,9 +105,13 @@ impl<D: Driver> Engine<D> {
             let pooled = backend.idle.borrow_mut().pop()?;
             let (_, index) = parts(pooled);
             debug_assert!(self.find_upstream(pooled, index).is_some());
-            if self.exchanges[exchange as usize].replayable
-                || self.upstreams[index].stream.is_quiet()
-            {
+            let (entry, upstream) = (&self.exchanges[exchange as usize], &self.upstreams[index]);
+            let same_policy = match (&entry.cluster.tls, &upstream.tls) {
+                (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
+                (None, None) => true,
+                _ => false,
+            };
+            if same_policy && (entry.replayable || upstream.stream.is_quiet()) {
                 return Some(index);
             }
             self.close_upstream(index);
@@ -111,7 +120,16 @@ impl<D: Driver> Engine<D> {
 
     fn connect(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {
         self.metrics.add(Counter::UpstreamConnectsTotal, 1);
+        let tls = self.exchanges[exchange as usize].cluster.tls.clone();
         let stream = Stream::connect(&backend.address)?;
+        let stream = match &tls {
+            None => Transport::Plain(stream),
+            Some(config) => {
+                let cluster = &self.exchanges[exchange as usize].cluster;
+                let name = server_name(&cluster.entity, backend);
+                Transport::connect_tls(stream, config.clone(), name)?
+            }
+        };
         let entry = self.upstreams.vacant_entry();
         let index = entry.key();
         self.serial = self.serial.wrapping_add(1);
@@ -119,6 +137,7 @@ impl<D: Driver> Engine<D> {
         self.driver.watch_stream(stream.raw(), token)?;
         entry.insert(Upstream {
             stream,
+            tls,
             token,
             backend: backend.clone(),
             link: Link::Connecting,
@@ -141,7 +160,7 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
         let entry = &mut self.exchanges[exchange as usize];
         entry.upstream = Some(index);
-        let limit = entry.cluster.timeouts.connect;
+        let limit = entry.cluster.entity.timeouts.connect;
         self.timers.set(
             &mut self.upstreams[index].deadline,
             token,
@@ -158,15 +177,18 @@ impl<D: Driver> Engine<D> {
         let Some(exchange) = upstream.exchange else {
             return;
         };
+        if upstream.tls.is_some() {
+            return self.try_begun(index, exchange);
+        }
         let head = &self.exchanges[exchange as usize].head;
-        match upstream.stream.send(head, &[]) {
+        match upstream
+            .stream
+            .send(&mut self.tls, &mut self.pool, head, &[])
+        {
             Ok(sent) => {
-                upstream.link = Link::Busy;
-                upstream.backend.connect_succeeded();
-                let waited = self.clock.us() - upstream.connect_started_us;
-                self.metrics.observe(Histogram::ConnectDuration, waited);
                 let left = &self.exchanges[exchange as usize].head[sent..];
                 upstream.output.push(&mut self.pool, left);
+                self.connected(index);
                 self.head_sent(index, exchange);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -178,11 +200,48 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Sends the head on a connection out of the pool.
+    /// The same over TLS: the first send is that of the handshake.
+    fn try_begun(&mut self, index: usize, exchange: u32) {
+        let upstream = &mut self.upstreams[index];
+        match upstream.stream.begin(&mut self.tls, &mut self.pool) {
+            Ok(()) => upstream.link = Link::Securing,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                if self.connect_failed(exchange, Outcome::ConnectFailed) {
+                    self.try_backend(exchange);
+                }
+            }
+        }
+    }
+
+    /// Bytes of a handshake have come: sends the head when it is complete.
+    pub(super) fn try_secured(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let Some(exchange) = upstream.exchange else {
+            return;
+        };
+        if upstream.stream.has_just_opened() {
+            self.connected(index);
+            self.send_head(index, exchange);
+        }
+    }
+
+    fn connected(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        upstream.link = Link::Busy;
+        upstream.backend.connect_succeeded();
+        let waited = self.clock.us() - upstream.connect_started_us;
+        self.metrics.observe(Histogram::ConnectDuration, waited);
+    }
+
+    /// Sends the head on a connection out of the pool, or on one that has just been secured.
     fn send_head(&mut self, index: usize, exchange: u32) {
         let head = &self.exchanges[exchange as usize].head;
         let upstream = &mut self.upstreams[index];
-        match upstream.stream.send(head, &[]) {
+        match upstream
+            .stream
+            .send(&mut self.tls, &mut self.pool, head, &[])
+        {
             Ok(sent) => {
                 if sent < head.len() {
                     upstream.output.push(&mut self.pool, &head[sent..]);
@@ -192,7 +251,8 @@ impl<D: Driver> Engine<D> {
                 upstream.output.push(&mut self.pool, head)
             }
             // The backend closed it while it was pooled; nothing of the request went anywhere.
-            Err(_) => return self.retry_stale(exchange),
+            Err(_) if upstream.reused => return self.retry_stale(exchange),
+            Err(_) => return self.upstream_failed(index),
         }
         self.head_sent(index, exchange);
     }
@@ -221,7 +281,7 @@ impl<D: Driver> Engine<D> {
         }
         let entry = &mut self.exchanges[exchange as usize];
         entry.connect_failure = Some(outcome);
-        if entry.tried.len() <= entry.cluster.retries as usize {
+        if entry.tried.len() <= entry.cluster.entity.retries as usize {
             return true;
         }
         self.give_up_connecting(exchange, outcome);
@@ -253,4 +313,11 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(exchange, 502, Outcome::BackendAborted);
     }
+}
+
+/// Whom a backend has to be.
+fn server_name(cluster: &entity::Cluster, backend: &Backend) -> ServerName<'static> {
+    let name = cluster.tls.as_ref().and_then(|tls| tls.server_name.clone());
+    name.and_then(|name| ServerName::try_from(name).ok())
+        .unwrap_or_else(|| ServerName::IpAddress(backend.address.ip().into()))
 }

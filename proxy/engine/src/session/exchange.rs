@@ -10,11 +10,10 @@ use super::Engine;
 use super::body::Body;
 use super::record::Record;
 use crate::runtime::driver::Driver;
-use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::{Counter, Field};
-use crate::upstream::{Backend, BackendSet};
+use crate::upstream::{Backend, BackendSet, ClusterSettings};
 
 /// How an exchange ended, for the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +28,7 @@ pub(super) enum Outcome {
     Overloaded,
     ConnectFailed,
     ConnectTimeout,
+    TlsFailed,
     ResponseTimeout,
     ResponseMalformed,
     BackendAborted,
@@ -50,6 +50,7 @@ impl Outcome {
             Self::Overloaded => "overloaded",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::TlsFailed => "tls_failed",
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseMalformed => "response_malformed",
             Self::BackendAborted => "backend_aborted",
@@ -66,7 +67,7 @@ pub(super) struct Exchange {
     pub(super) upstream: Option<usize>,
     pub(super) listener: Rc<ListenerSettings>,
     pub(super) frontend: Rc<Frontend>,
-    pub(super) cluster: Rc<entity::Cluster>,
+    pub(super) cluster: Rc<ClusterSettings>,
     pub(super) backends: Rc<BackendSet>,
     pub(super) backend: Option<Rc<Backend>>,
     pub(super) tried: Vec<Rc<Backend>>,

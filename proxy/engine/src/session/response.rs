@@ -172,6 +172,7 @@ impl<D: Driver> Engine<D> {
     fn await_more_response(&mut self, index: usize, number: u32) {
         let limit = self.exchanges[number as usize]
             .cluster
+            .entity
             .timeouts
             .response_body;
         let upstream = &mut self.upstreams[index];
@@ -234,7 +235,9 @@ impl<D: Driver> Engine<D> {
         };
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        if body.end_of_stream(exchange.response_chunked, &mut out) {
+        // Over TLS, an end that was not announced may be anybody's.
+        let in_order = self.upstreams[index].stream.ended_in_order();
+        if in_order && body.end_of_stream(exchange.response_chunked, &mut out) {
             if !out.is_empty() {
                 self.send_client(client, &out, &[]);
             }

@@ -98,7 +98,7 @@ impl<D: Driver> Engine<D> {
         let slot = upstream.backend.slot.id();
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
-        if upstream.link == Link::Connecting {
+        if matches!(upstream.link, Link::Connecting | Link::Securing) {
             if self.connect_failed(number, Outcome::ConnectTimeout) {
                 self.try_backend(number);
             }

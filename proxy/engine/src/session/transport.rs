@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::client::split_left;
 use crate::protocol::tls::{Machine, RECORD_BYTES_MAX};
@@ -72,14 +74,49 @@ impl Transport {
     /// When rustls cannot begin, for want of random bytes.
     pub(super) fn accept_tls(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let tls = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Self::Tls(Box::new(Secure {
+        Ok(Self::Tls(Box::new(Secure::new(
             stream,
-            machine: Machine::Server(Box::new(tls)),
-            pending: ByteQueue::default(),
-            unsent: ByteQueue::default(),
-            told_open: false,
-            peer_ended: false,
-        })))
+            Machine::Server(Box::new(tls)),
+        ))))
+    }
+
+    /// The client's end of a TLS connection to `name`; [`Transport::begin`] sends the first record.
+    ///
+    /// # Errors
+    /// When rustls cannot begin, for want of random bytes.
+    pub(super) fn connect_tls(
+        stream: Stream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let tls = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(Self::Tls(Box::new(Secure::new(
+            stream,
+            Machine::Client(Box::new(tls)),
+        ))))
+    }
+
+    /// Starts the client's handshake on a socket that may still be connecting.
+    ///
+    /// # Errors
+    /// `WouldBlock` while it is connecting; otherwise the connect has failed.
+    pub(super) fn begin(
+        &mut self,
+        buffers: &mut TlsBuffers,
+        pool: &mut BufferPool,
+    ) -> io::Result<()> {
+        let Self::Tls(secure) = self else {
+            return Ok(());
+        };
+        if secure.unsent.is_empty() {
+            buffers.output.clear();
+            secure
+                .machine
+                .receive(&mut [], &mut [], &mut buffers.output)
+                .map_err(io::Error::other)?;
+            secure.unsent.push(pool, &buffers.output);
+        }
+        secure.flush(pool)
     }
 
     fn stream(&self) -> &Stream {
@@ -92,6 +129,20 @@ impl Transport {
     /// The descriptor, for registration with the driver.
     pub(super) fn raw(&self) -> RawFd {
         self.stream().raw()
+    }
+
+    /// See [`Stream::is_quiet`]; over TLS a record may be half there.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.stream().is_quiet()
+    }
+
+    /// Whether the peer's end of stream is one that nobody between us can have made: over TLS it has
+    /// to be announced (RFC 8446 §6.1).
+    pub(super) fn ended_in_order(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(secure) => secure.peer_ended,
+        }
     }
 
     /// See [`Stream::reset_on_close`].
@@ -183,6 +234,17 @@ impl Transport {
 }
 
 impl Secure {
+    fn new(stream: Stream, machine: Machine) -> Self {
+        Self {
+            stream,
+            machine,
+            pending: ByteQueue::default(),
+            unsent: ByteQueue::default(),
+            told_open: false,
+            peer_ended: false,
+        }
+    }
+
     fn receive(
         &mut self,
         buffers: &mut TlsBuffers,

@@ -18,7 +18,7 @@ impl<D: Driver> Engine<D> {
         let Some(upstream) = exchange.upstream else {
             return data.len();
         };
-        if !self.upstreams[upstream].output.is_empty() {
+        if !self.upstreams[upstream].is_flushed() {
             return 0;
         }
         exchange.record.bytes_in += data.len() as u64;
@@ -47,7 +47,7 @@ impl<D: Driver> Engine<D> {
         let Some(upstream) = exchange.upstream else {
             return;
         };
-        if self.upstreams[upstream].output.is_empty() {
+        if self.upstreams[upstream].is_flushed() {
             self.tunnel_request_sent(number, upstream);
         } else {
             self.upstreams[upstream].shut_when_sent = true;
@@ -59,7 +59,9 @@ impl<D: Driver> Engine<D> {
         if self.exchanges[number as usize].response_ended {
             return self.close_tunnel(number);
         }
-        self.upstreams[upstream].stream.shutdown_write();
+        self.upstreams[upstream]
+            .stream
+            .shutdown_write(&mut self.tls);
         self.await_response(upstream);
     }
 
@@ -68,7 +70,7 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
         exchange.response_ended = true;
-        if self.clients[client].ended && self.upstreams[index].output.is_empty() {
+        if self.clients[client].ended && self.upstreams[index].is_flushed() {
             return self.close_tunnel(number);
         }
         // All that the backend sent has gone: it is read only while nothing is queued.

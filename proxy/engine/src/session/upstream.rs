@@ -6,14 +6,17 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::client::{Phase, split_left};
 use super::exchange::Outcome;
+use super::transport::{Received, Transport};
 use super::tunnel::HALF_CLOSED_MS;
 use super::{Engine, READS_PER_TURN};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
-use crate::runtime::socket::Stream;
 use crate::runtime::timer::Deadline;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
@@ -23,6 +26,8 @@ use crate::upstream::Backend;
 pub(super) enum Link {
     /// The connect has not finished.
     Connecting,
+    /// TLS is being agreed on.
+    Securing,
     /// It serves an exchange.
     Busy,
     /// It waits in the pool.
@@ -31,7 +36,10 @@ pub(super) enum Link {
 
 /// One connection to a backend.
 pub(super) struct Upstream {
-    pub(super) stream: Stream,
+    pub(super) stream: Transport,
+    /// What was asked of the backend in the handshake: a connection made under one policy serves no
+    /// request that is to be sent under another.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) token: Token,
     pub(super) backend: Rc<Backend>,
     pub(super) link: Link,
@@ -55,7 +63,12 @@ pub(super) struct Upstream {
 impl Upstream {
     /// Whether bytes can be sent without queueing.
     pub(super) fn has_room(&self) -> bool {
-        self.link == Link::Busy && self.output.is_empty()
+        self.link == Link::Busy && self.is_flushed()
+    }
+
+    /// Whether the socket has taken everything that was sent.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.stream.has_unsent()
     }
 }
 
@@ -79,7 +92,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let exchange = &self.exchanges[exchange as usize];
-        let timeouts = &exchange.cluster.timeouts;
+        let timeouts = &exchange.cluster.entity.timeouts;
         let half_closed = exchange.response_ended || exchange.request_done();
         let waits_for_continue = exchange.expects_continue && exchange.interim_count == 0;
         let limit = match exchange.response {
@@ -88,7 +101,7 @@ impl<D: Driver> Engine<D> {
             Some(_) => timeouts.response_body,
             None if exchange.request_done() || waits_for_continue => timeouts.response_head,
             // It does not read what it is sent.
-            None if !upstream.output.is_empty() => timeouts.response_head,
+            None if !upstream.is_flushed() => timeouts.response_head,
             None => return upstream.deadline.clear(),
         };
         let token = upstream.token;
@@ -110,7 +123,7 @@ impl<D: Driver> Engine<D> {
         let token = upstream.token;
         if writable && upstream.link == Link::Connecting {
             self.try_connected(index);
-        } else if writable && !upstream.output.is_empty() {
+        } else if writable && !upstream.is_flushed() {
             self.flush_upstream(index);
         }
         if self.find_upstream(token, index).is_some() {
@@ -166,15 +179,25 @@ impl<D: Driver> Engine<D> {
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
         let room = &mut receive[waiting..];
-        match upstream.stream.receive(room) {
-            Ok(0) => {
+        match upstream.stream.receive(&mut self.tls, &mut self.pool, room) {
+            Ok(Received {
+                bytes: 0,
+                ended: true,
+                ..
+            }) => {
                 upstream.readable = false;
                 self.upstream_end_of_stream(index);
             }
-            Ok(count) => {
+            Ok(received) => {
                 // See `read_client` on short reads.
-                upstream.readable = count == room.len() || upstream.hangup;
-                let data = &receive[..waiting + count];
+                upstream.readable = received.more || received.ended || upstream.hangup;
+                if upstream.link == Link::Securing {
+                    self.try_secured(index);
+                }
+                if received.bytes == 0 {
+                    return;
+                }
+                let data = &receive[..waiting + received.bytes];
                 let consumed = self.upstream_input(token, index, data);
                 if let Some(upstream) = self
                     .upstreams
@@ -195,7 +218,11 @@ impl<D: Driver> Engine<D> {
             return true;
         };
         let client = &self.clients[self.exchanges[exchange as usize].client];
-        upstream.link == Link::Busy && client.is_flushed()
+        match upstream.link {
+            Link::Connecting | Link::Pooled => false,
+            Link::Securing => true,
+            Link::Busy => client.is_flushed(),
+        }
     }
 
     fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
@@ -237,6 +264,7 @@ impl<D: Driver> Engine<D> {
     fn upstream_end_of_stream(&mut self, index: usize) {
         match self.upstreams[index].exchange {
             None => self.close_upstream(index),
+            Some(_) if self.upstreams[index].link == Link::Securing => self.upstream_failed(index),
             Some(number)
                 if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel =>
             {
@@ -247,12 +275,17 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A read or a write failed.
-    fn upstream_failed(&mut self, index: usize) {
+    pub(super) fn upstream_failed(&mut self, index: usize) {
         let Some(number) = self.upstreams[index].exchange else {
             return self.close_upstream(index);
         };
-        if self.upstreams[index].link == Link::Connecting {
-            if self.connect_failed(number, Outcome::ConnectFailed) {
+        let outcome = match self.upstreams[index].link {
+            Link::Connecting => Some(Outcome::ConnectFailed),
+            Link::Securing => Some(Outcome::TlsFailed),
+            Link::Busy | Link::Pooled => None,
+        };
+        if let Some(outcome) = outcome {
+            if self.connect_failed(number, outcome) {
                 self.try_backend(number);
             }
         } else if self.exchanges[number as usize].response.is_none() {
@@ -267,8 +300,11 @@ impl<D: Driver> Engine<D> {
     pub(super) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
         let upstream = &mut self.upstreams[index];
         let mut sent = 0;
-        if upstream.output.is_empty() {
-            match upstream.stream.send(first, second) {
+        if upstream.is_flushed() {
+            match upstream
+                .stream
+                .send(&mut self.tls, &mut self.pool, first, second)
+            {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return self.upstream_write_failed(index),
@@ -302,12 +338,17 @@ impl<D: Driver> Engine<D> {
 
     fn flush_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
-        match upstream.stream.send(upstream.output.as_slice(), &[]) {
+        match upstream.stream.send(
+            &mut self.tls,
+            &mut self.pool,
+            upstream.output.as_slice(),
+            &[],
+        ) {
             Ok(sent) => upstream.output.consume(&mut self.pool, sent),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => return self.upstream_write_failed(index),
         }
-        if !self.upstreams[index].output.is_empty() {
+        if !self.upstreams[index].is_flushed() {
             return self.await_response(index);
         }
         if let Some(number) = self.upstreams[index].exchange {
@@ -343,17 +384,18 @@ impl<D: Driver> Engine<D> {
         let reusable = upstream.keep_alive
             && exchange.request_done()
             && !exchange.request_discarded
-            && upstream.output.is_empty()
+            && upstream.is_flushed()
             && !upstream.hangup
             && backend.accepts_requests()
-            && backend.idle.borrow().len() < exchange.cluster.keep_alive_connections as usize;
+            && backend.idle.borrow().len()
+                < exchange.cluster.entity.keep_alive_connections as usize;
         if !reusable {
             return self.close_upstream(index);
         }
         upstream.link = Link::Pooled;
         let token = upstream.token;
         backend.idle.borrow_mut().push(token);
-        let limit = exchange.cluster.timeouts.keep_alive;
+        let limit = exchange.cluster.entity.timeouts.keep_alive;
         self.timers
             .set(&mut upstream.deadline, token, self.clock.ms() + limit);
     }
@@ -380,6 +422,7 @@ impl<D: Driver> Engine<D> {
         }
         upstream.input.clear(&mut self.pool);
         upstream.output.clear(&mut self.pool);
+        upstream.stream.release(&mut self.pool);
         let backend = upstream.backend;
         backend.connections.set(backend.connections.get() - 1);
         self.metrics

@@ -259,6 +259,24 @@ pub struct Cluster {
     pub retries: u32,
     /// How long a backend may take.
     pub timeouts: ClusterTimeouts,
+    /// TLS towards the backends; `None` is clear text.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// TLS towards backends. Files are named by the SHA-256 of their bytes, as in [`Certificate`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// PEM bundle of the authorities to trust; `None` trusts the system's.
+    pub ca: Option<String>,
+    /// PEM chain to show to a backend that asks who we are; with `private_key` or not at all.
+    pub certificate: Option<String>,
+    /// PEM private key of that chain's leaf.
+    pub private_key: Option<String>,
+    /// Name sent as SNI and expected in the backend's certificate; `None` is the backend's IP address.
+    pub server_name: Option<String>,
+    /// Whether the backend must prove who it is.
+    pub verify: bool,
 }
 
 /// How a backend of a cluster is chosen; all of them respect weights.

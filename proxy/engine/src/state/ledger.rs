@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
@@ -137,6 +137,7 @@ impl Ledger {
             let rules = compile_rules(&put.name, &put.entity)?;
             let key = self.load_key(&put.name, &put.entity, materials)?;
             let tls = self.agree(&put.name, &put.entity)?;
+            let upstream_tls = self.ask(&put.name, &put.entity, materials)?;
             let (needs, address) = needs_of(&put.name, &put.entity);
             let identity = (put.entity.kind(), put.name.clone());
             delta.puts.push((
@@ -154,6 +155,7 @@ impl Ledger {
                 rules,
                 key,
                 tls,
+                upstream_tls,
             });
         }
         self.check_references(&delta)?;
@@ -226,20 +228,32 @@ impl Ledger {
         let Entity::Certificate(certificate) = entity else {
             return Ok(None);
         };
-        let material = |hash: &String| {
-            materials.get(hash).ok_or_else(|| {
-                refused(
-                    "certificate",
-                    name,
-                    format!("the file with SHA-256 {hash} did not come along"),
-                )
-            })
+        let load = || {
+            let chain = material(materials, &certificate.certificate)?;
+            let private_key = material(materials, &certificate.private_key)?;
+            certificates::load(chain, private_key, &self.tls.provider)
         };
-        let chain = material(&certificate.certificate)?;
-        let private_key = material(&certificate.private_key)?;
-        certificates::load(chain, private_key, &self.tls.provider)
+        load()
             .map(Some)
             .map_err(|reason| refused("certificate", name, reason))
+    }
+
+    fn ask(
+        &self,
+        name: &str,
+        entity: &Entity,
+        materials: &HashMap<String, Vec<u8>>,
+    ) -> Result<Option<Arc<ClientConfig>>, Refused> {
+        let Entity::Cluster(entity::Cluster {
+            tls: Some(policy), ..
+        }) = entity
+        else {
+            return Ok(None);
+        };
+        self.tls
+            .client_config(policy, |hash| material(materials, hash))
+            .map(Some)
+            .map_err(|reason| refused("cluster", name, reason))
     }
 
     fn agree(&self, name: &str, entity: &Entity) -> Result<Option<Arc<ServerConfig>>, Refused> {
@@ -348,6 +362,13 @@ impl Ledger {
         }
         digest
     }
+}
+
+fn material<'a>(materials: &'a HashMap<String, Vec<u8>>, hash: &str) -> Result<&'a [u8], String> {
+    materials
+        .get(hash)
+        .map(Vec::as_slice)
+        .ok_or_else(|| format!("the file with SHA-256 {hash} did not come along"))
 }
 
 fn compile_rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, Refused> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::digest::Digest;
 use super::entity::{Entity, Kind};
@@ -45,4 +45,6 @@ pub struct StagedPut {
     pub key: Option<Arc<CertifiedKey>>,
     /// What an https listener agrees to.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What a cluster over TLS asks of its backends.
+    pub upstream_tls: Option<Arc<ClientConfig>>,
 }

@@ -24,7 +24,7 @@ use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
 use crate::telemetry::names::SlotKind;
 use crate::tls::certificates::Certificates;
-use crate::upstream::{Backend, Cluster};
+use crate::upstream::{Backend, Cluster, ClusterSettings};
 
 /// Everything that a request can look up, at one generation.
 pub struct Tables {
@@ -123,7 +123,11 @@ impl Tables {
                     self.put_certificate(put.name, certificate, put.hash, put.key);
                 }
                 Entity::Cluster(cluster) => {
-                    touched.push(self.put_cluster(put.name, cluster, put.hash, metrics))
+                    let settings = ClusterSettings {
+                        entity: cluster,
+                        tls: put.upstream_tls,
+                    };
+                    touched.push(self.put_cluster(put.name, settings, put.hash, metrics))
                 }
                 Entity::Listener(listener) => {
                     let socket = sockets.remove(&put.name);
@@ -199,7 +203,7 @@ impl Tables {
             add(
                 Kind::Cluster,
                 name,
-                Entity::Cluster((*cluster.settings()).clone()),
+                Entity::Cluster(cluster.settings().entity.clone()),
             );
         }
         for (name, backend) in &self.backends {
@@ -251,18 +255,18 @@ impl Tables {
     fn put_cluster(
         &mut self,
         name: String,
-        entity: entity::Cluster,
+        settings: ClusterSettings,
         hash: Digest,
         metrics: &mut Metrics,
     ) -> Rc<Cluster> {
         if let Some(cluster) = self.clusters.get(&name).cloned() {
             self.replace_hash(cluster.hash.get(), hash);
-            cluster.replace_settings(entity, hash);
+            cluster.replace_settings(settings, hash);
             return cluster;
         }
         self.replace_hash(Digest::default(), hash);
         let slot = self.slot(SlotKind::Cluster, &name, metrics);
-        let cluster = Rc::new(Cluster::new(name.clone(), entity, hash, slot));
+        let cluster = Rc::new(Cluster::new(name.clone(), settings, hash, slot));
         self.clusters.insert(name, cluster.clone());
         cluster
     }

@@ -1,17 +1,22 @@
-//! What a listener agrees to in a handshake: versions, cipher suites, ALPN, tickets.
+//! What we agree to in handshakes: with clients at a listener, and with the backends of a cluster.
 //!
 //! The profiles are Mozilla's server-side TLS guidelines 5.7: `modern` is TLS 1.3 alone, `intermediate`
 //! adds TLS 1.2 with ECDHE and AEAD suites, which are the only ones that rustls has.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use super::certificates::{Certificates, Resolver};
-use crate::state::entity::{TlsPolicy, TlsProfile};
+use super::certificates::{self, Certificates, Resolver};
+use crate::state::entity::{TlsPolicy, TlsProfile, UpstreamTls};
 
 /// The cryptography that everything here uses.
 #[must_use]
@@ -26,6 +31,7 @@ pub struct Tls {
     /// The certificates in service.
     pub certificates: Arc<Certificates>,
     tickets: Arc<dyn ProducesTickets>,
+    system_roots: OnceLock<Arc<RootCertStore>>,
 }
 
 impl Tls {
@@ -38,6 +44,7 @@ impl Tls {
             provider: provider(),
             certificates: Arc::default(),
             tickets: aws_lc_rs::Ticketer::new()?,
+            system_roots: OnceLock::new(),
         })
     }
 
@@ -65,5 +72,118 @@ impl Tls {
         config.ticketer = self.tickets.clone();
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
+    }
+
+    /// What is asked of the backends of a cluster with that policy; `material` finds files.
+    ///
+    /// # Errors
+    /// A sentence, when a file is missing or unreadable, or does not fit.
+    pub fn client_config<'a>(
+        &self,
+        policy: &UpstreamTls,
+        material: impl Fn(&str) -> Result<&'a [u8], String>,
+    ) -> Result<Arc<ClientConfig>, String> {
+        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("tls: {error}"))?;
+        let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
+            let roots = match &policy.ca {
+                Some(hash) => Arc::new(read_roots(material(hash)?)?),
+                None => self.system_roots()?,
+            };
+            WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
+                .build()
+                .map_err(|error| format!("tls.ca: {error}"))?
+        } else {
+            Arc::new(Unverified(self.provider.clone()))
+        };
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match (&policy.certificate, &policy.private_key) {
+            (Some(certificate), Some(private_key)) => {
+                let own = certificates::load(
+                    material(certificate)?,
+                    material(private_key)?,
+                    &self.provider,
+                )?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// The authorities that the system trusts, read once.
+    fn system_roots(&self) -> Result<Arc<RootCertStore>, String> {
+        let roots = self.system_roots.get_or_init(|| {
+            let found = rustls_native_certs::load_native_certs();
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(found.certs);
+            Arc::new(roots)
+        });
+        if roots.is_empty() {
+            return Err(
+                "tls: the system trusts no authority (install ca-certificates, or give tls.ca)"
+                    .to_owned(),
+            );
+        }
+        Ok(roots.clone())
+    }
+}
+
+fn read_roots(bundle: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle) {
+        let certificate = certificate.map_err(|_| "tls.ca: the file is not PEM".to_owned())?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("tls.ca: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err("tls.ca: the file holds no certificate".to_owned());
+    }
+    Ok(roots)
+}
+
+/// Takes any backend at its word (`verify: false`): against whoever only listens, TLS still helps.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -3,6 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
@@ -10,8 +13,16 @@ use crate::state::digest::Digest;
 use crate::state::entity::{self, LoadBalancing};
 use crate::state::slot::Slot;
 
+/// The committed settings of a cluster, resolved once.
+pub struct ClusterSettings {
+    /// The entity as committed.
+    pub entity: entity::Cluster,
+    /// What is asked of backends in handshakes; `None` in clear text.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
 /// A cluster. The object outlives changes of its settings and members; a request keeps the
-/// [`entity::Cluster`] and the [`BackendSet`] that it found when its head was complete, and is
+/// [`ClusterSettings`] and the [`BackendSet`] that it found when its head was complete, and is
 /// thereby served by one generation.
 pub struct Cluster {
     /// Its name.
@@ -20,7 +31,7 @@ pub struct Cluster {
     pub slot: Slot,
     /// Hash of the entity, part of the state's digest.
     pub hash: Cell<Digest>,
-    settings: RefCell<Rc<entity::Cluster>>,
+    settings: RefCell<Rc<ClusterSettings>>,
     members: RefCell<BTreeMap<String, Rc<Backend>>>,
     set: RefCell<Rc<BackendSet>>,
 }
@@ -28,8 +39,8 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster without backends.
     #[must_use]
-    pub fn new(name: String, settings: entity::Cluster, hash: Digest, slot: Slot) -> Self {
-        let set = BackendSet::new(Vec::new(), settings.load_balancing);
+    pub fn new(name: String, settings: ClusterSettings, hash: Digest, slot: Slot) -> Self {
+        let set = BackendSet::new(Vec::new(), settings.entity.load_balancing);
         Self {
             name,
             slot,
@@ -42,7 +53,7 @@ impl Cluster {
 
     /// The committed settings.
     #[must_use]
-    pub fn settings(&self) -> Rc<entity::Cluster> {
+    pub fn settings(&self) -> Rc<ClusterSettings> {
         self.settings.borrow().clone()
     }
 
@@ -53,8 +64,13 @@ impl Cluster {
     }
 
     /// Replaces the settings; [`Cluster::rebuild`] must follow in the same turn.
-    pub fn replace_settings(&self, settings: entity::Cluster, hash: Digest) {
+    pub fn replace_settings(&self, mut settings: ClusterSettings, hash: Digest) {
         self.hash.set(hash);
+        let before = self.settings();
+        if before.entity.tls == settings.entity.tls {
+            // The same policy: connections that were made under it may be used again.
+            settings.tls.clone_from(&before.tls);
+        }
         *self.settings.borrow_mut() = Rc::new(settings);
     }
 
@@ -73,7 +89,7 @@ impl Cluster {
     /// Makes the set of backends anew: costs what the cluster has members.
     pub fn rebuild(&self) {
         let members = self.members.borrow().values().cloned().collect();
-        let policy = self.settings.borrow().load_balancing;
+        let policy = self.settings.borrow().entity.load_balancing;
         *self.set.borrow_mut() = Rc::new(BackendSet::new(members, policy));
     }
 }

@@ -9,4 +9,4 @@ pub mod cluster;
 
 pub use backend::Backend;
 pub use balance::Random;
-pub use cluster::{BackendSet, Cluster};
+pub use cluster::{BackendSet, Cluster, ClusterSettings};

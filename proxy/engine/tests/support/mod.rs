@@ -13,7 +13,7 @@ use _engine::state::digest::Digest;
 use _engine::thread::EngineThread;
 
 pub const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
-pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000}}}"#;
+pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000},"tls":null}}"#;
 pub const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"protocol":"http","timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[]}}"#;
 
 pub fn cluster(name: &str) -> String {

@@ -19,6 +19,7 @@ use super::Listener;
 use super::ListenerProtocol;
 use super::PathMatch;
 use super::Settings;
+use super::UpstreamTls;
 use super::ValueMatch;
 use super::Workers;
 use super::compile_regex;
@@ -89,14 +90,8 @@ fn settings(value: &Settings) -> Result<(), String> {
 }
 
 fn certificate(value: &Certificate) -> Result<(), String> {
-    for hash in [&value.certificate, &value.private_key] {
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if hash.len() != SHA256_DIGITS || !hash.bytes().all(hex) {
-            return Err(format!(
-                "{hash:?} is not a SHA-256 in lower-case hexadecimal"
-            ));
-        }
-    }
+    material(&value.certificate)?;
+    material(&value.private_key)?;
     let hostnames = &value.hostnames;
     if hostnames.is_empty() || !hostnames.is_sorted_by(|a, b| a < b) {
         return Err("hostnames: expected at least one, sorted, each once".to_owned());
@@ -109,6 +104,31 @@ fn certificate(value: &Certificate) -> Result<(), String> {
         Some(name) => Err(format!(
             "hostnames: {name:?} is not like shop.example.com or *.example.com"
         )),
+    }
+}
+
+fn material(hash: &String) -> Result<(), String> {
+    let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if hash.len() == SHA256_DIGITS && hash.bytes().all(hex) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{hash:?} is not a SHA-256 in lower-case hexadecimal"
+        ))
+    }
+}
+
+fn upstream_tls(value: &UpstreamTls) -> Result<(), String> {
+    let files = [&value.ca, &value.certificate, &value.private_key];
+    files.into_iter().flatten().try_for_each(material)?;
+    if value.certificate.is_some() != value.private_key.is_some() {
+        return Err("tls: certificate and private_key belong together".to_owned());
+    }
+    match &value.server_name {
+        Some(name) if !is_hostname(name) || name.contains('*') => Err(format!(
+            "tls.server_name {name:?}: expected a name like shop.internal, in lower case"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -159,6 +179,7 @@ fn cluster(value: &Cluster) -> Result<(), String> {
         0..=CONNECTIONS_MAX,
     )?;
     within("retries", value.retries, 0..=RETRIES_MAX)?;
+    value.tls.as_ref().map_or(Ok(()), upstream_tls)?;
     let timeouts = &value.timeouts;
     within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;
     within("timeouts.keep_alive", timeouts.keep_alive, TIMEOUT_MS)?;

@@ -8,7 +8,7 @@ const FRONTEND: &str = concat!(
 );
 
 /// One canonical value per kind, as the reconciler writes it.
-const VALUES: [(Kind, &str); 8] = [
+const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Settings,
         concat!(
@@ -57,7 +57,16 @@ const VALUES: [(Kind, &str); 8] = [
         concat!(
             r#"{"keep_alive_connections":256,"load_balancing":"round_robin","protocol":"http","#,
             r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
-            r#""response_head":60000,"tunnel":3600000}}"#
+            r#""response_head":60000,"tunnel":3600000},"tls":null}"#
+        ),
+    ),
+    (
+        Kind::Cluster,
+        concat!(
+            r#"{"keep_alive_connections":256,"load_balancing":"random","protocol":"http","#,
+            r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
+            r#""response_head":60000,"tunnel":3600000},"tls":{"ca":null,"certificate":null,"#,
+            r#""private_key":null,"server_name":"shop.internal","verify":true}}"#
         ),
     ),
     (
