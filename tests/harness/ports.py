@@ -1,15 +1,47 @@
 """Free TCP ports for the processes that a test starts; used by the daemon, nginx and test modules.
 
-A port is found by binding to 0, and is never given out twice in one session.
+Ports lie below the range that the kernel takes for outgoing connections, in blocks of which each
+test session locks its own: neither a client nor another session takes a port between the moment
+that it is given out and the moment that the process under test binds it.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import tempfile
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
-_GIVEN: set[int] = set()
+_FIRST_PORT = 11_000
+_BLOCK_PORTS = 500
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOCK = threading.Lock()
+
+
+def _blocks() -> Iterator[range]:
+    """The blocks that this session gets a lock on, which it keeps until it ends."""
+    end = int(_EPHEMERAL.read_text().split()[0])
+    for first in range(_FIRST_PORT, end - _BLOCK_PORTS, _BLOCK_PORTS):
+        path = Path(tempfile.gettempdir(), f"kakehi-test-ports-{first}.lock")
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        yield range(first, first + _BLOCK_PORTS)
+    raise RuntimeError("no port is left for tests")
+
+
+def _ports() -> Iterator[int]:
+    for block in _blocks():
+        yield from block
+
+
+_PORTS = _ports()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -17,12 +49,15 @@ def free_port(host: str = "127.0.0.1") -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with _LOCK:
         while True:
+            port = next(_PORTS)
             with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.bind((host, 0))
-                port: int = probe.getsockname()[1]
-            if port not in _GIVEN:
-                _GIVEN.add(port)
-                return port
+                # As a server binds: connections of a former session in TIME_WAIT are no obstacle.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((host, port))
+                except OSError:
+                    continue
+            return port
 
 
 def address(host: str = "127.0.0.1") -> str:
