@@ -62,7 +62,7 @@ fn certificate(proxy: &mut Proxy, name: &str, pair: &Pair) -> String {
     let mut hostnames = pair.hostnames.clone();
     hostnames.sort();
     format!(
-        r#"{{"kind":"certificate","name":"{name}","value":{{"certificate":"{chain}","hostnames":{hostnames:?},"private_key":"{key}"}}}}"#
+        r#"{{"kind":"certificate","name":"{name}","value":{{"certificate":{{"path":"a.crt","sha256":"{chain}"}},"hostnames":{hostnames:?},"private_key":{{"path":"a.key","sha256":"{key}"}}}}}}"#
     )
     .replace(", ", ",")
 }
@@ -485,7 +485,7 @@ fn a_backend_over_tls_must_prove_who_it_is() {
     let address = start_secure_backend(&own, None);
     let policy = |ca: &Pair, name: &str, verify: bool| {
         format!(
-            r#"{{"ca":"{}","certificate":null,"private_key":null,"server_name":{name},"verify":{verify}}}"#,
+            r#"{{"ca":{{"path":"ca.pem","sha256":"{}"}},"certificate":null,"private_key":null,"server_name":{name},"verify":{verify}}}"#,
             hex(&ca.chain)
         )
     };
@@ -526,15 +526,14 @@ fn a_backend_that_asks_is_shown_our_certificate() {
     let address = start_secure_backend(&own, Some(&us));
     let files = [own.chain.as_slice(), &us.chain, &us.key];
     let anonymous = format!(
-        r#"{{"ca":"{}","certificate":null,"private_key":null,"server_name":"shop.internal","verify":true}}"#,
+        r#"{{"ca":{{"path":"ca.pem","sha256":"{}"}},"certificate":null,"private_key":null,"server_name":"shop.internal","verify":true}}"#,
         hex(&own.chain)
     );
     let mut proxy = start_with_cluster(address, &anonymous, &files);
     assert_eq!(ask(&proxy).0, "502");
     let known = anonymous.replace(
         r#""certificate":null,"private_key":null"#,
-        &format!(
-            r#""certificate":"{}","private_key":"{}""#,
+        &format!(r#""certificate":{{"path":"us.crt","sha256":"{}"}},"private_key":{{"path":"us.key","sha256":"{}"}}"#,
             hex(&us.chain),
             hex(&us.key)
         ),

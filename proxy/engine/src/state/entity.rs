@@ -139,17 +139,26 @@ pub enum ClusterProtocol {
     Http,
 }
 
-/// A certificate chain with its private key. Its identity is its content: the two files are named by
-/// the SHA-256 of their bytes, in hexadecimal; the bytes themselves come beside the operations.
+/// A file that an entity refers to. What counts is its content, which comes beside the operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Material {
+    /// Where the operator keeps it.
+    pub path: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// A certificate chain with its private key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// The PEM chain, leaf first.
-    pub certificate: String,
+    pub certificate: Material,
     /// Whom it is served to: exact names and `*.parent`, sorted.
     pub hostnames: Vec<String>,
     /// The PEM private key of the leaf.
-    pub private_key: String,
+    pub private_key: Material,
 }
 
 /// How a listener takes TLS.
@@ -263,16 +272,16 @@ pub struct Cluster {
     pub tls: Option<UpstreamTls>,
 }
 
-/// TLS towards backends. Files are named by the SHA-256 of their bytes, as in [`Certificate`].
+/// TLS towards backends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
     /// PEM bundle of the authorities to trust; `None` trusts the system's.
-    pub ca: Option<String>,
+    pub ca: Option<Material>,
     /// PEM chain to show to a backend that asks who we are; with `private_key` or not at all.
-    pub certificate: Option<String>,
+    pub certificate: Option<Material>,
     /// PEM private key of that chain's leaf.
-    pub private_key: Option<String>,
+    pub private_key: Option<Material>,
     /// Name sent as SNI and expected in the backend's certificate; `None` is the backend's IP address.
     pub server_name: Option<String>,
     /// Whether the backend must prove who it is.

@@ -251,7 +251,7 @@ impl Ledger {
             return Ok(None);
         };
         self.tls
-            .client_config(policy, |hash| material(materials, hash))
+            .client_config(policy, |wanted| material(materials, wanted))
             .map(Some)
             .map_err(|reason| refused("cluster", name, reason))
     }
@@ -364,11 +364,14 @@ impl Ledger {
     }
 }
 
-fn material<'a>(materials: &'a HashMap<String, Vec<u8>>, hash: &str) -> Result<&'a [u8], String> {
+fn material<'a>(
+    materials: &'a HashMap<String, Vec<u8>>,
+    wanted: &entity::Material,
+) -> Result<&'a [u8], String> {
     materials
-        .get(hash)
+        .get(&wanted.sha256)
         .map(Vec::as_slice)
-        .ok_or_else(|| format!("the file with SHA-256 {hash} did not come along"))
+        .ok_or_else(|| format!("the content of {} did not come along", wanted.path))
 }
 
 fn compile_rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, Refused> {

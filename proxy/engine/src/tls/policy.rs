@@ -16,7 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::certificates::{self, Certificates, Resolver};
-use crate::state::entity::{TlsPolicy, TlsProfile, UpstreamTls};
+use crate::state::entity::{Material, TlsPolicy, TlsProfile, UpstreamTls};
 
 /// The cryptography that everything here uses.
 #[must_use]
@@ -81,14 +81,14 @@ impl Tls {
     pub fn client_config<'a>(
         &self,
         policy: &UpstreamTls,
-        material: impl Fn(&str) -> Result<&'a [u8], String>,
+        material: impl Fn(&Material) -> Result<&'a [u8], String>,
     ) -> Result<Arc<ClientConfig>, String> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("tls: {error}"))?;
         let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
             let roots = match &policy.ca {
-                Some(hash) => Arc::new(read_roots(material(hash)?)?),
+                Some(ca) => Arc::new(read_roots(material(ca)?)?),
                 None => self.system_roots()?,
             };
             WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())

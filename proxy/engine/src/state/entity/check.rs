@@ -17,6 +17,7 @@ use super::Frontend;
 use super::Kind;
 use super::Listener;
 use super::ListenerProtocol;
+use super::Material;
 use super::PathMatch;
 use super::Settings;
 use super::UpstreamTls;
@@ -107,7 +108,8 @@ fn certificate(value: &Certificate) -> Result<(), String> {
     }
 }
 
-fn material(hash: &String) -> Result<(), String> {
+fn material(material: &Material) -> Result<(), String> {
+    let hash = &material.sha256;
     let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if hash.len() == SHA256_DIGITS && hash.bytes().all(hex) {
         Ok(())

@@ -47,9 +47,10 @@ const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Certificate,
         concat!(
-            r#"{"certificate":"0000000000000000000000000000000000000000000000000000000000000000","#,
-            r#""hostnames":["*.example.com","example.com"],"#,
-            r#""private_key":"ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"}"#
+            r#"{"certificate":{"path":"tls/shop.crt","sha256":"00000000000000000000000000000000"#,
+            r#"00000000000000000000000000000000"},"hostnames":["*.example.com","example.com"],"private_key":"#,
+            r#"{"path":"/etc/shop.key","sha256":"ffffffffffffffffffffffffffffffffffffffff"#,
+            r#"ffffffffffffffffffffffff"}}"#
         ),
     ),
     (
