@@ -55,13 +55,15 @@ class EngineApi:
         commit: str,
         ops: str,
         sockets: dict[str, int],
+        materials: dict[str, bytes],
     ) -> str:
         """Stages a generation; returns the digest it will have. `base` is (generation, digest).
 
-        The sockets stay the caller's. Raises `PrepareRefusedError`.
+        `materials` are contents of files by their SHA-256. The sockets stay the caller's.
+        Raises `PrepareRefusedError`.
         """
         try:
-            return self._engine.prepare(generation, *base, commit, ops.encode(), sockets)
+            return self._engine.prepare(generation, *base, commit, ops.encode(), sockets, materials)
         except _engine.Refused as refusal:
             raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
 

@@ -8,11 +8,13 @@ serving what it committed last. There is no timer here: an idle worker is not wo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 import struct
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas import wire
@@ -212,6 +214,7 @@ class Shell:
                 message.commit,
                 message.ops,
                 dict(zip(message.sockets, descriptors, strict=True)),
+                _read_materials(message),
             )
         except PrepareRefusedError as refusal:
             return wire.Refused(
@@ -252,6 +255,19 @@ class Shell:
             staged=held.staged,
             audited=audit,
         )
+
+
+def _read_materials(message: wire.Prepare) -> dict[str, bytes]:
+    """What is missing or altered is left out; the engine names the entity that misses it."""
+    found: dict[str, bytes] = {}
+    for digest in message.materials:
+        try:
+            content = Path(message.material_dir, digest).read_bytes()
+        except OSError:
+            continue
+        if hashlib.sha256(content).hexdigest() == digest:
+            found[digest] = content
+    return found
 
 
 def _say(line: str) -> None:

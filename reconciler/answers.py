@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler import log
@@ -23,7 +23,9 @@ from reconciler.supervisor import Slot, Supervisor
 from reconciler.waiting import Waiting
 from schemas import control
 from schemas.entity import KINDS, Entity, EntityKey
+from schemas.material import without_secrets
 
+_CONFIGURATION = (".yaml", ".yml")
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
 
@@ -154,7 +156,7 @@ class Answers:
         running = self.store.running
         commit: str | None = None
         files: dict[str, bytes | None] = {}
-        changed = Changed({}, (), full=False)
+        changed = Changed({}, (), full=False, tree=running.tree)
         try:
             if request.commit is not None:
                 head = self.source.head_of(request.commit)
@@ -164,9 +166,13 @@ class Answers:
         except RepositoryError as error:
             raise RefusedRequestError("not_found", str(error)) from None
         files.update(changed.files)
+        overlay: dict[str, bytes | None] = {}
         for path, text in request.files.items():
-            files[path] = None if text is None else text.encode("utf-8", "surrogateescape")
-        laid_over = Changed(files, changed.warnings, changed.full)
+            content = None if text is None else text.encode("utf-8", "surrogateescape")
+            (files if path.endswith(_CONFIGURATION) else overlay)[path] = content
+        laid_over = replace(
+            changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
+        )
         plan, candidate = await self.reconciler.plan(laid_over, commit)
         return {
             "plan": None if plan is None else dict(plan.to_json()),
@@ -274,6 +280,6 @@ def _shown(entity: Entity) -> control.ShownEntity:
     return {
         "kind": entity.key.kind,
         "name": entity.key.name,
-        "value": dict(entity.value),
+        "value": without_secrets(entity.key.kind, entity.value),
         "source": {"file": where.file, "line": where.line, "column": where.column},
     }

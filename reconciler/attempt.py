@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from reconciler import events, faults, log
+from reconciler.materials import MaterialStore
 from reconciler.store import Begun
 from reconciler.workers import Worker
 from schemas import wire
@@ -30,6 +31,7 @@ class Attempt:
         ops: str,
         workers: dict[int, Worker],
         sockets: dict[int, dict[str, int]],
+        materials: MaterialStore,
     ) -> None:
         self.inbox: asyncio.Queue[events.Event] = asyncio.Queue()
         self._number = number
@@ -37,6 +39,7 @@ class Attempt:
         self.ops = ops
         self._workers = workers
         self._sockets = sockets
+        self._materials = materials
         self._timer: asyncio.TimerHandle | None = None
         self._watches: list[tuple[Worker, Callable[[str], None]]] = []
         for worker in workers.values():
@@ -71,6 +74,8 @@ class Attempt:
             commit=self._begun.commit,
             ops=self.ops,
             sockets=list(sockets),
+            material_dir=str(self._materials.directory),
+            materials=self._materials.needed(self._begun.puts),
         )
         self._send(number, message, list(sockets.values()))
         faults.point("prepare.sent")

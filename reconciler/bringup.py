@@ -74,6 +74,8 @@ class Bringup:
                     commit=begun.commit,
                     ops=begun_ops(begun),
                     sockets=state.names("listener"),
+                    material_dir=str(self._store.materials.directory),
+                    materials=self._store.materials.needed(begun.puts),
                 ),
                 state,
             )
@@ -93,6 +95,8 @@ class Bringup:
                 commit=running.commit or "",
                 ops=state_ops(running.state).decode(),
                 sockets=running.state.names("listener"),
+                material_dir=str(self._store.materials.directory),
+                materials=self._store.materials.needed(running.state.entities.values()),
             ),
             running.state,
         )

@@ -8,6 +8,7 @@ what touches them is checked for references and conflicts.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -15,11 +16,13 @@ from itertools import chain, islice
 from reconciler.findings import Entities, Finding, place
 from reconciler.loader import LoadedFile, Node, load_blob
 from reconciler.matches import Matches
+from reconciler.materials import Reader, complete, no_files
 from reconciler.references import References, cluster_of
 from reconciler.validator import RawEntity, raw_entities, validate
 from schemas.diagnostic import Diagnostic, sort_key
 from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey
 from schemas.kinds import defaults
+from schemas.material import FIELDS, materials_of
 
 FINDINGS_MAX = 500
 """Findings between entities in one candidate: removing one cluster can leave thousands dangling."""
@@ -39,6 +42,8 @@ class Candidate:
 
     diagnostics: tuple[Diagnostic, ...]
     desired: Mapping[EntityKey, Entity | None]
+    contents: Mapping[str, bytes] = field(repr=False)
+    """The files that touched entities name, by hash."""
     staged: _Staged = field(repr=False)
 
     @property
@@ -60,11 +65,22 @@ class Catalog:
         self._entities: dict[EntityKey, Entity] = {}
         self._references = References()
         self._matches = Matches()
+        self._named: defaultdict[str, set[EntityKey]] = defaultdict(set)
         self._version = 0
 
-    def stage(self, changed: Mapping[str, bytes | None]) -> Candidate:
-        """Return what the files come to with these contents; None is a file that is gone."""
-        staged = _Staged(self._version, self._files, self._entities)
+    def stage(
+        self,
+        changed: Mapping[str, bytes | None],
+        read: Reader = no_files,
+        touched: Iterable[str] = (),
+    ) -> Candidate:
+        """Return what the files come to with these contents; None is a file that is gone.
+
+        `read` gives the files that entities name; `touched` are those of them that may have another
+        content than before. What `files_naming` gives for them must be among the changed.
+        """
+        stale = {key for path in touched for key in self._named.get(path, ())}
+        staged = _Staged(self._version, self._files, self._entities, read, stale)
         for path in sorted(changed):
             staged.read(path, changed[path])
         staged.settle()
@@ -77,7 +93,7 @@ class Catalog:
         finally:
             self._swap(staged.after, staged.before)
         diagnostics = staged.diagnostics(findings)
-        return Candidate(diagnostics, staged.desired, staged)
+        return Candidate(diagnostics, staged.desired, staged.contents, staged)
 
     def accept(self, candidate: Candidate) -> None:
         """Make a candidate the base of the next one."""
@@ -106,6 +122,15 @@ class Catalog:
                 definitions[entity.key] = Definition(entity, b"")
             self._swap((), (entity,))
 
+    def named_files(self) -> Iterator[str]:
+        """Return the paths of all files that accepted entities name."""
+        return iter(self._named)
+
+    def files_naming(self, paths: Iterable[str]) -> set[str]:
+        """Return the configuration files with entities that name one of these files."""
+        keys = {key for path in paths for key in self._named.get(path, ())}
+        return {self._entities[key].provenance.file for key in keys}
+
     def entities(self) -> Iterator[Entity]:
         """Return all accepted entities, with their places in the files as they are now."""
         return iter(self._entities.values())
@@ -113,10 +138,16 @@ class Catalog:
     def _swap(self, before: Iterable[Entity], after: Iterable[Entity]) -> None:
         for entity in before:
             del self._entities[entity.key]
+            for material in materials_of(entity):
+                self._named[material.path].discard(entity.key)
+                if not self._named[material.path]:
+                    del self._named[material.path]
             self._references.remove(entity)
             self._matches.remove(entity)
         for entity in after:
             self._entities[entity.key] = entity
+            for material in materials_of(entity):
+                self._named[material.path].add(entity.key)
             self._references.add(entity)
             self._matches.add(entity)
 
@@ -143,7 +174,13 @@ class _Staged:
         version: int,
         base_files: Mapping[str, dict[EntityKey, Definition]],
         base: Entities,
+        read: Reader,
+        stale: set[EntityKey],
     ) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._read_file = read
+        self._stale = stale
+        self._remarks: list[Finding] = []
         self.version = version
         self.files: dict[str, dict[EntityKey, Definition]] = {}
         self.desired: dict[EntityKey, Entity | None] = {}
@@ -160,7 +197,7 @@ class _Staged:
     @property
     def sound(self) -> bool:
         """Whether every file is free of errors by itself."""
-        return not any(loaded.diagnostics for loaded in self._loaded.values())
+        return not self._remarks and not any(loaded.diagnostics for loaded in self._loaded.values())
 
     def read(self, path: str, data: bytes | None) -> None:
         """Take in the new content of one file."""
@@ -175,7 +212,7 @@ class _Staged:
         previous = self._base_files.get(path, {})
         for raw in raw_entities(loaded):
             if self._is_new(raw):
-                definition = _definition(raw, previous.get(raw.key))
+                definition = self._definition(raw, previous.get(raw.key))
                 if definition is not None:
                     definitions[raw.key] = definition
         self.declared |= loaded.declared
@@ -202,7 +239,9 @@ class _Staged:
 
     def diagnostics(self, findings: list[Finding]) -> tuple[Diagnostic, ...]:
         """Return everything that was found, in the order of the files."""
-        found = [self._diagnostic(finding) for finding in findings[:FINDINGS_MAX]]
+        found = [
+            self._diagnostic(finding) for finding in (*self._remarks, *findings[:FINDINGS_MAX])
+        ]
         for loaded in self._loaded.values():
             found += loaded.diagnostics
         found.sort(key=sort_key)
@@ -210,6 +249,31 @@ class _Staged:
             severity = findings[FINDINGS_MAX].severity
             found.append(Diagnostic(severity, "", 0, 0, "there is more, which is not shown"))
         return tuple(found)
+
+    def _definition(self, raw: RawEntity, previous: Definition | None) -> Definition | None:
+        fingerprint = raw.fingerprint()
+        is_same = previous is not None and previous.fingerprint == fingerprint
+        if is_same and previous is not None and raw.key not in self._stale:
+            where = raw.provenance
+            if previous.entity.provenance == where:
+                return previous
+            return Definition(replace(previous.entity, provenance=where), fingerprint)
+        entity = validate(raw)
+        completed = self._complete(entity) if entity is not None else None
+        return None if completed is None else Definition(completed, fingerprint)
+
+    def _complete(self, entity: Entity) -> Entity | None:
+        """Complete an entity by the files that it names; what is wrong with them is kept."""
+        done = complete(entity, self._read_file)
+        self.contents |= done.contents
+        for remark in done.remarks:
+            field = next(
+                (path for path in FIELDS[entity.key.kind] if path[-1] == remark.field),
+                (remark.field,),
+            )
+            message = f"{entity.key}: {remark.message}"
+            self._remarks.append(Finding(remark.severity, entity.key, field, message, remark.hint))
+        return done.entity
 
     def _is_new(self, raw: RawEntity) -> bool:
         """Say whether no file read before defines the entity too; report it if one does."""
@@ -264,17 +328,6 @@ class _Staged:
         entity = self._base[finding.key]
         where = entity.provenance
         return _at(finding, where.file, Node(None, where.line, where.column), lambda _line: None)
-
-
-def _definition(raw: RawEntity, previous: Definition | None) -> Definition | None:
-    fingerprint = raw.fingerprint()
-    if previous is not None and previous.fingerprint == fingerprint:
-        where = raw.provenance
-        if previous.entity.provenance == where:
-            return previous
-        return Definition(replace(previous.entity, provenance=where), fingerprint)
-    entity = validate(raw)
-    return None if entity is None else Definition(entity, fingerprint)
 
 
 def _report_twice(raw: RawEntity, first: str) -> None:

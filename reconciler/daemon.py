@@ -267,7 +267,9 @@ class Daemon:
     def _on_looked(self) -> None:
         self._manager.tell()
         try:
-            self._watcher.watch(*self._source.watched())
+            alone, deep = self._source.watched()
+            outside = self._reconciler.external_directories()
+            self._watcher.watch([*alone, *sorted(outside.difference(alone))], deep)
         except RepositoryError:
             self._watcher.stop()
 

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from schemas.change import Change, FieldChange
 from schemas.entity import Entity, EntityKey, Json
 from schemas.kinds import defaults
+from schemas.material import HIDDEN
+
+_SECRET = ("private_key", "sha256")
 
 
 class Running(Protocol):
@@ -62,7 +65,7 @@ def _leaves(
         if isinstance(item, dict) and item:
             yield from _leaves(item, inner if isinstance(inner, dict) else {}, (*path, name))
         else:
-            yield ".".join((*path, name)), item
+            yield ".".join((*path, name)), _shown((*path, name), item)
 
 
 def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
@@ -103,7 +106,13 @@ def _field_path(steps: list[Any]) -> tuple[str, ...]:
 
 
 def _field_change(path: tuple[str, ...], before: Entity, after: Entity) -> FieldChange:
-    return FieldChange(".".join(path), _at(before.value, path), _at(after.value, path))
+    old, new = _at(before.value, path), _at(after.value, path)
+    return FieldChange(".".join(path), _shown(path, old), _shown(path, new))
+
+
+def _shown(path: tuple[str, ...], value: Json) -> Json:
+    """Leave out the hash of a private key: a plan is read by more people than the key."""
+    return HIDDEN if path[-2:] == _SECRET and value is not None else value
 
 
 def _at(value: Json, path: tuple[str, ...]) -> Json:

@@ -37,3 +37,13 @@ def later_first(one: Entity, other: Entity) -> tuple[Entity, Entity]:
         (one, other), key=lambda entity: (entity.provenance.file, entity.provenance.line)
     )
     return second, first
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about one file that an entity names; `field` is the last step of the field."""
+
+    severity: Severity
+    field: str
+    message: str
+    hint: str | None = None

@@ -13,7 +13,7 @@ from schemas.diagnostic import Diagnostic
 from schemas.entity import EntityKey
 from schemas.plan import Plan
 
-_ORDER = ("settings", "cluster", "backend", "listener", "frontend")
+_ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""
 
 
@@ -91,6 +91,9 @@ _EFFECTS: dict[tuple[str, str], str | Callable[[Change, int | None], str]] = {
     ("settings", "add"): "sets what holds for the whole proxy",
     ("settings", "update"): _update_settings,
     ("settings", "remove"): "goes back to the defaults",
+    ("certificate", "add"): "is served to handshakes that ask for its hostnames",
+    ("certificate", "update"): "is served from the next handshake on; no connection is closed",
+    ("certificate", "remove"): "is served no more; connections made with it live on",
     ("cluster", "add"): "makes the cluster known to every worker",
     ("cluster", "update"): "takes effect with the next request; no connection is closed",
     ("cluster", "remove"): "is forgotten once its last request has ended",

@@ -13,14 +13,17 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 from reconciler import capacity, guards, log
 from reconciler.capacity import Capacity
 from reconciler.catalog import Candidate, Catalog
 from reconciler.differ import diff_entities
 from reconciler.events import Failure
+from reconciler.external import ExternalFiles
 from reconciler.outcomes import Outcomes
 from reconciler.planner import make_plan
 from reconciler.repository import RepositoryError
@@ -84,6 +87,12 @@ class Reconciler:
         self._attempts = 0
         self._retry_at = 0.0
         self._marked: str | None = None
+        self._external = ExternalFiles(store.running.state.entities.values())
+        self._external_refused = False
+
+    def external_directories(self) -> set[Path]:
+        """Where files lie that entities name and that are not in the repository."""
+        return self._external.directories()
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -128,8 +137,16 @@ class Reconciler:
         if head.commit != self._seen:
             self._seen, self.given_up, self._attempts, self._retry_at = head.commit, None, 0, 0.0
         running = self._store.running
+        touched = self._external.changed(self._catalog.named_files())
+        if touched and running.tree is not None and head.commit == running.commit:
+            log.info("files outside have changed", files=",".join(sorted(touched)))
+            self._external_refused = False
+            await self._reconcile(head, touched)
+            self._external_refused = self.given_up == head.commit
+            return
         if head.commit == running.commit:
-            self._settled()
+            if not self._external_refused:
+                self._settled()
             return
         if head.commit == self.given_up or asyncio.get_running_loop().time() < self._retry_at:
             return
@@ -151,10 +168,12 @@ class Reconciler:
 
     # One commit.
 
-    async def _reconcile(self, head: Head) -> None:
+    async def _reconcile(self, head: Head, touched: frozenset[str] = frozenset()) -> None:
+        """`touched` are files outside of the repository with another content than before."""
         began = time.monotonic()
         running = self._store.running
         changed = self._source.changed(running.tree, head.tree)
+        changed = replace(changed, others=changed.others | touched)
         self.problem = None
         async with self._staging:
             staged = await self._stage(changed)
@@ -163,7 +182,8 @@ class Reconciler:
             self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
             return
         if not staged.changes:
-            self._follow(head, staged.moved, began)
+            if head.commit != running.commit:
+                self._follow(head, staged.moved, began)
             self._accept(staged)
             self._settled()
             return
@@ -175,11 +195,17 @@ class Reconciler:
             return
         base = running.commit
         order = self._order(head, plan, staged.moved)
+        try:
+            self._store.materials.keep(order.begun.puts, dict(staged.candidate.contents))
+        except OSError as error:
+            self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
+            raise RepositoryError(f"cannot keep certificates: {error.strerror or error}") from None
         failure = await self._runner.run(order)
         if failure is not None:
             self._failed(head, began, order.begun, failure)
             return
         self._accept(staged)
+        self._store.materials.applied(plan.changes)
         self._capacity.accept(size)
         self._mark_applied(head.commit)
         self.outcomes.applied(head, began, plan, base)
@@ -191,10 +217,12 @@ class Reconciler:
 
     async def _stage(self, changed: Changed) -> Staged:
         catalog = Catalog() if changed.full else self._catalog
+        changed = self._source.with_naming(changed, catalog.files_naming(changed.others))
+        read = partial(self._source.read_file, changed)
         if changed.size > _INLINE_BYTES_MAX:
-            candidate = await asyncio.to_thread(catalog.stage, changed.files)
+            candidate = await asyncio.to_thread(catalog.stage, changed.files, read, changed.others)
         else:
-            candidate = catalog.stage(changed.files)
+            candidate = catalog.stage(changed.files, read, changed.others)
         state = self._store.running.state
         desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
         if changed.full:

@@ -117,6 +117,10 @@ class References:
 
 def targets(entity: Entity) -> tuple[EntityKey, ...]:
     """Return what an entity refers to."""
+    if entity.key.kind == "listener":
+        tls = entity.value["tls"]
+        default = tls["default_certificate"] if isinstance(tls, dict) else None
+        return (EntityKey("certificate", str(default)),) if default else ()
     if entity.key.kind != "frontend":
         return ()
     listeners = entity.value["listeners"]

@@ -22,6 +22,7 @@ from reconciler.errors import MachineError
 pygit2.settings.owner_validation = False
 
 APPLIED_REF = "refs/kakehi/applied"
+_FILE_MODES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE)
 # Only trees that are costly to unpack are kept: flat directories with hundreds of files.
 _CACHED_TREE_BYTES_MIN = 16 * 1024
 _CACHED_TREES = 8
@@ -210,6 +211,17 @@ class Repository:
         return True
 
     # Objects.
+
+    def file_at(self, tree: str, path: str) -> bytes | None:
+        """The content of a regular file in a tree; None when there is none of that name."""
+        try:
+            found = self._git[tree][path]  # type: ignore[index]  # a tree
+        except KeyError:
+            return None
+        except (ValueError, TypeError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"{path} cannot be read: {error}") from None
+        is_file = isinstance(found, pygit2.Blob) and found.filemode in _FILE_MODES
+        return self.read_blob(found.id.raw) if is_file else None
 
     def read_tree(self, oid: bytes) -> bytes:
         """The content of a tree object."""

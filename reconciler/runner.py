@@ -182,7 +182,9 @@ class Runner:
     ) -> Failure | None:
         self._numbers += 1
         machine = Transaction(frozenset(workers), order.begun.digest)
-        attempt = Attempt(self._numbers, order.begun, order.ops, workers, sockets)
+        attempt = Attempt(
+            self._numbers, order.begun, order.ops, workers, sockets, self._store.materials
+        )
         self.open, self.open_order = machine, order
         attempt.inbox.put_nowait(events.Started())
         try:

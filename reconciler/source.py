@@ -8,11 +8,13 @@ next look tries again. Called by `reconciler.reconcile` and, for questions, `rec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.fetcher import followed_ref
 from reconciler.loader import FILE_BYTES_MAX
+from reconciler.materials import UnreadableError, bounded, read_external
 from reconciler.repository import CommitNote, Repository, RepositoryError
 from reconciler.tree_diff import diff_trees, holds_configuration
 from schemas.diagnostic import Diagnostic
@@ -36,6 +38,12 @@ class Changed:
     files: dict[str, bytes | None]
     warnings: tuple[Diagnostic, ...]
     full: bool
+    others: frozenset[str] = frozenset()
+    """Files that hold no configuration themselves; some may be named by one."""
+    overlay: Mapping[str, bytes | None] = field(default_factory=dict)
+    """Contents of such files that go before those of the tree; None is one that is gone."""
+    tree: str | None = None
+    """The tree that the contents are of."""
 
     @property
     def size(self) -> int:
@@ -137,7 +145,38 @@ class Source:
             Diagnostic("warning", path, 0, 0, f"{path} {reason}: it is left out")
             for path, reason in sorted(diff.skipped.items())
         )
-        return Changed(files, warnings, full)
+        return Changed(files, warnings, full, frozenset(diff.others), tree=tree)
+
+    def read_file(self, changed: Changed, path: str) -> bytes:
+        """What an entity means by a path: a file of the tree, or (slash first) of the machine.
+
+        Raises `UnreadableError`.
+        """
+        if path.startswith("/"):
+            return read_external(path)
+        if path in changed.overlay:
+            content = changed.overlay[path]
+        else:
+            content = self._file_at(changed.tree, path)
+        if content is None:
+            raise UnreadableError("the file is not in the repository, or not a regular file")
+        return bounded(content)
+
+    def _file_at(self, tree: str | None, path: str) -> bytes | None:
+        try:
+            return self.repository.file_at(tree, path) if tree else None
+        except RepositoryError as error:
+            raise UnreadableError(str(error)) from None
+
+    def with_naming(self, changed: Changed, paths: set[str]) -> Changed:
+        """The same with further configuration files, whose entities name what has changed."""
+        missing = paths - changed.files.keys()
+        if not missing or changed.tree is None:
+            return changed
+        files = dict(changed.files)
+        for path in missing:
+            files[path] = self.repository.file_at(changed.tree, path)
+        return replace(changed, files=files)
 
     def _content(self, oid: bytes | None) -> bytes | None:
         if oid is None:

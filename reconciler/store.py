@@ -22,6 +22,7 @@ from typing import Any
 from reconciler import faults, snapshot
 from reconciler.errors import MachineError
 from reconciler.journal import Journal, Record
+from reconciler.materials import MaterialStore
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
 from schemas.state import State
@@ -89,6 +90,7 @@ class Store:
             self._replay()
             self.epoch += 1
             self._append({"t": "start", "epoch": self.epoch})
+            self.materials = MaterialStore(directory, self.running.state.entities.values())
         except OSError as error:
             self._unlock()
             raise MachineError(f"cannot use the state directory {directory}: {error}") from error

@@ -33,9 +33,13 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class TreeDiff:
-    """What differs: path → blob id (None: gone), and what was left out although it has a name."""
+    """What differs: path → blob id (None: gone), and what was left out although it has a name.
+
+    `others` are the files that hold no configuration themselves; some may be named by one.
+    """
 
     changed: dict[str, bytes | None] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -109,6 +113,9 @@ def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[
 def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:
     if was is not None and _is_configuration(path, was) and _is_utf8(path):
         result.changed[_text(path)] = None
+    leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in _TREE_MODES]
+    if leaves and not path.endswith(SUFFIXES) and _is_utf8(path):
+        result.others.add(_text(path))
     if now is None:
         return
     if now.mode in _ODD_KINDS:

@@ -18,8 +18,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from reconciler.loader import LoadedFile, Node
 from reconciler.suggest import did_you_mean
 from reconciler.wording import wording
-from schemas.entity import CERTIFICATE_LATER, Entity, EntityKey, Json, Provenance
-from schemas.kinds import CERTIFICATES_SECTION, MODELS, SECTIONS, fields_at
+from schemas.entity import Entity, EntityKey, Json, Provenance
+from schemas.kinds import MODELS, SECTIONS, fields_at
 from schemas.names import parse_name
 
 BACKENDS = "backends"
@@ -163,9 +163,6 @@ def _checked(loaded: LoadedFile, node: Node, check: Callable[[], object]) -> boo
 
 
 def _report_section(loaded: LoadedFile, section: str, node: Node) -> None:
-    if section == CERTIFICATES_SECTION:
-        loaded.report(node, CERTIFICATE_LATER, "remove this section until then")
-        return
     message = f'unknown key "{section}" at the top of the file: expected {_choice(SECTIONS)}'
     loaded.report(node, message, did_you_mean(section, SECTIONS))
 

@@ -6,12 +6,14 @@ changed backend is one change: this model holds the cluster without them.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from schemas.base import Model, fault, shown
-from schemas.listener import TLS_LATER, Protocol
+from schemas.listener import HTTP2_LATER
+from schemas.material import FilePath
+from schemas.names import parse_hostname
 from schemas.units import Duration
 
 Policy = Literal["least_connections", "power_of_two", "random", "round_robin"]
@@ -57,10 +59,69 @@ class ClusterTimeouts(Model):
     ] = 3_600_000
 
 
+def _protocol(value: object) -> str:
+    if value == "http":
+        return "http"
+    if value in ("h2", "h2c", "http2"):
+        raise fault(f"{shown(value)}: {HTTP2_LATER}")
+    hint = 'for TLS to the backends write "tls: {}"' if value == "https" else None
+    raise fault(f'expected "http", not {shown(value)}', hint)
+
+
+def _server_name(value: object) -> object:
+    if value is None:
+        return None
+    name = parse_hostname(value)
+    if "*" in name or name.startswith("["):
+        raise fault(f'expected one name like "shop.internal", not {shown(value)}')
+    return name
+
+
+class ClusterTls(Model):
+    """TLS towards the backends; they are verified unless that is switched off."""
+
+    ca: Annotated[
+        FilePath | None,
+        Field(
+            description=(
+                "Authorities to trust, in PEM; relative to the config directory or absolute. "
+                "null: those that the system trusts."
+            ),
+            examples=["tls/internal-ca.pem"],
+        ),
+    ] = None
+    certificate: Annotated[
+        FilePath | None,
+        Field(description="Our own chain in PEM, for backends that ask who we are."),
+    ] = None
+    private_key: Annotated[
+        FilePath | None, Field(description="The private key of that chain's leaf, in PEM.")
+    ] = None
+    server_name: Annotated[
+        str | None,
+        BeforeValidator(_server_name),
+        Field(
+            description=(
+                "Name that is sent as SNI and that the backend's certificate must have. "
+                "null: the certificate must have the backend's IP address."
+            ),
+            examples=["shop.internal"],
+        ),
+    ] = None
+    verify: Annotated[
+        bool,
+        Field(description="false takes any certificate: then only listeners are kept out."),
+    ] = True
+
+    @model_validator(mode="after")
+    def _pair(self) -> ClusterTls:
+        if (self.certificate is None) != (self.private_key is None):
+            raise fault("certificate and private_key belong together", "give both or neither")
+        return self
+
+
 class Cluster(Model):
     """A set of backends that serve the same, and the policy by which one of them is chosen."""
-
-    later: ClassVar[dict[str, str]] = {"tls": TLS_LATER}
 
     keep_alive_connections: Annotated[
         int,
@@ -71,7 +132,12 @@ class Cluster(Model):
         BeforeValidator(_policy),
         Field(description="How a backend is chosen for a request. Weights count in all of them."),
     ] = "round_robin"
-    protocol: Protocol = "http"
+    protocol: Annotated[
+        str,
+        BeforeValidator(_protocol),
+        WithJsonSchema({"enum": ["http"], "type": "string"}),
+        Field(description="What the backends speak. Only HTTP/1.1 in this version."),
+    ] = "http"
     retries: Annotated[
         int,
         Field(ge=0, le=10, description="Further backends tried when connecting to one failed."),
@@ -79,3 +145,7 @@ class Cluster(Model):
     timeouts: Annotated[ClusterTimeouts, Field(description="How long a backend may take.")] = (
         ClusterTimeouts()
     )
+    tls: Annotated[
+        ClusterTls | None,
+        Field(description="TLS to the backends; {} has all defaults. null: clear text."),
+    ] = None

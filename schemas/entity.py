@@ -15,9 +15,14 @@ from typing import NamedTuple, TypeAlias
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 """A canonical value has no floats: no two languages print all of them alike."""
 
-KINDS: tuple[str, ...] = ("settings", "listener", "cluster", "backend", "frontend")
-CERTIFICATE_LATER = "certificates arrive together with TLS"
-"""The reserved place of the certificate: the sentence with which it is refused for now."""
+KINDS: tuple[str, ...] = (
+    "settings",
+    "certificate",
+    "listener",
+    "cluster",
+    "backend",
+    "frontend",
+)
 
 
 class EntityKey(NamedTuple):

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from schemas.backend import Backend
 from schemas.base import Model
+from schemas.certificate import Certificate
 from schemas.cluster import Cluster
 from schemas.entity import Json
 from schemas.frontend import Frontend
@@ -23,6 +24,7 @@ from schemas.units import Measured
 
 MODELS: dict[str, type[Model]] = {
     "settings": Settings,
+    "certificate": Certificate,
     "listener": Listener,
     "cluster": Cluster,
     "backend": Backend,
@@ -30,15 +32,13 @@ MODELS: dict[str, type[Model]] = {
 }
 
 SECTIONS: dict[str, str] = {
+    "certificates": "certificate",
     "listeners": "listener",
     "clusters": "cluster",
     "frontends": "frontend",
     "settings": "settings",
 }
 """The top-level maps of a file: section → kind. Backends stand within their cluster."""
-
-CERTIFICATES_SECTION = "certificates"
-"""Reserved: known, so that the refusal can say why, and refused."""
 
 
 @cache

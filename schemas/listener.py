@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from schemas.base import Model, fault, shown
 from schemas.error_page import ErrorPages
-from schemas.names import Address, Network, SortedUnique
+from schemas.names import Address, Name, Network, SortedUnique
 from schemas.units import Duration, Measured
 
-TLS_LATER = "TLS is not part of this version yet"
 HTTP2_LATER = "HTTP/2 is not part of this version yet"
-PROTOCOL_LATER = "TLS/HTTP/2 is not part of this version yet; protocol must be http"
+
+_PROTOCOLS = ("http", "https")
+_PROFILES = ("intermediate", "modern")
 
 
 def _protocol(value: object) -> str:
-    if value == "http":
-        return "http"
-    if value in ("https", "h2", "h2c", "http2"):
-        raise fault(f"{shown(value)}: {PROTOCOL_LATER}")
-    raise fault(f'expected "http", not {shown(value)}')
+    if value in _PROTOCOLS:
+        return str(value)
+    if value in ("h2", "h2c", "http2"):
+        raise fault(f"{shown(value)}: {HTTP2_LATER}")
+    hint = 'did you mean "https"?' if str(value).lower() in ("tls", "ssl", "https") else None
+    raise fault(f'expected "http" or "https", not {shown(value)}', hint)
 
 
-Protocol = Annotated[
-    str,
-    BeforeValidator(_protocol),
-    WithJsonSchema({"enum": ["http"], "type": "string"}),
-    Field(description="What is spoken. Only HTTP/1.1 in this version."),
-]
+def _profile(value: object) -> str:
+    if value in _PROFILES:
+        return str(value)
+    hint = "TLS 1.0 and 1.1 are not supported" if value == "old" else None
+    raise fault(f'expected "intermediate" or "modern", not {shown(value)}', hint)
+
+
+class ListenerTls(Model):
+    """How TLS is agreed on with clients."""
+
+    default_certificate: Annotated[
+        Name | None,
+        Field(
+            description=(
+                "Certificate for clients that name no host, or one that no certificate has. "
+                "null: their handshakes are refused."
+            ),
+            examples=["shop"],
+        ),
+    ] = None
+    profile: Annotated[
+        str,
+        BeforeValidator(_profile),
+        WithJsonSchema({"enum": list(_PROFILES), "type": "string"}),
+        Field(
+            description=(
+                "As Mozilla names them: intermediate is TLS 1.2 and 1.3, modern is TLS 1.3 alone."
+            )
+        ),
+    ] = "intermediate"
 
 
 class ListenerLimits(Model):
@@ -75,11 +101,7 @@ class ListenerTimeouts(Model):
 class Listener(Model):
     """A socket address on which connections are accepted; frontends name it to be reached by it."""
 
-    later: ClassVar[dict[str, str]] = {
-        "h2c": HTTP2_LATER,
-        "http2": HTTP2_LATER,
-        "tls": TLS_LATER,
-    }
+    later: ClassVar[dict[str, str]] = {"h2c": HTTP2_LATER, "http2": HTTP2_LATER}
 
     address: Annotated[
         Address,
@@ -92,10 +114,19 @@ class Listener(Model):
     limits: Annotated[
         ListenerLimits, Field(description="Bounds of what is taken from clients.")
     ] = ListenerLimits()
-    protocol: Protocol = "http"
+    protocol: Annotated[
+        str,
+        BeforeValidator(_protocol),
+        WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
+        Field(description="What clients speak: HTTP/1.1 in clear text, or over TLS."),
+    ] = "http"
     timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
         ListenerTimeouts()
     )
+    tls: Annotated[
+        ListenerTls | None,
+        Field(description="With protocol https only, where it may be left out."),
+    ] = None
     trusted_proxies: Annotated[
         list[Network],
         SortedUnique,
@@ -107,3 +138,15 @@ class Listener(Model):
             examples=[["10.0.0.0/8"]],
         ),
     ] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_belongs_to_https(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        secure = value.get("protocol") == "https"
+        if secure and value.get("tls") is None:
+            return {**value, "tls": {}}
+        if value.get("tls") is not None and value.get("protocol", "http") == "http":
+            raise fault("tls: a listener in clear text has none", 'add "protocol: https"')
+        return value

@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 
 from schemas import names
 from schemas.base import Model
-from schemas.entity import CERTIFICATE_LATER
 from schemas.frontend import OneOf
 from schemas.kinds import MODELS, inner_model, measure, parts
+from schemas.material import parse_path
 from schemas.regex import check_regex
 
 _HEAD = """\
@@ -39,6 +39,7 @@ error: write a decimal number, or text in quotes. An address within `{ }` needs 
 | name | 1 to 63 of `a-z`, `0-9`, `.`, `_`, `-`; begins with a letter or a digit |
 | duration | a whole number and `ms`, `s`, `m` or `h`: `250ms`, `30s`, `5m`, `1h` |
 | size | a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `64KiB`, `1MiB` |
+| path | of a file: `tls/shop.crt` is relative to the config directory, `/etc/…` is absolute |
 | address | IP address and port: `127.0.0.1:8080`, `[::1]:8080` |
 | network | IP address and bits: `10.0.0.0/8`, `fd00::/8` |
 | regex | the syntax of Rust's `regex`, matched against the whole text; no look-around, no \
@@ -46,6 +47,15 @@ back-references |
 """
 
 _INTRODUCTIONS = {
+    "certificate": (
+        "## Certificates",
+        """\
+certificates:
+  shop:
+    certificate: tls/shop.crt
+    private_key: /etc/kakehi/keys/shop.key
+""",
+    ),
     "listener": ("## Listeners", "listeners:\n  public-http:\n    address: 0.0.0.0:8080\n"),
     "cluster": (
         "## Clusters",
@@ -80,6 +90,11 @@ frontends:
 }
 
 _REMARKS = {
+    "certificate": (
+        "Certificates serve every https listener: the exact name a client asks for goes before the "
+        "wildcard of its parent. Of several for one name the client gets one that it can verify, "
+        "ECDSA before RSA. A new content of a file is a change like any other."
+    ),
     "cluster": "The key `backends` holds the cluster's backends by name, see below.",
     "backend": "Backends stand within their cluster. Elsewhere their name is `CLUSTER/BACKEND`.",
     "frontend": (
@@ -91,13 +106,6 @@ _REMARKS = {
     "settings": "They may be given once in the whole directory.",
 }
 
-_TAIL = f"""
-## Certificates
-
-The top-level map `certificates` is reserved: {CERTIFICATE_LATER}. Until then a file that has it is
-refused, as are `tls` in a listener or a cluster and every `protocol` but `http`.
-"""
-
 _FORMS = {
     names.parse_name: "name",
     names.parse_address: "address",
@@ -105,13 +113,14 @@ _FORMS = {
     names.parse_hostname: "hostname",
     names.parse_method: "method",
     check_regex: "regex",
+    parse_path: "path",
 }
 
 
 def reference_markdown() -> str:
     """Return the reference as Markdown."""
     sections = [_section(kind) for kind in _INTRODUCTIONS]
-    return "\n".join([_HEAD, *sections]) + _TAIL
+    return "\n".join([_HEAD, *sections])
 
 
 def _section(kind: str) -> str:

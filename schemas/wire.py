@@ -47,7 +47,8 @@ class Hello(_Message):
 class Prepare(_Message):
     """Stage a generation aside. `sockets` names the listeners of the accompanying descriptors.
 
-    `ops` is the canonical JSON text that the engine takes. Answered by `Prepared` or `Refused`.
+    `ops` is the canonical JSON text that the engine takes. The contents of files that entities name
+    lie in `material_dir`, each under its SHA-256. Answered by `Prepared` or `Refused`.
     """
 
     type: Literal["prepare"] = "prepare"
@@ -58,6 +59,8 @@ class Prepare(_Message):
     commit: str
     ops: str
     sockets: list[str]
+    material_dir: str
+    materials: list[Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]]
 
 
 class Commit(_Message):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli.exits import CommandError, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.materials import Reader
     from reconciler.repository import Repository
 
 FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
@@ -25,6 +26,12 @@ def is_configuration(path: str) -> bool:
     """Tell whether a path relative to the config directory is one that the proxy reads."""
     hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
     return path.endswith(_SUFFIXES) and not hidden
+
+
+def is_pem(path: str, content: bytes | None) -> bool:
+    """Tell whether a file is one that a certificate may name."""
+    hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
+    return content is not None and b"-----BEGIN " in content and not hidden
 
 
 def all_files(directory: Path, hidden: bool = False) -> Iterator[str]:
@@ -70,6 +77,33 @@ def of_commit(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     for path, blob in sorted(found.changed.items()):
         if blob is not None:
             yield path, repository.read_blob(blob)[:FILE_BYTES_MAX]
+
+
+def reader(directory: Path, ref: str | None) -> "Reader":
+    """Return what reads the files that entities name: of a commit, or as they are on disk."""
+    from reconciler.materials import UnreadableError, bounded, read_external
+    from reconciler.repository import RepositoryError
+
+    def from_disk(path: str) -> bytes:
+        return read_external(path if path.startswith("/") else str(directory / path))
+
+    if ref is None:
+        return from_disk
+    repository = open_repository(directory)
+    tree = repository.config_tree(repository.find_commit(ref))
+
+    def from_commit(path: str) -> bytes:
+        if path.startswith("/"):
+            return read_external(path)
+        try:
+            content = repository.file_at(tree, path)
+        except RepositoryError as error:
+            raise UnreadableError(str(error)) from None
+        if content is None:
+            raise UnreadableError("the file is not in the commit, or not a regular file")
+        return bounded(content)
+
+    return from_commit
 
 
 def open_repository(directory: Path) -> "Repository":

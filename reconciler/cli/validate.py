@@ -35,7 +35,7 @@ def validate(
     from reconciler.offline import load_directory
 
     place = Path(directory)
-    state, found = load_directory(_configuration(place, ref))
+    state, found = load_directory(_configuration(place, ref), files.reader(place, ref))
     diagnostics = [*found, *_keys(place, ref)]
     counted: dict[str, int] = {}
     if state is not None:

@@ -42,11 +42,13 @@ class WorkingTree:
         edited: dict[str, bytes | None] = {}
         for path in sorted(self._candidates(tree)):
             name = path.removeprefix(self._prefix)
-            if not path.startswith(self._prefix) or not files.is_configuration(name):
+            if not path.startswith(self._prefix):
                 continue
             on_disk = self.directory / name
             present = on_disk.is_file() and not on_disk.is_symlink()
             content = files.read(on_disk) if present else None
+            if not files.is_configuration(name) and not files.is_pem(name, content):
+                continue
             if content != _content(tree, path):
                 edited[name] = content
         return edited

@@ -1,0 +1,174 @@
+"""Completes entities by the content of the files that they name, and keeps those contents.
+
+`complete` reads and checks what a certificate or a cluster refers to, and puts path and hash into
+the value; called by the catalog. `MaterialStore` has the contents in the state directory, where
+workers read them: so a restart without the repository, and a worker that is replaced, have all
+that they need; called by `reconciler.reconcile` around a transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from reconciler.findings import Remark
+from reconciler.journal import replace_durably
+from schemas.change import Change
+from schemas.entity import Entity, Json
+from schemas.material import FIELDS, materials_of, value_at
+
+MATERIAL_BYTES_MAX = 1024 * 1024
+"""A bundle of all authorities of the world has 230 KiB."""
+
+DIRECTORY = "material"
+
+Reader = Callable[[str], bytes]
+"""Returns the content of a file by its path as written. Raises `UnreadableError`."""
+
+
+class UnreadableError(Exception):
+    """A file cannot be had; the message says why, without its path."""
+
+
+def no_files(_path: str) -> bytes:
+    """The reader of whoever has no files. Raises `UnreadableError`."""
+    raise UnreadableError("the file is not there")
+
+
+class Completed:
+    """What became of one entity: None is what has errors."""
+
+    def __init__(self) -> None:
+        self.entity: Entity | None = None
+        self.remarks: list[Remark] = []
+        self.contents: dict[str, bytes] = {}
+
+
+def complete(entity: Entity, read: Reader) -> Completed:
+    """Return the entity with hashes beside its paths. A kind without files comes back as it is."""
+    done = Completed()
+    done.entity = entity
+    if entity.key.kind not in FIELDS:
+        return done
+    value = entity.value
+    found: dict[str, bytes] = {}
+    for field in FIELDS[entity.key.kind]:
+        named = value_at(value, field)
+        if named is None:
+            continue
+        path = str(named["path"]) if isinstance(named, dict) else str(named)
+        try:
+            content = read(path)
+        except UnreadableError as error:
+            done.remarks.append(Remark("error", field[-1], f"{path}: {error}"))
+            continue
+        digest = hashlib.sha256(content).hexdigest()
+        done.contents[digest] = found[field[-1]] = content
+        value = _with(value, field, {"path": path, "sha256": digest})
+    if not done.remarks:
+        value = _check(entity.key.kind, value, found, done.remarks)
+    failed = any(remark.severity == "error" for remark in done.remarks)
+    done.entity = None if failed else replace(entity, value=value)
+    return done
+
+
+def _check(
+    kind: str, value: dict[str, Json], found: dict[str, bytes], remarks: list[Remark]
+) -> dict[str, Json]:
+    """Look into the files; fills in the hostnames that a certificate has by itself."""
+    # Imported late: it takes 50 ms, and most configurations have no certificates.
+    from reconciler import pem  # noqa: PLC0415
+
+    if "ca" in found:
+        remarks += pem.check_authorities(found["ca"])
+    if "certificate" not in found:
+        return value
+    try:
+        chain = pem.read_chain(found["certificate"])
+    except ValueError as error:
+        remarks.append(Remark("error", "certificate", str(error)))
+        return value
+    remarks += pem.check_chain(chain, pem.utc_now())
+    remarks += pem.check_key(chain, found["private_key"])
+    if kind != "certificate":
+        return value
+    names = value["hostnames"]
+    if isinstance(names, list):
+        remarks += pem.check_names(chain, [str(name) for name in names])
+        return value
+    own: list[Json] = [*pem.dns_names(chain[0])]
+    if not own:
+        message = "the certificate has no DNS name, so that nobody can ask for it"
+        remarks.append(Remark("error", "hostnames", message, "give hostnames:"))
+    return {**value, "hostnames": own}
+
+
+def _with(value: dict[str, Json], field: tuple[str, ...], item: Json) -> dict[str, Json]:
+    step, *rest = field
+    if not rest:
+        return {**value, step: item}
+    inner = value[step]
+    assert isinstance(inner, dict), "the path leads through maps"
+    return {**value, step: _with(inner, tuple(rest), item)}
+
+
+def read_external(path: str) -> bytes:
+    """The content of a file outside of the repository. Raises `UnreadableError`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            content = file.read(MATERIAL_BYTES_MAX + 1)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from None
+    return bounded(content)
+
+
+def bounded(content: bytes) -> bytes:
+    """The content itself. Raises `UnreadableError` when it is too large to be meant."""
+    if len(content) > MATERIAL_BYTES_MAX:
+        raise UnreadableError(f"the file has more than {MATERIAL_BYTES_MAX >> 10} KiB")
+    return content
+
+
+class MaterialStore:
+    """Contents by hash, each a file that only its owner may read."""
+
+    def __init__(self, state_dir: Path, running: Iterable[Entity]) -> None:
+        self.directory = state_dir / DIRECTORY
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self._uses = Counter(
+            material.sha256 for entity in running for material in materials_of(entity)
+        )
+        for path in self.directory.iterdir():
+            if path.name not in self._uses:
+                path.unlink(missing_ok=True)
+
+    def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
+        """Make durable what entities need, before anybody is told of them. Raises `OSError`."""
+        for entity in entities:
+            for material in materials_of(entity):
+                path = self.directory / material.sha256
+                if material.sha256 in contents and not path.exists():
+                    replace_durably(path, contents[material.sha256])
+
+    def applied(self, changes: Iterable[Change]) -> None:
+        """Forget what no running entity needs any more."""
+        released: set[str] = set()
+        for change in changes:
+            for material in materials_of(change.after) if change.after else ():
+                self._uses[material.sha256] += 1
+            for material in materials_of(change.before) if change.before else ():
+                self._uses[material.sha256] -= 1
+                released.add(material.sha256)
+        for digest in released:
+            if self._uses[digest] <= 0:
+                del self._uses[digest]
+                (self.directory / digest).unlink(missing_ok=True)
+
+    def needed(self, entities: Iterable[Entity]) -> list[str]:
+        """The hashes that a worker has to read for these entities."""
+        return sorted({found.sha256 for entity in entities for found in materials_of(entity)})

@@ -1,0 +1,86 @@
+"""Material: what an entity refers to by path and what counts by content, such as a PEM file.
+
+In YAML it is a path; in the canonical value it is the path and the SHA-256 of the content, so that
+a new content at the same path is a change of the entity. The content itself never is in a state.
+Written by `reconciler.materials`, read by whoever has to hand contents on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
+
+from pydantic import BeforeValidator
+
+from schemas.base import fault, shown
+from schemas.entity import Entity, Json
+
+PATH_CHARS_MAX = 1024
+
+FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "certificate": (("certificate",), ("private_key",)),
+    "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
+}
+"""Where a kind has paths: the fields, by path through the value."""
+
+HIDDEN = "(secret)"
+
+SECRET_FIELDS = ("private_key",)
+"""The last step of a field whose content is a secret, and whose hash is shown to nobody."""
+
+
+class Material(NamedTuple):
+    """One file of one entity; `sha256` in hexadecimal."""
+
+    field: tuple[str, ...]
+    path: str
+    sha256: str
+
+
+def materials_of(entity: Entity) -> Iterator[Material]:
+    """Yield the files of an entity whose value has been completed by their hashes."""
+    for field in FIELDS.get(entity.key.kind, ()):
+        found = value_at(entity.value, field)
+        if isinstance(found, dict):
+            yield Material(field, str(found["path"]), str(found["sha256"]))
+
+
+def value_at(value: Json, field: tuple[str, ...]) -> Json:
+    """Return what stands at a path through a value, None if nothing does."""
+    for step in field:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def without_secrets(kind: str, value: dict[str, Json]) -> dict[str, Json]:
+    """Return a value as it may be shown: the hashes of private keys are left out."""
+    shown_value = dict(value)
+    for field in FIELDS.get(kind, ()):
+        found = value_at(value, field)
+        if field[-1] in SECRET_FIELDS and isinstance(found, dict):
+            parent = shown_value
+            for step in field[:-1]:
+                inner = parent[step]
+                assert isinstance(inner, dict), "the path leads through maps"
+                parent[step] = inner = dict(inner)
+                parent = inner
+            parent[field[-1]] = {**found, "sha256": HIDDEN}
+    return shown_value
+
+
+def parse_path(value: object) -> str:
+    """Return the path of a file: absolute, or plain and relative to the config directory."""
+    if not isinstance(value, str) or not value or len(value) > PATH_CHARS_MAX or "\0" in value:
+        raise fault(f"expected the path of a file, not {shown(value)}")
+    if value.startswith("/"):
+        return value
+    steps = value.split("/")
+    if any(step in ("", ".", "..") for step in steps):
+        hint = "a path is relative to the config directory, or begins with a slash"
+        raise fault(f"{shown(value)} is no plain path", hint)
+    if any(step.startswith(".") for step in steps):
+        raise fault(f"{shown(value)} is hidden: hidden files are not part of a configuration")
+    return value
+
+
+FilePath = Annotated[str, BeforeValidator(parse_path)]
