@@ -158,7 +158,10 @@ def _dangling(key: EntityKey, target: EntityKey, entities: Entities) -> Finding:
     elif names:
         more = ", …" if len(names) > NAMES_SHOWN_MAX else ""
         hint = f"known: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"
-    path = ("listeners", target.name) if target.kind == "listener" else (target.kind,)
+    path = {
+        "listener": ("listeners", target.name),
+        "certificate": ("tls", "default_certificate"),
+    }.get(target.kind, (target.kind,))
     return Finding("error", key, path, f"{key}: there is no {target}", hint)
 
 

@@ -32,10 +32,10 @@ MODELS: dict[str, type[Model]] = {
 }
 
 SECTIONS: dict[str, str] = {
-    "certificates": "certificate",
     "listeners": "listener",
     "clusters": "cluster",
     "frontends": "frontend",
+    "certificates": "certificate",
     "settings": "settings",
 }
 """The top-level maps of a file: section → kind. Backends stand within their cluster."""

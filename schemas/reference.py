@@ -47,15 +47,6 @@ back-references |
 """
 
 _INTRODUCTIONS = {
-    "certificate": (
-        "## Certificates",
-        """\
-certificates:
-  shop:
-    certificate: tls/shop.crt
-    private_key: /etc/kakehi/keys/shop.key
-""",
-    ),
     "listener": ("## Listeners", "listeners:\n  public-http:\n    address: 0.0.0.0:8080\n"),
     "cluster": (
         "## Clusters",
@@ -84,6 +75,15 @@ frontends:
     hostname: shop.example.com
     path: {prefix: /}
     cluster: shop
+""",
+    ),
+    "certificate": (
+        "## Certificates",
+        """\
+certificates:
+  shop:
+    certificate: tls/shop.crt
+    private_key: /etc/kakehi/keys/shop.key
 """,
     ),
     "settings": ("## Settings", "settings:\n  workers: auto\n  max_connections: 10000\n"),

@@ -7,6 +7,7 @@ import pytest
 
 from reconciler.cli.main import COMMANDS
 from reconciler.offline import load_directory
+from tests.harness import pki
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -31,7 +32,7 @@ def samples() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "text"), samples(), ids=[name for name, _ in samples()])
 def test_every_sample_is_the_language(name: str, text: str) -> None:
-    _, diagnostics = load_directory([(name, text.encode())])
+    _, diagnostics = load_directory([(name, text.encode())], pki.sample_file)
     wrong = [d.render() for d in diagnostics if not INCOMPLETE.search(d.message)]
     assert wrong == []
 

@@ -90,7 +90,10 @@ def reader(directory: Path, ref: str | None) -> "Reader":
     if ref is None:
         return from_disk
     repository = open_repository(directory)
-    tree = repository.config_tree(repository.find_commit(ref))
+    try:
+        tree = repository.config_tree(repository.find_commit(ref))
+    except RepositoryError as error:
+        raise UsageError(str(error)) from None
 
     def from_commit(path: str) -> bytes:
         if path.startswith("/"):

@@ -123,4 +123,6 @@ def prepare(wanted: State, generation: int = 1, transaction: int = 7) -> wire.Pr
         commit="c" * 40,
         ops=state_ops(wanted).decode(),
         sockets=["public"],
+        material_dir="",
+        materials=[],
     )

@@ -26,6 +26,8 @@ def frame_bytes(entities: list[Entity]) -> int:
         commit="c" * 40,
         ops=state_ops(State(entities)).decode(),
         sockets=[],
+        material_dir="",
+        materials=[],
     )
     return len(wire.encode(message))
 

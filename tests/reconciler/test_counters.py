@@ -141,13 +141,14 @@ def test_the_engines_own_memory_is_understood() -> None:
                         "response_head": 60000,
                         "tunnel": 3600000,
                     },
+                    "tls": None,
                 },
             },
         ],
         "removes": [],
     }
     text = json.dumps(ops, sort_keys=True, separators=(",", ":"))
-    engine.prepare(1, (0, "0" * 32), "c", text, {})
+    engine.prepare(1, (0, "0" * 32), "c", text, {}, {})
     engine.commit(1)
     reading = counters.read()
     assert reading.counters["generation_now"] == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.offline import load_directory
+from tests.harness import pki
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = ROOT / "tests" / "configs"
@@ -25,7 +26,7 @@ def files_of(case: Path) -> list[tuple[str, bytes]]:
 
 def said_about(case: Path) -> str:
     """Return what an operator reads about a case."""
-    _, diagnostics = load_directory(files_of(case))
+    _, diagnostics = load_directory(files_of(case), pki.sample_file)
     return "".join(f"{found.render()}\n" for found in diagnostics)
 
 
@@ -36,7 +37,7 @@ def test_what_is_said_about_a_fault(case: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
 def test_bad_is_refused_and_odd_is_not(case: Path) -> None:
-    state, diagnostics = load_directory(files_of(case))
+    state, diagnostics = load_directory(files_of(case), pki.sample_file)
     assert (state is None) == (case.parent.name == "bad")
     assert diagnostics
 

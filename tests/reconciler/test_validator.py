@@ -43,7 +43,8 @@ def test_nothing_at_all_is_an_empty_map(text: str) -> None:
 
 
 AT_THE_TOP = (
-    "1:1 expected a map with listeners, clusters, frontends or settings at the top of the file"
+    "1:1 expected a map with listeners, clusters, frontends, certificates or settings at the top "
+    "of the file"
 )
 
 
@@ -63,13 +64,18 @@ AT_THE_TOP = (
             [
                 (
                     '1:1 unknown key "listners" at the top of the file: expected listeners, '
-                    'clusters, frontends or settings | did you mean "listeners"?'
+                    'clusters, frontends, certificates or settings | did you mean "listeners"?'
                 )
             ],
         ),
         (
-            "certificates: {a: {}}",
-            ["1:1 certificates arrive together with TLS | remove this section until then"],
+            "certificates: {a: {private_key: a.key}}",
+            [
+                (
+                    '1:16 certificate "a": "certificate" is missing | for example: certificate: '
+                    '"tls/shop.crt"'
+                )
+            ],
         ),
         ("clusters: []", ["1:11 clusters: expected a map of entries by name, not a list"]),
         (
@@ -104,8 +110,13 @@ AT_THE_TOP = (
             ],
         ),
         (
-            "clusters: {a: {tls: {}}}",
-            ['1:16 cluster "a": tls: TLS is not part of this version yet | remove "tls"'],
+            "clusters: {a: {tls: {certificate: a.crt}}}",
+            [
+                (
+                    '1:16 cluster "a": tls: certificate and private_key belong together | '
+                    "give both or neither"
+                )
+            ],
         ),
         (
             'listeners: {a: {address: "127.0.0.1:1", h2c: true}}',

@@ -53,7 +53,7 @@ def prepared_digest(engine: EngineApi, state: State) -> str:
         sockets = dict.fromkeys(state.names("listener"), descriptor)
         try:
             return engine.prepare(
-                1, (0, EMPTY_DIGEST), "0" * 40, state_ops(state).decode(), sockets
+                1, (0, EMPTY_DIGEST), "0" * 40, state_ops(state).decode(), sockets, {}
             )
         finally:
             engine.abort(1)

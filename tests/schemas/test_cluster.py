@@ -17,6 +17,7 @@ def test_the_canonical_value_has_every_default() -> None:
             "response_head": 60000,
             "tunnel": 3600000,
         },
+        "tls": None,
     }
 
 
@@ -35,7 +36,7 @@ def test_policies() -> None:
         ("retries", 1.5, "expected a whole number, not 1.5"),
         ("retries", True, "expected a whole number, not true"),
         ("keep_alive_connections", -1, "-1 is too small"),
-        ("protocol", "h2", "protocol must be http"),
+        ("protocol", "h2", "HTTP/2 is not part of this version yet"),
         ("timeouts", {"tunnel": "200h"}, "at most 168h"),
     ],
 )

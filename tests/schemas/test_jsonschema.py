@@ -8,9 +8,10 @@ from schemas.kinds import MODELS, SECTIONS
 
 DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
-    "cluster": {"Backend", "ClusterTimeouts"},
+    "certificate": set(),
+    "cluster": {"Backend", "ClusterTimeouts", "ClusterTls"},
     "frontend": {"HeaderMatch", "PathMatch", "QueryMatch"},
-    "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts"},
+    "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},
 }
 ROOT = Path(__file__).parent.parent.parent

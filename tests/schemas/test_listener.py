@@ -23,8 +23,17 @@ def test_the_canonical_value_has_every_default() -> None:
             "request_head": 10000,
             "response_write": 30000,
         },
+        "tls": None,
         "trusted_proxies": [],
     }
+
+
+def test_tls_comes_with_https() -> None:
+    secure = Listener.model_validate({**ADDRESS, "protocol": "https"})
+    assert secure.value()["tls"] == {"default_certificate": None, "profile": "intermediate"}
+    assert "in clear text has none" in refusal("listener", {**ADDRESS, "tls": {}})
+    old = {**ADDRESS, "protocol": "https", "tls": {"profile": "old"}}
+    assert 'expected "intermediate" or "modern", not "old"' in refusal("listener", old)
 
 
 def test_everything_can_be_set() -> None:
@@ -45,16 +54,16 @@ def test_everything_can_be_set() -> None:
     assert listener["trusted_proxies"] == ["10.0.0.0/8", "fd00::/8"]
 
 
-@pytest.mark.parametrize("protocol", ["https", "h2", "h2c"])
+@pytest.mark.parametrize("protocol", ["h2", "h2c"])
 def test_what_comes_later_is_refused_and_says_so(protocol: str) -> None:
     sentence = refusal("listener", {**ADDRESS, "protocol": protocol})
-    assert "TLS/HTTP/2 is not part of this version yet; protocol must be http" in sentence
+    assert "HTTP/2 is not part of this version yet" in sentence
 
 
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("protocol", "tcp", 'expected "http", not "tcp"'),
+        ("protocol", "tcp", 'expected "http" or "https", not "tcp"'),
         ("limits", {"connections": 0}, "0 is too small: it must be at least 1"),
         ("limits", {"connections": 1_000_001}, "1000001 is too large"),
         ("limits", {"header_count": 1001}, "1001 is too large"),

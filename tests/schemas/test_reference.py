@@ -3,6 +3,7 @@ import re
 from reconciler.offline import load_directory
 from schemas.kinds import MODELS, measured_fields
 from schemas.reference import reference_markdown
+from tests.harness import pki
 
 TEXT = reference_markdown()
 
@@ -30,7 +31,7 @@ def test_its_examples_are_valid_together() -> None:
     distinct = [example for example in examples if example.count("clusters:") == 0]
     distinct.append(max((text for text in examples if "clusters:" in text), key=len))
     files = ((f"{number}.yaml", text.encode()) for number, text in enumerate(distinct))
-    state, diagnostics = load_directory(files)
+    state, diagnostics = load_directory(files, pki.sample_file)
     assert diagnostics == ()
     assert state is not None
-    assert len(state) == 6
+    assert len(state) == 7

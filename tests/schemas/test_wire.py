@@ -20,6 +20,8 @@ TO_WORKER: list[wire.ToWorker] = [
         commit="c" * 40,
         ops='{"puts":[],"removes":[]}',
         sockets=["public"],
+        material_dir="/state/material",
+        materials=["0" * 64],
     ),
     wire.Commit(transaction=1, generation=2),
     wire.Abort(transaction=1, generation=2),

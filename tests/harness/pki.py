@@ -1,0 +1,121 @@
+"""Certificates for tests, made anew in each session with the `cryptography` package."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from reconciler.materials import UnreadableError
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its private key. `chain` is the PEM file that a server has."""
+
+    certificate: x509.Certificate
+    private_key: Key
+    chain: bytes
+    key: bytes
+
+    @property
+    def der(self) -> bytes:
+        """The certificate as a client sees it."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def make(
+    *names: str,
+    kind: str = "ecdsa",
+    issuer: Pair | None = None,
+    is_ca: bool = False,
+    days: float = 90,
+    starts_in_days: float = -1,
+    bits: int = 2048,
+) -> Pair:
+    """Make a certificate for some names (or IP addresses), self-signed without an issuer."""
+    key: Key = (
+        ec.generate_private_key(ec.SECP256R1())
+        if kind == "ecdsa"
+        else rsa.generate_private_key(65537, bits)
+    )
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=starts_in_days))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+    )
+    if is_ca:
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            key_cert_sign=True,
+            crl_sign=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        builder = builder.add_extension(usage, critical=True)
+    else:
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        builder = builder.add_extension(alternatives, critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
+    certificate = builder.sign(issuer.private_key if issuer else key, hashes.SHA256())
+    own = certificate.public_bytes(serialization.Encoding.PEM)
+    return Pair(certificate, key, own + (issuer.chain if issuer else b""), private_pem(key))
+
+
+def private_pem(key: Key, password: bytes | None = None) -> bytes:
+    """A private key as a PEM file."""
+    encryption: serialization.KeySerializationEncryption = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
+
+
+@cache
+def sample() -> Pair:
+    """One that tests share which only need any."""
+    return make("shop.example.com", "*.example.com")
+
+
+def sample_file(path: str) -> bytes:
+    """Stands for the files that samples of configurations name. Raises `UnreadableError`."""
+    if path.endswith(".key"):
+        return sample().key
+    if path.endswith((".crt", ".pem")):
+        return sample().chain
+    raise UnreadableError("the file is not there")
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
