@@ -6,6 +6,8 @@ backend's, by the access log's and by the metrics'.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from tests.harness.repo import Repo
 
 CONNECTIONS = 40
 REQUESTS = 8
+# Whoever has been answered less than 20 ms ago is about to ask again, and is not sent away.
+REALLY_IDLE_S = 0.1
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -173,6 +177,7 @@ def test_full_of_idle_connections_a_fresh_client_is_served_at_once(small: Small)
     for client in idle:
         client.send(REQUEST)
         assert client.read_response().status == 200
+    time.sleep(REALLY_IDLE_S)
     fresh = [small.connect() for _ in range(10)]
     for client in fresh:
         started = time.monotonic()
@@ -190,6 +195,36 @@ def test_full_of_idle_connections_a_fresh_client_is_served_at_once(small: Small)
     after = _at_rest(small)
     assert _grown(before, after, "kakehi_evicted_idle_total") == 10
     assert _grown(before, after, "kakehi_refused_connections_total") == 0
+
+
+def test_a_burst_beyond_the_limit_is_answered_to_the_last_client(small: Small) -> None:
+    """Nobody who has just come is idle: some are served, all others are told that it is full."""
+    before = small.numbers()
+    clients = [socket.socket() for _ in range(5 * CONNECTIONS)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(ports.split(small.address))
+    for client in clients:
+        client.settimeout(10)
+        # A refused client may have been told so, and hung up on, before it asks.
+        with contextlib.suppress(OSError):
+            client.sendall(REQUEST[:-2] + b"Connection: close\r\n\r\n")
+    answers = Counter(_status(client) for client in clients)
+    assert set(answers) == {"200", "503"}, answers
+    assert answers["200"] >= REQUESTS
+    after = _at_rest(small)
+    refusals = ("kakehi_refused_connections_total", "kakehi_refused_requests_total")
+    assert sum(_grown(before, after, name) for name in refusals) == answers["503"]
+    assert _grown(before, after, "kakehi_evicted_idle_total") == 0
+
+
+def _status(client: socket.socket) -> str:
+    with client:
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := client.recv(4096):
+                answer += part
+    return answer[9:12].decode()
 
 
 def test_all_numbers_reconcile_under_a_storm(small: Small) -> None:
@@ -262,6 +297,7 @@ def test_refused_clients_that_never_read_are_let_go(small: Small) -> None:
     silent = [small.connect() for _ in range(600)]
     busy[0].send(b"\r\n")
     assert busy[0].read_response().status == 200
+    time.sleep(REALLY_IDLE_S)
     # One of the places is idle now, and a fresh client gets it, whatever the silent ones do.
     with small.connect() as fresh:
         fresh.send(REQUEST)

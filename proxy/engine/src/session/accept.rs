@@ -72,7 +72,10 @@ impl<D: Driver> Engine<D> {
         match self.insert_client(stream, peer, listener.clone(), !admitted) {
             Some(index) if secure.is_some() => self.await_handshake(index),
             Some(index) if admitted => self.await_request(index),
-            Some(index) => self.send_error(index, 503, None, false, false),
+            Some(index) => {
+                let words = self.words_now(index, None);
+                self.send_error(index, 503, &words, false, false);
+            }
             None if !admitted => self.refused_now -= 1,
             None => {}
         }

@@ -63,6 +63,10 @@ pub(super) struct Client {
     pub(super) output: ByteQueue,
     pub(super) exchange: Option<u32>,
     pub(super) deadline: Deadline,
+    /// When it was last left without a request.
+    pub(super) idle_since_ms: u64,
+    /// It has had a request answered.
+    pub(super) served: bool,
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
     pub(super) older: u32,
     pub(super) younger: u32,
@@ -110,6 +114,8 @@ impl<D: Driver> Engine<D> {
             output: ByteQueue::default(),
             exchange: None,
             deadline: Deadline::NONE,
+            idle_since_ms: 0,
+            served: false,
             older: NOBODY,
             younger: NOBODY,
         });
@@ -388,7 +394,13 @@ impl<D: Driver> Engine<D> {
         {
             self.upstreams[upstream].deadline.clear();
         }
-        let limit = client.listener.settings().entity.timeouts.response_write;
+        let limit = match client.exchange {
+            Some(exchange) => self.exchanges[exchange as usize].listener.clone(),
+            None => client.listener.settings(),
+        }
+        .entity
+        .timeouts
+        .response_write;
         let token = client.token;
         self.timers
             .set(&mut client.deadline, token, self.clock.ms() + limit);
@@ -424,6 +436,7 @@ impl<D: Driver> Engine<D> {
         if !keep_alive || self.clients[index].listener.draining.get() {
             return self.close_client_when_sent(index);
         }
+        self.clients[index].served = true;
         self.await_next_request(index);
         self.wake_client(index);
     }

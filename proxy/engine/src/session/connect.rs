@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use super::Engine;
-use super::exchange::Outcome;
+use super::exchange::{Exchange, Outcome};
 use super::token::{Owner, parts, token};
 use super::transport::Transport;
 use super::upstream::{Link, Upstream};
@@ -111,7 +111,7 @@ impl<D: Driver> Engine<D> {
                 (None, None) => true,
                 _ => false,
             };
-            if same_policy && (entry.replayable || upstream.stream.is_quiet()) {
+            if same_policy && (may_repeat(entry) || upstream.stream.is_quiet()) {
                 return Some(index);
             }
             self.close_upstream(index);
@@ -307,12 +307,17 @@ impl<D: Driver> Engine<D> {
         let upstream = &self.upstreams[index];
         let untouched =
             upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
-        if upstream.reused && untouched && self.exchanges[exchange as usize].replayable {
+        if upstream.reused && untouched && may_repeat(&self.exchanges[exchange as usize]) {
             return self.retry_stale(exchange);
         }
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(exchange, 502, Outcome::BackendAborted);
     }
+}
+
+/// Whether a request that was sent may be sent again.
+fn may_repeat(exchange: &Exchange) -> bool {
+    exchange.replayable && exchange.cluster.entity.retries > 0
 }
 
 /// Whom a backend has to be.

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use super::Engine;
 use super::body::Body;
 use super::record::Record;
+use super::refuse::Words;
 use crate::runtime::driver::Driver;
+use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::{Counter, Field};
@@ -73,7 +75,9 @@ pub(super) struct Exchange {
     pub(super) tried: Vec<Rc<Backend>>,
     /// How the last try to connect failed.
     pub(super) connect_failure: Option<Outcome>,
-    /// Value of the `Kakehi-Generation` response header, when asked for.
+    /// The settings that it is served by.
+    pub(super) settings: Rc<entity::Settings>,
+    /// The `Kakehi-Generation` response header of its generation, when asked for.
     pub(super) generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try.
     pub(super) head: Vec<u8>,
@@ -185,9 +189,14 @@ impl<D: Driver> Engine<D> {
         let keep_alive = exchange.keep_alive && exchange.request_done();
         let head_only = exchange.head_only;
         exchange.record.status = status;
-        let request_id = exchange.record.request_id;
+        let words = Words {
+            listener: exchange.listener.clone(),
+            settings: exchange.settings.clone(),
+            generation_header: exchange.generation_header.clone(),
+            request_id: Some(exchange.record.request_id),
+        };
         self.remove_exchange(index, outcome);
-        self.send_error(client, status, Some(request_id), head_only, keep_alive);
+        self.send_error(client, status, &words, head_only, keep_alive);
     }
 
     /// Ends an exchange whose response has been sent whole.

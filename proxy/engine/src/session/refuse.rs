@@ -1,5 +1,7 @@
 //! Answers of our own: errors, by the pages of the listener, of the settings, or a plain one.
 
+use std::rc::Rc;
+
 use super::client::Phase;
 use super::exchange::Outcome;
 use super::record::Record;
@@ -8,9 +10,29 @@ use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::{ErrorBody, RequestBody, RequestHead, default_error_body, write_error};
 use crate::runtime::driver::Driver;
+use crate::state::entity;
+use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
 
+/// What an answer of our own is made with: that of the generation which serves the request.
+pub(super) struct Words {
+    pub(super) listener: Rc<ListenerSettings>,
+    pub(super) settings: Rc<entity::Settings>,
+    pub(super) generation_header: Option<Rc<str>>,
+    pub(super) request_id: Option<RequestId>,
+}
+
 impl<D: Driver> Engine<D> {
+    /// What is said at a connection without a request in flight.
+    pub(super) fn words_now(&self, index: usize, request_id: Option<RequestId>) -> Words {
+        Words {
+            listener: self.clients[index].listener.settings(),
+            settings: self.tables.settings.clone(),
+            generation_header: self.tables.generation_header(),
+            request_id,
+        }
+    }
+
     /// Answers a request that no exchange was begun for.
     pub(super) fn refuse_request(
         &mut self,
@@ -29,7 +51,8 @@ impl<D: Driver> Engine<D> {
         let keep_alive = head.keep_alive
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && !self.stopping;
-        self.send_error(index, status, Some(id), head_only, keep_alive);
+        let words = self.words_now(index, Some(id));
+        self.send_error(index, status, &words, head_only, keep_alive);
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
@@ -44,7 +67,8 @@ impl<D: Driver> Engine<D> {
         };
         self.metrics.add(counter, 1);
         self.record_rejected(index, status, reject.as_str());
-        self.send_error(index, status, None, false, false);
+        let words = self.words_now(index, None);
+        self.send_error(index, status, &words, false, false);
     }
 
     /// Sends an error response and goes on with the connection, or closes it.
@@ -52,14 +76,14 @@ impl<D: Driver> Engine<D> {
         &mut self,
         index: usize,
         status: u16,
-        request_id: Option<RequestId>,
+        words: &Words,
         head_only: bool,
         keep_alive: bool,
     ) {
         self.count_status(status);
         let closing = self.stopping || self.clients[index].listener.draining.get();
         let keep_alive = keep_alive && !closing;
-        let out = self.error_response(index, status, request_id, head_only, !keep_alive);
+        let out = self.error_response(status, words, head_only, !keep_alive);
         self.clients[index].phase = Phase::Idle;
         let token = self.clients[index].token;
         self.send_client(index, &out, &[]);
@@ -68,20 +92,15 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn error_response(
-        &self,
-        index: usize,
-        status: u16,
-        request_id: Option<RequestId>,
-        head_only: bool,
-        close: bool,
-    ) -> Vec<u8> {
-        let listener = self.clients[index].listener.settings();
-        let settings = &self.tables.settings;
+    fn error_response(&self, status: u16, words: &Words, head_only: bool, close: bool) -> Vec<u8> {
         let key = status.to_string();
-        let pages = [&listener.entity.error_pages, &settings.error_pages];
+        let pages = [
+            &words.listener.entity.error_pages,
+            &words.settings.error_pages,
+        ];
         let page = pages.iter().find_map(|pages| pages.get(&key));
-        let id = request_id
+        let id = words
+            .request_id
             .as_ref()
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
@@ -89,15 +108,13 @@ impl<D: Driver> Engine<D> {
         if page.is_none() {
             default_error_body(&mut plain, status, id);
         }
-        let generation = self.tables.generation_header.as_bytes();
         let body = ErrorBody {
             content_type: page.map_or(DEFAULT_CONTENT_TYPE, |page| &page.content_type),
             body: page.map_or(&plain, |page| page.body.as_bytes()),
-            extra: if settings.generation_header {
-                generation
-            } else {
-                &[]
-            },
+            extra: words
+                .generation_header
+                .as_deref()
+                .map_or(&[], str::as_bytes),
         };
         let mut out = Vec::with_capacity(512);
         write_error(

@@ -174,9 +174,8 @@ impl<D: Driver> Engine<D> {
             backend: None,
             tried: Vec::new(),
             connect_failure: None,
-            generation_header: settings
-                .generation_header
-                .then(|| self.tables.generation_header.clone()),
+            settings: settings.clone(),
+            generation_header: self.tables.generation_header(),
             head: head_out,
             request,
             request_discarded: false,

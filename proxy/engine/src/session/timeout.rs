@@ -51,7 +51,8 @@ impl<D: Driver> Engine<D> {
                 self.metrics.add(Counter::TimeoutsTotal, 1);
                 self.metrics.add(Counter::Rejected408Total, 1);
                 self.record_rejected(index, 408, "request_head_timeout");
-                self.send_error(index, 408, None, false, false);
+                let words = self.words_now(index, None);
+                self.send_error(index, 408, &words, false, false);
             }
             Phase::InExchange => self.request_body_late(index),
             Phase::Tunnel => {}

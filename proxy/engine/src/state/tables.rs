@@ -30,8 +30,7 @@ use crate::upstream::{Backend, Cluster, ClusterSettings};
 pub struct Tables {
     /// The generation.
     pub generation: u64,
-    /// The response header that names it.
-    pub generation_header: Rc<str>,
+    generation_header: Rc<str>,
     /// The commit.
     pub commit: String,
     /// The digest of what is held here.
@@ -94,6 +93,14 @@ impl Tables {
             in_service,
             returned: Returned::default(),
         }
+    }
+
+    /// The response header that names the generation, when the settings ask for it.
+    #[must_use]
+    pub fn generation_header(&self) -> Option<Rc<str>> {
+        self.settings
+            .generation_header
+            .then(|| self.generation_header.clone())
     }
 
     /// Swaps a staged transaction in: make before break.
