@@ -5,3 +5,4 @@
 //! never does.
 
 pub mod h1;
+pub mod h2;
