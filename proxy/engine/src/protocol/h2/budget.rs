@@ -29,6 +29,11 @@ pub(super) const FAULT: u32 = 4;
 /// An exchange that came to its end.
 pub(super) const EXCHANGE: u32 = 2;
 
+/// A frame of DATA that holds all that there was to send: the peer may answer it by two updates of
+/// windows, and by a ping to measure the way. One that a window has cut short earns nothing, so
+/// that nobody lives on opening it byte by byte (T07).
+pub(super) const SENT_FRAME: u32 = 2;
+
 /// Bytes of DATA in either direction that earn one.
 pub(super) const EARNING_BYTES: u32 = 512;
 

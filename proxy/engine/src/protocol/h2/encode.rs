@@ -31,9 +31,6 @@ pub(super) fn response(
             continue;
         }
         let name = field.name.of(buf);
-        if field.id.is_conditional() && field.id != FieldId::Trailer {
-            continue;
-        }
         if is_switch && name.eq_ignore_ascii_case(b"sec-websocket-accept") {
             continue;
         }

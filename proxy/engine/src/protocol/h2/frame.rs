@@ -148,8 +148,8 @@ mod tests {
             let bytes = [0x12, 0x34, 0x56, code, 0x2d, 0xff, 0x00, 0x00, 0x01];
             let head = FrameHead::parse(&bytes);
             assert_eq!((head.length, head.stream), (0x12_3456, 0x7f00_0001));
-            assert_eq!(head.has(PADDED), true);
-            assert_eq!(head.has(0x10), false);
+            assert!(head.has(PADDED));
+            assert!(!head.has(0x10));
             let again = FrameHead::parse(&head.bytes());
             assert_eq!(again, head);
         }

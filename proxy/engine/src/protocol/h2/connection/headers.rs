@@ -285,6 +285,7 @@ impl Connection {
         let tag = found.tag;
         found.receives = found.receives.after(part, to.ends).unwrap_or(Half::Done);
         if head.interim {
+            self.charge(IDLE)?;
             return Ok(Some(Event::Interim { stream, tag }));
         }
         found.body_left = body_left;

@@ -11,6 +11,7 @@
 
 mod control;
 mod data;
+mod event;
 mod headers;
 mod send;
 mod shutdown;
@@ -27,12 +28,12 @@ use super::error::StreamFault;
 use super::flow::ReceiveWindow;
 use super::flow::SendWindow;
 use super::flow::WINDOW_DEFAULT;
+use super::frame;
 use super::frame::FRAME_BYTES_MAX;
 use super::frame::FRAME_HEAD_BYTES;
 use super::frame::FrameHead;
 use super::frame::Kind;
 use super::frame::PREFACE;
-use super::frame::{self};
 use super::head::Heads;
 use super::hpack::Decoder;
 use super::hpack::Encoder;
@@ -44,106 +45,11 @@ use super::stream::Ended;
 use super::stream::NO_TAG;
 use super::stream::Stream;
 use super::stream::Streams;
-use crate::protocol::h1::Reject;
-
 use data::Payload;
+pub use event::Event;
+pub use event::Step;
 use headers::Block;
 use shutdown::Shutdown;
-
-/// Something that the session has to know. `tag` is what it has called the stream by
-/// [`Connection::set_tag`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// Server: a request, in [`Heads::request`].
-    Request {
-        /// Its stream, to be given to everything that is sent for it.
-        stream: u32,
-        /// It has no body.
-        ends: bool,
-    },
-    /// Server: a request that must not be forwarded. The stream is open: answer with
-    /// [`Reject::status`].
-    Refused {
-        /// Its stream.
-        stream: u32,
-        /// Why.
-        reject: Reject,
-        /// Nothing more comes.
-        ends: bool,
-    },
-    /// Client: a 1xx, in [`Heads::response`].
-    Interim {
-        /// Its stream.
-        stream: u32,
-        /// The session's name for it.
-        tag: u32,
-    },
-    /// Client: the final head, in [`Heads::response`].
-    Response {
-        /// Its stream.
-        stream: u32,
-        /// The session's name for it.
-        tag: u32,
-        /// It has no body.
-        ends: bool,
-    },
-    /// Body bytes. [`Connection::consumed`] opens the window for as many again.
-    Data {
-        /// Their stream.
-        stream: u32,
-        /// The session's name for it.
-        tag: u32,
-        /// A part of the input; empty at most if it `ends`.
-        data: &'a [u8],
-        /// It was the last one.
-        ends: bool,
-    },
-    /// The end of the body, and [`Heads::trailers`].
-    Trailers {
-        /// Their stream.
-        stream: u32,
-        /// The session's name for it.
-        tag: u32,
-    },
-    /// A stream is gone before its end. [`NO_TAG`] for one that the session has never heard of.
-    Reset {
-        /// Which.
-        stream: u32,
-        /// The session's name for it.
-        tag: u32,
-        /// The peer's reason, or what it is told. [`ErrorCode::RefusedStream`]: nothing was done.
-        code: ErrorCode,
-        /// What the peer did wrong, if it was we who reset it.
-        fault: Option<StreamFault>,
-    },
-    /// A stream whose [`Connection::send_data`] took less than it was given may go on.
-    Writable {
-        /// Which.
-        stream: u32,
-        /// The session's name for it.
-        tag: u32,
-    },
-    /// The peer has told its settings: [`Connection::can_open`] may have another answer.
-    Settings,
-    /// The peer ends the connection: no stream of ours may be opened any more. Those that it has not
-    /// looked at are reset one by one, with [`ErrorCode::RefusedStream`].
-    GoAway {
-        /// Why.
-        code: ErrorCode,
-    },
-    /// The answer to [`Connection::ping`].
-    Pong,
-}
-
-/// What became of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step<'a> {
-    /// Bytes used up at the front of the input.
-    pub consumed: usize,
-    /// `None`: nothing more to tell before more bytes come. What is left over is the front of a
-    /// frame, at most [`FRAME_BYTES_MAX`] and nine bytes, which the caller keeps and gives again.
-    pub event: Option<Event<'a>>,
-}
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
 use crate::protocol::h2::budget::EARNING_BYTES;
 use crate::protocol::h2::budget::FAULT;
+use crate::protocol::h2::budget::SENT_FRAME;
 use crate::protocol::h2::encode;
 use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::flow::ReceiveWindow;
@@ -161,7 +162,9 @@ impl Connection {
             found.sends = Half::Done;
             self.forget_if_done(stream);
         }
-        self.budget.earn(length as u32 / EARNING_BYTES);
+        let is_whole = length == available && length > 0;
+        let frame = if is_whole { SENT_FRAME } else { 0 };
+        self.budget.earn(length as u32 / EARNING_BYTES + frame);
         let head = FrameHead {
             length,
             kind: Kind::Data,
