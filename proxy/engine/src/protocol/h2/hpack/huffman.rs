@@ -1,16 +1,16 @@
 //! The Huffman code of HPACK (RFC 7541 §5.2, appendix B).
 //!
 //! The code is canonical: its lengths alone are given, all tables are computed from them when this
-//! is compiled. Codes of up to [`FAST_BITS`], which is every character that heads are made of, take
-//! one look-up each; longer ones are found by length.
+//! is compiled. A look-up takes [`FAST_BITS`] and gives up to two characters, as each waits for the
+//! one before; rare characters have longer codes, which are found by length.
 
 use super::HpackError;
 
 /// Appends what `input` encodes.
 pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
     let start = out.len();
-    // The shortest code has five bits.
-    out.resize(start + input.len() * 8 / 5 + 1, 0);
+    // The shortest code has five bits, and the last character may be written as a pair.
+    out.resize(start + input.len() * 8 / 5 + 2, 0);
     let room = out.get_mut(start..).unwrap_or_default();
     let decoded = decode_into(input, room);
     out.truncate(start + decoded.unwrap_or_default());
@@ -22,35 +22,47 @@ fn decode_into(mut rest: &[u8], room: &mut [u8]) -> Result<usize, HpackError> {
     let mut at = 0;
     loop {
         window.refill(&mut rest);
-        if window.bits < LONGEST_BITS {
+        while window.bits >= FAST_BITS {
+            let entry = window.peek();
+            if entry.count == 0 {
+                if window.bits < LONGEST_BITS && !rest.is_empty() {
+                    break;
+                }
+                put(room, at, [window.take_long()?, 0]);
+                at += 1;
+                continue;
+            }
+            put(room, at, entry.symbols);
+            at += usize::from(entry.count);
+            window.skip(u32::from(entry.bits));
+        }
+        if rest.is_empty() {
             break;
         }
-        while window.bits >= LONGEST_BITS {
-            let symbol = window.take()?;
-            if let Some(place) = room.get_mut(at) {
-                *place = symbol;
-            }
-            at += 1;
-        }
     }
-    // The end: what is missing counts as ones, as the padding is (§5.2).
-    window.acc |= u64::MAX.checked_shr(window.bits).unwrap_or(0);
-    while !(window.bits < 8 && window.acc == u64::MAX) {
-        let before = window.bits;
-        let symbol = window.take()?;
-        if window.bits > before {
+    // What is left is less than a look-up, and less than a byte of ones at the end of all (§5.2).
+    while !window.is_padding() {
+        let entry = window.peek();
+        let bits = u32::from(entry.first_bits);
+        if bits == 0 || bits > window.bits {
             return Err(HpackError::InvalidHuffman);
         }
-        window.acc |= u64::MAX.checked_shr(window.bits).unwrap_or(0);
-        if let Some(place) = room.get_mut(at) {
-            *place = symbol;
-        }
+        put(room, at, [entry.symbols[0], 0]);
         at += 1;
+        window.skip(bits);
     }
     Ok(at)
 }
 
-/// The next bits, the first one highest.
+/// Writes two characters, the second of which may be written over.
+#[inline(always)]
+fn put(room: &mut [u8], at: usize, symbols: [u8; 2]) {
+    if let Some(place) = room.get_mut(at..at + 2) {
+        place.copy_from_slice(&symbols);
+    }
+}
+
+/// The next bits, the first one highest. Below `bits` there are zeros, or what comes next.
 #[derive(Default)]
 struct Window {
     acc: u64,
@@ -58,52 +70,56 @@ struct Window {
 }
 
 impl Window {
+    /// Fills up to 56 bits at least, or to the end.
     #[inline(always)]
     fn refill(&mut self, rest: &mut &[u8]) {
         if let Some(word) = rest.first_chunk::<8>() {
             let bytes = (63 - self.bits) / 8;
             self.acc |= u64::from_be_bytes(*word) >> self.bits;
             self.bits += bytes * 8;
-            // The bits of the byte that has no room stay in `acc`, and come again as the same.
             *rest = rest.get(bytes as usize..).unwrap_or_default();
             return;
         }
-        while self.bits <= 56 {
-            let Some((&byte, after)) = rest.split_first() else {
-                // Without the traces of the byte that had no room.
-                self.acc &= !u64::MAX.checked_shr(self.bits).unwrap_or(0);
-                return;
-            };
-            self.acc &= !(u64::MAX >> self.bits);
-            self.acc |= u64::from(byte) << (56 - self.bits);
-            self.bits += 8;
-            *rest = after;
+        let room = ((64 - self.bits) / 8) as usize;
+        let (taken, left) = rest.split_at(room.min(rest.len()));
+        let mut word = 0;
+        for &byte in taken {
+            word = word << 8 | u64::from(byte);
         }
+        let bits = taken.len() as u32 * 8;
+        if bits > 0 {
+            self.acc &= !(u64::MAX >> self.bits);
+            self.acc |= word << (64 - bits) >> self.bits;
+            self.bits += bits;
+        }
+        *rest = left;
     }
 
-    /// Takes a symbol. More bits may be taken than there are: then `bits` wraps.
     #[inline(always)]
-    fn take(&mut self) -> Result<u8, HpackError> {
-        let entry = FAST[(self.acc >> (64 - FAST_BITS)) as usize & (FAST.len() - 1)];
-        if entry != 0 {
-            let length = u32::from(entry & 15);
-            self.acc <<= length;
-            self.bits = self.bits.wrapping_sub(length);
-            return Ok((entry >> 4) as u8);
-        }
-        self.take_long()
+    fn peek(&self) -> Fast {
+        FAST[(self.acc >> (64 - FAST_BITS)) as usize & (FAST.len() - 1)]
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, bits: u32) {
+        self.acc <<= bits;
+        self.bits -= bits;
+    }
+
+    /// Whether all is padding: less than a byte of ones.
+    fn is_padding(&self) -> bool {
+        self.bits < 8 && self.acc | u64::MAX >> self.bits == u64::MAX
     }
 
     #[cold]
     fn take_long(&mut self) -> Result<u8, HpackError> {
-        for length in FAST_BITS + 1..=LONGEST_BITS {
+        for length in FAST_BITS + 1..=LONGEST_BITS.min(self.bits) {
             let code = (self.acc >> (64 - length)) as u32;
             let of_length = LONG[length as usize];
             let place = code.wrapping_sub(of_length.first);
             if code >= of_length.first && place < of_length.count {
                 let symbol = SORTED[(of_length.offset + place) as usize];
-                self.acc <<= length;
-                self.bits = self.bits.wrapping_sub(length);
+                self.skip(length);
                 // The end-of-string symbol never stands in a string (§5.2).
                 return u8::try_from(symbol).map_err(|_| HpackError::InvalidHuffman);
             }
@@ -142,8 +158,8 @@ pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(last.get(..bits as usize / 8).unwrap_or_default());
 }
 
-/// Bits that are looked up at once: 1 KiB of table, and room for all but rare characters.
-const FAST_BITS: u32 = 9;
+/// Bits that are looked up at once: two of the most frequent characters, or any but rare ones.
+const FAST_BITS: u32 = 11;
 
 const LONGEST_BITS: u32 = 30;
 
@@ -197,19 +213,63 @@ static CODES: [(u32, u8); SYMBOLS] = {
     codes
 };
 
-/// For the next nine bits the symbol (shifted by four) and the bits it takes; 0 for long codes.
-static FAST: [u16; 1 << FAST_BITS] = {
-    let mut table = [0; 1 << FAST_BITS];
+/// What the next [`FAST_BITS`] stand for.
+#[derive(Clone, Copy)]
+struct Fast {
+    symbols: [u8; 2],
+    /// 0: a longer code.
+    count: u8,
+    /// Of all its symbols.
+    bits: u8,
+    /// Of the first one.
+    first_bits: u8,
+}
+
+static FAST: [Fast; 1 << FAST_BITS] = {
+    let none = Fast {
+        symbols: [0; 2],
+        count: 0,
+        bits: 0,
+        first_bits: 0,
+    };
+    let singles = singles();
+    let mut table = [none; 1 << FAST_BITS];
+    let mut at = 0;
+    while at < table.len() {
+        let (symbol, bits) = singles[at];
+        if bits > 0 {
+            table[at] = Fast {
+                symbols: [symbol, 0],
+                count: 1,
+                bits,
+                first_bits: bits,
+            };
+            // What follows has zeros behind it here; only what is within the bits counts.
+            let (next, next_bits) = singles[(at << bits) & (table.len() - 1)];
+            if next_bits > 0 && bits + next_bits <= FAST_BITS as u8 {
+                table[at].symbols[1] = next;
+                table[at].count = 2;
+                table[at].bits += next_bits;
+            }
+        }
+        at += 1;
+    }
+    table
+};
+
+/// For all values of [`FAST_BITS`] the first symbol and its bits; 0 for longer codes.
+const fn singles() -> [(u8, u8); 1 << FAST_BITS] {
+    let mut table = [(0, 0); 1 << FAST_BITS];
     let (lengths, sorted) = canonical();
     let mut next = 0;
     let mut length = 1;
     while length <= FAST_BITS as usize {
         let mut place = 0;
         while place < lengths[length].count {
-            let symbol = sorted[(lengths[length].offset + place) as usize];
+            let symbol = sorted[(lengths[length].offset + place) as usize] as u8;
             let mut copies = 1 << (FAST_BITS as usize - length);
             while copies > 0 {
-                table[next] = symbol << 4 | length as u16;
+                table[next] = (symbol, length as u8);
                 next += 1;
                 copies -= 1;
             }
@@ -218,7 +278,7 @@ static FAST: [u16; 1 << FAST_BITS] = {
         length += 1;
     }
     table
-};
+}
 
 const fn canonical() -> ([OfLength; LONGEST_BITS as usize + 1], [u16; SYMBOLS]) {
     let none = OfLength {
