@@ -5,4 +5,5 @@
 //! never does.
 
 pub mod h1;
+pub mod h2;
 pub mod tls;

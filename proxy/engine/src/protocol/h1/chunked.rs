@@ -6,6 +6,7 @@
 
 use std::mem;
 
+use super::Field;
 use super::FieldId;
 use super::connection::is_end_to_end;
 use super::error::ChunkError;
@@ -251,12 +252,18 @@ impl ChunkedDecoder {
         }
         for field in &fields {
             let name = field.name.of(&section);
-            if field.id == FieldId::Other && !field.drop && !is_end_to_end(name) {
+            if may_trail(field, name) {
                 super::forward::write_field(&mut self.trailers, name, field.value.of(&section));
             }
         }
         Ok(())
     }
+}
+
+/// Whether a field of a trailer section may be passed on: it says nothing of the message, of the
+/// hop or of who somebody is (RFC 9110 §6.5.1, T26).
+pub(in crate::protocol) fn may_trail(field: &Field, name: &[u8]) -> bool {
+    field.id == FieldId::Other && !field.drop && !is_end_to_end(name)
 }
 
 /// Appends the line before the payload of a chunk; the caller appends [`CHUNK_END`] after it.

@@ -21,7 +21,7 @@ impl ConnectionOptions {
     /// Whether the connection may serve another message after this one (RFC 9112 §9.3).
     pub(super) fn persists(self, version: Version) -> bool {
         match version {
-            Version::Http11 => !self.close,
+            Version::Http11 | Version::Http2 => !self.close,
             Version::Http10 => self.keep_alive && !self.close,
         }
     }

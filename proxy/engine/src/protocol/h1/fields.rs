@@ -24,6 +24,19 @@ pub struct Field {
 }
 
 impl Field {
+    /// A field of another protocol, whose line is in the text as `name: value CRLF`; the caller
+    /// has checked both.
+    #[inline]
+    pub(in crate::protocol) fn written(name: Span, value: Span, id: FieldId, drop: bool) -> Self {
+        Self {
+            name,
+            value,
+            id,
+            drop,
+            tidy: true,
+        }
+    }
+
     /// Whether a lookup must not see it: suppressed, rather than consumed or written anew.
     ///
     /// `Upgrade` may be matched by a frontend though it is written anew; a field that the
@@ -206,6 +219,22 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
         && bytes
             .iter()
             .all(|&byte| NAME[usize::from(byte)] != NO_TOKEN)
+}
+
+/// Whether a name is a token in lower case, as HTTP/2 wants it, and if so, whether it has an
+/// underscore (T21).
+#[inline]
+pub(in crate::protocol) fn lower_token(name: &[u8]) -> Option<bool> {
+    let mut underscore = false;
+    for &byte in name {
+        match NAME[usize::from(byte)] {
+            NO_TOKEN => return None,
+            TOKEN if byte.is_ascii_uppercase() => return None,
+            TOKEN => {}
+            _ => underscore = true,
+        }
+    }
+    (!name.is_empty()).then_some(underscore)
 }
 
 /// Parses the field lines of `buf` from `at` to the empty line that ends the section, and returns

@@ -54,6 +54,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
     out.extend_from_slice(match head.version {
         Version::Http11 => b"Via: 1.1 kakehi\r\nX-Request-Id: ",
         Version::Http10 => b"Via: 1.0 kakehi\r\nX-Request-Id: ",
+        Version::Http2 => b"Via: 2.0 kakehi\r\nX-Request-Id: ",
     });
     out.extend_from_slice(request_id(buf, head, forward));
     out.extend_from_slice(b"\r\n");
@@ -113,7 +114,7 @@ pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
 }
 
 fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
-    if head.target.verbatim && head.version == Version::Http11 {
+    if head.target.verbatim && head.version != Version::Http10 {
         out.extend_from_slice(head.line.of(buf));
         return;
     }

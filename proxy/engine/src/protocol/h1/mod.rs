@@ -29,7 +29,7 @@ pub mod reply;
 pub mod request;
 pub mod respond;
 pub mod response;
-mod scan;
+pub(in crate::protocol) mod scan;
 pub mod target;
 
 #[cfg(test)]
@@ -65,7 +65,8 @@ pub use respond::ResponseForward;
 pub use respond::write_response;
 pub use response::ResponseHead;
 
-/// The protocol version of a received message (RFC 9112 §2.3); no other one is served.
+/// The protocol version of a received message (RFC 9112 §2.3); no other one is served. The heads of
+/// HTTP/2 are kept in the same form as those of HTTP/1.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0: no persistence unless asked for, no chunked coding, no interim responses.
@@ -73,6 +74,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2: its frames say where a message ends.
+    Http2,
 }
 
 /// A part of a buffer that somebody else owns.
@@ -97,6 +100,18 @@ impl Span {
     pub fn of(self, buf: &[u8]) -> &[u8] {
         buf.get(self.start as usize..self.end as usize)
             .unwrap_or_default()
+    }
+
+    /// Whether there are no bytes.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// The offsets, for slices of the buffer that was parsed.
+    #[inline]
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     /// Offset of the first byte.

@@ -55,12 +55,12 @@ pub struct RequestHead {
     pub upgrade: Option<Upgrade>,
     /// The client takes a trailer section (RFC 9110 §10.1.4).
     pub te_trailers: bool,
-    pub(super) method: Span,
-    pub(super) target: Target,
+    pub(in crate::protocol) method: Span,
+    pub(in crate::protocol) target: Target,
     /// From the method to the first field.
-    pub(super) line: Span,
+    pub(in crate::protocol) line: Span,
     pub(super) authority: Authority,
-    pub(super) scratch: Vec<u8>,
+    pub(in crate::protocol) scratch: Vec<u8>,
 }
 
 impl RequestHead {
@@ -125,7 +125,7 @@ impl RequestHead {
         }
     }
 
-    fn clear(&mut self) {
+    pub(in crate::protocol) fn clear(&mut self) {
         self.version = Version::Http11;
         self.fields.clear();
         self.body = RequestBody::None;
@@ -187,9 +187,7 @@ fn parse_request_line(buf: &[u8], head: &mut RequestHead) -> Result<Option<usize
         return Ok(None);
     };
     let mut at = start;
-    // RFC 9110 §9.1 allows any token. Registered methods are capitals, and a method such as
-    // `head` or `connect` that some backend takes for the real one changes the framing.
-    while let Some(b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_') = buf.get(at) {
+    while buf.get(at).is_some_and(is_method_byte) {
         at += 1;
     }
     match buf.get(at) {
@@ -213,6 +211,13 @@ fn parse_request_line(buf: &[u8], head: &mut RequestHead) -> Result<Option<usize
     let end = end_of_line(buf, after).map_err(|_| Reject::InvalidRequestLine)?;
     head.line = Span::new(start, end.unwrap_or_default());
     Ok(end)
+}
+
+/// RFC 9110 §9.1 allows any token. Registered methods are capitals, and a method such as `head` or
+/// `connect` that some backend takes for the real one changes the framing.
+#[inline]
+pub(in crate::protocol) fn is_method_byte(byte: &u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_')
 }
 
 /// RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
@@ -268,10 +273,11 @@ struct Deciding<'a> {
     ambiguous: bool,
 }
 
-fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
+/// What stands in `head.body` is the body without a length and a coding.
+pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     let deciding = collect(buf, head)?;
     head.authority = decide_authority(buf, head, deciding.host)?;
-    head.body = frame(head.version, &deciding)?;
+    head.body = frame(head, &deciding)?;
     let options = if deciding.has_connection {
         apply_connection(buf, &mut head.fields).map_err(|_| Reject::Connection)?
     } else {
@@ -281,7 +287,7 @@ fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     head.upgrade = decide_upgrade(buf, head, options, &deciding);
     // RFC 9110 §10.1.1: to be ignored from an HTTP/1.0 client, and idle without a body.
     head.expect_continue = deciding.expects
-        && head.version == Version::Http11
+        && head.version != Version::Http10
         && !matches!(head.body, RequestBody::None | RequestBody::Length(0));
     Ok(())
 }
@@ -329,7 +335,7 @@ fn decide_authority(
 ) -> Result<Authority, Reject> {
     let from_host = match host {
         Some(span) => Some(parse_authority(buf, span, &mut head.scratch)?),
-        None if head.version == Version::Http11 => return Err(Reject::MissingHost),
+        None if head.version != Version::Http10 => return Err(Reject::MissingHost),
         None => None,
     };
     let Some((span, port)) = head.target.authority else {
@@ -345,14 +351,14 @@ fn decide_authority(
 }
 
 /// RFC 9112 §6.3 for requests, without its repairs (T09, T10, T11).
-fn frame(version: Version, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
+fn frame(head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
     match (deciding.coding, deciding.length) {
-        (None, None) => Ok(RequestBody::None),
+        (None, None) => Ok(head.body),
         (None, Some(length)) => parse_length(length)
             .map(RequestBody::Length)
             .ok_or(Reject::InvalidContentLength),
         (Some(_), Some(_)) => Err(Reject::LengthAndCoding),
-        (Some(_), None) if version == Version::Http10 => Err(Reject::TransferEncodingInHttp10),
+        (Some(_), None) if head.version == Version::Http10 => Err(Reject::TransferEncodingInHttp10),
         (Some(coding), None) => match parse_coding(coding) {
             Coding::Chunked => Ok(RequestBody::Chunked),
             Coding::Unknown => Err(Reject::UnknownCoding),

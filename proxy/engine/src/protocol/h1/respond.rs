@@ -65,6 +65,7 @@ pub fn write_response(
     out.extend_from_slice(match head.version {
         Version::Http11 => b"Via: 1.1 kakehi\r\n",
         Version::Http10 => b"Via: 1.0 kakehi\r\n",
+        Version::Http2 => b"Via: 2.0 kakehi\r\n",
     });
     out.extend_from_slice(forward.extra);
     write_framing(out, head, forward.delivery);

@@ -40,7 +40,7 @@ pub struct ResponseHead {
     pub interim: bool,
     /// 101 to a request for it: the bytes that follow are those of the other protocol.
     pub switching_protocols: bool,
-    pub(super) has_date: bool,
+    pub(in crate::protocol) has_date: bool,
     pub(super) reason: Span,
     pub(super) line: Span,
 }
@@ -56,7 +56,7 @@ impl ResponseHead {
         super::fields::values(&self.fields, buf, name)
     }
 
-    fn clear(&mut self) {
+    pub(in crate::protocol) fn clear(&mut self) {
         self.version = Version::Http11;
         self.status = 0;
         self.fields.clear();
@@ -138,7 +138,7 @@ struct Deciding<'a> {
     has_connection: bool,
 }
 
-fn decide(
+pub(in crate::protocol) fn decide(
     buf: &[u8],
     head: &mut ResponseHead,
     request_method_is_head: bool,

@@ -7,7 +7,7 @@
 /// The offset of the first control character other than HTAB from `at` on, or the length: where
 /// a field value ends, rightly or not (RFC 9110 §5.5).
 #[inline]
-pub(super) fn find_control(buf: &[u8], mut at: usize) -> usize {
+pub(in crate::protocol) fn find_control(buf: &[u8], mut at: usize) -> usize {
     loop {
         at += skip_blocks(buf.get(at..).unwrap_or_default());
         at += find(buf.get(at..).unwrap_or_default(), is_control, |word| {

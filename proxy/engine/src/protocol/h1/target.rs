@@ -11,21 +11,21 @@ use super::scan::find_not_query;
 
 /// A target taken apart.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Target {
+pub(in crate::protocol) struct Target {
     /// As it came.
-    pub(super) raw: Span,
+    pub(in crate::protocol) raw: Span,
     /// The normal path, or `*`.
     pub(super) path: Text,
     /// What follows the first `?`.
     pub(super) query: Option<Span>,
-    /// In absolute-form: the authority, and the default port of the scheme.
-    pub(super) authority: Option<(Span, u16)>,
+    /// In absolute-form, or from `:authority`: the authority, and the default port of the scheme.
+    pub(in crate::protocol) authority: Option<(Span, u16)>,
     /// The target was in origin-form and normal, it can be sent on as it came.
     pub(super) verbatim: bool,
 }
 
 /// Parses the target at `at`, which ends at a space; `None` if that has not arrived.
-pub(super) fn parse_target(
+pub(in crate::protocol) fn parse_target(
     buf: &[u8],
     at: usize,
     method: &[u8],

@@ -1,0 +1,341 @@
+//! Header blocks on their way in: collected, decoded, and given to the stream that they are for.
+
+use super::Connection;
+use super::Event;
+use super::Phase;
+use super::Shutdown;
+use crate::protocol::h1::RequestBody;
+use crate::protocol::h1::ResponseBody;
+use crate::protocol::h2::budget::ANSWERED;
+use crate::protocol::h2::budget::IDLE;
+use crate::protocol::h2::error::ConnectionFault;
+use crate::protocol::h2::error::HeadFault;
+use crate::protocol::h2::error::StreamFault;
+use crate::protocol::h2::flow::ReceiveWindow;
+use crate::protocol::h2::flow::SendWindow;
+use crate::protocol::h2::frame;
+use crate::protocol::h2::frame::FrameHead;
+use crate::protocol::h2::frame::STREAM_MAX;
+use crate::protocol::h2::head::Asked;
+use crate::protocol::h2::head::Heads;
+use crate::protocol::h2::head::Section;
+use crate::protocol::h2::priority::Priority;
+use crate::protocol::h2::stream::End;
+use crate::protocol::h2::stream::Half;
+use crate::protocol::h2::stream::NO_TAG;
+use crate::protocol::h2::stream::Part;
+use crate::protocol::h2::stream::Stream;
+
+/// A header block that did not come in one frame.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// 0: none.
+    stream: u32,
+    ends: bool,
+    depends_on_itself: bool,
+    frames: u32,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    pub(super) fn is_open(&self) -> bool {
+        self.stream != 0
+    }
+
+    pub(super) fn shrink(&mut self) {
+        if !self.is_open() {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+/// For whom a block is.
+#[derive(Clone, Copy)]
+struct Addressed {
+    stream: u32,
+    ends: bool,
+    depends_on_itself: bool,
+}
+
+impl Connection {
+    /// RFC 9113 §6.2.
+    pub(super) fn take_headers(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        heads: &mut Heads,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        if head.stream == 0 {
+            return Err(ConnectionFault::BadScope);
+        }
+        let mut fragment =
+            frame::strip_padding(head, payload).ok_or(ConnectionFault::BadPadding)?;
+        let mut addressed = Addressed {
+            stream: head.stream,
+            ends: head.has(frame::END_STREAM),
+            depends_on_itself: false,
+        };
+        if head.has(frame::PRIORITY) {
+            // Obsolete, but for its length (RFC 9113 §5.3.2).
+            let (priority, rest) = fragment
+                .split_first_chunk::<5>()
+                .ok_or(ConnectionFault::FrameSize)?;
+            fragment = rest;
+            let depends_on = frame::number(&priority[..4]).map(|number| number & STREAM_MAX);
+            addressed.depends_on_itself = depends_on == Some(head.stream);
+        }
+        if head.has(frame::END_HEADERS) {
+            return self.take_block(addressed, fragment, heads);
+        }
+        self.block.stream = addressed.stream;
+        self.block.ends = addressed.ends;
+        self.block.depends_on_itself = addressed.depends_on_itself;
+        self.block.frames = 1;
+        self.block.bytes.clear();
+        self.collect(fragment)?;
+        Ok(None)
+    }
+
+    /// RFC 9113 §6.10.
+    pub(super) fn take_continuation(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        heads: &mut Heads,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        if !self.block.is_open() || head.stream != self.block.stream {
+            return Err(ConnectionFault::Continuation);
+        }
+        if payload.is_empty() {
+            self.charge(IDLE)?;
+        }
+        self.block.frames += 1;
+        self.collect(payload)?;
+        if !head.has(frame::END_HEADERS) {
+            return Ok(None);
+        }
+        let addressed = Addressed {
+            stream: self.block.stream,
+            ends: self.block.ends,
+            depends_on_itself: self.block.depends_on_itself,
+        };
+        self.block.stream = 0;
+        let bytes = std::mem::take(&mut self.block.bytes);
+        let event = self.take_block(addressed, &bytes, heads);
+        self.block.bytes = bytes;
+        event
+    }
+
+    /// T03: neither bytes nor frames without end.
+    fn collect(&mut self, fragment: &[u8]) -> Result<(), ConnectionFault> {
+        let bytes = self.block.bytes.len() + fragment.len();
+        let bytes_max = self.settings.head_limits.head_bytes_max;
+        if bytes > bytes_max.saturating_add(FREE_BYTES) || self.block.frames > BLOCK_FRAMES_MAX {
+            return Err(ConnectionFault::HeaderBlock);
+        }
+        self.block.bytes.extend_from_slice(fragment);
+        Ok(())
+    }
+
+    fn take_block(
+        &mut self,
+        to: Addressed,
+        block: &[u8],
+        heads: &mut Heads,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        let limits = self.settings.head_limits;
+        let state = self
+            .streams
+            .get(to.stream)
+            .map(|found| (found.receives, found.asked));
+        let is_new = state.is_none() && self.is_server && self.is_idle(to.stream);
+        let section = match state {
+            None if is_new => Section::Request,
+            None => Section::Discarded,
+            Some((Half::Head, _)) => Section::Response,
+            Some((Half::Body, _)) => Section::Trailers,
+            Some((Half::Done, _)) => Section::Discarded,
+        };
+        if is_new {
+            if self.is_own(to.stream) {
+                return Err(ConnectionFault::BadStream);
+            }
+            self.last_peer = to.stream;
+        }
+        let verdict = heads.read(&mut self.decoder, block, section, &limits)?;
+        if to.depends_on_itself {
+            return self.fault_stream(to.stream, StreamFault::SelfDependency);
+        }
+        match (section, state) {
+            (Section::Request, _) => self.take_request(to, verdict, heads),
+            (Section::Response, Some((_, asked))) => self.take_response(to, verdict, asked, heads),
+            (Section::Trailers, _) => self.take_trailers(to, verdict),
+            (_, Some(_)) => self.fault_stream(to.stream, StreamFault::Closed),
+            (_, None) => self.late_block(to.stream),
+        }
+    }
+
+    /// A block for a stream that is not here.
+    fn late_block(&mut self, stream: u32) -> Result<Option<Event<'static>>, ConnectionFault> {
+        if self.is_idle(stream) {
+            return Err(ConnectionFault::BadStream);
+        }
+        match self.ended.find(stream) {
+            Some(End::ByPeer) => Err(ConnectionFault::Closed),
+            Some(End::ByUs) => self.charge(IDLE).map(|()| None),
+            // RFC 9113 §5.1.1: a lower number that was passed over is closed for good.
+            None if self.is_server => Err(ConnectionFault::BadStream),
+            None => self.charge(IDLE).map(|()| None),
+        }
+    }
+
+    fn take_request(
+        &mut self,
+        to: Addressed,
+        verdict: Result<(), HeadFault>,
+        heads: &mut Heads,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        let stream = to.stream;
+        let is_refused = matches!(self.shutdown, Shutdown::Final { last } if stream > last);
+        if is_refused || self.streams.len() >= self.settings.streams_max as usize {
+            self.charge(ANSWERED)?;
+            self.ended.push(stream, End::ByUs);
+            self.write_reset(stream, StreamFault::Refused.code());
+            return Ok(None);
+        }
+        let extended_connect = self.settings.extended_connect;
+        let verdict = verdict.and_then(|()| heads.finish_request(to.ends, extended_connect));
+        let head = &heads.request;
+        let body_left = match head.body {
+            RequestBody::Length(length) => Some(length),
+            _ => None,
+        };
+        let fault = match verdict {
+            Ok(()) if to.ends && body_left.is_some_and(|left| left > 0) => StreamFault::Length,
+            Ok(()) | Err(HeadFault::Request(_)) => {
+                self.open(stream, to.ends, body_left, heads.priority());
+                return Ok(Some(match verdict {
+                    Err(HeadFault::Request(reject)) => Event::Refused {
+                        stream,
+                        reject,
+                        ends: to.ends,
+                    },
+                    _ => Event::Request {
+                        stream,
+                        ends: to.ends,
+                    },
+                }));
+            }
+            Err(fault) => StreamFault::Head(fault),
+        };
+        self.fault_stream(stream, fault)?;
+        Ok(Some(Event::Reset {
+            stream,
+            tag: NO_TAG,
+            code: fault.code(),
+            fault: Some(fault),
+        }))
+    }
+
+    fn open(&mut self, number: u32, ends: bool, body_left: Option<u64>, priority: Priority) {
+        let stream = Stream {
+            tag: NO_TAG,
+            receives: if ends { Half::Done } else { Half::Body },
+            sends: Half::Head,
+            send_window: SendWindow::new(self.peer.initial_window),
+            receive_window: ReceiveWindow::new(self.settings.stream_window),
+            held: 0,
+            body_left,
+            asked: Asked::default(),
+            priority,
+            is_blocked: false,
+        };
+        self.streams.insert(number, stream);
+    }
+
+    fn take_response(
+        &mut self,
+        to: Addressed,
+        verdict: Result<(), HeadFault>,
+        asked: Asked,
+        heads: &mut Heads,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        let stream = to.stream;
+        let verdict = verdict.and_then(|()| heads.finish_response(to.ends, asked));
+        if let Err(fault) = verdict {
+            return self.fault_stream(stream, StreamFault::Head(fault));
+        }
+        let head = &heads.response;
+        let body_left = match head.body {
+            ResponseBody::Length(length) => Some(length),
+            ResponseBody::None if !head.switching_protocols => Some(0),
+            _ => None,
+        };
+        if to.ends && body_left.is_some_and(|left| left > 0) {
+            return self.fault_stream(stream, StreamFault::Length);
+        }
+        let part = if head.interim {
+            Part::Interim
+        } else {
+            Part::Head
+        };
+        let Some(found) = self.streams.get(stream) else {
+            return Ok(None);
+        };
+        let tag = found.tag;
+        found.receives = found.receives.after(part, to.ends).unwrap_or(Half::Done);
+        if head.interim {
+            self.charge(IDLE)?;
+            return Ok(Some(Event::Interim { stream, tag }));
+        }
+        found.body_left = body_left;
+        self.forget_if_done(stream);
+        Ok(Some(Event::Response {
+            stream,
+            tag,
+            ends: to.ends,
+        }))
+    }
+
+    fn take_trailers(
+        &mut self,
+        to: Addressed,
+        verdict: Result<(), HeadFault>,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        let stream = to.stream;
+        let Some(found) = self.streams.get(stream) else {
+            return Ok(None);
+        };
+        let tag = found.tag;
+        let fault = match verdict {
+            Err(fault) => Some(StreamFault::Head(fault)),
+            Ok(()) if found.body_left.is_some_and(|left| left > 0) => Some(StreamFault::Length),
+            Ok(()) => found.receives.after(Part::Trailers, to.ends).err(),
+        };
+        if let Some(fault) = fault {
+            return self.fault_stream(stream, fault);
+        }
+        self.end_receiving(stream);
+        Ok(Some(Event::Trailers { stream, tag }))
+    }
+
+    pub(super) fn end_receiving(&mut self, stream: u32) {
+        if let Some(found) = self.streams.get(stream) {
+            found.receives = Half::Done;
+        }
+        self.forget_if_done(stream);
+    }
+
+    /// Whether the peer has said what it is, so that nothing has to be assumed.
+    pub(super) fn is_established(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}
+
+/// Huffman codes may be longer than what they stand for; a block that does not fit here holds a
+/// head that does not fit either.
+const FREE_BYTES: usize = 16 << 10;
+
+/// Frames of one block. The largest head needs three; those who send a few bytes a frame do so to
+/// be tested, or to test.
+const BLOCK_FRAMES_MAX: u32 = 32;

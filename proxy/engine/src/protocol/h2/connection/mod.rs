@@ -1,0 +1,440 @@
+//! One connection, in the role of a server or of a client: bytes in, one event at a time; frames out.
+//!
+//! Rule: the connection holds no body bytes. DATA is handed on as slices of the caller's buffer, as
+//! it comes; of an incomplete frame of another type the caller keeps the bytes, and of a header
+//! block in several frames they are collected here, bounded.
+//!
+//! What the connection itself has to say (acknowledgements, window updates, resets) is collected in
+//! `control` and leaves before the next frame that is sent, or by [`Connection::flush`]. So all
+//! that a loop turn produces leaves in one write, frames are never out of order, and a peer that
+//! does not read its answers is found out by the length of what waits (T06).
+
+mod control;
+mod data;
+mod event;
+mod headers;
+mod send;
+mod shutdown;
+
+#[cfg(test)]
+mod tests;
+
+use super::budget::Budget;
+use super::budget::FAULT;
+use super::budget::IDLE;
+use super::error::ConnectionFault;
+use super::error::ErrorCode;
+use super::error::StreamFault;
+use super::flow::ReceiveWindow;
+use super::flow::SendWindow;
+use super::flow::WINDOW_DEFAULT;
+use super::frame;
+use super::frame::FRAME_BYTES_MAX;
+use super::frame::FRAME_HEAD_BYTES;
+use super::frame::FrameHead;
+use super::frame::Kind;
+use super::frame::PREFACE;
+use super::head::Heads;
+use super::hpack::Decoder;
+use super::hpack::Encoder;
+use super::priority::Priority;
+use super::settings::PeerSettings;
+use super::settings::Settings;
+use super::stream::End;
+use super::stream::Ended;
+use super::stream::NO_TAG;
+use super::stream::Stream;
+use super::stream::Streams;
+use data::Payload;
+pub use event::Event;
+pub use event::Step;
+use headers::Block;
+use shutdown::Shutdown;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Connection {
+    is_server: bool,
+    phase: Phase,
+    settings: Settings,
+    peer: PeerSettings,
+    streams: Streams,
+    ended: Ended,
+    /// The highest number of a stream of the peer.
+    last_peer: u32,
+    /// The number of the next stream of ours.
+    next_own: u32,
+    send_window: SendWindow,
+    receive_window: ReceiveWindow,
+    decoder: Decoder,
+    encoder: Encoder,
+    /// The frame that is being read.
+    payload: Payload,
+    /// The header block that is being collected.
+    block: Block,
+    /// A HEADERS frame has begun and is not here whole.
+    head_waits: bool,
+    control: Vec<u8>,
+    budget: Budget,
+    shutdown: Shutdown,
+    /// The peer has said GOAWAY.
+    peer_leaves: bool,
+    /// Streams of ours above this number have to be given up: the peer goes away.
+    sweep: Option<u32>,
+    /// Some window was opened: a blocked stream may go on.
+    may_write: bool,
+    settings_acknowledged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client's first bytes.
+    ExpectPreface,
+    /// The first frame has to be SETTINGS.
+    ExpectSettings,
+    Open,
+    Failed(ConnectionFault),
+}
+
+impl Connection {
+    /// The side of a server, before the first byte.
+    pub fn server(settings: &Settings) -> Self {
+        Self::new(settings, true)
+    }
+
+    /// The side of a client, before the first byte; it may send at once.
+    pub fn client(settings: &Settings) -> Self {
+        Self::new(settings, false)
+    }
+
+    fn new(settings: &Settings, is_server: bool) -> Self {
+        let settings = settings.normalised();
+        let mut control = Vec::new();
+        if !is_server {
+            control.extend_from_slice(PREFACE);
+        }
+        settings.write(&mut control, is_server);
+        Self {
+            is_server,
+            phase: if is_server {
+                Phase::ExpectPreface
+            } else {
+                Phase::ExpectSettings
+            },
+            peer: PeerSettings::default(),
+            streams: Streams::default(),
+            ended: Ended::default(),
+            last_peer: 0,
+            next_own: if is_server { 2 } else { 1 },
+            send_window: SendWindow::new(WINDOW_DEFAULT),
+            receive_window: ReceiveWindow::new(settings.connection_window),
+            settings,
+            decoder: Decoder::default(),
+            encoder: Encoder::default(),
+            payload: Payload::default(),
+            block: Block::default(),
+            head_waits: false,
+            control,
+            budget: Budget::default(),
+            shutdown: Shutdown::No,
+            peer_leaves: false,
+            sweep: None,
+            may_write: false,
+            settings_acknowledged: false,
+        }
+    }
+
+    /// Takes frames from the front of `input` up to the next event. To be called again and again with
+    /// what is left, until there is no event.
+    ///
+    /// # Errors
+    /// The connection is lost. Everything that [`Connection::streams`] names is to be given up; then
+    /// [`Connection::flush`] has the GOAWAY that tells why, and the socket is to be closed.
+    pub fn next<'a>(
+        &mut self,
+        input: &'a [u8],
+        heads: &mut Heads,
+    ) -> Result<Step<'a>, ConnectionFault> {
+        let step = self.advance(input, heads);
+        if let Err(fault) = step {
+            self.fail(fault);
+        }
+        step
+    }
+
+    fn advance<'a>(
+        &mut self,
+        input: &'a [u8],
+        heads: &mut Heads,
+    ) -> Result<Step<'a>, ConnectionFault> {
+        let mut at = 0;
+        if let Phase::Failed(fault) = self.phase {
+            return Err(fault);
+        }
+        loop {
+            if let Some(event) = self.poll_own() {
+                return Ok(Step {
+                    consumed: at,
+                    event: Some(event),
+                });
+            }
+            let rest = input.get(at..).unwrap_or_default();
+            let (consumed, event) = if self.payload.is_open() {
+                self.read_payload(rest)
+            } else {
+                self.read_frame(rest, heads)?
+            };
+            at += consumed;
+            if event.is_some() || consumed == 0 {
+                return Ok(Step {
+                    consumed: at,
+                    event,
+                });
+            }
+        }
+    }
+
+    /// Events that no bytes are needed for.
+    fn poll_own(&mut self) -> Option<Event<'static>> {
+        if let Some(last) = self.sweep {
+            let unseen = self.streams.iter().find(|(number, _)| *number > last);
+            if let Some((stream, _)) = unseen {
+                let tag = self
+                    .remove(stream, End::ByPeer)
+                    .map_or(NO_TAG, |gone| gone.tag);
+                return Some(Event::Reset {
+                    stream,
+                    tag,
+                    code: ErrorCode::RefusedStream,
+                    fault: None,
+                });
+            }
+            self.sweep = None;
+        }
+        if !self.may_write {
+            return None;
+        }
+        let event = self.find_writable();
+        self.may_write = event.is_some();
+        event
+    }
+
+    /// Reads a frame head, and all of the frame unless it may be read in pieces.
+    fn read_frame(
+        &mut self,
+        input: &[u8],
+        heads: &mut Heads,
+    ) -> Result<(usize, Option<Event<'static>>), ConnectionFault> {
+        if self.phase == Phase::ExpectPreface {
+            return self.read_preface(input).map(|consumed| (consumed, None));
+        }
+        let Some(head) = input.first_chunk() else {
+            return Ok((0, None));
+        };
+        let head = FrameHead::parse(head);
+        if head.length > FRAME_BYTES_MAX {
+            return Err(ConnectionFault::FrameSize);
+        }
+        let is_settings = head.kind == Kind::Settings && !head.has(frame::ACK);
+        if self.phase == Phase::ExpectSettings && !is_settings {
+            return Err(ConnectionFault::Preface);
+        }
+        if self.block.is_open() && head.kind != Kind::Continuation {
+            return Err(ConnectionFault::Continuation);
+        }
+        let rest = input.get(FRAME_HEAD_BYTES..).unwrap_or_default();
+        match head.kind {
+            Kind::Data => self.begin_data(head, rest),
+            Kind::Unknown => {
+                self.charge(IDLE)?;
+                self.payload = Payload::skip(head.length);
+                Ok((FRAME_HEAD_BYTES, None))
+            }
+            kind => {
+                let Some(payload) = rest.get(..head.length) else {
+                    self.head_waits = kind == Kind::Headers;
+                    return Ok((0, None));
+                };
+                self.head_waits = false;
+                let event = self.take_frame(head, payload, heads)?;
+                if self.control.len() > CONTROL_BYTES_MAX {
+                    return Err(ConnectionFault::Deaf);
+                }
+                Ok((FRAME_HEAD_BYTES + head.length, event))
+            }
+        }
+    }
+
+    fn read_preface(&mut self, input: &[u8]) -> Result<usize, ConnectionFault> {
+        match is_preface(input) {
+            None => Ok(0),
+            Some(false) => Err(ConnectionFault::Preface),
+            Some(true) => {
+                self.phase = Phase::ExpectSettings;
+                Ok(PREFACE.len())
+            }
+        }
+    }
+
+    fn take_frame(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        heads: &mut Heads,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        match head.kind {
+            Kind::Headers => self.take_headers(head, payload, heads),
+            Kind::Continuation => self.take_continuation(head, payload, heads),
+            Kind::Priority => self.take_priority(head, payload),
+            Kind::PriorityUpdate => self.take_priority_update(head, payload),
+            Kind::ResetStream => self.take_reset(head, payload),
+            Kind::Settings => self.take_settings(head, payload),
+            Kind::Ping => self.take_ping(head, payload),
+            Kind::GoAway => self.take_go_away(head, payload),
+            Kind::WindowUpdate => self.take_window_update(head, payload),
+            // RFC 9113 §8.4: a client has no pushes to promise, and we have switched them off.
+            Kind::PushPromise => Err(ConnectionFault::Push),
+            Kind::Data | Kind::Unknown => Ok(None),
+        }
+    }
+
+    /// Tells the time, once a turn: the budget for faults grows with it.
+    pub fn pass_time(&mut self, now_s: u64) {
+        self.budget.pass_time(now_s);
+    }
+
+    /// Gives a stream the name by which the session wants to be told of it.
+    pub fn set_tag(&mut self, stream: u32, tag: u32) {
+        if let Some(stream) = self.streams.get(stream) {
+            stream.tag = tag;
+        }
+    }
+
+    /// The open streams and their tags.
+    pub fn streams(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.streams
+            .iter()
+            .map(|(number, stream)| (number, stream.tag))
+    }
+
+    /// How many streams are open.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Half a head is here: the time for the rest of it runs (T08).
+    pub fn head_pending(&self) -> bool {
+        self.head_waits || self.block.is_open()
+    }
+
+    /// Some stream waits for the peer to open a window: the time for that runs (T04, T07).
+    pub fn is_blocked(&self) -> bool {
+        self.streams.iter().any(|(_, stream)| stream.is_blocked)
+    }
+
+    /// The peer knows our settings.
+    pub fn settings_acknowledged(&self) -> bool {
+        self.settings_acknowledged
+    }
+
+    /// How urgent a stream is to its client.
+    pub fn priority(&mut self, stream: u32) -> Priority {
+        self.streams
+            .get(stream)
+            .map_or_else(Priority::default, |stream| stream.priority)
+    }
+
+    /// Whether there is something to [`Connection::flush`].
+    pub fn has_output(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Appends what the connection itself has to say. Everything that sends does it first.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.control);
+    }
+
+    /// Gives memory back while there are no streams. The tables of HPACK stay, as the peer has
+    /// theirs.
+    pub fn shrink(&mut self) {
+        self.streams.shrink();
+        self.block.shrink();
+        if self.control.is_empty() {
+            self.control = Vec::new();
+        }
+    }
+
+    fn charge(&mut self, price: u32) -> Result<(), ConnectionFault> {
+        if self.budget.charge(price) {
+            return Ok(());
+        }
+        Err(ConnectionFault::Flood)
+    }
+
+    /// Whether the number is that of a stream which nobody has opened yet.
+    fn is_idle(&self, stream: u32) -> bool {
+        if self.is_own(stream) {
+            stream >= self.next_own
+        } else {
+            stream > self.last_peer
+        }
+    }
+
+    fn is_own(&self, stream: u32) -> bool {
+        (stream % 2 == 0) == self.is_server
+    }
+
+    /// Resets a stream for what the peer did; charges it, as a peer can make us do it (T02).
+    fn fault_stream(
+        &mut self,
+        stream: u32,
+        fault: StreamFault,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
+        let code = fault.code();
+        let gone = self.remove(stream, End::ByUs);
+        if gone.is_none() {
+            self.ended.push(stream, End::ByUs);
+        }
+        self.write_reset(stream, code);
+        self.charge(FAULT)?;
+        Ok(gone.map(|gone| Event::Reset {
+            stream,
+            tag: gone.tag,
+            code,
+            fault: Some(fault),
+        }))
+    }
+
+    fn write_reset(&mut self, stream: u32, code: ErrorCode) {
+        let payload = code.code().to_be_bytes();
+        frame::write(&mut self.control, Kind::ResetStream, 0, stream, &payload);
+    }
+
+    /// Forgets a stream; what it held goes back to the connection's window.
+    fn remove(&mut self, stream: u32, end: End) -> Option<Stream> {
+        let gone = self.streams.remove(stream)?;
+        self.ended.push(stream, end);
+        self.pass_to_connection(gone.held);
+        Some(gone)
+    }
+
+    fn fail(&mut self, fault: ConnectionFault) {
+        if matches!(self.phase, Phase::Failed(_)) {
+            return;
+        }
+        self.phase = Phase::Failed(fault);
+        self.write_go_away(self.last_peer, fault.code(), fault.as_str());
+    }
+}
+
+/// Whether the first bytes of a connection are those of HTTP/2; `None` while that is open.
+pub fn is_preface(input: &[u8]) -> Option<bool> {
+    let length = input.len().min(PREFACE.len());
+    if input.get(..length) != PREFACE.get(..length) {
+        return Some(false);
+    }
+    (length == PREFACE.len()).then_some(true)
+}
+
+/// What may wait for a peer that does not read: far more than all streams together ever need.
+const CONTROL_BYTES_MAX: usize = 16 << 10;

@@ -1,0 +1,287 @@
+//! What the session sends: heads, bodies, trailers, resets.
+//!
+//! Rule: the session may be late. To send for a stream that is gone does nothing, since the event
+//! that tells so is on its way or was just given.
+
+use super::Connection;
+use super::Event;
+use crate::protocol::h1::ResponseForward;
+use crate::protocol::h1::ResponseHead;
+use crate::protocol::h2::budget::EARNING_BYTES;
+use crate::protocol::h2::budget::FAULT;
+use crate::protocol::h2::budget::SENT_FRAME;
+use crate::protocol::h2::encode;
+use crate::protocol::h2::error::ErrorCode;
+use crate::protocol::h2::flow::ReceiveWindow;
+use crate::protocol::h2::flow::SendWindow;
+use crate::protocol::h2::frame;
+use crate::protocol::h2::frame::FRAME_HEAD_BYTES;
+use crate::protocol::h2::frame::FrameHead;
+use crate::protocol::h2::frame::Kind;
+use crate::protocol::h2::frame::STREAM_MAX;
+use crate::protocol::h2::head::Asked;
+use crate::protocol::h2::priority::Priority;
+use crate::protocol::h2::stream::End;
+use crate::protocol::h2::stream::Half;
+use crate::protocol::h2::stream::Part;
+use crate::protocol::h2::stream::Stream;
+
+impl Connection {
+    /// Server: sends a response, interim ones as well, as [`crate::protocol::h1::write_response`]
+    /// does; `ends` says that no body follows.
+    pub fn send_response(
+        &mut self,
+        out: &mut Vec<u8>,
+        stream: u32,
+        buf: &[u8],
+        head: &ResponseHead,
+        forward: &ResponseForward<'_>,
+        ends: bool,
+    ) {
+        let is_interim = head.status < 200 && !head.switching_protocols;
+        let Some(start) = self.begin_head(out, stream, is_interim, ends) else {
+            return;
+        };
+        encode::response(&mut self.encoder, out, buf, head, forward);
+        self.end_head(out, start, stream, ends);
+    }
+
+    /// Server: sends a response that is here as HTTP/1.1 would have it, such as an error page's
+    /// head; `text` ends with the empty line or before it.
+    pub fn send_response_text(&mut self, out: &mut Vec<u8>, stream: u32, text: &[u8], ends: bool) {
+        let Some(status) = encode::status_of(text) else {
+            debug_assert!(false, "no status line of ours");
+            return;
+        };
+        let is_interim = (100..200).contains(&status) && status != 101;
+        let Some(start) = self.begin_head(out, stream, is_interim, ends) else {
+            return;
+        };
+        encode::response_text(&mut self.encoder, out, status, text);
+        self.end_head(out, start, stream, ends);
+    }
+
+    /// How many streams the client may open now.
+    pub fn can_open(&self) -> usize {
+        if self.is_server || self.peer_leaves || self.is_leaving() || self.next_own > STREAM_MAX {
+            return 0;
+        }
+        (self.peer.streams_max as usize).saturating_sub(self.streams.len())
+    }
+
+    /// The server takes requests of RFC 8441.
+    pub fn takes_extended_connect(&self) -> bool {
+        self.is_established() && self.peer.extended_connect
+    }
+
+    /// Client: opens a stream by a request that is here as HTTP/1.1 would have it, which is what
+    /// [`crate::protocol::h1::write_request`] writes before a backend and its protocol are known.
+    /// `None` if no stream can be opened, or the text has no request line of ours.
+    pub fn send_request(
+        &mut self,
+        out: &mut Vec<u8>,
+        text: &[u8],
+        scheme: &str,
+        tag: u32,
+        ends: bool,
+    ) -> Option<u32> {
+        if self.can_open() == 0 {
+            return None;
+        }
+        let request = encode::RequestText::parse(text)?;
+        let number = self.next_own;
+        self.next_own += 2;
+        let stream = Stream {
+            tag,
+            receives: Half::Head,
+            sends: Half::Head,
+            send_window: SendWindow::new(self.peer.initial_window),
+            receive_window: ReceiveWindow::new(self.settings.stream_window),
+            held: 0,
+            body_left: None,
+            asked: Asked {
+                is_head: request.method == b"HEAD",
+                is_connect: false,
+            },
+            priority: Priority::default(),
+            is_blocked: false,
+        };
+        self.streams.insert(number, stream);
+        let start = self.begin_head(out, number, false, ends)?;
+        encode::request(&mut self.encoder, out, &request, scheme);
+        self.end_head(out, start, number, ends);
+        Some(number)
+    }
+
+    /// Sends as much of `data` as the windows allow, and returns how much that was. If it was not
+    /// all, [`Event::Writable`] tells when to go on; `ends` is heeded with the last byte only.
+    pub fn send_data(&mut self, out: &mut Vec<u8>, stream: u32, data: &[u8], ends: bool) -> usize {
+        self.flush(out);
+        let mut sent = 0;
+        loop {
+            let rest = data.get(sent..).unwrap_or_default();
+            let Some((head, length)) = self.frame_data(stream, rest.len(), ends) else {
+                return sent;
+            };
+            out.reserve(FRAME_HEAD_BYTES + length);
+            out.extend_from_slice(&head);
+            out.extend_from_slice(rest.get(..length).unwrap_or_default());
+            sent += length;
+            if sent == data.len() {
+                return sent;
+            }
+        }
+    }
+
+    /// The same for those who send without copying: the head of one frame, and how many bytes of the
+    /// `available` ones belong behind it. The caller has to [`Connection::flush`] before.
+    /// `None`: nothing may be sent now.
+    pub fn frame_data(
+        &mut self,
+        stream: u32,
+        available: usize,
+        ends: bool,
+    ) -> Option<([u8; FRAME_HEAD_BYTES], usize)> {
+        let connection_window = self.send_window.available();
+        let frame_bytes_max = self.peer.frame_bytes_max;
+        let found = self.streams.get(stream)?;
+        if found.sends != Half::Body || (available == 0 && !ends) {
+            return None;
+        }
+        let window = connection_window.min(found.send_window.available());
+        let length = available.min(window).min(frame_bytes_max);
+        if length == 0 && available > 0 {
+            found.is_blocked = true;
+            return None;
+        }
+        found.is_blocked = length < available && length == window;
+        found.send_window.take(length);
+        self.send_window.take(length);
+        let ends = ends && length == available;
+        if ends {
+            found.sends = Half::Done;
+            self.forget_if_done(stream);
+        }
+        let is_whole = length == available && length > 0;
+        let frame = if is_whole { SENT_FRAME } else { 0 };
+        self.budget.earn(length as u32 / EARNING_BYTES + frame);
+        let head = FrameHead {
+            length,
+            kind: Kind::Data,
+            flags: if ends { frame::END_STREAM } else { 0 },
+            stream,
+        };
+        Some((head.bytes(), length))
+    }
+
+    /// Ends the body by a trailer section: whole lines, such as [`super::Heads::trailers`] and
+    /// [`crate::protocol::h1::ChunkedDecoder::trailers`] give. Without a line, an empty frame ends it.
+    pub fn send_trailers(&mut self, out: &mut Vec<u8>, stream: u32, lines: &[u8]) {
+        if lines.is_empty() {
+            self.send_data(out, stream, &[], true);
+            return;
+        }
+        let can_end = |stream: &mut Stream| {
+            let next = stream.sends.after(Part::Trailers, true);
+            next.map(|next| stream.sends = next).is_ok()
+        };
+        if !self.streams.get(stream).is_some_and(can_end) {
+            return;
+        }
+        self.flush(out);
+        let start = out.len();
+        out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        self.encoder.begin(out);
+        encode::trailers(&mut self.encoder, out, lines);
+        self.end_head(out, start, stream, true);
+    }
+
+    /// Gives a stream up. What the peer has still sent for it is read over.
+    ///
+    /// A server that has answered before it has read all resets with [`ErrorCode::NoError`]
+    /// (RFC 9113 §8.1).
+    pub fn reset(&mut self, stream: u32, code: ErrorCode) {
+        if self.remove(stream, End::ByUs).is_none() {
+            return;
+        }
+        self.write_reset(stream, code);
+        if matches!(code, ErrorCode::Protocol | ErrorCode::EnhanceYourCalm) {
+            // The session found the peer at fault; a budget that is used up shows with its next one.
+            let _ = self.budget.charge(FAULT);
+        }
+    }
+
+    /// The next stream that has waited for a window: the most urgent one, and of those the one that
+    /// was opened first unless all want their responses as they come.
+    pub(super) fn find_writable(&mut self) -> Option<Event<'static>> {
+        if self.send_window.available() == 0 {
+            return None;
+        }
+        let (stream, found) = self
+            .streams
+            .iter_mut()
+            .filter(|(_, stream)| stream.is_blocked && stream.send_window.available() > 0)
+            .min_by_key(|(number, stream)| (stream.priority.urgency, *number))?;
+        found.is_blocked = false;
+        Some(Event::Writable {
+            stream,
+            tag: found.tag,
+        })
+    }
+
+    /// Begins a HEADERS frame, if the stream may have one now.
+    fn begin_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        stream: u32,
+        is_interim: bool,
+        ends: bool,
+    ) -> Option<usize> {
+        let part = if is_interim {
+            Part::Interim
+        } else {
+            Part::Head
+        };
+        let found = self.streams.get(stream)?;
+        let Ok(next) = found.sends.after(part, ends) else {
+            debug_assert!(false, "a second head on stream {stream}");
+            return None;
+        };
+        found.sends = next;
+        self.flush(out);
+        let start = out.len();
+        out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        self.encoder.begin(out);
+        Some(start)
+    }
+
+    /// Ends it: writes the length, and moves what is too much into CONTINUATION frames.
+    fn end_head(&mut self, out: &mut Vec<u8>, start: usize, stream: u32, ends: bool) {
+        let frame_bytes_max = self.peer.frame_bytes_max;
+        let length = out.len() - start - FRAME_HEAD_BYTES;
+        let mut head = FrameHead {
+            length: length.min(frame_bytes_max),
+            kind: Kind::Headers,
+            flags: if ends { frame::END_STREAM } else { 0 },
+            stream,
+        };
+        if length <= frame_bytes_max {
+            head.flags |= frame::END_HEADERS;
+        }
+        if let Some(place) = out.get_mut(start..start + FRAME_HEAD_BYTES) {
+            place.copy_from_slice(&head.bytes());
+        }
+        if length > frame_bytes_max {
+            let rest = out.split_off(start + FRAME_HEAD_BYTES + frame_bytes_max);
+            let mut pieces = rest.chunks(frame_bytes_max).peekable();
+            while let Some(piece) = pieces.next() {
+                let is_last = pieces.peek().is_none();
+                let flags = if is_last { frame::END_HEADERS } else { 0 };
+                frame::write(out, Kind::Continuation, flags, stream, piece);
+            }
+        }
+        if ends {
+            self.forget_if_done(stream);
+        }
+    }
+}

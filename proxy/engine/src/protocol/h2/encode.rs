@@ -1,0 +1,178 @@
+//! Heads on their way out: from the form that HTTP/1.1 heads have into header blocks.
+//!
+//! Rule: what is sent on is what `protocol::h1` would send on, field by field. A request comes as
+//! the text that `write_request` has made of it: that is written before a backend is chosen, is
+//! kept for another try, and the next backend may speak the other protocol. So it is the text that
+//! is encoded, and the rules on forwarding are in one place. A response comes as its head, which
+//! saves the text on the way that most bytes go; errors come as text again.
+
+use super::hpack::Encoder;
+use super::hpack::Policy;
+use crate::protocol::h1::Delivery;
+use crate::protocol::h1::FieldId;
+use crate::protocol::h1::ResponseForward;
+use crate::protocol::h1::ResponseHead;
+use crate::protocol::h1::Version;
+
+/// A response as `write_response` has it.
+pub(super) fn response(
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    head: &ResponseHead,
+    forward: &ResponseForward<'_>,
+) {
+    // RFC 8441 §5: what HTTP/1.1 calls 101 is a 200 to an extended CONNECT.
+    let is_switch = head.switching_protocols;
+    encoder.status(out, if is_switch { 200 } else { head.status });
+    let sends_trailer = forward.delivery == Delivery::Chunked;
+    for field in &head.fields {
+        if field.drop || (field.id == FieldId::Trailer && !sends_trailer) {
+            continue;
+        }
+        let name = field.name.of(buf);
+        if is_switch && name.eq_ignore_ascii_case(b"sec-websocket-accept") {
+            continue;
+        }
+        field_of(encoder, out, name, field.value.of(buf), Policy::Repeated);
+    }
+    if head.status >= 200 && !head.has_date && !forward.date.is_empty() {
+        encoder.date(out, forward.date);
+    }
+    encoder.via(
+        out,
+        match head.version {
+            Version::Http11 => b"1.1 kakehi",
+            Version::Http10 => b"1.0 kakehi",
+            Version::Http2 => b"2.0 kakehi",
+        },
+    );
+    lines(encoder, out, forward.extra, Policy::Repeated);
+    if head.status < 200 || head.status == 204 {
+        return;
+    }
+    let length = match forward.delivery {
+        Delivery::Length(length) => Some(length),
+        Delivery::NoBody => head.content_length,
+        Delivery::Chunked | Delivery::UntilClose => None,
+    };
+    if let Some(length) = length {
+        encoder.content_length(out, length);
+    }
+}
+
+/// The status in a status line of ours.
+pub(super) fn status_of(text: &[u8]) -> Option<u16> {
+    let status = text.strip_prefix(b"HTTP/1.1 ")?.first_chunk::<3>()?;
+    std::str::from_utf8(status).ok()?.parse().ok()
+}
+
+/// A response whose text we have written ourselves.
+pub(super) fn response_text(encoder: &mut Encoder, out: &mut Vec<u8>, status: u16, text: &[u8]) {
+    encoder.status(out, if status == 101 { 200 } else { status });
+    lines(encoder, out, after_line(text), Policy::Repeated);
+}
+
+/// A request whose text `write_request` has written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestText<'a> {
+    pub(super) method: &'a [u8],
+    path: &'a [u8],
+    authority: &'a [u8],
+    fields: &'a [u8],
+}
+
+impl<'a> RequestText<'a> {
+    pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
+        let method_end = memchr::memchr(b' ', text)?;
+        let (method, rest) = text.split_at_checked(method_end)?;
+        let rest = rest.get(1..)?;
+        let path_end = memchr::memchr(b' ', rest)?;
+        let (path, rest) = rest.split_at_checked(path_end)?;
+        let fields = rest.strip_prefix(b" HTTP/1.1\r\n")?;
+        let host = Lines(fields).find(|(name, _)| name.eq_ignore_ascii_case(b"host"));
+        Some(Self {
+            method,
+            path,
+            authority: host.map_or(b"", |(_, value)| value),
+            fields,
+        })
+    }
+}
+
+pub(super) fn request(
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+    request: &RequestText<'_>,
+    scheme: &str,
+) {
+    encoder.method(out, request.method);
+    encoder.scheme(out, scheme.as_bytes());
+    encoder.authority(out, request.authority);
+    encoder.path(out, request.path);
+    // The requests of many clients meet here: what only one of them has sent is not worth an entry,
+    // and would tell it to the others by its length (RFC 7541 §7.1).
+    lines(encoder, out, request.fields, Policy::Once);
+}
+
+pub(super) fn trailers(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8]) {
+    lines(encoder, out, text, Policy::Once);
+}
+
+/// Encodes field lines of ours, without those that concern a connection of HTTP/1.1.
+fn lines(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8], policy: Policy) {
+    for (name, value) in Lines(text) {
+        match FieldId::of(name) {
+            FieldId::Connection
+            | FieldId::Host
+            | FieldId::Http2Settings
+            | FieldId::KeepAlive
+            | FieldId::ProxyConnection
+            | FieldId::TransferEncoding
+            | FieldId::Upgrade => continue,
+            FieldId::Te if !value.eq_ignore_ascii_case(b"trailers") => continue,
+            // The same for all clients of a listener.
+            FieldId::XForwardedHost | FieldId::XForwardedPort | FieldId::XForwardedProto => {
+                field_of(encoder, out, name, value, Policy::Repeated);
+            }
+            _ => field_of(encoder, out, name, value, policy),
+        }
+    }
+}
+
+/// Encodes a field, its name in any case (RFC 9113 §8.2).
+fn field_of(encoder: &mut Encoder, out: &mut Vec<u8>, name: &[u8], value: &[u8], policy: Policy) {
+    let mut lower = [0; NAME_BYTES_FAST];
+    match lower.get_mut(..name.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(name);
+            lower.make_ascii_lowercase();
+            encoder.field(out, lower, value, policy);
+        }
+        None => encoder.field(out, &name.to_ascii_lowercase(), value, policy),
+    }
+}
+
+/// The `name: value CRLF` lines of a text of ours, up to its end or an empty line.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let name_end = memchr::memchr2(b':', b'\r', self.0)?;
+        let (name, rest) = self.0.split_at_checked(name_end)?;
+        let rest = rest.strip_prefix(b": ")?;
+        let (value, rest) = rest.split_at_checked(memchr::memchr(b'\r', rest)?)?;
+        self.0 = rest.strip_prefix(b"\r\n")?;
+        Some((name, value))
+    }
+}
+
+fn after_line(text: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+    text.get(end..).unwrap_or_default()
+}
+
+/// Names that are longer are lowered at the cost of an allocation; there are none in use.
+const NAME_BYTES_FAST: usize = 64;
