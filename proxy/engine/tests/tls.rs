@@ -8,7 +8,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -17,65 +16,10 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
     ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
 };
-use sha2::{Digest as _, Sha256};
-use support::{CLUSTER, LISTENER, Proxy, backend, connect, ops, start_backend};
-
-/// A chain and a key in PEM, and the leaf as a client sees it.
-struct Pair {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-    leaf: Vec<u8>,
-    hostnames: Vec<String>,
-}
-
-fn make(hostnames: &[&str], rsa: bool) -> Pair {
-    let algorithm = if rsa {
-        &PKCS_RSA_SHA256
-    } else {
-        &PKCS_ECDSA_P256_SHA256
-    };
-    let key = KeyPair::generate_for(algorithm).unwrap();
-    let names: Vec<String> = hostnames.iter().map(ToString::to_string).collect();
-    let certificate = CertificateParams::new(names.clone())
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    Pair {
-        chain: certificate.pem().into_bytes(),
-        key: key.serialize_pem().into_bytes(),
-        leaf: certificate.der().to_vec(),
-        hostnames: names,
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn certificate(proxy: &mut Proxy, name: &str, pair: &Pair) -> String {
-    let (chain, key) = (hex(&pair.chain), hex(&pair.key));
-    proxy.materials.insert(chain.clone(), pair.chain.clone());
-    proxy.materials.insert(key.clone(), pair.key.clone());
-    let mut hostnames = pair.hostnames.clone();
-    hostnames.sort();
-    format!(
-        r#"{{"kind":"certificate","name":"{name}","value":{{"certificate":{{"path":"a.crt","sha256":"{chain}"}},"hostnames":{hostnames:?},"private_key":{{"path":"a.key","sha256":"{key}"}}}}}}"#
-    )
-    .replace(", ", ",")
-}
-
-fn https(address: SocketAddr, default: &str, profile: &str) -> String {
-    LISTENER
-        .replace("ADDRESS", &address.to_string())
-        .replace(r#""protocol":"http""#, r#""protocol":"https""#)
-        .replace(
-            r#""tls":null"#,
-            &format!(r#""tls":{{"default_certificate":{default},"profile":"{profile}"}}"#),
-        )
-}
+use support::{
+    CLUSTER, Pair, Proxy, backend, certificate, connect, hex, https, make, ops, start_backend,
+    start_secure,
+};
 
 /// Takes any certificate: which one came is what is asserted.
 #[derive(Debug)]
@@ -170,21 +114,9 @@ fn get(stream: &mut Secure) -> String {
     answer
 }
 
-/// A proxy whose listener speaks TLS, with one certificate for `shop.test` and `*.shop.test`.
-fn start(profile: &str) -> (Proxy, Pair) {
-    let mut proxy = Proxy::start(start_backend("blue"));
-    let pair = make(&["shop.test", "*.shop.test"], false);
-    let puts = [
-        certificate(&mut proxy, "shop", &pair),
-        https(proxy.address, "null", profile),
-    ];
-    proxy.change(&ops(&puts, &[])).unwrap();
-    (proxy, pair)
-}
-
 #[test]
 fn requests_travel_over_both_versions() {
-    let (proxy, pair) = start("intermediate");
+    let (proxy, pair) = start_secure("intermediate");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut client =
             handshake(proxy.address, "shop.test", config(&[version], ANY_SCHEME)).unwrap();
@@ -197,7 +129,7 @@ fn requests_travel_over_both_versions() {
 
 #[test]
 fn the_modern_profile_takes_tls_1_3_only() {
-    let (proxy, _) = start("modern");
+    let (proxy, _) = start_secure("modern");
     let old = config(&[&rustls::version::TLS12], ANY_SCHEME);
     let refusal = handshake(proxy.address, "shop.test", old).unwrap_err();
     assert!(refusal.to_string().contains("ProtocolVersion"), "{refusal}");
@@ -216,7 +148,7 @@ fn the_modern_profile_takes_tls_1_3_only() {
 
 #[test]
 fn sni_picks_exact_names_then_wildcards_then_the_default() {
-    let (mut proxy, wild) = start("intermediate");
+    let (mut proxy, wild) = start_secure("intermediate");
     let exact = make(&["a.shop.test"], false);
     let puts = [certificate(&mut proxy, "exact", &exact)];
     proxy.change(&ops(&puts, &[])).unwrap();
@@ -238,7 +170,7 @@ fn sni_picks_exact_names_then_wildcards_then_the_default() {
 
 #[test]
 fn a_client_gets_the_kind_of_key_that_it_can_verify() {
-    let (mut proxy, ecdsa) = start("intermediate");
+    let (mut proxy, ecdsa) = start_secure("intermediate");
     let rsa = make(&["shop.test"], true);
     let puts = [certificate(&mut proxy, "a-rsa", &rsa)];
     proxy.change(&ops(&puts, &[])).unwrap();
@@ -250,7 +182,7 @@ fn a_client_gets_the_kind_of_key_that_it_can_verify() {
 
 #[test]
 fn a_rotation_shows_in_the_next_handshake_and_open_connections_live_on() {
-    let (mut proxy, before) = start("intermediate");
+    let (mut proxy, before) = start_secure("intermediate");
     let any = || config(rustls::ALL_VERSIONS, ANY_SCHEME);
     let mut open = handshake(proxy.address, "shop.test", any()).unwrap();
     assert_eq!(shown(&open), before.leaf);
@@ -273,7 +205,7 @@ fn a_rotation_shows_in_the_next_handshake_and_open_connections_live_on() {
 
 #[test]
 fn what_cannot_be_served_is_refused_and_the_old_certificate_stays() {
-    let (mut proxy, pair) = start("intermediate");
+    let (mut proxy, pair) = start_secure("intermediate");
     let other = make(&["shop.test"], false);
     let mixed = Pair {
         chain: other.chain.clone(),
@@ -310,7 +242,7 @@ fn what_cannot_be_served_is_refused_and_the_old_certificate_stays() {
 
 #[test]
 fn a_session_is_resumed() {
-    let (proxy, _) = start("intermediate");
+    let (proxy, _) = start_secure("intermediate");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = config(&[version], ANY_SCHEME);
         for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
@@ -332,7 +264,7 @@ fn a_session_is_resumed() {
 
 #[test]
 fn bytes_one_at_a_time_are_enough() {
-    let (proxy, pair) = start("intermediate");
+    let (proxy, pair) = start_secure("intermediate");
     let mut socket = support::connect(proxy.address);
     socket.set_nodelay(true).unwrap();
     let host = ServerName::try_from("shop.test").unwrap();
@@ -363,7 +295,7 @@ fn bytes_one_at_a_time_are_enough() {
 #[test]
 fn large_bodies_arrive_whole() {
     const BYTES: usize = 5_000_000;
-    let (mut proxy, _) = start("intermediate");
+    let (mut proxy, _) = start_secure("intermediate");
     let echo = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = echo.local_addr().unwrap();
     let served = std::thread::spawn(move || {
@@ -544,7 +476,7 @@ fn a_backend_that_asks_is_shown_our_certificate() {
 
 #[test]
 fn a_client_that_speaks_no_tls_is_told_so() {
-    let (proxy, _) = start("intermediate");
+    let (proxy, _) = start_secure("intermediate");
     let mut socket = support::connect(proxy.address);
     socket
         .write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")

@@ -112,6 +112,12 @@ impl Machine {
         !self.common().is_handshaking()
     }
 
+    /// The protocol that was agreed on (RFC 7301).
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.common().alpn_protocol()
+    }
+
     /// Whether the handshake was shortened by a ticket.
     #[must_use]
     pub fn is_resumed(&self) -> bool {

@@ -100,7 +100,7 @@ impl<D: Driver> Engine<D> {
         {
             return false;
         }
-        let admitted = self.clients.len() - self.refused_now;
+        let admitted = self.clients.len() - self.refused_now - self.lanes_now;
         admitted < self.tables.settings.max_connections as usize
             || self.evict_idle_anywhere(listener)
     }

@@ -31,6 +31,8 @@ pub(super) struct Taken<'a> {
     pub(super) tail: &'a [u8],
     /// Bytes of content among them.
     pub(super) content: u64,
+    /// The field lines behind the last chunk, where chunks are not what is sent; mostly none.
+    pub(super) trailers: Vec<u8>,
 }
 
 impl Body {
@@ -55,6 +57,7 @@ impl Body {
                 consumed: 0,
                 tail: &[],
                 content: 0,
+                trailers: Vec::new(),
             }),
             Self::Length(left) => {
                 let count =
@@ -72,10 +75,12 @@ impl Body {
             }
             Self::UntilClose => Ok(pass(input, chunked_out, out)),
             Self::Chunked(decoder) => {
-                let (taken, done) = pass_chunks(decoder, input, chunked_out, out)?;
+                let (mut taken, done) = pass_chunks(decoder, input, chunked_out, out)?;
                 if done {
                     if chunked_out {
                         write_last_chunk(out, decoder.trailers());
+                    } else {
+                        taken.trailers = decoder.trailers().to_vec();
                     }
                     *self = Self::Done;
                 }
@@ -116,6 +121,7 @@ fn pass<'a>(content: &'a [u8], chunked_out: bool, out: &mut Vec<u8>) -> Taken<'a
         consumed,
         tail,
         content: consumed as u64,
+        trailers: Vec::new(),
     }
 }
 
@@ -129,6 +135,7 @@ fn pass_chunks<'a>(
         consumed: 0,
         tail: &[],
         content: 0,
+        trailers: Vec::new(),
     };
     loop {
         let rest = &input[taken.consumed..];

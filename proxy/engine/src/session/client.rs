@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::multiplex::Multiplex;
 use super::token::{Owner, token};
 use super::transport::{Received, Transport};
 use super::{Engine, READS_PER_TURN};
@@ -22,6 +23,8 @@ use crate::telemetry::names::Counter;
 pub(super) enum Phase {
     /// TLS is being agreed on.
     Handshake,
+    /// It carries many requests, each in a client of its own; see `multiplex`.
+    Multiplexed,
     /// Waiting for a request, none of it there.
     Idle,
     /// Part of a request head is there.
@@ -70,6 +73,8 @@ pub(super) struct Client {
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
     pub(super) older: u32,
     pub(super) younger: u32,
+    /// What a connection that carries many requests knows of them.
+    pub(super) multiplex: Option<Box<Multiplex>>,
 }
 
 impl Client {
@@ -91,10 +96,13 @@ impl<D: Driver> Engine<D> {
         let index = entry.key();
         self.serial = self.serial.wrapping_add(1);
         let token = token(Owner::Client, self.serial, index);
-        if self.driver.watch_stream(stream.raw(), token).is_err() {
-            return None;
+        if let Some(socket) = stream.raw() {
+            if self.driver.watch_stream(socket, token).is_err() {
+                return None;
+            }
+            self.metrics.add(Counter::ConnectionsNow, 1);
         }
-        if !refused {
+        if !refused && stream.lane().is_none() {
             listener.connections.set(listener.connections.get() + 1);
         }
         entry.insert(Client {
@@ -118,8 +126,8 @@ impl<D: Driver> Engine<D> {
             served: false,
             older: NOBODY,
             younger: NOBODY,
+            multiplex: None,
         });
-        self.metrics.add(Counter::ConnectionsNow, 1);
         Some(index)
     }
 
@@ -155,7 +163,10 @@ impl<D: Driver> Engine<D> {
     pub(super) fn wake_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
         client.input_waits = !client.input.is_empty();
-        if (client.readable || client.input_waits || client.ended) && !client.queued {
+        // The end of a lane's request may wait for room like any bytes of it.
+        let end_waits = client.stream.lane().is_some_and(|lane| lane.received);
+        let has_work = client.readable || client.input_waits || client.ended || end_waits;
+        if has_work && !client.queued {
             client.queued = true;
             let token = client.token;
             self.ready.push_back(token);
@@ -177,6 +188,7 @@ impl<D: Driver> Engine<D> {
                 let consumed = self.client_input(token, index, input.as_slice());
                 input.consume(&mut self.pool, consumed);
                 self.keep_client_input(token, index, input);
+                self.lane_consumed(token, index, consumed);
                 continue;
             }
             if !client.readable || !wants {
@@ -189,6 +201,7 @@ impl<D: Driver> Engine<D> {
             self.read_client(token, index, &mut receive);
         }
         self.receive = receive;
+        self.end_lane_request(token, index);
         self.close_if_ended(token, index);
     }
 
@@ -249,6 +262,9 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::TlsHandshakesTotal, 1);
         self.metrics
             .add(Counter::TlsResumptionsTotal, u64::from(resumed));
+        if client.stream.tls().and_then(Machine::alpn) == Some(b"h2") {
+            return self.begin_multiplex(index);
+        }
         self.unlink_idle(index);
         self.await_next_request(index);
     }
@@ -268,13 +284,13 @@ impl<D: Driver> Engine<D> {
         match client.phase {
             // A client that does not read its responses gets no more of them.
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
-            Phase::Handshake | Phase::Lingering => true,
+            Phase::Handshake | Phase::Multiplexed | Phase::Lingering => true,
             Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
         }
     }
 
     /// Takes bytes as the phase has it; returns how many were used up.
-    fn client_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+    pub(super) fn client_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let mut at = 0;
         while at < data.len() {
             let Some(client) = self
@@ -297,6 +313,7 @@ impl<D: Driver> Engine<D> {
                 Phase::InExchange => self.request_body_input(index, rest),
                 Phase::Tunnel => self.tunnel_from_client(index, rest),
                 Phase::Handshake => 0,
+                Phase::Multiplexed => self.multiplex_input(token, index, rest),
                 Phase::Lingering => rest.len(),
             };
             if consumed == 0 {
@@ -316,7 +333,11 @@ impl<D: Driver> Engine<D> {
             Phase::Idle | Phase::ExpectHead if !self.clients[index].is_flushed() => {
                 self.clients[index].close_when_sent = true;
             }
-            Phase::Handshake | Phase::Idle | Phase::ExpectHead | Phase::Lingering => {
+            Phase::Handshake
+            | Phase::Multiplexed
+            | Phase::Idle
+            | Phase::ExpectHead
+            | Phase::Lingering => {
                 self.close_client(index);
             }
         }
@@ -340,6 +361,9 @@ impl<D: Driver> Engine<D> {
     /// Sends, or queues what the socket does not take. The client may be gone afterwards.
     pub(super) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
         let client = &mut self.clients[index];
+        if client.stream.lane().is_some() {
+            return self.lane_send(index, first, second);
+        }
         let mut sent = 0;
         if client.is_flushed() {
             match client
@@ -407,7 +431,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Nothing is queued any more: the response goes on, or the next request may come.
-    fn client_flushed(&mut self, index: usize) {
+    pub(super) fn client_flushed(&mut self, index: usize) {
         match self.clients[index].phase {
             Phase::InExchange | Phase::Tunnel => {
                 self.clients[index].deadline.clear();
@@ -415,6 +439,7 @@ impl<D: Driver> Engine<D> {
                 self.client_made_room(index);
             }
             Phase::Idle => self.await_request(index),
+            Phase::Multiplexed => self.multiplex_flushed(index),
             Phase::Handshake | Phase::ExpectHead | Phase::Lingering => {}
         }
         self.wake_client(index);
@@ -433,6 +458,9 @@ impl<D: Driver> Engine<D> {
 
     /// A response is complete: on to the next request, or to the end.
     pub(super) fn end_response(&mut self, index: usize, keep_alive: bool) {
+        if self.clients[index].stream.lane().is_some() {
+            return self.lane_end(index);
+        }
         if !keep_alive || self.clients[index].listener.draining.get() {
             return self.close_client_when_sent(index);
         }
@@ -453,6 +481,9 @@ impl<D: Driver> Engine<D> {
 
     /// Closes after what is queued has gone, and after the peer has had time to read it.
     pub(super) fn close_client_when_sent(&mut self, index: usize) {
+        if self.clients[index].stream.lane().is_some() {
+            return self.lane_end(index);
+        }
         self.unlink_idle(index);
         self.clients[index].close_when_sent = true;
         if self.clients[index].is_flushed() {
@@ -481,6 +512,10 @@ impl<D: Driver> Engine<D> {
 
     /// Closes at once; the exchange, if any, must have ended.
     pub(super) fn close_client(&mut self, index: usize) {
+        if self.clients[index].stream.lane().is_some() {
+            return self.close_lane(index);
+        }
+        self.close_lanes_of(index);
         self.unlink_idle(index);
         let mut client = self.clients.remove(index);
         debug_assert!(client.exchange.is_none());

@@ -122,6 +122,7 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::UpstreamConnectsTotal, 1);
         let tls = self.exchanges[exchange as usize].cluster.tls.clone();
         let stream = Stream::connect(&backend.address)?;
+        let socket = stream.raw();
         let stream = match &tls {
             None => Transport::Plain(stream),
             Some(config) => {
@@ -134,7 +135,7 @@ impl<D: Driver> Engine<D> {
         let index = entry.key();
         self.serial = self.serial.wrapping_add(1);
         let token = token(Owner::Upstream, self.serial, index);
-        self.driver.watch_stream(stream.raw(), token)?;
+        self.driver.watch_stream(socket, token)?;
         entry.insert(Upstream {
             stream,
             tls,

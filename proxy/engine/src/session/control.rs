@@ -128,7 +128,10 @@ impl<D: Driver> Engine<D> {
         let until_ms = self.clock.ms() + self.tables.settings.drain_timeout;
         for leaving in std::mem::take(&mut self.removed) {
             match &leaving {
-                Leaving::Listener(listener) => while self.close_idle(listener) {},
+                Leaving::Listener(listener) => {
+                    while self.close_idle(listener) {}
+                    self.leave_multiplexed(listener);
+                }
                 Leaving::Backend(backend) => self.close_pooled(backend),
             }
             if leaving.is_in_use() {
@@ -143,7 +146,12 @@ impl<D: Driver> Engine<D> {
         if oldest == crate::state::listener::NOBODY {
             return false;
         }
-        self.close_client(oldest as usize);
+        let oldest = oldest as usize;
+        if self.clients[oldest].multiplex.is_some() {
+            self.multiplex_late(oldest);
+        } else {
+            self.close_client(oldest);
+        }
         true
     }
 
@@ -182,6 +190,10 @@ impl<D: Driver> Engine<D> {
             }
         };
         for index in concerned {
+            // A lane goes with its connection.
+            if !self.clients.contains(index) {
+                continue;
+            }
             if let Some(exchange) = self.clients[index].exchange {
                 self.clients[index].stream.reset_on_close();
                 self.abandon_exchange(exchange, Outcome::Drained);
@@ -222,6 +234,7 @@ impl<D: Driver> Engine<D> {
         for listener in listeners {
             self.close_listener(&listener);
             while self.close_idle(&listener) {}
+            self.leave_multiplexed(&listener);
         }
         self.stop_at_ms = Some(until_ms);
         self.timers.queue_check(CHECK_DRAINS, until_ms);

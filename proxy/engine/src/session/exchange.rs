@@ -83,6 +83,8 @@ pub(super) struct Exchange {
     pub(super) head: Vec<u8>,
     /// What is to come of the request body.
     pub(super) request: Body,
+    /// The request body is framed in chunks towards the backend.
+    pub(super) request_chunked: bool,
     /// The upstream does not read any more: the rest of the request body is thrown away.
     pub(super) request_discarded: bool,
     /// What is to come of the response body; `None` before the final response head.

@@ -15,6 +15,7 @@ mod connect;
 mod control;
 mod exchange;
 mod idle;
+mod multiplex;
 mod record;
 mod refuse;
 mod request;
@@ -41,6 +42,7 @@ use self::token::Owner;
 use self::transport::TlsBuffers;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::response::ResponseHead;
+use crate::protocol::h2::Heads;
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::{Driver, Event, Token};
@@ -86,12 +88,17 @@ pub struct Engine<D> {
     receive: Box<[u8]>,
     tls: TlsBuffers,
     scratch: Vec<u8>,
+    heads: Heads,
     request_head: RequestHead,
     response_head: ResponseHead,
     serial: u32,
     request_seed: u64,
     request_serial: u64,
     refused_now: usize,
+    /// Streams of multiplexed connections among the clients.
+    lanes_now: usize,
+    /// Multiplexed connections with something to send at the end of the turn.
+    unflushed: Vec<Token>,
     accept_paused: bool,
     /// What commits removed and no release has let go of yet.
     removed: Vec<Leaving>,
@@ -135,12 +142,15 @@ impl<D: Driver> Engine<D> {
             tls: TlsBuffers::default(),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             scratch: Vec::with_capacity(16 * 1024),
+            heads: Heads::new(seed),
             request_head: RequestHead::default(),
             response_head: ResponseHead::default(),
             serial: 0,
             request_seed: seed,
             request_serial: 0,
             refused_now: 0,
+            lanes_now: 0,
+            unflushed: Vec::new(),
             accept_paused: false,
             removed: Vec::new(),
             drains: Vec::new(),
@@ -174,6 +184,7 @@ impl<D: Driver> Engine<D> {
                 self.drive_next();
             }
             self.run_timers();
+            self.flush_multiplexed();
             if self
                 .stop_at_ms
                 .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())

@@ -29,7 +29,7 @@ pub(super) struct Record {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) retries: u32,
-    pub(super) http10: bool,
+    pub(super) protocol: &'static str,
     /// Method, host, target, user agent, referer and the request id of a trusted peer.
     pub(super) text: Vec<u8>,
     ends: [u32; 6],
@@ -69,7 +69,11 @@ impl<D: Driver> Engine<D> {
         trusted: bool,
     ) -> Record {
         let mut record = self.blank_record(request_id);
-        record.http10 = head.version == Version::Http10;
+        record.protocol = match head.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
+        };
         if self.log.is_on() {
             record.text = self.pool.take();
             let given_id = head.request_id(bytes).filter(|_| trusted);
@@ -100,7 +104,7 @@ impl<D: Driver> Engine<D> {
             bytes_in: 0,
             bytes_out: 0,
             retries: 0,
-            http10: false,
+            protocol: "HTTP/1.1",
             text: Vec::new(),
             ends: [0; 6],
         }
@@ -240,11 +244,7 @@ fn push(
         method: record.part(0),
         host: record.part(1),
         path: record.part(2),
-        protocol: if record.http10 {
-            "HTTP/1.0"
-        } else {
-            "HTTP/1.1"
-        },
+        protocol: record.protocol,
         user_agent: Some(record.part(3)).filter(|part| !part.is_empty()),
         referer: Some(record.part(4)).filter(|part| !part.is_empty()),
         status: record.status,

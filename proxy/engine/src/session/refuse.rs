@@ -86,7 +86,11 @@ impl<D: Driver> Engine<D> {
         let out = self.error_response(status, words, head_only, !keep_alive);
         self.clients[index].phase = Phase::Idle;
         let token = self.clients[index].token;
-        self.send_client(index, &out, &[]);
+        if self.clients[index].stream.lane().is_some() {
+            self.lane_message(index, &out);
+        } else {
+            self.send_client(index, &out, &[]);
+        }
         if self.find_client(token, index).is_some() {
             self.end_response(index, keep_alive);
         }

@@ -9,7 +9,9 @@ use super::record::Record;
 use super::{Engine, RequestId};
 use crate::protocol::h1::forward::{self, Forward};
 use crate::protocol::h1::request::{self, RequestHead};
-use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version, is_worth_parsing};
+use crate::protocol::h1::{
+    ChunkLimits, ChunkedDecoder, RequestBody, Version, is_worth_parsing, write_last_chunk,
+};
 use crate::routing::matcher::{HeaderLookup, Request};
 use crate::runtime::driver::Driver;
 use crate::state::frontend::Frontend;
@@ -78,7 +80,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A head is complete: from here on one generation serves this request.
-    fn request_arrived(
+    pub(super) fn request_arrived(
         &mut self,
         index: usize,
         listener: &Rc<ListenerSettings>,
@@ -155,6 +157,8 @@ impl<D: Driver> Engine<D> {
         let request = match head.body {
             RequestBody::None | RequestBody::Length(0) => Body::Done,
             RequestBody::Length(length) => Body::Length(length),
+            // Frames have been taken apart already; their end is told by `lane_request_ended`.
+            RequestBody::Chunked if client.stream.lane().is_some() => Body::UntilClose,
             RequestBody::Chunked => {
                 Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default())))
             }
@@ -178,6 +182,7 @@ impl<D: Driver> Engine<D> {
             generation_header: self.tables.generation_header(),
             head: head_out,
             request,
+            request_chunked: head.body == RequestBody::Chunked,
             request_discarded: false,
             response: None,
             response_chunked: false,
@@ -258,7 +263,7 @@ impl<D: Driver> Engine<D> {
         }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        let chunked = matches!(exchange.request, Body::Chunked(_));
+        let chunked = exchange.request_chunked;
         let taken = exchange.request.take(data, chunked, &mut out);
         let consumed = match taken {
             Ok(taken) => {
@@ -276,6 +281,27 @@ impl<D: Driver> Engine<D> {
         };
         self.scratch = out;
         consumed
+    }
+
+    /// Frames have told that a request body is over (HTTP/2).
+    pub(super) fn request_body_ended(&mut self, index: usize, trailers: &[u8]) {
+        let Some(number) = self.clients[index].exchange else {
+            return;
+        };
+        let exchange = &mut self.exchanges[number as usize];
+        if !matches!(exchange.request, Body::UntilClose) {
+            return;
+        }
+        exchange.request = Body::Done;
+        self.clients[index].deadline.clear();
+        let exchange = &self.exchanges[number as usize];
+        if let Some(upstream) = exchange.upstream.filter(|_| !exchange.request_discarded) {
+            let mut out = std::mem::take(&mut self.scratch);
+            out.clear();
+            write_last_chunk(&mut out, trailers);
+            self.send_upstream(upstream, &out, &[]);
+            self.scratch = out;
+        }
     }
 
     fn pass_request_body(&mut self, index: usize, number: u32, out: &[u8], taken: &Taken<'_>) {

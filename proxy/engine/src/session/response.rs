@@ -73,8 +73,16 @@ impl<D: Driver> Engine<D> {
             extra: &[],
         };
         write_response(&mut out, bytes, head, &forward);
-        self.send_client(client, &out, &[]);
+        self.send_head_to_client(client, &out);
         self.scratch = out;
+    }
+
+    fn send_head_to_client(&mut self, client: usize, head: &[u8]) {
+        if self.clients[client].stream.lane().is_some() {
+            self.lane_head(client, head, false);
+        } else {
+            self.send_client(client, head, &[]);
+        }
     }
 
     /// The final head: passes it on with as much of the body as came with it. Returns how many
@@ -89,6 +97,7 @@ impl<D: Driver> Engine<D> {
     ) -> usize {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
+        let is_lane = self.clients[client].stream.lane().is_some();
         let body = match head.body {
             ResponseBody::None | ResponseBody::Length(0) => Body::Done,
             ResponseBody::Length(length) => Body::Length(length),
@@ -100,7 +109,7 @@ impl<D: Driver> Engine<D> {
         let delivery = match head.body {
             ResponseBody::None => Delivery::NoBody,
             ResponseBody::Length(length) => Delivery::Length(length),
-            ResponseBody::Chunked | ResponseBody::UntilClose if exchange.http10 => {
+            ResponseBody::Chunked | ResponseBody::UntilClose if exchange.http10 || is_lane => {
                 Delivery::UntilClose
             }
             ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
@@ -143,10 +152,18 @@ impl<D: Driver> Engine<D> {
         exchange.response = Some(body);
         self.give_head_back(number);
         let consumed = if head.switching_protocols {
-            self.send_client(client, &out, &[]);
+            self.send_head_to_client(client, &out);
             self.begin_tunnel(number);
             0
         } else {
+            if is_lane {
+                let is_whole = self.exchanges[number as usize]
+                    .response
+                    .as_ref()
+                    .is_some_and(Body::is_done);
+                self.lane_head(client, &out, is_whole);
+                out.clear();
+            }
             self.pass_response_body(number, rest, &mut out)
         };
         self.scratch = out;
@@ -203,6 +220,9 @@ impl<D: Driver> Engine<D> {
         }
         if !out.is_empty() || !taken.tail.is_empty() {
             self.send_client(client, out, taken.tail);
+        }
+        if !taken.trailers.is_empty() {
+            self.lane_trailers(client, &taken.trailers);
         }
         // The client may have gone in the attempt, and the exchange with it.
         let alive = self

@@ -45,6 +45,7 @@ impl<D: Driver> Engine<D> {
                 self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
                 self.close_client(index);
             }
+            Phase::Multiplexed => self.multiplex_late(index),
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(index),
             Phase::ExpectHead => {

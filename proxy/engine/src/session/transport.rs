@@ -51,6 +51,27 @@ pub(super) enum Transport {
     Plain(Stream),
     /// TLS over TCP.
     Tls(Box<Secure>),
+    /// A stream of a connection that carries many; see `multiplex`.
+    Lane(Lane),
+}
+
+/// One stream of a multiplexed connection, in the place of a connection of its own.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Index of the connection among the clients.
+    pub(super) connection: usize,
+    /// The stream's identifier.
+    pub(super) id: u32,
+    /// The connection has enough to send for now.
+    pub(super) blocked: bool,
+    /// All of the response has been sent, so that closing needs no reset.
+    pub(super) finished: bool,
+    /// All of the request has been received.
+    pub(super) received: bool,
+    /// Trailers to send when everything before them has gone.
+    pub(super) trailers: Vec<u8>,
+    /// Trailers of the request, for when everything before them has been passed on.
+    pub(super) request_trailers: Vec<u8>,
 }
 
 /// A connection over TLS.
@@ -119,41 +140,60 @@ impl Transport {
         secure.flush(pool)
     }
 
-    fn stream(&self) -> &Stream {
+    fn stream(&self) -> Option<&Stream> {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(secure) => &secure.stream,
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(secure) => Some(&secure.stream),
+            Self::Lane(_) => None,
         }
     }
 
-    /// The descriptor, for registration with the driver.
-    pub(super) fn raw(&self) -> RawFd {
-        self.stream().raw()
+    /// The descriptor, for registration with the driver; a lane has none.
+    pub(super) fn raw(&self) -> Option<RawFd> {
+        self.stream().map(Stream::raw)
     }
 
     /// See [`Stream::is_quiet`]; over TLS a record may be half there.
     pub(super) fn is_quiet(&self) -> bool {
-        self.stream().is_quiet()
+        self.stream().is_some_and(Stream::is_quiet)
     }
 
     /// Whether the peer's end of stream is one that nobody between us can have made: over TLS it has
     /// to be announced (RFC 8446 §6.1).
     pub(super) fn ended_in_order(&self) -> bool {
         match self {
-            Self::Plain(_) => true,
+            Self::Plain(_) | Self::Lane(_) => true,
             Self::Tls(secure) => secure.peer_ended,
         }
     }
 
-    /// See [`Stream::reset_on_close`].
+    /// See [`Stream::reset_on_close`]; an unfinished lane is always reset.
     pub(super) fn reset_on_close(&self) {
-        self.stream().reset_on_close();
+        if let Some(stream) = self.stream() {
+            stream.reset_on_close();
+        }
+    }
+
+    /// The stream that it is, if it is one.
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        match self {
+            Self::Lane(lane) => Some(lane),
+            Self::Plain(_) | Self::Tls(_) => None,
+        }
+    }
+
+    /// See [`Transport::lane`].
+    pub(super) fn lane_mut(&mut self) -> Option<&mut Lane> {
+        match self {
+            Self::Lane(lane) => Some(lane),
+            Self::Plain(_) | Self::Tls(_) => None,
+        }
     }
 
     /// The TLS side of it, if there is one.
     pub(super) fn tls(&self) -> Option<&Machine> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Lane(_) => None,
             Self::Tls(secure) => Some(&secure.machine),
         }
     }
@@ -161,7 +201,7 @@ impl Transport {
     /// Whether the handshake has been completed since this was last asked.
     pub(super) fn has_just_opened(&mut self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Lane(_) => false,
             Self::Tls(secure) => {
                 let opened = !secure.told_open && secure.machine.is_open();
                 secure.told_open |= opened;
@@ -174,6 +214,7 @@ impl Transport {
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Lane(lane) => lane.blocked,
             Self::Tls(secure) => !secure.unsent.is_empty(),
         }
     }
@@ -196,6 +237,8 @@ impl Transport {
                 ended: bytes == 0,
             }),
             Self::Tls(secure) => secure.receive(buffers, pool, room),
+            // What comes for a lane comes through its connection.
+            Self::Lane(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -213,6 +256,7 @@ impl Transport {
         match self {
             Self::Plain(stream) => stream.send(first, second),
             Self::Tls(secure) => secure.send(buffers, pool, first, second),
+            Self::Lane(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -221,7 +265,9 @@ impl Transport {
         if let Self::Tls(secure) = self {
             secure.say_goodbye(buffers);
         }
-        self.stream().shutdown_write();
+        if let Some(stream) = self.stream() {
+            stream.shutdown_write();
+        }
     }
 
     /// Gives the buffers back.

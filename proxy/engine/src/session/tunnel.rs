@@ -74,7 +74,11 @@ impl<D: Driver> Engine<D> {
             return self.close_tunnel(number);
         }
         // All that the backend sent has gone: it is read only while nothing is queued.
-        self.clients[client].stream.shutdown_write(&mut self.tls);
+        if self.clients[client].stream.lane().is_some() {
+            self.end_lane_response(client);
+        } else {
+            self.clients[client].stream.shutdown_write(&mut self.tls);
+        }
         self.await_response(index);
     }
 

@@ -21,6 +21,9 @@ use crate::runtime::timer::Deadline;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
 
+/// Read at once for a stream of a connection that carries many.
+const LANE_READ_BYTES: usize = 32 * 1024;
+
 /// What an upstream connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -178,7 +181,16 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[index];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
-        let room = &mut receive[waiting..];
+        let for_lane = upstream.exchange.is_some_and(|exchange| {
+            let client = self.exchanges[exchange as usize].client;
+            self.clients[client].stream.lane().is_some()
+        });
+        // One of many streams of a client must not make us hold as much as a connection may.
+        let end = match for_lane {
+            true => receive.len().min(waiting + LANE_READ_BYTES),
+            false => receive.len(),
+        };
+        let room = &mut receive[waiting..end];
         match upstream.stream.receive(&mut self.tls, &mut self.pool, room) {
             Ok(Received {
                 bytes: 0,

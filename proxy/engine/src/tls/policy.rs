@@ -66,7 +66,7 @@ impl Tls {
             .map_err(|error| format!("tls: {error}"))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets alone: what a client brings along costs us no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = self.tickets.clone();

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use _engine::state::digest::Digest;
 use _engine::thread::EngineThread;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use sha2::{Digest as _, Sha256};
 
 pub const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
 pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000},"tls":null}}"#;
@@ -142,4 +144,73 @@ pub fn connect(address: SocketAddr) -> TcpStream {
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
     stream
+}
+
+/// A chain and a key in PEM, and the leaf as a client sees it.
+pub struct Pair {
+    pub chain: Vec<u8>,
+    pub key: Vec<u8>,
+    pub leaf: Vec<u8>,
+    pub hostnames: Vec<String>,
+}
+
+pub fn make(hostnames: &[&str], rsa: bool) -> Pair {
+    let algorithm = if rsa {
+        &PKCS_RSA_SHA256
+    } else {
+        &PKCS_ECDSA_P256_SHA256
+    };
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let names: Vec<String> = hostnames.iter().map(ToString::to_string).collect();
+    let certificate = CertificateParams::new(names.clone())
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    Pair {
+        chain: certificate.pem().into_bytes(),
+        key: key.serialize_pem().into_bytes(),
+        leaf: certificate.der().to_vec(),
+        hostnames: names,
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+pub fn certificate(proxy: &mut Proxy, name: &str, pair: &Pair) -> String {
+    let (chain, key) = (hex(&pair.chain), hex(&pair.key));
+    proxy.materials.insert(chain.clone(), pair.chain.clone());
+    proxy.materials.insert(key.clone(), pair.key.clone());
+    let mut hostnames = pair.hostnames.clone();
+    hostnames.sort();
+    format!(
+        r#"{{"kind":"certificate","name":"{name}","value":{{"certificate":{{"path":"a.crt","sha256":"{chain}"}},"hostnames":{hostnames:?},"private_key":{{"path":"a.key","sha256":"{key}"}}}}}}"#
+    )
+    .replace(", ", ",")
+}
+
+pub fn https(address: SocketAddr, default: &str, profile: &str) -> String {
+    LISTENER
+        .replace("ADDRESS", &address.to_string())
+        .replace(r#""protocol":"http""#, r#""protocol":"https""#)
+        .replace(
+            r#""tls":null"#,
+            &format!(r#""tls":{{"default_certificate":{default},"profile":"{profile}"}}"#),
+        )
+}
+
+/// A proxy whose listener speaks TLS, with one certificate for `shop.test` and `*.shop.test`.
+pub fn start_secure(profile: &str) -> (Proxy, Pair) {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    let pair = make(&["shop.test", "*.shop.test"], false);
+    let puts = [
+        certificate(&mut proxy, "shop", &pair),
+        https(proxy.address, "null", profile),
+    ];
+    proxy.change(&ops(&puts, &[])).unwrap();
+    (proxy, pair)
 }

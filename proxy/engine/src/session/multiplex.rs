@@ -1,0 +1,659 @@
+//! Connections that carry many requests: HTTP/2 from clients.
+//!
+//! Rule: each stream is a client of its own, a *lane*, whose transport is the connection. So everything
+//! that holds for a client (an exchange, back-pressure, timeouts, refusals) holds for a stream, by the
+//! same code, and streams of one connection may be served by different generations. Here is only what
+//! takes a connection apart into lanes and puts their answers together again. Frames of all lanes are
+//! collected and leave in one write at the end of the turn.
+
+use std::rc::Rc;
+
+use super::Engine;
+use super::client::{Client, Phase};
+use super::transport::{Lane, Transport};
+use crate::protocol::h1::Reject;
+use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings};
+use crate::runtime::buffer::BufferPool;
+use crate::runtime::driver::{Driver, Token};
+use crate::state::listener::{Listener, ListenerSettings};
+use crate::telemetry::names::Counter;
+
+/// Bytes waiting for the socket beyond which lanes are told to wait: one lane must not fill the memory
+/// with what another one's reader does not take.
+const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+
+/// The rest of a header block has to come within this time (T08).
+const HEAD_REST_MS_MAX: u64 = 5000;
+
+/// What a connection knows of its streams.
+pub(super) struct Multiplex {
+    h2: Connection,
+    /// Frames for the end of the turn.
+    out: Vec<u8>,
+    /// It is in the list of those to be flushed.
+    queued: bool,
+    /// Some lane waits for the backlog to shrink.
+    has_blocked: bool,
+    /// The connection's deadline is that of a header block.
+    awaits_head: bool,
+}
+
+impl Multiplex {
+    fn new(listener: &ListenerSettings) -> Self {
+        let settings = Settings {
+            head_limits: listener.head_limits,
+            ..Settings::default()
+        };
+        Self {
+            h2: Connection::server(&settings),
+            out: Vec::new(),
+            queued: false,
+            has_blocked: false,
+            awaits_head: false,
+        }
+    }
+
+    fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = pool.take();
+        }
+        &mut self.out
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// The client has chosen HTTP/2.
+    pub(super) fn begin_multiplex(&mut self, index: usize) {
+        let listener = self.clients[index].listener.settings();
+        let client = &mut self.clients[index];
+        client.phase = Phase::Multiplexed;
+        client.multiplex = Some(Box::new(Multiplex::new(&listener)));
+        self.metrics.add(Counter::Http2ConnectionsTotal, 1);
+        self.await_streams(index);
+        self.queue_multiplexed(index);
+    }
+
+    /// Takes frames from the front of the input.
+    pub(super) fn multiplex_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+        let now_s = self.clock.ms() / 1000;
+        let mut at = 0;
+        while self.find_client(token, index).is_some() {
+            let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+                return data.len();
+            };
+            multiplex.h2.pass_time(now_s);
+            let mut heads = std::mem::take(&mut self.heads);
+            let step = multiplex.h2.next(&data[at..], &mut heads);
+            let event = match step {
+                Ok(step) => {
+                    at += step.consumed;
+                    step.event
+                }
+                Err(_) => {
+                    self.heads = heads;
+                    self.multiplex_failed(index);
+                    return data.len();
+                }
+            };
+            if let Some(event) = event {
+                self.multiplex_event(index, event, &mut heads);
+            }
+            self.heads = heads;
+            if event.is_none() {
+                break;
+            }
+        }
+        if self.find_client(token, index).is_some() {
+            self.watch_head(index);
+            self.queue_multiplexed(index);
+        }
+        at
+    }
+
+    fn multiplex_event(&mut self, index: usize, event: Event<'_>, heads: &mut Heads) {
+        match event {
+            Event::Request { stream, ends } => self.lane_request(index, stream, ends, heads),
+            Event::Refused {
+                stream,
+                reject,
+                ends,
+            } => self.lane_refused(index, stream, reject, ends),
+            Event::Data {
+                stream,
+                tag,
+                data,
+                ends,
+            } => self.lane_data(index, stream, tag, data, ends),
+            Event::Trailers { stream, tag } => {
+                if let Some(lane) = self.find_lane(index, stream, tag) {
+                    let trailers = heads.trailers().to_vec();
+                    self.with_lane(lane, |lane| lane.request_trailers = trailers);
+                    self.lane_data(index, stream, tag, &[], true);
+                }
+            }
+            Event::Reset { stream, tag, .. } => {
+                if let Some(lane) = self.find_lane(index, stream, tag) {
+                    self.client_lost(lane);
+                }
+            }
+            Event::Writable { stream, tag } => {
+                let sent = self
+                    .find_lane(index, stream, tag)
+                    .map(|lane| self.flush_lane(lane));
+                if sent.is_none_or(|sent| sent == 0) {
+                    // Nobody has anything for it, and it would be told again and again.
+                    self.reset_stream(index, stream, ErrorCode::Internal);
+                }
+            }
+            Event::Interim { .. }
+            | Event::Response { .. }
+            | Event::Settings
+            | Event::GoAway { .. }
+            | Event::Pong => {}
+        }
+    }
+
+    fn open_lane(&mut self, index: usize, stream: u32, received: bool) -> Option<usize> {
+        let client = &self.clients[index];
+        let (peer, listener) = (client.peer, client.listener.clone());
+        let lane = Lane {
+            connection: index,
+            id: stream,
+            blocked: false,
+            finished: false,
+            received,
+            trailers: Vec::new(),
+            request_trailers: Vec::new(),
+        };
+        let lane = self.insert_client(Transport::Lane(lane), peer, listener, false)?;
+        self.lanes_now += 1;
+        self.unlink_idle(index);
+        let client = &mut self.clients[index];
+        client.deadline.clear();
+        if let Some(multiplex) = client.multiplex.as_mut() {
+            multiplex.h2.set_tag(stream, lane as u32);
+            multiplex.awaits_head = false;
+        }
+        Some(lane)
+    }
+
+    fn lane_request(&mut self, index: usize, stream: u32, ends: bool, heads: &mut Heads) {
+        let Some(lane) = self.open_lane(index, stream, ends) else {
+            return self.reset_stream(index, stream, ErrorCode::RefusedStream);
+        };
+        let listener = self.clients[lane].listener.settings();
+        if !listener.trusts(self.clients[lane].peer.ip()) {
+            heads.request.drop_forwarding_fields();
+        }
+        let head = std::mem::take(&mut heads.request);
+        self.request_arrived(lane, &listener, &head, heads.text());
+        heads.request = head;
+    }
+
+    fn lane_refused(&mut self, index: usize, stream: u32, reject: Reject, ends: bool) {
+        match self.open_lane(index, stream, ends) {
+            Some(lane) => self.reject_request(lane, reject),
+            None => self.reset_stream(index, stream, ErrorCode::RefusedStream),
+        }
+    }
+
+    fn lane_data(&mut self, index: usize, stream: u32, tag: u32, data: &[u8], ends: bool) {
+        let Some(lane) = self.find_lane(index, stream, tag) else {
+            return;
+        };
+        let token = self.clients[lane].token;
+        self.with_lane(lane, |lane| lane.received |= ends);
+        let takes = matches!(self.clients[lane].phase, Phase::InExchange | Phase::Tunnel);
+        // Nobody wants the rest of a request that has been answered.
+        let mut consumed = data.len();
+        if takes {
+            consumed = 0;
+            if self.clients[lane].input.is_empty() && !data.is_empty() {
+                consumed = self.client_input(token, lane, data);
+            }
+            if self.live_lane(token, lane).is_some() {
+                let input = &mut self.clients[lane].input;
+                input.push(&mut self.pool, &data[consumed..]);
+            }
+        }
+        if let Some(multiplex) = self
+            .clients
+            .get_mut(index)
+            .and_then(|it| it.multiplex.as_mut())
+        {
+            multiplex.h2.consumed(stream, consumed);
+        }
+        self.end_lane_request(token, lane);
+    }
+
+    /// Bytes that waited in a lane have been passed on: the peer may send as many again.
+    pub(super) fn lane_consumed(&mut self, token: Token, index: usize, consumed: usize) {
+        let Some(lane) = self
+            .live_lane(token, index)
+            .and_then(|client| client.stream.lane())
+        else {
+            return;
+        };
+        let (connection, stream) = (lane.connection, lane.id);
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.h2.consumed(stream, consumed);
+        }
+        self.queue_multiplexed(connection);
+        self.end_lane_request(token, index);
+    }
+
+    /// Ends the request of a lane of which everything has come and been passed on.
+    pub(super) fn end_lane_request(&mut self, token: Token, index: usize) {
+        let Some(client) = self.live_lane(token, index) else {
+            return;
+        };
+        let received = client.stream.lane().is_some_and(|lane| lane.received);
+        if !received || !client.input.is_empty() {
+            return;
+        }
+        let (phase, ended) = (client.phase, client.ended);
+        match phase {
+            Phase::Tunnel if !ended => self.tunnel_client_ended(index),
+            Phase::InExchange if self.exchange_wants_input(&self.clients[index]) => {
+                let mut trailers = Vec::new();
+                self.with_lane(index, |lane| {
+                    trailers = std::mem::take(&mut lane.request_trailers);
+                });
+                self.request_body_ended(index, &trailers);
+            }
+            _ => {}
+        }
+    }
+
+    // Answers.
+
+    /// Sends a head as HTTP/1.1 has it; `ends` says that nothing follows.
+    pub(super) fn lane_head(&mut self, index: usize, head: &[u8], ends: bool) {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return;
+        };
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.out(&mut self.pool);
+            multiplex
+                .h2
+                .send_response_text(&mut multiplex.out, stream, head, ends);
+        }
+        self.with_lane(index, |lane| lane.finished |= ends);
+        self.queue_multiplexed(connection);
+    }
+
+    /// Sends a whole message as HTTP/1.1 has it, head and body.
+    pub(super) fn lane_message(&mut self, index: usize, message: &[u8]) {
+        let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
+        let (head, body) = message.split_at(end);
+        self.lane_head(index, head, body.is_empty());
+        if !body.is_empty() {
+            self.lane_send(index, body, &[]);
+        }
+    }
+
+    /// Sends body bytes, or queues what the windows do not allow.
+    pub(super) fn lane_send(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return;
+        };
+        let mut left = (first, second);
+        if self.clients[index].output.is_empty() {
+            if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+                multiplex.out(&mut self.pool);
+                let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
+                left.0 = &first[h2.send_data(out, stream, first, false)..];
+                if left.0.is_empty() {
+                    left.1 = &second[h2.send_data(out, stream, second, false)..];
+                }
+            }
+        }
+        let client = &mut self.clients[index];
+        client.output.push(&mut self.pool, left.0);
+        client.output.push(&mut self.pool, left.1);
+        self.note_backlog(index, connection);
+        if !self.clients[index].is_flushed() {
+            self.await_client_write(index);
+        }
+        self.queue_multiplexed(connection);
+    }
+
+    /// Keeps the trailers of a response for its end; nothing for a client that is no lane.
+    pub(super) fn lane_trailers(&mut self, index: usize, lines: &[u8]) {
+        let lines = lines.to_vec();
+        self.with_lane(index, |lane| lane.trailers = lines);
+    }
+
+    /// The response is complete: ends the stream as soon as everything is sent.
+    pub(super) fn lane_end(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.close_when_sent = true;
+        // What still comes is not wanted.
+        client.input.clear(&mut self.pool);
+        client.phase = Phase::Idle;
+        if !client.output.is_empty() {
+            return self.await_client_write(index);
+        }
+        self.end_lane_response(index);
+        self.close_lane(index);
+    }
+
+    /// Ends our side of a stream.
+    pub(super) fn end_lane_response(&mut self, index: usize) {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return;
+        };
+        let mut trailers = Vec::new();
+        let mut finished = true;
+        self.with_lane(index, |lane| {
+            trailers = std::mem::take(&mut lane.trailers);
+            finished = std::mem::replace(&mut lane.finished, true);
+        });
+        if finished {
+            return;
+        }
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.out(&mut self.pool);
+            multiplex
+                .h2
+                .send_trailers(&mut multiplex.out, stream, &trailers);
+        }
+        self.queue_multiplexed(connection);
+    }
+
+    /// Sends what a lane has queued, as far as the windows allow; returns how many bytes went.
+    fn flush_lane(&mut self, index: usize) -> usize {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return 0;
+        };
+        let mut output = std::mem::take(&mut self.clients[index].output);
+        let mut sent = 0;
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.out(&mut self.pool);
+            let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
+            sent = h2.send_data(out, stream, output.as_slice(), false);
+        }
+        output.consume(&mut self.pool, sent);
+        self.clients[index].output = output;
+        self.note_backlog(index, connection);
+        self.queue_multiplexed(connection);
+        self.lane_flushed(index);
+        sent
+    }
+
+    fn lane_flushed(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if !client.is_flushed() {
+            self.await_client_write(index);
+        } else if client.close_when_sent {
+            self.lane_end(index);
+        } else {
+            self.client_flushed(index);
+        }
+    }
+
+    // The connection as a whole.
+
+    /// The socket has taken everything: lanes that waited for that go on.
+    pub(super) fn multiplex_flushed(&mut self, index: usize) {
+        self.clients[index].deadline.clear();
+        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+            return;
+        };
+        if std::mem::take(&mut multiplex.has_blocked) {
+            let lanes: Vec<(u32, u32)> = multiplex.h2.streams().collect();
+            for (stream, tag) in lanes {
+                let Some(lane) = self.find_lane(index, stream, tag) else {
+                    continue;
+                };
+                let mut was_blocked = false;
+                self.with_lane(lane, |lane| {
+                    was_blocked = std::mem::take(&mut lane.blocked);
+                });
+                if was_blocked && self.clients[lane].output.is_empty() {
+                    self.lane_flushed(lane);
+                }
+            }
+        }
+        if self.clients.contains(index) {
+            self.rest_if_idle(index);
+        }
+    }
+
+    /// Sends the frames of this turn, of every connection that has some.
+    pub(super) fn flush_multiplexed(&mut self) {
+        let unflushed = std::mem::take(&mut self.unflushed);
+        for &token in &unflushed {
+            let (_, index) = super::token::parts(token);
+            if self.find_client(token, index).is_none() {
+                continue;
+            }
+            if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+                multiplex.queued = false;
+            }
+            self.flush_frames(index);
+        }
+        let mut unflushed = unflushed;
+        unflushed.clear();
+        // Sending may have ended connections, but begun no frames.
+        if self.unflushed.is_empty() {
+            self.unflushed = unflushed;
+        }
+    }
+
+    /// The client may be gone afterwards.
+    fn flush_frames(&mut self, index: usize) {
+        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+            return;
+        };
+        multiplex.out(&mut self.pool);
+        multiplex.h2.flush(&mut multiplex.out);
+        let drained = multiplex.h2.is_drained();
+        let out = std::mem::take(&mut multiplex.out);
+        let token = self.clients[index].token;
+        if !out.is_empty() {
+            self.send_client(index, &out, &[]);
+        }
+        self.pool.give(out);
+        if drained && self.find_client(token, index).is_some() {
+            self.clients[index].multiplex = None;
+            self.close_client_when_sent(index);
+        }
+    }
+
+    pub(super) fn queue_multiplexed(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let token = client.token;
+        if let Some(multiplex) = client.multiplex.as_mut() {
+            if !std::mem::replace(&mut multiplex.queued, true) {
+                self.unflushed.push(token);
+            }
+        }
+    }
+
+    /// Marks a lane whose connection has enough to send.
+    fn note_backlog(&mut self, index: usize, connection: usize) {
+        let waiting = self.clients[connection].output.len();
+        let Some(multiplex) = self.clients[connection].multiplex.as_mut() else {
+            return;
+        };
+        let blocked = waiting + multiplex.out.len() > BACKLOG_BYTES_MAX;
+        multiplex.has_blocked |= blocked;
+        self.with_lane(index, |lane| lane.blocked = blocked);
+    }
+
+    /// Ends a connection whose peer broke the protocol.
+    fn multiplex_failed(&mut self, index: usize) {
+        self.metrics.add(Counter::Http2ErrorsTotal, 1);
+        self.lose_lanes(index);
+        let token = self.clients[index].token;
+        self.flush_frames(index);
+        if self.find_client(token, index).is_some() {
+            self.clients[index].multiplex = None;
+            self.close_client_when_sent(index);
+        }
+    }
+
+    fn lose_lanes(&mut self, index: usize) {
+        let Some(multiplex) = self.clients[index].multiplex.as_ref() else {
+            return;
+        };
+        let lanes: Vec<(u32, u32)> = multiplex.h2.streams().collect();
+        for (stream, tag) in lanes {
+            if let Some(lane) = self.find_lane(index, stream, tag) {
+                self.client_lost(lane);
+            }
+        }
+    }
+
+    /// The connection is being closed: so are its streams.
+    pub(super) fn close_lanes_of(&mut self, index: usize) {
+        self.lose_lanes(index);
+        if let Some(multiplex) = self.clients[index].multiplex.take() {
+            self.pool.give(multiplex.out);
+        }
+    }
+
+    /// Frees a lane; a stream that is not over is reset. Its exchange must have ended.
+    pub(super) fn close_lane(&mut self, index: usize) {
+        let mut client = self.clients.remove(index);
+        debug_assert!(client.exchange.is_none());
+        client.input.clear(&mut self.pool);
+        client.output.clear(&mut self.pool);
+        self.lanes_now -= 1;
+        let Some(lane) = client.stream.lane() else {
+            return;
+        };
+        let code = match (lane.finished, lane.received) {
+            (true, true) => None,
+            (true, false) => Some(ErrorCode::NoError),
+            (false, _) => Some(ErrorCode::Internal),
+        };
+        if let Some(code) = code {
+            self.reset_stream(lane.connection, lane.id, code);
+        }
+        self.rest_if_idle(lane.connection);
+    }
+
+    fn reset_stream(&mut self, index: usize, stream: u32, code: ErrorCode) {
+        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+            multiplex.h2.reset(stream, code);
+        }
+        self.queue_multiplexed(index);
+    }
+
+    /// Begins to leave: streams that are open are served to their ends.
+    pub(super) fn leave_multiplexed(&mut self, listener: &Rc<Listener>) {
+        let concerned: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.multiplex.is_some())
+            .filter(|(_, client)| Rc::ptr_eq(&client.listener, listener))
+            .map(|(index, _)| index)
+            .collect();
+        for index in concerned {
+            if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+                multiplex.h2.shut_down();
+            }
+            self.queue_multiplexed(index);
+        }
+    }
+
+    /// Nothing has come within the time: neither a stream, nor the rest of a header block.
+    pub(super) fn multiplex_late(&mut self, index: usize) {
+        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+            return self.close_client(index);
+        };
+        if multiplex.awaits_head {
+            self.metrics.add(Counter::TimeoutsTotal, 1);
+            multiplex.h2.go_away(ErrorCode::EnhanceYourCalm);
+            return self.multiplex_failed(index);
+        }
+        multiplex.h2.go_away(ErrorCode::NoError);
+        let token = self.clients[index].token;
+        self.flush_frames(index);
+        if self.find_client(token, index).is_some() {
+            self.close_client(index);
+        }
+    }
+
+    /// Without a stream it is an idle connection like any other.
+    fn rest_if_idle(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let is_idle = client
+            .multiplex
+            .as_ref()
+            .is_some_and(|multiplex| multiplex.h2.stream_count() == 0);
+        if is_idle {
+            self.await_streams(index);
+        }
+    }
+
+    fn await_streams(&mut self, index: usize) {
+        let closing = self.stopping || self.clients[index].listener.draining.get();
+        let client = &mut self.clients[index];
+        let limit = client.listener.settings().entity.timeouts.keep_alive;
+        let token = client.token;
+        if let Some(multiplex) = client.multiplex.as_mut() {
+            multiplex.h2.shrink();
+            if closing {
+                multiplex.h2.shut_down();
+            }
+        }
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
+        client.served = true;
+        self.unlink_idle(index);
+        self.link_idle(index);
+    }
+
+    /// Sets the time for the rest of a header block.
+    fn watch_head(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let Some(multiplex) = client.multiplex.as_mut() else {
+            return;
+        };
+        let pending = multiplex.h2.head_pending();
+        if pending == multiplex.awaits_head {
+            return;
+        }
+        multiplex.awaits_head = pending;
+        let has_streams = multiplex.h2.stream_count() > 0;
+        if pending {
+            let limit = client.listener.settings().entity.timeouts.request_head;
+            let token = client.token;
+            let at_ms = self.clock.ms() + limit.min(HEAD_REST_MS_MAX);
+            self.timers.set(&mut client.deadline, token, at_ms);
+            self.unlink_idle(index);
+        } else if has_streams {
+            client.deadline.clear();
+        } else {
+            self.await_streams(index);
+        }
+    }
+
+    // Lanes by index.
+
+    fn find_lane(&self, connection: usize, stream: u32, tag: u32) -> Option<usize> {
+        let lane = self.clients.get(tag as usize)?.stream.lane()?;
+        (lane.connection == connection && lane.id == stream).then_some(tag as usize)
+    }
+
+    fn live_lane(&mut self, token: Token, index: usize) -> Option<&mut Client> {
+        self.clients
+            .get_mut(index)
+            .filter(|client| client.token == token && client.stream.lane().is_some())
+    }
+
+    fn lane_of(&self, index: usize) -> Option<(usize, u32)> {
+        let lane = self.clients.get(index)?.stream.lane()?;
+        Some((lane.connection, lane.id))
+    }
+
+    fn with_lane(&mut self, index: usize, change: impl FnOnce(&mut Lane)) {
+        let client = self.clients.get_mut(index);
+        if let Some(lane) = client.and_then(|client| client.stream.lane_mut()) {
+            change(lane);
+        }
+    }
+}
