@@ -152,7 +152,7 @@ fn many_streams_share_a_connection() {
     let url = format!("https://shop.test:{port}/");
     let there = format!("--connect-to=127.0.0.1:{port}");
     let output = Command::new("h2load")
-        .args(["-n", "2000", "-c", "4", "-m", "50", &there, &url])
+        .args(["-n", "2000", "-c", "4", "-m", "20", &there, &url])
         .output()
         .unwrap();
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
