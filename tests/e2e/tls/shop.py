@@ -34,14 +34,14 @@ class Shop:
 
     def start(self, **certificates: Pair) -> None:
         """Commit these certificates and start."""
-        self.repo.commit(self.files(**certificates))
+        self.repo.commit(self.files(None, **certificates))
         self.daemon.start()
 
     def commit(self, **certificates: Pair) -> None:
         """Commit other contents for these certificates, and wait until they are served."""
-        self.daemon.commit(self.files(**certificates))
+        self.daemon.commit(self.files(None, **certificates))
 
-    def files(self, tls: dict[str, Any] | None = None, **certificates: Pair) -> dict[str, Any]:
+    def files(self, tls: dict[str, Any] | None = None, /, **certificates: Pair) -> dict[str, Any]:
         """The whole configuration, and the PEM files that it names."""
         named = {
             name: {"certificate": f"tls/{name}.crt", "private_key": f"tls/{name}.key"}

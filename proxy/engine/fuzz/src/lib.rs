@@ -30,11 +30,14 @@ pub struct Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         target::ops_decoder::TARGET,
         target::h1_request::TARGET,
         target::h1_response::TARGET,
         target::chunked::TARGET,
+        target::hpack::TARGET,
+        target::h2_server::TARGET,
+        target::h2_client::TARGET,
     ];
 
     /// The target of this name.

@@ -3,6 +3,10 @@
 pub mod chunked;
 pub mod h1_request;
 pub mod h1_response;
+mod h2;
+pub mod h2_client;
+pub mod h2_server;
+pub mod hpack;
 pub mod ops_decoder;
 
 use _engine::protocol::h1::HeadLimits;

@@ -226,13 +226,17 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
 #[inline]
 pub(in crate::protocol) fn lower_token(name: &[u8]) -> Option<bool> {
     let mut underscore = false;
-    for &byte in name {
+    let common = find_uncommon(name, 0);
+    for &byte in name.get(common..).unwrap_or_default() {
         match NAME[usize::from(byte)] {
             NO_TOKEN => return None,
-            TOKEN if byte.is_ascii_uppercase() => return None,
             TOKEN => {}
             _ => underscore = true,
         }
+    }
+    let has_capital = |any: bool, byte: &u8| any | byte.is_ascii_uppercase();
+    if name.iter().fold(false, has_capital) {
+        return None;
     }
     (!name.is_empty()).then_some(underscore)
 }

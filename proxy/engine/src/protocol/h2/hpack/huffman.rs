@@ -23,8 +23,8 @@ fn decode_into(mut rest: &[u8], room: &mut [u8]) -> Result<usize, HpackError> {
     loop {
         window.refill(&mut rest);
         while window.bits >= FAST_BITS {
-            let entry = window.peek();
-            if entry.count == 0 {
+            let fast = window.peek();
+            if fast.count() == 0 {
                 if window.bits < LONGEST_BITS && !rest.is_empty() {
                     break;
                 }
@@ -32,9 +32,9 @@ fn decode_into(mut rest: &[u8], room: &mut [u8]) -> Result<usize, HpackError> {
                 at += 1;
                 continue;
             }
-            put(room, at, entry.symbols);
-            at += usize::from(entry.count);
-            window.skip(u32::from(entry.bits));
+            put(room, at, fast.symbols());
+            at += fast.count();
+            window.skip(fast.bits());
         }
         if rest.is_empty() {
             break;
@@ -42,12 +42,13 @@ fn decode_into(mut rest: &[u8], room: &mut [u8]) -> Result<usize, HpackError> {
     }
     // What is left is less than a look-up, and less than a byte of ones at the end of all (§5.2).
     while !window.is_padding() {
-        let entry = window.peek();
-        let bits = u32::from(entry.first_bits);
-        if bits == 0 || bits > window.bits {
+        let fast = window.peek();
+        let [symbol, _] = fast.symbols();
+        let bits = u32::from(LENGTHS[usize::from(symbol)]);
+        if fast.count() == 0 || bits > window.bits {
             return Err(HpackError::InvalidHuffman);
         }
-        put(room, at, [entry.symbols[0], 0]);
+        put(room, at, [symbol, 0]);
         at += 1;
         window.skip(bits);
     }
@@ -213,44 +214,46 @@ static CODES: [(u32, u8); SYMBOLS] = {
     codes
 };
 
-/// What the next [`FAST_BITS`] stand for.
+/// What the next [`FAST_BITS`] stand for: one or two symbols, their bits, and how many they are,
+/// in one word, since nothing goes on before it is loaded. 0: a longer code.
 #[derive(Clone, Copy)]
-struct Fast {
-    symbols: [u8; 2],
-    /// 0: a longer code.
-    count: u8,
-    /// Of all its symbols.
-    bits: u8,
-    /// Of the first one.
-    first_bits: u8,
+struct Fast(u32);
+
+impl Fast {
+    const fn new(symbols: [u8; 2], bits: u8, count: u8) -> Self {
+        Self(u32::from_le_bytes([symbols[0], symbols[1], bits, count]))
+    }
+
+    #[inline(always)]
+    fn symbols(self) -> [u8; 2] {
+        (self.0 as u16).to_le_bytes()
+    }
+
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.0 >> 16 & 15
+    }
+
+    #[inline(always)]
+    fn count(self) -> usize {
+        (self.0 >> 24) as usize
+    }
 }
 
 static FAST: [Fast; 1 << FAST_BITS] = {
-    let none = Fast {
-        symbols: [0; 2],
-        count: 0,
-        bits: 0,
-        first_bits: 0,
-    };
     let singles = singles();
-    let mut table = [none; 1 << FAST_BITS];
+    let mut table = [Fast(0); 1 << FAST_BITS];
     let mut at = 0;
     while at < table.len() {
         let (symbol, bits) = singles[at];
         if bits > 0 {
-            table[at] = Fast {
-                symbols: [symbol, 0],
-                count: 1,
-                bits,
-                first_bits: bits,
-            };
             // What follows has zeros behind it here; only what is within the bits counts.
             let (next, next_bits) = singles[(at << bits) & (table.len() - 1)];
-            if next_bits > 0 && bits + next_bits <= FAST_BITS as u8 {
-                table[at].symbols[1] = next;
-                table[at].count = 2;
-                table[at].bits += next_bits;
-            }
+            table[at] = if next_bits > 0 && bits + next_bits <= FAST_BITS as u8 {
+                Fast::new([symbol, next], bits + next_bits, 2)
+            } else {
+                Fast::new([symbol, 0], bits, 1)
+            };
         }
         at += 1;
     }

@@ -1,0 +1,7 @@
+//! Header blocks under libFuzzer; see `kakehi_engine_fuzz::target::hpack` for what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    kakehi_engine_fuzz::target::hpack::check(input);
+});
