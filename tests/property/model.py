@@ -135,6 +135,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
             "request_head": 10000,
             "response_write": 30000,
         },
+        "tls": None,
         "trusted_proxies": [],
     }
     defaults: dict[str, Any] = {
@@ -175,6 +176,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
             "response_head": 60000,
             "tunnel": 3600000,
         },
+        "tls": None,
     }
 
 
