@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -11,7 +11,7 @@ from schemas.error_page import ErrorPages
 from schemas.names import Address, Name, Network, SortedUnique
 from schemas.units import Duration, Measured
 
-HTTP2_LATER = "HTTP/2 is not part of this version yet"
+HTTP2_LATER = "HTTP/2 to backends is not part of this version yet"
 
 _PROTOCOLS = ("http", "https")
 _PROFILES = ("intermediate", "modern")
@@ -21,7 +21,8 @@ def _protocol(value: object) -> str:
     if value in _PROTOCOLS:
         return str(value)
     if value in ("h2", "h2c", "http2"):
-        raise fault(f"{shown(value)}: {HTTP2_LATER}")
+        hint = 'write "protocol: http" and "h2c: true", or "protocol: https" for TLS'
+        raise fault(f"{shown(value)}: HTTP/2 is no protocol of its own here", hint)
     hint = 'did you mean "https"?' if str(value).lower() in ("tls", "ssl", "https") else None
     raise fault(f'expected "http" or "https", not {shown(value)}', hint)
 
@@ -101,8 +102,6 @@ class ListenerTimeouts(Model):
 class Listener(Model):
     """A socket address on which connections are accepted; frontends name it to be reached by it."""
 
-    later: ClassVar[dict[str, str]] = {"h2c": HTTP2_LATER, "http2": HTTP2_LATER}
-
     address: Annotated[
         Address,
         Field(
@@ -111,6 +110,15 @@ class Listener(Model):
         ),
     ]
     error_pages: ErrorPages = Field(default_factory=dict)
+    h2c: Annotated[
+        bool,
+        Field(
+            description=(
+                "In clear text, take HTTP/2 too from clients that begin with it (prior knowledge). "
+                "Over TLS, HTTP/2 is always offered."
+            )
+        ),
+    ] = False
     limits: Annotated[
         ListenerLimits, Field(description="Bounds of what is taken from clients.")
     ] = ListenerLimits()
@@ -118,7 +126,7 @@ class Listener(Model):
         str,
         BeforeValidator(_protocol),
         WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
-        Field(description="What clients speak: HTTP/1.1 in clear text, or over TLS."),
+        Field(description="What clients speak: HTTP in clear text, or over TLS with HTTP/2 and 1.1."),
     ] = "http"
     timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
         ListenerTimeouts()
@@ -147,6 +155,8 @@ class Listener(Model):
         secure = value.get("protocol") == "https"
         if secure and value.get("tls") is None:
             return {**value, "tls": {}}
+        if secure and value.get("h2c"):
+            raise fault("h2c: over TLS, HTTP/2 is offered without it", "remove it")
         if value.get("tls") is not None and value.get("protocol", "http") == "http":
             raise fault("tls: a listener in clear text has none", 'add "protocol: https"')
         return value

@@ -128,6 +128,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
             "head_bytes": 32768,
             "header_count": 100,
         },
+        "h2c": False,
         "protocol": "http",
         "timeouts": {
             "keep_alive": 60000,

@@ -119,8 +119,8 @@ AT_THE_TOP = (
             ],
         ),
         (
-            'listeners: {a: {address: "127.0.0.1:1", h2c: true}}',
-            ['1:41 listener "a": h2c: HTTP/2 is not part of this version yet | remove "h2c"'],
+            'listeners: {a: {address: "127.0.0.1:1", h2c: 1}}',
+            ['1:46 listener "a": h2c: expected true or false, not 1'],
         ),
         (
             "clusters: {a: {timeouts: {connect: 30}}}",

@@ -16,6 +16,7 @@ def test_the_canonical_value_has_every_default() -> None:
             "head_bytes": 32768,
             "header_count": 100,
         },
+        "h2c": False,
         "protocol": "http",
         "timeouts": {
             "keep_alive": 60000,
@@ -55,9 +56,15 @@ def test_everything_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["h2", "h2c"])
-def test_what_comes_later_is_refused_and_says_so(protocol: str) -> None:
+def test_http_2_is_no_protocol_of_its_own(protocol: str) -> None:
     sentence = refusal("listener", {**ADDRESS, "protocol": protocol})
-    assert "HTTP/2 is not part of this version yet" in sentence
+    assert "HTTP/2 is no protocol of its own here" in sentence
+
+
+def test_h2c_is_for_clear_text() -> None:
+    assert Listener.model_validate({**ADDRESS, "h2c": True}).value()["h2c"] is True
+    secure = {**ADDRESS, "protocol": "https", "h2c": True}
+    assert "offered without it" in refusal("listener", secure)
 
 
 @pytest.mark.parametrize(

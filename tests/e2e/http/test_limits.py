@@ -165,6 +165,10 @@ def _wait_for_200(gateway: Gateway, listener: str, host: str) -> None:
         assert time.monotonic() < deadline
 
 
+# A client that was answered less than 20 ms ago is about to ask again: it is not idle.
+IDLE_S = 0.1
+
+
 def test_the_longest_idle_connection_gives_way_to_a_fresh_one(gateway: Gateway, lane: Lane) -> None:
     _few(gateway, lane, "evicting", 4)
     idle = [gateway.connect("evicting") for _ in range(4)]
@@ -172,6 +176,7 @@ def test_the_longest_idle_connection_gives_way_to_a_fresh_one(gateway: Gateway, 
         assert client.get("evicting.test").status == 200
     # The first was used again, so the second has been idle for the longest.
     assert idle[0].get("evicting.test").status == 200
+    time.sleep(IDLE_S)
     started = time.monotonic()
     fresh = gateway.connect("evicting")
     assert fresh.get("evicting.test").status == 200
@@ -184,6 +189,7 @@ def test_the_longest_idle_connection_gives_way_to_a_fresh_one(gateway: Gateway, 
 def test_many_fresh_connections_pass_through_a_full_listener(gateway: Gateway, lane: Lane) -> None:
     _few(gateway, lane, "passing", 4)
     for _ in range(40):  # each of them stays open
+        time.sleep(IDLE_S / 4)
         client = gateway.connect("passing")
         assert client.get("passing.test").status == 200
 
@@ -201,6 +207,7 @@ def test_a_connection_with_a_request_in_flight_never_gives_way(
         client.send(b"GET /hold HTTP/1.1\r\nHost: mixed.test\r\n\r\n")
     lane.backend.wait_for_requests(2)
     for _ in range(10):
+        time.sleep(IDLE_S)
         assert gateway.connect("mixed").get("mixed.test").status == 200
     lane.backend.go.set()
     assert [client.read_response().body for client in busy] == [b"ok"] * 2
@@ -214,6 +221,7 @@ def test_a_connection_that_is_sending_a_head_does_not_count_as_idle(
     sending.send(b"GET / HTTP/1.1\r\nHost: heads.test\r\n")
     idle = gateway.connect("heads")
     assert idle.get("heads.test").status == 200
+    time.sleep(IDLE_S)
     assert gateway.connect("heads").get("heads.test").status == 200
     idle.expect_closed()
     sending.send(b"\r\n")

@@ -12,6 +12,7 @@ use crate::protocol::h1::request::{self, RequestHead};
 use crate::protocol::h1::{
     ChunkLimits, ChunkedDecoder, RequestBody, Version, is_worth_parsing, write_last_chunk,
 };
+use crate::protocol::h2;
 use crate::routing::matcher::{HeaderLookup, Request};
 use crate::runtime::driver::Driver;
 use crate::state::frontend::Frontend;
@@ -34,6 +35,20 @@ impl<D: Driver> Engine<D> {
     /// Takes a request head from the front of the input; 0 when it is not complete yet.
     pub(super) fn request_input(&mut self, index: usize, data: &[u8]) -> usize {
         let listener = self.clients[index].listener.settings();
+        if listener.entity.h2c && !self.clients[index].served {
+            match h2::is_preface(data) {
+                Some(false) => {}
+                None => {
+                    self.await_rest_of_head(index, &listener);
+                    return 0;
+                }
+                Some(true) => {
+                    let token = self.clients[index].token;
+                    self.begin_multiplex(index);
+                    return self.multiplex_input(token, index, data);
+                }
+            }
+        }
         // Bytes that were parsed in vain before and still wait: a byte at a time must not cost a
         // parse each.
         let seen = self.clients[index].input.len();

@@ -199,6 +199,8 @@ pub struct Listener {
     pub address: String,
     /// Pages by status, which win over those of the settings.
     pub error_pages: BTreeMap<String, ErrorPage>,
+    /// In clear text, take HTTP/2 from clients that begin with it (RFC 9113 §3.3).
+    pub h2c: bool,
     /// Hard limits.
     pub limits: ListenerLimits,
     /// What clients speak.
