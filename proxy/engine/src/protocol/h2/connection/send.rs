@@ -212,7 +212,7 @@ impl Connection {
     }
 
     /// The next stream that has waited for a window: the most urgent one, and of those the one that
-    /// was opened first unless all want their responses as they come.
+    /// was opened first.
     pub(super) fn find_writable(&mut self) -> Option<Event<'static>> {
         if self.send_window.available() == 0 {
             return None;
