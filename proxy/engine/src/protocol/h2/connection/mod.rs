@@ -9,8 +9,8 @@
 //! that a loop turn produces leaves in one write, frames are never out of order, and a peer that
 //! does not read its answers is found out by the length of what waits (T06).
 
+mod body;
 mod control;
-mod data;
 mod event;
 mod headers;
 mod receive;
@@ -40,7 +40,7 @@ use super::stream::End;
 use super::stream::Ended;
 use super::stream::Stream;
 use super::stream::Streams;
-use data::Payload;
+use body::Payload;
 pub use event::Event;
 pub use event::Step;
 use headers::Block;

@@ -5,7 +5,7 @@ use super::Connection;
 use super::Event;
 use super::Phase;
 use super::Step;
-use super::data::Payload;
+use super::body::Payload;
 use crate::protocol::h2::budget::IDLE;
 use crate::protocol::h2::error::ConnectionFault;
 use crate::protocol::h2::error::ErrorCode;
