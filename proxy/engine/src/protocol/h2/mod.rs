@@ -18,8 +18,9 @@
 //!
 //! Beside the bytes that the session has not passed on (at most [`Settings::connection_window`]): two
 //! HPACK tables of at most 8 KiB each, an unfinished header block of at most `head_bytes_max` and
-//! 16 KiB, 16 KiB of answers, some 130 bytes for each of [`Settings::streams_max`] streams. An idle
-//! one after [`Connection::shrink`] has its tables as far as they were used, and about 600 bytes.
+//! 16 KiB, 16 KiB of answers, and about 80 bytes for each of [`Settings::streams_max`] streams: with
+//! the defaults 350 KiB. An idle one has, after [`Connection::shrink`], its tables as far as they
+//! were used, and 1.5 KiB at most.
 //!
 //! # How the session uses it
 //!

@@ -3,7 +3,6 @@
 use super::error::ConnectionFault;
 use super::flow::WINDOW_DEFAULT;
 use super::flow::WINDOW_MAX;
-use super::frame::FRAME_BYTES_MAX;
 use super::frame::{self, Kind};
 use crate::protocol::h1::HeadLimits;
 
@@ -80,7 +79,6 @@ impl Settings {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerSettings {
     pub(super) initial_window: u32,
-    pub(super) frame_bytes_max: usize,
     pub(super) streams_max: u32,
     pub(super) extended_connect: bool,
     pub(super) table_bytes: Option<u32>,
@@ -90,7 +88,6 @@ impl Default for PeerSettings {
     fn default() -> Self {
         Self {
             initial_window: WINDOW_DEFAULT,
-            frame_bytes_max: FRAME_BYTES_MAX,
             // Until it says otherwise; without a setting there would be no limit at all.
             streams_max: 100,
             extended_connect: false,
@@ -124,7 +121,6 @@ impl PeerSettings {
                 MAX_FRAME_SIZE if !(16_384..=0xff_ffff).contains(&value) => {
                     return Err(ConnectionFault::BadSetting);
                 }
-                MAX_FRAME_SIZE => self.frame_bytes_max = FRAME_BYTES_MAX.min(value as usize),
                 ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(ConnectionFault::BadSetting),
                 ENABLE_CONNECT_PROTOCOL => self.extended_connect = value == 1,
                 _ => {}
@@ -167,10 +163,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((peer.streams_max, peer.initial_window), (7, 1));
-        assert_eq!(
-            (peer.frame_bytes_max, peer.table_bytes),
-            (FRAME_BYTES_MAX, Some(0))
-        );
+        assert_eq!(peer.table_bytes, Some(0));
         assert!(peer.extended_connect);
     }
 

@@ -32,7 +32,8 @@ pub enum Event<'a> {
         /// The session's name for it.
         tag: u32,
     },
-    /// Client: the final head, in [`crate::protocol::h2::Heads::response`].
+    /// Client: the final head, in [`crate::protocol::h2::Heads::response`]. A request that is still
+    /// being sent may go on, or be given up by [`super::Connection::reset`].
     Response {
         /// Its stream.
         stream: u32,

@@ -15,6 +15,7 @@ use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::flow::ReceiveWindow;
 use crate::protocol::h2::flow::SendWindow;
 use crate::protocol::h2::frame;
+use crate::protocol::h2::frame::FRAME_BYTES_MAX;
 use crate::protocol::h2::frame::FRAME_HEAD_BYTES;
 use crate::protocol::h2::frame::FrameHead;
 use crate::protocol::h2::frame::Kind;
@@ -143,13 +144,12 @@ impl Connection {
         ends: bool,
     ) -> Option<([u8; FRAME_HEAD_BYTES], usize)> {
         let connection_window = self.send_window.available();
-        let frame_bytes_max = self.peer.frame_bytes_max;
         let found = self.streams.get(stream)?;
         if found.sends != Half::Body || (available == 0 && !ends) {
             return None;
         }
         let window = connection_window.min(found.send_window.available());
-        let length = available.min(window).min(frame_bytes_max);
+        let length = available.min(window).min(FRAME_BYTES_MAX);
         if length == 0 && available > 0 {
             found.is_blocked = true;
             return None;
@@ -212,7 +212,7 @@ impl Connection {
     }
 
     /// The next stream that has waited for a window: the most urgent one, and of those the one that
-    /// was opened first unless all want their responses as they come.
+    /// was opened first.
     pub(super) fn find_writable(&mut self) -> Option<Event<'static>> {
         if self.send_window.available() == 0 {
             return None;
@@ -257,23 +257,22 @@ impl Connection {
 
     /// Ends it: writes the length, and moves what is too much into CONTINUATION frames.
     fn end_head(&mut self, out: &mut Vec<u8>, start: usize, stream: u32, ends: bool) {
-        let frame_bytes_max = self.peer.frame_bytes_max;
         let length = out.len() - start - FRAME_HEAD_BYTES;
         let mut head = FrameHead {
-            length: length.min(frame_bytes_max),
+            length: length.min(FRAME_BYTES_MAX),
             kind: Kind::Headers,
             flags: if ends { frame::END_STREAM } else { 0 },
             stream,
         };
-        if length <= frame_bytes_max {
+        if length <= FRAME_BYTES_MAX {
             head.flags |= frame::END_HEADERS;
         }
         if let Some(place) = out.get_mut(start..start + FRAME_HEAD_BYTES) {
             place.copy_from_slice(&head.bytes());
         }
-        if length > frame_bytes_max {
-            let rest = out.split_off(start + FRAME_HEAD_BYTES + frame_bytes_max);
-            let mut pieces = rest.chunks(frame_bytes_max).peekable();
+        if length > FRAME_BYTES_MAX {
+            let rest = out.split_off(start + FRAME_HEAD_BYTES + FRAME_BYTES_MAX);
+            let mut pieces = rest.chunks(FRAME_BYTES_MAX).peekable();
             while let Some(piece) = pieces.next() {
                 let is_last = pieces.peek().is_none();
                 let flags = if is_last { frame::END_HEADERS } else { 0 };

@@ -7,6 +7,10 @@ mod server;
 
 use super::*;
 use crate::protocol::h1::HeadLimits;
+use crate::protocol::h2::frame::FRAME_BYTES_MAX;
+use crate::protocol::h2::frame::FRAME_HEAD_BYTES;
+use crate::protocol::h2::frame::FrameHead;
+use crate::protocol::h2::head::Heads;
 use crate::protocol::h2::hpack::Policy;
 
 /// A peer that writes frames by hand.

@@ -28,12 +28,15 @@ pub struct Encoder {
     /// The sizes that the next block has to announce (§4.2): the lowest one, and the last one.
     updates: Option<(usize, usize)>,
     /// Allocated with the first field that is not in the static table.
-    slots: Option<Box<[Slot; SLOT_COUNT]>>,
+    seen: Option<Box<[Set; SET_COUNT]>>,
 }
 
-/// A field that was seen lately.
+/// Fields whose hashes share their last bits, the one that was met last first.
+type Set = [Seen; 4];
+
+/// A field that was met lately.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct Seen {
     hash: u32,
     /// Which insertion into the table it was, from 1 on; 0 if it is none.
     inserted: u32,
@@ -148,23 +151,26 @@ impl Encoder {
             return false;
         }
         let hash = hash(name, value);
-        let slots = self
-            .slots
-            .get_or_insert_with(|| Box::new([Slot::default(); SLOT_COUNT]));
-        let slot = &mut slots[hash as usize & (SLOT_COUNT - 1)];
-        if slot.hash != hash {
-            *slot = Slot { hash, inserted: 0 };
+        let sets = self
+            .seen
+            .get_or_insert_with(|| Box::new([Set::default(); SET_COUNT]));
+        let set = &mut sets[hash as usize & (SET_COUNT - 1)];
+        let Some(way) = set.iter().position(|seen| seen.hash == hash) else {
+            set.rotate_right(1);
+            set[0] = Seen { hash, inserted: 0 };
             return false;
-        }
-        if slot.inserted != 0 {
-            let age = self.table.inserted().wrapping_sub(slot.inserted) as usize;
+        };
+        set[..=way].rotate_right(1);
+        let seen = &mut set[0];
+        if seen.inserted != 0 {
+            let age = self.table.inserted().wrapping_sub(seen.inserted) as usize;
             if self.table.get(age) == Some((name, value)) {
                 integer::encode(out, 0x80, 7, static_table::LENGTH + 1 + age);
                 return true;
             }
         }
         self.table.insert(name, value);
-        slot.inserted = self.table.inserted();
+        seen.inserted = self.table.inserted();
         integer::encode(out, 0x40, 6, index);
         if index == 0 {
             string(out, name);
@@ -221,5 +227,5 @@ fn mix(word: u64) -> u64 {
 /// A larger field would push out too much.
 const FIELD_BYTES_MAX: usize = TABLE_BYTES_MAX / 4;
 
-/// Fields that are remembered at a time; a table of 4 KiB has some fifty entries.
-const SLOT_COUNT: usize = 64;
+/// With four fields each, more than a table of 4 KiB has room for.
+const SET_COUNT: usize = 16;

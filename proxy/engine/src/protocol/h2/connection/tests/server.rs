@@ -291,6 +291,25 @@ fn t17_a_length_is_kept_to() {
 }
 
 #[test]
+fn frames_can_be_sent_without_copying() {
+    let mut server = server();
+    let mut peer = Peer::default();
+    super::told(&mut server, peer.get(1)).unwrap();
+    let mut out = Vec::new();
+    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    let mut left = 70_000;
+    let mut lengths = Vec::new();
+    while let Some((head, length)) = server.frame_data(1, left, true) {
+        assert_eq!(FrameHead::parse(&head).length, length);
+        lengths.push(length);
+        left -= length;
+    }
+    assert_eq!(lengths, [16_384, 16_384, 16_384, 16_383]);
+    assert!(server.is_blocked());
+    assert_eq!(server.frame_data(1, 0, false), None);
+}
+
+#[test]
 fn memory_of_an_idle_connection_is_small() {
     assert!(
         std::mem::size_of::<Connection>() <= 640,

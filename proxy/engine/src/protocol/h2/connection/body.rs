@@ -1,4 +1,4 @@
-//! DATA on its way in, and the windows that it comes through.
+//! Bodies on their way in, and the windows that they come through.
 
 use super::Connection;
 use super::Event;
