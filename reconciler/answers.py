@@ -23,7 +23,7 @@ from reconciler.supervisor import Slot, Supervisor
 from reconciler.waiting import Waiting
 from schemas import control
 from schemas.entity import KINDS, Entity, EntityKey
-from schemas.material import without_secrets
+from schemas.secrecy import without_secrets
 
 _CONFIGURATION = (".yaml", ".yml")
 # How often a drain looks whether the last request has ended.
@@ -277,9 +277,11 @@ class Answers:
 
 def _shown(entity: Entity) -> control.ShownEntity:
     where = entity.provenance
+    value = without_secrets(entity.key.kind, entity.value)
+    assert isinstance(value, dict), "a map stays one"
     return {
         "kind": entity.key.kind,
         "name": entity.key.name,
-        "value": without_secrets(entity.key.kind, entity.value),
+        "value": value,
         "source": {"file": where.file, "line": where.line, "column": where.column},
     }
