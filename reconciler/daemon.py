@@ -129,7 +129,7 @@ class Daemon:
             drains=self._drains,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
-            remote=options.remote,
+            remote=self._fetching.shown_remote,
             stop=self._stop_asked,
         )
         self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)

@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 from reconciler.repository import RepositoryError
+from schemas.secrecy import without_credentials
 
 REMOTE_REFS = "refs/kakehi/remote/"
 # A fetch that takes longer hangs; the next interval tries anew.
@@ -28,8 +29,12 @@ def followed_ref(branch: str) -> str:
 async def fetch(
     git_dir: Path, remote: str, branch: str, timeout_s: float = FETCH_TIMEOUT_S
 ) -> None:
-    """Moves `followed_ref(branch)` to the remote's branch. Raises `RepositoryError`."""
+    """Moves `followed_ref(branch)` to the remote's branch. Raises `RepositoryError`.
+
+    What it raises is shown to people: no password of a URL is in it, not in git's words either.
+    """
     name = branch.removeprefix("refs/heads/")
+    shown = without_credentials(remote)
     options = [
         "-c",
         "core.hooksPath=/dev/null",
@@ -57,7 +62,7 @@ async def fetch(
             said = await process.stderr.read(_ERROR_BYTES_MAX)
             code = await process.wait()
     except TimeoutError:
-        raise RepositoryError(f"fetching from {remote} took over {timeout_s:g} s") from None
+        raise RepositoryError(f"fetching from {shown} took over {timeout_s:g} s") from None
     finally:
         # Also ssh below it, and also when this task is cancelled.
         with contextlib.suppress(ProcessLookupError):
@@ -67,7 +72,7 @@ async def fetch(
     if code != 0:
         lines = said.decode(errors="replace").strip().splitlines()
         reason = lines[-1].removeprefix("fatal: ") if lines else f"git ended with {code}"
-        raise RepositoryError(f"cannot fetch {name} from {remote}: {reason}")
+        raise RepositoryError(f"cannot fetch {name} from {shown}: {without_credentials(reason)}")
 
 
 def _batch_ssh() -> dict[str, str]:

@@ -10,6 +10,7 @@ from reconciler import log
 from reconciler.fetcher import fetch
 from reconciler.repository import RepositoryError
 from reconciler.source import Source
+from schemas.secrecy import without_credentials
 
 INTERVAL_S = 30.0
 # Nobody's server wants to be asked more often.
@@ -29,6 +30,11 @@ class Fetching:
     def is_on(self) -> bool:
         """Whether there is a remote."""
         return self._remote is not None
+
+    @property
+    def shown_remote(self) -> str | None:
+        """The remote as people may see it: a URL may have a password in it."""
+        return None if self._remote is None else without_credentials(self._remote)
 
     async def run(self, source: Source, woken: Callable[[], None]) -> None:
         """Until cancelled."""

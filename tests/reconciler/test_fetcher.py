@@ -1,0 +1,35 @@
+"""Fetching with the git program: from repositories that are there, and from what is none."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from reconciler.fetcher import fetch, followed_ref
+from reconciler.repository import RepositoryError
+from tests.harness.ports import address
+from tests.harness.repo import Repo
+
+
+def failure(repo: Repo, remote: str) -> str:
+    """What is said when a fetch fails."""
+    with pytest.raises(RepositoryError) as raised:
+        asyncio.run(fetch(repo.directory / ".git", remote, "refs/heads/main", timeout_s=20))
+    return str(raised.value)
+
+
+def test_the_branch_comes_into_a_ref_of_its_own(repo: Repo, tmp_path: Path) -> None:
+    upstream = Repo(tmp_path / "upstream")
+    commit = upstream.commit({"a.yaml": "1"})
+    asyncio.run(fetch(repo.directory / ".git", str(upstream.directory), "refs/heads/main"))
+    assert repo.git("rev-parse", followed_ref("refs/heads/main")) == commit
+    assert repo.git("branch", "--list") == ""
+
+
+def test_the_password_of_a_url_is_not_said(repo: Repo) -> None:
+    said = failure(repo, f"http://joe:hunter2@{address()}/x.git")
+    assert "http://(secret)@127.0.0.1" in said
+    assert "hunter2" not in said
+    assert "joe" not in said
