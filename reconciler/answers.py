@@ -130,6 +130,7 @@ class Answers:
             "problem": problem,
             "remote": self.remote,
             "fetched_at": self.fetched_at(),
+            "fetch_problem": self.source.fetch_problem,
         }
 
     def _transaction(self) -> control.TransactionStatus | None:

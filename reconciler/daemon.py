@@ -115,7 +115,7 @@ class Daemon:
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
         self._reconciler.connections = overviews.connections
-        overviews.following = lambda: self._reconciler.problem is None
+        overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
         self._sizing = Sizing(store, options.workers)
         self._manager = Manager(store, self._sockets, self._reconciler)

@@ -18,12 +18,11 @@ INTERVAL_MIN_S = 1.0
 
 
 class Fetching:
-    """The loop around `fetch`; keeps the last problem from being logged every time."""
+    """The loop around `fetch`. Logs when failing begins and when it ends."""
 
     def __init__(self, remote: str | None, interval_s: float | None) -> None:
         self._remote = remote
         self._interval_s = max(INTERVAL_MIN_S, interval_s or INTERVAL_S)
-        self._problem: str | None = None
         self.fetched_at: str | None = None
 
     @property
@@ -44,17 +43,16 @@ class Fetching:
             try:
                 await fetch(source.repository.common_dir, self._remote, source.branch)
                 self.fetched_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-                self._note(None)
-                woken()
+                problem = None
             except RepositoryError as error:
-                self._note(str(error))
-            source.fetch_problem = self._problem
+                problem = str(error)
+            before, source.fetch_problem = source.fetch_problem, problem
+            self._log(before, problem)
+            woken()
             await asyncio.sleep(self._interval_s)
 
-    def _note(self, problem: str | None) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            if problem is not None:
-                log.warning("cannot fetch", reason=problem)
-            else:
-                log.info("fetching works again")
+    def _log(self, before: str | None, problem: str | None) -> None:
+        if before is None and problem is not None:
+            log.warning("fetching fails", reason=problem)
+        elif before is not None and problem is None:
+            log.info("fetching works again", remote=self.shown_remote)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from tests.harness.daemon import EXECUTABLE
 from tests.harness.ports import address
+from tests.harness.repo import Repo
 from tests.reconciler.live import Shop, eventually, shop
 
 
@@ -519,5 +521,58 @@ def test_the_remotes_branch_is_followed(tmp_path: Path) -> None:
         shutil.move(running.repo.directory, tmp_path / "away")
         time.sleep(1.5)
         assert running.served_by() == 1
+    finally:
+        running.stop()
+
+
+def following_a_remote(directory: Path, remote: str = "origin") -> Shop:
+    """A shop whose daemon runs on a clone; its repository is the one that was cloned."""
+    running = Shop(directory / "upstream", workers=1)
+    running.repo.commit(running.files(0))
+    clone = directory / "clone"
+    subprocess.run(["git", "clone", "-q", running.repo.directory, clone], check=True)
+    running.daemon.repo = Repo(clone)
+    running.daemon.options = ("--remote", remote, "--fetch-interval", "1s")
+    return running
+
+
+def test_a_failing_remote_is_told_while_it_fails(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path)
+    daemon, upstream, away = running.daemon, running.repo.directory, tmp_path / "away"
+    try:
+        daemon.start()
+        source = daemon.status()["source"]
+        assert (source["remote"], source["fetch_problem"]) == ("origin", None)
+        text = daemon.run_cli("status").stdout
+        assert re.search(r"\nremote +origin, fetched .* ago\n", text), text
+        shutil.move(upstream, away)
+        eventually(lambda: daemon.status()["source"]["fetch_problem"])
+        source = daemon.status()["source"]
+        assert source["fetch_problem"].startswith("cannot fetch main from origin: ")
+        assert (source["state"], source["fetched_at"] is not None) == ("following", True)
+        assert f"fetching fails  {source['fetch_problem']}" in daemon.run_cli("status").stdout
+        time.sleep(2.5)
+        shutil.move(away, upstream)
+        eventually(lambda: daemon.status()["source"]["fetch_problem"] is None)
+        assert "fetching fails" not in daemon.run_cli("status").stdout
+        told = daemon.log()
+        assert told.count("warning fetching fails") == told.count("fetching works again") == 1
+    finally:
+        running.stop()
+
+
+def test_the_password_of_a_remote_is_shown_nowhere(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path, f"http://joe:hunter2@{address()}/x.git")
+    daemon = running.daemon
+    try:
+        daemon.start(wait=False)
+        eventually(lambda: "fetching fails" in daemon.log())
+        told = [
+            daemon.log(),
+            *(daemon.run_cli("status", *more).stdout for more in ((), ("--json",))),
+        ]
+        for each in told:
+            assert "http://(secret)@127.0.0.1" in each
+            assert "hunter2" not in each
     finally:
         running.stop()
