@@ -104,7 +104,7 @@ class Daemon:
             log.warning(note)
         directory = options.directory.absolute()
         self._fetching = Fetching(options.remote, options.fetch_interval_s)
-        self._source = Source(directory, options.ref, self._fetching.is_on)
+        self._source = Source(directory, options.ref, options.remote)
         self._sockets = SocketTable()
         self._drains = Drains(options.state_dir / "drains.json")
         bringup = Bringup(store, self._sockets, self._drains.names)

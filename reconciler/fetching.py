@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from reconciler import log
 from reconciler.fetcher import fetch
-from reconciler.repository import RepositoryError
+from reconciler.repository import Repository, RepositoryError
 from reconciler.source import Source
 from schemas.secrecy import without_credentials
 
@@ -26,11 +28,6 @@ class Fetching:
         self.fetched_at: str | None = None
 
     @property
-    def is_on(self) -> bool:
-        """Whether there is a remote."""
-        return self._remote is not None
-
-    @property
     def shown_remote(self) -> str | None:
         """The remote as people may see it: a URL may have a password in it."""
         return None if self._remote is None else without_credentials(self._remote)
@@ -41,7 +38,9 @@ class Fetching:
             return
         while True:
             try:
-                await fetch(source.repository.common_dir, self._remote, source.branch)
+                repository = source.repository
+                _check_name(self._remote, repository)
+                await fetch(repository.common_dir, self._remote, source.branch)
                 self.fetched_at = datetime.now(UTC).isoformat(timespec="milliseconds")
                 problem = None
             except RepositoryError as error:
@@ -56,3 +55,12 @@ class Fetching:
             log.warning("fetching fails", reason=problem)
         elif before is not None and problem is None:
             log.info("fetching works again", remote=self.shown_remote)
+
+
+def _check_name(remote: str, repository: Repository) -> None:
+    """Git takes any name that it does not know for a directory, and says so in a puzzling way."""
+    names = repository.remotes()
+    if remote in names or re.search("[:/]", remote) or Path(remote).exists():
+        return
+    known = f"there is {', '.join(names)}" if names else "there is none"
+    raise RepositoryError(f"{repository.git_dir} has no remote {remote!r} ({known})")

@@ -95,11 +95,11 @@ class Repository:
         """`main` → `refs/heads/main`; a full name and HEAD stay. Raises when it is no ref name."""
         if name == "HEAD" or name.startswith("refs/"):
             full = name
-        elif self._has_ref(f"refs/heads/{name}"):
+        elif self.has_ref(f"refs/heads/{name}"):
             full = f"refs/heads/{name}"
         else:
             others = (f"refs/remotes/{name}", f"refs/tags/{name}")
-            full = next((each for each in others if self._has_ref(each)), f"refs/heads/{name}")
+            full = next((each for each in others if self.has_ref(each)), f"refs/heads/{name}")
         if full != "HEAD" and not pygit2.reference_is_valid_name(full):
             raise RepositoryError(f"{name!r} is not a valid branch name")
         return full
@@ -163,6 +163,13 @@ class Repository:
         except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
             return ""
 
+    def remotes(self) -> list[str]:
+        """The names of the remotes that are configured."""
+        try:
+            return sorted(name for name in self._git.remotes.names() if name)
+        except (pygit2.GitError, OSError):
+            return []
+
     def is_descendant(self, commit: str, ancestor: str) -> bool:
         """Whether `commit` is `ancestor` or comes after it. False for what cannot be read."""
         if commit == ancestor:
@@ -203,7 +210,8 @@ class Repository:
     def _commit(self, commit: str) -> pygit2.Commit:
         return self._git[commit].peel(pygit2.Commit)
 
-    def _has_ref(self, name: str) -> bool:
+    def has_ref(self, name: str) -> bool:
+        """Whether there is a ref of this full name."""
         try:
             self._git.lookup_reference(name)
         except (KeyError, ValueError, pygit2.GitError):

@@ -576,3 +576,24 @@ def test_the_password_of_a_remote_is_shown_nowhere(tmp_path: Path) -> None:
             assert "hunter2" not in each
     finally:
         running.stop()
+
+
+def test_a_remote_by_a_wrong_name_brings_nothing_of_another(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path)
+    daemon = running.daemon
+    try:
+        daemon.start()
+        assert "warning" not in daemon.log(), "the first fetch is not late"
+        daemon.interrupt()
+        shutil.rmtree(daemon.state_dir)
+        daemon.options = ("--remote", "nosuch")
+        daemon.start(wait=False)
+        eventually(lambda: "fetching fails" in daemon.log())
+        eventually(lambda: daemon.status()["source"]["problem"])
+        status = daemon.status()
+        reason = f"{daemon.repo.directory}/.git has no remote 'nosuch' (there is origin)"
+        assert status["source"]["problem"] == status["source"]["fetch_problem"] == reason
+        assert (status["commit"], status["generation"]) == (None, 0)
+        assert daemon.log().count(reason) == 1
+    finally:
+        running.stop()
