@@ -15,6 +15,7 @@ from typing import Any
 from reconciler import log
 from reconciler.drains import Drains
 from reconciler.explain import UnexplainableError, explain
+from reconciler.following import Following
 from reconciler.reconcile import Reconciler
 from reconciler.repository import RepositoryError
 from reconciler.source import Changed, Source
@@ -48,6 +49,7 @@ class Answers:
     reconciler: Reconciler
     waiting: Waiting
     drains: Drains
+    following: Following
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -148,8 +150,11 @@ class Answers:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
         ]
-        warning = self.reconciler.outcomes.repository_warning
-        return [*warnings, *([warning] if warning else [])]
+        others = (
+            self.following.warning(self.source),
+            self.reconciler.outcomes.repository_warning,
+        )
+        return [*warnings, *(each for each in others if each)]
 
     # Questions about the configuration.
 

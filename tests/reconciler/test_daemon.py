@@ -597,3 +597,32 @@ def test_a_remote_by_a_wrong_name_brings_nothing_of_another(tmp_path: Path) -> N
         assert daemon.log().count(reason) == 1
     finally:
         running.stop()
+
+
+def test_a_checkout_changes_nothing_even_over_a_crash(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        daemon, repo = running.daemon, running.repo
+        assert daemon.status()["warnings"] == []
+        repo.git("checkout", "-q", "-b", "exp")
+        repo.commit(running.files(1))
+        told = "follows main; HEAD is on exp: restart with --ref exp to follow it"
+        assert daemon.status()["warnings"] == [told]
+        running.crash()
+        daemon.start(wait=False)
+        eventually(lambda: daemon.log().count("worker in service") == 2)
+        time.sleep(1.5)
+        assert running.served_by() == 0
+        status = daemon.status()
+        assert (status["ref"], status["warnings"]) == ("main", [told])
+        assert daemon.interrupt() == 0
+        daemon.options = ("--ref", "exp")
+        daemon.start()
+        assert running.served_by() == 1
+        assert daemon.status()["warnings"] == []
+        repo.git("checkout", "-q", "main")
+        assert daemon.interrupt() == 0
+        daemon.options = ()
+        daemon.start(wait=False)
+        eventually(lambda: _serves(running))
+        assert running.served_by() == 1
+        assert daemon.status()["ref"] == "exp"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.following import FILE_NAME, Following
+from reconciler.source import Source
+from tests.harness.repo import Repo
+
+
+def following(state_dir: Path, repo: Repo, given: str | None = None) -> tuple[Following, Source]:
+    found = Following(state_dir, repo.directory, given)
+    return found, Source(repo.directory, found.wanted)
+
+
+def test_head_is_asked_once(repo: Repo, tmp_path: Path) -> None:
+    first, source = following(tmp_path, repo)
+    first.keep(source)
+    repo.git("checkout", "-q", "-b", "exp")
+    assert source.shown_ref == "main"
+    again, source = following(tmp_path, repo)
+    assert source.ref == "refs/heads/main"
+    said = "follows main; HEAD is on exp: restart with --ref exp to follow it"
+    assert again.warning(source) == said
+
+
+def test_what_is_given_goes_first_and_is_kept(repo: Repo, tmp_path: Path) -> None:
+    for given in (None, "production"):
+        found, source = following(tmp_path, repo, given)
+        found.keep(source)
+    assert found.warning(source) is None, "it is what somebody wanted"
+    found, source = following(tmp_path, repo)
+    assert source.ref == "refs/heads/production"
+
+
+def test_a_detached_head_is_no_other_branch(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    found, source = following(tmp_path, repo)
+    assert source.ref == "refs/heads/main"
+    repo.git("checkout", "-q", "--detach")
+    assert found.warning(source) is None
+    found, source = following(tmp_path, repo)
+    assert source.ref == "HEAD"
+    repo.git("checkout", "-q", "main")
+    assert found.warning(source) is None
+
+
+def test_the_memory_of_another_repository_or_of_nobody(repo: Repo, tmp_path: Path) -> None:
+    repo.git("checkout", "-q", "-b", "exp")
+    for text in ('{"directory": "/else", "ref": "refs/heads/main"}', "[]", "{", '{"ref": 1}'):
+        (tmp_path / FILE_NAME).write_text(text)
+        _, source = following(tmp_path, repo)
+        assert source.ref == "refs/heads/exp"
