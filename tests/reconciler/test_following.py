@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from reconciler.following import FILE_NAME, Following
 from reconciler.source import Source
 from tests.harness.repo import Repo
+from tests.reconciler.live import eventually, serves, shop
 
 
 def following(state_dir: Path, repo: Repo, given: str | None = None) -> tuple[Following, Source]:
@@ -50,3 +52,32 @@ def test_the_memory_of_another_repository_or_of_nobody(repo: Repo, tmp_path: Pat
         (tmp_path / FILE_NAME).write_text(text)
         _, source = following(tmp_path, repo)
         assert source.ref == "refs/heads/exp"
+
+
+def test_a_checkout_changes_nothing_even_over_a_crash(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        daemon, repo = running.daemon, running.repo
+        assert daemon.status()["warnings"] == []
+        repo.git("checkout", "-q", "-b", "exp")
+        repo.commit(running.files(1))
+        told = "follows main; HEAD is on exp: restart with --ref exp to follow it"
+        assert daemon.status()["warnings"] == [told]
+        running.crash()
+        daemon.start(wait=False)
+        eventually(lambda: daemon.log().count("worker in service") == 2)
+        time.sleep(1.5)
+        assert running.served_by() == 0
+        status = daemon.status()
+        assert (status["ref"], status["warnings"]) == ("main", [told])
+        assert daemon.interrupt() == 0
+        daemon.options = ("--ref", "exp")
+        daemon.start()
+        assert running.served_by() == 1
+        assert daemon.status()["warnings"] == []
+        repo.git("checkout", "-q", "main")
+        assert daemon.interrupt() == 0
+        daemon.options = ()
+        daemon.start(wait=False)
+        eventually(lambda: serves(running))
+        assert running.served_by() == 1
+        assert daemon.status()["ref"] == "exp"
