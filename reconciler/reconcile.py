@@ -26,7 +26,7 @@ from reconciler.events import Failure
 from reconciler.external import ExternalFiles
 from reconciler.outcomes import Outcomes
 from reconciler.planner import make_plan
-from reconciler.repository import RepositoryError
+from reconciler.repository import NoConfigurationError, RepositoryError
 from reconciler.runner import Order, Runner
 from reconciler.source import Changed, Head, Source, UnfetchedError
 from reconciler.store import Begun, Store
@@ -120,6 +120,9 @@ class Reconciler:
             except UnfetchedError as error:
                 waiting = self._source.fetch_problem is None
                 self._hold(str(error), told=True)
+            except NoConfigurationError as error:
+                self._hold(str(error))
+                self._refuse_empty(error)
             except RepositoryError as error:
                 self._hold(str(error))
             except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
@@ -327,6 +330,13 @@ class Reconciler:
         self.given_up = head.commit
         record()
         self.notify()
+
+    def _refuse_empty(self, error: NoConfigurationError) -> None:
+        """Held like what cannot be read, and refused: somebody may wait for this very commit."""
+        commit = error.commit or (self.head.commit if self.head else None)
+        if commit is not None and commit != self.given_up:
+            head, reason = Head(commit, ""), str(error)
+            self._refuse(head, lambda: self.outcomes.empty(head, reason))
 
     def _give_up_internally(self, error: Exception) -> None:
         sentence = log.internal_error("applying a commit", error)

@@ -34,6 +34,17 @@ class RepositoryError(MachineError):
     """The repository cannot give what was asked for, now. The running state is held."""
 
 
+class NoConfigurationError(RepositoryError):
+    """A commit without any configuration; `commit` is None where only its tree is known.
+
+    Nobody means to delete everything by a commit that happens to be empty.
+    """
+
+    def __init__(self, message: str, commit: str | None = None) -> None:
+        super().__init__(message)
+        self.commit = commit
+
+
 @dataclass(frozen=True, slots=True)
 class CommitNote:
     """What a person recognises a commit by."""
@@ -138,13 +149,13 @@ class Repository:
                 return str(self._commit(commit).tree_id)
             inner = self._commit(commit).tree[self.prefix]
         except KeyError:
-            raise RepositoryError(
-                f"commit {commit[:12]} has no directory {self.prefix or '/'}"
-            ) from None
+            message = f"commit {commit[:12]} has no directory {self.prefix or '/'}"
+            raise NoConfigurationError(message, commit) from None
         except (ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"commit {commit[:12]} cannot be read: {error}") from None
         if not isinstance(inner, pygit2.Tree):
-            raise RepositoryError(f"{self.prefix} is not a directory in commit {commit[:12]}")
+            message = f"{self.prefix} is not a directory in commit {commit[:12]}"
+            raise NoConfigurationError(message, commit)
         return str(inner.id)
 
     def note(self, commit: str) -> CommitNote:

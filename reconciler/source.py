@@ -15,7 +15,7 @@ from pathlib import Path
 from reconciler.fetcher import followed_ref
 from reconciler.loader import FILE_BYTES_MAX
 from reconciler.materials import UnreadableError, bounded, read_external
-from reconciler.repository import CommitNote, Repository, RepositoryError
+from reconciler.repository import CommitNote, NoConfigurationError, Repository, RepositoryError
 from reconciler.tree_diff import diff_trees, holds_configuration
 from schemas.diagnostic import Diagnostic
 from schemas.secrecy import without_credentials
@@ -135,8 +135,7 @@ class Source:
     def changed(self, base: str | None, tree: str) -> Changed:
         """What differs between two trees; everything, when the base cannot be read any more.
 
-        Raises `RepositoryError`, also when the tree has no configuration at all: nobody means to
-        delete everything by a commit that happens to be empty.
+        Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all.
         """
         repository = self.repository
         new = bytes.fromhex(tree)
@@ -198,7 +197,8 @@ class Source:
     def _require_configuration(self, tree: bytes) -> None:
         if not holds_configuration(self.repository.read_tree, tree):
             where = self.repository.prefix or "the repository"
-            raise RepositoryError(f"the commit holds no configuration (no *.yaml file in {where})")
+            message = f"the commit holds no configuration (no *.yaml file in {where})"
+            raise NoConfigurationError(message)
 
     def superseded(self, base: str | None, commit: str) -> list[str]:
         """The commits between base and commit that were overtaken, oldest first."""

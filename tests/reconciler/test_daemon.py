@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,35 @@ def test_what_is_gone_is_held_and_never_deleted(tmp_path: Path, way: str) -> Non
         running.commit(1)
         assert running.daemon.status()["source"]["state"] == "following"
         assert running.served_by() == 1
+
+
+@pytest.mark.parametrize("directory", ["", "proxy/"], ids=["at the top", "in a directory"])
+def test_a_commit_without_configuration_is_refused_at_once(tmp_path: Path, directory: str) -> None:
+    running = Shop(tmp_path, workers=1)
+    daemon, repo = running.daemon, running.repo
+    try:
+        files = {f"{directory}{name}": each for name, each in running.files().items()}
+        repo.commit({**files, "README": "a shop\n"})
+        daemon.directory = repo.directory / directory
+        daemon.start()
+        good = repo.head()
+        empty = repo.commit(dict.fromkeys(files))
+        waited = daemon.run_cli("wait", "--commit", empty, "--timeout", "30s")
+        assert waited.returncode == 6, waited.stderr
+        newest = daemon.json("history")["entries"][0]
+        assert (newest["commit"], newest["outcome"]) == (empty, "refused")
+        status = daemon.status()
+        assert (status["source"]["state"], status["last_error"]["commit"]) == ("holding", empty)
+        assert newest["message"] == status["last_error"]["message"] == status["source"]["problem"]
+        assert running.served_by() == 0
+        time.sleep(2.5)
+        assert daemon.log().count(" refused ") == 1
+        daemon.revert()
+        assert daemon.status()["last_error"] is None
+        assert running.served_by() == 0
+        assert good != repo.head()
+    finally:
+        running.stop()
 
 
 def test_a_control_plane_that_is_killed_comes_back_to_running_workers(tmp_path: Path) -> None:
