@@ -15,6 +15,7 @@ from typing import Any
 from reconciler import log
 from reconciler.drains import Drains
 from reconciler.explain import UnexplainableError, explain
+from reconciler.following import Following
 from reconciler.reconcile import Reconciler
 from reconciler.repository import RepositoryError
 from reconciler.source import Changed, Source
@@ -23,7 +24,7 @@ from reconciler.supervisor import Slot, Supervisor
 from reconciler.waiting import Waiting
 from schemas import control
 from schemas.entity import KINDS, Entity, EntityKey
-from schemas.material import without_secrets
+from schemas.secrecy import without_secrets
 
 _CONFIGURATION = (".yaml", ".yml")
 # How often a drain looks whether the last request has ended.
@@ -48,6 +49,7 @@ class Answers:
     reconciler: Reconciler
     waiting: Waiting
     drains: Drains
+    following: Following
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -130,6 +132,7 @@ class Answers:
             "problem": problem,
             "remote": self.remote,
             "fetched_at": self.fetched_at(),
+            "fetch_problem": self.source.fetch_problem,
         }
 
     def _transaction(self) -> control.TransactionStatus | None:
@@ -147,8 +150,11 @@ class Answers:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
         ]
-        warning = self.reconciler.outcomes.repository_warning
-        return [*warnings, *([warning] if warning else [])]
+        others = (
+            self.following.warning(self.source),
+            self.reconciler.outcomes.repository_warning,
+        )
+        return [*warnings, *(each for each in others if each)]
 
     # Questions about the configuration.
 
@@ -277,9 +283,11 @@ class Answers:
 
 def _shown(entity: Entity) -> control.ShownEntity:
     where = entity.provenance
+    value = without_secrets(entity.key.kind, entity.value)
+    assert isinstance(value, dict), "a map stays one"
     return {
         "kind": entity.key.kind,
         "name": entity.key.name,
-        "value": without_secrets(entity.key.kind, entity.value),
+        "value": value,
         "source": {"file": where.file, "line": where.line, "column": where.column},
     }

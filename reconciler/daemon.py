@@ -26,6 +26,7 @@ from reconciler.control import ControlSocket
 from reconciler.drains import Drains
 from reconciler.errors import KakehiError, MachineError
 from reconciler.fetching import Fetching
+from reconciler.following import Following
 from reconciler.history import History
 from reconciler.manager import Manager
 from reconciler.outcomes import Outcomes
@@ -104,7 +105,8 @@ class Daemon:
             log.warning(note)
         directory = options.directory.absolute()
         self._fetching = Fetching(options.remote, options.fetch_interval_s)
-        self._source = Source(directory, options.ref, self._fetching.is_on)
+        self._following = Following(options.state_dir, directory, options.ref)
+        self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
         self._drains = Drains(options.state_dir / "drains.json")
         bringup = Bringup(store, self._sockets, self._drains.names)
@@ -115,7 +117,7 @@ class Daemon:
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
         self._reconciler.connections = overviews.connections
-        overviews.following = lambda: self._reconciler.problem is None
+        overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
         self._sizing = Sizing(store, options.workers)
         self._manager = Manager(store, self._sockets, self._reconciler)
@@ -127,9 +129,10 @@ class Daemon:
             reconciler=self._reconciler,
             waiting=waiting,
             drains=self._drains,
+            following=self._following,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
-            remote=options.remote,
+            remote=self._fetching.shown_remote,
             stop=self._stop_asked,
         )
         self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)
@@ -187,6 +190,11 @@ class Daemon:
                 raise
             log.warning("serving the last committed state", reason=error)
             self._reconciler.problem = str(error)
+            return
+        self._following.keep(self._source)
+        elsewhere = self._following.warning(self._source)
+        if elsewhere is not None:
+            log.warning(elsewhere)
 
     async def _serve(self) -> None:
         """After the workers' start: finish what was begun, then follow the repository."""
@@ -266,6 +274,7 @@ class Daemon:
 
     def _on_looked(self) -> None:
         self._manager.tell()
+        self._following.keep(self._source)
         try:
             alone, deep = self._source.watched()
             outside = self._reconciler.external_directories()

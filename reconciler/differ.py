@@ -13,9 +13,7 @@ from typing import Any, Protocol
 from schemas.change import Change, FieldChange
 from schemas.entity import Entity, EntityKey, Json
 from schemas.kinds import defaults
-from schemas.material import HIDDEN
-
-_SECRET = ("private_key", "sha256")
+from schemas.secrecy import without_secrets
 
 
 class Running(Protocol):
@@ -48,7 +46,7 @@ def diff_entities(
 def _listed(entity: Entity, *, added: bool) -> tuple[FieldChange, ...]:
     """List what an entity has besides the defaults: what somebody wrote."""
     usual = defaults(entity.key.kind)
-    fields = _leaves(entity.value, usual, ())
+    fields = _leaves(entity.key.kind, entity.value, usual, ())
     return tuple(
         FieldChange(path, None, value) if added else FieldChange(path, value, None)
         for path, value in fields
@@ -56,16 +54,17 @@ def _listed(entity: Entity, *, added: bool) -> tuple[FieldChange, ...]:
 
 
 def _leaves(
-    value: dict[str, Json], usual: dict[str, Json], path: tuple[str, ...]
+    kind: str, value: dict[str, Json], usual: dict[str, Json], path: tuple[str, ...]
 ) -> Iterator[tuple[str, Json]]:
     for name, item in value.items():
         if name in usual and usual[name] == item:
             continue
         inner = usual.get(name)
         if isinstance(item, dict) and item:
-            yield from _leaves(item, inner if isinstance(inner, dict) else {}, (*path, name))
+            usual_items = inner if isinstance(inner, dict) else {}
+            yield from _leaves(kind, item, usual_items, (*path, name))
         else:
-            yield ".".join((*path, name)), _shown((*path, name), item)
+            yield ".".join((*path, name)), without_secrets(kind, item, (*path, name))
 
 
 def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
@@ -106,13 +105,11 @@ def _field_path(steps: list[Any]) -> tuple[str, ...]:
 
 
 def _field_change(path: tuple[str, ...], before: Entity, after: Entity) -> FieldChange:
-    old, new = _at(before.value, path), _at(after.value, path)
-    return FieldChange(".".join(path), _shown(path, old), _shown(path, new))
-
-
-def _shown(path: tuple[str, ...], value: Json) -> Json:
-    """Leave out the hash of a private key: a plan is read by more people than the key."""
-    return HIDDEN if path[-2:] == _SECRET and value is not None else value
+    # A plan is read by more people than the secrets in it.
+    old, new = (
+        without_secrets(after.key.kind, _at(each.value, path), path) for each in (before, after)
+    )
+    return FieldChange(".".join(path), old, new)
 
 
 def _at(value: Json, path: tuple[str, ...]) -> Json:

@@ -18,6 +18,7 @@ from urllib.parse import unquote_plus, urlsplit
 from reconciler.sockets import split_address
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
+from schemas.secrecy import without_secrets
 from schemas.state import State
 
 # Beyond this nobody reads on; the best ones come first.
@@ -216,12 +217,12 @@ def _conditions(asked: Asked, listeners: set[str], value: dict[str, Any]) -> Ite
         yield (
             None
             if any(_value_matches(match, text) for text in given)
-            else (f"header {name} is not {_shown(match)}")
+            else f"header {name} is not {_shown('headers', name, match)}"
         )
     for name, match in value["query"].items():
         first = _first_parameter(asked.query, name)
         fits = first is not None and _value_matches(match, first)
-        yield None if fits else f"query parameter {name} is not {_shown(match)}"
+        yield None if fits else f"query parameter {name} is not {_shown('query', name, match)}"
 
 
 def _hostname_matches(pattern: str, hostname: str) -> bool:
@@ -261,8 +262,11 @@ def _first_parameter(query: str, name: str) -> str | None:
     return None
 
 
-def _shown(match: dict[str, str]) -> str:
+def _shown(field: str, name: str, match: dict[str, str]) -> str:
     ((kind, pattern),) = match.items()
+    shown = without_secrets("frontend", pattern, (field, name, kind))
+    if shown != pattern:
+        return str(shown)
     return f'"{pattern}"' if kind == "exact" else f"{kind} {pattern}"
 
 

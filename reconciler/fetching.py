@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from reconciler import log
 from reconciler.fetcher import fetch
-from reconciler.repository import RepositoryError
+from reconciler.repository import Repository, RepositoryError
 from reconciler.source import Source
+from schemas.secrecy import without_credentials
 
 INTERVAL_S = 30.0
 # Nobody's server wants to be asked more often.
@@ -17,18 +20,17 @@ INTERVAL_MIN_S = 1.0
 
 
 class Fetching:
-    """The loop around `fetch`; keeps the last problem from being logged every time."""
+    """The loop around `fetch`. Logs when failing begins and when it ends."""
 
     def __init__(self, remote: str | None, interval_s: float | None) -> None:
         self._remote = remote
         self._interval_s = max(INTERVAL_MIN_S, interval_s or INTERVAL_S)
-        self._problem: str | None = None
         self.fetched_at: str | None = None
 
     @property
-    def is_on(self) -> bool:
-        """Whether there is a remote."""
-        return self._remote is not None
+    def shown_remote(self) -> str | None:
+        """The remote as people may see it: a URL may have a password in it."""
+        return None if self._remote is None else without_credentials(self._remote)
 
     async def run(self, source: Source, woken: Callable[[], None]) -> None:
         """Until cancelled."""
@@ -36,19 +38,29 @@ class Fetching:
             return
         while True:
             try:
-                await fetch(source.repository.common_dir, self._remote, source.branch)
+                repository = source.repository
+                _check_name(self._remote, repository)
+                await fetch(repository.common_dir, self._remote, source.branch)
                 self.fetched_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-                self._note(None)
-                woken()
+                problem = None
             except RepositoryError as error:
-                self._note(str(error))
-            source.fetch_problem = self._problem
+                problem = str(error)
+            before, source.fetch_problem = source.fetch_problem, problem
+            self._log(before, problem)
+            woken()
             await asyncio.sleep(self._interval_s)
 
-    def _note(self, problem: str | None) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            if problem is not None:
-                log.warning("cannot fetch", reason=problem)
-            else:
-                log.info("fetching works again")
+    def _log(self, before: str | None, problem: str | None) -> None:
+        if before is None and problem is not None:
+            log.warning("fetching fails", reason=problem)
+        elif before is not None and problem is None:
+            log.info("fetching works again", remote=self.shown_remote)
+
+
+def _check_name(remote: str, repository: Repository) -> None:
+    """Git takes any name that it does not know for a directory, and says so in a puzzling way."""
+    names = repository.remotes()
+    if remote in names or re.search("[:/]", remote) or Path(remote).exists():
+        return
+    known = f"there is {', '.join(names)}" if names else "there is none"
+    raise RepositoryError(f"{repository.git_dir} has no remote {remote!r} ({known})")

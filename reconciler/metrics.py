@@ -111,7 +111,7 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
     yield restarts
     yield GaugeMetricFamily(
         "kakehi_source_following",
-        "1 while the repository can be followed, 0 while the running state is held.",
+        "1 while the followed branch can be read and fetched, 0 while it cannot.",
         int(overview.following),
     )
     yield GaugeMetricFamily("kakehi_uptime_seconds", "Age of the daemon.", overview.uptime_s)

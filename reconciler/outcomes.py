@@ -80,6 +80,10 @@ class Outcomes:
             diagnostics=errors,
         )
 
+    def empty(self, head: Head, reason: str) -> None:
+        """It has no configuration at all."""
+        self._refused(head, time.monotonic(), stage="validation", message=reason)
+
     def blocked(self, head: Head, began: float, reason: str) -> None:
         """A guard does not let it through."""
         self._refused(head, began, stage="guard", message=reason)

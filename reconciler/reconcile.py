@@ -26,9 +26,9 @@ from reconciler.events import Failure
 from reconciler.external import ExternalFiles
 from reconciler.outcomes import Outcomes
 from reconciler.planner import make_plan
-from reconciler.repository import RepositoryError
+from reconciler.repository import NoConfigurationError, RepositoryError
 from reconciler.runner import Order, Runner
-from reconciler.source import Changed, Head, Source
+from reconciler.source import Changed, Head, Source, UnfetchedError
 from reconciler.store import Begun, Store
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
@@ -70,6 +70,7 @@ class Reconciler:
         self.outcomes = outcomes
         self.head: Head | None = None
         self.problem: str | None = None
+        self._told = False
         self.given_up: str | None = None
         self.looked = asyncio.Event()
         self.after_applied: Callable[[Plan], None] = lambda _: None
@@ -113,22 +114,32 @@ class Reconciler:
         """Until cancelled."""
         while True:
             self._wake.clear()
+            waiting = False
             try:
                 await self._look()
+            except UnfetchedError as error:
+                waiting = self._source.fetch_problem is None
+                self._hold(str(error), told=True)
+            except NoConfigurationError as error:
+                self._hold(str(error))
+                self._refuse_empty(error)
             except RepositoryError as error:
                 self._hold(str(error))
             except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
                 self._give_up_internally(error)
-            self.looked.set()
+            if not waiting:
+                self.looked.set()
             self.after_look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
-    def _hold(self, problem: str) -> None:
+    def _hold(self, problem: str, *, told: bool = False) -> None:
+        """`told`: somebody else has it in the log."""
         if problem != self.problem:
-            self.problem = problem
-            log.warning("holding the running state", reason=problem)
+            self.problem, self._told = problem, told
+            if not told:
+                log.warning("holding the running state", reason=problem)
             self.notify()
 
     async def _look(self) -> None:
@@ -158,7 +169,8 @@ class Reconciler:
 
     def _settled(self) -> None:
         if self.problem is not None:
-            log.info("following again", ref=self._source.shown_ref)
+            if not self._told:
+                log.info("following again", ref=self._source.shown_ref)
             self.problem = None
             self.notify()
         self.outcomes.resolved()
@@ -318,6 +330,13 @@ class Reconciler:
         self.given_up = head.commit
         record()
         self.notify()
+
+    def _refuse_empty(self, error: NoConfigurationError) -> None:
+        """Held like what cannot be read, and refused: somebody may wait for this very commit."""
+        commit = error.commit or (self.head.commit if self.head else None)
+        if commit is not None and commit != self.given_up:
+            head, reason = Head(commit, ""), str(error)
+            self._refuse(head, lambda: self.outcomes.empty(head, reason))
 
     def _give_up_internally(self, error: Exception) -> None:
         sentence = log.internal_error("applying a commit", error)

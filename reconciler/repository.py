@@ -34,6 +34,17 @@ class RepositoryError(MachineError):
     """The repository cannot give what was asked for, now. The running state is held."""
 
 
+class NoConfigurationError(RepositoryError):
+    """A commit without any configuration; `commit` is None where only its tree is known.
+
+    Nobody means to delete everything by a commit that happens to be empty.
+    """
+
+    def __init__(self, message: str, commit: str | None = None) -> None:
+        super().__init__(message)
+        self.commit = commit
+
+
 @dataclass(frozen=True, slots=True)
 class CommitNote:
     """What a person recognises a commit by."""
@@ -95,11 +106,11 @@ class Repository:
         """`main` → `refs/heads/main`; a full name and HEAD stay. Raises when it is no ref name."""
         if name == "HEAD" or name.startswith("refs/"):
             full = name
-        elif self._has_ref(f"refs/heads/{name}"):
+        elif self.has_ref(f"refs/heads/{name}"):
             full = f"refs/heads/{name}"
         else:
             others = (f"refs/remotes/{name}", f"refs/tags/{name}")
-            full = next((each for each in others if self._has_ref(each)), f"refs/heads/{name}")
+            full = next((each for each in others if self.has_ref(each)), f"refs/heads/{name}")
         if full != "HEAD" and not pygit2.reference_is_valid_name(full):
             raise RepositoryError(f"{name!r} is not a valid branch name")
         return full
@@ -138,13 +149,13 @@ class Repository:
                 return str(self._commit(commit).tree_id)
             inner = self._commit(commit).tree[self.prefix]
         except KeyError:
-            raise RepositoryError(
-                f"commit {commit[:12]} has no directory {self.prefix or '/'}"
-            ) from None
+            message = f"commit {commit[:12]} has no directory {self.prefix or '/'}"
+            raise NoConfigurationError(message, commit) from None
         except (ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"commit {commit[:12]} cannot be read: {error}") from None
         if not isinstance(inner, pygit2.Tree):
-            raise RepositoryError(f"{self.prefix} is not a directory in commit {commit[:12]}")
+            message = f"{self.prefix} is not a directory in commit {commit[:12]}"
+            raise NoConfigurationError(message, commit)
         return str(inner.id)
 
     def note(self, commit: str) -> CommitNote:
@@ -162,6 +173,13 @@ class Repository:
             return self._commit(commit).message
         except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
             return ""
+
+    def remotes(self) -> list[str]:
+        """The names of the remotes that are configured."""
+        try:
+            return sorted(name for name in self._git.remotes.names() if name)
+        except (pygit2.GitError, OSError):
+            return []
 
     def is_descendant(self, commit: str, ancestor: str) -> bool:
         """Whether `commit` is `ancestor` or comes after it. False for what cannot be read."""
@@ -203,7 +221,8 @@ class Repository:
     def _commit(self, commit: str) -> pygit2.Commit:
         return self._git[commit].peel(pygit2.Commit)
 
-    def _has_ref(self, name: str) -> bool:
+    def has_ref(self, name: str) -> bool:
+        """Whether there is a ref of this full name."""
         try:
             self._git.lookup_reference(name)
         except (KeyError, ValueError, pygit2.GitError):

@@ -15,12 +15,17 @@ from pathlib import Path
 from reconciler.fetcher import followed_ref
 from reconciler.loader import FILE_BYTES_MAX
 from reconciler.materials import UnreadableError, bounded, read_external
-from reconciler.repository import CommitNote, Repository, RepositoryError
+from reconciler.repository import CommitNote, NoConfigurationError, Repository, RepositoryError
 from reconciler.tree_diff import diff_trees, holds_configuration
 from schemas.diagnostic import Diagnostic
+from schemas.secrecy import without_credentials
 
 # How far back the commits are looked for that a newer one has overtaken.
 SUPERSEDED_MAX = 100
+
+
+class UnfetchedError(RepositoryError):
+    """Nothing has come from the remote yet; `reconciler.fetching` tells why, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Changed:
 class Source:
     """One followed ref. Opens the repository when it is first needed, and again when replaced."""
 
-    def __init__(self, directory: Path, ref: str | None, remote: bool = False) -> None:
+    def __init__(self, directory: Path, ref: str | None, remote: str | None = None) -> None:
         """With `remote`, the branch is not ours but the one that `reconciler.fetcher` brings."""
         self.directory = directory
         self._wanted_ref = ref
@@ -109,14 +114,18 @@ class Source:
     def head(self) -> Head:
         """The wanted commit, now. Raises `RepositoryError`."""
         repository = self.repository
-        ref = followed_ref(self.branch) if self._remote else self.ref
-        try:
-            commit = repository.resolve(ref)
-        except RepositoryError:
-            if self._remote and self.fetch_problem is not None:
-                raise RepositoryError(self.fetch_problem) from None
-            raise
+        if self._remote is None:
+            commit = repository.resolve(self.ref)
+        else:
+            commit = self._fetched(repository, self._remote)
         return Head(commit, repository.config_tree(commit))
+
+    def _fetched(self, repository: Repository, remote: str) -> str:
+        ref = followed_ref(remote, self.branch)
+        if not repository.has_ref(ref):
+            waiting = f"nothing was fetched from {without_credentials(remote)} yet"
+            raise UnfetchedError(self.fetch_problem or waiting)
+        return repository.resolve(ref)
 
     def head_of(self, spec: str) -> Head:
         """The commit that a user names. Raises `RepositoryError`."""
@@ -126,8 +135,7 @@ class Source:
     def changed(self, base: str | None, tree: str) -> Changed:
         """What differs between two trees; everything, when the base cannot be read any more.
 
-        Raises `RepositoryError`, also when the tree has no configuration at all: nobody means to
-        delete everything by a commit that happens to be empty.
+        Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all.
         """
         repository = self.repository
         new = bytes.fromhex(tree)
@@ -189,7 +197,8 @@ class Source:
     def _require_configuration(self, tree: bytes) -> None:
         if not holds_configuration(self.repository.read_tree, tree):
             where = self.repository.prefix or "the repository"
-            raise RepositoryError(f"the commit holds no configuration (no *.yaml file in {where})")
+            message = f"the commit holds no configuration (no *.yaml file in {where})"
+            raise NoConfigurationError(message)
 
     def superseded(self, base: str | None, commit: str) -> list[str]:
         """The commits between base and commit that were overtaken, oldest first."""

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from reconciler.reconcile import Reconciler
-from reconciler.repository import RepositoryError
+from reconciler.repository import NoConfigurationError, RepositoryError
 from reconciler.runner import Runner
 from reconciler.source import Source
 from reconciler.store import Store
@@ -82,6 +82,8 @@ class Waiting:
         """The wanted commit now, which the reconciler may not have seen yet."""
         try:
             return self.source.head().commit
+        except NoConfigurationError as error:
+            return error.commit
         except RepositoryError:
             return None
 

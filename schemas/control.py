@@ -160,7 +160,11 @@ class LastError(TypedDict):
 
 
 class SourceStatus(TypedDict):
-    """`state`: following | holding. `problem` says why the running state is held."""
+    """`state`: following | holding. `problem` says why the running state is held.
+
+    `fetch_problem` says why the remote cannot be fetched from; what was fetched before is followed
+    meanwhile. `fetched_at` is the last time that it could be, since the daemon's start.
+    """
 
     state: str
     directory: str
@@ -169,6 +173,7 @@ class SourceStatus(TypedDict):
     problem: str | None
     remote: str | None
     fetched_at: str | None
+    fetch_problem: str | None
 
 
 class DrainStatus(TypedDict):

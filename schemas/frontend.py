@@ -81,9 +81,10 @@ def _text(value: object) -> str:
 
 def _header_text(value: str) -> str:
     if _CONTROL.search(value):
-        raise fault(f"{shown(value)} has a control character, which no header value has")
+        # Not the value itself: an error is read by more people, and it may be a password.
+        raise fault("the text has a control character, which no header value has")
     if value != value.strip():
-        raise fault(f"{shown(value)} begins or ends with a space, which no header value does")
+        raise fault("the text begins or ends with a space, which no header value does")
     return value
 
 

@@ -23,11 +23,6 @@ FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Where a kind has paths: the fields, by path through the value."""
 
-HIDDEN = "(secret)"
-
-SECRET_FIELDS = ("private_key",)
-"""The last step of a field whose content is a secret, and whose hash is shown to nobody."""
-
 
 class Material(NamedTuple):
     """One file of one entity; `sha256` in hexadecimal."""
@@ -50,22 +45,6 @@ def value_at(value: Json, field: tuple[str, ...]) -> Json:
     for step in field:
         value = value.get(step) if isinstance(value, dict) else None
     return value
-
-
-def without_secrets(kind: str, value: dict[str, Json]) -> dict[str, Json]:
-    """Return a value as it may be shown: the hashes of private keys are left out."""
-    shown_value = dict(value)
-    for field in FIELDS.get(kind, ()):
-        found = value_at(value, field)
-        if field[-1] in SECRET_FIELDS and isinstance(found, dict):
-            parent = shown_value
-            for step in field[:-1]:
-                inner = parent[step]
-                assert isinstance(inner, dict), "the path leads through maps"
-                parent[step] = inner = dict(inner)
-                parent = inner
-            parent[field[-1]] = {**found, "sha256": HIDDEN}
-    return shown_value
 
 
 def parse_path(value: object) -> str:

@@ -4,8 +4,11 @@ Typer takes 60 ms to import, which is why the commands themselves do without it.
 completion protocols of bash, zsh and fish, and how to read a line that is only half written.
 """
 
+import contextlib
 import inspect
+import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +19,16 @@ from typer.completion import get_completion_inspect_parameters
 from reconciler.cli.exits import DONE
 from reconciler.cli.main import COMMANDS, COMPLETION_VARIABLE, load
 from reconciler.cli.options import Argument, Option, Parameter, parameters
+
+_ZSH_LAST_LINE = "compdef _kakehi_completion kakehi\n"
+_ZSH_END = """\
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _kakehi_completion "$@"
+else
+  compdef _kakehi_completion kakehi
+fi
+"""
+"""A file in `fpath` is loaded by the first Tab, which it has to answer as well."""
 
 
 def complete() -> int:
@@ -30,7 +43,14 @@ def complete() -> int:
 def print_script(shell: str) -> None:
     """Print the script that teaches a shell to complete `kakehi`."""
     os.environ[COMPLETION_VARIABLE] = f"source_{shell}"
-    complete()
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
+        complete()
+    # zsh looks for "#compdef" in the first line, which Typer leaves empty.
+    script = written.getvalue().strip() + "\n"
+    if shell == "zsh":
+        script = script.replace(_ZSH_LAST_LINE, _ZSH_END)
+    sys.stdout.write(script)
 
 
 def application() -> typer.Typer:

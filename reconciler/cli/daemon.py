@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from reconciler.cli.exits import FAILED, INVALID, TIMEOUT, USAGE, CommandError
-from reconciler.cli.paths import control_socket
+from reconciler.cli.paths import control_socket, runtime_directory
 
 CODES = {"usage": USAGE, "invalid": INVALID, "timeout": TIMEOUT}
 """The exit code of each `schemas.control.ErrorCode`; those that are not here are FAILED."""
@@ -29,7 +29,7 @@ def ask(
     message = json.dumps({"request": request, **(fields or {})}).encode("ascii") + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
-        _connect(connection, path, given=runtime_dir is not None)
+        _connect(connection, path, runtime_dir)
         try:
             connection.sendall(message)
             answer = _read_line(connection)
@@ -43,18 +43,50 @@ def ask(
     return _result(answer)
 
 
-def _connect(connection: socket.socket, path: str, given: bool) -> None:
-    hint = None if given else "if it has another --runtime-dir, name it or set KAKEHI_RUNTIME_DIR"
+class NoDaemonError(CommandError):
+    """Nobody listens at the control socket; `orphans` are the processes of workers that serve."""
+
+    def __init__(self, message: str, hint: str | None, orphans: dict[int, int]) -> None:
+        super().__init__(message, hint)
+        self.orphans = orphans
+
+
+def _connect(connection: socket.socket, path: str, given: str | None) -> None:
+    elsewhere = "if it has another --runtime-dir, name it or set KAKEHI_RUNTIME_DIR"
+    hint = elsewhere if given is None else None
     try:
         connection.connect(path)
-    except FileNotFoundError:
-        raise CommandError(f"no daemon runs at {path} (start one: kakehi run)", hint) from None
-    except ConnectionRefusedError:
-        raise CommandError(
-            f"the daemon of {path} is gone (start it again: kakehi run)", hint
-        ) from None
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        orphans = _orphans(runtime_directory(given))
+        if orphans:
+            raise NoDaemonError(*_orphaned(path, orphans), orphans) from None
+        if isinstance(error, FileNotFoundError):
+            message = f"no daemon runs at {path} (start one: kakehi run)"
+        else:
+            message = f"the daemon of {path} is gone (start it again: kakehi run)"
+        raise NoDaemonError(message, hint, {}) from None
     except OSError as error:
         raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}", hint) from None
+
+
+def _orphans(runtime_dir: str) -> dict[int, int]:
+    """Return the workers that serve without a daemon: number and process."""
+    from pathlib import Path
+
+    if not any(Path(runtime_dir, "workers").glob("*.sock")):
+        return {}
+    from reconciler.orphans import find
+
+    return find(Path(runtime_dir))
+
+
+def _orphaned(path: str, orphans: dict[int, int]) -> tuple[str, str]:
+    processes = ", ".join(str(pid) for pid in orphans.values())
+    who = "1 worker goes" if len(orphans) == 1 else f"{len(orphans)} workers go"
+    return (
+        f"no daemon runs at {path}; {who} on serving without it (process {processes})",
+        "have them taken over: kakehi run; or end them: kakehi stop",
+    )
 
 
 def _read_line(connection: socket.socket) -> bytes:

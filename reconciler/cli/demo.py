@@ -4,6 +4,7 @@ One process of backends, one daemon with its workers, a repository to play with,
 All of it lives below one directory (sockets and state in its `.kakehi`) and ends with Ctrl-C.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -25,8 +26,10 @@ BACKEND_PORTS = (9001, 9002, 9003)
 """As in config.example: shop-1, shop-2 and shop-3."""
 
 START_S = 30.0
-END_S = 60.0
-"""More than the example's drain_timeout of 30 s, which bounds how long requests may hold it up."""
+END_S = 30.0
+"""How much longer than `drain_timeout`, which bounds requests in flight, the end may take."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SOCKET_PATH_BYTES_MAX = 107
 """A Unix socket's path is no longer (sun_path has 108 bytes with its end)."""
@@ -54,8 +57,9 @@ def demo(
     _check_path(runtime)
     _check_ports(runtime)
     _prepare(place)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, _on_signal)
+    limit_s = 0.0
     started: list[subprocess.Popen[bytes]] = []
     try:
         backends = _start_backends(started)
@@ -66,15 +70,30 @@ def demo(
         sys.stdout.flush()
         _watch(daemon, backends)
     except _EndedError:
-        output.note("\nEnding: requests in flight may finish …")
+        limit_s = _drain_s(runtime)
+        limit = f", for at most {output.duration(limit_s * 1_000)}" if limit_s else ""
+        output.note(f"\nEnding: requests in flight may finish{limit}.")
+        output.note("Ctrl-C again ends them now.")
     finally:
-        _end(started)
+        _end(started, runtime, limit_s + END_S)
     output.note("The demo has ended: no process is left.")
     return DONE
 
 
 def _on_signal(number: int, frame: object) -> None:
+    # Once: `_end` says what the next one does.
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise _EndedError
+
+
+def _drain_s(runtime: Path) -> float:
+    """Return how long requests in flight may take, as the settings that run have it."""
+    try:
+        shown = ask(str(runtime), "show", {"kind": "settings", "entity": None}, timeout_s=2.0)
+    except CommandError:
+        return 0.0
+    return float(sum(found["value"]["drain_timeout"] for found in shown["entities"])) / 1_000
 
 
 def _check_path(runtime: Path) -> None:
@@ -191,20 +210,39 @@ def _watch(daemon: subprocess.Popen[bytes], backends: subprocess.Popen[bytes]) -
         time.sleep(0.2)
 
 
-def _end(started: list[subprocess.Popen[bytes]]) -> None:
+def _end(started: list[subprocess.Popen[bytes]], runtime: Path, limit_s: float) -> None:
     """End the daemon (and its workers), then the backends that they may still be talking to."""
+
+    def hurry(number: int, frame: object) -> None:
+        # A second SIGINT has the daemon end its workers at once.
+        for process in started:
+            if process.stdin is None:
+                process.send_signal(signal.SIGINT)
+
     for process in reversed(started):
         if process.poll() is None:
             if process.stdin is not None:
                 process.stdin.close()
             else:
                 process.send_signal(signal.SIGINT)
+        for number in SIGNALS:
+            signal.signal(number, hurry)
         try:
-            process.wait(END_S)
-        except (subprocess.TimeoutExpired, _EndedError):
+            process.wait(limit_s)
+        except subprocess.TimeoutExpired:
             output.note("It does not end; ending it by force.")
             process.kill()
             process.wait()
+            _kill_workers(runtime)
+
+
+def _kill_workers(runtime: Path) -> None:
+    """End what a daemon that was killed has left behind."""
+    from reconciler.orphans import find
+
+    for pid in find(runtime).values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _access_log(place: Path) -> Path:

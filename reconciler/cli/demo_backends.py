@@ -53,6 +53,9 @@ async def _connection(
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, OSError):
         # The connection ended, or what came is no request: either way there is nothing to answer.
         pass
+    except asyncio.CancelledError:
+        # The demo ends in the middle of a request; asyncio would print where.
+        pass
     finally:
         writer.close()
 

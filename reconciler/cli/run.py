@@ -15,7 +15,11 @@ def run(
     ] = ".",
     ref: Annotated[
         str | None,
-        Option("--ref", metavar="BRANCH", help="The branch to follow [default: HEAD's]."),
+        Option(
+            "--ref",
+            metavar="BRANCH",
+            help="The branch to follow [default: the one of the last start, at first HEAD's].",
+        ),
     ] = None,
     workers: Annotated[
         int | None,

@@ -54,10 +54,23 @@ def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
         ("commit", paint("bold", (result["commit"] or "none yet")[:12])),
         ("generation", f"{result['generation']}, digest {result['digest'][:12]}"),
         ("following", f"{source['ref']} of {source['directory']}"),
+        *([("remote", _remote(source))] if source["remote"] else []),
         ("entities", counted or "none"),
         ("up", output.duration(result["uptime_s"] * 1_000)),
     ]
     return [f"{paint('dim', f'{name:<11}')}{value}" for name, value in facts]
+
+
+def _remote(source: dict[str, Any]) -> str:
+    """Return the remote and how old what was fetched from it is."""
+    name = output.visible(source["remote"])
+    fetched_at = source["fetched_at"]
+    if fetched_at is None:
+        return f"{name}, not fetched since the start"
+    from datetime import UTC, datetime
+
+    age = (datetime.now(UTC) - datetime.fromisoformat(fetched_at)).total_seconds()
+    return f"{name}, fetched {output.duration(max(0.0, age) * 1_000)} ago"
 
 
 _HEADER = ("worker", "pid", "cpu", "state", "generation", "digest", "connections", "requests")
@@ -94,7 +107,11 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('update', 'changing')}  to {transaction['commit'][:12]}, phase "
             f"{transaction['phase']}" + (f", waiting for worker {waiting}" if waiting else "")
         )
-    if result["source"]["problem"]:
+    fetch_problem = result["source"]["fetch_problem"]
+    if fetch_problem:
+        remarks.append(f"{paint('warning', 'fetching fails')}  {output.visible(fetch_problem)}")
+    # Before anything was fetched this is the reason why the state is held, too.
+    if result["source"]["problem"] not in (None, fetch_problem):
         remarks.append(f"{paint('warning', 'holding')}  {result['source']['problem']}")
     remarks.extend(f"{paint('warning', 'warning')}  {text}" for text in result["warnings"])
     error = result["last_error"]

@@ -35,6 +35,8 @@ class Kakehi:
 
     def __init__(self, repo: Repo, *, workers: int = 1, options: tuple[str, ...] = ()) -> None:
         self.repo = repo
+        # The config directory, if it is not the repository's own.
+        self.directory: Path | None = None
         self.workers = workers
         self.options = options
         # Unix socket paths hold 107 bytes: too few for below pytest's tmp_path.
@@ -67,7 +69,13 @@ class Kakehi:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the daemon and, unless told otherwise, wait until it serves HEAD."""
-        command = [EXECUTABLE, "run", str(self.repo.directory), "--workers", str(self.workers)]
+        command = [
+            EXECUTABLE,
+            "run",
+            str(self.directory or self.repo.directory),
+            "--workers",
+            str(self.workers),
+        ]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, *self.options],

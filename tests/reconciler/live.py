@@ -115,3 +115,10 @@ def eventually(condition: Callable[[], object], timeout_s: float = 40.0) -> None
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.02)
+
+
+def serves(running: Shop) -> bool:
+    try:
+        return running.get() == 200
+    except OSError:
+        return False

@@ -189,3 +189,29 @@ def test_history_begins_with_the_newest(running: Shop) -> None:
     assert [entry["outcome"] for entry in entries] == ["applied"]
     assert entries[0]["change_count"] == len(entries[0]["changes"]) == 5
     assert entries[0]["duration_ms"] > 0
+
+
+def test_credentials_are_shown_to_nobody(running: Shop) -> None:
+    headers = {"Authorization": "Bearer s3cr3t", "X-Api-Key": {"regex": "s3cr3t"}, "X-Tier": "gold"}
+    shop = running.files(0)["shop.yaml"]
+    before = running.repo.head()
+    shop["frontends"]["admin"] = {**shop["frontends"]["web"], "headers": headers}
+    planned = result(running, "plan", files={"shop.yaml": json.dumps(shop)})
+    running.daemon.commit({"shop.yaml": shop})
+    try:
+        shown = result(running, "show", kind="frontend", entity="admin")
+        told = {
+            "plan": planned,
+            "show": shown,
+            "history": result(running, "history", limit=1),
+            "explain": result(running, "explain", url=f"http://{running.listener}/"),
+        }
+        for name, answered in told.items():
+            text = json.dumps(answered)
+            assert "(secret)" in text, (name, text)
+            assert "s3cr3t" not in text, (name, text)
+        (entity,) = shown["entities"]
+        assert entity["value"]["headers"]["x-tier"] == {"exact": "gold"}
+    finally:
+        running.repo.git("reset", "-q", "--hard", before)
+        running.daemon.wait(before)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.daemon import EXECUTABLE
 from tests.harness.ports import address
-from tests.reconciler.live import Shop, eventually, shop
+from tests.reconciler.live import Shop, eventually, serves, shop
 
 
 def test_a_commit_moves_traffic_and_its_revert_takes_it_back(tmp_path: Path) -> None:
@@ -198,6 +198,35 @@ def test_what_is_gone_is_held_and_never_deleted(tmp_path: Path, way: str) -> Non
         assert running.served_by() == 1
 
 
+@pytest.mark.parametrize("directory", ["", "proxy/"], ids=["at the top", "in a directory"])
+def test_a_commit_without_configuration_is_refused_at_once(tmp_path: Path, directory: str) -> None:
+    running = Shop(tmp_path, workers=1)
+    daemon, repo = running.daemon, running.repo
+    try:
+        files = {f"{directory}{name}": each for name, each in running.files().items()}
+        repo.commit({**files, "README": "a shop\n"})
+        daemon.directory = repo.directory / directory
+        daemon.start()
+        good = repo.head()
+        empty = repo.commit(dict.fromkeys(files))
+        waited = daemon.run_cli("wait", "--commit", empty, "--timeout", "30s")
+        assert waited.returncode == 6, waited.stderr
+        newest = daemon.json("history")["entries"][0]
+        assert (newest["commit"], newest["outcome"]) == (empty, "refused")
+        status = daemon.status()
+        assert (status["source"]["state"], status["last_error"]["commit"]) == ("holding", empty)
+        assert newest["message"] == status["last_error"]["message"] == status["source"]["problem"]
+        assert running.served_by() == 0
+        time.sleep(2.5)
+        assert daemon.log().count(" refused ") == 1
+        daemon.revert()
+        assert daemon.status()["last_error"] is None
+        assert running.served_by() == 0
+        assert good != repo.head()
+    finally:
+        running.stop()
+
+
 def test_a_control_plane_that_is_killed_comes_back_to_running_workers(tmp_path: Path) -> None:
     with shop(tmp_path) as running:
         running.commit(1)
@@ -236,7 +265,7 @@ def test_the_last_state_comes_back_without_workers_and_without_a_repository(
             os.kill(pid, signal.SIGKILL)
         shutil.move(running.repo.directory, tmp_path / "away")
         running.daemon.start(wait=False)
-        eventually(lambda: _serves(running))
+        eventually(lambda: serves(running))
         assert running.served_by() == 1
         status = running.daemon.status()
         assert (status["commit"], status["digest"]) == (before["commit"], before["digest"])
@@ -276,13 +305,6 @@ def test_more_listeners_than_a_worker_can_be_handed_are_refused(tmp_path: Path) 
         waited = running.daemon.run_cli("wait", "--commit", bad)
         assert waited.returncode == 6
         assert "301 listeners are more than the 252 supported" in waited.stderr
-
-
-def _serves(running: Shop) -> bool:
-    try:
-        return running.get() == 200
-    except OSError:
-        return False
 
 
 def test_a_killed_worker_is_replaced_on_its_core_and_its_socket(tmp_path: Path) -> None:
@@ -481,43 +503,5 @@ def test_kakehi_stop_ends_everything(tmp_path: Path) -> None:
         assert running.daemon.process is not None
         assert running.daemon.process.wait(10) == 0
         assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids)
-    finally:
-        running.stop()
-
-
-def test_the_remotes_branch_is_followed(tmp_path: Path) -> None:
-    running = Shop(tmp_path / "upstream", workers=1)
-    clone = tmp_path / "clone"
-    try:
-        running.repo.commit(running.files(0))
-        subprocess.run(["git", "clone", "-q", running.repo.directory, clone], check=True)
-        script = (
-            "import sys; from pathlib import Path; from reconciler import daemon\n"
-            "sys.exit(daemon.run(daemon.DaemonOptions(Path(sys.argv[1]), None, 1,"
-            " Path(sys.argv[2]), Path(sys.argv[3]), remote='origin', fetch_interval_s=1)))"
-        )
-        daemon = running.daemon
-        python = Path(EXECUTABLE).parent / "python"
-        with daemon.output.open("ab") as output:
-            daemon.process = subprocess.Popen(
-                [python, "-c", script, clone, daemon.runtime_dir, daemon.state_dir],
-                env=daemon.environment,
-                stdout=output,
-                stderr=output,
-            )
-        eventually(lambda: _serves(running))
-        assert running.served_by() == 0
-        sha = running.repo.commit(running.files(1))
-        daemon.wait(sha)
-        assert running.served_by() == 1
-        assert (
-            subprocess.run(
-                ["git", "-C", clone, "status", "--porcelain"], capture_output=True, check=True
-            ).stdout
-            == b""
-        )
-        shutil.move(running.repo.directory, tmp_path / "away")
-        time.sleep(1.5)
-        assert running.served_by() == 1
     finally:
         running.stop()

@@ -1,3 +1,5 @@
+import json
+
 from hypothesis import given
 
 from reconciler.differ import diff_entities
@@ -47,6 +49,20 @@ def test_what_appears_and_disappears_within_a_map() -> None:
         FieldChange("path.exact", None, "/a"),
         FieldChange("path.prefix", "/a", None),
     )
+
+
+def test_credentials_are_hidden_in_every_way_to_change_them() -> None:
+    before = frontend("web", headers={"authorization": "Bearer s3cr3t", "x-tier": "gold"})
+    bare = frontend("web", headers={"x-tier": "gold"})
+    other = frontend("web", headers={"authorization": {"regex": "s3cr3t.*"}, "x-tier": "gold"})
+    changes = [one(None, before), one(before, None), one(bare, before), one(before, other)]
+    texts = [json.dumps(change.to_json()) for change in changes]
+    assert all("(secret)" in text and "s3cr3t" not in text for text in texts), texts
+    assert '"gold"' in texts[0]
+    assert [field.path for field in changes[3].fields] == [
+        "headers.authorization.exact",
+        "headers.authorization.regex",
+    ]
 
 
 def test_null_and_a_value() -> None:

@@ -71,7 +71,7 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
         ("headers", {"X-A": "1", "x-a": "2"}, '"X-A" and "x-a" are the same header'),
         ("headers", {"Host": "x"}, "the Host header is not matched here"),
         ("headers", {"x-a": 5}, "expected text, not 5"),
-        ("headers", {"x-a": " gold"}, "begins or ends with a space"),
+        ("headers", {"x-a": " gold"}, "the text begins or ends with a space"),
         ("headers", {"x-a": "a\nb"}, "a control character"),
         ("headers", {f"x-{number}": "a" for number in range(17)}, "at most 16 may be"),
         ("query", {"v": "x" * 4097}, "too long"),

@@ -70,7 +70,7 @@ class Demo:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(20)
 
 
 @pytest.fixture
@@ -123,6 +123,26 @@ def test_the_tour_does_what_it_says(place: Path) -> None:
     assert code == 0, demo.text()
     assert "The demo has ended: no process is left." in demo.text()
     assert all(map(is_free, PORTS))
+
+
+@needs_ports
+def test_a_second_ctrl_c_does_not_wait_for_a_client_that_stalls(place: Path) -> None:
+    demo = Demo(place)
+    with socket.create_connection(("127.0.0.1", PROXY_PORT)) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\nabc")
+        time.sleep(0.5)
+        demo.process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + 10
+        while "requests in flight may finish, for at most 30 s" not in demo.text():
+            assert time.monotonic() < deadline, demo.text()
+            time.sleep(0.05)
+        time.sleep(1)
+        assert demo.process.poll() is None, demo.text()
+        assert "Ctrl-C again ends them now" in demo.text()
+        code = demo.interrupt()
+    assert code == 0, demo.text()
+    assert "Traceback" not in demo.text(), demo.text()
+    assert "Error" not in demo.text(), demo.text()
 
 
 @needs_ports

@@ -1,0 +1,126 @@
+"""A daemon that follows a remote: while it is there, while it is away, and when it is none."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from tests.harness.daemon import EXECUTABLE
+from tests.harness.ports import address
+from tests.harness.repo import Repo
+from tests.reconciler.live import Shop, eventually, serves
+
+
+def test_the_remotes_branch_is_followed(tmp_path: Path) -> None:
+    running = Shop(tmp_path / "upstream", workers=1)
+    clone = tmp_path / "clone"
+    try:
+        running.repo.commit(running.files(0))
+        subprocess.run(["git", "clone", "-q", running.repo.directory, clone], check=True)
+        script = (
+            "import sys; from pathlib import Path; from reconciler import daemon\n"
+            "sys.exit(daemon.run(daemon.DaemonOptions(Path(sys.argv[1]), None, 1,"
+            " Path(sys.argv[2]), Path(sys.argv[3]), remote='origin', fetch_interval_s=1)))"
+        )
+        daemon = running.daemon
+        python = Path(EXECUTABLE).parent / "python"
+        with daemon.output.open("ab") as output:
+            daemon.process = subprocess.Popen(
+                [python, "-c", script, clone, daemon.runtime_dir, daemon.state_dir],
+                env=daemon.environment,
+                stdout=output,
+                stderr=output,
+            )
+        eventually(lambda: serves(running))
+        assert running.served_by() == 0
+        sha = running.repo.commit(running.files(1))
+        daemon.wait(sha)
+        assert running.served_by() == 1
+        assert (
+            subprocess.run(
+                ["git", "-C", clone, "status", "--porcelain"], capture_output=True, check=True
+            ).stdout
+            == b""
+        )
+        shutil.move(running.repo.directory, tmp_path / "away")
+        time.sleep(1.5)
+        assert running.served_by() == 1
+    finally:
+        running.stop()
+
+
+def following_a_remote(directory: Path, remote: str = "origin") -> Shop:
+    """A shop whose daemon runs on a clone; its repository is the one that was cloned."""
+    running = Shop(directory / "upstream", workers=1)
+    running.repo.commit(running.files(0))
+    clone = directory / "clone"
+    subprocess.run(["git", "clone", "-q", running.repo.directory, clone], check=True)
+    running.daemon.repo = Repo(clone)
+    running.daemon.options = ("--remote", remote, "--fetch-interval", "1s")
+    return running
+
+
+def test_a_failing_remote_is_told_while_it_fails(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path)
+    daemon, upstream, away = running.daemon, running.repo.directory, tmp_path / "away"
+    try:
+        daemon.start()
+        source = daemon.status()["source"]
+        assert (source["remote"], source["fetch_problem"]) == ("origin", None)
+        text = daemon.run_cli("status").stdout
+        assert re.search(r"\nremote +origin, fetched .* ago\n", text), text
+        shutil.move(upstream, away)
+        eventually(lambda: daemon.status()["source"]["fetch_problem"])
+        source = daemon.status()["source"]
+        assert source["fetch_problem"].startswith("cannot fetch main from origin: ")
+        assert (source["state"], source["fetched_at"] is not None) == ("following", True)
+        assert f"fetching fails  {source['fetch_problem']}" in daemon.run_cli("status").stdout
+        time.sleep(2.5)
+        shutil.move(away, upstream)
+        eventually(lambda: daemon.status()["source"]["fetch_problem"] is None)
+        assert "fetching fails" not in daemon.run_cli("status").stdout
+        told = daemon.log()
+        assert told.count("warning fetching fails") == told.count("fetching works again") == 1
+    finally:
+        running.stop()
+
+
+def test_the_password_of_a_remote_is_shown_nowhere(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path, f"http://joe:hunter2@{address()}/x.git")
+    daemon = running.daemon
+    try:
+        daemon.start(wait=False)
+        eventually(lambda: "fetching fails" in daemon.log())
+        told = [
+            daemon.log(),
+            *(daemon.run_cli("status", *more).stdout for more in ((), ("--json",))),
+        ]
+        for each in told:
+            assert "http://(secret)@127.0.0.1" in each
+            assert "hunter2" not in each
+    finally:
+        running.stop()
+
+
+def test_a_remote_by_a_wrong_name_brings_nothing_of_another(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path)
+    daemon = running.daemon
+    try:
+        daemon.start()
+        assert "warning" not in daemon.log(), "the first fetch is not late"
+        daemon.interrupt()
+        shutil.rmtree(daemon.state_dir)
+        daemon.options = ("--remote", "nosuch")
+        daemon.start(wait=False)
+        eventually(lambda: "fetching fails" in daemon.log())
+        eventually(lambda: daemon.status()["source"]["problem"])
+        status = daemon.status()
+        reason = f"{daemon.repo.directory}/.git has no remote 'nosuch' (there is origin)"
+        assert status["source"]["problem"] == status["source"]["fetch_problem"] == reason
+        assert (status["commit"], status["generation"]) == (None, 0)
+        assert daemon.log().count(reason) == 1
+    finally:
+        running.stop()
