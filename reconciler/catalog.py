@@ -122,9 +122,13 @@ class Catalog:
                 definitions[entity.key] = Definition(entity, b"")
             self._swap((), (entity,))
 
-    def named_files(self) -> Iterator[str]:
-        """Return the paths of all files that accepted entities name."""
-        return iter(self._named)
+    def named_files(self) -> Iterator[tuple[str, str]]:
+        """Return path and SHA-256 of all files that accepted entities name."""
+        for path, keys in self._named.items():
+            for material in materials_of(self._entities[next(iter(keys))]):
+                if material.path == path:
+                    yield path, material.sha256
+                    break
 
     def files_naming(self, paths: Iterable[str]) -> set[str]:
         """Return the configuration files with entities that name one of these files."""

@@ -13,39 +13,33 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.materials import UnreadableError, read_external
-from schemas.entity import Entity
-from schemas.material import materials_of
 
 _Signature = tuple[int, int, int, int]
 
 
 class ExternalFiles:
-    """Remembers of each file what it looked like, and the content that the running state has."""
+    """Remembers what each file looked like when it was last looked at."""
 
-    def __init__(self, running: Iterable[Entity]) -> None:
+    def __init__(self) -> None:
         self._seen: dict[str, _Signature | None] = {}
-        # A file may have changed while no daemon ran.
-        self._restored = {
-            material.path: material.sha256
-            for entity in running
-            for material in materials_of(entity)
-            if material.path.startswith("/")
-        }
 
-    def changed(self, named: Iterable[str]) -> frozenset[str]:
-        """The files that look different since the last call, or since before a restart."""
+    def changed(self, named: Iterable[tuple[str, str]]) -> frozenset[str]:
+        """The files with another content than is served, out of (path, SHA-256 of what is served).
+
+        A file that was not looked at before is read: it may have changed while no daemon ran, or
+        since it was read for the state that names it.
+        """
         found: set[str] = set()
         seen: dict[str, _Signature | None] = {}
-        for path in named:
+        for path, digest in named:
             if not path.startswith("/"):
                 continue
+            # Taken before anything is read, so that a change in between is noticed next time.
             signature = seen[path] = _signature(path)
-            if path in self._seen:
-                if signature != self._seen[path]:
-                    found.add(path)
-            elif path in self._restored and _digest(path) != self._restored[path]:
+            known = path in self._seen
+            if signature != self._seen.get(path) if known else _digest(path) != digest:
                 found.add(path)
-        self._seen, self._restored = seen, {}
+        self._seen = seen
         return frozenset(found)
 
     def directories(self) -> set[Path]:

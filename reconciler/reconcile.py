@@ -88,7 +88,7 @@ class Reconciler:
         self._attempts = 0
         self._retry_at = 0.0
         self._marked: str | None = None
-        self._external = ExternalFiles(store.running.state.entities.values())
+        self._external = ExternalFiles()
         self._external_refused = False
 
     def external_directories(self) -> set[Path]:

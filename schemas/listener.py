@@ -20,6 +20,7 @@ _PROFILES = ("intermediate", "modern")
 def _protocol(value: object) -> str:
     if value in _PROTOCOLS:
         return str(value)
+    hint: str | None
     if value in ("h2", "h2c", "http2"):
         hint = 'write "protocol: http" and "h2c: true", or "protocol: https" for TLS'
         raise fault(f"{shown(value)}: HTTP/2 is no protocol of its own here", hint)
@@ -126,7 +127,9 @@ class Listener(Model):
         str,
         BeforeValidator(_protocol),
         WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
-        Field(description="What clients speak: HTTP in clear text, or over TLS with HTTP/2 and 1.1."),
+        Field(
+            description="What clients speak: HTTP in clear text, or over TLS with HTTP/2 and 1.1."
+        ),
     ] = "http"
     timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
         ListenerTimeouts()

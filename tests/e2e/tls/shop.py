@@ -29,7 +29,8 @@ class Shop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.daemon.stop()
+        if self.daemon.process is not None:
+            self.daemon.stop()
         self.backend.stop()
 
     def start(self, **certificates: Pair) -> None:

@@ -53,7 +53,10 @@ def test_the_version_is_the_clients_choice(shop: Shop) -> None:
     prior = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"]
     done = subprocess.run(
         [*prior, "--http2-prior-knowledge", f"http://{clear}/"],
-        capture_output=True, text=True, timeout=20, check=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
     )
     assert done.stdout == "2 200"
     versions = {entry["protocol"] for entry in shop.daemon.wait_for_access(lambda _: True, 4)}
@@ -113,9 +116,16 @@ def test_h2spec(shop: Shop, listener: str) -> None:
     secure = ["-t", "-k"] if listener == "tls" else []
     done = subprocess.run(
         [h2spec, *secure, "-h", host, "-p", str(port), "-o", "2", "--strict"],
-        capture_output=True, text=True, timeout=300,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    assert ", 0 failed" in done.stdout, done.stdout[-4000:]
+    failures = done.stdout.partition("Failures:")[2]
+    failed = set(re.findall(r"× (\d+: .+)", failures))
+    # On a listener that takes HTTP/1.1 as well, what is no preface is a request: answered by 400.
+    allowed = {"2: Sends invalid connection preface"} if listener == "clear" else set()
+    assert failed <= allowed, done.stdout[-4000:]
+    assert re.search(r"146 tests, 14[45] passed", done.stdout), done.stdout[-500:]
 
 
 def test_a_removed_listener_says_goodbye(shop: Shop) -> None:
