@@ -156,10 +156,10 @@ class Listener(Model):
         if not isinstance(value, dict):
             return value
         secure = value.get("protocol") == "https"
-        if secure and value.get("tls") is None:
-            return {**value, "tls": {}}
         if secure and value.get("h2c"):
             raise fault("h2c: over TLS, HTTP/2 is offered without it", "remove it")
+        if secure and value.get("tls") is None:
+            return {**value, "tls": {}}
         if value.get("tls") is not None and value.get("protocol", "http") == "http":
             raise fault("tls: a listener in clear text has none", 'add "protocol: https"')
         return value

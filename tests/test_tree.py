@@ -146,7 +146,7 @@ def test_the_lock_holds_every_dependency_and_no_address() -> None:
     locked = {
         match.replace(".", "-") for match in re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)
     }
-    names = {re.split(r"[<>=]", entry)[0].replace(".", "-") for entry in wanted}
+    names = {re.split(r"[\[<>=]", entry)[0].replace(".", "-") for entry in wanted}
     assert names <= locked
     assert "://" not in lock
     assert all(">=" in entry for entry in wanted), "every dependency has a lower bound"

@@ -15,6 +15,7 @@ mod connect;
 mod control;
 mod exchange;
 mod idle;
+mod lane;
 mod multiplex;
 mod record;
 mod refuse;
