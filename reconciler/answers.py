@@ -21,7 +21,7 @@ from reconciler.repository import RepositoryError
 from reconciler.source import Changed, Source
 from reconciler.store import Store
 from reconciler.supervisor import Slot, Supervisor
-from reconciler.waiting import Waiting
+from reconciler.waiting import NoCommitError, Waiting
 from schemas import control
 from schemas.entity import KINDS, Entity, EntityKey
 from schemas.secrecy import without_secrets
@@ -63,7 +63,7 @@ class Answers:
             case control.PlanRequest():
                 return await self._plan(request)
             case control.WaitRequest():
-                return await self.waiting.wait(request)
+                return await self._wait(request)
             case control.HistoryRequest(limit=limit):
                 return {"entries": self.reconciler.outcomes.history.newest(limit)}
             case control.ShowRequest():
@@ -155,6 +155,12 @@ class Answers:
             self.reconciler.outcomes.repository_warning,
         )
         return [*warnings, *(each for each in others if each)]
+
+    async def _wait(self, request: control.WaitRequest) -> control.WaitResult:
+        try:
+            return await self.waiting.wait(request)
+        except NoCommitError as error:
+            raise RefusedRequestError("usage", str(error)) from None
 
     # Questions about the configuration.
 

@@ -15,8 +15,6 @@ from reconciler.source import Source
 from schemas.secrecy import without_credentials
 
 INTERVAL_S = 30.0
-# Nobody's server wants to be asked more often.
-INTERVAL_MIN_S = 1.0
 
 
 class Fetching:
@@ -24,7 +22,7 @@ class Fetching:
 
     def __init__(self, remote: str | None, interval_s: float | None) -> None:
         self._remote = remote
-        self._interval_s = max(INTERVAL_MIN_S, interval_s or INTERVAL_S)
+        self._interval_s = interval_s or INTERVAL_S
         self.fetched_at: str | None = None
 
     @property

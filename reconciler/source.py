@@ -95,6 +95,11 @@ class Source:
         return self._ref
 
     @property
+    def is_remote(self) -> bool:
+        """Whether commits are fetched, so that more may come than are here."""
+        return self._remote is not None
+
+    @property
     def branch(self) -> str:
         """The branch of the remote. Raises `RepositoryError` when HEAD names none."""
         ref = self.ref

@@ -17,8 +17,13 @@ from reconciler.supervisor import Supervisor
 from schemas.control import WaitRequest, WaitResult
 
 _FULL_ID_CHARS = 40
+_HEXADECIMAL = frozenset("0123456789abcdef")
 # A change that nobody notified us of is seen after this at the latest.
 _LOOK_S = 0.5
+
+
+class NoCommitError(ValueError):
+    """What is waited for is no commit, and cannot become one by waiting."""
 
 
 @dataclass(slots=True)
@@ -32,7 +37,11 @@ class Waiting:
     runner: Runner
 
     async def wait(self, request: WaitRequest) -> WaitResult:
-        """Returns when the outcome is known, after `timeout_s` at the latest."""
+        """Returns when the outcome is known, after `timeout_s` at the latest.
+
+        Raises `NoCommitError`.
+        """
+        self._check(request.commit)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(0.0, request.timeout_s)
         # What was committed a moment ago may not have been noticed yet.
@@ -47,13 +56,27 @@ class Waiting:
                 return self._timed_out(request.commit, commit)
             await self.reconciler.next_change(min(left, _LOOK_S))
 
+    def _check(self, text: str) -> None:
+        """What may still come is waited for: HEAD before its first commit, an id to be fetched."""
+        try:
+            repository = self.source.repository
+        except RepositoryError:
+            return
+        may_come = text == "HEAD" or (self.source.is_remote and set(text.lower()) <= _HEXADECIMAL)
+        if may_come or self._commit_id(text) is not None:
+            return
+        try:
+            repository.find_commit(text)
+        except RepositoryError as error:
+            raise NoCommitError(str(error)) from None
+
     def _commit_id(self, text: str) -> str | None:
         """The full id; a full one is taken as it is, since it may not have been fetched yet."""
         try:
             return self.source.repository.find_commit(text)
         except RepositoryError:
             text = text.lower()
-            is_full = len(text) == _FULL_ID_CHARS and set(text) <= set("0123456789abcdef")
+            is_full = len(text) == _FULL_ID_CHARS and set(text) <= _HEXADECIMAL
             return text if is_full else None
 
     def _known(self, commit: str) -> WaitResult | None:

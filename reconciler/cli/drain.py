@@ -62,11 +62,12 @@ def drain(
         output.print_json(result)
     if result["timed_out"]:
         raise CommandError(
-            f"{backend} is drained, but {result['active']} requests are in flight after {timeout}",
+            f"{backend} is drained, but after {timeout} there {_in_flight(result['active'])}",
             code=TIMEOUT,
         )
     if not as_json:
-        output.line(f"{backend} is drained {_until(result)}; {result['active']} requests in flight")
+        requests = output.count(result["active"], "request")
+        output.line(f"{backend} is drained {_until(result)}; {requests} in flight")
     return DONE
 
 
@@ -97,6 +98,10 @@ def _login() -> str:
         return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
+
+
+def _in_flight(active: int) -> str:
+    return f"{'is' if active == 1 else 'are'} {output.count(active, 'request')} in flight"
 
 
 def _until(result: dict[str, Any]) -> str:

@@ -72,6 +72,8 @@ def run(
     interval_s = None
     if fetch_interval is not None:
         interval_s = milliseconds(fetch_interval, "--fetch-interval") / 1_000
+        if interval_s < 1:
+            raise UsageError("--fetch-interval must be 1s or more")
     from reconciler.daemon import DaemonOptions
     from reconciler.daemon import run as run_daemon
 

@@ -98,7 +98,7 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
         owner = f" by {drain['owner']}" if drain["owner"] else ""
         remarks.append(
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
-            f"{drain['active']} requests in flight"
+            f"{output.count(drain['active'], 'request')} in flight"
         )
     transaction = result["transaction"]
     if transaction is not None:

@@ -35,7 +35,11 @@ def validate(
     from reconciler.offline import load_directory
 
     place = Path(directory)
-    state, found = load_directory(_configuration(place, ref), files.reader(place, ref))
+    configuration = list(_configuration(place, ref))
+    state, found = load_directory(configuration, files.reader(place, ref))
+    if not configuration:
+        # The daemon holds what runs rather than take an empty commit for "remove everything".
+        state, found = None, (_nothing(place, ref),)
     diagnostics = [*found, *_keys(place, ref)]
     counted: dict[str, int] = {}
     if state is not None:
@@ -56,6 +60,20 @@ def validate(
 
 def _configuration(place: Path, ref: str | None) -> Iterable[tuple[str, bytes]]:
     return files.of_working_tree(place) if ref is None else files.of_commit(place, ref)
+
+
+def _nothing(place: Path, ref: str | None) -> "Diagnostic":
+    from schemas.diagnostic import Diagnostic
+
+    where = f"{place}" if ref is None else f"{place} at {ref}"
+    return Diagnostic(
+        "error",
+        "",
+        0,
+        0,
+        f"there is no configuration: no *.yaml file in {where}",
+        "start one with files to begin from: kakehi init DIR",
+    )
 
 
 def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":

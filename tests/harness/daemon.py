@@ -100,7 +100,7 @@ class Kakehi:
         head = self.repo.head()
         deadline = time.monotonic() + START_DEADLINE_S
         while True:
-            done = self.run_cli("wait", "--commit", head, "--timeout", "20s")
+            done = self.run_cli("wait", "--commit", head, "--timeout", "5s")
             if done.returncode == 0:
                 break
             refused = done.returncode == 6

@@ -174,8 +174,10 @@ def test_waiting_ends_when_it_must(running: Shop) -> None:
     assert unknown["outcome"] == "timeout"
     assert time.monotonic() - began < 5
     assert "not on main" in unknown["message"]
-    nonsense = result(running, "wait", commit="nonsense", timeout_s=0)
-    assert "names no commit" in nonsense["message"]
+    began = time.monotonic()
+    code, message = error(running, "wait", commit="nonsense", timeout_s=30)
+    assert (code, "'nonsense' names no commit" in message) == ("usage", True)
+    assert time.monotonic() - began < 5
 
 
 def test_what_a_url_leads_to(running: Shop) -> None:

@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.cli.output import Painter
 from reconciler.cli.reports import report_schema
-from tests.harness.daemon import Kakehi
+from reconciler.cli.status import lines
+from tests.harness.daemon import EXECUTABLE, Kakehi
 from tests.harness.ports import address
 from tests.harness.repo import Repo
 from tests.reconciler.cli.test_reports import violations
@@ -279,3 +282,43 @@ def test_stop_ends_everything(tmp_path: Path, listener: str) -> None:
     assert daemon.process.wait(10) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     daemon.stop(check=False)
+
+
+def test_wait_says_at_once_what_is_no_commit(live: Kakehi) -> None:
+    done = live.run_cli("wait", "--commit", "nope", timeout_s=15)
+    assert done.returncode == 64
+    assert "'nope' names no commit" in done.stderr
+
+
+def test_one_request_is_one_request(live: Kakehi) -> None:
+    done = live.run_cli("drain", "shop/shop-1", check=True)
+    try:
+        assert "; 0 requests in flight" in done.stdout
+        drained = {**live.status()["drains"][0], "active": 1}
+        text = "\n".join(lines({**live.status(), "drains": [drained]}, Painter(False)))
+        assert ", 1 request in flight" in text
+    finally:
+        live.run_cli("undrain", "shop/shop-1", check=True)
+
+
+def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "shop")
+    repo.commit({"shop.yaml": configuration(address())})
+    daemon = Kakehi(repo)
+    none = daemon.run_cli("wait", "--timeout", "500ms")
+    assert (none.returncode, "no daemon runs at" in none.stderr) == (1, True)
+    waiting = subprocess.Popen(
+        [EXECUTABLE, "wait", "--commit", "HEAD", "--timeout", "40s"],
+        env=daemon.environment,
+        stderr=subprocess.PIPE,
+    )
+    assert waiting.stderr is not None
+    try:
+        assert b"waiting for one" in waiting.stderr.readline()
+        daemon.start(wait=False)
+        assert waiting.wait(40) == 0
+    finally:
+        waiting.kill()
+        waiting.wait()
+        waiting.stderr.close()
+        daemon.stop()

@@ -52,6 +52,11 @@ def test_the_help_of_a_command_has_examples_and_all_it_takes(name: str) -> None:
         (("wait", "--timeout", "soon"), "kakehi wait: --timeout needs a duration", None),
         (("history", "-n", "0"), "kakehi history: --limit must be 1 or more", None),
         (("run", "--workers", "0"), "kakehi run: --workers must be 1 or more", None),
+        (
+            ("run", "--remote", "origin", "--fetch-interval", "0s"),
+            "kakehi run: --fetch-interval must be 1s or more",
+            None,
+        ),
         (("explain", "http://x/", "-H", "no colon"), "kakehi explain: 'no colon' is not", None),
         (("drain", "shop"), "kakehi drain: 'shop' is not CLUSTER/BACKEND", None),
         (("schema", "route"), "kakehi schema: there is no schema of route", None),

@@ -102,3 +102,16 @@ def test_the_example_is_valid_and_without_a_warning() -> None:
 
     done = kakehi("validate", str(EXAMPLE))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_directory_without_configuration_is_an_error(shop: Repo, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "README").write_text("nothing here\n")
+    done = kakehi("validate", str(empty))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"there is no configuration: no *.yaml file in {empty}" in done.stderr
+    report = json.loads(kakehi("validate", "--json", str(empty)).stdout)
+    assert (report["valid"], len(report["diagnostics"])) == (False, 1)
+    shop.commit({"shop.yaml": None, "README": "nothing left\n"})
+    assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 3
