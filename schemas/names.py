@@ -30,9 +30,14 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
 
+def is_name(value: object) -> TypeGuard[str]:
+    """Say whether a value is a name of an entity."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
 def parse_name(value: object) -> str:
     """Return a name of an entity, which must be canonical as written."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not is_name(value):
         hint = _name_hint(value) if isinstance(value, str) else None
         raise fault(f"{shown(value)} is not a name: {NAME_EXPECTED}", hint)
     return value
