@@ -74,7 +74,8 @@ class ClusterTimeouts(Model):
         Duration, Field(description="From the whole request to the response's head; then 504.")
     ] = 60_000
     tunnel: Annotated[
-        Duration, Field(description="Longest silence of an upgraded connection (WebSocket).")
+        Duration,
+        Field(description="Longest silence of a WebSocket; no other upgrade is passed on."),
     ] = 3_600_000
 
 
@@ -159,7 +160,17 @@ class Cluster(Model):
     ] = "http"
     retries: Annotated[
         int,
-        Field(ge=0, le=10, description="Further backends tried when connecting to one failed."),
+        Field(
+            ge=0,
+            le=10,
+            description=(
+                "Further backends tried when connecting to one failed. A failure keeps new "
+                "requests away from a backend for 250ms, doubled by each in a row, up to 10s. "
+                "Unless 0, also: a request without body and with an idempotent method goes out "
+                "once more when the reused connection that took it ended before any byte of a "
+                "response."
+            ),
+        ),
     ] = 2
     timeouts: Annotated[ClusterTimeouts, Field(description="How long a backend may take.")] = (
         ClusterTimeouts()
