@@ -17,7 +17,7 @@ from reconciler.findings import Entities, Finding, place
 from reconciler.loader import LoadedFile, Node, load_blob
 from reconciler.matches import Matches
 from reconciler.materials import Reader, complete, no_files
-from reconciler.references import References, cluster_of
+from reconciler.references import References, Written, cluster_of
 from reconciler.validator import RawEntity, raw_entities, validate
 from schemas.diagnostic import Diagnostic, sort_key
 from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey
@@ -87,9 +87,8 @@ class Catalog:
         self._swap(staged.before, staged.after)
         try:
             findings = list(islice(self._errors(staged), FINDINGS_MAX + 1))
-            # What is unused or never reached is worth a word once the rest is in order.
-            if not findings and staged.sound:
-                findings = list(islice(self._warnings(staged), FINDINGS_MAX + 1))
+            warnings = self._warnings(staged, staged.faulty_files(findings))
+            findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))
         finally:
             self._swap(staged.after, staged.before)
         diagnostics = staged.diagnostics(findings)
@@ -159,15 +158,27 @@ class Catalog:
         keys = sorted(staged.desired)
         # With a file that cannot be read, everything may be missing that it holds.
         if not staged.incomplete:
-            yield from self._references.dangling(keys, self._entities, staged.declared)
+            yield from self._references.dangling(
+                keys, self._entities, staged.declared, staged.written
+            )
         yield from self._references.clashes(keys, self._entities)
         yield from self._matches.conflicts(keys, self._entities)
 
-    def _warnings(self, staged: _Staged) -> Iterator[Finding]:
+    def _warnings(self, staged: _Staged, faulty: set[str]) -> Iterator[Finding]:
+        """Yield what is unused or never reached, unless an error may be the reason for it.
+
+        `faulty` are the files with errors. A cluster's backends are in its file, and a name that is
+        not used may be meant by whatever could not be read.
+        """
         keys = sorted(staged.desired)
-        yield from self._matches.hidden(keys, self._entities)
-        yield from self._references.without_backends(keys, self._entities)
-        yield from self._references.unused(keys, staged.before, self._entities)
+        for found in chain(
+            self._matches.hidden(keys, self._entities),
+            self._references.without_backends(keys, self._entities),
+        ):
+            if self._entities[found.key].provenance.file not in faulty:
+                yield found
+        if staged.outlined:
+            yield from self._references.unused(keys, staged.before, self._entities, staged.written)
 
 
 class _Staged:
@@ -193,15 +204,27 @@ class _Staged:
         self.after: list[Entity] = []
         self.declared: set[EntityKey] = set()
         self.incomplete = False
+        self.written = Written()
+        self._within_entities = 0
         self._base_files = base_files
         self._base = base
         self._loaded: dict[str, LoadedFile] = {}
         self._raws: dict[EntityKey, RawEntity] = {}
 
     @property
-    def sound(self) -> bool:
-        """Whether every file is free of errors by itself."""
-        return not self._remarks and not any(loaded.diagnostics for loaded in self._loaded.values())
+    def outlined(self) -> bool:
+        """Whether it is known of every file which entities are in it."""
+        loaded = self._loaded.values()
+        found = sum(len(each.diagnostics) for each in loaded)
+        return found == self._within_entities and not any(each.full for each in loaded)
+
+    def faulty_files(self, findings: Iterable[Finding]) -> set[str]:
+        """Return the files that have errors."""
+        faulty = {path for path, loaded in self._loaded.items() if loaded.diagnostics}
+        for finding in chain(self._remarks, findings):
+            if finding.severity == "error":
+                faulty.add(self._diagnostic(finding).file)
+        return faulty
 
     def read(self, path: str, data: bytes | None) -> None:
         """Take in the new content of one file."""
@@ -262,7 +285,11 @@ class _Staged:
             if previous.entity.provenance == where:
                 return previous
             return Definition(replace(previous.entity, provenance=where), fingerprint)
+        found_before = len(raw.loaded.diagnostics)
         entity = validate(raw)
+        self._within_entities += len(raw.loaded.diagnostics) - found_before
+        if entity is None:
+            self.written.add(raw.key, raw.value)
         completed = self._complete(entity) if entity is not None else None
         return None if completed is None else Definition(completed, fingerprint)
 

@@ -112,14 +112,16 @@ class Daemon:
         bringup = Bringup(store, self._sockets, self._drains.names)
         self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
-        overviews = Overviews(store, self._supervisor, outcomes, self._began)
+        self._sizing = Sizing(store, options.workers)
+        overviews = Overviews(
+            store, self._supervisor, outcomes, self._sizing.count_after, self._began
+        )
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
-        self._reconciler.connections = overviews.connections
+        self._reconciler.live = overviews.live
         overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
-        self._sizing = Sizing(store, options.workers)
         self._manager = Manager(store, self._sockets, self._reconciler)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
         answers = Answers(

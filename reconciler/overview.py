@@ -1,6 +1,6 @@
-"""The reconciler's own numbers and its health, for the admin listener.
+"""The reconciler's own numbers, its health, and what of the traffic a plan touches.
 
-Called by `reconciler.admin` through what `reconciler.daemon` joins.
+Called by `reconciler.admin` and for plans, through what `reconciler.daemon` joins.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from reconciler.counters import Reading, SlotKey
+from reconciler.counters import SLOT_KINDS, Reading, SlotKey
 from reconciler.metrics import KakehiCollector, Overview, registry, render
 from reconciler.outcomes import Outcomes
+from reconciler.planner import Live
 from reconciler.store import Store
 from reconciler.supervisor import Slot, Supervisor
 from schemas.change import Change
@@ -26,11 +27,17 @@ class Overviews:
     """Looks at the parts when somebody asks."""
 
     def __init__(
-        self, store: Store, supervisor: Supervisor, outcomes: Outcomes, began: float
+        self,
+        store: Store,
+        supervisor: Supervisor,
+        outcomes: Outcomes,
+        count_after: Callable[[tuple[Change, ...]], int],
+        began: float,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
         self._outcomes = outcomes
+        self._count_after = count_after
         self._began = began
         self._loop = asyncio.get_running_loop()
         self.following: Callable[[], bool] = lambda: True
@@ -44,24 +51,35 @@ class Overviews:
         wanted, there = len(self._supervisor.slots), len(self._supervisor.in_service)
         return wanted == there, f"{there} of {wanted} workers in service"
 
-    def connections(self, changes: tuple[Change, ...]) -> dict[EntityKey, int]:
-        """How many upstream connections are open to each backend that changes."""
-        keys = [
-            change.key
-            for change in changes
-            if change.key.kind == "backend" and change.action != "add"
-        ]
+    def live(self, changes: tuple[Change, ...]) -> Live:
+        """What of the traffic some changes touch."""
+        keys = [change.key for change in changes if change.action != "add"]
         slots = list(self._supervisor.slots)
+        clients = {slot.id: slot.counters.gauge("connections_now") for slot in slots}
+        field = self._fields([key for key in keys if key.kind in SLOT_KINDS], slots)
+        connections = {key: field(key, "connections") for key in keys if key.kind == "backend"}
+        if len(self._store.running.state.names("listener")) == 1:
+            # Workers count their clients together: whose they are is known when one has them all.
+            total = sum(clients.values())
+            connections.update((key, total) for key in keys if key.kind == "listener")
+        count = self._count_after(changes)
+        return Live(
+            connections,
+            {key: field(key, "active") for key in keys if key.kind in SLOT_KINDS},
+            {worker: open_now for worker, open_now in clients.items() if worker >= count},
+            range(len(slots), count),
+        )
+
+    def _fields(self, keys: list[EntityKey], slots: list[Slot]) -> Callable[[EntityKey, str], int]:
+        """How to look up one number about an entity, over all workers."""
         if len(keys) <= _LOOKED_UP_MAX:
-            return {key: sum(_connections(slot, key.name) for slot in slots) for key in keys}
-        readings = self._readings().values()
-        return {
-            key: sum(
-                reading.slots.get(SlotKey("backend", key.name), {}).get("connections", 0)
-                for reading in readings
+            return lambda key, field: sum(
+                slot.counters.slot_field(key.kind, key.name, field) for slot in slots
             )
-            for key in keys
-        }
+        readings = self._readings().values()
+        return lambda key, field: sum(
+            reading.slots.get(SlotKey(key.kind, key.name), {}).get(field, 0) for reading in readings
+        )
 
     @cached_property
     def _registry(self) -> Any:
@@ -86,7 +104,3 @@ class Overviews:
 
     def _readings(self) -> dict[int, Reading]:
         return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}
-
-
-def _connections(slot: Slot, backend: str) -> int:
-    return slot.counters.slot_field("backend", backend, "connections")

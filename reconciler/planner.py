@@ -7,6 +7,7 @@ whether a plan may run is up to the guards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
@@ -17,16 +18,36 @@ _ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend
 """What is referred to comes before what refers to it; removals go the other way."""
 
 
+_EACH_SHOWN_MAX = 8
+"""With more workers that leave, only their sum is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is in use on the proxy that runs, as far as it is known."""
+
+    connections: Mapping[EntityKey, int] = field(default_factory=dict)
+    """Open to a backend, or from clients of a listener."""
+    requests: Mapping[EntityKey, int] = field(default_factory=dict)
+    """In flight, of a frontend, cluster or backend."""
+    leaving: Mapping[int, int] = field(default_factory=dict)
+    """The workers that are too many afterwards, with their client connections."""
+    starting: range = range(0)
+    """The workers that are missing afterwards."""
+
+
+NOTHING_KNOWN = Live()
+
+
 def make_plan(
     changes: Iterable[Change],
     commit: str | None,
     warnings: Iterable[Diagnostic] = (),
-    connections: Mapping[EntityKey, int] | None = None,
+    live: Live = NOTHING_KNOWN,
 ) -> Plan:
-    """Return the plan of some changes; `connections` are those open now, where they are known."""
+    """Return the plan of some changes; `live` is what they touch."""
     ordered = tuple(sorted(changes, key=_position))
-    counted = connections or {}
-    effects = {change.key: _effect(change, counted.get(change.key)) for change in ordered}
+    effects = {change.key: _effect(change, live) for change in ordered}
     return Plan(commit, ordered, tuple(warnings), effects)
 
 
@@ -35,9 +56,9 @@ def _position(change: Change) -> tuple[int, str]:
     return (rank if change.action != "remove" else 2 * len(_ORDER) - rank, change.key.name)
 
 
-def _effect(change: Change, connections: int | None) -> str:
+def _effect(change: Change, live: Live) -> str:
     effect = _EFFECTS[change.key.kind, change.action]
-    return effect if isinstance(effect, str) else effect(change, connections)
+    return effect if isinstance(effect, str) else effect(change, live)
 
 
 def _changed(change: Change) -> set[str]:
@@ -45,49 +66,110 @@ def _changed(change: Change) -> set[str]:
     return {field.path.partition(".")[0] for field in change.fields}
 
 
-def _open(connections: int | None) -> str:
-    if connections is None:
-        return "what is open"
+def _open(change: Change, live: Live) -> str:
+    count = live.connections.get(change.key)
+    return "its open connections" if count is None else _counted(count)
+
+
+def _counted(connections: int) -> str:
     return f"{connections} open connection{'' if connections == 1 else 's'}"
 
 
-def _update_settings(change: Change, _connections: int | None) -> str:
-    if "workers" in _changed(change):
-        return "starts or drains workers until the number is right"
+def _ending(change: Change, live: Live, where: str = "") -> str:
+    """Say what becomes of the requests in flight."""
+    count = live.requests.get(change.key)
+    if count is None:
+        return f"those in flight end{where}"
+    if count == 0:
+        return "none is in flight"
+    return f"the {count} in flight end{'s' if count == 1 else ''}{where}"
+
+
+def _update_settings(change: Change, live: Live) -> str:
+    others = "takes effect with the next request; no connection is closed"
+    changed = _changed(change)
+    if "workers" not in changed:
+        return others
+    texts = [_change_of_workers(live)]
+    if len(changed) > 1:
+        texts.append("the rest takes effect with the next request")
+    return "; ".join(texts)
+
+
+def _change_of_workers(live: Live) -> str:
+    if live.starting:
+        return f"starts {_workers(list(live.starting))}"
+    if not live.leaving:
+        return "starts and drains no worker: their number stays"
+    text = f"drains {_workers(sorted(live.leaving))} with {_counted(sum(live.leaving.values()))}"
+    if 1 < len(live.leaving) <= _EACH_SHOWN_MAX:
+        each = (f"{count} on {worker}" for worker, count in sorted(live.leaving.items()))
+        text += f" ({', '.join(each)})"
+    return text
+
+
+def _workers(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"worker {numbers[0]}"
+    return f"workers {numbers[0]} to {numbers[-1]}"
+
+
+def _update_listener(change: Change, live: Live) -> str:
+    if "address" in _changed(change):
+        drained = _open(change, live)
+        return f"opens the new socket on every worker, then drains {drained} on the old"
     return "takes effect with the next request; no connection is closed"
 
 
-def _update_listener(change: Change, connections: int | None) -> str:
+def _remove_listener(change: Change, live: Live) -> str:
+    return f"closes the socket on every worker; drains {_open(change, live)}"
+
+
+def _update_cluster(change: Change, live: Live) -> str:
+    return f"takes effect with the next request; {_ending(change, live, ' as before')}"
+
+
+def _remove_cluster(change: Change, live: Live) -> str:
+    return f"is forgotten once its last request has ended; {_ending(change, live)}"
+
+
+def _add_backend(change: Change, _live: Live) -> str:
+    return "gets no requests: its weight is 0" if _weightless(change) else _SHARE
+
+
+def _update_backend(change: Change, live: Live) -> str:
     if "address" in _changed(change):
-        return f"opens the new socket on every worker, then drains {_open(connections)} on the old"
-    return "takes effect with the next request; no connection is closed"
-
-
-def _remove_listener(_change: Change, connections: int | None) -> str:
-    return f"closes the socket on every worker; drains {_open(connections)}"
-
-
-def _update_backend(change: Change, connections: int | None) -> str:
-    if "address" in _changed(change):
-        return f"new requests go to the new address; drains {_open(connections)} at the old one"
-    after = change.after
-    if after is not None and after.value.get("weight") == 0:
-        return "gets no new requests; those in flight end"
+        new = "new requests go to the new address"
+        if _weightless(change):
+            new = "gets no new requests"
+        return f"{new}; drains {_open(change, live)} at the old one"
+    if _weightless(change):
+        return f"gets no new requests; {_ending(change, live)}"
     return "changes its share of new requests; no connection is closed"
 
 
-def _remove_backend(_change: Change, connections: int | None) -> str:
-    return f"gets no new requests; drains {_open(connections)}"
+def _weightless(change: Change) -> bool:
+    return change.after is not None and change.after.value.get("weight") == 0
 
 
-def _update_frontend(change: Change, _connections: int | None) -> str:
+def _remove_backend(change: Change, live: Live) -> str:
+    return f"gets no new requests; drains {_open(change, live)}"
+
+
+def _update_frontend(change: Change, live: Live) -> str:
     if _changed(change) == {"cluster"}:
-        field = next(iter(change.fields))
-        return f'sends new requests to cluster "{field.after}"; those in flight end at the old one'
-    return "matches new requests anew; those in flight end as they began"
+        after = next(iter(change.fields)).after
+        ending = _ending(change, live, " at the old one")
+        return f'sends new requests to cluster "{after}"; {ending}'
+    return f"matches new requests anew; {_ending(change, live, ' as before')}"
 
 
-_EFFECTS: dict[tuple[str, str], str | Callable[[Change, int | None], str]] = {
+def _remove_frontend(change: Change, live: Live) -> str:
+    return f"takes no new requests; {_ending(change, live)}"
+
+
+_SHARE = "gets its share of new requests"
+_EFFECTS: dict[tuple[str, str], str | Callable[[Change, Live], str]] = {
     ("settings", "add"): "sets what holds for the whole proxy",
     ("settings", "update"): _update_settings,
     ("settings", "remove"): "goes back to the defaults",
@@ -95,9 +177,9 @@ _EFFECTS: dict[tuple[str, str], str | Callable[[Change, int | None], str]] = {
     ("certificate", "update"): "is served from the next handshake on; no connection is closed",
     ("certificate", "remove"): "is served no more; connections made with it live on",
     ("cluster", "add"): "makes the cluster known to every worker",
-    ("cluster", "update"): "takes effect with the next request; no connection is closed",
-    ("cluster", "remove"): "is forgotten once its last request has ended",
-    ("backend", "add"): "gets its share of new requests",
+    ("cluster", "update"): _update_cluster,
+    ("cluster", "remove"): _remove_cluster,
+    ("backend", "add"): _add_backend,
     ("backend", "update"): _update_backend,
     ("backend", "remove"): _remove_backend,
     ("listener", "add"): "opens a socket on every worker",
@@ -105,5 +187,5 @@ _EFFECTS: dict[tuple[str, str], str | Callable[[Change, int | None], str]] = {
     ("listener", "remove"): _remove_listener,
     ("frontend", "add"): "takes the requests that it matches",
     ("frontend", "update"): _update_frontend,
-    ("frontend", "remove"): "takes no new requests; those in flight end",
+    ("frontend", "remove"): _remove_frontend,
 }

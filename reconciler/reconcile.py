@@ -25,7 +25,7 @@ from reconciler.differ import diff_entities
 from reconciler.events import Failure
 from reconciler.external import ExternalFiles
 from reconciler.outcomes import Outcomes
-from reconciler.planner import make_plan
+from reconciler.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.repository import NoConfigurationError, RepositoryError
 from reconciler.runner import Order, Runner
 from reconciler.source import Changed, Head, Source, UnfetchedError
@@ -77,7 +77,7 @@ class Reconciler:
         self.after_look: Callable[[], None] = lambda: None
         self.after_failure: Callable[[], None] = lambda: None
         self.plan_warnings: Callable[[tuple[Change, ...]], list[Diagnostic]] = lambda _: []
-        self.connections: Callable[[tuple[Change, ...]], dict[EntityKey, int]] = lambda _: {}
+        self.live: Callable[[tuple[Change, ...]], Live] = lambda _: NOTHING_KNOWN
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._staging = asyncio.Lock()
@@ -257,8 +257,8 @@ class Reconciler:
             staged = await self._stage(changed)
         if not staged.candidate.ok:
             return None, staged.candidate
-        open_now = self.connections(staged.changes)
-        return make_plan(staged.changes, commit, staged.warnings, open_now), staged.candidate
+        live = self.live(staged.changes)
+        return make_plan(staged.changes, commit, staged.warnings, live), staged.candidate
 
     def _order(self, head: Head, plan: Plan, moved: tuple[Entity, ...]) -> Order:
         running = self._store.running

@@ -7,15 +7,39 @@ keys; what a change does not touch is not looked at. How frontends match is in `
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.findings import Entities, Finding, later_first, place
 from reconciler.suggest import suggest
 from schemas.entity import Entity, EntityKey
-from schemas.names import split_address
+from schemas.names import is_name, split_address
 
 NAMES_SHOWN_MAX = 5
 """So many names are listed for one that is unknown and like none of them."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What entities that are invalid for another reason refer to, as far as it can be read."""
+
+    named: dict[EntityKey, tuple[EntityKey, ...]] = field(default_factory=dict)
+    unclear: set[str] = field(default_factory=set)
+    """The kinds of which nobody knows what is referred to."""
+
+    def add(self, key: EntityKey, value: Mapping[str, Any]) -> None:
+        """Take in an entity's value as it is written."""
+        found: list[EntityKey] = []
+        for kind, names in _names_written(key.kind, value):
+            found += [EntityKey(kind, name) for name in names if is_name(name)]
+            if not all(map(is_name, names)):
+                self.unclear.add(kind)
+        self.named[key] = tuple(found)
+
+    def may_name(self, target: EntityKey) -> bool:
+        """Say whether one of them names an entity, or might once it is mended."""
+        return target.kind in self.unclear or any(target in named for named in self.named.values())
 
 
 class References:
@@ -53,18 +77,29 @@ class References:
                 del self._ports[port]
 
     def dangling(
-        self, changed: Iterable[EntityKey], entities: Entities, declared: set[EntityKey]
+        self,
+        changed: Iterable[EntityKey],
+        entities: Entities,
+        declared: set[EntityKey],
+        written: Written,
     ) -> Iterator[Finding]:
-        """Yield references to what does not exist.
+        """Yield references to what does not exist, those of invalid entities too.
 
         `declared` are entities that are there and invalid: their own error is enough.
         """
+        for key, named in sorted(written.named.items()):
+            for target in named:
+                if target not in entities and target not in declared:
+                    written.unclear.add(target.kind)
+                    yield _dangling(key, target, entities)
         suspects: set[EntityKey] = set()
         for key in changed:
             suspects |= {key} if key in entities else self._users.get(key, set())
         for key in sorted(suspects):
             for target in targets(entities[key]):
                 if target not in entities and target not in declared:
+                    # What it should say instead is a name that nobody seems to use.
+                    written.unclear.add(target.kind)
                     yield _dangling(key, target, entities)
 
     def clashes(self, changed: Iterable[EntityKey], entities: Entities) -> Iterator[Finding]:
@@ -100,9 +135,13 @@ class References:
                 yield Finding("warning", key, (), message)
 
     def unused(
-        self, changed: Iterable[EntityKey], before: Iterable[Entity], entities: Entities
+        self,
+        changed: Iterable[EntityKey],
+        before: Iterable[Entity],
+        entities: Entities,
+        written: Written,
     ) -> Iterator[Finding]:
-        """Yield warnings about clusters and listeners that no frontend names.
+        """Yield warnings about clusters and listeners that no frontend names, not even a wrong one.
 
         `before` are the changed entities as they were: what they named may be unused now.
         """
@@ -110,7 +149,7 @@ class References:
         for entity in before:
             suspects.update(targets(entity))
         for key in sorted(suspects):
-            if key in entities and key not in self._users:
+            if key in entities and key not in self._users and not written.may_name(key):
                 gets = ": every request gets 404" if key.kind == "listener" else ""
                 yield Finding("warning", key, (), f"no frontend names {key}{gets}")
 
@@ -127,6 +166,18 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
     assert isinstance(listeners, list), "the model checked it"
     named = [EntityKey("listener", str(name)) for name in listeners]
     return (EntityKey("cluster", str(entity.value["cluster"])), *named)
+
+
+def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the kinds that an entity refers to, each with the names as they are written."""
+    if kind == "listener":
+        tls = value.get("tls")
+        default = tls.get("default_certificate") if isinstance(tls, dict) else None
+        yield "certificate", [default] if default is not None else []
+    elif kind == "frontend":
+        yield "cluster", [value.get("cluster")]
+        listeners = value.get("listeners")
+        yield "listener", (isinstance(listeners, list) and listeners) or [None]
 
 
 def cluster_of(key: EntityKey) -> str:

@@ -1,6 +1,6 @@
 """How many workers there are to be: the command line's number, or the settings'.
 
-Called by `reconciler.daemon`, and by `reconciler.reconcile` for a plan's warnings.
+Called by `reconciler.daemon`, and by `reconciler.reconcile` for what a plan says.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from reconciler import spawning
 from reconciler.store import Store
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
-from schemas.entity import SETTINGS_KEY
+from schemas.entity import SETTINGS_KEY, Entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,12 @@ class Sizing:
 
     def count(self) -> int:
         """The number of workers for the running settings."""
-        if self.override is not None:
-            return self.override
-        settings = self.store.running.state.get(SETTINGS_KEY)
-        wanted = settings.value.get("workers") if settings else "auto"
-        return wanted if isinstance(wanted, int) else spawning.automatic_count()
+        return self._count(self.store.running.state.get(SETTINGS_KEY))
+
+    def count_after(self, changes: tuple[Change, ...]) -> int:
+        """The number of workers once these changes are applied."""
+        change = next((each for each in changes if each.key == SETTINGS_KEY), None)
+        return self.count() if change is None else self._count(change.after)
 
     def warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
         """What a plan should say about the number of workers."""
@@ -46,3 +47,9 @@ class Sizing:
         else:
             return []
         return [Diagnostic("warning", where.file, where.line, where.column, text)]
+
+    def _count(self, settings: Entity | None) -> int:
+        if self.override is not None:
+            return self.override
+        wanted = settings.value.get("workers") if settings else "auto"
+        return wanted if isinstance(wanted, int) else spawning.automatic_count()

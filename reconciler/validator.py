@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from reconciler.loader import LoadedFile, Node
-from reconciler.suggest import did_you_mean
+from reconciler.suggest import did_you_mean, suggest
 from reconciler.wording import wording
 from schemas.entity import Entity, EntityKey, Json, Provenance
 from schemas.kinds import MODELS, SECTIONS, fields_at
-from schemas.names import parse_name
+from schemas.names import parse_address, parse_name
 
 BACKENDS = "backends"
 """The one key of a cluster that is not in its model: the entities that nest in it."""
@@ -100,8 +100,12 @@ def validate(raw: RawEntity) -> Entity | None:
     try:
         model = MODELS[kind].model_validate(raw.value)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            _report_error(raw, details)
+        found = error.errors(include_url=False)
+        meant = {_meant(kind, details["loc"]) for details in found if _is_unknown_key(details)}
+        for details in found:
+            # A misspelt key is not missing too.
+            if details["type"] != "missing" or details["loc"] not in meant:
+                _report_error(raw, details)
         return None
     if _has_broken(raw.body):
         return None
@@ -139,9 +143,26 @@ def _is_map(loaded: LoadedFile, node: Node, what: str) -> bool:
     # Nothing at all (a key whose entries are all commented out) is an empty map.
     if node.value is None or isinstance(node.value, dict) or node.broken:
         return not node.broken or isinstance(node.value, dict)
-    expected = "a map of entries by name" if what in SECTIONS else 'a map of "key: value"'
-    loaded.report(node, f"{what}: expected {expected}, not {_what(node)}")
+    of_entries = what in SECTIONS or what.startswith(BACKENDS)
+    expected = "a map of entries by name" if of_entries else 'a map of "key: value"'
+    takes_address = what.startswith(("backend ", "listener "))
+    hint = _map_hint(node, of_entries=of_entries, takes_address=takes_address)
+    loaded.report(node, f"{what}: expected {expected}, not {_what(node)}", hint)
     return False
+
+
+def _map_hint(node: Node, *, of_entries: bool, takes_address: bool) -> str | None:
+    """Say how a list or a text is written as the map that is wanted."""
+    if isinstance(node.value, list):
+        if of_entries:
+            return 'give each entry a name instead of a "-": "NAME: {…}"'
+        return 'leave the "-" out: "key: value"'
+    if of_entries or not takes_address or not isinstance(node.value, str):
+        return None
+    try:
+        return f'write {{address: "{parse_address(node.value)}"}}'
+    except PydanticCustomError:
+        return 'write a map: {address: "IP:port"}'
 
 
 def _what(node: Node) -> str:
@@ -173,12 +194,28 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
     node, path = _locate(raw, loc)
     if node.broken:
         return
-    if error["type"] == "extra_forbidden":
+    if _is_unknown_key(error):
         _report_unknown_key(raw, loc)
         return
     message, hint = wording(kind, error)
     where = f"{path}: " if path else ""
     raw.loaded.report(node, f"{raw.key}: {where}{message}", hint)
+
+
+def _is_unknown_key(error: ErrorDetails) -> bool:
+    return error["type"] == "extra_forbidden"
+
+
+def _meant(kind: str, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return where the key stands that an unknown key was meant to be."""
+    meant = suggest(str(loc[-1]), _known_keys(kind, loc))
+    return (*loc[:-1], meant or "")
+
+
+def _known_keys(kind: str, loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that are known beside the one at the end of a path."""
+    nested = [BACKENDS] if kind == "cluster" and len(loc) == 1 else []
+    return [*fields_at(kind, loc[:-1]), *nested]
 
 
 def _report_unknown_key(raw: RawEntity, loc: tuple[int | str, ...]) -> None:
@@ -189,9 +226,7 @@ def _report_unknown_key(raw: RawEntity, loc: tuple[int | str, ...]) -> None:
     if later is not None:
         raw.loaded.report(node, f"{raw.key}: {key}: {later}", f'remove "{key}"')
         return
-    known = list(fields_at(raw.key.kind, loc[:-1]))
-    if raw.key.kind == "cluster" and len(loc) == 1:
-        known.append(BACKENDS)
+    known = _known_keys(raw.key.kind, loc)
     where = f" in {'.'.join(map(str, loc[:-1]))}" if len(loc) > 1 else ""
     hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"
     raw.loaded.report(node, f'{raw.key}: unknown key "{key}"{where}', hint)

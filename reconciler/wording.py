@@ -63,6 +63,9 @@ def _quotes_hint(error: ErrorDetails) -> str | None:
         return f"write a list: [{value}]"
     if error["type"] in ("int_type", "bool_type") and isinstance(value, str):
         unquoted = value.lower()
+        thousands = unquoted.removesuffix("k")
+        if thousands != unquoted and thousands.isdecimal():
+            return f"write it out: {thousands}000"
         if unquoted.isdecimal() or unquoted in ("true", "false"):
             return f"write it without quotes: {unquoted}"
     return None

@@ -6,6 +6,7 @@ changed backend is one change: this model holds the cluster without them.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -19,6 +20,15 @@ from schemas.units import Duration
 Policy = Literal["least_connections", "power_of_two", "random", "round_robin"]
 _POLICIES: tuple[str, ...] = get_args(Policy)
 _POLICIES_LATER = ("maglev", "rendezvous")
+# What other proxies call them, in letters alone.
+_ELSEWHERE = {
+    "leastconn": "least_connections",
+    "leastrequest": "least_connections",
+    "p2c": "power_of_two",
+    "poweroftwochoices": "power_of_two",
+    "rr": "round_robin",
+    "wrr": "round_robin",
+}
 
 
 def _policy(value: object) -> object:
@@ -27,15 +37,24 @@ def _policy(value: object) -> object:
     choice = ", ".join(f'"{policy}"' for policy in _POLICIES)
     if value in _POLICIES_LATER:
         raise fault(f"{shown(value)} is not part of this version yet; choose one of {choice}")
-    close = [policy for policy in _POLICIES if _letters(policy) == _letters(value)]
+    close = _close_policy(_letters(value)) if isinstance(value, str) else None
     raise fault(
         f"expected one of {choice}, not {shown(value)}",
-        f'did you mean "{close[0]}"?' if close else None,
+        f'did you mean "{close}"?' if close else None,
     )
 
 
-def _letters(value: object) -> str:
-    return "".join(letter for letter in str(value).lower() if letter.isalpha())
+def _close_policy(letters: str) -> str | None:
+    """Return the policy that was meant, whatever stands between its words."""
+    by_letters = {_letters(policy): policy for policy in _POLICIES}
+    if letters in _ELSEWHERE:
+        return _ELSEWHERE[letters]
+    close = get_close_matches(letters, by_letters, n=1)
+    return by_letters[close[0]] if close else None
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 class ClusterTimeouts(Model):
@@ -55,7 +74,8 @@ class ClusterTimeouts(Model):
         Duration, Field(description="From the whole request to the response's head; then 504.")
     ] = 60_000
     tunnel: Annotated[
-        Duration, Field(description="Longest silence of an upgraded connection (WebSocket).")
+        Duration,
+        Field(description="Longest silence of a WebSocket; no other upgrade is passed on."),
     ] = 3_600_000
 
 
@@ -140,7 +160,17 @@ class Cluster(Model):
     ] = "http"
     retries: Annotated[
         int,
-        Field(ge=0, le=10, description="Further backends tried when connecting to one failed."),
+        Field(
+            ge=0,
+            le=10,
+            description=(
+                "Further backends tried when connecting to one failed. A failure keeps new "
+                "requests away from a backend for 250ms, doubled by each in a row, up to 10s. "
+                "Unless 0, also: a request without body and with an idempotent method goes out "
+                "once more when the reused connection that took it ended before any byte of a "
+                "response."
+            ),
+        ),
     ] = 2
     timeouts: Annotated[ClusterTimeouts, Field(description="How long a backend may take.")] = (
         ClusterTimeouts()

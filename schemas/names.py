@@ -12,6 +12,7 @@ from typing import Annotated, TypeGuard
 
 import idna
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from schemas.base import fault, shown
 
@@ -27,12 +28,18 @@ ANY_IPV4 = str(ipaddress.IPv4Address(0))
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Say whether a value is a name of an entity."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def parse_name(value: object) -> str:
     """Return a name of an entity, which must be canonical as written."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not is_name(value):
         hint = _name_hint(value) if isinstance(value, str) else None
         raise fault(f"{shown(value)} is not a name: {NAME_EXPECTED}", hint)
     return value
@@ -58,7 +65,7 @@ def parse_address(value: object) -> str:
     """Return an address as `IP:port`, IPv6 in brackets, each in its canonical spelling."""
     expected = 'expected an address like "127.0.0.1:8080" or "[::1]:8080"'
     if not isinstance(value, str):
-        raise fault(f"{expected}, not {shown(value)}")
+        raise fault(f"{expected}, not {shown(value)}", _port_hint(str(value)))
     host, _, port = value.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:
@@ -192,17 +199,50 @@ def _hostname_hint(value: str) -> str | None:
 
 
 def _address_hint(value: str) -> str | None:
+    if value.startswith(("unix:", "/", "@")):
+        return "only TCP is spoken, and no Unix socket: write IP address and port"
+    scheme, _, rest = value.rpartition("://")
+    if scheme:
+        return _url_hint(rest.partition("/")[0])
     host, _, port = value.rpartition(":")
-    if host in ("", "localhost") and _PORT.fullmatch(port):
-        return f'did you mean "{"127.0.0.1" if host else ANY_IPV4}:{port}"?'
+    has_port = _PORT.fullmatch(port) is not None
+    if host in ("", "localhost") and has_port:
+        return _port_hint(value) or f'did you mean "{"127.0.0.1" if host else ANY_IPV4}:{port}"?'
+    bare = host.strip("[]")
+    ip = _ip(bare)
+    if ip is not None and has_port:
+        # Either brackets around IPv4, or none around IPv6.
+        return f'did you mean "{f"[{ip}]" if ip.version == 6 else ip}:{port}"?'
+    ip = _ip(value.strip("[]"))
+    if ip is not None:
+        return f'the port is missing: "{f"[{ip}]" if ip.version == 6 else ip}:8080"'
+    name = host if ":" in value else value
+    if _NUMBERS.fullmatch(name):
+        return "an IPv4 address is four numbers from 0 to 255, none with a leading zero"
+    if _ascii_hostname(name.lower()):
+        return "hostnames are not resolved: write the IP address" + ("" if host else " and a port")
+    return None
+
+
+def _url_hint(authority: str) -> str:
     try:
-        ip = ipaddress.ip_address(value.strip("[]"))
-    except ValueError:
-        if host and _ascii_hostname(host.lower()):
-            return "hostnames are not resolved: write the IP address"
+        return f'an address has no scheme and no path; did you mean "{parse_address(authority)}"?'
+    except PydanticCustomError:
+        return "an address has no scheme and no path: write IP address and port"
+
+
+def _port_hint(text: str) -> str | None:
+    if not _PORT.fullmatch(text):
         return None
-    return (
-        f'the port is missing: "[{ip}]:8080"'
-        if ip.version == 6
-        else (f'the port is missing: "{ip}:8080"')
-    )
+    return f'write the IP address too: "127.0.0.1:{text}", or "{ANY_IPV4}:{text}" for any'
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that somebody may have meant."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    return None if ip.scope_id else ip.ipv4_mapped or ip

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.reconciler.live import Shop, shop
+from tests.harness.ports import split
+from tests.reconciler.live import Shop, eventually, shop
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,26 @@ def test_a_plan_counts_live_connections(running: Shop) -> None:
     assert "drains 1 open connection" in effect or "drains 2 open connections" in effect
 
 
+def test_a_plan_counts_clients_and_requests(running: Shop) -> None:
+    files = {**running.files(0)["listeners.yaml"], **running.files(0)["shop.yaml"]}
+    files["listeners"]["public"]["address"] = "127.0.0.1:1"
+    files["clusters"]["shop"]["retries"] = 1
+    files["frontends"]["web"]["hostname"] = "shop.test"
+    edited = {"listeners.yaml": None, "shop.yaml": json.dumps(files)}
+
+    def clients() -> int:
+        return sum(worker["connections"] for worker in result(running, "status")["workers"])
+
+    eventually(lambda: clients() == 0)
+    with socket.create_connection(split(running.listener)):
+        eventually(lambda: clients() == 1)
+        planned = result(running, "plan", files=edited)["plan"]["changes"]
+    effects = {change["kind"]: change["effect"] for change in planned}
+    assert "drains 1 open connection on the old" in effects["listener"]
+    assert effects["cluster"].endswith("none is in flight")
+    assert effects["frontend"].endswith("none is in flight")
+
+
 def test_a_plan_of_a_commit_on_another_branch(running: Shop) -> None:
     repo = running.repo
     repo.git("checkout", "-q", "-b", "next")
@@ -106,6 +127,8 @@ def test_a_plan_says_what_workers_would_do(running: Shop) -> None:
     answered = result(running, "plan", files={"settings.yaml": "settings: {workers: 7}"})
     texts = [each["message"] for each in answered["plan"]["warnings"]]
     assert "workers has no effect: the daemon was started with --workers 2" in texts
+    (change,) = answered["plan"]["changes"]
+    assert change["effect"].startswith("starts and drains no worker: their number stays")
 
 
 def test_a_plan_of_what_is_not_there(running: Shop) -> None:

@@ -318,3 +318,52 @@ def test_any_history_ends_where_loading_the_last_tree_ends(
         assert {key: found.provenance for key, found in contents(catalog).items()} == {
             key: oracle[key].provenance for key in oracle
         }
+
+
+LISTENERS = b"listeners: {web: {address: '127.0.0.1:8080'}, spare: {address: '127.0.0.1:8081'}}\n"
+CLUSTERS = b"clusters: {shop: {backends: {a: {address: '127.0.0.1:9001'}}}, empty: {}}\n"
+
+
+def found(**files: bytes) -> list[str]:
+    """Return what is said about files of these names, without hints."""
+    candidate = Catalog().stage({f"{name}.yaml": text for name, text in files.items()})
+    return [f"{each.severity}: {each.message}" for each in candidate.diagnostics]
+
+
+def test_an_invalid_entity_has_its_references_checked() -> None:
+    web = b"frontends: {web: {listeners: [wbe, web, Web], cluster: shopp, path: /api}}"
+    tls = b"listeners: {tls: {address: 1, tls: {default_certificate: none}}}"
+    said = found(a=LISTENERS, b=CLUSTERS, c=web, d=tls)
+    for expected in (
+        'error: frontend "web": there is no listener "wbe"',
+        'error: frontend "web": there is no cluster "shopp"',
+        'error: listener "tls": there is no certificate "none"',
+    ):
+        assert expected in said
+    assert len([each for each in said if "there is no" in each]) == 3
+
+
+def test_warnings_stand_beside_errors_that_cannot_be_their_cause() -> None:
+    empty = 'warning: cluster "empty" has no backends: its frontends get 503'
+    unused = 'warning: no frontend names cluster "empty"'
+    spare = 'warning: no frontend names listener "spare": every request gets 404'
+    web = b"frontends: {web: {listeners: [web], cluster: shop, path: /api}}"
+    said = found(a=LISTENERS, b=CLUSTERS, c=web)
+    assert [each for each in said if each.startswith("warning")] == [spare, empty, unused]
+    # It may be what was meant.
+    said = found(a=LISTENERS, b=CLUSTERS, c=web.replace(b"[web]", b"[spar]"))
+    assert [each for each in said if each.startswith("warning")] == [empty, unused]
+    said = found(a=LISTENERS, b=CLUSTERS, c=web.replace(b"cluster", b"clutser"))
+    assert [each for each in said if each.startswith("warning")] == [spare, empty]
+    for broken in (
+        b"frontends: [a]",
+        b"frontend: {}",
+        b"frontends: {web: [",
+        b"frontends: {W: {}}",
+    ):
+        said = found(a=LISTENERS, b=CLUSTERS, c=broken)
+        assert [each for each in said if each.startswith("warning")] == [empty]
+    # Its backends may be what is wrong.
+    wrong = CLUSTERS.replace(b"empty: {}", b"empty: {backends: {a: {address: x}}}")
+    said = found(a=LISTENERS, b=wrong, c=web)
+    assert [each for each in said if each.startswith("warning")] == [spare, unused]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.differ import diff_entities
-from reconciler.planner import make_plan
+from reconciler.planner import NOTHING_KNOWN, Live, make_plan
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey
 from schemas.state import State
@@ -12,11 +12,10 @@ from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
 
 
-def effect(before: Entity | None, after: Entity | None, open_now: int | None = None) -> str:
+def effect(before: Entity | None, after: Entity | None, live: Live = NOTHING_KNOWN) -> str:
     key = (before or after or frontend("none")).key
     changes = diff_entities({key: after}, State([before] if before else []))
-    counted = None if open_now is None else {key: open_now}
-    return make_plan(changes, None, (), counted).effects[key]
+    return make_plan(changes, None, (), live).effects[key]
 
 
 def backend(**fields: Any) -> Entity:
@@ -53,24 +52,31 @@ def test_a_plan_keeps_commit_and_warnings() -> None:
     ("before", "after", "text"),
     [
         (None, listener(), "opens a socket on every worker"),
-        (listener(), None, "closes the socket on every worker; drains what is open"),
+        (listener(), None, "closes the socket on every worker; drains its open connections"),
         (
             listener(),
             listener(address="127.0.0.1:8081"),
-            "opens the new socket on every worker, then drains what is open on the old",
+            "opens the new socket on every worker, then drains its open connections on the old",
         ),
         (
             listener(),
             listener(limits={"connections": 5}),
             "takes effect with the next request; no connection is closed",
         ),
-        (backend(), None, "gets no new requests; drains what is open"),
+        (None, backend(), "gets its share of new requests"),
+        (None, backend(weight=0), "gets no requests: its weight is 0"),
+        (backend(), None, "gets no new requests; drains its open connections"),
         (
             backend(),
             backend(address="127.0.0.1:9002"),
-            "new requests go to the new address; drains what is open at the old one",
+            "new requests go to the new address; drains its open connections at the old one",
         ),
         (backend(), backend(weight=0), "gets no new requests; those in flight end"),
+        (
+            backend(),
+            backend(address="127.0.0.1:9002", weight=0),
+            "gets no new requests; drains its open connections at the old one",
+        ),
         (
             backend(),
             backend(weight=5),
@@ -84,12 +90,12 @@ def test_a_plan_keeps_commit_and_warnings() -> None:
         (
             frontend("web"),
             frontend("web", cluster="other", hostname="a.com"),
-            "matches new requests anew; those in flight end as they began",
+            "matches new requests anew; those in flight end as before",
         ),
         (
             entity("settings", "settings"),
             entity("settings", "settings", workers=2),
-            "starts or drains workers until the number is right",
+            "starts and drains no worker: their number stays",
         ),
         (
             entity("settings", "settings"),
@@ -102,6 +108,94 @@ def test_effects(before: Entity | None, after: Entity | None, text: str) -> None
     assert effect(before, after) == text
 
 
-def test_open_connections_are_counted_where_they_are_known() -> None:
-    assert effect(backend(), None, 12) == "gets no new requests; drains 12 open connections"
-    assert effect(listener(), None, 1).endswith("drains 1 open connection")
+BACKEND, LISTENER = backend().key, listener().key
+CLUSTER = entity("cluster", "shop")
+FRONTEND = frontend("web")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "live", "text"),
+    [
+        (
+            backend(),
+            None,
+            Live(connections={BACKEND: 12}),
+            "gets no new requests; drains 12 open connections",
+        ),
+        (
+            backend(),
+            backend(weight=0),
+            Live(requests={BACKEND: 2}),
+            "gets no new requests; the 2 in flight end",
+        ),
+        (
+            listener(),
+            None,
+            Live(connections={LISTENER: 1}),
+            "closes the socket on every worker; drains 1 open connection",
+        ),
+        (
+            listener(),
+            listener(address="127.0.0.1:8081"),
+            Live(connections={LISTENER: 3}),
+            "opens the new socket on every worker, then drains 3 open connections on the old",
+        ),
+        (
+            CLUSTER,
+            entity("cluster", "shop", retries=0),
+            Live(requests={CLUSTER.key: 3}),
+            "takes effect with the next request; the 3 in flight end as before",
+        ),
+        (
+            CLUSTER,
+            None,
+            Live(requests={CLUSTER.key: 1}),
+            "is forgotten once its last request has ended; the 1 in flight ends",
+        ),
+        (
+            FRONTEND,
+            frontend("web", cluster="other"),
+            Live(requests={FRONTEND.key: 4}),
+            'sends new requests to cluster "other"; the 4 in flight end at the old one',
+        ),
+        (
+            FRONTEND,
+            frontend("web", hostname="a.com"),
+            Live(requests={FRONTEND.key: 0}),
+            "matches new requests anew; none is in flight",
+        ),
+        (
+            FRONTEND,
+            None,
+            Live(requests={FRONTEND.key: 7}),
+            "takes no new requests; the 7 in flight end",
+        ),
+    ],
+)
+def test_what_a_change_touches_is_counted(
+    before: Entity, after: Entity | None, live: Live, text: str
+) -> None:
+    assert effect(before, after, live) == text
+
+
+@pytest.mark.parametrize(
+    ("live", "text"),
+    [
+        (Live(leaving={1: 5}), "drains worker 1 with 5 open connections"),
+        (
+            Live(leaving={3: 1, 2: 0}),
+            "drains workers 2 to 3 with 1 open connection (0 on 2, 1 on 3)",
+        ),
+        (
+            Live(leaving=dict.fromkeys(range(4, 16), 2)),
+            "drains workers 4 to 15 with 24 open connections",
+        ),
+        (Live(starting=range(2, 3)), "starts worker 2"),
+        (Live(starting=range(2, 8)), "starts workers 2 to 7"),
+    ],
+)
+def test_the_workers_that_come_and_go_are_named(live: Live, text: str) -> None:
+    before, after = entity("settings", "settings"), entity("settings", "settings", workers=2)
+    assert effect(before, after, live) == text
+    more = entity("settings", "settings", workers=2, max_requests=2)
+    assert effect(before, more, live) == f"{text}; the rest takes effect with the next request"

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.findings import Finding
-from reconciler.references import References, cluster_of, targets
+from reconciler.references import References, Written, cluster_of, targets
 from schemas.entity import Entity, EntityKey
 from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
@@ -37,20 +37,20 @@ def test_what_an_entity_refers_to() -> None:
 def test_dangling_names() -> None:
     web = frontend("web", cluster="shopp", listeners=["pubic", "public"])
     references, entities = index(web, PUBLIC, SHOP)
-    (cluster, listener) = references.dangling([web.key], entities, set())
+    (cluster, listener) = references.dangling([web.key], entities, set(), Written())
     assert texts([cluster, listener]) == [
         'frontend "web": cluster: frontend "web": there is no cluster "shopp"',
         'frontend "web": listeners/pubic: frontend "web": there is no listener "pubic"',
     ]
     assert cluster.hint == 'did you mean "shop" (a.yaml:4)?'
-    assert not list(references.dangling([web.key], entities, {*targets(web)}))
+    assert not list(references.dangling([web.key], entities, {*targets(web)}, Written()))
 
 
 def test_what_is_removed_leaves_its_users_dangling() -> None:
     web = frontend("web")
     references, entities = index(web, PUBLIC)
-    assert len(list(references.dangling([SHOP.key], entities, set()))) == 1
-    assert not list(references.dangling([PUBLIC.key], entities, set()))
+    assert len(list(references.dangling([SHOP.key], entities, set(), Written()))) == 1
+    assert not list(references.dangling([PUBLIC.key], entities, set(), Written()))
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,15 @@ def test_clusters_that_can_serve_nothing() -> None:
 
 def test_what_nothing_uses() -> None:
     references, entities = index(PUBLIC, SHOP)
-    found = list(references.unused([PUBLIC.key, SHOP.key], [], entities))
+    found = list(references.unused([PUBLIC.key, SHOP.key], [], entities, Written()))
     assert [finding.message for finding in found] == [
         'no frontend names cluster "shop"',
         'no frontend names listener "public": every request gets 404',
     ]
     gone = frontend("web")
-    assert len(list(references.unused([gone.key], [gone], entities))) == 2
+    assert len(list(references.unused([gone.key], [gone], entities, Written()))) == 2
     references, entities = index(PUBLIC, SHOP, gone)
-    assert not list(references.unused([PUBLIC.key, SHOP.key], [gone], entities))
+    assert not list(references.unused([PUBLIC.key, SHOP.key], [gone], entities, Written()))
 
 
 @given(ENTITY_MAPS)

@@ -77,14 +77,27 @@ AT_THE_TOP = (
                 )
             ],
         ),
-        ("clusters: []", ["1:11 clusters: expected a map of entries by name, not a list"]),
+        (
+            "clusters: []",
+            [
+                (
+                    "1:11 clusters: expected a map of entries by name, not a list | "
+                    'give each entry a name instead of a "-": "NAME: {…}"'
+                )
+            ],
+        ),
         (
             "clusters: {a: 5}",
             ['1:15 cluster "a": expected a map of "key: value", not a single value'],
         ),
         (
             "clusters: {a: {backends: [b]}}",
-            ['1:26 backends of cluster "a": expected a map of "key: value", not a list'],
+            [
+                (
+                    '1:26 backends of cluster "a": expected a map of entries by name, not a list | '
+                    'give each entry a name instead of a "-": "NAME: {…}"'
+                )
+            ],
         ),
         (
             "clusters: {Shop: {}}",
