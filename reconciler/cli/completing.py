@@ -19,6 +19,7 @@ from typer.completion import get_completion_inspect_parameters
 from reconciler.cli.exits import DONE
 from reconciler.cli.main import COMMANDS, COMPLETION_VARIABLE, load
 from reconciler.cli.options import Argument, Option, Parameter, parameters
+from reconciler.cli.values import VALUES
 
 _ZSH_LAST_LINE = "compdef _kakehi_completion kakehi\n"
 _ZSH_END = """\
@@ -106,6 +107,7 @@ def _default(parameter: Parameter) -> object:
 def _marker(parameter: Parameter) -> Any:
     marker = parameter.marker
     if isinstance(marker, Argument):
-        return typer.Argument(metavar=marker.metavar, help=marker.help)
+        completed = VALUES.get(marker.metavar)
+        return typer.Argument(metavar=marker.metavar, help=marker.help, autocompletion=completed)
     assert isinstance(marker, Option)
     return typer.Option(*marker.flags, metavar=marker.metavar, help=marker.help)

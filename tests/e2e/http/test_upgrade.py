@@ -9,6 +9,7 @@ import pytest
 from tests.harness import websocket, wire
 from tests.harness.gateway import Gateway, Lane
 from tests.harness.rawbackend import Exchange
+from tests.harness.timing import lasts
 
 
 def test_messages_go_both_ways(lane: Lane) -> None:
@@ -139,9 +140,13 @@ def test_an_idle_tunnel_times_out(gateway: Gateway, lane: Lane) -> None:
         "short-tunnel", {"raw": lane.backend.address}, timeouts={"tunnel": "500ms"}
     )
     lane.backend.script = websocket.serve_echo
-    client = websocket.Client(lane.connect(), host)
-    client.echo(b"in time")
-    client.connection.expect_closed()
+
+    def attempt() -> None:
+        client = websocket.Client(lane.connect(), host)
+        client.echo(b"in time")
+        client.connection.expect_closed()
+
+    lasts(0.5, attempt)
     lane.backend.wait_for_ended()
 
 
