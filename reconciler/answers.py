@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +49,7 @@ class Answers:
     reconciler: Reconciler
     waiting: Waiting
     drains: Drains
+    overlaid: Callable[[], Awaitable[None]]
     following: Following
     began: float
     fetched_at: Callable[[], str | None]
@@ -73,7 +74,7 @@ class Answers:
             case control.DrainRequest():
                 return await self._drain(request)
             case control.UndrainRequest(backend=backend):
-                return self._undrain(backend)
+                return await self._undrain(backend)
             case control.StopRequest():
                 await self.stop()
                 return {}
@@ -236,12 +237,13 @@ class Answers:
         except OSError as error:
             log.warning("the drain will not survive a restart", reason=error.strerror or error)
         log.info("draining", backend=request.backend, owner=request.owner)
+        await self.overlaid()
         timed_out = False
         if request.wait:
             timed_out = not await self._await_idle(request.backend, request.timeout_s)
         return self._drain_result(request.backend, timed_out)
 
-    def _undrain(self, backend: str) -> control.DrainResult:
+    async def _undrain(self, backend: str) -> control.DrainResult:
         try:
             known = self.drains.remove(backend)
         except OSError as error:
@@ -250,6 +252,7 @@ class Answers:
         if not known:
             raise RefusedRequestError("not_found", f"{backend!r} is not drained")
         log.info("drained no longer", backend=backend)
+        await self.overlaid()
         return self._drain_result(backend, False)
 
     async def _await_idle(self, backend: str, timeout_s: float) -> bool:

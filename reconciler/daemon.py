@@ -48,6 +48,9 @@ from schemas.plan import Plan
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
 
+# Taking an overlay is one turn of a worker's event loop.
+_OVERLAY_WAIT_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonOptions:
@@ -101,6 +104,7 @@ class Daemon:
         self._ending: asyncio.Future[bool] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
+        self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         for note in store.notes:
             log.warning(note)
         directory = options.directory.absolute()
@@ -131,6 +135,7 @@ class Daemon:
             reconciler=self._reconciler,
             waiting=waiting,
             drains=self._drains,
+            overlaid=self._overlaid,
             following=self._following,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
@@ -286,9 +291,14 @@ class Daemon:
 
     def _send_overlay(self) -> None:
         message = wire.Overlay(drained=self._drains.names())
-        for worker in self._supervisor.in_service.values():
-            worker.link.ask(message)
+        workers = self._supervisor.in_service.values()
+        self._overlaying = [worker.link.ask(message) for worker in workers]
         self._reconciler.notify()
+
+    async def _overlaid(self) -> None:
+        """Returns when every worker has taken the overlay; one that hangs is not waited for."""
+        if self._overlaying:
+            await asyncio.wait(self._overlaying, timeout=_OVERLAY_WAIT_S)
 
     def _drain_ms(self) -> int:
         settings = self._store.running.state.get(SETTINGS_KEY)
