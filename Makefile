@@ -38,7 +38,7 @@ test: ## all tests: Rust units, then Python and end to end
 	@$(MAKE) test-rust
 	@$(MAKE) test-python
 
-test-rust: build ## the tests of the engine, and a short fuzzing
+test-rust: build test-tools ## the tests of the engine, and a short fuzzing
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
