@@ -152,7 +152,7 @@ impl<D: Driver> Engine<D> {
         if let Some(code) = code {
             self.reset_stream(lane.connection, lane.id, code);
         }
-        self.rest_if_idle(lane.connection);
+        self.lane_closed(lane.connection, index);
     }
 
     pub(super) fn find_lane(&self, connection: usize, stream: u32, tag: u32) -> Option<usize> {

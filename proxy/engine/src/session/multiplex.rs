@@ -2,9 +2,10 @@
 //!
 //! Rule: each stream is a client of its own, a *lane*, whose transport is the connection. So everything
 //! that holds for a client (an exchange, back-pressure, timeouts, refusals) holds for a stream, by the
-//! same code, and streams of one connection may be served by different generations. Here is only what
-//! takes a connection apart into lanes; `lane` puts their answers together again. Frames of all lanes
-//! are collected and leave in one write at the end of the turn.
+//! same code, and streams of one connection may be served by different generations. A lane may outlive
+//! its stream, when a backend has yet to read what came before the end, but never its connection. Here
+//! is only what takes a connection apart into lanes; `lane` puts their answers together again. Frames
+//! of all lanes are collected and leave in one write at the end of the turn.
 
 use std::rc::Rc;
 
@@ -28,6 +29,10 @@ const HEAD_REST_MS_MAX: u64 = 5000;
 /// What a connection knows of its streams.
 pub(super) struct Multiplex {
     pub(super) h2: Connection,
+    /// Its lanes, by their indexes among the clients.
+    lanes: Vec<usize>,
+    /// As many lanes as it may have streams.
+    lanes_max: usize,
     /// Frames for the end of the turn.
     pub(super) out: Vec<u8>,
     /// It is in the list of those to be flushed.
@@ -46,11 +51,18 @@ impl Multiplex {
         };
         Self {
             h2: Connection::server(&settings),
+            lanes: Vec::new(),
+            lanes_max: settings.streams_max as usize,
             out: Vec::new(),
             queued: false,
             has_blocked: false,
             awaits_head: false,
         }
+    }
+
+    /// Whether something is open: a stream without a lane waits to be reset.
+    fn is_busy(&self) -> bool {
+        self.h2.stream_count() > 0 || !self.lanes.is_empty()
     }
 
     pub(super) fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
@@ -153,8 +165,13 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// `None` for one lane too many: each holds what its backend has yet to read.
     fn open_lane(&mut self, index: usize, stream: u32, received: bool) -> Option<usize> {
         let client = &self.clients[index];
+        let is_full = |multiplex: &Multiplex| multiplex.lanes.len() >= multiplex.lanes_max;
+        if client.multiplex.as_deref().is_none_or(is_full) {
+            return None;
+        }
         let (peer, listener) = (client.peer, client.listener.clone());
         let lane = Lane {
             connection: index,
@@ -172,6 +189,7 @@ impl<D: Driver> Engine<D> {
         client.deadline.clear();
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.h2.set_tag(stream, lane as u32);
+            multiplex.lanes.push(lane);
             multiplex.awaits_head = false;
         }
         Some(lane)
@@ -274,11 +292,11 @@ impl<D: Driver> Engine<D> {
             return;
         };
         if std::mem::take(&mut multiplex.has_blocked) {
-            let lanes: Vec<(u32, u32)> = multiplex.h2.streams().collect();
-            for (stream, tag) in lanes {
-                let Some(lane) = self.find_lane(index, stream, tag) else {
+            for lane in multiplex.lanes.clone() {
+                // One that was told before may have ended this one.
+                if self.lane_of(lane).is_none_or(|(of, _)| of != index) {
                     continue;
-                };
+                }
                 let mut was_blocked = false;
                 self.with_lane(lane, |lane| {
                     was_blocked = std::mem::take(&mut lane.blocked);
@@ -321,7 +339,7 @@ impl<D: Driver> Engine<D> {
         };
         multiplex.out(&mut self.pool);
         multiplex.h2.flush(&mut multiplex.out);
-        let drained = multiplex.h2.is_drained();
+        let drained = multiplex.h2.is_drained() && multiplex.lanes.is_empty();
         let out = std::mem::take(&mut multiplex.out);
         let token = self.clients[index].token;
         if !out.is_empty() {
@@ -368,14 +386,12 @@ impl<D: Driver> Engine<D> {
     }
 
     fn lose_lanes(&mut self, index: usize) {
-        let Some(multiplex) = self.clients[index].multiplex.as_ref() else {
-            return;
-        };
-        let lanes: Vec<(u32, u32)> = multiplex.h2.streams().collect();
-        for (stream, tag) in lanes {
-            if let Some(lane) = self.find_lane(index, stream, tag) {
-                self.client_lost(lane);
-            }
+        while let Some(&lane) = self.clients[index]
+            .multiplex
+            .as_ref()
+            .and_then(|multiplex| multiplex.lanes.last())
+        {
+            self.client_lost(lane);
         }
     }
 
@@ -429,13 +445,22 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Forgets a lane that is over.
+    pub(super) fn lane_closed(&mut self, index: usize, lane: usize) {
+        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+            multiplex.lanes.retain(|&other| other != lane);
+        }
+        self.queue_multiplexed(index);
+        self.rest_if_idle(index);
+    }
+
     /// Without a stream it is an idle connection like any other.
-    pub(super) fn rest_if_idle(&mut self, index: usize) {
+    fn rest_if_idle(&mut self, index: usize) {
         let client = &self.clients[index];
         let is_idle = client
             .multiplex
             .as_ref()
-            .is_some_and(|multiplex| multiplex.h2.stream_count() == 0);
+            .is_some_and(|multiplex| !multiplex.is_busy());
         if is_idle {
             self.await_streams(index);
         }
@@ -470,14 +495,14 @@ impl<D: Driver> Engine<D> {
             return;
         }
         multiplex.awaits_head = pending;
-        let has_streams = multiplex.h2.stream_count() > 0;
+        let is_busy = multiplex.is_busy();
         if pending {
             let limit = client.listener.settings().entity.timeouts.request_head;
             let token = client.token;
             let at_ms = self.clock.ms() + limit.min(HEAD_REST_MS_MAX);
             self.timers.set(&mut client.deadline, token, at_ms);
             self.unlink_idle(index);
-        } else if has_streams {
+        } else if is_busy {
             client.deadline.clear();
         } else {
             self.await_streams(index);

@@ -152,13 +152,6 @@ impl Connection {
         }
     }
 
-    /// The open streams and their tags.
-    pub fn streams(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.streams
-            .iter()
-            .map(|(number, stream)| (number, stream.tag))
-    }
-
     /// How many streams are open.
     pub fn stream_count(&self) -> usize {
         self.streams.len()

@@ -1,0 +1,108 @@
+"""One HTTP/2 connection in clear text, frame by frame, by the `h2` package.
+
+For what no finished client does: an extended CONNECT (RFC 8441), a stream that is half closed, a
+connection that is left in the middle of it. Rule: nothing is sent behind a test's back but the
+acknowledgements that the protocol asks for.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import h2.config
+import h2.connection
+import h2.events
+
+from tests.harness import ports
+
+DEADLINE_S = 20.0
+
+
+class H2Client:
+    """Use as a context manager; what arrives is in `bodies` and `statuses`, by stream."""
+
+    def __init__(self, address: str) -> None:
+        # The package knows no `:protocol`, and would refuse to send it.
+        config = h2.config.H2Configuration(
+            validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self.h2 = h2.connection.H2Connection(config)
+        self.socket = socket.create_connection(ports.split(address), DEADLINE_S)
+        self.bodies: dict[int, bytes] = {}
+        self.statuses: dict[int, int] = {}
+        self.ended: set[int] = set()
+        self.h2.initiate_connection()
+        self.flush()
+
+    def __enter__(self) -> H2Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+
+    def flush(self) -> None:
+        self.socket.sendall(self.h2.data_to_send())
+
+    def websocket(self, host: str, path: str = "/") -> int:
+        """Open a WebSocket; return its stream once it is accepted."""
+        stream = self.h2.get_next_available_stream_id()
+        fields = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", host),
+            ("sec-websocket-version", "13"),
+        ]
+        self.h2.send_headers(stream, fields)
+        self.flush()
+        self.read_until(lambda: stream in self.statuses)
+        return stream
+
+    def send(self, stream: int, data: bytes) -> int:
+        """Send as much as the windows allow now; return how much that was."""
+        window = self.h2.local_flow_control_window(stream)
+        part = data[: min(window, self.h2.max_outbound_frame_size)]
+        if part:
+            self.h2.send_data(stream, part)
+            self.flush()
+        return len(part)
+
+    def end(self, stream: int) -> None:
+        self.h2.end_stream(stream)
+        self.flush()
+
+    def read(self, timeout_s: float) -> bool:
+        """Take what has come; False when nothing has within the time."""
+        self.socket.settimeout(timeout_s)
+        try:
+            data = self.socket.recv(65536)
+        except TimeoutError:
+            return False
+        if not data:
+            raise ConnectionError("the connection ended")
+        for event in self.h2.receive_data(data):
+            if isinstance(event, h2.events.ResponseReceived):
+                status = dict(event.headers)[b":status"]
+                self.statuses[event.stream_id] = int(status)
+            elif isinstance(event, h2.events.DataReceived):
+                self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended.add(event.stream_id)
+        self.flush()
+        return True
+
+    def read_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, (self.statuses, self.bodies)
+            self.read(1.0)
