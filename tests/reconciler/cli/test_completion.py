@@ -3,7 +3,6 @@
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -51,7 +50,6 @@ def test_other_shells_get_a_script_too(shell: str, start: str) -> None:
     assert kakehi("completion", shell).stdout.startswith(start)
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_the_script_completes_in_fish() -> None:
     script = f"{KAKEHI} completion fish | source; complete -C 'kakehi un'"
     done = subprocess.run(
@@ -64,7 +62,6 @@ def test_the_script_completes_in_fish() -> None:
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["undrain"], done.stderr
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 def test_the_first_tab_completes_in_zsh(tmp_path: Path) -> None:
     (tmp_path / "_kakehi").write_text(kakehi("completion", "zsh").stdout)
     start = (
