@@ -68,8 +68,7 @@ def _leaves(
 
 
 def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
-    # Imported late: it takes 0.2 s, and most commands never compare anything.
-    from deepdiff import DeepDiff  # noqa: PLC0415
+    from deepdiff import DeepDiff  # noqa: PLC0415  # 0.2 s, and most commands compare nothing
 
     before: dict[int, dict[str, Json]] = {}
     after: dict[int, dict[str, Json]] = {}

@@ -80,8 +80,7 @@ def _check(
     kind: str, value: dict[str, Json], found: dict[str, bytes], remarks: list[Remark]
 ) -> dict[str, Json]:
     """Look into the files; fills in the hostnames that a certificate has by itself."""
-    # Imported late: it takes 50 ms, and most configurations have no certificates.
-    from reconciler import pem  # noqa: PLC0415
+    from reconciler import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
     if "ca" in found:
         remarks += pem.check_authorities(found["ca"])

@@ -234,7 +234,7 @@ class Repository:
     def file_at(self, tree: str, path: str) -> bytes | None:
         """The content of a regular file in a tree; None when there is none of that name."""
         try:
-            found = self._git[tree][path]  # type: ignore[index]  # a tree
+            found = self._git[tree].peel(pygit2.Tree)[path]
         except KeyError:
             return None
         except (ValueError, TypeError, pygit2.GitError, OSError) as error:
