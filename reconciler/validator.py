@@ -237,10 +237,6 @@ def _report_unknown_key(raw: RawEntity, loc: tuple[int | str, ...]) -> None:
     key = str(loc[-1])
     parent = _descend(raw, loc[:-1])
     node = parent.keys.get(key, parent)
-    later = MODELS[raw.key.kind].later.get(key) if len(loc) == 1 else None
-    if later is not None:
-        raw.loaded.report(node, f"{raw.key}: {key}: {later}", f'remove "{key}"')
-        return
     known = _known_keys(raw.key.kind, loc)
     where = f" in {'.'.join(map(str, loc[:-1]))}" if len(loc) > 1 else ""
     hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"

@@ -7,7 +7,7 @@ the validator of the reconciler puts file, line and column in front of it.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -23,9 +23,6 @@ class Model(BaseModel):
     """What all kinds share. `value()` is the canonical value of design §5: plain, with defaults."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    later: ClassVar[dict[str, str]] = {}
-    """Keys that the language will have and this version refuses: key → what is said about it."""
 
     def value(self) -> dict[str, Any]:
         """Return the canonical value: only str, int, bool, null, list and dict."""
