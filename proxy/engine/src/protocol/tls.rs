@@ -19,6 +19,39 @@ pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 /// explicit nonce, content type, tag (RFC 8446 §5.2, RFC 5288 §3), rounded up.
 const RECORD_OVERHEAD_MAX: usize = 64;
 
+/// Records to send, in a buffer that keeps its length: only growing it costs anything.
+#[derive(Debug, Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Records {
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// What has been written.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+
+    /// Room behind it; what is written there counts once it is [`Records::add`]ed.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.filled + bytes;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[self.filled..end]
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.filled += bytes;
+    }
+}
+
 /// One end of a TLS connection.
 pub enum Machine {
     /// Towards a client.
@@ -51,7 +84,7 @@ impl Machine {
         &mut self,
         input: &mut [u8],
         room: &mut [u8],
-        out: &mut Vec<u8>,
+        out: &mut Records,
     ) -> Result<Progress, Error> {
         let mut progress = Progress::default();
         loop {
@@ -84,7 +117,7 @@ impl Machine {
         &mut self,
         plaintext: &[u8],
         pending: &mut [u8],
-        out: &mut Vec<u8>,
+        out: &mut Records,
     ) -> Result<(), EncryptError> {
         let records = plaintext.len().div_ceil(RECORD_BYTES_MAX);
         let room = plaintext.len() + records * RECORD_OVERHEAD_MAX;
@@ -92,7 +125,7 @@ impl Machine {
     }
 
     /// Appends the alert that says that we send no more; nothing if that cannot be said.
-    pub fn close(&mut self, pending: &mut [u8], out: &mut Vec<u8>) {
+    pub fn close(&mut self, pending: &mut [u8], out: &mut Records) {
         // Closing comes after whatever could be lost by failing.
         let _ = self.write(pending, out, RECORD_OVERHEAD_MAX, Write::Close);
     }
@@ -127,7 +160,7 @@ impl Machine {
     fn write(
         &mut self,
         pending: &mut [u8],
-        out: &mut Vec<u8>,
+        out: &mut Records,
         room: usize,
         what: Write<'_>,
     ) -> Result<(), EncryptError> {
@@ -144,7 +177,7 @@ impl Machine {
 
     /// The alerts that an error has queued. Records are looked at only after the last of them, which
     /// must not happen any more.
-    fn append_alerts(&mut self, out: &mut Vec<u8>) {
+    fn append_alerts(&mut self, out: &mut Records) {
         while self.common().wants_write() {
             let step = match self {
                 Self::Server(tls) => advance(tls.process_tls_records(&mut []), &mut [], out),
@@ -173,7 +206,7 @@ enum Outcome {
 fn advance<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     room: &mut [u8],
-    out: &mut Vec<u8>,
+    out: &mut Records,
 ) -> Step {
     let UnbufferedStatus { mut discard, state } = status;
     let outcome = state.and_then(|state| match state {
@@ -206,19 +239,16 @@ fn advance<Data>(
     Step { discard, outcome }
 }
 
-fn encode<Data>(data: &mut EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), Error> {
-    let start = out.len();
+fn encode<Data>(data: &mut EncodeTlsData<'_, Data>, out: &mut Records) -> Result<(), Error> {
     let mut room = 4096;
     loop {
-        out.resize(start + room, 0);
-        match data.encode(&mut out[start..]) {
+        match data.encode(out.room(room)) {
             Ok(count) => {
-                out.truncate(start + count);
+                out.add(count);
                 return Ok(());
             }
             Err(EncodeError::InsufficientSize(size)) => room = size.required_size,
             Err(error @ EncodeError::AlreadyEncoded) => {
-                out.truncate(start);
                 return Err(Error::General(error.to_string()));
             }
         }
@@ -235,21 +265,19 @@ enum Write<'a> {
 /// Whether it is done; something of the protocol's own may have to go first.
 fn write<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    out: &mut Vec<u8>,
+    out: &mut Records,
     room: usize,
     what: Write<'_>,
 ) -> Result<bool, EncryptError> {
     debug_assert_eq!(status.discard, 0);
     match status.state {
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-            let start = out.len();
-            out.resize(start + room, 0);
             let written = match what {
-                Write::Data(plaintext) => traffic.encrypt(plaintext, &mut out[start..]),
-                Write::Close => traffic.queue_close_notify(&mut out[start..]),
-            };
-            out.truncate(start + written.as_ref().copied().unwrap_or(0));
-            written.map(|_| true)
+                Write::Data(plaintext) => traffic.encrypt(plaintext, out.room(room)),
+                Write::Close => traffic.queue_close_notify(out.room(room)),
+            }?;
+            out.add(written);
+            Ok(true)
         }
         Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, out)
             .map(|()| false)

@@ -182,7 +182,7 @@ impl<D: Driver> Engine<D> {
             trailers: Vec::new(),
             request_trailers: Vec::new(),
         };
-        let lane = self.insert_client(Transport::Lane(lane), peer, listener, false)?;
+        let lane = self.insert_client(Transport::Lane(Box::new(lane)), peer, listener, false)?;
         self.lanes_now += 1;
         self.unlink_idle(index);
         let client = &mut self.clients[index];

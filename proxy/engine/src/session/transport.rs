@@ -14,7 +14,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::client::split_left;
-use crate::protocol::tls::{Machine, RECORD_BYTES_MAX};
+use crate::protocol::tls::{Machine, RECORD_BYTES_MAX, Records};
 use crate::runtime::buffer::{BufferPool, ByteQueue};
 use crate::runtime::socket::Stream;
 
@@ -42,7 +42,7 @@ pub(super) struct TlsBuffers {
     /// Records as they came.
     input: Vec<u8>,
     /// Records to send.
-    output: Vec<u8>,
+    output: Records,
 }
 
 /// One connection, in clear text or over TLS.
@@ -52,7 +52,7 @@ pub(super) enum Transport {
     /// TLS over TCP.
     Tls(Box<Secure>),
     /// A stream of a connection that carries many; see `multiplex`.
-    Lane(Lane),
+    Lane(Box<Lane>),
 }
 
 /// One stream of a multiplexed connection, in the place of a connection of its own.
@@ -135,7 +135,7 @@ impl Transport {
                 .machine
                 .receive(&mut [], &mut [], &mut buffers.output)
                 .map_err(io::Error::other)?;
-            secure.unsent.push(pool, &buffers.output);
+            secure.unsent.push(pool, buffers.output.as_slice());
         }
         secure.flush(pool)
     }
@@ -322,9 +322,7 @@ impl Secure {
         let input = &mut buffers.input[..waiting + count];
         buffers.output.clear();
         let outcome = self.machine.receive(input, room, &mut buffers.output);
-        if !buffers.output.is_empty() {
-            self.pass_on(pool, &buffers.output)?;
-        }
+        self.pass_on(pool, buffers.output.as_slice())?;
         let progress =
             outcome.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let rest = &input[progress.consumed..];
@@ -371,7 +369,7 @@ impl Secure {
                 }
             }
             taken += first_part.len() + second_part.len();
-            self.pass_on(pool, &buffers.output)?;
+            self.pass_on(pool, buffers.output.as_slice())?;
         }
         Ok(taken)
     }
@@ -407,6 +405,6 @@ impl Secure {
         self.machine
             .close(self.pending.as_mut_slice(), &mut buffers.output);
         // A peer that takes no alert now will see the end of the stream instead.
-        let _ = self.stream.send(&buffers.output, &[]);
+        let _ = self.stream.send(buffers.output.as_slice(), &[]);
     }
 }
