@@ -3,10 +3,9 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use support::{Proxy, backend, ops, start_secure};
+use support::{Proxy, backend, ops, serve, start_secure};
 
 fn curl(proxy: &Proxy, arguments: &[&str]) -> Output {
     let port = proxy.address.port();
@@ -47,51 +46,42 @@ fn curl_is_answered_over_http_2() {
 
 /// A backend that answers each request by its own bytes.
 fn start_mirror() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut got = Vec::new();
-                let mut bytes = vec![0; 65536];
-                loop {
-                    let Ok(count @ 1..) = stream.read(&mut bytes) else {
-                        return;
-                    };
-                    got.extend_from_slice(&bytes[..count]);
-                    let Some(at) = got.windows(4).position(|it| it == b"\r\n\r\n") else {
+    serve(|_, mut stream| {
+        let mut got = Vec::new();
+        let mut bytes = vec![0; 65536];
+        loop {
+            let Ok(count @ 1..) = stream.read(&mut bytes) else {
+                return;
+            };
+            got.extend_from_slice(&bytes[..count]);
+            let Some(at) = got.windows(4).position(|it| it == b"\r\n\r\n") else {
+                continue;
+            };
+            let head = String::from_utf8_lossy(&got[..at]).to_lowercase();
+            let body = at + 4;
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map(|length| length.parse::<usize>().unwrap());
+            let chunked = head.contains("transfer-encoding: chunked");
+            let end = match length {
+                Some(length) => body + length,
+                None if chunked => {
+                    let Some(at) = got[body..].windows(5).position(|it| it == b"0\r\n\r\n") else {
                         continue;
                     };
-                    let head = String::from_utf8_lossy(&got[..at]).to_lowercase();
-                    let body = at + 4;
-                    let length = head
-                        .lines()
-                        .find_map(|line| line.strip_prefix("content-length: "))
-                        .map(|length| length.parse::<usize>().unwrap());
-                    let chunked = head.contains("transfer-encoding: chunked");
-                    let end = match length {
-                        Some(length) => body + length,
-                        None if chunked => {
-                            let Some(at) = got[body..].windows(5).position(|it| it == b"0\r\n\r\n")
-                            else {
-                                continue;
-                            };
-                            body + at + 5
-                        }
-                        None => body,
-                    };
-                    if got.len() < end {
-                        continue;
-                    }
-                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {end}\r\n\r\n").unwrap();
-                    stream.write_all(&got[..end]).unwrap();
-                    got.drain(..end);
+                    body + at + 5
                 }
-            });
+                None => body,
+            };
+            if got.len() < end {
+                continue;
+            }
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {end}\r\n\r\n").unwrap();
+            stream.write_all(&got[..end]).unwrap();
+            got.drain(..end);
         }
-    });
-    address
+    })
 }
 
 #[test]

@@ -17,8 +17,8 @@ use rustls::{
     ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
 };
 use support::{
-    CLUSTER, Pair, Proxy, backend, certificate, connect, hex, https, make, ops, start_backend,
-    start_secure,
+    CLUSTER, Pair, Proxy, answer_all, backend, certificate, connect, hex, https, make, ops, serve,
+    start_backend, start_secure,
 };
 
 /// Takes any certificate: which one came is what is asserted.
@@ -358,27 +358,13 @@ fn start_secure_backend(own: &Pair, clients: Option<&Pair>) -> SocketAddr {
         }
     };
     let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            let tls = ServerConnection::new(config.clone()).unwrap();
-            let mut stream = StreamOwned::new(tls, stream.unwrap());
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(1..) = stream.read(&mut bytes) {
-                    let body = format!("connection {number}");
-                    let length = body.len();
-                    write!(
-                        stream,
-                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
-                    )
-                    .unwrap();
-                }
-            });
-        }
-    });
-    address
+    serve(move |number, stream| {
+        let tls = ServerConnection::new(config.clone()).unwrap();
+        answer_all(
+            StreamOwned::new(tls, stream),
+            &format!("connection {number}"),
+        );
+    })
 }
 
 /// A proxy in clear text whose cluster speaks TLS to `address`.

@@ -1,12 +1,12 @@
 //! What the tests of the engine share: a proxy of one listener, driven by transactions, and backends.
 
-// Each test program uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use _engine::state::digest::Digest;
@@ -45,28 +45,35 @@ pub fn ops(puts: &[String], removes: &[(&str, &str)]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A backend that answers every request with its own name, for as long as the test runs.
-pub fn start_backend(name: &'static str) -> SocketAddr {
+/// Serves each connection, the first is 0, by a thread of its own, for as long as the test runs.
+pub fn serve(handle: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let handle = Arc::new(handle);
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(1..) = stream.read(&mut bytes) {
-                    let answer = format!(
-                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}",
-                        name.len()
-                    );
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
+        for (number, stream) in listener.incoming().enumerate() {
+            let (handle, stream) = (Arc::clone(&handle), stream.unwrap());
+            std::thread::spawn(move || handle(number, stream));
         }
     });
     address
+}
+
+/// Answers whatever comes in one piece by `body`, until the stream ends.
+pub fn answer_all(mut stream: impl Read + Write, body: &str) {
+    let length = body.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+    let mut bytes = [0; 4096];
+    while let Ok(1..) = stream.read(&mut bytes) {
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A backend that answers every request with its own name.
+pub fn start_backend(name: &'static str) -> SocketAddr {
+    serve(move |_, stream| answer_all(stream, name))
 }
 
 pub struct Proxy {
