@@ -24,7 +24,7 @@ ifeq ($(filter 4.% 5.%,$(MAKE_VERSION)),)
 $(error This Makefile needs GNU Make 4 or newer, and this is $(MAKE_VERSION))
 endif
 
-.PHONY: help build run test test-tools lint fmt bench clean lock
+.PHONY: help build run test test-rust test-python test-tools lint fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -34,11 +34,17 @@ build: $(VENV)/.engine-built ## .venv with a release engine and .venv/bin/kakehi
 run: build ## the demo: three backends, the proxy on 127.0.0.1:8080, and a tour (Ctrl-C ends it)
 	@exec $(BIN)/kakehi demo $(DEMO)
 
-test: build test-tools ## all tests: Rust units, then Python and end to end
+test: ## all tests: Rust units, then Python and end to end
+	@$(MAKE) test-rust
+	@$(MAKE) test-python
+
+test-rust: build ## the tests of the engine, and a short fuzzing
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
 	cargo run --release --locked --quiet --manifest-path $(FUZZ_MANIFEST) --bin fuzz_run -- all $(FUZZ_SECONDS)
+
+test-python: build test-tools ## the tests of the control plane, and of the whole product
 	$(call say,Python and end-to-end tests)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -173,6 +173,7 @@ class Catalog:
         keys = sorted(staged.desired)
         for found in chain(
             self._matches.hidden(keys, self._entities),
+            self._references.loops(keys, self._entities),
             self._references.without_backends(keys, self._entities),
         ):
             if self._entities[found.key].provenance.file not in faulty:
@@ -270,7 +271,7 @@ class _Staged:
             self._diagnostic(finding) for finding in (*self._remarks, *findings[:FINDINGS_MAX])
         ]
         for loaded in self._loaded.values():
-            found += loaded.diagnostics
+            found += (*loaded.diagnostics, *loaded.warnings)
         found.sort(key=sort_key)
         if len(findings) > FINDINGS_MAX:
             severity = findings[FINDINGS_MAX].severity

@@ -92,6 +92,8 @@ class LoadedFile:
     text: str = ""
     root: Node | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    """Errors alone."""
+    warnings: list[Diagnostic] = field(default_factory=list)
     declared: set[EntityKey] = field(default_factory=set)
     unreadable: bool = False
 
@@ -106,33 +108,25 @@ class LoadedFile:
 
     @property
     def full(self) -> bool:
-        """Whether no further diagnostic about this file would be shown."""
+        """Whether no further error in this file would be shown."""
         return len(self.diagnostics) > DIAGNOSTICS_MAX
 
-    def report(
-        self,
-        node: Node,
-        message: str,
-        hint: str | None = None,
-        severity: Severity = "error",
-    ) -> None:
-        """Add a diagnostic at a node, unless there are too many already."""
+    def report(self, node: Node, message: str, hint: str | None = None) -> None:
+        """Add an error at a node, unless there are too many already."""
         if self.full:
             return
         if len(self.diagnostics) == DIAGNOSTICS_MAX:
             message, hint = "there are more errors in this file, which are not shown", None
-        self.diagnostics.append(
-            Diagnostic(
-                severity,
-                self.path,
-                node.line,
-                node.column,
-                message,
-                hint,
-                self.source_line(node.line),
-                node.width,
-            )
-        )
+        self.diagnostics.append(self._at(node, "error", message, hint))
+
+    def warn(self, node: Node, message: str, hint: str | None = None) -> None:
+        """Add a warning at a node. What is beyond the bound is lost: the file is valid."""
+        if len(self.warnings) < DIAGNOSTICS_MAX:
+            self.warnings.append(self._at(node, "warning", message, hint))
+
+    def _at(self, node: Node, severity: Severity, message: str, hint: str | None) -> Diagnostic:
+        source, width = self.source_line(node.line), node.width
+        return Diagnostic(severity, self.path, node.line, node.column, message, hint, source, width)
 
 
 def load_blob(path: str, data: bytes) -> LoadedFile:

@@ -49,6 +49,7 @@ class References:
         self._users: defaultdict[EntityKey, set[EntityKey]] = defaultdict(set)
         self._weights: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._ports: defaultdict[int, dict[EntityKey, str]] = defaultdict(dict)
+        self._dialled: defaultdict[int, dict[EntityKey, str]] = defaultdict(dict)
 
     def add(self, entity: Entity) -> None:
         """Take an entity into the index."""
@@ -60,6 +61,8 @@ class References:
             self._weights[cluster_of(entity.key)][entity.key.name] = weight
         for address in _addresses(entity):
             self._ports[split_address(address)[1]][entity.key] = address
+        for address in _dialled(entity):
+            self._dialled[split_address(address)[1]][entity.key] = address
 
     def remove(self, entity: Entity) -> None:
         """Take an entity out of the index again."""
@@ -70,11 +73,15 @@ class References:
             self._weights[cluster].pop(entity.key.name, None)
             if not self._weights[cluster]:
                 del self._weights[cluster]
-        for address in _addresses(entity):
-            port = split_address(address)[1]
-            self._ports[port].pop(entity.key, None)
-            if not self._ports[port]:
-                del self._ports[port]
+        for ports, addresses in (
+            (self._ports, _addresses(entity)),
+            (self._dialled, _dialled(entity)),
+        ):
+            for address in addresses:
+                port = split_address(address)[1]
+                ports[port].pop(entity.key, None)
+                if not ports[port]:
+                    del ports[port]
 
     def dangling(
         self,
@@ -114,6 +121,29 @@ class References:
                     if len(pair) == 2 and pair not in seen and _overlap(address, other_address):
                         seen.add(pair)
                         yield _clash(key, other, entities)
+
+    def loops(self, changed: Iterable[EntityKey], entities: Entities) -> Iterator[Finding]:
+        """Yield warnings about backends that are listeners of ours."""
+        pairs: set[tuple[EntityKey, EntityKey]] = set()
+        for key in changed:
+            entity = entities.get(key)
+            if entity is None or key.kind not in ("backend", "listener"):
+                continue
+            port = split_address(str(entity.value["address"]))[1]
+            backends = self._dialled.get(port, {}) if key.kind == "listener" else (key,)
+            listeners = self._ports.get(port, {}) if key.kind == "backend" else (key,)
+            pairs.update(
+                (backend, listener)
+                for backend in backends
+                for listener in listeners
+                if listener.kind == "listener"
+            )
+        for backend, listener in sorted(pairs):
+            address = str(entities[backend].value["address"])
+            if _leads_to(address, str(entities[listener].value["address"])):
+                message = f"{backend}: {address} is {listener} of this proxy"
+                message += f" ({place(entities[listener])}): requests may go round in circles"
+                yield Finding("warning", backend, ("address",), message)
 
     def without_backends(
         self, changed: Iterable[EntityKey], entities: Entities
@@ -190,6 +220,25 @@ def _addresses(entity: Entity) -> tuple[str, ...]:
     name = {"listener": "address", "settings": "admin"}.get(entity.key.kind)
     address = entity.value[name] if name else None
     return (address,) if isinstance(address, str) else ()
+
+
+def _dialled(entity: Entity) -> tuple[str, ...]:
+    """Return the addresses to which an entity makes us connect."""
+    return (str(entity.value["address"]),) if entity.key.kind == "backend" else ()
+
+
+def _leads_to(address: str, listener: str) -> bool:
+    """Say whether who connects to an address surely comes to a listener with the same port."""
+    ip, listening = split_address(address)[0], split_address(listener)[0]
+    if ip.version != listening.version:
+        return False
+    # Which other addresses this machine has is not known here.
+    ours = ip.is_loopback or ip.is_unspecified
+    return (
+        ip == listening
+        or (listening.is_unspecified and ours)
+        or (ip.is_unspecified and listening.is_loopback)
+    )
 
 
 def _overlap(one: str, other: str) -> bool:

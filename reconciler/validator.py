@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from reconciler.loader import LoadedFile, Node
 from reconciler.suggest import did_you_mean, suggest
 from reconciler.wording import wording
+from schemas.base import shown
 from schemas.entity import Entity, EntityKey, Json, Provenance
 from schemas.kinds import MODELS, SECTIONS, fields_at
 from schemas.names import parse_address, parse_name
@@ -109,6 +110,7 @@ def validate(raw: RawEntity) -> Entity | None:
         return None
     if _has_broken(raw.body):
         return None
+    _warn_of_repetitions(raw)
     value: dict[str, Json] = model.value()
     return Entity(raw.key, value, raw.provenance)
 
@@ -200,6 +202,19 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
     message, hint = wording(kind, error)
     where = f"{path}: " if path else ""
     raw.loaded.report(node, f"{raw.key}: {where}{message}", hint)
+
+
+def _warn_of_repetitions(raw: RawEntity) -> None:
+    """Warn of list entries that are there already: the lists of the language are sets."""
+    for field, node in raw.body.items.items():
+        seen: set[Any] = set()
+        for element in node.elements:
+            if isinstance(element.value, (dict, list)):
+                continue
+            if element.value in seen:
+                message = f"{raw.key}: {field}: {shown(element.value)} is there twice"
+                raw.loaded.warn(element, message, "keep one of them")
+            seen.add(element.value)
 
 
 def _is_unknown_key(error: ErrorDetails) -> bool:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from reconciler import catalog as catalog_module
 from reconciler.catalog import FINDINGS_MAX, Candidate, Catalog
 from reconciler.differ import diff_entities
+from reconciler.loader import DIAGNOSTICS_MAX
 from reconciler.offline import load_directory
 from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey
 from schemas.state import State
@@ -367,3 +368,20 @@ def test_warnings_stand_beside_errors_that_cannot_be_their_cause() -> None:
     wrong = CLUSTERS.replace(b"empty: {}", b"empty: {backends: {a: {address: x}}}")
     said = found(a=LISTENERS, b=wrong, c=web)
     assert [each for each in said if each.startswith("warning")] == [spare, unused]
+
+
+def test_repetitions_are_warned_of_and_never_make_a_file_invalid() -> None:
+    frontends = "".join(
+        f"  f{number}: {{listeners: [web, web], hostname: h{number}, cluster: shop}}\n"
+        for number in range(3 * DIAGNOSTICS_MAX)
+    )
+    files = {
+        "a.yaml": LISTENERS,
+        "b.yaml": CLUSTERS,
+        "c.yaml": f"frontends:\n{frontends}".encode(),
+    }
+    candidate = ok(Catalog().stage(files))
+    kinds = [key.kind for key, entity in candidate.desired.items() if entity is not None]
+    assert kinds.count("frontend") == 3 * DIAGNOSTICS_MAX
+    twice = [each for each in candidate.warnings if "is there twice" in each.message]
+    assert len(twice) == DIAGNOSTICS_MAX

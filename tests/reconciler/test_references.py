@@ -126,3 +126,27 @@ def test_what_is_removed_leaves_no_trace(found: dict[EntityKey, Entity]) -> None
     assert not references._users
     assert not references._weights
     assert not references._ports
+
+
+@pytest.mark.parametrize(
+    ("backend", "listener", "is_loop"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("10.0.0.1:80", "10.0.0.1:80", True),
+        ("127.0.0.1:80", "0.0.0.0:80", True),
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("[::1]:80", "[::]:80", True),
+        ("127.0.0.1:81", "127.0.0.1:80", False),
+        ("127.0.0.2:80", "127.0.0.1:80", False),
+        ("10.0.0.1:80", "0.0.0.0:80", False),
+        ("127.0.0.1:80", "[::]:80", False),
+    ],
+)
+def test_backends_that_are_listeners(backend: str, listener: str, is_loop: bool) -> None:
+    one = entity("backend", "shop/a", address=backend)
+    other = entity("listener", "public", address=listener)
+    references, entities = index(one, other)
+    for changed in ([one.key], [other.key], [one.key, other.key]):
+        assert len(list(references.loops(changed, entities))) == is_loop
+    references.remove(one)
+    assert not list(references.loops([other.key], {other.key: other}))
