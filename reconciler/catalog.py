@@ -65,7 +65,8 @@ class Catalog:
         self._entities: dict[EntityKey, Entity] = {}
         self._references = References()
         self._matches = Matches()
-        self._named: defaultdict[str, set[EntityKey]] = defaultdict(set)
+        self._named: defaultdict[str, dict[EntityKey, str]] = defaultdict(dict)
+        self._outside: set[str] = set()
         self._version = 0
 
     def stage(
@@ -122,9 +123,17 @@ class Catalog:
                 definitions[entity.key] = Definition(entity, b"")
             self._swap((), (entity,))
 
-    def named_files(self) -> Iterator[str]:
-        """Return the paths of all files that accepted entities name."""
-        return iter(self._named)
+    def outside_files(self) -> dict[str, frozenset[str]]:
+        """Return the files outside of the repository that accepted entities name, with hashes."""
+        return {path: frozenset(self._named[path].values()) for path in self._outside}
+
+    def named_together(self, paths: Iterable[str]) -> list[frozenset[str]]:
+        """Return these files by the entities that name them; the files of one belong together."""
+        apart: defaultdict[EntityKey, set[str]] = defaultdict(set)
+        for path in paths:
+            for key in self._named.get(path, ()):
+                apart[key].add(path)
+        return sorted({frozenset(together) for together in apart.values()}, key=sorted)
 
     def files_naming(self, paths: Iterable[str]) -> set[str]:
         """Return the configuration files with entities that name one of these files."""
@@ -139,15 +148,18 @@ class Catalog:
         for entity in before:
             del self._entities[entity.key]
             for material in materials_of(entity):
-                self._named[material.path].discard(entity.key)
+                self._named[material.path].pop(entity.key, None)
                 if not self._named[material.path]:
                     del self._named[material.path]
+                    self._outside.discard(material.path)
             self._references.remove(entity)
             self._matches.remove(entity)
         for entity in after:
             self._entities[entity.key] = entity
             for material in materials_of(entity):
-                self._named[material.path].add(entity.key)
+                self._named[material.path][entity.key] = material.sha256
+                if material.path.startswith("/"):
+                    self._outside.add(material.path)
             self._references.add(entity)
             self._matches.add(entity)
 
@@ -197,7 +209,9 @@ class _Staged:
     @property
     def sound(self) -> bool:
         """Whether every file is free of errors by itself."""
-        return not self._remarks and not any(loaded.diagnostics for loaded in self._loaded.values())
+        if any(remark.severity == "error" for remark in self._remarks):
+            return False
+        return not any(loaded.diagnostics for loaded in self._loaded.values())
 
     def read(self, path: str, data: bytes | None) -> None:
         """Take in the new content of one file."""
