@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
+from reconciler.coverage import Coverage
 from reconciler.findings import Entities, Finding, place
 from reconciler.loader import LoadedFile, Node, load_blob
 from reconciler.matches import Matches
@@ -65,6 +66,7 @@ class Catalog:
         self._entities: dict[EntityKey, Entity] = {}
         self._references = References()
         self._matches = Matches()
+        self._coverage = Coverage()
         self._named: defaultdict[str, dict[EntityKey, str]] = defaultdict(dict)
         self._outside: set[str] = set()
         self._version = 0
@@ -154,6 +156,7 @@ class Catalog:
                     self._outside.discard(material.path)
             self._references.remove(entity)
             self._matches.remove(entity)
+            self._coverage.remove(entity)
         for entity in after:
             self._entities[entity.key] = entity
             for material in materials_of(entity):
@@ -162,6 +165,7 @@ class Catalog:
                     self._outside.add(material.path)
             self._references.add(entity)
             self._matches.add(entity)
+            self._coverage.add(entity)
 
     def _errors(self, staged: _Staged) -> Iterator[Finding]:
         keys = sorted(staged.desired)
@@ -176,6 +180,8 @@ class Catalog:
         yield from self._matches.hidden(keys, self._entities)
         yield from self._references.without_backends(keys, self._entities)
         yield from self._references.unused(keys, staged.before, self._entities)
+        yield from self._coverage.uncovered(keys, staged.before, self._entities, self._references)
+        yield from self._coverage.unused(keys, self._entities)
 
 
 class _Staged:

@@ -52,6 +52,10 @@ class References:
             if not self._ports[port]:
                 del self._ports[port]
 
+    def users(self, key: EntityKey) -> set[EntityKey]:
+        """Return what refers to an entity."""
+        return self._users.get(key, set())
+
     def dangling(
         self, changed: Iterable[EntityKey], entities: Entities, declared: set[EntityKey]
     ) -> Iterator[Finding]:
