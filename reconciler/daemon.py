@@ -25,6 +25,7 @@ from reconciler.bringup import Bringup
 from reconciler.control import ControlSocket
 from reconciler.drains import Drains
 from reconciler.errors import KakehiError, MachineError
+from reconciler.expiry import Expiry
 from reconciler.fetching import Fetching
 from reconciler.history import History
 from reconciler.manager import Manager
@@ -110,7 +111,8 @@ class Daemon:
         bringup = Bringup(store, self._sockets, self._drains.names)
         self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
-        overviews = Overviews(store, self._supervisor, outcomes, self._began)
+        expiry = Expiry(store)
+        overviews = Overviews(store, self._supervisor, outcomes, expiry, self._began)
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
@@ -127,6 +129,7 @@ class Daemon:
             reconciler=self._reconciler,
             waiting=waiting,
             drains=self._drains,
+            expiry=expiry,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=options.remote,

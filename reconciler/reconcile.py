@@ -100,6 +100,10 @@ class Reconciler:
         """Where files lie that entities name and that are not in the repository."""
         return self._external.directories()
 
+    def not_taken_over(self) -> list[str]:
+        """The files outside of the repository that have another content than is served."""
+        return sorted(self._external.differing)
+
     def wake(self) -> None:
         """Something may have moved: look now."""
         self._wake.set()

@@ -55,9 +55,18 @@ def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
         ("generation", f"{result['generation']}, digest {result['digest'][:12]}"),
         ("following", f"{source['ref']} of {source['directory']}"),
         ("entities", counted or "none"),
+        *([("expiry", _expiry(result["certificates"]))] if result["certificates"] else []),
         ("up", output.duration(result["uptime_s"] * 1_000)),
     ]
     return [f"{paint('dim', f'{name:<11}')}{value}" for name, value in facts]
+
+
+def _expiry(certificates: list[dict[str, Any]]) -> str:
+    """Return the certificate that is the first to expire."""
+    first = certificates[0]
+    days = first["days_left"]
+    when = f"in {output.count(days, 'day')}" if days >= 0 else "it has expired"
+    return f"{first['not_after'][:10]}, {when} ({first['kind']} {first['name']})"
 
 
 _HEADER = ("worker", "pid", "cpu", "state", "generation", "digest", "connections", "requests")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from tests.harness import pki
 from tests.harness.pki import Pair
+from tests.harness.ports import address
 from tests.reconciler.live import Shop, eventually, shop
 
 INVALID = {"broken.yaml": "clusters: {x: {retires: 1}}"}
@@ -136,3 +139,37 @@ def test_the_key_of_a_refused_commit_is_not_kept(running: Shop, tmp_path: Path) 
     assert list((running.daemon.state_dir / "material").iterdir()) == []
     running.daemon.commit({"taken.yaml": None})
     assert len(list((running.daemon.state_dir / "material").iterdir())) == 2
+
+
+def test_status_tells_what_expires_and_what_was_not_taken_over(
+    running: Shop, tmp_path: Path
+) -> None:
+    keys, admin = tmp_path / "keys", address()
+    soon, late = pki.make("soon.test", days=5.5), pki.make("late.test", days=90.5)
+    running.commit(admin=admin)
+    running.daemon.commit(certificates(soon=put(keys, "soon", soon), late=put(keys, "late", late)))
+    status = running.daemon.status()
+    assert [(each["name"], each["days_left"]) for each in status["certificates"]] == [
+        ("soon", 5),
+        ("late", 90),
+    ]
+    not_after = soon.certificate.not_valid_after_utc
+    assert status["certificates"][0]["not_after"] == not_after.isoformat()
+    (warning,) = status["warnings"]
+    assert warning.startswith('certificate "soon": the certificate expires in 5 days, on ')
+    text = running.daemon.run_cli("status").stdout
+    assert f"{not_after:%Y-%m-%d}, in 5 days (certificate soon)" in text
+    assert warning in text
+    with urllib.request.urlopen(f"http://{admin}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    (line,) = re.findall(r'kakehi_certificate_expiry_days\{certificate="soon"\} (\S+)', metrics)
+    assert 5.4 < float(line) < 5.6
+
+    (keys / "soon.crt").write_bytes(b"broken")
+    differs = f"{keys}/soon.crt: what is served is not what the file has now"
+    eventually(lambda: differs in running.daemon.status()["warnings"])
+    running.daemon.commit({"more.yaml": {"clusters": {"more": {}}}})
+    assert differs in running.daemon.status()["warnings"], "also after a commit that is fine"
+    put(keys, "soon", late)
+    put(keys, "soon", pki.make("soon.test", days=60))
+    eventually(lambda: running.daemon.status()["warnings"] == [])
