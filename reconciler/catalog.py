@@ -192,10 +192,11 @@ class Catalog:
                 yield found
         if staged.outlined:
             yield from self._references.unused(keys, staged.before, self._entities, staged.written)
-            yield from self._coverage.uncovered(
-                keys, staged.before, self._entities, self._references
-            )
-            yield from self._coverage.unused(keys, self._entities)
+        if staged.outlined and not faulty:
+            # A certificate with an error may have the names that are missing.
+            before, entities = staged.before, self._entities
+            yield from self._coverage.uncovered(keys, before, entities, self._references)
+            yield from self._coverage.unused(keys, entities)
 
 
 class _Staged:

@@ -140,6 +140,19 @@ def test_a_certificate_that_expires_soon_hides_no_other_warning() -> None:
     assert any("no certificate is for other.test" in text for text in texts)
 
 
+def test_a_certificate_with_an_error_may_have_the_names_that_are_missing() -> None:
+    pair, other = pki.make("shop.example.com"), pki.make("shop.example.com")
+    files = {"a.crt": pair.chain, "a.key": other.key}
+    named = {
+        "head.yaml": head(),
+        "certificates.yaml": certificates(shop=["shop.example.com"]),
+        "frontends.yaml": frontends("shop.example.com"),
+    }
+    texts = [each.message for each in Catalog().stage(named, files.__getitem__).diagnostics]
+    assert any("the private key is not that of" in text for text in texts)
+    assert [text for text in texts if "there is no certificate" in text or " is for " in text] == []
+
+
 def test_the_wildcard_of_a_name() -> None:
     assert wildcard_of("a.b.test") == "*.b.test"
     assert wildcard_of("*.b.test") is None
