@@ -10,10 +10,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler import log
 from reconciler.drains import Drains
+from reconciler.expiry import Expiring, Expiry
 from reconciler.explain import UnexplainableError, explain
 from reconciler.following import Following
 from reconciler.reconcile import Reconciler
@@ -51,6 +53,7 @@ class Answers:
     drains: Drains
     overlaid: Callable[[], Awaitable[None]]
     following: Following
+    expiry: Expiry
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -83,6 +86,7 @@ class Answers:
 
     def _status(self) -> control.StatusResult:
         running = self.store.running
+        certificates, now = self.expiry.all(), datetime.now(UTC)
         return {
             "commit": running.commit,
             "generation": running.generation,
@@ -98,7 +102,8 @@ class Answers:
             "entities": {kind: len(running.state.names(kind)) for kind in KINDS},
             "drains": [self._drain_status(each.backend) for each in self.drains.all()],
             "transaction": self._transaction(),
-            "warnings": self._warnings(),
+            "certificates": [_expires(each, now) for each in certificates],
+            "warnings": self._warnings(certificates, now),
         }
 
     def _worker(self, slot: Slot) -> control.WorkerStatus:
@@ -147,7 +152,7 @@ class Answers:
             "waiting_for": sorted(opened.waiting),
         }
 
-    def _warnings(self) -> list[str]:
+    def _warnings(self, certificates: list[Expiring], now: datetime) -> list[str]:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
         ]
@@ -155,7 +160,13 @@ class Answers:
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
         )
-        return [*warnings, *(each for each in others if each)]
+        warnings += [each for each in others if each]
+        warnings += [text for each in certificates if (text := each.warning(now)) is not None]
+        warnings += [
+            f"{path}: what is served is not what the file has now"
+            for path in self.reconciler.not_taken_over()
+        ]
+        return warnings
 
     async def _wait(self, request: control.WaitRequest) -> control.WaitResult:
         try:
@@ -288,6 +299,15 @@ class Answers:
             "expires_at": drain.expires_at,
             "active": self._active(backend),
         }
+
+
+def _expires(certificate: Expiring, now: datetime) -> control.CertificateStatus:
+    return {
+        "kind": certificate.key.kind,
+        "name": certificate.key.name,
+        "not_after": certificate.not_after.isoformat(),
+        "days_left": certificate.days_left(now),
+    }
 
 
 def _shown(entity: Entity) -> control.ShownEntity:

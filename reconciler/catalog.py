@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
+from reconciler.coverage import Coverage
 from reconciler.findings import Entities, Finding, place
 from reconciler.loader import LoadedFile, Node, load_blob
 from reconciler.matches import Matches
@@ -65,7 +66,9 @@ class Catalog:
         self._entities: dict[EntityKey, Entity] = {}
         self._references = References()
         self._matches = Matches()
-        self._named: defaultdict[str, set[EntityKey]] = defaultdict(set)
+        self._coverage = Coverage()
+        self._named: defaultdict[str, dict[EntityKey, str]] = defaultdict(dict)
+        self._outside: set[str] = set()
         self._version = 0
 
     def stage(
@@ -121,13 +124,17 @@ class Catalog:
                 definitions[entity.key] = Definition(entity, b"")
             self._swap((), (entity,))
 
-    def named_files(self) -> Iterator[tuple[str, str]]:
-        """Return path and SHA-256 of all files that accepted entities name."""
-        for path, keys in self._named.items():
-            for material in materials_of(self._entities[next(iter(keys))]):
-                if material.path == path:
-                    yield path, material.sha256
-                    break
+    def outside_files(self) -> dict[str, frozenset[str]]:
+        """Return the files outside of the repository that accepted entities name, with hashes."""
+        return {path: frozenset(self._named[path].values()) for path in self._outside}
+
+    def named_together(self, paths: Iterable[str]) -> list[frozenset[str]]:
+        """Return these files by the entities that name them; the files of one belong together."""
+        apart: defaultdict[EntityKey, set[str]] = defaultdict(set)
+        for path in paths:
+            for key in self._named.get(path, ()):
+                apart[key].add(path)
+        return sorted({frozenset(together) for together in apart.values()}, key=sorted)
 
     def files_naming(self, paths: Iterable[str]) -> set[str]:
         """Return the configuration files with entities that name one of these files."""
@@ -142,17 +149,22 @@ class Catalog:
         for entity in before:
             del self._entities[entity.key]
             for material in materials_of(entity):
-                self._named[material.path].discard(entity.key)
+                self._named[material.path].pop(entity.key, None)
                 if not self._named[material.path]:
                     del self._named[material.path]
+                    self._outside.discard(material.path)
             self._references.remove(entity)
             self._matches.remove(entity)
+            self._coverage.remove(entity)
         for entity in after:
             self._entities[entity.key] = entity
             for material in materials_of(entity):
-                self._named[material.path].add(entity.key)
+                self._named[material.path][entity.key] = material.sha256
+                if material.path.startswith("/"):
+                    self._outside.add(material.path)
             self._references.add(entity)
             self._matches.add(entity)
+            self._coverage.add(entity)
 
     def _errors(self, staged: _Staged) -> Iterator[Finding]:
         keys = sorted(staged.desired)
@@ -180,6 +192,11 @@ class Catalog:
                 yield found
         if staged.outlined:
             yield from self._references.unused(keys, staged.before, self._entities, staged.written)
+        if staged.outlined and not faulty:
+            # A certificate with an error may have the names that are missing.
+            before, entities = staged.before, self._entities
+            yield from self._coverage.uncovered(keys, before, entities, self._references)
+            yield from self._coverage.unused(keys, entities)
 
 
 class _Staged:

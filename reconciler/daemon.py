@@ -25,6 +25,7 @@ from reconciler.bringup import Bringup
 from reconciler.control import ControlSocket
 from reconciler.drains import Drains
 from reconciler.errors import KakehiError, MachineError
+from reconciler.expiry import Expiry
 from reconciler.fetching import Fetching
 from reconciler.following import Following
 from reconciler.history import History
@@ -117,8 +118,9 @@ class Daemon:
         self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
         self._sizing = Sizing(store, options.workers)
+        expiry = Expiry(store)
         overviews = Overviews(
-            store, self._supervisor, outcomes, self._sizing.count_after, self._began
+            store, self._supervisor, outcomes, self._sizing.count_after, expiry, self._began
         )
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
@@ -137,6 +139,7 @@ class Daemon:
             drains=self._drains,
             overlaid=self._overlaid,
             following=self._following,
+            expiry=expiry,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,

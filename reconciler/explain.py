@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
+from reconciler.handshake import Shown, certificates_for
 from reconciler.sockets import split_address
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
@@ -34,6 +35,10 @@ class UnexplainableError(ValueError):
 class Asked:
     """The request, as the engine would see it."""
 
+    scheme: str | None
+    """None: the URL leaves it open."""
+    name: str
+    """The host in the URL, which a client names in its handshake."""
     hostname: str
     port: int | None
     path: str
@@ -46,13 +51,16 @@ def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> Ex
     """Raises `UnexplainableError` on a URL that is none."""
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
-    names = {listener.key.name for listener in listeners}
+    shown = {
+        each.key.name: certificates_for(asked.name, each, state)
+        for each in listeners
+        if each.value["tls"] is not None
+    }
+    refusing = {name for name, found in shown.items() if not found.certificates}
+    names = {listener.key.name for listener in listeners} - refusing
     won, lost = _rank(asked, names, state)
     result: ExplainResult = {
-        "listeners": [
-            {"name": each.key.name, "address": each.value["address"], "source": _source(each)}
-            for each in listeners
-        ],
+        "listeners": [_listener(each, shown.get(each.key.name)) for each in listeners],
         "frontend": None,
         "cluster": None,
         "backends": [],
@@ -63,7 +71,15 @@ def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> Ex
         "status": None,
         "message": note,
     }
-    if not listeners:
+    if refusing:
+        refused = ", ".join(f'"{name}"' for name in sorted(refusing))
+        reason = shown[min(refusing)].reason
+        note = f"{note}listener {refused} refuses the handshake: {reason}"
+        result["message"] = note = note + ("; " if names else "")
+    if not names:
+        if refusing:
+            # No request gets as far as to them.
+            result["lost"] = []
         return result
     if won is None:
         result["status"] = 404
@@ -107,7 +123,8 @@ def _describe_winner(
 
 
 def _asked(request: ExplainRequest) -> Asked:
-    url = request.url if "://" in request.url else f"http://{request.url}"
+    has_scheme = "://" in request.url
+    url = request.url if has_scheme else f"http://{request.url}"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -115,12 +132,13 @@ def _asked(request: ExplainRequest) -> Asked:
         raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
-    if port is None and parts.scheme == "https":
-        port = 443
     headers = [(name.lower(), value) for name, value in request.headers]
     hostname = next((value for name, value in headers if name == "host"), None)
+    name = parts.hostname.rstrip(".")
     return Asked(
-        hostname=_hostname(hostname) if hostname else parts.hostname.rstrip("."),
+        scheme=parts.scheme if has_scheme else None,
+        name=name,
+        hostname=_hostname(hostname) if hostname else name,
         port=port,
         path=_normal_path(parts.path or "/"),
         query=parts.query,
@@ -158,18 +176,46 @@ def _unescape(found: re.Match[str]) -> str:
     return char if char in _UNRESERVED else found[0].upper()
 
 
+def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
+    described = {
+        "name": listener.key.name,
+        "address": listener.value["address"],
+        "protocol": listener.value["protocol"],
+        "source": _source(listener),
+        "certificates": [],
+        "handshake": None,
+    }
+    if shown is not None:
+        described["handshake"] = shown.reason
+        described["certificates"] = [
+            {"name": each.key.name, "source": _source(each)} for each in shown.certificates
+        ]
+    return described
+
+
 def _listeners(asked: Asked, state: State) -> tuple[list[Entity], str]:
     """The listeners that the URL can arrive at, and what is to be said about them."""
     every = [state[EntityKey("listener", name)] for name in state.names("listener")]
-    wanted = asked.port if asked.port is not None else 80
-    found = [each for each in every if split_address(str(each.value["address"]))[1] == wanted]
+    speaking = [each for each in every if asked.scheme in (None, each.value["protocol"])]
+    wanted = asked.port
+    if wanted is None:
+        wanted = 443 if asked.scheme == "https" else 80
+    found = [each for each in speaking if _port(each) == wanted]
     if found:
         return found, ""
-    if asked.port is None and every:
-        return every, f"no listener on port {wanted}, so all listeners are looked at; "
-    ports = ", ".join(sorted({str(split_address(str(e.value["address"]))[1]) for e in every}))
+    other = next((each for each in every if _port(each) == wanted), None)
+    if other is not None:
+        speaks = f'listener "{other.key.name}" on port {wanted} speaks {other.value["protocol"]}'
+        return [], f"{speaks}, not {asked.scheme}"
+    if asked.port is None and speaking:
+        return speaking, f"no listener on port {wanted}, so all listeners are looked at; "
+    ports = ", ".join(sorted({str(_port(each)) for each in every}))
     have = f"there are listeners on {ports}" if ports else "there is none at all"
     return [], f"no listener on port {wanted}: {have}"
+
+
+def _port(listener: Entity) -> int:
+    return split_address(str(listener.value["address"]))[1]
 
 
 def _rank(

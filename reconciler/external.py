@@ -1,53 +1,75 @@
-"""Files outside of the repository that entities name: which of them have changed.
+"""Files outside of the repository that entities name: which of them differ from what runs.
 
 A renewed certificate comes by such a file, often by a rename over it or over a symbolic link in its
 path, so that what counts is what the path leads to now. One look costs a `stat` per file; contents
-are read only after that differs. Called by `reconciler.reconcile` at every look; `directories` are
-watched, so that a look comes at once.
+are read only when that differs from the last look. Called by `reconciler.reconcile` at every look;
+`directories` are watched, so that a look comes at once.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.materials import UnreadableError, read_external
 
-_Signature = tuple[int, int, int, int]
+Signature = tuple[int, int, int, int]
+"""What a file looks like without being read."""
 
 
 class ExternalFiles:
-    """Remembers what each file looked like when it was last looked at."""
+    """Remembers what each file looked like, and which ones differ from what runs."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Signature | None] = {}
+        self._seen: dict[str, tuple[Signature | None, frozenset[str]]] = {}
+        self._wanted: dict[str, Signature | None] = {}
+        self.differing: frozenset[str] = frozenset()
+        """Files with another content than runs."""
 
-    def changed(self, named: Iterable[tuple[str, str]]) -> frozenset[str]:
-        """The files with another content than is served, out of (path, SHA-256 of what is served).
+    def look(self, running: Mapping[str, frozenset[str]]) -> bool:
+        """Look at the files of the running state, given with the hashes that run.
 
-        A file that was not looked at before is read: it may have changed while no daemon ran, or
-        since it was read for the state that names it.
+        Tells whether one of them has got a content that differs from what runs. A file that is new
+        here is read: it may have changed while no daemon ran, or while it was taken over.
         """
-        found: set[str] = set()
-        seen: dict[str, _Signature | None] = {}
-        for path, digest in named:
-            if not path.startswith("/"):
+        differing = set(self.differing & running.keys())
+        changed = False
+        seen: dict[str, tuple[Signature | None, frozenset[str]]] = {}
+        for path, held in running.items():
+            seen[path] = signature_of(path), held
+            if self._seen.get(path) == seen[path]:
                 continue
-            # Taken before anything is read, so that a change in between is noticed next time.
-            signature = seen[path] = _signature(path)
-            known = path in self._seen
-            if signature != self._seen.get(path) if known else _digest(path) != digest:
-                found.add(path)
-        self._seen = seen
-        return frozenset(found)
+            if {_digest(path)} == held:
+                differing.discard(path)
+            else:
+                differing.add(path)
+                changed = True
+        self._seen, self.differing = seen, frozenset(differing)
+        return changed
+
+    def want(self, read: Mapping[str, Signature | None]) -> None:
+        """Keep an eye on the files that a refused commit names: another content may mend it.
+
+        Given with what they looked like right before they were read.
+        """
+        self._wanted = dict(read)
+
+    def wanted_has_come(self) -> bool:
+        """Tell whether a file that a refused commit names looks different now; told once."""
+        came = any(signature_of(path) != seen for path, seen in self._wanted.items())
+        if came:
+            self._wanted = {}
+        return came
 
     def directories(self) -> set[Path]:
-        """Where these files lie."""
-        return {Path(path).parent for path in self._seen}
+        """Where these files lie, as far as the directories are there."""
+        named = {Path(path).parent for path in (*self._seen, *self._wanted)}
+        return {directory for directory in named if directory.is_dir()}
 
 
-def _signature(path: str) -> _Signature | None:
+def signature_of(path: str) -> Signature | None:
+    """What a file looks like; None if it cannot be looked at."""
     try:
         found = Path(path).stat()
     except OSError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from reconciler.journal import replace_durably
 from schemas.change import Change
 from schemas.entity import Entity, Json
 from schemas.material import FIELDS, materials_of, value_at
+from schemas.secrecy import is_secret
 
 MATERIAL_BYTES_MAX = 1024 * 1024
 """A bundle of all authorities of the world has 230 KiB."""
@@ -31,7 +33,11 @@ Reader = Callable[[str], bytes]
 
 
 class UnreadableError(Exception):
-    """A file cannot be had; the message says why, without its path."""
+    """A file cannot be had; the message says why, without its path, and `hint` how to mend it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def no_files(_path: str) -> bytes:
@@ -56,6 +62,7 @@ def complete(entity: Entity, read: Reader) -> Completed:
         return done
     value = entity.value
     found: dict[str, bytes] = {}
+    warnings: list[Remark] = []
     for field in FIELDS[entity.key.kind]:
         named = value_at(value, field)
         if named is None:
@@ -64,13 +71,18 @@ def complete(entity: Entity, read: Reader) -> Completed:
         try:
             content = read(path)
         except UnreadableError as error:
-            done.remarks.append(Remark("error", field[-1], f"{path}: {error}"))
+            done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
             continue
         digest = hashlib.sha256(content).hexdigest()
         done.contents[digest] = found[field[-1]] = content
+        is_key = is_secret(entity.key.kind, (*field, "sha256"))
+        if is_key and path.startswith("/") and _is_open_to_all(path):
+            message = f"{path}: every user of this machine can read the private key"
+            warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
         value = _with(value, field, {"path": path, "sha256": digest})
     if not done.remarks:
         value = _check(entity.key.kind, value, found, done.remarks)
+    done.remarks += warnings
     failed = any(remark.severity == "error" for remark in done.remarks)
     done.entity = None if failed else replace(entity, value=value)
     return done
@@ -113,6 +125,13 @@ def _with(value: dict[str, Json], field: tuple[str, ...], item: Json) -> dict[st
     inner = value[step]
     assert isinstance(inner, dict), "the path leads through maps"
     return {**value, step: _with(inner, tuple(rest), item)}
+
+
+def _is_open_to_all(path: str) -> bool:
+    try:
+        return bool(Path(path).stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def read_external(path: str) -> bytes:
@@ -167,6 +186,13 @@ class MaterialStore:
             if self._uses[digest] <= 0:
                 del self._uses[digest]
                 (self.directory / digest).unlink(missing_ok=True)
+
+    def dropped(self, entities: Iterable[Entity]) -> None:
+        """Forget what was kept for entities that came to nothing: a refused key is no one's."""
+        for entity in entities:
+            for material in materials_of(entity):
+                if self._uses[material.sha256] <= 0:
+                    (self.directory / material.sha256).unlink(missing_ok=True)
 
     def needed(self, entities: Iterable[Entity]) -> list[str]:
         """The hashes that a worker has to read for these entities."""

@@ -49,6 +49,8 @@ class Overview:
     following: bool
     uptime_s: float
     tally: Tally
+    expiry_days: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By kind and name of an entity with a certificate."""
 
 
 class KakehiCollector(Collector):
@@ -115,6 +117,20 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
         int(overview.following),
     )
     yield GaugeMetricFamily("kakehi_uptime_seconds", "Age of the daemon.", overview.uptime_s)
+    yield from _expiry(overview.expiry_days)
+
+
+def _expiry(days: dict[tuple[str, str], float]) -> Iterator[Metric]:
+    families = {
+        kind: GaugeMetricFamily(f"kakehi_{metric}_expiry_days", text, labels=[kind])
+        for kind, metric, text in (
+            ("certificate", "certificate", "Days until a certificate expires; negative since."),
+            ("cluster", "cluster_certificate", "The same of what is shown to backends."),
+        )
+    }
+    for (kind, name), left in days.items():
+        families[kind].add_metric([name], left)
+    yield from families.values()
 
 
 def _workers(readings: dict[int, Reading]) -> Iterator[Metric]:

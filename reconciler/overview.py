@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from reconciler.counters import SLOT_KINDS, Reading, SlotKey
+from reconciler.expiry import Expiry
 from reconciler.metrics import KakehiCollector, Overview, registry, render
 from reconciler.outcomes import Outcomes
 from reconciler.planner import Live
@@ -32,9 +34,11 @@ class Overviews:
         supervisor: Supervisor,
         outcomes: Outcomes,
         count_after: Callable[[tuple[Change, ...]], int],
+        expiry: Expiry,
         began: float,
     ) -> None:
         self._store = store
+        self._expiry = expiry
         self._supervisor = supervisor
         self._outcomes = outcomes
         self._count_after = count_after
@@ -100,7 +104,15 @@ class Overviews:
             following=self.following(),
             uptime_s=self._loop.time() - self._began,
             tally=self._outcomes.tally,
+            expiry_days=self._expiry_days(),
         )
+
+    def _expiry_days(self) -> dict[tuple[str, str], float]:
+        now = datetime.now(UTC)
+        return {
+            (each.key.kind, each.key.name): each.left(now) / timedelta(days=1)
+            for each in self._expiry.all()
+        }
 
     def _readings(self) -> dict[int, Reading]:
         return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from reconciler.findings import Remark
+from schemas.names import parse_hostname
 
 EXPIRES_SOON = timedelta(days=14)
 RSA_BITS_MIN = 2048
@@ -27,18 +28,29 @@ def read_chain(content: bytes) -> list[x509.Certificate]:
     if b"-----BEGIN CERTIFICATE-----" not in content:
         raise ValueError("the file holds no PEM certificate")
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError as error:
-        raise ValueError(f"the file holds no valid certificate: {_plain(error)}") from None
+        chain = x509.load_pem_x509_certificates(content)
+        for certificate in chain:
+            # These are parsed when they are asked for, which is better now than later.
+            certificate.subject.rfc4514_string()
+            certificate.public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"the certificate cannot be used in TLS: {error}") from None
+    except (ValueError, x509.InvalidVersion):
+        raise ValueError("the file holds a certificate that cannot be parsed") from None
+    return chain
 
 
 def dns_names(certificate: x509.Certificate) -> list[str]:
-    """The DNS names that a certificate is valid for, in lower case."""
+    """The DNS names that a certificate is valid for, in lower case, sorted.
+
+    What is no name that a client could ask for (`f*.example.com`, `*`) is left out.
+    """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return []
-    return sorted({name.lower() for name in names.value.get_values_for_type(x509.DNSName)})
+    found = names.value.get_values_for_type(x509.DNSName)
+    return sorted({name for each in found if (name := _hostname(each)) is not None})
 
 
 def check_chain(chain: list[x509.Certificate], now: datetime) -> list[Remark]:
@@ -67,7 +79,7 @@ def check_key(chain: list[x509.Certificate], content: bytes) -> list[Remark]:
         hint = "decrypt it, and keep it outside of git: openssl pkey -in KEY -out PLAIN"
         return [Remark("error", "private_key", "the private key is encrypted", hint)]
     except (ValueError, UnsupportedAlgorithm):
-        return [Remark("error", "private_key", "the file holds no PEM private key")]
+        return [Remark("error", "private_key", "the file holds no PEM private key", _form(content))]
     try:
         same = _public_bytes(key.public_key()) == _public_bytes(chain[0].public_key())
     except (ValueError, UnsupportedAlgorithm, AttributeError):
@@ -152,8 +164,19 @@ def _name(certificate: x509.Certificate) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _plain(error: ValueError) -> str:
-    return str(error).partition("\n")[0] or "it cannot be parsed"
+def _hostname(text: str) -> str | None:
+    try:
+        name = parse_hostname(text)
+    except ValueError:
+        return None
+    return None if name == "*" or name.startswith("[") else name
+
+
+def _form(content: bytes) -> str | None:
+    """How to mend a key that is in another form."""
+    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in content:
+        return "convert it: ssh-keygen -p -m PKCS8 -f COPY"
+    return None
 
 
 def utc_now() -> datetime:

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from reconciler import capacity, guards, log
 from reconciler.capacity import Capacity
 from reconciler.catalog import Candidate, Catalog
 from reconciler.differ import diff_entities
 from reconciler.events import Failure
-from reconciler.external import ExternalFiles
+from reconciler.external import ExternalFiles, Signature, signature_of
 from reconciler.outcomes import Outcomes
 from reconciler.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.repository import NoConfigurationError, RepositoryError
@@ -48,6 +49,9 @@ _INLINE_BYTES_MAX = 256 * 1024
 # Behind a change of this size what lives now is told to the collector as lasting.
 _FREEZE_CHANGES_MIN = 1000
 
+_End = Literal["done", "refused", "later"]
+"""What became of a try; "later" is to be tried again as it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:
@@ -58,6 +62,8 @@ class Staged:
     changes: tuple[Change, ...]
     moved: tuple[Entity, ...]
     warnings: tuple[Diagnostic, ...]
+    outside: dict[str, Signature | None]
+    """The files outside of the repository that were read, and what they looked like before."""
 
 
 class Reconciler:
@@ -89,11 +95,15 @@ class Reconciler:
         self._retry_at = 0.0
         self._marked: str | None = None
         self._external = ExternalFiles()
-        self._external_refused = False
+        self._renewing = False
 
     def external_directories(self) -> set[Path]:
         """Where files lie that entities name and that are not in the repository."""
         return self._external.directories()
+
+    def not_taken_over(self) -> list[str]:
+        """The files outside of the repository that have another content than is served."""
+        return sorted(self._external.differing)
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -147,18 +157,16 @@ class Reconciler:
         self.head = head
         if head.commit != self._seen:
             self._seen, self.given_up, self._attempts, self._retry_at = head.commit, None, 0, 0.0
+            self._external.want({})
         running = self._store.running
-        touched = self._external.changed(self._catalog.named_files())
-        if touched and running.tree is not None and head.commit == running.commit:
-            log.info("files outside have changed", files=",".join(sorted(touched)))
-            self._external_refused = False
-            await self._reconcile(head, touched)
-            self._external_refused = self.given_up == head.commit
+        if await self._renew(head):
             return
         if head.commit == running.commit:
-            if not self._external_refused:
+            if not self._external.differing:
                 self._settled()
             return
+        if head.commit == self.given_up and self._external.wanted_has_come():
+            self.given_up, self._attempts = None, 0
         if head.commit == self.given_up or asyncio.get_running_loop().time() < self._retry_at:
             return
         if head.tree == running.tree:
@@ -166,6 +174,48 @@ class Reconciler:
             self._settled()
             return
         await self._reconcile(head)
+
+    async def _renew(self, head: Head) -> bool:
+        """Take over files outside of the repository, for the commit that runs.
+
+        Also while a newer commit is refused: an old certificate must not expire because of that.
+        Tells whether this look is over.
+        """
+        running = self._store.running
+        if self._external.look(self._catalog.outside_files()):
+            self._renewing, self._attempts = True, 0
+        if not self._renewing or running.commit is None or running.tree is None:
+            return False
+        if asyncio.get_running_loop().time() < self._retry_at:
+            return False
+        self._renewing = False
+        try:
+            self._renewing = await self._renew_files(Head(running.commit, running.tree)) == "later"
+        except RepositoryError:
+            self._renewing = True
+            raise
+        if head.commit == running.commit:
+            return True
+        # Its refusal is no longer what was said last, and a file may have come that it names.
+        self.given_up, self._attempts = None, 0
+        return False
+
+    async def _renew_files(self, running: Head) -> _End:
+        touched = self._external.differing
+        log.info("files outside have changed", files=",".join(sorted(touched)))
+        end = await self._reconcile(running, touched)
+        apart = self._catalog.named_together(touched)
+        if end != "refused" or len(apart) < 2:
+            return end
+        # One broken certificate must not keep the others from being renewed.
+        ends = {some: await self._reconcile(running, some) for some in apart}
+        if "later" in ends.values():
+            return "later"
+        refused = [some for some in apart if ends[some] == "refused"]
+        if refused and ends[apart[-1]] != "refused":
+            # What is wrong is what shall be said last.
+            await self._reconcile(running, frozenset().union(*refused))
+        return "done"
 
     def _settled(self) -> None:
         if self.problem is not None:
@@ -180,8 +230,8 @@ class Reconciler:
 
     # One commit.
 
-    async def _reconcile(self, head: Head, touched: frozenset[str] = frozenset()) -> None:
-        """`touched` are files outside of the repository with another content than before."""
+    async def _reconcile(self, head: Head, touched: frozenset[str] = frozenset()) -> _End:
+        """`touched` are files outside of the repository with another content than runs."""
         began = time.monotonic()
         running = self._store.running
         changed = self._source.changed(running.tree, head.tree)
@@ -191,20 +241,21 @@ class Reconciler:
             staged = await self._stage(changed)
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
+            self._external.want(staged.outside)
             self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
-            return
+            return "refused"
         if not staged.changes:
             if head.commit != running.commit:
                 self._follow(head, staged.moved, began)
             self._accept(staged)
             self._settled()
-            return
+            return "done"
         plan = make_plan(staged.changes, head.commit, staged.warnings)
         size = self._capacity.after(staged.changes)
         blocked = capacity.refusal(size) or self._blocked(plan, head.commit)
         if blocked is not None:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
-            return
+            return "refused"
         base = running.commit
         order = self._order(head, plan, staged.moved)
         try:
@@ -214,8 +265,11 @@ class Reconciler:
             raise RepositoryError(f"cannot keep certificates: {error.strerror or error}") from None
         failure = await self._runner.run(order)
         if failure is not None:
-            self._failed(head, began, order.begun, failure)
-            return
+            self._external.want(staged.outside)
+            if failure.stage != "journal":
+                # Of a failed journal nobody knows yet what it will say after a restart.
+                self._store.materials.dropped(order.begun.puts)
+            return self._failed(head, began, order.begun, failure)
         self._accept(staged)
         self._store.materials.applied(plan.changes)
         self._capacity.accept(size)
@@ -226,11 +280,13 @@ class Reconciler:
             gc.collect()
             gc.freeze()
         self.notify()
+        return "done"
 
     async def _stage(self, changed: Changed) -> Staged:
         catalog = Catalog() if changed.full else self._catalog
         changed = self._source.with_naming(changed, catalog.files_naming(changed.others))
-        read = partial(self._source.read_file, changed)
+        outside: dict[str, Signature | None] = {}
+        read = partial(self._read_file, changed, outside)
         if changed.size > _INLINE_BYTES_MAX:
             candidate = await asyncio.to_thread(catalog.stage, changed.files, read, changed.others)
         else:
@@ -240,7 +296,7 @@ class Reconciler:
         if changed.full:
             desired.update((key, None) for key in state if key not in desired)
         if not candidate.ok:
-            return Staged(catalog, candidate, (), (), ())
+            return Staged(catalog, candidate, (), (), (), outside)
         changes = diff_entities(desired, state)
         touched = {change.key for change in changes}
         moved = tuple(
@@ -249,7 +305,14 @@ class Reconciler:
             if entity is not None and entity.key not in touched and _has_moved(state, entity)
         )
         warnings = (*changed.warnings, *candidate.warnings, *self.plan_warnings(changes))
-        return Staged(catalog, candidate, changes, moved, warnings)
+        return Staged(catalog, candidate, changes, moved, warnings, outside)
+
+    def _read_file(
+        self, changed: Changed, outside: dict[str, Signature | None], path: str
+    ) -> bytes:
+        if path.startswith("/"):
+            outside[path] = signature_of(path)
+        return self._source.read_file(changed, path)
 
     async def plan(self, changed: Changed, commit: str | None) -> tuple[Plan | None, Candidate]:
         """What files would change, without any effect; None when they are invalid."""
@@ -312,19 +375,20 @@ class Reconciler:
                 log.warning("the applied commit is not protected from gc", reason=error)
             self.outcomes.repository_warning = str(error)
 
-    def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> None:
+    def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> _End:
         loop = asyncio.get_running_loop()
         if failure.transient and failure.stage == "journal":
             self._retry_at = loop.time() + JOURNAL_RETRY_S
             self.outcomes.failed(head, began, begun, failure)
             self.notify()
-            return
+            return "later"
         self._attempts += failure.transient
         if failure.transient and self._attempts < ATTEMPTS_MAX:
             log.warning("trying again", commit=head.commit, reason=failure.reason)
             self.wake()
-            return
+            return "later"
         self._refuse(head, lambda: self.outcomes.failed(head, began, begun, failure))
+        return "refused"
 
     def _refuse(self, head: Head, record: Callable[[], None]) -> None:
         self.given_up = head.commit

@@ -83,6 +83,10 @@ class References:
                 if not ports[port]:
                     del ports[port]
 
+    def users(self, key: EntityKey) -> set[EntityKey]:
+        """Return what refers to an entity."""
+        return self._users.get(key, set())
+
     def dangling(
         self,
         changed: Iterable[EntityKey],

@@ -172,7 +172,8 @@ class Source:
         else:
             content = self._file_at(changed.tree, path)
         if content is None:
-            raise UnreadableError("the file is not in the repository, or not a regular file")
+            hint = "commit it, or keep it outside of the repository under an absolute path"
+            raise UnreadableError("the file is not in the commit, or not a regular file", hint)
         return bounded(content)
 
     def _file_at(self, tree: str | None, path: str) -> bytes | None:

@@ -195,6 +195,18 @@ class TransactionStatus(TypedDict):
     waiting_for: list[int]
 
 
+class CertificateStatus(TypedDict):
+    """When a certificate in service expires; `kind` cluster: one that is shown to backends.
+
+    `days_left` are whole days, below zero when it has expired. The first to expire comes first.
+    """
+
+    kind: str
+    name: str
+    not_after: str
+    days_left: int
+
+
 class StatusResult(TypedDict):
     """The answer to `status`; what `kakehi status --json` prints."""
 
@@ -212,6 +224,7 @@ class StatusResult(TypedDict):
     entities: dict[str, int]
     drains: list[DrainStatus]
     transaction: TransactionStatus | None
+    certificates: list[CertificateStatus]
     warnings: list[str]
 
 
@@ -285,10 +298,12 @@ class ShowResult(TypedDict):
 class ExplainResult(TypedDict):
     """The answer to `explain`.
 
-    `listeners`: name, address, source, of each that the URL can arrive at. `frontend`, `cluster`:
-    name, source, or null. `backends`: name, address, weight, drained, source. `lost`: frontends
-    that did not win, best first, each with name, source and reason. `status`: the status that
-    the proxy itself would answer with (404, 503), or null when a backend answers.
+    `listeners`: name, address, protocol, source, of each that the URL can arrive at; over https
+    also `certificates` (name, source; none: the handshake is refused) and why these in `handshake`.
+    `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight, drained,
+    source. `lost`: frontends that did not win, best first, each with name, source and reason.
+    `status`: the status that the proxy itself would answer with (404, 503), or null when a backend
+    answers.
     """
 
     listeners: list[dict[str, Any]]

@@ -47,7 +47,17 @@ back-references |
 """
 
 _INTRODUCTIONS = {
-    "listener": ("## Listeners", "listeners:\n  public-http:\n    address: 0.0.0.0:8080\n"),
+    "listener": (
+        "## Listeners",
+        """\
+listeners:
+  public-http:
+    address: 0.0.0.0:8080
+  public-https:
+    address: 0.0.0.0:8443
+    protocol: https
+""",
+    ),
     "cluster": (
         "## Clusters",
         """\
@@ -71,7 +81,7 @@ clusters:
         """\
 frontends:
   shop-web:
-    listeners: [public-http]
+    listeners: [public-http, public-https]
     hostname: shop.example.com
     path: {prefix: /}
     cluster: shop

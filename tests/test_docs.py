@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 # A sample may leave out what another one has; it may not be wrong in itself.
-INCOMPLETE = re.compile(r"there is no (listener|cluster)|has no backends|no frontend names")
+INCOMPLETE = re.compile(
+    r"there is no (listener|cluster|certificate)|has no backends|no frontend names"
+    r"|no listener has protocol https"
+)
 
 
 def named(path: Path) -> str:

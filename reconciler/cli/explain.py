@@ -31,6 +31,7 @@ def explain(
       kakehi explain http://127.0.0.1:8080/api/catalog/7
       kakehi explain http://127.0.0.1:8080/ -H 'X-Canary: always'
       kakehi explain http://shop.example.com/checkout -X POST --json
+      kakehi explain https://shop.example.com:8443/
     """
     headers = [_header(text) for text in header]
     result = ask(runtime_dir, "explain", {"url": url, "method": method, "headers": headers})
@@ -50,10 +51,14 @@ def _header(text: str) -> list[str]:
 
 
 def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
-    rows = [
-        ("listener", found["name"], found["address"], _where(found))
-        for found in result["listeners"]
-    ]
+    rows = []
+    for found in result["listeners"]:
+        detail = found["address"] + (", https" if found["protocol"] == "https" else "")
+        rows.append(("listener", found["name"], detail, _where(found)))
+        rows.extend(
+            ("certificate", each["name"], found["handshake"], _where(each))
+            for each in found["certificates"]
+        )
     rows.extend(
         (kind, result[kind]["name"], "", _where(result[kind]))
         for kind in ("frontend", "cluster")

@@ -20,6 +20,7 @@ FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 """One more than the loader takes: enough for it to see that a file is too large."""
 
 _SUFFIXES = (".yaml", ".yml")
+_MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key")
 
 
 def is_configuration(path: str) -> bool:
@@ -28,10 +29,11 @@ def is_configuration(path: str) -> bool:
     return path.endswith(_SUFFIXES) and not hidden
 
 
-def is_pem(path: str, content: bytes | None) -> bool:
-    """Tell whether a file is one that a certificate may name."""
+def may_be_material(path: str, *contents: bytes | None) -> bool:
+    """Tell whether a file may be one that a certificate names, by what it holds now or held."""
     hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
-    return content is not None and b"-----BEGIN " in content and not hidden
+    is_pem = any(content is not None and b"-----BEGIN " in content for content in contents)
+    return not hidden and (is_pem or path.endswith(_MATERIAL_SUFFIXES))
 
 
 def all_files(directory: Path, hidden: bool = False) -> Iterator[str]:
@@ -84,11 +86,8 @@ def reader(directory: Path, ref: str | None) -> "Reader":
     from reconciler.materials import UnreadableError, bounded, read_external
     from reconciler.repository import RepositoryError
 
-    def from_disk(path: str) -> bytes:
-        return read_external(path if path.startswith("/") else str(directory / path))
-
     if ref is None:
-        return from_disk
+        return _disk_reader(directory)
     repository = open_repository(directory)
     try:
         tree = repository.config_tree(repository.find_commit(ref))
@@ -107,6 +106,34 @@ def reader(directory: Path, ref: str | None) -> "Reader":
         return bounded(content)
 
     return from_commit
+
+
+def _disk_reader(directory: Path) -> "Reader":
+    """Return a reader that has what a commit of the working tree would have, and no more."""
+    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.materials import UnreadableError, read_external
+
+    try:
+        tree = WorkingTree(directory)
+    except CommandError:
+        # Not in git (yet).
+        tree = None
+
+    def from_disk(path: str) -> bytes:
+        if path.startswith("/"):
+            return read_external(path)
+        found = directory / path
+        ways = [found, *list(found.parents)[: path.count("/")]]
+        if any(way.is_symlink() for way in ways):
+            raise UnreadableError("symbolic links are not followed", "name the file itself")
+        if found.exists() and not found.is_file():
+            raise UnreadableError("not a regular file")
+        if found.exists() and tree is not None and tree.never_commits(path):
+            hint = "commit it, or keep it outside of the repository under an absolute path"
+            raise UnreadableError("git ignores the file, so that no commit has it", hint)
+        return read_external(str(found))
+
+    return from_disk
 
 
 def open_repository(directory: Path) -> "Repository":

@@ -70,11 +70,11 @@ def _request(place: Path, ref: str | None, applied: str | None) -> dict[str, Any
     """Return the fields of the request: a commit, and the files that are laid over it."""
     if ref is not None:
         return {"commit": _resolved(place, ref), "files": {}}
-    if applied is None:
-        return {"commit": None, "files": _texts(dict(files.of_working_tree(place)))}
     from reconciler.cli.working_tree import WorkingTree
 
     tree = WorkingTree(place)
+    if applied is None:
+        return {"commit": None, "files": _texts(dict(tree.wanted()))}
     if not tree.has(applied):
         raise CommandError(
             f"the proxy runs {applied[:12]}, and {place} does not have that commit",

@@ -56,6 +56,7 @@ def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
         ("following", f"{source['ref']} of {source['directory']}"),
         *([("remote", _remote(source))] if source["remote"] else []),
         ("entities", counted or "none"),
+        *([("expiry", _expiry(result["certificates"]))] if result["certificates"] else []),
         ("up", output.duration(result["uptime_s"] * 1_000)),
     ]
     return [f"{paint('dim', f'{name:<11}')}{value}" for name, value in facts]
@@ -131,3 +132,11 @@ def _watch(runtime_dir: str | None) -> int:
             result = ask(runtime_dir, "status")
             screen.update(Text.from_ansi("\n".join(lines(result, paint))), refresh=True)
             time.sleep(REFRESH_S)
+
+
+def _expiry(certificates: list[dict[str, Any]]) -> str:
+    """Return the certificate that is the first to expire."""
+    first = certificates[0]
+    days = first["days_left"]
+    when = f"in {output.count(days, 'day')}" if days >= 0 else "it has expired"
+    return f"{first['not_after'][:10]}, {when} ({first['kind']} {first['name']})"

@@ -36,6 +36,17 @@ class WorkingTree:
             if not self._git.path_is_ignored(self._prefix + path):
                 yield path, files.read(self.directory / path)
 
+    def wanted(self) -> Iterator[tuple[str, bytes]]:
+        """Return path and content of every file that the daemon reads or may be asked for."""
+        for path, content in self.committable():
+            if files.is_configuration(path) or files.may_be_material(path, content):
+                yield path, content
+
+    def never_commits(self, path: str) -> bool:
+        """Tell whether git leaves a file out: it is ignored, and was not added all the same."""
+        name = self._prefix + path
+        return self._git.path_is_ignored(name) and name not in self._git.index
+
     def edited_since(self, commit: str) -> dict[str, bytes | None]:
         """Return the configuration files that differ from those of a commit; None: it is gone."""
         tree = self._git[commit].peel(pygit2.Commit).tree
@@ -47,9 +58,12 @@ class WorkingTree:
             on_disk = self.directory / name
             present = on_disk.is_file() and not on_disk.is_symlink()
             content = files.read(on_disk) if present else None
-            if not files.is_configuration(name) and not files.is_pem(name, content):
+            before = _content(tree, path)
+            if not files.is_configuration(name) and not files.may_be_material(
+                name, content, before
+            ):
                 continue
-            if content != _content(tree, path):
+            if content != before:
                 edited[name] = content
         return edited
 

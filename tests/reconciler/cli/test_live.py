@@ -12,9 +12,10 @@ import pytest
 from reconciler.cli.output import Painter
 from reconciler.cli.reports import report_schema
 from reconciler.cli.status import lines
+from tests.harness import pki
 from tests.harness.daemon import EXECUTABLE, Kakehi
 from tests.harness.ports import address
-from tests.harness.repo import Repo
+from tests.harness.repo import Content, Repo
 from tests.reconciler.cli.test_reports import violations
 
 SHA = 40
@@ -101,6 +102,33 @@ def test_a_plan_sees_new_and_deleted_files(live: Kakehi) -> None:
     finally:
         (live.repo.directory / "new.yaml").unlink()
         live.repo.git("checkout", "--quiet", "--", ".")
+
+
+def test_a_plan_sees_the_files_that_certificates_name(live: Kakehi) -> None:
+    """What would be refused as a commit is refused as a plan, whatever the edit is."""
+    pair, other = pki.make("shop.test"), pki.make("shop.test")
+    named = {"certificate": "tls/a.crt", "private_key": "tls/a.key"}
+    files: dict[str, Content] = {
+        "tls.yaml": {"certificates": {"shop": named}},
+        "tls/a.crt": pair.chain.decode(),
+        "tls/a.key": pair.key.decode(),
+    }
+    live.repo.write(files)
+    try:
+        (change,) = live.json("plan")["changes"]
+        assert (change["action"], change["kind"]) == ("add", "certificate")
+        assert change["fields"]["private_key.sha256"]["to"] == "(secret)"
+        live.commit(files)
+        live.repo.write({"tls/a.crt": other.chain.decode(), "tls/a.key": other.key.decode()})
+        (change,) = live.json("plan")["changes"]
+        assert set(change["fields"]) == {"certificate.sha256", "private_key.sha256"}
+        for broken in (None, "", other.chain.decode()):
+            live.repo.write({"tls/a.key": broken})
+            done = live.run_cli("plan")
+            assert (done.returncode, "tls.yaml:" in done.stderr) == (3, True), broken
+            live.repo.write({"tls/a.key": pair.key.decode()})
+    finally:
+        live.commit(dict.fromkeys(files))
 
 
 def test_a_plan_from_another_clone_and_of_a_branch(

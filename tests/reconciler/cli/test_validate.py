@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import pki
 from tests.harness.repo import Repo
 from tests.reconciler.cli.program import kakehi
 
@@ -115,3 +116,52 @@ def test_a_directory_without_configuration_is_an_error(shop: Repo, tmp_path: Pat
     assert (report["valid"], len(report["diagnostics"])) == (False, 1)
     shop.commit({"shop.yaml": None, "README": "nothing left\n"})
     assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 3
+
+
+CERTIFICATE = "certificates:\n  shop: {certificate: tls/a.crt, private_key: tls/a.key}\n"
+
+
+def with_certificate(repo: Repo) -> None:
+    repo.write({"tls.yaml": CERTIFICATE})
+    repo.write({"tls/a.crt": pki.sample().chain.decode(), "tls/a.key": pki.sample().key.decode()})
+
+
+def test_files_are_read_as_they_are_and_as_they_were(shop: Repo) -> None:
+    with_certificate(shop)
+    assert kakehi("validate", str(shop.directory)).returncode == 0
+    shop.commit()
+    shop.write({"tls/a.key": pki.make("shop.test").key.decode()})
+    done = kakehi("validate", str(shop.directory))
+    assert done.returncode == 3
+    assert 'tls.yaml:2:47: certificate "shop": the private key is not that of' in done.stderr
+    assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 0
+    shop.write({"tls/a.key": None})
+    done = kakehi("validate", str(shop.directory))
+    assert "tls/a.key: No such file or directory" in done.stderr
+
+
+def test_a_working_tree_has_no_more_than_its_commit_would(shop: Repo) -> None:
+    """An ignored key and a link are there on this machine, and nowhere else."""
+    with_certificate(shop)
+    shop.write({".gitignore": "*.key\n"})
+    done = kakehi("validate", str(shop.directory))
+    assert done.returncode == 3
+    assert "tls/a.key: git ignores the file, so that no commit has it" in done.stderr
+    assert "under an absolute path" in done.stderr
+    shop.commit()
+    done = kakehi("validate", str(shop.directory), "--ref", "HEAD")
+    assert (done.returncode, "tls/a.key: the file is not in the commit" in done.stderr) == (3, True)
+    shop.git("add", "--force", "tls/a.key")
+    assert kakehi("validate", str(shop.directory)).returncode == 0
+    (shop.directory / "tls").rename(shop.directory / "other")
+    (shop.directory / "tls").symlink_to("other")
+    done = kakehi("validate", str(shop.directory))
+    assert (done.returncode, "symbolic links are not followed" in done.stderr) == (3, True)
+
+
+def test_a_directory_without_git_has_its_files(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls.yaml").write_text(CERTIFICATE)
+    (tmp_path / "tls" / "a.crt").write_bytes(pki.sample().chain)
+    (tmp_path / "tls" / "a.key").write_bytes(pki.sample().key)
+    assert kakehi("validate", str(tmp_path)).returncode == 0

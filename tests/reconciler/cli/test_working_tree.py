@@ -71,3 +71,36 @@ def test_a_bare_repository_has_none(shop: Repo, tmp_path: Path) -> None:
     shop.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))
     with pytest.raises(CommandError, match="has no working tree"):
         WorkingTree(tmp_path / "bare.git")
+
+
+def test_files_that_certificates_may_name(shop: Repo) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\n"
+    base = shop.commit({"a.txt": pem, "b.txt": pem, "c.crt": "junk", "d.txt": "d"})
+    shop.write({"a.txt": None, "b.txt": "", "c.crt": "other", "d.txt": "D", "new.key": "n"})
+    shop.write({".hidden.pem": pem, "ignored.pem": pem, ".gitignore": "ignored.pem\n"})
+    assert edited(shop, base) == {
+        "a.txt": None,
+        "b.txt": b"",
+        "c.crt": b"other",
+        "new.key": b"n",
+    }
+
+
+def test_files_that_no_commit_will_have(shop: Repo) -> None:
+    shop.write({".gitignore": "*.key\n", "a.key": "a", "b.key": "b", "c.crt": "c"})
+    shop.git("add", "--force", "b.key")
+    tree = WorkingTree(shop.directory)
+    assert [tree.never_commits(name) for name in ("a.key", "b.key", "c.crt")] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_everything_for_a_daemon_that_has_nothing(shop: Repo) -> None:
+    shop.write({"a.pem": "-", "notes.txt": "n", ".hidden.yaml": "h", "b.key": "b"})
+    shop.write({".gitignore": "*.key\n"})
+    assert dict(WorkingTree(shop.directory).wanted()) == {
+        "a.pem": b"-",
+        "shop.yaml": VALID.encode(),
+    }

@@ -1,0 +1,139 @@
+"""Which hostnames the certificates have, by index: frontends over TLS that no client could trust.
+
+All warnings: a handshake that is refused, or ends with a certificate for another name, is hardly
+what was meant, but a commit that brings the certificate may be on its way. Only what a change
+touches is looked at. Called by the catalog, as `references` and `matches` are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from reconciler.findings import Entities, Finding
+from reconciler.references import References
+from schemas.entity import Entity, EntityKey
+
+_HINT = "add one under certificates:, or the name to one that is there"
+
+
+class Coverage:
+    """The index. Entities must be added and removed with the same value."""
+
+    def __init__(self) -> None:
+        self._certificates: defaultdict[str, set[EntityKey]] = defaultdict(set)
+        self._frontends: defaultdict[str, set[EntityKey]] = defaultdict(set)
+        """By hostname, and those with an exact one also by the wildcard that covers it."""
+        self._secure: set[EntityKey] = set()
+
+    def add(self, entity: Entity) -> None:
+        """Take an entity into the index; certificates, frontends and https listeners matter."""
+        for index, name in self._entries(entity):
+            index[name].add(entity.key)
+        if is_secure(entity):
+            self._secure.add(entity.key)
+
+    def remove(self, entity: Entity) -> None:
+        """Take an entity out of the index again."""
+        for index, name in self._entries(entity):
+            index[name].discard(entity.key)
+            if not index[name]:
+                del index[name]
+        self._secure.discard(entity.key)
+
+    def uncovered(
+        self,
+        changed: Iterable[EntityKey],
+        before: Iterable[Entity],
+        entities: Entities,
+        references: References,
+    ) -> Iterator[Finding]:
+        """Yield warnings about frontends over TLS whose hostname no certificate has.
+
+        `before` are the changed entities as they were: a name that one had may be missing.
+        """
+        suspects: set[EntityKey] = set()
+        former = {entity.key: entity for entity in before}
+        after = [entities[key] for key in changed if key in entities]
+        for entity in (*former.values(), *after):
+            if entity.key.kind == "frontend":
+                suspects.add(entity.key)
+            elif entity.key.kind == "certificate":
+                for name in _hostnames(entity):
+                    suspects |= self._frontends.get(name, set())
+        for entity in after:
+            if is_secure(entity) and _default(former.get(entity.key)) != _default(entity):
+                suspects |= references.users(entity.key)
+        for key in sorted(suspects & entities.keys()):
+            yield from self._check(entities[key], entities)
+
+    def unused(self, changed: Iterable[EntityKey], entities: Entities) -> Iterator[Finding]:
+        """Yield warnings about certificates without a listener, and listeners without any."""
+        for key in changed:
+            entity = entities.get(key)
+            if entity is None:
+                continue
+            if key.kind == "certificate" and not self._secure:
+                yield Finding("warning", key, (), f"no listener has protocol https to serve {key}")
+            elif is_secure(entity) and not self._certificates:
+                message = f"{key}: there is no certificate, so that every handshake is refused"
+                yield Finding("warning", key, ("protocol",), message, "add certificates:")
+
+    def _check(self, frontend: Entity, entities: Entities) -> Iterator[Finding]:
+        hostname = str(frontend.value["hostname"])
+        if hostname == "*" or hostname.startswith("[") or self._covers(hostname):
+            return
+        for name in _listeners(frontend):
+            listener = entities.get(EntityKey("listener", name))
+            if listener is None or not is_secure(listener) or not self._certificates:
+                continue
+            what = f'listener "{name}" refuses the handshakes'
+            default = _default(listener)
+            if default:
+                what = f'listener "{name}" shows "{default}" instead, which clients do not trust'
+            message = f"{frontend.key}: no certificate is for {hostname}: {what}"
+            yield Finding("warning", frontend.key, ("hostname",), message, _HINT)
+            return
+
+    def _covers(self, hostname: str) -> bool:
+        return hostname in self._certificates or wildcard_of(hostname) in self._certificates
+
+    def _entries(self, entity: Entity) -> Iterator[tuple[defaultdict[str, set[EntityKey]], str]]:
+        if entity.key.kind == "certificate":
+            for name in _hostnames(entity):
+                yield self._certificates, name
+        elif entity.key.kind == "frontend":
+            hostname = str(entity.value["hostname"])
+            yield self._frontends, hostname
+            wildcard = wildcard_of(hostname)
+            if wildcard is not None:
+                yield self._frontends, wildcard
+
+
+def is_secure(entity: Entity) -> bool:
+    """Tell whether an entity is a listener that speaks TLS."""
+    return entity.key.kind == "listener" and isinstance(entity.value.get("tls"), dict)
+
+
+def _default(listener: Entity | None) -> str | None:
+    """Return the name of a listener's default certificate, "" without one, None without TLS."""
+    tls = listener.value.get("tls") if listener else None
+    return str(tls["default_certificate"] or "") if isinstance(tls, dict) else None
+
+
+def wildcard_of(hostname: str) -> str | None:
+    """Return the wildcard by which a certificate may have an exact hostname."""
+    label, _, parent = hostname.partition(".")
+    return f"*.{parent}" if parent and label != "*" else None
+
+
+def _hostnames(certificate: Entity) -> Iterator[str]:
+    names = certificate.value["hostnames"]
+    assert isinstance(names, list), "it was completed by what the file has"
+    return (str(name) for name in names)
+
+
+def _listeners(frontend: Entity) -> list[str]:
+    names = frontend.value["listeners"]
+    assert isinstance(names, list), "the model checked it"
+    return [str(name) for name in names]
