@@ -43,6 +43,11 @@ def trusting(
     return context
 
 
+def trusting_file(path: str) -> ssl.SSLContext:
+    """As `trusting`, for a process of its own, which has the authority's PEM file."""
+    return ssl.create_default_context(cafile=path)
+
+
 class TlsConnection(rawclient.Connection):
     """One TLS connection; everything that `rawclient` does goes through it."""
 
@@ -100,11 +105,13 @@ class Said:
     @property
     def version(self) -> str:
         """As `TLSv1.3`; empty when the handshake failed."""
-        found = re.search(r"^(?:New|Reused), (TLSv[\d.]+), Cipher is (?!\(NONE\))", self.text, re.M)
+        found = re.search(
+            r"^(?:New|Reused), (TLSv[\d.]+), Cipher is (?!\(NONE\))", self.text, re.MULTILINE
+        )
         if found is None:
             return ""
         # For TLS 1.2 that line names the version of the suite; the session has the real one.
-        real = re.search(r"^ +Protocol +: (TLSv[\d.]+)$", self.text, re.M)
+        real = re.search(r"^ +Protocol +: (TLSv[\d.]+)$", self.text, re.MULTILINE)
         return real[1] if real else found[1]
 
     @property
@@ -115,7 +122,7 @@ class Said:
 
     @property
     def resumed(self) -> bool:
-        return re.search(r"^Reused, TLSv", self.text, re.M) is not None
+        return re.search(r"^Reused, TLSv", self.text, re.MULTILINE) is not None
 
     @property
     def verified(self) -> bool:
@@ -130,7 +137,7 @@ class Said:
     def leaf(self) -> str:
         """SHA-256 of the certificate that was shown."""
         found = re.search(
-            r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", self.text, re.S
+            r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", self.text, re.DOTALL
         )
         assert found, self.text
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0])).hexdigest()

@@ -70,7 +70,7 @@ def test_a_certificate_added_and_removed_is_the_only_thing_that_changes(site: Tl
     assert site.shown("other.test") == other.der
     kept = site.per_worker("other.test")
     site.commit({**site.files({"shop": www}), "tls/other.crt": None, "tls/other.key": None})
-    with pytest.raises(ssl.SSLError, match="(?i)unrecognized.name"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
         site.shown("other.test")
     assert site.shown_by_all() == {www.der}
     for connection in kept.values():
@@ -124,7 +124,7 @@ def test_the_name_decides_exact_before_wildcard_before_default(site: TlsSite) ->
 
 def test_without_a_default_an_unknown_name_is_refused_by_its_alert(site: TlsSite) -> None:
     site.start(site.files({"shop": site.leaf("www.test")}))
-    with pytest.raises(ssl.SSLError, match="(?i)unrecognized.name"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
         site.shown("unknown.test")
     said = tls.s_client(site.https)
     assert said.cipher == "", said
@@ -137,7 +137,7 @@ def test_hostnames_narrow_what_a_certificate_is_served_for(site: TlsSite) -> Non
     pair = site.leaf("www.test", "more.test")
     site.start(site.files({"shop": pair}, hostnames={"shop": ["www.test"]}))
     assert site.shown("www.test") == pair.der
-    with pytest.raises(ssl.SSLError, match="(?i)unrecognized.name"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
         site.shown("more.test")
 
 
