@@ -60,9 +60,11 @@ class TlsConnection(rawclient.Connection):
         name: str | None,
         *,
         session: ssl.SSLSession | None = None,
+        deadline_s: float = rawclient.DEADLINE_S,
     ) -> None:
         super().__init__(address)
         plain: socket.socket = self.socket
+        plain.settimeout(deadline_s)
         try:
             self.socket = context.wrap_socket(plain, server_hostname=name, session=session)
         except BaseException:
