@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench import proxies, reconfigure
+from bench import proxies, reconfigure, tls
 from bench.contenders import PROFILES
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "reconfigure"):
+        for command in ("proxies", "tls", "reconfigure"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -31,6 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
     side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    secure = commands.add_parser("tls", help="handshakes and requests over TLS, side by side")
+    secure.add_argument("--rounds", type=int, default=5)
+    secure.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    secure.add_argument("--connections", type=int, default=64, help="of wrk")
+    secure.add_argument("--bodies", type=_numbers, default=[65_536, 1_048_576], metavar="N,N…")
     change = commands.add_parser("reconfigure", help="what a change of one backend costs")
     change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
     change.add_argument("--changes", type=int, default=30, help="at each size")
@@ -50,6 +55,8 @@ def _run(chosen: argparse.Namespace) -> None:
             chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
         )
         proxies.run(course, profiles)
+    elif chosen.command == "tls":
+        tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
     else:
         reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)
 

@@ -23,6 +23,12 @@ from tests.harness.ports import free_port
 from tests.harness.repo import Repo
 
 PROFILES = ("lean", "operator")
+# Mozilla's intermediate, by OpenSSL's names: what Kakehi has in that profile.
+_TLS12_CIPHERS = ":".join(
+    f"ECDHE-{key}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+)
 # HAProxy takes two descriptors a connection and refuses to start if it may not have them. From a
 # fifth of them on it would close idle connections to the backend: the ratios below put that off.
 _HAPROXY_CONNECTIONS = 4000
@@ -79,6 +85,18 @@ http {{
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate chain and its key, both in PEM, that all three serve to clients."""
+
+    certificate: Path
+    private_key: Path
+
+    def text(self) -> str:
+        """Both in one, as HAProxy wants them."""
+        return self.certificate.read_text() + self.private_key.read_text()
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """What the three have in common."""
 
@@ -86,6 +104,8 @@ class Setup:
     backend_port: int
     profile: str
     body_bytes: int
+    # Clients speak TLS with this; the backend is spoken to in clear text.
+    tls: TlsFiles | None = None
 
     @property
     def is_operator(self) -> bool:
@@ -139,10 +159,19 @@ def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> di
         listener["timeouts"] = {"request_head": "10s", "keep_alive": "60s"}
         listener["limits"] = {"connections": 8000, "head_bytes": "32KiB", "body_bytes": "1MiB"}
         cluster["timeouts"] = {"connect": "3s", "response_head": "60s", "response_body": "60s"}
+    certificates: dict[str, Any] = {}
+    if setup.tls is not None:
+        listener["protocol"] = "https"
+        listener["tls"] = {"profile": "intermediate", "default_certificate": "shop"}
+        certificates["shop"] = {
+            "certificate": str(setup.tls.certificate),
+            "private_key": str(setup.tls.private_key),
+        }
     return {
         "settings": settings,
         "listeners": {"public": listener},
         "clusters": {"shop": cluster},
+        "certificates": certificates,
         "frontends": {"shop-web": {"listeners": ["public"], "cluster": "shop"}},
     }
 
@@ -161,6 +190,16 @@ def _nginx_proxy(directory: Path, setup: Setup) -> Iterator[Contender]:
             "location /metrics { access_log off; stub_status; } }",
         ]
         headers = _NGINX_HEADERS
+    ssl = ""
+    if setup.tls is not None:
+        ssl = " ssl"
+        common += [
+            f"ssl_certificate {setup.tls.certificate};",
+            f"ssl_certificate_key {setup.tls.private_key};",
+            "ssl_protocols TLSv1.2 TLSv1.3;",
+            f"ssl_ciphers {_TLS12_CIPHERS};",
+            "ssl_session_tickets on;",
+        ]
     if setup.body_bytes >= _NGINX_LONG_BYTES_MIN:
         common += ["proxy_buffer_size 64k;", "proxy_buffers 8 64k;"]
         common += ["proxy_busy_buffers_size 128k;"]
@@ -177,7 +216,7 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port} reuseport backlog=4096;
+        listen 127.0.0.1:{port}{ssl} reuseport backlog=4096;
         location / {{
             proxy_pass http://shop;
             proxy_http_version 1.1;
@@ -200,6 +239,11 @@ def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     every = ["tune.bufsize 65536"] if setup.body_bytes >= _HAPROXY_LONG_BYTES_MIN else []
     public: list[str] = []
     metrics: list[str] = []
+    ssl = ""
+    if setup.tls is not None:
+        pem = directory / "haproxy.pem"
+        pem.write_text(setup.tls.text())
+        ssl = f" ssl crt {pem} alpn http/1.1 ssl-min-ver TLSv1.2 ciphers {_TLS12_CIPHERS}"
     if setup.is_operator:
         every += ["log stdout format raw daemon"]
         public = [f"log-format '{_HAPROXY_LOG}'", *_HAPROXY_RULES]
@@ -225,7 +269,7 @@ defaults
   option forwardfor
   http-reuse always
 frontend public
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096{ssl}
   {_lines(public)}
   default_backend shop
 backend shop

@@ -37,7 +37,14 @@ class Sample:
 
 
 def measure(
-    port: int, pids: Sequence[int], *, connections: int, seconds: int, core: int, path: str
+    port: int,
+    pids: Sequence[int],
+    *,
+    connections: int,
+    seconds: int,
+    core: int,
+    path: str,
+    scheme: str = "http",
 ) -> Sample:
     """Put load on a proxy from `core` and account for it."""
     command = [
@@ -47,7 +54,7 @@ def measure(
         f"--duration={seconds}s",
         "--timeout=5s",
         f"--script={_SCRIPT}",
-        f"http://127.0.0.1:{port}{path}",
+        f"{scheme}://127.0.0.1:{port}{path}",
     ]
     before = cpu_ns(pids)
     with pinned(core):

@@ -62,6 +62,15 @@ class Repo:
         self.git("commit", "--quiet", "--allow-empty", "-m", message)
         return self.head()
 
+    def show(self, commit: str, path: str) -> bytes:
+        """The committed content of a file, to the last byte."""
+        return subprocess.run(
+            ["git", "-C", str(self.directory), "show", f"{commit}:{path}"],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+
     def revert(self, commit: str = "HEAD") -> str:
         self.git("revert", "--no-edit", commit)
         return self.head()

@@ -1,0 +1,138 @@
+"""Sessions are resumed by tickets: of both versions, on any worker, and after a restart."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from tests.harness import processes, tls
+from tests.harness.tlssite import TlsSite, pem_files
+
+_VERSIONS = {"-tls1_2": ssl.TLSVersion.TLSv1_2, "-tls1_3": ssl.TLSVersion.TLSv1_3}
+
+
+def session_of(connection: tls.TlsConnection) -> ssl.SSLSession:
+    """The connection's session; in TLS 1.3 the ticket comes with the first answer."""
+    assert connection.get("www.test").body == b"red"
+    session = connection.socket.session
+    assert session is not None
+    assert session.has_ticket
+    return session
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_openssl_resumes_with_the_session_that_it_kept(
+    lone: TlsSite, tmp_path: Path, version: str
+) -> None:
+    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    kept = str(tmp_path / "session.pem")
+    first = tls.s_client(lone.https, version, "-sess_out", kept, name="www.test", host="www.test")
+    assert (bool(first.cipher), first.resumed) == (True, False), first
+    again = tls.s_client(lone.https, version, "-sess_in", kept, name="www.test", host="www.test")
+    assert again.resumed, again
+    assert "200 OK" in again.text
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_a_session_is_resumed_across_a_rotation_of_the_certificate(
+    lone: TlsSite, tmp_path: Path, version: str
+) -> None:
+    """The session was authenticated by the old one; what matters is that nothing fails."""
+    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    kept = str(tmp_path / "session.pem")
+    tls.s_client(lone.https, version, "-sess_out", kept, name="www.test", host="www.test")
+    new = lone.leaf("www.test")
+    lone.commit(pem_files({"shop": new}))
+    again = tls.s_client(lone.https, version, "-sess_in", kept, name="www.test", host="www.test")
+    assert "200 OK" in again.text, again
+    assert lone.shown() == new.der
+
+
+def test_a_session_of_another_name_is_not_resumed_for_this_one(
+    lone: TlsSite, tmp_path: Path
+) -> None:
+    lone.start(lone.files({"one": lone.leaf("www.test"), "two": lone.leaf("other.test")}))
+    kept = str(tmp_path / "session.pem")
+    for version in _VERSIONS:
+        tls.s_client(lone.https, version, "-sess_out", kept, name="www.test", host="www.test")
+        other = tls.s_client(lone.https, version, "-sess_in", kept, name="other.test")
+        assert other.cipher, other
+        assert not other.resumed, f"{version}: a session of www.test opened other.test"
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_a_forged_ticket_costs_a_full_handshake_and_nothing_else(
+    site: TlsSite, tmp_path: Path, version: str
+) -> None:
+    """A ticket of another server's keys is one that we cannot open."""
+    site.start(site.files({"shop": site.leaf("www.test")}))
+    with TlsSite(tmp_path / "other", workers=1) as other:
+        other.start(other.files({"shop": other.leaf("www.test")}))
+        kept = str(tmp_path / "session.pem")
+        tls.s_client(other.https, version, "-sess_out", kept, name="www.test", host="www.test")
+    again = tls.s_client(site.https, version, "-sess_in", kept, name="www.test", host="www.test")
+    assert not again.resumed
+    assert "200 OK" in again.text, again
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_a_session_of_one_worker_is_resumed_by_the_other(site: TlsSite, version: str) -> None:
+    site.start(site.files({"shop": site.leaf("www.test")}))
+    context = tls.trusting(site.authority, version=_VERSIONS[version])
+    with site.connect(context=context) as connection:
+        session = session_of(connection)
+        [maker] = processes.servers(site.worker_pids(), site.https).values()
+    met: dict[int, list[bool]] = {}
+    for _ in range(200):
+        with site.connect(context=context, session=session) as connection:
+            [pid] = processes.servers(site.worker_pids(), site.https).values()
+            met.setdefault(pid, []).append(connection.socket.session_reused is True)
+            assert connection.get("www.test").body == b"red"
+        if len(met) == 2 and min(len(found) for found in met.values()) >= 3:
+            break
+    assert len(met) == 2, met
+    assert all(met[maker]), "not even its own worker resumes it"
+    assert all(all(found) for found in met.values()), f"of {maker}: {met}"
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_a_session_is_resumed_after_a_restart_of_everything(lone: TlsSite, version: str) -> None:
+    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    context = tls.trusting(lone.authority, version=_VERSIONS[version])
+    with lone.connect(context=context) as connection:
+        session = session_of(connection)
+    before = lone.worker_pids()
+    assert lone.daemon.interrupt() == 0
+    lone.daemon.await_end()
+    lone.daemon.return_()
+    assert not set(before) & set(lone.worker_pids())
+    with lone.connect(context=context, session=session) as connection:
+        assert connection.get("www.test").body == b"red"
+        assert connection.socket.session_reused
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_a_session_outlives_the_daemon_alone(lone: TlsSite, version: str) -> None:
+    """The workers stay, and so do their keys."""
+    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    context = tls.trusting(lone.authority, version=_VERSIONS[version])
+    with lone.connect(context=context) as connection:
+        session = session_of(connection)
+    lone.daemon.leave()
+    lone.daemon.return_()
+    with lone.connect(context=context, session=session) as connection:
+        assert connection.socket.session_reused
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_a_session_survives_an_unconcerned_commit(lone: TlsSite, version: str) -> None:
+    files = lone.files({"shop": lone.leaf("www.test")})
+    lone.start(files)
+    context = tls.trusting(lone.authority, version=_VERSIONS[version])
+    with lone.connect(context=context) as connection:
+        session = session_of(connection)
+    lone.commit({"more.yaml": {"clusters": {"more": {}}}})
+    with lone.connect(context=context, session=session) as connection:
+        assert connection.socket.session_reused
