@@ -90,7 +90,7 @@ def an_empty_certificate(site: TlsSite) -> Trial:
 @trial
 def junk_within_the_armour(site: TlsSite) -> Trial:
     armour = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
-    return Trial(_files(site.leaf(*_NAMES), crt=armour), "no valid certificate")
+    return Trial(_files(site.leaf(*_NAMES), crt=armour), "cannot be parsed")
 
 
 @trial
@@ -144,14 +144,14 @@ def a_weak_key(site: TlsSite) -> Trial:
 def a_missing_certificate(site: TlsSite) -> Trial:
     files = _files(site.leaf(*_NAMES))
     del files["new/shop.crt"]
-    return Trial(files, r"new/shop\.crt.*not in the repository")
+    return Trial(files, r"new/shop\.crt.*not in the commit")
 
 
 @trial
 def a_missing_key(site: TlsSite) -> Trial:
     files = _files(site.leaf(*_NAMES))
     del files["new/shop.key"]
-    return Trial(files, r"new/shop\.key.*not in the repository", line=4)
+    return Trial(files, r"new/shop\.key.*not in the commit", line=4)
 
 
 @trial
@@ -292,7 +292,7 @@ def test_the_removal_of_a_file_in_use_is_refused(site: TlsSite) -> None:
     [old] = site.shown_by_all()
     bad = site.repo.commit({"tls/shop.key": None}, "gone")
     assert site.daemon.outcome(bad) == "refused"
-    assert "not in the repository" in site.daemon.ask("status")["last_error"]["message"]
+    assert "not in the commit" in site.daemon.ask("status")["last_error"]["message"]
     assert site.shown_by_all() == {old}
     site.wait(site.repo.revert())
     assert site.shown_by_all() == {old}

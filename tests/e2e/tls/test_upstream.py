@@ -302,7 +302,7 @@ def test_connections_are_kept_and_large_bodies_pass(upstream: Upstream) -> None:
 @pytest.mark.parametrize(
     ("policy", "files", "message"),
     [
-        ({"ca": "tls/nowhere.pem"}, {}, "not in the repository"),
+        ({"ca": "tls/nowhere.pem"}, {}, "not in the commit"),
         ({"ca": "tls/junk.pem"}, {"tls/junk.pem": "junk\n"}, "no PEM certificate"),
         ({"certificate": "tls/ca.pem"}, {}, "belong together"),
         ({"server_name": "*.internal"}, {}, "one name"),
