@@ -55,10 +55,9 @@ def live(desired: list[Entity], *, running: list[Entity], override: int | None =
 
     async def look() -> Live:
         supervisor = cast("Any", SimpleNamespace(slots=slots))
-        sizing = Sizing(store, override)
-        return Overviews(store, supervisor, cast("Any", None), sizing.count_after, 0.0).live(
-            changes
-        )
+        nobody = cast("Any", None)
+        count_after = Sizing(store, override).count_after
+        return Overviews(store, supervisor, nobody, count_after, nobody, 0.0).live(changes)
 
     return asyncio.run(look())
 
