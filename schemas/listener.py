@@ -131,6 +131,17 @@ class Listener(Model):
             description="What clients speak: HTTP in clear text, or over TLS with HTTP/2 and 1.1."
         ),
     ] = "http"
+    proxy_protocol: Annotated[
+        list[Network],
+        SortedUnique,
+        Field(
+            description=(
+                "Networks of load balancers that begin each connection by saying who the client "
+                "is, in the PROXY protocol, version 1 or 2. They have to, and nobody else may."
+            ),
+            examples=[["10.0.0.0/8"]],
+        ),
+    ] = Field(default_factory=list)
     timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
         ListenerTimeouts()
     )

@@ -130,6 +130,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         },
         "h2c": False,
         "protocol": "http",
+        "proxy_protocol": [],
         "timeouts": {
             "keep_alive": 60000,
             "request_body": 30000,

@@ -44,6 +44,7 @@ LISTENERS = st.fixed_dictionaries(
         "error_pages": st.dictionaries(
             st.integers(400, 599).map(str), st.fixed_dictionaries({"body": TEXTS})
         ),
+        "proxy_protocol": st.lists(st.sampled_from(["10.0.0.0/8", "::1"]), max_size=2),
         "trusted_proxies": st.lists(st.sampled_from(["10.0.0.0/8", "::1", "fd00::/8"]), max_size=3),
     },
 )

@@ -18,6 +18,7 @@ def test_the_canonical_value_has_every_default() -> None:
         },
         "h2c": False,
         "protocol": "http",
+        "proxy_protocol": [],
         "timeouts": {
             "keep_alive": 60000,
             "request_body": 30000,

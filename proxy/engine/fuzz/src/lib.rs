@@ -30,7 +30,7 @@ pub struct Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         target::ops_decoder::TARGET,
         target::h1_request::TARGET,
         target::h1_response::TARGET,
@@ -38,6 +38,7 @@ impl Target {
         target::hpack::TARGET,
         target::h2_server::TARGET,
         target::h2_client::TARGET,
+        target::proxy::TARGET,
     ];
 
     /// The target of this name.

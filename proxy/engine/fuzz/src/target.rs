@@ -8,6 +8,7 @@ pub mod h2_client;
 pub mod h2_server;
 pub mod hpack;
 pub mod ops_decoder;
+pub mod proxy;
 
 use _engine::protocol::h1::HeadLimits;
 

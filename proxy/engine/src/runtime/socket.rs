@@ -58,10 +58,22 @@ impl Stream {
     /// # Errors
     /// `WouldBlock` when nothing is there; otherwise the connection is dead.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive_as(buffer, 0)
+    }
+
+    /// As [`Stream::receive`], but everything stays where it is.
+    ///
+    /// # Errors
+    /// As [`Stream::receive`].
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive_as(buffer, libc::MSG_PEEK)
+    }
+
+    fn receive_as(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         loop {
             // SAFETY: `buffer` is exclusively borrowed and its length is given.
             let count =
-                unsafe { libc::recv(self.raw(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+                unsafe { libc::recv(self.raw(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
             if count >= 0 {
                 return Ok(count as usize);
             }

@@ -57,7 +57,7 @@ impl<D: Driver> Engine<D> {
             self.refused_now += 1;
         }
         let secure = listener.settings().tls.clone();
-        let stream = match secure.clone() {
+        let stream = match secure {
             None => Transport::Plain(stream),
             // A 503 would cost a handshake, which is what there is no room for.
             Some(_) if !admitted => {
@@ -70,8 +70,10 @@ impl<D: Driver> Engine<D> {
             },
         };
         match self.insert_client(stream, peer, listener.clone(), !admitted) {
-            Some(index) if secure.is_some() => self.await_handshake(index),
-            Some(index) if admitted => self.await_request(index),
+            Some(index) if admitted && listener.settings().introduces(peer.ip()) => {
+                self.await_preamble(index);
+            }
+            Some(index) if admitted => self.open_client(index),
             Some(index) => {
                 let words = self.words_now(index, None);
                 self.send_error(index, 503, &words, false, false);
@@ -82,10 +84,20 @@ impl<D: Driver> Engine<D> {
         true
     }
 
-    /// A handshake has the time of a request head, and gives way like any connection without a request.
-    fn await_handshake(&mut self, index: usize) {
+    /// What comes is the client's own: a handshake or a request.
+    pub(super) fn open_client(&mut self, index: usize) {
+        if self.clients[index].stream.tls().is_some() {
+            self.await_opening(index, Phase::Handshake);
+        } else {
+            self.await_request(index);
+        }
+    }
+
+    /// What comes before the first request has the time of a request head, and the connection gives way
+    /// like any without a request.
+    pub(super) fn await_opening(&mut self, index: usize, phase: Phase) {
         let client = &mut self.clients[index];
-        client.phase = Phase::Handshake;
+        client.phase = phase;
         let limit = client.listener.settings().entity.timeouts.request_head;
         let token = client.token;
         self.timers

@@ -21,6 +21,8 @@ use crate::telemetry::names::Counter;
 /// What a client connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// A load balancer is to say who the client is; see `preamble`.
+    Preamble,
     /// TLS is being agreed on.
     Handshake,
     /// It carries many requests, each in a client of its own; see `multiplex`.
@@ -207,6 +209,9 @@ impl<D: Driver> Engine<D> {
 
     /// One read, behind the bytes that wait already.
     fn read_client(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+        if self.clients[index].phase == Phase::Preamble {
+            return self.read_preamble(token, index, receive);
+        }
         let client = &mut self.clients[index];
         let waiting = client.input.len();
         receive[..waiting].copy_from_slice(client.input.as_slice());
@@ -284,7 +289,7 @@ impl<D: Driver> Engine<D> {
         match client.phase {
             // A client that does not read its responses gets no more of them.
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
-            Phase::Handshake | Phase::Multiplexed | Phase::Lingering => true,
+            Phase::Preamble | Phase::Handshake | Phase::Multiplexed | Phase::Lingering => true,
             Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
         }
     }
@@ -312,7 +317,7 @@ impl<D: Driver> Engine<D> {
                 Phase::Idle | Phase::ExpectHead => self.request_input(index, rest),
                 Phase::InExchange => self.request_body_input(index, rest),
                 Phase::Tunnel => self.tunnel_from_client(index, rest),
-                Phase::Handshake => 0,
+                Phase::Preamble | Phase::Handshake => 0,
                 Phase::Multiplexed => self.multiplex_input(token, index, rest),
                 Phase::Lingering => rest.len(),
             };
@@ -333,7 +338,8 @@ impl<D: Driver> Engine<D> {
             Phase::Idle | Phase::ExpectHead if !self.clients[index].is_flushed() => {
                 self.clients[index].close_when_sent = true;
             }
-            Phase::Handshake
+            Phase::Preamble
+            | Phase::Handshake
             | Phase::Multiplexed
             | Phase::Idle
             | Phase::ExpectHead
@@ -440,7 +446,7 @@ impl<D: Driver> Engine<D> {
             }
             Phase::Idle => self.await_request(index),
             Phase::Multiplexed => self.multiplex_flushed(index),
-            Phase::Handshake | Phase::ExpectHead | Phase::Lingering => {}
+            Phase::Preamble | Phase::Handshake | Phase::ExpectHead | Phase::Lingering => {}
         }
         self.wake_client(index);
     }

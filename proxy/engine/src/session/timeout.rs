@@ -41,6 +41,7 @@ impl<D: Driver> Engine<D> {
             return self.client_stalled(index);
         }
         match client.phase {
+            Phase::Preamble => self.preamble_failed(index),
             Phase::Handshake => {
                 self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
                 self.close_client(index);

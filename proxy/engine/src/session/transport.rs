@@ -153,6 +153,27 @@ impl Transport {
         self.stream().map(Stream::raw)
     }
 
+    /// See [`Stream::peek`]: what has come, whatever is spoken above.
+    ///
+    /// # Errors
+    /// As [`Stream::receive`]; a lane has nothing of its own.
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stream = self.stream().ok_or(io::ErrorKind::WouldBlock)?;
+        stream.peek(buffer)
+    }
+
+    /// Takes bytes that have been looked at, exactly as many as `buffer` has room for.
+    ///
+    /// # Errors
+    /// When they are not there any more, which nobody else can have done.
+    pub(super) fn discard(&self, buffer: &mut [u8]) -> io::Result<()> {
+        let stream = self.stream().ok_or(io::ErrorKind::WouldBlock)?;
+        match stream.receive(buffer)? == buffer.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// See [`Stream::is_quiet`]; over TLS a record may be half there.
     pub(super) fn is_quiet(&self) -> bool {
         self.stream().is_some_and(Stream::is_quiet)

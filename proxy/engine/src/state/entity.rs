@@ -205,6 +205,8 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// What clients speak.
     pub protocol: ListenerProtocol,
+    /// Networks whose connections begin with a PROXY protocol preamble.
+    pub proxy_protocol: Vec<String>,
     /// How long a client may take.
     pub timeouts: ListenerTimeouts,
     /// Set exactly where `protocol` is `https`.
@@ -221,11 +223,17 @@ impl Listener {
 
     /// The networks of `trusted_proxies`.
     pub fn trusted_networks(&self) -> Result<Vec<Cidr>, String> {
-        self.trusted_proxies
-            .iter()
-            .map(|text| Cidr::parse(text))
-            .collect()
+        networks(&self.trusted_proxies)
     }
+
+    /// The networks of `proxy_protocol`.
+    pub fn introducing_networks(&self) -> Result<Vec<Cidr>, String> {
+        networks(&self.proxy_protocol)
+    }
+}
+
+fn networks(texts: &[String]) -> Result<Vec<Cidr>, String> {
+    texts.iter().map(|text| Cidr::parse(text)).collect()
 }
 
 /// Hard limits of a listener, each answered at once when it is passed.

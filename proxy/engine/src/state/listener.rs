@@ -29,6 +29,7 @@ pub struct ListenerSettings {
     /// What it agrees to in handshakes; `None` in clear text.
     pub tls: Option<Arc<ServerConfig>>,
     trusted: Vec<Cidr>,
+    introducing: Vec<Cidr>,
 }
 
 impl ListenerSettings {
@@ -40,11 +41,13 @@ impl ListenerSettings {
             header_count_max: entity.limits.header_count as usize,
         };
         let trusted = entity.trusted_networks().unwrap_or_default();
+        let introducing = entity.introducing_networks().unwrap_or_default();
         Self {
             entity,
             head_limits,
             tls,
             trusted,
+            introducing,
         }
     }
 
@@ -54,7 +57,15 @@ impl ListenerSettings {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Whether a peer may tell us who the client is.
+    /// Whether a peer begins by telling us who the client is, in the PROXY protocol.
+    #[must_use]
+    pub fn introduces(&self, peer: IpAddr) -> bool {
+        self.introducing
+            .iter()
+            .any(|network| network.contains(peer))
+    }
+
+    /// Whether a peer's forwarding headers are passed on.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))

@@ -99,6 +99,8 @@ named_indexes! {
         Http2ConnectionsTotal = "http2_connections_total",
         /// HTTP/2 connections that broke the protocol, or made more work than they had a right to.
         Http2ErrorsTotal = "http2_errors_total",
+        /// Connections of load balancers that did not say who the client is, or not as they should.
+        ProxyProtocolErrorsTotal = "proxy_protocol_errors_total",
         /// Turns of the event loop.
         LoopTurnsTotal = "loop_turns_total",
         /// Access log records that were dropped.

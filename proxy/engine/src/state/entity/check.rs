@@ -149,6 +149,7 @@ fn listener(value: &Listener) -> Result<(), String> {
     }
     value.socket_addr()?;
     value.trusted_networks()?;
+    value.introducing_networks()?;
     error_pages(&value.error_pages)?;
     let limits = &value.limits;
     within(

@@ -29,7 +29,7 @@ const VALUES: [(Kind, &str); 9] = [
         Kind::Listener,
         concat!(
             r#"{"address":"127.0.0.1:8080","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
-            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"http","#,
+            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"http","proxy_protocol":["10.0.0.0/8"],"#,
             r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
             r#""response_write":30000},"tls":null,"trusted_proxies":["10.0.0.0/8"]}"#
         ),
@@ -38,7 +38,7 @@ const VALUES: [(Kind, &str); 9] = [
         Kind::Listener,
         concat!(
             r#"{"address":"[::]:8443","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
-            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"https","#,
+            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"https","proxy_protocol":[],"#,
             r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
             r#""response_write":30000},"tls":{"default_certificate":"shop","profile":"modern"},"#,
             r#""trusted_proxies":[]}"#

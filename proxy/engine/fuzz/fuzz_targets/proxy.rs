@@ -1,0 +1,7 @@
+//! The PROXY protocol under libFuzzer; see `kakehi_engine_fuzz::target::proxy` for what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    kakehi_engine_fuzz::target::proxy::check(input);
+});
