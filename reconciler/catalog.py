@@ -18,6 +18,7 @@ from reconciler.findings import Entities, Finding, place
 from reconciler.loader import LoadedFile, Node, load_blob
 from reconciler.matches import Matches
 from reconciler.materials import Reader, complete, no_files
+from reconciler.passthroughs import Passthroughs
 from reconciler.references import References, Written, cluster_of
 from reconciler.validator import RawEntity, raw_entities, validate
 from schemas.diagnostic import Diagnostic, sort_key
@@ -67,6 +68,7 @@ class Catalog:
         self._references = References()
         self._matches = Matches()
         self._coverage = Coverage()
+        self._passthroughs = Passthroughs()
         self._named: defaultdict[str, dict[EntityKey, str]] = defaultdict(dict)
         self._outside: set[str] = set()
         self._version = 0
@@ -156,6 +158,7 @@ class Catalog:
             self._references.remove(entity)
             self._matches.remove(entity)
             self._coverage.remove(entity)
+            self._passthroughs.remove(entity)
         for entity in after:
             self._entities[entity.key] = entity
             for material in materials_of(entity):
@@ -165,6 +168,7 @@ class Catalog:
             self._references.add(entity)
             self._matches.add(entity)
             self._coverage.add(entity)
+            self._passthroughs.add(entity)
 
     def _errors(self, staged: _Staged) -> Iterator[Finding]:
         keys = sorted(staged.desired)
@@ -175,6 +179,7 @@ class Catalog:
             )
         yield from self._references.clashes(keys, self._entities)
         yield from self._matches.conflicts(keys, self._entities)
+        yield from self._passthroughs.misplaced(keys, self._entities, self._references)
 
     def _warnings(self, staged: _Staged, faulty: set[str]) -> Iterator[Finding]:
         """Yield what is unused or never reached, unless an error may be the reason for it.
@@ -185,6 +190,7 @@ class Catalog:
         keys = sorted(staged.desired)
         for found in chain(
             self._matches.hidden(keys, self._entities),
+            self._passthroughs.hidden(keys, self._entities),
             self._references.loops(keys, self._entities),
             self._references.without_backends(keys, self._entities),
         ):
@@ -196,7 +202,7 @@ class Catalog:
             # A certificate with an error may have the names that are missing.
             before, entities = staged.before, self._entities
             yield from self._coverage.uncovered(keys, before, entities, self._references)
-            yield from self._coverage.unused(keys, entities)
+            yield from self._coverage.unused(keys, entities, self._references)
 
 
 class _Staged:

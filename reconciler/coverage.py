@@ -67,7 +67,9 @@ class Coverage:
         for key in sorted(suspects & entities.keys()):
             yield from self._check(entities[key], entities)
 
-    def unused(self, changed: Iterable[EntityKey], entities: Entities) -> Iterator[Finding]:
+    def unused(
+        self, changed: Iterable[EntityKey], entities: Entities, references: References
+    ) -> Iterator[Finding]:
         """Yield warnings about certificates without a listener, and listeners without any."""
         for key in changed:
             entity = entities.get(key)
@@ -76,12 +78,17 @@ class Coverage:
             if key.kind == "certificate" and not self._secure:
                 yield Finding("warning", key, (), f"no listener has protocol https to serve {key}")
             elif is_secure(entity) and not self._certificates:
+                users = [entities[user] for user in references.users(key) if user in entities]
+                if users and all(user.value["passthrough"] for user in users):
+                    continue
                 message = f"{key}: there is no certificate, so that every handshake is refused"
                 yield Finding("warning", key, ("protocol",), message, "add certificates:")
 
     def _check(self, frontend: Entity, entities: Entities) -> Iterator[Finding]:
         hostname = str(frontend.value["hostname"])
-        if hostname == "*" or hostname.startswith("[") or self._covers(hostname):
+        # What is passed on unread is shown the backend's certificate.
+        ours = frontend.value["passthrough"] is False
+        if not ours or hostname == "*" or hostname.startswith("[") or self._covers(hostname):
             return
         for name in _listeners(frontend):
             listener = entities.get(EntityKey("listener", name))

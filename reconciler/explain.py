@@ -51,14 +51,16 @@ def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> Ex
     """Raises `UnexplainableError` on a URL that is none."""
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
+    secure = [each for each in listeners if each.value["tls"] is not None]
+    passing = {each.key.name for each in secure if _passes(asked, each.key.name, state)}
     shown = {
         each.key.name: certificates_for(asked.name, each, state)
-        for each in listeners
-        if each.value["tls"] is not None
+        for each in secure
+        if each.key.name not in passing
     }
     refusing = {name for name, found in shown.items() if not found.certificates}
     names = {listener.key.name for listener in listeners} - refusing
-    won, lost = _rank(asked, names, state)
+    won, lost = _rank(asked, names, passing, state)
     result: ExplainResult = {
         "listeners": [_listener(each, shown.get(each.key.name)) for each in listeners],
         "frontend": None,
@@ -85,6 +87,8 @@ def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> Ex
         result["status"] = 404
         result["message"] = f"{note}no frontend matches: the proxy answers 404"
         return result
+    if won.value["passthrough"]:
+        result["message"] += "TLS is passed on unread; "
     _describe_winner(result, won, state, drained)
     return result
 
@@ -219,14 +223,14 @@ def _port(listener: Entity) -> int:
 
 
 def _rank(
-    asked: Asked, listeners: set[str], state: State
+    asked: Asked, listeners: set[str], passing: set[str], state: State
 ) -> tuple[Entity | None, list[tuple[Entity, str]]]:
     """(the winner, the others with their reasons, the nearest first)."""
     frontends = [state[EntityKey("frontend", name)] for name in state.names("frontend")]
     matching: list[Entity] = []
     lost: list[tuple[int, Entity, str]] = []
     for each in frontends:
-        steps, reason = _mismatch(asked, listeners, each.value)
+        steps, reason = _mismatch(asked, listeners, passing, each.value)
         if reason is None:
             matching.append(each)
         else:
@@ -240,19 +244,44 @@ def _rank(
     return won, [*beaten, *((each, reason) for _, each, reason in lost)]
 
 
-def _mismatch(asked: Asked, listeners: set[str], value: dict[str, Any]) -> tuple[int, str | None]:
+def _passes(asked: Asked, listener: str, state: State) -> bool:
+    """Whether TLS for the name is passed on there: the more specific hostname decides."""
+    frontends = (state[EntityKey("frontend", name)] for name in state.names("frontend"))
+    there = [each for each in frontends if _has_name(asked.name, listener, each.value)]
+    first = min(there, key=_precedence, default=None)
+    return first is not None and first.value["passthrough"] is True
+
+
+def _has_name(name: str, listener: str, value: dict[str, Any]) -> bool:
+    return listener in value["listeners"] and _hostname_matches(value["hostname"], name)
+
+
+def _mismatch(
+    asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
+) -> tuple[int, str | None]:
     """(how many conditions held, the first that did not)."""
-    for step, reason in enumerate(_conditions(asked, listeners, value)):
+    for step, reason in enumerate(_conditions(asked, listeners, passing, value)):
         if reason is not None:
             return step, reason
     return 99, None
 
 
-def _conditions(asked: Asked, listeners: set[str], value: dict[str, Any]) -> Iterator[str | None]:
+def _conditions(
+    asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
+) -> Iterator[str | None]:
     on = sorted(listeners & set(value["listeners"]))
     yield None if on else f"is on {', '.join(value['listeners'])}"
     hostname = value["hostname"]
     yield None if _hostname_matches(hostname, asked.hostname) else f"hostname is {hostname}"
+    passed_on = f"TLS for {asked.name} is passed on unread"
+    if value["passthrough"]:
+        yield (
+            None
+            if passing & set(on)
+            else f"passes TLS on, and another has {asked.name} more exactly"
+        )
+    else:
+        yield None if set(on) - passing else passed_on
     ((kind, pattern),) = value["path"].items()
     yield None if _path_matches(kind, pattern, asked.path) else f"path is {kind} {pattern}"
     methods = value["methods"]
@@ -326,6 +355,7 @@ def _precedence(entity: Entity) -> tuple[Any, ...]:
     return (
         0 if exact else 2 if hostname == "*" else 1,
         -len(hostname),
+        0 if value["passthrough"] else 1,
         order,
         -length,
         0 if value["methods"] else 1,
@@ -338,6 +368,7 @@ def _precedence(entity: Entity) -> tuple[Any, ...]:
 _PRECEDENCE_WORDS = (
     "its hostname is less specific",
     "its hostname is less specific",
+    "TLS for its hostname is passed on unread",
     "its kind of path comes later (exact, prefix, regex)",
     "its path is shorter",
     "it asks for no method",

@@ -230,6 +230,16 @@ class Frontend(Model):
         SortedUnique,
         Field(description="Methods that are matched. None: all of them.", examples=[["GET"]]),
     ] = Field(default_factory=list)
+    passthrough: Annotated[
+        bool,
+        Field(
+            description=(
+                "Pass TLS on unread: whoever asks a listener with protocol https for this hostname "
+                "(SNI) is connected with a backend, which has the certificate. Only the hostname "
+                "can be matched."
+            )
+        ),
+    ] = False
     path: Annotated[
         PathMatch,
         Field(description="The path: one of prefix, exact, regex.", examples=[{"prefix": "/api"}]),
@@ -242,3 +252,14 @@ class Frontend(Model):
             examples=[{"version": "2"}],
         ),
     ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _only_a_hostname_is_seen(self) -> Frontend:
+        asked = self.model_fields_set & {"headers", "methods", "path", "query"}
+        for key in sorted(asked if self.passthrough else ()):
+            if getattr(self, key) != type(self).model_fields[key].get_default(
+                call_default_factory=True
+            ):
+                hint = f'remove "{key}", or "passthrough" to take TLS here'
+                raise fault(f"passthrough: what is encrypted cannot be matched by {key}", hint)
+        return self

@@ -189,6 +189,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "hostname": f"{host}.test",
         "listeners": ["main"],
         "methods": [],
+        "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},
     }

@@ -19,6 +19,7 @@ def test_the_canonical_value_has_every_default() -> None:
         "hostname": "*",
         "listeners": ["public-http"],
         "methods": [],
+        "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},
     }

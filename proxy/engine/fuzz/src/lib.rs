@@ -30,7 +30,7 @@ pub struct Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         target::ops_decoder::TARGET,
         target::h1_request::TARGET,
         target::h1_response::TARGET,
@@ -39,6 +39,7 @@ impl Target {
         target::h2_server::TARGET,
         target::h2_client::TARGET,
         target::proxy::TARGET,
+        target::hello::TARGET,
     ];
 
     /// The target of this name.

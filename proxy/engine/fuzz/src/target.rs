@@ -6,6 +6,7 @@ pub mod h1_response;
 mod h2;
 pub mod h2_client;
 pub mod h2_server;
+pub mod hello;
 pub mod hpack;
 pub mod ops_decoder;
 pub mod proxy;

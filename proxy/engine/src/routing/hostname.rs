@@ -29,6 +29,17 @@ impl HostPattern {
     }
 }
 
+/// How specific a pattern is: the greater one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// See [`HostPattern::Any`].
+    Any,
+    /// See [`HostPattern::Wildcard`]; the bytes of what every match ends with.
+    Wildcard(usize),
+    /// See [`HostPattern::Exact`].
+    Exact,
+}
+
 /// Values by [`HostPattern`].
 #[derive(Debug)]
 pub struct HostMap<V> {
@@ -64,6 +75,23 @@ impl<V> HostMap<V> {
             }
         }
         self.any.as_ref().and_then(visit)
+    }
+
+    /// How specific the most specific pattern is that matches `host`.
+    pub fn rank(&self, host: &[u8]) -> Option<Rank> {
+        if host.len() <= HOSTNAME_BYTES_MAX {
+            if self.exact.contains_key(host) {
+                return Some(Rank::Exact);
+            }
+            let mut rest = host;
+            while let Some(dot) = memchr::memchr(b'.', rest) {
+                rest = &rest[dot + 1..];
+                if self.wildcard.contains_key(rest) {
+                    return Some(Rank::Wildcard(rest.len()));
+                }
+            }
+        }
+        self.any.as_ref().map(|_| Rank::Any)
     }
 
     /// The value of a pattern itself.
@@ -163,6 +191,16 @@ mod tests {
         assert_eq!(offered(&map, "com"), ["*"]);
         assert_eq!(offered(&map, ""), ["*"]);
         assert_eq!(offered(&map, "[::1]"), ["*"]);
+    }
+
+    #[test]
+    fn the_more_specific_has_the_higher_rank() {
+        let map = map(&["*", "*.com", "*.a.com", "x.a.com"]);
+        let ranks = ["com", "b.com", "y.x.a.com", "x.a.com"].map(|host| map.rank(host.as_bytes()));
+        let expected = [Rank::Any, Rank::Wildcard(3), Rank::Wildcard(5), Rank::Exact];
+        assert_eq!(ranks, expected.map(Some));
+        assert!(expected.is_sorted());
+        assert_eq!(HostMap::<()>::default().rank(b"a.com"), None);
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl<T> Group<T> {
             .find_map(|(rule, target)| rule.confirms(request).then_some(target))
     }
 
+    /// The target of the winner.
+    pub fn first(&self) -> Option<&T> {
+        self.entries.first().map(|(_, target)| target)
+    }
+
     /// The target of this rule.
     pub fn get(&self, rule: &Rule) -> Option<&T> {
         self.position(rule).ok().map(|index| &self.entries[index].1)

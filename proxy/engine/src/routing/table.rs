@@ -7,6 +7,7 @@
 use ahash::AHashMap;
 
 use super::hostname::HostMap;
+pub use super::hostname::Rank;
 pub use super::matcher::HeaderLookup;
 pub use super::matcher::Request;
 use super::path::PathMap;
@@ -35,6 +36,17 @@ impl<T> Table<T> {
         self.hosts.find(request.host, |paths| {
             paths.find(request.path, |group: &Group<T>| group.pick(request))
         })
+    }
+
+    /// How specific the hostname is of what could serve `host`.
+    pub fn rank(&self, host: &[u8]) -> Option<Rank> {
+        self.hosts.rank(host)
+    }
+
+    /// The target for `host`, whatever is asked of it: for rules that match by nothing else.
+    pub fn for_host(&self, host: &[u8]) -> Option<&T> {
+        self.hosts
+            .find(host, |paths| paths.find(b"/", Group::first))
     }
 
     /// Adds a rule, or replaces the one of the same name; returns what that led to.

@@ -86,10 +86,13 @@ impl<D: Driver> Engine<D> {
 
     /// What comes is the client's own: a handshake or a request.
     pub(super) fn open_client(&mut self, index: usize) {
-        if self.clients[index].stream.tls().is_some() {
+        let client = &self.clients[index];
+        if client.stream.tls().is_none() {
+            self.await_request(index);
+        } else if client.listener.passthroughs.borrow().is_empty() {
             self.await_opening(index, Phase::Handshake);
         } else {
-            self.await_request(index);
+            self.await_opening(index, Phase::Hello);
         }
     }
 

@@ -23,6 +23,8 @@ use crate::telemetry::names::Counter;
 pub(super) enum Phase {
     /// A load balancer is to say who the client is; see `preamble`.
     Preamble,
+    /// Whose handshake it is depends on the name in its first message; see `passthrough`.
+    Hello,
     /// TLS is being agreed on.
     Handshake,
     /// It carries many requests, each in a client of its own; see `multiplex`.
@@ -209,8 +211,10 @@ impl<D: Driver> Engine<D> {
 
     /// One read, behind the bytes that wait already.
     fn read_client(&mut self, token: Token, index: usize, receive: &mut [u8]) {
-        if self.clients[index].phase == Phase::Preamble {
-            return self.read_preamble(token, index, receive);
+        match self.clients[index].phase {
+            Phase::Preamble => return self.read_preamble(token, index, receive),
+            Phase::Hello => return self.read_hello(index, receive),
+            _ => {}
         }
         let client = &mut self.clients[index];
         let waiting = client.input.len();
@@ -250,11 +254,17 @@ impl<D: Driver> Engine<D> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
             Err(_) => {
                 if self.clients[index].phase == Phase::Handshake {
-                    self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
+                    return self.handshake_failed(index);
                 }
                 self.client_lost(index);
             }
         }
+    }
+
+    /// There will be no connection.
+    pub(super) fn handshake_failed(&mut self, index: usize) {
+        self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
+        self.close_client(index);
     }
 
     /// Bytes of a handshake have come.
@@ -289,7 +299,11 @@ impl<D: Driver> Engine<D> {
         match client.phase {
             // A client that does not read its responses gets no more of them.
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
-            Phase::Preamble | Phase::Handshake | Phase::Multiplexed | Phase::Lingering => true,
+            Phase::Preamble
+            | Phase::Hello
+            | Phase::Handshake
+            | Phase::Multiplexed
+            | Phase::Lingering => true,
             Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
         }
     }
@@ -317,7 +331,7 @@ impl<D: Driver> Engine<D> {
                 Phase::Idle | Phase::ExpectHead => self.request_input(index, rest),
                 Phase::InExchange => self.request_body_input(index, rest),
                 Phase::Tunnel => self.tunnel_from_client(index, rest),
-                Phase::Preamble | Phase::Handshake => 0,
+                Phase::Preamble | Phase::Hello | Phase::Handshake => 0,
                 Phase::Multiplexed => self.multiplex_input(token, index, rest),
                 Phase::Lingering => rest.len(),
             };
@@ -339,6 +353,7 @@ impl<D: Driver> Engine<D> {
                 self.clients[index].close_when_sent = true;
             }
             Phase::Preamble
+            | Phase::Hello
             | Phase::Handshake
             | Phase::Multiplexed
             | Phase::Idle
@@ -446,7 +461,11 @@ impl<D: Driver> Engine<D> {
             }
             Phase::Idle => self.await_request(index),
             Phase::Multiplexed => self.multiplex_flushed(index),
-            Phase::Preamble | Phase::Handshake | Phase::ExpectHead | Phase::Lingering => {}
+            Phase::Preamble
+            | Phase::Hello
+            | Phase::Handshake
+            | Phase::ExpectHead
+            | Phase::Lingering => {}
         }
         self.wake_client(index);
     }

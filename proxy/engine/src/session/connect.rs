@@ -84,6 +84,14 @@ impl<D: Driver> Engine<D> {
     }
 
     fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
+        // What is passed on unread has to begin at the beginning of a connection.
+        if self.exchanges[exchange as usize]
+            .frontend
+            .entity
+            .passthrough
+        {
+            return false;
+        }
         let Some(index) = self.take_pooled(exchange, backend) else {
             return false;
         };

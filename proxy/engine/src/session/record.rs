@@ -93,6 +93,19 @@ impl<D: Driver> Engine<D> {
         record
     }
 
+    /// A connection that is passed on unread is told as one request without a method or a status.
+    pub(super) fn begin_passthrough_record(&mut self, name: &str, request_id: RequestId) -> Record {
+        let mut record = self.blank_record(request_id);
+        record.protocol = "TLS";
+        if self.log.is_on() {
+            record.text = self.pool.take();
+            record.text.extend_from_slice(name.as_bytes());
+            record.ends = [name.len() as u32; 6];
+            record.ends[0] = 0;
+        }
+        record
+    }
+
     fn blank_record(&self, request_id: RequestId) -> Record {
         Record {
             started_us: self.clock.us(),
@@ -135,7 +148,7 @@ impl<D: Driver> Engine<D> {
                 .slot_add(slot, Field::BytesOut, record.bytes_out);
             self.metrics.slot_add(slot, Field::DurationUs, duration_us);
         }
-        if exchange.response.is_some() {
+        if exchange.response.is_some() && record.status > 0 {
             self.count_status(record.status);
         }
         if self.log.is_on() {

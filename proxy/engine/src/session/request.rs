@@ -349,7 +349,7 @@ impl<D: Driver> Engine<D> {
 
     /// A request id nobody can guess the next of is not needed; one that is unique is: random start
     /// of the process, then a counter spread over the bits.
-    fn next_request_id(&mut self) -> RequestId {
+    pub(super) fn next_request_id(&mut self) -> RequestId {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         self.request_serial = self.request_serial.wrapping_add(1);
         let mut id = [b'0'; 32];

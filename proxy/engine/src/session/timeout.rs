@@ -42,10 +42,7 @@ impl<D: Driver> Engine<D> {
         }
         match client.phase {
             Phase::Preamble => self.preamble_failed(index),
-            Phase::Handshake => {
-                self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
-                self.close_client(index);
-            }
+            Phase::Hello | Phase::Handshake => self.handshake_failed(index),
             Phase::Multiplexed => self.multiplex_late(index),
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(index),

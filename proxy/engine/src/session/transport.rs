@@ -53,6 +53,8 @@ pub(super) enum Transport {
     Tls(Box<Secure>),
     /// A stream of a connection that carries many; see `multiplex`.
     Lane(Box<Lane>),
+    /// What is left while it becomes another kind; never seen.
+    Gone,
 }
 
 /// One stream of a multiplexed connection, in the place of a connection of its own.
@@ -117,6 +119,14 @@ impl Transport {
         ))))
     }
 
+    /// Leaves TLS to others, before any byte of it was taken: what comes is passed on unread.
+    pub(super) fn leave_tls(&mut self) {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Tls(secure) => Self::Plain(secure.stream),
+            other => other,
+        };
+    }
+
     /// Starts the client's handshake on a socket that may still be connecting.
     ///
     /// # Errors
@@ -144,7 +154,7 @@ impl Transport {
         match self {
             Self::Plain(stream) => Some(stream),
             Self::Tls(secure) => Some(&secure.stream),
-            Self::Lane(_) => None,
+            Self::Lane(_) | Self::Gone => None,
         }
     }
 
@@ -183,7 +193,7 @@ impl Transport {
     /// to be announced (RFC 8446 §6.1).
     pub(super) fn ended_in_order(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Lane(_) => true,
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => true,
             Self::Tls(secure) => secure.peer_ended,
         }
     }
@@ -199,7 +209,7 @@ impl Transport {
     pub(super) fn lane(&self) -> Option<&Lane> {
         match self {
             Self::Lane(lane) => Some(lane),
-            Self::Plain(_) | Self::Tls(_) => None,
+            Self::Plain(_) | Self::Tls(_) | Self::Gone => None,
         }
     }
 
@@ -207,14 +217,14 @@ impl Transport {
     pub(super) fn lane_mut(&mut self) -> Option<&mut Lane> {
         match self {
             Self::Lane(lane) => Some(lane),
-            Self::Plain(_) | Self::Tls(_) => None,
+            Self::Plain(_) | Self::Tls(_) | Self::Gone => None,
         }
     }
 
     /// The TLS side of it, if there is one.
     pub(super) fn tls(&self) -> Option<&Machine> {
         match self {
-            Self::Plain(_) | Self::Lane(_) => None,
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => None,
             Self::Tls(secure) => Some(&secure.machine),
         }
     }
@@ -222,7 +232,7 @@ impl Transport {
     /// Whether the handshake has been completed since this was last asked.
     pub(super) fn has_just_opened(&mut self) -> bool {
         match self {
-            Self::Plain(_) | Self::Lane(_) => false,
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => false,
             Self::Tls(secure) => {
                 let opened = !secure.told_open && secure.machine.is_open();
                 secure.told_open |= opened;
@@ -234,7 +244,7 @@ impl Transport {
     /// Whether records wait for the socket.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Gone => false,
             Self::Lane(lane) => lane.blocked,
             Self::Tls(secure) => !secure.unsent.is_empty(),
         }
@@ -259,7 +269,7 @@ impl Transport {
             }),
             Self::Tls(secure) => secure.receive(buffers, pool, room),
             // What comes for a lane comes through its connection.
-            Self::Lane(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Lane(_) | Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -277,7 +287,7 @@ impl Transport {
         match self {
             Self::Plain(stream) => stream.send(first, second),
             Self::Tls(secure) => secure.send(buffers, pool, first, second),
-            Self::Lane(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Lane(_) | Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 

@@ -359,6 +359,8 @@ pub struct Frontend {
     pub listeners: Vec<String>,
     /// Methods that match; empty is any.
     pub methods: Vec<String>,
+    /// TLS for this hostname is passed on unread.
+    pub passthrough: bool,
     /// What the path must be.
     pub path: PathMatch,
     /// Query parameter name to what its value must be.

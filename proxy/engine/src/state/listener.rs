@@ -83,6 +83,8 @@ pub struct Listener {
     pub socket: RefCell<Option<OwnedFd>>,
     /// Who answers on it.
     pub frontends: Frontends,
+    /// Whose TLS is passed on unread, by the name that clients give.
+    pub passthroughs: Frontends,
     /// Hash of the entity, part of the state's digest.
     pub hash: Cell<Digest>,
     /// Connections accepted and not yet closed.
@@ -104,17 +106,29 @@ impl Listener {
         hash: Digest,
         socket: OwnedFd,
         frontends: Frontends,
+        passthroughs: Frontends,
     ) -> Self {
         Self {
             name,
             address,
             socket: RefCell::new(Some(socket)),
             frontends,
+            passthroughs,
             hash: Cell::new(hash),
             connections: Cell::new(0),
             draining: Cell::new(false),
             idle: Cell::new((NOBODY, NOBODY)),
             settings: RefCell::new(Rc::new(settings)),
+        }
+    }
+
+    /// The table that leads to a frontend.
+    #[must_use]
+    pub fn table_of(&self, frontend: &entity::Frontend) -> &RefCell<Table<Rc<Frontend>>> {
+        if frontend.passthrough {
+            &self.passthroughs
+        } else {
+            &self.frontends
         }
     }
 

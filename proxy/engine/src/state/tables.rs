@@ -4,7 +4,6 @@
 //! (and the members of the clusters it touches). Objects of entities that did not change stay the
 //! same objects: their connections, counters and positions survive.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,11 +14,10 @@ use rustls::sign::CertifiedKey;
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
 use super::frontend::Frontend;
-use super::listener::{Listener, ListenerSettings};
+use super::listener::{Frontends, Listener, ListenerSettings};
 use super::slot::{Returned, Slot};
 use super::staged::{Staged, StagedPut};
 use crate::routing::rule::Rule;
-use crate::routing::table::Table;
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
 use crate::telemetry::names::SlotKind;
@@ -297,9 +295,9 @@ impl Tables {
         match (before, socket, address) {
             (Some(listener), None, _) => listener.replace_settings(settings, hash),
             (before, Some(socket), Some(address)) => {
-                let frontends = before.as_ref().map_or_else(
-                    || Rc::new(RefCell::new(Table::new())),
-                    |listener| listener.frontends.clone(),
+                let (frontends, passthroughs) = before.as_ref().map_or_else(
+                    || (Frontends::default(), Frontends::default()),
+                    |listener| (listener.frontends.clone(), listener.passthroughs.clone()),
                 );
                 let listener = Rc::new(Listener::new(
                     name.clone(),
@@ -308,6 +306,7 @@ impl Tables {
                     hash,
                     socket,
                     frontends,
+                    passthroughs,
                 ));
                 applied.opened.push(listener.clone());
                 applied.closed.extend(before);
@@ -380,7 +379,7 @@ impl Tables {
         for (listener, rule) in rules {
             if let Some(listener) = self.listeners.get(&listener) {
                 listener
-                    .frontends
+                    .table_of(&frontend.entity)
                     .borrow_mut()
                     .insert(rule, frontend.clone());
             }
@@ -394,7 +393,10 @@ impl Tables {
         self.replace_hash(frontend.hash, Digest::default());
         for listener in &frontend.entity.listeners {
             if let Some(listener) = self.listeners.get(listener) {
-                listener.frontends.borrow_mut().remove(name);
+                listener
+                    .table_of(&frontend.entity)
+                    .borrow_mut()
+                    .remove(name);
             }
         }
         Some(frontend)

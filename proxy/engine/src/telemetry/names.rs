@@ -95,6 +95,8 @@ named_indexes! {
         TlsResumptionsTotal = "tls_resumptions_total",
         /// TLS handshakes that failed or took too long.
         TlsHandshakeErrorsTotal = "tls_handshake_errors_total",
+        /// Connections whose TLS is passed on unread.
+        PassthroughsTotal = "passthroughs_total",
         /// Client connections that chose HTTP/2.
         Http2ConnectionsTotal = "http2_connections_total",
         /// HTTP/2 connections that broke the protocol, or made more work than they had a right to.

@@ -62,6 +62,7 @@ fn get(host: &str, path: &str) -> Asked {
 
 fn frontend(hostname: &str, path: PathMatch) -> Frontend {
     Frontend {
+        passthrough: false,
         cluster: "shop".to_owned(),
         headers: BTreeMap::new(),
         hostname: hostname.to_owned(),

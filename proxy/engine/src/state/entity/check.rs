@@ -219,6 +219,14 @@ fn frontend(value: &Frontend) -> Result<(), String> {
     if let Some(method) = value.methods.iter().find(|method| !is_token(method)) {
         return Err(format!("methods: {method:?} is not a method"));
     }
+    if value.passthrough
+        && !(value.path == PathMatch::Prefix("/".to_owned())
+            && value.methods.is_empty()
+            && value.headers.is_empty()
+            && value.query.is_empty())
+    {
+        return Err("passthrough: nothing but the hostname can be matched".to_owned());
+    }
     path(&value.path)?;
     for (name, value) in &value.headers {
         if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {

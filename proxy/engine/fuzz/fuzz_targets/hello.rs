@@ -1,0 +1,7 @@
+//! TLS hellos under libFuzzer; see `kakehi_engine_fuzz::target::hello` for what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    kakehi_engine_fuzz::target::hello::check(input);
+});
