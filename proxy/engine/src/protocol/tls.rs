@@ -19,6 +19,10 @@ pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 /// explicit nonce, content type, tag (RFC 8446 §5.2, RFC 5288 §3), rounded up.
 const RECORD_OVERHEAD_MAX: usize = 64;
 
+/// A fatal alert in clear text, as it is before keys are agreed on (RFC 8446 §6).
+const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 /// Records to send, in a buffer that keeps its length: only growing it costs anything.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -49,6 +53,15 @@ impl Records {
 
     fn add(&mut self, bytes: usize) {
         self.filled += bytes;
+    }
+
+    /// Says by its name what rustls calls a denial of access, and denies for no other reason: there is no
+    /// certificate for the host that a client asks for (RFC 6066 §3).
+    fn name_the_alert(&mut self) {
+        if let Some(rest) = self.bytes[..self.filled].strip_suffix(&ACCESS_DENIED) {
+            let start = rest.len();
+            self.bytes[start..self.filled].copy_from_slice(&UNRECOGNIZED_NAME);
+        }
     }
 }
 
@@ -102,6 +115,7 @@ impl Machine {
                 Ok(Outcome::Blocked) => return Ok(progress),
                 Err(error) => {
                     self.append_alerts(out);
+                    out.name_the_alert();
                     return Err(error);
                 }
             }
