@@ -91,6 +91,13 @@ class EngineApi:
         """The backends that get no new requests, replacing the former list."""
         self._engine.overlay(drained)
 
+    def take_ticket_keys(self, keys: bytes) -> None:
+        """The keys of TLS session tickets, the newest first, in place of those held.
+
+        Raises `ValueError`; those held are kept then.
+        """
+        self._engine.take_ticket_keys(keys)
+
     def reopen_log(self) -> None:
         """Has the access log's file opened anew, after it was moved away."""
         self._engine.reopen_log()

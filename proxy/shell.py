@@ -242,9 +242,18 @@ class Shell:
             case wire.Overlay(drained=drained):
                 self._engine.overlay(drained)
                 return wire.Overlaid(drained=drained)
+            case wire.TicketKeys(path=path):
+                return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
             case wire.Report(audit=audit):
                 return self._report(audit)
         raise AssertionError(f"unhandled message {message.type}")
+
+    def _take_ticket_keys(self, path: Path) -> str | None:
+        try:
+            self._engine.take_ticket_keys(path.read_bytes())
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
 
     def _report(self, audit: bool) -> wire.Reported:
         held = self._engine.held()

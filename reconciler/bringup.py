@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+from reconciler import log
 from reconciler.sockets import SocketTable
 from reconciler.store import Begun, Store
 from reconciler.workers import Worker, WorkerGoneError
@@ -29,14 +31,20 @@ class Bringup:
     """Knows the running state, its unfinished transaction, the sockets and the drained backends."""
 
     def __init__(
-        self, store: Store, sockets: SocketTable, drained: Callable[[], list[str]]
+        self,
+        store: Store,
+        sockets: SocketTable,
+        drained: Callable[[], list[str]],
+        ticket_keys: Path,
     ) -> None:
         self._store = store
         self._sockets = sockets
         self._drained = drained
+        self._ticket_keys = ticket_keys
 
     async def bring_up(self, worker: Worker) -> None:
         """Returns when the worker holds the running generation. Raises `MachineError`."""
+        await self._hand_out_ticket_keys(worker)
         running, unfinished = self._store.running, self._store.unfinished
         holds = (worker.generation, worker.digest)
         if holds == (running.generation, running.state.digest):
@@ -53,6 +61,16 @@ class Bringup:
         drained = self._drained()
         if drained:
             await _ask(worker, wire.Overlay(drained=drained), wire.Overlaid, REPLY_TIMEOUT_S)
+
+    async def _hand_out_ticket_keys(self, worker: Worker) -> None:
+        """Before it takes connections. Raises `WorkerGoneError`."""
+        message = wire.TicketKeys(path=str(self._ticket_keys))
+        taken = await _ask(worker, message, wire.TicketKeysTaken, REPLY_TIMEOUT_S)
+        if isinstance(taken, wire.TicketKeysTaken) and taken.problem:
+            # It has keys of its own: its clients resume at it, if not elsewhere.
+            log.warning(
+                "a worker has no common ticket keys", worker=worker.id, reason=taken.problem
+            )
 
     async def _drop_staged(self, worker: Worker) -> None:
         if worker.staged is not None:

@@ -40,6 +40,7 @@ from reconciler.sockets import SocketTable
 from reconciler.source import Source
 from reconciler.store import Store, lock_directory
 from reconciler.supervisor import Supervisor
+from reconciler.tickets import TicketKeys
 from reconciler.waiting import Waiting
 from reconciler.watcher import Watcher
 from schemas import control, wire
@@ -114,7 +115,8 @@ class Daemon:
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
         self._drains = Drains(options.state_dir / "drains.json")
-        bringup = Bringup(store, self._sockets, self._drains.names)
+        self._tickets = TicketKeys(options.state_dir)
+        bringup = Bringup(store, self._sockets, self._drains.names, self._tickets.path)
         self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
         self._sizing = Sizing(store, options.workers)
@@ -177,7 +179,10 @@ class Daemon:
             pid=os.getpid(),
         )
         self._manager.adopt_passed()
-        tasks = [self._loop.create_task(self._manager.watchdog())]
+        tasks = [
+            self._loop.create_task(self._manager.watchdog()),
+            self._loop.create_task(self._tickets.run(self._send_ticket_keys)),
+        ]
         try:
             self._supervisor.scale(self._sizing.count())
             tasks.append(self._loop.create_task(self._serve()))
@@ -297,6 +302,12 @@ class Daemon:
         workers = self._supervisor.in_service.values()
         self._overlaying = [worker.link.ask(message) for worker in workers]
         self._reconciler.notify()
+
+    def _send_ticket_keys(self) -> None:
+        message = wire.TicketKeys(path=str(self._tickets.path))
+        for worker in self._supervisor.in_service.values():
+            # A worker that is gone by now gets them when its successor is brought up.
+            worker.link.ask(message).add_done_callback(asyncio.Future.exception)
 
     async def _overlaid(self) -> None:
         """Returns when every worker has taken the overlay; one that hangs is not waited for."""

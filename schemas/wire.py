@@ -94,6 +94,13 @@ class Overlay(_Message):
     drained: list[str]
 
 
+class TicketKeys(_Message):
+    """Where the keys of TLS session tickets are, newest first. Answered by `TicketKeysTaken`."""
+
+    type: Literal["ticket_keys"] = "ticket_keys"
+    path: str
+
+
 class Report(_Message):
     """Asks what the worker holds; with `audit` the digest is recomputed. A `Reported`."""
 
@@ -184,6 +191,13 @@ class Overlaid(_Message):
     drained: list[str]
 
 
+class TicketKeysTaken(_Message):
+    """The keys are in use; `problem` says why they are not, and those of before are."""
+
+    type: Literal["ticket_keys_taken"] = "ticket_keys_taken"
+    problem: str | None = None
+
+
 class Reported(_Message):
     """What the worker holds now."""
 
@@ -208,7 +222,7 @@ class Failed(_Message):
     reason: str
 
 
-ToWorker = Hello | Prepare | Commit | Abort | Release | Overlay | Report | Shutdown
+ToWorker = Hello | Prepare | Commit | Abort | Release | Overlay | TicketKeys | Report | Shutdown
 FromWorker = (
     Welcome
     | Stale
@@ -218,6 +232,7 @@ FromWorker = (
     | Aborted
     | Released
     | Overlaid
+    | TicketKeysTaken
     | Reported
     | Leaving
     | Failed

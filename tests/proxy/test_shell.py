@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.sockets import SocketTable
+from reconciler.tickets import TicketKeys
 from schemas import wire
 from schemas.state import EMPTY_DIGEST, State
 from tests.harness.ports import address, split
@@ -113,6 +114,19 @@ def test_messages_may_be_repeated(connection: Connection, served: Served) -> Non
     ):
         assert connection.ask(message) is not None
     assert served.get() == 200
+
+
+def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_path: Path) -> None:
+    connection.descriptors(connection.greet())
+    keys = TicketKeys(tmp_path)
+    keys.rotate_if_due()
+    taken = connection.ask(wire.TicketKeys(path=str(keys.path)))
+    assert taken == wire.TicketKeysTaken()
+    keys.path.write_bytes(b"short")
+    for path in (keys.path, tmp_path / "nothing"):
+        taken = connection.ask(wire.TicketKeys(path=str(path)))
+        assert isinstance(taken, wire.TicketKeysTaken)
+        assert taken.problem
 
 
 def test_an_aborted_attempt_leaves_room_for_another(connection: Connection, served: Served) -> None:

@@ -20,6 +20,7 @@ from reconciler.bringup import Bringup
 from reconciler.sockets import SocketTable
 from reconciler.store import Store
 from reconciler.supervisor import Supervisor
+from reconciler.tickets import TicketKeys
 from schemas.state import State
 from tests.harness.ports import address
 from tests.proxy.worker import state
@@ -46,7 +47,9 @@ class Plane:
         self.store = Store(directory / "state")
         self.sockets = SocketTable()
         self.drained: list[str] = []
-        bringup = Bringup(self.store, self.sockets, lambda: self.drained)
+        self.tickets = TicketKeys(directory / "state")
+        self.tickets.rotate_if_due()
+        bringup = Bringup(self.store, self.sockets, lambda: self.drained, self.tickets.path)
         self.supervisor = Supervisor(directory, self.store.epoch, self.sockets, bringup)
 
     def run(self, wanted: State) -> None:

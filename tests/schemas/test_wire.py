@@ -27,6 +27,7 @@ TO_WORKER: list[wire.ToWorker] = [
     wire.Abort(transaction=1, generation=2),
     wire.Release(transaction=1, generation=2),
     wire.Overlay(drained=["shop/a"]),
+    wire.TicketKeys(path="/state/tickets"),
     wire.Report(audit=True),
     wire.Shutdown(drain_ms=5),
 ]
@@ -48,6 +49,8 @@ FROM_WORKER: list[wire.FromWorker] = [
     wire.Aborted(transaction=1, generation=2),
     wire.Released(transaction=1, generation=2),
     wire.Overlaid(drained=[]),
+    wire.TicketKeysTaken(),
+    wire.TicketKeysTaken(problem="no such file"),
     wire.Reported(generation=1, commit="c", digest=DIGEST, staged=2, audited=False),
     wire.Leaving(),
     wire.Failed(reason="because"),

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::state::digest::Digest;
@@ -127,6 +127,11 @@ impl Engine {
 
     fn overlay(&self, py: Python<'_>, drained: Vec<String>) -> PyResult<()> {
         py.detach(|| self.lock().overlay(drained)).map_err(refused)
+    }
+
+    fn take_ticket_keys(&self, keys: &[u8]) -> PyResult<()> {
+        let tickets = self.lock().tickets.clone();
+        tickets.replace(keys).map_err(PyValueError::new_err)
     }
 
     fn reopen_log(&self) {

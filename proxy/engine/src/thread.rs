@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
 use crate::telemetry::counters::Metrics;
 use crate::tls::policy::Tls;
+use crate::tls::tickets::Tickets;
 
 /// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct EngineThread {
     /// The committed state and the staged change.
     pub ledger: Ledger,
+    /// The keys of TLS session tickets; no part of the state.
+    pub tickets: Arc<Tickets>,
     metrics_fd: OwnedFd,
     commands: Sender<Command>,
     wake: OwnedFd,
@@ -47,7 +51,8 @@ impl EngineThread {
         let metrics = Metrics::create(worker).map_err(say("cannot make the shared counters"))?;
         let metrics_fd =
             socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
-        let tls = Tls::new().map_err(|error| format!("cannot make ticket keys: {error}"))?;
+        let tls = Tls::new()?;
+        let tickets = tls.tickets.clone();
         let certificates = tls.certificates.clone();
         let wake = socket::wake_descriptor().map_err(say("cannot make an eventfd"))?;
         let wake_inside =
@@ -70,6 +75,7 @@ impl EngineThread {
         }
         Ok(Self {
             ledger: Ledger::new(tls),
+            tickets,
             metrics_fd,
             commands,
             wake,

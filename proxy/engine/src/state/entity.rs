@@ -181,6 +181,16 @@ pub enum TlsProfile {
     Modern,
 }
 
+impl TlsProfile {
+    /// Its word in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intermediate => "intermediate",
+            Self::Modern => "modern",
+        }
+    }
+}
+
 /// What is sent in place of a response that the engine itself has to make up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,9 @@
-//! What TLS connections are made with: certificates by hostname, and policies by listener.
+//! What TLS connections are made with: certificates by hostname, policies by listener, and the keys of
+//! session tickets.
 //!
 //! Rule: everything that can fail (parsing, keys that do not match) fails when a change is prepared;
 //! a commit swaps finished parts in. The protocol itself is `protocol::tls`.
 
 pub mod certificates;
 pub mod policy;
+pub mod tickets;

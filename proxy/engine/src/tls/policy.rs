@@ -10,12 +10,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::certificates::{self, Certificates, Resolver};
+use super::tickets::{PolicyTickets, Tickets};
 use crate::state::entity::{Material, TlsPolicy, TlsProfile, UpstreamTls};
 
 /// The cryptography that everything here uses.
@@ -30,7 +31,8 @@ pub struct Tls {
     pub provider: Arc<CryptoProvider>,
     /// The certificates in service.
     pub certificates: Arc<Certificates>,
-    tickets: Arc<dyn ProducesTickets>,
+    /// The keys of session tickets.
+    pub tickets: Arc<Tickets>,
     system_roots: OnceLock<Arc<RootCertStore>>,
 }
 
@@ -39,11 +41,11 @@ impl Tls {
     ///
     /// # Errors
     /// When the system gives no random bytes for ticket keys.
-    pub fn new() -> Result<Self, rustls::Error> {
+    pub fn new() -> Result<Self, String> {
         Ok(Self {
             provider: provider(),
             certificates: Arc::default(),
-            tickets: aws_lc_rs::Ticketer::new()?,
+            tickets: Arc::new(Tickets::random()?),
             system_roots: OnceLock::new(),
         })
     }
@@ -69,7 +71,10 @@ impl Tls {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets alone: what a client brings along costs us no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = self.tickets.clone();
+        config.ticketer = Arc::new(PolicyTickets::new(
+            self.tickets.clone(),
+            policy.profile.as_str().as_bytes(),
+        ));
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
