@@ -2,8 +2,8 @@
 
 No part of the state or its digest: they say nothing of what is served, only that a client need not
 go through a whole handshake at another worker or after a restart. The newest key seals, older ones
-still open what they sealed. A key that leaks takes forward secrecy from the sessions that it sealed,
-so none lives for a day. The file is read by the workers; no key is ever logged or sent.
+still open what they sealed. A key that leaks takes forward secrecy from the sessions that it
+sealed, so none lives for a day. The file is read by the workers; no key is ever logged or sent.
 Called by `reconciler.daemon`, and by `reconciler.bringup` for what a worker has to know.
 """
 
