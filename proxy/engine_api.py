@@ -32,6 +32,16 @@ class Held:
     staged: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The digest computed anew from all entities; `differing` are those (`KIND/NAME`) that are not
+    what was committed, as far as that can be told of each by itself."""
+
+    generation: int
+    digest: str
+    differing: list[str]
+
+
 class EngineApi:
     """One engine; it starts with this object and serves nothing until a generation commits."""
 
@@ -79,9 +89,9 @@ class EngineApi:
         """Begins the drain of what the generation removed."""
         self._engine.release(generation)
 
-    def audit(self) -> str:
-        """The digest, computed anew from the entities that the engine really holds."""
-        return self._engine.audit()
+    def audit(self) -> Audited:
+        """What the engine really holds; takes as long as there are entities."""
+        return Audited(*self._engine.audit())
 
     def listener_fds(self) -> dict[str, int]:
         """Listener name → its socket; they stay the engine's."""

@@ -171,6 +171,8 @@ class Shell:
         match message:
             case wire.Prepare():
                 reply = await asyncio.to_thread(self._prepare, message, descriptors)
+            case wire.Audit():
+                reply = await asyncio.to_thread(self._audit)
             case wire.Shutdown():
                 self.end(message.drain_ms)
                 return
@@ -244,8 +246,6 @@ class Shell:
                 return wire.Overlaid(drained=drained)
             case wire.TicketKeys(path=path):
                 return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
-            case wire.Report(audit=audit):
-                return self._report(audit)
         raise AssertionError(f"unhandled message {message.type}")
 
     def _take_ticket_keys(self, path: Path) -> str | None:
@@ -255,14 +255,10 @@ class Shell:
             return str(error)
         return None
 
-    def _report(self, audit: bool) -> wire.Reported:
-        held = self._engine.held()
-        return wire.Reported(
-            generation=held.generation,
-            commit=held.commit,
-            digest=self._engine.audit() if audit else held.digest,
-            staged=held.staged,
-            audited=audit,
+    def _audit(self) -> wire.Audited:
+        found = self._engine.audit()
+        return wire.Audited(
+            generation=found.generation, digest=found.digest, differing=found.differing
         )
 
 

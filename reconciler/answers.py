@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler import log
+from reconciler.auditing import Auditing
 from reconciler.drains import Drains
 from reconciler.expiry import Expiring, Expiry
 from reconciler.explain import UnexplainableError, explain
@@ -54,6 +55,7 @@ class Answers:
     overlaid: Callable[[], Awaitable[None]]
     following: Following
     expiry: Expiry
+    auditing: Auditing
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -103,7 +105,19 @@ class Answers:
             "drains": [self._drain_status(each.backend) for each in self.drains.all()],
             "transaction": self._transaction(),
             "certificates": [_expires(each, now) for each in certificates],
+            "drift": self._drift(),
             "warnings": self._warnings(certificates, now),
+        }
+
+    def _drift(self) -> control.DriftStatus | None:
+        last = self.auditing.last
+        if last is None:
+            return None
+        return {
+            "worker": last.worker,
+            "found_at": last.found_at,
+            "generation": last.generation,
+            "differing": list(last.differing),
         }
 
     def _worker(self, slot: Slot) -> control.WorkerStatus:

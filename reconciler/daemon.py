@@ -21,6 +21,7 @@ import uvloop
 from reconciler import log, spawning
 from reconciler.admin import AdminListener
 from reconciler.answers import Answers
+from reconciler.auditing import Auditing
 from reconciler.bringup import Bringup
 from reconciler.control import ControlSocket
 from reconciler.drains import Drains
@@ -118,6 +119,7 @@ class Daemon:
         self._tickets = TicketKeys(options.state_dir)
         bringup = Bringup(store, self._sockets, self._drains.names, self._tickets.path)
         self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
+        self._auditing = Auditing(store, self._supervisor)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
@@ -128,6 +130,7 @@ class Daemon:
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
         self._reconciler.live = overviews.live
+        overviews.drifts = lambda: self._auditing.count
         overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
         self._manager = Manager(store, self._sockets, self._reconciler)
@@ -142,6 +145,7 @@ class Daemon:
             overlaid=self._overlaid,
             following=self._following,
             expiry=expiry,
+            auditing=self._auditing,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
@@ -182,6 +186,7 @@ class Daemon:
         tasks = [
             self._loop.create_task(self._manager.watchdog()),
             self._loop.create_task(self._tickets.run(self._send_ticket_keys)),
+            self._loop.create_task(self._auditing.run()),
         ]
         try:
             self._supervisor.scale(self._sizing.count())

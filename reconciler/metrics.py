@@ -47,6 +47,7 @@ class Overview:
     workers_in_service: int
     restarts: dict[int, int]
     following: bool
+    drifts: int
     uptime_s: float
     tally: Tally
     expiry_days: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -111,6 +112,11 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
     for worker, count in overview.restarts.items():
         restarts.add_metric([str(worker)], count)
     yield restarts
+    yield CounterMetricFamily(
+        "kakehi_drifts",
+        "Workers that did not hold what was committed, and were replaced.",
+        value=overview.drifts,
+    )
     yield GaugeMetricFamily(
         "kakehi_source_following",
         "1 while the followed branch can be read and fetched, 0 while it cannot.",

@@ -45,6 +45,7 @@ class Overviews:
         self._began = began
         self._loop = asyncio.get_running_loop()
         self.following: Callable[[], bool] = lambda: True
+        self.drifts: Callable[[], int] = lambda: 0
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
@@ -102,6 +103,7 @@ class Overviews:
             ),
             restarts={slot.id: slot.restarts for slot in slots},
             following=self.following(),
+            drifts=self.drifts(),
             uptime_s=self._loop.time() - self._began,
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),

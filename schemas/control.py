@@ -207,6 +207,18 @@ class CertificateStatus(TypedDict):
     days_left: int
 
 
+class DriftStatus(TypedDict):
+    """The last worker that did not hold what was committed; it has been replaced since.
+
+    `differing` are some of its entities, as KIND/NAME; none when others were there as a whole.
+    """
+
+    worker: int
+    found_at: str
+    generation: int
+    differing: list[str]
+
+
 class StatusResult(TypedDict):
     """The answer to `status`; what `kakehi status --json` prints."""
 
@@ -225,6 +237,7 @@ class StatusResult(TypedDict):
     drains: list[DrainStatus]
     transaction: TransactionStatus | None
     certificates: list[CertificateStatus]
+    drift: DriftStatus | None
     warnings: list[str]
 
 

@@ -101,11 +101,10 @@ class TicketKeys(_Message):
     path: str
 
 
-class Report(_Message):
-    """Asks what the worker holds; with `audit` the digest is recomputed. A `Reported`."""
+class Audit(_Message):
+    """Asks what the worker really holds: its digest is computed anew. Answered by `Audited`."""
 
-    type: Literal["report"] = "report"
-    audit: bool = False
+    type: Literal["audit"] = "audit"
 
 
 class Shutdown(_Message):
@@ -198,15 +197,13 @@ class TicketKeysTaken(_Message):
     problem: str | None = None
 
 
-class Reported(_Message):
-    """What the worker holds now."""
+class Audited(_Message):
+    """The digest of everything that is held, and entities that are not what was committed."""
 
-    type: Literal["reported"] = "reported"
+    type: Literal["audited"] = "audited"
     generation: _Number
-    commit: str
     digest: _Digest
-    staged: int | None
-    audited: bool
+    differing: list[str]
 
 
 class Leaving(_Message):
@@ -222,7 +219,7 @@ class Failed(_Message):
     reason: str
 
 
-ToWorker = Hello | Prepare | Commit | Abort | Release | Overlay | TicketKeys | Report | Shutdown
+ToWorker = Hello | Prepare | Commit | Abort | Release | Overlay | TicketKeys | Audit | Shutdown
 FromWorker = (
     Welcome
     | Stale
@@ -233,7 +230,7 @@ FromWorker = (
     | Released
     | Overlaid
     | TicketKeysTaken
-    | Reported
+    | Audited
     | Leaving
     | Failed
 )

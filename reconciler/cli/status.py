@@ -114,6 +114,14 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     # Before anything was fetched this is the reason why the state is held, too.
     if result["source"]["problem"] not in (None, fetch_problem):
         remarks.append(f"{paint('warning', 'holding')}  {result['source']['problem']}")
+    drift = result["drift"]
+    if drift is not None:
+        what = ", ".join(drift["differing"]) or "entities that nobody committed"
+        when = output.moment(drift["found_at"])
+        remarks.append(
+            f"{paint('error', 'drift')}  worker {drift['worker']} did not hold generation "
+            f"{drift['generation']} as committed ({what}); replaced {when}"
+        )
     remarks.extend(f"{paint('warning', 'warning')}  {text}" for text in result["warnings"])
     error = result["last_error"]
     if error is not None:

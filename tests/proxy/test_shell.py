@@ -86,17 +86,15 @@ def test_a_fresh_worker_says_what_it_is(worker: Worker, connection: Connection) 
 def test_prepare_changes_nothing_and_commit_all(connection: Connection, served: Served) -> None:
     connection.descriptors(connection.greet())
     connection.ask(prepare(served.state), [served.descriptor])
-    reported = connection.ask(wire.Report())
-    assert isinstance(reported, wire.Reported)
-    assert (reported.generation, reported.staged) == (0, 1)
+    audited = connection.ask(wire.Audit())
+    assert audited == wire.Audited(generation=0, digest=EMPTY_DIGEST, differing=[])
     connection.ask(wire.Commit(transaction=7, generation=1))
     assert served.get() == 200
     assert connection.ask(wire.Release(transaction=7, generation=1)) == wire.Released(
         transaction=7, generation=1
     )
-    audited = connection.ask(wire.Report(audit=True))
-    assert isinstance(audited, wire.Reported)
-    assert (audited.digest, audited.audited) == (served.state.digest, True)
+    audited = connection.ask(wire.Audit())
+    assert audited == wire.Audited(generation=1, digest=served.state.digest, differing=[])
 
 
 def test_messages_may_be_repeated(connection: Connection, served: Served) -> None:
@@ -178,7 +176,7 @@ def test_a_higher_epoch_takes_over_and_a_lower_one_is_stale(worker: Worker) -> N
     assert first.receive() is None
     assert third.ask(wire.Hello(epoch=5)) == wire.Stale(epoch=6)
     assert third.receive() is None
-    assert isinstance(second.ask(wire.Report()), wire.Reported)
+    assert isinstance(second.ask(wire.Audit()), wire.Audited)
     for each in (first, second, third):
         each.close()
 
@@ -209,7 +207,7 @@ def test_garbage_costs_its_sender_the_connection(
     assert bad.recv(100) == b""
     bad.close()
     assert served.get() == 200
-    assert isinstance(good.ask(wire.Report()), wire.Reported)
+    assert isinstance(good.ask(wire.Audit()), wire.Audited)
     good.close()
 
 

@@ -15,6 +15,7 @@ def overview(tally: Tally) -> Overview:
         workers_in_service=1,
         restarts={0: 0, 1: 3},
         following=False,
+        drifts=2,
         uptime_s=5.5,
         tally=tally,
         expiry_days={("certificate", "web"): 12.5, ("cluster", "shop"): -1.0},
@@ -45,6 +46,7 @@ def test_the_reconcilers_own_numbers() -> None:
     assert found["kakehi_workers{}"] == 2
     assert found["kakehi_workers_in_service{}"] == 1
     assert found["kakehi_worker_restarts_total{worker=1}"] == 3
+    assert found["kakehi_drifts_total{}"] == 2
     assert found["kakehi_source_following{}"] == 0
     assert found["kakehi_certificate_expiry_days{certificate=web}"] == 12.5
     assert found["kakehi_cluster_certificate_expiry_days{cluster=shop}"] == -1

@@ -28,7 +28,7 @@ TO_WORKER: list[wire.ToWorker] = [
     wire.Release(transaction=1, generation=2),
     wire.Overlay(drained=["shop/a"]),
     wire.TicketKeys(path="/state/tickets"),
-    wire.Report(audit=True),
+    wire.Audit(),
     wire.Shutdown(drain_ms=5),
 ]
 FROM_WORKER: list[wire.FromWorker] = [
@@ -51,7 +51,7 @@ FROM_WORKER: list[wire.FromWorker] = [
     wire.Overlaid(drained=[]),
     wire.TicketKeysTaken(),
     wire.TicketKeysTaken(problem="no such file"),
-    wire.Reported(generation=1, commit="c", digest=DIGEST, staged=2, audited=False),
+    wire.Audited(generation=1, digest=DIGEST, differing=["frontend/web"]),
     wire.Leaving(),
     wire.Failed(reason="because"),
 ]

@@ -119,10 +119,11 @@ impl Engine {
         )
     }
 
-    fn audit(&self, py: Python<'_>) -> PyResult<String> {
-        py.detach(|| self.lock().audit())
-            .map(Digest::to_hex)
-            .map_err(refused)
+    fn audit(&self, py: Python<'_>) -> PyResult<(u64, String, Vec<String>)> {
+        // The lock is not held meanwhile.
+        let auditing = self.lock().begin_audit();
+        let found = py.detach(move || auditing.wait()).map_err(refused)?;
+        Ok((found.generation, found.digest.to_hex(), found.differing))
     }
 
     fn overlay(&self, py: Python<'_>, drained: Vec<String>) -> PyResult<()> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket;
 use crate::session::{Command, Engine};
+use crate::state::audit::Audited;
 use crate::state::digest::Digest;
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
@@ -155,7 +156,7 @@ impl EngineThread {
             .extend(std::mem::take(&mut self.staged_listeners));
         let (answer, digest) = mpsc::channel();
         self.send(Command::Commit(Box::new(staged), answer));
-        self.await_answer(&digest)
+        await_answer(&digest)
     }
 
     /// Drops a staged generation.
@@ -174,7 +175,7 @@ impl EngineThread {
     pub fn release(&mut self) -> Result<(), Refused> {
         let (answer, done) = mpsc::channel();
         self.send(Command::Release(answer));
-        self.await_answer(&done)
+        await_answer(&done)
     }
 
     /// Replaces the list of backends that get no new requests.
@@ -184,7 +185,7 @@ impl EngineThread {
     pub fn overlay(&mut self, drained: Vec<String>) -> Result<(), Refused> {
         let (answer, done) = mpsc::channel();
         self.send(Command::Overlay(drained, answer));
-        self.await_answer(&done)
+        await_answer(&done)
     }
 
     /// Has the access log's file opened anew before the next line is written.
@@ -192,14 +193,13 @@ impl EngineThread {
         self.send(Command::ReopenLog);
     }
 
-    /// The digest computed anew from every entity that the loop holds.
-    ///
-    /// # Errors
-    /// [`Refused`] when the loop does not answer.
-    pub fn audit(&mut self) -> Result<Digest, Refused> {
-        let (answer, digest) = mpsc::channel();
+    /// Has the digest computed anew from every entity that the loop holds. Nobody needs to wait for
+    /// it who holds us: [`Auditing::wait`] does.
+    #[must_use]
+    pub fn begin_audit(&self) -> Auditing {
+        let (answer, found) = mpsc::channel();
         self.send(Command::Audit(answer));
-        self.await_answer(&digest)
+        Auditing(found)
     }
 
     /// Stops accepting, lets requests end for at most `grace`, ends the thread.
@@ -217,12 +217,25 @@ impl EngineThread {
         let _ = self.commands.send(command);
         socket::wake(self.wake.as_raw_fd());
     }
+}
 
-    fn await_answer<T>(&self, answer: &Receiver<T>) -> Result<T, Refused> {
-        answer
-            .recv_timeout(ANSWER_TIMEOUT)
-            .map_err(|_| state_refused("the engine thread does not answer".into()))
+/// An audit that was asked for.
+pub struct Auditing(Receiver<Audited>);
+
+impl Auditing {
+    /// What it finds.
+    ///
+    /// # Errors
+    /// [`Refused`] when the loop does not answer.
+    pub fn wait(self) -> Result<Audited, Refused> {
+        await_answer(&self.0)
     }
+}
+
+fn await_answer<T>(answer: &Receiver<T>) -> Result<T, Refused> {
+    answer
+        .recv_timeout(ANSWER_TIMEOUT)
+        .map_err(|_| state_refused("the engine thread does not answer".into()))
 }
 
 impl Drop for EngineThread {

@@ -104,7 +104,7 @@ fn what_is_refused_leaves_no_trace() {
         let refusal = proxy.change(&ops).unwrap_err();
         assert!(refusal.contains(reason), "{refusal}");
         assert_eq!(proxy.engine.ledger.digest, digest);
-        assert_eq!(proxy.engine.audit().unwrap(), digest);
+        assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, digest);
         assert_eq!(get(&mut client).1, "blue");
     }
 }
@@ -130,7 +130,7 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
         proxy.engine.commit(2).is_err(),
         "nothing is staged any more"
     );
-    assert_eq!(proxy.engine.audit().unwrap(), base.1);
+    assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, base.1);
     let again = proxy
         .engine
         .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
@@ -139,7 +139,7 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
     assert_eq!(proxy.engine.commit(2).unwrap(), again, "idempotent");
     proxy.engine.abort(2);
     assert_eq!(
-        proxy.engine.audit().unwrap(),
+        proxy.engine.begin_audit().wait().unwrap().digest,
         again,
         "a committed generation cannot be aborted"
     );
@@ -170,7 +170,7 @@ fn an_overlay_keeps_new_requests_away_and_is_no_part_of_the_digest() {
     for _ in 0..6 {
         assert_eq!(get(&mut client).1, "second");
     }
-    assert_eq!(proxy.engine.audit().unwrap(), digest);
+    assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, digest);
     proxy.engine.overlay(Vec::new()).unwrap();
     let answers: Vec<String> = (0..4).map(|_| get(&mut client).1).collect();
     assert!(answers.contains(&"first".to_owned()), "{answers:?}");

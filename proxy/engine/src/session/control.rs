@@ -10,11 +10,15 @@ use super::Engine;
 use super::exchange::Outcome;
 use super::token::{CHECK_DRAINS, Owner, token};
 use crate::runtime::driver::Driver;
+use crate::state::audit::{Audit, Audited};
 use crate::state::digest::Digest;
 use crate::state::listener::Listener;
 use crate::state::staged::Staged;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
+
+/// Entities audited in one turn: a fraction of a millisecond.
+const AUDITED_PER_TURN: usize = 128;
 
 /// A message of the control thread; what wants an answer brings the way back.
 pub enum Command {
@@ -26,8 +30,8 @@ pub enum Command {
     Overlay(Vec<String>, Sender<()>),
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
-    /// The digest computed anew from every entity held.
-    Audit(Sender<Digest>),
+    /// The digest computed anew from every entity held, over as many turns as it takes.
+    Audit(Sender<Audited>),
     /// Stop accepting, let requests end for so long, then stop.
     Shutdown(Duration),
 }
@@ -62,9 +66,22 @@ impl<D: Driver> Engine<D> {
             }
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
-                let _ = answer.send(self.tables.audit());
+                self.audits.push_back((Audit::begin(&self.tables), answer));
             }
             Command::Shutdown(grace) => self.begin_shutdown(grace),
+        }
+    }
+
+    /// One turn's share of the audits that were asked for.
+    pub(super) fn audit_some(&mut self) {
+        let Some((audit, _)) = self.audits.front_mut() else {
+            return;
+        };
+        let found = audit.advance(&self.tables, AUDITED_PER_TURN);
+        if let Some(found) = found
+            && let Some((_, answer)) = self.audits.pop_front()
+        {
+            let _ = answer.send(found);
         }
     }
 

@@ -34,7 +34,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 
 use slab::Slab;
 
@@ -51,6 +51,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::driver::{Driver, Event, Token};
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
+use crate::state::audit::{Audit, Audited};
 use crate::state::listener::Listener;
 use crate::state::tables::Tables;
 use crate::telemetry::access_log::LogSink;
@@ -106,6 +107,7 @@ pub struct Engine<D> {
     /// What commits removed and no release has let go of yet.
     removed: Vec<Leaving>,
     drains: Vec<Drain>,
+    audits: VecDeque<(Audit, Sender<Audited>)>,
     drained: Vec<String>,
     stopping: bool,
     stop_at_ms: Option<u64>,
@@ -157,6 +159,7 @@ impl<D: Driver> Engine<D> {
             accept_paused: false,
             removed: Vec::new(),
             drains: Vec::new(),
+            audits: VecDeque::new(),
             drained: Vec::new(),
             stopping: false,
             stop_at_ms: None,
@@ -170,7 +173,7 @@ impl<D: Driver> Engine<D> {
     pub fn run(&mut self) -> std::io::Result<()> {
         let mut events = Vec::new();
         loop {
-            let timeout = if self.ready.is_empty() {
+            let timeout = if self.ready.is_empty() && self.audits.is_empty() {
                 self.timers.next_in(self.clock.ms())
             } else {
                 Some(0)
@@ -188,6 +191,7 @@ impl<D: Driver> Engine<D> {
             }
             self.run_timers();
             self.flush_multiplexed();
+            self.audit_some();
             if self
                 .stop_at_ms
                 .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())

@@ -3,6 +3,7 @@
 //! Rule: everything that can fail happens in [`ledger`], on the control thread, aside from traffic;
 //! [`tables`] belongs to the engine thread and only ever applies what the ledger has accepted.
 
+pub mod audit;
 pub mod digest;
 pub mod entity;
 pub mod frontend;

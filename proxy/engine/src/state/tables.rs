@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use rustls::sign::CertifiedKey;
 
+use super::audit::slice;
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
 use super::frontend::Frontend;
@@ -176,56 +177,56 @@ impl Tables {
         applied
     }
 
-    /// The digest computed anew from every entity held: costs the whole state, asked for by audits.
-    #[must_use]
-    pub fn audit(&self) -> Digest {
-        let mut sum = Digest::default();
-        let mut add = |kind: Kind, name: &str, entity: Entity| {
-            sum = sum.add(Digest::from_entity(kind, name, &entity.canonical()));
-        };
-        if self.settings_hash != Digest::default() {
-            add(
-                Kind::Settings,
-                "settings",
-                Entity::Settings((*self.settings).clone()),
-            );
+    /// Hands entities of a kind with their hashes over, `count` from `offset` on: for audits.
+    pub(super) fn each(
+        &self,
+        kind: Kind,
+        offset: usize,
+        count: usize,
+        take: &mut dyn FnMut(&str, &Entity, Digest),
+    ) {
+        match kind {
+            Kind::Settings => {
+                // Before the first commit there are none.
+                if offset == 0 && self.settings_hash != Digest::default() {
+                    let settings = Entity::Settings((*self.settings).clone());
+                    take("settings", &settings, self.settings_hash);
+                }
+            }
+            Kind::Certificate => {
+                let entity = |(entity, hash): &(entity::Certificate, Digest)| {
+                    (Entity::Certificate(entity.clone()), *hash)
+                };
+                slice(&self.certificates, offset, count, entity, take);
+            }
+            Kind::Listener => {
+                let entity = |listener: &Rc<Listener>| {
+                    let entity = listener.settings().entity.clone();
+                    (Entity::Listener(entity), listener.hash.get())
+                };
+                slice(&self.listeners, offset, count, entity, take);
+            }
+            Kind::Cluster => {
+                let entity = |cluster: &Rc<Cluster>| {
+                    let entity = cluster.settings().entity.clone();
+                    (Entity::Cluster(entity), cluster.hash.get())
+                };
+                slice(&self.clusters, offset, count, entity, take);
+            }
+            Kind::Backend => {
+                let entity = |backend: &Rc<Backend>| {
+                    let entity = backend.entity.borrow().clone();
+                    (Entity::Backend(entity), backend.hash.get())
+                };
+                slice(&self.backends, offset, count, entity, take);
+            }
+            Kind::Frontend => {
+                let entity = |frontend: &Rc<Frontend>| {
+                    (Entity::Frontend(frontend.entity.clone()), frontend.hash)
+                };
+                slice(&self.frontends, offset, count, entity, take);
+            }
         }
-        for (name, (certificate, _)) in &self.certificates {
-            add(
-                Kind::Certificate,
-                name,
-                Entity::Certificate(certificate.clone()),
-            );
-        }
-        for (name, listener) in &self.listeners {
-            add(
-                Kind::Listener,
-                name,
-                Entity::Listener(listener.settings().entity.clone()),
-            );
-        }
-        for (name, cluster) in &self.clusters {
-            add(
-                Kind::Cluster,
-                name,
-                Entity::Cluster(cluster.settings().entity.clone()),
-            );
-        }
-        for (name, backend) in &self.backends {
-            add(
-                Kind::Backend,
-                name,
-                Entity::Backend(backend.entity.borrow().clone()),
-            );
-        }
-        for (name, frontend) in &self.frontends {
-            add(
-                Kind::Frontend,
-                name,
-                Entity::Frontend(frontend.entity.clone()),
-            );
-        }
-        sum
     }
 
     fn put_settings(&mut self, settings: entity::Settings, hash: Digest) {

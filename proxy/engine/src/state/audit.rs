@@ -1,0 +1,99 @@
+//! The audit: the digest computed anew from everything that the engine holds, and what differs from
+//! its own hash. Called by `session::control`, a slice in each turn of the loop.
+//!
+//! Rule: a slice costs what its entities cost, however many there are, and nothing is kept between two
+//! slices but a position; whatever changes the tables in between makes it begin anew.
+
+use ahash::AHashMap;
+
+use super::digest::Digest;
+use super::entity::{Entity, Kind};
+use super::tables::Tables;
+
+/// Names that are told; where more differ, something larger is wrong than their names could tell.
+const DIFFERING_MAX: usize = 8;
+
+/// What an audit has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// The generation that was looked at.
+    pub generation: u64,
+    /// The digest of what is really held.
+    pub digest: Digest,
+    /// `KIND/NAME` of entities that are not what was committed.
+    pub differing: Vec<String>,
+}
+
+/// An audit that is under way.
+pub struct Audit {
+    found: Audited,
+    /// Index into [`Kind::ALL`].
+    kind: usize,
+    /// Entities of that kind that have been looked at.
+    offset: usize,
+}
+
+impl Audit {
+    /// Begins with the first entity.
+    #[must_use]
+    pub fn begin(tables: &Tables) -> Self {
+        Self {
+            found: Audited {
+                generation: tables.generation,
+                digest: Digest::default(),
+                differing: Vec::new(),
+            },
+            kind: 0,
+            offset: 0,
+        }
+    }
+
+    /// Looks at the next `count` entities; tells what was found when these were the last ones.
+    pub fn advance(&mut self, tables: &Tables, count: usize) -> Option<Audited> {
+        if tables.generation != self.found.generation {
+            *self = Self::begin(tables);
+        }
+        let mut left = count;
+        while let Some(kind) = Kind::ALL.get(self.kind) {
+            if left == 0 {
+                return None;
+            }
+            let before = left;
+            tables.each(*kind, self.offset, left, &mut |name, entity, hash| {
+                left -= 1;
+                self.found.take(*kind, name, entity, hash);
+            });
+            if left > 0 {
+                self.kind += 1;
+                self.offset = 0;
+            } else {
+                self.offset += before;
+            }
+        }
+        Some(self.found.clone())
+    }
+}
+
+impl Audited {
+    fn take(&mut self, kind: Kind, name: &str, entity: &Entity, hash: Digest) {
+        let actual = Digest::from_entity(kind, name, &entity.canonical());
+        self.digest = self.digest.add(actual);
+        if actual != hash && self.differing.len() < DIFFERING_MAX {
+            self.differing.push(format!("{}/{name}", kind.as_str()));
+        }
+    }
+}
+
+/// Hands `count` entries of a map over, from `offset` on, in the map's own order.
+pub(super) fn slice<V>(
+    map: &AHashMap<String, V>,
+    offset: usize,
+    count: usize,
+    entity: impl Fn(&V) -> (Entity, Digest),
+    take: &mut dyn FnMut(&str, &Entity, Digest),
+) {
+    for (name, value) in map.iter().skip(offset).take(count) {
+        let (entity, hash) = entity(value);
+        take(name, &entity, hash);
+    }
+}
