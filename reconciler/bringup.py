@@ -42,6 +42,10 @@ class Bringup:
         self._drained = drained
         self._ticket_keys = ticket_keys
 
+    def is_former(self, worker: Worker) -> bool:
+        """Whether it serves the running state in the form that another version had for it."""
+        return (worker.generation, worker.digest) == self._store.former
+
     async def bring_up(self, worker: Worker) -> None:
         """Returns when the worker holds the running generation. Raises `MachineError`."""
         await self._hand_out_ticket_keys(worker)

@@ -30,6 +30,7 @@ class Header:
     commit: str | None
     tree: str | None
     applied_at: str | None
+    language: str | None = None
 
 
 def write(path: Path, header: Header, state: State) -> int:
@@ -45,6 +46,7 @@ def write(path: Path, header: Header, state: State) -> int:
                 "commit": header.commit,
                 "tree": header.tree,
                 "applied_at": header.applied_at,
+                "language": header.language,
                 "count": len(entities),
                 "digest": state.digest,
             }
@@ -89,6 +91,7 @@ def _decode(frames: list[dict[str, Any]]) -> tuple[Header, State]:
         commit=first["commit"],
         tree=first["tree"],
         applied_at=first["applied_at"],
+        language=first.get("language"),
     )
     state = State(decode_entity(each) for part in frames[1:] for each in part["entities"])
     if len(state) != first["count"] or state.digest != first["digest"]:

@@ -1,7 +1,7 @@
 """The state directory: what runs, made durable, at a cost that follows the change.
 
 Journal records, each with a `seq` that grows by one:
-  start {epoch}                              a daemon began
+  start {epoch, language}                    a daemon began, of a version with this language
   begin {generation, commit, tree, puts, removes, digest, …}   a transaction may follow
   commit {generation}                        the commit point
   done {generation}                          nothing is left to do
@@ -23,6 +23,7 @@ from reconciler import faults, snapshot
 from reconciler.errors import MachineError
 from reconciler.journal import Journal, Record
 from reconciler.materials import MaterialStore
+from reconciler.upgrade import LANGUAGE, upgraded
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
 from schemas.state import State
@@ -79,6 +80,9 @@ class Store:
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
         self._open: Begun | None = None
+        # (generation, digest) of workers that hold the state in the form of another version.
+        self.former: tuple[int, str] | None = None
+        self._language: str | None = None
         # The snapshot that the journal builds on could not be read.
         self._lost = False
         self._seq = 0
@@ -88,12 +92,17 @@ class Store:
             self._read_snapshot()
             self._journal = Journal(directory / "journal")
             self._replay()
+            if self._language != LANGUAGE:
+                self._upgrade()
             self.epoch += 1
-            self._append({"t": "start", "epoch": self.epoch})
+            self._append({"t": "start", "epoch": self.epoch, "language": LANGUAGE})
             self.materials = MaterialStore(directory, self.running.state.entities.values())
         except OSError as error:
             self._unlock()
             raise MachineError(f"cannot use the state directory {directory}: {error}") from error
+        except MachineError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -161,6 +170,7 @@ class Store:
             commit=running.commit,
             tree=running.tree,
             applied_at=running.applied_at,
+            language=LANGUAGE,
         )
         self._snapshot_bytes = snapshot.write(self._snapshot_path, header, running.state)
         faults.point("journal.restart")
@@ -180,7 +190,7 @@ class Store:
         if found is None:
             return
         header, state = found
-        self._seq, self.epoch = header.seq, header.epoch
+        self._seq, self.epoch, self._language = header.seq, header.epoch, header.language
         self._snapshot_bytes = self._snapshot_path.stat().st_size
         self.running = Running(
             state, header.generation, header.commit, header.tree, header.applied_at
@@ -201,6 +211,7 @@ class Store:
         match record["t"]:
             case "start":
                 self.epoch = max(self.epoch, record["epoch"])
+                self._language = record.get("language")
             case "begin":
                 self._open = _decode_begin(record)
             case "commit" if self._open and self._open.generation == record["generation"]:
@@ -214,6 +225,33 @@ class Store:
             case "follow" if not self._lost:
                 moved = tuple(snapshot.decode_entity(each) for each in record["moved"])
                 self._follow(record["commit"], record["tree"], moved, record["at"])
+
+    def _upgrade(self) -> None:
+        """What another version wrote is brought into the form of this one: a generation of its own.
+
+        Raises `MachineError` when that cannot be.
+        """
+        running = self.running
+        try:
+            entities = [upgraded(entity) for entity in running.state.entities.values()]
+        except (KeyError, ValueError) as error:
+            raise MachineError(
+                f"the state in {self._directory} is of another version, and cannot be completed: "
+                f"{error}; move the directory away to start from the repository"
+            ) from error
+        state = State(entities)
+        if state.digest == running.state.digest:
+            return
+        self.former = (running.generation, running.state.digest)
+        changed = sum(running.state[entity.key] is not entity for entity in entities)
+        self.notes.append(
+            f"another version wrote the state: {changed} of {len(entities)} entities are completed "
+            "by defaults, and workers are replaced as their successors come into service"
+        )
+        running.state, running.generation = state, running.generation + 1
+        # Whoever has not committed it is replaced.
+        self.unfinished = None
+        self.compact()
 
     def _enter(self, begun: Begun) -> None:
         running = self.running

@@ -45,6 +45,8 @@ class Slot:
     problem: str = ""
     pid: int = 0
     task: asyncio.Task[None] | None = None
+    # A worker of another version, which serves until its successor does.
+    former: Worker | None = None
     # Of the last worker: whether it came into service, and whether somebody else ended it.
     served: bool = False
     was_killed: bool = False
@@ -138,10 +140,11 @@ class Supervisor:
         for slot in slots:
             if slot.task is not None:
                 slot.task.cancel()
-            if slot.worker is not None:
-                slot.worker.process.forget()
-                slot.worker.link.closed_callbacks.clear()
-                slot.worker.link.close("the daemon leaves")
+            for worker in (slot.worker, slot.former):
+                if worker is not None:
+                    worker.process.forget()
+                    worker.link.closed_callbacks.clear()
+                    worker.link.close("the daemon leaves")
 
     # One slot.
 
@@ -172,6 +175,9 @@ class Supervisor:
             worker = await self._adopt(slot) if adopt else None
         finally:
             self._looked(slot)
+        if worker is not None and self._bringup.is_former(worker):
+            slot.former, worker = worker, None
+            slot.counters.retire()
         if worker is None:
             worker = await self._start(slot)
         closed = asyncio.Event()
@@ -193,6 +199,7 @@ class Supervisor:
                 cpu=worker.cpu,
                 generation=worker.generation,
             )
+            self._retire_former(slot)
             self.changed()
             await closed.wait()
             if not worker.leaving:
@@ -284,6 +291,7 @@ class Supervisor:
 
     def _dismiss(self, slot: Slot, drain_ms: int) -> None:
         worker, slot.worker = slot.worker, None
+        self._retire_former(slot)
         if slot.task is not None:
             slot.task.cancel()
         if worker is None:
@@ -294,6 +302,16 @@ class Supervisor:
         with contextlib.suppress(WorkerGoneError):
             worker.link.ask(wire.Shutdown(drain_ms=drain_ms))
         self._track_leaving(worker, drain_ms / 1000)
+
+    def _retire_former(self, slot: Slot) -> None:
+        former, slot.former = slot.former, None
+        if former is None:
+            return
+        log.info("draining a worker of another version", worker=slot.id, pid=former.process.pid)
+        former.leaving = True
+        with contextlib.suppress(WorkerGoneError):
+            former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
+        self._track_leaving(former, self.drain_ms() / 1000)
 
     def _track_leaving(self, worker: Worker, drain_s: float) -> None:
         task = asyncio.get_running_loop().create_task(_see_off(worker, drain_s))

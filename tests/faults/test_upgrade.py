@@ -1,0 +1,62 @@
+"""F24: all is restarted as another version, and finds a state in the form of the last one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reconciler import snapshot
+from reconciler.store import Store
+from schemas.entity import Entity
+from schemas.state import State
+from tests.harness import processes
+from tests.harness.site import Site
+
+NEW_KEYS = ("passthrough", "proxy_protocol")
+
+
+def of_before(entity: Entity) -> Entity:
+    return replace(entity, value={k: v for k, v in entity.value.items() if k not in NEW_KEYS})
+
+
+def test_a_state_of_another_version_serves_without_the_repository(site: Site) -> None:
+    document: Any = site.document({"main": ["red"]}, {"main": "main"})
+    site.start({"kakehi.yaml": document})
+    generation, digest = site.running()
+    assert site.daemon.interrupt() == 0
+    site.daemon.await_end()
+
+    store = Store(site.daemon.state_dir)
+    running = store.running
+    store.close()
+    old = State(of_before(entity) for entity in running.state.entities.values())
+    assert old.digest != digest
+    # The journal's records are older than this one, so that they are passed over.
+    header = snapshot.Header(
+        seq=1 << 40,
+        epoch=store.epoch,
+        generation=generation,
+        commit=running.commit,
+        tree=running.tree,
+        applied_at=running.applied_at,
+    )
+    snapshot.write(site.daemon.state_dir / "snapshot", header, old)
+
+    away = site.repo.directory.with_name("away")
+    site.repo.directory.rename(away)
+    try:
+        site.daemon.return_(wait=False)
+        processes.wait_until(
+            lambda: site.daemon.run_cli("status").returncode == 0 and len(site.worker_pids()) == 2,
+            "workers of the new version serve",
+        )
+        processes.wait_until(lambda: site.everywhere("main.test") == {"red"}, "as before")
+        assert site.running() == (generation + 1, digest)
+        assert "another version wrote the state" in site.daemon.log()
+    finally:
+        away.rename(site.repo.directory)
+    # And it goes on from there.
+    document["frontends"]["main"]["hostname"] = "moved.test"
+    site.commit({"kakehi.yaml": document})
+    assert site.everywhere("moved.test") == {"red"}
+    assert site.running()[0] == generation + 2
