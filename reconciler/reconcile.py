@@ -27,6 +27,7 @@ from reconciler.events import Failure
 from reconciler.external import ExternalFiles, Signature, signature_of
 from reconciler.outcomes import Outcomes
 from reconciler.planner import NOTHING_KNOWN, Live, make_plan
+from reconciler.probing import Probe, StalledError
 from reconciler.repository import NoConfigurationError, RepositoryError
 from reconciler.runner import Order, Runner
 from reconciler.source import Changed, Head, Source, UnfetchedError
@@ -95,6 +96,7 @@ class Reconciler:
         self._retry_at = 0.0
         self._marked: str | None = None
         self._external = ExternalFiles()
+        self._probe = Probe(source.probe)
         self._renewing = False
 
     def external_directories(self) -> set[Path]:
@@ -126,6 +128,7 @@ class Reconciler:
             self._wake.clear()
             waiting = False
             try:
+                await self._probe_repository()
                 await self._look()
             except UnfetchedError as error:
                 waiting = self._source.fetch_problem is None
@@ -143,6 +146,15 @@ class Reconciler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
+
+    async def _probe_repository(self) -> None:
+        """Nothing touches a repository that hangs. Raises `StalledError`."""
+        try:
+            await self._probe.wait()
+        except StalledError as error:
+            self._source.stalled = str(error)
+            raise
+        self._source.stalled = None
 
     def _hold(self, problem: str, *, told: bool = False) -> None:
         """`told`: somebody else has it in the log."""

@@ -8,6 +8,7 @@ next look tries again. Called by `reconciler.reconcile` and, for questions, `rec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,12 +67,16 @@ class Source:
         self._remote = remote
         # Why the remote cannot be reached; what was fetched before is followed meanwhile.
         self.fetch_problem: str | None = None
+        # Why the repository must not be touched now; see `reconciler.probing`.
+        self.stalled: str | None = None
         self._ref: str | None = None
         self._repository: Repository | None = None
 
     @property
     def repository(self) -> Repository:
         """The open repository. Raises `RepositoryError`."""
+        if self.stalled is not None:
+            raise RepositoryError(self.stalled)
         if self._repository is not None and not self._repository.is_current():
             self._repository = None
         if self._repository is None:
@@ -124,6 +129,19 @@ class Source:
         else:
             commit = self._fetched(repository, self._remote)
         return Head(commit, repository.config_tree(commit))
+
+    def probe(self) -> None:
+        """Read what a look begins with, in a thread. Raises `OSError`.
+
+        Not by libgit2, which would keep the whole interpreter waiting with it.
+        """
+        repository = self._repository
+        if repository is None:
+            self.directory.stat()
+            return
+        for path in (repository.git_dir / "HEAD", repository.common_dir / (self._ref or "HEAD")):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as opened:
+                opened.read(1)
 
     def _fetched(self, repository: Repository, remote: str) -> str:
         ref = followed_ref(remote, self.branch)

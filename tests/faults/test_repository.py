@@ -1,10 +1,11 @@
-"""What a repository may do to us while traffic flows: F2 and F15 to F19.
+"""What a repository may do to us while traffic flows: F2, F15 to F19 and F25.
 
 History is never more than two trees that differ; what cannot be read is held, never deleted.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -349,3 +350,33 @@ def test_what_was_refused_is_refused_by_the_next_daemon_too(shared: Site) -> Non
     assert site.everywhere("main.test") == {"red"}
     told = [entry["commit"] for entry in site.history(10)]
     assert told.count(bad) == 1
+
+
+# F25: the file system under the repository hangs
+
+
+def test_a_repository_that_hangs_holds_up_nobody(site: Site) -> None:
+    """A FIFO in the place of the ref: whoever opens it waits, as on a server that is gone."""
+    site.start(files(site, "red"))
+    before, pids = site.running(), site.worker_pids()
+    ref = site.repo.directory / ".git" / "refs" / "heads" / "main"
+    content = ref.read_text()
+    ref.unlink()
+    os.mkfifo(ref)
+    try:
+        reason = wait_held(site)
+        assert "has not answered" in reason
+        # Meanwhile traffic is served and questions are answered, those about git by a refusal.
+        assert site.everywhere("main.test") == {"red"}
+        assert (site.running(), site.worker_pids()) == (before, pids)
+        assert site.daemon.run_cli("status", timeout_s=10).returncode == 0
+        done = site.daemon.run_cli("wait", "--commit", "HEAD", "--timeout", "1s")
+        assert done.returncode != 0
+    finally:
+        # Writing to it lets go whoever waits.
+        os.close(os.open(ref, os.O_RDWR | os.O_NONBLOCK))
+        ref.unlink()
+        ref.write_text(content)
+    site.commit(files(site, "blue"))
+    assert site.everywhere("main.test") == {"blue"}
+    assert site.daemon.ask("status")["source"]["state"] == "following"
