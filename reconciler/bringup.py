@@ -41,6 +41,7 @@ class Bringup:
         self._sockets = sockets
         self._drained = drained
         self._ticket_keys = ticket_keys
+        self.mend: Callable[[], bool] = lambda: False
 
     def is_former(self, worker: Worker) -> bool:
         """Whether it serves the running state in the form that another version had for it."""
@@ -131,9 +132,10 @@ class Bringup:
             self._sockets.open(worker.id, listener_address(state[EntityKey("listener", name)]))
             for name in message.sockets
         ]
-        reply = await _reply(
-            worker, message, PREPARE_TIMEOUT_S, [each.fileno() for each in descriptors]
-        )
+        sockets = [each.fileno() for each in descriptors]
+        reply = await _reply(worker, message, PREPARE_TIMEOUT_S, sockets)
+        if isinstance(reply, wire.Refused) and self.mend():
+            reply = await _reply(worker, message, PREPARE_TIMEOUT_S, sockets)
         if isinstance(reply, wire.Refused):
             what = f'{reply.kind} "{reply.name}": ' if reply.kind else ""
             raise WorkerGoneError(f"it refused the running state: {what}{reply.reason}")

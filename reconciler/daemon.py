@@ -130,6 +130,7 @@ class Daemon:
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
         self._reconciler.live = overviews.live
+        bringup.mend = self._reconciler.mend_materials
         overviews.drifts = lambda: self._auditing.count
         overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)

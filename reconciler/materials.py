@@ -8,6 +8,7 @@ that they need; called by `reconciler.reconcile` around a transaction.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -152,6 +153,10 @@ def bounded(content: bytes) -> bytes:
     return content
 
 
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 class MaterialStore:
     """Contents by hash, each a file that only its owner may read."""
 
@@ -193,6 +198,25 @@ class MaterialStore:
             for material in materials_of(entity):
                 if self._uses[material.sha256] <= 0:
                     (self.directory / material.sha256).unlink(missing_ok=True)
+
+    def mend(self, entities: Iterable[Entity], read: Reader) -> list[str]:
+        """Write anew what is missing or was altered; return the paths that it was read from.
+
+        What has another content by now where it came from stays as it is. Raises `OSError`.
+        """
+        mended = []
+        for found in {
+            each.sha256: each for entity in entities for each in materials_of(entity)
+        }.values():
+            path = self.directory / found.sha256
+            if path.exists() and _hash(path.read_bytes()) == found.sha256:
+                continue
+            with contextlib.suppress(UnreadableError):
+                content = read(found.path)
+                if _hash(content) == found.sha256:
+                    replace_durably(path, content)
+                    mended.append(found.path)
+        return mended
 
     def needed(self, entities: Iterable[Entity]) -> list[str]:
         """The hashes that a worker has to read for these entities."""

@@ -326,6 +326,20 @@ class Reconciler:
             outside[path] = signature_of(path)
         return self._source.read_file(changed, path)
 
+    def mend_materials(self) -> bool:
+        """Restore what was altered in the state directory; tell whether anything was."""
+        running = self._store.running
+        changed = Changed({}, (), full=False, tree=running.tree)
+        read = partial(self._source.read_file, changed)
+        try:
+            mended = self._store.materials.mend(running.state.entities.values(), read)
+        except OSError as error:
+            log.warning("the state directory cannot be mended", reason=error)
+            return False
+        if mended:
+            log.warning("files that were altered in the state directory are back", files=mended)
+        return bool(mended)
+
     async def plan(self, changed: Changed, commit: str | None) -> tuple[Plan | None, Candidate]:
         """What files would change, without any effect; None when they are invalid."""
         async with self._staging:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -351,19 +352,47 @@ def test_a_daemon_that_comes_again_adopts_workers_and_rotates(site: TlsSite) -> 
         assert connection.get("www.test").body == b"red"
 
 
-def test_a_damaged_store_is_told_and_mended_by_the_next_rotation(site: TlsSite) -> None:
-    """A worker that comes back never serves what it cannot prove to be the committed content."""
+def test_a_damaged_store_is_mended_from_the_repository(site: TlsSite) -> None:
+    """A worker that comes back needs what it cannot find there; git still has it."""
     pair = site.leaf("www.test")
     site.start(site.files({"shop": pair}))
+    kept = {path: path.read_bytes() for path in (site.daemon.state_dir / "material").iterdir()}
+    for path, content in kept.items():
+        if b"PRIVATE" in content:
+            path.write_bytes(site.leaf("www.test").key)
+        else:
+            path.unlink()
+    victim, _ = site.worker_pids()
+    os.kill(victim, signal.SIGKILL)
+    processes.wait_until(lambda: len(set(site.worker_pids()) - {victim, 0}) == 2, "all serve", 10)
+    assert site.shown_by_all() == {pair.der}
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+
+
+def test_a_damaged_store_is_told_and_mended_by_the_next_rotation(
+    site: TlsSite, tmp_path: Path
+) -> None:
+    """A worker that comes back never serves what it cannot prove to be the committed content."""
+    pair = site.leaf("www.test")
+    outside = {"certificate": tmp_path / "shop.crt", "private_key": tmp_path / "shop.key"}
+    outside["certificate"].write_bytes(pair.chain)
+    outside["private_key"].write_bytes(pair.key)
+    files: Any = site.files({"shop": pair})
+    files["kakehi.yaml"]["certificates"]["shop"] = {k: str(v) for k, v in outside.items()}
+    site.start(files)
+    # Gone where it came from as well, so that nothing can be done.
+    outside["private_key"].unlink()
     for path in (site.daemon.state_dir / "material").iterdir():
         content = path.read_bytes()
         if b"PRIVATE" in content:
             path.write_bytes(site.leaf("www.test").key)
     victim, _ = site.worker_pids()
     os.kill(victim, signal.SIGKILL)
+    processes.wait_until(lambda: "was altered there" in site.daemon.log(), "it is told", 20)
     # The other one serves, and the commit brings all together again.
     new = site.leaf("www.test")
-    sha = site.repo.commit(pem_files({"shop": new}))
+    sha = site.repo.commit(site.files({"shop": new}))
     processes.wait_until(lambda: site.daemon.outcome(sha, 5) == "applied", "it applies", WAIT_S)
     processes.wait_until(lambda: site.shown_by_all() == {new.der}, "everywhere", WAIT_S)
 

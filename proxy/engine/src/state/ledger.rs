@@ -371,7 +371,12 @@ fn material<'a>(
     materials
         .get(&wanted.sha256)
         .map(Vec::as_slice)
-        .ok_or_else(|| format!("the content of {} did not come along", wanted.path))
+        .ok_or_else(|| {
+            format!(
+                "the content of {} is missing in the state directory, or was altered there",
+                wanted.path
+            )
+        })
 }
 
 fn compile_rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, Refused> {
