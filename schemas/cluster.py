@@ -75,7 +75,7 @@ class ClusterTimeouts(Model):
     ] = 60_000
     tunnel: Annotated[
         Duration,
-        Field(description="Longest silence of a WebSocket; no other upgrade is passed on."),
+        Field(description="Longest silence of a connection that has switched to another protocol."),
     ] = 3_600_000
 
 

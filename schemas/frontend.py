@@ -27,6 +27,8 @@ VALUE_CHARS_MAX = 4096
 
 _PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_PROTOCOL = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(/[A-Za-z0-9!#$%&'*+\-.^_`|~]+)?")
+_NEVER_SWITCHED = ("h2", "h2c", "http", "tls")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -180,6 +182,18 @@ def _parameter(value: object) -> str:
     return value
 
 
+def _protocol(value: object) -> str:
+    if not isinstance(value, str) or not _PROTOCOL.fullmatch(value):
+        raise fault(f'expected a name of a protocol like "websocket", not {shown(value)}')
+    name = value.lower()
+    if name.partition("/")[0] in _NEVER_SWITCHED:
+        hint = "HTTP/2 has keys of its own: h2c of a listener, protocol of a cluster"
+        raise fault(
+            f"{shown(value)}: what follows would be requests that nobody has looked at", hint
+        )
+    return name
+
+
 def _unique_headers(value: object) -> object:
     if isinstance(value, dict):
         lowered: dict[str, str] = {}
@@ -190,6 +204,7 @@ def _unique_headers(value: object) -> object:
     return value
 
 
+Protocol = Annotated[str, BeforeValidator(_protocol)]
 HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
 
@@ -252,6 +267,18 @@ class Frontend(Model):
             examples=[{"version": "2"}],
         ),
     ] = Field(default_factory=dict)
+
+    upgrades: Annotated[
+        list[Protocol],
+        SortedUnique,
+        Field(
+            description=(
+                "Protocols that a request may switch to (`Upgrade`); then bytes pass unread. "
+                "An empty list: none."
+            ),
+            examples=[["tcp", "websocket"]],
+        ),
+    ] = Field(default_factory=lambda: ["websocket"])
 
     @model_validator(mode="after")
     def _only_a_hostname_is_seen(self) -> Frontend:

@@ -192,6 +192,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},
+        "upgrades": ["websocket"],
     }
 
 

@@ -64,6 +64,7 @@ FRONTENDS = st.fixed_dictionaries(
         ),
         "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
+        "upgrades": st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
     },
 )

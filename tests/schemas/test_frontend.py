@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.frontend import Frontend
 from tests.schemas.refusals import refusal
@@ -22,6 +23,7 @@ def test_the_canonical_value_has_every_default() -> None:
         "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},
+        "upgrades": ["websocket"],
     }
 
 
@@ -88,3 +90,16 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
 )
 def test_what_is_refused(field: str, value: object, sentence: str) -> None:
     assert sentence in refusal("frontend", {**BASE, field: value})
+
+
+def test_protocols_that_may_be_switched_to() -> None:
+    given = {"listeners": ["web"], "cluster": "shop", "upgrades": ["websocket", "TCP", "x/1"]}
+    assert Frontend.model_validate(given).value()["upgrades"] == ["tcp", "websocket", "x/1"]
+    assert Frontend.model_validate({**given, "upgrades": []}).value()["upgrades"] == []
+
+
+@pytest.mark.parametrize("name", ["h2c", "H2", "HTTP/1.1", "tls/1.3", "a b", "", "a/", "a/1/2", 7])
+def test_protocols_that_never_may(name: object) -> None:
+    given = {"listeners": ["web"], "cluster": "shop", "upgrades": [name]}
+    with pytest.raises(ValidationError, match=r"nobody has looked at|name of a protocol"):
+        Frontend.model_validate(given)

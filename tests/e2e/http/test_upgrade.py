@@ -184,3 +184,80 @@ def test_after_a_tunnel_the_upstream_connection_is_not_used_again(lane: Lane) ->
     lane.backend.script = lane.backend.default
     assert lane.get().status == 200
     assert len(lane.backend.connections) == 2
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"
+
+
+def _serve_lines(exchange: Exchange) -> None:
+    """A made-up protocol: what comes is sent back in capitals."""
+    exchange.wait_for_go()
+    exchange.send(SWITCHED % b"lines/1")
+    unread = exchange.connection.unread
+    while exchange.read_more():
+        exchange.send(bytes(unread).upper())
+        unread.clear()
+
+
+def _upgrading(gateway: Gateway, lane: Lane, *protocols: str) -> str:
+    """The hostname of a frontend to the lane's backend that names these protocols."""
+    host = f"up{len(protocols)}-{lane.host}"
+    frontend = {
+        "listeners": ["main"],
+        "hostname": host,
+        "cluster": lane.name,
+        "upgrades": list(protocols),
+    }
+    gateway.extend(frontends={f"up{len(protocols)}-{lane.name}": frontend})
+    return host
+
+
+def test_a_protocol_that_is_named_is_passed_on(gateway: Gateway, lane: Lane) -> None:
+    """T14: what comes behind the request waits for the 101."""
+    host = _upgrading(gateway, lane, "Lines/1", "websocket")
+    lane.backend.script = _serve_lines
+    client = lane.connect()
+    head = f"POST /x HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: lines/1\r\n\r\n"
+    client.send(head.encode() + b"early ")
+    lane.backend.wait_for_requests(1)
+    lane.backend.settle()
+    request = lane.backend.last
+    assert (request.method, request.get("upgrade")) == (b"POST", b"lines/1")
+    assert request.elements("connection") == [b"upgrade"]
+    assert not lane.backend.connections[-1].unread
+    lane.backend.go.set()
+    response = client.read_response()
+    assert (response.status, response.get("upgrade")) == (101, b"lines/1")
+    client.send(b"late")
+    assert client.read_exactly(10) == b"EARLY LATE"
+
+
+@pytest.mark.parametrize("protocol", ["lines/2", "h2c", "HTTP/2.0"])
+def test_a_protocol_that_is_not_named_is_left_out(
+    gateway: Gateway, lane: Lane, protocol: str
+) -> None:
+    with lane.connect() as client:
+        response = client.get(lane.host, "/", "Connection: upgrade", f"Upgrade: {protocol}")
+    assert response.status == 200
+    assert lane.backend.last.get("upgrade") is None
+    assert b"upgrade" not in lane.backend.last.elements("connection")
+
+
+def test_no_protocol_may_be_named_at_all(gateway: Gateway, lane: Lane) -> None:
+    host = _upgrading(gateway, lane)
+    with lane.connect() as client:
+        client.send(websocket.handshake(host))
+        assert client.read_response().status == 200
+    assert lane.backend.last.get("upgrade") is None
+
+
+def test_another_protocol_than_was_asked_for_is_no_answer(gateway: Gateway, lane: Lane) -> None:
+    host = _upgrading(gateway, lane, "a", "b", "websocket")
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(SWITCHED % b"b")
+
+    lane.backend.script = script
+    with lane.connect() as client:
+        response = client.get(host, "/", "Connection: upgrade", "Upgrade: a")
+    assert response.status == 502

@@ -83,3 +83,20 @@ def test_a_client_that_leaves_behind_two_closed_halves_is_let_go(shop: Shop, cle
         shop.backend.script = websocket.serve_echo
         assert client.statuses[client.websocket("shop.test")] == 200
     assert shop.daemon.worker_pids() == workers
+
+
+def test_a_frontend_that_names_no_protocol_refuses_the_stream(shop: Shop) -> None:
+    """A handshake in a stream has no other reading, so that it is not an ordinary request."""
+    address = ports.address()
+    files = shop.files()
+    document = files["kakehi.yaml"]
+    document["listeners"] = {"clear": {"address": address, "h2c": True}}
+    document["frontends"]["all"] |= {"listeners": ["clear"], "upgrades": []}
+    shop.repo.commit(files)
+    shop.daemon.start()
+    with H2Client(address) as client:
+        stream = client.websocket("shop.test")
+        assert client.statuses[stream] == 501
+    assert shop.backend.requests == []
+    [entry] = shop.daemon.wait_for_access(lambda each: each["status"] == 501)
+    assert entry["outcome"] == "upgrade_refused"

@@ -37,6 +37,7 @@ pub(super) enum Outcome {
     Drained,
     WriteTimeout,
     TunnelClosed,
+    UpgradeRefused,
 }
 
 impl Outcome {
@@ -59,6 +60,7 @@ impl Outcome {
             Self::Drained => "drained",
             Self::WriteTimeout => "write_timeout",
             Self::TunnelClosed => "tunnel_closed",
+            Self::UpgradeRefused => "upgrade_refused",
         }
     }
 }
@@ -99,7 +101,8 @@ pub(super) struct Exchange {
     /// Sending it twice does no harm and nothing of it is lost: no body, idempotent method
     /// (RFC 9110 §9.2.2).
     pub(super) replayable: bool,
-    pub(super) upgrade: bool,
+    /// The protocol that the backend has been asked to switch to.
+    pub(super) upgrade: Option<Box<[u8]>>,
     /// The client waits for 100 before it sends the body.
     pub(super) expects_continue: bool,
     /// The client's and the backend's bytes pass unread since a 101.

@@ -90,7 +90,7 @@ impl<D: Driver> Engine<D> {
             http10: false,
             head_only: false,
             replayable: false,
-            upgrade: false,
+            upgrade: None,
             expects_continue: false,
             tunnel: true,
             response_ended: false,

@@ -112,6 +112,9 @@ impl<D: Driver> Engine<D> {
         let (status, outcome, counter) = match &frontend {
             _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
             None => (404, Outcome::NoFrontend, Counter::NotFound404Total),
+            Some(frontend) if self.must_not_switch(index, head, bytes, frontend) => {
+                (501, Outcome::UpgradeRefused, Counter::Rejected501Total)
+            }
             Some(_) if too_large => (413, Outcome::RequestTooLarge, Counter::Rejected413Total),
             Some(_) => (0, Outcome::Complete, Counter::RequestsTotal),
         };
@@ -129,6 +132,21 @@ impl<D: Driver> Engine<D> {
         let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
         self.clients[index].phase = Phase::InExchange;
         self.try_backend(exchange);
+    }
+
+    /// Over HTTP/1.1 a handshake that is not passed on is an ordinary request; in a stream it has no
+    /// other reading (RFC 8441 §4).
+    fn must_not_switch(
+        &self,
+        index: usize,
+        head: &RequestHead,
+        bytes: &[u8],
+        frontend: &Frontend,
+    ) -> bool {
+        self.clients[index].stream.lane().is_some()
+            && head
+                .upgrade(bytes)
+                .is_some_and(|protocol| !frontend.entity.passes_on(protocol))
     }
 
     fn route(&self, index: usize, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
@@ -154,6 +172,10 @@ impl<D: Driver> Engine<D> {
         record: Record,
     ) -> u32 {
         let client = &self.clients[index];
+        let upgrade = head
+            .upgrade(bytes)
+            .filter(|protocol| frontend.entity.passes_on(protocol))
+            .map(Into::into);
         let mut head_out = self.pool.take();
         let address = super::text::AddressText::new(client.peer);
         let forward = Forward {
@@ -164,7 +186,7 @@ impl<D: Driver> Engine<D> {
             trusted: listener.trusts(client.peer.ip()),
             request_id: record.id(),
             upstream_keep_alive: true,
-            upgrade: head.upgrade.is_some(),
+            upgrade: upgrade.is_some(),
             body: head.body,
         };
         forward::write_request(&mut head_out, bytes, head, &forward);
@@ -205,7 +227,7 @@ impl<D: Driver> Engine<D> {
             http10: head.version == Version::Http10,
             head_only: method == b"HEAD",
             replayable,
-            upgrade: head.upgrade.is_some(),
+            upgrade,
             expects_continue: head.expect_continue,
             tunnel: false,
             response_ended: false,

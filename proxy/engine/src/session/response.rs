@@ -26,7 +26,7 @@ impl<D: Driver> Engine<D> {
     /// Takes a response head from the front of the input; 0 when it is not complete yet.
     pub(super) fn response_head_input(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
         let exchange = &self.exchanges[number as usize];
-        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade);
+        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
         let mut head = std::mem::take(&mut self.response_head);
         let consumed = match response::parse(data, &RESPONSE_LIMITS, head_only, upgrade, &mut head)
         {

@@ -375,6 +375,17 @@ pub struct Frontend {
     pub path: PathMatch,
     /// Query parameter name to what its value must be.
     pub query: BTreeMap<String, ValueMatch>,
+    /// Protocols, in lower case, that may be switched to.
+    pub upgrades: Vec<String>,
+}
+
+impl Frontend {
+    /// Whether a handshake for another protocol is passed on.
+    pub fn passes_on(&self, protocol: &[u8]) -> bool {
+        self.upgrades
+            .iter()
+            .any(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(protocol))
+    }
 }
 
 /// What the path of a request must be.

@@ -216,7 +216,7 @@ mod tests {
         format!(
             concat!(
                 r#"{{"cluster":"shop","headers":{{}},"hostname":"{}","listeners":["web"],"#,
-                r#""methods":[],"passthrough":false,"path":{},"query":{{}}}}"#
+                r#""methods":[],"passthrough":false,"path":{},"query":{{}},"upgrades":[]}}"#
             ),
             hostname, path
         )

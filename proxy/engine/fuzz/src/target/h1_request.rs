@@ -64,7 +64,10 @@ fn check_limits(input: &[u8], limits: &HeadLimits) -> Behaviour {
     );
     Behaviour::of((
         counts,
-        format!("{:?}", (head.version, head.keep_alive, meaning(&head))),
+        format!(
+            "{:?}",
+            (head.version, head.keep_alive, meaning(&head, input))
+        ),
     ))
 }
 
@@ -92,13 +95,10 @@ fn in_pieces(input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Reject>
 }
 
 /// What decides where the message ends and what it does.
-fn meaning(head: &RequestHead) -> impl std::fmt::Debug + PartialEq {
-    (
-        head.body,
-        head.expect_continue,
-        head.upgrade,
-        head.te_trailers && head.upgrade.is_none(),
-    )
+fn meaning(head: &RequestHead, text: &[u8]) -> impl std::fmt::Debug + PartialEq {
+    let upgrade = head.upgrade(text).map(<[u8]>::to_vec);
+    let te_trailers = head.te_trailers && upgrade.is_none();
+    (head.body, head.expect_continue, upgrade, te_trailers)
 }
 
 fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
@@ -128,14 +128,14 @@ fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
         "sent: {}",
         String::from_utf8_lossy(&out)
     );
-    assert_eq!(meaning(&next), meaning(head));
+    assert_eq!(meaning(&next, &out), meaning(head, input));
     assert_eq!(next.version, Version::Http11);
     assert_eq!(next.method(&out), head.method(input));
     assert_eq!(next.host(&out), head.host(input));
     assert_eq!(next.authority(&out), head.authority(input));
     assert_eq!(next.path(&out), head.path(input));
     assert_eq!(next.query(&out), head.query(input));
-    assert!(next.keep_alive || next.upgrade.is_some());
+    assert!(next.keep_alive || next.upgrade(&out).is_some());
 }
 
 const TOKENS: &[&str] = &[

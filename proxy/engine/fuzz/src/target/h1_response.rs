@@ -32,7 +32,7 @@ pub fn check(input: &[u8]) -> Behaviour {
         for request in [
             Asked {
                 head: false,
-                upgrade: false,
+                upgrade: None,
             },
             HEAD,
             UPGRADE,
@@ -47,16 +47,16 @@ pub fn check(input: &[u8]) -> Behaviour {
 #[derive(Clone, Copy)]
 struct Asked {
     head: bool,
-    upgrade: bool,
+    upgrade: Option<&'static [u8]>,
 }
 
 const HEAD: Asked = Asked {
     head: true,
-    upgrade: false,
+    upgrade: None,
 };
 const UPGRADE: Asked = Asked {
     head: false,
-    upgrade: true,
+    upgrade: Some(b"websocket"),
 };
 
 fn check_asked(input: &[u8], limits: &HeadLimits, asked: Asked) -> Behaviour {
@@ -74,7 +74,7 @@ fn check_asked(input: &[u8], limits: &HeadLimits, asked: Asked) -> Behaviour {
     };
     assert!(length <= input.len() && length <= limits.head_bytes_max);
     assert!((100..1000).contains(&head.status));
-    assert!(!head.switching_protocols || asked.upgrade);
+    assert!(!head.switching_protocols || asked.upgrade.is_some());
     check_forwarded(input, &head, asked);
     let kinds = format!("{:?}", (head.version, std::mem::discriminant(&head.body)));
     Behaviour::of((

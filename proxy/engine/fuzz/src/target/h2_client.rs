@@ -111,7 +111,7 @@ fn check_forwarded(heads: &Heads, is_head: bool) {
     let mut sent = Vec::new();
     write_response(&mut sent, text, head, &forward);
     let mut next = ResponseHead::default();
-    let reread = parse(&sent, &NEXT_HOP, is_head, false, &mut next);
+    let reread = parse(&sent, &NEXT_HOP, is_head, None, &mut next);
     assert_eq!(
         reread,
         Ok(Some(sent.len())),

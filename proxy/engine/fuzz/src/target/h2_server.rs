@@ -105,7 +105,7 @@ fn check_forwarded(heads: &Heads) {
         trusted: true,
         request_id: "id",
         upstream_keep_alive: true,
-        upgrade: head.upgrade.is_some(),
+        upgrade: head.upgrade(text).is_some(),
         body: head.body,
     };
     let mut sent = Vec::new();
@@ -119,7 +119,7 @@ fn check_forwarded(heads: &Heads) {
         String::from_utf8_lossy(&sent)
     );
     assert_eq!(next.body, head.body);
-    assert_eq!(next.upgrade, head.upgrade);
+    assert_eq!(next.upgrade(&sent), head.upgrade(text));
     assert_eq!(next.expect_continue, head.expect_continue);
     assert_eq!(next.method(&sent), head.method(text));
     assert_eq!(next.host(&sent), head.host(text));

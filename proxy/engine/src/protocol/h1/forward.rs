@@ -58,7 +58,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
     });
     out.extend_from_slice(request_id(buf, head, forward));
     out.extend_from_slice(b"\r\n");
-    write_framing(out, head, forward);
+    write_framing(out, buf, head, forward);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -238,7 +238,7 @@ fn request_id<'a>(buf: &'a [u8], head: &RequestHead, forward: &Forward<'a>) -> &
     given.unwrap_or(forward.request_id.as_bytes())
 }
 
-fn write_framing(out: &mut Vec<u8>, head: &RequestHead, forward: &Forward<'_>) {
+fn write_framing(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
     match forward.body {
         RequestBody::None => {}
         RequestBody::Length(length) => {
@@ -251,8 +251,10 @@ fn write_framing(out: &mut Vec<u8>, head: &RequestHead, forward: &Forward<'_>) {
     if head.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
-    if forward.upgrade && head.upgrade.is_some() {
-        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    if let Some(protocol) = head.upgrade(buf).filter(|_| forward.upgrade) {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        out.extend_from_slice(protocol);
+        out.extend_from_slice(b"\r\n");
         return;
     }
     // RFC 9110 §10.1.4: who sends TE must list it in Connection.

@@ -59,7 +59,6 @@ pub use reply::reason_phrase;
 pub use reply::write_error;
 pub use request::HeadLimits;
 pub use request::RequestHead;
-pub use request::Upgrade;
 pub use respond::Persistence;
 pub use respond::ResponseForward;
 pub use respond::write_response;

@@ -97,7 +97,7 @@ fn meaning(buf: &[u8], head: &RequestHead) -> impl PartialEq + std::fmt::Debug {
         head.query(buf).map(<[u8]>::to_vec),
         head.body,
         head.expect_continue,
-        head.upgrade,
+        head.upgrade(buf).map(<[u8]>::to_vec),
         head.te_trailers && head.upgrade.is_none(),
     )
 }
@@ -180,15 +180,16 @@ fn check_against_httparse(raw: &[u8], head: &RequestHead) {
 }
 
 fn check_response(raw: &[u8], is_head: bool, was_upgrade: bool) {
+    let asked = was_upgrade.then_some(&b"websocket"[..]);
     let mut head = ResponseHead::default();
     let mut piecemeal = Ok(None);
     for end in 0..=raw.len() {
-        piecemeal = response::parse(&raw[..end], &LIMITS, is_head, was_upgrade, &mut head);
+        piecemeal = response::parse(&raw[..end], &LIMITS, is_head, asked, &mut head);
         if piecemeal != Ok(None) {
             break;
         }
     }
-    let whole = response::parse(raw, &LIMITS, is_head, was_upgrade, &mut head);
+    let whole = response::parse(raw, &LIMITS, is_head, asked, &mut head);
     assert_eq!(whole, piecemeal);
     if !matches!(whole, Ok(Some(_))) {
         return;
@@ -207,7 +208,7 @@ fn check_response(raw: &[u8], is_head: bool, was_upgrade: bool) {
     };
     write_response(&mut out, raw, &head, &forward);
     let mut next = ResponseHead::default();
-    let reread = response::parse(&out, &NEXT_HOP, is_head, was_upgrade, &mut next);
+    let reread = response::parse(&out, &NEXT_HOP, is_head, asked, &mut next);
     assert_eq!(
         reread,
         Ok(Some(out.len())),

@@ -14,6 +14,7 @@ use super::connection::ConnectionOptions;
 use super::connection::apply_connection;
 use super::error::Reject;
 use super::fields::end_of_line;
+use super::fields::is_token;
 use super::fields::once;
 use super::fields::parse_fields;
 use super::framing::Coding;
@@ -31,13 +32,6 @@ pub struct HeadLimits {
     pub header_count_max: usize,
 }
 
-/// A protocol to switch to. `h2c` and all others are never passed on (T14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upgrade {
-    /// RFC 6455.
-    WebSocket,
-}
-
 /// A parsed head; keep it and parse the next one into it.
 #[derive(Debug, Default)]
 pub struct RequestHead {
@@ -51,8 +45,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The client waits for 100 before it sends the body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
-    /// A valid handshake for another protocol.
-    pub upgrade: Option<Upgrade>,
+    /// A valid handshake for another protocol: its name. Whether it is passed on is not decided here.
+    pub(in crate::protocol) upgrade: Option<Span>,
     /// The client takes a trailer section (RFC 9110 §10.1.4).
     pub te_trailers: bool,
     pub(in crate::protocol) method: Span,
@@ -64,6 +58,11 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The protocol that the client asks to switch to, as it wrote it (RFC 9110 §7.8).
+    pub fn upgrade<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        self.upgrade.map(|protocol| protocol.of(buf))
+    }
+
     /// The method, case-sensitive.
     pub fn method<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         self.method.of(buf)
@@ -264,7 +263,7 @@ struct Deciding<'a> {
     host: Option<Span>,
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
-    upgrade: Option<&'a [u8]>,
+    upgrade: Option<Span>,
     websocket_key: Option<&'a [u8]>,
     websocket_version: Option<&'a [u8]>,
     has_connection: bool,
@@ -309,7 +308,7 @@ fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Re
             FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => found.expects = true,
             FieldId::Expect => return Err(Reject::Expectation),
             FieldId::Connection => found.has_connection = true,
-            FieldId::Upgrade => found.ambiguous |= found.upgrade.replace(value).is_some(),
+            FieldId::Upgrade => found.ambiguous |= found.upgrade.replace(field.value).is_some(),
             FieldId::SecWebSocketKey => {
                 found.ambiguous |= found.websocket_key.replace(value).is_some();
             }
@@ -367,23 +366,41 @@ fn frame(head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Rej
     }
 }
 
-/// RFC 6455 §4.2.1. What is no valid handshake is no upgrade: the field is dropped, and the
-/// backend answers an ordinary GET (T14).
+/// RFC 9110 §7.8, and RFC 6455 §4.2.1 for WebSocket. What is no valid handshake is no upgrade: the field
+/// is dropped, and the backend answers an ordinary request (T14). Other readings of HTTP itself, and
+/// TLS, are never switched to: what follows would be requests that nobody has looked at.
 fn decide_upgrade(
     buf: &[u8],
     head: &RequestHead,
     options: ConnectionOptions,
     deciding: &Deciding<'_>,
-) -> Option<Upgrade> {
-    let is_websocket = deciding.upgrade?.eq_ignore_ascii_case(b"websocket")
-        && !deciding.ambiguous
+) -> Option<Span> {
+    let protocol = deciding.upgrade?;
+    let name = protocol.of(buf);
+    let valid = if name.eq_ignore_ascii_case(b"websocket") {
+        head.method.of(buf) == b"GET"
+            && deciding.websocket_version == Some(b"13")
+            && deciding.websocket_key.is_some_and(is_websocket_key)
+    } else {
+        is_protocol(name)
+    };
+    let alone = !deciding.ambiguous
         && options.upgrade
         && head.version == Version::Http11
-        && head.method.of(buf) == b"GET"
-        && matches!(head.body, RequestBody::None | RequestBody::Length(0))
-        && deciding.websocket_version == Some(b"13")
-        && deciding.websocket_key.is_some_and(is_websocket_key);
-    is_websocket.then_some(Upgrade::WebSocket)
+        && matches!(head.body, RequestBody::None | RequestBody::Length(0));
+    (valid && alone).then_some(protocol)
+}
+
+/// One name of a protocol, perhaps with a version, that is neither HTTP nor TLS.
+fn is_protocol(name: &[u8]) -> bool {
+    const NEVER: [&[u8]; 4] = [b"h2c", b"h2", b"http", b"tls"];
+    let (first, version) = match memchr::memchr(b'/', name) {
+        Some(slash) => (&name[..slash], Some(&name[slash + 1..])),
+        None => (name, None),
+    };
+    is_token(first)
+        && version.is_none_or(is_token)
+        && !NEVER.iter().any(|never| first.eq_ignore_ascii_case(never))
 }
 
 /// 16 bytes in base64: 22 characters, the last of which carries two bits, and the padding.

@@ -69,11 +69,14 @@ pub fn write_response(
     });
     out.extend_from_slice(forward.extra);
     write_framing(out, head, forward.delivery);
+    if head.switching_protocols {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        out.extend_from_slice(head.protocol.of(buf));
+        out.extend_from_slice(b"\r\n\r\n");
+        return;
+    }
     out.extend_from_slice(match forward.persistence {
-        _ if head.switching_protocols => {
-            b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n".as_slice()
-        }
-        _ if head.status < 200 => b"\r\n",
+        _ if head.status < 200 => b"\r\n".as_slice(),
         Persistence::Implied => b"\r\n",
         Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
         Persistence::Close => b"Connection: close\r\n\r\n",

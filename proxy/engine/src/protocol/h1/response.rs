@@ -40,6 +40,8 @@ pub struct ResponseHead {
     pub interim: bool,
     /// 101 to a request for it: the bytes that follow are those of the other protocol.
     pub switching_protocols: bool,
+    /// The name of that protocol.
+    pub(super) protocol: Span,
     pub(in crate::protocol) has_date: bool,
     pub(super) reason: Span,
     pub(super) line: Span,
@@ -65,6 +67,7 @@ impl ResponseHead {
         self.keep_alive = false;
         self.interim = false;
         self.switching_protocols = false;
+        self.protocol = Span::default();
         self.has_date = false;
         self.reason = Span::default();
         self.line = Span::default();
@@ -77,7 +80,7 @@ pub fn parse(
     buf: &[u8],
     limits: &HeadLimits,
     request_method_is_head: bool,
-    request_was_upgrade: bool,
+    asked_protocol: Option<&[u8]>,
     head: &mut ResponseHead,
 ) -> Result<Option<usize>, UpstreamFault> {
     head.clear();
@@ -94,7 +97,7 @@ pub fn parse(
             Ok(None)
         };
     };
-    decide(window, head, request_method_is_head, request_was_upgrade)?;
+    decide(window, head, request_method_is_head, asked_protocol)?;
     Ok(Some(end))
 }
 
@@ -134,7 +137,7 @@ fn parse_status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize
 #[derive(Default)]
 struct Deciding<'a> {
     coding: Option<&'a [u8]>,
-    upgrade: Option<&'a [u8]>,
+    upgrade: Option<Span>,
     has_connection: bool,
 }
 
@@ -142,7 +145,7 @@ pub(in crate::protocol) fn decide(
     buf: &[u8],
     head: &mut ResponseHead,
     request_method_is_head: bool,
-    request_was_upgrade: bool,
+    asked_protocol: Option<&[u8]>,
 ) -> Result<(), UpstreamFault> {
     let deciding = collect(buf, head)?;
     let options = if deciding.has_connection {
@@ -154,16 +157,15 @@ pub(in crate::protocol) fn decide(
     frame(head, &deciding, request_method_is_head)?;
     head.interim = (100..200).contains(&head.status) && head.status != 101;
     if head.status == 101 {
-        let is_asked = request_was_upgrade
-            && head.version == Version::Http11
-            && options.upgrade
-            && deciding
-                .upgrade
-                .is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
-        if !is_asked {
+        let chosen = deciding.upgrade.filter(|protocol| {
+            asked_protocol.is_some_and(|asked| protocol.of(buf).eq_ignore_ascii_case(asked))
+        });
+        let Some(protocol) = chosen.filter(|_| head.version == Version::Http11 && options.upgrade)
+        else {
             return Err(UpstreamFault::UnaskedUpgrade);
-        }
+        };
         head.switching_protocols = true;
+        head.protocol = protocol;
     }
     Ok(())
 }
@@ -184,7 +186,11 @@ fn collect<'a>(buf: &'a [u8], head: &mut ResponseHead) -> Result<Deciding<'a>, U
             }
             FieldId::Connection => found.has_connection = true,
             FieldId::Upgrade if head.status == 101 => {
-                once(&mut found.upgrade, value, UpstreamFault::UnaskedUpgrade)?;
+                once(
+                    &mut found.upgrade,
+                    field.value,
+                    UpstreamFault::UnaskedUpgrade,
+                )?;
             }
             FieldId::Date => head.has_date = true,
             _ => {}

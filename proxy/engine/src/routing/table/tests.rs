@@ -63,6 +63,7 @@ fn get(host: &str, path: &str) -> Asked {
 fn frontend(hostname: &str, path: PathMatch) -> Frontend {
     Frontend {
         passthrough: false,
+        upgrades: Vec::new(),
         cluster: "shop".to_owned(),
         headers: BTreeMap::new(),
         hostname: hostname.to_owned(),

@@ -227,6 +227,14 @@ fn frontend(value: &Frontend) -> Result<(), String> {
     {
         return Err("passthrough: nothing but the hostname can be matched".to_owned());
     }
+    if !value.upgrades.is_sorted_by(|a, b| a < b)
+        || value
+            .upgrades
+            .iter()
+            .any(|name| name.bytes().any(|byte| byte.is_ascii_uppercase()))
+    {
+        return Err("upgrades: expected names in lower case, sorted, each once".to_owned());
+    }
     path(&value.path)?;
     for (name, value) in &value.headers {
         if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {

@@ -215,7 +215,7 @@ fn t14_only_a_valid_websocket_handshake_is_an_upgrade() {
         ))
     };
     let valid = accept(&handshake("keep-alive, Upgrade", "WebSocket", KEY, "13"));
-    assert_eq!(valid.head.upgrade, Some(Upgrade::WebSocket));
+    assert_eq!(valid.head.upgrade(&valid.buf), Some(&b"WebSocket"[..]));
     for raw in [
         handshake("Upgrade", "h2c", KEY, "13"),
         handshake("Upgrade", "websocket, h2c", KEY, "13"),
@@ -240,6 +240,42 @@ fn t14_only_a_valid_websocket_handshake_is_an_upgrade() {
         handshake("Upgrade", "websocket", KEY, "13").replace("GET", "POST"),
         handshake("Upgrade", "websocket", KEY, "13").replace("HTTP/1.1", "HTTP/1.0"),
     ] {
+        let parsed = accept(&raw);
+        assert_eq!(parsed.head.upgrade, None, "{raw:?}");
+        assert!(parsed.dropped().iter().any(|name| name == "Upgrade"));
+    }
+}
+
+#[test]
+fn t14_other_protocols_are_named_but_never_http_or_tls() {
+    let handshake = |upgrade: &str| get(&format!("Connection: Upgrade\r\nUpgrade: {upgrade}\r\n"));
+    for name in ["tcp", "SPDY/3.1", "kakehi", "x.y-z/2"] {
+        let parsed = accept(&handshake(name));
+        assert_eq!(parsed.head.upgrade(&parsed.buf), Some(name.as_bytes()));
+        let posted = accept(&handshake(name).replace("GET", "POST"));
+        assert_eq!(posted.head.upgrade(&posted.buf), Some(name.as_bytes()));
+    }
+    for name in [
+        "h2c",
+        "H2C",
+        "h2",
+        "HTTP/2.0",
+        "http/1.1",
+        "TLS/1.0",
+        "tls",
+        "tcp, h2c",
+        "tcp/",
+        "/1",
+        "",
+        "a b",
+        "a/1/2",
+        "tcp\r\nUpgrade: tcp",
+        "tcp\r\nContent-Length: 1",
+    ] {
+        let mut raw = handshake(name);
+        if name.ends_with('1') && name.contains("Length") {
+            raw.push('x');
+        }
         let parsed = accept(&raw);
         assert_eq!(parsed.head.upgrade, None, "{raw:?}");
         assert!(parsed.dropped().iter().any(|name| name == "Upgrade"));

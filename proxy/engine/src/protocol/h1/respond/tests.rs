@@ -12,7 +12,14 @@ fn respond(raw: &str, is_head: bool, delivery: Delivery, persistence: Persistenc
         header_count_max: 32,
     };
     let mut head = ResponseHead::default();
-    let length = response::parse(raw.as_bytes(), &limits, is_head, true, &mut head).unwrap();
+    let length = response::parse(
+        raw.as_bytes(),
+        &limits,
+        is_head,
+        Some(b"websocket"),
+        &mut head,
+    )
+    .unwrap();
     assert_eq!(length, Some(raw.len()));
     let forward = ResponseForward {
         delivery,
@@ -119,7 +126,7 @@ fn a_switch_names_its_protocol_and_nothing_else() {
     assert_eq!(
         respond(raw, false, Delivery::NoBody, Persistence::Close),
         "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: z\r\nVia: 1.1 kakehi\r\n\
-         Kakehi-Generation: 7\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+         Kakehi-Generation: 7\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
     );
 }
 

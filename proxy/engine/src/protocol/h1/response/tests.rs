@@ -18,15 +18,16 @@ enum To {
 fn read(raw: impl AsRef<[u8]>, to: To) -> Result<ResponseHead, UpstreamFault> {
     let raw = raw.as_ref();
     let mut head = ResponseHead::default();
-    let (is_head, is_upgrade) = (matches!(to, To::Head), matches!(to, To::Upgrade));
+    let is_head = matches!(to, To::Head);
+    let asked = matches!(to, To::Upgrade).then_some(&b"websocket"[..]);
     let mut piecemeal = Ok(None);
     for end in 0..=raw.len() {
-        piecemeal = parse(&raw[..end], &LIMITS, is_head, is_upgrade, &mut head);
+        piecemeal = parse(&raw[..end], &LIMITS, is_head, asked, &mut head);
         if piecemeal != Ok(None) {
             break;
         }
     }
-    let whole = parse(raw, &LIMITS, is_head, is_upgrade, &mut head);
+    let whole = parse(raw, &LIMITS, is_head, asked, &mut head);
     assert_eq!(whole, piecemeal, "{:?}", String::from_utf8_lossy(raw));
     assert!(
         whole?.is_some(),
@@ -290,7 +291,7 @@ fn t36_limits_are_exact() {
             head_bytes_max: bytes,
             header_count_max: count,
         };
-        parse(raw.as_bytes(), &limits, false, false, &mut head)
+        parse(raw.as_bytes(), &limits, false, None, &mut head)
     };
     assert_eq!(verdict(raw.len(), 1), Ok(Some(raw.len())));
     assert_eq!(verdict(raw.len() - 1, 1), Err(UpstreamFault::HeadTooLarge));

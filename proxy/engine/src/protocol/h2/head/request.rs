@@ -9,7 +9,6 @@ use crate::protocol::h1::FieldId;
 use crate::protocol::h1::Reject;
 use crate::protocol::h1::RequestBody;
 use crate::protocol::h1::Span;
-use crate::protocol::h1::Upgrade;
 use crate::protocol::h1::Version;
 use crate::protocol::h1::request;
 use crate::protocol::h1::target::parse_target;
@@ -137,7 +136,7 @@ impl Heads {
         self.append(Section::Request, b"sec-websocket-version", b"13");
         self.request.body = RequestBody::None;
         self.request.expect_continue = false;
-        self.request.upgrade = Some(Upgrade::WebSocket);
+        self.request.upgrade = Some(protocol);
         Ok(())
     }
 

@@ -37,7 +37,7 @@ impl Heads {
         let head = &mut self.response;
         head.status = status;
         head.version = Version::Http2;
-        response::decide(&self.text, head, asked.is_head, false)?;
+        response::decide(&self.text, head, asked.is_head, None)?;
         head.keep_alive = true;
         if asked.is_connect && (200..300).contains(&status) {
             head.switching_protocols = true;

@@ -6,7 +6,6 @@ use super::*;
 use crate::protocol::h1::Forward;
 use crate::protocol::h1::RequestBody;
 use crate::protocol::h1::ResponseBody;
-use crate::protocol::h1::Upgrade;
 use crate::protocol::h1::request::parse;
 use crate::protocol::h1::write_request;
 use crate::protocol::h2::hpack::Encoder;
@@ -279,14 +278,14 @@ fn an_extended_connect_is_a_handshake() {
     )
     .unwrap();
     assert_eq!(heads.request.method(heads.text()), b"GET");
-    assert_eq!(heads.request.upgrade, Some(Upgrade::WebSocket));
+    assert_eq!(heads.request.upgrade(heads.text()), Some(&b"websocket"[..]));
     let sent = forwarded(&heads);
     let mut again = RequestHead::default();
     assert_eq!(
         parse(sent.as_bytes(), &WIDE, &mut again),
         Ok(Some(sent.len()))
     );
-    assert_eq!(again.upgrade, Some(Upgrade::WebSocket));
+    assert_eq!(again.upgrade(sent.as_bytes()), Some(&b"websocket"[..]));
     assert!(sent.contains("sec-websocket-protocol: x\r\n"));
     for lines in [
         [":method: GET", ":protocol: websocket"],

@@ -69,7 +69,7 @@ fn an_exchange_goes_both_ways() {
     let mut head = ResponseHead::default();
     let text = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: x-b\r\nX-B: 1\r\n\
                  Content-Length: 5\r\n\r\n";
-    response::parse(text, &settings().head_limits, false, false, &mut head).unwrap();
+    response::parse(text, &settings().head_limits, false, None, &mut head).unwrap();
     let forward = ResponseForward {
         delivery: Delivery::Length(5),
         persistence: Persistence::Close,
