@@ -24,12 +24,12 @@ from reconciler.repository import RepositoryError
 from reconciler.source import Changed, Source
 from reconciler.store import Store
 from reconciler.supervisor import Slot, Supervisor
+from reconciler.tree_diff import SUFFIXES
 from reconciler.waiting import NoCommitError, Waiting
 from schemas import control
 from schemas.entity import KINDS, Entity, EntityKey
 from schemas.secrecy import without_secrets
 
-_CONFIGURATION = (".yaml", ".yml")
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
 
@@ -207,7 +207,8 @@ class Answers:
         overlay: dict[str, bytes | None] = {}
         for path, text in request.files.items():
             content = None if text is None else text.encode("utf-8", "surrogateescape")
-            (files if path.endswith(_CONFIGURATION) else overlay)[path] = content
+            kind = files if path.encode().endswith(SUFFIXES) else overlay
+            kind[path] = content
         laid_over = replace(
             changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
         )

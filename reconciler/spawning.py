@@ -1,7 +1,7 @@
 """How a worker process comes to be: its control socket, its core, its command.
 
-Called by `reconciler.supervisor`. A worker gets a session of its own, so that what a terminal sends
-to the daemon does not reach it, and no descriptor but its control socket.
+Called by `reconciler.supervisor`. A worker gets a process group of its own, so that what a terminal
+sends to the daemon does not reach it, and no descriptor but its control socket.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SUFFIXES = (b".yaml", b".yml")
+"""Of files that hold configuration."""
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
 DEPTH_MAX = 64
 

@@ -1,5 +1,6 @@
 //! The way back of a stream: heads, bodies and ends of a lane become frames of its connection.
 //!
+//! Rule: a lane looks to an exchange like a client of its own; only here is it known that it is not.
 //! Called by whoever answers a client, where that client is a lane; see `multiplex`.
 
 use super::Engine;

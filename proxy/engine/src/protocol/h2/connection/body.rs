@@ -1,4 +1,7 @@
 //! Bodies on their way in, and the windows that they come through.
+//!
+//! Rule: a window is opened again only for what its reader has used up, so that nobody can make us hold
+//! more than the windows allow.
 
 use super::Connection;
 use super::Event;

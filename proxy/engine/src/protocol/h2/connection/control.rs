@@ -1,4 +1,6 @@
 //! Frames about streams and the connection, rather than of a message.
+//!
+//! Rule: each is answered at most once, and what a peer may send for nothing is charged to its budget.
 
 use super::Connection;
 use super::Event;

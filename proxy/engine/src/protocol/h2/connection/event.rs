@@ -1,4 +1,4 @@
-//! What a connection tells its session.
+//! What a connection tells its session, one at a time, as `receive` returns it.
 
 use crate::protocol::h1::Reject;
 use crate::protocol::h2::error::ErrorCode;

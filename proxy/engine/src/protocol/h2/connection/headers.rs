@@ -1,4 +1,7 @@
 //! Header blocks on their way in: collected, decoded, and given to the stream that they are for.
+//!
+//! Rule: every block is decoded, wanted or not, for the tables of both sides must stay the same; what it
+//! may cost is bounded before its end has come.
 
 use super::Connection;
 use super::Event;

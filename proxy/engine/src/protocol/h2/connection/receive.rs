@@ -1,4 +1,6 @@
 //! Bytes on their way in: frame by frame, to those who know what each is about.
+//!
+//! Rule: a frame is judged by its header before its payload has come; one event at a time is told.
 
 use super::CONTROL_BYTES_MAX;
 use super::Connection;

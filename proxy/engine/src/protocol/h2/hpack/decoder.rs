@@ -1,4 +1,6 @@
 //! Header blocks to field lines (RFC 7541 §3, §6).
+//!
+//! Rule: what a block unfolds to is counted as it is written, so that a small one cannot become large.
 
 use super::HpackError;
 use super::TABLE_BYTES_MAX;
