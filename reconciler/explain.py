@@ -89,6 +89,11 @@ def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> Ex
         return result
     if won.value["passthrough"]:
         result["message"] += "TLS is passed on unread; "
+    if won.value["redirect"] == "https" and not secure:
+        result["frontend"] = {"name": won.key.name, "source": _source(won)}
+        result["status"] = 308
+        result["message"] += "it is sent to the same place over TLS: 308"
+        return result
     _describe_winner(result, won, state, drained)
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from pydantic import (
@@ -23,6 +23,8 @@ MATCHES_MAX = 16
 """Headers and query parameters of one frontend: Gateway API has 16, and each costs a look."""
 
 PATH_CHARS_MAX = 2048
+HSTS_DAYS_MAX = 3650
+HSTS_PRELOAD_DAYS = 365
 VALUE_CHARS_MAX = 4096
 
 _PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
@@ -170,6 +172,42 @@ class QueryMatch(OneOf):
     ] = None
 
 
+class Hsts(Model):
+    """What browsers remember: that this host is asked over TLS only (RFC 6797)."""
+
+    include_subdomains: Annotated[
+        bool, Field(description="Hosts below this one are meant, too.")
+    ] = False
+    max_age_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=HSTS_DAYS_MAX,
+            description="How long browsers remember it; 0 makes them forget it.",
+            examples=[365],
+        ),
+    ]
+    preload: Annotated[
+        bool,
+        Field(description="Browsers may have it built in: needs a year, and the hosts below."),
+    ] = False
+
+    @model_validator(mode="after")
+    def _preloading_is_for_good(self) -> Hsts:
+        if self.preload and not (
+            self.include_subdomains and self.max_age_days >= HSTS_PRELOAD_DAYS
+        ):
+            hint = f"write include_subdomains: true and at least max_age_days: {HSTS_PRELOAD_DAYS}"
+            raise fault("preload: browsers take it only for a year, with the hosts below", hint)
+        return self
+
+
+def _redirect(value: object) -> object:
+    if value not in ("https", None):
+        raise fault(f'expected "https", not {shown(value)}: the same host and path over TLS')
+    return value
+
+
 def _plain_is_exact(value: object) -> object:
     if isinstance(value, dict):
         return value
@@ -231,6 +269,16 @@ class Frontend(Model):
             examples=["shop.example.com"],
         ),
     ] = "*"
+    hsts: Annotated[
+        Hsts | None,
+        Field(
+            description=(
+                "Strict-Transport-Security, set in responses over TLS in place of the backend's. "
+                "null: the backend's is passed on."
+            ),
+            examples=[{"max_age_days": 365}],
+        ),
+    ] = None
     listeners: Annotated[
         list[Name],
         SortedUnique,
@@ -268,6 +316,17 @@ class Frontend(Model):
         ),
     ] = Field(default_factory=dict)
 
+    redirect: Annotated[
+        Literal["https"] | None,
+        BeforeValidator(_redirect),
+        Field(
+            description=(
+                "https: requests in clear text are sent (308) to the same host and path over TLS, "
+                "at the port of the frontend's listener with protocol https, or else 443."
+            ),
+            examples=["https"],
+        ),
+    ] = None
     upgrades: Annotated[
         list[Protocol],
         SortedUnique,
@@ -282,11 +341,13 @@ class Frontend(Model):
 
     @model_validator(mode="after")
     def _only_a_hostname_is_seen(self) -> Frontend:
-        asked = self.model_fields_set & {"headers", "methods", "path", "query"}
+        asked = self.model_fields_set & {"headers", "hsts", "methods", "path", "query", "redirect"}
         for key in sorted(asked if self.passthrough else ()):
             if getattr(self, key) != type(self).model_fields[key].get_default(
                 call_default_factory=True
             ):
                 hint = f'remove "{key}", or "passthrough" to take TLS here'
-                raise fault(f"passthrough: what is encrypted cannot be matched by {key}", hint)
+                raise fault(
+                    f"passthrough: nothing can be said about {key} of what is encrypted", hint
+                )
         return self

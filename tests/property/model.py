@@ -187,11 +187,13 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "cluster": cluster,
         "headers": {},
         "hostname": f"{host}.test",
+        "hsts": None,
         "listeners": ["main"],
         "methods": [],
         "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},
+        "redirect": None,
         "upgrades": ["websocket"],
     }
 

@@ -70,12 +70,14 @@ def test_it_needs_a_cluster_that_takes_bytes_as_they_come() -> None:
         ("methods", "[GET]"),
         ("headers", "{x: y}"),
         ("query", "{v: '2'}"),
+        ("hsts", "{max_age_days: 1}"),
+        ("redirect", "https"),
     ],
 )
 def test_only_the_hostname_can_be_matched(key: str, value: str) -> None:
     [found] = stage(Catalog(), head=HEAD, f=frontend(passthrough="true", **{key: value}))
     assert found.severity == "error"
-    assert f"what is encrypted cannot be matched by {key}" in found.message
+    assert f"nothing can be said about {key} of what is encrypted" in found.message
 
 
 def test_what_it_hides_is_told() -> None:

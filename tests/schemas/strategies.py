@@ -64,6 +64,13 @@ FRONTENDS = st.fixed_dictionaries(
         ),
         "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
+        "hsts": st.sampled_from(
+            [
+                {"max_age_days": 1},
+                {"max_age_days": 365, "preload": True, "include_subdomains": True},
+            ]
+        ),
+        "redirect": st.sampled_from(["https", None]),
         "upgrades": st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
     },

@@ -18,11 +18,13 @@ def test_the_canonical_value_has_every_default() -> None:
         "cluster": "shop",
         "headers": {},
         "hostname": "*",
+        "hsts": None,
         "listeners": ["public-http"],
         "methods": [],
         "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},
+        "redirect": None,
         "upgrades": ["websocket"],
     }
 

@@ -10,7 +10,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
     "certificate": set(),
     "cluster": {"Backend", "ClusterTimeouts", "ClusterTls"},
-    "frontend": {"HeaderMatch", "PathMatch", "QueryMatch"},
+    "frontend": {"HeaderMatch", "Hsts", "PathMatch", "QueryMatch"},
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},
 }

@@ -38,6 +38,7 @@ pub(super) enum Outcome {
     WriteTimeout,
     TunnelClosed,
     UpgradeRefused,
+    Redirected,
 }
 
 impl Outcome {
@@ -61,6 +62,7 @@ impl Outcome {
             Self::WriteTimeout => "write_timeout",
             Self::TunnelClosed => "tunnel_closed",
             Self::UpgradeRefused => "upgrade_refused",
+            Self::Redirected => "redirected",
         }
     }
 }
@@ -115,6 +117,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    /// The header that keeps clients from asking in clear text again, where it may be said.
+    pub(super) fn hsts(&self) -> Option<&str> {
+        self.frontend
+            .hsts
+            .as_deref()
+            .filter(|_| self.listener.tls.is_some())
+    }
+
     /// Whether all of the request has been read.
     pub(super) fn request_done(&self) -> bool {
         self.request.is_done()
@@ -198,6 +208,7 @@ impl<D: Driver> Engine<D> {
             listener: exchange.listener.clone(),
             settings: exchange.settings.clone(),
             generation_header: exchange.generation_header.clone(),
+            own_line: exchange.hsts().map(Into::into),
             request_id: Some(exchange.record.request_id),
         };
         self.remove_exchange(index, outcome);

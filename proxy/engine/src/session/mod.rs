@@ -2,7 +2,7 @@
 //!
 //! The path of a request is the order of the files: `accept` → `client` → `request` → `exchange` →
 //! `connect` → `upstream` → `response` → `record`. `body` and `text` are pure; `idle`, `preamble`,
-//! `passthrough`, `refuse`, `tunnel` and `timeout` are the ways off the straight path; `control` is what the control thread may ask.
+//! `passthrough`, `redirect`, `refuse`, `tunnel` and `timeout` are the ways off the straight path; `control` is what the control thread may ask.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
 //! a pool can serve. A function that may end a connection says so, and its caller looks it up anew.
@@ -20,6 +20,7 @@ mod multiplex;
 mod passthrough;
 mod preamble;
 mod record;
+mod redirect;
 mod refuse;
 mod request;
 mod response;

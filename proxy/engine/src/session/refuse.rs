@@ -19,6 +19,8 @@ pub(super) struct Words {
     pub(super) listener: Rc<ListenerSettings>,
     pub(super) settings: Rc<entity::Settings>,
     pub(super) generation_header: Option<Rc<str>>,
+    /// One more line of the head, with its CRLF.
+    pub(super) own_line: Option<Box<str>>,
     pub(super) request_id: Option<RequestId>,
 }
 
@@ -29,6 +31,7 @@ impl<D: Driver> Engine<D> {
             listener: self.clients[index].listener.settings(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
+            own_line: None,
             request_id,
         }
     }
@@ -38,10 +41,23 @@ impl<D: Driver> Engine<D> {
         &mut self,
         index: usize,
         head: &RequestHead,
-        mut record: Record,
+        record: Record,
         head_only: bool,
         status: u16,
         outcome: Outcome,
+    ) {
+        self.answer_request(index, head, record, head_only, (status, outcome), None);
+    }
+
+    /// The same, with a line of the head that says more.
+    pub(super) fn answer_request(
+        &mut self,
+        index: usize,
+        head: &RequestHead,
+        mut record: Record,
+        head_only: bool,
+        (status, outcome): (u16, Outcome),
+        own_line: Option<Box<str>>,
     ) {
         record.status = status;
         let id = record.request_id;
@@ -51,7 +67,10 @@ impl<D: Driver> Engine<D> {
         let keep_alive = head.keep_alive
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && !self.stopping;
-        let words = self.words_now(index, Some(id));
+        let words = Words {
+            own_line,
+            ..self.words_now(index, Some(id))
+        };
         self.send_error(index, status, &words, head_only, keep_alive);
     }
 
@@ -115,10 +134,13 @@ impl<D: Driver> Engine<D> {
         let body = ErrorBody {
             content_type: page.map_or(DEFAULT_CONTENT_TYPE, |page| &page.content_type),
             body: page.map_or(&plain, |page| page.body.as_bytes()),
-            extra: words
-                .generation_header
-                .as_deref()
-                .map_or(&[], str::as_bytes),
+            extra: [
+                words
+                    .generation_header
+                    .as_deref()
+                    .map_or(&[], str::as_bytes),
+                words.own_line.as_deref().map_or(&[], str::as_bytes),
+            ],
         };
         let mut out = Vec::with_capacity(512);
         write_error(

@@ -129,6 +129,9 @@ impl<D: Driver> Engine<D> {
                 outcome,
             );
         };
+        if self.must_redirect(index, listener, head, bytes, &frontend) {
+            return self.redirect(index, head, bytes, &frontend, record);
+        }
         let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
         self.clients[index].phase = Phase::InExchange;
         self.try_backend(exchange);

@@ -36,6 +36,9 @@ impl<D: Driver> Engine<D> {
                 length
             }
             Ok(Some(length)) => {
+                if exchange.hsts().is_some() {
+                    head.drop_fields(&data[..length], b"strict-transport-security");
+                }
                 length
                     + self.response_arrived(index, number, &head, &data[..length], &data[length..])
             }
@@ -70,7 +73,7 @@ impl<D: Driver> Engine<D> {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
             date: self.clock.date(),
-            extra: &[],
+            extra: [&[], &[]],
         };
         write_response(&mut out, bytes, head, &forward);
         self.send_head_to_client(client, &out);
@@ -143,10 +146,13 @@ impl<D: Driver> Engine<D> {
                 (false, _) => Persistence::Close,
             },
             date: self.clock.date(),
-            extra: exchange
-                .generation_header
-                .as_deref()
-                .map_or(&[], str::as_bytes),
+            extra: [
+                exchange
+                    .generation_header
+                    .as_deref()
+                    .map_or(&[], str::as_bytes),
+                exchange.hsts().map_or(&[], str::as_bytes),
+            ],
         };
         write_response(&mut out, bytes, head, &forward);
         exchange.response = Some(body);

@@ -365,6 +365,8 @@ pub struct Frontend {
     pub headers: BTreeMap<String, ValueMatch>,
     /// `shop.example.com`, `*.example.com` or `*`.
     pub hostname: String,
+    /// What clients are told of TLS in responses over it.
+    pub hsts: Option<Hsts>,
     /// The listeners on which this match exists.
     pub listeners: Vec<String>,
     /// Methods that match; empty is any.
@@ -375,6 +377,8 @@ pub struct Frontend {
     pub path: PathMatch,
     /// Query parameter name to what its value must be.
     pub query: BTreeMap<String, ValueMatch>,
+    /// Where requests in clear text are sent instead.
+    pub redirect: Option<Redirect>,
     /// Protocols, in lower case, that may be switched to.
     pub upgrades: Vec<String>,
 }
@@ -386,6 +390,40 @@ impl Frontend {
             .iter()
             .any(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(protocol))
     }
+}
+
+/// Strict-Transport-Security (RFC 6797).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hsts {
+    /// Hosts below this one are meant, too.
+    pub include_subdomains: bool,
+    /// How long clients remember it.
+    pub max_age_days: u32,
+    /// Browsers may have it built in.
+    pub preload: bool,
+}
+
+impl Hsts {
+    /// The whole line, with its CRLF.
+    pub fn line(&self) -> String {
+        let seconds = u64::from(self.max_age_days) * 24 * 3600;
+        let subdomains = if self.include_subdomains {
+            "; includeSubDomains"
+        } else {
+            ""
+        };
+        let preload = if self.preload { "; preload" } else { "" };
+        format!("Strict-Transport-Security: max-age={seconds}{subdomains}{preload}\r\n")
+    }
+}
+
+/// Where requests in clear text are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirect {
+    /// The same over TLS.
+    Https,
 }
 
 /// What the path of a request must be.

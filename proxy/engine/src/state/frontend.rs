@@ -15,6 +15,8 @@ pub struct Frontend {
     pub cluster: Rc<Cluster>,
     /// The entity as committed.
     pub entity: entity::Frontend,
+    /// The line of `hsts`, with its CRLF.
+    pub hsts: Option<Box<str>>,
     /// Hash of the entity, part of the state's digest.
     pub hash: Digest,
     /// Its counters in shared memory, kept over changes of the frontend.

@@ -215,8 +215,8 @@ mod tests {
     fn frontend(hostname: &str, path: &str) -> String {
         format!(
             concat!(
-                r#"{{"cluster":"shop","headers":{{}},"hostname":"{}","listeners":["web"],"#,
-                r#""methods":[],"passthrough":false,"path":{},"query":{{}},"upgrades":[]}}"#
+                r#"{{"cluster":"shop","headers":{{}},"hostname":"{}","hsts":null,"listeners":["web"],"#,
+                r#""methods":[],"passthrough":false,"path":{},"query":{{}},"redirect":null,"upgrades":[]}}"#
             ),
             hostname, path
         )

@@ -373,6 +373,7 @@ impl Tables {
         let frontend = Rc::new(Frontend {
             name: name.clone(),
             cluster,
+            hsts: entity.hsts.as_ref().map(|hsts| hsts.line().into()),
             entity,
             hash,
             slot,

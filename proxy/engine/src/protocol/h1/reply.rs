@@ -12,7 +12,7 @@ pub struct ErrorBody<'a> {
     /// The bytes of the page.
     pub body: &'a [u8],
     /// Whole lines of the head of our own, each with its CRLF.
-    pub extra: &'a [u8],
+    pub extra: [&'a [u8]; 2],
 }
 
 /// Appends a whole response with `status`, its body left out for HEAD.
@@ -41,7 +41,9 @@ pub fn write_error(
             write_field(out, name, value);
         }
     }
-    out.extend_from_slice(error.extra);
+    for own in error.extra {
+        out.extend_from_slice(own);
+    }
     out.extend_from_slice(b"Content-Length: ");
     write_number(out, error.body.len() as u64);
     out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
@@ -73,6 +75,7 @@ pub fn default_error_body(out: &mut Vec<u8>, status: u16, request_id: &str) {
 /// The phrase of the registry for a status that the engine or an error page may use.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -109,7 +112,7 @@ mod tests {
         let page = ErrorBody {
             content_type,
             body: b"page",
-            extra: b"",
+            extra: [b"", b""],
         };
         let mut out = Vec::new();
         write_error(&mut out, 503, &page, close, b"today", "id", head_only);

@@ -29,7 +29,7 @@ pub struct ResponseForward<'a> {
     /// The value of `Date` if the backend gave none (RFC 9110 §6.6.1).
     pub date: &'a [u8],
     /// Whole lines of our own, each with its CRLF.
-    pub extra: &'a [u8],
+    pub extra: [&'a [u8]; 2],
 }
 
 /// Appends the head of `head` as the client is to read it. The caller never passes an interim
@@ -40,7 +40,7 @@ pub fn write_response(
     head: &ResponseHead,
     forward: &ResponseForward<'_>,
 ) {
-    let own_bytes = OWN_BYTES + forward.extra.len();
+    let own_bytes = OWN_BYTES + forward.extra[0].len() + forward.extra[1].len();
     out.reserve(head.line.end() + fields_length(&head.fields) + own_bytes);
     // RFC 9112 §4 wants the space before the reason even where there is none, which a backend may
     // have left out.
@@ -67,7 +67,9 @@ pub fn write_response(
         Version::Http10 => b"Via: 1.0 kakehi\r\n",
         Version::Http2 => b"Via: 2.0 kakehi\r\n",
     });
-    out.extend_from_slice(forward.extra);
+    for own in forward.extra {
+        out.extend_from_slice(own);
+    }
     write_framing(out, head, forward.delivery);
     if head.switching_protocols {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");

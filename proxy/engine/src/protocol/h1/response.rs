@@ -53,6 +53,13 @@ impl ResponseHead {
         self.reason.of(buf)
     }
 
+    /// Leaves a field out of what is passed on; the name in any case.
+    pub fn drop_fields(&mut self, buf: &[u8], name: &[u8]) {
+        for field in &mut self.fields {
+            field.drop |= field.name.of(buf).eq_ignore_ascii_case(name);
+        }
+    }
+
     /// The values of a field, in their order; the name in any case.
     pub fn values<'a>(&'a self, buf: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         super::fields::values(&self.fields, buf, name)

@@ -47,7 +47,9 @@ pub(super) fn response(
             Version::Http2 => b"2.0 kakehi",
         },
     );
-    lines(encoder, out, forward.extra, Policy::Repeated);
+    for own in forward.extra {
+        lines(encoder, out, own, Policy::Repeated);
+    }
     if head.status < 200 || head.status == 204 {
         return;
     }

@@ -63,6 +63,8 @@ fn get(host: &str, path: &str) -> Asked {
 fn frontend(hostname: &str, path: PathMatch) -> Frontend {
     Frontend {
         passthrough: false,
+        hsts: None,
+        redirect: None,
         upgrades: Vec::new(),
         cluster: "shop".to_owned(),
         headers: BTreeMap::new(),

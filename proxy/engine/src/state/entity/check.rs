@@ -223,7 +223,9 @@ fn frontend(value: &Frontend) -> Result<(), String> {
         && !(value.path == PathMatch::Prefix("/".to_owned())
             && value.methods.is_empty()
             && value.headers.is_empty()
-            && value.query.is_empty())
+            && value.query.is_empty()
+            && value.hsts.is_none()
+            && value.redirect.is_none())
     {
         return Err("passthrough: nothing but the hostname can be matched".to_owned());
     }

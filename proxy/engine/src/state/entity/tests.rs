@@ -3,8 +3,8 @@
 use super::*;
 
 const FRONTEND: &str = concat!(
-    r#"{"cluster":"shop","headers":{"x-canary":{"exact":"1"}},"hostname":"*","listeners":["#,
-    r#""public-http"],"methods":["GET"],"passthrough":false,"path":{"prefix":"/"},"query":{"v":{"regex":"é+"}},"upgrades":["websocket"]}"#
+    r#"{"cluster":"shop","headers":{"x-canary":{"exact":"1"}},"hostname":"*","hsts":null,"listeners":["#,
+    r#""public-http"],"methods":["GET"],"passthrough":false,"path":{"prefix":"/"},"query":{"v":{"regex":"é+"}},"redirect":null,"upgrades":["websocket"]}"#
 );
 
 /// One canonical value per kind, as the reconciler writes it.

@@ -25,7 +25,7 @@ fn respond(raw: &str, is_head: bool, delivery: Delivery, persistence: Persistenc
         delivery,
         persistence,
         date: DATE,
-        extra: b"Kakehi-Generation: 7\r\n",
+        extra: [b"Kakehi-Generation: 7\r\n", b""],
     };
     let mut out = Vec::new();
     write_response(&mut out, raw.as_bytes(), &head, &forward);
