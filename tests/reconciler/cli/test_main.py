@@ -79,7 +79,7 @@ def test_usage_errors_exit_with_64(
     "line",
     [
         ("status",),
-        ("wait",),
+        ("wait", "--timeout", "1s"),
         ("plan",),
         ("history",),
         ("show",),
