@@ -61,7 +61,7 @@ def test_a_commit_that_changes_no_entity_needs_no_transaction(tmp_path: Path) ->
 
 BROKEN = {
     "syntax": ("a: ]", "broken.yaml:"),
-    "unknown key": ("frontends: {x: {listeners: [public], cluster: shop, hots: a}}", "hostname"),
+    "unknown key": ("frontends: {x: {listeners: [public], cluster: shop, hostnam: a}}", "hostname"),
     "type": ("clusters: {x: {retries: many}}", "broken.yaml:1:"),
     "dangling": ("frontends: {x: {listeners: [public], cluster: shp}}", "shp"),
 }
