@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench import proxies, reconfigure, tls
+from bench import h2, proxies, reconfigure, tls
 from bench.contenders import PROFILES
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "tls", "reconfigure"):
+        for command in ("proxies", "tls", "h2", "reconfigure"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -36,6 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     secure.add_argument("--seconds", type=int, default=3, help="of each measurement")
     secure.add_argument("--connections", type=int, default=64, help="of wrk")
     secure.add_argument("--bodies", type=_numbers, default=[65_536, 1_048_576], metavar="N,N…")
+    many = commands.add_parser("h2", help="requests in streams over TLS, side by side")
+    many.add_argument("--rounds", type=int, default=5)
+    many.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    many.add_argument("--connections", type=int, default=16)
+    many.add_argument("--streams", type=_numbers, default=[1, 10, 100], metavar="N,N…")
+    many.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     change = commands.add_parser("reconfigure", help="what a change of one backend costs")
     change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
     change.add_argument("--changes", type=int, default=30, help="at each size")
@@ -55,6 +61,12 @@ def _run(chosen: argparse.Namespace) -> None:
             chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
         )
         proxies.run(course, profiles)
+    elif chosen.command == "h2":
+        h2.run(
+            h2.Course(
+                chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, chosen.body
+            )
+        )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
     else:

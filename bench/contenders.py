@@ -192,7 +192,7 @@ def _nginx_proxy(directory: Path, setup: Setup) -> Iterator[Contender]:
         headers = _NGINX_HEADERS
     ssl = ""
     if setup.tls is not None:
-        ssl = " ssl"
+        ssl = " ssl http2"
         common += [
             f"ssl_certificate {setup.tls.certificate};",
             f"ssl_certificate_key {setup.tls.private_key};",
@@ -243,7 +243,7 @@ def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     if setup.tls is not None:
         pem = directory / "haproxy.pem"
         pem.write_text(setup.tls.text())
-        ssl = f" ssl crt {pem} alpn http/1.1 ssl-min-ver TLSv1.2 ciphers {_TLS12_CIPHERS}"
+        ssl = f" ssl crt {pem} alpn h2,http/1.1 ssl-min-ver TLSv1.2 ciphers {_TLS12_CIPHERS}"
     if setup.is_operator:
         every += ["log stdout format raw daemon"]
         public = [f"log-format '{_HAPROXY_LOG}'", *_HAPROXY_RULES]

@@ -55,7 +55,7 @@ def _with(course: Course, key: str, body_bytes: int, measure: _Measure) -> dict[
     core, load_core = two_cores()
     with tempfile.TemporaryDirectory(prefix="kakehi-bench-") as name:
         base = Path(name)
-        files = _certificate(base, key)
+        files = certificate(base, key)
         with (
             backend(base, load_core, body_bytes) as (port, path),
             contenders(base, Setup(core, port, "lean", body_bytes, files)) as running,
@@ -64,7 +64,7 @@ def _with(course: Course, key: str, body_bytes: int, measure: _Measure) -> dict[
             return {"suite": suite, **measure(course, key, body_bytes, running, load_core, path)}
 
 
-def _certificate(base: Path, key: str) -> TlsFiles:
+def certificate(base: Path, key: str) -> TlsFiles:
     """A leaf of an authority that is not sent, as most servers have it but for an intermediate."""
     pair = pki.make("shop.example.com", kind=key, issuer=pki.make("bench CA", is_ca=True))
     files = TlsFiles(base / "shop.crt", base / "shop.key")

@@ -1,0 +1,128 @@
+"""HTTP/2 side by side: what a request costs when a connection carries 1, 10 or 100 at a time.
+
+`python -m bench h2`. All three end TLS with HTTP/2 on one core in front of the same backend over
+HTTP/1.1, alive at once, and are measured in turn as in `bench.proxies`. The load is h2load's, one
+thread on the other core, whose streams are always busy.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import report
+from bench.accounting import cpu_ns, pinned, two_cores
+from bench.contenders import Contender, Setup, backend, contenders
+from bench.service import program
+from bench.tls import certificate
+
+_OURS = "kakehi"
+_WARM_UP_S = 1
+_RATE = re.compile(r"^finished in [\d.]+\w+, ([\d.]+) req/s", re.MULTILINE)
+_COUNTS = re.compile(r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is measured: how often, how long, over how many connections with how many streams."""
+
+    rounds: int
+    seconds: int
+    connections: int
+    streams: Sequence[int]
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one proxy did in one round."""
+
+    requests_per_s: float
+    cpu_us: float
+    errors: int
+
+
+def run(course: Course) -> None:
+    """Measure, print, and write a file for programs."""
+    found: dict[str, Any] = {"rounds": course.rounds, "seconds": course.seconds}
+    core, load_core = two_cores()
+    with tempfile.TemporaryDirectory(prefix="kakehi-bench-") as name:
+        base = Path(name)
+        files = certificate(base, "ecdsa")
+        with (
+            backend(base, load_core, course.body_bytes) as (port, path),
+            contenders(base, Setup(core, port, "lean", course.body_bytes, files)) as running,
+        ):
+            for streams in course.streams:
+                found[f"streams {streams}"] = _streams(course, streams, running, load_core, path)
+    print(f"\nwritten to {report.save('h2', found)}")
+
+
+def _streams(
+    course: Course, streams: int, running: Sequence[Contender], core: int, path: str
+) -> dict[str, Any]:
+    def one(contender: Contender, seconds: int) -> Sample:
+        url = f"https://127.0.0.1:{contender.port}{path}"
+        return _measure(url, contender.pids(), course.connections, streams, seconds, core)
+
+    rounds: dict[str, list[Sample]] = {contender.name: [] for contender in running}
+    for contender in running:
+        one(contender, _WARM_UP_S)
+    for number in range(course.rounds):
+        # Every other round the other way round, so that no place in it is the better one.
+        for contender in running if number % 2 == 0 else reversed(running):
+            rounds[contender.name].append(one(contender, course.seconds))
+    print(
+        f"\n{course.connections} connections with {streams} streams each, {course.body_bytes} B "
+        f"bodies, {course.rounds} rounds of {course.seconds} s"
+    )
+    return _show(rounds)
+
+
+def _measure(
+    url: str, pids: Sequence[int], connections: int, streams: int, seconds: int, core: int
+) -> Sample:
+    command = [
+        program("h2load"),
+        "--threads=1",
+        f"--clients={connections}",
+        f"--max-concurrent-streams={streams}",
+        f"--duration={seconds}",
+        url,
+    ]
+    before = cpu_ns(pids)
+    with pinned(core):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    spent_ns = cpu_ns(pids) - before
+    rate, counts = _RATE.search(done.stdout), _COUNTS.search(done.stdout)
+    if rate is None or counts is None or "Application protocol: h2" not in done.stdout:
+        raise SystemExit(f"bench: h2load said\n{done.stdout}")
+    succeeded, failed, errored = (int(each) for each in counts.groups())
+    return Sample(float(rate[1]), spent_ns / 1000 / max(succeeded, 1), failed + errored)
+
+
+def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
+    """Print the table and our ratio to the better peer; return both for programs."""
+    rows = [
+        [
+            name,
+            report.Spread.of([each.requests_per_s for each in samples]).show(0),
+            report.Spread.of([each.cpu_us for each in samples]).show(1),
+            str(sum(each.errors for each in samples)),
+        ]
+        for name, samples in rounds.items()
+    ]
+    print(report.table(["", "requests/s", "CPU µs/request", "errors"], rows))
+    peers = [samples for name, samples in rounds.items() if name != _OURS]
+    better = [min(each.cpu_us for each in peer) for peer in zip(*peers, strict=True)]
+    ratio = report.ratios([each.cpu_us for each in rounds[_OURS]], better)
+    print(f"kakehi / better of nginx and haproxy: CPU/request {ratio.show()}", flush=True)
+    return {
+        "samples": {name: [asdict(each) for each in samples] for name, samples in rounds.items()},
+        "ratio": ratio.show(),
+    }
