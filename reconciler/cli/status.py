@@ -47,7 +47,7 @@ def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
     counted = ", ".join(
         f"{count} {kind if count == 1 else kind + 's'}"
         for kind, count in entities.items()
-        if kind != "settings"
+        if kind != "settings" and (count or kind != "certificate")
     )
     source = result["source"]
     facts = [

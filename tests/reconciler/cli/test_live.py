@@ -62,7 +62,7 @@ def test_status_as_text(live: Kakehi) -> None:
     done = live.run_cli("status", check=True)
     assert live.repo.head()[:12] in done.stdout
     assert f"main of {live.repo.directory}" in done.stdout
-    assert "1 listener, 1 cluster, 1 backend, 2 frontends" in done.stdout
+    assert "entities   1 listener, 1 cluster, 1 backend, 2 frontends" in done.stdout
     assert (done.stdout.count("  running  "), done.stderr) == (2, "")
 
 
