@@ -12,13 +12,13 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from schemas.base import Model, fault, shown
-from schemas.listener import HTTP2_LATER
 from schemas.material import FilePath
 from schemas.names import parse_hostname
 from schemas.units import Duration
 
 Policy = Literal["least_connections", "power_of_two", "random", "round_robin"]
 _POLICIES: tuple[str, ...] = get_args(Policy)
+_PROTOCOLS = ("http", "h2")
 _POLICIES_LATER = ("maglev", "rendezvous")
 # What other proxies call them, in letters alone.
 _ELSEWHERE = {
@@ -80,12 +80,14 @@ class ClusterTimeouts(Model):
 
 
 def _protocol(value: object) -> str:
-    if value == "http":
-        return "http"
-    if value in ("h2", "h2c", "http2"):
-        raise fault(f"{shown(value)}: {HTTP2_LATER}")
-    hint = 'for TLS to the backends write "tls: {}"' if value == "https" else None
-    raise fault(f'expected "http", not {shown(value)}', hint)
+    if value in _PROTOCOLS:
+        return str(value)
+    hint = None
+    if value == "https":
+        hint = 'for TLS to the backends write "tls: {}"'
+    elif value in ("h2c", "http2", "grpc", "HTTP/2"):
+        hint = 'write "protocol: h2"; without "tls" it is spoken in clear text'
+    raise fault(f'expected "http" or "h2", not {shown(value)}', hint)
 
 
 def _server_name(value: object) -> object:
@@ -155,8 +157,15 @@ class Cluster(Model):
     protocol: Annotated[
         str,
         BeforeValidator(_protocol),
-        WithJsonSchema({"enum": ["http"], "type": "string"}),
-        Field(description="What the backends speak. Only HTTP/1.1 in this version."),
+        WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
+        Field(
+            description=(
+                "What the backends speak: http for HTTP/1.1, h2 for HTTP/2 (gRPC needs it), which many "
+                "requests share a connection of. With tls, h2 is agreed on in the handshake (ALPN), and "
+                "a backend that does not take it counts as one that cannot be reached; in clear text "
+                "the backend has to expect it (prior knowledge)."
+            )
+        ),
     ] = "http"
     retries: Annotated[
         int,

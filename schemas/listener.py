@@ -11,8 +11,6 @@ from schemas.error_page import ErrorPages
 from schemas.names import Address, Name, Network, SortedUnique
 from schemas.units import Duration, Measured
 
-HTTP2_LATER = "HTTP/2 to backends is not part of this version yet"
-
 _PROTOCOLS = ("http", "https")
 _PROFILES = ("intermediate", "modern")
 

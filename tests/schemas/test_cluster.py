@@ -36,7 +36,7 @@ def test_policies() -> None:
         ("retries", 1.5, "expected a whole number, not 1.5"),
         ("retries", True, "expected a whole number, not true"),
         ("keep_alive_connections", -1, "-1 is too small"),
-        ("protocol", "h2", "HTTP/2 to backends is not part of this version yet"),
+        ("protocol", "h2c", 'expected "http" or "h2", not "h2c"'),
         ("timeouts", {"tunnel": "200h"}, "at most 168h"),
     ],
 )

@@ -71,6 +71,11 @@ impl ByteQueue {
         if self.bytes.capacity() == 0 {
             self.bytes = pool.take();
         }
+        // A queue that is never quite empty must not grow for ever.
+        if self.start > self.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -104,6 +109,19 @@ impl ByteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_that_is_never_empty_stays_small() {
+        let mut pool = BufferPool::default();
+        let mut queue = ByteQueue::default();
+        queue.push(&mut pool, &[1; 10]);
+        for _ in 0..10_000 {
+            queue.push(&mut pool, &[2; 100]);
+            queue.consume(&mut pool, 100);
+        }
+        assert_eq!(queue.len(), 10);
+        assert!(queue.bytes.capacity() < 1000);
+    }
 
     #[test]
     fn an_empty_queue_holds_no_memory() {

@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::Engine;
@@ -20,7 +21,7 @@ use crate::runtime::socket::Stream;
 use crate::runtime::timer::Deadline;
 use crate::state::entity;
 use crate::telemetry::names::{Counter, Field, Histogram};
-use crate::upstream::Backend;
+use crate::upstream::{Backend, ClusterSettings};
 
 impl<D: Driver> Engine<D> {
     /// Chooses a backend for an exchange that has none and sends the head there; by another one
@@ -42,7 +43,11 @@ impl<D: Driver> Engine<D> {
             if self.reuse_connection(exchange, &backend) {
                 return;
             }
-            match self.connect(exchange, &backend) {
+            let begun = match self.exchanges[exchange as usize].is_multiplexed() {
+                true => self.join_trunk(exchange, &backend),
+                false => self.connect(exchange, &backend),
+            };
+            match begun {
                 Ok(()) => return,
                 Err(_) => {
                     if !self.connect_failed(exchange, Outcome::ConnectFailed) {
@@ -53,7 +58,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn count_retry(&mut self, exchange: u32) {
+    pub(super) fn count_retry(&mut self, exchange: u32) {
         let entry = &mut self.exchanges[exchange as usize];
         entry.record.retries += 1;
         let slot = entry.frontend.cluster.slot.id();
@@ -84,12 +89,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
+        let entry = &self.exchanges[exchange as usize];
         // What is passed on unread has to begin at the beginning of a connection.
-        if self.exchanges[exchange as usize]
-            .frontend
-            .entity
-            .passthrough
-        {
+        if entry.frontend.entity.passthrough || entry.is_multiplexed() {
             return false;
         }
         let Some(index) = self.take_pooled(exchange, backend) else {
@@ -127,29 +129,62 @@ impl<D: Driver> Engine<D> {
     }
 
     fn connect(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {
+        let cluster = self.exchanges[exchange as usize].cluster.clone();
+        let index = self.open_upstream(&cluster, backend)?;
+        self.upstreams[index].exchange = Some(exchange);
+        self.exchanges[exchange as usize].upstream = Some(index);
+        // On a loopback or a near network the connect is done already: one wake-up less.
+        self.try_connected(index);
+        Ok(())
+    }
+
+    /// A connection that has just been begun, with the time for it running.
+    pub(super) fn open_upstream(
+        &mut self,
+        cluster: &ClusterSettings,
+        backend: &Rc<Backend>,
+    ) -> io::Result<usize> {
         self.metrics.add(Counter::UpstreamConnectsTotal, 1);
-        let tls = self.exchanges[exchange as usize].cluster.tls.clone();
         let stream = Stream::connect(&backend.address)?;
-        let socket = stream.raw();
-        let stream = match &tls {
+        let stream = match &cluster.tls {
             None => Transport::Plain(stream),
             Some(config) => {
-                let cluster = &self.exchanges[exchange as usize].cluster;
                 let name = server_name(&cluster.entity, backend);
                 Transport::connect_tls(stream, config.clone(), name)?
             }
         };
+        let index = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
+        backend.connections.set(backend.connections.get() + 1);
+        self.metrics
+            .slot_add(backend.slot.id(), Field::Connections, 1);
+        self.metrics.add(Counter::UpstreamConnectionsNow, 1);
+        let upstream = &mut self.upstreams[index];
+        let (token, limit) = (upstream.token, cluster.entity.timeouts.connect);
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        Ok(index)
+    }
+
+    pub(super) fn insert_upstream(
+        &mut self,
+        stream: Transport,
+        tls: Option<Arc<ClientConfig>>,
+        backend: &Rc<Backend>,
+        link: Link,
+    ) -> io::Result<usize> {
         let entry = self.upstreams.vacant_entry();
         let index = entry.key();
         self.serial = self.serial.wrapping_add(1);
         let token = token(Owner::Upstream, self.serial, index);
-        self.driver.watch_stream(socket, token)?;
+        if let Some(socket) = stream.raw() {
+            self.driver.watch_stream(socket, token)?;
+        }
         entry.insert(Upstream {
             stream,
             tls,
             token,
             backend: backend.clone(),
-            link: Link::Connecting,
+            link,
             reused: false,
             readable: false,
             hangup: false,
@@ -159,29 +194,19 @@ impl<D: Driver> Engine<D> {
             shut_when_sent: false,
             input: ByteQueue::default(),
             output: ByteQueue::default(),
-            exchange: Some(exchange),
+            exchange: None,
             deadline: Deadline::NONE,
             connect_started_us: self.clock.us(),
+            trunk: None,
         });
-        backend.connections.set(backend.connections.get() + 1);
-        self.metrics
-            .slot_add(backend.slot.id(), Field::Connections, 1);
-        self.metrics.add(Counter::UpstreamConnectionsNow, 1);
-        let entry = &mut self.exchanges[exchange as usize];
-        entry.upstream = Some(index);
-        let limit = entry.cluster.entity.timeouts.connect;
-        self.timers.set(
-            &mut self.upstreams[index].deadline,
-            token,
-            self.clock.ms() + limit,
-        );
-        // On a loopback or a near network the connect is done already: one wake-up less.
-        self.try_connected(index);
-        Ok(())
+        Ok(index)
     }
 
     /// Tries the first send on a connecting socket: its outcome is the connect's.
     pub(super) fn try_connected(&mut self, index: usize) {
+        if self.upstreams[index].trunk.is_some() {
+            return self.greet(index);
+        }
         let upstream = &mut self.upstreams[index];
         let Some(exchange) = upstream.exchange else {
             return;
@@ -225,6 +250,9 @@ impl<D: Driver> Engine<D> {
 
     /// Bytes of a handshake have come: sends the head when it is complete.
     pub(super) fn try_secured(&mut self, index: usize) {
+        if self.upstreams[index].trunk.is_some() {
+            return self.greet_secured(index);
+        }
         let upstream = &mut self.upstreams[index];
         let Some(exchange) = upstream.exchange else {
             return;
@@ -236,8 +264,12 @@ impl<D: Driver> Engine<D> {
     }
 
     fn connected(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
-        upstream.link = Link::Busy;
+        self.upstreams[index].link = Link::Busy;
+        self.count_connected(index);
+    }
+
+    pub(super) fn count_connected(&mut self, index: usize) {
+        let upstream = &self.upstreams[index];
         upstream.backend.connect_succeeded();
         let waited = self.clock.us() - upstream.connect_started_us;
         self.metrics.observe(Histogram::ConnectDuration, waited);
@@ -266,7 +298,7 @@ impl<D: Driver> Engine<D> {
         self.head_sent(index, exchange);
     }
 
-    fn head_sent(&mut self, index: usize, exchange: u32) {
+    pub(super) fn head_sent(&mut self, index: usize, exchange: u32) {
         self.await_response(index);
         let exchange = &self.exchanges[exchange as usize];
         let client = exchange.client;
@@ -299,7 +331,7 @@ impl<D: Driver> Engine<D> {
 
     /// A pooled connection turned out to be dead: the same request goes out on another one. Not
     /// counted against the cluster's retries, for no backend has failed.
-    fn retry_stale(&mut self, exchange: u32) {
+    pub(super) fn retry_stale(&mut self, exchange: u32) {
         if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
             self.close_upstream(upstream);
         }
@@ -325,7 +357,7 @@ impl<D: Driver> Engine<D> {
 }
 
 /// Whether a request that was sent may be sent again.
-fn may_repeat(exchange: &Exchange) -> bool {
+pub(super) fn may_repeat(exchange: &Exchange) -> bool {
     exchange.replayable && exchange.cluster.entity.retries > 0
 }
 

@@ -31,6 +31,7 @@ pub(super) enum Outcome {
     ConnectFailed,
     ConnectTimeout,
     TlsFailed,
+    NotHttp2,
     ResponseTimeout,
     ResponseMalformed,
     BackendAborted,
@@ -55,6 +56,7 @@ impl Outcome {
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::TlsFailed => "tls_failed",
+            Self::NotHttp2 => "not_http2",
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseMalformed => "response_malformed",
             Self::BackendAborted => "backend_aborted",
@@ -123,6 +125,11 @@ impl Exchange {
             .hsts
             .as_deref()
             .filter(|_| self.listener.tls.is_some())
+    }
+
+    /// Whether it shares its connection to the backend with others.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.cluster.is_multiplexed() && !self.frontend.entity.passthrough
     }
 
     /// Whether all of the request has been read.

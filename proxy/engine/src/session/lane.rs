@@ -64,7 +64,7 @@ impl<D: Driver> Engine<D> {
     /// Keeps the trailers of a response for its end; nothing for a client that is no lane.
     pub(super) fn lane_trailers(&mut self, index: usize, lines: &[u8]) {
         let lines = lines.to_vec();
-        self.with_lane(index, |lane| lane.trailers = lines);
+        self.with_lane(index, |lane| lane.trailers_out = lines);
     }
 
     /// The response is complete: ends the stream as soon as everything is sent.
@@ -89,7 +89,7 @@ impl<D: Driver> Engine<D> {
         let mut trailers = Vec::new();
         let mut finished = true;
         self.with_lane(index, |lane| {
-            trailers = std::mem::take(&mut lane.trailers);
+            trailers = std::mem::take(&mut lane.trailers_out);
             finished = std::mem::replace(&mut lane.finished, true);
         });
         if finished {

@@ -28,6 +28,8 @@ mod text;
 mod timeout;
 mod token;
 mod transport;
+mod trunk;
+mod trunk_lane;
 mod tunnel;
 mod upstream;
 
@@ -102,7 +104,8 @@ pub struct Engine<D> {
     refused_now: usize,
     /// Streams of multiplexed connections among the clients.
     lanes_now: usize,
-    /// Multiplexed connections with something to send at the end of the turn.
+    /// Multiplexed connections, of clients and to backends, with something to send at the end of the
+    /// turn.
     unflushed: Vec<Token>,
     accept_paused: bool,
     /// What commits removed and no release has let go of yet.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::Engine;
 use super::client::Phase;
+use super::token::{Owner, parts};
 use super::transport::{Lane, Transport};
 use crate::protocol::h1::Reject;
 use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings};
@@ -139,7 +140,7 @@ impl<D: Driver> Engine<D> {
             Event::Trailers { stream, tag } => {
                 if let Some(lane) = self.find_lane(index, stream, tag) {
                     let trailers = heads.trailers().to_vec();
-                    self.with_lane(lane, |lane| lane.request_trailers = trailers);
+                    self.with_lane(lane, |lane| lane.trailers_in = trailers);
                     self.lane_data(index, stream, tag, &[], true);
                 }
             }
@@ -179,8 +180,8 @@ impl<D: Driver> Engine<D> {
             blocked: false,
             finished: false,
             received,
-            trailers: Vec::new(),
-            request_trailers: Vec::new(),
+            trailers_out: Vec::new(),
+            trailers_in: Vec::new(),
         };
         let lane = self.insert_client(Transport::Lane(Box::new(lane)), peer, listener, false)?;
         self.lanes_now += 1;
@@ -275,7 +276,7 @@ impl<D: Driver> Engine<D> {
             Phase::InExchange if self.exchange_wants_input(&self.clients[index]) => {
                 let mut trailers = Vec::new();
                 self.with_lane(index, |lane| {
-                    trailers = std::mem::take(&mut lane.request_trailers);
+                    trailers = std::mem::take(&mut lane.trailers_in);
                 });
                 self.request_body_ended(index, &trailers);
             }
@@ -315,7 +316,13 @@ impl<D: Driver> Engine<D> {
     pub(super) fn flush_multiplexed(&mut self) {
         let unflushed = std::mem::take(&mut self.unflushed);
         for &token in &unflushed {
-            let (_, index) = super::token::parts(token);
+            let (owner, index) = parts(token);
+            if owner == Owner::Upstream {
+                if self.find_upstream(token, index).is_some() {
+                    self.flush_trunk_frames(index);
+                }
+                continue;
+            }
             if self.find_client(token, index).is_none() {
                 continue;
             }

@@ -209,11 +209,13 @@ impl<D: Driver> Engine<D> {
                 b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE"
             );
         let settings = &self.tables.settings;
+        let cluster = frontend.cluster.settings();
+        let is_multiplexed = cluster.is_multiplexed();
         let exchange = Exchange {
             client: index,
             upstream: None,
             listener: listener.clone(),
-            cluster: frontend.cluster.settings(),
+            cluster,
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
@@ -222,7 +224,7 @@ impl<D: Driver> Engine<D> {
             generation_header: self.tables.generation_header(),
             head: head_out,
             request,
-            request_chunked: head.body == RequestBody::Chunked,
+            request_chunked: head.body == RequestBody::Chunked && !is_multiplexed,
             request_discarded: false,
             response: None,
             response_chunked: false,
@@ -336,6 +338,9 @@ impl<D: Driver> Engine<D> {
         self.clients[index].deadline.clear();
         let exchange = &self.exchanges[number as usize];
         if let Some(upstream) = exchange.upstream.filter(|_| !exchange.request_discarded) {
+            if self.upstreams[upstream].stream.lane().is_some() {
+                return self.trunk_lane_end(upstream, trailers);
+            }
             let mut out = std::mem::take(&mut self.scratch);
             out.clear();
             write_last_chunk(&mut out, trailers);
@@ -364,9 +369,14 @@ impl<D: Driver> Engine<D> {
             self.await_request_body(index);
         }
         let exchange = &self.exchanges[number as usize];
+        let done = exchange.request_done();
         match exchange.upstream {
             Some(upstream) if !exchange.request_discarded => {
-                self.send_upstream(upstream, out, taken.tail)
+                let is_lane = self.upstreams[upstream].stream.lane().is_some();
+                if is_lane && done {
+                    self.trunk_lane_end_after(upstream, &taken.trailers);
+                }
+                self.send_upstream(upstream, out, taken.tail);
             }
             _ => {}
         }

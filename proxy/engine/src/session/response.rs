@@ -7,14 +7,14 @@ use super::exchange::Outcome;
 use crate::protocol::h1::response::{self, ResponseHead};
 use crate::protocol::h1::{
     ChunkLimits, ChunkedDecoder, Delivery, HeadLimits, Persistence, ResponseBody, ResponseForward,
-    write_response,
+    write_last_chunk, write_response,
 };
 use crate::runtime::driver::Driver;
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Limits of a response head; a backend that needs more is out of order (T36). nginx stops at
 /// 4–8 KiB by default, HAProxy at 16 KiB.
-const RESPONSE_LIMITS: HeadLimits = HeadLimits {
+pub(super) const RESPONSE_LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 64 * 1024,
     header_count_max: 256,
 };
@@ -36,11 +36,14 @@ impl<D: Driver> Engine<D> {
                 length
             }
             Ok(Some(length)) => {
-                if exchange.hsts().is_some() {
-                    head.drop_fields(&data[..length], b"strict-transport-security");
-                }
                 length
-                    + self.response_arrived(index, number, &head, &data[..length], &data[length..])
+                    + self.response_arrived(
+                        index,
+                        number,
+                        &mut head,
+                        &data[..length],
+                        &data[length..],
+                    )
             }
             Err(_) => {
                 self.response_malformed(number);
@@ -51,12 +54,12 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
-    fn response_malformed(&mut self, number: u32) {
+    pub(super) fn response_malformed(&mut self, number: u32) {
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(number, 502, Outcome::ResponseMalformed);
     }
 
-    fn interim_arrived(&mut self, number: u32, head: &ResponseHead, bytes: &[u8]) {
+    pub(super) fn interim_arrived(&mut self, number: u32, head: &ResponseHead, bytes: &[u8]) {
         let exchange = &mut self.exchanges[number as usize];
         exchange.interim_count += 1;
         if exchange.interim_count > INTERIM_COUNT_MAX {
@@ -90,18 +93,28 @@ impl<D: Driver> Engine<D> {
 
     /// The final head: passes it on with as much of the body as came with it. Returns how many
     /// bytes of `rest` were used up.
-    fn response_arrived(
+    pub(super) fn response_arrived(
         &mut self,
         index: usize,
         number: u32,
-        head: &ResponseHead,
+        head: &mut ResponseHead,
         bytes: &[u8],
         rest: &[u8],
     ) -> usize {
         let exchange = &mut self.exchanges[number as usize];
+        if exchange.hsts().is_some() {
+            head.drop_fields(bytes, b"strict-transport-security");
+        }
         let client = exchange.client;
         let is_lane = self.clients[client].stream.lane().is_some();
         let body = match head.body {
+            // Frames tell the end, and their length has been checked against the head.
+            _ if self.upstreams[index].stream.lane().is_some() => {
+                match self.upstreams[index].stream.lane().is_some_and(|lane| lane.received) {
+                    true => Body::Done,
+                    false => Body::UntilClose,
+                }
+            }
             ResponseBody::None | ResponseBody::Length(0) => Body::Done,
             ResponseBody::Length(length) => Body::Length(length),
             ResponseBody::Chunked => {
@@ -249,6 +262,29 @@ impl<D: Driver> Engine<D> {
             self.finish_exchange(number);
         }
         taken.consumed
+    }
+
+    /// Frames have told that a response body is over (HTTP/2).
+    pub(super) fn response_body_ended(&mut self, number: u32, trailers: &[u8]) {
+        let exchange = &mut self.exchanges[number as usize];
+        let client = exchange.client;
+        exchange.response = Some(Body::Done);
+        if exchange.response_chunked {
+            let mut out = std::mem::take(&mut self.scratch);
+            out.clear();
+            write_last_chunk(&mut out, trailers);
+            self.send_client(client, &out, &[]);
+            self.scratch = out;
+        } else if !trailers.is_empty() {
+            self.lane_trailers(client, trailers);
+        }
+        if self
+            .clients
+            .get(client)
+            .is_some_and(|client| client.exchange == Some(number))
+        {
+            self.finish_exchange(number);
+        }
     }
 
     /// The backend closed: the end of an unframed body, or a failure.

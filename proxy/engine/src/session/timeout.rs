@@ -92,6 +92,9 @@ impl<D: Driver> Engine<D> {
             return;
         }
         upstream.deadline.clear();
+        if upstream.trunk.is_some() {
+            return self.trunk_late(index);
+        }
         let Some(number) = upstream.exchange else {
             return self.close_upstream(index);
         };
@@ -106,6 +109,7 @@ impl<D: Driver> Engine<D> {
             self.close_tunnel(number);
         } else {
             self.metrics.add(Counter::GatewayTimeout504Total, 1);
+            self.doubt_trunk_of(index);
             self.fail_exchange(number, 504, Outcome::ResponseTimeout);
         }
     }

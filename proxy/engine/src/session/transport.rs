@@ -51,7 +51,7 @@ pub(super) enum Transport {
     Plain(Stream),
     /// TLS over TCP.
     Tls(Box<Secure>),
-    /// A stream of a connection that carries many; see `multiplex`.
+    /// A stream of a connection that carries many; see `multiplex` and `trunk`.
     Lane(Box<Lane>),
     /// What is left while it becomes another kind; never seen.
     Gone,
@@ -60,20 +60,20 @@ pub(super) enum Transport {
 /// One stream of a multiplexed connection, in the place of a connection of its own.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Index of the connection among the clients.
+    /// Index of the connection among the clients, or among the upstream connections.
     pub(super) connection: usize,
-    /// The stream's identifier.
+    /// The stream's identifier; 0 before there is one.
     pub(super) id: u32,
     /// The connection has enough to send for now.
     pub(super) blocked: bool,
-    /// All of the response has been sent, so that closing needs no reset.
+    /// All that is to be sent has been, so that closing needs no reset.
     pub(super) finished: bool,
-    /// All of the request has been received.
+    /// Everything has been received.
     pub(super) received: bool,
     /// Trailers to send when everything before them has gone.
-    pub(super) trailers: Vec<u8>,
-    /// Trailers of the request, for when everything before them has been passed on.
-    pub(super) request_trailers: Vec<u8>,
+    pub(super) trailers_out: Vec<u8>,
+    /// Trailers received, for when everything before them has been passed on.
+    pub(super) trailers_in: Vec<u8>,
 }
 
 /// A connection over TLS.

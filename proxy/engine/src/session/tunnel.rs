@@ -59,9 +59,13 @@ impl<D: Driver> Engine<D> {
         if self.exchanges[number as usize].response_ended {
             return self.close_tunnel(number);
         }
-        self.upstreams[upstream]
-            .stream
-            .shutdown_write(&mut self.tls);
+        if self.upstreams[upstream].stream.lane().is_some() {
+            self.trunk_lane_end(upstream, &[]);
+        } else {
+            self.upstreams[upstream]
+                .stream
+                .shutdown_write(&mut self.tls);
+        }
         self.await_response(upstream);
     }
 

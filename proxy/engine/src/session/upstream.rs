@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use super::client::{Phase, split_left};
 use super::exchange::Outcome;
 use super::transport::{Received, Transport};
+use super::trunk::Trunk;
 use super::tunnel::HALF_CLOSED_MS;
 use super::{Engine, READS_PER_TURN};
 use crate::runtime::buffer::ByteQueue;
@@ -31,6 +32,12 @@ pub(super) enum Link {
     Connecting,
     /// TLS is being agreed on.
     Securing,
+    /// HTTP/2 has been begun, and the backend has not answered.
+    Greeting,
+    /// It carries lanes; see `trunk`.
+    Trunk,
+    /// A lane whose connection is not open yet.
+    Waiting,
     /// It serves an exchange.
     Busy,
     /// It waits in the pool.
@@ -61,6 +68,8 @@ pub(super) struct Upstream {
     pub(super) exchange: Option<u32>,
     pub(super) deadline: Deadline,
     pub(super) connect_started_us: u64,
+    /// What a connection that carries many requests knows of them.
+    pub(super) trunk: Option<Box<Trunk>>,
 }
 
 impl Upstream {
@@ -126,6 +135,8 @@ impl<D: Driver> Engine<D> {
         let token = upstream.token;
         if writable && upstream.link == Link::Connecting {
             self.try_connected(index);
+        } else if writable && upstream.trunk.is_some() {
+            self.flush_trunk(index);
         } else if writable && !upstream.is_flushed() {
             self.flush_upstream(index);
         }
@@ -163,6 +174,7 @@ impl<D: Driver> Engine<D> {
                     Some(upstream) if upstream.token == token => upstream.input = input,
                     _ => input.clear(&mut self.pool),
                 }
+                self.trunk_lane_consumed(token, index, consumed);
                 continue;
             }
             if !upstream.readable || !wants {
@@ -224,20 +236,22 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn upstream_wants_input(&self, index: usize) -> bool {
+    pub(super) fn upstream_wants_input(&self, index: usize) -> bool {
         let upstream = &self.upstreams[index];
-        let Some(exchange) = upstream.exchange else {
-            return true;
-        };
-        let client = &self.clients[self.exchanges[exchange as usize].client];
-        match upstream.link {
-            Link::Connecting | Link::Pooled => false,
-            Link::Securing => true,
-            Link::Busy => client.is_flushed(),
+        match (upstream.link, upstream.exchange) {
+            (Link::Connecting | Link::Waiting, _) => false,
+            (_, None) | (Link::Securing | Link::Greeting | Link::Trunk, _) => true,
+            (Link::Pooled, _) => false,
+            (Link::Busy, Some(exchange)) => {
+                self.clients[self.exchanges[exchange as usize].client].is_flushed()
+            }
         }
     }
 
-    fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+    pub(super) fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+        if self.upstreams[index].trunk.is_some() {
+            return self.trunk_input(token, index, data);
+        }
         let mut at = 0;
         while at < data.len() {
             let Some(upstream) = self
@@ -275,6 +289,7 @@ impl<D: Driver> Engine<D> {
 
     fn upstream_end_of_stream(&mut self, index: usize) {
         match self.upstreams[index].exchange {
+            _ if self.upstreams[index].trunk.is_some() => self.trunk_lost(index),
             None => self.close_upstream(index),
             Some(_) if self.upstreams[index].link == Link::Securing => self.upstream_failed(index),
             Some(number)
@@ -288,13 +303,16 @@ impl<D: Driver> Engine<D> {
 
     /// A read or a write failed.
     pub(super) fn upstream_failed(&mut self, index: usize) {
+        if self.upstreams[index].trunk.is_some() {
+            return self.trunk_lost(index);
+        }
         let Some(number) = self.upstreams[index].exchange else {
             return self.close_upstream(index);
         };
         let outcome = match self.upstreams[index].link {
             Link::Connecting => Some(Outcome::ConnectFailed),
             Link::Securing => Some(Outcome::TlsFailed),
-            Link::Busy | Link::Pooled => None,
+            Link::Greeting | Link::Trunk | Link::Waiting | Link::Busy | Link::Pooled => None,
         };
         if let Some(outcome) = outcome {
             if self.connect_failed(number, outcome) {
@@ -310,6 +328,9 @@ impl<D: Driver> Engine<D> {
 
     /// Sends, or queues what the socket does not take.
     pub(super) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        if self.upstreams[index].stream.lane().is_some() {
+            return self.trunk_lane_send(index, first, second);
+        }
         let upstream = &mut self.upstreams[index];
         let mut sent = 0;
         if upstream.is_flushed() {
@@ -387,6 +408,9 @@ impl<D: Driver> Engine<D> {
     /// Gives a connection whose response is complete back to its backend's pool, or closes it.
     pub(super) fn release_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
+        if upstream.stream.lane().is_some() {
+            return self.close_upstream(index);
+        }
         let Some(number) = upstream.exchange.take() else {
             return;
         };
@@ -421,9 +445,11 @@ impl<D: Driver> Engine<D> {
                 self.close_upstream(index);
             }
         }
+        self.leave_trunks(backend);
     }
 
-    /// Closes at once and forgets; an exchange that uses it must be seen to by the caller.
+    /// Closes at once and forgets; an exchange that uses it must be seen to by the caller, and so must
+    /// the lanes of a trunk.
     pub(super) fn close_upstream(&mut self, index: usize) {
         let mut upstream = self.upstreams.remove(index);
         if upstream.link == Link::Pooled {
@@ -435,6 +461,13 @@ impl<D: Driver> Engine<D> {
         upstream.input.clear(&mut self.pool);
         upstream.output.clear(&mut self.pool);
         upstream.stream.release(&mut self.pool);
+        if let Some(lane) = upstream.stream.lane() {
+            return self.trunk_lane_closed(index, lane);
+        }
+        if let Some(trunk) = upstream.trunk {
+            upstream.backend.forget_trunk(upstream.token);
+            self.pool.give(trunk.out);
+        }
         let backend = upstream.backend;
         backend.connections.set(backend.connections.get() - 1);
         self.metrics

@@ -135,8 +135,10 @@ pub enum ListenerProtocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClusterProtocol {
-    /// HTTP/1.1 in clear text.
+    /// HTTP/1.1.
     Http,
+    /// HTTP/2, in clear text by prior knowledge, over TLS by ALPN.
+    H2,
 }
 
 /// A file that an entity refers to. What counts is its content, which comes beside the operations.

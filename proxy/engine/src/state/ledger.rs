@@ -245,13 +245,15 @@ impl Ledger {
         materials: &HashMap<String, Vec<u8>>,
     ) -> Result<Option<Arc<ClientConfig>>, Refused> {
         let Entity::Cluster(entity::Cluster {
-            tls: Some(policy), ..
+            tls: Some(policy),
+            protocol,
+            ..
         }) = entity
         else {
             return Ok(None);
         };
         self.tls
-            .client_config(policy, |wanted| material(materials, wanted))
+            .client_config(policy, *protocol, |wanted| material(materials, wanted))
             .map(Some)
             .map_err(|reason| refused("cluster", name, reason))
     }

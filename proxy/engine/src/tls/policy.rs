@@ -17,7 +17,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 
 use super::certificates::{self, Certificates, Resolver};
 use super::tickets::{PolicyTickets, Tickets};
-use crate::state::entity::{Material, TlsPolicy, TlsProfile, UpstreamTls};
+use crate::state::entity::{ClusterProtocol, Material, TlsPolicy, TlsProfile, UpstreamTls};
 
 /// The cryptography that everything here uses.
 #[must_use]
@@ -86,6 +86,7 @@ impl Tls {
     pub fn client_config<'a>(
         &self,
         policy: &UpstreamTls,
+        protocol: ClusterProtocol,
         material: impl Fn(&Material) -> Result<&'a [u8], String>,
     ) -> Result<Arc<ClientConfig>, String> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
@@ -116,7 +117,11 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let spoken: &[u8] = match protocol {
+            ClusterProtocol::Http => b"http/1.1",
+            ClusterProtocol::H2 => b"h2",
+        };
+        config.alpn_protocols = vec![spoken.to_vec()];
         Ok(Arc::new(config))
     }
 

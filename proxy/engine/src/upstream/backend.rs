@@ -32,11 +32,14 @@ pub struct Backend {
     pub connections: Cell<u32>,
     /// Idle connections, the most recently used last.
     pub idle: RefCell<Vec<Token>>,
+    /// Connections that carry many requests, the oldest first.
+    pub trunks: RefCell<Vec<Token>>,
     /// An operator's overlay: no new requests.
     pub drained: Cell<bool>,
     /// Not in the configuration any more: no new requests, ends with its last connection.
     pub removed: Cell<bool>,
     failures: Cell<u32>,
+    failed_at_ms: Cell<u64>,
     down_until_ms: Cell<u64>,
 }
 
@@ -59,9 +62,11 @@ impl Backend {
             active: Cell::new(0),
             connections: Cell::new(0),
             idle: RefCell::new(Vec::new()),
+            trunks: RefCell::new(Vec::new()),
             drained: Cell::new(false),
             removed: Cell::new(false),
             failures: Cell::new(0),
+            failed_at_ms: Cell::new(0),
             down_until_ms: Cell::new(0),
         }
     }
@@ -84,8 +89,13 @@ impl Backend {
         self.down_until_ms.get() <= now_ms
     }
 
-    /// Remembers a failed connect: a pause that doubles with every failure in a row.
+    /// Remembers a failed connect: a pause that doubles with every failure in a row. What fails at
+    /// one moment for many requests is one failure.
     pub fn connect_failed(&self, now_ms: u64) {
+        if self.failures.get() > 0 && self.failed_at_ms.replace(now_ms) == now_ms {
+            return;
+        }
+        self.failed_at_ms.set(now_ms);
         let failures = self.failures.get().saturating_add(1);
         self.failures.set(failures);
         let pause = RETRY_AFTER_MS_MIN << (failures - 1).min(10);
@@ -97,6 +107,11 @@ impl Backend {
     pub fn connect_succeeded(&self) {
         self.failures.set(0);
         self.down_until_ms.set(0);
+    }
+
+    /// Forgets a connection that carried many requests.
+    pub fn forget_trunk(&self, token: Token) {
+        self.trunks.borrow_mut().retain(|&other| other != token);
     }
 
     /// Forgets an idle connection that was closed.

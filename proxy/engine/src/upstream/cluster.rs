@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
 use crate::state::digest::Digest;
-use crate::state::entity::{self, LoadBalancing};
+use crate::state::entity::{self, ClusterProtocol, LoadBalancing};
 use crate::state::slot::Slot;
 
 /// The committed settings of a cluster, resolved once.
@@ -19,6 +19,14 @@ pub struct ClusterSettings {
     pub entity: entity::Cluster,
     /// What is asked of backends in handshakes; `None` in clear text.
     pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl ClusterSettings {
+    /// Whether one connection to a backend carries many requests.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        self.entity.protocol == ClusterProtocol::H2
+    }
 }
 
 /// A cluster. The object outlives changes of its settings and members; a request keeps the
@@ -67,7 +75,9 @@ impl Cluster {
     pub fn replace_settings(&self, mut settings: ClusterSettings, hash: Digest) {
         self.hash.set(hash);
         let before = self.settings();
-        if before.entity.tls == settings.entity.tls {
+        if before.entity.tls == settings.entity.tls
+            && before.entity.protocol == settings.entity.protocol
+        {
             // The same policy: connections that were made under it may be used again.
             settings.tls.clone_from(&before.tls);
         }

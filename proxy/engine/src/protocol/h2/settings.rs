@@ -15,8 +15,8 @@ pub struct Settings {
     /// Streams that the peer may have at a time. 100 is what RFC 9113 §6.5.2 asks for at least,
     /// and what nearly all have; more only helps those who reset them.
     pub streams_max: u32,
-    /// Bytes of one body that may wait in us. Not below 64 KiB - 1, which a peer may use before it
-    /// has read our settings.
+    /// Bytes of one body that may wait in us. For a server not below 64 KiB - 1, which a client may use
+    /// before it has read our settings.
     pub stream_window: u32,
     /// Bytes of all bodies that may wait in us; what a connection can make us hold.
     pub connection_window: u32,
@@ -42,8 +42,10 @@ impl Default for Settings {
 
 impl Settings {
     /// With windows that a peer cannot overrun by not knowing them.
-    pub(super) fn normalised(mut self) -> Self {
-        self.stream_window = self.stream_window.clamp(WINDOW_DEFAULT, WINDOW_MAX);
+    pub(super) fn normalised(mut self, is_server: bool) -> Self {
+        // A server has read our settings before it has anything to send us.
+        let least = if is_server { WINDOW_DEFAULT } else { 1 };
+        self.stream_window = self.stream_window.clamp(least, WINDOW_MAX);
         self.connection_window = self.connection_window.clamp(WINDOW_DEFAULT, WINDOW_MAX);
         self
     }

@@ -104,7 +104,7 @@ impl Connection {
     }
 
     fn new(settings: &Settings, is_server: bool) -> Self {
-        let settings = settings.normalised();
+        let settings = settings.normalised(is_server);
         let mut control = Vec::new();
         if !is_server {
             control.extend_from_slice(PREFACE);

@@ -1,0 +1,1 @@
+"""HTTP/2 to backends, with all that rides on it."""

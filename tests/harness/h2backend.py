@@ -1,0 +1,266 @@
+"""An HTTP/2 backend that does what a test's script says, by the `h2` package.
+
+Each connection has a thread that reads, and each request a thread that runs the script. Rule: windows
+are opened only when the script reads, and nothing else is sent behind its back but what the protocol
+asks for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+
+DEADLINE_S = 20.0
+Fields = list[tuple[str, str]]
+
+
+class Request:
+    """One stream, as its script sees it."""
+
+    def __init__(self, peer: Peer, stream: int, fields: Fields) -> None:
+        self.peer, self.stream, self.fields = peer, stream, fields
+        self.body = b""
+        self.unread = 0
+        self.trailers: Fields = []
+        self.ended = False
+        self.reset: int | None = None
+
+    def get(self, name: str) -> str | None:
+        """The value of a field, `None` without it."""
+        return next((value for field, value in self.fields if field == name), None)
+
+    @property
+    def path(self) -> str:
+        return self.get(":path") or ""
+
+    def read(self) -> bytes:
+        """Wait for the end of the request; return its body."""
+        self.wait(lambda: self.ended or self.reset is not None)
+        return self.body
+
+    def read_some(self, length: int) -> bytes:
+        """Wait until so much of the body has come."""
+        self.wait(lambda: len(self.body) >= length or self.ended)
+        return self.body
+
+    def wait(self, condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+        """Wait, opening the window for what has come meanwhile."""
+
+        def done() -> bool:
+            self.accept()
+            return condition() or self.peer.is_lost
+
+        with self.peer.changed:
+            if not self.peer.changed.wait_for(done, deadline_s):
+                raise AssertionError(f"stream {self.stream}: waited in vain")
+
+    def accept(self) -> None:
+        """Open the window for what has come."""
+        with self.peer.changed:
+            if self.unread and not self.peer.is_lost:
+                with contextlib.suppress(h2.exceptions.ProtocolError):
+                    self.peer.h2.acknowledge_received_data(self.unread, self.stream)
+                self.unread = 0
+                self.peer.flush()
+
+    def head(self, status: int = 200, *fields: tuple[str, str], ends: bool = False) -> None:
+        head = [(":status", str(status)), *fields]
+        self.peer.do(lambda it: it.send_headers(self.stream, head, end_stream=ends))
+
+    def send(self, data: bytes, *, ends: bool = False) -> None:
+        """Send body bytes, as the windows allow."""
+        while True:
+            with self.peer.changed:
+                if not self.peer.changed.wait_for(
+                    lambda: self.peer.is_lost or self.reset is not None or self._window() > 0,
+                    DEADLINE_S,
+                ):
+                    raise AssertionError(f"stream {self.stream}: the window stays shut")
+                if self.peer.is_lost or self.reset is not None:
+                    return
+                part, data = data[: self._window()], data[self._window() :]
+                self.peer.h2.send_data(self.stream, part, end_stream=ends and not data)
+                self.peer.flush()
+            if not data:
+                return
+
+    def _window(self) -> int:
+        state = self.peer.h2
+        return min(state.local_flow_control_window(self.stream), state.max_outbound_frame_size)
+
+    def end(self, *trailers: tuple[str, str]) -> None:
+        """End the response, by trailers if there are some."""
+        if trailers:
+            self.peer.do(lambda it: it.send_headers(self.stream, list(trailers), end_stream=True))
+        else:
+            self.peer.do(lambda it: it.end_stream(self.stream))
+
+    def answer(self, body: bytes = b"", status: int = 200, *fields: tuple[str, str]) -> None:
+        """A whole response, with its length."""
+        self.head(status, ("content-length", str(len(body))), *fields, ends=not body)
+        if body:
+            self.send(body, ends=True)
+
+    def give_up(self, code: h2.errors.ErrorCodes) -> None:
+        self.peer.do(lambda it: it.reset_stream(self.stream, code))
+
+
+class Peer:
+    """One connection."""
+
+    def __init__(self, number: int, plain: socket.socket, settings: dict[int, int]) -> None:
+        self.number, self.socket = number, plain
+        self.changed = threading.Condition(threading.RLock())
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        )
+        self.h2.local_settings = h2.settings.Settings(
+            client=False,
+            initial_values={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 100, **settings},
+        )
+        self.requests: dict[int, Request] = {}
+        self.is_lost = False
+        self.is_deaf = threading.Event()
+        self.pings = 0
+
+    def do(self, action: Callable[[h2.connection.H2Connection], Any]) -> None:
+        with self.changed:
+            if not self.is_lost:
+                with contextlib.suppress(h2.exceptions.StreamClosedError):
+                    action(self.h2)
+                self.flush()
+
+    def flush(self) -> None:
+        with self.changed, contextlib.suppress(OSError):
+            self.socket.sendall(self.h2.data_to_send())
+
+    def go_away(self, last: int, code: int = 0) -> None:
+        self.do(lambda it: it.close_connection(h2.errors.ErrorCodes(code), last_stream_id=last))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class H2Backend:
+    """Use as a context manager. `script` is called for each request, by default with an answer."""
+
+    def __init__(
+        self,
+        script: Callable[[Request], None] | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        settings: dict[int, int] | None = None,
+        greets: bool = True,
+    ) -> None:
+        self.script = script or (lambda request: request.answer(request.read() or b"h2"))
+        self.context, self.settings, self.greets = context, settings or {}, greets
+        self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.address = "127.0.0.1:{}".format(self.listening.getsockname()[1])
+        self.peers: list[Peer] = []
+        self.seen: list[Request] = []
+        self.errors: list[str] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> H2Backend:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop listening and close every connection."""
+        with contextlib.suppress(OSError):
+            self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+        for peer in self.peers:
+            peer.close()
+
+    @property
+    def alive(self) -> list[Peer]:
+        return [peer for peer in self.peers if not peer.is_lost]
+
+    def wait_for(self, count: int) -> list[Request]:
+        """Wait until so many requests have come."""
+        deadline = time.monotonic() + DEADLINE_S
+        while len(self.seen) < count:
+            assert time.monotonic() < deadline, f"{len(self.seen)} requests of {count}"
+            time.sleep(0.005)
+        return self.seen
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=[plain], daemon=True).start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.context is not None:
+            try:
+                plain = self.context.wrap_socket(plain, server_side=True)
+            except OSError as error:
+                self.errors.append(str(error))
+                return
+        peer = Peer(len(self.peers), plain, self.settings)
+        self.peers.append(peer)
+        if self.greets:
+            peer.do(lambda it: it.initiate_connection())
+        try:
+            while data := plain.recv(65536):
+                while peer.is_deaf.is_set():
+                    time.sleep(0.01)
+                with peer.changed:
+                    events = peer.h2.receive_data(data)
+                    self._take(peer, events)
+                    peer.flush()
+                    peer.changed.notify_all()
+        except (OSError, h2.exceptions.ProtocolError) as error:
+            self.errors.append(repr(error))
+        finally:
+            with peer.changed:
+                peer.flush()
+                peer.is_lost = True
+                peer.changed.notify_all()
+            plain.close()
+
+    def _take(self, peer: Peer, events: Iterable[h2.events.Event]) -> None:
+        for event in events:
+            match event:
+                case h2.events.RequestReceived(stream_id=stream, headers=fields):
+                    request = Request(peer, stream, [(str(a), str(b)) for a, b in fields])
+                    peer.requests[stream] = request
+                    self.seen.append(request)
+                    threading.Thread(target=self._run, args=[request], daemon=True).start()
+                case h2.events.DataReceived(stream_id=stream, data=data):
+                    peer.requests[stream].body += data
+                    peer.requests[stream].unread += event.flow_controlled_length
+                case h2.events.TrailersReceived(stream_id=stream, headers=fields):
+                    peer.requests[stream].trailers = [(str(a), str(b)) for a, b in fields]
+                case h2.events.StreamEnded(stream_id=stream):
+                    peer.requests[stream].ended = True
+                case h2.events.StreamReset(stream_id=stream, error_code=code):
+                    peer.requests[stream].reset = int(code)
+                case h2.events.PingReceived():
+                    peer.pings += 1
+                case _:
+                    pass
+
+    def _run(self, request: Request) -> None:
+        try:
+            self.script(request)
+        except (AssertionError, h2.exceptions.ProtocolError, OSError) as error:
+            self.errors.append(f"{request.path}: {error!r}")
