@@ -20,6 +20,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.settings
+import hyperframe.frame
 
 DEADLINE_S = 20.0
 Fields = list[tuple[str, str]]
@@ -146,7 +147,11 @@ class Peer:
             self.socket.sendall(self.h2.data_to_send())
 
     def go_away(self, last: int, code: int = 0) -> None:
-        self.do(lambda it: it.close_connection(h2.errors.ErrorCodes(code), last_stream_id=last))
+        """Say GOAWAY and go on: the package would take it for the end of everything."""
+        frame = hyperframe.frame.GoAwayFrame(0, last_stream_id=last, error_code=code)
+        with self.changed:
+            self.flush()
+            self.socket.sendall(frame.serialize())
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
