@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench import h2, proxies, reconfigure, tls
+from bench import h2, proxies, reconfigure, tls, upstream
 from bench.contenders import PROFILES
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "tls", "h2", "reconfigure"):
+        for command in ("proxies", "tls", "h2", "upstream", "reconfigure"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--connections", type=int, default=16)
     many.add_argument("--streams", type=_numbers, default=[1, 10, 100], metavar="N,N…")
     many.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    shared = commands.add_parser("upstream", help="HTTP/2 to the backend instead of HTTP/1.1")
+    shared.add_argument("--rounds", type=int, default=5)
+    shared.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    shared.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
+    shared.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     change = commands.add_parser("reconfigure", help="what a change of one backend costs")
     change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
     change.add_argument("--changes", type=int, default=30, help="at each size")
@@ -66,6 +71,10 @@ def _run(chosen: argparse.Namespace) -> None:
             h2.Course(
                 chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, chosen.body
             )
+        )
+    elif chosen.command == "upstream":
+        upstream.run(
+            upstream.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body)
         )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,13 @@ class Contender:
 
 
 @contextlib.contextmanager
-def backend(base: Path, core: int, body_bytes: int) -> Iterator[tuple[int, str]]:
+def backend(
+    base: Path, core: int, body_bytes: int, *, h2: bool = False
+) -> Iterator[tuple[int, str]]:
     """The backend: its port, and the path whose response has the wanted length."""
-    directory = _directory(base, "backend")
+    directory = _directory(base, "backend-h2" if h2 else "backend")
     port = free_port()
+    speaks = " http2" if h2 else ""
     if body_bytes <= _TEXT_BYTES_MAX:
         path, location = "/", f'location / {{ return 200 "{"0" * body_bytes}"; }}'
     else:
@@ -74,7 +77,7 @@ http {{
     keepalive_timeout 3600;
     {_nginx_temporaries(directory)}
     server {{
-        listen 127.0.0.1:{port} reuseport backlog=4096;
+        listen 127.0.0.1:{port}{speaks} reuseport backlog=4096;
         {location}
     }}
 }}
@@ -106,11 +109,22 @@ class Setup:
     body_bytes: int
     # Clients speak TLS with this; the backend is spoken to in clear text.
     tls: TlsFiles | None = None
+    # The backend is spoken to in HTTP/2; nginx has none to offer there.
+    h2: bool = False
 
     @property
     def is_operator(self) -> bool:
         """Logs, metrics, headers, timeouts and limits are on."""
         return self.profile == "operator"
+
+
+@contextlib.contextmanager
+def multiplexers(base: Path, setup: Setup) -> Iterator[tuple[Contender, ...]]:
+    """Those that can speak HTTP/2 to a backend, with names that say so."""
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(_kakehi(_directory(base, "kakehi-h2"), setup))
+        theirs = stack.enter_context(_haproxy(_directory(base, "haproxy-h2"), setup))
+        yield tuple(replace(each, name=f"{each.name} h2") for each in (ours, theirs))
 
 
 @contextlib.contextmanager
@@ -152,6 +166,7 @@ def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> di
     listener: dict[str, Any] = {"address": f"127.0.0.1:{port}", "protocol": "http"}
     cluster: dict[str, Any] = {
         "keep_alive_connections": 2048,
+        "protocol": "h2" if setup.h2 else "http",
         "backends": {"backend-1": {"address": f"127.0.0.1:{setup.backend_port}"}},
     }
     if setup.is_operator:
@@ -239,6 +254,7 @@ def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     every = ["tune.bufsize 65536"] if setup.body_bytes >= _HAPROXY_LONG_BYTES_MIN else []
     public: list[str] = []
     metrics: list[str] = []
+    speaks = " proto h2" if setup.h2 else ""
     ssl = ""
     if setup.tls is not None:
         pem = directory / "haproxy.pem"
@@ -273,7 +289,7 @@ frontend public
   {_lines(public)}
   default_backend shop
 backend shop
-  server backend-1 127.0.0.1:{setup.backend_port} pool-max-conn 2048
+  server backend-1 127.0.0.1:{setup.backend_port}{speaks} pool-max-conn 2048
 {_lines(metrics)}
 """
     (directory / "haproxy.cfg").write_text(text)

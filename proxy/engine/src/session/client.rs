@@ -383,7 +383,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
         let client = &mut self.clients[index];
         if client.stream.lane().is_some() {
-            return self.lane_send(index, first, second);
+            return self.lane_send(index, first, second, false);
         }
         let mut sent = 0;
         if client.is_flushed() {

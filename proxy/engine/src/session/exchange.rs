@@ -85,7 +85,8 @@ pub(super) struct Exchange {
     pub(super) settings: Rc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
     pub(super) generation_header: Option<Rc<str>>,
-    /// The request head as it is sent upstream; kept until the response begins, for another try.
+    /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
+    /// for a moment, the response head that waits for its body's first bytes; see `trunk_lane`.
     pub(super) head: Vec<u8>,
     /// What is to come of the request body.
     pub(super) request: Body,

@@ -31,12 +31,13 @@ impl<D: Driver> Engine<D> {
         let (head, body) = message.split_at(end);
         self.lane_head(index, head, body.is_empty());
         if !body.is_empty() {
-            self.lane_send(index, body, &[]);
+            self.lane_send(index, body, &[], true);
         }
     }
 
-    /// Sends body bytes, or queues what the windows do not allow.
-    pub(super) fn lane_send(&mut self, index: usize, first: &[u8], second: &[u8]) {
+    /// Sends body bytes, or queues what the windows do not allow. With `ends` they are the last ones,
+    /// and no trailers follow.
+    pub(super) fn lane_send(&mut self, index: usize, first: &[u8], second: &[u8], ends: bool) {
         let Some((connection, stream)) = self.lane_of(index) else {
             return;
         };
@@ -45,10 +46,13 @@ impl<D: Driver> Engine<D> {
             if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
                 multiplex.out(&mut self.pool);
                 let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
-                left.0 = &first[h2.send_data(out, stream, first, false)..];
-                if left.0.is_empty() {
-                    left.1 = &second[h2.send_data(out, stream, second, false)..];
+                let is_last = ends && second.is_empty();
+                left.0 = &first[h2.send_data(out, stream, first, is_last)..];
+                if left.0.is_empty() && !second.is_empty() {
+                    left.1 = &second[h2.send_data(out, stream, second, ends)..];
                 }
+                let finished = ends && left.0.is_empty() && left.1.is_empty();
+                self.with_lane(index, |lane| lane.finished |= finished);
             }
         }
         let client = &mut self.clients[index];

@@ -175,6 +175,7 @@ impl<D: Driver> Engine<D> {
             self.begin_tunnel(number);
             0
         } else {
+            let is_held = !is_lane && self.hold_response_head(index, number, &mut out);
             if is_lane {
                 let is_whole = self.exchanges[number as usize]
                     .response
@@ -183,7 +184,10 @@ impl<D: Driver> Engine<D> {
                 self.lane_head(client, &out, is_whole);
                 out.clear();
             }
-            self.pass_response_body(number, rest, &mut out)
+            match is_held {
+                true => 0,
+                false => self.pass_response_body(number, rest, &mut out),
+            }
         };
         self.scratch = out;
         consumed
@@ -200,6 +204,7 @@ impl<D: Driver> Engine<D> {
         self.await_more_response(index, number);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
+        out.append(&mut self.exchanges[number as usize].head);
         let consumed = self.pass_response_body(number, data, &mut out);
         self.scratch = out;
         consumed
@@ -238,7 +243,12 @@ impl<D: Driver> Engine<D> {
             }
         }
         if !out.is_empty() || !taken.tail.is_empty() {
-            self.send_client(client, out, taken.tail);
+            if self.clients[client].stream.lane().is_some() {
+                let ends = done && taken.trailers.is_empty();
+                self.lane_send(client, out, taken.tail, ends);
+            } else {
+                self.send_client(client, out, taken.tail);
+            }
         }
         if !taken.trailers.is_empty() {
             self.lane_trailers(client, &taken.trailers);
@@ -269,13 +279,17 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
         exchange.response = Some(Body::Done);
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        out.append(&mut exchange.head);
         if exchange.response_chunked {
-            let mut out = std::mem::take(&mut self.scratch);
-            out.clear();
             write_last_chunk(&mut out, trailers);
+        }
+        if !out.is_empty() {
             self.send_client(client, &out, &[]);
-            self.scratch = out;
-        } else if !trailers.is_empty() {
+        }
+        self.scratch = out;
+        if !trailers.is_empty() {
             self.lane_trailers(client, trailers);
         }
         if self

@@ -47,6 +47,8 @@ pub(super) struct Trunk {
     pub(super) cluster: Rc<ClusterSettings>,
     /// It is in the list of those to be flushed.
     queued: bool,
+    /// Lanes whose response heads wait for the first bytes of the body, to leave in one write.
+    pub(super) held: Vec<usize>,
     /// Some lane waits for the backlog to shrink.
     pub(super) has_blocked: bool,
     /// It has carried a request: the backend may have closed it meanwhile.
@@ -74,6 +76,7 @@ impl Trunk {
             out: Vec::new(),
             cluster,
             queued: false,
+            held: Vec::new(),
             has_blocked: false,
             served: false,
             leaving: false,
@@ -190,6 +193,9 @@ impl<D: Driver> Engine<D> {
             if step.event.is_none() {
                 break;
             }
+        }
+        if self.find_upstream(token, index).is_some() {
+            self.send_held_heads(token, index);
         }
         if self.find_upstream(token, index).is_some() {
             self.queue_trunk(index);

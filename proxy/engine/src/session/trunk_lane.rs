@@ -7,6 +7,7 @@
 use std::io;
 
 use super::Engine;
+use super::body::Body;
 use super::client::Phase;
 use super::exchange::Outcome;
 use super::transport::{Lane, Transport};
@@ -278,17 +279,20 @@ impl<D: Driver> Engine<D> {
         ends: bool,
     ) {
         let mut consumed = data.len();
-        if let Some((index, _)) = self.find_trunk_lane(trunk, named) {
+        if let Some((index, number)) = self.find_trunk_lane(trunk, named) {
             let upstream = &mut self.upstreams[index];
             let token = upstream.token;
             if let Some(lane) = upstream.stream.lane_mut() {
                 lane.received |= ends;
             }
             let takes = upstream.input.is_empty() && self.upstream_wants_input(index);
-            consumed = match takes && !data.is_empty() {
-                true => self.upstream_input(token, index, data),
-                false => 0,
-            };
+            consumed = 0;
+            if takes && !data.is_empty() {
+                if ends {
+                    self.response_ends_after(number, data.len());
+                }
+                consumed = self.upstream_input(token, index, data);
+            }
             if self.find_upstream(token, index).is_some() {
                 let rest = &data[consumed..];
                 self.upstreams[index].input.push(&mut self.pool, rest);
@@ -301,6 +305,67 @@ impl<D: Driver> Engine<D> {
             .and_then(|upstream| upstream.trunk.as_mut())
         {
             trunk.h2.consumed(named.0, consumed);
+        }
+    }
+
+    /// The last bytes of a body are here: they and the end of it may leave as one.
+    fn response_ends_after(&mut self, number: u32, length: usize) {
+        let exchange = &mut self.exchanges[number as usize];
+        if !exchange.tunnel && matches!(exchange.response, Some(Body::UntilClose)) {
+            exchange.response = Some(Body::Length(length as u64));
+        }
+    }
+
+    /// Keeps a response head for a moment if a body is to follow: mostly it is in the same read.
+    /// Says whether it is kept.
+    pub(super) fn hold_response_head(
+        &mut self,
+        index: usize,
+        number: u32,
+        head: &mut Vec<u8>,
+    ) -> bool {
+        let exchange = &mut self.exchanges[number as usize];
+        let (Some(lane), Some(Body::UntilClose)) =
+            (self.upstreams[index].stream.lane(), &exchange.response)
+        else {
+            return false;
+        };
+        exchange.head = self.pool.take();
+        exchange.head.append(head);
+        let connection = lane.connection;
+        if let Some(trunk) = self.upstreams[connection].trunk.as_mut() {
+            trunk.held.push(index);
+        }
+        true
+    }
+
+    /// Sends the heads whose bodies have not begun to come.
+    pub(super) fn send_held_heads(&mut self, token: Token, trunk_index: usize) {
+        let Some(trunk) = self.upstreams[trunk_index].trunk.as_mut() else {
+            return;
+        };
+        let mut held = std::mem::take(&mut trunk.held);
+        for index in held.drain(..) {
+            let number = self.upstreams.get(index).and_then(|upstream| {
+                let lane = upstream.stream.lane()?;
+                upstream.exchange.filter(|_| lane.connection == trunk_index)
+            });
+            let Some(number) = number else {
+                continue;
+            };
+            let exchange = &mut self.exchanges[number as usize];
+            if exchange.response.is_none() || exchange.head.is_empty() {
+                continue;
+            }
+            let head = std::mem::take(&mut exchange.head);
+            let client = exchange.client;
+            self.send_client(client, &head, &[]);
+            self.pool.give(head);
+        }
+        if self.find_upstream(token, trunk_index).is_some() {
+            if let Some(trunk) = self.upstreams[trunk_index].trunk.as_mut() {
+                trunk.held = held;
+            }
         }
     }
 
