@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--seconds", type=int, default=3, help="of each measurement")
     shared.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     shared.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    shared.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
     change = commands.add_parser("reconfigure", help="what a change of one backend costs")
     change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
     change.add_argument("--changes", type=int, default=30, help="at each size")
@@ -74,7 +75,9 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     elif chosen.command == "upstream":
         upstream.run(
-            upstream.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body)
+            upstream.Course(
+                chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
+            )
         )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))

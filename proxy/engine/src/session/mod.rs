@@ -70,6 +70,9 @@ const RECEIVE_BYTES: usize = 256 * 1024;
 /// Reads of one connection in one turn; after them it waits for the others.
 const READS_PER_TURN: usize = 2;
 
+/// Turns after which frames leave although there are events all the time.
+const UNFLUSHED_TURNS_MAX: u32 = 4;
+
 /// 128 bits in hexadecimal.
 type RequestId = [u8; 32];
 
@@ -176,11 +179,13 @@ impl<D: Driver> Engine<D> {
     /// When the driver fails, which leaves nothing to serve with.
     pub fn run(&mut self) -> std::io::Result<()> {
         let mut events = Vec::new();
+        let mut turns_unflushed = 0;
         loop {
-            let timeout = if self.ready.is_empty() && self.audits.is_empty() {
-                self.timers.next_in(self.clock.ms())
-            } else {
-                Some(0)
+            let is_idle =
+                self.ready.is_empty() && self.audits.is_empty() && self.unflushed.is_empty();
+            let timeout = match is_idle {
+                true => self.timers.next_in(self.clock.ms()),
+                false => Some(0),
             };
             self.driver.wait(timeout, &mut events)?;
             self.clock.tick();
@@ -194,12 +199,19 @@ impl<D: Driver> Engine<D> {
                 self.drive_next();
             }
             self.run_timers();
-            self.flush_multiplexed();
+            // Frames wait while there is more to put behind them: what a wake-up costs the other side
+            // is then paid for many of them.
+            turns_unflushed += 1;
+            if events.is_empty() || turns_unflushed >= UNFLUSHED_TURNS_MAX {
+                self.flush_multiplexed();
+                turns_unflushed = 0;
+            }
             self.audit_some();
             if self
                 .stop_at_ms
                 .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())
             {
+                self.flush_multiplexed();
                 self.close_log();
                 return Ok(());
             }
