@@ -31,7 +31,7 @@ class Request:
 
     def __init__(self, peer: Peer, stream: int, fields: Fields) -> None:
         self.peer, self.stream, self.fields = peer, stream, fields
-        self.body = b""
+        self.body = bytearray()
         self.unread = 0
         self.trailers: Fields = []
         self.ended = False
@@ -48,12 +48,12 @@ class Request:
     def read(self) -> bytes:
         """Wait for the end of the request; return its body."""
         self.wait(lambda: self.ended or self.reset is not None)
-        return self.body
+        return bytes(self.body)
 
     def read_some(self, length: int) -> bytes:
         """Wait until so much of the body has come."""
         self.wait(lambda: len(self.body) >= length or self.ended)
-        return self.body
+        return bytes(self.body)
 
     def wait(self, condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
         """Wait, opening the window for what has come meanwhile."""
@@ -81,6 +81,7 @@ class Request:
 
     def send(self, data: bytes, *, ends: bool = False) -> None:
         """Send body bytes, as the windows allow."""
+        at = 0
         while True:
             with self.peer.changed:
                 if not self.peer.changed.wait_for(
@@ -90,10 +91,12 @@ class Request:
                     raise AssertionError(f"stream {self.stream}: the window stays shut")
                 if self.peer.is_lost or self.reset is not None:
                     return
-                part, data = data[: self._window()], data[self._window() :]
-                self.peer.h2.send_data(self.stream, part, end_stream=ends and not data)
+                part = data[at : at + self._window()]
+                at += len(part)
+                is_last = at == len(data)
+                self.peer.h2.send_data(self.stream, part, end_stream=ends and is_last)
                 self.peer.flush()
-            if not data:
+            if is_last:
                 return
 
     def _window(self) -> int:

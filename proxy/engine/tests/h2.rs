@@ -135,6 +135,28 @@ fn bodies_of_any_length_pass_both_ways() {
     std::fs::remove_file(file).unwrap();
 }
 
+/// More frames in one turn than may wait, which the socket takes all at once.
+#[test]
+fn streams_go_on_after_a_burst() {
+    let (mut proxy, _) = start_secure("modern");
+    let body = "x".repeat(40_000);
+    let long = serve(move |_, stream| support::answer_all(stream, &body));
+    proxy.change(&ops(&[backend("blue/1", long)], &[])).unwrap();
+    let port = proxy.address.port();
+    let url = format!("https://shop.test:{port}/");
+    let there = format!("--connect-to=127.0.0.1:{port}");
+    let load = [
+        "-n", "4000", "-c", "1", "-m", "90", "-w", "30", "-W", "30", "-T", "8",
+    ];
+    let output = Command::new("h2load")
+        .args(load)
+        .args([&there, &url])
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(report.contains("4000 succeeded, 0 failed"), "{report}");
+}
+
 #[test]
 fn many_streams_share_a_connection() {
     let (proxy, _) = start_secure("modern");

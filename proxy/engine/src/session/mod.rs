@@ -110,6 +110,8 @@ pub struct Engine<D> {
     /// Multiplexed connections, of clients and to backends, with something to send at the end of the
     /// turn.
     unflushed: Vec<Token>,
+    /// So much is to be sent that it must not wait.
+    flush_now: bool,
     accept_paused: bool,
     /// What commits removed and no release has let go of yet.
     removed: Vec<Leaving>,
@@ -163,6 +165,7 @@ impl<D: Driver> Engine<D> {
             refused_now: 0,
             lanes_now: 0,
             unflushed: Vec::new(),
+            flush_now: false,
             accept_paused: false,
             removed: Vec::new(),
             drains: Vec::new(),
@@ -202,7 +205,8 @@ impl<D: Driver> Engine<D> {
             // Frames wait while there is more to put behind them: what a wake-up costs the other side
             // is then paid for many of them.
             turns_unflushed += 1;
-            if events.is_empty() || turns_unflushed >= UNFLUSHED_TURNS_MAX {
+            let is_due = events.is_empty() || turns_unflushed >= UNFLUSHED_TURNS_MAX;
+            if is_due || self.flush_now {
                 self.flush_multiplexed();
                 turns_unflushed = 0;
             }

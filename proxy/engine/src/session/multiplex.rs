@@ -20,9 +20,12 @@ use crate::runtime::driver::{Driver, Token};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
 
+/// Frames that are as much as this are worth a write of their own.
+pub(super) const OUT_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes waiting for the socket beyond which lanes are told to wait: one lane must not fill the memory
 /// with what another one's reader does not take.
-const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+pub(super) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
 /// The rest of a header block has to come within this time (T08).
 const HEAD_REST_MS_MAX: u64 = 5000;
@@ -59,6 +62,11 @@ impl Multiplex {
             has_blocked: false,
             awaits_head: false,
         }
+    }
+
+    /// How many streams it has that are served.
+    pub(super) fn lane_count(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Whether something is open: a stream without a lane waits to be reset.
@@ -314,6 +322,7 @@ impl<D: Driver> Engine<D> {
 
     /// Sends the frames of this turn, of every connection that has some.
     pub(super) fn flush_multiplexed(&mut self) {
+        self.flush_now = false;
         let unflushed = std::mem::take(&mut self.unflushed);
         for &token in &unflushed {
             let (owner, index) = parts(token);
@@ -333,7 +342,7 @@ impl<D: Driver> Engine<D> {
         }
         let mut unflushed = unflushed;
         unflushed.clear();
-        // Sending may have ended connections, but begun no frames.
+        // Sending may have made room for more frames, which leave in the next turn.
         if self.unflushed.is_empty() {
             self.unflushed = unflushed;
         }
@@ -353,6 +362,14 @@ impl<D: Driver> Engine<D> {
             self.send_client(index, &out, &[]);
         }
         self.pool.give(out);
+        // Lanes that were told to wait for the socket do not know that it took everything at once.
+        let has_blocked = self
+            .find_client(token, index)
+            .and_then(|index| self.clients[index].multiplex.as_ref())
+            .is_some_and(|multiplex| multiplex.has_blocked);
+        if has_blocked && self.clients[index].is_flushed() {
+            self.multiplex_flushed(index);
+        }
         if drained && self.find_client(token, index).is_some() {
             self.clients[index].multiplex = None;
             self.close_client_when_sent(index);
@@ -377,6 +394,7 @@ impl<D: Driver> Engine<D> {
         };
         let blocked = waiting + multiplex.out.len() > BACKLOG_BYTES_MAX;
         multiplex.has_blocked |= blocked;
+        self.flush_now |= multiplex.out.len() > OUT_BYTES_MAX;
         self.with_lane(index, |lane| lane.blocked = blocked);
     }
 

@@ -7,7 +7,7 @@ use super::exchange::Outcome;
 use crate::protocol::h1::response::{self, ResponseHead};
 use crate::protocol::h1::{
     ChunkLimits, ChunkedDecoder, Delivery, HeadLimits, Persistence, ResponseBody, ResponseForward,
-    write_last_chunk, write_response,
+    websocket_accept, write_last_chunk, write_response,
 };
 use crate::runtime::driver::Driver;
 use crate::telemetry::names::{Counter, Histogram};
@@ -76,7 +76,8 @@ impl<D: Driver> Engine<D> {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
             date: self.clock.date(),
-            extra: [&[], &[]],
+            extra: [&[], &[], &[]],
+            protocol: &[],
         };
         write_response(&mut out, bytes, head, &forward);
         self.send_head_to_client(client, &out);
@@ -107,10 +108,22 @@ impl<D: Driver> Engine<D> {
         }
         let client = exchange.client;
         let is_lane = self.clients[client].stream.lane().is_some();
+        let mut proof = None;
+        if head.switching_protocols && head.status != 101 {
+            // Over HTTP/2 it is a 200 (RFC 8441 §5).
+            head.status = 101;
+            proof = websocket_accept(&exchange.head)
+                .filter(|_| !is_lane)
+                .map(|accept| [b"Sec-WebSocket-Accept: ", accept.as_slice(), b"\r\n"].concat());
+        }
         let body = match head.body {
             // Frames tell the end, and their length has been checked against the head.
             _ if self.upstreams[index].stream.lane().is_some() => {
-                match self.upstreams[index].stream.lane().is_some_and(|lane| lane.received) {
+                match self.upstreams[index]
+                    .stream
+                    .lane()
+                    .is_some_and(|lane| lane.received)
+                {
                     true => Body::Done,
                     false => Body::UntilClose,
                 }
@@ -165,7 +178,9 @@ impl<D: Driver> Engine<D> {
                     .as_deref()
                     .map_or(&[], str::as_bytes),
                 exchange.hsts().map_or(&[], str::as_bytes),
+                proof.as_deref().unwrap_or_default(),
             ],
+            protocol: exchange.upgrade.as_deref().unwrap_or_default(),
         };
         write_response(&mut out, bytes, head, &forward);
         exchange.response = Some(body);

@@ -29,12 +29,13 @@ use crate::upstream::{Backend, ClusterSettings};
 /// nothing more, and one lost connection should not fail everything.
 const LANES_MAX: usize = 128;
 
-/// Bytes of one response that may wait in us for its client; see `Trunk::widen` for those who may have
-/// more.
+/// Bytes of one response that may wait in us for its client. A client may have as many as
+/// [`LANES_MAX`] responses coming, each of a connection of its own or all of one.
 const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
 
-/// Bytes waiting for the socket beyond which lanes are told to wait.
-pub(super) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+/// The same for a long response: as much as one of HTTP/1.1 may have waiting, which is a receive
+/// buffer.
+const LONG_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// What a connection knows of its lanes.
 pub(super) struct Trunk {
@@ -67,7 +68,7 @@ impl Trunk {
             head_limits: RESPONSE_LIMITS,
             stream_window: STREAM_WINDOW_BYTES,
             // What the lanes may hold is bounded one by one, so that none starves the others.
-            connection_window: LANES_MAX as u32 * 256 * 1024,
+            connection_window: LANES_MAX as u32 * LONG_WINDOW_BYTES,
             ..Settings::default()
         };
         Self {
@@ -90,6 +91,12 @@ impl Trunk {
             self.out = pool.take();
         }
         &mut self.out
+    }
+
+    /// Lets more of a long response wait.
+    pub(super) fn widen(&mut self, stream: u32) {
+        let by = LONG_WINDOW_BYTES - STREAM_WINDOW_BYTES;
+        self.h2.widen(stream, by);
     }
 
     /// Whether one more request may be given to it.
@@ -445,6 +452,9 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[index];
         upstream.output.push(&mut self.pool, &out[sent..]);
         self.pool.give(out);
+        if self.upstreams[index].is_flushed() {
+            self.unblock_lanes(index);
+        }
     }
 
     /// The socket has room.

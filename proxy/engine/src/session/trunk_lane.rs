@@ -10,12 +10,19 @@ use super::Engine;
 use super::body::Body;
 use super::client::Phase;
 use super::exchange::Outcome;
+use super::multiplex::{BACKLOG_BYTES_MAX, OUT_BYTES_MAX};
 use super::transport::{Lane, Transport};
-use super::trunk::BACKLOG_BYTES_MAX;
 use super::upstream::Link;
+use crate::protocol::h1::{ResponseBody, ResponseHead};
 use crate::protocol::h2::{ErrorCode, Heads};
 use crate::runtime::driver::{Driver, Token};
 use crate::telemetry::names::Counter;
+
+/// Longer responses get a wider window.
+const SHORT_BYTES_MAX: u64 = 64 * 1024;
+
+/// With more streams than this none of a client's gets a wider window.
+const LONG_LANES_MAX: usize = 4;
 
 /// A stream's number, and the lane that it was opened for.
 type Named = (u32, u32);
@@ -77,7 +84,11 @@ impl<D: Driver> Engine<D> {
         trunk.out(&mut self.pool);
         let (h2, out) = (&mut trunk.h2, &mut trunk.out);
         let tag = index as u32;
-        let Some(stream) = h2.send_request(out, &exchange.head, scheme, tag, ends) else {
+        let opened = match &exchange.upgrade {
+            None => h2.send_request(out, &exchange.head, scheme, tag, ends),
+            Some(protocol) => h2.send_handshake(out, &exchange.head, scheme, tag, protocol),
+        };
+        let Some(stream) = opened else {
             return self.lane_lost(index);
         };
         let served = std::mem::replace(&mut trunk.served, true);
@@ -178,9 +189,7 @@ impl<D: Driver> Engine<D> {
         }
         if let Some(trunk) = self.upstreams[connection].trunk.as_mut() {
             trunk.out(&mut self.pool);
-            trunk
-                .h2
-                .send_trailers(&mut trunk.out, stream, &trailers);
+            trunk.h2.send_trailers(&mut trunk.out, stream, &trailers);
         }
     }
 
@@ -238,6 +247,7 @@ impl<D: Driver> Engine<D> {
         };
         let blocked = waiting + trunk.out.len() > BACKLOG_BYTES_MAX;
         trunk.has_blocked |= blocked;
+        self.flush_now |= trunk.out.len() > OUT_BYTES_MAX;
         if let Some(lane) = self.upstreams[index].stream.lane_mut() {
             lane.blocked = blocked;
         }
@@ -267,8 +277,29 @@ impl<D: Driver> Engine<D> {
             lane.received = ends;
         }
         let mut head = std::mem::take(&mut heads.response);
+        if !ends && self.may_wait_long(number, &head) {
+            if let Some(trunk) = self.upstreams[trunk].trunk.as_mut() {
+                trunk.widen(named.0);
+            }
+        }
         self.response_arrived(index, number, &mut head, heads.text(), &[]);
         heads.response = head;
+    }
+
+    /// Whether a response is worth a wider window, and its client may have one: a client of many
+    /// streams must not make us hold as much for each.
+    fn may_wait_long(&self, number: u32, head: &ResponseHead) -> bool {
+        let is_long = match head.body {
+            ResponseBody::Length(length) => length > SHORT_BYTES_MAX,
+            ResponseBody::Chunked | ResponseBody::UntilClose => true,
+            ResponseBody::None => false,
+        };
+        let client = &self.clients[self.exchanges[number as usize].client];
+        is_long
+            && client.stream.lane().is_none_or(|lane| {
+                let multiplex = self.clients[lane.connection].multiplex.as_ref();
+                multiplex.is_some_and(|multiplex| multiplex.lane_count() <= LONG_LANES_MAX)
+            })
     }
 
     pub(super) fn lane_response_data(

@@ -204,7 +204,8 @@ fn check_response(raw: &[u8], is_head: bool, was_upgrade: bool) {
         delivery,
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
-        extra: [b"", b""],
+        extra: [b"", b"", b""],
+        protocol: b"",
     };
     write_response(&mut out, raw, &head, &forward);
     let mut next = ResponseHead::default();

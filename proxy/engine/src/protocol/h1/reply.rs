@@ -72,9 +72,23 @@ pub fn default_error_body(out: &mut Vec<u8>, status: u16, request_id: &str) {
     }
 }
 
-/// The phrase of the registry for a status that the engine or an error page may use.
+/// The phrase of the registry for a status that the engine, an error page, or often a backend of
+/// HTTP/2 uses, which has none itself.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -97,7 +111,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        _ => "Error",
+        400.. => "Error",
+        _ => "",
     }
 }
 

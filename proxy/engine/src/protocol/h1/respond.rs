@@ -7,6 +7,7 @@ use super::Version;
 use super::forward::copy_fields;
 use super::forward::fields_length;
 use super::forward::write_number;
+use super::reply::reason_phrase;
 
 /// What the client is told about its connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,9 @@ pub struct ResponseForward<'a> {
     /// The value of `Date` if the backend gave none (RFC 9110 §6.6.1).
     pub date: &'a [u8],
     /// Whole lines of our own, each with its CRLF.
-    pub extra: [&'a [u8]; 2],
+    pub extra: [&'a [u8]; 3],
+    /// What was asked for, for a backend that switches without naming it (HTTP/2).
+    pub protocol: &'a [u8],
 }
 
 /// Appends the head of `head` as the client is to read it. The caller never passes an interim
@@ -40,7 +43,7 @@ pub fn write_response(
     head: &ResponseHead,
     forward: &ResponseForward<'_>,
 ) {
-    let own_bytes = OWN_BYTES + forward.extra[0].len() + forward.extra[1].len();
+    let own_bytes = OWN_BYTES + forward.extra.map(<[u8]>::len).iter().sum::<usize>();
     out.reserve(head.line.end() + fields_length(&head.fields) + own_bytes);
     // RFC 9112 §4 wants the space before the reason even where there is none, which a backend may
     // have left out.
@@ -50,7 +53,11 @@ pub fn write_response(
         out.extend_from_slice(b"HTTP/1.1 ");
         write_number(out, u64::from(head.status));
         out.push(b' ');
-        out.extend_from_slice(head.reason(buf));
+        out.extend_from_slice(match head.version {
+            // It has no words for it.
+            Version::Http2 => reason_phrase(head.status).as_bytes(),
+            _ => head.reason(buf),
+        });
         out.extend_from_slice(b"\r\n");
     }
     let is_chunked = forward.delivery == Delivery::Chunked;
@@ -73,7 +80,12 @@ pub fn write_response(
     write_framing(out, head, forward.delivery);
     if head.switching_protocols {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
-        out.extend_from_slice(head.protocol.of(buf));
+        let named = head.protocol.of(buf);
+        out.extend_from_slice(if named.is_empty() {
+            forward.protocol
+        } else {
+            named
+        });
         out.extend_from_slice(b"\r\n\r\n");
         return;
     }

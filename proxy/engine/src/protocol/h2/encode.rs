@@ -102,16 +102,25 @@ impl<'a> RequestText<'a> {
     }
 }
 
+/// With a `protocol` it becomes an extended CONNECT (RFC 8441 §4).
 pub(super) fn request(
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
     request: &RequestText<'_>,
     scheme: &str,
+    protocol: Option<&[u8]>,
 ) {
-    encoder.method(out, request.method);
+    let method = match protocol {
+        Some(_) => b"CONNECT",
+        None => request.method,
+    };
+    encoder.method(out, method);
     encoder.scheme(out, scheme.as_bytes());
     encoder.authority(out, request.authority);
     encoder.path(out, request.path);
+    if let Some(protocol) = protocol {
+        encoder.field(out, b":protocol", protocol, Policy::Repeated);
+    }
     // The requests of many clients meet here: what only one of them has sent is not worth an entry,
     // and would tell it to the others by its length (RFC 7541 §7.1).
     lines(encoder, out, request.fields, Policy::Once);
@@ -132,6 +141,8 @@ fn lines(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8], policy: Policy) 
             | FieldId::ProxyConnection
             | FieldId::TransferEncoding
             | FieldId::Upgrade => continue,
+            // RFC 8441 §5: HTTP/2 has no need of this proof.
+            FieldId::SecWebSocketKey => continue,
             FieldId::Te if !value.eq_ignore_ascii_case(b"trailers") => continue,
             // The same for all clients of a listener.
             FieldId::XForwardedHost | FieldId::XForwardedPort | FieldId::XForwardedProto => {

@@ -69,6 +69,12 @@ impl ReceiveWindow {
         true
     }
 
+    /// Makes it larger for good; the peer has to be told.
+    pub(super) fn widen(&mut self, by: u32) {
+        self.left += by;
+        self.size += by;
+    }
+
     /// Counts bytes as passed on; returns the update to send, once it is worth a frame: half a
     /// window, as nearly all do.
     #[inline]
@@ -97,6 +103,15 @@ mod tests {
         assert_eq!(window.pass(1), Some(50));
         assert!(window.take(50) && !window.take(1));
         assert_eq!(window.pass(0), None);
+    }
+
+    #[test]
+    fn a_wider_window_takes_more_and_opens_later() {
+        let mut window = ReceiveWindow::new(100);
+        window.widen(300);
+        assert!(window.take(400) && !window.take(1));
+        assert_eq!(window.pass(199), None);
+        assert_eq!(window.pass(1), Some(200));
     }
 
     #[test]

@@ -25,7 +25,8 @@ fn respond(raw: &str, is_head: bool, delivery: Delivery, persistence: Persistenc
         delivery,
         persistence,
         date: DATE,
-        extra: [b"Kakehi-Generation: 7\r\n", b""],
+        extra: [b"Kakehi-Generation: 7\r\n", b"", b""],
+        protocol: b"",
     };
     let mut out = Vec::new();
     write_response(&mut out, raw.as_bytes(), &head, &forward);

@@ -206,6 +206,15 @@ impl Connection {
         self.pass_to_connection(bytes);
     }
 
+    /// Lets more of a body wait in us than [`crate::protocol::h2::Settings::stream_window`] says, which
+    /// has to be worth a frame. To be called once a stream.
+    pub fn widen(&mut self, stream: u32, by: u32) {
+        if let Some(found) = self.streams.get(stream) {
+            found.receive_window.widen(by);
+            self.write_window_update(stream, Some(by));
+        }
+    }
+
     pub(super) fn pass_to_connection(&mut self, bytes: u32) {
         let update = self.receive_window.pass(bytes);
         self.write_window_update(0, update);

@@ -86,6 +86,30 @@ impl Connection {
         tag: u32,
         ends: bool,
     ) -> Option<u32> {
+        self.open_stream(out, text, scheme, tag, (ends, None))
+    }
+
+    /// Client: the same for a request that asks for another protocol (RFC 8441 §4). The server has to
+    /// take such: see [`Connection::takes_extended_connect`].
+    pub fn send_handshake(
+        &mut self,
+        out: &mut Vec<u8>,
+        text: &[u8],
+        scheme: &str,
+        tag: u32,
+        protocol: &[u8],
+    ) -> Option<u32> {
+        self.open_stream(out, text, scheme, tag, (false, Some(protocol)))
+    }
+
+    fn open_stream(
+        &mut self,
+        out: &mut Vec<u8>,
+        text: &[u8],
+        scheme: &str,
+        tag: u32,
+        (ends, protocol): (bool, Option<&[u8]>),
+    ) -> Option<u32> {
         if self.can_open() == 0 {
             return None;
         }
@@ -102,14 +126,14 @@ impl Connection {
             body_left: None,
             asked: Asked {
                 is_head: request.method == b"HEAD",
-                is_connect: false,
+                is_connect: protocol.is_some(),
             },
             priority: Priority::default(),
             is_blocked: false,
         };
         self.streams.insert(number, stream);
         let start = self.begin_head(out, number, false, ends)?;
-        encode::request(&mut self.encoder, out, &request, scheme);
+        encode::request(&mut self.encoder, out, &request, scheme, protocol);
         self.end_head(out, start, number, ends);
         Some(number)
     }

@@ -74,7 +74,8 @@ fn an_exchange_goes_both_ways() {
         delivery: Delivery::Length(5),
         persistence: Persistence::Close,
         date: b"today",
-        extra: [b"Kakehi-Generation: 7\r\n", b""],
+        extra: [b"Kakehi-Generation: 7\r\n", b"", b""],
+        protocol: b"",
     };
     let mut out = Vec::new();
     server.send_response(&mut out, 1, text, &head, &forward, false);

@@ -1,0 +1,99 @@
+"""Flow control end to end: a slow reader slows its sender down, and nobody else."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.e2e.h2.conftest import Front
+from tests.harness import processes
+from tests.harness.h2backend import Request
+
+_MIB = 1 << 20
+
+
+def long_answers(request: Request) -> None:
+    if request.path == "/short":
+        return request.answer(b"short")
+    request.head()
+    return request.send(b"x" * (64 * _MIB), ends=True)
+
+
+def test_a_stalled_client_holds_up_no_other(front: Front) -> None:
+    """30 clients that do not read a long response share the connection with one that does."""
+    backend = front.backend(long_answers)
+    front.start(backend.address)
+    pid = front.daemon.worker_pids()[0]
+    with front.connect() as client:
+        assert client.get("a", "/short").body == b"short"
+    before = processes.resident_mib(pid)
+    stalled = [front.connect(receive_buffer=4096) for _ in range(30)]
+    try:
+        for client in stalled:
+            client.send(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+        backend.wait_for(31)
+        time.sleep(1)
+        with front.connect() as client:
+            for _ in range(20):
+                began = time.monotonic()
+                assert client.get("a", "/short").body == b"short"
+                assert time.monotonic() - began < 2
+        # Each may have a window and what one read brought, and not the response.
+        assert processes.resident_mib(pid) - before < 30
+    finally:
+        for client in stalled:
+            client.close()
+    assert len(backend.peers) == 1
+
+
+def test_a_stalled_backend_slows_its_client_down(front: Front) -> None:
+    """What the backend does not read, the proxy does not take."""
+
+    def script(request: Request) -> None:
+        if request.path == "/short":
+            return request.answer(b"short")
+        time.sleep(3)
+        return request.answer(str(len(request.read())).encode())
+
+    backend = front.backend(script)
+    front.start(backend.address)
+    pid = front.daemon.worker_pids()[0]
+    with front.connect() as client:
+        client.get("a", "/short")
+    before = processes.resident_mib(pid)
+
+    def upload() -> bytes:
+        with front.connect() as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (20 * _MIB))
+            client.send(b"x" * (20 * _MIB))
+            return client.read_response().body
+
+    with ThreadPoolExecutor(4) as pool:
+        uploads = [pool.submit(upload) for _ in range(4)]
+        backend.wait_for(5)
+        time.sleep(1)
+        assert processes.resident_mib(pid) - before < 8
+        with front.connect() as client:
+            assert client.get("a", "/short").body == b"short"
+        assert [each.result(60) for each in uploads] == [str(20 * _MIB).encode()] * 4
+
+
+def test_long_bodies_both_ways_at_once(front: Front) -> None:
+    def script(request: Request) -> None:
+        request.head()
+        sent = 0
+        while not request.ended or sent < len(request.body):
+            request.wait(lambda: len(request.body) > sent or request.ended)  # noqa: B023
+            part = bytes(request.body[sent:])
+            sent += len(part)
+            if part:
+                request.send(part)
+        request.end()
+
+    front.start(front.backend(script).address)
+    path = front.repo.directory.parent / "body"
+    body = bytes(range(251)) * 20_000
+    path.write_bytes(body)
+    for version in ("--http1.1", "--http2-prior-knowledge"):
+        status, _, answer = front.curl("/", version, "--data-binary", f"@{path}", "-H", "Expect:")
+        assert (status, answer == body) == (200, True)
