@@ -95,8 +95,11 @@ def _check(
     """Look into the files; fills in the hostnames that a certificate has by itself."""
     from reconciler import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
-    if "ca" in found:
-        remarks += pem.check_authorities(found["ca"])
+    for field in ("ca", "client_ca"):
+        if field in found:
+            remarks += pem.check_authorities(found[field], field)
+    if "client_crl" in found:
+        remarks += pem.check_revocations(found["client_crl"], found["client_ca"], pem.utc_now())
     if "certificate" not in found:
         return value
     try:

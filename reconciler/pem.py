@@ -101,13 +101,45 @@ def check_names(chain: list[x509.Certificate], wanted: list[str]) -> list[Remark
     return [Remark("error", "hostnames", message)]
 
 
-def check_authorities(content: bytes) -> list[Remark]:
+def check_authorities(content: bytes, field: str) -> list[Remark]:
     """Whether a file can say whom to trust."""
     try:
         read_chain(content)
     except ValueError as error:
-        return [Remark("error", "ca", str(error))]
+        return [Remark("error", field, str(error))]
     return []
+
+
+def check_revocations(content: bytes, authorities: bytes, now: datetime) -> list[Remark]:
+    """Whether a file holds lists of revoked certificates, all of these authorities."""
+    begin = b"-----BEGIN X509 CRL-----"
+    try:
+        lists = [x509.load_pem_x509_crl(begin + part) for part in content.split(begin)[1:]]
+        issuers = read_chain(authorities)
+    except ValueError:
+        lists, issuers = [], []
+    if not lists:
+        message = "the file holds no list of revoked certificates in PEM"
+        hint = "convert it: openssl crl -inform DER -in FILE -out FILE.pem"
+        return [Remark("error", "client_crl", message, hint)]
+    remarks = []
+    for each in lists:
+        if not any(_is_signed_by(each, issuer) for issuer in issuers):
+            message = f"a list was signed by nobody in client_ca: {each.issuer.rfc4514_string()}"
+            remarks.append(Remark("error", "client_crl", message))
+        elif each.next_update_utc is not None and each.next_update_utc <= now:
+            message = f"a newer list is due since {each.next_update_utc:%Y-%m-%d %H:%M} UTC"
+            remarks.append(Remark("warning", "client_crl", message, "get it from the authority"))
+    return remarks
+
+
+def _is_signed_by(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    key = issuer.public_key()
+    if revoked.issuer != issuer.subject or not isinstance(
+        key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+    ):
+        return False
+    return revoked.is_signature_valid(key)
 
 
 def not_after(chain: list[x509.Certificate]) -> datetime:

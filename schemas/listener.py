@@ -8,11 +8,13 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from schemas.base import Model, fault, shown
 from schemas.error_page import ErrorPages
+from schemas.material import FilePath
 from schemas.names import Address, Name, Network, SortedUnique
 from schemas.units import Duration, Measured
 
 _PROTOCOLS = ("http", "https")
 _PROFILES = ("intermediate", "modern")
+_CLIENT_AUTH = ("optional", "required")
 
 
 def _protocol(value: object) -> str:
@@ -33,9 +35,47 @@ def _profile(value: object) -> str:
     raise fault(f'expected "intermediate" or "modern", not {shown(value)}', hint)
 
 
+def _client_auth(value: object) -> str:
+    if value in _CLIENT_AUTH:
+        return str(value)
+    hint = 'leave "client_ca" out, and no client is asked' if value in ("none", "off") else None
+    raise fault(f'expected "optional" or "required", not {shown(value)}', hint)
+
+
 class ListenerTls(Model):
     """How TLS is agreed on with clients."""
 
+    client_auth: Annotated[
+        str,
+        BeforeValidator(_client_auth),
+        WithJsonSchema({"enum": list(_CLIENT_AUTH), "type": "string"}),
+        Field(
+            description=(
+                "With client_ca: whether a client without a certificate is refused in the handshake "
+                "(required) or served without a Client-Cert header (optional). A certificate that "
+                "does not verify is refused in either case."
+            )
+        ),
+    ] = "required"
+    client_ca: Annotated[
+        FilePath | None,
+        Field(
+            description=(
+                "Authorities, in PEM, that issue certificates of clients; clients are asked for one, "
+                "and backends are told it (Client-Cert, RFC 9440). null: no client is asked."
+            ),
+            examples=["tls/clients-ca.pem"],
+        ),
+    ] = None
+    client_crl: Annotated[
+        FilePath | None,
+        Field(
+            description=(
+                "Lists of revoked certificates, in PEM, one for each authority that issues them: "
+                "a certificate of an authority without a list is refused."
+            )
+        ),
+    ] = None
     default_certificate: Annotated[
         Name | None,
         Field(
@@ -56,6 +96,14 @@ class ListenerTls(Model):
             )
         ),
     ] = "intermediate"
+
+    @model_validator(mode="after")
+    def _lists_belong_to_authorities(self) -> ListenerTls:
+        if self.client_ca is None and self.client_crl is not None:
+            raise fault("client_crl: there is no client_ca whose certificates it could revoke")
+        if self.client_ca is None and self.client_auth == "optional":
+            raise fault("client_auth: there is no client_ca, so that no client is asked")
+        return self
 
 
 class ListenerLimits(Model):

@@ -20,6 +20,7 @@ PATH_CHARS_MAX = 1024
 FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "certificate": (("certificate",), ("private_key",)),
     "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
+    "listener": (("tls", "client_ca"), ("tls", "client_crl")),
 }
 """Where a kind has paths: the fields, by path through the value."""
 

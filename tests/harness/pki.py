@@ -87,6 +87,31 @@ def make(
     return Pair(certificate, key, own + (issuer.chain if issuer else b""), private_pem(key))
 
 
+def revocations(issuer: Pair, *revoked: Pair, days: float = 30) -> bytes:
+    """An authority's list of revoked certificates, as a PEM file."""
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now - timedelta(days=1))
+        .next_update(now + timedelta(days=days))
+        .add_extension(x509.CRLNumber(1), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key()),
+            critical=False,
+        )
+    )
+    for pair in revoked:
+        builder = builder.add_revoked_certificate(
+            x509.RevokedCertificateBuilder()
+            .serial_number(pair.certificate.serial_number)
+            .revocation_date(now - timedelta(hours=1))
+            .build()
+        )
+    signed = builder.sign(issuer.private_key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
 def private_pem(key: Key, password: bytes | None = None) -> bytes:
     """A private key as a PEM file."""
     encryption: serialization.KeySerializationEncryption = (

@@ -163,8 +163,8 @@ def test_names_that_the_leaf_must_have(pair: Pair) -> None:
 
 
 def test_authorities(pair: Pair) -> None:
-    assert pem.check_authorities(pair.pem) == []
-    assert pem.check_authorities(b"x")[0].field == "ca"
+    assert pem.check_authorities(pair.pem, "ca") == []
+    assert pem.check_authorities(b"x", "client_ca")[0].field == "client_ca"
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])

@@ -32,7 +32,13 @@ def test_the_canonical_value_has_every_default() -> None:
 
 def test_tls_comes_with_https() -> None:
     secure = Listener.model_validate({**ADDRESS, "protocol": "https"})
-    assert secure.value()["tls"] == {"default_certificate": None, "profile": "intermediate"}
+    assert secure.value()["tls"] == {
+        "client_auth": "required",
+        "client_ca": None,
+        "client_crl": None,
+        "default_certificate": None,
+        "profile": "intermediate",
+    }
     assert "in clear text has none" in refusal("listener", {**ADDRESS, "tls": {}})
     old = {**ADDRESS, "protocol": "https", "tls": {"profile": "old"}}
     assert 'expected "intermediate" or "modern", not "old"' in refusal("listener", old)

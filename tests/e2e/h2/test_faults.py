@@ -287,9 +287,7 @@ def test_an_answer_that_does_not_come_in_time_is_a_504(front: Front) -> None:
 def test_a_connection_that_has_died_silently_is_found_out(front: Front) -> None:
     """No answer to the request, and none to a ping: the next request gets a new connection."""
     backend = front.backend()
-    front.start(
-        backend.address, timeouts={"response_head": "500ms", "connect": "400ms"}, retries=0
-    )
+    front.start(backend.address, timeouts={"response_head": "500ms", "connect": "400ms"}, retries=0)
     with front.connect() as client:
         assert client.get("a").status == 200
         backend.peers[0].is_deaf.set()

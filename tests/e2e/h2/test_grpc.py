@@ -90,9 +90,7 @@ def test_a_chat_goes_back_and_forth(way: Path2) -> None:
 
 def test_metadata_and_binary_trailers(way: Path2) -> None:
     given = bytes(range(256))
-    call = way.client.unary.with_call(
-        b"", metadata=[("x-given-bin", given)], timeout=DEADLINE_S
-    )
+    call = way.client.unary.with_call(b"", metadata=[("x-given-bin", given)], timeout=DEADLINE_S)
     assert dict(call[1].trailing_metadata())["x-seen-bin"] == given
 
 

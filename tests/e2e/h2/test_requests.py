@@ -46,7 +46,9 @@ def test_bodies_pass_both_ways(front: Front, version: str, length: int) -> None:
     status, _, answer = front.curl("/", version, "--data-binary", f"@{path}")
     assert (status, answer) == (200, body[:length])
     # Without a length.
-    status, _, answer = front.curl("/", version, "-X", "POST", "-T", str(path), "-H", "Transfer-Encoding: chunked")
+    status, _, answer = front.curl(
+        "/", version, "-X", "POST", "-T", str(path), "-H", "Transfer-Encoding: chunked"
+    )
     assert (status, answer) == (200, body[:length])
     first, second = backend.seen
     assert first.get("content-length") == str(length)
@@ -135,7 +137,9 @@ def test_responses_without_a_body(front: Front) -> None:
 
 def test_interim_responses_pass(front: Front) -> None:
     def script(request: Request) -> None:
-        request.peer.do(lambda it: it.send_headers(request.stream, [(":status", "103"), ("link", "</a>")]))
+        request.peer.do(
+            lambda it: it.send_headers(request.stream, [(":status", "103"), ("link", "</a>")])
+        )
         request.answer(b"done")
 
     front.start(front.backend(script).address)
@@ -154,11 +158,15 @@ def test_expect_100_continue(front: Front) -> None:
     backend = front.backend(script)
     front.start(backend.address)
     with front.connect() as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        )
         assert client.read_any().status == 100
         client.send(b"abc")
         assert client.read_response().body == b"abc"
-        client.send(b"POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        client.send(
+            b"POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        )
         assert client.read_response().status == 417
 
 

@@ -4,6 +4,7 @@
 //! any input, and whatever is accepted has exactly one reading. The session calls it, the runtime
 //! never does.
 
+pub mod base64;
 pub mod h1;
 pub mod h2;
 pub mod hello;

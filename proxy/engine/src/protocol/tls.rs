@@ -165,6 +165,13 @@ impl Machine {
         self.common().alpn_protocol()
     }
 
+    /// What the peer has proved to be: its certificate in DER, without the chain.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let chain = self.common().peer_certificates()?;
+        chain.first().map(AsRef::as_ref)
+    }
+
     /// Whether the handshake was shortened by a ticket.
     #[must_use]
     pub fn is_resumed(&self) -> bool {

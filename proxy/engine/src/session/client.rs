@@ -11,6 +11,7 @@ use super::multiplex::Multiplex;
 use super::token::{Owner, token};
 use super::transport::{Received, Transport};
 use super::{Engine, READS_PER_TURN};
+use crate::protocol::base64;
 use crate::protocol::tls::Machine;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
@@ -77,6 +78,8 @@ pub(super) struct Client {
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
     pub(super) older: u32,
     pub(super) younger: u32,
+    /// The certificate that the client has shown, as backends are told it.
+    pub(super) identity: Option<Rc<str>>,
     /// What a connection that carries many requests knows of them.
     pub(super) multiplex: Option<Box<Multiplex>>,
 }
@@ -130,6 +133,7 @@ impl<D: Driver> Engine<D> {
             served: false,
             older: NOBODY,
             younger: NOBODY,
+            identity: None,
             multiplex: None,
         });
         Some(index)
@@ -277,6 +281,8 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::TlsHandshakesTotal, 1);
         self.metrics
             .add(Counter::TlsResumptionsTotal, u64::from(resumed));
+        let shown = client.stream.tls().and_then(Machine::peer_certificate);
+        client.identity = shown.map(identity);
         if client.stream.tls().and_then(Machine::alpn) == Some(b"h2") {
             return self.begin_multiplex(index);
         }
@@ -570,4 +576,12 @@ pub(super) fn split_left<'a>(
     } else {
         (&[], &second[sent - first.len()..])
     }
+}
+
+/// A certificate as the value of `Client-Cert` (RFC 9440 §2.1).
+fn identity(certificate: &[u8]) -> Rc<str> {
+    let mut text = vec![b':'];
+    base64::encode(&mut text, certificate);
+    text.push(b':');
+    String::from_utf8_lossy(&text).into()
 }

@@ -193,6 +193,7 @@ impl<D: Driver> Engine<D> {
         };
         let lane = self.insert_client(Transport::Lane(Box::new(lane)), peer, listener, false)?;
         self.lanes_now += 1;
+        self.clients[lane].identity = self.clients[index].identity.clone();
         self.unlink_idle(index);
         let client = &mut self.clients[index];
         client.deadline.clear();

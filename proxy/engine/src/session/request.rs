@@ -187,6 +187,7 @@ impl<D: Driver> Engine<D> {
             listener_port: client.listener.address.port(),
             scheme: listener.scheme(),
             trusted: listener.trusts(client.peer.ip()),
+            client_cert: client.identity.as_deref(),
             request_id: record.id(),
             upstream_keep_alive: true,
             upgrade: upgrade.is_some(),

@@ -167,10 +167,26 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsPolicy {
+    /// Whether a client without a certificate is refused, where there are authorities.
+    pub client_auth: ClientAuth,
+    /// Authorities that issue certificates of clients; `None` asks for none.
+    pub client_ca: Option<Material>,
+    /// Lists of revoked certificates.
+    pub client_crl: Option<Material>,
     /// The certificate for clients whose SNI is missing or nobody's.
     pub default_certificate: Option<String>,
     /// Versions and cipher suites.
     pub profile: TlsProfile,
+}
+
+/// Whether a client has to show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// It may.
+    Optional,
+    /// It has to.
+    Required,
 }
 
 /// Versions and cipher suites, as Mozilla names them.

@@ -136,7 +136,7 @@ impl Ledger {
             }
             let rules = compile_rules(&put.name, &put.entity)?;
             let key = self.load_key(&put.name, &put.entity, materials)?;
-            let tls = self.agree(&put.name, &put.entity)?;
+            let tls = self.agree(&put.name, &put.entity, materials)?;
             let upstream_tls = self.ask(&put.name, &put.entity, materials)?;
             let (needs, address) = needs_of(&put.name, &put.entity);
             let identity = (put.entity.kind(), put.name.clone());
@@ -258,7 +258,12 @@ impl Ledger {
             .map_err(|reason| refused("cluster", name, reason))
     }
 
-    fn agree(&self, name: &str, entity: &Entity) -> Result<Option<Arc<ServerConfig>>, Refused> {
+    fn agree(
+        &self,
+        name: &str,
+        entity: &Entity,
+        materials: &HashMap<String, Vec<u8>>,
+    ) -> Result<Option<Arc<ServerConfig>>, Refused> {
         let Entity::Listener(entity::Listener {
             tls: Some(policy), ..
         }) = entity
@@ -266,7 +271,7 @@ impl Ledger {
             return Ok(None);
         };
         self.tls
-            .server_config(policy)
+            .server_config(policy, |wanted| material(materials, wanted))
             .map(Some)
             .map_err(|reason| refused("listener", name, reason))
     }

@@ -9,15 +9,18 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::NoServerSessionStorage;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::certificates::{self, Certificates, Resolver};
 use super::tickets::{PolicyTickets, Tickets};
-use crate::state::entity::{ClusterProtocol, Material, TlsPolicy, TlsProfile, UpstreamTls};
+use crate::state::entity::{
+    ClientAuth, ClusterProtocol, Material, TlsPolicy, TlsProfile, UpstreamTls,
+};
 
 /// The cryptography that everything here uses.
 #[must_use]
@@ -50,11 +53,15 @@ impl Tls {
         })
     }
 
-    /// What a listener with that policy agrees to.
+    /// What a listener with that policy agrees to; `material` finds files.
     ///
     /// # Errors
-    /// A sentence, when the cryptography cannot serve the policy.
-    pub fn server_config(&self, policy: &TlsPolicy) -> Result<Arc<ServerConfig>, String> {
+    /// A sentence, when a file is missing or unreadable, or the cryptography cannot serve the policy.
+    pub fn server_config<'a>(
+        &self,
+        policy: &TlsPolicy,
+        material: impl Fn(&Material) -> Result<&'a [u8], String>,
+    ) -> Result<Arc<ServerConfig>, String> {
         let versions: &[_] = match policy.profile {
             TlsProfile::Modern => &[&TLS13],
             TlsProfile::Intermediate => &[&TLS13, &TLS12],
@@ -66,17 +73,45 @@ impl Tls {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(versions)
             .map_err(|error| format!("tls: {error}"))?
-            .with_no_client_auth()
+            .with_client_cert_verifier(self.client_verifier(policy, material)?)
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets alone: what a client brings along costs us no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(PolicyTickets::new(
             self.tickets.clone(),
-            policy.profile.as_str().as_bytes(),
+            &session_policy(policy),
         ));
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
+    }
+
+    /// Who may connect at all.
+    fn client_verifier<'a>(
+        &self,
+        policy: &TlsPolicy,
+        material: impl Fn(&Material) -> Result<&'a [u8], String>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        let Some(authorities) = &policy.client_ca else {
+            return Ok(Arc::new(NoClientAuth));
+        };
+        let roots = read_roots(material(authorities)?, "client_ca")?;
+        let mut lists = Vec::new();
+        if let Some(revoked) = &policy.client_crl {
+            for list in CertificateRevocationListDer::pem_slice_iter(material(revoked)?) {
+                lists.push(list.map_err(|_| "tls.client_crl: the file is not PEM".to_owned())?);
+            }
+        }
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                .with_crls(lists)
+                .only_check_end_entity_revocation();
+        let builder = match policy.client_auth {
+            ClientAuth::Required => builder,
+            ClientAuth::Optional => builder.allow_unauthenticated(),
+        };
+        let verifier = builder.build();
+        Ok(verifier.map_err(|error| format!("tls.client_ca: {error}"))?)
     }
 
     /// What is asked of the backends of a cluster with that policy; `material` finds files.
@@ -94,7 +129,7 @@ impl Tls {
             .map_err(|error| format!("tls: {error}"))?;
         let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
             let roots = match &policy.ca {
-                Some(ca) => Arc::new(read_roots(material(ca)?)?),
+                Some(ca) => Arc::new(read_roots(material(ca)?, "ca")?),
                 None => self.system_roots()?,
             };
             WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
@@ -143,16 +178,31 @@ impl Tls {
     }
 }
 
-fn read_roots(bundle: &[u8]) -> Result<RootCertStore, String> {
+/// What a session depends on: it is not resumed where anything of it is different, such as after an
+/// authority or a client has lost its trust.
+fn session_policy(policy: &TlsPolicy) -> Vec<u8> {
+    let mut text = policy.profile.as_str().as_bytes().to_vec();
+    if let Some(authorities) = &policy.client_ca {
+        text.extend_from_slice(format!(" {:?} ", policy.client_auth).as_bytes());
+        text.extend_from_slice(authorities.sha256.as_bytes());
+    }
+    if let Some(revoked) = &policy.client_crl {
+        text.push(b' ');
+        text.extend_from_slice(revoked.sha256.as_bytes());
+    }
+    text
+}
+
+fn read_roots(bundle: &[u8], field: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|_| "tls.ca: the file is not PEM".to_owned())?;
+        let certificate = certificate.map_err(|_| format!("tls.{field}: the file is not PEM"))?;
         roots
             .add(certificate)
-            .map_err(|error| format!("tls.ca: {error}"))?;
+            .map_err(|error| format!("tls.{field}: {error}"))?;
     }
     if roots.is_empty() {
-        return Err("tls.ca: the file holds no certificate".to_owned());
+        return Err(format!("tls.{field}: the file holds no certificate"));
     }
     Ok(roots)
 }

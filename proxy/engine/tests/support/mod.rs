@@ -206,7 +206,7 @@ pub fn https(address: SocketAddr, default: &str, profile: &str) -> String {
         .replace(r#""protocol":"http""#, r#""protocol":"https""#)
         .replace(
             r#""tls":null"#,
-            &format!(r#""tls":{{"default_certificate":{default},"profile":"{profile}"}}"#),
+            &format!(r#""tls":{{"client_auth":"required","client_ca":null,"client_crl":null,"default_certificate":{default},"profile":"{profile}"}}"#),
         )
 }
 

@@ -108,6 +108,7 @@ fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
         listener_port: 8080,
         scheme: "http",
         trusted,
+        client_cert: None,
         request_id: "0123456789abcdef",
         upstream_keep_alive: true,
         upgrade: true,

@@ -103,6 +103,7 @@ fn check_forwarded(heads: &Heads) {
         listener_port: 443,
         scheme: "https",
         trusted: true,
+        client_cert: None,
         request_id: "id",
         upstream_keep_alive: true,
         upgrade: head.upgrade(text).is_some(),

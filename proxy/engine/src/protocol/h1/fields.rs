@@ -92,6 +92,8 @@ pub enum FieldId {
     /// Any other statement about who the client is or what it asked for: `X-Real-IP`,
     /// `X-Forwarded-Prefix`, `X-Original-URL`, …
     ForwardedOther,
+    /// `Client-Cert` (RFC 9440).
+    ClientCert,
     /// `X-Forwarded-For`.
     XForwardedFor,
     /// `X-Forwarded-Host`.
@@ -138,6 +140,7 @@ impl FieldId {
             (9, b'x') => (Self::ForwardedOther, b"x-real-ip"),
             (10, b'c') => (Self::Connection, b"connection"),
             (10, b'k') => (Self::KeepAlive, b"keep-alive"),
+            (11, b'c') => (Self::ClientCert, b"client-cert"),
             (11, b'x') => (Self::ForwardedOther, b"x-client-ip"),
             (12, b'x') => (Self::XRequestId, b"x-request-id"),
             (13, b'x') => (Self::ForwardedOther, b"x-rewrite-url"),
@@ -148,6 +151,7 @@ impl FieldId {
             (15, b'x') => (Self::ForwardedOther, b"x-original-host"),
             (16, b'c') => (Self::ForwardedOther, b"cf-connecting-ip"),
             (16, b'p') => (Self::ProxyConnection, b"proxy-connection"),
+            (17, b'c') => (Self::ForwardedOther, b"client-cert-chain"),
             (17, b's') => (Self::SecWebSocketKey, b"sec-websocket-key"),
             (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             (18, b'p') => (Self::ProxyAuthentication, b"proxy-authenticate"),

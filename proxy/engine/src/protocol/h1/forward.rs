@@ -22,6 +22,9 @@ pub struct Forward<'a> {
     pub scheme: &'a str,
     /// The peer is one of `trusted_proxies`: what it says about its client is passed on.
     pub trusted: bool,
+    /// The certificate of the client, as the value of `Client-Cert` (RFC 9440); a trusted peer's own
+    /// statement goes before it.
+    pub client_cert: Option<&'a str>,
     /// Our name for the request, unless a trusted peer gave it one.
     pub request_id: &'a str,
     /// The upstream connection is to be used again.
@@ -43,13 +46,19 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
     let is_chunked = forward.body == RequestBody::Chunked;
     copy_fields(out, buf, &head.fields, |id| match id {
         FieldId::Trailer => is_chunked,
-        FieldId::ForwardedOther => forward.trusted,
+        FieldId::ForwardedOther | FieldId::ClientCert => forward.trusted,
         _ => false,
     });
     if forward.trusted {
         write_forwarding_appended(out, buf, head, forward);
     } else {
         write_forwarding(out, authority, forward);
+    }
+    let is_told = |field: &Field| field.id == FieldId::ClientCert && !field.drop;
+    if let Some(certificate) = forward.client_cert {
+        if !(forward.trusted && head.fields.iter().any(is_told)) {
+            write_field(out, b"Client-Cert", certificate.as_bytes());
+        }
     }
     out.extend_from_slice(match head.version {
         Version::Http11 => b"Via: 1.1 kakehi\r\nX-Request-Id: ",

@@ -5,9 +5,11 @@
 
 use aws_lc_rs::digest;
 
+use crate::protocol::base64;
+
 /// The value of `Sec-WebSocket-Accept` for the key in a request's head, as `write_request` writes it;
 /// `None` without a key.
-pub fn websocket_accept(request: &[u8]) -> Option<[u8; 28]> {
+pub fn websocket_accept(request: &[u8]) -> Option<Vec<u8>> {
     let lines = request.split(|&byte| byte == b'\n');
     let key = lines.filter_map(|line| {
         let (name, value) = line.split_at_checked(NAME.len())?;
@@ -16,22 +18,9 @@ pub fn websocket_accept(request: &[u8]) -> Option<[u8; 28]> {
     let mut hashing = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     hashing.update(key.last()?);
     hashing.update(GUID);
-    Some(base64(hashing.finish().as_ref()))
-}
-
-/// Twenty bytes in base64.
-fn base64(bytes: &[u8]) -> [u8; 28] {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = [b'='; 28];
-    for (group, place) in bytes.chunks(3).zip(text.chunks_mut(4)) {
-        let bits = group.iter().enumerate().fold(0u32, |bits, (at, &byte)| {
-            bits | u32::from(byte) << (16 - 8 * at)
-        });
-        for (at, digit) in place.iter_mut().take(group.len() + 1).enumerate() {
-            *digit = DIGITS[(bits >> (18 - 6 * at) & 63) as usize];
-        }
-    }
-    text
+    let mut accept = Vec::new();
+    base64::encode(&mut accept, hashing.finish().as_ref());
+    Some(accept)
 }
 
 const NAME: &[u8] = b"sec-websocket-key:";
@@ -48,7 +37,7 @@ mod tests {
         let request = b"GET /chat HTTP/1.1\r\nHost: a\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUpgrade: websocket\r\n\r\n";
         let accept = websocket_accept(request).unwrap();
-        assert_eq!(&accept, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(websocket_accept(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), None);
     }
 }

@@ -25,6 +25,7 @@ fn forward(body: RequestBody, trusted: bool) -> Forward<'static> {
         listener_port: 8080,
         scheme: "http",
         trusted,
+        client_cert: None,
         request_id: "0123456789abcdef",
         upstream_keep_alive: true,
         upgrade: true,

@@ -138,6 +138,13 @@ fn listener(value: &Listener) -> Result<(), String> {
     if value.tls.is_some() != (value.protocol == ListenerProtocol::Https) {
         return Err("tls: expected with protocol https, and only there".to_owned());
     }
+    if let Some(tls) = &value.tls {
+        let files = [&tls.client_ca, &tls.client_crl];
+        files.into_iter().flatten().try_for_each(material)?;
+        if tls.client_ca.is_none() && tls.client_crl.is_some() {
+            return Err("tls.client_crl: there is no client_ca".to_owned());
+        }
+    }
     let default = value
         .tls
         .as_ref()

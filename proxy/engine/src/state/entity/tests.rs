@@ -40,7 +40,7 @@ const VALUES: [(Kind, &str); 9] = [
             r#"{"address":"[::]:8443","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
             r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"https","proxy_protocol":[],"#,
             r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
-            r#""response_write":30000},"tls":{"default_certificate":"shop","profile":"modern"},"#,
+            r#""response_write":30000},"tls":{"client_auth":"required","client_ca":null,"client_crl":null,"default_certificate":"shop","profile":"modern"},"#,
             r#""trusted_proxies":[]}"#
         ),
     ),

@@ -16,6 +16,7 @@ fn untrusted() -> Forward<'static> {
         listener_port: 80,
         scheme: "http",
         trusted: false,
+        client_cert: None,
         request_id: "own",
         upstream_keep_alive: true,
         upgrade: true,

@@ -59,6 +59,7 @@ fn forwarded(heads: &Heads) -> String {
         listener_port: 443,
         scheme: "https",
         trusted: false,
+        client_cert: None,
         request_id: "id",
         upstream_keep_alive: true,
         upgrade: heads.request.upgrade.is_some(),

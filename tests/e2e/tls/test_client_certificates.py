@@ -1,0 +1,179 @@
+"""Certificates of clients: who gets in, what the backend is told, and what a commit changes."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.tls.shop import Shop
+from tests.harness import pki, ports, wire
+from tests.harness.pki import Pair
+from tests.harness.rawbackend import Exchange
+
+SERVER = pki.make("shop.test")
+CA = pki.make("clients ca", is_ca=True)
+OTHER_CA = pki.make("other ca", is_ca=True)
+ALICE = pki.make("alice", issuer=CA)
+BOB = pki.make("bob", issuer=CA)
+STRANGER = pki.make("alice", issuer=OTHER_CA)
+EXPIRED = pki.make("old", issuer=CA, starts_in_days=-20, days=-10)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with Shop(tmp_path) as made:
+
+        def tell(exchange: Exchange) -> None:
+            shown = exchange.request.all("client-cert")
+            exchange.send(wire.response(b"|".join(shown)))
+
+        made.backend.script = tell
+        yield made
+
+
+def files(shop: Shop, ca: Pair = CA, crl: bytes | None = None, **tls: Any) -> dict[str, Any]:
+    made = shop.files({"client_ca": "tls/clients.pem", **tls}, shop=SERVER)
+    made["tls/clients.pem"] = ca.pem.decode()
+    if crl is not None:
+        made["kakehi.yaml"]["listeners"]["front"]["tls"]["client_crl"] = "tls/revoked.pem"
+        made["tls/revoked.pem"] = crl.decode()
+    return made
+
+
+def start(shop: Shop, **options: Any) -> None:
+    shop.repo.commit(files(shop, **options))
+    shop.daemon.start()
+
+
+class Visitor:
+    """A client with or without a certificate."""
+
+    def __init__(self, shop: Shop, pair: Pair | None, directory: Path) -> None:
+        self.shop = shop
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.load_verify_locations(cadata=SERVER.pem.decode())
+        self.session: ssl.SSLSession | None = None
+        if pair is not None:
+            own = directory / f"{id(pair)}.pem"
+            own.write_bytes(pair.chain + pair.key)
+            self.context.load_cert_chain(own)
+
+    def ask(self, *fields: bytes) -> bytes:
+        """The body of one answer, on a new connection; an `OSError` when there is none."""
+        plain = socket.create_connection(ports.split(self.shop.address), 10)
+        with self.context.wrap_socket(
+            plain, server_hostname="shop.test", session=self.session
+        ) as connection:
+            self.resumed = connection.session_reused
+            lines = b"".join(field + b"\r\n" for field in fields)
+            connection.sendall(
+                b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n%s\r\n" % lines
+            )
+            got = b""
+            while part := connection.recv(65536):
+                got += part
+            if not got:
+                raise ConnectionResetError("no answer")
+            self.session = connection.session
+        return got.partition(b"\r\n\r\n")[2]
+
+
+def told(pair: Pair) -> bytes:
+    return b":" + base64.b64encode(pair.der) + b":"
+
+
+def test_who_gets_in(shop: Shop, tmp_path: Path) -> None:
+    start(shop)
+    assert Visitor(shop, ALICE, tmp_path).ask() == told(ALICE)
+    for pair in (None, STRANGER, EXPIRED):
+        with pytest.raises(OSError):  # noqa: PT011  (an alert, or the end of the connection)
+            Visitor(shop, pair, tmp_path).ask()
+
+
+def test_optional_serves_those_without(shop: Shop, tmp_path: Path) -> None:
+    start(shop, client_auth="optional")
+    assert Visitor(shop, None, tmp_path).ask() == b""
+    assert Visitor(shop, ALICE, tmp_path).ask() == told(ALICE)
+    with pytest.raises(OSError):  # noqa: PT011
+        Visitor(shop, STRANGER, tmp_path).ask()
+
+
+def test_nobody_can_say_it_himself(shop: Shop, tmp_path: Path) -> None:
+    start(shop, client_auth="optional")
+    forged = [b"Client-Cert: " + told(BOB), b"client-cert: x", b"Client_Cert: y"]
+    assert Visitor(shop, None, tmp_path).ask(*forged) == b""
+    assert Visitor(shop, ALICE, tmp_path).ask(*forged) == told(ALICE)
+
+
+def test_http_2_tells_it_with_every_stream(shop: Shop, tmp_path: Path) -> None:
+    start(shop)
+    own = tmp_path / "own.pem"
+    own.write_bytes(ALICE.chain + ALICE.key)
+    host, port = shop.address.split(":")
+    url = f"https://shop.test:{port}/"
+    done = subprocess.run(
+        ["curl", "-sk", "--http2", "--resolve", f"shop.test:{port}:{host}", "-E", own, url, url],
+        capture_output=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout == told(ALICE) * 2
+
+
+def test_a_revoked_certificate(shop: Shop, tmp_path: Path) -> None:
+    """A commit of another list counts from the next handshake on, and no session gets around it."""
+    start(shop, crl=pki.revocations(CA))
+    alice, bob = Visitor(shop, ALICE, tmp_path), Visitor(shop, BOB, tmp_path)
+    assert (alice.ask(), bob.ask()) == (told(ALICE), told(BOB))
+    assert bob.ask() == told(BOB) and bob.resumed
+    shop.daemon.commit(files(shop, crl=pki.revocations(CA, BOB)))
+    assert alice.ask() == told(ALICE)
+    with pytest.raises(OSError):  # noqa: PT011
+        bob.ask()
+    with pytest.raises(OSError):  # noqa: PT011
+        Visitor(shop, BOB, tmp_path).ask()
+
+
+def test_another_authority(shop: Shop, tmp_path: Path) -> None:
+    """Those of the old one get in no more, with or without a session; open connections live on."""
+    start(shop)
+    alice = Visitor(shop, ALICE, tmp_path)
+    assert alice.ask() == told(ALICE)
+    assert alice.ask() == told(ALICE) and alice.resumed
+    shop.daemon.commit(files(shop, ca=OTHER_CA))
+    with pytest.raises(OSError):  # noqa: PT011
+        alice.ask()
+    assert Visitor(shop, STRANGER, tmp_path).ask() == told(STRANGER)
+
+
+def test_no_session_of_a_listener_without(shop: Shop, tmp_path: Path) -> None:
+    """A session made where nobody is asked opens no door where everybody is (T19)."""
+    shop.repo.commit(shop.files(None, shop=SERVER))
+    shop.daemon.start()
+    visitor = Visitor(shop, None, tmp_path)
+    assert visitor.ask() == b""
+    assert visitor.ask() == b"" and visitor.resumed
+    shop.daemon.commit(files(shop))
+    with pytest.raises(OSError):  # noqa: PT011
+        visitor.ask()
+
+
+def test_what_does_not_fit_is_refused(shop: Shop) -> None:
+    start(shop)
+    made = files(shop, crl=pki.revocations(OTHER_CA))
+    shop.repo.commit(made)
+    done = shop.daemon.run_cli("validate", str(shop.repo.directory))
+    assert "client_crl" in done.stdout + done.stderr
+    assert "signed by nobody in client_ca" in done.stdout + done.stderr
+    made = files(shop)
+    made["tls/clients.pem"] = "nothing"
+    shop.repo.commit(made)
+    done = shop.daemon.run_cli("validate", str(shop.repo.directory))
+    assert "client_ca" in done.stdout + done.stderr
