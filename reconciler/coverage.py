@@ -62,7 +62,7 @@ class Coverage:
                 for name in _hostnames(entity):
                     suspects |= self._frontends.get(name, set())
         for entity in after:
-            if is_secure(entity) and _default(former.get(entity.key)) != _default(entity):
+            if entity.key.kind == "listener" and _shown(former.get(entity.key)) != _shown(entity):
                 suspects |= references.users(entity.key)
         for key in sorted(suspects & entities.keys()):
             yield from self._check(entities[key], entities)
@@ -85,6 +85,11 @@ class Coverage:
                 yield Finding("warning", key, ("protocol",), message, "add certificates:")
 
     def _check(self, frontend: Entity, entities: Entities) -> Iterator[Finding]:
+        named = [entities.get(EntityKey("listener", name)) for name in _listeners(frontend)]
+        if frontend.value["client_certificate"] is not None and not any(map(_asks, named)):
+            message = f"{frontend.key}: no listener of it asks clients for certificates"
+            hint = "every request is answered by 403; give a listener tls.client_ca"
+            yield Finding("warning", frontend.key, ("client_certificate",), message, hint)
         hostname = str(frontend.value["hostname"])
         # What is passed on unread is shown the backend's certificate.
         ours = frontend.value["passthrough"] is False
@@ -126,6 +131,16 @@ def _default(listener: Entity | None) -> str | None:
     """Return the name of a listener's default certificate, "" without one, None without TLS."""
     tls = listener.value.get("tls") if listener else None
     return str(tls["default_certificate"] or "") if isinstance(tls, dict) else None
+
+
+def _asks(listener: Entity | None) -> bool:
+    """Tell whether a listener asks clients for certificates."""
+    tls = listener.value.get("tls") if listener else None
+    return isinstance(tls, dict) and tls["client_ca"] is not None
+
+
+def _shown(listener: Entity | None) -> tuple[str | None, bool]:
+    return _default(listener), _asks(listener)
 
 
 def wildcard_of(hostname: str) -> str | None:

@@ -160,10 +160,10 @@ class Cluster(Model):
         WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
         Field(
             description=(
-                "What the backends speak: http for HTTP/1.1, h2 for HTTP/2 (gRPC needs it), which many "
-                "requests share a connection of. With tls, h2 is agreed on in the handshake (ALPN), and "
-                "a backend that does not take it counts as one that cannot be reached; in clear text "
-                "the backend has to expect it (prior knowledge)."
+                "What the backends speak: http for HTTP/1.1, h2 for HTTP/2 (gRPC needs it), which "
+                "many requests share a connection of. With tls, h2 is agreed on in the handshake "
+                "(ALPN), and a backend that does not take it counts as one that cannot be reached; "
+                "in clear text the backend has to expect it (prior knowledge)."
             )
         ),
     ] = "http"

@@ -202,6 +202,13 @@ class Hsts(Model):
         return self
 
 
+def _client_certificate(value: object) -> object:
+    if value not in ("required", None):
+        hint = 'whether clients are asked at all is said by the listener ("tls: {client_ca: …}")'
+        raise fault(f'expected "required", not {shown(value)}', hint)
+    return value
+
+
 def _redirect(value: object) -> object:
     if value not in ("https", None):
         raise fault(f'expected "https", not {shown(value)}: the same host and path over TLS')
@@ -247,9 +254,32 @@ HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
 
 
+_SEEN_IN_REQUESTS = {
+    "client_certificate",
+    "headers",
+    "hsts",
+    "methods",
+    "path",
+    "query",
+    "redirect",
+}
+
+
 class Frontend(Model):
     """A match of requests, and the cluster that serves them. The most specific match wins."""
 
+    client_certificate: Annotated[
+        Literal["required"] | None,
+        BeforeValidator(_client_certificate),
+        Field(
+            description=(
+                "required: requests of clients that have shown no certificate are answered by "
+                "403, where the listener leaves it to them (client_auth: optional). null: all are "
+                "served."
+            ),
+            examples=["required"],
+        ),
+    ] = None
     cluster: Annotated[
         Name, Field(description="The cluster that serves the requests.", examples=["shop"])
     ]
@@ -341,7 +371,7 @@ class Frontend(Model):
 
     @model_validator(mode="after")
     def _only_a_hostname_is_seen(self) -> Frontend:
-        asked = self.model_fields_set & {"headers", "hsts", "methods", "path", "query", "redirect"}
+        asked = self.model_fields_set & _SEEN_IN_REQUESTS
         for key in sorted(asked if self.passthrough else ()):
             if getattr(self, key) != type(self).model_fields[key].get_default(
                 call_default_factory=True

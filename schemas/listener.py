@@ -51,9 +51,9 @@ class ListenerTls(Model):
         WithJsonSchema({"enum": list(_CLIENT_AUTH), "type": "string"}),
         Field(
             description=(
-                "With client_ca: whether a client without a certificate is refused in the handshake "
-                "(required) or served without a Client-Cert header (optional). A certificate that "
-                "does not verify is refused in either case."
+                "With client_ca: whether a client without a certificate is refused in the "
+                "handshake (required) or served without a Client-Cert header (optional). A "
+                "certificate that does not verify is refused in either case."
             )
         ),
     ] = "required"
@@ -61,8 +61,8 @@ class ListenerTls(Model):
         FilePath | None,
         Field(
             description=(
-                "Authorities, in PEM, that issue certificates of clients; clients are asked for one, "
-                "and backends are told it (Client-Cert, RFC 9440). null: no client is asked."
+                "Authorities, in PEM, that issue certificates of clients; clients are asked for "
+                "one, and backends are told it (Client-Cert, RFC 9440). null: no client is asked."
             ),
             examples=["tls/clients-ca.pem"],
         ),

@@ -1,8 +1,8 @@
 """An HTTP/2 backend that does what a test's script says, by the `h2` package.
 
-Each connection has a thread that reads, and each request a thread that runs the script. Rule: windows
-are opened only when the script reads, and nothing else is sent behind its back but what the protocol
-asks for.
+Each connection has a thread that reads, and each request a thread that runs the script. Rule:
+windows are opened only when the script reads, and nothing else is sent behind its back but what the
+protocol asks for.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class H2Backend:
         self.script = script or (lambda request: request.answer(request.read() or b"h2"))
         self.context, self.settings, self.greets = context, settings or {}, greets
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.address = "127.0.0.1:{}".format(self.listening.getsockname()[1])
+        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
         self.peers: list[Peer] = []
         self.seen: list[Request] = []
         self.errors: list[str] = []

@@ -184,6 +184,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 def _frontend(host: str, cluster: str) -> dict[str, Any]:
     return {
+        "client_certificate": None,
         "cluster": cluster,
         "headers": {},
         "hostname": f"{host}.test",

@@ -38,7 +38,7 @@ def certificate(name: str, hostnames: list[str]) -> Entity:
 
 
 def listener(default: str | None = None, name: str = "safe", port: int = 8443) -> Entity:
-    tls = {"default_certificate": default, "profile": "intermediate"}
+    tls = {"client_ca": None, "default_certificate": default, "profile": "intermediate"}
     return entity("listener", name, address=f"127.0.0.1:{port}", protocol="https", tls=tls)
 
 

@@ -121,7 +121,7 @@ def entity(kind: str, name: str, **value: Any) -> Entity:
 def test_explain(url: str, won: str, message: str) -> None:
     there = {"listeners": ["open", "safe"], "cluster": "shop"}
     passed = {**there, "listeners": ["safe"], "passthrough": True}
-    tls = {"default_certificate": None, "profile": "intermediate"}
+    tls = {"client_ca": None, "default_certificate": None, "profile": "intermediate"}
     state = State(
         [
             entity("settings", "settings"),

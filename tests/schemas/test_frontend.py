@@ -15,6 +15,7 @@ def value_of(**fields: object) -> dict[str, Any]:
 
 def test_the_canonical_value_has_every_default() -> None:
     assert value_of() == {
+        "client_certificate": None,
         "cluster": "shop",
         "headers": {},
         "hostname": "*",

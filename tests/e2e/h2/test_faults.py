@@ -134,7 +134,7 @@ def test_an_idle_connection_that_says_goaway_is_not_used_again(front: Front) -> 
         for number in range(5):
             assert client.get("a", method="POST").status == 200
             backend.peers[number].go_away(1)
-            processes.wait_until(lambda: backend.peers[-1].is_lost, "it is closed")  # noqa: B023
+            processes.wait_until(lambda: backend.peers[-1].is_lost, "it is closed")
     assert [len(peer.requests) for peer in backend.peers] == [1] * 5
 
 
@@ -192,7 +192,7 @@ def test_a_backend_that_never_answers_the_preface(front: Front) -> None:
     backend = front.backend(greets=False)
     backend.script = lambda request: None
     listening = socket.create_server(("127.0.0.1", 0))
-    address = "127.0.0.1:{}".format(listening.getsockname()[1])
+    address = f"127.0.0.1:{listening.getsockname()[1]}"
     front.start(address, timeouts={"connect": "300ms"}, retries=0)
     with front.connect() as client:
         assert client.get("a").status == 504

@@ -189,7 +189,7 @@ def test_many_clients_share_few_connections(front: Front) -> None:
 
 
 def test_no_more_streams_than_the_backend_takes(front: Front) -> None:
-    """A backend that takes 4 streams at a time gets more connections instead, and refuses nothing."""
+    """A backend that takes 4 streams at a time gets more connections, and refuses nothing."""
     gate = threading.Event()
 
     def script(request: Request) -> None:

@@ -65,7 +65,7 @@ class Visitor:
             own.write_bytes(pair.chain + pair.key)
             self.context.load_cert_chain(own)
 
-    def ask(self, *fields: bytes) -> bytes:
+    def ask(self, *fields: bytes, path: bytes = b"/") -> bytes:
         """The body of one answer, on a new connection; an `OSError` when there is none."""
         plain = socket.create_connection(ports.split(self.shop.address), 10)
         with self.context.wrap_socket(
@@ -73,9 +73,8 @@ class Visitor:
         ) as connection:
             self.resumed = connection.session_reused
             lines = b"".join(field + b"\r\n" for field in fields)
-            connection.sendall(
-                b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n%s\r\n" % lines
-            )
+            head = b"GET %s HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n%s\r\n"
+            connection.sendall(head % (path, lines))
             got = b""
             while part := connection.recv(65536):
                 got += part
@@ -177,3 +176,30 @@ def test_what_does_not_fit_is_refused(shop: Shop) -> None:
     shop.repo.commit(made)
     done = shop.daemon.run_cli("validate", str(shop.repo.directory))
     assert "client_ca" in done.stdout + done.stderr
+
+
+def test_a_frontend_that_requires_one(shop: Shop, tmp_path: Path) -> None:
+    """Where the listener leaves it to clients, a frontend need not."""
+    made = files(shop, client_auth="optional")
+    frontends = made["kakehi.yaml"]["frontends"]
+    frontends["admin"] = {
+        **frontends["all"],
+        "path": {"prefix": "/admin"},
+        "client_certificate": "required",
+    }
+    shop.repo.commit(made)
+    shop.daemon.start()
+    assert Visitor(shop, None, tmp_path).ask() == b""
+    assert b"403" in Visitor(shop, None, tmp_path).ask(path=b"/admin/x")
+    assert Visitor(shop, ALICE, tmp_path).ask(path=b"/admin/x") == told(ALICE)
+    entries = shop.daemon.wait_for_access(lambda entry: entry["status"] == 403, 1)
+    assert entries[0]["outcome"] == "certificate_missing"
+
+
+def test_a_frontend_that_nobody_can_satisfy_is_a_warning(shop: Shop) -> None:
+    made = shop.files(None, shop=SERVER)
+    made["kakehi.yaml"]["frontends"]["all"]["client_certificate"] = "required"
+    shop.repo.commit(made)
+    done = shop.daemon.run_cli("validate", str(shop.repo.directory))
+    assert done.returncode == 0
+    assert "no listener of it asks clients for certificates" in done.stdout + done.stderr

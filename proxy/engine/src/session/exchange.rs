@@ -39,6 +39,7 @@ pub(super) enum Outcome {
     WriteTimeout,
     TunnelClosed,
     UpgradeRefused,
+    CertificateMissing,
     Redirected,
 }
 
@@ -64,6 +65,7 @@ impl Outcome {
             Self::WriteTimeout => "write_timeout",
             Self::TunnelClosed => "tunnel_closed",
             Self::UpgradeRefused => "upgrade_refused",
+            Self::CertificateMissing => "certificate_missing",
             Self::Redirected => "redirected",
         }
     }

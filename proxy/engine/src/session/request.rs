@@ -112,6 +112,9 @@ impl<D: Driver> Engine<D> {
         let (status, outcome, counter) = match &frontend {
             _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
             None => (404, Outcome::NoFrontend, Counter::NotFound404Total),
+            Some(frontend) if self.must_show(index, frontend) => {
+                (403, Outcome::CertificateMissing, Counter::Rejected403Total)
+            }
             Some(frontend) if self.must_not_switch(index, head, bytes, frontend) => {
                 (501, Outcome::UpgradeRefused, Counter::Rejected501Total)
             }
@@ -135,6 +138,11 @@ impl<D: Driver> Engine<D> {
         let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
         self.clients[index].phase = Phase::InExchange;
         self.try_backend(exchange);
+    }
+
+    /// Whether a certificate is wanted that the client has not shown.
+    fn must_show(&self, index: usize, frontend: &Frontend) -> bool {
+        frontend.entity.client_certificate.is_some() && self.clients[index].identity.is_none()
     }
 
     /// Over HTTP/1.1 a handshake that is not passed on is an ordinary request; in a stream it has no

@@ -189,6 +189,14 @@ pub enum ClientAuth {
     Required,
 }
 
+/// What a frontend asks of its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificate {
+    /// A certificate that has been verified.
+    Required,
+}
+
 /// Versions and cipher suites, as Mozilla names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -377,6 +385,8 @@ impl Backend {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Frontend {
+    /// What a client has to have shown.
+    pub client_certificate: Option<ClientCertificate>,
     /// The cluster that serves what matches.
     pub cluster: String,
     /// Header name (lower case) to what one of its values must be.

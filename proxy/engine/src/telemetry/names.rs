@@ -67,6 +67,8 @@ named_indexes! {
         Rejected400Total = "rejected_400_total",
         /// Requests that did not arrive in time.
         Rejected408Total = "rejected_408_total",
+        /// Requests without the certificate that their frontend requires.
+        Rejected403Total = "rejected_403_total",
         /// Request bodies over the limit.
         Rejected413Total = "rejected_413_total",
         /// Request targets over the limit.

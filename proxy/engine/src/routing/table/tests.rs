@@ -62,6 +62,7 @@ fn get(host: &str, path: &str) -> Asked {
 
 fn frontend(hostname: &str, path: PathMatch) -> Frontend {
     Frontend {
+        client_certificate: None,
         passthrough: false,
         hsts: None,
         redirect: None,

@@ -232,6 +232,7 @@ fn frontend(value: &Frontend) -> Result<(), String> {
             && value.headers.is_empty()
             && value.query.is_empty()
             && value.hsts.is_none()
+            && value.client_certificate.is_none()
             && value.redirect.is_none())
     {
         return Err("passthrough: nothing but the hostname can be matched".to_owned());
