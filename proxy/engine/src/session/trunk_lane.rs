@@ -487,7 +487,7 @@ impl<D: Driver> Engine<D> {
         exchange.response.is_none()
             && exchange.interim_count == 0
             && exchange.record.bytes_in == 0
-            && exchange.record.retries < exchange.cluster.entity.retries.into()
+            && exchange.record.retries < exchange.cluster.entity.retries
     }
 
     /// Sends the request of a lane by another connection.

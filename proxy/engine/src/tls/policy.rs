@@ -111,7 +111,7 @@ impl Tls {
             ClientAuth::Optional => builder.allow_unauthenticated(),
         };
         let verifier = builder.build();
-        Ok(verifier.map_err(|error| format!("tls.client_ca: {error}"))?)
+        verifier.map_err(|error| format!("tls.client_ca: {error}"))
     }
 
     /// What is asked of the backends of a cluster with that policy; `material` finds files.

@@ -10,13 +10,14 @@ use crate::protocol::base64;
 /// The value of `Sec-WebSocket-Accept` for the key in a request's head, as `write_request` writes it;
 /// `None` without a key.
 pub fn websocket_accept(request: &[u8]) -> Option<Vec<u8>> {
-    let lines = request.split(|&byte| byte == b'\n');
-    let key = lines.filter_map(|line| {
+    let mut lines = request.split(|&byte| byte == b'\n');
+    let key = lines.find_map(|line| {
         let (name, value) = line.split_at_checked(NAME.len())?;
-        name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())
-    });
+        let is_it = name.eq_ignore_ascii_case(NAME);
+        is_it.then(|| value.trim_ascii())
+    })?;
     let mut hashing = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    hashing.update(key.last()?);
+    hashing.update(key);
     hashing.update(GUID);
     let mut accept = Vec::new();
     base64::encode(&mut accept, hashing.finish().as_ref());

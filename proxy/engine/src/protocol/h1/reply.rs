@@ -111,8 +111,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        400.. => "Error",
-        _ => "",
+        _ if status < 400 => "",
+        _ => "Error",
     }
 }
 
