@@ -90,6 +90,10 @@ class Siege:
                 self.waits.append(time.monotonic() - began)
                 time.sleep(0.01)
 
+    def backend_connections(self) -> int:
+        """How many connections to the backend are open: the innocent client's is one."""
+        return len(processes.connections(self.pid, self.backend.address))
+
     def growth_kib(self) -> int:
         return resident_kib(self.pid) - self.before_kib
 
@@ -104,11 +108,13 @@ class Siege:
             # One of many may have met a moment when this machine did something else.
             waits = sorted(self.waits)
             assert waits
-            assert waits[max(len(waits) * 99 // 100 - 1, 0)] <= WAIT_S_MAX, waits[-5:]
+            assert waits[max(len(waits) - 2, 0)] <= WAIT_S_MAX, waits[-5:]
             with Attacker(self.address) as honest:
                 honest.send(honest.request(1))
-                honest.read(5)
-                assert any(isinstance(frame, HeadersFrame) for frame in honest.frames)
+                processes.wait_until(
+                    lambda: any(isinstance(each, HeadersFrame) for each in honest.read(0.1)),
+                    "an answer",
+                )
         finally:
             self.backend.go.set()
             self.daemon.stop()
@@ -177,12 +183,7 @@ def test_t02_made_you_reset(siege: Siege, how: str) -> None:
         assert attacker.sent <= FRAMES_MAX
     # What was begun for them has been given up.
     processes.wait_until(
-        lambda: (
-            siege.daemon.json("status")["requests"] <= 1
-            if "requests" in siege.daemon.json("status")
-            else True
-        ),
-        "no request is left",
+        lambda: siege.backend_connections() <= 1, "the backend is asked for nobody any more"
     )
 
 
@@ -276,7 +277,7 @@ def test_t06_answers_that_are_not_read(siege: Siege) -> None:
         for _ in range(20_000):
             if not attacker.send(ping):
                 break
-        assert attacker.closed
+        attacker.read_to_close()
         assert siege.growth_kib() <= GROWTH_KIB_MAX
 
 
