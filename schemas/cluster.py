@@ -19,6 +19,7 @@ from schemas.units import Duration
 Policy = Literal["least_connections", "power_of_two", "random", "round_robin"]
 _POLICIES: tuple[str, ...] = get_args(Policy)
 _PROTOCOLS = ("http", "h2")
+_PROXY_PROTOCOLS = ("v1", "v2")
 _POLICIES_LATER = ("maglev", "rendezvous")
 # What other proxies call them, in letters alone.
 _ELSEWHERE = {
@@ -88,6 +89,15 @@ def _protocol(value: object) -> str:
     elif value in ("h2c", "http2", "grpc", "HTTP/2"):
         hint = 'write "protocol: h2"; without "tls" it is spoken in clear text'
     raise fault(f'expected "http" or "h2", not {shown(value)}', hint)
+
+
+def _proxy_protocol(value: object) -> object:
+    if value in (*_PROXY_PROTOCOLS, None):
+        return value
+    hint = None
+    if value in (1, 2, "1", "2", True):
+        hint = f'write "proxy_protocol: v{2 if value is True else value}"'
+    raise fault(f'expected "v1" or "v2", not {shown(value)}', hint)
 
 
 def _server_name(value: object) -> object:
@@ -167,6 +177,18 @@ class Cluster(Model):
             )
         ),
     ] = "http"
+    proxy_protocol: Annotated[
+        str | None,
+        BeforeValidator(_proxy_protocol),
+        WithJsonSchema({"anyOf": [{"enum": list(_PROXY_PROTOCOLS)}, {"type": "null"}]}),
+        Field(
+            description=(
+                "Begin each connection to a backend by saying who the client is, in the PROXY "
+                "protocol, version 1 or 2. Such a connection is for one request. null: say nothing."
+            ),
+            examples=["v2"],
+        ),
+    ] = None
     retries: Annotated[
         int,
         Field(
@@ -188,3 +210,10 @@ class Cluster(Model):
         ClusterTls | None,
         Field(description="TLS to the backends; {} has all defaults. null: clear text."),
     ] = None
+
+    @model_validator(mode="after")
+    def _one_client_a_connection(self) -> Cluster:
+        if self.protocol == "h2" and self.proxy_protocol is not None:
+            hint = "X-Forwarded-For and Forwarded tell backends who the client is"
+            raise fault("proxy_protocol: over h2 many clients share a connection", hint)
+        return self

@@ -170,6 +170,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "keep_alive_connections": 1024,
         "load_balancing": "round_robin",
         "protocol": "http",
+        "proxy_protocol": None,
         "retries": cluster.retries,
         "timeouts": {
             "connect": 3000,

@@ -133,6 +133,7 @@ def test_the_engines_own_memory_is_understood() -> None:
                     "keep_alive_connections": 1024,
                     "load_balancing": "round_robin",
                     "protocol": "http",
+                    "proxy_protocol": None,
                     "retries": 2,
                     "timeouts": {
                         "connect": 3000,

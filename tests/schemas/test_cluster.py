@@ -9,6 +9,7 @@ def test_the_canonical_value_has_every_default() -> None:
         "keep_alive_connections": 1024,
         "load_balancing": "round_robin",
         "protocol": "http",
+        "proxy_protocol": None,
         "retries": 2,
         "timeouts": {
             "connect": 3000,
@@ -37,6 +38,7 @@ def test_policies() -> None:
         ("retries", True, "expected a whole number, not true"),
         ("keep_alive_connections", -1, "-1 is too small"),
         ("protocol", "h2c", 'expected "http" or "h2", not "h2c"'),
+        ("proxy_protocol", 2, 'expected "v1" or "v2", not 2'),
         ("timeouts", {"tunnel": "200h"}, "at most 168h"),
     ],
 )

@@ -328,7 +328,7 @@ def test_t08_a_body_that_does_not_come(siege: Siege) -> None:
 
 
 def test_streams_that_are_reset_hold_no_more_than_streams_that_are_not(siege: Siege) -> None:
-    """A lane outlives its stream while its backend is to read: there is a bound on both together."""
+    """A lane outlives its stream while its backend is to read: one bound is for both."""
     path = ((":method", "POST"), *GET[1:3], (":path", "/never"))
     with Attacker(siege.address) as attacker:
         for number in range(120):

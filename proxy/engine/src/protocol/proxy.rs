@@ -1,6 +1,6 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer says of the connection before its
 //! first byte, as HAProxy's `proxy-protocol.txt` has it. Called by `session/preamble` for what is
-//! received.
+//! received, and by `session/connect` for what backends are told.
 //!
 //! Rule: exactly the forms of the specification, and nothing that a strict reader would take for
 //! something else. A preamble that cannot become valid any more is refused at its first wrong byte.
@@ -36,6 +36,56 @@ pub struct Preamble {
     /// Who has connected to the load balancer; `None` when it speaks for itself (health checks), or
     /// cannot tell by an IP address.
     pub source: Option<SocketAddr>,
+}
+
+/// Appends the preamble of version 1 for a connection from `source` to `destination`.
+pub fn write_v1(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) {
+    let (source, destination) = same_family(source, destination);
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let (from, to) = (source.ip(), destination.ip());
+    let (from_port, to_port) = (source.port(), destination.port());
+    let line = format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n");
+    out.extend_from_slice(line.as_bytes());
+}
+
+/// Appends the preamble of version 2, without extensions.
+pub fn write_v2(out: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) {
+    out.extend_from_slice(SIGNATURE);
+    out.push(VERSION | PROXY);
+    match same_family(source, destination) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            out.extend_from_slice(&[TCP4, 0, 12]);
+            out.extend_from_slice(&from.ip().octets());
+            out.extend_from_slice(&to.ip().octets());
+        }
+        (from, to) => {
+            out.extend_from_slice(&[TCP6, 0, 36]);
+            out.extend_from_slice(&v6(from.ip()).octets());
+            out.extend_from_slice(&v6(to.ip()).octets());
+        }
+    }
+    out.extend_from_slice(&source.port().to_be_bytes());
+    out.extend_from_slice(&destination.port().to_be_bytes());
+}
+
+/// Both as IPv4 where both can be, else both as IPv6: a preamble knows one family at a time.
+fn same_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
+    let (from, to) = match from.is_ipv4() == to.is_ipv4() {
+        true => (from, to),
+        false => (v6(from).into(), v6(to).into()),
+    };
+    (
+        SocketAddr::new(from, source.port()),
+        SocketAddr::new(to, destination.port()),
+    )
+}
+
+fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 /// Why something is no preamble.
@@ -188,6 +238,26 @@ mod tests {
 
     fn source(bytes: &[u8]) -> Option<SocketAddr> {
         parse(bytes).unwrap().expect("a whole preamble").source
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for (from, to, line) in [
+            ("192.0.2.7:5", "198.51.100.1:443", "PROXY TCP4 192.0.2.7 198.51.100.1 5 443\r\n"),
+            ("[2001:db8::7]:5", "[::1]:80", "PROXY TCP6 2001:db8::7 ::1 5 80\r\n"),
+            ("[::ffff:192.0.2.7]:5", "127.0.0.1:80", "PROXY TCP4 192.0.2.7 127.0.0.1 5 80\r\n"),
+            ("192.0.2.7:5", "[::1]:80", "PROXY TCP6 ::ffff:192.0.2.7 ::1 5 80\r\n"),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let mut one = Vec::new();
+            write_v1(&mut one, from, to);
+            assert_eq!(String::from_utf8(one.clone()).unwrap(), line);
+            let mut two = Vec::new();
+            write_v2(&mut two, from, to);
+            assert_eq!(source(&one), source(&two));
+            assert_eq!(parse(&two).unwrap().unwrap().length, two.len());
+            assert_eq!(source(&two).unwrap().port(), 5);
+        }
     }
 
     #[test]

@@ -11,15 +11,17 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::Engine;
+use super::client::split_left;
 use super::exchange::{Exchange, Outcome};
 use super::token::{Owner, parts, token};
 use super::transport::Transport;
 use super::upstream::{Link, Upstream};
+use crate::protocol::proxy;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
-use crate::runtime::socket::Stream;
+use crate::runtime::socket::{Stream, local_address};
 use crate::runtime::timer::Deadline;
-use crate::state::entity;
+use crate::state::entity::{self, ProxyProtocol};
 use crate::telemetry::names::{Counter, Field, Histogram};
 use crate::upstream::{Backend, ClusterSettings};
 
@@ -91,7 +93,8 @@ impl<D: Driver> Engine<D> {
     fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
         let entry = &self.exchanges[exchange as usize];
         // What is passed on unread has to begin at the beginning of a connection.
-        if entry.frontend.entity.passthrough || entry.is_multiplexed() {
+        let is_private = entry.cluster.entity.proxy_protocol.is_some();
+        if entry.frontend.entity.passthrough || entry.is_multiplexed() || is_private {
             return false;
         }
         let Some(index) = self.take_pooled(exchange, backend) else {
@@ -214,13 +217,16 @@ impl<D: Driver> Engine<D> {
         if upstream.tls.is_some() {
             return self.try_begun(index, exchange);
         }
+        let preamble = self.preamble_of(exchange);
+        let upstream = &mut self.upstreams[index];
         let head = &self.exchanges[exchange as usize].head;
         match upstream
             .stream
-            .send(&mut self.tls, &mut self.pool, head, &[])
+            .send(&mut self.tls, &mut self.pool, &preamble, head)
         {
             Ok(sent) => {
-                let left = &self.exchanges[exchange as usize].head[sent..];
+                let (preamble_left, left) = split_left(&preamble, head, sent);
+                upstream.output.push(&mut self.pool, preamble_left);
                 upstream.output.push(&mut self.pool, left);
                 self.connected(index);
                 self.head_sent(index, exchange);
@@ -234,10 +240,36 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// What a backend is told before anything else: who the client is, if it wants to know.
+    fn preamble_of(&self, exchange: u32) -> Vec<u8> {
+        let exchange = &self.exchanges[exchange as usize];
+        let Some(version) = exchange.cluster.entity.proxy_protocol else {
+            return Vec::new();
+        };
+        let client = &self.clients[exchange.client];
+        // A stream of a connection that carries many has come by that one.
+        let socket = match client.stream.lane() {
+            Some(lane) => self.clients[lane.connection].stream.raw(),
+            None => client.stream.raw(),
+        };
+        let local = socket.and_then(|socket| local_address(socket).ok());
+        let destination = local.unwrap_or(client.listener.address);
+        let mut preamble = Vec::new();
+        match version {
+            ProxyProtocol::V1 => proxy::write_v1(&mut preamble, client.peer, destination),
+            ProxyProtocol::V2 => proxy::write_v2(&mut preamble, client.peer, destination),
+        }
+        preamble
+    }
+
     /// The same over TLS: the first send is that of the handshake.
     fn try_begun(&mut self, index: usize, exchange: u32) {
+        let preamble = self.preamble_of(exchange);
         let upstream = &mut self.upstreams[index];
-        match upstream.stream.begin(&mut self.tls, &mut self.pool) {
+        match upstream
+            .stream
+            .begin(&mut self.tls, &mut self.pool, &preamble)
+        {
             Ok(()) => upstream.link = Link::Securing,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => {

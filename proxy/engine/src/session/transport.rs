@@ -127,7 +127,8 @@ impl Transport {
         };
     }
 
-    /// Starts the client's handshake on a socket that may still be connecting.
+    /// Starts the client's handshake on a socket that may still be connecting; `preamble` goes before
+    /// it.
     ///
     /// # Errors
     /// `WouldBlock` while it is connecting; otherwise the connect has failed.
@@ -135,6 +136,7 @@ impl Transport {
         &mut self,
         buffers: &mut TlsBuffers,
         pool: &mut BufferPool,
+        preamble: &[u8],
     ) -> io::Result<()> {
         let Self::Tls(secure) = self else {
             return Ok(());
@@ -145,6 +147,7 @@ impl Transport {
                 .machine
                 .receive(&mut [], &mut [], &mut buffers.output)
                 .map_err(io::Error::other)?;
+            secure.unsent.push(pool, preamble);
             secure.unsent.push(pool, buffers.output.as_slice());
         }
         secure.flush(pool)

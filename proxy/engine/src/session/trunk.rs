@@ -142,7 +142,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let begun = match upstream.tls.is_some() {
-            true => upstream.stream.begin(&mut self.tls, &mut self.pool),
+            true => upstream.stream.begin(&mut self.tls, &mut self.pool, &[]),
             false => {
                 trunk.out(&mut self.pool);
                 trunk.h2.flush(&mut trunk.out);

@@ -418,6 +418,8 @@ impl<D: Driver> Engine<D> {
         exchange.upstream = None;
         let backend = upstream.backend.clone();
         let reusable = upstream.keep_alive
+            // What it has begun with was about this client.
+            && exchange.cluster.entity.proxy_protocol.is_none()
             && exchange.request_done()
             && !exchange.request_discarded
             && upstream.is_flushed()

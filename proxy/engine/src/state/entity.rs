@@ -141,6 +141,16 @@ pub enum ClusterProtocol {
     H2,
 }
 
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
+}
+
 /// A file that an entity refers to. What counts is its content, which comes beside the operations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -310,6 +320,8 @@ pub struct Cluster {
     pub load_balancing: LoadBalancing,
     /// What the backends speak.
     pub protocol: ClusterProtocol,
+    /// How backends are told who the client is, before anything else.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Further backends tried when connecting failed.
     pub retries: u32,
     /// How long a backend may take.

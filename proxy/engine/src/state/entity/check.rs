@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use super::Backend;
 use super::Certificate;
 use super::Cluster;
+use super::ClusterProtocol;
 use super::Entity;
 use super::ErrorPage;
 use super::Frontend;
@@ -189,6 +190,9 @@ fn cluster(value: &Cluster) -> Result<(), String> {
         0..=CONNECTIONS_MAX,
     )?;
     within("retries", value.retries, 0..=RETRIES_MAX)?;
+    if value.protocol == ClusterProtocol::H2 && value.proxy_protocol.is_some() {
+        return Err("proxy_protocol: over h2 many clients share a connection".to_owned());
+    }
     value.tls.as_ref().map_or(Ok(()), upstream_tls)?;
     let timeouts = &value.timeouts;
     within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;

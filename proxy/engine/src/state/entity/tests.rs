@@ -56,7 +56,7 @@ const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Cluster,
         concat!(
-            r#"{"keep_alive_connections":256,"load_balancing":"round_robin","protocol":"http","#,
+            r#"{"keep_alive_connections":256,"load_balancing":"round_robin","protocol":"http","proxy_protocol":null,"#,
             r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
             r#""response_head":60000,"tunnel":3600000},"tls":null}"#
         ),
@@ -64,7 +64,7 @@ const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Cluster,
         concat!(
-            r#"{"keep_alive_connections":256,"load_balancing":"random","protocol":"http","#,
+            r#"{"keep_alive_connections":256,"load_balancing":"random","protocol":"http","proxy_protocol":null,"#,
             r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
             r#""response_head":60000,"tunnel":3600000},"tls":{"ca":null,"certificate":null,"#,
             r#""private_key":null,"server_name":"shop.internal","verify":true}}"#
