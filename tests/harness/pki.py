@@ -134,6 +134,8 @@ def sample_file(path: str) -> bytes:
     """Stands for the files that samples of configurations name. Raises `UnreadableError`."""
     if path.endswith(".key"):
         return sample().key
+    if path.endswith(".crl.pem"):
+        return revocations(sample())
     if path.endswith((".crt", ".pem")):
         return sample().chain
     raise UnreadableError("the file is not there")
