@@ -10,13 +10,15 @@ from tests.harness import processes
 from tests.harness.h2backend import Request
 
 _MIB = 1 << 20
+# Made once: thirty of them would keep the backend busy with itself.
+_LONG = b"x" * (64 * _MIB)
 
 
 def long_answers(request: Request) -> None:
     if request.path == "/short":
         return request.answer(b"short")
     request.head()
-    return request.send(b"x" * (64 * _MIB), ends=True)
+    return request.send(_LONG, ends=True)
 
 
 def test_a_stalled_client_holds_up_no_other(front: Front) -> None:
