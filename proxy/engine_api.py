@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy import _engine
+from schemas.challenges import Answers
 
 
 class PrepareRefusedError(Exception):
@@ -107,6 +108,17 @@ class EngineApi:
         Raises `ValueError`; those held are kept then.
         """
         self._engine.take_ticket_keys(keys)
+
+    def take_challenges(self, answers: Answers) -> None:
+        """The answers to ACME challenges, in place of those held.
+
+        Raises `ValueError`; those held are kept then.
+        """
+        shown = {
+            hostname: (chain.encode(), key.encode())
+            for hostname, (chain, key) in answers.tls.items()
+        }
+        self._engine.take_challenges(answers.http, shown)
 
     def reopen_log(self) -> None:
         """Has the access log's file opened anew, after it was moved away."""

@@ -16,8 +16,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas import wire
+from schemas.challenges import Answers
 from schemas.channel import Channel
 
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
@@ -246,7 +249,19 @@ class Shell:
                 return wire.Overlaid(drained=drained)
             case wire.TicketKeys(path=path):
                 return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
+            case wire.Challenges(path=path):
+                return wire.ChallengesTaken(problem=self._take_challenges(Path(path)))
         raise AssertionError(f"unhandled message {message.type}")
+
+    def _take_challenges(self, path: Path) -> str | None:
+        try:
+            answers = Answers.model_validate_json(path.read_bytes())
+            self._engine.take_challenges(answers)
+        except ValidationError:
+            return f"{path} is damaged"
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
 
     def _take_ticket_keys(self, path: Path) -> str | None:
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from reconciler import log
 from reconciler.auditing import Auditing
+from reconciler.certifying import Certifying
 from reconciler.drains import Drains
 from reconciler.expiry import Expiring, Expiry
 from reconciler.explain import UnexplainableError, explain
@@ -56,6 +57,7 @@ class Answers:
     following: Following
     expiry: Expiry
     auditing: Auditing
+    certifying: Certifying
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -176,6 +178,7 @@ class Answers:
         )
         warnings += [each for each in others if each]
         warnings += [text for each in certificates if (text := each.warning(now)) is not None]
+        warnings += self.certifying.warnings()
         warnings += [
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()

@@ -36,11 +36,13 @@ class Bringup:
         sockets: SocketTable,
         drained: Callable[[], list[str]],
         ticket_keys: Path,
+        challenges: Path,
     ) -> None:
         self._store = store
         self._sockets = sockets
         self._drained = drained
         self._ticket_keys = ticket_keys
+        self._challenges = challenges
         self.mend: Callable[[], bool] = lambda: False
 
     def is_former(self, worker: Worker) -> bool:
@@ -50,6 +52,7 @@ class Bringup:
     async def bring_up(self, worker: Worker) -> None:
         """Returns when the worker holds the running generation. Raises `MachineError`."""
         await self._hand_out_ticket_keys(worker)
+        await self._hand_out_challenges(worker)
         running, unfinished = self._store.running, self._store.unfinished
         holds = (worker.generation, worker.digest)
         if holds == (running.generation, running.state.digest):
@@ -76,6 +79,13 @@ class Bringup:
             log.warning(
                 "a worker has no common ticket keys", worker=worker.id, reason=taken.problem
             )
+
+    async def _hand_out_challenges(self, worker: Worker) -> None:
+        """An authority may ask any worker. Raises `WorkerGoneError`."""
+        message = wire.Challenges(path=str(self._challenges))
+        taken = await _ask(worker, message, wire.ChallengesTaken, REPLY_TIMEOUT_S)
+        if isinstance(taken, wire.ChallengesTaken) and taken.problem:
+            log.warning("a worker answers no challenges", worker=worker.id, reason=taken.problem)
 
     async def _drop_staged(self, worker: Worker) -> None:
         if worker.staged is not None:

@@ -11,13 +11,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 
 from reconciler.coverage import Coverage
 from reconciler.findings import Entities, Finding, place
 from reconciler.loader import LoadedFile, Node, load_blob
 from reconciler.matches import Matches
-from reconciler.materials import Reader, complete, no_files
+from reconciler.materials import (
+    NOTHING_HERE,
+    Completed,
+    Machine,
+    Reader,
+    complete,
+    is_ordered,
+    no_files,
+)
 from reconciler.passthroughs import Passthroughs
 from reconciler.references import References, Written, cluster_of
 from reconciler.validator import RawEntity, raw_entities, validate
@@ -62,7 +71,8 @@ class Candidate:
 class Catalog:
     """All files and entities of the accepted configuration. At most one candidate is in use."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine = NOTHING_HERE) -> None:
+        self.machine = machine
         self._files: dict[str, dict[EntityKey, Definition]] = {}
         self._entities: dict[EntityKey, Entity] = {}
         self._references = References()
@@ -85,7 +95,8 @@ class Catalog:
         content than before. What `files_naming` gives for them must be among the changed.
         """
         stale = {key for path in touched for key in self._named.get(path, ())}
-        staged = _Staged(self._version, self._files, self._entities, read, stale)
+        reading = partial(complete, read=read, machine=self.machine)
+        staged = _Staged(self._version, self._files, self._entities, reading, stale)
         for path in sorted(changed):
             staged.read(path, changed[path])
         staged.settle()
@@ -127,8 +138,11 @@ class Catalog:
             self._swap((), (entity,))
 
     def outside_files(self) -> dict[str, frozenset[str]]:
-        """Return the files outside of the repository that accepted entities name, with hashes."""
-        return {path: frozenset(self._named[path].values()) for path in self._outside}
+        """Return the files outside of the repository that accepted entities name, with hashes.
+
+        One that an entity waits for has none.
+        """
+        return {path: frozenset(filter(None, self._named[path].values())) for path in self._outside}
 
     def named_together(self, paths: Iterable[str]) -> list[frozenset[str]]:
         """Return these files by the entities that name them; the files of one belong together."""
@@ -150,25 +164,41 @@ class Catalog:
     def _swap(self, before: Iterable[Entity], after: Iterable[Entity]) -> None:
         for entity in before:
             del self._entities[entity.key]
-            for material in materials_of(entity):
-                self._named[material.path].pop(entity.key, None)
-                if not self._named[material.path]:
-                    del self._named[material.path]
-                    self._outside.discard(material.path)
+            for path, _ in self._files_of(entity):
+                self._named[path].pop(entity.key, None)
+                if not self._named[path]:
+                    del self._named[path]
+                    self._outside.discard(path)
             self._references.remove(entity)
             self._matches.remove(entity)
             self._coverage.remove(entity)
             self._passthroughs.remove(entity)
         for entity in after:
             self._entities[entity.key] = entity
-            for material in materials_of(entity):
-                self._named[material.path][entity.key] = material.sha256
-                if material.path.startswith("/"):
-                    self._outside.add(material.path)
+            for path, digest in self._files_of(entity):
+                self._named[path][entity.key] = digest
+                if path.startswith("/"):
+                    self._outside.add(path)
             self._references.add(entity)
             self._matches.add(entity)
             self._coverage.add(entity)
             self._passthroughs.add(entity)
+
+    def _files_of(self, entity: Entity) -> Iterator[tuple[str, str]]:
+        """Yield the files of an entity with their hashes; "" is one that has not come yet."""
+        named = {material.path: material.sha256 for material in materials_of(entity)}
+        if is_ordered(entity):
+            path = self.machine.issued_path(entity.key.name)
+            named = {path: named.get(path, "")} if path else {}
+        yield from named.items()
+
+    def ordered(self) -> list[Entity]:
+        """Return the certificates that come from an ACME server."""
+        return [self._entities[key] for key in self._coverage.ordered]
+
+    def claims(self, hostname: str) -> bool:
+        """Tell whether a frontend answers for a hostname over TLS of ours, or in clear text."""
+        return self._coverage.claims(hostname, self._entities)
 
     def _errors(self, staged: _Staged) -> Iterator[Finding]:
         keys = sorted(staged.desired)
@@ -203,6 +233,7 @@ class Catalog:
             before, entities = staged.before, self._entities
             yield from self._coverage.uncovered(keys, before, entities, self._references)
             yield from self._coverage.unused(keys, entities, self._references)
+            yield from self._coverage.unclaimed(keys, before, entities)
 
 
 class _Staged:
@@ -213,11 +244,11 @@ class _Staged:
         version: int,
         base_files: Mapping[str, dict[EntityKey, Definition]],
         base: Entities,
-        read: Reader,
+        completing: Callable[[Entity], Completed],
         stale: set[EntityKey],
     ) -> None:
         self.contents: dict[str, bytes] = {}
-        self._read_file = read
+        self._completing = completing
         self._stale = stale
         self._remarks: list[Finding] = []
         self.version = version
@@ -319,7 +350,7 @@ class _Staged:
 
     def _complete(self, entity: Entity) -> Entity | None:
         """Complete an entity by the files that it names; what is wrong with them is kept."""
-        done = complete(entity, self._read_file)
+        done = self._completing(entity)
         self.contents |= done.contents
         for remark in done.remarks:
             field = next(
@@ -328,7 +359,17 @@ class _Staged:
             )
             message = f"{entity.key}: {remark.message}"
             self._remarks.append(Finding(remark.severity, entity.key, field, message, remark.hint))
+        if done.entity is not None and is_ordered(done.entity):
+            return self._with_former(done.entity)
         return done.entity
+
+    def _with_former(self, entity: Entity) -> Entity:
+        """Keep what was served until something has been issued."""
+        former = self._base.get(entity.key)
+        if former is None or entity.value["certificate"] is not None:
+            return entity
+        kept = {field: former.value[field] for field in ("certificate", "private_key")}
+        return replace(entity, value={**entity.value, **kept})
 
     def _is_new(self, raw: RawEntity) -> bool:
         """Say whether no file read before defines the entity too; report it if one does."""

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from reconciler.findings import Entities, Finding
+from reconciler.materials import is_ordered
 from reconciler.references import References
 from schemas.entity import Entity, EntityKey
 
@@ -25,6 +26,9 @@ class Coverage:
         self._frontends: defaultdict[str, set[EntityKey]] = defaultdict(set)
         """By hostname, and those with an exact one also by the wildcard that covers it."""
         self._secure: set[EntityKey] = set()
+        self._clear: set[EntityKey] = set()
+        self.ordered: set[EntityKey] = set()
+        """The certificates that come from an ACME server."""
 
     def add(self, entity: Entity) -> None:
         """Take an entity into the index; certificates, frontends and https listeners matter."""
@@ -32,6 +36,10 @@ class Coverage:
             index[name].add(entity.key)
         if is_secure(entity):
             self._secure.add(entity.key)
+        elif entity.key.kind == "listener":
+            self._clear.add(entity.key)
+        if is_ordered(entity):
+            self.ordered.add(entity.key)
 
     def remove(self, entity: Entity) -> None:
         """Take an entity out of the index again."""
@@ -40,6 +48,39 @@ class Coverage:
             if not index[name]:
                 del index[name]
         self._secure.discard(entity.key)
+        self._clear.discard(entity.key)
+        self.ordered.discard(entity.key)
+
+    def claims(self, hostname: str, entities: Entities) -> bool:
+        """Tell whether a frontend whose TLS is ours answers for an exact hostname."""
+        # Among those of the wildcard are also those with an exact name that it covers.
+        return any(
+            entities[key].value["hostname"] == name and entities[key].value["passthrough"] is False
+            for name in (hostname, "*", wildcard_of(hostname) or "*")
+            for key in self._frontends.get(name, ())
+        )
+
+    def unclaimed(
+        self, changed: Iterable[EntityKey], before: Iterable[Entity], entities: Entities
+    ) -> Iterator[Finding]:
+        """Yield warnings about hostnames of certificates that will not be ordered."""
+        suspects = {key for key in changed if key in self.ordered}
+        if any(entity.key.kind == "frontend" for entity in before):
+            suspects |= self.ordered
+        for key in sorted(suspects):
+            certificate = entities[key]
+            unclaimed = [
+                name for name in _hostnames(certificate) if not self.claims(name, entities)
+            ]
+            if unclaimed:
+                message = f"{key}: no frontend has {', '.join(unclaimed[:5])}: it is not ordered"
+                yield Finding("warning", key, ("hostnames",), message, "add a frontend for it")
+            acme = certificate.value["acme"]
+            assert isinstance(acme, dict), "it is ordered"
+            if acme["challenge"] == "http-01" and not self._clear:
+                message = f"{key}: http-01 is asked in clear text, and no listener speaks it"
+                hint = 'add a listener for port 80, or take "challenge: tls-alpn-01"'
+                yield Finding("warning", key, ("acme", "challenge"), message, hint)
 
     def uncovered(
         self,

@@ -13,6 +13,7 @@ import importlib
 import os
 import resource
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from reconciler.admin import AdminListener
 from reconciler.answers import Answers
 from reconciler.auditing import Auditing
 from reconciler.bringup import Bringup
+from reconciler.certifying import Certifying, issued_directory
+from reconciler.challenges import Challenges
 from reconciler.control import ControlSocket
 from reconciler.drains import Drains
 from reconciler.errors import KakehiError, MachineError
@@ -31,11 +34,13 @@ from reconciler.fetching import Fetching
 from reconciler.following import Following
 from reconciler.history import History
 from reconciler.manager import Manager
+from reconciler.materials import Machine
 from reconciler.outcomes import Outcomes
 from reconciler.overview import Overviews
 from reconciler.reconcile import Reconciler
 from reconciler.repository import RepositoryError
 from reconciler.runner import Runner
+from reconciler.sealed import Keyring
 from reconciler.sizing import Sizing
 from reconciler.sockets import SocketTable
 from reconciler.source import Source
@@ -44,6 +49,7 @@ from reconciler.supervisor import Supervisor
 from reconciler.tickets import TicketKeys
 from reconciler.waiting import Waiting
 from reconciler.watcher import Watcher
+from reconciler.workers import Worker
 from schemas import control, wire
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan
@@ -66,6 +72,8 @@ class DaemonOptions:
     state_dir: Path
     remote: str | None = None
     fetch_interval_s: float | None = None
+    identity: Path | None = None
+    """Opens private keys that are committed encrypted."""
 
 
 def run(options: DaemonOptions) -> int:
@@ -117,7 +125,10 @@ class Daemon:
         self._sockets = SocketTable()
         self._drains = Drains(options.state_dir / "drains.json")
         self._tickets = TicketKeys(options.state_dir)
-        bringup = Bringup(store, self._sockets, self._drains.names, self._tickets.path)
+        self._challenges = Challenges(options.state_dir, self._workers)
+        bringup = Bringup(
+            store, self._sockets, self._drains.names, self._tickets.path, self._challenges.path
+        )
         self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
         self._auditing = Auditing(store, self._supervisor)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
@@ -128,7 +139,15 @@ class Daemon:
         )
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
-        self._reconciler = Reconciler(self._source, store, self._runner, outcomes)
+        machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
+        self._reconciler = Reconciler(self._source, store, self._runner, outcomes, machine)
+        self._certifying = Certifying(
+            options.state_dir,
+            self._challenges,
+            self._reconciler.ordered,
+            self._reconciler.claims,
+            store.served_content,
+        )
         self._reconciler.live = overviews.live
         bringup.mend = self._reconciler.mend_materials
         overviews.drifts = lambda: self._auditing.count
@@ -147,6 +166,7 @@ class Daemon:
             following=self._following,
             expiry=expiry,
             auditing=self._auditing,
+            certifying=self._certifying,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
@@ -166,6 +186,7 @@ class Daemon:
         reconciler.after_look = self._on_looked
         reconciler.plan_warnings = self._sizing.warnings
         self._drains.changed = self._send_overlay
+        self._certifying.issued = reconciler.wake
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -188,6 +209,7 @@ class Daemon:
             self._loop.create_task(self._manager.watchdog()),
             self._loop.create_task(self._tickets.run(self._send_ticket_keys)),
             self._loop.create_task(self._auditing.run()),
+            self._loop.create_task(self._certifying.run()),
         ]
         try:
             self._supervisor.scale(self._sizing.count())
@@ -282,6 +304,7 @@ class Daemon:
             # A backend that the commit brought may be on the list.
             self._send_overlay()
         self._manager.store_sockets()
+        self._certifying.wake()
 
     def _on_failure(self) -> None:
         running = self._store.running
@@ -314,6 +337,9 @@ class Daemon:
         for worker in self._supervisor.in_service.values():
             # A worker that is gone by now gets them when its successor is brought up.
             worker.link.ask(message).add_done_callback(asyncio.Future.exception)
+
+    def _workers(self) -> Iterable[Worker]:
+        return self._supervisor.in_service.values()
 
     async def _overlaid(self) -> None:
         """Returns when every worker has taken the overlay; one that hangs is not waited for."""

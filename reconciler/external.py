@@ -9,10 +9,11 @@ are read only when that differs from the last look. Called by `reconciler.reconc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reconciler.materials import UnreadableError, read_external
+from reconciler.sealed import SealedError
 
 Signature = tuple[int, int, int, int]
 """What a file looks like without being read."""
@@ -21,7 +22,9 @@ Signature = tuple[int, int, int, int]
 class ExternalFiles:
     """Remembers what each file looked like, and which ones differ from what runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[bytes], bytes] = bytes) -> None:
+        """`opened` gives what runs of a file's content."""
+        self._opened = opened
         self._seen: dict[str, tuple[Signature | None, frozenset[str]]] = {}
         self._wanted: dict[str, Signature | None] = {}
         self.differing: frozenset[str] = frozenset()
@@ -40,7 +43,7 @@ class ExternalFiles:
             seen[path] = signature_of(path), held
             if self._seen.get(path) == seen[path]:
                 continue
-            if {_digest(path)} == held:
+            if self._digests(path) == held:
                 differing.discard(path)
             else:
                 differing.add(path)
@@ -62,6 +65,13 @@ class ExternalFiles:
             self._wanted = {}
         return came
 
+    def _digests(self, path: str) -> frozenset[str]:
+        try:
+            content = self._opened(read_external(path))
+        except (UnreadableError, SealedError):
+            return frozenset()
+        return frozenset({hashlib.sha256(content).hexdigest()})
+
     def directories(self) -> set[Path]:
         """Where these files lie, as far as the directories are there."""
         named = {Path(path).parent for path in (*self._seen, *self._wanted)}
@@ -75,10 +85,3 @@ def signature_of(path: str) -> Signature | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _digest(path: str) -> str | None:
-    try:
-        return hashlib.sha256(read_external(path)).hexdigest()
-    except UnreadableError:
-        return None

@@ -26,7 +26,9 @@ class Shown:
 def certificates_for(hostname: str, listener: Entity, state: State) -> Shown:
     """What a client gets that asks an https listener for a hostname in lower case."""
     sni = None if _is_address(hostname) else hostname
-    every = [state[EntityKey("certificate", name)] for name in state.names("certificate")]
+    named = (state[EntityKey("certificate", name)] for name in state.names("certificate"))
+    # One that is ordered may not have come yet.
+    every = [each for each in named if each.value["certificate"] is not None]
     for name in (sni, wildcard_of(sni) if sni else None):
         found = [each for each in every if name is not None and name in _hostnames(each)]
         if found:
@@ -35,7 +37,7 @@ def certificates_for(hostname: str, listener: Entity, state: State) -> Shown:
     tls = listener.value["tls"]
     default = tls["default_certificate"] if isinstance(tls, dict) else None
     entity = state.get(EntityKey("certificate", str(default))) if default else None
-    if entity is not None:
+    if entity is not None and entity.value["certificate"] is not None:
         what = f"no certificate is for {sni}" if sni else "the client names no host"
         return Shown([entity], f"the default: {what}")
     return Shown([], f"no certificate is for {hostname}")

@@ -14,15 +14,20 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.findings import Remark
 from reconciler.journal import replace_durably
+from reconciler.sealed import Keyring, SealedError, is_sealed
 from schemas.change import Change
 from schemas.entity import Entity, Json
 from schemas.material import FIELDS, materials_of, value_at
 from schemas.secrecy import is_secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 MATERIAL_BYTES_MAX = 1024 * 1024
 """A bundle of all authorities of the world has 230 KiB."""
@@ -46,6 +51,23 @@ def no_files(_path: str) -> bytes:
     raise UnreadableError("the file is not there")
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine has beside the files; nothing, for whoever only looks at them."""
+
+    keyring: Keyring | None = None
+    """Opens keys that are sealed; None leaves them unopened."""
+    issued: Path | None = None
+    """Where certificates lie that were ordered."""
+
+    def issued_path(self, name: str) -> str | None:
+        """Return the file with the chain and the key of a certificate that was ordered."""
+        return str(self.issued / f"{name}.pem") if self.issued else None
+
+
+NOTHING_HERE = Machine()
+
+
 class Completed:
     """What became of one entity: None is what has errors."""
 
@@ -55,12 +77,19 @@ class Completed:
         self.contents: dict[str, bytes] = {}
 
 
-def complete(entity: Entity, read: Reader) -> Completed:
+def is_ordered(entity: Entity) -> bool:
+    """Whether a certificate comes from an ACME server."""
+    return entity.key.kind == "certificate" and entity.value["acme"] is not None
+
+
+def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> Completed:
     """Return the entity with hashes beside its paths. A kind without files comes back as it is."""
     done = Completed()
     done.entity = entity
     if entity.key.kind not in FIELDS:
         return done
+    if is_ordered(entity):
+        return _complete_ordered(entity, read, machine)
     value = entity.value
     found: dict[str, bytes] = {}
     warnings: list[Remark] = []
@@ -74,9 +103,23 @@ def complete(entity: Entity, read: Reader) -> Completed:
         except UnreadableError as error:
             done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
             continue
-        digest = hashlib.sha256(content).hexdigest()
-        done.contents[digest] = found[field[-1]] = content
         is_key = is_secret(entity.key.kind, (*field, "sha256"))
+        checked = True
+        if is_key and is_sealed(content):
+            if machine.keyring is None:
+                message = f"{path}: the key is encrypted: whether it fits is not looked at here"
+                warnings.append(Remark("warning", field[-1], message))
+                checked = False
+            else:
+                try:
+                    content = machine.keyring.opened(content)
+                except SealedError as error:
+                    done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
+                    continue
+        digest = hashlib.sha256(content).hexdigest()
+        done.contents[digest] = content
+        if checked:
+            found[field[-1]] = content
         if is_key and path.startswith("/") and _is_open_to_all(path):
             message = f"{path}: every user of this machine can read the private key"
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
@@ -86,6 +129,29 @@ def complete(entity: Entity, read: Reader) -> Completed:
     done.remarks += warnings
     failed = any(remark.severity == "error" for remark in done.remarks)
     done.entity = None if failed else replace(entity, value=value)
+    return done
+
+
+def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Completed:
+    """Complete a certificate by what was issued, if anything was: the rest is not its fault."""
+    from reconciler import pem  # noqa: PLC0415  # as below
+
+    done = Completed()
+    done.entity = entity
+    path = machine.issued_path(entity.key.name)
+    if path is None:
+        return done
+    try:
+        content = read(path)
+        chain = pem.read_chain(content)
+    except (UnreadableError, ValueError):
+        return done
+    if pem.check_key(chain, content):
+        return done
+    digest = hashlib.sha256(content).hexdigest()
+    done.contents[digest] = content
+    file: Json = {"path": path, "sha256": digest}
+    done.entity = replace(entity, value={**entity.value, "certificate": file, "private_key": file})
     return done
 
 
@@ -108,9 +174,12 @@ def _check(
         remarks.append(Remark("error", "certificate", str(error)))
         return value
     remarks += pem.check_chain(chain, pem.utc_now())
-    remarks += pem.check_key(chain, found["private_key"])
+    if "private_key" in found:
+        remarks += pem.check_key(chain, found["private_key"])
     if kind != "certificate":
         return value
+    if "ocsp" in found:
+        value = _with_staple(value, chain, found["ocsp"], remarks)
     names = value["hostnames"]
     if isinstance(names, list):
         remarks += pem.check_names(chain, [str(name) for name in names])
@@ -120,6 +189,19 @@ def _check(
         message = "the certificate has no DNS name, so that nobody can ask for it"
         remarks.append(Remark("error", "hostnames", message, "give hostnames:"))
     return {**value, "hostnames": own}
+
+
+def _with_staple(
+    value: dict[str, Json], chain: list[x509.Certificate], content: bytes, remarks: list[Remark]
+) -> dict[str, Json]:
+    """Look into an OCSP response, and put into the value until when it says something."""
+    from reconciler import ocsp, pem  # noqa: PLC0415  # as above
+
+    until, about = ocsp.check(content, chain, pem.utc_now())
+    remarks += about
+    file = value["ocsp"]
+    assert isinstance(file, dict), "it was completed"
+    return {**value, "ocsp": {**file, "until": until}}
 
 
 def _with(value: dict[str, Json], field: tuple[str, ...], item: Json) -> dict[str, Json]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reconciler.catalog import Catalog
-from reconciler.materials import Reader, no_files
+from reconciler.materials import NOTHING_HERE, Machine, Reader, no_files
 from schemas.diagnostic import Diagnostic
 from schemas.state import State
 
 
 def load_directory(
-    files: Iterable[tuple[str, bytes]], read: Reader = no_files
+    files: Iterable[tuple[str, bytes]], read: Reader = no_files, machine: Machine = NOTHING_HERE
 ) -> tuple[State | None, tuple[Diagnostic, ...]]:
     """Return the state that the files describe, None if they have errors, and all diagnostics.
 
-    `read` gives the files that entities name.
+    `read` gives the files that entities name, `machine` what they are completed by.
     """
-    candidate = Catalog().stage(dict(files), read)
+    candidate = Catalog(machine).stage(dict(files), read)
     if not candidate.ok:
         return None, candidate.diagnostics
     entities = (entity for entity in candidate.desired.values() if entity is not None)

@@ -25,11 +25,13 @@ from reconciler.catalog import Candidate, Catalog
 from reconciler.differ import diff_entities
 from reconciler.events import Failure
 from reconciler.external import ExternalFiles, Signature, signature_of
+from reconciler.materials import NOTHING_HERE, Machine, UnreadableError
 from reconciler.outcomes import Outcomes
 from reconciler.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.probing import Probe, StalledError
 from reconciler.repository import NoConfigurationError, RepositoryError
 from reconciler.runner import Order, Runner
+from reconciler.sealed import SealedError
 from reconciler.source import Changed, Head, Source, UnfetchedError
 from reconciler.store import Begun, Store
 from schemas.change import Change
@@ -70,7 +72,14 @@ class Staged:
 class Reconciler:
     """Owns the catalog and the decision what to do next."""
 
-    def __init__(self, source: Source, store: Store, runner: Runner, outcomes: Outcomes) -> None:
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        runner: Runner,
+        outcomes: Outcomes,
+        machine: Machine = NOTHING_HERE,
+    ) -> None:
         self._source = source
         self._store = store
         self._runner = runner
@@ -88,14 +97,15 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._staging = asyncio.Lock()
-        self._catalog = Catalog()
+        self._machine = machine
+        self._catalog = Catalog(machine)
         self._catalog.restore(store.running.state.entities.values())
         self._capacity = Capacity(store.running.state.entities.values())
         self._seen: str | None = None
         self._attempts = 0
         self._retry_at = 0.0
         self._marked: str | None = None
-        self._external = ExternalFiles()
+        self._external = ExternalFiles(self._opened)
         self._probe = Probe(source.probe)
         self._renewing = False
 
@@ -106,6 +116,14 @@ class Reconciler:
     def not_taken_over(self) -> list[str]:
         """The files outside of the repository that have another content than is served."""
         return sorted(self._external.differing)
+
+    def ordered(self) -> list[Entity]:
+        """The accepted certificates that come from an ACME server."""
+        return self._catalog.ordered()
+
+    def claims(self, hostname: str) -> bool:
+        """Whether an accepted frontend answers for a hostname."""
+        return self._catalog.claims(hostname)
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -295,7 +313,7 @@ class Reconciler:
         return "done"
 
     async def _stage(self, changed: Changed) -> Staged:
-        catalog = Catalog() if changed.full else self._catalog
+        catalog = Catalog(self._machine) if changed.full else self._catalog
         changed = self._source.with_naming(changed, catalog.files_naming(changed.others))
         outside: dict[str, Signature | None] = {}
         read = partial(self._read_file, changed, outside)
@@ -326,11 +344,21 @@ class Reconciler:
             outside[path] = signature_of(path)
         return self._source.read_file(changed, path)
 
+    def _opened(self, content: bytes) -> bytes:
+        keyring = self._machine.keyring
+        return keyring.opened(content) if keyring else content
+
     def mend_materials(self) -> bool:
         """Restore what was altered in the state directory; tell whether anything was."""
         running = self._store.running
         changed = Changed({}, (), full=False, tree=running.tree)
-        read = partial(self._source.read_file, changed)
+
+        def read(path: str) -> bytes:
+            try:
+                return self._opened(self._source.read_file(changed, path))
+            except SealedError as error:
+                raise UnreadableError(str(error)) from None
+
         try:
             mended = self._store.materials.mend(running.state.entities.values(), read)
         except OSError as error:

@@ -26,6 +26,7 @@ from reconciler.materials import MaterialStore
 from reconciler.upgrade import LANGUAGE, upgraded
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
+from schemas.material import materials_of
 from schemas.state import State
 
 LOCK_NAME = "lock"
@@ -103,6 +104,17 @@ class Store:
         except MachineError:
             self.close()
             raise
+
+    def served_content(self, path: str) -> bytes | None:
+        """The content of a file as it is served, None when no entity has one of this path."""
+        for entity in self.running.state.entities.values():
+            for material in materials_of(entity):
+                if material.path == path:
+                    try:
+                        return (self.materials.directory / material.sha256).read_bytes()
+                    except OSError:
+                        return None
+        return None
 
     def close(self) -> None:
         """Gives the lock back."""

@@ -18,7 +18,7 @@ from schemas.entity import Entity, Json
 PATH_CHARS_MAX = 1024
 
 FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "certificate": (("certificate",), ("private_key",)),
+    "certificate": (("certificate",), ("private_key",), ("ocsp",)),
     "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
     "listener": (("tls", "client_ca"), ("tls", "client_crl")),
 }

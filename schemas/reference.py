@@ -94,6 +94,9 @@ certificates:
   shop:
     certificate: tls/shop.crt
     private_key: /etc/kakehi/keys/shop.key
+  ordered:
+    acme: {contact: [ops@example.com]}
+    hostnames: [shop.example.com]
 """,
     ),
     "settings": ("## Settings", "settings:\n  workers: auto\n  max_connections: 10000\n"),
@@ -103,7 +106,9 @@ _REMARKS = {
     "certificate": (
         "Certificates serve every https listener: the exact name a client asks for goes before the "
         "wildcard of its parent. Of several for one name the client gets one that it can verify, "
-        "ECDSA before RSA. A new content of a file is a change like any other."
+        "ECDSA before RSA. A new content of a file is a change like any other. With `acme` a "
+        "certificate is ordered for those of its hostnames that frontends claim; until it has "
+        "come, what was served before goes on."
     ),
     "cluster": "The key `backends` holds the cluster's backends by name, see below.",
     "backend": "Backends stand within their cluster. Elsewhere their name is `CLUSTER/BACKEND`.",

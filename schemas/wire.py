@@ -101,6 +101,13 @@ class TicketKeys(_Message):
     path: str
 
 
+class Challenges(_Message):
+    """Where the answers to ACME challenges are, all of them. Answered by `ChallengesTaken`."""
+
+    type: Literal["challenges"] = "challenges"
+    path: str
+
+
 class Audit(_Message):
     """Asks what the worker really holds: its digest is computed anew. Answered by `Audited`."""
 
@@ -197,6 +204,13 @@ class TicketKeysTaken(_Message):
     problem: str | None = None
 
 
+class ChallengesTaken(_Message):
+    """The answers are given; `problem` says why they are not, and those of before are."""
+
+    type: Literal["challenges_taken"] = "challenges_taken"
+    problem: str | None = None
+
+
 class Audited(_Message):
     """The digest of everything that is held, and entities that are not what was committed."""
 
@@ -219,7 +233,18 @@ class Failed(_Message):
     reason: str
 
 
-ToWorker = Hello | Prepare | Commit | Abort | Release | Overlay | TicketKeys | Audit | Shutdown
+ToWorker = (
+    Hello
+    | Prepare
+    | Commit
+    | Abort
+    | Release
+    | Overlay
+    | TicketKeys
+    | Challenges
+    | Audit
+    | Shutdown
+)
 FromWorker = (
     Welcome
     | Stale
@@ -230,6 +255,7 @@ FromWorker = (
     | Released
     | Overlaid
     | TicketKeysTaken
+    | ChallengesTaken
     | Audited
     | Leaving
     | Failed

@@ -15,7 +15,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 # A sample may leave out what another one has; it may not be wrong in itself.
 INCOMPLETE = re.compile(
     r"there is no (listener|cluster|certificate)|has no backends|no frontend names"
-    r"|no listener has protocol https"
+    r"|no listener has protocol https|no frontend has|no listener speaks it"
 )
 
 

@@ -79,6 +79,17 @@ def _kind(annotation: object) -> type:
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON, stable and documented.")]
 
+Identity = Annotated[
+    str | None,
+    Option(
+        "--identity",
+        metavar="FILE",
+        env="KAKEHI_IDENTITY",
+        help="Opens private keys that are committed encrypted: an identity of age, or a key of ssh "
+        "[default: the systemd credential kakehi.identity].",
+    ),
+]
+
 RuntimeDir = Annotated[
     str | None,
     Option(

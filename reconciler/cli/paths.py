@@ -1,6 +1,7 @@
 """Where the daemon of this user keeps its sockets and its memory, unless it is told otherwise."""
 
 import os
+from pathlib import Path
 
 
 def control_socket(runtime_dir: str | None) -> str:
@@ -25,3 +26,12 @@ def state_directory(given: str | None) -> str:
         return "/var/lib/kakehi"
     home = os.environ.get("HOME", "")
     return (os.environ.get("XDG_STATE_HOME") or f"{home}/.local/state") + "/kakehi"
+
+
+def identity_file(given: str | None) -> Path | None:
+    """Return the file that opens encrypted keys: `--identity`, or what systemd hands over."""
+    if given:
+        return Path(given)
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    found = Path(credentials, "kakehi.identity") if credentials else None
+    return found if found is not None and found.is_file() else None

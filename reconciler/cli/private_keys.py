@@ -31,7 +31,7 @@ def find_private_keys(files: Iterable[tuple[str, bytes]]) -> Iterator[Diagnostic
                     line=content.count(b"\n", 0, block.start()) + 1,
                     column=1,
                     message="a private key is committed in clear",
-                    hint="take it out of git and replace it: whoever has a clone has the key",
+                    hint="replace it: whoever has a clone has it. Keys may be committed encrypted",
                 )
 
 

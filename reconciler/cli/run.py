@@ -5,8 +5,8 @@ from typing import Annotated
 
 from reconciler.cli.arguments import milliseconds
 from reconciler.cli.exits import UsageError
-from reconciler.cli.options import Argument, Option, RuntimeDir
-from reconciler.cli.paths import runtime_directory, state_directory
+from reconciler.cli.options import Argument, Identity, Option, RuntimeDir
+from reconciler.cli.paths import identity_file, runtime_directory, state_directory
 
 
 def run(
@@ -41,6 +41,7 @@ def run(
             help="How often to fetch, with --remote [default: 30s].",
         ),
     ] = None,
+    identity: Identity = None,
     runtime_dir: RuntimeDir = None,
     state_dir: Annotated[
         str | None,
@@ -85,5 +86,6 @@ def run(
         state_dir=Path(state_directory(state_dir)),
         remote=remote,
         fetch_interval_s=interval_s,
+        identity=identity_file(identity),
     )
     return run_daemon(options)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import files, output
 from reconciler.cli.exits import DONE, INVALID, CommandError
-from reconciler.cli.options import Argument, AsJson, Option
+from reconciler.cli.options import Argument, AsJson, Identity, Option
+from reconciler.cli.paths import identity_file
 
 if TYPE_CHECKING:
     from schemas.diagnostic import Diagnostic
@@ -20,6 +21,7 @@ def validate(
         str | None,
         Option("--ref", metavar="REF", help="Check this commit instead of the working tree."),
     ] = None,
+    identity: Identity = None,
     as_json: AsJson = False,
 ) -> int:
     """Check a working tree or a commit, and list all errors at once.
@@ -32,11 +34,15 @@ def validate(
       kakehi validate shop --ref origin/main
       kakehi validate --json | jq '.diagnostics[] | "\\(.file):\\(.line)"'
     """
+    from reconciler.materials import Machine
     from reconciler.offline import load_directory
+    from reconciler.sealed import Keyring
 
     place = Path(directory)
+    opening = identity_file(identity)
+    machine = Machine(Keyring(opening) if opening else None)
     configuration = list(_configuration(place, ref))
-    state, found = load_directory(configuration, files.reader(place, ref))
+    state, found = load_directory(configuration, files.reader(place, ref), machine)
     if not configuration:
         # The daemon holds what runs rather than take an empty commit for "remove everything".
         state, found = None, (_nothing(place, ref),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -10,9 +11,12 @@ from functools import cache
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from reconciler.materials import UnreadableError
+
+_BOTH_SIDES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -45,6 +49,7 @@ def make(
     days: float = 90,
     starts_in_days: float = -1,
     bits: int = 2048,
+    usages: Sequence[x509.ObjectIdentifier] = _BOTH_SIDES,
 ) -> Pair:
     """Make a certificate for some names (or IP addresses), self-signed without an issuer."""
     key: Key = (
@@ -78,10 +83,9 @@ def make(
         )
         builder = builder.add_extension(usage, critical=True)
     else:
-        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
         builder = builder.add_extension(alternatives, critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     certificate = builder.sign(issuer.private_key if issuer else key, hashes.SHA256())
     own = certificate.public_bytes(serialization.Encoding.PEM)
     return Pair(certificate, key, own + (issuer.chain if issuer else b""), private_pem(key))
@@ -112,6 +116,38 @@ def revocations(issuer: Pair, *revoked: Pair, days: float = 30) -> bytes:
     return signed.public_bytes(serialization.Encoding.PEM)
 
 
+def ocsp_response(
+    pair: Pair,
+    issuer: Pair,
+    *,
+    signer: Pair | None = None,
+    revoked: bool = False,
+    starts_in_days: float = -1,
+    days: float | None = 7,
+) -> bytes:
+    """What an authority says of a certificate that it issued, in DER."""
+    now = datetime.now(UTC)
+    by = signer or issuer
+    builder = (
+        ocsp.OCSPResponseBuilder()
+        .add_response(
+            pair.certificate,
+            issuer.certificate,
+            hashes.SHA1(),
+            ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD,
+            now + timedelta(days=starts_in_days),
+            None if days is None else now + timedelta(days=days),
+            now - timedelta(days=2) if revoked else None,
+            None,
+        )
+        .responder_id(ocsp.OCSPResponderEncoding.HASH, by.certificate)
+    )
+    if signer is not None:
+        builder = builder.certificates([signer.certificate])
+    signed = builder.sign(by.private_key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.DER)
+
+
 def private_pem(key: Key, password: bytes | None = None) -> bytes:
     """A private key as a PEM file."""
     encryption: serialization.KeySerializationEncryption = (
@@ -132,7 +168,7 @@ def sample() -> Pair:
 
 def sample_file(path: str) -> bytes:
     """Stands for the files that samples of configurations name. Raises `UnreadableError`."""
-    if path.endswith(".key"):
+    if path.endswith((".key", ".key.age")):
         return sample().key
     if path.endswith(".crl.pem"):
         return revocations(sample())

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# A file's content: text as it is, or a value that is written as YAML (JSON is YAML 1.2), or None
-# to remove the file.
-Content = str | Mapping[str, Any] | None
+# A file's content: text or bytes as they are, a value to write as YAML (JSON is YAML 1.2), or
+# None to remove the file.
+Content = str | bytes | Mapping[str, Any] | None
 
 
 class Repo:
@@ -52,6 +52,9 @@ class Repo:
                 path.unlink()
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+                continue
             text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
             path.write_text(text)
 

@@ -72,8 +72,8 @@ AT_THE_TOP = (
             "certificates: {a: {private_key: a.key}}",
             [
                 (
-                    '1:16 certificate "a": "certificate" is missing | for example: certificate: '
-                    '"tls/shop.crt"'
+                    '1:16 certificate "a": "certificate" is missing | give both files, or order '
+                    "it: acme: {}"
                 )
             ],
         ),

@@ -8,7 +8,7 @@ from schemas.kinds import MODELS, SECTIONS
 
 DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
-    "certificate": set(),
+    "certificate": {"Acme"},
     "cluster": {"Backend", "ClusterTimeouts", "ClusterTls"},
     "frontend": {"HeaderMatch", "Hsts", "PathMatch", "QueryMatch"},
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},

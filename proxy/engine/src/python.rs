@@ -135,6 +135,16 @@ impl Engine {
         tickets.replace(keys).map_err(PyValueError::new_err)
     }
 
+    fn take_challenges(
+        &self,
+        http: HashMap<String, String>,
+        tls: HashMap<String, (Vec<u8>, Vec<u8>)>,
+    ) -> PyResult<()> {
+        self.lock()
+            .take_challenges(http, &tls)
+            .map_err(PyValueError::new_err)
+    }
+
     fn reopen_log(&self) {
         self.lock().reopen_log();
     }

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket;
-use crate::session::{Command, Engine};
+use crate::session::{Command, Engine, Served};
 use crate::state::audit::Audited;
 use crate::state::digest::Digest;
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
 use crate::telemetry::counters::Metrics;
-use crate::tls::policy::Tls;
+use crate::tls::certificates;
+use crate::tls::challenges::{Answers, Challenges};
+use crate::tls::policy::{self, Tls};
 use crate::tls::tickets::Tickets;
 
 /// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
@@ -28,6 +30,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct EngineThread {
     /// The committed state and the staged change.
     pub ledger: Ledger,
+    /// The answers to ACME challenges; no part of the state.
+    pub challenges: Arc<Challenges>,
     /// The keys of TLS session tickets; no part of the state.
     pub tickets: Arc<Tickets>,
     metrics_fd: OwnedFd,
@@ -54,7 +58,11 @@ impl EngineThread {
             socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
         let tls = Tls::new()?;
         let tickets = tls.tickets.clone();
-        let certificates = tls.certificates.clone();
+        let challenges = tls.challenges.clone();
+        let served = Served {
+            certificates: tls.certificates.clone(),
+            challenges: challenges.clone(),
+        };
         let wake = socket::wake_descriptor().map_err(say("cannot make an eventfd"))?;
         let wake_inside =
             socket::duplicate(wake.as_raw_fd()).map_err(say("cannot copy an eventfd"))?;
@@ -64,8 +72,7 @@ impl EngineThread {
         let thread = std::thread::Builder::new()
             .name(format!("engine-{worker}"))
             .spawn(move || {
-                let make =
-                    |epoll| Engine::new(epoll, wake_inside, inbox, metrics, certificates, seed);
+                let make = |epoll| Engine::new(epoll, wake_inside, inbox, metrics, served, seed);
                 run(cpu, make, &started);
             })
             .map_err(say("cannot start the engine thread"))?;
@@ -76,6 +83,7 @@ impl EngineThread {
         }
         Ok(Self {
             ledger: Ledger::new(tls),
+            challenges,
             tickets,
             metrics_fd,
             commands,
@@ -186,6 +194,30 @@ impl EngineThread {
         let (answer, done) = mpsc::channel();
         self.send(Command::Overlay(drained, answer));
         await_answer(&done)
+    }
+
+    /// Takes other answers to ACME challenges in place of those held: key authorizations by token, and by
+    /// hostname the PEM chain and key of what is shown in handshakes.
+    ///
+    /// # Errors
+    /// A sentence, when they are unreadable or too many; those held are kept then.
+    pub fn take_challenges(
+        &self,
+        http: HashMap<String, String>,
+        tls: &HashMap<String, (Vec<u8>, Vec<u8>)>,
+    ) -> Result<(), String> {
+        let provider = policy::provider();
+        let shown = tls.iter().map(|(hostname, (chain, key))| {
+            let key = certificates::read(chain, key, &provider)?;
+            Ok((hostname.clone(), Arc::new(key)))
+        });
+        self.challenges.replace(Answers {
+            http: http
+                .into_iter()
+                .map(|(token, answer)| (token.into_bytes(), answer))
+                .collect(),
+            tls: shown.collect::<Result<_, String>>()?,
+        })
     }
 
     /// Has the access log's file opened anew before the next line is written.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import pki, ports, processes, tls
+from tests.harness import pki, ports, processes, rawclient, tls
 from tests.harness.tlssite import TlsSite, pem_files
 
 PAYLOAD = os.urandom(2 << 20)
@@ -116,6 +116,18 @@ def test_the_name_decides_whose_handshake_it_is(passing: Passing) -> None:
     }
     for name, shown in expected.items():
         assert passing.shown(name, unchecked) == shown, name
+
+
+def test_a_request_that_came_by_the_wrong_connection_is_sent_to_another(passing: Passing) -> None:
+    """A browser takes any connection whose certificate has the name (RFC 9113 §9.1.1)."""
+    with passing.connect("www.test") as connection:
+        for host in ("mail.test", "any.wide.test", "MAIL.test:443"):
+            assert connection.get(host).status == 421, host
+        assert connection.get("own.wide.test").status == 200
+        assert connection.get("nobody.test").status == 404
+        assert connection.get("www.test").body == b"red"
+    with rawclient.Connection(passing.address) as plain:
+        assert plain.get("mail.test").status == 404, "in clear text it is nobody's"
 
 
 def test_much_passes_both_ways_and_the_end_is_told(passing: Passing) -> None:

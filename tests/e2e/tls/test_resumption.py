@@ -136,3 +136,19 @@ def test_a_session_survives_an_unconcerned_commit(lone: TlsSite, version: str) -
     lone.commit({"more.yaml": {"clusters": {"more": {}}}})
     with lone.connect(context=context, session=session) as connection:
         assert connection.socket.session_reused
+
+
+def test_early_data_is_not_offered_and_so_never_replayed(lone: TlsSite, tmp_path: Path) -> None:
+    """A ticket that does not allow it (RFC 8446 §4.2.10) keeps every client from sending any."""
+    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    kept = str(tmp_path / "session.pem")
+    first = tls.s_client(lone.https, "-sess_out", kept, name="www.test", host="www.test")
+    assert "Max Early Data: 0" in first.text
+    early = tmp_path / "early"
+    early.write_bytes(b"GET /early HTTP/1.1\r\nHost: www.test\r\n\r\n")
+    again = tls.s_client(
+        lone.https, "-sess_in", kept, "-early_data", str(early), name="www.test", host="www.test"
+    )
+    assert again.resumed
+    assert "Early data was not sent" in again.text
+    assert not [each for each in lone.daemon.access_entries() if each["path"] == "/early"]

@@ -18,6 +18,7 @@ use crate::runtime::driver::{Driver, Token};
 use crate::runtime::timer::Deadline;
 use crate::state::listener::{Listener, NOBODY};
 use crate::telemetry::names::Counter;
+use crate::tls::challenges;
 
 /// What a client connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,8 +284,11 @@ impl<D: Driver> Engine<D> {
             .add(Counter::TlsResumptionsTotal, u64::from(resumed));
         let shown = client.stream.tls().and_then(Machine::peer_certificate);
         client.identity = shown.map(identity);
-        if client.stream.tls().and_then(Machine::alpn) == Some(b"h2") {
-            return self.begin_multiplex(index);
+        match client.stream.tls().and_then(Machine::alpn) {
+            Some(b"h2") => return self.begin_multiplex(index),
+            // It has seen what it wanted to see.
+            Some(challenges::ALPN) => return self.close_client(index),
+            _ => {}
         }
         self.unlink_idle(index);
         self.await_next_request(index);

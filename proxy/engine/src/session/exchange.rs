@@ -40,7 +40,9 @@ pub(super) enum Outcome {
     TunnelClosed,
     UpgradeRefused,
     CertificateMissing,
+    Misdirected,
     Redirected,
+    ChallengeAnswered,
 }
 
 impl Outcome {
@@ -66,7 +68,9 @@ impl Outcome {
             Self::TunnelClosed => "tunnel_closed",
             Self::UpgradeRefused => "upgrade_refused",
             Self::CertificateMissing => "certificate_missing",
+            Self::Misdirected => "misdirected",
             Self::Redirected => "redirected",
+            Self::ChallengeAnswered => "challenge_answered",
         }
     }
 }
@@ -219,6 +223,7 @@ impl<D: Driver> Engine<D> {
             settings: exchange.settings.clone(),
             generation_header: exchange.generation_header.clone(),
             own_line: exchange.hsts().map(Into::into),
+            own_body: None,
             request_id: Some(exchange.record.request_id),
         };
         self.remove_exchange(index, outcome);

@@ -61,6 +61,7 @@ use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
 use crate::telemetry::names::Counter;
 use crate::tls::certificates::Certificates;
+use crate::tls::challenges::Challenges;
 use crate::upstream::Random;
 
 /// The receive buffer that all connections share. 256 KiB took a third off the cost of large bodies
@@ -76,6 +77,14 @@ const UNFLUSHED_TURNS_MAX: u32 = 4;
 /// 128 bits in hexadecimal.
 type RequestId = [u8; 32];
 
+/// What handshakes are made with, which rustls shares.
+pub struct Served {
+    /// The certificates in service.
+    pub certificates: Arc<Certificates>,
+    /// The answers to ACME challenges.
+    pub challenges: Arc<Challenges>,
+}
+
 /// The engine of one worker: one thread, one event loop.
 pub struct Engine<D> {
     driver: D,
@@ -87,6 +96,7 @@ pub struct Engine<D> {
     random: Random,
     metrics: Metrics,
     tables: Tables,
+    challenges: Arc<Challenges>,
     log: LogSink,
     log_flush_queued: bool,
     clients: Slab<client::Client>,
@@ -132,7 +142,7 @@ impl<D: Driver> Engine<D> {
         wake: OwnedFd,
         commands: Receiver<Command>,
         metrics: Metrics,
-        certificates: Arc<Certificates>,
+        served: Served,
         seed: u64,
     ) -> std::io::Result<Self> {
         driver.watch_input(wake.as_raw_fd(), token::WAKE)?;
@@ -145,7 +155,8 @@ impl<D: Driver> Engine<D> {
             pool: BufferPool::default(),
             random: Random::new(seed),
             metrics,
-            tables: Tables::new(certificates),
+            tables: Tables::new(served.certificates),
+            challenges: served.challenges,
             log: LogSink::off(),
             log_flush_queued: false,
             clients: Slab::new(),

@@ -32,7 +32,7 @@ impl<D: Driver> Engine<D> {
         let ended = count == 0 || client.hangup;
         match hello::look(&receive[..count]) {
             Sight::Incomplete if !ended => client.readable = false,
-            Sight::Named(name) => match self.passthrough_of(index, &name) {
+            Sight::Named(name) => match self.passthrough_of(index, name.as_bytes()) {
                 Some(frontend) => self.begin_passthrough(index, frontend, &name),
                 None => self.terminate(index),
             },
@@ -46,12 +46,12 @@ impl<D: Driver> Engine<D> {
         self.await_opening(index, Phase::Handshake);
     }
 
-    fn passthrough_of(&self, index: usize, name: &str) -> Option<Rc<Frontend>> {
+    pub(super) fn passthrough_of(&self, index: usize, name: &[u8]) -> Option<Rc<Frontend>> {
         let listener = &self.clients[index].listener;
         let passed = listener.passthroughs.borrow();
-        let ended = listener.frontends.borrow().rank(name.as_bytes());
-        let frontend = passed.for_host(name.as_bytes())?;
-        (passed.rank(name.as_bytes()) >= ended).then(|| frontend.clone())
+        let ended = listener.frontends.borrow().rank(name);
+        let frontend = passed.for_host(name)?;
+        (passed.rank(name) >= ended).then(|| frontend.clone())
     }
 
     /// From here on one generation serves the connection, as it does a request.

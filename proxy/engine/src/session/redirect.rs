@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::Engine;
 use super::exchange::Outcome;
 use super::record::Record;
+use super::refuse::Answer;
 use crate::protocol::h1::RequestHead;
 use crate::runtime::driver::Driver;
 use crate::state::frontend::Frontend;
@@ -57,15 +58,13 @@ impl<D: Driver> Engine<D> {
         let location = format!("Location: https://{host}{port}{path}{query}\r\n");
         self.metrics.add(Counter::RequestsTotal, 1);
         let head_only = head.method(bytes) == b"HEAD";
-        let answer = (308, Outcome::Redirected);
-        self.answer_request(
-            index,
-            head,
-            record,
-            head_only,
-            answer,
-            Some(location.into()),
-        );
+        let answer = Answer {
+            status: 308,
+            outcome: Outcome::Redirected,
+            line: Some(location.into()),
+            body: None,
+        };
+        self.answer_request(index, head, record, head_only, answer);
     }
 
     /// That of the frontend's own listener over TLS, if it has one.

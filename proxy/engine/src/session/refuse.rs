@@ -21,7 +21,19 @@ pub(super) struct Words {
     pub(super) generation_header: Option<Rc<str>>,
     /// One more line of the head, with its CRLF.
     pub(super) own_line: Option<Box<str>>,
+    /// Said in place of any page.
+    pub(super) own_body: Option<Box<str>>,
     pub(super) request_id: Option<RequestId>,
+}
+
+/// An answer without an exchange.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) outcome: Outcome,
+    /// One more line of the head, with its CRLF.
+    pub(super) line: Option<Box<str>>,
+    /// In place of any page.
+    pub(super) body: Option<Box<str>>,
 }
 
 impl<D: Driver> Engine<D> {
@@ -32,6 +44,7 @@ impl<D: Driver> Engine<D> {
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
             own_line: None,
+            own_body: None,
             request_id,
         }
     }
@@ -46,29 +59,36 @@ impl<D: Driver> Engine<D> {
         status: u16,
         outcome: Outcome,
     ) {
-        self.answer_request(index, head, record, head_only, (status, outcome), None);
+        let answer = Answer {
+            status,
+            outcome,
+            line: None,
+            body: None,
+        };
+        self.answer_request(index, head, record, head_only, answer);
     }
 
-    /// The same, with a line of the head that says more.
+    /// The same, with words of its own.
     pub(super) fn answer_request(
         &mut self,
         index: usize,
         head: &RequestHead,
         mut record: Record,
         head_only: bool,
-        (status, outcome): (u16, Outcome),
-        own_line: Option<Box<str>>,
+        answer: Answer,
     ) {
+        let status = answer.status;
         record.status = status;
         let id = record.request_id;
-        self.record_refused(index, &record, outcome);
+        self.record_refused(index, &record, answer.outcome);
         self.pool.give(std::mem::take(&mut record.text));
         // A body that nobody reads would be taken for the next request.
         let keep_alive = head.keep_alive
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && !self.stopping;
         let words = Words {
-            own_line,
+            own_line: answer.line,
+            own_body: answer.body,
             ..self.words_now(index, Some(id))
         };
         self.send_error(index, status, &words, head_only, keep_alive);
@@ -121,14 +141,20 @@ impl<D: Driver> Engine<D> {
             &words.listener.entity.error_pages,
             &words.settings.error_pages,
         ];
-        let page = pages.iter().find_map(|pages| pages.get(&key));
+        let own = words.own_body.as_deref();
+        let page = pages
+            .iter()
+            .find_map(|pages| pages.get(&key))
+            .filter(|_| own.is_none());
         let id = words
             .request_id
             .as_ref()
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
         let mut plain = Vec::new();
-        if page.is_none() {
+        if let Some(own) = own {
+            plain.extend_from_slice(own.as_bytes());
+        } else if page.is_none() {
             default_error_body(&mut plain, status, id);
         }
         let body = ErrorBody {

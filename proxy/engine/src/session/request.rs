@@ -6,6 +6,7 @@ use super::body::{Body, Taken};
 use super::client::{Client, Phase};
 use super::exchange::{Exchange, Outcome};
 use super::record::Record;
+use super::refuse::Answer;
 use super::{Engine, RequestId};
 use crate::protocol::h1::forward::{self, Forward};
 use crate::protocol::h1::request::{self, RequestHead};
@@ -105,12 +106,18 @@ impl<D: Driver> Engine<D> {
         let request_id = self.next_request_id();
         let trusted = listener.trusts(self.clients[index].peer.ip());
         let record = self.begin_record(head, bytes, request_id, trusted);
+        if let Some(answer) = self.challenges.answer(head.path(bytes)) {
+            return self.answer_challenge(index, head, bytes, record, answer);
+        }
         let frontend = self.route(index, head, bytes);
         let too_large = matches!((head.body, listener.entity.limits.body_bytes),
             (RequestBody::Length(length), Some(limit)) if length > limit);
         let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
         let (status, outcome, counter) = match &frontend {
             _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
+            _ if self.is_misdirected(index, listener, head.host(bytes)) => {
+                (421, Outcome::Misdirected, Counter::Rejected421Total)
+            }
             None => (404, Outcome::NoFrontend, Counter::NotFound404Total),
             Some(frontend) if self.must_show(index, frontend) => {
                 (403, Outcome::CertificateMissing, Counter::Rejected403Total)
@@ -138,6 +145,38 @@ impl<D: Driver> Engine<D> {
         let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
         self.clients[index].phase = Phase::InExchange;
         self.try_backend(exchange);
+    }
+
+    /// An authority asks whether the host is ours.
+    fn answer_challenge(
+        &mut self,
+        index: usize,
+        head: &RequestHead,
+        bytes: &[u8],
+        record: Record,
+        answer: String,
+    ) {
+        self.metrics.add(Counter::RequestsTotal, 1);
+        let head_only = head.method(bytes) == b"HEAD";
+        let answer = Answer {
+            status: 200,
+            outcome: Outcome::ChallengeAnswered,
+            line: None,
+            body: Some(answer.into()),
+        };
+        self.answer_request(index, head, record, head_only, answer);
+    }
+
+    /// Whether the TLS of a host is not ours to end, although the request has come over ours: by a
+    /// connection for another host whose certificate is valid for this one too (RFC 9113 §9.1.1).
+    fn is_misdirected(&self, index: usize, listener: &ListenerSettings, host: &[u8]) -> bool {
+        listener.tls.is_some()
+            && !self.clients[index]
+                .listener
+                .passthroughs
+                .borrow()
+                .is_empty()
+            && self.passthrough_of(index, host).is_some()
     }
 
     /// Whether a certificate is wanted that the client has not shown.

@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::digest::Digest;
@@ -19,7 +18,7 @@ use super::staged::{Staged, StagedPut};
 use super::tables::cluster_of;
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogWriter;
-use crate::tls::certificates;
+use crate::tls::certificates::{self, Identity};
 use crate::tls::policy::Tls;
 
 /// What the ledger keeps of an entity.
@@ -135,13 +134,13 @@ impl Ledger {
                 self.check_socket(&put.name, listener, &sockets)?;
             }
             let rules = compile_rules(&put.name, &put.entity)?;
-            let key = self.load_key(&put.name, &put.entity, materials)?;
+            let identity = self.load_identity(&put.name, &put.entity, materials)?;
             let tls = self.agree(&put.name, &put.entity, materials)?;
             let upstream_tls = self.ask(&put.name, &put.entity, materials)?;
             let (needs, address) = needs_of(&put.name, &put.entity);
-            let identity = (put.entity.kind(), put.name.clone());
+            let key = (put.entity.kind(), put.name.clone());
             delta.puts.push((
-                identity,
+                key,
                 Held {
                     hash: put.hash,
                     needs,
@@ -153,7 +152,7 @@ impl Ledger {
                 entity: put.entity,
                 hash: put.hash,
                 rules,
-                key,
+                identity,
                 tls,
                 upstream_tls,
             });
@@ -219,19 +218,32 @@ impl Ledger {
         }
     }
 
-    fn load_key(
+    fn load_identity(
         &self,
         name: &str,
         entity: &Entity,
         materials: &HashMap<String, Vec<u8>>,
-    ) -> Result<Option<Arc<CertifiedKey>>, Refused> {
-        let Entity::Certificate(certificate) = entity else {
+    ) -> Result<Option<Identity>, Refused> {
+        let Entity::Certificate(entity::Certificate {
+            certificate: Some(chain),
+            private_key: Some(private_key),
+            ocsp,
+            ..
+        }) = entity
+        else {
             return Ok(None);
         };
         let load = || {
-            let chain = material(materials, &certificate.certificate)?;
-            let private_key = material(materials, &certificate.private_key)?;
-            certificates::load(chain, private_key, &self.tls.provider)
+            let chain = material(materials, chain)?;
+            let private_key = material(materials, private_key)?;
+            let key = certificates::load(chain, private_key, &self.tls.provider)?;
+            Ok(match ocsp {
+                Some(staple) => {
+                    let response = material(materials, &staple.material())?;
+                    Identity::stapled(key, response, staple.until)
+                }
+                None => Identity::plain(key),
+            })
         };
         load()
             .map(Some)

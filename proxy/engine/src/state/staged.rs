@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::digest::Digest;
 use super::entity::{Entity, Kind};
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogSink;
+use crate::tls::certificates::Identity;
 
 /// One checked transaction.
 pub struct Staged {
@@ -42,7 +42,7 @@ pub struct StagedPut {
     /// A frontend's compiled match, one for each of its listeners.
     pub rules: Vec<(String, Rule)>,
     /// A certificate's chain and key.
-    pub key: Option<Arc<CertifiedKey>>,
+    pub identity: Option<Identity>,
     /// What an https listener agrees to.
     pub tls: Option<Arc<ServerConfig>>,
     /// What a cluster over TLS asks of its backends.

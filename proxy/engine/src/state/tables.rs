@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use rustls::sign::CertifiedKey;
 
 use super::audit::slice;
 use super::digest::Digest;
@@ -22,7 +21,7 @@ use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
 use crate::telemetry::names::SlotKind;
-use crate::tls::certificates::Certificates;
+use crate::tls::certificates::{Certificates, Identity};
 use crate::upstream::{Backend, Cluster, ClusterSettings};
 
 /// Everything that a request can look up, at one generation.
@@ -126,7 +125,7 @@ impl Tables {
             match put.entity {
                 Entity::Settings(settings) => self.put_settings(settings, put.hash),
                 Entity::Certificate(certificate) => {
-                    self.put_certificate(put.name, certificate, put.hash, put.key);
+                    self.put_certificate(put.name, certificate, put.hash, put.identity);
                 }
                 Entity::Cluster(cluster) => {
                     let settings = ClusterSettings {
@@ -240,13 +239,20 @@ impl Tables {
         name: String,
         entity: entity::Certificate,
         hash: Digest,
-        key: Option<Arc<CertifiedKey>>,
+        identity: Option<Identity>,
     ) {
-        let Some(key) = key else {
-            unreachable!("the ledger refuses a certificate without its key");
-        };
         self.take_certificate(&name);
-        self.in_service.insert(&name, &entity.hostnames, &key);
+        // One that has not been issued yet is there for nobody.
+        if let Some(identity) = identity {
+            // One that was ordered may be of a time when it had other hostnames.
+            let hostnames: Vec<_> = entity
+                .hostnames
+                .iter()
+                .filter(|hostname| entity.acme.is_none() || identity.is_valid_for(hostname))
+                .cloned()
+                .collect();
+            self.in_service.insert(&name, &hostnames, &identity);
+        }
         self.replace_hash(Digest::default(), hash);
         self.certificates.insert(name, (entity, hash));
     }

@@ -73,6 +73,8 @@ named_indexes! {
         Rejected413Total = "rejected_413_total",
         /// Request targets over the limit.
         Rejected414Total = "rejected_414_total",
+        /// Requests over TLS of ours for a host whose TLS is passed on.
+        Rejected421Total = "rejected_421_total",
         /// Request heads over a limit.
         Rejected431Total = "rejected_431_total",
         /// Requests for what is not implemented, such as an unknown transfer coding.

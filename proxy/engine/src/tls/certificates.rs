@@ -9,11 +9,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ahash::AHashMap;
 use rustls::SignatureAlgorithm;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use super::challenges::{self, Challenges};
 
 /// Reads a PEM chain (leaf first) and the PEM private key of its leaf.
 ///
@@ -24,6 +27,25 @@ pub fn load(
     private_key: &[u8],
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, String> {
+    let certified = read(chain, private_key, provider)?;
+    match certified.keys_match() {
+        Ok(()) => Ok(Arc::new(certified)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the private key is not that of the certificate".to_owned())
+        }
+        Err(error) => Err(format!("the certificate cannot be read: {error}")),
+    }
+}
+
+/// The same, of files that nobody else has written: what is not checked is that they belong together.
+///
+/// # Errors
+/// As above.
+pub fn read(
+    chain: &[u8],
+    private_key: &[u8],
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, String> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()
         .map_err(|_| "the certificate file is not PEM".to_owned())?;
@@ -36,13 +58,62 @@ pub fn load(
         .key_provider
         .load_private_key(key)
         .map_err(|_| "the private key is of no kind that can sign in TLS".to_owned())?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) => Ok(Arc::new(certified)),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err("the private key is not that of the certificate".to_owned())
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// A chain with its key, and what may be stapled to it (RFC 6066 §8).
+#[derive(Clone)]
+pub struct Identity {
+    plain: Arc<CertifiedKey>,
+    /// The same with an OCSP response, and the Unix time from which on that is not given any more: a
+    /// client that gets an outdated one turns away.
+    stapled: Option<(Arc<CertifiedKey>, u64)>,
+}
+
+impl Identity {
+    /// Without an OCSP response.
+    #[must_use]
+    pub fn plain(plain: Arc<CertifiedKey>) -> Self {
+        Self {
+            plain,
+            stapled: None,
         }
-        Err(error) => Err(format!("the certificate cannot be read: {error}")),
+    }
+
+    /// With an OCSP response in DER that is valid until then.
+    #[must_use]
+    pub fn stapled(plain: Arc<CertifiedKey>, response: &[u8], until_s: u64) -> Self {
+        let mut stapled = (*plain).clone();
+        stapled.ocsp = Some(response.to_vec());
+        Self {
+            plain,
+            stapled: Some((Arc::new(stapled), until_s)),
+        }
+    }
+
+    /// Whether clients that ask for that name would take it; a wildcard stands for any name under it.
+    #[must_use]
+    pub fn is_valid_for(&self, hostname: &str) -> bool {
+        let example = hostname.replacen('*', "any", 1);
+        let Ok(name) = ServerName::try_from(example.as_str()) else {
+            return false;
+        };
+        let leaf = self
+            .plain
+            .end_entity_cert()
+            .map(ParsedCertificate::try_from);
+        matches!(leaf, Ok(Ok(leaf)) if verify_server_name(&leaf, &name).is_ok())
+    }
+
+    fn at(&self, now_s: impl FnOnce() -> u64) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, until_s)) if now_s() < *until_s => stapled.clone(),
+            _ => self.plain.clone(),
+        }
+    }
+
+    fn now(&self) -> Arc<CertifiedKey> {
+        self.at(|| UnixTime::now().as_secs())
     }
 }
 
@@ -51,13 +122,13 @@ pub fn load(
 struct Candidate {
     /// Its entity's name.
     name: String,
-    key: Arc<CertifiedKey>,
+    identity: Identity,
 }
 
 impl Candidate {
     /// ECDSA and EdDSA before RSA: shorter, and cheaper to sign with.
     fn rank(&self) -> (bool, &str) {
-        let rsa = self.key.key.algorithm() == SignatureAlgorithm::RSA;
+        let rsa = self.identity.plain.key.algorithm() == SignatureAlgorithm::RSA;
         (rsa, &self.name)
     }
 }
@@ -70,21 +141,21 @@ pub struct Certificates {
 
 #[derive(Default)]
 struct Index {
-    by_name: AHashMap<String, Arc<CertifiedKey>>,
+    by_name: AHashMap<String, Identity>,
     /// Exact names, and wildcards as `*.parent`.
     by_hostname: AHashMap<String, Vec<Candidate>>,
 }
 
 impl Certificates {
     /// Adds a certificate.
-    pub fn insert(&self, name: &str, hostnames: &[String], key: &Arc<CertifiedKey>) {
+    pub fn insert(&self, name: &str, hostnames: &[String], identity: &Identity) {
         let mut index = self.write();
-        index.by_name.insert(name.to_owned(), key.clone());
+        index.by_name.insert(name.to_owned(), identity.clone());
         for hostname in hostnames {
             let candidates = index.by_hostname.entry(hostname.clone()).or_default();
             candidates.push(Candidate {
                 name: name.to_owned(),
-                key: key.clone(),
+                identity: identity.clone(),
             });
             candidates.sort_by(|one, other| one.rank().cmp(&other.rank()));
         }
@@ -106,7 +177,7 @@ impl Certificates {
     }
 
     fn by_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        self.read().by_name.get(name).cloned()
+        self.read().by_name.get(name).map(Identity::now)
     }
 
     /// The certificate for a host in lower case, the first that `suits` among the best.
@@ -117,8 +188,8 @@ impl Certificates {
     ) -> Option<Arc<CertifiedKey>> {
         let index = self.read();
         let choose = |candidates: &Vec<Candidate>| {
-            let suitable = candidates.iter().find(|candidate| suits(&candidate.key));
-            suitable.or(candidates.first()).map(|it| it.key.clone())
+            let suitable = candidates.iter().find(|it| suits(&it.identity.plain));
+            suitable.or(candidates.first()).map(|it| it.identity.now())
         };
         if let Some(candidates) = index.by_hostname.get(hostname) {
             return choose(candidates);
@@ -144,6 +215,7 @@ impl Certificates {
 /// The choice for one listener.
 pub struct Resolver {
     certificates: Arc<Certificates>,
+    challenges: Arc<Challenges>,
     /// Name of the certificate for clients that name no host, or one that nobody has.
     default: Option<String>,
 }
@@ -151,9 +223,14 @@ pub struct Resolver {
 impl Resolver {
     /// The resolver of a listener with that default certificate.
     #[must_use]
-    pub fn new(certificates: Arc<Certificates>, default: Option<String>) -> Self {
+    pub fn new(
+        certificates: Arc<Certificates>,
+        challenges: Arc<Challenges>,
+        default: Option<String>,
+    ) -> Self {
         Self {
             certificates,
+            challenges,
             default,
         }
     }
@@ -161,6 +238,9 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if challenges::is_asked_for(&hello) {
+            return self.challenges.certificate(hello.server_name()?);
+        }
         let schemes = hello.signature_schemes();
         let suits = |key: &CertifiedKey| key.key.choose_scheme(schemes).is_some();
         hello
@@ -175,5 +255,24 @@ impl std::fmt::Debug for Resolver {
         out.debug_struct("Resolver")
             .field("default", &self.default)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::policy;
+
+    #[test]
+    fn an_outdated_response_is_not_stapled() {
+        let made = rcgen::generate_simple_self_signed(["shop.example.com".to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let plain = load(chain.as_bytes(), key.as_bytes(), &policy::provider()).unwrap();
+        let identity = Identity::stapled(plain, b"good", 100);
+        assert_eq!(identity.at(|| 99).ocsp.as_deref(), Some(&b"good"[..]));
+        assert_eq!(identity.at(|| 100).ocsp, None);
+        assert!(identity.is_valid_for("shop.example.com"));
+        assert!(!identity.is_valid_for("www.example.com"));
+        assert!(!identity.is_valid_for("*.example.com"));
     }
 }

@@ -17,6 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::certificates::{self, Certificates, Resolver};
+use super::challenges::{ALPN, Challenges};
 use super::tickets::{PolicyTickets, Tickets};
 use crate::state::entity::{
     ClientAuth, ClusterProtocol, Material, TlsPolicy, TlsProfile, UpstreamTls,
@@ -34,6 +35,8 @@ pub struct Tls {
     pub provider: Arc<CryptoProvider>,
     /// The certificates in service.
     pub certificates: Arc<Certificates>,
+    /// The answers to ACME challenges.
+    pub challenges: Arc<Challenges>,
     /// The keys of session tickets.
     pub tickets: Arc<Tickets>,
     system_roots: OnceLock<Arc<RootCertStore>>,
@@ -48,6 +51,7 @@ impl Tls {
         Ok(Self {
             provider: provider(),
             certificates: Arc::default(),
+            challenges: Arc::default(),
             tickets: Arc::new(Tickets::random()?),
             system_roots: OnceLock::new(),
         })
@@ -68,6 +72,7 @@ impl Tls {
         };
         let resolver = Resolver::new(
             self.certificates.clone(),
+            self.challenges.clone(),
             policy.default_certificate.clone(),
         );
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
@@ -75,7 +80,7 @@ impl Tls {
             .map_err(|error| format!("tls: {error}"))?
             .with_client_cert_verifier(self.client_verifier(policy, material)?)
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
         // Tickets alone: what a client brings along costs us no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(PolicyTickets::new(

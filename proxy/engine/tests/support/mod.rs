@@ -195,7 +195,7 @@ pub fn certificate(proxy: &mut Proxy, name: &str, pair: &Pair) -> String {
     let mut hostnames = pair.hostnames.clone();
     hostnames.sort();
     format!(
-        r#"{{"kind":"certificate","name":"{name}","value":{{"certificate":{{"path":"a.crt","sha256":"{chain}"}},"hostnames":{hostnames:?},"private_key":{{"path":"a.key","sha256":"{key}"}}}}}}"#
+        r#"{{"kind":"certificate","name":"{name}","value":{{"acme":null,"certificate":{{"path":"a.crt","sha256":"{chain}"}},"hostnames":{hostnames:?},"ocsp":null,"private_key":{{"path":"a.key","sha256":"{key}"}}}}}}"#
     )
     .replace(", ", ",")
 }

@@ -92,8 +92,21 @@ fn settings(value: &Settings) -> Result<(), String> {
 }
 
 fn certificate(value: &Certificate) -> Result<(), String> {
-    material(&value.certificate)?;
-    material(&value.private_key)?;
+    for file in [&value.certificate, &value.private_key]
+        .into_iter()
+        .flatten()
+    {
+        material(file)?;
+    }
+    if let Some(ocsp) = &value.ocsp {
+        material(&ocsp.material())?;
+    }
+    if value.certificate.is_some() != value.private_key.is_some() {
+        return Err("certificate and private_key belong together".to_owned());
+    }
+    if value.certificate.is_none() && value.acme.is_none() {
+        return Err("certificate: nobody brings it".to_owned());
+    }
     let hostnames = &value.hostnames;
     if hostnames.is_empty() || !hostnames.is_sorted_by(|a, b| a < b) {
         return Err("hostnames: expected at least one, sorted, each once".to_owned());

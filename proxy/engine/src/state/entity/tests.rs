@@ -47,8 +47,8 @@ const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Certificate,
         concat!(
-            r#"{"certificate":{"path":"tls/shop.crt","sha256":"00000000000000000000000000000000"#,
-            r#"00000000000000000000000000000000"},"hostnames":["*.example.com","example.com"],"private_key":"#,
+            r#"{"acme":null,"certificate":{"path":"tls/shop.crt","sha256":"00000000000000000000000000000000"#,
+            r#"00000000000000000000000000000000"},"hostnames":["*.example.com","example.com"],"ocsp":null,"private_key":"#,
             r#"{"path":"/etc/shop.key","sha256":"ffffffffffffffffffffffffffffffffffffffff"#,
             r#"ffffffffffffffffffffffff"}}"#
         ),

@@ -1,0 +1,262 @@
+"""Sees to it that certificates with `acme:` are ordered, and renewed in time.
+
+What was issued is a file in the state directory, key and chain in one, which `reconciler.reconcile`
+takes over as it does any file outside of the repository: by a transaction of one entity. So nothing
+here touches what is served. Called by `reconciler.daemon`; `wake` after each change of the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import log
+from reconciler.apart import apart
+from reconciler.challenges import Challenges
+from reconciler.journal import replace_durably
+from reconciler.order import Order, OrderError
+from schemas.challenges import Answers
+from schemas.entity import Entity
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+DIRECTORY = "acme"
+ACCOUNTS = "accounts"
+ISSUED = "issued"
+
+ORDERS_AT_ONCE = 4
+_FIRST_RETRY = timedelta(minutes=1)
+_LAST_RETRY = timedelta(hours=12)
+# Without a word of the authority, what is left of a certificate when it is renewed.
+_LEFT_AT_RENEWAL = 1 / 3
+# A clock that jumps, and a file that somebody took away, are noticed after this.
+_LOOK_S = 60.0
+_TOO_LONG = timedelta(days=3650)
+
+
+def issued_directory(state_dir: Path) -> Path:
+    """Where certificates lie that were issued."""
+    return state_dir / DIRECTORY / ISSUED
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is known of one certificate's orders."""
+
+    order: Order
+    due: datetime
+    failures: int = 0
+    problem: str | None = None
+    ask_again: datetime | None = None
+    """When the authority is asked for its advice the next time."""
+    renewal: datetime | None = None
+    running: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Certifying:
+    """All certificates that are ordered, of one daemon."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        challenges: Challenges,
+        ordered: Callable[[], list[Entity]],
+        claims: Callable[[str], bool],
+        served: Callable[[str], bytes | None],
+    ) -> None:
+        self._accounts = state_dir / DIRECTORY / ACCOUNTS
+        self._issued = issued_directory(state_dir)
+        self._challenges = challenges
+        self._ordered = ordered
+        self._claims = claims
+        self._served = served
+        self._watched: dict[str, _Watched] = {}
+        self._wake = asyncio.Event()
+        self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
+        self.issued: Callable[[], None] = lambda: None
+        self.failures = 0
+
+    def wake(self) -> None:
+        """The configuration may have changed."""
+        self._wake.set()
+
+    def warnings(self) -> list[str]:
+        """A sentence for each certificate that could not be ordered, or has nothing to order."""
+        found = []
+        for name, each in sorted(self._watched.items()):
+            if each.problem is not None:
+                again = f"{each.due:%Y-%m-%d %H:%M} UTC"
+                found.append(f"certificate {name}: {each.problem} (tried again at {again})")
+        return found
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._issued.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            while True:
+                self._wake.clear()
+                self._look(_now())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s(_now())):
+                        await self._wake.wait()
+        finally:
+            for each in self._watched.values():
+                for task in each.tasks:
+                    task.cancel()
+
+    def _look(self, now: datetime) -> None:
+        entities = self._ordered()
+        orders = {order.name: order for each in entities if (order := self._order_of(each))}
+        for name in self._watched.keys() - orders.keys():
+            del self._watched[name]
+        for name, order in orders.items():
+            known = self._watched.get(name)
+            if known is None or (known.order != order and not known.running):
+                known = self._watched[name] = _Watched(order, due=now)
+            if known.due <= now and not known.running:
+                known.running = True
+                task = asyncio.get_running_loop().create_task(self._attend(known))
+                known.tasks.add(task)
+                task.add_done_callback(known.tasks.discard)
+
+    def _order_of(self, certificate: Entity) -> Order | None:
+        """What to order: the hostnames that frontends claim; None when there are none."""
+        acme, hostnames = certificate.value["acme"], certificate.value["hostnames"]
+        assert isinstance(acme, dict), "it is ordered"
+        assert isinstance(hostnames, list), "it is ordered"
+        claimed = tuple(name for each in hostnames if self._claims(name := str(each)))
+        if not claimed:
+            return None
+        contact = acme["contact"]
+        assert isinstance(contact, list), "the model checked it"
+        return Order(
+            certificate.key.name,
+            claimed,
+            str(acme["directory"]),
+            tuple(map(str, contact)),
+            str(acme["challenge"]),
+            str(acme["ca"]) if acme["ca"] else None,
+        )
+
+    def _pause_s(self, now: datetime) -> float:
+        dues = [each.due for each in self._watched.values() if not each.running]
+        left = min((due - now for due in dues), default=timedelta(seconds=_LOOK_S))
+        return min(max(left.total_seconds(), 0.05), _LOOK_S)
+
+    def _chain(self, name: str) -> list[x509.Certificate] | None:
+        """What was issued last; written anew from what is served, when somebody took it away."""
+        from reconciler import pem  # noqa: PLC0415  # as in `materials`
+
+        path = self._path(name)
+        try:
+            content = path.read_bytes() if path.exists() else self._served(str(path))
+            if content is None:
+                return None
+            chain = pem.read_chain(content)
+            if pem.check_key(chain, content):
+                return None
+            if not path.exists():
+                replace_durably(path, content)
+        except (OSError, ValueError):
+            return None
+        return chain
+
+    def _path(self, name: str) -> Path:
+        return self._issued / f"{name}.pem"
+
+    # One certificate.
+
+    async def _attend(self, watched: _Watched) -> None:
+        try:
+            async with self._at_once:
+                await self._renew_if_due(watched)
+        except OrderError as error:
+            self._failed(watched, str(error))
+        except Exception as error:  # noqa: BLE001  # one certificate must not end the others
+            self._failed(watched, log.internal_error("ordering a certificate", error))
+        finally:
+            watched.running = False
+            self._wake.set()
+
+    async def _renew_if_due(self, watched: _Watched) -> None:
+        from reconciler import pem  # noqa: PLC0415  # as in `materials`
+        from reconciler.ordering import obtain  # noqa: PLC0415  # see `order`
+
+        order = watched.order
+        chain = self._chain(order.name)
+        if chain is not None and set(order.hostnames) <= set(pem.dns_names(chain[0])):
+            await self._ask_when(watched, chain)
+            assert watched.renewal is not None, "it was asked for"
+            if _now() < watched.renewal:
+                watched.failures, watched.problem = 0, None
+                watched.due = min(watched.renewal, watched.ask_again or watched.renewal)
+                return
+        log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
+        content = await apart(partial(obtain, order, self._accounts, self._publisher(order)))
+        try:
+            replace_durably(self._path(order.name), content)
+        except OSError as error:
+            raise OrderError(f"it cannot be kept: {error.strerror or error}") from None
+        watched.failures, watched.problem = 0, None
+        watched.renewal = watched.ask_again = None
+        watched.due = _now()
+        log.info("a certificate was issued", name=order.name)
+        self.issued()
+
+    async def _ask_when(self, watched: _Watched, chain: list[x509.Certificate]) -> None:
+        """Find out when to renew: the authority's advice, or at two thirds of the lifetime."""
+        if watched.renewal is not None and watched.ask_again and _now() < watched.ask_again:
+            return
+        from reconciler.ordering import suggested_renewal  # noqa: PLC0415  # see `order`
+
+        leaf = chain[0]
+        lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+        watched.renewal = leaf.not_valid_after_utc - lifetime * _LEFT_AT_RENEWAL
+        watched.ask_again = _now() + timedelta(hours=6)
+        try:
+            content = self._path(watched.order.name).read_bytes()
+            at, again = await apart(partial(suggested_renewal, watched.order, content))
+        except (OrderError, OSError) as error:
+            # There is time: what the lifetime says stands.
+            log.warning("no advice on a renewal", name=watched.order.name, reason=error)
+            return
+        watched.ask_again = min(max(again, _now() + timedelta(minutes=1)), _now() + _TOO_LONG)
+        if at is not None:
+            watched.renewal = at
+
+    def _publisher(self, order: Order) -> Callable[[Answers], None]:
+        loop = asyncio.get_running_loop()
+
+        def publish(answers: Answers) -> None:
+            giving = self._challenges.give(order.name, answers)
+            problems = asyncio.run_coroutine_threadsafe(giving, loop).result()
+            if problems and (answers.http or answers.tls):
+                raise OrderError(f"the challenge is not answered: {problems[0]}")
+
+        return publish
+
+    def _failed(self, watched: _Watched, problem: str) -> None:
+        watched.failures += 1
+        self.failures += 1
+        pause = min(_FIRST_RETRY * 2 ** min(watched.failures - 1, 16), _LAST_RETRY)
+        watched.due = _now() + pause * random.uniform(0.9, 1.1)  # noqa: S311  # spreads them
+        watched.problem = f"no certificate was issued: {problem}"
+        log.warning(
+            "no certificate was issued",
+            name=watched.order.name,
+            reason=problem,
+            again=watched.due.isoformat(timespec="seconds"),
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
