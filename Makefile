@@ -10,6 +10,8 @@ FUZZ_SECONDS ?= 10
 RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' -not -path '*/fuzz/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
 PYTHON_SOURCES := schemas reconciler proxy tests $(wildcard bench)
 DEMO ?= demo
+LOCKING := --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
+  --no-emit-find-links
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -24,7 +26,7 @@ ifeq ($(filter 4.% 5.%,$(MAKE_VERSION)),)
 $(error This Makefile needs GNU Make 4 or newer, and this is $(MAKE_VERSION))
 endif
 
-.PHONY: help build run test test-rust test-python test-tools lint fmt bench clean lock
+.PHONY: help build run test test-full test-rust test-python test-tools lint fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -37,6 +39,9 @@ run: build ## the demo: three backends, the proxy on 127.0.0.1:8080, and a tour 
 test: ## all tests: Rust units, then Python and end to end
 	@$(MAKE) test-rust
 	@$(MAKE) test-python
+
+test-full: ## the same, with all that takes long: a thousand rotations, longer fuzzing
+	@KAKEHI_TEST_LONG=1 FUZZ_SECONDS=60 $(MAKE) test
 
 test-rust: build test-tools ## the tests of the engine, and a short fuzzing
 	$(call say,Rust tests)
@@ -74,11 +79,10 @@ clean: ## remove what was built (the demo and its repository too)
 	rm -rf $(VENV) demo build dist proxy/*.so $(ENGINE)/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-lock: $(VENV)/.locked ## resolve requirements-dev.txt anew from pyproject.toml
+lock: $(VENV)/.locked ## resolve the locked Python packages anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.4'
-	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-	  --output-file requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCKING) --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCKING) --output-file tests/suites.txt tests/suites.in
 
 test-tools:
 	@tests/install-tools

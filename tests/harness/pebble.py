@@ -43,7 +43,6 @@ class Pebble:
         (directory / "own.crt").write_bytes(own.chain)
         (directory / "own.key").write_bytes(own.key)
         self._context = ssl.create_default_context(cafile=str(self.ca))
-        self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         config = {
             "listenAddress": self._address,
             "managementListenAddress": self._management,

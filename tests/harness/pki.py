@@ -86,6 +86,14 @@ def make(
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
         builder = builder.add_extension(alternatives, critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+    )
+    if issuer is not None:
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key()),
+            critical=False,
+        )
     certificate = builder.sign(issuer.private_key if issuer else key, hashes.SHA256())
     own = certificate.public_bytes(serialization.Encoding.PEM)
     return Pair(certificate, key, own + (issuer.chain if issuer else b""), private_pem(key))

@@ -1,7 +1,7 @@
 """The two profiles, by what OpenSSL can agree on with them: versions, suites, groups.
 
-sslyze would judge by Mozilla's own list, but wants an older `cryptography` than the one that is
-locked; so the list stands here, and every version and suite of OpenSSL is tried against it.
+Every version and suite of OpenSSL is tried against the list here; `suites/test_sslyze` judges by
+Mozilla's own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Suites and clients that others wrote, run against the product. See `tests/install-tools`."""

@@ -1,0 +1,92 @@
+"""kosoku, which has the cases of Autobahn: through the proxy as against the backend itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import ports, suites
+from tests.harness.daemon import Kakehi
+from tests.harness.repo import Repo
+
+# Sizes up to 16 MiB, and compression in its variants, take minutes and are no other frames.
+_LEFT_OUT = ("9.*", "12.*", "13.*")
+_CASES_MIN = 200
+_TRIES = 5
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[str]:
+    server = Path(__file__).parent / "echo_server.py"
+    python = suites.program("python")
+    with subprocess.Popen(
+        [python, str(server)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield f"127.0.0.1:{int(process.stdout.readline())}"
+        process.kill()
+
+
+def verdicts(address: str, directory: Path, *cases: str) -> dict[str, tuple[str, str]]:
+    """Every case (or these) with what became of its messages and of its end."""
+    chosen = [word for case in cases for word in ("-i", case)]
+    left_out = [word for pattern in _LEFT_OUT for word in ("-x", pattern)]
+    command = [suites.program("kosoku"), "-m", "fuzzingclient", "-p", "4", "-o", str(directory)]
+    done = subprocess.run(
+        [*command, *(chosen or left_out), address], capture_output=True, timeout=300
+    )
+    reports = list(directory.rglob("index.json"))
+    assert reports, done.stdout.decode() + done.stderr.decode()
+    [agent] = json.loads(reports[0].read_text()).values()
+    return {case: (each["behavior"], each["behaviorClose"]) for case, each in agent.items()}
+
+
+def differing(
+    address: str, expected: dict[str, tuple[str, str]], directory: Path
+) -> dict[str, tuple[str, str] | None]:
+    """The cases with another verdict than against the backend, each time that they are tried.
+
+    Some are decided by how many frames the backend finds in one read: by chance.
+    """
+    found = verdicts(address, directory / "all")
+    left = {case: found.get(case) for case in expected if found.get(case) != expected[case]}
+    for number in range(_TRIES):
+        if not left:
+            break
+        again = verdicts(address, directory / str(number), *left)
+        left = {case: again.get(case) for case in left if again.get(case) != expected[case]}
+    return left
+
+
+def test_it_is_as_against_the_backend(backend: str, tmp_path: Path) -> None:
+    """Over HTTP/1.1, and over HTTP/2 (RFC 8441) at both sides of the proxy."""
+    plain, outer, inner = ports.address(), ports.address(), ports.address()
+    document: dict[str, Any] = {
+        "listeners": {
+            "plain": {"address": plain},
+            "outer": {"address": outer},
+            "inner": {"address": inner, "h2c": True},
+        },
+        "clusters": {
+            "echo": {"backends": {"one": {"address": backend}}},
+            # What comes over HTTP/1.1 goes on over HTTP/2, to our own listener.
+            "itself": {"protocol": "h2", "backends": {"inner": {"address": inner}}},
+        },
+        "frontends": {
+            "direct": {"listeners": ["plain", "inner"], "cluster": "echo"},
+            "twice": {"listeners": ["outer"], "cluster": "itself"},
+        },
+    }
+    repo = Repo(tmp_path / "repository")
+    repo.commit({"kakehi.yaml": document})
+    expected = verdicts(backend, tmp_path / "backend")
+    assert len(expected) > _CASES_MIN
+    with Kakehi(repo, workers=1) as daemon:
+        for name, address in (("http1", plain), ("http2", outer)):
+            assert differing(address, expected, tmp_path / name) == {}, name
+        assert [worker["restarts"] for worker in daemon.status()["workers"]] == [0]
