@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from types import TracebackType
@@ -31,8 +32,17 @@ GET = ((":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "
 class Attacker:
     """Use as a context manager."""
 
-    def __init__(self, address: str, settings: dict[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        settings: dict[int, int] | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """In clear text; with a context over TLS."""
         self.socket = socket.create_connection(ports.split(address), DEADLINE_S)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket)
         self.encoder = hpack.Encoder()
         self.frames: list[Frame] = []
         self.closed = False
