@@ -97,5 +97,5 @@ def test_cargo_is_old(machine: Path) -> None:
 def test_the_targets_list_themselves() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     listed = [line.split()[0] for line in done.stdout.splitlines()]
-    tests = ["test", "test-rust", "test-python"]
+    tests = ["test", "test-full", "test-rust", "test-python"]
     assert listed == ["help", "build", "run", *tests, "lint", "fmt", "bench", "clean", "lock"]

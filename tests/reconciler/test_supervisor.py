@@ -17,6 +17,7 @@ import pytest
 from reconciler import spawning
 from reconciler import supervisor as module
 from reconciler.bringup import Bringup
+from reconciler.challenges import Challenges
 from reconciler.sockets import SocketTable
 from reconciler.store import Store
 from reconciler.supervisor import Supervisor
@@ -49,7 +50,10 @@ class Plane:
         self.drained: list[str] = []
         self.tickets = TicketKeys(directory / "state")
         self.tickets.rotate_if_due()
-        bringup = Bringup(self.store, self.sockets, lambda: self.drained, self.tickets.path)
+        challenges = Challenges(directory, lambda: ())
+        bringup = Bringup(
+            self.store, self.sockets, lambda: self.drained, self.tickets.path, challenges.path
+        )
         self.supervisor = Supervisor(directory, self.store.epoch, self.sockets, bringup)
 
     def run(self, wanted: State) -> None:

@@ -86,7 +86,7 @@ def test_the_store_completes_what_it_reads(tmp_path: Path, language: str | None)
     assert store.running.state.digest == new.digest != old.digest
     assert store.former == (HEADER.generation, old.digest)
     assert (store.running.generation, store.running.commit) == (HEADER.generation + 1, "c" * 40)
-    assert "another version wrote the state: 2 of" in store.notes[0]
+    assert "another version wrote the state: 3 of" in store.notes[0]
     store.close()
     again = Store(tmp_path)
     assert (again.running.generation, again.former) == (HEADER.generation + 1, None)
