@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from reconciler.challenges import Challenges
 from reconciler.journal import replace_durably
 from reconciler.order import Order, OrderError
 from schemas.challenges import Answers
-from schemas.entity import Entity
+from schemas.entity import Entity, EntityKey
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -37,9 +37,16 @@ _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(hours=12)
 # Without a word of the authority, what is left of a certificate when it is renewed.
 _LEFT_AT_RENEWAL = 1 / 3
+_DOUBLINGS_MAX = 16
+# One that was just issued is not ordered again before this, whatever the authority suggests.
+_REORDER_PAUSE = timedelta(hours=1)
+# How often an authority is asked when to renew: as it says, within these; else the last one.
+_ADVICE_PAUSE_MIN = timedelta(minutes=1)
+_ADVICE_PAUSE_MAX = timedelta(days=3650)
+_ADVICE_PAUSE = timedelta(hours=6)
 # A clock that jumps, and a file that somebody took away, are noticed after this.
 _LOOK_S = 60.0
-_TOO_LONG = timedelta(days=3650)
+_LOOK_PAUSE_MIN_S = 0.05
 
 
 def issued_directory(state_dir: Path) -> Path:
@@ -58,8 +65,18 @@ class _Watched:
     ask_again: datetime | None = None
     """When the authority is asked for its advice the next time."""
     renewal: datetime | None = None
-    running: bool = False
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    issued_at: datetime | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether something is being done about it."""
+        return self.task is not None and not self.task.done()
+
+    def leave(self) -> None:
+        """Nobody wants it any more."""
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Certifying:
@@ -71,7 +88,7 @@ class Certifying:
         challenges: Challenges,
         ordered: Callable[[], list[Entity]],
         claims: Callable[[str], bool],
-        served: Callable[[str], bytes | None],
+        served: Callable[[EntityKey, str], bytes | None],
     ) -> None:
         self._accounts = state_dir / DIRECTORY / ACCOUNTS
         self._issued = issued_directory(state_dir)
@@ -83,14 +100,13 @@ class Certifying:
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self.issued: Callable[[], None] = lambda: None
-        self.failures = 0
 
     def wake(self) -> None:
         """The configuration may have changed."""
         self._wake.set()
 
     def warnings(self) -> list[str]:
-        """A sentence for each certificate that could not be ordered, or has nothing to order."""
+        """A sentence for each certificate that could not be ordered."""
         found = []
         for name, each in sorted(self._watched.items()):
             if each.problem is not None:
@@ -100,7 +116,6 @@ class Certifying:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._issued.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             while True:
                 self._wake.clear()
@@ -110,23 +125,19 @@ class Certifying:
                         await self._wake.wait()
         finally:
             for each in self._watched.values():
-                for task in each.tasks:
-                    task.cancel()
+                each.leave()
 
     def _look(self, now: datetime) -> None:
         entities = self._ordered()
         orders = {order.name: order for each in entities if (order := self._order_of(each))}
         for name in self._watched.keys() - orders.keys():
-            del self._watched[name]
+            self._watched.pop(name).leave()
         for name, order in orders.items():
             known = self._watched.get(name)
             if known is None or (known.order != order and not known.running):
                 known = self._watched[name] = _Watched(order, due=now)
             if known.due <= now and not known.running:
-                known.running = True
-                task = asyncio.get_running_loop().create_task(self._attend(known))
-                known.tasks.add(task)
-                task.add_done_callback(known.tasks.discard)
+                known.task = asyncio.get_running_loop().create_task(self._attend(known))
 
     def _order_of(self, certificate: Entity) -> Order | None:
         """What to order: the hostnames that frontends claim; None when there are none."""
@@ -150,28 +161,36 @@ class Certifying:
     def _pause_s(self, now: datetime) -> float:
         dues = [each.due for each in self._watched.values() if not each.running]
         left = min((due - now for due in dues), default=timedelta(seconds=_LOOK_S))
-        return min(max(left.total_seconds(), 0.05), _LOOK_S)
+        return min(max(left.total_seconds(), _LOOK_PAUSE_MIN_S), _LOOK_S)
 
     def _chain(self, name: str) -> list[x509.Certificate] | None:
         """What was issued last; written anew from what is served, when somebody took it away."""
-        from reconciler import pem  # noqa: PLC0415  # as in `materials`
+        from reconciler import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         path = self._path(name)
         try:
-            content = path.read_bytes() if path.exists() else self._served(str(path))
+            content = path.read_bytes() if path.exists() else self._served_at(name, path)
             if content is None:
                 return None
             chain = pem.read_chain(content)
             if pem.check_key(chain, content):
                 return None
             if not path.exists():
-                replace_durably(path, content)
+                self._keep(name, content)
         except (OSError, ValueError):
             return None
         return chain
 
+    def _served_at(self, name: str, path: Path) -> bytes | None:
+        return self._served(EntityKey("certificate", name), str(path))
+
     def _path(self, name: str) -> Path:
         return self._issued / f"{name}.pem"
+
+    def _keep(self, name: str, content: bytes) -> None:
+        """Write what was issued. Raises `OSError`."""
+        self._issued.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_durably(self._path(name), content)
 
     # One certificate.
 
@@ -184,12 +203,11 @@ class Certifying:
         except Exception as error:  # noqa: BLE001  # one certificate must not end the others
             self._failed(watched, log.internal_error("ordering a certificate", error))
         finally:
-            watched.running = False
             self._wake.set()
 
     async def _renew_if_due(self, watched: _Watched) -> None:
-        from reconciler import pem  # noqa: PLC0415  # as in `materials`
-        from reconciler.ordering import obtain  # noqa: PLC0415  # see `order`
+        from reconciler import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+        from reconciler.ordering import obtain  # noqa: PLC0415  # 0.25 s, and most order nothing
 
         order = watched.order
         chain = self._chain(order.name)
@@ -200,15 +218,18 @@ class Certifying:
                 watched.failures, watched.problem = 0, None
                 watched.due = min(watched.renewal, watched.ask_again or watched.renewal)
                 return
+        if watched.issued_at is not None and _now() < watched.issued_at + _REORDER_PAUSE:
+            watched.due = watched.issued_at + _REORDER_PAUSE
+            return
         log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
         content = await apart(partial(obtain, order, self._accounts, self._publisher(order)))
         try:
-            replace_durably(self._path(order.name), content)
+            self._keep(order.name, content)
         except OSError as error:
             raise OrderError(f"it cannot be kept: {error.strerror or error}") from None
         watched.failures, watched.problem = 0, None
         watched.renewal = watched.ask_again = None
-        watched.due = _now()
+        watched.due = watched.issued_at = _now()
         log.info("a certificate was issued", name=order.name)
         self.issued()
 
@@ -216,12 +237,12 @@ class Certifying:
         """Find out when to renew: the authority's advice, or at two thirds of the lifetime."""
         if watched.renewal is not None and watched.ask_again and _now() < watched.ask_again:
             return
-        from reconciler.ordering import suggested_renewal  # noqa: PLC0415  # see `order`
+        from reconciler.ordering import suggested_renewal  # noqa: PLC0415  # 0.25 s, likewise
 
         leaf = chain[0]
         lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
         watched.renewal = leaf.not_valid_after_utc - lifetime * _LEFT_AT_RENEWAL
-        watched.ask_again = _now() + timedelta(hours=6)
+        watched.ask_again = _now() + _ADVICE_PAUSE
         try:
             content = self._path(watched.order.name).read_bytes()
             at, again = await apart(partial(suggested_renewal, watched.order, content))
@@ -229,7 +250,7 @@ class Certifying:
             # There is time: what the lifetime says stands.
             log.warning("no advice on a renewal", name=watched.order.name, reason=error)
             return
-        watched.ask_again = min(max(again, _now() + timedelta(minutes=1)), _now() + _TOO_LONG)
+        watched.ask_again = min(max(again, _now() + _ADVICE_PAUSE_MIN), _now() + _ADVICE_PAUSE_MAX)
         if at is not None:
             watched.renewal = at
 
@@ -246,8 +267,7 @@ class Certifying:
 
     def _failed(self, watched: _Watched, problem: str) -> None:
         watched.failures += 1
-        self.failures += 1
-        pause = min(_FIRST_RETRY * 2 ** min(watched.failures - 1, 16), _LAST_RETRY)
+        pause = min(_FIRST_RETRY * 2 ** min(watched.failures - 1, _DOUBLINGS_MAX), _LAST_RETRY)
         watched.due = _now() + pause * random.uniform(0.9, 1.1)  # noqa: S311  # spreads them
         watched.problem = f"no certificate was issued: {problem}"
         log.warning(

@@ -10,10 +10,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from reconciler.errors import MachineError
 from reconciler.journal import replace_durably
 from reconciler.workers import Worker
 from schemas import wire
-from schemas.challenges import Answers
+from schemas.challenges import ANSWERS_MAX, Answers
 
 FILE = "challenges"
 _TAKEN_WAIT_S = 5.0
@@ -26,16 +29,24 @@ class Challenges:
         self.path = state_dir / FILE
         self._workers = workers
         self._given: dict[str, Answers] = {}
-        self._write()
+        try:
+            # What a daemon before us was asked for is nobody's any more.
+            self._write()
+        except OSError as error:
+            raise MachineError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     async def give(self, order: str, answers: Answers) -> list[str]:
         """Give these answers for an order in place of its former ones; returns what went wrong."""
+        former = self._given.pop(order, None)
         if answers.http or answers.tls:
             self._given[order] = answers
-        else:
-            self._given.pop(order, None)
         try:
             self._write()
+        except ValidationError:
+            del self._given[order]
+            if former is not None:
+                self._given[order] = former
+            return [f"there are more than {ANSWERS_MAX} hostnames to answer for at once"]
         except OSError as error:
             return [f"{self.path}: {error.strerror or error}"]
         message = wire.Challenges(path=str(self.path))

@@ -209,7 +209,6 @@ class Daemon:
             self._loop.create_task(self._manager.watchdog()),
             self._loop.create_task(self._tickets.run(self._send_ticket_keys)),
             self._loop.create_task(self._auditing.run()),
-            self._loop.create_task(self._certifying.run()),
         ]
         try:
             self._supervisor.scale(self._sizing.count())
@@ -247,12 +246,15 @@ class Daemon:
         self._drains.schedule()
         fetching = self._loop.create_task(self._fetching.run(self._source, self._reconciler.wake))
         ready = self._loop.create_task(self._say_ready())
+        # Not before there are workers to answer the authority.
+        ordering = self._loop.create_task(self._certifying.run())
+        beside = (fetching, ready, ordering)
         try:
             await self._reconciler.run()
         finally:
-            fetching.cancel()
-            ready.cancel()
-            await asyncio.gather(fetching, ready, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _say_ready(self) -> None:
         with contextlib.suppress(TimeoutError):

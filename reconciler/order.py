@@ -1,5 +1,7 @@
-"""An order of a certificate: what is wanted of which authority. Apart from `reconciler.ordering`,
-which takes a quarter of a second to load, because most daemons order nothing.
+"""An order of a certificate: what is wanted, of which authority.
+
+Made by `reconciler.certifying`, carried out by `reconciler.ordering`; apart from that one, which
+takes a quarter of a second to load, because most daemons order nothing.
 """
 
 from __future__ import annotations

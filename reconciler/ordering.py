@@ -65,13 +65,12 @@ def obtain(order: Order, accounts: Path, publish: Publish) -> bytes:
         _register(order, acme)
         pending = acme.new_order(_request(order, key))
         answers, chosen = _answers(order, pending, account)
-        if chosen:
-            publish(answers)
         try:
+            if chosen:
+                publish(answers)
             for each in chosen:
                 acme.answer_challenge(each, each.response(account))
-            # The package counts in local time.
-            deadline = datetime.now() + ORDER_TIMEOUT  # noqa: DTZ005
+            deadline = datetime.now() + ORDER_TIMEOUT  # noqa: DTZ005  # as the package counts
             issued = acme.poll_and_finalize(pending, deadline)
         finally:
             if chosen:

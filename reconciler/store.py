@@ -12,6 +12,7 @@ larger than it, so that its cost is a constant share of what was journalled.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterable
@@ -105,15 +106,13 @@ class Store:
             self.close()
             raise
 
-    def served_content(self, path: str) -> bytes | None:
-        """The content of a file as it is served, None when no entity has one of this path."""
-        for entity in self.running.state.entities.values():
-            for material in materials_of(entity):
-                if material.path == path:
-                    try:
-                        return (self.materials.directory / material.sha256).read_bytes()
-                    except OSError:
-                        return None
+    def served_content(self, key: EntityKey, path: str) -> bytes | None:
+        """The content of an entity's file as it is served; None when it has none of this path."""
+        entity = self.running.state.get(key)
+        for material in materials_of(entity) if entity else ():
+            if material.path == path:
+                with contextlib.suppress(OSError):
+                    return (self.materials.directory / material.sha256).read_bytes()
         return None
 
     def close(self) -> None:
