@@ -72,7 +72,7 @@ class Catalog:
     """All files and entities of the accepted configuration. At most one candidate is in use."""
 
     def __init__(self, machine: Machine = NOTHING_HERE) -> None:
-        self.machine = machine
+        self._machine = machine
         self._files: dict[str, dict[EntityKey, Definition]] = {}
         self._entities: dict[EntityKey, Entity] = {}
         self._references = References()
@@ -95,7 +95,7 @@ class Catalog:
         content than before. What `files_naming` gives for them must be among the changed.
         """
         stale = {key for path in touched for key in self._named.get(path, ())}
-        reading = partial(complete, read=read, machine=self.machine)
+        reading = partial(complete, read=read, machine=self._machine)
         staged = _Staged(self._version, self._files, self._entities, reading, stale)
         for path in sorted(changed):
             staged.read(path, changed[path])
@@ -188,7 +188,7 @@ class Catalog:
         """Yield the files of an entity with their hashes; "" is one that has not come yet."""
         named = {material.path: material.sha256 for material in materials_of(entity)}
         if is_ordered(entity):
-            path = self.machine.issued_path(entity.key.name)
+            path = self._machine.issued_path(entity.key.name)
             named = {path: named.get(path, "")} if path else {}
         yield from named.items()
 

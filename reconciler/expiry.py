@@ -32,7 +32,7 @@ class Expiring(NamedTuple):
 
     def warning(self, now: datetime) -> str | None:
         """A sentence when it is time to do something."""
-        from reconciler import pem  # noqa: PLC0415  # as in `materials`
+        from reconciler import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         if self.left(now) >= pem.EXPIRES_SOON:
             return None
@@ -72,7 +72,7 @@ class Expiry:
                         yield EntityKey(kind, name), material.sha256
 
     def _read(self, digest: str) -> datetime | None:
-        from reconciler import pem  # noqa: PLC0415  # as in `materials`
+        from reconciler import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         try:
             content = (self._store.materials.directory / digest).read_bytes()

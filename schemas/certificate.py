@@ -16,6 +16,8 @@ from schemas.names import SortedUnique, parse_hostname
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
+URL_CHARS_MAX = 2048
+
 CHALLENGES = ("http-01", "tls-alpn-01")
 
 
@@ -44,7 +46,7 @@ def _challenge(value: object) -> str:
 
 
 def _directory(value: object) -> str:
-    parts = urlsplit(value) if isinstance(value, str) and len(value) <= 2048 else None
+    parts = urlsplit(value) if isinstance(value, str) and len(value) <= URL_CHARS_MAX else None
     if parts is None or not parts.hostname or parts.username is not None:
         raise fault(f'expected a URL like "{LETS_ENCRYPT}", not {shown(value)}')
     if parts.scheme != "https":
@@ -64,7 +66,9 @@ def _mail(value: object) -> str:
 
 def _absolute(path: str | None) -> str | None:
     if path is not None and not path.startswith("/"):
-        raise fault(f"{shown(path)} is relative: the file is read where the daemon runs")
+        raise fault(
+            f"{shown(path)} is relative, and is no file of the repository", "begin with a slash"
+        )
     return path
 
 
