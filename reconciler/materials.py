@@ -104,8 +104,8 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
             done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
             continue
         is_key = is_secret(entity.key.kind, (*field, "sha256"))
-        checked = True
-        if is_key and is_sealed(content):
+        sealed, checked = is_key and is_sealed(content), True
+        if sealed:
             if machine.keyring is None:
                 message = f"{path}: the key is encrypted: whether it fits is not looked at here"
                 warnings.append(Remark("warning", field[-1], message))
@@ -120,7 +120,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         done.contents[digest] = content
         if checked:
             found[field[-1]] = content
-        if is_key and path.startswith("/") and _is_open_to_all(path):
+        if is_key and not sealed and path.startswith("/") and _is_open_to_all(path):
             message = f"{path}: every user of this machine can read the private key"
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
         value = _with(value, field, {"path": path, "sha256": digest})

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
+from reconciler.sealed import is_sealed
 
 if TYPE_CHECKING:
     from reconciler.materials import Reader
@@ -20,7 +21,7 @@ FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 """One more than the loader takes: enough for it to see that a file is too large."""
 
 _SUFFIXES = (".yaml", ".yml")
-_MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key")
+_MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key", ".age", ".der")
 
 
 def is_configuration(path: str) -> bool:
@@ -32,8 +33,11 @@ def is_configuration(path: str) -> bool:
 def may_be_material(path: str, *contents: bytes | None) -> bool:
     """Tell whether a file may be one that a certificate names, by what it holds now or held."""
     hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
-    is_pem = any(content is not None and b"-----BEGIN " in content for content in contents)
-    return not hidden and (is_pem or path.endswith(_MATERIAL_SUFFIXES))
+    looks_so = any(
+        content is not None and (b"-----BEGIN " in content or is_sealed(content))
+        for content in contents
+    )
+    return not hidden and (looks_so or path.endswith(_MATERIAL_SUFFIXES))
 
 
 def all_files(directory: Path, hidden: bool = False) -> Iterator[str]:

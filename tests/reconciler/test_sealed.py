@@ -87,6 +87,13 @@ def test_an_entity_has_the_hash_of_what_was_opened(tmp_path: Path, pair: Pair) -
         return done.entity.value["private_key"]
 
     clear = value(pair.key, Machine())
+    # One that everybody may read is nothing to warn of.
+    lying = tmp_path / "shop.key.age"
+    lying.write_bytes(pyrage.encrypt(pair.key, [recipient]))
+    lying.chmod(0o644)
+    outside = entity("certificate", "shop", certificate="a.crt", private_key=str(lying))
+    contents = {"a.crt": pair.chain, str(lying): lying.read_bytes()}
+    assert complete(outside, contents.__getitem__, Machine(keyring)).remarks == []
     # Encrypted anew, it is other bytes and the same key: no change at all.
     for _ in range(2):
         sealed = pyrage.encrypt(pair.key, [recipient])

@@ -86,6 +86,18 @@ def test_files_that_certificates_may_name(shop: Repo) -> None:
     }
 
 
+def test_encrypted_keys_and_responses_of_issuers(shop: Repo) -> None:
+    sealed = b"age-encryption.org/v1\n\xff\xfe"
+    base = shop.commit({"a.age": b"a", "b.txt": sealed, "d.der": b"d"})
+    shop.write({"a.age": b"A", "b.txt": b"B", "c.bin": sealed, "d.der": b"\x30\x82"})
+    assert edited(shop, base) == {
+        "a.age": b"A",
+        "b.txt": b"B",
+        "c.bin": sealed,
+        "d.der": b"\x30\x82",
+    }
+
+
 def test_files_that_no_commit_will_have(shop: Repo) -> None:
     shop.write({".gitignore": "*.key\n", "a.key": "a", "b.key": "b", "c.crt": "c"})
     shop.git("add", "--force", "b.key")
