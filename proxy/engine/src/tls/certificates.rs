@@ -91,11 +91,10 @@ impl Identity {
         }
     }
 
-    /// Whether clients that ask for that name would take it; a wildcard stands for any name under it.
+    /// Whether clients that ask for that name, which is no wildcard, would take it.
     #[must_use]
     pub fn is_valid_for(&self, hostname: &str) -> bool {
-        let example = hostname.replacen('*', "any", 1);
-        let Ok(name) = ServerName::try_from(example.as_str()) else {
+        let Ok(name) = ServerName::try_from(hostname) else {
             return false;
         };
         let leaf = self
@@ -263,14 +262,22 @@ mod tests {
     use super::*;
     use crate::tls::policy;
 
-    #[test]
-    fn an_outdated_response_is_not_stapled() {
+    fn loaded() -> Arc<CertifiedKey> {
         let made = rcgen::generate_simple_self_signed(["shop.example.com".to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let plain = load(chain.as_bytes(), key.as_bytes(), &policy::provider()).unwrap();
-        let identity = Identity::stapled(plain, b"good", 100);
+        load(chain.as_bytes(), key.as_bytes(), &policy::provider()).unwrap()
+    }
+
+    #[test]
+    fn an_outdated_response_is_not_stapled() {
+        let identity = Identity::stapled(loaded(), b"good", 100);
         assert_eq!(identity.at(|| 99).ocsp.as_deref(), Some(&b"good"[..]));
         assert_eq!(identity.at(|| 100).ocsp, None);
+    }
+
+    #[test]
+    fn it_is_for_its_own_names_alone() {
+        let identity = Identity::plain(loaded());
         assert!(identity.is_valid_for("shop.example.com"));
         assert!(!identity.is_valid_for("www.example.com"));
         assert!(!identity.is_valid_for("*.example.com"));
