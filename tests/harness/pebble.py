@@ -63,22 +63,24 @@ class Pebble:
         return f"https://{self._address}/dir"
 
     def __enter__(self) -> Pebble:
-        names = ports.address()
+        names, config = ports.address(), str(self._directory / "config.json")
         self._run(
             "pebble-challtestsrv",
             *("-dnsserver", names, "-management", ports.address(), "-defaultIPv6", _NONE),
             *("-http01", _NONE, "-https01", _NONE, "-tlsalpn01", _NONE, "-doh", _NONE),
         )
-        self.start(names)
+        self._run("pebble", "-config", config, "-dnsserver", names)
+        try:
+            processes.wait_until(self._answers, "pebble answers")
+        except AssertionError:
+            self._end()
+            raise
         return self
 
-    def start(self, names: str) -> None:
-        """Begin to answer; what it knew before is forgotten."""
-        config = str(self._directory / "config.json")
-        self._run("pebble", "-config", config, "-dnsserver", names)
-        processes.wait_until(self._answers, "pebble answers")
-
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for process in self._running:
             process.kill()
             process.wait()
@@ -92,11 +94,6 @@ class Pebble:
         info = json.dumps({"suggestedWindow": window})
         body = json.dumps({"certificate": pem.decode(), "ariResponse": info}).encode()
         self._ask(f"https://{self._management}/set-renewal-info/", body)
-
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        return (self._directory / "pebble.log").read_text()
 
     def _answers(self) -> bool:
         try:

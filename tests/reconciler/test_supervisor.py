@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,12 @@ from reconciler.sockets import SocketTable
 from reconciler.store import Store
 from reconciler.supervisor import Supervisor
 from reconciler.tickets import TicketKeys
+from reconciler.workers import Worker
+from schemas.challenges import ANSWERS_MAX, Answers
+from schemas.entity import EntityKey
 from schemas.state import State
 from tests.harness.ports import address
+from tests.harness.rawclient import Connection
 from tests.proxy.worker import state
 from tests.reconciler.entities import begun
 
@@ -50,9 +54,13 @@ class Plane:
         self.drained: list[str] = []
         self.tickets = TicketKeys(directory / "state")
         self.tickets.rotate_if_due()
-        challenges = Challenges(directory, lambda: ())
+        self.challenges = Challenges(directory, self.workers)
         bringup = Bringup(
-            self.store, self.sockets, lambda: self.drained, self.tickets.path, challenges.path
+            self.store,
+            self.sockets,
+            lambda: self.drained,
+            self.tickets.path,
+            self.challenges.path,
         )
         self.supervisor = Supervisor(directory, self.store.epoch, self.sockets, bringup)
 
@@ -61,6 +69,9 @@ class Plane:
         self.store.begin(begun(self.store.running, tuple(wanted.entities.values())))
         self.store.commit()
         self.store.done()
+
+    def workers(self) -> Iterable[Worker]:
+        return self.supervisor.in_service.values()
 
     def pids(self) -> list[int]:
         return [slot.worker.process.pid if slot.worker else 0 for slot in self.supervisor.slots]
@@ -224,6 +235,38 @@ def test_a_killed_worker_has_a_successor_on_the_same_socket(tmp_path: Path) -> N
             (after,) = [each.fileno() for _, each in made.sockets.items()]
             assert after == before
             assert made.supervisor.slots[0].restarts == 1
+
+    asyncio.run(run())
+
+
+def test_a_successor_gives_the_answers_too_and_only_while_they_are_wanted(tmp_path: Path) -> None:
+    """An authority may ask at any time, and any worker."""
+
+    async def asked(where: str) -> tuple[int, bytes]:
+        def ask() -> tuple[int, bytes]:
+            with Connection(where) as connection:
+                found = connection.get("shop.test", "/.well-known/acme-challenge/token")
+            return found.status, found.body
+
+        return await asyncio.to_thread(ask)
+
+    async def run() -> None:
+        async with plane(tmp_path) as made:
+            [listener] = made.store.running.state.names("listener")
+            found = made.store.running.state[EntityKey("listener", listener)]
+            where = str(found.value["address"])
+            assert (await asked(where))[0] != 200
+            many = Answers(http={str(number): "proof" for number in range(ANSWERS_MAX)})
+            assert await made.challenges.give("one", Answers(http={"token": "proof"})) == []
+            [problem] = await made.challenges.give("other", many)
+            assert problem == f"there are more than {ANSWERS_MAX} hostnames to answer for at once"
+            assert await asked(where) == (200, b"proof")
+            (pid,) = made.pids()
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: made.pids() not in ([pid], [0]))
+            assert await asked(where) == (200, b"proof")
+            assert await made.challenges.give("one", Answers()) == []
+            assert (await asked(where))[0] != 200
 
     asyncio.run(run())
 

@@ -236,8 +236,7 @@ def test_a_file_that_was_taken_away_comes_back(shop: AcmeShop) -> None:
     assert shop.await_leaf().serial_number == serial
 
 
-def test_a_worker_that_comes_up_answers_too(shop: AcmeShop) -> None:
-    """An answer is where a successor finds it: each of the workers is asked by chance."""
+def test_without_an_order_there_is_nothing_to_show_to_an_authority(shop: AcmeShop) -> None:
     shop.repo.commit(shop.configured("shop.test", challenge="tls-alpn-01"))
     shop.daemon.start()
     shop.await_leaf()
@@ -245,7 +244,6 @@ def test_a_worker_that_comes_up_answers_too(shop: AcmeShop) -> None:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["acme-tls/1"])
-    # Without an order there is nothing to show to whoever asks in this way.
     with pytest.raises(ssl.SSLError, match=r"unrecognized name|UNRECOGNIZED_NAME"):
         shop.connect("shop.test", context)
 
