@@ -224,6 +224,8 @@ class Reconciler:
         except RepositoryError:
             self._renewing = True
             raise
+        # What was taken over differs no more, which status shall not have to wait for.
+        self._renewing |= self._external.look(self._catalog.outside_files())
         if head.commit == running.commit:
             return True
         # Its refusal is no longer what was said last, and a file may have come that it names.
