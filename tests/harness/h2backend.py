@@ -45,9 +45,14 @@ class Request:
     def path(self) -> str:
         return self.get(":path") or ""
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing more comes: it has ended, was reset, or its connection is lost."""
+        return self.ended or self.reset is not None or self.peer.is_lost
+
     def read(self) -> bytes:
         """Wait for the end of the request; return its body."""
-        self.wait(lambda: self.ended or self.reset is not None)
+        self.wait(lambda: self.is_over)
         return bytes(self.body)
 
     def read_some(self, length: int) -> bytes:
@@ -179,6 +184,7 @@ class H2Backend:
         self.peers: list[Peer] = []
         self.seen: list[Request] = []
         self.errors: list[str] = []
+        self._scripts: list[threading.Thread] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> H2Backend:
@@ -188,12 +194,18 @@ class H2Backend:
         self.stop()
 
     def stop(self) -> None:
-        """Stop listening and close every connection."""
+        """Stop listening and close every connection; every script has to end with its own.
+
+        One that does not would take time from all tests that follow.
+        """
         with contextlib.suppress(OSError):
             self.listening.shutdown(socket.SHUT_RDWR)
         self.listening.close()
         for peer in self.peers:
             peer.close()
+        for script in self._scripts:
+            script.join(DEADLINE_S)
+            assert not script.is_alive(), f"{script.name} goes on without its connection"
 
     @property
     def alive(self) -> list[Peer]:
@@ -252,7 +264,11 @@ class H2Backend:
                     request = Request(peer, stream, [(str(a), str(b)) for a, b in fields])
                     peer.requests[stream] = request
                     self.seen.append(request)
-                    threading.Thread(target=self._run, args=[request], daemon=True).start()
+                    script = threading.Thread(
+                        target=self._run, args=[request], name=f"script of {request.path}", daemon=True
+                    )
+                    self._scripts.append(script)
+                    script.start()
                 case h2.events.DataReceived(stream_id=stream, data=data):
                     peer.requests[stream].body += data
                     peer.requests[stream].unread += event.flow_controlled_length

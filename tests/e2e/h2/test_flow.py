@@ -84,8 +84,8 @@ def test_long_bodies_both_ways_at_once(front: Front) -> None:
     def script(request: Request) -> None:
         request.head()
         sent = 0
-        while not request.ended or sent < len(request.body):
-            request.wait(lambda: len(request.body) > sent or request.ended)  # noqa: B023
+        while not request.is_over or sent < len(request.body):
+            request.wait(lambda: len(request.body) > sent or request.is_over)  # noqa: B023
             part = bytes(request.body[sent:])
             sent += len(part)
             if part:

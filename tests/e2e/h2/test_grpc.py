@@ -18,7 +18,7 @@ from tests.harness.grpcsite import GrpcClient, GrpcServer
 DEADLINE_S = 20
 
 
-class Path2:
+class Way:
     """A client and a server with the proxy between them."""
 
     def __init__(self, front: Front, server: GrpcServer, client: GrpcClient) -> None:
@@ -26,11 +26,11 @@ class Path2:
 
 
 @pytest.fixture(params=["clear", "tls"])
-def way(front: Front, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path2]:
+def way(front: Front, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Way]:
     if request.param == "clear":
         with GrpcServer() as server, GrpcClient(front.address) as client:
             front.start(server.address)
-            yield Path2(front, server, client)
+            yield Way(front, server, client)
         return
     pair = pki.make("shop.test")
     credentials = grpc.ssl_server_credentials([(pair.key, pair.chain)])
@@ -52,10 +52,10 @@ def way(front: Front, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
             }
         )
         front.daemon.start()
-        yield Path2(front, server, client)
+        yield Way(front, server, client)
 
 
-def test_all_four_kinds_of_calls(way: Path2) -> None:
+def test_all_four_kinds_of_calls(way: Way) -> None:
     call = way.client
     assert call.unary(b"hello", timeout=DEADLINE_S) == b"hello"
     parts = list(call.download(b"5 3", timeout=DEADLINE_S))
@@ -64,7 +64,7 @@ def test_all_four_kinds_of_calls(way: Path2) -> None:
     assert list(call.chat(iter([b"a", b"b"]), timeout=DEADLINE_S)) == [b"A", b"B"]
 
 
-def test_long_messages_and_many_of_them(way: Path2) -> None:
+def test_long_messages_and_many_of_them(way: Way) -> None:
     call = way.client
     long = bytes(range(256)) * 40_000
     assert call.unary(long, timeout=DEADLINE_S) == long
@@ -72,7 +72,7 @@ def test_long_messages_and_many_of_them(way: Path2) -> None:
     assert call.upload(iter([b"a" * 50_000] * 200), timeout=60) == b"10000000"
 
 
-def test_a_chat_goes_back_and_forth(way: Path2) -> None:
+def test_a_chat_goes_back_and_forth(way: Way) -> None:
     """Each message is answered before the next one is sent: nothing waits for more."""
     answered = threading.Semaphore(1)
 
@@ -88,13 +88,13 @@ def test_a_chat_goes_back_and_forth(way: Path2) -> None:
     assert got == [f"M{number}".encode() for number in range(20)]
 
 
-def test_metadata_and_binary_trailers(way: Path2) -> None:
+def test_metadata_and_binary_trailers(way: Way) -> None:
     given = bytes(range(256))
     call = way.client.unary.with_call(b"", metadata=[("x-given-bin", given)], timeout=DEADLINE_S)
     assert dict(call[1].trailing_metadata())["x-seen-bin"] == given
 
 
-def test_errors_are_the_services_own(way: Path2) -> None:
+def test_errors_are_the_services_own(way: Way) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         way.client.fail("no — grund".encode(), timeout=DEADLINE_S)
     assert failed.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -104,7 +104,7 @@ def test_errors_are_the_services_own(way: Path2) -> None:
     assert missing.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_deadline_passes_and_the_server_hears_of_it(way: Path2) -> None:
+def test_a_deadline_passes_and_the_server_hears_of_it(way: Way) -> None:
     with pytest.raises(grpc.RpcError) as late:
         way.client.stall(b"", timeout=1)
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -112,7 +112,7 @@ def test_a_deadline_passes_and_the_server_hears_of_it(way: Path2) -> None:
     assert way.server.echo.cancelled.wait(DEADLINE_S)
 
 
-def test_a_cancelled_call_is_cancelled_at_the_server(way: Path2) -> None:
+def test_a_cancelled_call_is_cancelled_at_the_server(way: Way) -> None:
     call = way.client.stall.future(b"")
     processes.wait_until(lambda: way.server.echo.deadlines, "the call has arrived")
     call.cancel()

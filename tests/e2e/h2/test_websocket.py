@@ -27,8 +27,8 @@ def echo(request: Request) -> None:
         return request.answer(b"plain")
     request.head(200, ("sec-websocket-protocol", "x"))
     sent = 0
-    while not request.ended:
-        request.wait(lambda: len(request.body) > sent or request.ended)  # noqa: B023
+    while not request.is_over:
+        request.wait(lambda: len(request.body) > sent or request.is_over)  # noqa: B023
         part = bytes(request.body[sent:])
         sent += len(part)
         if part:
