@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench import h2, proxies, reconfigure, tls, upstream
+from bench import grpc, h2, proxies, reconfigure, tls, upstream
 from bench.contenders import PROFILES
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "tls", "h2", "upstream", "reconfigure"):
+        for command in ("proxies", "tls", "h2", "grpc", "upstream", "reconfigure"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--connections", type=int, default=16)
     many.add_argument("--streams", type=_numbers, default=[1, 10, 100], metavar="N,N…")
     many.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    calls = commands.add_parser("grpc", help="unary gRPC calls over TLS, side by side")
+    calls.add_argument("--rounds", type=int, default=5)
+    calls.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    calls.add_argument("--connections", type=int, default=16)
+    calls.add_argument("--streams", type=_numbers, default=[1, 10], metavar="N,N…")
     shared = commands.add_parser("upstream", help="HTTP/2 to the backend instead of HTTP/1.1")
     shared.add_argument("--rounds", type=int, default=5)
     shared.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -73,6 +78,8 @@ def _run(chosen: argparse.Namespace) -> None:
                 chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, chosen.body
             )
         )
+    elif chosen.command == "grpc":
+        grpc.run(h2.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, 0))
     elif chosen.command == "upstream":
         upstream.run(
             upstream.Course(

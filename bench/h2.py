@@ -59,16 +59,27 @@ def run(course: Course) -> None:
             contenders(base, Setup(core, port, "lean", course.body_bytes, files)) as running,
         ):
             for streams in course.streams:
-                found[f"streams {streams}"] = _streams(course, streams, running, load_core, path)
+                print(f"\n{course.body_bytes} B bodies")
+                found[f"streams {streams}"] = race(course, streams, running, load_core, [path])
     print(f"\nwritten to {report.save('h2', found)}")
 
 
-def _streams(
-    course: Course, streams: int, running: Sequence[Contender], core: int, path: str
+def race(
+    course: Course, streams: int, running: Sequence[Contender], core: int, request: Sequence[str]
 ) -> dict[str, Any]:
+    """Measure all of them in turn, round by round, and print the figures.
+
+    `request` is a path, and what else h2load is told of a request.
+    """
+
     def one(contender: Contender, seconds: int) -> Sample:
-        url = f"https://127.0.0.1:{contender.port}{path}"
-        return _measure(url, contender.pids(), course.connections, streams, seconds, core)
+        path, *options = request
+        command = [
+            *(program("h2load"), "--threads=1", f"--clients={course.connections}"),
+            *(f"--max-concurrent-streams={streams}", f"--duration={seconds}", *options),
+            f"https://127.0.0.1:{contender.port}{path}",
+        ]
+        return _measure(command, contender.pids(), core)
 
     rounds: dict[str, list[Sample]] = {contender.name: [] for contender in running}
     for contender in running:
@@ -78,23 +89,13 @@ def _streams(
         for contender in running if number % 2 == 0 else reversed(running):
             rounds[contender.name].append(one(contender, course.seconds))
     print(
-        f"\n{course.connections} connections with {streams} streams each, {course.body_bytes} B "
-        f"bodies, {course.rounds} rounds of {course.seconds} s"
+        f"{course.connections} connections with {streams} streams each, "
+        f"{course.rounds} rounds of {course.seconds} s"
     )
     return _show(rounds)
 
 
-def _measure(
-    url: str, pids: Sequence[int], connections: int, streams: int, seconds: int, core: int
-) -> Sample:
-    command = [
-        program("h2load"),
-        "--threads=1",
-        f"--clients={connections}",
-        f"--max-concurrent-streams={streams}",
-        f"--duration={seconds}",
-        url,
-    ]
+def _measure(command: Sequence[str], pids: Sequence[int], core: int) -> Sample:
     before = cpu_ns(pids)
     with pinned(core):
         done = subprocess.run(command, capture_output=True, text=True, check=True)

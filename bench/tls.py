@@ -24,6 +24,8 @@ from tests.harness import pki
 _OURS = "kakehi"
 _WARM_UP_S = 1
 _SMALL_BODY = 64
+# What the certificate is for.
+HOST = "shop.example.com"
 KEYS = {"ecdsa": "ECDSA P-256", "rsa": "RSA 2048"}
 
 
@@ -66,7 +68,7 @@ def _with(course: Course, key: str, body_bytes: int, measure: _Measure) -> dict[
 
 def certificate(base: Path, key: str) -> TlsFiles:
     """A leaf of an authority that is not sent, as most servers have it but for an intermediate."""
-    pair = pki.make("shop.example.com", kind=key, issuer=pki.make("bench CA", is_ca=True))
+    pair = pki.make(HOST, kind=key, issuer=pki.make("bench CA", is_ca=True))
     files = TlsFiles(base / "shop.crt", base / "shop.key")
     files.certificate.write_bytes(pair.pem)
     files.private_key.write_bytes(pair.key)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.tls.shop import Shop, anyone
-from tests.harness import pki, ports, wire
+from tests.harness import pki, ports, suites, wire
 from tests.harness.rawbackend import Exchange
 
 
@@ -108,9 +105,7 @@ def test_trailers_pass_both_ways(shop: Shop) -> None:
 @pytest.mark.parametrize("listener", ["tls", "clear"])
 def test_h2spec(shop: Shop, listener: str) -> None:
     """The suite of others, in strict mode."""
-    h2spec = shutil.which("h2spec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if h2spec is None:
-        pytest.skip("tests/install-tools found no Go to install h2spec with")
+    h2spec = suites.go_program("h2spec")
     clear = served(shop)
     host, port = ports.split(clear if listener == "clear" else shop.address)
     secure = ["-t", "-k"] if listener == "tls" else []
