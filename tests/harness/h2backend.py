@@ -205,7 +205,7 @@ class H2Backend:
             peer.close()
         for script in self._scripts:
             script.join(DEADLINE_S)
-            assert not script.is_alive(), f"{script.name} goes on without its connection"
+            assert not script.is_alive(), f"the script of {script.name} goes on"
 
     @property
     def alive(self) -> list[Peer]:
@@ -265,7 +265,7 @@ class H2Backend:
                     peer.requests[stream] = request
                     self.seen.append(request)
                     script = threading.Thread(
-                        target=self._run, args=[request], name=f"script of {request.path}", daemon=True
+                        target=self._run, args=[request], name=request.path, daemon=True
                     )
                     self._scripts.append(script)
                     script.start()

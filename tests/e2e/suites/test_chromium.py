@@ -156,7 +156,9 @@ def test_a_page_and_its_socket_across_a_rotation_and_a_commit(tmp_path: Path) ->
         assert (after["good"], after["protocols"]) == (RESOURCES, ["h2"])
         assert (after["echoes"], after["closed"]) == (2, 0)
         assert site.shown() == second.der
-        served = [each for each in site.daemon.access_entries() if "/resource/" in each["path"]]
+        served = site.daemon.wait_for_access(
+            lambda each: "/resource/" in each["path"], 2 * RESOURCES
+        )
         assert len(served) == 2 * RESOURCES
         assert {each["status"] for each in served} == {200}
         assert {each["generation"] for each in served} == {1, 3}
