@@ -302,11 +302,20 @@ impl<D: Driver> Engine<D> {
             return;
         };
         if std::mem::take(&mut multiplex.has_blocked) {
-            for lane in multiplex.lanes.clone() {
+            for lane in self.lanes_in_order(index) {
                 // One that was told before may have ended this one.
-                if self.lane_of(lane).is_none_or(|(of, _)| of != index) {
+                let Some((_, stream)) = self.lane_of(lane).filter(|(of, _)| *of == index) else {
                     continue;
+                };
+                let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+                    return;
+                };
+                if multiplex.out.len() > BACKLOG_BYTES_MAX {
+                    // What comes behind waits once more.
+                    multiplex.has_blocked = true;
+                    break;
                 }
+                multiplex.h2.had_turn(stream);
                 let mut was_blocked = false;
                 self.with_lane(lane, |lane| {
                     was_blocked = std::mem::take(&mut lane.blocked);
@@ -319,6 +328,24 @@ impl<D: Driver> Engine<D> {
         if self.clients.contains(index) {
             self.rest_if_idle(index);
         }
+    }
+
+    /// The lanes of a connection, as what they have is to be sent.
+    fn lanes_in_order(&mut self, index: usize) -> Vec<usize> {
+        let lanes = self.clients[index]
+            .multiplex
+            .as_ref()
+            .map_or_else(Vec::new, |multiplex| multiplex.lanes.clone());
+        let mut placed: Vec<_> = lanes
+            .into_iter()
+            .filter_map(|lane| {
+                let (_, stream) = self.lane_of(lane)?;
+                let multiplex = self.clients[index].multiplex.as_mut()?;
+                Some((multiplex.h2.place(stream), lane))
+            })
+            .collect();
+        placed.sort_unstable();
+        placed.into_iter().map(|(_, lane)| lane).collect()
     }
 
     /// Sends the frames of this turn, of every connection that has some.

@@ -61,8 +61,22 @@ pub(super) struct Stream {
     pub(super) body_left: Option<u64>,
     pub(super) asked: Asked,
     pub(super) priority: Priority,
+    /// When it last had its turn; see `Connection::place`.
+    pub(super) turn: u64,
     /// It has more to send than a window allowed.
     pub(super) is_blocked: bool,
+}
+
+impl Stream {
+    /// See `Connection::place`.
+    pub(super) fn place(&self, number: u32) -> (u8, u64, u32) {
+        let turn = if self.priority.incremental {
+            self.turn + 1
+        } else {
+            0
+        };
+        (self.priority.urgency, turn, number)
+    }
 }
 
 impl Stream {

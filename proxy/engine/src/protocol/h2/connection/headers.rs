@@ -251,6 +251,7 @@ impl Connection {
             body_left,
             asked: Asked::default(),
             priority,
+            turn: 0,
             is_blocked: false,
         };
         self.streams.insert(number, stream);

@@ -33,7 +33,6 @@ use super::frame::Kind;
 use super::frame::PREFACE;
 use super::hpack::Decoder;
 use super::hpack::Encoder;
-use super::priority::Priority;
 use super::settings::PeerSettings;
 use super::settings::Settings;
 use super::stream::End;
@@ -79,6 +78,8 @@ pub struct Connection {
     sweep: Option<u32>,
     /// Some window was opened: a blocked stream may go on.
     may_write: bool,
+    /// Turns that streams have had.
+    turns: u64,
     settings_acknowledged: bool,
 }
 
@@ -136,6 +137,7 @@ impl Connection {
             peer_leaves: false,
             sweep: None,
             may_write: false,
+            turns: 0,
             settings_acknowledged: false,
         }
     }
@@ -172,11 +174,23 @@ impl Connection {
         self.settings_acknowledged
     }
 
-    /// How urgent a stream is to its client.
-    pub fn priority(&mut self, stream: u32) -> Priority {
-        self.streams
-            .get(stream)
-            .map_or_else(Priority::default, |stream| stream.priority)
+    /// What comes before what when not all can be sent: the lower, the sooner (RFC 9218 §10). The more
+    /// urgent first; of those as urgent, one after the other as they were asked for, and then in turns
+    /// those whose parts are of use by themselves.
+    pub fn place(&mut self, stream: u32) -> (u8, u64, u32) {
+        let Some(found) = self.streams.get(stream) else {
+            return (u8::MAX, 0, stream);
+        };
+        found.place(stream)
+    }
+
+    /// A stream has had its turn, which is of interest when it shares with others.
+    pub fn had_turn(&mut self, stream: u32) {
+        self.turns += 1;
+        let turns = self.turns;
+        if let Some(found) = self.streams.get(stream) {
+            found.turn = turns;
+        }
     }
 
     /// Whether there is something to [`Connection::flush`].

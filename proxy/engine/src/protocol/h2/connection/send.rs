@@ -129,6 +129,7 @@ impl Connection {
                 is_connect: protocol.is_some(),
             },
             priority: Priority::default(),
+            turn: 0,
             is_blocked: false,
         };
         self.streams.insert(number, stream);
@@ -235,8 +236,7 @@ impl Connection {
         }
     }
 
-    /// The next stream that has waited for a window: the most urgent one, and of those the one that
-    /// was opened first.
+    /// The next stream that has waited for a window; see [`Connection::place`].
     pub(super) fn find_writable(&mut self) -> Option<Event<'static>> {
         if self.send_window.available() == 0 {
             return None;
@@ -245,12 +245,11 @@ impl Connection {
             .streams
             .iter_mut()
             .filter(|(_, stream)| stream.is_blocked && stream.send_window.available() > 0)
-            .min_by_key(|(number, stream)| (stream.priority.urgency, *number))?;
+            .min_by_key(|(number, stream)| stream.place(*number))?;
         found.is_blocked = false;
-        Some(Event::Writable {
-            stream,
-            tag: found.tag,
-        })
+        let tag = found.tag;
+        self.had_turn(stream);
+        Some(Event::Writable { stream, tag })
     }
 
     /// Begins a HEADERS frame, if the stream may have one now.

@@ -192,6 +192,45 @@ fn the_urgent_go_first_when_the_connection_is_the_bound() {
 }
 
 #[test]
+fn what_is_of_use_in_parts_takes_turns() {
+    let mut server = server();
+    let mut peer = Peer::default();
+    let with = |value| [GET, &[("priority", value)]].concat();
+    peer.frame(Kind::Settings, 0, 0, b"\0\x04\0\x10\0\0")
+        .head(1, &with("i"), true)
+        .head(3, &with("i"), true)
+        .head(5, &with("u=3"), true);
+    super::told(&mut server, &peer).unwrap();
+    let mut out = Vec::new();
+    for stream in [1, 3, 5] {
+        server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    }
+    assert_eq!(server.send_data(&mut out, 1, &[0; 70_000], false), 65_535);
+    for stream in [3, 5] {
+        assert_eq!(server.send_data(&mut out, stream, &[0; 10], false), 0);
+    }
+    let mut order = Vec::new();
+    let mut heads = Heads::default();
+    for _ in 0..4 {
+        let mut window = Peer::default();
+        window.frame(Kind::WindowUpdate, 0, 0, &[0, 0, 0, 10]);
+        let mut at = 0;
+        loop {
+            let step = server.next(&window.bytes[at..], &mut heads).unwrap();
+            at += step.consumed;
+            let Some(event) = step.event else { break };
+            if let Event::Writable { stream, .. } = event {
+                order.push(stream);
+                let body: &[u8] = if stream == 5 { &[0; 10] } else { &[0; 100] };
+                assert_eq!(server.send_data(&mut out, stream, body, stream == 5), 10);
+            }
+        }
+    }
+    // What is of use only as a whole goes first, although it was asked for last.
+    assert_eq!(order, [5, 1, 3, 1]);
+}
+
+#[test]
 fn a_window_opens_for_what_was_passed_on() {
     let mut server = server();
     let mut peer = Peer::default();
