@@ -114,6 +114,10 @@ class Certifying:
                 found.append(f"certificate {name}: {each.problem} (tried again at {again})")
         return found
 
+    def failures(self) -> dict[str, int]:
+        """By certificate, how often in a row it could not be ordered. May be called in a thread."""
+        return {name: each.failures for name, each in list(self._watched.items())}
+
     async def run(self) -> None:
         """Until cancelled."""
         try:

@@ -151,6 +151,7 @@ class Daemon:
         self._reconciler.live = overviews.live
         bringup.mend = self._reconciler.mend_materials
         overviews.drifts = lambda: self._auditing.count
+        overviews.order_failures = self._certifying.failures
         overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
         self._manager = Manager(store, self._sockets, self._reconciler)

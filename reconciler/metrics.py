@@ -52,6 +52,8 @@ class Overview:
     tally: Tally
     expiry_days: dict[tuple[str, str], float] = field(default_factory=dict)
     """By kind and name of an entity with a certificate."""
+    order_failures: dict[str, int] = field(default_factory=dict)
+    """By name of a certificate that is ordered: attempts since the last one that went well."""
 
 
 class KakehiCollector(Collector):
@@ -124,6 +126,14 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily("kakehi_uptime_seconds", "Age of the daemon.", overview.uptime_s)
     yield from _expiry(overview.expiry_days)
+    failures = GaugeMetricFamily(
+        "kakehi_certificate_order_failures",
+        "Failed attempts to order or renew a certificate, since one went well.",
+        labels=["certificate"],
+    )
+    for name, count in overview.order_failures.items():
+        failures.add_metric([name], count)
+    yield failures
 
 
 def _expiry(days: dict[tuple[str, str], float]) -> Iterator[Metric]:

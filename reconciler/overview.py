@@ -46,6 +46,7 @@ class Overviews:
         self._loop = asyncio.get_running_loop()
         self.following: Callable[[], bool] = lambda: True
         self.drifts: Callable[[], int] = lambda: 0
+        self.order_failures: Callable[[], dict[str, int]] = dict
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
@@ -107,6 +108,7 @@ class Overviews:
             uptime_s=self._loop.time() - self._began,
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
+            order_failures=self.order_failures(),
         )
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:

@@ -19,6 +19,7 @@ def overview(tally: Tally) -> Overview:
         uptime_s=5.5,
         tally=tally,
         expiry_days={("certificate", "web"): 12.5, ("cluster", "shop"): -1.0},
+        order_failures={"web": 3},
     )
 
 
@@ -50,6 +51,7 @@ def test_the_reconcilers_own_numbers() -> None:
     assert found["kakehi_source_following{}"] == 0
     assert found["kakehi_certificate_expiry_days{certificate=web}"] == 12.5
     assert found["kakehi_cluster_certificate_expiry_days{cluster=shop}"] == -1
+    assert found["kakehi_certificate_order_failures{certificate=web}"] == 3
 
 
 def test_the_workers_numbers() -> None:

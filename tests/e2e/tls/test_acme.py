@@ -14,7 +14,7 @@ from cryptography import x509
 
 from reconciler import pem
 from tests.e2e.tls.shop import Shop
-from tests.harness import pebble, pki, ports, processes, rawclient
+from tests.harness import metrics, pebble, pki, ports, processes, rawclient
 from tests.harness.pebble import Pebble
 
 pytestmark = pytest.mark.skipif(
@@ -29,7 +29,7 @@ class AcmeShop(Shop):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.http = ports.address()
+        self.http, self.admin = ports.address(), ports.address()
         self.authority: Pebble | None = None
 
     def configured(
@@ -39,6 +39,7 @@ class AcmeShop(Shop):
         ordered = {"directory": self.authority.url, "ca": str(self.authority.ca), **acme}
         certificates = {"own": {"acme": ordered, "hostnames": list(hostnames)}}
         document = self.document(None, {"certificates": certificates})
+        document["settings"]["admin"] = self.admin
         document["listeners"]["plain"] = {"address": self.http}
         document["frontends"] = {
             f"f{number}": {
@@ -184,11 +185,13 @@ def test_a_refusal_is_told_and_tried_anew_when_the_configuration_is_mended(shop:
     assert warning.startswith("certificate own: no certificate was issued: ")
     assert "blocked.test" in warning
     assert "tried again at" in warning
+    assert metrics.scrape(shop.admin)["kakehi_certificate_order_failures"] == 1
     # Whatever else is served goes on, and other changes apply.
     assert shop.status_of("/") == 308
     shop.daemon.commit(shop.configured("shop.test"))
     shop.await_leaf()
     assert shop.warnings() == []
+    assert metrics.scrape(shop.admin)["kakehi_certificate_order_failures"] == 0
 
 
 def test_an_authority_that_is_away_hurts_nobody(shop: AcmeShop) -> None:
