@@ -256,6 +256,7 @@ Parameter = Annotated[str, BeforeValidator(_parameter)]
 
 _SEEN_IN_REQUESTS = {
     "client_certificate",
+    "early_data",
     "headers",
     "hsts",
     "methods",
@@ -283,6 +284,17 @@ class Frontend(Model):
     cluster: Annotated[
         Name, Field(description="The cluster that serves the requests.", examples=["shop"])
     ]
+    early_data: Annotated[
+        bool,
+        Field(
+            description=(
+                "Requests may come as TLS 1.3 early data (0-RTT), which whoever sees it can send "
+                "again: GET, HEAD and OPTIONS without a body are passed on with `Early-Data: 1`, "
+                "so that the backend can ask for them again by 425; others are answered by 425. "
+                "Not where the listener asks clients for certificates."
+            )
+        ),
+    ] = False
     headers: Annotated[
         dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(_plain_is_exact)]],
         Field(

@@ -187,6 +187,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
     return {
         "client_certificate": None,
         "cluster": cluster,
+        "early_data": False,
         "headers": {},
         "hostname": f"{host}.test",
         "hsts": None,

@@ -65,6 +65,7 @@ FRONTENDS = st.fixed_dictionaries(
         "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
         "client_certificate": st.sampled_from([None, "required"]),
+        "early_data": st.booleans(),
         "hsts": st.sampled_from(
             [
                 {"max_age_days": 1},

@@ -17,6 +17,7 @@ def test_the_canonical_value_has_every_default() -> None:
     assert value_of() == {
         "client_certificate": None,
         "cluster": "shop",
+        "early_data": False,
         "headers": {},
         "hostname": "*",
         "hsts": None,

@@ -6,7 +6,7 @@
 
 use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
 };
@@ -80,6 +80,8 @@ pub struct Progress {
     pub consumed: usize,
     /// Plaintext written to the front of the room.
     pub plaintext: usize,
+    /// It came before the handshake was complete: whoever saw it on its way can send it again.
+    pub early: bool,
     /// The peer has said that it sends no more (`close_notify`).
     pub ended: bool,
 }
@@ -104,12 +106,16 @@ impl Machine {
             let rest = &mut input[progress.consumed..];
             let room = &mut room[progress.plaintext..];
             let step = match self {
-                Self::Server(tls) => advance(tls.process_tls_records(rest), room, out),
+                Self::Server(tls) => advance_server(tls.process_tls_records(rest), room, out),
                 Self::Client(tls) => advance(tls.process_tls_records(rest), room, out),
             };
             progress.consumed += step.discard;
             match step.outcome {
                 Ok(Outcome::Plaintext(count)) => progress.plaintext += count,
+                Ok(Outcome::EarlyData(count)) => {
+                    progress.plaintext += count;
+                    progress.early = true;
+                }
                 Ok(Outcome::GoOn) => {}
                 Ok(Outcome::PeerClosed) => progress.ended = true,
                 Ok(Outcome::Blocked) => return Ok(progress),
@@ -219,9 +225,36 @@ struct Step {
 
 enum Outcome {
     Plaintext(usize),
+    EarlyData(usize),
     GoOn,
     PeerClosed,
     Blocked,
+}
+
+/// As [`advance`], with what only a server can meet.
+fn advance_server(
+    status: UnbufferedStatus<'_, '_, ServerConnectionData>,
+    room: &mut [u8],
+    out: &mut Records,
+) -> Step {
+    match status {
+        UnbufferedStatus {
+            mut discard,
+            state: Ok(ConnectionState::ReadEarlyData(mut early)),
+        } => {
+            let mut count = 0;
+            while let Some(Ok(record)) = early.next_record() {
+                room[count..count + record.payload.len()].copy_from_slice(record.payload);
+                count += record.payload.len();
+                discard += record.discard;
+            }
+            Step {
+                discard,
+                outcome: Ok(Outcome::EarlyData(count)),
+            }
+        }
+        status => advance(status, room, out),
+    }
 }
 
 fn advance<Data>(
@@ -254,7 +287,7 @@ fn advance<Data>(
         ConnectionState::BlockedHandshake
         | ConnectionState::WriteTraffic(_)
         | ConnectionState::Closed => Ok(Outcome::Blocked),
-        // Early data is never accepted, and rustls may add states.
+        // rustls may add states.
         _ => Err(Error::General("an unexpected state of rustls".into())),
     });
     Step { discard, outcome }

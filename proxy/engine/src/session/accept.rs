@@ -64,7 +64,7 @@ impl<D: Driver> Engine<D> {
                 self.refused_now -= 1;
                 return true;
             }
-            Some(config) => match Transport::accept_tls(stream, config) {
+            Some(tls) => match Transport::accept_tls(stream, tls.usual.clone()) {
                 Ok(stream) => stream,
                 Err(_) => return true,
             },
@@ -89,10 +89,10 @@ impl<D: Driver> Engine<D> {
         let client = &self.clients[index];
         if client.stream.tls().is_none() {
             self.await_request(index);
-        } else if client.listener.passthroughs.borrow().is_empty() {
-            self.await_opening(index, Phase::Handshake);
-        } else {
+        } else if client.listener.routes.depend_on_hello() {
             self.await_opening(index, Phase::Hello);
+        } else {
+            self.await_opening(index, Phase::Handshake);
         }
     }
 

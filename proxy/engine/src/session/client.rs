@@ -275,9 +275,12 @@ impl<D: Driver> Engine<D> {
     /// Bytes of a handshake have come.
     fn handshake_progress(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        if !client.stream.has_just_opened() {
+        let early = client.stream.is_early();
+        if !client.stream.has_just_opened() && !early {
             return;
         }
+        self.metrics
+            .add(Counter::TlsEarlyDataTotal, u64::from(early));
         let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
         self.metrics.add(Counter::TlsHandshakesTotal, 1);
         self.metrics

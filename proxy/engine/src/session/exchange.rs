@@ -41,6 +41,7 @@ pub(super) enum Outcome {
     UpgradeRefused,
     CertificateMissing,
     Misdirected,
+    TooEarly,
     Redirected,
     ChallengeAnswered,
 }
@@ -69,6 +70,7 @@ impl Outcome {
             Self::UpgradeRefused => "upgrade_refused",
             Self::CertificateMissing => "certificate_missing",
             Self::Misdirected => "misdirected",
+            Self::TooEarly => "too_early",
             Self::Redirected => "redirected",
             Self::ChallengeAnswered => "challenge_answered",
         }

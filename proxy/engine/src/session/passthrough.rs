@@ -3,7 +3,7 @@
 //! Rule: the first message is only looked at. If a frontend with `passthrough` has its name, bytes pass
 //! unread from the very first one, in an exchange that is a tunnel from its beginning; otherwise the
 //! handshake finds the message where it was. The more specific hostname decides which of the two, and
-//! between equals passing on.
+//! between equals passing on. By the same look a handshake is chosen whose sessions may bring early data.
 
 use std::io;
 use std::rc::Rc;
@@ -34,7 +34,10 @@ impl<D: Driver> Engine<D> {
             Sight::Incomplete if !ended => client.readable = false,
             Sight::Named(name) => match self.passthrough_of(index, name.as_bytes()) {
                 Some(frontend) => self.begin_passthrough(index, frontend, &name),
-                None => self.terminate(index),
+                None => {
+                    self.allow_early_data(index, name.as_bytes());
+                    self.terminate(index);
+                }
             },
             Sight::Incomplete | Sight::Nameless => self.terminate(index),
         }
@@ -46,10 +49,21 @@ impl<D: Driver> Engine<D> {
         self.await_opening(index, Phase::Handshake);
     }
 
+    /// Sessions of a host that asks for early data are kept here, one use each, rather than in tickets:
+    /// who sends such data again finds nothing to resume (RFC 8446 §8.1).
+    fn allow_early_data(&mut self, index: usize, name: &[u8]) {
+        let client = &mut self.clients[index];
+        let settings = client.listener.settings();
+        let early = settings.tls.as_ref().and_then(|tls| tls.early.clone());
+        if let Some(config) = early.filter(|_| client.listener.routes.may_come_early(name)) {
+            client.stream.restart_tls(config);
+        }
+    }
+
     pub(super) fn passthrough_of(&self, index: usize, name: &[u8]) -> Option<Rc<Frontend>> {
         let listener = &self.clients[index].listener;
-        let passed = listener.passthroughs.borrow();
-        let ended = listener.frontends.borrow().rank(name);
+        let passed = listener.routes.passthroughs.borrow();
+        let ended = listener.routes.frontends.borrow().rank(name);
         let frontend = passed.for_host(name)?;
         (passed.rank(name) >= ended).then(|| frontend.clone())
     }

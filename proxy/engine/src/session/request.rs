@@ -122,6 +122,9 @@ impl<D: Driver> Engine<D> {
             Some(frontend) if self.must_show(index, frontend) => {
                 (403, Outcome::CertificateMissing, Counter::Rejected403Total)
             }
+            Some(frontend) if self.is_too_early(index, head, bytes, frontend) => {
+                (425, Outcome::TooEarly, Counter::Rejected425Total)
+            }
             Some(frontend) if self.must_not_switch(index, head, bytes, frontend) => {
                 (501, Outcome::UpgradeRefused, Counter::Rejected501Total)
             }
@@ -173,6 +176,7 @@ impl<D: Driver> Engine<D> {
         listener.tls.is_some()
             && !self.clients[index]
                 .listener
+                .routes
                 .passthroughs
                 .borrow()
                 .is_empty()
@@ -182,6 +186,32 @@ impl<D: Driver> Engine<D> {
     /// Whether a certificate is wanted that the client has not shown.
     fn must_show(&self, index: usize, frontend: &Frontend) -> bool {
         frontend.entity.client_certificate.is_some() && self.clients[index].identity.is_none()
+    }
+
+    /// Whether a request may be somebody else's repetition, and is not one that nothing comes of (RFC 8470
+    /// §3): its client asks again as soon as the handshake is complete.
+    fn is_too_early(
+        &self,
+        index: usize,
+        head: &RequestHead,
+        bytes: &[u8],
+        frontend: &Frontend,
+    ) -> bool {
+        let is_safe = matches!(head.method(bytes), b"GET" | b"HEAD" | b"OPTIONS")
+            && matches!(head.body, RequestBody::None | RequestBody::Length(0))
+            && head.upgrade(bytes).is_none();
+        self.is_early(index) && !(is_safe && frontend.entity.early_data)
+    }
+
+    /// See [`Transport::is_early`], of a client or of the connection that it is a stream of.
+    ///
+    /// [`Transport::is_early`]: super::transport::Transport::is_early
+    fn is_early(&self, index: usize) -> bool {
+        let stream = &self.clients[index].stream;
+        match stream.lane() {
+            Some(lane) => self.clients[lane.connection].stream.is_early(),
+            None => stream.is_early(),
+        }
     }
 
     /// Over HTTP/1.1 a handshake that is not passed on is an ordinary request; in a stream it has no
@@ -200,7 +230,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn route(&self, index: usize, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
-        let frontends = self.clients[index].listener.frontends.borrow();
+        let frontends = self.clients[index].listener.routes.frontends.borrow();
         let fields = Fields { head, bytes };
         let request = Request {
             host: head.host(bytes),
@@ -236,6 +266,7 @@ impl<D: Driver> Engine<D> {
             trusted: listener.trusts(client.peer.ip()),
             client_cert: client.identity.as_deref(),
             request_id: record.id(),
+            early: self.is_early(index),
             upstream_keep_alive: true,
             upgrade: upgrade.is_some(),
             body: head.body,

@@ -86,6 +86,8 @@ pub(super) struct Secure {
     unsent: ByteQueue,
     /// Whether the handshake is complete, as far as the session has been told.
     told_open: bool,
+    /// Data came before the handshake was complete, and may be answered before that (RFC 8446 §2.3).
+    early: bool,
     /// The peer has said that it sends no more; the end of its stream may never come.
     peer_ended: bool,
 }
@@ -125,6 +127,23 @@ impl Transport {
             Self::Tls(secure) => Self::Plain(secure.stream),
             other => other,
         };
+    }
+
+    /// Begins the server's handshake by other rules, before any byte of it was taken. Without random bytes
+    /// the ones there are stay.
+    pub(super) fn restart_tls(&mut self, config: Arc<ServerConfig>) {
+        if let (Self::Tls(secure), Ok(tls)) = (self, UnbufferedServerConnection::new(config)) {
+            secure.machine = Machine::Server(Box::new(tls));
+        }
+    }
+
+    /// Whether what has come may have been sent by somebody else, who once saw it on its way: the
+    /// handshake that tells has begun and is not complete.
+    pub(super) fn is_early(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => false,
+            Self::Tls(secure) => secure.early && !secure.machine.is_open(),
+        }
     }
 
     /// Starts the client's handshake on a socket that may still be connecting; `preamble` goes before
@@ -321,6 +340,7 @@ impl Secure {
             pending: ByteQueue::default(),
             unsent: ByteQueue::default(),
             told_open: false,
+            early: false,
             peer_ended: false,
         }
     }
@@ -365,6 +385,7 @@ impl Secure {
         }
         self.pending.replace(pool, rest);
         self.peer_ended = progress.ended;
+        self.early |= progress.early;
         Ok(Received {
             bytes: progress.plaintext,
             more,
@@ -380,7 +401,7 @@ impl Secure {
         second: &[u8],
     ) -> io::Result<usize> {
         self.flush(pool)?;
-        if !self.machine.is_open() {
+        if !self.machine.is_open() && !self.early {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let total = first.len() + second.len();

@@ -442,6 +442,8 @@ pub struct Frontend {
     pub client_certificate: Option<ClientCertificate>,
     /// The cluster that serves what matches.
     pub cluster: String,
+    /// Requests that are safe may come as early data.
+    pub early_data: bool,
     /// Header name (lower case) to what one of its values must be.
     pub headers: BTreeMap<String, ValueMatch>,
     /// `shop.example.com`, `*.example.com` or `*`.

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
@@ -19,7 +19,7 @@ use super::tables::cluster_of;
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogWriter;
 use crate::tls::certificates::{self, Identity};
-use crate::tls::policy::Tls;
+use crate::tls::policy::{Agreements, Tls};
 
 /// What the ledger keeps of an entity.
 struct Held {
@@ -275,7 +275,7 @@ impl Ledger {
         name: &str,
         entity: &Entity,
         materials: &HashMap<String, Vec<u8>>,
-    ) -> Result<Option<Arc<ServerConfig>>, Refused> {
+    ) -> Result<Option<Agreements>, Refused> {
         let Entity::Listener(entity::Listener {
             tls: Some(policy), ..
         }) = entity

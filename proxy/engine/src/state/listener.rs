@@ -4,18 +4,53 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::sync::Arc;
-
-use rustls::ServerConfig;
 
 use super::digest::Digest;
 use super::entity::{self, cidr::Cidr};
 use super::frontend::Frontend;
 use crate::protocol::h1::HeadLimits;
 use crate::routing::table::Table;
+use crate::tls::policy::Agreements;
 
-/// The routing table of a listener; shared by the object before and after a change of address.
-pub type Frontends = Rc<RefCell<Table<Rc<Frontend>>>>;
+type Frontends = Rc<RefCell<Table<Rc<Frontend>>>>;
+
+/// The routing tables of a listener; shared by the object before and after a change of address.
+#[derive(Clone, Default)]
+pub struct Routes {
+    /// Who answers on it.
+    pub frontends: Frontends,
+    /// Whose TLS is passed on unread, by the name that clients give.
+    pub passthroughs: Frontends,
+    /// Those of `frontends` whose requests may come as early data.
+    early: Frontends,
+}
+
+impl Routes {
+    /// The tables that lead to a frontend.
+    pub fn of(
+        &self,
+        frontend: &entity::Frontend,
+    ) -> impl Iterator<Item = &RefCell<Table<Rc<Frontend>>>> {
+        let table = match frontend.passthrough {
+            true => &self.passthroughs,
+            false => &self.frontends,
+        };
+        let early = frontend.early_data.then_some(&self.early);
+        [table].into_iter().chain(early).map(Rc::as_ref)
+    }
+
+    /// Whether a handshake depends on the name that a client gives.
+    #[must_use]
+    pub fn depend_on_hello(&self) -> bool {
+        !self.passthroughs.borrow().is_empty() || !self.early.borrow().is_empty()
+    }
+
+    /// Whether some frontend of that host takes early data.
+    #[must_use]
+    pub fn may_come_early(&self, host: &[u8]) -> bool {
+        self.early.borrow().rank(host).is_some()
+    }
+}
 
 /// End of an idle list: no connection.
 pub const NOBODY: u32 = u32::MAX;
@@ -27,7 +62,7 @@ pub struct ListenerSettings {
     /// Limits for the parser.
     pub head_limits: HeadLimits,
     /// What it agrees to in handshakes; `None` in clear text.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Agreements>,
     trusted: Vec<Cidr>,
     introducing: Vec<Cidr>,
 }
@@ -35,7 +70,7 @@ pub struct ListenerSettings {
 impl ListenerSettings {
     /// Resolves an entity that [`super::ops`] has checked.
     #[must_use]
-    pub fn new(entity: entity::Listener, tls: Option<Arc<ServerConfig>>) -> Self {
+    pub fn new(entity: entity::Listener, tls: Option<Agreements>) -> Self {
         let head_limits = HeadLimits {
             head_bytes_max: entity.limits.head_bytes as usize,
             header_count_max: entity.limits.header_count as usize,
@@ -82,9 +117,7 @@ pub struct Listener {
     /// The socket, handed over by the reconciler; `None` once it accepts no more.
     pub socket: RefCell<Option<OwnedFd>>,
     /// Who answers on it.
-    pub frontends: Frontends,
-    /// Whose TLS is passed on unread, by the name that clients give.
-    pub passthroughs: Frontends,
+    pub routes: Routes,
     /// Hash of the entity, part of the state's digest.
     pub hash: Cell<Digest>,
     /// Connections accepted and not yet closed.
@@ -105,30 +138,18 @@ impl Listener {
         settings: ListenerSettings,
         hash: Digest,
         socket: OwnedFd,
-        frontends: Frontends,
-        passthroughs: Frontends,
+        routes: Routes,
     ) -> Self {
         Self {
             name,
             address,
             socket: RefCell::new(Some(socket)),
-            frontends,
-            passthroughs,
+            routes,
             hash: Cell::new(hash),
             connections: Cell::new(0),
             draining: Cell::new(false),
             idle: Cell::new((NOBODY, NOBODY)),
             settings: RefCell::new(Rc::new(settings)),
-        }
-    }
-
-    /// The table that leads to a frontend.
-    #[must_use]
-    pub fn table_of(&self, frontend: &entity::Frontend) -> &RefCell<Table<Rc<Frontend>>> {
-        if frontend.passthrough {
-            &self.passthroughs
-        } else {
-            &self.frontends
         }
     }
 

@@ -215,7 +215,7 @@ mod tests {
     fn frontend(hostname: &str, path: &str) -> String {
         format!(
             concat!(
-                r#"{{"client_certificate":null,"cluster":"shop","headers":{{}},"hostname":"{}","hsts":null,"listeners":["web"],"#,
+                r#"{{"client_certificate":null,"cluster":"shop","early_data":false,"headers":{{}},"hostname":"{}","hsts":null,"listeners":["web"],"#,
                 r#""methods":[],"passthrough":false,"path":{},"query":{{}},"redirect":null,"upgrades":[]}}"#
             ),
             hostname, path

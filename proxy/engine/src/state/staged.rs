@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 
 use super::digest::Digest;
 use super::entity::{Entity, Kind};
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogSink;
 use crate::tls::certificates::Identity;
+use crate::tls::policy::Agreements;
 
 /// One checked transaction.
 pub struct Staged {
@@ -44,7 +45,7 @@ pub struct StagedPut {
     /// A certificate's chain and key.
     pub identity: Option<Identity>,
     /// What an https listener agrees to.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Agreements>,
     /// What a cluster over TLS asks of its backends.
     pub upstream_tls: Option<Arc<ClientConfig>>,
 }

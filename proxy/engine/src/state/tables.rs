@@ -14,7 +14,7 @@ use super::audit::slice;
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
 use super::frontend::Frontend;
-use super::listener::{Frontends, Listener, ListenerSettings};
+use super::listener::{Listener, ListenerSettings, Routes};
 use super::slot::{Returned, Slot};
 use super::staged::{Staged, StagedPut};
 use crate::routing::rule::Rule;
@@ -302,18 +302,16 @@ impl Tables {
         match (before, socket, address) {
             (Some(listener), None, _) => listener.replace_settings(settings, hash),
             (before, Some(socket), Some(address)) => {
-                let (frontends, passthroughs) = before.as_ref().map_or_else(
-                    || (Frontends::default(), Frontends::default()),
-                    |listener| (listener.frontends.clone(), listener.passthroughs.clone()),
-                );
+                let routes = before
+                    .as_ref()
+                    .map_or_else(Routes::default, |listener| listener.routes.clone());
                 let listener = Rc::new(Listener::new(
                     name.clone(),
                     address,
                     settings,
                     hash,
                     socket,
-                    frontends,
-                    passthroughs,
+                    routes,
                 ));
                 applied.opened.push(listener.clone());
                 applied.closed.extend(before);
@@ -386,10 +384,9 @@ impl Tables {
         });
         for (listener, rule) in rules {
             if let Some(listener) = self.listeners.get(&listener) {
-                listener
-                    .table_of(&frontend.entity)
-                    .borrow_mut()
-                    .insert(rule, frontend.clone());
+                for table in listener.routes.of(&frontend.entity) {
+                    table.borrow_mut().insert(rule.clone(), frontend.clone());
+                }
             }
         }
         self.frontends.insert(name, frontend);
@@ -401,10 +398,9 @@ impl Tables {
         self.replace_hash(frontend.hash, Digest::default());
         for listener in &frontend.entity.listeners {
             if let Some(listener) = self.listeners.get(listener) {
-                listener
-                    .table_of(&frontend.entity)
-                    .borrow_mut()
-                    .remove(name);
+                for table in listener.routes.of(&frontend.entity) {
+                    table.borrow_mut().remove(name);
+                }
             }
         }
         Some(frontend)

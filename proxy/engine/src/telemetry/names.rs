@@ -75,6 +75,8 @@ named_indexes! {
         Rejected414Total = "rejected_414_total",
         /// Requests over TLS of ours for a host whose TLS is passed on.
         Rejected421Total = "rejected_421_total",
+        /// Requests that came as early data, and that only a complete handshake makes safe to serve.
+        Rejected425Total = "rejected_425_total",
         /// Request heads over a limit.
         Rejected431Total = "rejected_431_total",
         /// Requests for what is not implemented, such as an unknown transfer coding.
@@ -97,6 +99,8 @@ named_indexes! {
         TlsHandshakesTotal = "tls_handshakes_total",
         /// Those of them that were shortened by a ticket.
         TlsResumptionsTotal = "tls_resumptions_total",
+        /// TLS handshakes with early data.
+        TlsEarlyDataTotal = "tls_early_data_total",
         /// TLS handshakes that failed or took too long.
         TlsHandshakeErrorsTotal = "tls_handshake_errors_total",
         /// Connections whose TLS is passed on unread.

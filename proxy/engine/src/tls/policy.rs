@@ -11,7 +11,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{
+    NoClientAuth, NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier,
+};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
@@ -27,6 +29,22 @@ use crate::state::entity::{
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Early data of one handshake, in bytes: what a request head may have by default.
+const EARLY_DATA_BYTES_MAX: u32 = 32 * 1024;
+
+/// Sessions that are kept for early data; the oldest give way.
+const EARLY_SESSIONS_MAX: usize = 4096;
+
+/// What a listener agrees to in handshakes.
+#[derive(Clone)]
+pub struct Agreements {
+    /// With most clients.
+    pub usual: Arc<ServerConfig>,
+    /// With those that ask for a host which takes early data. `None` where clients show certificates: who
+    /// it is has to be known first.
+    pub early: Option<Arc<ServerConfig>>,
 }
 
 /// What the TLS side of a worker shares: made once, used by every listener's policy.
@@ -65,7 +83,7 @@ impl Tls {
         &self,
         policy: &TlsPolicy,
         material: impl Fn(&Material) -> Result<&'a [u8], String>,
-    ) -> Result<Arc<ServerConfig>, String> {
+    ) -> Result<Agreements, String> {
         let versions: &[_] = match policy.profile {
             TlsProfile::Modern => &[&TLS13],
             TlsProfile::Intermediate => &[&TLS13, &TLS12],
@@ -81,14 +99,25 @@ impl Tls {
             .with_client_cert_verifier(self.client_verifier(policy, material)?)
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
+        config.send_tls13_tickets = 1;
+        let early = policy.client_ca.is_none().then(|| {
+            let mut config = config.clone();
+            // Held here, one use each, so that early data is taken once at most (RFC 8446 §8.1).
+            config.session_storage = ServerSessionMemoryCache::new(EARLY_SESSIONS_MAX);
+            config.max_early_data_size = EARLY_DATA_BYTES_MAX;
+            config.send_half_rtt_data = true;
+            Arc::new(config)
+        });
         // Tickets alone: what a client brings along costs us no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(PolicyTickets::new(
             self.tickets.clone(),
             &session_policy(policy),
         ));
-        config.send_tls13_tickets = 1;
-        Ok(Arc::new(config))
+        Ok(Agreements {
+            usual: Arc::new(config),
+            early,
+        })
     }
 
     /// Who may connect at all.

@@ -28,7 +28,7 @@ pub fn backend(name: &str, address: SocketAddr) -> String {
 
 pub fn frontend(cluster: &str) -> String {
     format!(
-        r#"{{"kind":"frontend","name":"all","value":{{"client_certificate":null,"cluster":"{cluster}","headers":{{}},"hostname":"*","hsts":null,"listeners":["web"],"methods":[],"passthrough":false,"path":{{"prefix":"/"}},"query":{{}},"redirect":null,"upgrades":["websocket"]}}}}"#
+        r#"{{"kind":"frontend","name":"all","value":{{"client_certificate":null,"cluster":"{cluster}","early_data":false,"headers":{{}},"hostname":"*","hsts":null,"listeners":["web"],"methods":[],"passthrough":false,"path":{{"prefix":"/"}},"query":{{}},"redirect":null,"upgrades":["websocket"]}}}}"#
     )
 }
 

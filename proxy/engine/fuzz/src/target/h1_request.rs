@@ -109,6 +109,7 @@ fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
         scheme: "http",
         trusted,
         client_cert: None,
+        early: false,
         request_id: "0123456789abcdef",
         upstream_keep_alive: true,
         upgrade: true,

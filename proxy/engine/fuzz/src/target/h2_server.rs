@@ -104,6 +104,7 @@ fn check_forwarded(heads: &Heads) {
         scheme: "https",
         trusted: true,
         client_cert: None,
+        early: false,
         request_id: "id",
         upstream_keep_alive: true,
         upgrade: head.upgrade(text).is_some(),

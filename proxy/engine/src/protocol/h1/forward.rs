@@ -25,6 +25,8 @@ pub struct Forward<'a> {
     /// The certificate of the client, as the value of `Client-Cert` (RFC 9440); a trusted peer's own
     /// statement goes before it.
     pub client_cert: Option<&'a str>,
+    /// It came before a TLS handshake was complete (RFC 8470 §5.1).
+    pub early: bool,
     /// Our name for the request, unless a trusted peer gave it one.
     pub request_id: &'a str,
     /// The upstream connection is to be used again.
@@ -59,6 +61,9 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
         if !(forward.trusted && head.fields.iter().any(is_told)) {
             write_field(out, b"Client-Cert", certificate.as_bytes());
         }
+    }
+    if forward.early {
+        write_field(out, b"Early-Data", b"1");
     }
     out.extend_from_slice(match head.version {
         Version::Http11 => b"Via: 1.1 kakehi\r\nX-Request-Id: ",

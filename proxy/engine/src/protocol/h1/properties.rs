@@ -26,6 +26,7 @@ fn forward(body: RequestBody, trusted: bool) -> Forward<'static> {
         scheme: "http",
         trusted,
         client_cert: None,
+        early: false,
         request_id: "0123456789abcdef",
         upstream_keep_alive: true,
         upgrade: true,

@@ -63,6 +63,7 @@ fn get(host: &str, path: &str) -> Asked {
 fn frontend(hostname: &str, path: PathMatch) -> Frontend {
     Frontend {
         client_certificate: None,
+        early_data: false,
         passthrough: false,
         hsts: None,
         redirect: None,

@@ -250,6 +250,7 @@ fn frontend(value: &Frontend) -> Result<(), String> {
             && value.query.is_empty()
             && value.hsts.is_none()
             && value.client_certificate.is_none()
+            && !value.early_data
             && value.redirect.is_none())
     {
         return Err("passthrough: nothing but the hostname can be matched".to_owned());

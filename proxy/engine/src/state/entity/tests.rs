@@ -3,7 +3,7 @@
 use super::*;
 
 const FRONTEND: &str = concat!(
-    r#"{"client_certificate":null,"cluster":"shop","headers":{"x-canary":{"exact":"1"}},"hostname":"*","hsts":null,"listeners":["#,
+    r#"{"client_certificate":null,"cluster":"shop","early_data":false,"headers":{"x-canary":{"exact":"1"}},"hostname":"*","hsts":null,"listeners":["#,
     r#""public-http"],"methods":["GET"],"passthrough":false,"path":{"prefix":"/"},"query":{"v":{"regex":"é+"}},"redirect":null,"upgrades":["websocket"]}"#
 );
 

@@ -17,6 +17,7 @@ fn untrusted() -> Forward<'static> {
         scheme: "http",
         trusted: false,
         client_cert: None,
+        early: false,
         request_id: "own",
         upstream_keep_alive: true,
         upgrade: true,

@@ -60,6 +60,7 @@ fn forwarded(heads: &Heads) -> String {
         scheme: "https",
         trusted: false,
         client_cert: None,
+        early: false,
         request_id: "id",
         upstream_keep_alive: true,
         upgrade: heads.request.upgrade.is_some(),
