@@ -240,8 +240,13 @@ impl<D: Driver> Engine<D> {
                 client.readable = received.more || received.ended || client.hangup;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
-                if client.phase == Phase::Handshake {
-                    self.handshake_progress(index);
+                let opened = client.stream.has_just_opened();
+                if opened {
+                    self.handshake_complete(index);
+                }
+                let client = &self.clients[index];
+                if client.phase == Phase::Handshake && (opened || client.stream.is_early()) {
+                    self.begin_protocol(index);
                 }
                 if received.bytes == 0 {
                     return;
@@ -272,21 +277,24 @@ impl<D: Driver> Engine<D> {
         self.close_client(index);
     }
 
-    /// Bytes of a handshake have come.
-    fn handshake_progress(&mut self, index: usize) {
+    /// It is known who the client is.
+    fn handshake_complete(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        let early = client.stream.is_early();
-        if !client.stream.has_just_opened() && !early {
-            return;
-        }
-        self.metrics
-            .add(Counter::TlsEarlyDataTotal, u64::from(early));
+        let shown = client.stream.tls().and_then(Machine::peer_certificate);
+        client.identity = shown.map(identity);
         let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
         self.metrics.add(Counter::TlsHandshakesTotal, 1);
         self.metrics
             .add(Counter::TlsResumptionsTotal, u64::from(resumed));
-        let shown = client.stream.tls().and_then(Machine::peer_certificate);
-        client.identity = shown.map(identity);
+    }
+
+    /// Requests come in the protocol that was agreed on.
+    fn begin_protocol(&mut self, index: usize) {
+        let client = &self.clients[index];
+        self.metrics.add(
+            Counter::TlsEarlyDataTotal,
+            u64::from(client.stream.is_early()),
+        );
         match client.stream.tls().and_then(Machine::alpn) {
             Some(b"h2") => return self.begin_multiplex(index),
             // It has seen what it wanted to see.
