@@ -34,6 +34,8 @@ class H2Client:
         self.bodies: dict[int, bytes] = {}
         self.statuses: dict[int, int] = {}
         self.ended: set[int] = set()
+        # The streams of the DATA frames, one after the other.
+        self.order: list[int] = []
         self.h2.initiate_connection()
         self.flush()
 
@@ -50,6 +52,14 @@ class H2Client:
 
     def flush(self) -> None:
         self.socket.sendall(self.h2.data_to_send())
+
+    def get(self, host: str, *fields: tuple[str, str]) -> int:
+        """Ask for `/`; return the stream."""
+        stream = self.h2.get_next_available_stream_id()
+        head = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", host)]
+        self.h2.send_headers(stream, [*head, *fields], end_stream=True)
+        self.flush()
+        return stream
 
     def websocket(self, host: str, path: str = "/") -> int:
         """Open a WebSocket; return its stream once it is accepted."""
@@ -94,6 +104,7 @@ class H2Client:
                 status = dict(event.headers)[b":status"]
                 self.statuses[event.stream_id] = int(status)
             elif isinstance(event, h2.events.DataReceived):
+                self.order.append(event.stream_id)
                 self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
