@@ -315,12 +315,14 @@ impl<D: Driver> Engine<D> {
                     multiplex.has_blocked = true;
                     break;
                 }
-                multiplex.h2.had_turn(stream);
                 let mut was_blocked = false;
                 self.with_lane(lane, |lane| {
                     was_blocked = std::mem::take(&mut lane.blocked);
                 });
                 if was_blocked && self.clients[lane].output.is_empty() {
+                    if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+                        multiplex.h2.had_turn(stream);
+                    }
                     self.lane_flushed(lane);
                 }
             }

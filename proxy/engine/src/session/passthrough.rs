@@ -16,6 +16,7 @@ use crate::protocol::hello::{self, HELLO_BYTES_MAX, Sight};
 use crate::runtime::driver::Driver;
 use crate::state::frontend::Frontend;
 use crate::telemetry::names::Counter;
+use crate::tls::policy::Agreements;
 
 impl<D: Driver> Engine<D> {
     /// Looks at the first message. The client may be gone afterwards.
@@ -53,9 +54,11 @@ impl<D: Driver> Engine<D> {
     /// who sends such data again finds nothing to resume (RFC 8446 §8.1).
     fn allow_early_data(&mut self, index: usize, name: &[u8]) {
         let client = &mut self.clients[index];
+        if !client.listener.routes.may_come_early(name) {
+            return;
+        }
         let settings = client.listener.settings();
-        let early = settings.tls.as_ref().and_then(|tls| tls.early.clone());
-        if let Some(config) = early.filter(|_| client.listener.routes.may_come_early(name)) {
+        if let Some(config) = settings.tls.as_ref().and_then(Agreements::early) {
             client.stream.restart_tls(config);
         }
     }

@@ -42,9 +42,35 @@ const EARLY_SESSIONS_MAX: usize = 4096;
 pub struct Agreements {
     /// With most clients.
     pub usual: Arc<ServerConfig>,
-    /// With those that ask for a host which takes early data. `None` where clients show certificates: who
+    early: Option<Arc<Early>>,
+}
+
+impl Agreements {
+    /// With clients that ask for a host which takes early data. `None` where clients show certificates: who
     /// it is has to be known first.
-    pub early: Option<Arc<ServerConfig>>,
+    #[must_use]
+    pub fn early(&self) -> Option<Arc<ServerConfig>> {
+        let early = self.early.as_ref()?;
+        Some(early.made.get_or_init(|| early.make()).clone())
+    }
+}
+
+/// Made when it is asked for first: the place for its sessions is allocated at once.
+struct Early {
+    /// Without a way to resume sessions.
+    common: ServerConfig,
+    made: OnceLock<Arc<ServerConfig>>,
+}
+
+impl Early {
+    fn make(&self) -> Arc<ServerConfig> {
+        let mut config = self.common.clone();
+        // Held here, one use each, so that early data is taken once at most (RFC 8446 §8.1).
+        config.session_storage = ServerSessionMemoryCache::new(EARLY_SESSIONS_MAX);
+        config.max_early_data_size = EARLY_DATA_BYTES_MAX;
+        config.send_half_rtt_data = true;
+        Arc::new(config)
+    }
 }
 
 /// What the TLS side of a worker shares: made once, used by every listener's policy.
@@ -101,12 +127,10 @@ impl Tls {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
         config.send_tls13_tickets = 1;
         let early = policy.client_ca.is_none().then(|| {
-            let mut config = config.clone();
-            // Held here, one use each, so that early data is taken once at most (RFC 8446 §8.1).
-            config.session_storage = ServerSessionMemoryCache::new(EARLY_SESSIONS_MAX);
-            config.max_early_data_size = EARLY_DATA_BYTES_MAX;
-            config.send_half_rtt_data = true;
-            Arc::new(config)
+            Arc::new(Early {
+                common: config.clone(),
+                made: OnceLock::new(),
+            })
         });
         // Tickets alone: what a client brings along costs us no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
