@@ -11,14 +11,11 @@ use super::multiplex::Multiplex;
 use super::token::{Owner, token};
 use super::transport::{Received, Transport};
 use super::{Engine, READS_PER_TURN};
-use crate::protocol::base64;
-use crate::protocol::tls::Machine;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
 use crate::runtime::timer::Deadline;
 use crate::state::listener::{Listener, NOBODY};
 use crate::telemetry::names::Counter;
-use crate::tls::challenges;
 
 /// What a client connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,14 +237,7 @@ impl<D: Driver> Engine<D> {
                 client.readable = received.more || received.ended || client.hangup;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
-                let opened = client.stream.has_just_opened();
-                if opened {
-                    self.handshake_complete(index);
-                }
-                let client = &self.clients[index];
-                if client.phase == Phase::Handshake && (opened || client.stream.is_early()) {
-                    self.begin_protocol(index);
-                }
+                self.handshake_progress(index);
                 if received.bytes == 0 {
                     return;
                 }
@@ -269,40 +259,6 @@ impl<D: Driver> Engine<D> {
                 self.client_lost(index);
             }
         }
-    }
-
-    /// There will be no connection.
-    pub(super) fn handshake_failed(&mut self, index: usize) {
-        self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
-        self.close_client(index);
-    }
-
-    /// It is known who the client is.
-    fn handshake_complete(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        let shown = client.stream.tls().and_then(Machine::peer_certificate);
-        client.identity = shown.map(identity);
-        let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
-        self.metrics.add(Counter::TlsHandshakesTotal, 1);
-        self.metrics
-            .add(Counter::TlsResumptionsTotal, u64::from(resumed));
-    }
-
-    /// Requests come in the protocol that was agreed on.
-    fn begin_protocol(&mut self, index: usize) {
-        let client = &self.clients[index];
-        self.metrics.add(
-            Counter::TlsEarlyDataTotal,
-            u64::from(client.stream.is_early()),
-        );
-        match client.stream.tls().and_then(Machine::alpn) {
-            Some(b"h2") => return self.begin_multiplex(index),
-            // It has seen what it wanted to see.
-            Some(challenges::ALPN) => return self.close_client(index),
-            _ => {}
-        }
-        self.unlink_idle(index);
-        self.await_next_request(index);
     }
 
     fn keep_client_input(&mut self, token: Token, index: usize, mut input: ByteQueue) {
@@ -516,7 +472,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Waits for a request as soon as everything is sent.
-    fn await_next_request(&mut self, index: usize) {
+    pub(super) fn await_next_request(&mut self, index: usize) {
         if self.clients[index].is_flushed() {
             self.await_request(index);
         } else {
@@ -591,12 +547,4 @@ pub(super) fn split_left<'a>(
     } else {
         (&[], &second[sent - first.len()..])
     }
-}
-
-/// A certificate as the value of `Client-Cert` (RFC 9440 §2.1).
-fn identity(certificate: &[u8]) -> Rc<str> {
-    let mut text = vec![b':'];
-    base64::encode(&mut text, certificate);
-    text.push(b':');
-    String::from_utf8_lossy(&text).into()
 }

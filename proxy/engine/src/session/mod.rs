@@ -2,7 +2,8 @@
 //!
 //! The path of a request is the order of the files: `accept` → `client` → `request` → `exchange` →
 //! `connect` → `upstream` → `response` → `record`. `body` and `text` are pure; `idle`, `preamble`,
-//! `passthrough`, `redirect`, `refuse`, `tunnel` and `timeout` are the ways off the straight path; `control` is what the control thread may ask.
+//! `passthrough`, `handshake`, `redirect`, `refuse`, `tunnel` and `timeout` are the ways off the straight path; `control`
+//! is what the control thread may ask.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
 //! a pool can serve. A function that may end a connection says so, and its caller looks it up anew.
@@ -14,6 +15,7 @@ mod client;
 mod connect;
 mod control;
 mod exchange;
+mod handshake;
 mod idle;
 mod lane;
 mod multiplex;
