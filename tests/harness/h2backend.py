@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import h2.config
@@ -57,8 +57,22 @@ class Request:
 
     def read_some(self, length: int) -> bytes:
         """Wait until so much of the body has come."""
-        self.wait(lambda: len(self.body) >= length or self.ended)
+        self._wait_for(length)
         return bytes(self.body)
+
+    def parts(self) -> Iterator[bytes]:
+        """The body as it comes, until nothing more does."""
+        seen = 0
+        while True:
+            self._wait_for(seen + 1)
+            part = bytes(self.body[seen:])
+            if not part:
+                return
+            seen += len(part)
+            yield part
+
+    def _wait_for(self, length: int) -> None:
+        self.wait(lambda: len(self.body) >= length or self.is_over)
 
     def wait(self, condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
         """Wait, opening the window for what has come meanwhile."""

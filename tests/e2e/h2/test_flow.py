@@ -83,13 +83,8 @@ def test_a_stalled_backend_slows_its_client_down(front: Front) -> None:
 def test_long_bodies_both_ways_at_once(front: Front) -> None:
     def script(request: Request) -> None:
         request.head()
-        sent = 0
-        while not request.is_over or sent < len(request.body):
-            request.wait(lambda: len(request.body) > sent or request.is_over)  # noqa: B023
-            part = bytes(request.body[sent:])
-            sent += len(part)
-            if part:
-                request.send(part)
+        for part in request.parts():
+            request.send(part)
         request.end()
 
     front.start(front.backend(script).address)

@@ -26,13 +26,8 @@ def echo(request: Request) -> None:
     if request.get(":method") != "CONNECT":
         return request.answer(b"plain")
     request.head(200, ("sec-websocket-protocol", "x"))
-    sent = 0
-    while not request.is_over:
-        request.wait(lambda: len(request.body) > sent or request.is_over)  # noqa: B023
-        part = bytes(request.body[sent:])
-        sent += len(part)
-        if part:
-            request.send(part.upper())
+    for part in request.parts():
+        request.send(part.upper())
     return request.end()
 
 
