@@ -9,32 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.harness import ports, suites
-from tests.harness.tlssite import TlsSite
-
-# What modern allows a certificate at most.
-_DAYS = 80
+from tests.e2e.suites.judged import judged
+from tests.harness import suites
 
 
 @pytest.mark.parametrize("profile", ["modern", "intermediate"])
 def test_a_profile_is_what_mozilla_says(tmp_path: Path, profile: str) -> None:
     program = suites.program("sslyze")
-    with TlsSite(tmp_path, workers=1) as site:
-        pairs = {"ecdsa": site.leaf("www.test", days=_DAYS)}
-        if profile == "intermediate":
-            pairs["rsa"] = site.leaf("www.test", kind="rsa", days=_DAYS)
-        files: dict[str, Any] = site.files(pairs, policy={"profile": profile})
-        frontend = files["kakehi.yaml"]["frontends"]["www"]
-        frontend["hsts"] = {"max_age_days": 730}
-        site.start(files)
-        host, port = ports.split(site.https)
-        report, authority = tmp_path / "report.json", tmp_path / "ca.pem"
-        authority.write_bytes(site.authority.pem)
+    report = tmp_path / "report.json"
+    with judged(tmp_path, profile) as (address, authority):
         done = subprocess.run(
             [
                 *(program, "--json_out", str(report), "--mozilla_config", profile, "--early_data"),
                 *("--certinfo", "--certinfo_ca_file", str(authority)),
-                *("--sni", "www.test", f"{host}:{port}"),
+                *("--sni", "www.test", address),
             ],
             capture_output=True,
             text=True,
