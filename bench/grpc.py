@@ -25,6 +25,7 @@ _BIN = Path(sys.prefix) / "bin"
 _CALL = "/grpc.testing.TestService/EmptyCall"
 # One message: not compressed, and of no bytes.
 _MESSAGE = bytes(5)
+_CALL_S = 60
 
 
 def run(course: Course) -> None:
@@ -62,7 +63,7 @@ def _call(contender: Contender, files: TlsFiles) -> None:
         *(f"--ca_file={files.certificate}", f"--server_host_override={HOST}"),
         "--test_case=empty_unary",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_CALL_S, check=False)
     if done.returncode != 0:
         raise SystemExit(f"bench: no call through {contender.name}:\n{done.stderr[-2000:]}")
 

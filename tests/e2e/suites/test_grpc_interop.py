@@ -11,6 +11,7 @@ import pytest
 from tests.harness import ports, processes, suites
 from tests.harness.tlssite import TlsSite
 
+_CASE_S = 60
 CASES = [
     "cancel_after_begin",
     "cancel_after_first_response",
@@ -47,7 +48,7 @@ class Way:
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=_CASE_S,
         )
 
 

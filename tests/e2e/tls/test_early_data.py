@@ -22,6 +22,9 @@ from tests.harness.daemon import Kakehi
 
 ACCEPTED, REJECTED = "Early data was accepted", "Early data was rejected"
 NOT_SENT = "Early data was not sent"
+DEADLINE_S = 20
+# After so long without a byte, the first flight of a client is whole.
+FLIGHT_S = 0.5
 GET = b"GET /early HTTP/1.1\r\nHost: early.test\r\n\r\n"
 
 
@@ -155,25 +158,25 @@ class Relay:
     def __exit__(self, *_: object) -> None:
         self.go_on.set()
         self._listening.close()
-        self._thread.join(20)
+        self._thread.join(DEADLINE_S)
 
     def _run(self) -> None:
         client, _ = self._listening.accept()
-        with client, socket.create_connection(self._target, 20) as server:
+        with client, socket.create_connection(self._target, DEADLINE_S) as server:
             back = threading.Thread(target=self._pass, args=[server, client], daemon=True)
-            client.settimeout(0.5)
+            client.settimeout(FLIGHT_S)
             # The first flight: all that comes before anything is answered.
             while True:
                 try:
                     self.first += client.recv(65536)
                 except TimeoutError:
                     break
-            client.settimeout(20)
+            client.settimeout(DEADLINE_S)
             server.sendall(self.first)
             back.start()
-            self.go_on.wait(20)
+            self.go_on.wait(DEADLINE_S)
             self._pass(client, server)
-            back.join(20)
+            back.join(DEADLINE_S)
 
     @staticmethod
     def _pass(source: socket.socket, target: socket.socket) -> None:
@@ -196,7 +199,7 @@ def test_it_is_served_before_the_handshake_is_complete(shop: EarlyShop) -> None:
         client.start()
         processes.wait_until(lambda: shop.seen(b"/early"), "the request has arrived")
         relay.go_on.set()
-        client.join(20)
+        client.join(DEADLINE_S)
     assert said[0].text.count("HTTP/1.1 200 OK") == 2, said[0].text
 
 
@@ -207,7 +210,7 @@ def test_a_repetition_is_not_served(shop: EarlyShop) -> None:
         relay.go_on.set()
         shop.ask_early(GET, address=relay.address)
         assert len(shop.seen(b"/early")) == 1
-        with socket.create_connection(ports.split(shop.address), 20) as again:
+        with socket.create_connection(ports.split(shop.address), DEADLINE_S) as again:
             again.sendall(relay.first)
             answer = again.recv(65536)
             again.shutdown(socket.SHUT_WR)
@@ -247,7 +250,7 @@ def test_http2_as_early_data(shop: EarlyShop) -> None:
         speaking.start()
         entries = shop.daemon.wait_for_access(lambda each: each["path"] == "/early", 2)
         relay.go_on.set()
-        speaking.join(20)
+        speaking.join(DEADLINE_S)
     assert {each["method"]: each["status"] for each in entries} == {"GET": 200, "DELETE": 425}
     [early] = shop.seen(b"/early")
     assert (early.method, early.get("early-data")) == (b"GET", b"1")
@@ -261,5 +264,5 @@ def speak_h2(shop: EarlyShop, data: bytes, *options: str, address: str = "") -> 
         ],
         input=data,
         capture_output=True,
-        timeout=30,
+        timeout=DEADLINE_S + 10,
     )
