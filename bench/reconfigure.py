@@ -21,7 +21,7 @@ import pygit2
 from bench import reload, report
 from bench.accounting import cpu_ns
 from bench.tenants import Tenants
-from reconciler.cli.daemon import ask
+from reconciler.cli.asking import ask
 from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.ports import free_port
 from tests.harness.repo import Repo

@@ -19,37 +19,38 @@ from pathlib import Path
 
 import uvloop
 
-from reconciler import log, spawning
-from reconciler.admin import AdminListener
-from reconciler.answers import Answers
-from reconciler.auditing import Auditing
-from reconciler.bringup import Bringup
-from reconciler.certifying import Certifying, issued_directory
-from reconciler.challenges import Challenges
-from reconciler.control import ControlSocket
-from reconciler.drains import Drains
+from reconciler import log
+from reconciler.acme.certifying import Certifying, issued_directory
 from reconciler.errors import KakehiError, MachineError
-from reconciler.expiry import Expiry
-from reconciler.fetching import Fetching
-from reconciler.following import Following
-from reconciler.history import History
-from reconciler.manager import Manager
-from reconciler.materials import Machine
-from reconciler.outcomes import Outcomes
-from reconciler.overview import Overviews
-from reconciler.reconcile import Reconciler
-from reconciler.repository import RepositoryError
-from reconciler.runner import Runner
-from reconciler.sealed import Keyring
-from reconciler.sizing import Sizing
-from reconciler.sockets import SocketTable
-from reconciler.source import Source
-from reconciler.store import Store, lock_directory
-from reconciler.supervisor import Supervisor
-from reconciler.tickets import TicketKeys
-from reconciler.waiting import Waiting
-from reconciler.watcher import Watcher
-from reconciler.workers import Worker
+from reconciler.loop.reconcile import Reconciler
+from reconciler.materials.completing import Machine
+from reconciler.materials.sealed import Keyring
+from reconciler.planning.sizing import Sizing
+from reconciler.reporting.admin import AdminListener
+from reconciler.reporting.answers import Answers
+from reconciler.reporting.control_socket import ControlSocket
+from reconciler.reporting.expiry import Expiry
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.reporting.overview import Overviews
+from reconciler.reporting.waiting import Waiting
+from reconciler.source.fetching import Fetching
+from reconciler.source.following import Following
+from reconciler.source.repository import RepositoryError
+from reconciler.source.source import Source
+from reconciler.source.watcher import Watcher
+from reconciler.storage.drains import Drains
+from reconciler.storage.history import History
+from reconciler.storage.store import Store, lock_directory
+from reconciler.systemd.service import Manager
+from reconciler.transaction.runner import Runner
+from reconciler.workers import spawning
+from reconciler.workers.auditing import Auditing
+from reconciler.workers.bringup import Bringup
+from reconciler.workers.challenges import Challenges
+from reconciler.workers.sockets import SocketTable
+from reconciler.workers.supervisor import Supervisor
+from reconciler.workers.tickets import TicketKeys
+from reconciler.workers.worker import Worker
 from schemas import control, wire
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan

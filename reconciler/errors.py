@@ -18,3 +18,11 @@ class KakehiError(Exception):
 
 class MachineError(KakehiError):
     """The machine did not do its part: a file, a socket, a disk, the git program."""
+
+
+class UnreadableError(Exception):
+    """A file cannot be had; the message says why, without its path, and `hint` how to mend it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint

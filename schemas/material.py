@@ -2,7 +2,7 @@
 
 In YAML it is a path; in the canonical value it is the path and the SHA-256 of the content, so that
 a new content at the same path is a change of the entity. The content itself never is in a state.
-Written by `reconciler.materials`, read by whoever has to hand contents on.
+Written by `reconciler.materials.materials`, read by whoever has to hand contents on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The plan: the changes of one commit in the order in which they take effect, with what they do.
 
-Made by `reconciler.planner.make_plan`; printed by `kakehi plan`; run by the transaction.
+Made by `reconciler.planning.planner.make_plan`; printed by `kakehi plan`; run by the transaction.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.catalog.offline import load_directory
 from reconciler.cli.main import COMMANDS
-from reconciler.offline import load_directory
 from tests.harness import pki
 
 ROOT = Path(__file__).resolve().parent.parent

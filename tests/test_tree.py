@@ -131,7 +131,7 @@ def test_nothing_is_left_to_do() -> None:
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    from reconciler.cli.version import VERSION
+    from reconciler.cli.commands.version import VERSION
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     crate = tomllib.loads((ROOT / "proxy" / "engine" / "Cargo.toml").read_text())["package"]

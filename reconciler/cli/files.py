@@ -1,8 +1,8 @@
 """Reads a configuration directory for the commands: the working tree, a commit, or the difference.
 
-What counts as configuration is what `reconciler.tree_diff` says for commits: regular files with a
-YAML suffix at any depth, nothing hidden, no symbolic links. Nothing in a repository is executed,
-and the git program is not needed.
+What counts as configuration is what `reconciler.source.tree_diff` says for commits: regular files
+with a YAML suffix at any depth, nothing hidden, no symbolic links. Nothing in a repository is
+executed, and the git program is not needed.
 """
 
 import os
@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
-from reconciler.sealed import is_sealed
+from reconciler.materials.sealed import is_sealed
 
 if TYPE_CHECKING:
-    from reconciler.materials import Reader
-    from reconciler.repository import Repository
+    from reconciler.materials.reading import Reader
+    from reconciler.source.repository import Repository
 
 FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 """One more than the loader takes: enough for it to see that a file is too large."""
@@ -71,8 +71,8 @@ def of_working_tree(directory: Path) -> Iterator[tuple[str, bytes]]:
 
 def of_commit(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     """Return the path and content of every configuration file of a commit."""
-    from reconciler.repository import RepositoryError
-    from reconciler.tree_diff import diff_trees
+    from reconciler.source.repository import RepositoryError
+    from reconciler.source.tree_diff import diff_trees
 
     repository = open_repository(directory)
     try:
@@ -87,8 +87,9 @@ def of_commit(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
 
 def reader(directory: Path, ref: str | None) -> "Reader":
     """Return what reads the files that entities name: of a commit, or as they are on disk."""
-    from reconciler.materials import UnreadableError, bounded, read_external
-    from reconciler.repository import RepositoryError
+    from reconciler.errors import UnreadableError
+    from reconciler.materials.reading import bounded, read_external
+    from reconciler.source.repository import RepositoryError
 
     if ref is None:
         return _disk_reader(directory)
@@ -115,7 +116,8 @@ def reader(directory: Path, ref: str | None) -> "Reader":
 def _disk_reader(directory: Path) -> "Reader":
     """Return a reader that has what a commit of the working tree would have, and no more."""
     from reconciler.cli.working_tree import WorkingTree
-    from reconciler.materials import UnreadableError, read_external
+    from reconciler.errors import UnreadableError
+    from reconciler.materials.reading import read_external
 
     try:
         tree = WorkingTree(directory)
@@ -142,7 +144,7 @@ def _disk_reader(directory: Path) -> "Reader":
 
 def open_repository(directory: Path) -> "Repository":
     """Open the repository around a config directory."""
-    from reconciler.repository import Repository, RepositoryError
+    from reconciler.source.repository import Repository, RepositoryError
 
     try:
         return Repository(directory)

@@ -45,7 +45,7 @@ COMMANDS: dict[str, Entry] = {
 
 def load(name: str) -> arguments.Command:
     """Import the module of a command and return its function."""
-    module = import_module(f"reconciler.cli.{COMMANDS[name].module}")
+    module = import_module(f"reconciler.cli.commands.{COMMANDS[name].module}")
     command: arguments.Command = getattr(module, name)
     return command
 
@@ -83,7 +83,7 @@ def main() -> int:
 
 def _dispatch(name: str, rest: list[str]) -> int:
     if name in ("--version", "-V"):
-        from reconciler.cli.version import VERSION
+        from reconciler.cli.commands.version import VERSION
 
         sys.stdout.write(f"kakehi {VERSION}\n")
         return DONE

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import typer
 
-from reconciler.cli.completion import SHELLS
-from reconciler.cli.daemon import ask
+from reconciler.cli.asking import ask
+from reconciler.cli.commands.completion import SHELLS
 from reconciler.cli.exits import CommandError
 
 ANSWER_WITHIN_S = 1.0

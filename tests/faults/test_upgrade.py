@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from reconciler import snapshot
-from reconciler.store import Store
+from reconciler.storage import snapshot
+from reconciler.storage.store import Store
 from schemas.entity import Entity
 from schemas.state import State
 from tests.harness import processes

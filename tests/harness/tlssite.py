@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.materials import read_external
-from reconciler.offline import load_directory
+from reconciler.catalog.offline import load_directory
+from reconciler.materials.reading import read_external
 from tests.harness import pki, ports, processes, tls
 from tests.harness.pki import Pair
 from tests.harness.repo import Content

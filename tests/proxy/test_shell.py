@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sockets import SocketTable
-from reconciler.tickets import TicketKeys
+from reconciler.workers.sockets import SocketTable
+from reconciler.workers.tickets import TicketKeys
 from schemas import wire
 from schemas.state import EMPTY_DIGEST, State
 from tests.harness.ports import address, split

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.reconcile import digest_after
-from reconciler.store import Begun, Running
+from reconciler.loop.reconcile import digest_after
+from reconciler.storage.store import Begun, Running
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Provenance
 

@@ -98,7 +98,7 @@ def test_a_disk_that_fails_aborts_and_recovers_by_itself(
 @pytest.mark.parametrize("point", ["snapshot.rename", "journal.restart"])
 def test_a_crash_while_the_snapshot_is_written_loses_nothing(tmp_path: Path, point: str) -> None:
     script = (
-        "import sys; from pathlib import Path; from reconciler.store import Store\n"
+        "import sys; from pathlib import Path; from reconciler.storage.store import Store\n"
         "from tests.reconciler.entities import backend, begun\n"
         "store = Store(Path(sys.argv[1]))\n"
         "for port in (1, 2, 3):\n"
@@ -117,7 +117,7 @@ def test_a_crash_while_the_snapshot_is_written_loses_nothing(tmp_path: Path, poi
     )
     assert done.returncode == -signal.SIGKILL
     check = (
-        "import sys; from pathlib import Path; from reconciler.store import Store\n"
+        "import sys; from pathlib import Path; from reconciler.storage.store import Store\n"
         "store = Store(Path(sys.argv[1])); running = store.running\n"
         "print(running.generation, len(running.state), store.notes, store.epoch)"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reconciler.wording import wording
+from reconciler.language.wording import wording
 from schemas.kinds import MODELS
 
 

@@ -1,4 +1,4 @@
-from reconciler.differ import diff_entities
+from reconciler.planning.differ import diff_entities
 from schemas.change import Change, FieldChange
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.kinds import MODELS

@@ -2,8 +2,8 @@ import json
 
 from hypothesis import given
 
-from reconciler.differ import diff_entities
-from reconciler.planner import make_plan
+from reconciler.planning.differ import diff_entities
+from reconciler.planning.planner import make_plan
 from schemas.entity import KINDS, Entity, EntityKey, canonical
 from schemas.ops import plan_ops, state_ops
 from schemas.state import State

@@ -1,6 +1,6 @@
 import re
 
-from reconciler.offline import load_directory
+from reconciler.catalog.offline import load_directory
 from schemas.kinds import MODELS, measured_fields
 from schemas.reference import reference_markdown
 from tests.harness import pki

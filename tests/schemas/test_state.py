@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 
-from reconciler.differ import diff_entities
+from reconciler.planning.differ import diff_entities
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.state import EMPTY_DIGEST, State, StateMismatchError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from reconciler import pem
+from reconciler.materials import pem
 from tests.e2e.tls.shop import Shop
 from tests.harness import metrics, pebble, pki, ports, processes, rawclient
 from tests.harness.pebble import Pebble

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.demo import ADMIN_PORT, BACKEND_PORTS, PROXY_PORT
+from reconciler.cli.commands.demo import ADMIN_PORT, BACKEND_PORTS, PROXY_PORT
 from tests.reconciler.cli.program import KAKEHI, kakehi
 
 PORTS = (PROXY_PORT, ADMIN_PORT, *BACKEND_PORTS)

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from reconciler.cli.init import EXAMPLE, SCHEMA_FILE
+from reconciler.cli.commands.init import EXAMPLE, SCHEMA_FILE
 from tests.harness.repo import Repo
 from tests.reconciler.cli.program import kakehi
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.commands.status import lines
 from reconciler.cli.output import Painter
 from reconciler.cli.reports import report_schema
-from reconciler.cli.status import lines
 from tests.harness import pki
 from tests.harness.daemon import EXECUTABLE, Kakehi
 from tests.harness.ports import address

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.commands.version import VERSION
 from reconciler.cli.main import COMMANDS, load
 from reconciler.cli.options import Argument, parameters
-from reconciler.cli.version import VERSION
 from tests.reconciler.cli.program import kakehi
 
 

@@ -99,7 +99,7 @@ def test_hidden_files_and_links_are_no_configuration(shop: Repo) -> None:
 
 
 def test_the_example_is_valid_and_without_a_warning() -> None:
-    from reconciler.cli.init import EXAMPLE
+    from reconciler.cli.commands.init import EXAMPLE
 
     done = kakehi("validate", str(EXAMPLE))
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,287 @@
+"""Sees to it that certificates with `acme:` are ordered, and renewed in time.
+
+What was issued is a file in the state directory, key and chain in one, which
+`reconciler.loop.reconcile` takes over as it does any file outside of the repository: by a
+transaction of one entity. So nothing here touches what is served. Called by `reconciler.daemon`;
+`wake` after each change of the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import log
+from reconciler.acme.apart import apart
+from reconciler.acme.order import Order, OrderError
+from reconciler.durable import replace_durably
+from reconciler.workers.challenges import Challenges
+from schemas.challenges import Answers
+from schemas.entity import Entity, EntityKey
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+DIRECTORY = "acme"
+ACCOUNTS = "accounts"
+ISSUED = "issued"
+
+ORDERS_AT_ONCE = 4
+_FIRST_RETRY = timedelta(minutes=1)
+_LAST_RETRY = timedelta(hours=12)
+# Without a word of the authority, what is left of a certificate when it is renewed.
+_LEFT_AT_RENEWAL = 1 / 3
+_DOUBLINGS_MAX = 16
+# One that was just issued is not ordered again before this, whatever the authority suggests.
+_REORDER_PAUSE = timedelta(hours=1)
+# How often an authority is asked when to renew: as it says, within these; else the last one.
+_ADVICE_PAUSE_MIN = timedelta(minutes=1)
+_ADVICE_PAUSE_MAX = timedelta(days=3650)
+_ADVICE_PAUSE = timedelta(hours=6)
+# A clock that jumps, and a file that somebody took away, are noticed after this.
+_LOOK_S = 60.0
+_LOOK_PAUSE_MIN_S = 0.05
+
+
+def issued_directory(state_dir: Path) -> Path:
+    """Where certificates lie that were issued."""
+    return state_dir / DIRECTORY / ISSUED
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is known of one certificate's orders."""
+
+    order: Order
+    due: datetime
+    failures: int = 0
+    problem: str | None = None
+    ask_again: datetime | None = None
+    """When the authority is asked for its advice the next time."""
+    renewal: datetime | None = None
+    issued_at: datetime | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether something is being done about it."""
+        return self.task is not None and not self.task.done()
+
+    def leave(self) -> None:
+        """Nobody wants it any more."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Certifying:
+    """All certificates that are ordered, of one daemon."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        challenges: Challenges,
+        ordered: Callable[[], list[Entity]],
+        claims: Callable[[str], bool],
+        served: Callable[[EntityKey, str], bytes | None],
+    ) -> None:
+        self._accounts = state_dir / DIRECTORY / ACCOUNTS
+        self._issued = issued_directory(state_dir)
+        self._challenges = challenges
+        self._ordered = ordered
+        self._claims = claims
+        self._served = served
+        self._watched: dict[str, _Watched] = {}
+        self._wake = asyncio.Event()
+        self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
+        self.issued: Callable[[], None] = lambda: None
+
+    def wake(self) -> None:
+        """The configuration may have changed."""
+        self._wake.set()
+
+    def warnings(self) -> list[str]:
+        """A sentence for each certificate that could not be ordered."""
+        found = []
+        for name, each in sorted(self._watched.items()):
+            if each.problem is not None:
+                again = f"{each.due:%Y-%m-%d %H:%M} UTC"
+                found.append(f"certificate {name}: {each.problem} (tried again at {again})")
+        return found
+
+    def failures(self) -> dict[str, int]:
+        """By certificate, how often in a row it could not be ordered. May be called in a thread."""
+        return {name: each.failures for name, each in list(self._watched.items())}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                self._look(_now())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s(_now())):
+                        await self._wake.wait()
+        finally:
+            for each in self._watched.values():
+                each.leave()
+
+    def _look(self, now: datetime) -> None:
+        entities = self._ordered()
+        orders = {order.name: order for each in entities if (order := self._order_of(each))}
+        for name in self._watched.keys() - orders.keys():
+            self._watched.pop(name).leave()
+        for name, order in orders.items():
+            known = self._watched.get(name)
+            if known is None or (known.order != order and not known.running):
+                known = self._watched[name] = _Watched(order, due=now)
+            if known.due <= now and not known.running:
+                known.task = asyncio.get_running_loop().create_task(self._attend(known))
+
+    def _order_of(self, certificate: Entity) -> Order | None:
+        """What to order: the hostnames that frontends claim; None when there are none."""
+        acme, hostnames = certificate.value["acme"], certificate.value["hostnames"]
+        assert isinstance(acme, dict), "it is ordered"
+        assert isinstance(hostnames, list), "it is ordered"
+        claimed = tuple(name for each in hostnames if self._claims(name := str(each)))
+        if not claimed:
+            return None
+        contact = acme["contact"]
+        assert isinstance(contact, list), "the model checked it"
+        return Order(
+            certificate.key.name,
+            claimed,
+            str(acme["directory"]),
+            tuple(map(str, contact)),
+            str(acme["challenge"]),
+            str(acme["ca"]) if acme["ca"] else None,
+        )
+
+    def _pause_s(self, now: datetime) -> float:
+        dues = [each.due for each in self._watched.values() if not each.running]
+        left = min((due - now for due in dues), default=timedelta(seconds=_LOOK_S))
+        return min(max(left.total_seconds(), _LOOK_PAUSE_MIN_S), _LOOK_S)
+
+    def _chain(self, name: str) -> list[x509.Certificate] | None:
+        """What was issued last; written anew from what is served, when somebody took it away."""
+        from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+        path = self._path(name)
+        try:
+            content = path.read_bytes() if path.exists() else self._served_at(name, path)
+            if content is None:
+                return None
+            chain = pem.read_chain(content)
+            if pem.check_key(chain, content):
+                return None
+            if not path.exists():
+                self._keep(name, content)
+        except (OSError, ValueError):
+            return None
+        return chain
+
+    def _served_at(self, name: str, path: Path) -> bytes | None:
+        return self._served(EntityKey("certificate", name), str(path))
+
+    def _path(self, name: str) -> Path:
+        return self._issued / f"{name}.pem"
+
+    def _keep(self, name: str, content: bytes) -> None:
+        """Write what was issued. Raises `OSError`."""
+        self._issued.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_durably(self._path(name), content)
+
+    # One certificate.
+
+    async def _attend(self, watched: _Watched) -> None:
+        try:
+            async with self._at_once:
+                await self._renew_if_due(watched)
+        except OrderError as error:
+            self._failed(watched, str(error))
+        except Exception as error:  # noqa: BLE001  # one certificate must not end the others
+            self._failed(watched, log.internal_error("ordering a certificate", error))
+        finally:
+            self._wake.set()
+
+    async def _renew_if_due(self, watched: _Watched) -> None:
+        from reconciler.acme.client import obtain  # noqa: PLC0415  # 0.25 s, and most order nothing
+        from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+        order = watched.order
+        chain = self._chain(order.name)
+        if chain is not None and set(order.hostnames) <= set(pem.dns_names(chain[0])):
+            await self._ask_when(watched, chain)
+            assert watched.renewal is not None, "it was asked for"
+            if _now() < watched.renewal:
+                watched.failures, watched.problem = 0, None
+                watched.due = min(watched.renewal, watched.ask_again or watched.renewal)
+                return
+        if watched.issued_at is not None and _now() < watched.issued_at + _REORDER_PAUSE:
+            watched.due = watched.issued_at + _REORDER_PAUSE
+            return
+        log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
+        content = await apart(partial(obtain, order, self._accounts, self._publisher(order)))
+        try:
+            self._keep(order.name, content)
+        except OSError as error:
+            raise OrderError(f"it cannot be kept: {error.strerror or error}") from None
+        watched.failures, watched.problem = 0, None
+        watched.renewal = watched.ask_again = None
+        watched.due = watched.issued_at = _now()
+        log.info("a certificate was issued", name=order.name)
+        self.issued()
+
+    async def _ask_when(self, watched: _Watched, chain: list[x509.Certificate]) -> None:
+        """Find out when to renew: the authority's advice, or at two thirds of the lifetime."""
+        if watched.renewal is not None and watched.ask_again and _now() < watched.ask_again:
+            return
+        from reconciler.acme.client import suggested_renewal  # noqa: PLC0415  # 0.25 s, likewise
+
+        leaf = chain[0]
+        lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+        watched.renewal = leaf.not_valid_after_utc - lifetime * _LEFT_AT_RENEWAL
+        watched.ask_again = _now() + _ADVICE_PAUSE
+        try:
+            content = self._path(watched.order.name).read_bytes()
+            at, again = await apart(partial(suggested_renewal, watched.order, content))
+        except (OrderError, OSError) as error:
+            # There is time: what the lifetime says stands.
+            log.warning("no advice on a renewal", name=watched.order.name, reason=error)
+            return
+        watched.ask_again = min(max(again, _now() + _ADVICE_PAUSE_MIN), _now() + _ADVICE_PAUSE_MAX)
+        if at is not None:
+            watched.renewal = at
+
+    def _publisher(self, order: Order) -> Callable[[Answers], None]:
+        loop = asyncio.get_running_loop()
+
+        def publish(answers: Answers) -> None:
+            giving = self._challenges.give(order.name, answers)
+            problems = asyncio.run_coroutine_threadsafe(giving, loop).result()
+            if problems and (answers.http or answers.tls):
+                raise OrderError(f"the challenge is not answered: {problems[0]}")
+
+        return publish
+
+    def _failed(self, watched: _Watched, problem: str) -> None:
+        watched.failures += 1
+        pause = min(_FIRST_RETRY * 2 ** min(watched.failures - 1, _DOUBLINGS_MAX), _LAST_RETRY)
+        watched.due = _now() + pause * random.uniform(0.9, 1.1)  # noqa: S311  # spreads them
+        watched.problem = f"no certificate was issued: {problem}"
+        log.warning(
+            "no certificate was issued",
+            name=watched.order.name,
+            reason=problem,
+            again=watched.due.isoformat(timespec="seconds"),
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,57 @@
+"""Which certificate a listener shows to a client: the engine's rules for SNI, in words.
+
+An exact name goes before the wildcard of its parent, and both before the default certificate. A
+client that asks for an IP address names no host. Computed from the running state when somebody
+asks; a test compares this with what workers really do. Called by `reconciler.reporting.explain`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from reconciler.catalog.coverage import wildcard_of
+from schemas.entity import Entity, EntityKey
+from schemas.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The certificates that may be shown, by name, and why these; none: it is refused."""
+
+    certificates: list[Entity]
+    reason: str
+
+
+def certificates_for(hostname: str, listener: Entity, state: State) -> Shown:
+    """What a client gets that asks an https listener for a hostname in lower case."""
+    sni = None if _is_address(hostname) else hostname
+    named = (state[EntityKey("certificate", name)] for name in state.names("certificate"))
+    # One that is ordered may not have come yet.
+    every = [each for each in named if each.value["certificate"] is not None]
+    for name in (sni, wildcard_of(sni) if sni else None):
+        found = [each for each in every if name is not None and name in _hostnames(each)]
+        if found:
+            choice = ", by what the client can verify" if len(found) > 1 else ""
+            return Shown(found, f"for {name}{choice}")
+    tls = listener.value["tls"]
+    default = tls["default_certificate"] if isinstance(tls, dict) else None
+    entity = state.get(EntityKey("certificate", str(default))) if default else None
+    if entity is not None and entity.value["certificate"] is not None:
+        what = f"no certificate is for {sni}" if sni else "the client names no host"
+        return Shown([entity], f"the default: {what}")
+    return Shown([], f"no certificate is for {hostname}")
+
+
+def _hostnames(certificate: Entity) -> list[str]:
+    names = certificate.value["hostnames"]
+    assert isinstance(names, list), "the model checked it"
+    return [str(name) for name in names]
+
+
+def _is_address(hostname: str) -> bool:
+    try:
+        ipaddress.ip_address(hostname)
+    except ValueError:
+        return False
+    return True

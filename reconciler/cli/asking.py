@@ -1,0 +1,109 @@
+"""Speaks to the daemon for a command, and turns its errors into exit codes.
+
+The messages are those of `schemas.control`, written here as plain JSON: importing their classes
+takes longer than all else that `kakehi status` does. tests/reconciler/cli/test_requests.py decodes
+what every command sends by those classes.
+"""
+
+import json
+import socket
+from typing import Any
+
+from reconciler.cli.exits import FAILED, INVALID, TIMEOUT, USAGE, CommandError
+from reconciler.cli.paths import control_socket, runtime_directory
+
+CODES = {"usage": USAGE, "invalid": INVALID, "timeout": TIMEOUT}
+"""The exit code of each `schemas.control.ErrorCode`; those that are not here are FAILED."""
+
+CHUNK_BYTES = 256 * 1024
+
+
+def ask(
+    runtime_dir: str | None,
+    request: str,
+    fields: dict[str, Any] | None = None,
+    timeout_s: float = 30.0,
+) -> dict[str, Any]:
+    """Send one request to the daemon and return its result, a `*Result` of `schemas.control`."""
+    path = control_socket(runtime_dir)
+    message = json.dumps({"request": request, **(fields or {})}).encode("ascii") + b"\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        _connect(connection, path, runtime_dir)
+        try:
+            connection.sendall(message)
+            answer = _read_line(connection)
+        except TimeoutError:
+            raise CommandError(
+                f"the daemon did not answer within {timeout_s:g} s", code=TIMEOUT
+            ) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise CommandError(f"the daemon closed the connection: {reason}") from None
+    return _result(answer)
+
+
+class NoDaemonError(CommandError):
+    """Nobody listens at the control socket; `orphans` are the processes of workers that serve."""
+
+    def __init__(self, message: str, hint: str | None, orphans: dict[int, int]) -> None:
+        super().__init__(message, hint)
+        self.orphans = orphans
+
+
+def _connect(connection: socket.socket, path: str, given: str | None) -> None:
+    elsewhere = "if it has another --runtime-dir, name it or set KAKEHI_RUNTIME_DIR"
+    hint = elsewhere if given is None else None
+    try:
+        connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        orphans = _orphans(runtime_directory(given))
+        if orphans:
+            raise NoDaemonError(*_orphaned(path, orphans), orphans) from None
+        if isinstance(error, FileNotFoundError):
+            message = f"no daemon runs at {path} (start one: kakehi run)"
+        else:
+            message = f"the daemon of {path} is gone (start it again: kakehi run)"
+        raise NoDaemonError(message, hint, {}) from None
+    except OSError as error:
+        raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}", hint) from None
+
+
+def _orphans(runtime_dir: str) -> dict[int, int]:
+    """Return the workers that serve without a daemon: number and process."""
+    from pathlib import Path
+
+    if not any(Path(runtime_dir, "workers").glob("*.sock")):
+        return {}
+    from reconciler.workers.orphans import find
+
+    return find(Path(runtime_dir))
+
+
+def _orphaned(path: str, orphans: dict[int, int]) -> tuple[str, str]:
+    processes = ", ".join(str(pid) for pid in orphans.values())
+    who = "1 worker goes" if len(orphans) == 1 else f"{len(orphans)} workers go"
+    return (
+        f"no daemon runs at {path}; {who} on serving without it (process {processes})",
+        "have them taken over: kakehi run; or end them: kakehi stop",
+    )
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        part = connection.recv(CHUNK_BYTES)
+        parts.append(part)
+        if not part or part.endswith(b"\n"):
+            return b"".join(parts)
+
+
+def _result(answer: bytes) -> dict[str, Any]:
+    if not answer.endswith(b"\n"):
+        raise CommandError("the daemon closed the connection before it had answered")
+    body = json.loads(answer)
+    if body["ok"]:
+        result: dict[str, Any] = body["result"]
+        return result
+    error = body["error"]
+    raise CommandError(error["message"], code=CODES.get(error["code"], FAILED))

@@ -1,0 +1,1 @@
+"""One command, one file; imported when it runs."""

@@ -1,0 +1,99 @@
+"""`kakehi explain`: which entities would serve a request, and why the other frontends would not."""
+
+from typing import Annotated, Any
+
+from reconciler.cli import output
+from reconciler.cli.asking import ask
+from reconciler.cli.exits import DONE, UsageError
+from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
+
+LOST_SHOWN = 10
+"""The nearest of the frontends that did not win; `--json` has all."""
+
+
+def explain(
+    url: Annotated[str, Argument("URL", help="As a client would ask for it.")],
+    method: Annotated[
+        str, Option("--method", "-X", metavar="METHOD", help="The method [default: GET].")
+    ] = "GET",
+    header: Annotated[
+        tuple[str, ...],
+        Option("--header", "-H", metavar="'NAME: VALUE'", help="A header; may be repeated."),
+    ] = (),
+    as_json: AsJson = False,
+    runtime_dir: RuntimeDir = None,
+) -> int:
+    """Tell which listener, frontend, cluster and backend would serve a request, and why.
+
+    Nothing is sent: the daemon goes through the entities that run.
+
+    Examples:
+      kakehi explain http://127.0.0.1:8080/api/catalog/7
+      kakehi explain http://127.0.0.1:8080/ -H 'X-Canary: always'
+      kakehi explain http://shop.example.com/checkout -X POST --json
+      kakehi explain https://shop.example.com:8443/
+    """
+    headers = [_header(text) for text in header]
+    result = ask(runtime_dir, "explain", {"url": url, "method": method, "headers": headers})
+    if as_json:
+        output.print_json(result)
+        return DONE
+    for text in _lines(result, output.painter()):
+        output.line(text)
+    return DONE
+
+
+def _header(text: str) -> list[str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"{text!r} is not a header", "write it as -H 'Name: value'")
+    return [name.strip(), value.strip()]
+
+
+def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
+    rows = []
+    for found in result["listeners"]:
+        detail = found["address"] + (", https" if found["protocol"] == "https" else "")
+        rows.append(("listener", found["name"], detail, _where(found)))
+        rows.extend(
+            ("certificate", each["name"], found["handshake"], _where(each))
+            for each in found["certificates"]
+        )
+    rows.extend(
+        (kind, result[kind]["name"], "", _where(result[kind]))
+        for kind in ("frontend", "cluster")
+        if result[kind] is not None
+    )
+    for found in result["backends"]:
+        share = "drained" if found["drained"] else f"weight {found['weight']}"
+        rows.append(("backend", found["name"], f"{found['address']}, {share}", _where(found)))
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    text = []
+    for kind, name, detail, where in rows:
+        cells = f"{kind:<{widths[0]}}  {name:<{widths[1]}}  {detail:<{widths[2]}}"
+        text.append(f"{cells}  {paint('dim', where)}".rstrip())
+    if result["message"]:
+        style = "bold" if result["status"] is None else "warning"
+        text.extend(["", paint(style, result["message"])])
+    return text + _lost(result["lost"], paint)
+
+
+def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
+    if not lost:
+        return []
+    rows = [
+        (found["name"], output.visible(found["reason"]), _where(found))
+        for found in lost[:LOST_SHOWN]
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    text = ["", "Others, and why not:"]
+    for name, reason, where in rows:
+        text.append(f"  {name:<{widths[0]}}  {reason:<{widths[1]}}  {paint('dim', where)}")
+    if len(lost) > LOST_SHOWN:
+        text.append(f"  … and {len(lost) - LOST_SHOWN} more")
+    return text
+
+
+def _where(found: dict[str, Any]) -> str:
+    source = found["source"]
+    return f"{source['file']}:{source['line']}"

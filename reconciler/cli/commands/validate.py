@@ -1,0 +1,112 @@
+"""`kakehi validate`: the whole check of a configuration, without a daemon, for editors and CI."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from reconciler.cli import files, output
+from reconciler.cli.exits import DONE, INVALID, CommandError
+from reconciler.cli.options import Argument, AsJson, Identity, Option
+from reconciler.cli.paths import identity_file
+
+if TYPE_CHECKING:
+    from schemas.diagnostic import Diagnostic
+
+
+def validate(
+    directory: Annotated[
+        str, Argument("[DIR]", help="The config directory [default: the current one].")
+    ] = ".",
+    ref: Annotated[
+        str | None,
+        Option("--ref", metavar="REF", help="Check this commit instead of the working tree."),
+    ] = None,
+    identity: Identity = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check a working tree or a commit, and list all errors at once.
+
+    Exits with 3 if there are errors; warnings alone are no reason to fail. Keys that git ignores
+    are not looked at.
+
+    Examples:
+      kakehi validate
+      kakehi validate shop --ref origin/main
+      kakehi validate --json | jq '.diagnostics[] | "\\(.file):\\(.line)"'
+    """
+    from reconciler.catalog.offline import load_directory
+    from reconciler.materials.completing import Machine
+    from reconciler.materials.sealed import Keyring
+
+    place = Path(directory)
+    opening = identity_file(identity)
+    machine = Machine(Keyring(opening) if opening else None)
+    configuration = list(_configuration(place, ref))
+    state, found = load_directory(configuration, files.reader(place, ref), machine)
+    if not configuration:
+        # The daemon holds what runs rather than take an empty commit for "remove everything".
+        state, found = None, (_nothing(place, ref),)
+    diagnostics = [*found, *_keys(place, ref)]
+    counted: dict[str, int] = {}
+    if state is not None:
+        for key in state:
+            counted[key.kind] = counted.get(key.kind, 0) + 1
+    if as_json:
+        output.print_json(
+            {
+                "valid": state is not None,
+                "entities": counted,
+                "diagnostics": [diagnostic.to_json() for diagnostic in diagnostics],
+            }
+        )
+    else:
+        _print(diagnostics, counted, valid=state is not None)
+    return DONE if state is not None else INVALID
+
+
+def _configuration(place: Path, ref: str | None) -> Iterable[tuple[str, bytes]]:
+    return files.of_working_tree(place) if ref is None else files.of_commit(place, ref)
+
+
+def _nothing(place: Path, ref: str | None) -> "Diagnostic":
+    from schemas.diagnostic import Diagnostic
+
+    where = f"{place}" if ref is None else f"{place} at {ref}"
+    return Diagnostic(
+        "error",
+        "",
+        0,
+        0,
+        f"there is no configuration: no *.yaml file in {where}",
+        "start one with files to begin from: kakehi init DIR",
+    )
+
+
+def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":
+    """Look for private keys in every file that is, or would be, committed."""
+    from reconciler.cli.private_keys import find_private_keys
+    from reconciler.cli.working_tree import WorkingTree, every_file_of
+
+    if ref is not None:
+        return find_private_keys(every_file_of(place, ref))
+    try:
+        tree = WorkingTree(place)
+    except CommandError:
+        # Not in git (yet): then nothing is committed.
+        return ()
+    return find_private_keys(tree.committable())
+
+
+def _print(diagnostics: "list[Diagnostic]", counted: dict[str, int], valid: bool) -> None:
+    for diagnostic in diagnostics:
+        output.note(diagnostic.render())
+    errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
+    if not valid:
+        output.note(f"\n{output.count(errors, 'error')}: the configuration is invalid.")
+        return
+    kinds = ", ".join(
+        output.count(number, kind) for kind, number in counted.items() if kind != "settings"
+    )
+    warnings = len(diagnostics)
+    remark = f", {output.count(warnings, 'warning')}" if warnings else ""
+    output.line(f"Valid: {kinds or 'no entities'}{remark}.")

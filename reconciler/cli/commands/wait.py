@@ -1,0 +1,76 @@
+"""`kakehi wait`: the barrier between a commit and whatever relies on it."""
+
+import time
+from typing import Annotated, Any
+
+from reconciler.cli.arguments import milliseconds
+from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
+from reconciler.cli.options import AsJson, Option, RuntimeDir
+from reconciler.cli.output import line, note, print_json
+
+GRACE_S = 5.0
+"""The daemon answers in the time given; so much longer may its answer take before it is silent."""
+
+LOOK_S = 0.1
+"""How often a daemon is looked for that does not answer yet."""
+
+
+def wait(
+    commit: Annotated[
+        str, Option("--commit", metavar="REF", help="A commit, HEAD, a branch or a tag.")
+    ] = "HEAD",
+    timeout: Annotated[
+        str, Option("--timeout", metavar="TIME", help="How long to wait [default: 30s].")
+    ] = "30s",
+    as_json: AsJson = False,
+    runtime_dir: RuntimeDir = None,
+) -> int:
+    """Wait until every worker runs a commit or a descendant of it.
+
+    Exits with 0 when they do, with 6 and the reason when the commit was refused or the branch has
+    left it behind, and with 8 and the name of the worker that is behind when the time is over.
+    HEAD and the names of branches are those of the repository that the proxy follows. A daemon that
+    is just starting is waited for; a name of no commit is an error at once (64).
+
+    Examples:
+      git commit -am "Move checkout" && kakehi wait --commit HEAD
+      kakehi wait --commit 4f1c2d9 --timeout 2m
+    """
+    limit_s = milliseconds(timeout, "--timeout") / 1_000
+    result = _ask(runtime_dir, commit, limit_s)
+    if as_json:
+        print_json(result)
+    outcome = result["outcome"]
+    if outcome == "timeout":
+        who = ", ".join(result["laggards"])
+        reason = result["message"] or (f"behind: {who}" if who else "no worker answered")
+        raise CommandError(f"not everywhere after {timeout}: {reason}", code=TIMEOUT)
+    if outcome in ("refused", "superseded"):
+        raise CommandError(
+            f"{result['commit'][:12]} was {outcome}: {result['message']}", code=REFUSED
+        )
+    if not as_json:
+        line(
+            f"{(result['applied'] or result['commit'])[:12]} runs on every worker "
+            f"(generation {result['generation']})"
+        )
+    return DONE
+
+
+def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]:
+    """Ask the daemon, as soon as there is one."""
+    deadline = time.monotonic() + limit_s
+    told, left_s = False, limit_s
+    while True:
+        try:
+            fields = {"commit": commit, "timeout_s": left_s}
+            return ask(runtime_dir, "wait", fields, left_s + GRACE_S)
+        except NoDaemonError as error:
+            if left_s == 0.0:
+                raise
+            if not told:
+                note(f"{error.message}; waiting for one")
+                told = True
+            time.sleep(min(LOOK_S, left_s))
+            left_s = max(0.0, deadline - time.monotonic())

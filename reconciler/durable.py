@@ -1,0 +1,38 @@
+"""Writes files that survive a power cut: synced, and replaced by rename.
+
+Called by every part that keeps something beside the state: drains, ticket keys, accounts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Creates or overwrites a file and syncs it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(file, view) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Replaces a file by rename: a reader finds the old or the new one, never a torn one."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    write_durably(temporary, content)
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

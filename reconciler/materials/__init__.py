@@ -1,0 +1,4 @@
+"""What entities name by path: certificates, keys, authorities; read, checked, turned into hashes.
+
+Knows `language`.
+"""

@@ -1,0 +1,193 @@
+"""Completes entities by the content of the files that they name.
+
+`complete` reads and checks what a certificate or a cluster refers to, and puts path and hash into
+the value. Called by `reconciler.catalog`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.errors import UnreadableError
+from reconciler.language.findings import Remark
+from reconciler.materials.reading import Reader
+from reconciler.materials.sealed import Keyring, SealedError, is_sealed
+from schemas.entity import Entity, Json
+from schemas.material import FIELDS, value_at
+from schemas.secrecy import is_secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine has beside the files; nothing, for whoever only looks at them."""
+
+    keyring: Keyring | None = None
+    """Opens keys that are sealed; None leaves them unopened."""
+    issued: Path | None = None
+    """Where certificates lie that were ordered."""
+
+    def issued_path(self, name: str) -> str | None:
+        """Return the file with the chain and the key of a certificate that was ordered."""
+        return str(self.issued / f"{name}.pem") if self.issued else None
+
+
+NOTHING_HERE = Machine()
+
+
+class Completed:
+    """What became of one entity: None is what has errors."""
+
+    def __init__(self) -> None:
+        self.entity: Entity | None = None
+        self.remarks: list[Remark] = []
+        self.contents: dict[str, bytes] = {}
+
+
+def is_ordered(entity: Entity) -> bool:
+    """Whether a certificate comes from an ACME server."""
+    return entity.key.kind == "certificate" and entity.value["acme"] is not None
+
+
+def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> Completed:
+    """Return the entity with hashes beside its paths. A kind without files comes back as it is."""
+    done = Completed()
+    done.entity = entity
+    if entity.key.kind not in FIELDS:
+        return done
+    if is_ordered(entity):
+        return _complete_ordered(entity, read, machine)
+    value = entity.value
+    found: dict[str, bytes] = {}
+    warnings: list[Remark] = []
+    for field in FIELDS[entity.key.kind]:
+        named = value_at(value, field)
+        if named is None:
+            continue
+        path = str(named["path"]) if isinstance(named, dict) else str(named)
+        try:
+            content = read(path)
+        except UnreadableError as error:
+            done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
+            continue
+        is_key = is_secret(entity.key.kind, (*field, "sha256"))
+        sealed, checked = is_key and is_sealed(content), True
+        if sealed:
+            if machine.keyring is None:
+                message = f"{path}: the key is encrypted: whether it fits is not looked at here"
+                warnings.append(Remark("warning", field[-1], message))
+                checked = False
+            else:
+                try:
+                    content = machine.keyring.opened(content)
+                except SealedError as error:
+                    done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
+                    continue
+        digest = hashlib.sha256(content).hexdigest()
+        done.contents[digest] = content
+        if checked:
+            found[field[-1]] = content
+        if is_key and not sealed and path.startswith("/") and _is_open_to_all(path):
+            message = f"{path}: every user of this machine can read the private key"
+            warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
+        value = _with(value, field, {"path": path, "sha256": digest})
+    if not done.remarks:
+        value = _check(entity.key.kind, value, found, done.remarks)
+    done.remarks += warnings
+    failed = any(remark.severity == "error" for remark in done.remarks)
+    done.entity = None if failed else replace(entity, value=value)
+    return done
+
+
+def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Completed:
+    """Complete a certificate by what was issued, if anything was: the rest is not its fault."""
+    from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+    done = Completed()
+    done.entity = entity
+    path = machine.issued_path(entity.key.name)
+    if path is None:
+        return done
+    try:
+        content = read(path)
+        chain = pem.read_chain(content)
+    except (UnreadableError, ValueError):
+        return done
+    if pem.check_key(chain, content):
+        return done
+    digest = hashlib.sha256(content).hexdigest()
+    done.contents[digest] = content
+    file: Json = {"path": path, "sha256": digest}
+    done.entity = replace(entity, value={**entity.value, "certificate": file, "private_key": file})
+    return done
+
+
+def _check(
+    kind: str, value: dict[str, Json], found: dict[str, bytes], remarks: list[Remark]
+) -> dict[str, Json]:
+    """Look into the files; fills in the hostnames that a certificate has by itself."""
+    from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+    for field in ("ca", "client_ca"):
+        if field in found:
+            remarks += pem.check_authorities(found[field], field)
+    if "client_crl" in found:
+        remarks += pem.check_revocations(found["client_crl"], found["client_ca"], pem.utc_now())
+    if "certificate" not in found:
+        return value
+    try:
+        chain = pem.read_chain(found["certificate"])
+    except ValueError as error:
+        remarks.append(Remark("error", "certificate", str(error)))
+        return value
+    remarks += pem.check_chain(chain, pem.utc_now())
+    if "private_key" in found:
+        remarks += pem.check_key(chain, found["private_key"])
+    if kind != "certificate":
+        return value
+    if "ocsp" in found:
+        value = _with_staple(value, chain, found["ocsp"], remarks)
+    names = value["hostnames"]
+    if isinstance(names, list):
+        remarks += pem.check_names(chain, [str(name) for name in names])
+        return value
+    own: list[Json] = [*pem.dns_names(chain[0])]
+    if not own:
+        message = "the certificate has no DNS name, so that nobody can ask for it"
+        remarks.append(Remark("error", "hostnames", message, "give hostnames:"))
+    return {**value, "hostnames": own}
+
+
+def _with_staple(
+    value: dict[str, Json], chain: list[x509.Certificate], content: bytes, remarks: list[Remark]
+) -> dict[str, Json]:
+    """Look into an OCSP response, and put into the value until when it says something."""
+    from reconciler.materials import ocsp, pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+    until, about = ocsp.check(content, chain, pem.utc_now())
+    remarks += about
+    file = value["ocsp"]
+    assert isinstance(file, dict), "it was completed"
+    return {**value, "ocsp": {**file, "until": until}}
+
+
+def _with(value: dict[str, Json], field: tuple[str, ...], item: Json) -> dict[str, Json]:
+    step, *rest = field
+    if not rest:
+        return {**value, step: item}
+    inner = value[step]
+    assert isinstance(inner, dict), "the path leads through maps"
+    return {**value, step: _with(inner, tuple(rest), item)}
+
+
+def _is_open_to_all(path: str) -> bool:
+    try:
+        return bool(Path(path).stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False

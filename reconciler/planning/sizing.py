@@ -1,0 +1,55 @@
+"""How many workers there are to be: the command line's number, or the settings'.
+
+Called by `reconciler.daemon`, and by `reconciler.loop.reconcile` for what a plan says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.storage.store import Store
+from reconciler.workers import spawning
+from schemas.change import Change
+from schemas.diagnostic import Diagnostic
+from schemas.entity import SETTINGS_KEY, Entity
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """`override` is `--workers`."""
+
+    store: Store
+    override: int | None
+
+    def count(self) -> int:
+        """The number of workers for the running settings."""
+        return self._count(self.store.running.state.get(SETTINGS_KEY))
+
+    def count_after(self, changes: tuple[Change, ...]) -> int:
+        """The number of workers once these changes are applied."""
+        change = next((each for each in changes if each.key == SETTINGS_KEY), None)
+        return self.count() if change is None else self._count(change.after)
+
+    def warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
+        """What a plan should say about the number of workers."""
+        change = next((each for each in changes if each.key == SETTINGS_KEY), None)
+        if change is None or change.after is None:
+            return []
+        if all(field.path != "workers" for field in change.fields):
+            return []
+        where = change.after.provenance
+        wanted = change.after.value["workers"]
+        cores = len(spawning.usable_cores())
+        if self.override is not None:
+            text = f"workers has no effect: the daemon was started with --workers {self.override}"
+        elif isinstance(wanted, int) and wanted > cores:
+            text = f"{wanted} workers share {cores} usable cores; more than one each is slower"
+        else:
+            return []
+        return [Diagnostic("warning", where.file, where.line, where.column, text)]
+
+    def _count(self, settings: Entity | None) -> int:
+        if self.override is not None:
+            return self.override
+        wanted = settings.value.get("workers") if settings else "auto"
+        return wanted if isinstance(wanted, int) else spawning.automatic_count()

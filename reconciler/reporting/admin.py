@@ -1,0 +1,134 @@
+"""The admin listener: GET /metrics and GET /healthz, nothing else, bounded in every dimension.
+
+Its address is part of the configuration, so it is bound when a commit is prepared and served when
+the commit is done. Called by `reconciler.transaction.runner` (prepare, commit, abort) and
+`reconciler.daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from reconciler import log
+from reconciler.workers.sockets import BindError, exclusive
+
+_HEAD_BYTES_MAX = 8 * 1024
+_TIMEOUT_S = 5.0
+_CONNECTIONS_MAX = 16
+
+_Answer = tuple[int, str, bytes]
+
+
+class AdminListener:
+    """At most one served address and one that is being prepared."""
+
+    def __init__(
+        self, metrics: Callable[[], bytes], health: Callable[[], tuple[bool, str]]
+    ) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._address: str | None = None
+        self._server: asyncio.Server | None = None
+        self._staged: tuple[str | None, socket.socket | None] | None = None
+        self._connections = 0
+
+    def prepare(self, address: str | None) -> None:
+        """Binds, aside. Raises `BindError`."""
+        self.abort()
+        if address == self._address:
+            return
+        bound = None if address is None else exclusive(address, beside=self._address)
+        self._staged = (address, bound)
+
+    async def commit(self) -> None:
+        """Serves what was prepared, and no longer what was served before."""
+        if self._staged is None:
+            return
+        (address, bound), self._staged = self._staged, None
+        await self.close()
+        if bound is not None:
+            self._server = await asyncio.start_server(
+                self._serve, sock=bound, limit=_HEAD_BYTES_MAX
+            )
+        self._address = address
+
+    def abort(self) -> None:
+        """Lets what was prepared go."""
+        if self._staged is not None and self._staged[1] is not None:
+            self._staged[1].close()
+        self._staged = None
+
+    async def close(self) -> None:
+        """Serves nothing any more."""
+        server, self._server = self._server, None
+        self._address = None
+        if server is not None:
+            server.close()
+
+    async def resume(self, address: str | None) -> None:
+        """At the start: what the running settings say; a taken address does not stop the rest."""
+        try:
+            self.prepare(address)
+        except BindError as error:
+            log.warning("the admin listener is not served", reason=error)
+            return
+        await self.commit()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                if self._connections > _CONNECTIONS_MAX:
+                    answer: _Answer = (503, "text/plain", b"too many connections\n")
+                else:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    answer = await self._answer(head)
+                _write(writer, answer)
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        except Exception as error:  # noqa: BLE001  # a scrape must not end the daemon
+            log.internal_error("serving metrics", error)
+        finally:
+            self._connections -= 1
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, head: bytes) -> _Answer:
+        words = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            return 400, "text/plain", b"not an HTTP/1.1 request\n"
+        method, target, _ = words
+        if method != b"GET":
+            return 405, "text/plain", b"only GET\n"
+        match target.partition(b"?")[0]:
+            case b"/metrics":
+                # 10,000 frontends take a while to print; the loop goes on meanwhile.
+                text = await asyncio.to_thread(self._metrics)
+                return 200, "text/plain; version=0.0.4; charset=utf-8", text
+            case b"/healthz":
+                healthy, reason = self._health()
+                return 200 if healthy else 503, "text/plain", f"{reason}\n".encode()
+        return 404, "text/plain", b"there are /metrics and /healthz\n"
+
+
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+
+
+def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
+    status, content_type, body = answer
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode() + body)

@@ -1,0 +1,340 @@
+"""What the daemon answers: one method per request of `schemas.control`.
+
+Called by `reconciler.reporting.control_socket`, which speaks the protocol. Reads what the other
+parts hold; the two that act are `drain` and `stop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from reconciler import log
+from reconciler.acme.certifying import Certifying
+from reconciler.loop.reconcile import Reconciler
+from reconciler.reporting.expiry import Expiring, Expiry
+from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.waiting import NoCommitError, Waiting
+from reconciler.source.following import Following
+from reconciler.source.repository import RepositoryError
+from reconciler.source.source import Changed, Source
+from reconciler.source.tree_diff import SUFFIXES
+from reconciler.storage.drains import Drains
+from reconciler.storage.store import Store
+from reconciler.workers.auditing import Auditing
+from reconciler.workers.supervisor import Slot, Supervisor
+from schemas import control
+from schemas.entity import KINDS, Entity, EntityKey
+from schemas.secrecy import without_secrets
+
+# How often a drain looks whether the last request has ended.
+_DRAIN_LOOK_S = 0.05
+
+
+class RefusedRequestError(Exception):
+    """The answer is an error, with its code."""
+
+    def __init__(self, code: control.ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code: control.ErrorCode = code
+
+
+@dataclass(slots=True)
+class Answers:
+    """Everything that may be asked."""
+
+    source: Source
+    store: Store
+    supervisor: Supervisor
+    reconciler: Reconciler
+    waiting: Waiting
+    drains: Drains
+    overlaid: Callable[[], Awaitable[None]]
+    following: Following
+    expiry: Expiry
+    auditing: Auditing
+    certifying: Certifying
+    began: float
+    fetched_at: Callable[[], str | None]
+    remote: str | None
+    stop: Callable[[], asyncio.Future[None]]
+
+    async def answer(self, request: control.Request) -> Any:
+        """The result. Raises `RefusedRequestError`."""
+        match request:
+            case control.StatusRequest():
+                return self._status()
+            case control.PlanRequest():
+                return await self._plan(request)
+            case control.WaitRequest():
+                return await self._wait(request)
+            case control.HistoryRequest(limit=limit):
+                return {"entries": self.reconciler.outcomes.history.newest(limit)}
+            case control.ShowRequest():
+                return self._show(request)
+            case control.ExplainRequest():
+                return self._explain(request)
+            case control.DrainRequest():
+                return await self._drain(request)
+            case control.UndrainRequest(backend=backend):
+                return await self._undrain(backend)
+            case control.StopRequest():
+                await self.stop()
+                return {}
+
+    # Status.
+
+    def _status(self) -> control.StatusResult:
+        running = self.store.running
+        certificates, now = self.expiry.all(), datetime.now(UTC)
+        return {
+            "commit": running.commit,
+            "generation": running.generation,
+            "digest": running.state.digest,
+            "workers": [self._worker(slot) for slot in self.supervisor.slots],
+            "last_error": self.reconciler.outcomes.last_error,
+            "epoch": self.store.epoch,
+            "pid": os.getpid(),
+            "ref": self.source.shown_ref,
+            "source": self._source(),
+            "applied_at": running.applied_at,
+            "uptime_s": int(asyncio.get_running_loop().time() - self.began),
+            "entities": {kind: len(running.state.names(kind)) for kind in KINDS},
+            "drains": [self._drain_status(each.backend) for each in self.drains.all()],
+            "transaction": self._transaction(),
+            "certificates": [_expires(each, now) for each in certificates],
+            "drift": self._drift(),
+            "warnings": self._warnings(certificates, now),
+        }
+
+    def _drift(self) -> control.DriftStatus | None:
+        last = self.auditing.last
+        if last is None:
+            return None
+        return {
+            "worker": last.worker,
+            "found_at": last.found_at,
+            "generation": last.generation,
+            "differing": list(last.differing),
+        }
+
+    def _worker(self, slot: Slot) -> control.WorkerStatus:
+        worker = slot.worker
+        running = self.store.running
+        if worker is None:
+            state = "starting"
+        elif worker.generation == running.generation:
+            state = "running"
+        else:
+            state = "behind"
+        return {
+            "id": slot.id,
+            "pid": slot.pid,
+            "cpu": worker.cpu if worker else slot.cpu,
+            "generation": worker.generation if worker else 0,
+            "digest": worker.digest if worker else "0" * 32,
+            "connections": slot.counters.gauge("connections_now"),
+            "requests": slot.counters.gauge("requests_now"),
+            "commit": worker.commit if worker else "",
+            "state": state,
+            "restarts": slot.restarts,
+        }
+
+    def _source(self) -> control.SourceStatus:
+        head, problem = self.reconciler.head, self.reconciler.problem
+        return {
+            "state": "following" if problem is None else "holding",
+            "directory": str(self.source.directory),
+            "ref": self.source.shown_ref,
+            "head": head.commit if head else None,
+            "problem": problem,
+            "remote": self.remote,
+            "fetched_at": self.fetched_at(),
+            "fetch_problem": self.source.fetch_problem,
+        }
+
+    def _transaction(self) -> control.TransactionStatus | None:
+        opened, order = self.waiting.runner.open, self.waiting.runner.open_order
+        if opened is None or order is None:
+            return None
+        return {
+            "commit": order.begun.commit,
+            "generation": order.begun.generation,
+            "phase": opened.phase.value,
+            "waiting_for": sorted(opened.waiting),
+        }
+
+    def _warnings(self, certificates: list[Expiring], now: datetime) -> list[str]:
+        warnings = [
+            f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
+        ]
+        others = (
+            self.following.warning(self.source),
+            self.reconciler.outcomes.repository_warning,
+        )
+        warnings += [each for each in others if each]
+        warnings += [text for each in certificates if (text := each.warning(now)) is not None]
+        warnings += self.certifying.warnings()
+        warnings += [
+            f"{path}: what is served is not what the file has now"
+            for path in self.reconciler.not_taken_over()
+        ]
+        return warnings
+
+    async def _wait(self, request: control.WaitRequest) -> control.WaitResult:
+        try:
+            return await self.waiting.wait(request)
+        except NoCommitError as error:
+            raise RefusedRequestError("usage", str(error)) from None
+
+    # Questions about the configuration.
+
+    async def _plan(self, request: control.PlanRequest) -> control.PlanResult:
+        running = self.store.running
+        commit: str | None = None
+        files: dict[str, bytes | None] = {}
+        changed = Changed({}, (), full=False, tree=running.tree)
+        try:
+            if request.commit is not None:
+                head = self.source.head_of(request.commit)
+                commit = None if request.files else head.commit
+                if head.tree != running.tree:
+                    changed = self.source.changed(running.tree, head.tree)
+        except RepositoryError as error:
+            raise RefusedRequestError("not_found", str(error)) from None
+        files.update(changed.files)
+        overlay: dict[str, bytes | None] = {}
+        for path, text in request.files.items():
+            content = None if text is None else text.encode("utf-8", "surrogateescape")
+            kind = files if path.encode().endswith(SUFFIXES) else overlay
+            kind[path] = content
+        laid_over = replace(
+            changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
+        )
+        plan, candidate = await self.reconciler.plan(laid_over, commit)
+        return {
+            "plan": None if plan is None else dict(plan.to_json()),
+            "diagnostics": [
+                {**each.to_json(), "rendered": each.render()} for each in candidate.diagnostics
+            ],
+            "base": {"commit": running.commit, "generation": running.generation},
+        }
+
+    def _show(self, request: control.ShowRequest) -> control.ShowResult:
+        kind, name = request.kind, request.entity
+        if kind is not None and kind not in KINDS:
+            kinds = ", ".join(KINDS)
+            raise RefusedRequestError("usage", f"there is no kind {kind!r}; there are: {kinds}")
+        state = self.store.running.state
+        if kind is not None and name is not None:
+            entity = state.get(EntityKey(kind, name))
+            if entity is None:
+                raise RefusedRequestError("not_found", f'there is no {kind} "{name}" running')
+            entities = [entity]
+        else:
+            kinds_shown = KINDS if kind is None else (kind,)
+            keys = [EntityKey(each, one) for each in kinds_shown for one in state.names(each)]
+            entities = [state[key] for key in keys]
+        running = self.store.running
+        return {
+            "generation": running.generation,
+            "commit": running.commit,
+            "entities": [_shown(entity) for entity in entities],
+        }
+
+    def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
+        try:
+            return explain(request, self.store.running.state, self.drains.names())
+        except UnexplainableError as error:
+            raise RefusedRequestError("usage", str(error)) from None
+
+    # Drains.
+
+    async def _drain(self, request: control.DrainRequest) -> control.DrainResult:
+        key = EntityKey("backend", request.backend)
+        if self.store.running.state.get(key) is None:
+            message = f"there is no backend {request.backend!r} running (CLUSTER/BACKEND)"
+            raise RefusedRequestError("not_found", message)
+        if request.ttl_s is not None and request.ttl_s <= 0:
+            raise RefusedRequestError("usage", "a drain must last longer than nothing")
+        try:
+            self.drains.add(request.backend, request.owner, request.ttl_s)
+        except OSError as error:
+            log.warning("the drain will not survive a restart", reason=error.strerror or error)
+        log.info("draining", backend=request.backend, owner=request.owner)
+        await self.overlaid()
+        timed_out = False
+        if request.wait:
+            timed_out = not await self._await_idle(request.backend, request.timeout_s)
+        return self._drain_result(request.backend, timed_out)
+
+    async def _undrain(self, backend: str) -> control.DrainResult:
+        try:
+            known = self.drains.remove(backend)
+        except OSError as error:
+            known = True
+            log.warning("the drain will come back at a restart", reason=error.strerror or error)
+        if not known:
+            raise RefusedRequestError("not_found", f"{backend!r} is not drained")
+        log.info("drained no longer", backend=backend)
+        await self.overlaid()
+        return self._drain_result(backend, False)
+
+    async def _await_idle(self, backend: str, timeout_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._active(backend):
+            if loop.time() > deadline:
+                return False
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        return True
+
+    def _active(self, backend: str) -> int:
+        slots = self.supervisor.slots
+        return sum(slot.counters.slot_field("backend", backend, "active") for slot in slots)
+
+    def _drain_result(self, backend: str, timed_out: bool) -> control.DrainResult:
+        drain = self.drains.get(backend)
+        return {
+            "backend": backend,
+            "drained": drain is not None,
+            "active": self._active(backend),
+            "expires_at": drain.expires_at if drain else None,
+            "timed_out": timed_out,
+        }
+
+    def _drain_status(self, backend: str) -> control.DrainStatus:
+        drain = self.drains.get(backend)
+        assert drain is not None
+        return {
+            "backend": backend,
+            "owner": drain.owner,
+            "since": drain.since,
+            "expires_at": drain.expires_at,
+            "active": self._active(backend),
+        }
+
+
+def _expires(certificate: Expiring, now: datetime) -> control.CertificateStatus:
+    return {
+        "kind": certificate.key.kind,
+        "name": certificate.key.name,
+        "not_after": certificate.not_after.isoformat(),
+        "days_left": certificate.days_left(now),
+    }
+
+
+def _shown(entity: Entity) -> control.ShownEntity:
+    where = entity.provenance
+    value = without_secrets(entity.key.kind, entity.value)
+    assert isinstance(value, dict), "a map stays one"
+    return {
+        "kind": entity.key.kind,
+        "name": entity.key.name,
+        "value": value,
+        "source": {"file": where.file, "line": where.line, "column": where.column},
+    }

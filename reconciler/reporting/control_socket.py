@@ -1,0 +1,126 @@
+"""The control socket: one line of JSON in, one line out. For the same user and for root only.
+
+Called by `reconciler.daemon`; what is answered is in `reconciler.reporting.answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from reconciler import log
+from reconciler.errors import MachineError
+from reconciler.reporting.answers import RefusedRequestError
+from schemas import control
+
+_PEERCRED = struct.Struct("3i")
+_CONNECTIONS_MAX = 64
+_SOCKET_MODE = 0o600
+
+
+class ControlSocket:
+    """The listening socket and its connections."""
+
+    def __init__(self, path: Path, answer: Callable[[control.Request], Awaitable[Any]]) -> None:
+        self._path = path
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+        self._bound: tuple[int, int] | None = None
+        self._connections: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Listens. Raises `MachineError`. The runtime directory's lock makes the path ours."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._path.unlink(missing_ok=True)
+            listening.bind(str(self._path))
+            self._path.chmod(_SOCKET_MODE)
+            self._bound = self._identity()
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=listening, limit=control.MESSAGE_BYTES_MAX
+            )
+        except OSError as error:
+            listening.close()
+            reason = error.strerror or error
+            raise MachineError(f"cannot listen on {self._path}: {reason}") from error
+
+    async def close(self) -> None:
+        """Answers nothing new; lets answers under way be written."""
+        if self._server is not None:
+            self._server.close()
+        # A daemon that took over from us listens under the same name.
+        if self._bound is not None and self._identity() == self._bound:
+            self._path.unlink(missing_ok=True)
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=1.0)
+        for task in self._connections:
+            task.cancel()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            if _may_ask(writer) and len(self._connections) <= _CONNECTIONS_MAX:
+                await self._converse(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                line = await reader.readuntil(b"\n")
+            except asyncio.LimitOverrunError:
+                limit = control.MESSAGE_BYTES_MAX
+                error = f"a request may have at most {limit} bytes"
+                writer.write(control.encode_error("usage", error))
+                await writer.drain()
+                return
+            writer.write(await self._one(line))
+            await writer.drain()
+
+    async def _one(self, line: bytes) -> bytes:
+        try:
+            request = control.decode_request(line)
+            return control.encode_result(await self._answer(request))
+        except control.MalformedMessageError as error:
+            return control.encode_error("usage", str(error))
+        except RefusedRequestError as error:
+            return control.encode_error(error.code, str(error))
+        except MachineError as error:
+            return control.encode_error("unavailable", str(error))
+        except Exception as error:  # noqa: BLE001  # a bad request must not end the daemon
+            name = _name(line)
+            return control.encode_error("internal", log.internal_error(f"answering {name}", error))
+
+
+def _may_ask(writer: asyncio.StreamWriter) -> bool:
+    connection = writer.get_extra_info("socket")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    _, uid, _ = _PEERCRED.unpack(credentials)
+    return uid in (0, os.getuid())
+
+
+def _name(line: bytes) -> str:
+    with contextlib.suppress(ValueError, AttributeError):
+        return str(json.loads(line).get("request"))
+    return "a request"

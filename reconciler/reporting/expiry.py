@@ -1,0 +1,81 @@
+"""When the certificates in service expire, for status and metrics.
+
+Looks into the material store, which has exactly what is served; a content is parsed once, when
+somebody first asks. Called by `reconciler.reporting.answers` and `reconciler.reporting.overview`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from reconciler.storage.store import Store
+from schemas.entity import EntityKey
+from schemas.material import materials_of
+
+
+class Expiring(NamedTuple):
+    """An entity with a certificate: one that is served, or a cluster that shows one to backends."""
+
+    key: EntityKey
+    not_after: datetime
+
+    def left(self, now: datetime) -> timedelta:
+        """How long it is still valid."""
+        return self.not_after - now
+
+    def days_left(self, now: datetime) -> int:
+        """Whole days; below zero when it has expired."""
+        return math.floor(self.left(now) / timedelta(days=1))
+
+    def warning(self, now: datetime) -> str | None:
+        """A sentence when it is time to do something."""
+        from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+        if self.left(now) >= pem.EXPIRES_SOON:
+            return None
+        if self.left(now) <= timedelta():
+            return f"{self.key}: the certificate expired on {self.not_after:%Y-%m-%d %H:%M} UTC"
+        days = self.days_left(now)
+        when = f"in {days} day{'s' * (days != 1)}" if days else "today"
+        return f"{self.key}: the certificate expires {when}, on {self.not_after:%Y-%m-%d %H:%M} UTC"
+
+
+class Expiry:
+    """Remembers the dates of the contents that run."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._dates: dict[str, datetime | None] = {}
+
+    def all(self) -> list[Expiring]:
+        """All certificates in service, the first to expire first."""
+        dates: dict[str, datetime | None] = {}
+        found: list[Expiring] = []
+        for key, digest in self._chains():
+            known = digest in self._dates
+            date = dates[digest] = self._dates[digest] if known else self._read(digest)
+            if date is not None:
+                found.append(Expiring(key, date))
+        self._dates = dates
+        return sorted(found, key=lambda each: (each.not_after, each.key))
+
+    def _chains(self) -> Iterator[tuple[EntityKey, str]]:
+        state = self._store.running.state
+        for kind in ("certificate", "cluster"):
+            for name in state.names(kind):
+                entity = state.get(EntityKey(kind, name))
+                for material in materials_of(entity) if entity else ():
+                    if material.field[-1] == "certificate":
+                        yield EntityKey(kind, name), material.sha256
+
+    def _read(self, digest: str) -> datetime | None:
+        from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+        try:
+            content = (self._store.materials.directory / digest).read_bytes()
+            return pem.not_after(pem.read_chain(content))
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,394 @@
+"""Which frontend would serve a request, and why the others would not: the engine's rules, in words.
+
+Computed from the running state, O(N) and only when somebody asks. The order is the engine's
+(`proxy/engine/routing`): hostname exact, longest wildcard, any; then path exact, longest prefix,
+longest regex; then a method, more headers, more query parameters, and at last the name. A frontend
+that does not match in all of it lets the next one have the request. A test compares this with what
+workers really do. Called by `reconciler.reporting.answers`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus, urlsplit
+
+from reconciler.catalog.handshake import Shown, certificates_for
+from reconciler.workers.sockets import split_address
+from schemas.control import ExplainRequest, ExplainResult
+from schemas.entity import Entity, EntityKey
+from schemas.secrecy import without_secrets
+from schemas.state import State
+
+# Beyond this nobody reads on; the best ones come first.
+LOST_MAX = 100
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class UnexplainableError(ValueError):
+    """The request makes no sense; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request, as the engine would see it."""
+
+    scheme: str | None
+    """None: the URL leaves it open."""
+    name: str
+    """The host in the URL, which a client names in its handshake."""
+    hostname: str
+    port: int | None
+    path: str
+    query: str
+    method: str
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> ExplainResult:
+    """Raises `UnexplainableError` on a URL that is none."""
+    asked = _asked(request)
+    listeners, note = _listeners(asked, state)
+    secure = [each for each in listeners if each.value["tls"] is not None]
+    passing = {each.key.name for each in secure if _passes(asked, each.key.name, state)}
+    shown = {
+        each.key.name: certificates_for(asked.name, each, state)
+        for each in secure
+        if each.key.name not in passing
+    }
+    refusing = {name for name, found in shown.items() if not found.certificates}
+    names = {listener.key.name for listener in listeners} - refusing
+    won, lost = _rank(asked, names, passing, state)
+    result: ExplainResult = {
+        "listeners": [_listener(each, shown.get(each.key.name)) for each in listeners],
+        "frontend": None,
+        "cluster": None,
+        "backends": [],
+        "lost": [
+            {"name": each.key.name, "source": _source(each), "reason": reason}
+            for each, reason in lost[:LOST_MAX]
+        ],
+        "status": None,
+        "message": note,
+    }
+    if refusing:
+        refused = ", ".join(f'"{name}"' for name in sorted(refusing))
+        reason = shown[min(refusing)].reason
+        note = f"{note}listener {refused} refuses the handshake: {reason}"
+        result["message"] = note = note + ("; " if names else "")
+    if not names:
+        if refusing:
+            # No request gets as far as to them.
+            result["lost"] = []
+        return result
+    if won is None:
+        result["status"] = 404
+        result["message"] = f"{note}no frontend matches: the proxy answers 404"
+        return result
+    if won.value["passthrough"]:
+        result["message"] += "TLS is passed on unread; "
+    if won.value["redirect"] == "https" and not secure:
+        result["frontend"] = {"name": won.key.name, "source": _source(won)}
+        result["status"] = 308
+        result["message"] += "it is sent to the same place over TLS: 308"
+        return result
+    _describe_winner(result, won, state, drained)
+    return result
+
+
+def _describe_winner(
+    result: ExplainResult, won: Entity, state: State, drained: Sequence[str]
+) -> None:
+    name = str(won.value["cluster"])
+    cluster = state.get(EntityKey("cluster", name))
+    backends = [
+        state[EntityKey("backend", each)]
+        for each in state.names("backend")
+        if each.partition("/")[0] == name
+    ]
+    result["frontend"] = {"name": won.key.name, "source": _source(won)}
+    result["cluster"] = {"name": name, "source": _source(cluster)} if cluster else None
+    result["backends"] = [
+        {
+            "name": each.key.name,
+            "address": each.value["address"],
+            "weight": each.value["weight"],
+            "drained": each.key.name in drained,
+            "source": _source(each),
+        }
+        for each in backends
+    ]
+    ready = [each for each in result["backends"] if each["weight"] and not each["drained"]]
+    if not ready:
+        result["status"] = 503
+        result["message"] += f'cluster "{name}" has no backend that takes requests: 503'
+    elif len(ready) == 1:
+        result["message"] += f"{ready[0]['name']} serves it"
+    else:
+        policy = cluster.value["load_balancing"] if cluster else "round_robin"
+        result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
+
+
+def _asked(request: ExplainRequest) -> Asked:
+    has_scheme = "://" in request.url
+    url = request.url if has_scheme else f"http://{request.url}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
+    headers = [(name.lower(), value) for name, value in request.headers]
+    hostname = next((value for name, value in headers if name == "host"), None)
+    name = parts.hostname.rstrip(".")
+    return Asked(
+        scheme=parts.scheme if has_scheme else None,
+        name=name,
+        hostname=_hostname(hostname) if hostname else name,
+        port=port,
+        path=_normal_path(parts.path or "/"),
+        query=parts.query,
+        method=request.method,
+        headers=headers,
+    )
+
+
+def _hostname(text: str) -> str:
+    without_port = text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
+    return without_port.lower().rstrip(".")
+
+
+def _normal_path(path: str) -> str:
+    """The engine's normal form: unreserved escapes decoded, slashes joined, dot segments gone."""
+    segments: list[str] = []
+    raw = path.split("/")[1:]
+    for position, segment in enumerate(raw):
+        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, segment)
+        last = position == len(raw) - 1
+        if plain == "..":
+            if not segments:
+                raise UnexplainableError(f"{path!r} leads above the root: the proxy answers 400")
+            segments.pop()
+        elif plain not in ("", "."):
+            segments.append(plain)
+            if not last:
+                continue
+            return "/" + "/".join(segments)
+    return "/" + "".join(f"{segment}/" for segment in segments)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    char = chr(int(found[0][1:], 16))
+    return char if char in _UNRESERVED else found[0].upper()
+
+
+def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
+    described = {
+        "name": listener.key.name,
+        "address": listener.value["address"],
+        "protocol": listener.value["protocol"],
+        "source": _source(listener),
+        "certificates": [],
+        "handshake": None,
+    }
+    if shown is not None:
+        described["handshake"] = shown.reason
+        described["certificates"] = [
+            {"name": each.key.name, "source": _source(each)} for each in shown.certificates
+        ]
+    return described
+
+
+def _listeners(asked: Asked, state: State) -> tuple[list[Entity], str]:
+    """The listeners that the URL can arrive at, and what is to be said about them."""
+    every = [state[EntityKey("listener", name)] for name in state.names("listener")]
+    speaking = [each for each in every if asked.scheme in (None, each.value["protocol"])]
+    wanted = asked.port
+    if wanted is None:
+        wanted = 443 if asked.scheme == "https" else 80
+    found = [each for each in speaking if _port(each) == wanted]
+    if found:
+        return found, ""
+    other = next((each for each in every if _port(each) == wanted), None)
+    if other is not None:
+        speaks = f'listener "{other.key.name}" on port {wanted} speaks {other.value["protocol"]}'
+        return [], f"{speaks}, not {asked.scheme}"
+    if asked.port is None and speaking:
+        return speaking, f"no listener on port {wanted}, so all listeners are looked at; "
+    ports = ", ".join(sorted({str(_port(each)) for each in every}))
+    have = f"there are listeners on {ports}" if ports else "there is none at all"
+    return [], f"no listener on port {wanted}: {have}"
+
+
+def _port(listener: Entity) -> int:
+    return split_address(str(listener.value["address"]))[1]
+
+
+def _rank(
+    asked: Asked, listeners: set[str], passing: set[str], state: State
+) -> tuple[Entity | None, list[tuple[Entity, str]]]:
+    """(the winner, the others with their reasons, the nearest first)."""
+    frontends = [state[EntityKey("frontend", name)] for name in state.names("frontend")]
+    matching: list[Entity] = []
+    lost: list[tuple[int, Entity, str]] = []
+    for each in frontends:
+        steps, reason = _mismatch(asked, listeners, passing, each.value)
+        if reason is None:
+            matching.append(each)
+        else:
+            lost.append((steps, each, reason))
+    matching.sort(key=_precedence)
+    lost.sort(key=lambda each: (-each[0], _precedence(each[1])))
+    if not matching:
+        return None, [(each, reason) for _, each, reason in lost]
+    won, *others = matching
+    beaten = [(each, _why_beaten(won, each)) for each in others]
+    return won, [*beaten, *((each, reason) for _, each, reason in lost)]
+
+
+def _passes(asked: Asked, listener: str, state: State) -> bool:
+    """Whether TLS for the name is passed on there: the more specific hostname decides."""
+    frontends = (state[EntityKey("frontend", name)] for name in state.names("frontend"))
+    there = [each for each in frontends if _has_name(asked.name, listener, each.value)]
+    first = min(there, key=_precedence, default=None)
+    return first is not None and first.value["passthrough"] is True
+
+
+def _has_name(name: str, listener: str, value: dict[str, Any]) -> bool:
+    return listener in value["listeners"] and _hostname_matches(value["hostname"], name)
+
+
+def _mismatch(
+    asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
+) -> tuple[int, str | None]:
+    """(how many conditions held, the first that did not)."""
+    for step, reason in enumerate(_conditions(asked, listeners, passing, value)):
+        if reason is not None:
+            return step, reason
+    return 99, None
+
+
+def _conditions(
+    asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
+) -> Iterator[str | None]:
+    on = sorted(listeners & set(value["listeners"]))
+    yield None if on else f"is on {', '.join(value['listeners'])}"
+    hostname = value["hostname"]
+    yield None if _hostname_matches(hostname, asked.hostname) else f"hostname is {hostname}"
+    passed_on = f"TLS for {asked.name} is passed on unread"
+    if value["passthrough"]:
+        yield (
+            None
+            if passing & set(on)
+            else f"passes TLS on, and another has {asked.name} more exactly"
+        )
+    else:
+        yield None if set(on) - passing else passed_on
+    ((kind, pattern),) = value["path"].items()
+    yield None if _path_matches(kind, pattern, asked.path) else f"path is {kind} {pattern}"
+    methods = value["methods"]
+    allowed = not methods or asked.method in methods
+    yield None if allowed else f"method is {', '.join(methods)}"
+    for name, match in value["headers"].items():
+        given = [text for each, text in asked.headers if each == name]
+        yield (
+            None
+            if any(_value_matches(match, text) for text in given)
+            else f"header {name} is not {_shown('headers', name, match)}"
+        )
+    for name, match in value["query"].items():
+        first = _first_parameter(asked.query, name)
+        fits = first is not None and _value_matches(match, first)
+        yield None if fits else f"query parameter {name} is not {_shown('query', name, match)}"
+
+
+def _hostname_matches(pattern: str, hostname: str) -> bool:
+    if pattern in ("*", hostname):
+        return True
+    return pattern.startswith("*.") and hostname.endswith(pattern[1:])
+
+
+def _path_matches(kind: str, pattern: str, path: str) -> bool:
+    match kind:
+        case "exact":
+            return path == pattern
+        case "prefix":
+            whole = pattern.rstrip("/")
+            return path == whole or path.startswith(whole + "/") or not whole
+    return _regex_matches(pattern, path)
+
+
+def _value_matches(match: dict[str, str], text: str) -> bool:
+    ((kind, pattern),) = match.items()
+    return text == pattern if kind == "exact" else _regex_matches(pattern, text)
+
+
+def _regex_matches(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error:
+        # A form that only the engine knows; what it matches cannot be told here.
+        return False
+
+
+def _first_parameter(query: str, name: str) -> str | None:
+    for pair in query.split("&"):
+        key, _, value = pair.partition("=")
+        if pair and unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None
+
+
+def _shown(field: str, name: str, match: dict[str, str]) -> str:
+    ((kind, pattern),) = match.items()
+    shown = without_secrets("frontend", pattern, (field, name, kind))
+    if shown != pattern:
+        return str(shown)
+    return f'"{pattern}"' if kind == "exact" else f"{kind} {pattern}"
+
+
+def _precedence(entity: Entity) -> tuple[Any, ...]:
+    value: dict[str, Any] = entity.value
+    hostname = value["hostname"]
+    exact = hostname != "*" and not hostname.startswith("*.")
+    ((kind, pattern),) = value["path"].items()
+    order = {"exact": 0, "prefix": 1, "regex": 2}[kind]
+    length = len(pattern.rstrip("/") if kind == "prefix" else pattern.encode())
+    return (
+        0 if exact else 2 if hostname == "*" else 1,
+        -len(hostname),
+        0 if value["passthrough"] else 1,
+        order,
+        -length,
+        0 if value["methods"] else 1,
+        -len(value["headers"]),
+        -len(value["query"]),
+        entity.key.name,
+    )
+
+
+_PRECEDENCE_WORDS = (
+    "its hostname is less specific",
+    "its hostname is less specific",
+    "TLS for its hostname is passed on unread",
+    "its kind of path comes later (exact, prefix, regex)",
+    "its path is shorter",
+    "it asks for no method",
+    "it asks for fewer headers",
+    "it asks for fewer query parameters",
+    "its name comes later",
+)
+
+
+def _why_beaten(won: Entity, other: Entity) -> str:
+    pairs = zip(_precedence(won), _precedence(other), _PRECEDENCE_WORDS, strict=True)
+    words = next(words for one, two, words in pairs if one != two)
+    return f"matches too, but {words}"
+
+
+def _source(entity: Entity) -> dict[str, Any]:
+    where = entity.provenance
+    return {"file": where.file, "line": where.line}

@@ -1,0 +1,230 @@
+"""The metrics: what workers counted in shared memory and what the reconciler did, for Prometheus.
+
+Everything is named `kakehi_*`. A worker's numbers carry its number as a label, an entity's numbers
+its name. The engine's names come from the memory's own header, so a counter that it gains appears
+here by itself. Called by `reconciler.reporting.admin` when somebody asks; nothing is collected
+otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from reconciler.workers.counters import GAUGES, HistogramReading, Reading, SlotKey, is_gauge
+
+_STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the reconciler itself counts."""
+
+    commits: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("applied", "unchanged", "refused", "superseded"), 0)
+    )
+    seconds_sum: float = 0.0
+    seconds_last: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The reconciler's numbers at one moment."""
+
+    generation: int
+    commit: str
+    workers: int
+    workers_in_service: int
+    restarts: dict[int, int]
+    following: bool
+    drifts: int
+    uptime_s: float
+    tally: Tally
+    expiry_days: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By kind and name of an entity with a certificate."""
+    order_failures: dict[str, int] = field(default_factory=dict)
+    """By name of a certificate that is ordered: attempts since the last one that went well."""
+
+
+class KakehiCollector(Collector):
+    """Turns readings into metric families."""
+
+    def __init__(
+        self, overview: Callable[[], Overview], readings: Callable[[], dict[int, Reading]]
+    ) -> None:
+        self._overview = overview
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus-client at each scrape."""
+        yield from _reconciler(self._overview())
+        readings = self._readings()
+        yield from _workers(readings)
+        yield from _histograms(readings)
+        yield from _entities(readings)
+
+
+def registry(collector: KakehiCollector) -> CollectorRegistry:
+    """A registry of its own, without the client library's process metrics."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(collector)
+    return made
+
+
+def render(made: CollectorRegistry) -> bytes:
+    """The text exposition format."""
+    return generate_latest(made)
+
+
+def _reconciler(overview: Overview) -> Iterator[Metric]:
+    tally = overview.tally
+    yield GaugeMetricFamily("kakehi_generation", "Committed generation.", overview.generation)
+    info = GaugeMetricFamily("kakehi_commit_info", "The applied commit.", labels=["commit"])
+    info.add_metric([overview.commit], 1)
+    yield info
+    commits = CounterMetricFamily("kakehi_commits", "Commits by outcome.", labels=["outcome"])
+    for outcome, count in tally.commits.items():
+        commits.add_metric([outcome], count)
+    yield commits
+    seconds = SummaryMetricFamily("kakehi_commit_seconds", "From noticing a commit to done.")
+    seconds.add_metric([], tally.commits["applied"], tally.seconds_sum)
+    yield seconds
+    yield GaugeMetricFamily(
+        "kakehi_last_commit_seconds", "The same of the last one.", tally.seconds_last
+    )
+    yield GaugeMetricFamily("kakehi_workers", "Workers wanted.", overview.workers)
+    yield GaugeMetricFamily(
+        "kakehi_workers_in_service",
+        "Workers that hold the committed generation.",
+        overview.workers_in_service,
+    )
+    restarts = CounterMetricFamily(
+        "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]
+    )
+    for worker, count in overview.restarts.items():
+        restarts.add_metric([str(worker)], count)
+    yield restarts
+    yield CounterMetricFamily(
+        "kakehi_drifts",
+        "Workers that did not hold what was committed, and were replaced.",
+        value=overview.drifts,
+    )
+    yield GaugeMetricFamily(
+        "kakehi_source_following",
+        "1 while the followed branch can be read and fetched, 0 while it cannot.",
+        int(overview.following),
+    )
+    yield GaugeMetricFamily("kakehi_uptime_seconds", "Age of the daemon.", overview.uptime_s)
+    yield from _expiry(overview.expiry_days)
+    failures = GaugeMetricFamily(
+        "kakehi_certificate_order_failures",
+        "Failed attempts to order or renew a certificate, since one went well.",
+        labels=["certificate"],
+    )
+    for name, count in overview.order_failures.items():
+        failures.add_metric([name], count)
+    yield failures
+
+
+def _expiry(days: dict[tuple[str, str], float]) -> Iterator[Metric]:
+    families = {
+        kind: GaugeMetricFamily(f"kakehi_{metric}_expiry_days", text, labels=[kind])
+        for kind, metric, text in (
+            ("certificate", "certificate", "Days until a certificate expires; negative since."),
+            ("cluster", "cluster_certificate", "The same of what is shown to backends."),
+        )
+    }
+    for (kind, name), left in days.items():
+        families[kind].add_metric([name], left)
+    yield from families.values()
+
+
+def _workers(readings: dict[int, Reading]) -> Iterator[Metric]:
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for worker, reading in readings.items():
+        for name, value in reading.counters.items():
+            status = _STATUS_CLASS.match(name)
+            if status:
+                family = _family(families, "kakehi_responses", ["worker", "class"], gauge=False)
+                family.add_metric([str(worker), status[1]], value)
+            elif is_gauge(name):
+                metric = f"kakehi_worker_{name.removesuffix('_now')}"
+                _family(families, metric, ["worker"], gauge=True).add_metric([str(worker)], value)
+            else:
+                metric = f"kakehi_{name.removesuffix('_total')}"
+                _family(families, metric, ["worker"], gauge=False).add_metric([str(worker)], value)
+    yield from families.values()
+
+
+def _histograms(readings: dict[int, Reading]) -> Iterator[Metric]:
+    families: dict[str, HistogramMetricFamily] = {}
+    for worker, reading in readings.items():
+        for name, found in reading.histograms.items():
+            metric = f"kakehi_{name}_seconds"
+            if metric not in families:
+                text = f"{name.replace('_', ' ').capitalize()}."
+                families[metric] = HistogramMetricFamily(metric, text, labels=["worker"])
+            families[metric].add_metric([str(worker)], _buckets(found), found.sum_us / 1e6)
+    yield from families.values()
+
+
+def _buckets(found: HistogramReading) -> list[tuple[str, float]]:
+    """Cumulative, as the format wants them."""
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    bounds = [*(f"{bound / 1e6:g}" for bound in found.bounds_us), "+Inf"]
+    for bound, count in zip(bounds, found.buckets, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets
+
+
+def _entities(readings: dict[int, Reading]) -> Iterator[Metric]:
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for worker, reading in readings.items():
+        for key, fields in reading.slots.items():
+            names, values = _labels(key)
+            for name, value in fields.items():
+                status = _STATUS_CLASS.match(name)
+                metric = f"kakehi_{key.kind}_{'responses' if status else name}"
+                labels = ["worker", *names, *(["class"] if status else [])]
+                held: float = value
+                if name.endswith("_us"):
+                    metric, held = f"{metric.removesuffix('_us')}_seconds", value / 1e6
+                family = _family(families, metric, labels, gauge=name in GAUGES)
+                suffix = [status[1]] if status else []
+                family.add_metric([str(worker), *values, *suffix], held)
+    yield from families.values()
+
+
+def _labels(key: SlotKey) -> tuple[list[str], list[str]]:
+    if key.kind != "backend":
+        return [key.kind], [key.name]
+    cluster, _, backend = key.name.partition("/")
+    return ["cluster", "backend"], [cluster, backend]
+
+
+def _family(
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily],
+    metric: str,
+    labels: list[str],
+    *,
+    gauge: bool,
+) -> CounterMetricFamily | GaugeMetricFamily:
+    found = families.get(metric)
+    if found is None:
+        text = f"{metric.removeprefix('kakehi_').replace('_', ' ').capitalize()}."
+        kind = GaugeMetricFamily if gauge else CounterMetricFamily
+        found = families[metric] = kind(metric, text, labels=labels)
+    return found

@@ -1,0 +1,172 @@
+"""What became of each commit: the last error for status, the history, the tally, the log line.
+
+Called by `reconciler.loop.reconcile` at the end of every attempt; read by
+`reconciler.reporting.answers`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from reconciler import log
+from reconciler.reporting.metrics import Tally
+from reconciler.source.source import Head, Source
+from reconciler.storage.history import CHANGES_MAX, History
+from reconciler.storage.store import Begun, Store
+from reconciler.transaction.events import Failure
+from schemas.control import HistoryEntry, LastError
+from schemas.diagnostic import Diagnostic
+from schemas.entity import Entity, EntityKey
+from schemas.plan import Plan
+
+
+class Outcomes:
+    """Records; decides nothing."""
+
+    def __init__(self, source: Source, store: Store, history: History) -> None:
+        self._source = source
+        self._store = store
+        self.history = history
+        self.tally = Tally()
+        self.last_error: LastError | None = None
+        self.repository_warning: str | None = None
+
+    def resolved(self) -> None:
+        """The newest commit is the applied one: there is nothing wrong any more."""
+        self.last_error = None
+
+    def applied(self, head: Head, began: float, plan: Plan, base: str | None) -> None:
+        """Every worker holds it."""
+        self.last_error = None
+        seconds = time.monotonic() - began
+        self.tally.seconds_sum += seconds
+        self.tally.seconds_last = seconds
+        entry = self._entry(head, "applied", began)
+        entry["change_count"] = len(plan.changes)
+        entry["changes"] = [dict(each.to_json()) for each in plan.changes[:CHANGES_MAX]]
+        self._superseded(base, head.commit)
+        self._add(entry)
+        counts = plan.counts()
+        log.info(
+            "applied",
+            commit=head.commit[:12],
+            generation=self._store.running.generation,
+            added=counts["add"],
+            updated=counts["update"],
+            removed=counts["remove"],
+            ms=f"{seconds * 1000:.1f}",
+        )
+        for warning in plan.warnings:
+            log.warning(warning.message, at=warning.where)
+
+    def unchanged(self, head: Head, began: float, base: str | None) -> None:
+        """It changes no entity: the generation stays."""
+        self.last_error = None
+        self._superseded(base, head.commit)
+        self._add(self._entry(head, "unchanged", began))
+        log.info("nothing to change", commit=head.commit[:12])
+
+    def invalid(self, head: Head, began: float, errors: Sequence[Diagnostic]) -> None:
+        """Its configuration has errors."""
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        self._refused(
+            head,
+            began,
+            stage="validation",
+            message=f"{first.where}: {first.message}{more}",
+            place=(first.file, first.line, first.column),
+            diagnostics=errors,
+        )
+
+    def empty(self, head: Head, reason: str) -> None:
+        """It has no configuration at all."""
+        self._refused(head, time.monotonic(), stage="validation", message=reason)
+
+    def blocked(self, head: Head, began: float, reason: str) -> None:
+        """A guard does not let it through."""
+        self._refused(head, began, stage="guard", message=reason)
+
+    def failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> None:
+        """The workers did not take it, or it could not be journalled."""
+        culprit = self._culprit(begun, EntityKey(failure.kind, failure.name))
+        message, place = failure.reason, None
+        if culprit is not None:
+            where = culprit.provenance
+            place = (where.file, where.line, where.column)
+            message = f"{culprit.key}: {message}"
+            if where.line:
+                message = f"{where.file}:{where.line}:{where.column}: {message}"
+        self._refused(head, began, stage=failure.stage, message=message, place=place)
+
+    def internal(self, head: Head, sentence: str) -> None:
+        """A program error while applying it."""
+        now = time.monotonic()
+        self._refused(head, now, stage="internal", message=sentence)
+
+    def _culprit(self, begun: Begun, key: EntityKey) -> Entity | None:
+        found = next((entity for entity in begun.puts if entity.key == key), None)
+        return found or self._store.running.state.get(key)
+
+    def _refused(
+        self,
+        head: Head,
+        began: float,
+        *,
+        stage: str,
+        message: str,
+        place: tuple[str, int, int] | None = None,
+        diagnostics: Sequence[Diagnostic] = (),
+    ) -> None:
+        file, line, column = place or (None, None, None)
+        known = self.last_error
+        if known is not None and known["commit"] == head.commit and known["message"] == message:
+            return
+        self.last_error = {
+            "commit": head.commit,
+            "message": message,
+            "stage": stage,
+            "file": file,
+            "line": line,
+            "column": column,
+            "at": _now(),
+            "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in diagnostics],
+        }
+        entry = self._entry(head, "refused", began)
+        entry["message"], entry["stage"] = message, stage
+        entry["file"], entry["line"] = file, line
+        self._add(entry)
+        log.error("refused", commit=head.commit[:12], stage=stage, reason=message)
+
+    def _superseded(self, base: str | None, commit: str) -> None:
+        for each in self._source.superseded(base, commit):
+            if self.history.find(each) is not None:
+                continue
+            entry = self._entry(Head(each, ""), "superseded", time.monotonic())
+            entry["message"] = f"overtaken by {commit[:12]}"
+            self._add(entry)
+
+    def _entry(self, head: Head, outcome: str, began: float) -> HistoryEntry:
+        note = self._source.note(head.commit)
+        seconds = time.monotonic() - began
+        return {
+            "at": _now(),
+            "commit": head.commit,
+            "outcome": outcome,  # type: ignore[typeddict-item]  # one of the four words
+            "generation": self._store.running.generation,
+            "duration_ms": round(seconds * 1000, 3),
+            "author": note.author,
+            "subject": note.subject,
+            "change_count": 0,
+            "changes": [],
+        }
+
+    def _add(self, entry: HistoryEntry) -> None:
+        self.tally.commits[entry["outcome"]] += 1
+        self.history.add(entry)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,122 @@
+"""The reconciler's own numbers, its health, and what of the traffic a plan touches.
+
+Called by `reconciler.reporting.admin` and for plans, through what `reconciler.daemon` joins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from reconciler.planning.planner import Live
+from reconciler.reporting.expiry import Expiry
+from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.storage.store import Store
+from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey
+from reconciler.workers.supervisor import Slot, Supervisor
+from schemas.change import Change
+from schemas.entity import EntityKey
+
+# More than so many are read all at once.
+_LOOKED_UP_MAX = 16
+
+
+class Overviews:
+    """Looks at the parts when somebody asks."""
+
+    def __init__(
+        self,
+        store: Store,
+        supervisor: Supervisor,
+        outcomes: Outcomes,
+        count_after: Callable[[tuple[Change, ...]], int],
+        expiry: Expiry,
+        began: float,
+    ) -> None:
+        self._store = store
+        self._expiry = expiry
+        self._supervisor = supervisor
+        self._outcomes = outcomes
+        self._count_after = count_after
+        self._began = began
+        self._loop = asyncio.get_running_loop()
+        self.following: Callable[[], bool] = lambda: True
+        self.drifts: Callable[[], int] = lambda: 0
+        self.order_failures: Callable[[], dict[str, int]] = dict
+
+    def metrics(self) -> bytes:
+        """The text for Prometheus. Called in a thread: it only reads."""
+        return render(self._registry)
+
+    def health(self) -> tuple[bool, str]:
+        """(healthy, one line). Healthy: every worker is in service."""
+        wanted, there = len(self._supervisor.slots), len(self._supervisor.in_service)
+        return wanted == there, f"{there} of {wanted} workers in service"
+
+    def live(self, changes: tuple[Change, ...]) -> Live:
+        """What of the traffic some changes touch."""
+        keys = [change.key for change in changes if change.action != "add"]
+        slots = list(self._supervisor.slots)
+        clients = {slot.id: slot.counters.gauge("connections_now") for slot in slots}
+        field = self._fields([key for key in keys if key.kind in SLOT_KINDS], slots)
+        connections = {key: field(key, "connections") for key in keys if key.kind == "backend"}
+        if len(self._store.running.state.names("listener")) == 1:
+            # Workers count their clients together: whose they are is known when one has them all.
+            total = sum(clients.values())
+            connections.update((key, total) for key in keys if key.kind == "listener")
+        count = self._count_after(changes)
+        return Live(
+            connections,
+            {key: field(key, "active") for key in keys if key.kind in SLOT_KINDS},
+            {worker: open_now for worker, open_now in clients.items() if worker >= count},
+            range(len(slots), count),
+        )
+
+    def _fields(self, keys: list[EntityKey], slots: list[Slot]) -> Callable[[EntityKey, str], int]:
+        """How to look up one number about an entity, over all workers."""
+        if len(keys) <= _LOOKED_UP_MAX:
+            return lambda key, field: sum(
+                slot.counters.slot_field(key.kind, key.name, field) for slot in slots
+            )
+        readings = self._readings().values()
+        return lambda key, field: sum(
+            reading.slots.get(SlotKey(key.kind, key.name), {}).get(field, 0) for reading in readings
+        )
+
+    @cached_property
+    def _registry(self) -> Any:
+        return registry(KakehiCollector(self._overview, self._readings))
+
+    def _overview(self) -> Overview:
+        running = self._store.running
+        slots = list(self._supervisor.slots)
+        in_service = [slot.worker for slot in slots if slot.worker is not None]
+        return Overview(
+            generation=running.generation,
+            commit=running.commit or "",
+            workers=len(slots),
+            workers_in_service=sum(
+                worker.generation == running.generation for worker in in_service
+            ),
+            restarts={slot.id: slot.restarts for slot in slots},
+            following=self.following(),
+            drifts=self.drifts(),
+            uptime_s=self._loop.time() - self._began,
+            tally=self._outcomes.tally,
+            expiry_days=self._expiry_days(),
+            order_failures=self.order_failures(),
+        )
+
+    def _expiry_days(self) -> dict[tuple[str, str], float]:
+        now = datetime.now(UTC)
+        return {
+            (each.key.kind, each.key.name): each.left(now) / timedelta(days=1)
+            for each in self._expiry.all()
+        }
+
+    def _readings(self) -> dict[int, Reading]:
+        return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}

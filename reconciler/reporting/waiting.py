@@ -1,0 +1,159 @@
+"""The barrier behind `kakehi wait`: until every worker runs a commit, or none ever will.
+
+Looks again whenever the reconciler says that something changed. Called by
+`reconciler.reporting.answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from reconciler.loop.reconcile import Reconciler
+from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.source import Source
+from reconciler.storage.store import Store
+from reconciler.transaction.runner import Runner
+from reconciler.workers.supervisor import Supervisor
+from schemas.control import WaitRequest, WaitResult
+
+_FULL_ID_CHARS = 40
+_HEXADECIMAL = frozenset("0123456789abcdef")
+# A change that nobody notified us of is seen after this at the latest.
+_LOOK_S = 0.5
+
+
+class NoCommitError(ValueError):
+    """What is waited for is no commit, and cannot become one by waiting."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Answers `wait` requests."""
+
+    source: Source
+    store: Store
+    reconciler: Reconciler
+    supervisor: Supervisor
+    runner: Runner
+
+    async def wait(self, request: WaitRequest) -> WaitResult:
+        """Returns when the outcome is known, after `timeout_s` at the latest.
+
+        Raises `NoCommitError`.
+        """
+        self._check(request.commit)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max(0.0, request.timeout_s)
+        # What was committed a moment ago may not have been noticed yet.
+        self.reconciler.wake()
+        while True:
+            commit = self._commit_id(request.commit)
+            result = self._known(commit) if commit else None
+            if result is not None:
+                return result
+            left = deadline - loop.time()
+            if left <= 0:
+                return self._timed_out(request.commit, commit)
+            await self.reconciler.next_change(min(left, _LOOK_S))
+
+    def _check(self, text: str) -> None:
+        """What may still come is waited for: HEAD before its first commit, an id to be fetched."""
+        try:
+            repository = self.source.repository
+        except RepositoryError:
+            return
+        may_come = text == "HEAD" or (self.source.is_remote and set(text.lower()) <= _HEXADECIMAL)
+        if may_come or self._commit_id(text) is not None:
+            return
+        try:
+            repository.find_commit(text)
+        except RepositoryError as error:
+            raise NoCommitError(str(error)) from None
+
+    def _commit_id(self, text: str) -> str | None:
+        """The full id; a full one is taken as it is, since it may not have been fetched yet."""
+        try:
+            return self.source.repository.find_commit(text)
+        except RepositoryError:
+            text = text.lower()
+            is_full = len(text) == _FULL_ID_CHARS and set(text) <= _HEXADECIMAL
+            return text if is_full else None
+
+    def _known(self, commit: str) -> WaitResult | None:
+        running = self.store.running.commit
+        head = self._head()
+        # A rollback makes an ancestor of what runs the wanted commit: then its descendant, which
+        # still runs, is not what is waited for.
+        runs = running == commit or (
+            head != commit and running is not None and self.source.is_descendant(running, commit)
+        )
+        if runs:
+            return None if self.laggards() else self._result("applied", commit, "")
+        if head is None:
+            return None
+        error = self.reconciler.outcomes.last_error
+        on_branch = self.source.is_descendant(head, commit)
+        if on_branch and self.reconciler.given_up == head and error is not None:
+            which = "" if head == commit else f"{head[:12]}, which contains it: "
+            return self._result("refused", commit, which + error["message"])
+        if not on_branch and self.reconciler.outcomes.history.find(commit) is not None:
+            message = f"the branch has moved to {head[:12]}, which does not contain it"
+            return self._result("superseded", commit, message)
+        return None
+
+    def _head(self) -> str | None:
+        """The wanted commit now, which the reconciler may not have seen yet."""
+        try:
+            return self.source.head().commit
+        except NoConfigurationError as error:
+            return error.commit
+        except RepositoryError:
+            return None
+
+    def laggards(self) -> list[str]:
+        """The workers that do not hold the running generation, or an open transaction's."""
+        running = self.store.running
+        digest = running.state.digest
+        names = [
+            f"worker {slot.id}"
+            for slot in self.supervisor.slots
+            if slot.worker is None
+            or (slot.worker.generation, slot.worker.digest) != (running.generation, digest)
+        ]
+        if not names and self.runner.open is not None and self.store.unfinished is not None:
+            # Committed everywhere, and not released yet: "done" comes in a moment.
+            names = [f"worker {worker}" for worker in sorted(self.runner.open.waiting)]
+        return names
+
+    def _timed_out(self, text: str, commit: str | None) -> WaitResult:
+        laggards = self.laggards()
+        opened = self.runner.open
+        if opened is not None and opened.waiting:
+            laggards = [f"worker {worker}" for worker in sorted(opened.waiting)]
+        return self._result("timeout", commit or text, self._why(text, commit, laggards), laggards)
+
+    def _why(self, text: str, commit: str | None, laggards: list[str]) -> str:
+        if commit is None:
+            return f"{text} names no commit of the repository"
+        if laggards:
+            return f"{', '.join(laggards)} did not get there"
+        if self.reconciler.problem is not None:
+            return self.reconciler.problem
+        head = self._head()
+        if head is not None and not self.source.is_descendant(head, commit):
+            return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"
+        return "it has not been looked at yet"
+
+    def _result(
+        self, outcome: str, commit: str, message: str, laggards: list[str] | None = None
+    ) -> WaitResult:
+        running = self.store.running
+        return {
+            "outcome": outcome,  # type: ignore[typeddict-item]  # one of the four words
+            "commit": commit,
+            "applied": running.commit,
+            "generation": running.generation,
+            "message": message,
+            "laggards": laggards or [],
+        }

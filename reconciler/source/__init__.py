@@ -1,0 +1,4 @@
+"""Which commit is wanted, and which blobs it changes.
+
+Git and the file system; knows nothing of what the files mean.
+"""

@@ -1,0 +1,64 @@
+"""Fetches the remote every so often, if there is one. Called by `reconciler.daemon`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler import log
+from reconciler.source.remote import fetch
+from reconciler.source.repository import Repository, RepositoryError
+from reconciler.source.source import Source
+from schemas.secrecy import without_credentials
+
+INTERVAL_S = 30.0
+
+
+class Fetching:
+    """The loop around `fetch`. Logs when failing begins and when it ends."""
+
+    def __init__(self, remote: str | None, interval_s: float | None) -> None:
+        self._remote = remote
+        self._interval_s = interval_s or INTERVAL_S
+        self.fetched_at: str | None = None
+
+    @property
+    def shown_remote(self) -> str | None:
+        """The remote as people may see it: a URL may have a password in it."""
+        return None if self._remote is None else without_credentials(self._remote)
+
+    async def run(self, source: Source, woken: Callable[[], None]) -> None:
+        """Until cancelled."""
+        if self._remote is None:
+            return
+        while True:
+            try:
+                repository = source.repository
+                _check_name(self._remote, repository)
+                await fetch(repository.common_dir, self._remote, source.branch)
+                self.fetched_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+                problem = None
+            except RepositoryError as error:
+                problem = str(error)
+            before, source.fetch_problem = source.fetch_problem, problem
+            self._log(before, problem)
+            woken()
+            await asyncio.sleep(self._interval_s)
+
+    def _log(self, before: str | None, problem: str | None) -> None:
+        if before is None and problem is not None:
+            log.warning("fetching fails", reason=problem)
+        elif before is not None and problem is None:
+            log.info("fetching works again", remote=self.shown_remote)
+
+
+def _check_name(remote: str, repository: Repository) -> None:
+    """Git takes any name that it does not know for a directory, and says so in a puzzling way."""
+    names = repository.remotes()
+    if remote in names or re.search("[:/]", remote) or Path(remote).exists():
+        return
+    known = f"there is {', '.join(names)}" if names else "there is none"
+    raise RepositoryError(f"{repository.git_dir} has no remote {remote!r} ({known})")

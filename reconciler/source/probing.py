@@ -1,0 +1,61 @@
+"""Whether the repository answers at all: asked in a thread, which may hang where we may not.
+
+A file system that has stopped answering (a dead NFS server, a failing disk) blocks whoever asks it,
+for hours if need be. libgit2 knows no time limit, so before each look a thread of its own reads
+what the look begins with. While that hangs nothing else touches the repository: the running state
+is held, workers serve, questions are answered. What begins to hang between the probe and the look
+is left to the service manager's watchdog. Called by `reconciler.loop.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from reconciler.source.repository import RepositoryError
+
+ANSWER_S = 5.0
+
+
+class StalledError(RepositoryError):
+    """The repository has not answered in time."""
+
+
+class Probe:
+    """One repository. `check` touches it; what it returns or raises does not matter."""
+
+    def __init__(self, check: Callable[[], object], answer_s: float = ANSWER_S) -> None:
+        self._check = check
+        self._answer_s = answer_s
+        self._pending: asyncio.Event | None = None
+
+    async def wait(self) -> None:
+        """Returns when the repository has answered. Raises `StalledError`."""
+        if self._pending is None:
+            self._pending = asyncio.Event()
+            self._ask(self._pending)
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await self._pending.wait()
+        except TimeoutError:
+            raise StalledError(
+                f"the repository has not answered in {self._answer_s:g} s: its file system hangs"
+            ) from None
+        self._pending = None
+
+    def _ask(self, answered: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            try:
+                self._check()
+            except Exception:  # noqa: BLE001, S110  # an answer as well; the look finds it again
+                pass
+            finally:
+                # The loop may have ended meanwhile.
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(answered.set)
+
+        # Not the loop's own threads: the process waits for those at its end.
+        threading.Thread(target=run, name="probe", daemon=True).start()

@@ -1,0 +1,104 @@
+"""Brings the followed branch of a remote in, every few seconds, by the git program.
+
+Into a ref of its own, so that nobody's branches and working tree are touched. No hook runs, nothing
+asks for a password, and a git that hangs is ended. Called by `reconciler.loop.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import signal
+from pathlib import Path
+
+from reconciler.source.repository import RepositoryError
+from schemas.secrecy import without_credentials
+
+REMOTE_REFS = "refs/kakehi/remote/"
+# A fetch that takes longer hangs; the next interval tries anew.
+FETCH_TIMEOUT_S = 60.0
+_ERROR_BYTES_MAX = 64 * 1024
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+# What git says behind the reason, or before every reason.
+_GENERAL = (
+    "Could not read from remote repository.",
+    "Please make sure",
+    "and the repository exists",
+)
+_REASONS_MAX = 3
+
+
+def followed_ref(remote: str, branch: str) -> str:
+    """Where a branch of the remote is kept: each remote has a place of its own.
+
+    By its name, or for a URL by its hash, without the password, which may change.
+    """
+    shown = without_credentials(remote)
+    digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
+    key = remote if _PLAIN_NAME.fullmatch(remote) else f"url-{digest[:16]}"
+    return f"{REMOTE_REFS}{key}/{branch.removeprefix('refs/heads/')}"
+
+
+async def fetch(
+    git_dir: Path, remote: str, branch: str, timeout_s: float = FETCH_TIMEOUT_S
+) -> None:
+    """Moves `followed_ref(remote, branch)` to the remote's branch. Raises `RepositoryError`.
+
+    What it raises is shown to people: no password of a URL is in it, not in git's words either.
+    """
+    name = branch.removeprefix("refs/heads/")
+    shown = without_credentials(remote)
+    options = [
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "gc.auto=0",
+        "-c",
+        "protocol.ext.allow=never",
+    ]
+    fetching = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+    refspec = f"+refs/heads/{name}:{followed_ref(remote, branch)}"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("git", f"--git-dir={git_dir}", *options, *fetching, "--", remote, refspec),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **_batch_ssh()},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RepositoryError(f"cannot run git: {error.strerror or error}") from None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(timeout_s):
+            said = await process.stderr.read(_ERROR_BYTES_MAX)
+            code = await process.wait()
+    except TimeoutError:
+        raise RepositoryError(f"fetching from {shown} took over {timeout_s:g} s") from None
+    finally:
+        # Also ssh below it, and also when this task is cancelled.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            await process.wait()
+    if code != 0:
+        reason = _reason(said.decode(errors="replace")) or f"git ended with {code}"
+        raise RepositoryError(f"cannot fetch {name} from {shown}: {without_credentials(reason)}")
+
+
+def _reason(said: str) -> str:
+    """Return what git and ssh give as reasons, without what they say whatever the reason is."""
+    lines = [
+        line.strip().removeprefix("fatal: ").removeprefix("error: ") for line in said.split("\n")
+    ]
+    telling = [line for line in lines if line and not line.startswith(_GENERAL)]
+    return "; ".join((telling or [line for line in lines if line])[:_REASONS_MAX])
+
+
+def _batch_ssh() -> dict[str, str]:
+    given = os.environ.get("GIT_SSH_COMMAND")
+    return {} if given else {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}

@@ -1,0 +1,276 @@
+"""The source: which commit is wanted, and which configuration files differ from what runs.
+
+Follows one ref of one repository. The newest commit always wins; a rewrite of history is just
+another difference of two trees. Everything that a repository may do to us while traffic flows
+(vanish, be rewritten, be packed) ends in a `RepositoryError`: the running state is held, and the
+next look tries again. Called by `reconciler.loop.reconcile` and, for questions,
+`reconciler.reporting.answers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from reconciler.errors import UnreadableError
+from reconciler.language.loader import FILE_BYTES_MAX
+from reconciler.materials.reading import bounded, read_external
+from reconciler.source.remote import followed_ref
+from reconciler.source.repository import (
+    CommitNote,
+    NoConfigurationError,
+    Repository,
+    RepositoryError,
+)
+from reconciler.source.tree_diff import diff_trees, holds_configuration
+from schemas.diagnostic import Diagnostic
+from schemas.secrecy import without_credentials
+
+# How far back the commits are looked for that a newer one has overtaken.
+SUPERSEDED_MAX = 100
+
+
+class UnfetchedError(RepositoryError):
+    """Nothing has come from the remote yet; `reconciler.source.fetching` tells why, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The commit that is wanted, and the tree of the config directory in it."""
+
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The files that differ: path → content, None for one that is gone; and what is left out."""
+
+    files: dict[str, bytes | None]
+    warnings: tuple[Diagnostic, ...]
+    full: bool
+    others: frozenset[str] = frozenset()
+    """Files that hold no configuration themselves; some may be named by one."""
+    overlay: Mapping[str, bytes | None] = field(default_factory=dict)
+    """Contents of such files that go before those of the tree; None is one that is gone."""
+    tree: str | None = None
+    """The tree that the contents are of."""
+
+    @property
+    def size(self) -> int:
+        """How much there is to load, in bytes."""
+        return sum(len(content) for content in self.files.values() if content is not None)
+
+
+class Source:
+    """One followed ref. Opens the repository when it is first needed, and again when replaced."""
+
+    def __init__(self, directory: Path, ref: str | None, remote: str | None = None) -> None:
+        """With `remote`, the branch is not ours but the one that it brings."""
+        self.directory = directory
+        self._wanted_ref = ref
+        self._remote = remote
+        # Why the remote cannot be reached; what was fetched before is followed meanwhile.
+        self.fetch_problem: str | None = None
+        # Why the repository must not be touched now; see `reconciler.source.probing`.
+        self.stalled: str | None = None
+        self._ref: str | None = None
+        self._repository: Repository | None = None
+
+    @property
+    def repository(self) -> Repository:
+        """The open repository. Raises `RepositoryError`."""
+        if self.stalled is not None:
+            raise RepositoryError(self.stalled)
+        if self._repository is not None and not self._repository.is_current():
+            self._repository = None
+        if self._repository is None:
+            if not self.directory.is_dir() and not self._was_opened:
+                raise RepositoryError(f"{self.directory} is not a directory")
+            self._repository = Repository(self.directory)
+        return self._repository
+
+    @property
+    def _was_opened(self) -> bool:
+        # A commit may remove the directory from the working tree while we follow.
+        return self._ref is not None
+
+    @property
+    def ref(self) -> str:
+        """The full name of the followed ref. Raises `RepositoryError` before it is known."""
+        if self._ref is None:
+            repository = self.repository
+            wanted = self._wanted_ref
+            self._ref = repository.full_ref(wanted) if wanted else repository.head_ref()
+        return self._ref
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether commits are fetched, so that more may come than are here."""
+        return self._remote is not None
+
+    @property
+    def branch(self) -> str:
+        """The branch of the remote. Raises `RepositoryError` when HEAD names none."""
+        ref = self.ref
+        if not ref.startswith("refs/heads/"):
+            raise RepositoryError(f"{ref} is no branch: name the remote's branch with --ref")
+        return ref
+
+    @property
+    def shown_ref(self) -> str:
+        """The ref as people say it, for status; never raises."""
+        try:
+            name = self.ref
+        except RepositoryError:
+            name = self._wanted_ref or "HEAD"
+        return name.removeprefix("refs/heads/")
+
+    def head(self) -> Head:
+        """The wanted commit, now. Raises `RepositoryError`."""
+        repository = self.repository
+        if self._remote is None:
+            commit = repository.resolve(self.ref)
+        else:
+            commit = self._fetched(repository, self._remote)
+        return Head(commit, repository.config_tree(commit))
+
+    def probe(self) -> None:
+        """Read what a look begins with, in a thread. Raises `OSError`.
+
+        Not by libgit2, which would keep the whole interpreter waiting with it.
+        """
+        repository = self._repository
+        if repository is None:
+            self.directory.stat()
+            return
+        for path in (repository.git_dir / "HEAD", repository.common_dir / (self._ref or "HEAD")):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as opened:
+                opened.read(1)
+
+    def _fetched(self, repository: Repository, remote: str) -> str:
+        ref = followed_ref(remote, self.branch)
+        if not repository.has_ref(ref):
+            waiting = f"nothing was fetched from {without_credentials(remote)} yet"
+            raise UnfetchedError(self.fetch_problem or waiting)
+        return repository.resolve(ref)
+
+    def head_of(self, spec: str) -> Head:
+        """The commit that a user names. Raises `RepositoryError`."""
+        commit = self.repository.find_commit(spec)
+        return Head(commit, self.repository.config_tree(commit))
+
+    def changed(self, base: str | None, tree: str) -> Changed:
+        """What differs between two trees; everything, when the base cannot be read any more.
+
+        Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all.
+        """
+        repository = self.repository
+        new = bytes.fromhex(tree)
+        full = base is None
+        try:
+            old = bytes.fromhex(base) if base else None
+            diff = diff_trees(repository.read_tree, old, new)
+        except RepositoryError:
+            diff = diff_trees(repository.read_tree, None, new)
+            full = True
+        files = {path: self._content(oid) for path, oid in sorted(diff.changed.items())}
+        if all(content is None for content in files.values()):
+            self._require_configuration(new)
+        warnings = tuple(
+            Diagnostic("warning", path, 0, 0, f"{path} {reason}: it is left out")
+            for path, reason in sorted(diff.skipped.items())
+        )
+        return Changed(files, warnings, full, frozenset(diff.others), tree=tree)
+
+    def read_file(self, changed: Changed, path: str) -> bytes:
+        """What an entity means by a path: a file of the tree, or (slash first) of the machine.
+
+        Raises `UnreadableError`.
+        """
+        if path.startswith("/"):
+            return read_external(path)
+        if path in changed.overlay:
+            content = changed.overlay[path]
+        else:
+            content = self._file_at(changed.tree, path)
+        if content is None:
+            hint = "commit it, or keep it outside of the repository under an absolute path"
+            raise UnreadableError("the file is not in the commit, or not a regular file", hint)
+        return bounded(content)
+
+    def _file_at(self, tree: str | None, path: str) -> bytes | None:
+        try:
+            return self.repository.file_at(tree, path) if tree else None
+        except RepositoryError as error:
+            raise UnreadableError(str(error)) from None
+
+    def with_naming(self, changed: Changed, paths: set[str]) -> Changed:
+        """The same with further configuration files, whose entities name what has changed."""
+        missing = paths - changed.files.keys()
+        if not missing or changed.tree is None:
+            return changed
+        files = dict(changed.files)
+        for path in missing:
+            files[path] = self.repository.file_at(changed.tree, path)
+        return replace(changed, files=files)
+
+    def _content(self, oid: bytes | None) -> bytes | None:
+        if oid is None:
+            return None
+        if self.repository.blob_size(oid) > FILE_BYTES_MAX:
+            # Stands for the content, which the loader refuses by its length alone.
+            return bytes(FILE_BYTES_MAX + 1)
+        return self.repository.read_blob(oid)
+
+    def _require_configuration(self, tree: bytes) -> None:
+        if not holds_configuration(self.repository.read_tree, tree):
+            where = self.repository.prefix or "the repository"
+            message = f"the commit holds no configuration (no *.yaml file in {where})"
+            raise NoConfigurationError(message)
+
+    def superseded(self, base: str | None, commit: str) -> list[str]:
+        """The commits between base and commit that were overtaken, oldest first."""
+        if base is None:
+            return []
+        between: list[str] = []
+        for parent in self.repository.first_parents(commit):
+            if parent == base:
+                return between[::-1]
+            if len(between) == SUPERSEDED_MAX:
+                break
+            between.append(parent)
+        return []
+
+    def note(self, commit: str) -> CommitNote:
+        """Author and subject, as far as they can be read."""
+        try:
+            return self.repository.note(commit)
+        except RepositoryError:
+            return CommitNote("", "")
+
+    def message(self, commit: str) -> str:
+        """The commit's message, as far as it can be read."""
+        try:
+            return self.repository.message(commit)
+        except RepositoryError:
+            return ""
+
+    def is_descendant(self, commit: str, ancestor: str) -> bool:
+        """Whether `commit` is `ancestor` or comes after it."""
+        if commit == ancestor:
+            return True
+        try:
+            return self.repository.is_descendant(commit, ancestor)
+        except RepositoryError:
+            return False
+
+    def watched(self) -> tuple[list[Path], list[Path]]:
+        """(directories to watch alone, directories to watch with all below them)."""
+        repository = self.repository
+        alone = [repository.common_dir]
+        if repository.git_dir != repository.common_dir:
+            alone.append(repository.git_dir)
+        return alone, [repository.common_dir / "refs"]

@@ -1,0 +1,184 @@
+"""The difference of two git trees, at a cost that follows the difference.
+
+Pure: it is given a function that reads a tree object. Equal subtrees are pruned by their id
+(libgit2's own diff visits them: 50 ms at 100,000 files), and inside one large directory the common
+head and tail of both tree objects are skipped bytewise, so that a flat directory of 10,000 files
+costs little more than reading it. Called by `reconciler.source.source`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+SUFFIXES = (b".yaml", b".yml")
+"""Of files that hold configuration."""
+# Deeper trees do not come from people; the bound keeps a hostile one from using memory.
+DEPTH_MAX = 64
+
+_REGULAR_MODES = frozenset((b"100644", b"100755", b"100664"))
+_TREE_MODES = frozenset((b"40000", b"040000"))
+_ODD_KINDS = {b"120000": "a symbolic link", b"160000": "a submodule"}
+_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0([\0-\xff]{20})")
+_ENTRIES = re.compile(rb"(?:[0-7]{5,6} [^\0]+\0[\0-\xff]{20})*")
+
+
+class Entry(NamedTuple):
+    """One line of a tree object."""
+
+    mode: bytes
+    oid: bytes
+
+
+@dataclass(slots=True)
+class TreeDiff:
+    """What differs: path → blob id (None: gone), and what was left out although it has a name.
+
+    `others` are the files that hold no configuration themselves; some may be named by one.
+    """
+
+    changed: dict[str, bytes | None] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def diff_trees(
+    read_tree: Callable[[bytes], bytes], old: bytes | None, new: bytes | None
+) -> TreeDiff:
+    """Which configuration files differ between two trees (None: no tree)."""
+    result = TreeDiff()
+    pending: list[tuple[bytes, bytes | None, bytes | None, int]] = [(b"", old, new, 0)]
+    while pending:
+        prefix, old_tree, new_tree, depth = pending.pop()
+        if old_tree == new_tree:
+            continue
+        old_content = read_tree(old_tree) if old_tree else b""
+        new_content = read_tree(new_tree) if new_tree else b""
+        before, after = differing_entries(old_content, new_content)
+        for name in before.keys() | after.keys():
+            if name.startswith(b"."):
+                continue
+            was, now = before.get(name), after.get(name)
+            path = prefix + name
+            old_sub = was.oid if was and was.mode in _TREE_MODES else None
+            new_sub = now.oid if now and now.mode in _TREE_MODES else None
+            if old_sub or new_sub:
+                if depth < DEPTH_MAX:
+                    pending.append((path + b"/", old_sub, new_sub, depth + 1))
+                else:
+                    result.skipped[_text(path)] = "nested too deeply"
+            _note_leaf(result, path, was, now)
+    return result
+
+
+def holds_configuration(read_tree: Callable[[bytes], bytes], tree: bytes) -> bool:
+    """Whether there is any configuration file; stops at the first."""
+    pending = [(tree, 0)]
+    while pending:
+        oid, depth = pending.pop()
+        for mode, name, child in _ENTRY.findall(read_tree(oid)):
+            if name.startswith(b"."):
+                continue
+            if mode in _REGULAR_MODES and name.endswith(SUFFIXES):
+                return True
+            if mode in _TREE_MODES and depth < DEPTH_MAX:
+                pending.append((child, depth + 1))
+    return False
+
+
+def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
+    """The entries of two tree objects that are not in both, by name."""
+    start = _boundary(old, _common_head(old, new))
+    tail = _common_tail(old, new, start)
+    before: dict[bytes, Entry] = {}
+    after: dict[bytes, Entry] = {}
+    old_at = new_at = start
+    # Both sides are read into the common tail until they stand on the same boundary: from there on
+    # the same bytes are the same entries.
+    while True:
+        old_left, new_left = len(old) - old_at, len(new) - new_at
+        if old_left == new_left and old_left <= tail:
+            break
+        if old_left >= new_left:
+            old_at = _read_entry(old, old_at, before)
+        else:
+            new_at = _read_entry(new, new_at, after)
+    for name in before.keys() & after.keys():
+        if before[name] == after[name]:
+            del before[name], after[name]
+    return before, after
+
+
+def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:
+    if was is not None and _is_configuration(path, was) and _is_utf8(path):
+        result.changed[_text(path)] = None
+    leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in _TREE_MODES]
+    if leaves and not path.endswith(SUFFIXES) and _is_utf8(path):
+        result.others.add(_text(path))
+    if now is None:
+        return
+    if now.mode in _ODD_KINDS:
+        result.skipped[_text(path)] = f"is {_ODD_KINDS[now.mode]}"
+    elif _is_configuration(path, now):
+        if _is_utf8(path):
+            result.changed[_text(path)] = now.oid
+        else:
+            result.skipped[_text(path)] = "has a name that is not UTF-8"
+
+
+def _is_configuration(path: bytes, entry: Entry) -> bool:
+    return entry.mode in _REGULAR_MODES and path.endswith(SUFFIXES)
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text(path: bytes) -> str:
+    return path.decode(errors="backslashreplace")
+
+
+def _common_head(one: bytes, other: bytes) -> int:
+    """How many bytes are equal from the start; slices compare at the speed of memcmp."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _common_tail(one: bytes, other: bytes, start: int) -> int:
+    """How many bytes are equal from the end, not reaching before `start` in either."""
+    low, high = 0, min(len(one), len(other)) - start
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _boundary(content: bytes, limit: int) -> int:
+    """The last boundary between entries at or before `limit`."""
+    found = _ENTRIES.match(content, 0, limit)
+    return found.end() if found else 0
+
+
+def _read_entry(content: bytes, start: int, entries: dict[bytes, Entry]) -> int:
+    """Reads the entry at a boundary into `entries`; returns where the next one begins."""
+    found = _ENTRY.match(content, start)
+    if found is None:
+        raise ValueError("not a tree object")
+    mode, name, oid = found.groups()
+    entries[name] = Entry(mode, oid)
+    return found.end()

@@ -1,0 +1,121 @@
+"""The drained backends: an overlay that an operator lays over the state, with owner and expiry.
+
+No part of the state or its digest: git says what a backend is, the overlay that it gets no new
+requests for now. Survives a restart in the state directory. Called by
+`reconciler.reporting.answers`, and by `reconciler.workers.bringup` for what a fresh worker has to
+know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from reconciler import log
+from reconciler.durable import replace_durably
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """One drained backend; times are ISO 8601 in UTC, `expires_at` None is until undrained."""
+
+    backend: str
+    owner: str
+    since: str
+    expires_at: str | None
+
+
+class Drains:
+    """All of them. `changed` is called on the event loop when the list is another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._drains: dict[str, Drain] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.changed: Callable[[], None] = lambda: None
+        self._read()
+
+    def names(self) -> list[str]:
+        """The overlay as the workers take it."""
+        return sorted(self._drains)
+
+    def all(self) -> list[Drain]:
+        """For status."""
+        return [self._drains[name] for name in self.names()]
+
+    def get(self, backend: str) -> Drain | None:
+        """The drain of one backend."""
+        return self._drains.get(backend)
+
+    def add(self, backend: str, owner: str, ttl_s: float | None) -> Drain:
+        """Drains a backend, or moves its owner and expiry. Raises `OSError`."""
+        now = datetime.now(UTC)
+        expires = None if ttl_s is None else now + timedelta(seconds=ttl_s)
+        before = self._drains.get(backend)
+        since = before.since if before else now.isoformat()
+        drain = Drain(backend, owner, since, expires.isoformat() if expires else None)
+        self._replace({**self._drains, backend: drain})
+        return drain
+
+    def remove(self, backend: str) -> bool:
+        """Whether it was drained. Raises `OSError`."""
+        if backend not in self._drains:
+            return False
+        self._replace({name: each for name, each in self._drains.items() if name != backend})
+        return True
+
+    def schedule(self) -> None:
+        """Ends what has expired, and wakes up again when the next one does."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = datetime.now(UTC)
+        left = {
+            name: each
+            for name, each in self._drains.items()
+            if each.expires_at is None or datetime.fromisoformat(each.expires_at) > now
+        }
+        if len(left) != len(self._drains):
+            log.info("drains have expired", backends=",".join(self._drains.keys() - left.keys()))
+            try:
+                self._replace(left)
+            except OSError as error:
+                log.warning("cannot write the drains", reason=error.strerror or error)
+            return
+        times = [
+            datetime.fromisoformat(each.expires_at) for each in left.values() if each.expires_at
+        ]
+        if times:
+            # The clock may jump; looking again after an hour at the latest bounds the error.
+            delay = min(3600.0, max(0.0, (min(times) - now).total_seconds()) + 0.01)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.schedule)
+
+    def stop(self) -> None:
+        """No timer any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _replace(self, drains: dict[str, Drain]) -> None:
+        try:
+            content = json.dumps([asdict(each) for each in drains.values()], indent=1)
+            replace_durably(self._path, content.encode() + b"\n")
+        finally:
+            # What cannot be written holds until the next restart all the same.
+            self._drains = drains
+            self.changed()
+            self.schedule()
+
+    def _read(self) -> None:
+        try:
+            found = json.loads(self._path.read_text())
+            drains = [Drain(**each) for each in found]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("the drains cannot be read, nothing is drained", reason=error)
+            return
+        self._drains = {each.backend: each for each in drains}

@@ -1,0 +1,326 @@
+"""The state directory: what runs, made durable, at a cost that follows the change.
+
+Journal records, each with a `seq` that grows by one:
+  start {epoch, language}                    a daemon began, of a version with this language
+  begin {generation, commit, tree, puts, removes, digest, …}   a transaction may follow
+  commit {generation}                        the commit point
+  done {generation}                          nothing is left to do
+  follow {commit, tree, moved}               a commit that changes no entity became the applied one
+A begin without a commit is an abort. The snapshot is rewritten only when the journal has grown
+larger than it, so that its cost is a constant share of what was journalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconciler import faults
+from reconciler.errors import MachineError
+from reconciler.storage import snapshot
+from reconciler.storage.contents import MaterialStore
+from reconciler.storage.journal import Journal, Record
+from reconciler.storage.upgrade import LANGUAGE, upgraded
+from schemas.change import Change
+from schemas.entity import Entity, EntityKey
+from schemas.material import materials_of
+from schemas.state import State
+
+LOCK_NAME = "lock"
+# Below this a journal is read in milliseconds and compacting it would only cost.
+JOURNAL_BYTES_MIN = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Running:
+    """The running state: what every worker holds, or is being brought to."""
+
+    state: State = field(default_factory=State)
+    generation: int = 0
+    commit: str | None = None
+    tree: str | None = None
+    applied_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A transaction as its begin record has it."""
+
+    generation: int
+    base_generation: int
+    base_digest: str
+    digest: str
+    commit: str
+    tree: str
+    at: str
+    puts: tuple[Entity, ...]
+    removes: tuple[EntityKey, ...]
+    moved: tuple[Entity, ...]
+
+    def changes(self, state: State) -> list[Change]:
+        """What it does to the state that it was begun on."""
+        changes = [_put(state, entity) for entity in (*self.puts, *self.moved)]
+        changes += [
+            Change("remove", key, state[key], None, ()) for key in self.removes if key in state
+        ]
+        return changes
+
+
+class Store:
+    """The open state directory. Holds its lock until `close`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = lock_directory(directory)
+        self.running = Running()
+        self.epoch = 0
+        self.notes: list[str] = []
+        # A transaction behind its commit point that may not have reached every worker.
+        self.unfinished: Begun | None = None
+        self._open: Begun | None = None
+        # (generation, digest) of workers that hold the state in the form of another version.
+        self.former: tuple[int, str] | None = None
+        self._language: str | None = None
+        # The snapshot that the journal builds on could not be read.
+        self._lost = False
+        self._seq = 0
+        self._snapshot_path = directory / "snapshot"
+        self._snapshot_bytes = 0
+        try:
+            self._read_snapshot()
+            self._journal = Journal(directory / "journal")
+            self._replay()
+            if self._language != LANGUAGE:
+                self._upgrade()
+            self.epoch += 1
+            self._append({"t": "start", "epoch": self.epoch, "language": LANGUAGE})
+            self.materials = MaterialStore(directory, self.running.state.entities.values())
+        except OSError as error:
+            self._unlock()
+            raise MachineError(f"cannot use the state directory {directory}: {error}") from error
+        except MachineError:
+            self.close()
+            raise
+
+    def served_content(self, key: EntityKey, path: str) -> bytes | None:
+        """The content of an entity's file as it is served; None when it has none of this path."""
+        entity = self.running.state.get(key)
+        for material in materials_of(entity) if entity else ():
+            if material.path == path:
+                with contextlib.suppress(OSError):
+                    return (self.materials.directory / material.sha256).read_bytes()
+        return None
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._journal.close()
+        self._unlock()
+
+    # One transaction.
+
+    def begin(self, begun: Begun) -> None:
+        """The begin record. Raises `OSError` when it is not durable."""
+        faults.point("journal.begin")
+        self._append(
+            {
+                "t": "begin",
+                "generation": begun.generation,
+                "base_generation": begun.base_generation,
+                "base_digest": begun.base_digest,
+                "digest": begun.digest,
+                "commit": begun.commit,
+                "tree": begun.tree,
+                "at": begun.at,
+                "puts": [snapshot.encode_entity(entity) for entity in begun.puts],
+                "removes": [list(key) for key in begun.removes],
+                "moved": [snapshot.encode_entity(entity) for entity in begun.moved],
+            }
+        )
+        self._open = begun
+
+    def commit(self) -> None:
+        """The commit point. Raises `OSError` when it was not passed."""
+        assert self._open is not None, "commit without begin"
+        faults.point("journal.commit")
+        self._append({"t": "commit", "generation": self._open.generation})
+        self._enter(self._open)
+
+    def done(self) -> None:
+        """All workers are through. May be lost: doing it again is harmless."""
+        self.unfinished = None
+        faults.point("journal.done")
+        self._append({"t": "done", "generation": self.running.generation}, durable=False)
+
+    def follow(self, commit: str, tree: str, moved: Iterable[Entity], at: str) -> None:
+        """`commit` changes no entity, only where some are written."""
+        moved = tuple(moved)
+        stored = [snapshot.encode_entity(entity) for entity in moved]
+        self._append({"t": "follow", "commit": commit, "tree": tree, "moved": stored, "at": at})
+        self._follow(commit, tree, moved, at)
+
+    def compact_if_due(self) -> bool:
+        """Writes a snapshot when the journal has outgrown the last one."""
+        if self._journal.size < max(JOURNAL_BYTES_MIN, self._snapshot_bytes):
+            return False
+        if self.unfinished is not None:
+            return False
+        self.compact()
+        return True
+
+    def compact(self) -> None:
+        """A snapshot of the running state, and an empty journal."""
+        running = self.running
+        header = snapshot.Header(
+            seq=self._seq,
+            epoch=self.epoch,
+            generation=running.generation,
+            commit=running.commit,
+            tree=running.tree,
+            applied_at=running.applied_at,
+            language=LANGUAGE,
+        )
+        self._snapshot_bytes = snapshot.write(self._snapshot_path, header, running.state)
+        faults.point("journal.restart")
+        self._journal.restart([])
+
+    # Reading back.
+
+    def _read_snapshot(self) -> None:
+        try:
+            found = snapshot.read(self._snapshot_path)
+        except MachineError as error:
+            damaged = self._snapshot_path.with_suffix(".damaged")
+            self._snapshot_path.rename(damaged)
+            self._lost = True
+            self.notes.append(f"{error}; kept as {damaged.name}, starting from the repository")
+            return
+        if found is None:
+            return
+        header, state = found
+        self._seq, self.epoch, self._language = header.seq, header.epoch, header.language
+        self._snapshot_bytes = self._snapshot_path.stat().st_size
+        self.running = Running(
+            state, header.generation, header.commit, header.tree, header.applied_at
+        )
+
+    def _replay(self) -> None:
+        if self._journal.truncated_bytes:
+            self.notes.append(f"dropped {self._journal.truncated_bytes} torn bytes of the journal")
+        for record in self._journal.records:
+            # What the snapshot includes is still here when a crash came before the restart.
+            if record["seq"] > self._seq:
+                self._seq = record["seq"]
+                self._replay_one(record)
+        self._journal.records = []
+        self._open = None
+
+    def _replay_one(self, record: Record) -> None:
+        match record["t"]:
+            case "start":
+                self.epoch = max(self.epoch, record["epoch"])
+                self._language = record.get("language")
+            case "begin":
+                self._open = _decode_begin(record)
+            case "commit" if self._open and self._open.generation == record["generation"]:
+                if self.running.state.digest == self._open.base_digest:
+                    self._enter(self._open)
+                else:
+                    # Its number is not used again, though what it made is not known.
+                    self.running = Running(generation=record["generation"])
+            case "done":
+                self.unfinished = None
+            case "follow" if not self._lost:
+                moved = tuple(snapshot.decode_entity(each) for each in record["moved"])
+                self._follow(record["commit"], record["tree"], moved, record["at"])
+
+    def _upgrade(self) -> None:
+        """What another version wrote is brought into the form of this one: a generation of its own.
+
+        Raises `MachineError` when that cannot be.
+        """
+        running = self.running
+        try:
+            entities = [upgraded(entity) for entity in running.state.entities.values()]
+        except (KeyError, ValueError) as error:
+            raise MachineError(
+                f"the state in {self._directory} is of another version, and cannot be completed: "
+                f"{error}; move the directory away to start from the repository"
+            ) from error
+        state = State(entities)
+        if state.digest == running.state.digest:
+            return
+        self.former = (running.generation, running.state.digest)
+        changed = sum(running.state[entity.key] is not entity for entity in entities)
+        self.notes.append(
+            f"another version wrote the state: {changed} of {len(entities)} entities are completed "
+            "by defaults, and workers are replaced as their successors come into service"
+        )
+        running.state, running.generation = state, running.generation + 1
+        # Whoever has not committed it is replaced.
+        self.unfinished = None
+        self.compact()
+
+    def _enter(self, begun: Begun) -> None:
+        running = self.running
+        running.state.apply(begun.changes(running.state))
+        running.generation = begun.generation
+        running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
+        self.unfinished, self._open = begun, None
+
+    def _follow(self, commit: str, tree: str, moved: tuple[Entity, ...], at: str) -> None:
+        running = self.running
+        running.state.apply(_put(running.state, entity) for entity in moved)
+        running.commit, running.tree, running.applied_at = commit, tree, at
+
+    def _append(self, record: Record, *, durable: bool = True) -> None:
+        self._journal.append({"seq": self._seq + 1, **record}, durable=durable)
+        self._seq += 1
+
+    def _unlock(self) -> None:
+        os.close(self._lock)
+
+
+def _put(state: State, entity: Entity) -> Change:
+    before = state.get(entity.key)
+    return Change("update" if before else "add", entity.key, before, entity, ())
+
+
+def _decode_begin(record: dict[str, Any]) -> Begun:
+    return Begun(
+        generation=record["generation"],
+        base_generation=record["base_generation"],
+        base_digest=record["base_digest"],
+        digest=record["digest"],
+        commit=record["commit"],
+        tree=record["tree"],
+        at=record["at"],
+        puts=tuple(snapshot.decode_entity(each) for each in record["puts"]),
+        removes=tuple(EntityKey(*each) for each in record["removes"]),
+        moved=tuple(snapshot.decode_entity(each) for each in record["moved"]),
+    )
+
+
+def lock_directory(directory: Path) -> int:
+    """One daemon at a time: the kernel gives the lock back however the process ends."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MachineError(
+            f"cannot use the directory {directory}: {error.strerror or error}"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        by = f" (process {owner})" if owner else ""
+        raise MachineError(f"another daemon{by} uses {directory}") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock

@@ -1,0 +1,1 @@
+"""The service manager: readiness, watchdog, and the descriptors that it keeps for us."""

@@ -1,0 +1,69 @@
+"""What the service manager is told, and what it keeps for us. Called by `reconciler.daemon`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from reconciler import log
+from reconciler.loop.reconcile import Reconciler
+from reconciler.storage.store import Store
+from reconciler.systemd import notify
+from reconciler.workers.sockets import SocketTable
+
+
+class Manager:
+    """Keeps systemd's picture of us true; does nothing without it."""
+
+    def __init__(self, store: Store, sockets: SocketTable, reconciler: Reconciler) -> None:
+        self._store = store
+        self._sockets = sockets
+        self._reconciler = reconciler
+        self._notifier = notify.Notifier()
+        self._ready = False
+
+    def adopt_passed(self) -> None:
+        """Takes the listening sockets that the manager kept while we were away."""
+        held: dict[str, int] = {}
+        for name, descriptor in notify.take_passed(os.environ):
+            worker = notify.worker_of(name)
+            address = None
+            if worker is not None:
+                address = self._sockets.adopt(worker, descriptor)
+            else:
+                os.close(descriptor)
+            if address is not None:
+                held[name] = descriptor
+        if held:
+            log.info("took over listening sockets from the service manager", count=len(held))
+        self._notifier.assume_stored(held)
+
+    def store_sockets(self) -> None:
+        """Makes the manager keep the sockets that there are."""
+        if self._notifier.active:
+            items = self._sockets.items()
+            self._notifier.store({notify.socket_name(*key): each.fileno() for key, each in items})
+
+    def ready(self) -> None:
+        """Once."""
+        self._notifier.ready()
+        self._ready = True
+        self.tell()
+
+    def stopping(self) -> None:
+        """At the end."""
+        self._notifier.stopping()
+
+    def tell(self) -> None:
+        """The line of `systemctl status`."""
+        running, problem = self._store.running, self._reconciler.problem
+        commit = (running.commit or "none")[:12]
+        text = f"generation {running.generation}, commit {commit}"
+        self._notifier.status(f"{text}; holding: {problem}" if problem else text)
+
+    async def watchdog(self) -> None:
+        """Signs of life from the event loop, for as long as it turns."""
+        interval = notify.watchdog_interval_s(dict(os.environ))
+        while interval is not None:
+            self._notifier.alive()
+            await asyncio.sleep(interval)

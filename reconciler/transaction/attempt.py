@@ -1,0 +1,143 @@
+"""One attempt's traffic: sends the machine's messages and turns what comes back into events.
+
+Replies, lost connections and the one timer all end in `inbox`, which
+`reconciler.transaction.runner` feeds to the machine one by one. A reply to an earlier attempt never
+gets here: each message has its own future, made by the attempt that sent it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from reconciler import faults, log
+from reconciler.storage.contents import MaterialStore
+from reconciler.storage.store import Begun
+from reconciler.transaction import events
+from reconciler.workers.worker import Worker
+from schemas import wire
+
+# The engine's refusals that are about what it holds, not about an entity of the commit.
+_OWN_FAULT_KIND = "state"
+
+
+class Attempt:
+    """The workers of one transaction, as long as it lasts."""
+
+    def __init__(
+        self,
+        number: int,
+        begun: Begun,
+        ops: str,
+        workers: dict[int, Worker],
+        sockets: dict[int, dict[str, int]],
+        materials: MaterialStore,
+    ) -> None:
+        self.inbox: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._number = number
+        self._begun = begun
+        self.ops = ops
+        self._workers = workers
+        self._sockets = sockets
+        self._materials = materials
+        self._timer: asyncio.TimerHandle | None = None
+        self._watches: list[tuple[Worker, Callable[[str], None]]] = []
+        for worker in workers.values():
+            watch = partial(self._on_closed, worker)
+            worker.link.closed_callbacks.append(watch)
+            self._watches.append((worker, watch))
+            if worker.link.closed:
+                self._on_closed(worker, "")
+
+    def end(self) -> None:
+        """Stops listening to the workers and to the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for worker, watch in self._watches:
+            worker.link.closed_callbacks.remove(watch)
+
+    def set_timer(self, delay_s: float) -> None:
+        """(Re)arms the deadline of the phase that begins."""
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(delay_s, self.inbox.put_nowait, events.DeadlinePassed())
+
+    def prepare(self, number: int) -> None:
+        """Sends the whole change, with the sockets that it needs."""
+        sockets = self._sockets[number]
+        message = wire.Prepare(
+            transaction=self._number,
+            generation=self._begun.generation,
+            base_generation=self._begun.base_generation,
+            base_digest=self._begun.base_digest,
+            commit=self._begun.commit,
+            ops=self.ops,
+            sockets=list(sockets),
+            material_dir=str(self._materials.directory),
+            materials=self._materials.needed(self._begun.puts),
+        )
+        self._send(number, message, list(sockets.values()))
+        faults.point("prepare.sent")
+
+    def commit(self, number: int) -> None:
+        """Sends the decision."""
+        generation = self._begun.generation
+        self._send(number, wire.Commit(transaction=self._number, generation=generation))
+        faults.point("commit.sent")
+
+    def abort(self, number: int) -> None:
+        """Takes the preparation back."""
+        generation = self._begun.generation
+        self._send(number, wire.Abort(transaction=self._number, generation=generation))
+        faults.point("abort.sent")
+
+    def release(self, number: int) -> None:
+        """Lets what was removed be drained."""
+        generation = self._begun.generation
+        self._send(number, wire.Release(transaction=self._number, generation=generation))
+        faults.point("release.sent")
+
+    def _send(
+        self, number: int, message: wire.ToWorker, descriptors: list[int] | None = None
+    ) -> None:
+        worker = self._workers[number]
+        reply = worker.link.ask(message, descriptors)
+        reply.add_done_callback(partial(self._on_reply, worker))
+
+    def _on_reply(self, worker: Worker, reply: asyncio.Future[wire.FromWorker]) -> None:
+        if reply.cancelled():
+            return
+        error = reply.exception()
+        if error is not None:
+            self.inbox.put_nowait(events.WorkerLost(worker.id))
+            return
+        event = self._event(worker, reply.result())
+        if event is not None:
+            self.inbox.put_nowait(event)
+
+    def _event(self, worker: Worker, message: wire.FromWorker) -> events.Event | None:
+        match message:
+            case wire.Prepared(transaction=self._number, digest=digest):
+                return events.WorkerPrepared(worker.id, digest)
+            case wire.Refused(kind=kind, reason=reason) if kind == _OWN_FAULT_KIND:
+                # It holds something else than it reported. A successor will hold what it should.
+                log.warning("a worker has drifted", worker=worker.id, reason=reason)
+                worker.link.close(reason)
+                return events.WorkerLost(worker.id)
+            case wire.Refused(transaction=self._number, kind=kind, name=name, reason=reason):
+                return events.WorkerRefused(worker.id, kind, name, reason)
+            case wire.Committed(transaction=self._number, digest=digest):
+                worker.generation, worker.digest = self._begun.generation, digest
+                worker.commit = self._begun.commit
+                return events.WorkerCommitted(worker.id, digest)
+            case wire.Aborted(transaction=self._number):
+                return events.WorkerAborted(worker.id)
+            case wire.Released(transaction=self._number):
+                return events.WorkerReleased(worker.id)
+        worker.link.close(f"it answered by {message.type} out of turn")
+        return events.WorkerLost(worker.id)
+
+    def _on_closed(self, worker: Worker, _: str) -> None:
+        self.inbox.put_nowait(events.WorkerLost(worker.id))

@@ -1,0 +1,207 @@
+"""The vocabularies of the transaction: its phases, the events it is told, the commands it gives.
+
+Events are past participles, commands imperatives. `reconciler.transaction.transaction` decides;
+`reconciler.transaction.runner` executes.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+class Phase(enum.Enum):
+    """Where the attempt stands."""
+
+    NEW = "new"
+    BEGINNING = "beginning"
+    PREPARING = "preparing"
+    DECIDING = "deciding"
+    COMMITTING = "committing"
+    RELEASING = "releasing"
+    DONE = "done"
+    ABORTING = "aborting"
+    ABORTED = "aborted"
+
+
+# Events: what happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The attempt may begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRecorded:
+    """The begin record is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecorded:
+    """The commit record is durable: the commit point has been passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailed:
+    """A record could not be made durable."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPrepared:
+    """A worker has staged the generation."""
+
+    worker: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRefused:
+    """A worker cannot take the generation, because of the entity named."""
+
+    worker: int
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCommitted:
+    """A worker serves the generation."""
+
+    worker: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAborted:
+    """A worker has dropped what it had staged."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReleased:
+    """A worker has begun to drain what the generation removed."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker's process or its connection is gone."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The deadline that the last `SetDeadline` set has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The daemon is ending: do not pass the commit point any more."""
+
+
+Event: TypeAlias = (
+    Started
+    | BeginRecorded
+    | CommitRecorded
+    | RecordFailed
+    | WorkerPrepared
+    | WorkerRefused
+    | WorkerCommitted
+    | WorkerAborted
+    | WorkerReleased
+    | WorkerLost
+    | DeadlinePassed
+    | Cancelled
+)
+
+# Commands: what to do.
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBegin:
+    """Make the begin record durable; answer with `BeginRecorded` or `RecordFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCommit:
+    """Make the commit record durable; answer with `CommitRecorded` or `RecordFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDone:
+    """Note that nothing is left to do; may be lost, redoing is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendPrepare:
+    """To one worker."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendCommit:
+    """To one worker."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendAbort:
+    """To one worker."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendRelease:
+    """To one worker."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceWorker:
+    """End a worker that is silent or holds something else; a successor starts in its place."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """(Re)arm the one timer for the phase that begins."""
+
+    phase: Phase
+
+
+Command: TypeAlias = (
+    RecordBegin
+    | RecordCommit
+    | RecordDone
+    | SendPrepare
+    | SendCommit
+    | SendAbort
+    | SendRelease
+    | ReplaceWorker
+    | SetDeadline
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt was aborted. A transient one says nothing about the commit itself."""
+
+    reason: str
+    transient: bool
+    stage: str = "prepare"
+    kind: str = ""
+    name: str = ""

@@ -1,0 +1,254 @@
+"""Runs one transaction: executes the machine's commands with journal, sockets and workers.
+
+The machine (`reconciler.transaction.transaction`) decides, this does: it makes the listening
+sockets that the plan needs before anybody is told, sends, times, writes, and turns replies into
+events. It holds the supervisor's `exclusive` lock from the first to the last step. Called by
+`reconciler.loop.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler import log
+from reconciler.storage.store import Begun, Store
+from reconciler.transaction import events
+from reconciler.transaction.attempt import Attempt
+from reconciler.transaction.events import Command, Event, Failure, Phase
+from reconciler.transaction.transaction import Transaction
+from reconciler.workers.bringup import listener_address
+from reconciler.workers.sockets import BindError, SocketTable
+from reconciler.workers.supervisor import Supervisor
+from reconciler.workers.worker import Worker
+from schemas import wire
+from schemas.entity import SETTINGS_KEY, EntityKey
+
+PREPARE_DEADLINE_S = 10.0
+# A tenth of what a busy machine manages.
+PREPARE_BYTES_PER_S = 1_000_000
+# These are one turn of an event loop; a worker that takes seconds is stopped or hangs.
+COMMIT_DEADLINE_S = 5.0
+ABORT_DEADLINE_S = 5.0
+RELEASE_DEADLINE_S = 5.0
+# How long a commit waits for a worker that is being replaced before it goes on without it.
+COMPLETE_WAIT_S = 10.0
+
+_DEADLINES_S = {
+    Phase.PREPARING: PREPARE_DEADLINE_S,
+    Phase.COMMITTING: COMMIT_DEADLINE_S,
+    Phase.ABORTING: ABORT_DEADLINE_S,
+    Phase.RELEASING: RELEASE_DEADLINE_S,
+}
+
+
+class Admin(Protocol):
+    """What else has to be bound before a plan can be promised: the metrics' address."""
+
+    def prepare(self, address: str | None) -> None:
+        """Binds, aside. Raises `BindError`."""
+
+    async def commit(self) -> None:
+        """Serves there from now on."""
+
+    def abort(self) -> None:
+        """Lets it go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run: the begin record, and the operations as the engine takes them."""
+
+    begun: Begun
+    ops: str
+
+
+class Runner:
+    """Runs orders, one at a time."""
+
+    def __init__(
+        self, store: Store, supervisor: Supervisor, sockets: SocketTable, admin: Admin
+    ) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._sockets = sockets
+        self._admin = admin
+        self._numbers = 0
+        self.open: Transaction | None = None
+        self.open_order: Order | None = None
+
+    async def run(self, order: Order) -> Failure | None:
+        """Returns None when every worker holds the generation, else why none does."""
+        await self.settle_in()
+        async with self._supervisor.exclusive:
+            workers = self._supervisor.in_service
+            if not workers:
+                return Failure("no worker is in service", transient=True)
+            opened: list[tuple[int, str]] = []
+            try:
+                sockets = self._open_sockets(order, workers, opened)
+                self._prepare_admin(order)
+            except _Unbindable as error:
+                self._sockets.discard(opened)
+                self._admin.abort()
+                return error.failure
+            failure = await self._run(order, workers, sockets)
+            if failure is not None:
+                self._sockets.discard(opened)
+                self._admin.abort()
+                return failure
+            self._settle_sockets()
+        await self._admin.commit()
+        return None
+
+    async def finish(self) -> None:
+        """After a restart: what the last transaction left undone, once all workers are up."""
+        async with self._supervisor.exclusive:
+            begun = self._store.unfinished
+            if begun is None:
+                return
+            for worker in self._supervisor.in_service.values():
+                message = wire.Release(transaction=0, generation=begun.generation)
+                worker.link.ask(message)
+            self._note_done()
+            self._settle_sockets()
+
+    async def settle_in(self) -> None:
+        """Waits for the workers that are on their way, so that a transaction includes them.
+
+        One that cannot come up does not hold up the others for ever.
+        """
+        deadline = asyncio.get_running_loop().time() + COMPLETE_WAIT_S
+        while not self._supervisor.complete:
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.02)
+
+    # What has to be there before anybody is told.
+
+    def _open_sockets(
+        self, order: Order, workers: dict[int, Worker], opened: list[tuple[int, str]]
+    ) -> dict[int, dict[str, int]]:
+        """Per worker: listener name → descriptor, of each listener whose address is new."""
+        needed: list[tuple[EntityKey, str]] = []
+        state = self._store.running.state
+        listeners = set(state.names("listener"))
+        for entity in order.begun.puts:
+            if entity.key.kind != "listener":
+                continue
+            listeners.add(entity.key.name)
+            before = state.get(entity.key)
+            address = listener_address(entity)
+            if before is None or listener_address(before) != address:
+                needed.append((entity.key, address))
+        listeners -= {key.name for key in order.begun.removes if key.kind == "listener"}
+        if len(listeners) > wire.LISTENERS_MAX:
+            reason = f"{len(listeners)} listeners are more than the {wire.LISTENERS_MAX} supported"
+            raise _Unbindable(needed[0][0] if needed else SETTINGS_KEY, reason)
+        made: dict[int, dict[str, int]] = {}
+        for worker in workers:
+            made[worker] = {}
+            for key, address in needed:
+                is_new = not self._sockets.has(worker, address)
+                try:
+                    found = self._sockets.open(worker, address)
+                except BindError as error:
+                    raise _Unbindable(key, str(error)) from None
+                if is_new:
+                    opened.append((worker, address))
+                made[worker][key.name] = found.fileno()
+        return made
+
+    def _prepare_admin(self, order: Order) -> None:
+        for entity in order.begun.puts:
+            if entity.key == SETTINGS_KEY:
+                admin = entity.value.get("admin")
+                assert admin is None or isinstance(admin, str)
+                try:
+                    self._admin.prepare(admin)
+                except BindError as error:
+                    raise _Unbindable(SETTINGS_KEY, str(error)) from None
+
+    def _settle_sockets(self) -> None:
+        state = self._store.running.state
+        wanted = [
+            listener_address(state[EntityKey("listener", name)]) for name in state.names("listener")
+        ]
+        self._sockets.settle(wanted, [slot.id for slot in self._supervisor.slots])
+
+    # The machine.
+
+    async def _run(
+        self, order: Order, workers: dict[int, Worker], sockets: dict[int, dict[str, int]]
+    ) -> Failure | None:
+        self._numbers += 1
+        machine = Transaction(frozenset(workers), order.begun.digest)
+        attempt = Attempt(
+            self._numbers, order.begun, order.ops, workers, sockets, self._store.materials
+        )
+        self.open, self.open_order = machine, order
+        attempt.inbox.put_nowait(events.Started())
+        try:
+            while not machine.finished:
+                event = await attempt.inbox.get()
+                for command in machine.handle(event):
+                    self._execute(attempt, order.begun, command)
+        finally:
+            attempt.end()
+            self.open = self.open_order = None
+        return machine.failure
+
+    def _execute(self, attempt: Attempt, begun: Begun, command: Command) -> None:
+        match command:
+            case events.RecordBegin():
+                attempt.inbox.put_nowait(self._record_begin(begun))
+            case events.RecordCommit():
+                attempt.inbox.put_nowait(self._record_commit())
+            case events.RecordDone():
+                self._note_done()
+            case events.SetDeadline(phase=phase):
+                extra_s = len(attempt.ops) / PREPARE_BYTES_PER_S if phase is Phase.PREPARING else 0
+                attempt.set_timer(_DEADLINES_S[phase] + extra_s)
+            case events.ReplaceWorker(worker=worker, reason=reason):
+                self._supervisor.replace(worker, reason)
+            case events.SendPrepare(worker=worker):
+                attempt.prepare(worker)
+            case events.SendCommit(worker=worker):
+                attempt.commit(worker)
+            case events.SendAbort(worker=worker):
+                attempt.abort(worker)
+            case events.SendRelease(worker=worker):
+                attempt.release(worker)
+
+    # The two syncs are about 0.4 ms each; a thread for them would cost more than it hides.
+
+    def _record_begin(self, begun: Begun) -> Event:
+        try:
+            self._store.begin(begun)
+        except OSError as error:
+            return events.RecordFailed(f"cannot write the journal: {error.strerror or error}")
+        return events.BeginRecorded()
+
+    def _record_commit(self) -> Event:
+        try:
+            self._store.commit()
+        except OSError as error:
+            return events.RecordFailed(f"cannot write the journal: {error.strerror or error}")
+        return events.CommitRecorded()
+
+    def _note_done(self) -> None:
+        """Nothing depends on these: the next start would do them again."""
+        try:
+            self._store.done()
+            self._store.compact_if_due()
+        except OSError as error:
+            log.warning("cannot write the state directory", reason=error.strerror or error)
+
+
+class _Unbindable(Exception):  # noqa: N818  # never leaves this module
+    """An address of the plan cannot be listened on."""
+
+    def __init__(self, key: EntityKey, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = Failure(reason, transient=False, kind=key.kind, name=key.name)

@@ -1,0 +1,4 @@
+"""The worker processes: started, adopted, brought to the running state, listened to.
+
+Knows `storage`.
+"""

@@ -1,0 +1,72 @@
+"""Hands answers to ACME challenges out to all workers, for as long as certificates are ordered.
+
+The file in the state directory is what workers read, also those that come up meanwhile. Called by
+`reconciler.acme.certifying`, and by `reconciler.workers.bringup` for what a worker has to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reconciler.durable import replace_durably
+from reconciler.errors import MachineError
+from reconciler.workers.worker import Worker
+from schemas import wire
+from schemas.challenges import ANSWERS_MAX, Answers
+
+FILE = "challenges"
+_TAKEN_WAIT_S = 5.0
+
+
+class Challenges:
+    """The answers of one daemon, by the order that they belong to."""
+
+    def __init__(self, state_dir: Path, workers: Callable[[], Iterable[Worker]]) -> None:
+        self.path = state_dir / FILE
+        self._workers = workers
+        self._given: dict[str, Answers] = {}
+        try:
+            # What a daemon before us was asked for is nobody's any more.
+            self._write()
+        except OSError as error:
+            raise MachineError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    async def give(self, order: str, answers: Answers) -> list[str]:
+        """Give these answers for an order in place of its former ones; returns what went wrong."""
+        former = self._given.pop(order, None)
+        if answers.http or answers.tls:
+            self._given[order] = answers
+        try:
+            self._write()
+        except ValidationError:
+            del self._given[order]
+            if former is not None:
+                self._given[order] = former
+            return [f"there are more than {ANSWERS_MAX} hostnames to answer for at once"]
+        except OSError as error:
+            return [f"{self.path}: {error.strerror or error}"]
+        message = wire.Challenges(path=str(self.path))
+        asked = [worker.link.ask(message) for worker in self._workers()]
+        if not asked:
+            return ["there is no worker to answer"]
+        done, pending = await asyncio.wait(asked, timeout=_TAKEN_WAIT_S)
+        problems = ["a worker does not answer"] * len(pending)
+        for each in done:
+            # One that is gone has a successor, which reads the file.
+            reply = None if each.exception() else each.result()
+            if isinstance(reply, wire.ChallengesTaken) and reply.problem:
+                problems.append(reply.problem)
+        return problems
+
+    def _write(self) -> None:
+        merged = Answers(
+            http={
+                token: proof for each in self._given.values() for token, proof in each.http.items()
+            },
+            tls={host: shown for each in self._given.values() for host, shown in each.tls.items()},
+        )
+        replace_durably(self.path, merged.model_dump_json().encode())

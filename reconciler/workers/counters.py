@@ -1,0 +1,256 @@
+"""Reads a worker's shared counters: its memfd, self-describing, written by the engine alone.
+
+Read with `pread`, not mapped: reading a mapping would allocate the pages of the many slots that
+nobody uses. What a worker that has ended had counted is kept (`retire`) and added to what its
+successor counts, so that no counter of a slot goes backwards. Called by
+`reconciler.workers.supervisor`, `reconciler.reporting.metrics`, `reconciler.storage.drains` and for
+status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MAGIC = b"KAKEHI01"
+SLOT_KINDS = ("frontend", "cluster", "backend")
+GAUGES = frozenset(("active", "connections", "drained"))
+_HEADER_BYTES_MAX = 1 << 20
+_HEADER_START = 16
+_NAME_OFFSET = 4
+_NAME_BYTES = 124
+_FIELDS_OFFSET = 128
+# A name that does not fit ends in "~" and 8 hex digits (the engine's rule).
+_NAME_SUFFIX_BYTES = 9
+
+
+class SlotKey(NamedTuple):
+    """The entity that a slot counts for."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramReading:
+    """Counts per bucket (the last one has no bound) and the sum of what was measured."""
+
+    bounds_us: tuple[int, ...]
+    buckets: tuple[int, ...]
+    sum_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One worker's numbers at one moment."""
+
+    counters: dict[str, int]
+    histograms: dict[str, HistogramReading]
+    slots: dict[SlotKey, dict[str, int]]
+
+
+class _Memory:
+    """The layout of one memfd, as its header describes it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        start = os.pread(descriptor, _HEADER_START, 0)
+        length = int.from_bytes(start[8:12], "little")
+        if start[:8] != MAGIC or not 0 < length <= _HEADER_BYTES_MAX:
+            raise ValueError("not a memory of counters")
+        header = json.loads(os.pread(descriptor, length, _HEADER_START))
+        self.counter_names: list[str] = header["counters"]
+        self.counters_offset: int = header["counters_offset"]
+        self.histograms: list[tuple[str, int, tuple[int, ...]]] = [
+            (each["name"], each["offset"], tuple(each["bounds_us"]))
+            for each in header["histograms"]
+        ]
+        self.slots_offset: int = header["slots_offset"]
+        self.slot_size: int = header["slot_size"]
+        self.slot_count: int = header["slots"]
+        self.field_names: list[str] = header["slot_fields"]
+        self._fields = struct.Struct(f"<{len(self.field_names)}Q")
+
+    def words(self, offset: int, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}Q", os.pread(self.descriptor, 8 * count, offset))
+
+    def counter(self, name: str) -> int:
+        try:
+            index = self.counter_names.index(name)
+        except ValueError:
+            return 0
+        return self.words(self.counters_offset + 8 * index, 1)[0]
+
+    def slots(self) -> Iterator[tuple[SlotKey, dict[str, int]]]:
+        """(key, fields) of each used slot. Several may have one key, see `_read`."""
+        size = self.slot_size
+        for content in self._written():
+            states = content[::size]
+            at = states.find(1)
+            while at >= 0:
+                found = self._slot(content[at * size : (at + 1) * size])
+                if found is not None:
+                    yield found
+                at = states.find(1, at + 1)
+
+    def slots_beginning(self, name: bytes) -> Iterator[tuple[SlotKey, dict[str, int]]]:
+        """Those of the used slots whose names begin like this, without a look at the others."""
+        size = self.slot_size
+        for content in self._written():
+            at = content.find(name)
+            while at >= 0:
+                number, offset = divmod(at, size)
+                found = self._slot(content[number * size : (number + 1) * size])
+                if offset == _NAME_OFFSET and found is not None:
+                    yield found
+                at = content.find(name, at + 1)
+
+    def _slot(self, content: bytes) -> tuple[SlotKey, dict[str, int]] | None:
+        if len(content) < self.slot_size or content[0] != 1 or content[1] >= len(SLOT_KINDS):
+            return None
+        name = content[_NAME_OFFSET : _NAME_OFFSET + content[2]].decode(errors="replace")
+        values = self._fields.unpack_from(content, _FIELDS_OFFSET)
+        key = SlotKey(SLOT_KINDS[content[1]], name)
+        return key, dict(zip(self.field_names, values, strict=True))
+
+    def _slot_offset(self, number: int) -> int:
+        return self.slots_offset + number * self.slot_size
+
+    def _written(self) -> Iterator[bytes]:
+        """Each part of the slots that was ever written, whole slots."""
+        end = self._slot_offset(self.slot_count)
+        position = self.slots_offset
+        while position < end:
+            try:
+                start = os.lseek(self.descriptor, position, os.SEEK_DATA)
+                hole = os.lseek(self.descriptor, start, os.SEEK_HOLE)
+            except OSError:
+                return
+            first = max(0, start - self.slots_offset) // self.slot_size
+            last = -(-(min(hole, end) - self.slots_offset) // self.slot_size)
+            begin = self._slot_offset(first)
+            if last > first:
+                yield os.pread(self.descriptor, self._slot_offset(last) - begin, begin)
+            position = hole
+
+
+class Counters:
+    """One slot's counters, over all workers that were ever in it."""
+
+    def __init__(self) -> None:
+        self._memory: _Memory | None = None
+        self._past = Reading({}, {}, {})
+
+    def attach(self, descriptor: int) -> None:
+        """Takes over the memfd of the worker that is in the slot now."""
+        self.retire()
+        try:
+            self._memory = _Memory(descriptor)
+        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            # A worker of another version: it serves, its numbers are not known.
+            os.close(descriptor)
+
+    def retire(self) -> None:
+        """The worker has ended: keep what it had counted."""
+        memory, self._memory = self._memory, None
+        if memory is None:
+            return
+        with contextlib.suppress(OSError, struct.error):
+            self._past = _sum(self._past, _without_gauges(_read(memory)))
+        os.close(memory.descriptor)
+
+    def read(self) -> Reading:
+        """What the slot has counted. Costs in proportion to the slots in use."""
+        if self._memory is None:
+            return self._past
+        live = _read(self._memory)
+        if live.counters.get("generation_now"):
+            # An entity that is gone has no line any more; its past is forgotten with it. But a
+            # successor that holds nothing yet says nothing about what is gone.
+            slots = {key: past for key, past in self._past.slots.items() if key in live.slots}
+            self._past = Reading(self._past.counters, self._past.histograms, slots)
+        return _sum(self._past, live)
+
+    def gauge(self, name: str) -> int:
+        """One number about the worker as a whole, now."""
+        return self._memory.counter(name) if self._memory else 0
+
+    def slot_field(self, kind: str, name: str, field: str) -> int:
+        """One number about one entity, now; 0 when it has no slot.
+
+        The sum over its slots: a backend whose address has changed has one for each address that
+        still serves a request.
+        """
+        if self._memory is None:
+            return 0
+        encoded = name.encode()
+        if len(encoded) > _NAME_BYTES:
+            encoded = encoded[: _NAME_BYTES - _NAME_SUFFIX_BYTES] + b"~"
+        key = SlotKey(kind, name)
+        found = self._memory.slots_beginning(encoded)
+        return sum(fields.get(field, 0) for slot, fields in found if _names(slot, key))
+
+
+def _names(slot: SlotKey, wanted: SlotKey) -> bool:
+    if slot == wanted:
+        return True
+    name = wanted.name.encode()
+    if slot.kind != wanted.kind or len(name) <= _NAME_BYTES:
+        return False
+    return slot.name.encode().startswith(name[: _NAME_BYTES - _NAME_SUFFIX_BYTES] + b"~")
+
+
+def _read(memory: _Memory) -> Reading:
+    values = memory.words(memory.counters_offset, len(memory.counter_names))
+    histograms = {}
+    for name, offset, bounds in memory.histograms:
+        *buckets, total = memory.words(offset, len(bounds) + 2)
+        histograms[name] = HistogramReading(bounds, tuple(buckets), total)
+    slots: dict[SlotKey, dict[str, int]] = {}
+    for key, fields in memory.slots():
+        # An object in the worker owns its slot. One that was replaced under its name, and still
+        # serves a request, counts beside its successor.
+        slots[key] = _add(slots[key], fields) if key in slots else fields
+    return Reading(dict(zip(memory.counter_names, values, strict=True)), histograms, slots)
+
+
+def is_gauge(counter: str) -> bool:
+    """Whether a counter of the worker as a whole goes up and down."""
+    return counter.endswith("_now")
+
+
+def _without_gauges(reading: Reading) -> Reading:
+    counters = {name: value for name, value in reading.counters.items() if not is_gauge(name)}
+    slots = {
+        key: {name: value for name, value in fields.items() if name not in GAUGES}
+        for key, fields in reading.slots.items()
+    }
+    return Reading(counters, reading.histograms, slots)
+
+
+def _sum(past: Reading, live: Reading) -> Reading:
+    histograms = dict(past.histograms)
+    for name, reading in live.histograms.items():
+        before = past.histograms.get(name)
+        histograms[name] = reading
+        if before is not None and before.bounds_us == reading.bounds_us:
+            both = zip(before.buckets, reading.buckets, strict=True)
+            buckets = tuple(one + other for one, other in both)
+            total = before.sum_us + reading.sum_us
+            histograms[name] = HistogramReading(reading.bounds_us, buckets, total)
+    slots = dict(past.slots)
+    for key, fields in live.slots.items():
+        slots[key] = _add(past.slots.get(key, {}), fields)
+    return Reading(_add(past.counters, live.counters), histograms, slots)
+
+
+def _add(past: dict[str, int], live: dict[str, int]) -> dict[str, int]:
+    if not past:
+        return live
+    names = past.keys() | live.keys()
+    return {name: past.get(name, 0) + live.get(name, 0) for name in names}

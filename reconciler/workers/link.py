@@ -1,0 +1,139 @@
+"""The control connection to one worker.
+
+A worker answers every message in order, so a request is matched with its reply by position. Called
+by `reconciler.workers.supervisor`, and through `Worker` by whoever asks one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler.errors import MachineError
+from schemas import wire
+from schemas.channel import Channel
+
+_PEERCRED = struct.Struct("3i")
+_UNASKED = (wire.Leaving, wire.Failed, wire.Stale)
+
+
+class WorkerGoneError(MachineError):
+    """The worker's connection or process ended, or it broke the protocol."""
+
+
+class Link:
+    """The control connection to one worker."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._channel = Channel(connection)
+        self._loop = asyncio.get_running_loop()
+        self._asked: deque[asyncio.Future[wire.FromWorker]] = deque()
+        self._closed = False
+        self.welcome_descriptors: list[int] = []
+        self.on_unasked: Callable[[wire.FromWorker], None] = lambda _: None
+        self.closed_callbacks: list[Callable[[str], None]] = []
+        self._loop.add_reader(self._channel.fileno(), self._read)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._closed
+
+    def ask(
+        self, message: wire.ToWorker, descriptors: list[int] | None = None
+    ) -> asyncio.Future[wire.FromWorker]:
+        """Sends a message; the future gets its reply, or `WorkerGoneError`."""
+        reply: asyncio.Future[wire.FromWorker] = self._loop.create_future()
+        if self._closed:
+            reply.set_exception(WorkerGoneError("the worker is gone"))
+            return reply
+        self._asked.append(reply)
+        try:
+            self._channel.send(wire.encode(message), descriptors)
+        except (wire.WireError, OSError) as error:
+            self.close(f"cannot write to it: {error}")
+            return reply
+        if self._channel.has_outgoing:
+            self._loop.add_writer(self._channel.fileno(), self._flush)
+        return reply
+
+    def close(self, reason: str) -> None:
+        """Ends the connection; what was asked fails. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        self._channel.close()
+        while self._asked:
+            reply = self._asked.popleft()
+            if not reply.done():
+                reply.set_exception(WorkerGoneError(reason))
+                # Whoever asked may have stopped waiting; that is no error of its own.
+                reply.exception()
+        for callback in list(self.closed_callbacks):
+            callback(reason)
+
+    def _flush(self) -> None:
+        try:
+            self._channel.flush()
+        except OSError as error:
+            self.close(f"cannot write to it: {error}")
+            return
+        if not self._channel.has_outgoing:
+            self._loop.remove_writer(self._channel.fileno())
+
+    def _read(self) -> None:
+        try:
+            bodies, ended = self._channel.receive()
+            for body in bodies:
+                self._take(wire.decode_from_worker(body))
+        except (wire.WireError, OSError) as error:
+            self.close(f"its connection failed: {error}")
+            return
+        if ended:
+            self.close("its connection ended")
+
+    def _take(self, message: wire.FromWorker) -> None:
+        if isinstance(message, wire.Welcome):
+            count = len(message.listeners) + 1
+            self.welcome_descriptors = self._channel.take_descriptors(count)
+        if isinstance(message, _UNASKED):
+            self.on_unasked(message)
+            return
+        if not self._asked:
+            raise wire.WireError(f"{message.type} was not asked for")
+        reply = self._asked.popleft()
+        if not reply.done():
+            reply.set_result(message)
+
+
+async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
+    """Says hello. Raises `WorkerGoneError` when no welcome comes in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reply = await link.ask(wire.Hello(epoch=epoch))
+    except TimeoutError:
+        raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None
+    if not isinstance(reply, wire.Welcome):
+        raise WorkerGoneError(f"it answered hello by {reply.type}")
+    return reply
+
+
+def connect(path: Path) -> tuple[socket.socket, int] | None:
+    """(connection, pid of who listens) or None when nobody listens there."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    # Connecting to a Unix socket is immediate; only a full backlog would block.
+    connection.setblocking(False)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    pid, _, _ = _PEERCRED.unpack(credentials)
+    return connection, pid

@@ -1,0 +1,83 @@
+"""A worker's process: our child, or one that an earlier daemon left running.
+
+Known by a pidfd, so that a number that was given to another process meanwhile is never signalled.
+Called by `reconciler.workers.supervisor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+
+
+class Process:
+    """A worker's process, a child or an adopted one."""
+
+    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:
+        self.pid = pid
+        self._child = child
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._pidfd = -1
+        self._ended = asyncio.Event()
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().add_reader(self._pidfd, self._on_ended)
+        else:
+            self._on_ended()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._ended.is_set()
+
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits for its end; whether it came in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, if it is still there."""
+        if self._pidfd >= 0 and self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    async def kill(self) -> None:
+        """Ends it now."""
+        self.signal(signal.SIGKILL)
+        await self._ended.wait()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody ended it, as far as is known; one that is no child says nothing."""
+        code = self._child.returncode if self._child else None
+        return not self.alive and code in (None, -signal.SIGKILL, -signal.SIGTERM)
+
+    def exit_text(self) -> str:
+        """How a child ended, as far as it is known."""
+        code = self._child.returncode if self._child else None
+        if code is None:
+            return "it ended"
+        if code < 0:
+            return f"it was ended by {signal.Signals(-code).name}"
+        return f"it ended with exit code {code}"
+
+    def forget(self) -> None:
+        """Stops watching; the process goes on."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _on_ended(self) -> None:
+        if self._child is not None:
+            self._child.wait()
+        self.forget()
+        self._ended.set()

@@ -1,0 +1,332 @@
+"""Keeps one worker process per slot: adopts, starts, replaces, brings up to the running state.
+
+Each slot is one task. A worker enters service only when it holds the running generation, and never
+while a transaction is open (`exclusive`), so that the set of workers of a transaction is fixed.
+Called by `reconciler.daemon`; `reconciler.transaction.runner` uses the workers in service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler import log
+from reconciler.errors import MachineError
+from reconciler.workers import spawning
+from reconciler.workers.bringup import Bringup
+from reconciler.workers.counters import Counters
+from reconciler.workers.link import Link, WorkerGoneError, connect, greet
+from reconciler.workers.process import Process
+from reconciler.workers.sockets import SocketTable
+from reconciler.workers.worker import Worker
+from schemas import wire
+
+# An adopted worker only has to wake up; a new one has to load its modules first.
+ADOPT_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 30.0
+# The first successor comes at once; a worker that keeps dying is not restarted in a tight loop.
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_MAX_S = 5.0
+_STABLE_AFTER_S = 10.0
+# How much longer than its drain a leaving worker may live.
+_LEAVING_GRACE_S = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """The place of one worker: it keeps its number, its core and its sockets."""
+
+    id: int
+    cpu: int
+    worker: Worker | None = None
+    counters: Counters = field(default_factory=Counters)
+    restarts: int = 0
+    problem: str = ""
+    pid: int = 0
+    task: asyncio.Task[None] | None = None
+    # A worker of another version, which serves until its successor does.
+    former: Worker | None = None
+    # Of the last worker: whether it came into service, and whether somebody else ended it.
+    served: bool = False
+    was_killed: bool = False
+
+
+class Supervisor:
+    """All slots."""
+
+    def __init__(
+        self, runtime_dir: Path, epoch: int, sockets: SocketTable, bringup: Bringup
+    ) -> None:
+        self._runtime_dir = runtime_dir
+        self._epoch = epoch
+        self._sockets = sockets
+        self._bringup = bringup
+        self.slots: list[Slot] = []
+        self.exclusive = asyncio.Lock()
+        self.changed: Callable[[], None] = lambda: None
+        self.replaced: Callable[[], None] = lambda: None
+        self.drain_ms: Callable[[], int] = lambda: 0
+        self._leaving: set[asyncio.Task[None]] = set()
+        # Slots that may still find a running worker. Until all have looked, sockets are missing
+        # from the table that such a worker holds, and a bind would only find ourselves.
+        self._looking: set[int] = set()
+        self._all_looked = asyncio.Event()
+        self._all_looked.set()
+
+    @property
+    def in_service(self) -> dict[int, Worker]:
+        """The workers that hold the running generation, or did before the open transaction."""
+        return {
+            slot.id: slot.worker
+            for slot in self.slots
+            if slot.worker is not None and not slot.worker.link.closed
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slot has its worker."""
+        return len(self.in_service) == len(self.slots)
+
+    def scale(self, count: int) -> None:
+        """Starts or drains workers until there are `count`."""
+        cores = spawning.usable_cores()
+        for number in range(len(self.slots), count):
+            slot = Slot(number, cores[number % len(cores)])
+            self.slots.append(slot)
+            self._looking.add(number)
+            self._all_looked.clear()
+            slot.task = asyncio.get_running_loop().create_task(self._keep(slot))
+        surplus, self.slots = self.slots[count:], self.slots[:count]
+        for slot in surplus:
+            log.info("draining a surplus worker", worker=slot.id)
+            # Before the worker stops accepting: what would wait in our copy would wait for ever.
+            self._sockets.settle_worker(slot.id)
+            self._dismiss(slot, self.drain_ms())
+
+    def replace(self, worker: int, reason: str) -> None:
+        """Ends a worker that cannot be trusted; its successor starts at the running state."""
+        slot = next((slot for slot in self.slots if slot.id == worker), None)
+        if slot is None or slot.worker is None:
+            return
+        log.warning("replacing a worker", worker=worker, reason=reason)
+        slot.problem = reason
+        slot.worker.process.signal(signal.SIGKILL)
+        slot.worker.link.close(reason)
+
+    async def stop(self, drain_ms: int) -> None:
+        """Ends all workers: drained for at most `drain_ms`, then by force."""
+        slots, self.slots = self.slots, []
+        self._sockets.close()
+        for slot in slots:
+            self._dismiss(slot, drain_ms)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    def kill(self) -> None:
+        """Ends what is still draining, now."""
+        for task in self._leaving:
+            task.cancel()
+
+    def reopen_logs(self) -> None:
+        """Has every worker open its access log anew, after the file was moved away."""
+        for slot in self.slots:
+            if slot.worker is not None:
+                slot.worker.process.signal(signal.SIGUSR1)
+
+    def detach(self) -> None:
+        """Leaves the workers running, for the next daemon to adopt."""
+        slots, self.slots = self.slots, []
+        for slot in slots:
+            if slot.task is not None:
+                slot.task.cancel()
+            for worker in (slot.worker, slot.former):
+                if worker is not None:
+                    worker.process.forget()
+                    worker.link.closed_callbacks.clear()
+                    worker.link.close("the daemon leaves")
+
+    # One slot.
+
+    async def _keep(self, slot: Slot) -> None:
+        adopt, failures = True, 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._live(slot, adopt)
+            except MachineError as error:
+                slot.problem = str(error)
+                log.warning("a worker is not in service", worker=slot.id, reason=error)
+            except Exception as error:  # noqa: BLE001  # one slot's fault must not end the others
+                slot.problem = log.internal_error(f"supervising worker {slot.id}", error)
+            adopt = False
+            stable = slot.served and (slot.was_killed or loop.time() - began > _STABLE_AFTER_S)
+            failures = 0 if stable else failures + 1
+            slot.restarts += 1
+            if failures > 1:
+                delay = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** (failures - 2))
+                await asyncio.sleep(delay)
+
+    async def _live(self, slot: Slot, adopt: bool) -> None:
+        """One worker's life in the slot, from its start to its end."""
+        slot.served = slot.was_killed = False
+        try:
+            worker = await self._adopt(slot) if adopt else None
+        finally:
+            self._looked(slot)
+        if worker is not None and self._bringup.is_former(worker):
+            slot.former, worker = worker, None
+            slot.counters.retire()
+        if worker is None:
+            worker = await self._start(slot)
+        closed = asyncio.Event()
+        worker.link.closed_callbacks.append(lambda _: closed.set())
+        worker.link.on_unasked = lambda message: self._unasked(slot, worker, message)
+        if worker.link.closed:
+            closed.set()
+        handed_over = False
+        try:
+            await self._all_looked.wait()
+            async with self.exclusive:
+                await self._bringup.bring_up(worker)
+                slot.worker = worker
+            slot.problem, slot.served = "", True
+            log.info(
+                "worker in service",
+                worker=slot.id,
+                pid=worker.process.pid,
+                cpu=worker.cpu,
+                generation=worker.generation,
+            )
+            self._retire_former(slot)
+            self.changed()
+            await closed.wait()
+            if not worker.leaving:
+                # A connection may end before its process: only the exit code tells why.
+                await worker.process.wait(0.5)
+                slot.was_killed = worker.process.was_killed
+                raise WorkerGoneError(worker.process.exit_text())
+            handed_over = True
+        except asyncio.CancelledError:
+            handed_over = True
+            raise
+        finally:
+            slot.worker = None
+            slot.counters.retire()
+            if not handed_over and not worker.leaving:
+                worker.link.close("replaced")
+                await worker.process.kill()
+            self.changed()
+
+    def _looked(self, slot: Slot) -> None:
+        self._looking.discard(slot.id)
+        if not self._looking:
+            self._all_looked.set()
+
+    async def _adopt(self, slot: Slot) -> Worker | None:
+        """The worker that an earlier daemon left in this slot."""
+        found = connect(spawning.socket_path(self._runtime_dir, slot.id))
+        if found is None:
+            return None
+        connection, pid = found
+        link = Link(connection)
+        try:
+            welcome = await greet(link, self._epoch, ADOPT_TIMEOUT_S)
+        except WorkerGoneError as error:
+            link.close("not adopted")
+            log.warning("a running worker cannot be adopted", worker=slot.id, reason=error)
+            if spawning.is_worker(pid, slot.id):
+                await Process(pid, None).kill()
+            return None
+        worker = Worker(link, Process(welcome.pid, None), welcome)
+        self._welcomed(slot, worker, welcome)
+        log.info("adopted a running worker", worker=slot.id, pid=welcome.pid)
+        return worker
+
+    async def _start(self, slot: Slot) -> Worker:
+        child = await asyncio.to_thread(spawning.spawn, self._runtime_dir, slot.id, slot.cpu)
+        process = Process(child.pid, child)
+        slot.pid = child.pid
+        link: Link | None = None
+        try:
+            found = connect(spawning.socket_path(self._runtime_dir, slot.id))
+            if found is None:
+                raise WorkerGoneError("its control socket is gone")
+            link = Link(found[0])
+            welcome = await greet(link, self._epoch, START_TIMEOUT_S)
+        except BaseException as error:
+            if link is not None:
+                link.close("it did not start")
+            ended = await process.wait(0.2)
+            await process.kill()
+            if ended and isinstance(error, WorkerGoneError):
+                raise WorkerGoneError(f"it did not start: {process.exit_text()}") from None
+            raise
+        worker = Worker(link, process, welcome)
+        self._welcomed(slot, worker, welcome)
+        return worker
+
+    def _welcomed(self, slot: Slot, worker: Worker, welcome: wire.Welcome) -> None:
+        slot.pid = welcome.pid
+        memory, *listeners = worker.link.welcome_descriptors
+        worker.link.welcome_descriptors = []
+        for descriptor in listeners:
+            self._sockets.adopt(slot.id, descriptor)
+        slot.counters.attach(memory)
+
+    def _unasked(self, slot: Slot, worker: Worker, message: wire.FromWorker) -> None:
+        match message:
+            case wire.Stale():
+                log.error("a newer daemon has taken the workers over", worker=slot.id)
+                self.replaced()
+            case wire.Failed(reason=reason):
+                log.error("a worker failed", worker=slot.id, reason=reason)
+            case wire.Leaving() if slot.worker is worker:
+                # Somebody ended it by a signal: it drains while its successor takes the sockets.
+                log.warning("a worker leaves by a signal", worker=slot.id, pid=worker.process.pid)
+                worker.leaving = True
+                self._track_leaving(worker, self.drain_ms() / 1000)
+                worker.link.close("it leaves")
+
+    def _dismiss(self, slot: Slot, drain_ms: int) -> None:
+        worker, slot.worker = slot.worker, None
+        self._retire_former(slot)
+        if slot.task is not None:
+            slot.task.cancel()
+        if worker is None:
+            if spawning.is_worker(slot.pid, slot.id):
+                Process(slot.pid, None).signal(signal.SIGKILL)
+            return
+        worker.leaving = True
+        with contextlib.suppress(WorkerGoneError):
+            worker.link.ask(wire.Shutdown(drain_ms=drain_ms))
+        self._track_leaving(worker, drain_ms / 1000)
+
+    def _retire_former(self, slot: Slot) -> None:
+        former, slot.former = slot.former, None
+        if former is None:
+            return
+        log.info("draining a worker of another version", worker=slot.id, pid=former.process.pid)
+        former.leaving = True
+        with contextlib.suppress(WorkerGoneError):
+            former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
+        self._track_leaving(former, self.drain_ms() / 1000)
+
+    def _track_leaving(self, worker: Worker, drain_s: float) -> None:
+        task = asyncio.get_running_loop().create_task(_see_off(worker, drain_s))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+
+async def _see_off(worker: Worker, drain_s: float) -> None:
+    """Waits for a leaving worker to end, by force when it takes too long or we are cancelled."""
+    try:
+        if not await worker.process.wait(drain_s + _LEAVING_GRACE_S):
+            log.warning("a leaving worker had to be ended", worker=worker.id)
+    finally:
+        worker.process.signal(signal.SIGKILL)
+        worker.link.close("it has left")

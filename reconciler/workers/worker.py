@@ -1,0 +1,30 @@
+"""One worker that has said welcome: its link, its process, and what it holds.
+
+Made by `reconciler.workers.supervisor`, asked by `reconciler.transaction`.
+"""
+
+from __future__ import annotations
+
+from reconciler.workers.link import Link
+from reconciler.workers.process import Process
+from schemas import wire
+
+
+class Worker:
+    """A worker that has said welcome."""
+
+    def __init__(self, link: Link, process: Process, welcome: wire.Welcome) -> None:
+        self.id = welcome.worker
+        self.cpu = welcome.cpu
+        self.link = link
+        self.process = process
+        self.generation = welcome.generation
+        self.commit = welcome.commit
+        self.digest = welcome.digest
+        self.staged = welcome.staged
+        self.leaving = False
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"worker {self.id}"

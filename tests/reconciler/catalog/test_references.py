@@ -1,0 +1,152 @@
+import pytest
+from hypothesis import given
+
+from reconciler.catalog.references import References, Written, cluster_of, targets
+from reconciler.language.findings import Finding
+from schemas.entity import Entity, EntityKey
+from tests.reconciler.building import entity, frontend
+from tests.schemas.strategies import ENTITY_MAPS
+
+
+def index(*found: Entity) -> tuple[References, dict[EntityKey, Entity]]:
+    references = References()
+    for one in found:
+        references.add(one)
+    return references, {one.key: one for one in found}
+
+
+def texts(findings: list[Finding]) -> list[str]:
+    return [f"{found.key}: {'/'.join(found.path)}: {found.message}" for found in findings]
+
+
+PUBLIC = entity("listener", "public", address="127.0.0.1:80")
+SHOP = entity("cluster", "shop", line=4)
+BACKEND = entity("backend", "shop/a", address="127.0.0.1:9001")
+
+
+def test_what_an_entity_refers_to() -> None:
+    assert targets(frontend("web", listeners=["b", "a"])) == (
+        EntityKey("cluster", "shop"),
+        EntityKey("listener", "a"),
+        EntityKey("listener", "b"),
+    )
+    assert targets(SHOP) == ()
+    assert cluster_of(BACKEND.key) == cluster_of(SHOP.key) == "shop"
+
+
+def test_dangling_names() -> None:
+    web = frontend("web", cluster="shopp", listeners=["pubic", "public"])
+    references, entities = index(web, PUBLIC, SHOP)
+    (cluster, listener) = references.dangling([web.key], entities, set(), Written())
+    assert texts([cluster, listener]) == [
+        'frontend "web": cluster: frontend "web": there is no cluster "shopp"',
+        'frontend "web": listeners/pubic: frontend "web": there is no listener "pubic"',
+    ]
+    assert cluster.hint == 'did you mean "shop" (a.yaml:4)?'
+    assert not list(references.dangling([web.key], entities, {*targets(web)}, Written()))
+
+
+def test_what_is_removed_leaves_its_users_dangling() -> None:
+    web = frontend("web")
+    references, entities = index(web, PUBLIC)
+    assert len(list(references.dangling([SHOP.key], entities, set(), Written()))) == 1
+    assert not list(references.dangling([PUBLIC.key], entities, set(), Written()))
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "clash"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("127.0.0.1:80", "127.0.0.1:81", False),
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("[::]:80", "[::1]:80", True),
+        ("[::]:80", "0.0.0.0:80", False),
+        ("[::]:80", "127.0.0.1:80", False),
+        ("[::1]:80", "127.0.0.1:80", False),
+    ],
+)
+def test_addresses(address: str, other: str, clash: bool) -> None:
+    one = entity("listener", "one", line=1, address=address)
+    two = entity("listener", "two", line=2, address=other)
+    references, entities = index(one, two)
+    for changed in ([one.key], [two.key], [one.key, two.key]):
+        found = list(references.clashes(changed, entities))
+        assert [finding.key for finding in found] == ([two.key] if clash else [])
+
+
+def test_a_clash_cites_the_other_and_counts_the_admin_address() -> None:
+    settings = entity("settings", "settings", line=9, admin="127.0.0.1:80")
+    listener = entity("listener", "public", line=2, address="0.0.0.0:80")
+    references, entities = index(settings, listener)
+    (found,) = references.clashes([listener.key], entities)
+    assert texts([found]) == [
+        (
+            'settings: admin: settings: 127.0.0.1:80 is taken by listener "public" (a.yaml:2), '
+            "which listens on 0.0.0.0:80"
+        )
+    ]
+
+
+def test_clusters_that_can_serve_nothing() -> None:
+    drained = entity("backend", "shop/b", address="127.0.0.1:9002", weight=0)
+    references, entities = index(SHOP)
+    (found,) = references.without_backends([SHOP.key], entities)
+    assert found.message == 'cluster "shop" has no backends: its frontends get 503'
+    references, entities = index(SHOP, drained)
+    (found,) = references.without_backends([drained.key], entities)
+    assert (
+        found.message == 'every backend of cluster "shop" has the weight 0: its frontends get 503'
+    )
+    references, entities = index(SHOP, drained, BACKEND)
+    assert not list(references.without_backends([SHOP.key, drained.key], entities))
+    assert not list(references.without_backends([BACKEND.key], {}))
+
+
+def test_what_nothing_uses() -> None:
+    references, entities = index(PUBLIC, SHOP)
+    found = list(references.unused([PUBLIC.key, SHOP.key], [], entities, Written()))
+    assert [finding.message for finding in found] == [
+        'no frontend names cluster "shop"',
+        'no frontend names listener "public": every request gets 404',
+    ]
+    gone = frontend("web")
+    assert len(list(references.unused([gone.key], [gone], entities, Written()))) == 2
+    references, entities = index(PUBLIC, SHOP, gone)
+    assert not list(references.unused([PUBLIC.key, SHOP.key], [gone], entities, Written()))
+
+
+@given(ENTITY_MAPS)
+def test_what_is_removed_leaves_no_trace(found: dict[EntityKey, Entity]) -> None:
+    references = References()
+    for one in found.values():
+        references.add(one)
+    for one in found.values():
+        references.remove(one)
+    assert not references._users
+    assert not references._weights
+    assert not references._ports
+
+
+@pytest.mark.parametrize(
+    ("backend", "listener", "is_loop"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("10.0.0.1:80", "10.0.0.1:80", True),
+        ("127.0.0.1:80", "0.0.0.0:80", True),
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("[::1]:80", "[::]:80", True),
+        ("127.0.0.1:81", "127.0.0.1:80", False),
+        ("127.0.0.2:80", "127.0.0.1:80", False),
+        ("10.0.0.1:80", "0.0.0.0:80", False),
+        ("127.0.0.1:80", "[::]:80", False),
+    ],
+)
+def test_backends_that_are_listeners(backend: str, listener: str, is_loop: bool) -> None:
+    one = entity("backend", "shop/a", address=backend)
+    other = entity("listener", "public", address=listener)
+    references, entities = index(one, other)
+    for changed in ([one.key], [other.key], [one.key, other.key]):
+        assert len(list(references.loops(changed, entities))) == is_loop
+    references.remove(one)
+    assert not list(references.loops([other.key], {other.key: other}))

@@ -1,0 +1,121 @@
+"""Files outside of the repository: what is noticed, whatever way it comes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.materials.external import ExternalFiles, signature_of
+
+
+def digest(content: bytes) -> frozenset[str]:
+    return frozenset({hashlib.sha256(content).hexdigest()})
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"one")
+    return path
+
+
+def test_what_runs_is_nothing_new(key: Path) -> None:
+    files = ExternalFiles()
+    assert not files.look({str(key): digest(b"one")})
+    os.utime(key)
+    assert not files.look({str(key): digest(b"one")}), "touched is not changed"
+    assert files.differing == frozenset()
+
+
+def test_a_file_that_changed_while_nobody_looked(key: Path) -> None:
+    """Before a restart, or between its being read for a commit and the first look."""
+    files = ExternalFiles()
+    assert files.look({str(key): digest(b"another")})
+    assert files.differing == {str(key)}
+
+
+@pytest.mark.parametrize("way", ["in place", "rename", "link", "directory link", "gone"])
+def test_every_way_to_change_a_file(tmp_path: Path, way: str) -> None:
+    for name, content in (("1", b"one"), ("2", b"two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "key.pem").write_bytes(content)
+    live = tmp_path / "live"
+    path = tmp_path / "key.pem"
+    if way == "directory link":
+        live.symlink_to("1")
+        path = live / "key.pem"
+    elif way == "link":
+        path.symlink_to("1/key.pem")
+    else:
+        path.write_bytes(b"one")
+    files, held = ExternalFiles(), {str(path): digest(b"one")}
+    assert not files.look(held)
+    new = tmp_path / "new"
+    match way:
+        case "in place":
+            path.write_bytes(b"two!")
+        case "rename":
+            new.write_bytes(b"two")
+            new.rename(path)
+        case "link":
+            new.symlink_to("2/key.pem")
+            new.rename(path)
+        case "directory link":
+            new.symlink_to("2")
+            new.rename(live)
+        case "gone":
+            path.unlink()
+    assert files.look(held)
+    assert files.differing == {str(path)}
+    assert not files.look(held), "told once"
+    assert files.differing == {str(path)}, "and it still differs"
+
+
+def test_a_content_that_runs_now_differs_no_more(key: Path) -> None:
+    files = ExternalFiles()
+    files.look({str(key): digest(b"old")})
+    assert not files.look({str(key): digest(b"one")})
+    assert files.differing == frozenset()
+
+
+def test_a_content_that_is_put_back_differs_no_more(key: Path) -> None:
+    files, held = ExternalFiles(), {str(key): digest(b"one")}
+    files.look(held)
+    key.write_bytes(b"broken")
+    assert files.look(held)
+    key.write_bytes(b"one")
+    assert not files.look(held)
+    assert files.differing == frozenset()
+
+
+def test_a_file_that_nobody_names_any_more(key: Path) -> None:
+    files = ExternalFiles()
+    files.look({str(key): digest(b"old")})
+    assert not files.look({})
+    assert (files.differing, files.directories()) == (frozenset(), set())
+
+
+def test_one_of_two_entities_holds_an_older_content(key: Path) -> None:
+    files = ExternalFiles()
+    assert files.look({str(key): digest(b"one") | digest(b"old")})
+
+
+def test_what_a_refused_commit_names_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "late.pem"
+    files = ExternalFiles()
+    files.want({str(path): signature_of(str(path))})
+    assert not files.wanted_has_come()
+    assert files.directories() == {tmp_path}
+    path.write_bytes(b"here")
+    assert files.wanted_has_come()
+    assert not files.wanted_has_come(), "told once"
+
+
+def test_directories_that_are_not_there_are_not_watched(tmp_path: Path) -> None:
+    files = ExternalFiles()
+    files.look({str(tmp_path / "nowhere" / "key.pem"): digest(b"one")})
+    files.want({str(tmp_path / "nor-here" / "key.pem"): None})
+    assert files.directories() == set()

@@ -1,0 +1,198 @@
+"""Entities completed by the files that they name, and the store of these files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.errors import UnreadableError
+from reconciler.materials.completing import Completed, complete
+from reconciler.materials.reading import MATERIAL_BYTES_MAX, no_files, read_external
+from reconciler.storage.contents import MaterialStore
+from schemas.change import Change
+from schemas.entity import Entity
+from tests.harness import pki
+from tests.harness.pki import Pair
+from tests.reconciler.building import entity
+
+
+def completed(pair: Pair, **fields: Any) -> Completed:
+    files = {"a.crt": pair.chain, "a.key": pair.key}
+
+    def read(path: str) -> bytes:
+        return files[path] if path in files else read_external(path)
+
+    return complete(certificate(**fields), read)
+
+
+def certificate(**fields: Any) -> Entity:
+    return entity(
+        "certificate", "shop", **{"certificate": "a.crt", "private_key": "a.key", **fields}
+    )
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    return pki.make("shop.test", "*.shop.test")
+
+
+def test_paths_get_the_hash_of_their_content(pair: Pair) -> None:
+    done = completed(pair)
+    assert done.remarks == []
+    assert done.entity is not None
+    assert done.entity.value == {
+        "acme": None,
+        "ocsp": None,
+        "certificate": {"path": "a.crt", "sha256": digest(pair.chain)},
+        "hostnames": ["*.shop.test", "shop.test"],
+        "private_key": {"path": "a.key", "sha256": digest(pair.key)},
+    }
+    assert done.contents == {digest(pair.chain): pair.chain, digest(pair.key): pair.key}
+
+
+def test_hostnames_may_be_fewer(pair: Pair) -> None:
+    done = completed(pair, hostnames=["a.shop.test"])
+    assert done.entity is not None
+    assert done.entity.value["hostnames"] == ["a.shop.test"]
+    wrong = completed(pair, hostnames=["other.test"])
+    assert (wrong.entity, wrong.remarks[0].field) == (None, "hostnames")
+
+
+def test_a_certificate_without_any_name_must_be_given_some() -> None:
+    (remark,) = completed(pki.make("10.0.0.1")).remarks
+    assert "has no DNS name" in remark.message
+
+
+def test_every_file_that_is_missing_is_told_with_its_path() -> None:
+    done = complete(
+        certificate(certificate="/nowhere/a.crt", private_key="/nowhere/b.key"), read_external
+    )
+    assert done.entity is None
+    assert [remark.message for remark in done.remarks] == [
+        "/nowhere/a.crt: No such file or directory",
+        "/nowhere/b.key: No such file or directory",
+    ]
+    assert [remark.field for remark in done.remarks] == ["certificate", "private_key"]
+    assert [remark.message for remark in complete(certificate(), no_files).remarks] == [
+        "a.crt: the file is not there",
+        "a.key: the file is not there",
+    ]
+
+
+def test_what_is_no_plain_file(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="directory"):
+        read_external(str(tmp_path))
+    large = tmp_path / "large.pem"
+    large.write_bytes(bytes(MATERIAL_BYTES_MAX + 1))
+    with pytest.raises(UnreadableError, match="more than 1024 KiB"):
+        read_external(str(large))
+
+
+def test_a_key_that_everybody_can_read_is_a_warning(pair: Pair, tmp_path: Path) -> None:
+    key = tmp_path / "a.key"
+    key.write_bytes(pair.key)
+    for mode, warned in ((0o644, True), (0o640, False), (0o600, False)):
+        key.chmod(mode)
+        done = completed(pair, private_key=str(key))
+        assert done.entity is not None
+        assert [remark.severity for remark in done.remarks] == ["warning"] * warned
+    key.chmod(0o604)
+    (remark,) = completed(pair, private_key=str(key)).remarks
+    assert (remark.field, remark.hint) == ("private_key", f"chmod o-r {key}")
+
+
+def test_a_cluster_has_files_too(pair: Pair) -> None:
+    files = {"ca.pem": pair.pem, "a.crt": pair.chain, "a.key": pair.key}
+    tls = {"ca": "ca.pem", "certificate": "a.crt", "private_key": "a.key"}
+    done = complete(entity("cluster", "shop", tls=tls), files.__getitem__)
+    assert done.entity is not None
+    value = done.entity.value["tls"]
+    assert isinstance(value, dict)
+    assert value["ca"] == {"path": "ca.pem", "sha256": digest(pair.pem)}
+    files["ca.pem"] = b"junk"
+    assert [
+        each.field
+        for each in complete(entity("cluster", "shop", tls=tls), files.__getitem__).remarks
+    ] == ["ca"]
+
+
+def test_other_kinds_are_left_alone() -> None:
+    plain = entity("cluster", "shop")
+    assert complete(plain, no_files).entity == plain
+    other = entity("backend", "shop/one", address="127.0.0.1:1")
+    assert complete(other, no_files).entity is other
+
+
+# The store.
+
+
+def held(store: MaterialStore) -> set[str]:
+    return {path.name for path in store.directory.iterdir()}
+
+
+def kept(store: MaterialStore, pair: Pair) -> Entity:
+    done = completed(pair)
+    assert done.entity is not None
+    store.keep([done.entity], done.contents)
+    return done.entity
+
+
+def put(before: Entity | None, after: Entity | None) -> Change:
+    action = "add" if before is None else "update" if after is not None else "remove"
+    found = after or before
+    assert found is not None
+    return Change(action, found.key, before, after, ())
+
+
+def test_contents_come_and_go_with_what_runs(tmp_path: Path, pair: Pair) -> None:
+    store = MaterialStore(tmp_path, [])
+    assert store.directory.stat().st_mode & 0o777 == 0o700
+    first = kept(store, pair)
+    assert held(store) == {digest(pair.chain), digest(pair.key)}
+    assert {path.stat().st_mode & 0o777 for path in store.directory.iterdir()} == {0o600}
+    assert store.needed([first]) == sorted(held(store))
+    store.applied([put(None, first)])
+    other = pki.make("shop.test")
+    second = kept(store, other)
+    assert len(held(store)) == 4
+    store.applied([put(first, second)])
+    assert held(store) == {digest(other.chain), digest(other.key)}
+    store.applied([put(second, None)])
+    assert held(store) == set()
+
+
+def test_a_content_of_two_entities_stays_for_the_other(tmp_path: Path, pair: Pair) -> None:
+    store = MaterialStore(tmp_path, [])
+    one = kept(store, pair)
+    two = Entity(one.key._replace(name="two"), one.value, one.provenance)
+    store.applied([put(None, one), put(None, two)])
+    store.applied([put(one, None)])
+    assert len(held(store)) == 2
+    store.applied([put(two, None)])
+    assert held(store) == set()
+
+
+def test_what_came_to_nothing_is_removed(tmp_path: Path, pair: Pair) -> None:
+    store = MaterialStore(tmp_path, [])
+    running = kept(store, pair)
+    store.applied([put(None, running)])
+    refused = kept(store, pki.make("shop.test"))
+    store.dropped([refused, running])
+    assert held(store) == {digest(pair.chain), digest(pair.key)}
+
+
+def test_a_start_keeps_what_runs_and_nothing_else(tmp_path: Path, pair: Pair) -> None:
+    store = MaterialStore(tmp_path, [])
+    running = kept(store, pair)
+    kept(store, pki.make("shop.test"))
+    again = MaterialStore(tmp_path, [running])
+    assert held(again) == {digest(pair.chain), digest(pair.key)}
+    again.applied([put(running, None)])
+    assert held(again) == set()

@@ -1,0 +1,136 @@
+import json
+
+from hypothesis import given
+
+from reconciler.planning.differ import diff_entities
+from schemas.change import Change, FieldChange
+from schemas.entity import Entity, EntityKey, Json
+from schemas.state import State
+from tests.reconciler.building import entity, frontend
+from tests.schemas.strategies import ENTITY_MAPS
+
+
+def one(before: Entity | None, after: Entity | None) -> Change:
+    key = (before or after or frontend("none")).key
+    (change,) = diff_entities({key: after}, State([before] if before else []))
+    return change
+
+
+def test_equal_entities_are_no_change() -> None:
+    running = State([frontend("web", line=1)])
+    assert diff_entities({frontend("web").key: frontend("web", line=99)}, running) == ()
+    assert diff_entities({frontend("gone").key: None}, running) == ()
+    assert diff_entities({}, running) == ()
+
+
+def test_fields_of_an_update() -> None:
+    before = entity("cluster", "shop", retries=1)
+    after = entity("cluster", "shop", retries=2, timeouts={"connect": "5s"})
+    change = one(before, after)
+    assert (change.action, change.before, change.after) == ("update", before, after)
+    assert change.fields == (
+        FieldChange("retries", 1, 2),
+        FieldChange("timeouts.connect", 3000, 5000),
+    )
+
+
+def test_lists_are_compared_as_a_whole() -> None:
+    change = one(frontend("web", listeners=["a", "b"]), frontend("web", listeners=["b", "c"]))
+    assert change.fields == (FieldChange("listeners", ["a", "b"], ["b", "c"]),)
+
+
+def test_what_appears_and_disappears_within_a_map() -> None:
+    before = frontend("web", path={"prefix": "/a"}, headers={"x-a": "1", "x-b": "1"})
+    after = frontend("web", path={"exact": "/a"}, headers={"x-b": "2", "__private": "3"})
+    assert one(before, after).fields == (
+        FieldChange("headers.__private", None, {"exact": "3"}),
+        FieldChange("headers.x-a", {"exact": "1"}, None),
+        FieldChange("headers.x-b.exact", "1", "2"),
+        FieldChange("path.exact", None, "/a"),
+        FieldChange("path.prefix", "/a", None),
+    )
+
+
+def test_credentials_are_hidden_in_every_way_to_change_them() -> None:
+    before = frontend("web", headers={"authorization": "Bearer s3cr3t", "x-tier": "gold"})
+    bare = frontend("web", headers={"x-tier": "gold"})
+    other = frontend("web", headers={"authorization": {"regex": "s3cr3t.*"}, "x-tier": "gold"})
+    changes = [one(None, before), one(before, None), one(bare, before), one(before, other)]
+    texts = [json.dumps(change.to_json()) for change in changes]
+    assert all("(secret)" in text and "s3cr3t" not in text for text in texts), texts
+    assert '"gold"' in texts[0]
+    assert [field.path for field in changes[3].fields] == [
+        "headers.authorization.exact",
+        "headers.authorization.regex",
+    ]
+
+
+def test_null_and_a_value() -> None:
+    before = entity("settings", "settings")
+    after = entity("settings", "settings", admin="127.0.0.1:1", workers=2)
+    assert one(before, after).fields == (
+        FieldChange("admin", None, "127.0.0.1:1"),
+        FieldChange("workers", "auto", 2),
+    )
+
+
+def test_what_is_added_or_removed_lists_what_was_written() -> None:
+    shop = entity("cluster", "shop", retries=0, timeouts={"connect": "1s", "tunnel": "1h"})
+    added, removed = one(None, shop), one(shop, None)
+    assert (added.action, removed.action) == ("add", "remove")
+    assert added.fields == (
+        FieldChange("retries", None, 0),
+        FieldChange("timeouts.connect", None, 1000),
+    )
+    assert removed.fields == (
+        FieldChange("retries", 0, None),
+        FieldChange("timeouts.connect", 1000, None),
+    )
+    web = one(None, frontend("web", headers={"x-a": "1"}))
+    assert FieldChange("headers.x-a.exact", None, "1") in web.fields
+
+
+@given(ENTITY_MAPS, ENTITY_MAPS)
+def test_applying_the_difference_leads_there(
+    before: dict[EntityKey, Entity], after: dict[EntityKey, Entity]
+) -> None:
+    state = State(before.values())
+    desired = after | dict.fromkeys(before.keys() - after.keys())
+    changes = diff_entities(desired, state)
+    state.apply(changes)
+    assert state == State(after.values())
+    assert diff_entities(desired, state) == ()
+    assert [change.key for change in changes] == sorted(change.key for change in changes)
+
+
+@given(ENTITY_MAPS, ENTITY_MAPS)
+def test_the_fields_of_an_update_are_exactly_what_differs(
+    before: dict[EntityKey, Entity], after: dict[EntityKey, Entity]
+) -> None:
+    for change in diff_entities(after, State(before.values())):
+        if change.before is None or change.after is None:
+            continue
+        assert change.fields
+        value: Json = change.before.value
+        for field in change.fields:
+            assert field.before != field.after
+            value = _put(value, field.path.split("."), field.after)
+        assert _without_nulls(value) == _without_nulls(change.after.value)
+
+
+def _put(value: Json, path: list[str], after: Json) -> Json:
+    if not path:
+        return after
+    fields = dict(value) if isinstance(value, dict) else {}
+    for length in range(len(path), 0, -1):
+        # A name in a path may have dots of its own.
+        name = ".".join(path[:length])
+        if name in fields or length == 1:
+            return {**fields, name: _put(fields.get(name), path[length:], after)}
+    return fields
+
+
+def _without_nulls(value: Json) -> Json:
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(item) for name, item in value.items() if item is not None}

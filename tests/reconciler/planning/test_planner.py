@@ -1,0 +1,201 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from reconciler.planning.differ import diff_entities
+from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
+from schemas.diagnostic import Diagnostic
+from schemas.entity import Entity, EntityKey
+from schemas.state import State
+from tests.reconciler.building import entity, frontend
+from tests.schemas.strategies import ENTITY_MAPS
+
+
+def effect(before: Entity | None, after: Entity | None, live: Live = NOTHING_KNOWN) -> str:
+    key = (before or after or frontend("none")).key
+    changes = diff_entities({key: after}, State([before] if before else []))
+    return make_plan(changes, None, (), live).effects[key]
+
+
+def backend(**fields: Any) -> Entity:
+    return entity("backend", "shop/a", **{"address": "127.0.0.1:9001", **fields})
+
+
+def listener(**fields: Any) -> Entity:
+    return entity("listener", "public", **{"address": "127.0.0.1:8080", **fields})
+
+
+@given(ENTITY_MAPS, ENTITY_MAPS)
+def test_what_is_referred_to_is_made_first_and_removed_last(
+    before: dict[EntityKey, Entity], after: dict[EntityKey, Entity]
+) -> None:
+    desired = after | dict.fromkeys(before.keys() - after.keys())
+    plan = make_plan(diff_entities(desired, State(before.values())), "c")
+    made = [change.key.kind for change in plan.changes if change.action != "remove"]
+    removed = [change.key.kind for change in plan.changes if change.action == "remove"]
+    order = ["settings", "cluster", "backend", "listener", "frontend"]
+    assert made == sorted(made, key=order.index)
+    assert removed == sorted(removed, key=order.index, reverse=True)
+    assert [change.action for change in plan.changes[len(made) :]] == ["remove"] * len(removed)
+    assert plan.effects.keys() == {change.key for change in plan.changes}
+    assert all(plan.effects.values())
+
+
+def test_a_plan_keeps_commit_and_warnings() -> None:
+    warning = Diagnostic("warning", "a.yaml", 1, 1, "careful")
+    plan = make_plan((), "c" * 40, [warning])
+    assert (plan.commit, plan.changes, plan.warnings) == ("c" * 40, (), (warning,))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (None, listener(), "opens a socket on every worker"),
+        (listener(), None, "closes the socket on every worker; drains its open connections"),
+        (
+            listener(),
+            listener(address="127.0.0.1:8081"),
+            "opens the new socket on every worker, then drains its open connections on the old",
+        ),
+        (
+            listener(),
+            listener(limits={"connections": 5}),
+            "takes effect with the next request; no connection is closed",
+        ),
+        (None, backend(), "gets its share of new requests"),
+        (None, backend(weight=0), "gets no requests: its weight is 0"),
+        (backend(), None, "gets no new requests; drains its open connections"),
+        (
+            backend(),
+            backend(address="127.0.0.1:9002"),
+            "new requests go to the new address; drains its open connections at the old one",
+        ),
+        (backend(), backend(weight=0), "gets no new requests; those in flight end"),
+        (
+            backend(),
+            backend(address="127.0.0.1:9002", weight=0),
+            "gets no new requests; drains its open connections at the old one",
+        ),
+        (
+            backend(),
+            backend(weight=5),
+            "changes its share of new requests; no connection is closed",
+        ),
+        (
+            frontend("web"),
+            frontend("web", cluster="other"),
+            'sends new requests to cluster "other"; those in flight end at the old one',
+        ),
+        (
+            frontend("web"),
+            frontend("web", cluster="other", hostname="a.com"),
+            "matches new requests anew; those in flight end as before",
+        ),
+        (
+            entity("settings", "settings"),
+            entity("settings", "settings", workers=2),
+            "starts and drains no worker: their number stays",
+        ),
+        (
+            entity("settings", "settings"),
+            entity("settings", "settings", max_requests=2),
+            "takes effect with the next request; no connection is closed",
+        ),
+    ],
+)
+def test_effects(before: Entity | None, after: Entity | None, text: str) -> None:
+    assert effect(before, after) == text
+
+
+BACKEND, LISTENER = backend().key, listener().key
+CLUSTER = entity("cluster", "shop")
+FRONTEND = frontend("web")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "live", "text"),
+    [
+        (
+            backend(),
+            None,
+            Live(connections={BACKEND: 12}),
+            "gets no new requests; drains 12 open connections",
+        ),
+        (
+            backend(),
+            backend(weight=0),
+            Live(requests={BACKEND: 2}),
+            "gets no new requests; the 2 in flight end",
+        ),
+        (
+            listener(),
+            None,
+            Live(connections={LISTENER: 1}),
+            "closes the socket on every worker; drains 1 open connection",
+        ),
+        (
+            listener(),
+            listener(address="127.0.0.1:8081"),
+            Live(connections={LISTENER: 3}),
+            "opens the new socket on every worker, then drains 3 open connections on the old",
+        ),
+        (
+            CLUSTER,
+            entity("cluster", "shop", retries=0),
+            Live(requests={CLUSTER.key: 3}),
+            "takes effect with the next request; the 3 in flight end as before",
+        ),
+        (
+            CLUSTER,
+            None,
+            Live(requests={CLUSTER.key: 1}),
+            "is forgotten once its last request has ended; the 1 in flight ends",
+        ),
+        (
+            FRONTEND,
+            frontend("web", cluster="other"),
+            Live(requests={FRONTEND.key: 4}),
+            'sends new requests to cluster "other"; the 4 in flight end at the old one',
+        ),
+        (
+            FRONTEND,
+            frontend("web", hostname="a.com"),
+            Live(requests={FRONTEND.key: 0}),
+            "matches new requests anew; none is in flight",
+        ),
+        (
+            FRONTEND,
+            None,
+            Live(requests={FRONTEND.key: 7}),
+            "takes no new requests; the 7 in flight end",
+        ),
+    ],
+)
+def test_what_a_change_touches_is_counted(
+    before: Entity, after: Entity | None, live: Live, text: str
+) -> None:
+    assert effect(before, after, live) == text
+
+
+@pytest.mark.parametrize(
+    ("live", "text"),
+    [
+        (Live(leaving={1: 5}), "drains worker 1 with 5 open connections"),
+        (
+            Live(leaving={3: 1, 2: 0}),
+            "drains workers 2 to 3 with 1 open connection (0 on 2, 1 on 3)",
+        ),
+        (
+            Live(leaving=dict.fromkeys(range(4, 16), 2)),
+            "drains workers 4 to 15 with 24 open connections",
+        ),
+        (Live(starting=range(2, 3)), "starts worker 2"),
+        (Live(starting=range(2, 8)), "starts workers 2 to 7"),
+    ],
+)
+def test_the_workers_that_come_and_go_are_named(live: Live, text: str) -> None:
+    before, after = entity("settings", "settings"), entity("settings", "settings", workers=2)
+    assert effect(before, after, live) == text
+    more = entity("settings", "settings", workers=2, max_requests=2)
+    assert effect(before, more, live) == f"{text}; the rest takes effect with the next request"

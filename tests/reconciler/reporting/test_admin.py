@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from reconciler.reporting.admin import AdminListener
+from reconciler.workers.sockets import BindError, split_address
+from tests.harness.ports import address
+
+
+def served(
+    conversation: Callable[[AdminListener, str], Awaitable[None]], healthy: bool = True
+) -> None:
+    """Run a conversation with a listener that serves one address."""
+
+    async def run() -> None:
+        where = address()
+        admin = AdminListener(lambda: b"kakehi_generation 1.0\n", lambda: (healthy, "2 of 2"))
+        await admin.resume(where)
+        try:
+            await conversation(admin, where)
+        finally:
+            await admin.close()
+
+    asyncio.run(run())
+
+
+async def get(where: str, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(*split_address(where))
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def test_metrics_health_and_nothing_else() -> None:
+    async def conversation(_: AdminListener, where: str) -> None:
+        answer = await get(where, b"GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nkakehi_generation 1.0\n")
+        answer = await get(where, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer.endswith(b"2 of 2\n")
+        for request, status in (
+            (b"GET / HTTP/1.1\r\n\r\n", b"404"),
+            (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+            (b"nonsense\r\n\r\n", b"400"),
+        ):
+            assert (await get(where, request)).startswith(b"HTTP/1.1 " + status)
+
+    served(conversation)
+
+
+def test_an_unhealthy_one_says_so() -> None:
+    async def conversation(_: AdminListener, where: str) -> None:
+        answer = await get(where, b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+
+    served(conversation, healthy=False)
+
+
+def test_a_head_without_end_is_cut_off() -> None:
+    async def conversation(_: AdminListener, where: str) -> None:
+        assert await get(where, b"GET /" + b"a" * 100_000) == b""
+
+    served(conversation)
+
+
+def test_it_moves_only_when_committed() -> None:
+    async def conversation(admin: AdminListener, where: str) -> None:
+        request = b"GET /healthz HTTP/1.1\r\n\r\n"
+        other = address()
+        admin.prepare(other)
+        admin.abort()
+        with pytest.raises(ConnectionRefusedError):
+            await get(other, request)
+        admin.prepare(other)
+        await admin.commit()
+        assert await get(other, request)
+        with pytest.raises(ConnectionRefusedError):
+            await get(where, request)
+        admin.prepare(None)
+        await admin.commit()
+        with pytest.raises(ConnectionRefusedError):
+            await get(other, request)
+
+    served(conversation)
+
+
+def test_a_taken_address_is_refused_and_changes_nothing() -> None:
+    async def conversation(admin: AdminListener, where: str) -> None:
+        taken = socket.create_server(("127.0.0.1", 0))
+        with taken, pytest.raises(BindError, match="address already in use"):
+            admin.prepare(f"127.0.0.1:{taken.getsockname()[1]}")
+        assert await get(where, b"GET /healthz HTTP/1.1\r\n\r\n")
+
+    served(conversation)

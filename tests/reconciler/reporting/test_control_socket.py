@@ -1,0 +1,154 @@
+"""The control socket's protocol, with answers that the test makes up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.errors import MachineError
+from reconciler.reporting import control_socket as module
+from reconciler.reporting.answers import RefusedRequestError
+from reconciler.reporting.control_socket import ControlSocket
+from schemas import control
+
+
+async def answer(request: control.Request) -> Any:
+    match request:
+        case control.StatusRequest():
+            return {"generation": 3}
+        case control.ShowRequest():
+            raise RefusedRequestError("not_found", "no such thing")
+        case control.HistoryRequest():
+            raise MachineError("the disk is gone")
+        case control.UndrainRequest():
+            raise ZeroDivisionError("a bug")
+        case _:
+            return await asyncio.sleep(60, {})
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def ask(self, line: bytes) -> dict[str, Any]:
+        self.writer.write(line + b"\n")
+        await self.writer.drain()
+        found: dict[str, Any] = json.loads(await self.reader.readline())
+        return found
+
+
+def conversation(tmp_path: Path, talk: Callable[[Client], Awaitable[None]]) -> None:
+    async def run() -> None:
+        path = tmp_path / "control.sock"
+        server = ControlSocket(path, answer)
+        await server.open()
+        client = Client(*await asyncio.open_unix_connection(str(path), limit=1 << 26))
+        try:
+            await talk(client)
+        finally:
+            client.writer.close()
+            await server.close()
+            assert not path.exists()
+
+    asyncio.run(run())
+
+
+def test_one_line_in_and_one_line_out_as_often_as_wanted(tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        for _ in range(3):
+            assert await client.ask(b'{"request":"status"}') == {
+                "ok": True,
+                "result": {"generation": 3},
+            }
+
+    conversation(tmp_path, talk)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        (b"nonsense", "usage", "not a line of JSON"),
+        (b'{"request":"reload"}', "usage", "unknown request 'reload'"),
+        (b'{"request":"show"}', "not_found", "no such thing"),
+        (b'{"request":"history"}', "unavailable", "the disk is gone"),
+        (b'{"request":"undrain","backend":"a"}', "internal", "ZeroDivisionError: a bug"),
+    ],
+)
+def test_every_failure_is_an_answer(tmp_path: Path, line: bytes, code: str, message: str) -> None:
+    async def talk(client: Client) -> None:
+        response = await client.ask(line)
+        assert response["ok"] is False
+        assert response["error"]["code"] == code
+        assert message in response["error"]["message"]
+        assert (await client.ask(b'{"request":"status"}'))["ok"]
+
+    conversation(tmp_path, talk)
+
+
+def test_a_request_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "MESSAGE_BYTES_MAX", 100_000)
+
+    async def talk(client: Client) -> None:
+        response = await client.ask(b"x" * 150_000)
+        assert response["error"]["message"] == "a request may have at most 100000 bytes"
+
+    conversation(tmp_path, talk)
+
+
+def test_somebody_who_waits_holds_up_nobody(tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        client.writer.write(b'{"request":"stop"}\n')
+        path = str(tmp_path / "control.sock")
+        other = Client(*await asyncio.open_unix_connection(path))
+        assert (await other.ask(b'{"request":"status"}'))["ok"]
+        other.writer.close()
+
+    conversation(tmp_path, talk)
+
+
+def test_only_its_owner_may_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(client: Client) -> None:
+        assert (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o600
+        assert (await client.ask(b'{"request":"status"}'))["ok"]
+        # The permissions may be wrong one day; the peer's user is looked at all the same.
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "_PEERCRED", _Stranger())
+            path = str(tmp_path / "control.sock")
+            stranger = Client(*await asyncio.open_unix_connection(path))
+            assert await stranger.reader.read() == b""
+            stranger.writer.close()
+
+    conversation(tmp_path, talk)
+
+
+class _Stranger:
+    size = 12
+
+    def unpack(self, _: bytes) -> tuple[int, int, int]:
+        return 1, os.getuid() + 1, 0
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").write_text("")
+
+    async def talk(client: Client) -> None:
+        assert (await client.ask(b'{"request":"status"}'))["ok"]
+
+    conversation(tmp_path, talk)
+
+
+def test_a_path_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    async def run() -> None:
+        with pytest.raises(MachineError, match="cannot listen on"):
+            await ControlSocket(tmp_path / "gone" / "control.sock", answer).open()
+
+    asyncio.run(run())

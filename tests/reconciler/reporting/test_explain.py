@@ -1,0 +1,169 @@
+"""What is explained, and that workers really do it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.reporting.explain import UnexplainableError, explain
+from schemas.control import ExplainRequest, ExplainResult
+from schemas.entity import Entity, EntityKey, Provenance
+from schemas.kinds import defaults
+from schemas.state import State
+from tests.harness.rawclient import Connection
+from tests.reconciler.live import shop
+
+FRONTENDS: dict[str, dict[str, Any]] = {
+    "any": {},
+    "exact-host": {"hostname": "a.example.com"},
+    "wildcard": {"hostname": "*.example.com"},
+    "near-wildcard": {"hostname": "*.b.example.com"},
+    "prefix": {"path": {"prefix": "/api"}},
+    "long-prefix": {"path": {"prefix": "/api/v1/"}},
+    "exact-path": {"path": {"exact": "/api/v1"}},
+    "regex": {"hostname": "r.example.com", "path": {"regex": "/item/[0-9]+"}},
+    "longer-regex": {"hostname": "r.example.com", "path": {"regex": "/item/[0-9][0-9]+"}},
+    "post": {"hostname": "a.example.com", "methods": ["POST"]},
+    "header": {"hostname": "a.example.com", "headers": {"x-canary": "always"}},
+    "header-regex": {"path": {"prefix": "/api"}, "headers": {"x-canary": {"regex": "[a-z]{3}"}}},
+    "query": {"hostname": "a.example.com", "query": {"v": "2 b"}},
+    "header-query": {
+        "hostname": "a.example.com",
+        "headers": {"x-canary": "always"},
+        "query": {"v": "2 b"},
+    },
+}
+HOSTS = ["a.example.com", "x.b.example.com", "c.example.com", "example.com", "r.example.com", "o"]
+PATHS = [
+    *("/", "/api", "/api/", "/apis", "/api/v1", "/api/v1/x", "/item/5", "/item/55", "/item/x"),
+    *("/a/../api", "/%61pi", "//api", "/api/v1/..", "/API"),
+]
+QUERIES = ["", "?v=2+b", "?v=2%20b&v=3", "?v=3&v=2+b", "?w=1"]
+CANARIES = [None, "always", "abc", "abcd"]
+
+
+def entity(kind: str, name: str, line: int = 1, **value: Any) -> Entity:
+    whole: dict[str, Any] = {**defaults(kind), **value}
+    for field in ("headers", "query"):
+        given = whole.get(field, {})
+        whole[field] = {
+            key: {"exact": each} if isinstance(each, str) else each for key, each in given.items()
+        }
+    if kind != "frontend":
+        whole = {key: each for key, each in whole.items() if key not in ("headers", "query")}
+    return Entity(EntityKey(kind, name), whole, Provenance("shop.yaml", line, 3))
+
+
+def state(**frontends: dict[str, Any]) -> State:
+    return State(
+        [
+            entity("settings", "settings"),
+            entity("listener", "public", address="127.0.0.1:8080"),
+            entity("cluster", "shop"),
+            entity("backend", "shop/one", address="127.0.0.1:9001"),
+            entity("backend", "shop/two", address="127.0.0.1:9002", weight=0),
+            *(
+                entity("frontend", name, 10, listeners=["public"], cluster="shop", **value)
+                for name, value in frontends.items()
+            ),
+        ]
+    )
+
+
+def asked(
+    url: str, frontends: dict[str, dict[str, Any]] | None = None, **more: Any
+) -> ExplainResult:
+    request = ExplainRequest(url, **more)
+    return explain(request, state(**(FRONTENDS if frontends is None else frontends)), [])
+
+
+def test_the_way_of_a_request_with_its_lines() -> None:
+    result = asked("http://a.example.com:8080/")
+    assert result["listeners"][0]["address"] == "127.0.0.1:8080"
+    assert result["frontend"] == {
+        "name": "exact-host",
+        "source": {"file": "shop.yaml", "line": 10},
+    }
+    assert result["cluster"] is not None
+    assert [(each["name"], each["weight"]) for each in result["backends"]] == [
+        ("shop/one", 100),
+        ("shop/two", 0),
+    ]
+    assert (result["status"], result["message"]) == (
+        None,
+        "shop/one serves it",
+    )
+
+
+def test_why_the_others_lost() -> None:
+    lost = {each["name"]: each["reason"] for each in asked("http://a.example.com:8080/")["lost"]}
+    assert lost["any"] == "matches too, but its hostname is less specific"
+    assert lost["prefix"] == "path is prefix /api"
+    assert lost["near-wildcard"] == "hostname is *.b.example.com"
+    assert lost["post"] == "method is POST"
+    assert lost["header"] == 'header x-canary is not "always"'
+    assert lost["query"] == 'query parameter v is not "2 b"'
+    assert len(lost) == len(FRONTENDS) - 1
+
+
+def test_a_request_that_nobody_takes() -> None:
+    only = {"web": {"hostname": "other.example.com"}}
+    result = asked("http://a.example.com:8080/", only)
+    assert (result["status"], result["frontend"]) == (404, None)
+    assert result["message"] == "no frontend matches: the proxy answers 404"
+
+
+def test_a_cluster_without_ready_backends() -> None:
+    running = state(web={})
+    result = explain(ExplainRequest("http://x:8080/"), running, ["shop/one"])
+    assert result["status"] == 503
+    assert [each["drained"] for each in result["backends"]] == [True, False]
+
+
+def test_a_port_that_nobody_listens_on() -> None:
+    result = asked("http://a.example.com:81/")
+    assert result["listeners"] == []
+    assert result["message"] == "no listener on port 81: there are listeners on 8080"
+    assert asked("http://a.example.com/")["frontend"] is not None, "no port: any listener"
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x/", "http://", "http://x:99999/", "http://x/../.."])
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(UnexplainableError):
+        asked(url)
+
+
+def test_workers_do_what_is_explained(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    with shop(tmp_path, workers=1) as running:
+        files = running.files(0)
+        files["shop.yaml"]["frontends"] = {
+            name: {"listeners": ["public"], "cluster": "shop", **value}
+            for name, value in FRONTENDS.items()
+        }
+        running.daemon.commit(files)
+        port = running.listener.rpartition(":")[2]
+        shown = running.daemon.json("show")["entities"]
+        held = State(
+            Entity(EntityKey(each["kind"], each["name"]), each["value"], Provenance("f", 1, 1))
+            for each in shown
+        )
+        expected: list[str | None] = []
+        with Connection(running.listener) as client:
+            for _ in range(400):
+                host, path = dice.choice(HOSTS), dice.choice(PATHS) + dice.choice(QUERIES)
+                method, canary = dice.choice(["GET", "POST"]), dice.choice(CANARIES)
+                headers = [["X-Canary", canary]] if canary else []
+                text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
+                text += "".join(f"{name}: {value}\r\n" for name, value in headers)
+                text += "Content-Length: 0\r\n" if method == "POST" else ""
+                client.send(text.encode() + b"\r\n")
+                assert client.read_response(method).status in (200, 404)
+                request = ExplainRequest(f"http://{host}:{port}{path}", method, headers)
+                found = explain(request, held, [])["frontend"]
+                expected.append(found["name"] if found else None)
+        entries = running.daemon.wait_for_access(lambda _: True, 400)
+        assert [entry["frontend"] for entry in entries] == expected

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.language.loader import FILE_BYTES_MAX
+from reconciler.source.repository import APPLIED_REF, RepositoryError
+from reconciler.source.source import Source
+from tests.harness.repo import Repo
+
+
+def test_it_follows_the_branch_that_head_names_at_the_start(repo: Repo) -> None:
+    first = repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    assert source.ref == "refs/heads/main"
+    assert source.head().commit == first
+    repo.git("checkout", "-q", "-b", "other")
+    repo.commit({"a.yaml": "2"})
+    assert source.head().commit == first, "HEAD moved to another branch, ours did not"
+    repo.git("checkout", "-q", "main")
+    second = repo.commit({"a.yaml": "3"})
+    assert source.head().commit == second
+
+
+@pytest.mark.parametrize("name", ["production", "refs/heads/production"])
+def test_it_follows_the_ref_that_it_is_told(repo: Repo, name: str) -> None:
+    repo.commit({"a.yaml": "1"})
+    repo.git("branch", "production")
+    repo.commit({"a.yaml": "2"})
+    source = Source(repo.directory, name)
+    assert source.head().commit == repo.git("rev-parse", "production")
+    assert source.shown_ref == "production"
+
+
+def test_a_detached_head_is_followed_as_head(repo: Repo) -> None:
+    commit = repo.commit({"a.yaml": "1"})
+    repo.git("checkout", "-q", "--detach")
+    source = Source(repo.directory, None)
+    assert (source.ref, source.head().commit) == ("HEAD", commit)
+
+
+def test_a_subdirectory_is_the_config_directory(repo: Repo) -> None:
+    repo.commit({"proxy/conf/a.yaml": "1", "other/b.yaml": "2", "c.yaml": "3"})
+    source = Source(repo.directory / "proxy" / "conf", None)
+    changed = source.changed(None, source.head().tree)
+    assert changed.files == {"a.yaml": b"1"}
+
+
+def test_a_bare_repository(repo: Repo, tmp_path: Path) -> None:
+    commit = repo.commit({"a.yaml": "1"})
+    bare = tmp_path / "bare.git"
+    subprocess.run(["git", "clone", "-q", "--bare", repo.directory, bare], check=True)
+    source = Source(bare, None)
+    assert source.head().commit == commit
+    assert source.changed(None, source.head().tree).files == {"a.yaml": b"1"}
+
+
+def test_a_linked_worktree_has_its_refs_in_the_common_directory(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    linked = tmp_path / "linked"
+    repo.git("worktree", "add", "-q", "-b", "side", str(linked))
+    source = Source(linked, None)
+    assert source.ref == "refs/heads/side"
+    alone, deep = source.watched()
+    assert alone == [repo.directory / ".git", repo.directory / ".git/worktrees/linked"]
+    assert deep == [repo.directory / ".git" / "refs"]
+
+
+def test_only_committed_content_counts(repo: Repo) -> None:
+    repo.commit({"a.yaml": "committed"})
+    repo.write({"a.yaml": "edited", "b.yaml": "new"})
+    repo.git("add", "--all")
+    source = Source(repo.directory, None)
+    assert source.changed(None, source.head().tree).files == {"a.yaml": b"committed"}
+
+
+def test_it_survives_packing(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    base = source.head()
+    for number in range(5):
+        repo.git("gc", "-q", "--prune=now")
+        repo.git("pack-refs", "--all")
+        commit = repo.commit({"a.yaml": f"{number + 2}"})
+        head = source.head()
+        assert head.commit == commit
+        assert source.changed(base.tree, head.tree).files == {"a.yaml": b"%d" % (number + 2)}
+
+
+def test_rewritten_history_is_a_difference_of_two_trees(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1", "b.yaml": "1"})
+    source = Source(repo.directory, None)
+    base = source.head()
+    repo.git("checkout", "-q", "--orphan", "fresh")
+    repo.commit({"b.yaml": "2", "a.yaml": None, "c.yaml": "3"})
+    repo.git("branch", "-f", "main", "fresh")
+    changed = source.changed(base.tree, source.head().tree)
+    assert changed.files == {"a.yaml": None, "b.yaml": b"2", "c.yaml": b"3"}
+    assert source.superseded(base.commit, source.head().commit) == []
+
+
+def test_a_base_that_is_gone_means_everything(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1", "b.yaml": "1"})
+    source = Source(repo.directory, None)
+    changed = source.changed("ab" * 20, source.head().tree)
+    assert changed.full
+    assert changed.files == {"a.yaml": b"1", "b.yaml": b"1"}
+
+
+def test_the_applied_commit_outlives_force_push_and_gc(repo: Repo) -> None:
+    old = repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    base = source.head()
+    source.repository.mark_applied(old)
+    assert repo.git("rev-parse", APPLIED_REF) == old
+    repo.git(
+        "commit", "-q", "--amend", "-m", "other", "--allow-empty", "--date=2001-01-01T00:00:00"
+    )
+    repo.commit({"a.yaml": "2"})
+    repo.git("reflog", "expire", "--expire=now", "--all")
+    repo.git("gc", "-q", "--prune=now")
+    changed = Source(repo.directory, None).changed(base.tree, source.head().tree)
+    assert not changed.full
+
+
+def test_a_deleted_branch_is_held(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    source.head()
+    repo.git("checkout", "-q", "-b", "other")
+    repo.git("branch", "-D", "main")
+    with pytest.raises(RepositoryError, match="branch main does not exist"):
+        source.head()
+
+
+def test_a_branch_without_commits_is_held(repo: Repo) -> None:
+    source = Source(repo.directory, None)
+    with pytest.raises(RepositoryError, match="branch main does not exist"):
+        source.head()
+
+
+def test_a_repository_that_vanishes_and_comes_back(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    source.head()
+    shutil.rmtree(repo.directory)
+    with pytest.raises(RepositoryError):
+        source.head()
+    again = Repo(repo.directory)
+    commit = again.commit({"a.yaml": "2"})
+    assert source.head().commit == commit
+
+
+@pytest.mark.parametrize("files", [{}, {"README.md": "x"}, {".hidden.yaml": "x"}])
+def test_a_commit_without_configuration_is_held(repo: Repo, files: dict[str, str]) -> None:
+    repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    base = source.head()
+    repo.commit({"a.yaml": None, **files})
+    with pytest.raises(RepositoryError, match="the commit holds no configuration"):
+        source.changed(base.tree, source.head().tree)
+
+
+def test_removing_one_of_two_files_is_no_reason_to_hold(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1", "b.yaml": "1"})
+    source = Source(repo.directory, None)
+    base = source.head()
+    repo.commit({"a.yaml": None})
+    assert source.changed(base.tree, source.head().tree).files == {"a.yaml": None}
+
+
+def test_a_commit_that_removes_the_config_directory_is_held(repo: Repo) -> None:
+    repo.commit({"conf/a.yaml": "1", "x": "1"})
+    source = Source(repo.directory / "conf", None)
+    source.head()
+    repo.commit({"conf/a.yaml": None})
+    with pytest.raises(RepositoryError, match="has no directory conf"):
+        source.head()
+
+
+def test_a_huge_file_is_not_read_into_memory(repo: Repo) -> None:
+    repo.commit({"a.yaml": "x" * (FILE_BYTES_MAX * 3)})
+    source = Source(repo.directory, None)
+    content = source.changed(None, source.head().tree).files["a.yaml"]
+    assert content is not None
+    assert len(content) == FILE_BYTES_MAX + 1
+
+
+def test_links_are_warned_about(repo: Repo) -> None:
+    repo.write({"a.yaml": "1"})
+    (repo.directory / "b.yaml").symlink_to("/etc/passwd")
+    repo.commit()
+    source = Source(repo.directory, None)
+    changed = source.changed(None, source.head().tree)
+    assert list(changed.files) == ["a.yaml"]
+    (warning,) = changed.warnings
+    assert warning.render() == "b.yaml: warning: b.yaml is a symbolic link: it is left out"
+
+
+def test_what_was_overtaken_is_known(repo: Repo) -> None:
+    commits = [repo.commit({"a.yaml": str(number)}) for number in range(4)]
+    source = Source(repo.directory, None)
+    assert source.superseded(commits[0], commits[3]) == commits[1:3]
+    assert source.superseded(commits[3], commits[0]) == [], "a rollback overtakes nothing"
+    assert source.superseded(None, commits[3]) == []
+
+
+def test_names_of_commits(repo: Repo) -> None:
+    first = repo.commit({"a.yaml": "1"}, "Add shop\n\nKakehi-Allow: x")
+    second = repo.commit({"a.yaml": "2"})
+    source = Source(repo.directory, None)
+    assert source.head_of(first[:9]).commit == first
+    assert source.head_of("HEAD~1").commit == first
+    with pytest.raises(RepositoryError, match="'nonsense' names no commit"):
+        source.head_of("nonsense")
+    note = source.note(first)
+    assert (note.subject, note.author) == ("Add shop", "Kakehi tests <tests@kakehi.test>")
+    assert source.message(first) == "Add shop\n\nKakehi-Allow: x\n"
+    assert source.is_descendant(second, first)
+    assert not source.is_descendant(first, second)
+    assert not source.is_descendant(first, "e" * 40)
+
+
+def test_nothing_runs_in_a_repository_of_somebody_else(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+    marker = repo.directory / "ran"
+    hook = repo.directory / ".git" / "hooks" / "reference-transaction"
+    hook.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    hook.chmod(0o755)
+    repo.git("config", "core.fsmonitor", f"touch {marker}")
+    source = Source(repo.directory, None)
+    source.changed(None, source.head().tree)
+    source.repository.mark_applied(source.head().commit)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["a..b", "with space", "ends.lock"])
+def test_a_name_that_is_none_is_a_sentence(repo: Repo, name: str) -> None:
+    repo.commit({"a.yaml": "1"})
+    with pytest.raises(RepositoryError, match="is not a valid branch name"):
+        Source(repo.directory, name).head()
+
+
+def test_a_directory_without_git_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="is not in a git repository"):
+        Source(tmp_path, None).head()
+    with pytest.raises(RepositoryError, match="is not a directory"):
+        Source(tmp_path / "nowhere", None).head()

@@ -1,0 +1,129 @@
+"""The watch matrix: what people do to a repository, each of which has to wake us at once."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.source.source import Source
+from reconciler.source.watcher import Watcher
+from tests.harness.repo import Repo
+
+# An event takes about 20 ms; the poll behind it takes a second. In between lies what is tested.
+WOKEN_S = 0.8
+
+
+def merge(repo: Repo) -> None:
+    repo.git("merge", "-q", "--no-ff", "-m", "merge", "topic")
+
+
+def rebase(repo: Repo) -> None:
+    repo.git("checkout", "-q", "topic")
+    repo.git("rebase", "-q", "main")
+    repo.git("checkout", "-q", "main")
+    repo.git("merge", "-q", "--ff-only", "topic")
+
+
+def packed_then_commit(repo: Repo) -> None:
+    repo.git("pack-refs", "--all")
+    repo.git("gc", "-q")
+    repo.commit({"a.yaml": "packed"})
+
+
+ACTIONS: dict[str, Callable[[Repo], object]] = {
+    "commit": lambda repo: repo.commit({"a.yaml": "2"}),
+    "amend": lambda repo: repo.git("commit", "-q", "--amend", "--allow-empty", "-m", "amended"),
+    "revert": lambda repo: repo.revert("HEAD"),
+    "merge": merge,
+    "rebase": rebase,
+    "reset": lambda repo: repo.git("reset", "-q", "--hard", "HEAD~1"),
+    "gc then commit": packed_then_commit,
+    "update-ref": lambda repo: repo.git("update-ref", "refs/heads/main", "HEAD~1"),
+}
+
+
+async def woken_by(source: Source, action: Callable[[], object]) -> bool:
+    """Whether the ref is seen to be another soon after `action`, by a wake-up and not by a poll."""
+    woken = asyncio.Event()
+    watcher = Watcher(woken.set)
+    watcher.watch(*source.watched())
+    # inotify is set up in a thread; nothing tells when it is done.
+    await asyncio.sleep(0.3)
+    before = source.head().commit
+    woken.clear()
+    await asyncio.to_thread(action)
+    try:
+        async with asyncio.timeout(WOKEN_S):
+            while source.head().commit == before:
+                await woken.wait()
+                woken.clear()
+    except TimeoutError:
+        return False
+    finally:
+        watcher.stop()
+    return True
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_it_wakes(repo: Repo, name: str) -> None:
+    for number in range(2):
+        repo.commit({"a.yaml": str(number)})
+    repo.git("checkout", "-q", "-b", "topic")
+    repo.commit({"b.yaml": "topic"})
+    repo.git("checkout", "-q", "main")
+    repo.commit({"c.yaml": "main"})
+    source = Source(repo.directory, None)
+    assert asyncio.run(woken_by(source, lambda: ACTIONS[name](repo)))
+
+
+def test_it_wakes_on_a_push_into_a_bare_repository(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    bare = tmp_path / "bare.git"
+    subprocess.run(["git", "clone", "-q", "--bare", repo.directory, bare], check=True)
+    source = Source(bare, None)
+    repo.commit({"a.yaml": "2"})
+    assert asyncio.run(woken_by(source, lambda: repo.git("push", "-q", str(bare), "main")))
+
+
+def test_it_wakes_on_a_commit_in_a_linked_worktree(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    linked = tmp_path / "linked"
+    repo.git("worktree", "add", "-q", "-b", "team/side", str(linked))
+    source = Source(linked, None)
+    (linked / "a.yaml").write_text("2")
+    commit = ["git", "-C", str(linked), "-c", "user.name=x", "-c", "user.email=x@y"]
+    commit += ["commit", "-qam", "second"]
+    assert asyncio.run(woken_by(source, lambda: subprocess.run(commit, check=True)))
+
+
+def test_it_wakes_when_a_branch_in_a_new_directory_appears(repo: Repo) -> None:
+    commit = repo.commit({"a.yaml": "1"})
+    repo.git("branch", "env/prod")
+    repo.git("pack-refs", "--all", "--prune")
+    source = Source(repo.directory, "env/prod")
+    assert source.head().commit == commit
+    second = repo.commit({"a.yaml": "2"})
+    assert asyncio.run(woken_by(source, lambda: repo.git("branch", "-f", "env/prod", second)))
+
+
+def test_watching_what_is_watched_already_changes_nothing(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+
+    async def twice() -> None:
+        source = Source(repo.directory, None)
+        watcher = Watcher(lambda: None)
+        watcher.watch(*source.watched())
+        tasks = list(watcher._tasks)
+        watcher.watch(*source.watched())
+        assert watcher._tasks == tasks
+        watcher.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        watcher.watch(*source.watched())
+        assert watcher._tasks != tasks
+        watcher.stop()
+
+    asyncio.run(twice())

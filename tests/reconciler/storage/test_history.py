@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.storage import history as module
+from reconciler.storage.history import History
+from schemas.control import HistoryEntry
+
+
+def entry(commit: str, outcome: str = "applied", message: str | None = None) -> HistoryEntry:
+    made: HistoryEntry = {
+        "at": "2026-01-01T00:00:00.000+00:00",
+        "commit": commit,
+        "outcome": outcome,  # type: ignore[typeddict-item]
+        "generation": 1,
+        "duration_ms": 1.5,
+        "author": "A <a@b>",
+        "subject": "ü",
+        "change_count": 0,
+        "changes": [],
+    }
+    if message is not None:
+        made["message"] = message
+    return made
+
+
+def test_newest_first_and_after_a_restart(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for number in range(5):
+        history.add(entry(f"c{number}"))
+    for each in (history, History(tmp_path / "history.jsonl")):
+        assert [found["commit"] for found in each.newest(3)] == ["c4", "c3", "c2"]
+        assert each.newest(0) == []
+    found = history.find("c1")
+    assert found is not None
+    assert found["subject"] == "ü"
+    assert history.find("other") is None
+
+
+def test_the_same_refusal_is_told_once(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    history.add(entry("a", "refused", "because"))
+    history.add(entry("a", "refused", "because"))
+    history.add(entry("a", "refused", "another reason"))
+    assert len(history.newest(10)) == 2
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    history = History(path)
+    history.add(entry("a"))
+    with path.open("a") as file:
+        file.write('{"at": "2026')
+    again = History(path)
+    again.add(entry("b"))
+    assert [found["commit"] for found in History(path).newest(9)] == ["b", "a"]
+
+
+def test_the_file_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FILE_BYTES_MAX", 1000)
+    path = tmp_path / "history.jsonl"
+    history = History(path)
+    for number in range(50):
+        history.add(entry(f"c{number}"))
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 2500
+    assert History(path).newest(1)[0]["commit"] == "c49"
+
+
+def test_a_disk_that_is_full_costs_a_line_and_nothing_else(tmp_path: Path) -> None:
+    history = History(tmp_path / "gone" / "history.jsonl")
+    history.add(entry("a"))
+    assert history.newest(1)[0]["commit"] == "a"

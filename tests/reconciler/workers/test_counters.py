@@ -1,0 +1,159 @@
+"""Against memory laid out as the contract says, and against the engine's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+
+import pytest
+
+from proxy.engine_api import EngineApi
+from reconciler.workers.counters import Counters, HistogramReading, SlotKey
+from tests.reconciler.memory import FIELDS, Memory
+
+
+def test_what_was_counted_is_read() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.count(requests_total=7, connections_now=2, generation_now=1)
+    memory.slot(0, "frontend", "web", requests=5)
+    memory.slot(40_000, "backend", "shop/a", requests=4, active=3)
+    reading = counters.read()
+    assert reading.counters == {"requests_total": 7, "connections_now": 2, "generation_now": 1}
+    assert reading.slots[SlotKey("frontend", "web")]["requests"] == 5
+    assert reading.slots[SlotKey("backend", "shop/a")] == {
+        **dict.fromkeys(FIELDS, 0),
+        "requests": 4,
+        "active": 3,
+    }
+    assert len(reading.slots) == 2
+    assert reading.histograms == {"request_duration": HistogramReading((10, 20), (0, 0, 0), 0)}
+
+
+def test_reading_does_not_allocate_what_nobody_uses() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.slot(0, "frontend", "web")
+    counters.read()
+    assert os.fstat(memory.descriptor).st_blocks * 512 < 64 * 1024
+
+
+def test_a_successor_goes_on_from_where_its_predecessor_ended() -> None:
+    counters = Counters()
+    first = Memory()
+    counters.attach(first.duplicate())
+    first.count(requests_total=10, connections_now=4, generation_now=3)
+    first.measure(3, 2, 1, sum_us=100)
+    first.slot(0, "frontend", "web", requests=9, active=2)
+    first.slot(1, "frontend", "gone", requests=1)
+    counters.retire()
+    assert counters.read().counters == {"requests_total": 10}
+    second = Memory()
+    counters.attach(second.duplicate())
+    # It has loaded nothing yet: what was counted is not forgotten for that.
+    assert counters.read().slots[SlotKey("frontend", "web")]["requests"] == 9
+    second.count(requests_total=1, generation_now=3)
+    second.measure(1, 0, 0, sum_us=5)
+    second.slot(5, "frontend", "web", requests=2)
+    reading = counters.read()
+    assert reading.counters == {"requests_total": 11, "connections_now": 0, "generation_now": 3}
+    assert reading.slots == {
+        SlotKey("frontend", "web"): {**dict.fromkeys(FIELDS, 0), "requests": 11}
+    }
+    assert reading.histograms["request_duration"] == HistogramReading((10, 20), (4, 2, 1), 105)
+
+
+def test_a_freed_slot_is_not_read() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.slot(0, "backend", "shop/a", active=1)
+    assert counters.slot_field("backend", "shop/a", "active") == 1
+    memory.free(0)
+    assert counters.slot_field("backend", "shop/a", "active") == 0
+    memory.slot(0, "backend", "shop/b", active=5)
+    memory.slot(1, "backend", "shop/a", active=2)
+    assert counters.slot_field("backend", "shop/a", "active") == 2
+
+
+def test_slots_of_one_name_are_added_up() -> None:
+    """A backend whose address has changed: the requests at the old one are its requests, too."""
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.slot(3, "backend", "shop/a", active=1, requests=7)
+    memory.slot(4, "cluster", "shop/a", active=9)
+    memory.slot(5, "backend", "shop/ab", active=9)
+    memory.slot(6, "backend", "a/shop/a", active=9)
+    memory.slot(7, "backend", "shop/a", active=2, requests=1)
+    assert counters.slot_field("backend", "shop/a", "active") == 3
+    assert counters.read().slots[SlotKey("backend", "shop/a")]["requests"] == 8
+
+
+def test_a_name_that_does_not_fit_is_found_by_its_beginning() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    name = "c" * 63 + "/" + "b" * 63
+    memory.slot(0, "backend", name[:115] + "~0123abcd", active=1)
+    assert counters.slot_field("backend", name, "active") == 1
+
+
+def test_gauges_of_the_worker() -> None:
+    memory, counters = Memory(), Counters()
+    assert counters.gauge("connections_now") == 0
+    counters.attach(memory.duplicate())
+    memory.count(connections_now=3)
+    assert counters.gauge("connections_now") == 3
+    assert counters.gauge("unheard_of_now") == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"KAKEHI02" + bytes(100), b"KAKEHI01" + struct.pack("<QI", 50, 0) + b"{}" + bytes(60)],
+)
+def test_memory_of_another_kind_is_ignored(content: bytes) -> None:
+    descriptor = os.memfd_create("other")
+    os.write(descriptor, content)
+    counters = Counters()
+    counters.attach(descriptor)
+    assert counters.read().counters == {}
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_the_engines_own_memory_is_understood() -> None:
+    engine = EngineApi(0, None)
+    counters = Counters()
+    counters.attach(os.dup(engine.metrics_fd))
+    ops = {
+        "puts": [
+            {
+                "kind": "cluster",
+                "name": "shop",
+                "value": {
+                    "keep_alive_connections": 1024,
+                    "load_balancing": "round_robin",
+                    "protocol": "http",
+                    "proxy_protocol": None,
+                    "retries": 2,
+                    "timeouts": {
+                        "connect": 3000,
+                        "keep_alive": 50000,
+                        "response_body": 60000,
+                        "response_head": 60000,
+                        "tunnel": 3600000,
+                    },
+                    "tls": None,
+                },
+            },
+        ],
+        "removes": [],
+    }
+    text = json.dumps(ops, sort_keys=True, separators=(",", ":"))
+    engine.prepare(1, (0, "0" * 32), "c", text, {}, {})
+    engine.commit(1)
+    reading = counters.read()
+    assert reading.counters["generation_now"] == 1
+    assert SlotKey("cluster", "shop") in reading.slots
+    assert set(FIELDS) <= set(reading.slots[SlotKey("cluster", "shop")])
+    assert set(reading.histograms) == {"request_duration", "upstream_response", "connect_duration"}
+    engine.shutdown(0)
