@@ -15,10 +15,6 @@ FILE_LINES_MAX = 600
 # Words that mean something else everywhere else. The glossary of CONTRIBUTING.md says what we say.
 BANNED_MODULE_WORDS = {"config", "data", "handler", "helper", "info", "manager", "misc", "utils"}
 
-MODULE_NAMES_ALLOWED = {
-    "reconciler/manager.py": "the service manager, as systemd calls itself",
-}
-
 
 def modules(package: str) -> Iterator[Path]:
     return (path for path in sorted((ROOT / package).rglob("*.py")) if "target" not in path.parts)
@@ -112,9 +108,7 @@ def test_module_names_are_nouns_of_the_glossary() -> None:
     wrong = [
         name_of(path)
         for path in sources()
-        if BANNED_MODULE_WORDS & set(path.stem.strip("_").split("_"))
-        and "tests" not in path.parts
-        and name_of(path) not in MODULE_NAMES_ALLOWED
+        if BANNED_MODULE_WORDS & set(path.stem.strip("_").split("_")) and "tests" not in path.parts
     ]
     assert wrong == []
 

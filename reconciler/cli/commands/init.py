@@ -10,7 +10,7 @@ from reconciler.cli import output
 from reconciler.cli.exits import DONE, CommandError
 from reconciler.cli.options import Argument
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "config.example"
+EXAMPLE = Path(__file__).resolve().parents[3] / "config.example"
 """In a checkout and in an installed wheel alike, the example lies beside the packages."""
 
 SCHEMA_FILE = "kakehi.schema.json"
