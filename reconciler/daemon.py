@@ -15,12 +15,14 @@ import resource
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying, issued_directory
+from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError, MachineError
 from reconciler.loop.reconcile import Reconciler
 from reconciler.materials.completing import Machine
@@ -96,9 +98,10 @@ async def _run(options: DaemonOptions) -> None:
     _raise_open_files_limit()
     runtime_lock = _make_runtime_dir(options.runtime_dir)
     try:
-        store = Store(options.state_dir)
+        machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
+        store = Store(options.state_dir, partial(relations_of, machine=machine))
         try:
-            await Daemon(options, store).run()
+            await Daemon(options, store, machine).run()
         finally:
             store.close()
     finally:
@@ -108,7 +111,7 @@ async def _run(options: DaemonOptions) -> None:
 class Daemon:
     """All parts of one daemon."""
 
-    def __init__(self, options: DaemonOptions, store: Store) -> None:
+    def __init__(self, options: DaemonOptions, store: Store, machine: Machine) -> None:
         self._options = options
         self._store = store
         self._loop = asyncio.get_running_loop()
@@ -140,7 +143,6 @@ class Daemon:
         )
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
-        machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes, machine)
         self._certifying = Certifying(
             options.state_dir,

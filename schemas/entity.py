@@ -1,7 +1,7 @@
 """The entity: one (kind, name) of the state, its canonical value, and where it was written.
 
 Everything that carries configuration after validation carries entities: the catalog, the state, a
-change, the journal. The value is plain data, so that its bytes, and with them its hash, are the
+change, the database. The value is plain data, so that its bytes, and with them its hash, are the
 same in Python and in the engine.
 """
 
@@ -51,6 +51,14 @@ class Provenance:
 
 
 NOWHERE = Provenance("", 0, 0)
+
+
+class Mark(NamedTuple):
+    """How an entity stands in its file: the hash of its raw value, and where."""
+
+    fingerprint: bytes
+    line: int
+    column: int
 
 
 @dataclass(frozen=True, slots=True)

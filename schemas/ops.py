@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from schemas.entity import KINDS, Entity, EntityKey, Json, canonical
 from schemas.plan import Plan
-from schemas.state import State
+from schemas.state import Entities
 
 
 def plan_ops(plan: Plan) -> bytes:
@@ -19,7 +19,7 @@ def plan_ops(plan: Plan) -> bytes:
     return _encode(puts, removes)
 
 
-def state_ops(state: State) -> bytes:
+def state_ops(state: Entities) -> bytes:
     """Return a whole state as puts, what is referred to before what refers to it."""
     keys = (EntityKey(kind, name) for kind in KINDS for name in state.names(kind))
     return _encode((state[key] for key in keys), ())

@@ -1,14 +1,14 @@
 """The state: all entities, and the digest by which two states are compared in one look.
 
 The digest is the sum of the entities' hashes modulo 2**128. It does not depend on order, and a
-change of k entities costs k. The reconciler holds one `State` as the running state; the journal
-and the workers compare digests against it.
+change of k entities costs k. The reconciler has the running state in its database; workers
+compare digests against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from schemas.entity import KINDS, Entity, EntityKey, entity_hash
 
@@ -21,6 +21,22 @@ _MODULUS = 1 << 128
 
 class StateMismatchError(ValueError):
     """A change does not fit the state it was applied to: ours to blame, never the operator's."""
+
+
+class Entities(Protocol):
+    """Entities by key, wherever they lie: a `State`, or what the daemon has in its database."""
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+
+    def __getitem__(self, key: EntityKey, /) -> Entity:
+        """Return an entity. Raises `KeyError`."""
+
+    def names(self, kind: str, /) -> list[str]:
+        """Return the names of a kind in order."""
+
+    def count(self, kind: str, /) -> int:
+        """Return how many of a kind there are."""
 
 
 class State:
@@ -47,6 +63,10 @@ class State:
     def names(self, kind: str) -> list[str]:
         """Return the names of a kind in order."""
         return sorted(self._names.get(kind, ()))
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind there are."""
+        return len(self._names.get(kind, ()))
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Apply changes; all of them, or none if one does not fit (StateMismatchError)."""

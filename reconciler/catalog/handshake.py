@@ -10,9 +10,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from reconciler.catalog.coverage import wildcard_of
+from reconciler.catalog.relations import wildcard_of
 from schemas.entity import Entity, EntityKey
-from schemas.state import State
+from schemas.state import Entities
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Shown:
     reason: str
 
 
-def certificates_for(hostname: str, listener: Entity, state: State) -> Shown:
+def certificates_for(hostname: str, listener: Entity, state: Entities) -> Shown:
     """What a client gets that asks an https listener for a hostname in lower case."""
     sni = None if _is_address(hostname) else hostname
     named = (state[EntityKey("certificate", name)] for name in state.names("certificate"))

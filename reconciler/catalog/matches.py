@@ -1,4 +1,4 @@
-"""How frontends match, by index: two with the same match, and those that another one hides.
+"""How frontends match: two with the same match, and those that another one hides.
 
 Gateway API's order holds: hostname, then exact path, longest prefix, regex, then method, headers,
 query. Two equal matches are an error, since no order says which would win. A frontend that can
@@ -7,133 +7,70 @@ never win is a warning: it is harmless, and hardly what was meant.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-from reconciler.language.findings import Entities, Finding, later_first, place
-from schemas.entity import Entity, EntityKey, canonical
+from reconciler.catalog.relations import MATCH, REGEX, Slot, View, slots, term
+from reconciler.language.findings import Finding, later_first, place
+from schemas.entity import Entity, EntityKey
 from schemas.regex import literal_prefix
 
 
-class _Slot(NamedTuple):
-    """All of a match but its methods, on one listener: who shares a slot may be in conflict."""
-
-    listener: str
-    hostname: str
-    path_kind: str
-    path: str
-    headers: bytes
-    query: bytes
-
-
-@dataclass(slots=True)
-class _Host:
-    """The frontends of one hostname on one listener, as far as one can hide another."""
-
-    prefixes: defaultdict[str, set[EntityKey]] = field(default_factory=lambda: defaultdict(set))
-    """Prefix → frontends that ask for nothing but it. Nothing under it gets past them."""
-    regexes: dict[EntityKey, str] = field(default_factory=dict)
+def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield pairs of frontends with the same match."""
+    seen: set[frozenset[EntityKey]] = set()
+    for key in changed:
+        for slot in slots(view.get(key)):
+            for other in sorted(view.related(MATCH, slot.term)):
+                pair = frozenset((key, other))
+                if len(pair) == 2 and pair not in seen and slot in slots(view[other]):
+                    seen.add(pair)
+                    yield from _conflict(slot, view[key], view[other])
 
 
-class Matches:
-    """The index of frontends. They must be added and removed with the same value."""
-
-    def __init__(self) -> None:
-        self._slots: defaultdict[_Slot, set[EntityKey]] = defaultdict(set)
-        self._hosts: defaultdict[tuple[str, str], _Host] = defaultdict(_Host)
-
-    def add(self, entity: Entity) -> None:
-        """Take an entity into the index; only frontends matter."""
-        for slot in _slots(entity):
-            self._slots[slot].add(entity.key)
-            host = self._hosts[slot.listener, slot.hostname]
+def hidden(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield warnings about frontends that can never win."""
+    suspects: set[EntityKey] = set()
+    for key in changed:
+        frontend = view.get(key)
+        for slot in slots(frontend):
             if slot.path_kind == "regex":
-                host.regexes[entity.key] = slot.path
-            elif _unconditional(entity, slot):
-                host.prefixes[slot.path].add(entity.key)
-
-    def remove(self, entity: Entity) -> None:
-        """Take an entity out of the index again."""
-        for slot in _slots(entity):
-            self._slots[slot].discard(entity.key)
-            if not self._slots[slot]:
-                del self._slots[slot]
-            host = self._hosts[slot.listener, slot.hostname]
-            host.regexes.pop(entity.key, None)
-            if _unconditional(entity, slot):
-                host.prefixes[slot.path].discard(entity.key)
-                if not host.prefixes[slot.path]:
-                    del host.prefixes[slot.path]
-            if not host.prefixes and not host.regexes:
-                del self._hosts[slot.listener, slot.hostname]
-
-    def conflicts(self, changed: Iterable[EntityKey], entities: Entities) -> Iterator[Finding]:
-        """Yield pairs of frontends with the same match."""
-        seen: set[frozenset[EntityKey]] = set()
-        for key in changed:
-            for slot in _slots(entities.get(key)):
-                for other in sorted(self._slots[slot]):
-                    pair = frozenset((key, other))
-                    if len(pair) == 2 and pair not in seen:
-                        seen.add(pair)
-                        yield from _conflict(slot, entities[key], entities[other])
-
-    def hidden(self, changed: Iterable[EntityKey], entities: Entities) -> Iterator[Finding]:
-        """Yield warnings about frontends that can never win."""
-        suspects: set[EntityKey] = set()
-        for key in changed:
-            for slot in _slots(entities.get(key)):
-                host = self._hosts.get((slot.listener, slot.hostname), _Host())
-                suspects.update({key} & host.regexes.keys())
-                if key in host.prefixes.get(slot.path, ()):
-                    suspects.update(host.regexes)
-        for key in sorted(suspects):
-            hiding = [self._hidden_by(slot, key) for slot in _slots(entities[key])]
-            first = hiding[0]
-            if first is not None and None not in hiding:
-                winner = entities[first]
-                path = next(iter(_map(winner.value["path"]).values()))
-                message = f"{key} never gets a request: {first} ({place(winner)}) takes all under "
-                message += f'"{path}", and a prefix goes before a regex'
-                yield Finding("warning", key, ("path",), message, "write it as prefix or exact")
-
-    def _hidden_by(self, slot: _Slot, key: EntityKey) -> EntityKey | None:
-        """Return the frontend that takes everything a regex could match on one listener."""
-        host = self._hosts[slot.listener, slot.hostname]
-        known = literal_prefix(slot.path)
-        # Only whole elements count: what is known of "/item[0-9]" is "/", of "/item/[0-9]" "/item".
-        # Whatever a regex matches is under "/".
-        parts = known.split("/")[:-1] or [""]
-        for length in range(len(parts), 0, -1):
-            prefix = "/".join(parts[:length]) or "/"
-            winners = host.prefixes.get(prefix, set()) - {key}
-            if winners:
-                return min(winners)
-        return None
+                suspects.add(key)
+            elif frontend is not None and _unconditional(frontend, slot):
+                suspects.update(view.related(REGEX, term(slot.listener, slot.hostname)))
+    for key in sorted(suspects):
+        hiding = [_hidden_by(slot, key, view) for slot in slots(view[key])]
+        first = hiding[0]
+        if first is not None and None not in hiding:
+            winner = view[first]
+            path = next(slots(winner)).path
+            message = f"{key} never gets a request: {first} ({place(winner)}) takes all under "
+            message += f'"{path}", and a prefix goes before a regex'
+            yield Finding("warning", key, ("path",), message, "write it as prefix or exact")
 
 
-def _slots(entity: Entity | None) -> Iterator[_Slot]:
-    if entity is None or entity.key.kind != "frontend":
-        return
-    value = entity.value
-    ((path_kind, path),) = _map(value["path"]).items()
-    headers, query = canonical(value["headers"]), canonical(value["query"])
-    listeners = value["listeners"]
-    assert isinstance(listeners, list), "the model checked it"
-    for listener in listeners:
-        hostname = str(value["hostname"])
-        yield _Slot(str(listener), hostname, path_kind, str(path), headers, query)
+def _hidden_by(slot: Slot, key: EntityKey, view: View) -> EntityKey | None:
+    """Return the frontend that takes everything a regex could match on one listener."""
+    known = literal_prefix(slot.path)
+    # Only whole elements count: what is known of "/item[0-9]" is "/", of "/item/[0-9]" "/item".
+    # Whatever a regex matches is under "/".
+    parts = known.split("/")[:-1] or [""]
+    for length in range(len(parts), 0, -1):
+        prefix = "/".join(parts[:length]) or "/"
+        there = view.related(MATCH, Slot(slot.listener, slot.hostname, "prefix", prefix).term)
+        winners = [other for other, methods in there.items() if not methods and other != key]
+        if winners:
+            return min(winners)
+    return None
 
 
-def _unconditional(entity: Entity, slot: _Slot) -> bool:
-    value = entity.value
+def _unconditional(frontend: Entity, slot: Slot) -> bool:
+    """Whether a frontend asks for nothing but its prefix: nothing under it gets past it."""
+    value = frontend.value
     asks_more = value["methods"] or value["headers"] or value["query"]
     return slot.path_kind == "prefix" and not asks_more
 
 
-def _conflict(slot: _Slot, one: Entity, other: Entity) -> Iterator[Finding]:
+def _conflict(slot: Slot, one: Entity, other: Entity) -> Iterator[Finding]:
     methods, other_methods = _methods(one), _methods(other)
     # A method is more specific than none, so that only the same ones are in each other's way.
     common = sorted(methods & other_methods)
@@ -156,8 +93,3 @@ def _methods(entity: Entity) -> set[str]:
     methods = entity.value["methods"]
     assert isinstance(methods, list), "the model checked it"
     return {str(method) for method in methods}
-
-
-def _map(value: Any) -> dict[str, Any]:
-    assert isinstance(value, dict), "the model checked it"
-    return value

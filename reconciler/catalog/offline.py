@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler.catalog.catalog import Catalog
+from reconciler.catalog.catalog import stage
+from reconciler.catalog.views import MemoryView
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.reading import Reader, no_files
 from schemas.diagnostic import Diagnostic
@@ -18,7 +19,7 @@ def load_directory(
 
     `read` gives the files that entities name, `machine` what they are completed by.
     """
-    candidate = Catalog(machine).stage(dict(files), read)
+    candidate = stage(MemoryView(), dict(files), read, machine=machine)
     if not candidate.ok:
         return None, candidate.diagnostics
     entities = (entity for entity in candidate.desired.values() if entity is not None)

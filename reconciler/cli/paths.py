@@ -19,7 +19,7 @@ def runtime_directory(given: str | None) -> str:
 
 
 def state_directory(given: str | None) -> str:
-    """Return the directory of journal and snapshot: `--state-dir`, or the default of this user."""
+    """Return the directory of the state: `--state-dir`, or the default of this user."""
     if given:
         return given
     if os.geteuid() == 0:

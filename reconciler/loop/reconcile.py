@@ -20,20 +20,30 @@ from pathlib import Path
 from typing import Literal
 
 from reconciler import log
-from reconciler.catalog.catalog import Candidate, Catalog
+from reconciler.catalog.catalog import (
+    Candidate,
+    files_naming,
+    named_together,
+    outside_files,
+    stage,
+)
+from reconciler.catalog.coverage import claims
+from reconciler.catalog.relations import ORDERED, View
+from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles, Signature, signature_of
 from reconciler.materials.sealed import SealedError
-from reconciler.planning import capacity, guards
-from reconciler.planning.capacity import Capacity
+from reconciler.planning import guards
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source, UnfetchedError
-from reconciler.storage.store import Begun, Store
+from reconciler.storage.database import DamagedError
+from reconciler.storage.records import Begun
+from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
@@ -47,7 +57,7 @@ from schemas.state import State
 POLL_S = 1.0
 # A worker that dies while it prepares may have been hit by chance, or by the commit.
 ATTEMPTS_MAX = 3
-# What we cannot journal is tried again for as long as it takes.
+# What we cannot write is tried again for as long as it takes.
 JOURNAL_RETRY_S = 2.0
 # Loading more than this takes longer than the control socket should be silent.
 _INLINE_BYTES_MAX = 256 * 1024
@@ -60,10 +70,11 @@ _End = Literal["done", "refused", "later"]
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A commit, looked at: what it changes, and the catalog that it would leave."""
+    """A commit, looked at: what it changes. Nothing of it is in what runs."""
 
-    catalog: Catalog
     candidate: Candidate
+    whole: bool
+    """Whether all files were looked at, and not only those that changed."""
     changes: tuple[Change, ...]
     moved: tuple[Entity, ...]
     warnings: tuple[Diagnostic, ...]
@@ -98,11 +109,7 @@ class Reconciler:
         self.live: Callable[[tuple[Change, ...]], Live] = lambda _: NOTHING_KNOWN
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
-        self._staging = asyncio.Lock()
         self._machine = machine
-        self._catalog = Catalog(machine)
-        self._catalog.restore(store.running.state.entities.values())
-        self._capacity = Capacity(store.running.state.entities.values())
         self._seen: str | None = None
         self._attempts = 0
         self._retry_at = 0.0
@@ -121,11 +128,12 @@ class Reconciler:
 
     def ordered(self) -> list[Entity]:
         """The accepted certificates that come from an ACME server."""
-        return self._catalog.ordered()
+        state = self._store.running.state
+        return [state[key] for key in sorted(state.related(ORDERED))]
 
     def claims(self, hostname: str) -> bool:
         """Whether an accepted frontend answers for a hostname."""
-        return self._catalog.claims(hostname)
+        return claims(self._store.running.state, hostname)
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -158,6 +166,8 @@ class Reconciler:
                 self._refuse_empty(error)
             except RepositoryError as error:
                 self._hold(str(error))
+            except DamagedError as error:
+                self._rebuild(error)
             except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
                 self._give_up_internally(error)
             if not waiting:
@@ -202,7 +212,7 @@ class Reconciler:
         if head.commit == self.given_up or asyncio.get_running_loop().time() < self._retry_at:
             return
         if head.tree == running.tree:
-            self._follow(head, (), time.monotonic())
+            self._follow(head, None, time.monotonic())
             self._settled()
             return
         await self._reconcile(head)
@@ -214,7 +224,7 @@ class Reconciler:
         Tells whether this look is over.
         """
         running = self._store.running
-        if self._external.look(self._catalog.outside_files()):
+        if self._external.look(self._outside_files()):
             self._renewing, self._attempts = True, 0
         if not self._renewing or running.commit is None or running.tree is None:
             return False
@@ -227,7 +237,7 @@ class Reconciler:
             self._renewing = True
             raise
         # What was taken over differs no more, which status shall not have to wait for.
-        self._renewing |= self._external.look(self._catalog.outside_files())
+        self._renewing |= self._external.look(self._outside_files())
         if head.commit == running.commit:
             return True
         # Its refusal is no longer what was said last, and a file may have come that it names.
@@ -238,7 +248,7 @@ class Reconciler:
         touched = self._external.differing
         log.info("files outside have changed", files=",".join(sorted(touched)))
         end = await self._reconcile(running, touched)
-        apart = self._catalog.named_together(touched)
+        apart = named_together(self._store.running.state, touched)
         if end != "refused" or len(apart) < 2:
             return end
         # One broken certificate must not keep the others from being renewed.
@@ -250,6 +260,27 @@ class Reconciler:
             # What is wrong is what shall be said last.
             await self._reconcile(running, frozenset().union(*refused))
         return "done"
+
+    def _rebuild(self, damage: DamagedError) -> None:
+        """Write the state database anew, if the commit that runs still gives what runs."""
+        self._hold(str(damage))
+        running = self._store.running
+        try:
+            if running.tree is None:
+                return
+            changed = self._source.changed(None, running.tree)
+            read = partial(self._read_file, changed, {})
+            candidate = stage(MemoryView(), changed.files, read, machine=self._machine)
+            found = [entity for entity in candidate.desired.values() if entity is not None]
+            if not candidate.ok or State(found).digest != running.state.digest:
+                log.warning("the commit that runs does not give the state that was damaged")
+                return
+            aside = self._store.rebuild(found, candidate.files)
+        except (RepositoryError, OSError) as error:
+            log.warning("the state database cannot be written anew", reason=error)
+            return
+        log.warning("the state database is written anew from the commit that runs", kept=aside)
+        self.wake()
 
     def _settled(self) -> None:
         if self.problem is not None:
@@ -271,8 +302,7 @@ class Reconciler:
         changed = self._source.changed(running.tree, head.tree)
         changed = replace(changed, others=changed.others | touched)
         self.problem = None
-        async with self._staging:
-            staged = await self._stage(changed)
+        staged = await self._stage(changed)
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
@@ -280,18 +310,16 @@ class Reconciler:
             return "refused"
         if not staged.changes:
             if head.commit != running.commit:
-                self._follow(head, staged.moved, began)
-            self._accept(staged)
+                self._follow(head, staged, began)
             self._settled()
             return "done"
         plan = make_plan(staged.changes, head.commit, staged.warnings)
-        size = self._capacity.after(staged.changes)
-        blocked = capacity.refusal(size) or self._blocked(plan, head.commit)
+        blocked = self._blocked(plan, head.commit)
         if blocked is not None:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
             return "refused"
         base = running.commit
-        order = self._order(head, plan, staged.moved)
+        order = self._order(head, plan, staged)
         try:
             self._store.materials.keep(order.begun.puts, dict(staged.candidate.contents))
         except OSError as error:
@@ -301,12 +329,10 @@ class Reconciler:
         if failure is not None:
             self._external.want(staged.outside)
             if failure.stage != "journal":
-                # Of a failed journal nobody knows yet what it will say after a restart.
+                # Of a failed write nobody knows yet what it will say after a restart.
                 self._store.materials.dropped(order.begun.puts)
             return self._failed(head, began, order.begun, failure)
-        self._accept(staged)
         self._store.materials.applied(plan.changes)
-        self._capacity.accept(size)
         self._mark_applied(head.commit)
         self.outcomes.applied(head, began, plan, base)
         self.after_applied(plan)
@@ -316,30 +342,36 @@ class Reconciler:
         self.notify()
         return "done"
 
+    def _outside_files(self) -> dict[str, frozenset[str]]:
+        return outside_files(self._store.running.state)
+
     async def _stage(self, changed: Changed) -> Staged:
-        catalog = Catalog(self._machine) if changed.full else self._catalog
-        changed = self._source.with_naming(changed, catalog.files_naming(changed.others))
-        outside: dict[str, Signature | None] = {}
-        read = partial(self._read_file, changed, outside)
+        """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
         if changed.size > _INLINE_BYTES_MAX:
-            candidate = await asyncio.to_thread(catalog.stage, changed.files, read, changed.others)
-        else:
-            candidate = catalog.stage(changed.files, read, changed.others)
-        state = self._store.running.state
-        desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
-        if changed.full:
-            desired.update((key, None) for key in state if key not in desired)
-        if not candidate.ok:
-            return Staged(catalog, candidate, (), (), (), outside)
-        changes = diff_entities(desired, state)
-        touched = {change.key for change in changes}
-        moved = tuple(
-            entity
-            for entity in (*candidate.staged.moved.values(), *desired.values())
-            if entity is not None and entity.key not in touched and _has_moved(state, entity)
-        )
+            return await asyncio.to_thread(self._stage_now, changed)
+        return self._stage_now(changed)
+
+    def _stage_now(self, changed: Changed) -> Staged:
+        with self._store.snapshot() as state:
+            base: View = MemoryView() if changed.full else state
+            changed = self._source.with_naming(changed, files_naming(base, changed.others))
+            outside: dict[str, Signature | None] = {}
+            read = partial(self._read_file, changed, outside)
+            candidate = stage(base, changed.files, read, changed.others, self._machine)
+            if not candidate.ok:
+                return Staged(candidate, changed.full, (), (), (), outside)
+            desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
+            if changed.full:
+                desired.update((key, None) for key in state if key not in desired)
+            changes = diff_entities(desired, state)
+            touched = {change.key for change in changes}
+            moved = tuple(
+                entity
+                for entity in (*candidate.moved.values(), *desired.values())
+                if entity is not None and entity.key not in touched and _has_moved(state, entity)
+            )
         warnings = (*changed.warnings, *candidate.warnings, *self.plan_warnings(changes))
-        return Staged(catalog, candidate, changes, moved, warnings, outside)
+        return Staged(candidate, changed.full, changes, moved, warnings, outside)
 
     def _read_file(
         self, changed: Changed, outside: dict[str, Signature | None], path: str
@@ -364,7 +396,7 @@ class Reconciler:
                 raise UnreadableError(str(error)) from None
 
         try:
-            mended = self._store.materials.mend(running.state.entities.values(), read)
+            mended = self._store.materials.mend(running.state.with_files(), read)
         except OSError as error:
             log.warning("the state directory cannot be mended", reason=error)
             return False
@@ -374,14 +406,13 @@ class Reconciler:
 
     async def plan(self, changed: Changed, commit: str | None) -> tuple[Plan | None, Candidate]:
         """What files would change, without any effect; None when they are invalid."""
-        async with self._staging:
-            staged = await self._stage(changed)
+        staged = await self._stage(changed)
         if not staged.candidate.ok:
             return None, staged.candidate
         live = self.live(staged.changes)
         return make_plan(staged.changes, commit, staged.warnings, live), staged.candidate
 
-    def _order(self, head: Head, plan: Plan, moved: tuple[Entity, ...]) -> Order:
+    def _order(self, head: Head, plan: Plan, staged: Staged) -> Order:
         running = self._store.running
         puts = tuple(change.after for change in plan.changes if change.after is not None)
         removes = tuple(change.key for change in plan.changes if change.after is None)
@@ -389,13 +420,15 @@ class Reconciler:
             generation=running.generation + 1,
             base_generation=running.generation,
             base_digest=running.state.digest,
-            digest=digest_after(running.state, plan.changes),
+            digest=digest_after(running.state.digest, plan.changes),
             commit=head.commit,
             tree=head.tree,
             at=_now(),
             puts=puts,
             removes=removes,
-            moved=moved,
+            moved=staged.moved,
+            files=staged.candidate.files,
+            whole=staged.whole,
         )
         return Order(begun, plan_ops(plan).decode())
 
@@ -408,20 +441,19 @@ class Reconciler:
 
     # What became of it.
 
-    def _follow(self, head: Head, moved: tuple[Entity, ...], began: float) -> None:
+    def _follow(self, head: Head, staged: Staged | None, began: float) -> None:
         base = self._store.running.commit
+        moved = staged.moved if staged else ()
+        files = staged.candidate.files if staged else {}
+        whole = staged is not None and staged.whole
         try:
-            self._store.follow(head.commit, head.tree, moved, _now())
+            self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole)
         except OSError as error:
             self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
-            raise RepositoryError(f"cannot write the journal: {error.strerror or error}") from None
+            raise RepositoryError(f"cannot write the state: {error.strerror or error}") from None
         self._mark_applied(head.commit)
         self.outcomes.unchanged(head, began, base)
         self.notify()
-
-    def _accept(self, staged: Staged) -> None:
-        staged.catalog.accept(staged.candidate)
-        self._catalog = staged.catalog
 
     def _mark_applied(self, commit: str) -> None:
         try:
@@ -470,9 +502,9 @@ class Reconciler:
         self.notify()
 
 
-def digest_after(state: State, changes: tuple[Change, ...]) -> str:
+def digest_after(digest: str, changes: tuple[Change, ...]) -> str:
     """The digest that a state will have; the workers must compute the same."""
-    total = int(state.digest, 16)
+    total = int(digest, 16)
     for change in changes:
         if change.before is not None:
             total -= entity_hash(change.key, change.before.value)
@@ -481,7 +513,7 @@ def digest_after(state: State, changes: tuple[Change, ...]) -> str:
     return f"{total % (1 << 128):032x}"
 
 
-def _has_moved(state: State, entity: Entity) -> bool:
+def _has_moved(state: View, entity: Entity) -> bool:
     before = state.get(entity.key)
     return before is not None and before.provenance != entity.provenance
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from schemas.plan import Plan
-from schemas.state import State
+from schemas.state import Entities
 
 FRONTENDS_MIN = 10
 """With fewer frontends running, an empty plan is a try-out and no accident (octoDNS has 10 too)."""
@@ -18,9 +18,9 @@ FRONTENDS_MIN = 10
 _ALLOWED = re.compile(r"^Kakehi-Allow: *remove-frontends=([0-9]+) *$", re.MULTILINE)
 
 
-def refusal(plan: Plan, running: State, message: str) -> str | None:
+def refusal(plan: Plan, running: Entities, message: str) -> str | None:
     """Return why a plan is blocked, None if it is not. `message` is that of the commit."""
-    frontends = len(running.names("frontend"))
+    frontends = running.count("frontend")
     removed = sum(
         change.key.kind == "frontend" and change.action == "remove" for change in plan.changes
     )

@@ -103,7 +103,7 @@ class Answers:
             "source": self._source(),
             "applied_at": running.applied_at,
             "uptime_s": int(asyncio.get_running_loop().time() - self.began),
-            "entities": {kind: len(running.state.names(kind)) for kind in KINDS},
+            "entities": {kind: running.state.count(kind) for kind in KINDS},
             "drains": [self._drain_status(each.backend) for each in self.drains.all()],
             "transaction": self._transaction(),
             "certificates": [_expires(each, now) for each in certificates],

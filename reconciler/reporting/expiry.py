@@ -63,13 +63,10 @@ class Expiry:
         return sorted(found, key=lambda each: (each.not_after, each.key))
 
     def _chains(self) -> Iterator[tuple[EntityKey, str]]:
-        state = self._store.running.state
-        for kind in ("certificate", "cluster"):
-            for name in state.names(kind):
-                entity = state.get(EntityKey(kind, name))
-                for material in materials_of(entity) if entity else ():
-                    if material.field[-1] == "certificate":
-                        yield EntityKey(kind, name), material.sha256
+        for entity in self._store.running.state.with_files():
+            for material in materials_of(entity):
+                if material.field[-1] == "certificate":
+                    yield entity.key, material.sha256
 
     def _read(self, digest: str) -> datetime | None:
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates

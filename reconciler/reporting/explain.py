@@ -20,7 +20,7 @@ from reconciler.workers.sockets import split_address
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
 from schemas.secrecy import without_secrets
-from schemas.state import State
+from schemas.state import Entities
 
 # Beyond this nobody reads on; the best ones come first.
 LOST_MAX = 100
@@ -47,7 +47,7 @@ class Asked:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
-def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> ExplainResult:
+def explain(request: ExplainRequest, state: Entities, drained: Sequence[str]) -> ExplainResult:
     """Raises `UnexplainableError` on a URL that is none."""
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
@@ -99,7 +99,7 @@ def explain(request: ExplainRequest, state: State, drained: Sequence[str]) -> Ex
 
 
 def _describe_winner(
-    result: ExplainResult, won: Entity, state: State, drained: Sequence[str]
+    result: ExplainResult, won: Entity, state: Entities, drained: Sequence[str]
 ) -> None:
     name = str(won.value["cluster"])
     cluster = state.get(EntityKey("cluster", name))
@@ -202,7 +202,7 @@ def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
     return described
 
 
-def _listeners(asked: Asked, state: State) -> tuple[list[Entity], str]:
+def _listeners(asked: Asked, state: Entities) -> tuple[list[Entity], str]:
     """The listeners that the URL can arrive at, and what is to be said about them."""
     every = [state[EntityKey("listener", name)] for name in state.names("listener")]
     speaking = [each for each in every if asked.scheme in (None, each.value["protocol"])]
@@ -228,7 +228,7 @@ def _port(listener: Entity) -> int:
 
 
 def _rank(
-    asked: Asked, listeners: set[str], passing: set[str], state: State
+    asked: Asked, listeners: set[str], passing: set[str], state: Entities
 ) -> tuple[Entity | None, list[tuple[Entity, str]]]:
     """(the winner, the others with their reasons, the nearest first)."""
     frontends = [state[EntityKey("frontend", name)] for name in state.names("frontend")]
@@ -249,7 +249,7 @@ def _rank(
     return won, [*beaten, *((each, reason) for _, each, reason in lost)]
 
 
-def _passes(asked: Asked, listener: str, state: State) -> bool:
+def _passes(asked: Asked, listener: str, state: Entities) -> bool:
     """Whether TLS for the name is passed on there: the more specific hostname decides."""
     frontends = (state[EntityKey("frontend", name)] for name in state.names("frontend"))
     there = [each for each in frontends if _has_name(asked.name, listener, each.value)]

@@ -14,7 +14,8 @@ from reconciler import log
 from reconciler.reporting.metrics import Tally
 from reconciler.source.source import Head, Source
 from reconciler.storage.history import CHANGES_MAX, History
-from reconciler.storage.store import Begun, Store
+from reconciler.storage.records import Begun
+from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
 from schemas.control import HistoryEntry, LastError
 from schemas.diagnostic import Diagnostic
@@ -90,7 +91,7 @@ class Outcomes:
         self._refused(head, began, stage="guard", message=reason)
 
     def failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> None:
-        """The workers did not take it, or it could not be journalled."""
+        """The workers did not take it, or it could not be written."""
         culprit = self._culprit(begun, EntityKey(failure.kind, failure.name))
         message, place = failure.reason, None
         if culprit is not None:

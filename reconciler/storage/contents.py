@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -28,15 +27,12 @@ def _hash(content: bytes) -> str:
 class MaterialStore:
     """Contents by hash, each a file that only its owner may read."""
 
-    def __init__(self, state_dir: Path, running: Iterable[Entity]) -> None:
+    def __init__(self, state_dir: Path, is_needed: Callable[[str], bool]) -> None:
+        """`is_needed` says of a hash whether a running entity has it."""
         self.directory = state_dir / DIRECTORY
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        self._uses = Counter(
-            material.sha256 for entity in running for material in materials_of(entity)
-        )
-        for path in self.directory.iterdir():
-            if path.name not in self._uses:
-                path.unlink(missing_ok=True)
+        self._is_needed = is_needed
+        self._forget(path.name for path in self.directory.iterdir())
 
     def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
         """Make durable what entities need, before anybody is told of them. Raises `OSError`."""
@@ -48,24 +44,16 @@ class MaterialStore:
 
     def applied(self, changes: Iterable[Change]) -> None:
         """Forget what no running entity needs any more."""
-        released: set[str] = set()
-        for change in changes:
-            for material in materials_of(change.after) if change.after else ():
-                self._uses[material.sha256] += 1
-            for material in materials_of(change.before) if change.before else ():
-                self._uses[material.sha256] -= 1
-                released.add(material.sha256)
-        for digest in released:
-            if self._uses[digest] <= 0:
-                del self._uses[digest]
-                (self.directory / digest).unlink(missing_ok=True)
+        self._forget(
+            material.sha256
+            for change in changes
+            if change.before is not None
+            for material in materials_of(change.before)
+        )
 
     def dropped(self, entities: Iterable[Entity]) -> None:
         """Forget what was kept for entities that came to nothing: a refused key is no one's."""
-        for entity in entities:
-            for material in materials_of(entity):
-                if self._uses[material.sha256] <= 0:
-                    (self.directory / material.sha256).unlink(missing_ok=True)
+        self._forget(found.sha256 for entity in entities for found in materials_of(entity))
 
     def mend(self, entities: Iterable[Entity], read: Callable[[str], bytes]) -> list[str]:
         """Write anew what is missing or was altered; return the paths that it was read from.
@@ -85,6 +73,11 @@ class MaterialStore:
                     replace_durably(path, content)
                     mended.append(found.path)
         return mended
+
+    def _forget(self, digests: Iterable[str]) -> None:
+        for digest in dict.fromkeys(digests):
+            if not self._is_needed(digest):
+                (self.directory / digest).unlink(missing_ok=True)
 
     def needed(self, entities: Iterable[Entity]) -> list[str]:
         """The hashes that a worker has to read for these entities."""

@@ -1,83 +1,72 @@
 """The state directory: what runs, made durable, at a cost that follows the change.
 
-Journal records, each with a `seq` that grows by one:
-  start {epoch, language}                    a daemon began, of a version with this language
-  begin {generation, commit, tree, puts, removes, digest, …}   a transaction may follow
-  commit {generation}                        the commit point
-  done {generation}                          nothing is left to do
-  follow {commit, tree, moved}               a commit that changes no entity became the applied one
-A begin without a commit is an abort. The snapshot is rewritten only when the journal has grown
-larger than it, so that its cost is a constant share of what was journalled.
+One write transaction of the database is the commit record and the commit point. It holds all that a
+generation changes: entities, their relations, what the files define, and the header row. Before it
+nothing of a transaction is on the disk (presumed abort), so that nothing is held open while workers
+prepare. Behind it the row `unfinished` says what workers may still be at, until `done`.
+
+Called by `reconciler.transaction` (begin, commit, done), `reconciler.loop` (follow), and by every
+part that asks what runs (`running`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from reconciler import faults
 from reconciler.errors import MachineError
-from reconciler.storage import snapshot
 from reconciler.storage.contents import MaterialStore
-from reconciler.storage.journal import Journal, Record
+from reconciler.storage.database import (
+    WAL_BYTES_MAX,
+    DamagedError,
+    Database,
+    translated,
+)
+from reconciler.storage.records import Begun, Header
+from reconciler.storage.state import StoredState, content_hash
 from reconciler.storage.upgrade import LANGUAGE, upgraded
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey
+from reconciler.storage.writing import Relate, Writer
+from schemas.entity import Entity, EntityKey, Mark, canonical
 from schemas.material import materials_of
-from schemas.state import State
+from schemas.state import EMPTY_DIGEST
 
 LOCK_NAME = "lock"
-# Below this a journal is read in milliseconds and compacting it would only cost.
-JOURNAL_BYTES_MIN = 4 * 1024 * 1024
+# What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
+_FORMER_FILES = ("journal", "snapshot")
+_MODULUS = 1 << 128
+
+
+def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
+    """For whoever asks for no relations."""
+    return ()
 
 
 @dataclass(slots=True)
 class Running:
     """The running state: what every worker holds, or is being brought to."""
 
-    state: State = field(default_factory=State)
+    state: StoredState
     generation: int = 0
     commit: str | None = None
     tree: str | None = None
     applied_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A transaction as its begin record has it."""
-
-    generation: int
-    base_generation: int
-    base_digest: str
-    digest: str
-    commit: str
-    tree: str
-    at: str
-    puts: tuple[Entity, ...]
-    removes: tuple[EntityKey, ...]
-    moved: tuple[Entity, ...]
-
-    def changes(self, state: State) -> list[Change]:
-        """What it does to the state that it was begun on."""
-        changes = [_put(state, entity) for entity in (*self.puts, *self.moved)]
-        changes += [
-            Change("remove", key, state[key], None, ()) for key in self.removes if key in state
-        ]
-        return changes
-
-
 class Store:
     """The open state directory. Holds its lock until `close`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, relate: Relate = unrelated) -> None:
         self._directory = directory
+        self._relate = relate
         self._lock = lock_directory(directory)
-        self.running = Running()
         self.epoch = 0
         self.notes: list[str] = []
         # A transaction behind its commit point that may not have reached every worker.
@@ -85,26 +74,21 @@ class Store:
         self._open: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
-        self._language: str | None = None
-        # The snapshot that the journal builds on could not be read.
-        self._lost = False
-        self._seq = 0
-        self._snapshot_path = directory / "snapshot"
-        self._snapshot_bytes = 0
+        self._checkpointing: threading.Thread | None = None
+        self._connections = contextlib.ExitStack()
+        self._database = Database(directory)
         try:
-            self._read_snapshot()
-            self._journal = Journal(directory / "journal")
-            self._replay()
-            if self._language != LANGUAGE:
-                self._upgrade()
-            self.epoch += 1
-            self._append({"t": "start", "epoch": self.epoch, "language": LANGUAGE})
-            self.materials = MaterialStore(directory, self.running.state.entities.values())
+            self._set_former_aside()
+            try:
+                self._start()
+            except DamagedError as error:
+                self._start_anew(error)
+            self.materials = MaterialStore(directory, self._is_needed)
         except OSError as error:
             self._unlock()
             raise MachineError(f"cannot use the state directory {directory}: {error}") from error
         except MachineError:
-            self.close()
+            self._unlock()
             raise
 
     def served_content(self, key: EntityKey, path: str) -> bytes | None:
@@ -116,127 +100,196 @@ class Store:
                     return (self.materials.directory / material.sha256).read_bytes()
         return None
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[StoredState]:
+        """One moment of the running state, by a connection of its own: for any thread."""
+        with translated(), contextlib.closing(self._database.connect()) as connection:
+            connection.execute("BEGIN")
+            row = connection.execute("SELECT digest FROM running").fetchone()
+            yield StoredState(connection, row[0])
+
     def close(self) -> None:
         """Gives the lock back."""
-        self._journal.close()
+        if self._checkpointing is not None:
+            self._checkpointing.join()
         self._unlock()
 
     # One transaction.
 
     def begin(self, begun: Begun) -> None:
-        """The begin record. Raises `OSError` when it is not durable."""
+        """Nothing is written: a transaction without a commit record has never been."""
         faults.point("journal.begin")
-        self._append(
-            {
-                "t": "begin",
-                "generation": begun.generation,
-                "base_generation": begun.base_generation,
-                "base_digest": begun.base_digest,
-                "digest": begun.digest,
-                "commit": begun.commit,
-                "tree": begun.tree,
-                "at": begun.at,
-                "puts": [snapshot.encode_entity(entity) for entity in begun.puts],
-                "removes": [list(key) for key in begun.removes],
-                "moved": [snapshot.encode_entity(entity) for entity in begun.moved],
-            }
-        )
         self._open = begun
 
     def commit(self) -> None:
         """The commit point. Raises `OSError` when it was not passed."""
         assert self._open is not None, "commit without begin"
         faults.point("journal.commit")
-        self._append({"t": "commit", "generation": self._open.generation})
-        self._enter(self._open)
+        begun, running = self._open, self.running
+        assert begun.base_generation == running.generation, "it is based on another generation"
+        with self._writer.transaction():
+            self._writer.files(begun.files, whole=begun.whole)
+            self._writer.entities(begun)
+            self._writer.unfinished(begun)
+            self._writer.header(
+                replace(
+                    self._header(),
+                    generation=begun.generation,
+                    digest=begun.digest,
+                    commit=begun.commit,
+                    tree=begun.tree,
+                    applied_at=begun.at,
+                )
+            )
+        faults.point("journal.committed")
+        running.generation, running.state.digest = begun.generation, begun.digest
+        running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
+        self.unfinished, self._open = begun, None
+        self._checkpoint_if_due()
 
     def done(self) -> None:
         """All workers are through. May be lost: doing it again is harmless."""
         self.unfinished = None
         faults.point("journal.done")
-        self._append({"t": "done", "generation": self.running.generation}, durable=False)
+        self._writer.finished()
 
-    def follow(self, commit: str, tree: str, moved: Iterable[Entity], at: str) -> None:
-        """`commit` changes no entity, only where some are written."""
-        moved = tuple(moved)
-        stored = [snapshot.encode_entity(entity) for entity in moved]
-        self._append({"t": "follow", "commit": commit, "tree": tree, "moved": stored, "at": at})
-        self._follow(commit, tree, moved, at)
-
-    def compact_if_due(self) -> bool:
-        """Writes a snapshot when the journal has outgrown the last one."""
-        if self._journal.size < max(JOURNAL_BYTES_MIN, self._snapshot_bytes):
-            return False
-        if self.unfinished is not None:
-            return False
-        self.compact()
-        return True
-
-    def compact(self) -> None:
-        """A snapshot of the running state, and an empty journal."""
+    def follow(
+        self,
+        commit: str,
+        tree: str,
+        moved: Iterable[Entity],
+        at: str,
+        files: Mapping[str, Mapping[EntityKey, Mark]] | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """`commit` changes no entity, only where some are written. Raises `OSError`."""
         running = self.running
-        header = snapshot.Header(
-            seq=self._seq,
-            epoch=self.epoch,
-            generation=running.generation,
-            commit=running.commit,
-            tree=running.tree,
-            applied_at=running.applied_at,
-            language=LANGUAGE,
-        )
-        self._snapshot_bytes = snapshot.write(self._snapshot_path, header, running.state)
-        faults.point("journal.restart")
-        self._journal.restart([])
+        with self._writer.transaction():
+            self._writer.files(files or {}, whole=whole)
+            self._writer.places(moved)
+            self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
+        running.commit, running.tree, running.applied_at = commit, tree, at
+        self._checkpoint_if_due()
 
-    # Reading back.
+    def audit(self, after: EntityKey | None, limit: int) -> EntityKey | None:
+        """Reads some entities behind a key; returns the last, None at the end.
 
-    def _read_snapshot(self) -> None:
-        try:
-            found = snapshot.read(self._snapshot_path)
-        except MachineError as error:
-            damaged = self._snapshot_path.with_suffix(".damaged")
-            self._snapshot_path.rename(damaged)
-            self._lost = True
-            self.notes.append(f"{error}; kept as {damaged.name}, starting from the repository")
+        Raises `DamagedError` when one is not what was written.
+        """
+        last: EntityKey | None = None
+        for entity in self.running.state.page(after, limit):
+            last = entity.key
+        return last
+
+    def rebuild(
+        self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
+    ) -> str:
+        """Writes the running state anew, which was damaged; returns what the old file is now.
+
+        `entities` must have the digest that runs. Raises `OSError`.
+        """
+        before, self.unfinished = self.running, None
+        self._connections.close()
+        aside = self._database.set_aside()
+        with translated():
+            self._connect()
+            running = self.running
+            running.generation, running.state.digest = before.generation, before.state.digest
+            running.commit, running.tree = before.commit, before.tree
+            running.applied_at = before.applied_at
+            with self._writer.transaction():
+                self._writer.files(files, whole=True)
+                self._writer.everything(entities)
+                self._writer.header(self._header())
+        return aside
+
+    # Opening.
+
+    def _connect(self) -> sqlite3.Connection:
+        writing = self._connections.enter_context(contextlib.closing(self._database.open()))
+        self._writer = Writer(writing, self._relate)
+        reader = self._connections.enter_context(contextlib.closing(self._database.connect()))
+        self._read_running(reader)
+        return reader
+
+    def _start(self) -> None:
+        with translated():
+            reader = self._connect()
+            if self._language != LANGUAGE:
+                self._upgrade()
+            self.epoch += 1
+            with self._writer.transaction():
+                self._writer.header(self._header())
+            self._read_unfinished(reader)
+
+    def _start_anew(self, damage: DamagedError) -> None:
+        generation, epoch = self._database.last_numbers()
+        self._connections.close()
+        aside = self._database.set_aside()
+        self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
+        self._start()
+        # No number is used for two things.
+        self.running.generation = max(generation, self.running.generation)
+        self.epoch = max(epoch + 1, self.epoch)
+
+    def _read_running(self, reader: sqlite3.Connection) -> None:
+        row = reader.execute(
+            "SELECT generation, digest, commit_id, tree, applied_at, epoch, language, check_sum"
+            " FROM running"
+        ).fetchone()
+        if row is None:
+            self._language = LANGUAGE
+            self.running = Running(StoredState(reader, EMPTY_DIGEST))
             return
-        if found is None:
-            return
-        header, state = found
-        self._seq, self.epoch, self._language = header.seq, header.epoch, header.language
-        self._snapshot_bytes = self._snapshot_path.stat().st_size
+        *fields, stored = row
+        header = Header(*fields)
+        if header.check_sum != stored:
+            raise DamagedError("the state database is damaged: its header is not what was written")
+        self.epoch, self._language = header.epoch, header.language
+        state = StoredState(reader, header.digest)
         self.running = Running(
             state, header.generation, header.commit, header.tree, header.applied_at
         )
 
-    def _replay(self) -> None:
-        if self._journal.truncated_bytes:
-            self.notes.append(f"dropped {self._journal.truncated_bytes} torn bytes of the journal")
-        for record in self._journal.records:
-            # What the snapshot includes is still here when a crash came before the restart.
-            if record["seq"] > self._seq:
-                self._seq = record["seq"]
-                self._replay_one(record)
-        self._journal.records = []
-        self._open = None
+    def _header(self) -> Header:
+        running = self.running
+        return Header(
+            running.generation,
+            running.state.digest,
+            running.commit,
+            running.tree,
+            running.applied_at,
+            self.epoch,
+            LANGUAGE,
+        )
 
-    def _replay_one(self, record: Record) -> None:
-        match record["t"]:
-            case "start":
-                self.epoch = max(self.epoch, record["epoch"])
-                self._language = record.get("language")
-            case "begin":
-                self._open = _decode_begin(record)
-            case "commit" if self._open and self._open.generation == record["generation"]:
-                if self.running.state.digest == self._open.base_digest:
-                    self._enter(self._open)
-                else:
-                    # Its number is not used again, though what it made is not known.
-                    self.running = Running(generation=record["generation"])
-            case "done":
-                self.unfinished = None
-            case "follow" if not self._lost:
-                moved = tuple(snapshot.decode_entity(each) for each in record["moved"])
-                self._follow(record["commit"], record["tree"], moved, record["at"])
+    def _read_unfinished(self, reader: sqlite3.Connection) -> None:
+        row = reader.execute(
+            "SELECT base_generation, base_digest, puts, removes FROM unfinished"
+        ).fetchone()
+        if row is None:
+            return
+        running = self.running
+        base_generation, base_digest, puts, removes = row
+        try:
+            changed = tuple(running.state[EntityKey(*each)] for each in json.loads(puts))
+            removed = tuple(EntityKey(*each) for each in json.loads(removes))
+        except (KeyError, TypeError, ValueError) as error:
+            message = "the state database is damaged: the last transaction is not what was written"
+            raise DamagedError(message) from error
+        self.unfinished = Begun(
+            generation=running.generation,
+            base_generation=base_generation,
+            base_digest=base_digest,
+            digest=running.state.digest,
+            commit=running.commit or "",
+            tree=running.tree or "",
+            at=running.applied_at or "",
+            puts=changed,
+            removes=removed,
+            moved=(),
+        )
 
     def _upgrade(self) -> None:
         """What another version wrote is brought into the form of this one: a generation of its own.
@@ -244,65 +297,71 @@ class Store:
         Raises `MachineError` when that cannot be.
         """
         running = self.running
+        digest = int(running.state.digest, 16)
+        entities: list[Entity] = []
+        changed = 0
         try:
-            entities = [upgraded(entity) for entity in running.state.entities.values()]
+            for entity in running.state.values():
+                now = upgraded(entity)
+                entities.append(now)
+                if now is not entity:
+                    changed += 1
+                    digest += _digest_of(now) - _digest_of(entity)
         except (KeyError, ValueError) as error:
             raise MachineError(
                 f"the state in {self._directory} is of another version, and cannot be completed: "
                 f"{error}; move the directory away to start from the repository"
             ) from error
-        state = State(entities)
-        if state.digest == running.state.digest:
+        if not changed:
             return
         self.former = (running.generation, running.state.digest)
-        changed = sum(running.state[entity.key] is not entity for entity in entities)
         self.notes.append(
-            f"another version wrote the state: {changed} of {len(entities)} entities are completed "
-            "by defaults, and workers are replaced as their successors come into service"
+            f"another version wrote the state: {changed} of {len(entities)} entities are "
+            "completed by defaults, and workers are replaced as their successors come into service"
         )
-        running.state, running.generation = state, running.generation + 1
+        running.generation += 1
+        running.state.digest = f"{digest % _MODULUS:032x}"
         # Whoever has not committed it is replaced.
-        self.unfinished = None
-        self.compact()
+        with self._writer.transaction():
+            self._writer.everything(entities)
+            self._writer.header(self._header())
+        self._writer.finished()
 
-    def _enter(self, begun: Begun) -> None:
-        running = self.running
-        running.state.apply(begun.changes(running.state))
-        running.generation = begun.generation
-        running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
-        self.unfinished, self._open = begun, None
+    def _set_former_aside(self) -> None:
+        for name in _FORMER_FILES:
+            found = self._directory / name
+            if found.exists():
+                found.rename(found.with_suffix(".former"))
+                self.notes.append(
+                    f"{name} was written by an early version; kept as {name}.former, starting "
+                    "from the repository"
+                )
 
-    def _follow(self, commit: str, tree: str, moved: tuple[Entity, ...], at: str) -> None:
-        running = self.running
-        running.state.apply(_put(running.state, entity) for entity in moved)
-        running.commit, running.tree, running.applied_at = commit, tree, at
+    def _is_needed(self, digest: str) -> bool:
+        return bool(self.running.state.related("content", digest))
 
-    def _append(self, record: Record, *, durable: bool = True) -> None:
-        self._journal.append({"seq": self._seq + 1, **record}, durable=durable)
-        self._seq += 1
+    def _checkpoint_if_due(self) -> None:
+        """Off the commit's way: in a thread, which a commit never waits for."""
+        running = self._checkpointing
+        if self._database.wal_bytes < WAL_BYTES_MAX or (running and running.is_alive()):
+            return
+        self._checkpointing = threading.Thread(target=self._checkpoint, daemon=True)
+        self._checkpointing.start()
+
+    def _checkpoint(self) -> None:
+        # Nothing depends on it, and the next commit tries again.
+        with contextlib.suppress(OSError, MachineError):
+            faults.point("checkpoint.begin")
+            self._database.checkpoint()
+            faults.point("checkpoint.end")
 
     def _unlock(self) -> None:
+        self._connections.close()
         os.close(self._lock)
 
 
-def _put(state: State, entity: Entity) -> Change:
-    before = state.get(entity.key)
-    return Change("update" if before else "add", entity.key, before, entity, ())
-
-
-def _decode_begin(record: dict[str, Any]) -> Begun:
-    return Begun(
-        generation=record["generation"],
-        base_generation=record["base_generation"],
-        base_digest=record["base_digest"],
-        digest=record["digest"],
-        commit=record["commit"],
-        tree=record["tree"],
-        at=record["at"],
-        puts=tuple(snapshot.decode_entity(each) for each in record["puts"]),
-        removes=tuple(EntityKey(*each) for each in record["removes"]),
-        moved=tuple(snapshot.decode_entity(each) for each in record["moved"]),
-    )
+def _digest_of(entity: Entity) -> int:
+    return int.from_bytes(content_hash(*entity.key, canonical(entity.value)), "big")
 
 
 def lock_directory(directory: Path) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 
 from reconciler import faults, log
 from reconciler.storage.contents import MaterialStore
-from reconciler.storage.store import Begun
+from reconciler.storage.records import Begun
 from reconciler.transaction import events
 from reconciler.workers.worker import Worker
 from schemas import wire

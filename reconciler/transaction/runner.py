@@ -1,4 +1,4 @@
-"""Runs one transaction: executes the machine's commands with journal, sockets and workers.
+"""Runs one transaction: executes the machine's commands with database, sockets and workers.
 
 The machine (`reconciler.transaction.transaction`) decides, this does: it makes the listening
 sockets that the plan needs before anybody is told, sends, times, writes, and turns replies into
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler import log
-from reconciler.storage.store import Begun, Store
+from reconciler.storage.records import Begun
+from reconciler.storage.store import Store
 from reconciler.transaction import events
 from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
@@ -227,21 +228,20 @@ class Runner:
         try:
             self._store.begin(begun)
         except OSError as error:
-            return events.RecordFailed(f"cannot write the journal: {error.strerror or error}")
+            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
         return events.BeginRecorded()
 
     def _record_commit(self) -> Event:
         try:
             self._store.commit()
         except OSError as error:
-            return events.RecordFailed(f"cannot write the journal: {error.strerror or error}")
+            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
         return events.CommitRecorded()
 
     def _note_done(self) -> None:
         """Nothing depends on these: the next start would do them again."""
         try:
             self._store.done()
-            self._store.compact_if_due()
         except OSError as error:
             log.warning("cannot write the state directory", reason=error.strerror or error)
 

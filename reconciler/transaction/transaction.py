@@ -1,7 +1,7 @@
 """The two-phase transaction over all workers, sans-I/O: events in, commands out, by a table.
 
 One machine runs one attempt to bring one generation to a fixed set of workers.
-`reconciler.transaction.runner` executes its commands (journal, sockets, timers) and feeds it what
+`reconciler.transaction.runner` executes its commands (database, sockets, timers) and feeds it what
 happened. Presumed abort: only the commit record decides. Before it any refusal, death or silence
 aborts everywhere; after it the transaction only goes forward, and a worker that fails is replaced
 by one that starts at the new generation.

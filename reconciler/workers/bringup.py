@@ -14,14 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reconciler import log
-from reconciler.storage.store import Begun, Store
+from reconciler.storage.records import Begun
+from reconciler.storage.store import Store
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.entity import Entity, EntityKey
 from schemas.ops import state_ops
-from schemas.state import EMPTY_DIGEST, State
+from schemas.state import EMPTY_DIGEST, Entities, State
 
 # 100,000 entities prepare in well under a second; more means that the worker hangs.
 PREPARE_TIMEOUT_S = 30.0
@@ -130,14 +131,14 @@ class Bringup:
                 ops=state_ops(running.state).decode(),
                 sockets=running.state.names("listener"),
                 material_dir=str(self._store.materials.directory),
-                materials=self._store.materials.needed(running.state.entities.values()),
+                materials=self._store.materials.needed(running.state.with_files()),
             ),
             running.state,
         )
         commit = running.commit or ""
         await self._commit(worker, running.generation, running.state.digest, commit)
 
-    async def _prepare(self, worker: Worker, message: wire.Prepare, state: State) -> None:
+    async def _prepare(self, worker: Worker, message: wire.Prepare, state: Entities) -> None:
         """Prepares with the sockets of the listeners that the message names."""
         descriptors = [
             self._sockets.open(worker.id, listener_address(state[EntityKey("listener", name)]))

@@ -63,8 +63,8 @@ def crash_in_an_abort(site: Site) -> None:
         scene.check_load()
 
 
-def crash_while_compacting(fault: str, site: Site) -> None:
-    """The journal outgrows its snapshot by error pages, which are what an entity can be full of."""
+def crash_at_a_checkpoint(fault: str, site: Site) -> None:
+    """The log outgrows its bound by error pages, which are what an entity can be full of."""
     page = {"body": "<p>" + "x" * 60_000 + "</p>"}
 
     def full(count: int) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def crash_while_compacting(fault: str, site: Site) -> None:
     site.start(full(1), KAKEHI_FAULT=fault)
     workers = site.identity()
     crashed = any(site.daemon.ends_before(site.repo.commit(full(n))) for n in range(50, 60))
-    assert crashed, "the journal was never compacted"
+    assert crashed, "there was no checkpoint"
     site.daemon.await_end()
     assert set(site.kept("main.test", pids=list(workers)).values()) == {"red"}
     site.daemon.return_()
@@ -94,8 +94,8 @@ def crash_while_compacting(fault: str, site: Site) -> None:
 
 CASES: dict[str, Callable[[Site], None]] = {
     **{
-        fault: partial(crash_while_compacting, fault)
-        for fault in ("snapshot.rename:crash:1", "journal.restart:crash:1")
+        fault: partial(crash_at_a_checkpoint, fault)
+        for fault in ("checkpoint.begin:crash:1", "checkpoint.end:crash:1")
     },
     **{fault: partial(crash, fault) for fault in BEFORE_THE_COMMIT_POINT + BEHIND_THE_COMMIT_POINT},
     "abort.sent:crash:1": crash_in_an_abort,

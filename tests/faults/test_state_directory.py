@@ -24,7 +24,7 @@ def files(site: Site, backend: str) -> dict[str, Any]:
     return {"kakehi.yaml": site.document({"main": [backend]}, {"main": "main"})}
 
 
-# F11: the journal is torn
+# F11: the log of the database is torn
 
 
 def cut_three_bytes(content: bytes) -> bytes:
@@ -52,8 +52,8 @@ def torn(damage: Callable[[bytes], bytes], site: Site) -> None:
     generation, digest = site.running()
     site.daemon.kill()
     site.daemon.await_end()
-    journal = site.daemon.state_dir / "journal"
-    journal.write_bytes(damage(journal.read_bytes()))
+    log = site.daemon.state_dir / "state.db-wal"
+    log.write_bytes(damage(log.read_bytes()))
     site.daemon.return_()
     assert site.running()[1] == digest == site.committed_digest()
     assert site.running()[0] <= generation + 1
@@ -145,7 +145,7 @@ CASES: dict[str, Callable[[Site], None]] = {
     "the begin record cannot be written": partial(unwritable, "journal.begin"),
     "the commit record cannot be written": partial(unwritable, "journal.commit"),
     **{
-        f"the journal: {damage.__name__}": partial(torn, damage)
+        f"the log of the database: {damage.__name__}": partial(torn, damage)
         for damage in (cut_three_bytes, cut_to_half, flip_a_bit, zeros_behind)
     },
     "a second reconciler": second_is_refused,

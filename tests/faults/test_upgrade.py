@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from reconciler.storage import snapshot
 from reconciler.storage.store import Store
 from schemas.entity import Entity
-from schemas.state import State
 from tests.harness import processes
 from tests.harness.site import Site
+from tests.reconciler.entities import leave
 
 NEW_KEYS = ("passthrough", "proxy_protocol")
 
@@ -27,20 +26,13 @@ def test_a_state_of_another_version_serves_without_the_repository(site: Site) ->
     site.daemon.await_end()
 
     store = Store(site.daemon.state_dir)
-    running = store.running
+    old = [of_before(entity) for entity in store.running.state.values()]
+    commit, tree = store.running.commit, store.running.tree
     store.close()
-    old = State(of_before(entity) for entity in running.state.entities.values())
-    assert old.digest != digest
-    # The journal's records are older than this one, so that they are passed over.
-    header = snapshot.Header(
-        seq=1 << 40,
-        epoch=store.epoch,
-        generation=generation,
-        commit=running.commit,
-        tree=running.tree,
-        applied_at=running.applied_at,
-    )
-    snapshot.write(site.daemon.state_dir / "snapshot", header, old)
+    assert commit is not None
+    assert tree is not None
+    assert leave(site.daemon.state_dir, old, "another", commit, tree) != digest
+    generation += 1
 
     away = site.repo.directory.with_name("away")
     site.repo.directory.rename(away)

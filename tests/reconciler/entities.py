@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
 from reconciler.loop.reconcile import digest_after
-from reconciler.storage.store import Begun, Running
+from reconciler.storage.database import FILE_NAME
+from reconciler.storage.records import Begun, Header
+from reconciler.storage.store import Running, Store
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Provenance
 
@@ -30,7 +38,7 @@ def begun(
         generation=generation,
         base_generation=running.generation,
         base_digest=running.state.digest,
-        digest=digest_after(running.state, tuple(changes)),
+        digest=digest_after(running.state.digest, tuple(changes)),
         commit=f"{generation:040x}",
         tree=f"{generation + 1000:040x}",
         at="2026-01-01T00:00:00.000+00:00",
@@ -38,3 +46,36 @@ def begun(
         removes=removes,
         moved=moved,
     )
+
+
+def run(store: Store, puts: Iterable[Entity], removes: tuple[EntityKey, ...] = ()) -> None:
+    """One transaction through the store, as the runner does it."""
+    store.begin(begun(store.running, tuple(puts), removes))
+    store.commit()
+    store.done()
+
+
+def leave(
+    directory: Path,
+    entities: Iterable[Entity],
+    language: str,
+    commit: str | None = None,
+    tree: str | None = None,
+) -> str:
+    """A state directory as a version with another language left it; its digest."""
+    store = Store(directory)
+    puts = tuple(entities)
+    made = begun(store.running, puts, tuple({*store.running.state} - {each.key for each in puts}))
+    store.begin(replace(made, commit=commit or made.commit, tree=tree or made.tree))
+    store.commit()
+    store.done()
+    digest = store.running.state.digest
+    store.close()
+    with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as database:
+        [row] = database.execute("SELECT * FROM running").fetchall()
+        _, *fields, _ = row
+        header = replace(Header(*fields), language=language)
+        values = (language, header.check_sum)
+        database.execute("UPDATE running SET language = ?, check_sum = ?", values)
+        database.commit()
+    return digest

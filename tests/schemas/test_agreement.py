@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from proxy.engine_api import EngineApi, PrepareRefusedError
-from reconciler.catalog.references import cluster_of, targets
+from reconciler.catalog.relations import cluster_of, targets
 from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
 from schemas.kinds import MODELS
 from schemas.ops import state_ops

@@ -49,7 +49,7 @@ def run(
             "--state-dir",
             metavar="DIR",
             env="KAKEHI_STATE_DIR",
-            help="Where journal and snapshot are kept [default: $XDG_STATE_HOME/kakehi, as root "
+            help="Where the state is kept [default: $XDG_STATE_HOME/kakehi, as root "
             "/var/lib/kakehi].",
         ),
     ] = None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.catalog.catalog import Catalog
-from reconciler.catalog.coverage import wildcard_of
+from reconciler.catalog.relations import wildcard_of
 from schemas.diagnostic import Diagnostic
 from tests.harness import pki
 from tests.harness.pki import sample_file
+from tests.reconciler.catalog.configuration import Catalog
 
 HEAD = """\
 listeners:

@@ -1,20 +1,17 @@
+from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
 
-from reconciler.catalog.matches import Matches
+from reconciler.catalog import matches
+from reconciler.catalog.views import MemoryView
 from reconciler.language.findings import Finding
-from schemas.entity import Entity, EntityKey
+from schemas.entity import Entity
 from tests.reconciler.building import frontend
-from tests.schemas.strategies import ENTITY_MAPS
 
 
-def index(*found: Entity) -> tuple[Matches, dict[EntityKey, Entity]]:
-    matches = Matches()
-    for one in found:
-        matches.add(one)
-    return matches, {one.key: one for one in found}
+def index(*found: Entity) -> tuple[ModuleType, MemoryView]:
+    return matches, MemoryView(found)
 
 
 def conflicts(one: dict[str, Any], other: dict[str, Any]) -> list[Finding]:
@@ -61,7 +58,7 @@ def test_a_conflict_names_both_and_what_they_share() -> None:
 
 def hidden(*found: Entity) -> list[Finding]:
     matches, entities = index(*found)
-    return list(matches.hidden(entities, entities))
+    return list(matches.hidden([one.key for one in found], entities))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +118,3 @@ def test_a_new_prefix_is_held_against_the_regexes_that_are_there() -> None:
     unrelated = frontend("other", hostname="a.com")
     matches, entities = index(regex, web, unrelated)
     assert list(matches.hidden([unrelated.key], entities)) == []
-
-
-@given(ENTITY_MAPS)
-def test_what_is_removed_leaves_no_trace(found: dict[EntityKey, Entity]) -> None:
-    matches = Matches()
-    for one in found.values():
-        matches.add(one)
-    for one in found.values():
-        matches.remove(one)
-    assert not matches._slots
-    assert not matches._hosts

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.catalog.catalog import Catalog
 from reconciler.reporting.explain import explain
 from schemas.control import ExplainRequest
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.kinds import defaults
 from schemas.state import State
+from tests.reconciler.catalog.configuration import Catalog
 
 HEAD = b"""\
 listeners:

@@ -1,18 +1,18 @@
-import pytest
-from hypothesis import given
+from types import ModuleType
 
-from reconciler.catalog.references import References, Written, cluster_of, targets
+import pytest
+
+from reconciler.catalog import references
+from reconciler.catalog.references import Written
+from reconciler.catalog.relations import cluster_of, targets
+from reconciler.catalog.views import MemoryView
 from reconciler.language.findings import Finding
 from schemas.entity import Entity, EntityKey
 from tests.reconciler.building import entity, frontend
-from tests.schemas.strategies import ENTITY_MAPS
 
 
-def index(*found: Entity) -> tuple[References, dict[EntityKey, Entity]]:
-    references = References()
-    for one in found:
-        references.add(one)
-    return references, {one.key: one for one in found}
+def index(*found: Entity) -> tuple[ModuleType, MemoryView]:
+    return references, MemoryView(found)
 
 
 def texts(findings: list[Finding]) -> list[str]:
@@ -116,18 +116,6 @@ def test_what_nothing_uses() -> None:
     assert not list(references.unused([PUBLIC.key, SHOP.key], [gone], entities, Written()))
 
 
-@given(ENTITY_MAPS)
-def test_what_is_removed_leaves_no_trace(found: dict[EntityKey, Entity]) -> None:
-    references = References()
-    for one in found.values():
-        references.add(one)
-    for one in found.values():
-        references.remove(one)
-    assert not references._users
-    assert not references._weights
-    assert not references._ports
-
-
 @pytest.mark.parametrize(
     ("backend", "listener", "is_loop"),
     [
@@ -148,5 +136,5 @@ def test_backends_that_are_listeners(backend: str, listener: str, is_loop: bool)
     references, entities = index(one, other)
     for changed in ([one.key], [other.key], [one.key, other.key]):
         assert len(list(references.loops(changed, entities))) == is_loop
-    references.remove(one)
-    assert not list(references.loops([other.key], {other.key: other}))
+    entities.remove(one.key)
+    assert not list(references.loops([other.key], entities))

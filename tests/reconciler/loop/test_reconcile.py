@@ -132,6 +132,6 @@ def test_the_expected_digest_is_that_of_the_changed_state() -> None:
         Change("remove", backend("shop/b", 2).key, backend("shop/b", 2), None, ()),
         Change("add", new.key, None, new, ()),
     )
-    expected = digest_after(state, changes)
+    expected = digest_after(state.digest, changes)
     state.apply(changes)
     assert state.digest == expected

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.catalog.relations import relations_of
 from reconciler.materials.completing import complete
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.storage.store import Store
-from schemas.change import Change
 from schemas.entity import Entity, EntityKey
 from tests.harness import pki
 from tests.harness.pki import Pair
 from tests.reconciler.building import entity
+from tests.reconciler.entities import run as apply
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -49,14 +50,12 @@ def run(store: Store, pair: Pair, kind: str, name: str) -> Entity:
     done = complete(made, {"a.crt": pair.chain, "a.key": pair.key}.__getitem__)
     assert done.entity is not None
     store.materials.keep([done.entity], done.contents)
-    before = store.running.state.get(made.key)
-    change = Change("update" if before else "add", made.key, before, done.entity, ())
-    store.running.state.apply([change])
+    apply(store, [done.entity])
     return done.entity
 
 
 def test_the_first_to_expire_comes_first(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path, relations_of)
     try:
         expiry = Expiry(store)
         assert expiry.all() == []
@@ -78,7 +77,7 @@ def test_the_first_to_expire_comes_first(tmp_path: Path) -> None:
 
 
 def test_a_content_is_parsed_once(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path, relations_of)
     try:
         expiry = Expiry(store)
         run(store, pki.make("a.test"), "certificate", "shop")

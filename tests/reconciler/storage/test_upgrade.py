@@ -12,20 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import MachineError
-from reconciler.storage import snapshot
 from reconciler.storage.store import Store
 from reconciler.storage.upgrade import LANGUAGE, upgraded
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.kinds import MODELS, defaults
-from schemas.state import State
 from tests.harness.ports import address, split
 from tests.proxy.worker import state
+from tests.reconciler.entities import leave
+from tests.reconciler.entities import run as apply
 from tests.reconciler.workers.test_supervisor import Plane, alive, until
 from tests.schemas.strategies import entities
-
-HEADER = snapshot.Header(
-    seq=9, epoch=3, generation=5, commit="c" * 40, tree="d" * 40, applied_at=""
-)
 
 
 def older(entity: Entity, *keys: str) -> Entity:
@@ -66,44 +62,38 @@ def test_what_no_default_stands_for_is_refused() -> None:
         upgraded(entity)
 
 
-def write(directory: Path, entities: list[Entity], language: str | None) -> State:
-    """A state directory as another version left it."""
-    directory.mkdir(exist_ok=True)
-    written = State(entities)
-    snapshot.write(directory / "snapshot", replace(HEADER, language=language), written)
-    return written
-
-
-@pytest.mark.parametrize("language", [None, "another"])
-def test_the_store_completes_what_it_reads(tmp_path: Path, language: str | None) -> None:
+def test_the_store_completes_what_it_reads(tmp_path: Path) -> None:
     new = state(address(), "127.0.0.1:9")
-    old = write(
+    old = leave(
         tmp_path,
         [older(each, "proxy_protocol", "passthrough") for each in new.entities.values()],
-        language,
+        "another",
     )
     store = Store(tmp_path)
-    assert store.running.state.digest == new.digest != old.digest
-    assert store.former == (HEADER.generation, old.digest)
-    assert (store.running.generation, store.running.commit) == (HEADER.generation + 1, "c" * 40)
+    assert store.running.state.digest == new.digest != old
+    assert {each.key: each.value for each in store.running.state.values()} == {
+        key: each.value for key, each in new.entities.items()
+    }
+    assert store.former == (1, old)
+    assert (store.running.generation, store.running.commit) == (2, f"{1:040x}")
     assert "another version wrote the state: 3 of" in store.notes[0]
     store.close()
     again = Store(tmp_path)
-    assert (again.running.generation, again.former) == (HEADER.generation + 1, None)
+    assert (again.running.generation, again.former) == (2, None)
     assert again.running.state.digest == new.digest
     again.close()
 
 
 def test_the_same_language_is_not_looked_through(tmp_path: Path) -> None:
     entity = Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))
-    old = write(tmp_path, [entity], LANGUAGE)
+    old = leave(tmp_path, [entity], LANGUAGE)
     store = Store(tmp_path)
-    assert store.running.state.digest == old.digest
+    assert store.running.state.digest == old
     store.close()
 
 
 def test_a_state_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    write(tmp_path, [Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))], None)
+    leave(tmp_path, [Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))], "old")
     with pytest.raises(MachineError, match="of another version"):
         Store(tmp_path)
     # Nobody holds its lock.
@@ -136,7 +126,7 @@ def test_a_worker_of_another_version_serves_until_its_successor_does(tmp_path: P
         second = Plane(tmp_path)
         running = second.store.running
         second.store.former = (running.generation, running.state.digest)
-        running.state, running.generation = state(where, "127.0.0.1:10"), running.generation + 1
+        apply(second.store, state(where, "127.0.0.1:10").entities.values())
         second.supervisor.drain_ms = lambda: 10_000
         second.supervisor.scale(1)
         await until(lambda: second.supervisor.complete)

@@ -188,7 +188,7 @@ def test_a_worker_that_holds_something_else_is_replaced(tmp_path: Path) -> None:
         await first.leave()
         for _ in range(2):
             store = Store(tmp_path / "state")
-            store.begin(begun(store.running, tuple(store.running.state.entities.values())))
+            store.begin(begun(store.running, tuple(store.running.state.values())))
             store.commit()
             store.done()
             store.close()

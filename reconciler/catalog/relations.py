@@ -1,0 +1,242 @@
+"""How entities relate, as rows: a relation, a term, and the entity that stands under it.
+
+`relations_of` is the whole of it, pure, and so the same for a configuration in memory and for the
+database. Whoever wants to know who names a cluster, or what listens on a port, asks a `View` for
+that term and gets the few entities under it; nothing walks all of them. Called by
+`reconciler.catalog`, and by the database when it writes an entity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
+from schemas.entity import Entity, EntityKey, Json, Mark, canonical
+from schemas.material import materials_of
+from schemas.names import split_address
+
+USE = "use"
+"""`KIND/NAME` → who refers to it."""
+LISTEN = "listen"
+"""Port → who listens on it; the note is the address."""
+DIAL = "dial"
+"""Port → backends there; the note is the address."""
+MATCH = "match"
+"""All of a match but its methods, on one listener → frontends; the note is "" without methods."""
+REGEX = "regex"
+"""Listener and hostname → frontends with a regular expression, which is the note."""
+HOST = "host"
+"""Hostname → frontends; those with an exact one also under the wildcard that covers it."""
+PASSED = "passed"
+"""Listener and hostname → frontends that pass TLS on unread."""
+COVER = "cover"
+"""Hostname → certificates that have it."""
+SECURE = "secure"
+"""No term → listeners that speak TLS."""
+CLEAR = "clear"
+"""No term → listeners that do not."""
+ORDERED = "ordered"
+"""No term → certificates that come from an authority."""
+FILE = "file"
+"""Path → who names it; the note is the SHA-256, "" of a file that has not come yet."""
+CONTENT = "content"
+"""SHA-256 → whose content it is."""
+
+# No name, hostname or port has it; what a path or a header has is compared once more by its reader.
+_SEPARATOR = "\x1f"
+
+
+class Relation(NamedTuple):
+    """One row, without the entity."""
+
+    relation: str
+    term: str
+    note: str = ""
+
+
+class View(Protocol):
+    """A configuration to be asked: entities by key, and who stands under a term."""
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+
+    def __getitem__(self, key: EntityKey, /) -> Entity:
+        """Return an entity. Raises `KeyError`."""
+
+    def __contains__(self, key: object, /) -> bool:
+        """Say whether an entity is there."""
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """Return the names of a kind that begin by `under`, in order."""
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind there are."""
+
+    def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
+        """Return the entities under a term, with their notes."""
+
+    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for every term that begins by `prefix`."""
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defines."""
+
+
+def term(*parts: str) -> str:
+    """Return several parts as one term."""
+    return _SEPARATOR.join(parts)
+
+
+def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Relation]:
+    """Yield the rows of one entity. `machine` says where ordered certificates lie."""
+    for target in targets(entity):
+        yield Relation(USE, use_term(target))
+    for address in listened(entity):
+        yield Relation(LISTEN, str(split_address(address)[1]), address)
+    for address in dialled(entity):
+        yield Relation(DIAL, str(split_address(address)[1]), address)
+    match entity.key.kind:
+        case "frontend":
+            yield from _of_frontend(entity)
+        case "listener":
+            yield Relation(SECURE if is_secure(entity) else CLEAR, "")
+        case "certificate":
+            yield from (Relation(COVER, name) for name in dict.fromkeys(hostnames(entity)))
+            if is_ordered(entity):
+                yield Relation(ORDERED, "")
+    yield from _of_files(entity, machine)
+
+
+def _of_frontend(entity: Entity) -> Iterator[Relation]:
+    methods = entity.value["methods"]
+    for slot in slots(entity):
+        yield Relation(MATCH, slot.term, "+" if methods else "")
+        place = term(slot.listener, slot.hostname)
+        if slot.path_kind == "regex":
+            yield Relation(REGEX, place, slot.path)
+        if is_passthrough(entity):
+            yield Relation(PASSED, place)
+    hostname = str(entity.value["hostname"])
+    yield Relation(HOST, hostname)
+    wildcard = wildcard_of(hostname)
+    if wildcard is not None:
+        yield Relation(HOST, wildcard)
+
+
+def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
+    materials = list(materials_of(entity))
+    named = {material.path: material.sha256 for material in materials}
+    if is_ordered(entity):
+        path = machine.issued_path(entity.key.name)
+        named = {path: named.get(path, "")} if path else {}
+    for path, digest in named.items():
+        yield Relation(FILE, path, digest)
+    for digest in dict.fromkeys(material.sha256 for material in materials):
+        yield Relation(CONTENT, digest)
+
+
+class Slot(NamedTuple):
+    """All of a match but its methods, on one listener: who shares a slot may be in conflict."""
+
+    listener: str
+    hostname: str
+    path_kind: str
+    path: str
+    headers: str = "{}"
+    query: str = "{}"
+
+    @property
+    def term(self) -> str:
+        """The slot as one term."""
+        return term(*self)
+
+
+def slots(entity: Entity | None) -> Iterator[Slot]:
+    """Yield where a frontend matches; nothing of any other entity."""
+    if entity is None or entity.key.kind != "frontend":
+        return
+    value = entity.value
+    ((path_kind, path),) = _map(value["path"]).items()
+    headers, query = canonical(value["headers"]).decode(), canonical(value["query"]).decode()
+    for listener in listeners_of(entity):
+        yield Slot(listener, str(value["hostname"]), path_kind, str(path), headers, query)
+
+
+def use_term(key: EntityKey) -> str:
+    """Return the term under which the users of an entity stand."""
+    return f"{key.kind}/{key.name}"
+
+
+def users(view: View, key: EntityKey) -> set[EntityKey]:
+    """Return what refers to an entity."""
+    return set(view.related(USE, use_term(key)))
+
+
+def targets(entity: Entity) -> tuple[EntityKey, ...]:
+    """Return what an entity refers to."""
+    if entity.key.kind == "listener":
+        default = default_certificate(entity)
+        return (EntityKey("certificate", default),) if default else ()
+    if entity.key.kind != "frontend":
+        return ()
+    named = [EntityKey("listener", name) for name in listeners_of(entity)]
+    return (EntityKey("cluster", str(entity.value["cluster"])), *named)
+
+
+def cluster_of(key: EntityKey) -> str:
+    """Return the cluster's name in the key of a cluster or of a backend."""
+    return key.name.partition("/")[0]
+
+
+def listeners_of(frontend: Entity) -> Sequence[str]:
+    """Return the names of a frontend's listeners."""
+    names = frontend.value["listeners"]
+    assert isinstance(names, list), "the model checked it"
+    return [str(name) for name in names]
+
+
+def hostnames(certificate: Entity) -> Sequence[str]:
+    """Return the hostnames of a certificate."""
+    names = certificate.value["hostnames"]
+    assert isinstance(names, list), "it was completed by what the file has"
+    return [str(name) for name in names]
+
+
+def listened(entity: Entity) -> tuple[str, ...]:
+    """Return the addresses on which an entity makes us listen."""
+    name = {"listener": "address", "settings": "admin"}.get(entity.key.kind)
+    address = entity.value[name] if name else None
+    return (address,) if isinstance(address, str) else ()
+
+
+def dialled(entity: Entity) -> tuple[str, ...]:
+    """Return the addresses to which an entity makes us connect."""
+    return (str(entity.value["address"]),) if entity.key.kind == "backend" else ()
+
+
+def is_secure(entity: Entity) -> bool:
+    """Tell whether an entity is a listener that speaks TLS."""
+    return entity.key.kind == "listener" and isinstance(entity.value.get("tls"), dict)
+
+
+def default_certificate(listener: Entity | None) -> str | None:
+    """Return the name of a listener's default certificate, "" without one, None without TLS."""
+    tls = listener.value.get("tls") if listener else None
+    return str(tls["default_certificate"] or "") if isinstance(tls, dict) else None
+
+
+def is_passthrough(entity: Entity) -> bool:
+    """Tell whether an entity is a frontend that passes TLS on unread."""
+    return entity.key.kind == "frontend" and entity.value["passthrough"] is True
+
+
+def wildcard_of(hostname: str) -> str | None:
+    """Return the wildcard by which a certificate may have an exact hostname."""
+    label, _, parent = hostname.partition(".")
+    return f"*.{parent}" if parent and label != "*" else None
+
+
+def _map(value: Json) -> dict[str, Json]:
+    assert isinstance(value, dict), "the model checked it"
+    return value

@@ -1,0 +1,240 @@
+"""The changed files of one candidate: parsed, validated, completed, and compared with the base.
+
+Only changed files are parsed, and of these only changed entities are validated. Nothing here writes
+into the base. Called by `reconciler.catalog.catalog`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain
+
+from reconciler.catalog.references import Written
+from reconciler.catalog.relations import View, cluster_of
+from reconciler.language.findings import Finding, place
+from reconciler.language.loader import LoadedFile, Node, load_blob
+from reconciler.language.validator import RawEntity, raw_entities, validate
+from reconciler.materials.completing import Completed, is_ordered
+from schemas.diagnostic import Diagnostic, sort_key
+from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
+from schemas.kinds import defaults
+from schemas.material import FIELDS
+
+FINDINGS_MAX = 500
+"""Findings between entities in one candidate: removing one cluster can leave thousands dangling."""
+
+
+class Staged:
+    """The changed files while they are looked at, and what they change."""
+
+    def __init__(
+        self,
+        base: View,
+        completing: Callable[[Entity], Completed],
+        stale: set[EntityKey],
+    ) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._completing = completing
+        self._stale = stale
+        self._remarks: list[Finding] = []
+        self.files: dict[str, dict[EntityKey, Mark]] = {}
+        """Path → what it defines now."""
+        self.desired: dict[EntityKey, Entity | None] = {}
+        self.moved: dict[EntityKey, Entity] = {}
+        self.before: list[Entity] = []
+        self.declared: set[EntityKey] = set()
+        self.incomplete = False
+        self.written = Written()
+        self._within_entities = 0
+        self._fresh: dict[EntityKey, Entity] = {}
+        # At the same place with the same raw value: not even looked up.
+        self._kept: set[EntityKey] = set()
+        self._base = base
+        self._loaded: dict[str, LoadedFile] = {}
+        self._raws: dict[EntityKey, RawEntity] = {}
+
+    @property
+    def outlined(self) -> bool:
+        """Whether it is known of every file which entities are in it."""
+        loaded = self._loaded.values()
+        found = sum(len(each.diagnostics) for each in loaded)
+        return found == self._within_entities and not any(each.full for each in loaded)
+
+    def faulty_files(self, findings: Iterable[Finding]) -> set[str]:
+        """Return the files that have errors."""
+        faulty = {path for path, loaded in self._loaded.items() if loaded.diagnostics}
+        for finding in chain(self._remarks, findings):
+            if finding.severity == "error":
+                faulty.add(self._diagnostic(finding).file)
+        return faulty
+
+    def read(self, path: str, data: bytes | None) -> None:
+        """Take in the new content of one file."""
+        if data is None:
+            self.files[path] = {}
+            return
+        loaded = self._loaded[path] = load_blob(path, data)
+        if loaded.unreadable:
+            self.incomplete = True
+            return
+        defined = self.files[path] = {}
+        previous = self._base.marks(path)
+        for raw in raw_entities(loaded):
+            if self._is_new(raw):
+                mark = Mark(raw.fingerprint(), raw.provenance.line, raw.provenance.column)
+                before = previous.get(raw.key)
+                if before == mark and raw.key not in self._stale:
+                    defined[raw.key] = mark
+                    self._kept.add(raw.key)
+                    continue
+                entity = self._entity(raw, before, mark)
+                if entity is not None:
+                    defined[raw.key] = mark
+                    self._fresh[raw.key] = entity
+        self.declared |= loaded.declared
+
+    def settle(self) -> None:
+        """Compare what the files define now with what they defined, once all are read."""
+        for path in list(self.files):
+            self._refuse_taken(path)
+        former = chain.from_iterable(self._base.marks(path) for path in self.files)
+        for key in former:
+            if key not in self._fresh and key not in self._kept:
+                self.desired[key] = None
+        for key, entity in self._fresh.items():
+            old = self._base.get(key)
+            if old is None or old.value != entity.value:
+                self.desired[key] = entity
+            elif old.provenance != entity.provenance:
+                self.moved[key] = entity
+        self._default_settings()
+        self.before = [old for key in self.desired if (old := self._base.get(key)) is not None]
+
+    def diagnostics(self, findings: list[Finding]) -> tuple[Diagnostic, ...]:
+        """Return everything that was found, in the order of the files."""
+        found = [
+            self._diagnostic(finding) for finding in (*self._remarks, *findings[:FINDINGS_MAX])
+        ]
+        for loaded in self._loaded.values():
+            found += (*loaded.diagnostics, *loaded.warnings)
+        found.sort(key=sort_key)
+        if len(findings) > FINDINGS_MAX:
+            severity = findings[FINDINGS_MAX].severity
+            found.append(Diagnostic(severity, "", 0, 0, "there is more, which is not shown"))
+        return tuple(found)
+
+    def _entity(self, raw: RawEntity, before: Mark | None, mark: Mark) -> Entity | None:
+        """Return an entity, validated if its raw value is another one than before."""
+        if before is not None and before.fingerprint == mark.fingerprint:
+            known = self._base.get(raw.key) if raw.key not in self._stale else None
+            if known is not None:
+                return replace(known, provenance=raw.provenance)
+        return self._validated(raw)
+
+    def _validated(self, raw: RawEntity) -> Entity | None:
+        found_before = len(raw.loaded.diagnostics)
+        entity = validate(raw)
+        self._within_entities += len(raw.loaded.diagnostics) - found_before
+        if entity is None:
+            self.written.add(raw.key, raw.value)
+            return None
+        return self._complete(entity)
+
+    def _complete(self, entity: Entity) -> Entity | None:
+        """Complete an entity by the files that it names; what is wrong with them is kept."""
+        done = self._completing(entity)
+        self.contents |= done.contents
+        for remark in done.remarks:
+            field = next(
+                (path for path in FIELDS[entity.key.kind] if path[-1] == remark.field),
+                (remark.field,),
+            )
+            message = f"{entity.key}: {remark.message}"
+            self._remarks.append(Finding(remark.severity, entity.key, field, message, remark.hint))
+        if done.entity is not None and is_ordered(done.entity):
+            return self._with_former(done.entity)
+        return done.entity
+
+    def _with_former(self, entity: Entity) -> Entity:
+        """Keep what was served until something has been issued."""
+        former = self._base.get(entity.key)
+        if former is None or entity.value["certificate"] is not None:
+            return entity
+        kept = {field: former.value[field] for field in ("certificate", "private_key")}
+        return replace(entity, value={**entity.value, **kept})
+
+    def _is_new(self, raw: RawEntity) -> bool:
+        """Say whether no file read before defines the entity too; report it if one does."""
+        first = self._raws.setdefault(raw.key, raw)
+        if first is raw:
+            return True
+        if not self._cluster_twice(raw.key):
+            _report_twice(raw, f"{first.loaded.path}:{first.name_node.line}")
+        return False
+
+    def _refuse_taken(self, path: str) -> None:
+        """Report what a file defines although a file outside of this change has it already."""
+        for key in self.files[path].keys() - self._kept:
+            owner = self._base.get(key)
+            if owner is None or owner.provenance == NOWHERE or self._is_staged(owner):
+                continue
+            if not self._cluster_taken(key):
+                _report_twice(self._raws[key], place(owner))
+            del self.files[path][key], self._fresh[key]
+
+    def _is_staged(self, owner: Entity) -> bool:
+        file = owner.provenance.file
+        return file in self.files or file in self._loaded
+
+    def _cluster_twice(self, key: EntityKey) -> bool:
+        # One sentence for a cluster that is there twice; not one more for each of its backends.
+        cluster = self._raws.get(EntityKey("cluster", cluster_of(key)))
+        backend = self._raws[key]
+        return key.kind == "backend" and cluster is not None and cluster.loaded is backend.loaded
+
+    def _cluster_taken(self, key: EntityKey) -> bool:
+        cluster = self._base.get(EntityKey("cluster", cluster_of(key)))
+        return key.kind == "backend" and cluster is not None
+
+    def _default_settings(self) -> None:
+        """See to it that the settings always exist."""
+        if self.desired.get(SETTINGS_KEY) is None and (
+            SETTINGS_KEY in self.desired or self._base.get(SETTINGS_KEY) is None
+        ):
+            entity = Entity(SETTINGS_KEY, defaults("settings"), NOWHERE)
+            old = self._base.get(SETTINGS_KEY)
+            if old is not None and old.value == entity.value:
+                del self.desired[SETTINGS_KEY]
+                self.moved[SETTINGS_KEY] = entity
+            else:
+                self.desired[SETTINGS_KEY] = entity
+
+    def _diagnostic(self, finding: Finding) -> Diagnostic:
+        """Show a finding at its value if the file is at hand, and else at the entity's name."""
+        raw = self._raws.get(finding.key)
+        if raw is not None:
+            node, file, line = raw.node_at(finding.path), raw.loaded.path, raw.loaded.source_line
+            return _at(finding, file, node, line)
+        entity = self._base[finding.key]
+        where = entity.provenance
+        return _at(finding, where.file, Node(None, where.line, where.column), lambda _line: None)
+
+
+def _report_twice(raw: RawEntity, first: str) -> None:
+    kind = "the settings are" if raw.key == SETTINGS_KEY else f"{raw.key} is"
+    hint = "keep one of the two" if raw.key == SETTINGS_KEY else "rename or remove one of the two"
+    raw.loaded.report(raw.name_node, f"{kind} defined twice: first at {first}", hint)
+
+
+def _at(finding: Finding, file: str, node: Node, line: Callable[[int], str | None]) -> Diagnostic:
+    return Diagnostic(
+        finding.severity,
+        file,
+        node.line,
+        node.column,
+        finding.message,
+        finding.hint,
+        line(node.line),
+        node.width,
+    )

@@ -1,0 +1,148 @@
+"""Two views of a configuration: one in memory, and one with a change laid over another view.
+
+Staging asks an `Overlay` and so writes nothing into what is accepted, however many stage at once.
+`MemoryView` is what `validate` and a first load begin with. Called by `reconciler.catalog`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from reconciler.catalog.relations import View, relations_of
+from reconciler.materials.completing import NOTHING_HERE, Machine
+from schemas.entity import Entity, EntityKey, Mark
+
+
+class MemoryView:
+    """Entities in a dictionary. `put` and `remove` are for whoever owns it."""
+
+    def __init__(self, entities: Iterable[Entity] = (), machine: Machine = NOTHING_HERE) -> None:
+        self._machine = machine
+        self._entities: dict[EntityKey, Entity] = {}
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._rows: defaultdict[str, defaultdict[str, dict[EntityKey, str]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        self.files: dict[str, dict[EntityKey, Mark]] = {}
+        for entity in entities:
+            self.put(entity)
+
+    def put(self, entity: Entity) -> None:
+        """Take an entity in, in the place of one of its key."""
+        self.remove(entity.key)
+        self._entities[entity.key] = entity
+        self._names[entity.key.kind].add(entity.key.name)
+        for row in relations_of(entity, self._machine):
+            self._rows[row.relation][row.term][entity.key] = row.note
+
+    def remove(self, key: EntityKey) -> None:
+        """Take an entity out, if it is there."""
+        entity = self._entities.pop(key, None)
+        if entity is None:
+            return
+        self._names[key.kind].discard(key.name)
+        for row in relations_of(entity, self._machine):
+            terms = self._rows[row.relation]
+            terms[row.term].pop(key, None)
+            if not terms[row.term]:
+                del terms[row.term]
+
+    def values(self) -> Iterable[Entity]:
+        """Return all entities."""
+        return self._entities.values()
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+        return self._entities.get(key)
+
+    def __getitem__(self, key: EntityKey, /) -> Entity:
+        return self._entities[key]
+
+    def __contains__(self, key: object, /) -> bool:
+        return key in self._entities
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """Return the names of a kind that begin by `under`, in order."""
+        return sorted(name for name in self._names.get(kind, ()) if name.startswith(under))
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind there are."""
+        return len(self._names.get(kind, ()))
+
+    def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
+        """Return the entities under a term, with their notes."""
+        return dict(self._rows[relation].get(term, {}))
+
+    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for every term that begins by `prefix`."""
+        terms = self._rows[relation]
+        return {term: dict(found) for term, found in terms.items() if term.startswith(prefix)}
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defines."""
+        return self.files.get(path, {})
+
+
+class Overlay:
+    """A view with some entities put, removed (None) or moved to another place of the files."""
+
+    def __init__(
+        self,
+        base: View,
+        desired: Mapping[EntityKey, Entity | None],
+        moved: Mapping[EntityKey, Entity],
+        machine: Machine = NOTHING_HERE,
+    ) -> None:
+        self._base = base
+        self._desired = desired
+        self._moved = moved
+        self._over = MemoryView((each for each in desired.values() if each is not None), machine)
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+        if key in self._desired:
+            return self._desired[key]
+        return self._moved.get(key) or self._base.get(key)
+
+    def __getitem__(self, key: EntityKey, /) -> Entity:
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __contains__(self, key: object, /) -> bool:
+        if isinstance(key, EntityKey) and key in self._desired:
+            return self._desired[key] is not None
+        return key in self._base
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """Return the names of a kind that begin by `under`, in order."""
+        kept = self._base.names(kind, under)
+        found = {name for name in kept if EntityKey(kind, name) not in self._desired}
+        return sorted(found.union(self._over.names(kind, under)))
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind there are."""
+        gone = sum(key.kind == kind and key in self._base for key in self._desired)
+        return self._base.count(kind) - gone + self._over.count(kind)
+
+    def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
+        """Return the entities under a term, with their notes."""
+        kept = self._base.related(relation, term)
+        return self._kept(kept) | self._over.related(relation, term)
+
+    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for every term that begins by `prefix`."""
+        kept = self._base.related_under(relation, prefix)
+        found = {term: left for term, keys in kept.items() if (left := self._kept(keys))}
+        for term, keys in self._over.related_under(relation, prefix).items():
+            found[term] = found.get(term, {}) | keys
+        return found
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defined before the change."""
+        return self._base.marks(path)
+
+    def _kept(self, found: dict[EntityKey, str]) -> dict[EntityKey, str]:
+        return {key: note for key, note in found.items() if key not in self._desired}

@@ -1,0 +1,191 @@
+"""The database file: opened, checked, migrated, and its errors in words of ours.
+
+One SQLite file in the state directory, in WAL mode with `synchronous=FULL`: a write transaction is
+durable when it returns, readers see whole transactions and never wait. Called by
+`reconciler.storage.store` and `reconciler.storage.state`.
+
+SQLite notices a damaged page structure, not a flipped bit in a value, and ends early at a damaged
+frame of the WAL; so every entity carries its hash, and the header row its own (`state`, `store`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.errors import MachineError
+
+FILE_NAME = "state.db"
+VERSION = 1
+"""`user_version`. A newer file is refused untouched; an older one is migrated forward."""
+
+# A checkpoint copies the WAL into the file; until then it only grows.
+WAL_BYTES_MAX = 8 * 1024 * 1024
+
+# A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
+_BUSY_TIMEOUT_S = 5.0
+_CACHE_KIB = 8 * 1024
+
+_SCHEMA = """
+CREATE TABLE running (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  generation INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  commit_id TEXT,
+  tree TEXT,
+  applied_at TEXT,
+  epoch INTEGER NOT NULL,
+  language TEXT NOT NULL,
+  check_sum TEXT NOT NULL
+);
+CREATE TABLE entities (
+  kind TEXT NOT NULL,
+  name TEXT NOT NULL,
+  value BLOB NOT NULL,
+  hash BLOB NOT NULL,
+  file TEXT NOT NULL,
+  line INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE counts (kind TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE relations (
+  relation TEXT NOT NULL,
+  term TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  name TEXT NOT NULL,
+  note TEXT NOT NULL,
+  PRIMARY KEY (relation, term, kind, name)
+) WITHOUT ROWID;
+CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE unfinished (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  base_generation INTEGER NOT NULL,
+  base_digest TEXT NOT NULL,
+  puts TEXT NOT NULL,
+  removes TEXT NOT NULL
+);
+"""
+
+
+class DamagedError(MachineError):
+    """The database, or a row of it, is not what was written."""
+
+
+class NewerError(MachineError):
+    """The database is of a newer version of Kakehi."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into `OSError` (disk full, read-only) and `DamagedError`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:
+            # Our statements are right: what they are about is not there any more.
+            raise DamagedError(f"the state database is damaged: {error}") from error
+        raise OSError(_ERRNO.get(code, errno.EIO), str(error)) from error
+    # SQLite may cite what it cannot read.
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise DamagedError(f"the state database is damaged: {error}") from error
+
+
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
+
+
+class Database:
+    """The path, and how to connect to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection; transactions are begun by hand. Raises `sqlite3.Error`."""
+        connection = sqlite3.connect(
+            self.path,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def open(self) -> sqlite3.Connection:
+        """Open it for writing, made or migrated. Raises `OSError`, `DamagedError`, `NewerError`."""
+        with translated():
+            is_new = not self.path.exists()
+            if is_new:
+                self.path.touch(mode=0o600)
+            connection = self.connect()
+            try:
+                self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the file, as far as no reader needs it. For a thread of its own."""
+        with translated(), contextlib.closing(self.connect()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    @property
+    def wal_bytes(self) -> int:
+        """How much is in the WAL."""
+        with contextlib.suppress(OSError):
+            return self.path.with_name(FILE_NAME + "-wal").stat().st_size
+        return 0
+
+    def set_aside(self) -> str:
+        """Rename a damaged file, with what belongs to it; return its new name."""
+        number = 1
+        while (aside := self.path.with_name(f"{FILE_NAME}.damaged-{number}")).exists():
+            number += 1
+        for suffix in ("", "-wal", "-shm"):
+            found = self.path.with_name(FILE_NAME + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                found.rename(aside.with_name(aside.name + suffix))
+        return aside.name
+
+    def last_numbers(self) -> tuple[int, int]:
+        """The generation and the epoch that a damaged file still tells, or zeros."""
+        with (
+            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
+            contextlib.closing(self.connect()) as connection,
+        ):
+            row = connection.execute("SELECT generation, epoch FROM running").fetchone()
+            if row is not None and all(isinstance(each, int) for each in row):
+                return row[0], row[1]
+        return 0, 0
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise NewerError(
+                f"{self.path} was written by a newer version of Kakehi (form {version}; this one "
+                f"knows {VERSION}): run that version, or move the file away to start from the "
+                "repository"
+            )
+        if version == VERSION:
+            return
+        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")

@@ -1,0 +1,174 @@
+"""The running state as it lies in the database: asked for what is wanted, never loaded whole.
+
+`StoredState` reads through one connection, which sees the newest commit, or within `snapshot` one
+moment of it. A row whose hash is not that of its content is refused (`DamagedError`). Called by
+every part that asks what runs, through `Store.running.state`; staging reads snapshots.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from reconciler.storage.database import DamagedError, translated
+from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
+
+Row = tuple[str, str, bytes, bytes, str, int, int]
+
+_ENTITY = "SELECT kind, name, value, hash, file, line, position FROM entities"
+# Behind every character that a name or a term may have.
+_LAST = "\U0010ffff"
+
+
+def content_hash(kind: str, name: str, value: bytes) -> bytes:
+    """Return what an entity adds to the digest, of its canonical bytes."""
+    content = b"\0".join((kind.encode(), name.encode(), value))
+    return blake2b(content, digest_size=16).digest()
+
+
+def decode_entity(row: Row) -> Entity:
+    """Return the entity of a row. Raises `DamagedError`."""
+    kind, name, value, _, file, line, position = row
+    if not _is_as_written(row):
+        message = f'the state database is damaged: {kind} "{name}" is not what was written'
+        raise DamagedError(message)
+    decoded: dict[str, Json] = json.loads(value.decode())
+    return Entity(EntityKey(kind, name), decoded, Provenance(file, line, position))
+
+
+def _is_as_written(row: Row) -> bool:
+    kind, name, value, stored, *_ = row
+    try:
+        return content_hash(kind, name, value) == stored
+    except (AttributeError, TypeError, UnicodeEncodeError):
+        # A damaged row may have values of another type.
+        return False
+
+
+class StoredState:
+    """A view of the entities, by one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, digest: str) -> None:
+        self._connection = connection
+        self.digest = digest
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+        row = self._one(f"{_ENTITY} WHERE kind = ? AND name = ?", key)
+        return None if row is None else decode_entity(row)
+
+    def __getitem__(self, key: EntityKey, /) -> Entity:
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __contains__(self, key: object, /) -> bool:
+        if not isinstance(key, EntityKey):
+            return False
+        return self._one("SELECT 1 FROM entities WHERE kind = ? AND name = ?", key) is not None
+
+    def __len__(self) -> int:
+        row = self._one("SELECT coalesce(sum(number), 0) FROM counts", ())
+        return int(row[0])
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind there are."""
+        row = self._one("SELECT number FROM counts WHERE kind = ?", (kind,))
+        return 0 if row is None else int(row[0])
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """Return the names of a kind that begin by `under`, in order."""
+        found = self._all(
+            "SELECT name FROM entities WHERE kind = ? AND name >= ? AND name < ? ORDER BY name",
+            (kind, under, under + _LAST),
+        )
+        return sorted(name for (name,) in found)
+
+    def __iter__(self) -> Iterator[EntityKey]:
+        for kind, name in self._all("SELECT kind, name FROM entities", ()):
+            yield EntityKey(kind, name)
+
+    def values(self, kind: str | None = None) -> Iterator[Entity]:
+        """Yield all entities, or those of a kind, in the order of their keys."""
+        if kind is None:
+            rows = self._connection.execute(f"{_ENTITY} ORDER BY kind, name")
+        else:
+            rows = self._connection.execute(f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,))
+        with translated():
+            for row in rows:
+                yield decode_entity(row)
+
+    def page(self, after: EntityKey | None, limit: int) -> list[Entity]:
+        """Return the next entities behind a key, in the order of keys. Raises `DamagedError`."""
+        key = after or EntityKey("", "")
+        with translated():
+            rows = self._connection.execute(
+                f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
+            ).fetchall()
+        return [decode_entity(row) for row in rows]
+
+    def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
+        """Return the entities under a term, with their notes."""
+        found = self._all(
+            "SELECT kind, name, note FROM relations WHERE relation = ? AND term = ?",
+            (relation, term),
+        )
+        return {EntityKey(kind, name): note for kind, name, note in found}
+
+    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for every term that begins by `prefix`."""
+        found: dict[str, dict[EntityKey, str]] = {}
+        for term, kind, name, note in self._all(
+            "SELECT term, kind, name, note FROM relations"
+            " WHERE relation = ? AND term >= ? AND term < ?",
+            (relation, prefix, prefix + _LAST),
+        ):
+            found.setdefault(term, {})[EntityKey(kind, name)] = note
+        return found
+
+    def with_files(self) -> Iterator[Entity]:
+        """Yield the entities that name files."""
+        keys = {key for found in self.related_under("file", "").values() for key in found}
+        yield from (self[key] for key in sorted(keys))
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defines."""
+        row = self._one("SELECT defines FROM files WHERE path = ?", (path,))
+        return {} if row is None else decode_defines(row[0])
+
+    def paths(self) -> set[str]:
+        """Return the paths of all configuration files."""
+        return {path for (path,) in self._all("SELECT path FROM files", ())}
+
+    def _one(self, query: str, values: tuple[object, ...]) -> Any:
+        with translated():
+            return self._connection.execute(query, values).fetchone()
+
+    def _all(self, query: str, values: tuple[object, ...]) -> list[Any]:
+        with translated():
+            return self._connection.execute(query, values).fetchall()
+
+
+def encode_defines(defined: Mapping[EntityKey, Mark]) -> str:
+    """Return the stored form of what a file defines."""
+    found = [
+        [key.kind, key.name, mark.fingerprint.hex(), mark.line, mark.column]
+        for key, mark in defined.items()
+    ]
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode_defines(stored: str) -> dict[EntityKey, Mark]:
+    """Return what a file defines, from its stored form. Raises `DamagedError`."""
+    try:
+        found = json.loads(stored)
+        return {
+            EntityKey(kind, name): Mark(bytes.fromhex(fingerprint), line, column)
+            for kind, name, fingerprint, line, column in found
+        }
+    except (TypeError, ValueError) as error:
+        raise DamagedError("the state database is damaged: what a file defines") from error
