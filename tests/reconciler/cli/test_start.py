@@ -53,6 +53,7 @@ def processor_seconds(line: tuple[str, ...], runtime_dir: Path) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_a_command_starts_quickly(line: tuple[str, ...], tmp_path: Path) -> None:
     assert min(processor_seconds(line, tmp_path) for _ in range(RUNS)) < START_S_MAX
