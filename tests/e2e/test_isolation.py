@@ -12,6 +12,9 @@ from tests.harness import processes
 from tests.harness.load import OpenLoop, percentile
 from tests.harness.site import Site
 
+# Latencies of the slowest thousandth: any process on the worker's core is one that they show.
+pytestmark = pytest.mark.serial
+
 WINDOWS = 5
 WINDOW_REQUESTS = 1000
 RATE = 1000
@@ -24,9 +27,6 @@ ALLOCATED_MIB = 1024
 # holds it until told to go on, and says so by files. The interpreter's lock is held meanwhile.
 HOOK = """
 import os, sys, threading, time
-
-# Latencies of the slowest thousandth: any process on the worker's core is one that they show.
-pytestmark = pytest.mark.serial
 if "run" in sys.argv and os.environ.get("KAKEHI_TEST_HOOK"):
     def hook(place=os.environ["KAKEHI_TEST_HOOK"]):
         for turn in range(1000):
