@@ -51,7 +51,7 @@ test-rust: build test-tools ## the tests of the engine, and a short fuzzing
 
 test-python: build test-tools ## the tests of the control plane, and of the whole product
 	$(call say,Python and end-to-end tests)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@status=0; for part in parallel serial; do tests/run $$part $(PYTEST_ARGS) || status=$$?; done; exit $$status
 
 lint: build ## every check that reads the code without running the product
 	$(call say,Python: ruff, mypy, import rules)

@@ -1,24 +1,23 @@
-"""Starts one worker: `python -m proxy --worker N --cpu K --control-fd FD`. For the reconciler only.
+"""Starts the zygote (`python -m proxy --zygote-fd FD`), or one worker. For the reconciler only.
 
-Pins the process to its core before the engine's thread exists, so that every thread of the worker
-stays there, and ignores what a terminal sends: a worker ends when the reconciler says so, or by
-SIGTERM.
+`--worker N --cpu K --control-fd FD` is what a worker forked by the zygote is given too. It pins the
+process to its core before the engine's thread exists, so that every thread of the worker stays
+there, and ignores what a terminal sends: a worker ends when the reconciler says so, or by SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import uvloop
 
+from proxy import zygote
 from proxy.engine_api import EngineApi
 from proxy.shell import SIGNAL_DRAIN_MS, Shell
 
@@ -26,29 +25,36 @@ from proxy.shell import SIGNAL_DRAIN_MS, Shell
 def main() -> int:
     """Returns the exit code: 0 after a drain, 1 when the worker cannot start."""
     options = _arguments()
+    if options.zygote_fd is not None:
+        with socket.socket(fileno=options.zygote_fd) as control:
+            return zygote.run(control, live)
+    return live(options.worker, options.cpu, options.control_fd)
+
+
+def live(worker: int, cpu: int, control_fd: int) -> int:
+    """The life of one worker, in a process of its own; returns its exit code."""
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        # The name that `ps` and `top` show; the kernel keeps 15 bytes of it.
-        Path("/proc/self/comm").write_text(f"kakehi-w{options.worker}")
-    cpu = options.cpu if options.cpu >= 0 else None
+    zygote.take_name(f"kakehi-w{worker}")
+    core = cpu if cpu >= 0 else None
     try:
-        if cpu is not None:
-            os.sched_setaffinity(0, {cpu})
-        control = socket.socket(fileno=options.control_fd)
-        engine = EngineApi(options.worker, cpu)
-        uvloop.run(_serve(options.worker, options.cpu, engine, control))
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        control = socket.socket(fileno=control_fd)
+        engine = EngineApi(worker, core)
+        uvloop.run(_serve(worker, cpu, engine, control))
     except (OSError, RuntimeError) as error:
-        sys.stderr.write(f"worker {options.worker} cannot run: {error}\n")
+        sys.stderr.write(f"worker {worker} cannot run: {error}\n")
         return 1
     return 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m proxy", description=__doc__)
-    parser.add_argument("--worker", type=int, required=True)
-    parser.add_argument("--cpu", type=int, required=True, help="-1: not pinned")
-    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--zygote-fd", type=int)
+    parser.add_argument("--worker", type=int)
+    parser.add_argument("--cpu", type=int, help="-1: not pinned")
+    parser.add_argument("--control-fd", type=int)
     return parser.parse_args()
 
 

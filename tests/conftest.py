@@ -1,10 +1,11 @@
-"""Makes the harness's fixtures known, and shows what a daemon said when a test fails."""
+"""The fixtures of the harness, what a daemon said when a test fails, and an end when one hangs."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
 import pytest
+from xdist.workermanage import WorkerController
 
 from tests.harness import daemon
 from tests.harness.fixtures import (  # noqa: F401  (pytest finds fixtures by name here)
@@ -31,3 +32,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             title = f"kakehi run of {running.repo.directory}"
             report.sections.append((title, running.log()[-_SHOWN_CHARACTERS:]))
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController, error: object) -> None:
+    """A test that hangs or crashes takes its xdist worker along, and what was left to that one.
+
+    pytest-xdist would go on without those tests and call the end of it failed tests, which
+    `.ci/run` repeats.
+    """
+    if error:
+        pytest.exit(
+            f"{node.gateway.id} has died in a test: {error}", pytest.ExitCode.INTERNAL_ERROR
+        )

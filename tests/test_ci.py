@@ -1,4 +1,4 @@
-"""`.ci/run` with programs that are made up: what it repeats, and what it never does."""
+"""`.ci/run` and `tests/run` with programs that are made up: what is repeated, and what never is."""
 
 import shutil
 import subprocess
@@ -18,7 +18,9 @@ printf '{{\\n  "tests/test_a.py::test_b": true\\n}}' > {FAILED}
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / ".ci").mkdir()
-    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "tests").mkdir()
+    for name in (".ci/run", "tests/run"):
+        shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / FAILED).parent.mkdir(parents=True)
     (tmp_path / FAILED).write_text('{\n  "tests/test_old.py::test_old": true\n}')
     return tmp_path
@@ -41,31 +43,52 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
     return done.returncode, done.stdout, (checkout / "called").read_text().splitlines()
 
 
-EVERYTHING = ["make lint", "make test-rust", "python -m pytest"]
-AGAIN = "python -m pytest --last-failed --last-failed-no-failures=none"
+PARALLEL = "python -m pytest -n auto --dist loadfile -m not serial --durations=10"
+SERIAL = "python -m pytest -m serial --durations=10"
+EVERYTHING = ["make lint", "make test-rust", PARALLEL, SERIAL]
+AGAIN = " --numprocesses=0 --last-failed --last-failed-no-failures=none"
+FIRST_OF_PARALLEL = '[[ "$*" = *"not serial"* && "$*" != *last-failed* ]] &&'
+FIRST_OF_SERIAL = '[[ "$*" = *"-m serial"* && "$*" != *last-failed* ]] &&'
 
 
 def test_nothing_is_repeated_when_all_is_well(checkout: Path) -> None:
     assert run(checkout) == (0, "", EVERYTHING)
 
 
-def test_python_tests_that_failed_are_repeated_once_and_named(checkout: Path) -> None:
-    flaky = f"[ $# -gt 2 ] && exit {RECORD} exit 1"
-    code, said, called = run(checkout, pytest=flaky)
-    assert (code, called) == (0, [*EVERYTHING, AGAIN])
+def test_parallel_tests_that_failed_are_repeated_once_alone_and_named(checkout: Path) -> None:
+    code, said, called = run(checkout, pytest=f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; exit 0")
+    assert (code, called) == (0, [*EVERYTHING[:3], PARALLEL + AGAIN, SERIAL])
     assert said.count("tests/test_a.py::test_b") == 2
     assert "test_old" not in said
 
 
-def test_what_fails_twice_has_failed(checkout: Path) -> None:
-    code, _, called = run(checkout, pytest=f"{RECORD} exit 1")
-    assert (code, called) == (1, [*EVERYTHING, AGAIN])
+def test_serial_tests_that_failed_are_repeated_once_and_named(checkout: Path) -> None:
+    code, said, called = run(checkout, pytest=f"{FIRST_OF_SERIAL} {{ {RECORD} exit 1; }}; exit 0")
+    assert (code, called) == (0, [*EVERYTHING, SERIAL + AGAIN])
+    assert said.count("tests/test_a.py::test_b") == 2
 
 
-@pytest.mark.parametrize("status", [2, 3, 4, 137])
-def test_what_kept_tests_from_running_is_not_repeated(checkout: Path, status: int) -> None:
-    code, _, called = run(checkout, pytest=f"{RECORD} exit {status}")
+def test_what_fails_twice_has_failed_and_keeps_no_other_part_from_running(checkout: Path) -> None:
+    code, _, called = run(checkout, pytest=f'[[ "$*" = *"-m serial"* ]] && exit 0; {RECORD} exit 1')
+    assert (code, called) == (1, [*EVERYTHING[:3], PARALLEL + AGAIN, SERIAL])
+
+
+@pytest.mark.parametrize("status", [2, 3, 4, 5, 137])
+@pytest.mark.parametrize("part", [FIRST_OF_PARALLEL, FIRST_OF_SERIAL])
+def test_what_kept_tests_from_running_is_not_repeated(
+    checkout: Path, part: str, status: int
+) -> None:
+    code, _, called = run(checkout, pytest=f"{part} {{ {RECORD} exit {status}; }}; exit 0")
     assert (code, called) == (status, EVERYTHING)
+
+
+def test_a_part_that_ended_without_a_record_is_not_excused_by_the_one_before(
+    checkout: Path,
+) -> None:
+    """What hangs in the serial part ends pytest with 1 too, and the others have not run."""
+    flaky = f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; {FIRST_OF_SERIAL} exit 1; exit 0"
+    code, _, called = run(checkout, pytest=flaky)
+    assert (code, called) == (1, [*EVERYTHING[:3], PARALLEL + AGAIN, SERIAL])
 
 
 def test_what_an_earlier_run_left_is_not_repeated(checkout: Path) -> None:
@@ -76,3 +99,10 @@ def test_what_an_earlier_run_left_is_not_repeated(checkout: Path) -> None:
 def test_a_rust_test_that_fails_ends_it(checkout: Path) -> None:
     code, _, called = run(checkout, make="[ $1 = lint ]")
     assert (code, called) == (1, EVERYTHING[:2])
+
+
+def test_a_part_may_have_none_of_the_tests_that_were_asked_for(checkout: Path) -> None:
+    run(checkout, pytest="exit 5")
+    for arguments, code in (((), 5), (("tests/test_ci.py",), 0)):
+        done = subprocess.run([str(checkout / "tests" / "run"), "serial", *arguments])
+        assert done.returncode == code

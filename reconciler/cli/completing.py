@@ -1,7 +1,8 @@
 """Shell completion, by Typer, from the same signatures that `arguments` parses.
 
 Typer takes 60 ms to import, which is why the commands themselves do without it. It knows the
-completion protocols of bash, zsh and fish, and how to read a line that is only half written.
+completion protocols of bash, zsh and fish, and how to read a line that is only half written. For
+any parameter it loads pydantic, so that it is told only of those that the line may be about.
 """
 
 import contextlib
@@ -58,22 +59,36 @@ def application() -> typer.Typer:
     """Return all commands as a Typer application. It completes; it does not run anything."""
     built = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-    @built.callback()
-    def options(
-        version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")],
-    ) -> None:
-        """Declare what `main` takes itself."""
+    words = _line().split()
+    if any(word.startswith("-") for word in words):
+
+        @built.callback()
+        def options(
+            version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")],
+        ) -> None:
+            """Declare what `main` takes itself."""
 
     for name, entry in COMMANDS.items():
-        built.command(name, help=entry.summary, hidden=entry.hidden)(_typed(load(name)))
+        # Of the others the name is enough: their modules would take longer than all the rest.
+        command = _typed(load(name)) if name in words else _never_called
+        built.command(name, help=entry.summary, hidden=entry.hidden)(command)
     return built
+
+
+def _line() -> str:
+    """The line as far as it is written; bash has a variable of its own for it."""
+    return os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+
+
+def _never_called() -> None:
+    raise AssertionError("Typer completes; `main` runs the commands")
 
 
 def _typed(command: Callable[..., int]) -> Callable[..., None]:
     """Return a function whose signature says to Typer what the command's says to us."""
 
     def never_called(**_: object) -> None:
-        raise AssertionError("Typer completes; `main` runs the commands")
+        _never_called()
 
     annotations: dict[str, Any] = {}
     declared = []

@@ -4,6 +4,7 @@
 but dispatch: what a command does is in the module of its name.
 """
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -14,6 +15,9 @@ from reconciler.cli.exits import DONE, INTERRUPTED, USAGE, CommandError, UsageEr
 
 COMPLETION_VARIABLE = "_KAKEHI_COMPLETE"
 """Set by the shell's completion function; the script comes from `kakehi completion`."""
+
+
+_GARBAGE_MIN = 50_000
 
 
 class Entry(NamedTuple):
@@ -52,6 +56,8 @@ def load(name: str) -> arguments.Command:
 
 def main() -> int:
     """Run one command line and return its exit code."""
+    # Hardly anything that a command makes is garbage before it ends: its imports least of all.
+    gc.set_threshold(_GARBAGE_MIN)
     line = sys.argv[1:]
     if COMPLETION_VARIABLE in os.environ:
         from reconciler.cli import completing

@@ -1,4 +1,4 @@
-"""Where the daemon of this user keeps its sockets and its memory, unless it is told otherwise."""
+"""Where the daemon of this user keeps its sockets and its memory; where the stored schema is."""
 
 import os
 from pathlib import Path
@@ -35,3 +35,11 @@ def identity_file(given: str | None) -> Path | None:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     found = Path(credentials, "kakehi.identity") if credentials else None
     return found if found is not None and found.is_file() else None
+
+
+def stored_schema() -> str:
+    """Return the schema of configuration files; to generate it takes ten times as long."""
+    import schemas
+
+    place = Path(schemas.__file__).parent / "kakehi.schema.json"
+    return place.read_text(encoding="utf-8")

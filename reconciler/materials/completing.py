@@ -97,7 +97,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
             message = f"{path}: every user of this machine can read the private key"
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
         value = _with(value, field, {"path": path, "sha256": digest})
-    if not done.remarks:
+    if found and not done.remarks:
         value = _check(entity.key.kind, value, found, done.remarks)
     done.remarks += warnings
     failed = any(remark.severity == "error" for remark in done.remarks)

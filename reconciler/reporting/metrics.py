@@ -3,7 +3,7 @@
 Everything is named `kakehi_*`. A worker's numbers carry its number as a label, an entity's numbers
 its name. The engine's names come from the memory's own header, so a counter that it gains appears
 here by itself. Called by `reconciler.reporting.admin` when somebody asks; nothing is collected
-otherwise.
+otherwise. The module is loaded then: prometheus-client brings an HTTP server and client along.
 """
 
 from __future__ import annotations
@@ -22,20 +22,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from reconciler.reporting.outcomes import Tally
 from reconciler.workers.counters import GAUGES, HistogramReading, Reading, SlotKey, is_gauge
 
 _STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the reconciler itself counts."""
-
-    commits: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("applied", "unchanged", "refused", "superseded"), 0)
-    )
-    seconds_sum: float = 0.0
-    seconds_last: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from reconciler import log
-from reconciler.reporting.metrics import Tally
 from reconciler.source.source import Head, Source
 from reconciler.storage.history import CHANGES_MAX, History
 from reconciler.storage.records import Begun
@@ -21,6 +21,17 @@ from schemas.control import HistoryEntry, LastError
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey
 from schemas.plan import Plan
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the reconciler itself counts."""
+
+    commits: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("applied", "unchanged", "refused", "superseded"), 0)
+    )
+    seconds_sum: float = 0.0
+    seconds_last: float = 0.0
 
 
 class Outcomes:

@@ -9,17 +9,19 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiry
-from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.storage.store import Store
 from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas.change import Change
 from schemas.entity import EntityKey
+
+if TYPE_CHECKING:
+    from reconciler.reporting.metrics import Overview
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
@@ -50,7 +52,9 @@ class Overviews:
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
-        return render(self._registry)
+        from reconciler.reporting import metrics  # noqa: PLC0415  # 50 ms, and it may stay unasked
+
+        return metrics.render(self._registry)
 
     def health(self) -> tuple[bool, str]:
         """(healthy, one line). Healthy: every worker is in service."""
@@ -89,9 +93,13 @@ class Overviews:
 
     @cached_property
     def _registry(self) -> Any:
-        return registry(KakehiCollector(self._overview, self._readings))
+        from reconciler.reporting import metrics  # noqa: PLC0415  # as above
+
+        return metrics.registry(metrics.KakehiCollector(self._overview, self._readings))
 
     def _overview(self) -> Overview:
+        from reconciler.reporting.metrics import Overview  # noqa: PLC0415  # as above
+
         running = self._store.running
         slots = list(self._supervisor.slots)
         in_service = [slot.worker for slot in slots if slot.worker is not None]

@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 
 
 class Process:
     """A worker's process, a child or an adopted one."""
 
-    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, pid: int, *, is_child: bool = False) -> None:
         self.pid = pid
-        self._child = child
+        self._is_child = is_child
+        self._exit_code: int | None = None
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -57,12 +57,12 @@ class Process:
     @property
     def was_killed(self) -> bool:
         """Whether somebody ended it, as far as is known; one that is no child says nothing."""
-        code = self._child.returncode if self._child else None
+        code = self._exit_code
         return not self.alive and code in (None, -signal.SIGKILL, -signal.SIGTERM)
 
     def exit_text(self) -> str:
         """How a child ended, as far as it is known."""
-        code = self._child.returncode if self._child else None
+        code = self._exit_code
         if code is None:
             return "it ended"
         if code < 0:
@@ -77,7 +77,8 @@ class Process:
             self._pidfd = -1
 
     def _on_ended(self) -> None:
-        if self._child is not None:
-            self._child.wait()
+        if self._is_child:
+            with contextlib.suppress(ChildProcessError):
+                self._exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.forget()
         self._ended.set()

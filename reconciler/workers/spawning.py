@@ -1,22 +1,31 @@
-"""How a worker process comes to be: its control socket, its core, its command.
+"""How a worker process comes to be: its control socket, its core, and the zygote that forks it.
 
 Called by `reconciler.workers.supervisor`. A worker gets a process group of its own, so that what a
-terminal sends to the daemon does not reach it, and no descriptor but its control socket.
+terminal sends to the daemon does not reach it, and no descriptor but its control socket. It is our
+child and nobody else's: it lives on when the zygote ends, and when we do.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from schemas.zygote import REPLY, REQUEST
 
 WORKERS_DIRECTORY = "workers"
 # sockaddr_un holds 108 bytes with the terminator.
 _SOCKET_PATH_BYTES_MAX = 107
+# A zygote that has just begun imports first, on a machine that may be busy.
+_FORK_TIMEOUT_S = 15.0
+_PR_SET_CHILD_SUBREAPER = 36
+_COMM_BYTES = 15
 # What systemd tells the daemon is not meant for the workers.
 _OWN_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 
@@ -26,25 +35,97 @@ def socket_path(runtime_dir: Path, worker: int) -> Path:
     return runtime_dir / WORKERS_DIRECTORY / f"{worker}.sock"
 
 
-def spawn(runtime_dir: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
-    """Starts a worker; it can be connected to at once. Raises `MachineError`."""
-    path = socket_path(runtime_dir, worker)
-    try:
-        with _control_socket(path) as control:
-            descriptor = control.fileno()
-            command = [sys.executable, "-P", "-m", "proxy", f"--worker={worker}", f"--cpu={cpu}"]
-            environment = {k: v for k, v in os.environ.items() if k not in _OWN_VARIABLES}
-            return subprocess.Popen(
-                [*command, f"--control-fd={descriptor}"],
-                pass_fds=[descriptor],
-                stdin=subprocess.DEVNULL,
-                # A group of its own keeps the terminal's Ctrl-C away. A session of its own would
-                # too, but with sched_autogroup (sched(7)) it would make the worker compete for its
-                # core as one group against all others: hundreds of milliseconds of stall whenever
-                # somebody else computes on that core.
-                process_group=0,
-                env=environment,
+class Zygote:
+    """The process that forks workers (`proxy.zygote`): started when first needed, and anew."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        """Has it import what workers need, while we go on. Raises `OSError`."""
+        with self._lock:
+            self._started()
+
+    def fork(self, worker: int, cpu: int, listening: socket.socket) -> int:
+        """Returns the worker's process, a child of ours. Raises `OSError`."""
+        with self._lock:
+            process, control = self._started()
+            # It may have been started before we raised ours.
+            resource.prlimit(
+                process.pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)
             )
+            _adopt_orphans(True)
+            try:
+                socket.send_fds(control, [REQUEST.pack(worker, cpu)], [listening.fileno()])
+                reply = control.recv(REPLY.size)
+            except OSError:
+                self._end()
+                raise
+            finally:
+                _adopt_orphans(False)
+            if not reply:
+                self._end()
+                raise OSError(0, "the process that forks workers has ended")
+            (pid,) = REPLY.unpack(reply)
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return int(pid)
+
+    def end(self) -> None:
+        """Ends it; workers live on."""
+        with self._lock:
+            self._end()
+
+    def _started(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._process is None or self._control is None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.settimeout(_FORK_TIMEOUT_S)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "proxy", f"--zygote-fd={theirs.fileno()}"],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    process_group=0,
+                    env={k: v for k, v in os.environ.items() if k not in _OWN_VARIABLES},
+                )
+            self._control = ours
+        return self._process, self._control
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._control = None
+
+
+def _adopt_orphans(yes: bool) -> None:
+    """Whether we become the parent of grandchildren whose parent ends (prctl(2)).
+
+    Not for longer than a fork takes: we wait for nobody but our workers.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become the parent of workers")
+
+
+zygote = Zygote()
+"""The one of this process. `kakehi run` starts it first of all, and ends it last."""
+
+
+def spawn(runtime_dir: Path, worker: int, cpu: int) -> int:
+    """Starts a worker and returns its process; it can be connected to at once.
+
+    Raises `MachineError`.
+    """
+    try:
+        with _control_socket(socket_path(runtime_dir, worker)) as control:
+            return zygote.fork(worker, cpu, control)
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(f"cannot start worker {worker}: {reason}") from error
@@ -68,10 +149,11 @@ def _control_socket(path: Path) -> socket.socket:
 def is_worker(pid: int, worker: int) -> bool:
     """Whether a process really is this worker, before it is signalled by its number."""
     try:
+        name = Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n")
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return b"proxy" in words and f"--worker={worker}".encode() in words
+    return name == f"kakehi-w{worker}".encode()[:_COMM_BYTES] and b"proxy" in words
 
 
 def usable_cores() -> list[int]:

@@ -240,17 +240,17 @@ class Supervisor:
             link.close("not adopted")
             log.warning("a running worker cannot be adopted", worker=slot.id, reason=error)
             if spawning.is_worker(pid, slot.id):
-                await Process(pid, None).kill()
+                await Process(pid).kill()
             return None
-        worker = Worker(link, Process(welcome.pid, None), welcome)
+        worker = Worker(link, Process(welcome.pid), welcome)
         self._welcomed(slot, worker, welcome)
         log.info("adopted a running worker", worker=slot.id, pid=welcome.pid)
         return worker
 
     async def _start(self, slot: Slot) -> Worker:
-        child = await asyncio.to_thread(spawning.spawn, self._runtime_dir, slot.id, slot.cpu)
-        process = Process(child.pid, child)
-        slot.pid = child.pid
+        pid = await asyncio.to_thread(spawning.spawn, self._runtime_dir, slot.id, slot.cpu)
+        process = Process(pid, is_child=True)
+        slot.pid = pid
         link: Link | None = None
         try:
             found = connect(spawning.socket_path(self._runtime_dir, slot.id))
@@ -299,7 +299,7 @@ class Supervisor:
             slot.task.cancel()
         if worker is None:
             if spawning.is_worker(slot.pid, slot.id):
-                Process(slot.pid, None).signal(signal.SIGKILL)
+                Process(slot.pid).signal(signal.SIGKILL)
             return
         worker.leaving = True
         with contextlib.suppress(WorkerGoneError):

@@ -15,6 +15,9 @@ from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.nginx import Nginx
 from tests.harness.rawclient import Connection
 
+# Processor time of a few milliseconds a second.
+pytestmark = pytest.mark.serial
+
 _CONNECTIONS = 5_000
 _WARM_UP = 200
 _BYTES_MAX = 1024

@@ -13,6 +13,9 @@ from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.nginx import Nginx
 from tests.harness.rawclient import Connection
 
+# How long a load takes, and memory at a size that would leave others little.
+pytestmark = pytest.mark.serial
+
 _FRONTENDS = 10_000
 # Each with a cluster and a backend. A worker holds them typed, the daemon with their places too.
 _WORKER_BYTES_MAX = 16 * 1024

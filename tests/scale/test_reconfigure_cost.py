@@ -10,6 +10,9 @@ import pytest
 from bench.reconfigure import Subject, measure, show
 from bench.report import Spread
 
+# Processor time of one change, by ratio.
+pytestmark = pytest.mark.serial
+
 _SIZES = (100, 10_000)
 _CHANGES = 15
 _GROWTH_MAX = 2.0

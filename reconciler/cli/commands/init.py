@@ -9,6 +9,7 @@ from typing import Annotated
 from reconciler.cli import output
 from reconciler.cli.exits import DONE, CommandError
 from reconciler.cli.options import Argument
+from reconciler.cli.paths import stored_schema
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "config.example"
 """In a checkout and in an installed wheel alike, the example lies beside the packages."""
@@ -70,14 +71,10 @@ def scaffold(place: Path) -> str:
 
 
 def _files() -> dict[str, str]:
-    import json
-
-    from schemas.jsonschema import json_schema
-
     files = {
         ".gitignore": GITIGNORE,
         ".github/workflows/kakehi.yaml": CI_WORKFLOW,
-        SCHEMA_FILE: json.dumps(json_schema(None), indent=2, ensure_ascii=False) + "\n",
+        SCHEMA_FILE: stored_schema(),
     }
     for path in sorted(EXAMPLE.rglob("*.yaml")):
         relative = path.relative_to(EXAMPLE)

@@ -1,5 +1,6 @@
 """`kakehi run`: the daemon, in the foreground."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,11 @@ def run(
         interval_s = milliseconds(fetch_interval, "--fetch-interval") / 1_000
         if interval_s < 1:
             raise UsageError("--fetch-interval must be 1s or more")
+    from reconciler.workers.spawning import zygote
+
+    # It imports what workers need while we import what the daemon needs.
+    with suppress(OSError):
+        zygote.start()
     from reconciler.daemon import DaemonOptions
     from reconciler.daemon import run as run_daemon
 
@@ -88,4 +94,7 @@ def run(
         fetch_interval_s=interval_s,
         identity=identity_file(identity),
     )
-    return run_daemon(options)
+    try:
+        return run_daemon(options)
+    finally:
+        zygote.end()

@@ -5,6 +5,7 @@ from typing import Annotated
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.options import Argument
 from reconciler.cli.output import line
+from reconciler.cli.paths import stored_schema
 
 
 def schema(
@@ -24,6 +25,9 @@ def schema(
       kakehi schema frontend
       kakehi schema status
     """
+    if subject is None:
+        line(stored_schema().rstrip())
+        return DONE
     import json
 
     from reconciler.cli.reports import REPORTS, report_schema
@@ -32,7 +36,7 @@ def schema(
 
     if subject in REPORTS:
         found = report_schema(subject)
-    elif subject is None or subject in KINDS:
+    elif subject in KINDS:
         found = json_schema(subject)
     else:
         raise UsageError(

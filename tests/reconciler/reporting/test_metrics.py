@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.reporting.metrics import KakehiCollector, Overview, Tally, registry, render
+from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
+from reconciler.reporting.outcomes import Tally
 from reconciler.workers.counters import Counters, Reading
 from tests.reconciler.memory import Memory
 

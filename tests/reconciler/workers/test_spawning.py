@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import os
+import resource
+import select
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import MachineError
 from reconciler.workers import spawning
+from reconciler.workers.link import connect
+from reconciler.workers.spawning import Zygote
+from schemas import wire
 
 
 def test_the_first_core_is_given_out_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +54,9 @@ def test_the_tightest_quota_on_the_way_up_holds(tmp_path: Path) -> None:
 def test_only_a_worker_of_that_number_is_one() -> None:
     assert not spawning.is_worker(os.getpid(), 0)
     assert not spawning.is_worker(2**22 + 1, 0)
-    sleeper = [sys.executable, "-c", "import sys, time; time.sleep(60)", "proxy", "--worker=4"]
-    with subprocess.Popen(sleeper) as process:
-        while b"python" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+    named = "import time; open('/proc/self/comm', 'w').write('kakehi-w4'); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", named, "proxy"]) as process:
+        while Path(f"/proc/{process.pid}/comm").read_text() != "kakehi-w4\n":
             pass
         assert spawning.is_worker(process.pid, 4)
         assert not spawning.is_worker(process.pid, 0)
@@ -67,18 +75,123 @@ def test_a_directory_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         spawning.spawn(tmp_path, 0, 0)
 
 
+@contextmanager
+def worker(directory: Path, number: int = 0) -> Iterator[int]:
+    """A worker's process, ended with the block."""
+    (directory / "workers").mkdir(exist_ok=True)
+    pid = spawning.spawn(directory, number, max(os.sched_getaffinity(0)))
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0) == (pid, signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def own_zygote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zygote]:
+    """A zygote of the test's own."""
+    monkeypatch.setattr(spawning, "zygote", Zygote())
+    yield spawning.zygote
+    spawning.zygote.end()
+
+
+def answers(directory: Path, number: int = 0) -> bool:
+    """Whether a worker's shell welcomes whoever says hello."""
+    found = connect(spawning.socket_path(directory, number))
+    assert found is not None
+    with found[0] as connection:
+        connection.setblocking(True)
+        connection.settimeout(20)
+        connection.sendall(wire.encode(wire.Hello(epoch=1)))
+        return bool(connection.recv(1))
+
+
 def test_the_service_managers_words_are_not_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
     monkeypatch.setenv("LISTEN_FDS", "1")
-    (tmp_path / "workers").mkdir()
-    process = spawning.spawn(tmp_path, 0, max(os.sched_getaffinity(0)))
-    try:
-        variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    with worker(tmp_path) as pid:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         names = {each.partition(b"=")[0] for each in variables}
         assert not names & {b"NOTIFY_SOCKET", b"LISTEN_FDS"}
         assert (tmp_path / "workers" / "0.sock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_worker_is_our_child_in_a_group_of_its_own_with_nothing_of_ours(tmp_path: Path) -> None:
+    with (tmp_path / "ours").open("w") as ours, worker(tmp_path) as pid:
+        os.set_inheritable(ours.fileno(), True)
+        with worker(tmp_path, 11) as other:
+            assert answers(tmp_path, 11)
+            for each, number in ((pid, 0), (other, 11)):
+                assert spawning.is_worker(each, number)
+                fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+                assert int(fields[1]) == os.getpid()
+                assert os.getpgid(each) == each
+                assert os.getsid(each) == os.getsid(0)
+            held = [os.readlink(entry) for entry in Path(f"/proc/{other}/fd").iterdir()]
+            assert not [each for each in held if each.startswith(str(tmp_path / "ours"))]
+            assert os.sched_getaffinity(other) == {max(os.sched_getaffinity(0))}
+
+
+def test_the_limit_of_open_files_is_ours_of_the_moment(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spawning.zygote.start()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 7, hard))
+        with worker(tmp_path):
+            # A worker raises its own, up to the hard limit.
+            assert spawning.zygote._process is not None
+            pid = spawning.zygote._process.pid
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (soft - 7, hard)
     finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_workers_live_on_without_the_zygote_and_the_next_one_gets_a_new_one(
+    tmp_path: Path,
+) -> None:
+    with worker(tmp_path) as pid:
+        first = spawning.zygote._process
+        assert first is not None
+        first.kill()
+        first.wait()
+        assert answers(tmp_path)
+        with worker(tmp_path, 1) as other:
+            assert answers(tmp_path, 1)
+            assert spawning.is_worker(pid, 0)
+            assert spawning.is_worker(other, 1)
+        spawning.zygote.end()
+        assert answers(tmp_path)
+
+
+def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawning, "_FORK_TIMEOUT_S", 1.0)
+    spawning.zygote.start()
+    stopped = spawning.zygote._process
+    assert stopped is not None
+    os.kill(stopped.pid, signal.SIGSTOP)
+    (tmp_path / "workers").mkdir()
+    with pytest.raises(MachineError, match="cannot start worker 0: timed out"):
+        spawning.spawn(tmp_path, 0, -1)
+    assert stopped.returncode == -signal.SIGKILL
+    monkeypatch.setattr(spawning, "_FORK_TIMEOUT_S", 15.0)
+    with worker(tmp_path):
+        assert answers(tmp_path)
+
+
+def test_a_zygote_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    script = (
+        "from reconciler.workers.spawning import zygote; zygote.start(); "
+        "print(zygote._process.pid, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        zygote = os.pidfd_open(int(process.stdout.readline()))
         process.kill()
-        process.wait()
+    assert select.select([zygote], [], [], 20)[0]
+    os.close(zygote)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,15 @@ from tests.harness.rawclient import Connection
 from tests.proxy.worker import state
 from tests.reconciler.entities import begun
 
-CHILDREN: list[subprocess.Popen[bytes] | None] = []
+CHILDREN: list[int] = []
 
 
 @pytest.fixture(autouse=True)
 def _reaped() -> Iterator[None]:
     yield
     while CHILDREN:
-        child = CHILDREN.pop()
-        if child is not None:
-            child.wait(10)
+        with suppress(ChildProcessError):
+            os.waitpid(CHILDREN.pop(), 0)
 
 
 class Plane:
@@ -83,7 +81,7 @@ class Plane:
         """The control plane goes, the workers stay."""
         tasks = [slot.task for slot in self.supervisor.slots if slot.task]
         # Here the next control plane is the same process, so that they stay its children.
-        CHILDREN.extend(slot.worker.process._child for slot in self.supervisor.slots if slot.worker)
+        CHILDREN.extend(self.pids())
         self.supervisor.detach()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.sockets.close()
@@ -276,12 +274,12 @@ def test_a_worker_that_keeps_dying_is_not_restarted_in_a_tight_loop(
 ) -> None:
     spawned: list[int] = []
 
-    def dying(_directory: Path, worker: int, _cpu: int) -> subprocess.Popen[bytes]:
+    def dying(_directory: Path, worker: int, _cpu: int) -> int:
         spawned.append(worker)
         with spawning._control_socket(spawning.socket_path(tmp_path, worker)) as control:
-            return subprocess.Popen(
-                [sys.executable, "-S", "-c", "raise SystemExit(7)"], pass_fds=[control.fileno()]
-            )
+            control.set_inheritable(True)
+            command = [sys.executable, "-S", "-c", "raise SystemExit(7)"]
+            return os.posix_spawn(sys.executable, command, os.environ)
 
     monkeypatch.setattr(spawning, "spawn", dying)
 
