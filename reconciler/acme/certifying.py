@@ -22,6 +22,7 @@ from reconciler import log
 from reconciler.acme.apart import apart
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import replace_durably
+from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
 from schemas.challenges import Answers
 from schemas.entity import Entity, EntityKey
@@ -174,13 +175,13 @@ class Certifying:
 
         path = self._path(name)
         try:
-            content = path.read_bytes() if path.exists() else self._served_at(name, path)
+            content = path.read_bytes() if is_there(path) else self._served_at(name, path)
             if content is None:
                 return None
             chain = pem.read_chain(content)
             if pem.check_key(chain, content):
                 return None
-            if not path.exists():
+            if not is_there(path):
                 self._keep(name, content)
         except (OSError, ValueError):
             return None

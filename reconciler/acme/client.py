@@ -26,6 +26,7 @@ from josepy.jwk import JWK, JWKEC
 
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import replace_durably
+from reconciler.presence import is_file
 from schemas.challenges import Answers
 
 NETWORK_TIMEOUT_S = 30
@@ -108,7 +109,7 @@ def _register(order: Order, acme: client.ClientV2) -> None:
 def _system_authorities() -> str | bool:
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, paths.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt"):
-        if path and Path(path).is_file():
+        if path and is_file(path):
             return path
     return True
 

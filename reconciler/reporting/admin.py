@@ -72,10 +72,9 @@ class AdminListener:
         """At the start: what the running settings say; a taken address does not stop the rest."""
         try:
             self.prepare(address)
-        except BindError as error:
+            await self.commit()
+        except (BindError, OSError) as error:
             log.warning("the admin listener is not served", reason=error)
-            return
-        await self.commit()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

@@ -6,9 +6,9 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from reconciler import log
+from reconciler.presence import is_there
 from reconciler.source.remote import fetch
 from reconciler.source.repository import Repository, RepositoryError
 from reconciler.source.source import Source
@@ -58,7 +58,7 @@ class Fetching:
 def _check_name(remote: str, repository: Repository) -> None:
     """Git takes any name that it does not know for a directory, and says so in a puzzling way."""
     names = repository.remotes()
-    if remote in names or re.search("[:/]", remote) or Path(remote).exists():
+    if remote in names or re.search("[:/]", remote) or is_there(remote):
         return
     known = f"there is {', '.join(names)}" if names else "there is none"
     raise RepositoryError(f"{repository.git_dir} has no remote {remote!r} ({known})")
