@@ -34,11 +34,16 @@ def error(message: str, **fields: object) -> None:
 
 def internal_error(doing: str, failure: BaseException) -> str:
     """Logs a program error in one line, and returns its sentence for status and history."""
-    frames = traceback.extract_tb(failure.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    sentence = f"internal error while {doing}: {type(failure).__name__}: {failure} ({where})"
+    sentence = internal_sentence(doing, failure)
     error(sentence)
     return sentence
+
+
+def internal_sentence(doing: str, failure: BaseException) -> str:
+    """What a program error is called, for who tells it himself."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return f"internal error while {doing}: {type(failure).__name__}: {failure} ({where})"
 
 
 def _write(level: str, message: str, fields: dict[str, object]) -> None:

@@ -22,6 +22,7 @@ from reconciler import log
 from reconciler.acme.apart import apart
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import replace_durably
+from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
 from schemas.challenges import Answers
@@ -124,6 +125,7 @@ class Certifying:
         """Until cancelled."""
         try:
             while True:
+                heard_again_within(2 * _LOOK_S)
                 self._wake.clear()
                 self._look(_now())
                 with contextlib.suppress(TimeoutError):

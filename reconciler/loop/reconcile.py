@@ -25,6 +25,7 @@ from reconciler.errors import UnreadableError
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles, Signature, signature_of
 from reconciler.materials.sealed import SealedError
+from reconciler.parts import heard_again_within
 from reconciler.planning import capacity, guards
 from reconciler.planning.capacity import Capacity
 from reconciler.planning.differ import diff_entities
@@ -51,6 +52,11 @@ ATTEMPTS_MAX = 3
 JOURNAL_RETRY_S = 2.0
 # Loading more than this takes longer than the control socket should be silent.
 _INLINE_BYTES_MAX = 256 * 1024
+# A look is over long before, unless it finds work: that takes longer with what there is to do, and
+# may have to wait until each worker has come up.
+_LOOK_WITHIN_S = 30.0
+_WORK_WITHIN_S = 300.0
+_WORK_BYTES_PER_S = 50_000
 # Behind a change of this size what lives now is told to the collector as lasting.
 _FREEZE_CHANGES_MIN = 1000
 
@@ -145,6 +151,7 @@ class Reconciler:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            heard_again_within(_LOOK_WITHIN_S)
             self._wake.clear()
             waiting = False
             try:
@@ -162,7 +169,10 @@ class Reconciler:
                 self._give_up_internally(error)
             if not waiting:
                 self.looked.set()
-            self.after_look()
+            try:
+                self.after_look()
+            except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
+                self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
@@ -271,6 +281,7 @@ class Reconciler:
         changed = self._source.changed(running.tree, head.tree)
         changed = replace(changed, others=changed.others | touched)
         self.problem = None
+        heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
         async with self._staging:
             staged = await self._stage(changed)
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
@@ -297,6 +308,7 @@ class Reconciler:
         except OSError as error:
             self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
             raise RepositoryError(f"cannot keep certificates: {error.strerror or error}") from None
+        heard_again_within(_WORK_WITHIN_S + len(order.ops) / _WORK_BYTES_PER_S)
         failure = await self._runner.run(order)
         if failure is not None:
             self._external.want(staged.outside)
@@ -460,8 +472,16 @@ class Reconciler:
             head, reason = Head(commit, ""), str(error)
             self._refuse(head, lambda: self.outcomes.empty(head, reason))
 
+    def _hold_internally(self, doing: str, error: Exception) -> str:
+        """A program error may come at each look: it is told once, and in status while it lasts."""
+        sentence = log.internal_sentence(doing, error)
+        if sentence != self.problem:
+            log.error(sentence)
+        self._hold(sentence, told=True)
+        return sentence
+
     def _give_up_internally(self, error: Exception) -> None:
-        sentence = log.internal_error("applying a commit", error)
+        sentence = self._hold_internally("applying a commit", error)
         head = self.head
         if head is not None and head.commit != self._store.running.commit:
             self.given_up = head.commit

@@ -55,6 +55,8 @@ class Overview:
     """By kind and name of an entity with a certificate."""
     order_failures: dict[str, int] = field(default_factory=dict)
     """By name of a certificate that is ordered: attempts since the last one that went well."""
+    parts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """By name of a part of the daemon: its state in a word, and how often it was restarted."""
 
 
 class KakehiCollector(Collector):
@@ -135,6 +137,25 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
     for name, count in overview.order_failures.items():
         failures.add_metric([name], count)
     yield failures
+    yield from _parts(overview.parts)
+
+
+def _parts(parts: dict[str, tuple[str, int]]) -> Iterator[Metric]:
+    running = GaugeMetricFamily(
+        "kakehi_part_running",
+        "1 while a part of the daemon does its work, 0 while it hangs or waits for its restart.",
+        labels=["part"],
+    )
+    restarts = CounterMetricFamily(
+        "kakehi_part_restarts",
+        "How often a part of the daemon failed and was started again.",
+        labels=["part"],
+    )
+    for name, (state, count) in parts.items():
+        running.add_metric([name], int(state == "running"))
+        restarts.add_metric([name], count)
+    yield running
+    yield restarts
 
 
 def _expiry(days: dict[tuple[str, str], float]) -> Iterator[Metric]:

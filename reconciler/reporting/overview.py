@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from reconciler.parts import Part
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
@@ -47,6 +48,7 @@ class Overviews:
         self.following: Callable[[], bool] = lambda: True
         self.drifts: Callable[[], int] = lambda: 0
         self.order_failures: Callable[[], dict[str, int]] = dict
+        self.parts: Callable[[], list[Part]] = list
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
@@ -109,6 +111,7 @@ class Overviews:
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
             order_failures=self.order_failures(),
+            parts={part.name: (part.state, part.restarts) for part in self.parts()},
         )
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from reconciler import log
+from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
-from reconciler.source.remote import fetch
+from reconciler.source.remote import FETCH_TIMEOUT_S, fetch
 from reconciler.source.repository import Repository, RepositoryError
 from reconciler.source.source import Source
 from schemas.secrecy import without_credentials
@@ -35,6 +36,7 @@ class Fetching:
         if self._remote is None:
             return
         while True:
+            heard_again_within(self._interval_s + 2 * FETCH_TIMEOUT_S)
             try:
                 repository = source.repository
                 _check_name(self._remote, repository)

@@ -94,7 +94,7 @@ def test_a_drain_holds_even_when_it_cannot_be_written(tmp_path: Path) -> None:
         "7",
     ],
 )
-def test_a_damaged_file_drains_nothing(tmp_path: Path, content: str) -> None:
+def test_drains_that_mean_nothing_are_none(tmp_path: Path, content: str) -> None:
     """It is read at the start, before anything follows the repository."""
     (tmp_path / "drains.json").write_text(content)
 
