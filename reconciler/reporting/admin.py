@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 
 from reconciler import log
+from reconciler.patience import within
 from reconciler.workers.sockets import BindError, exclusive
 
 _HEAD_BYTES_MAX = 8 * 1024
@@ -79,7 +80,7 @@ class AdminListener:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with within(_TIMEOUT_S):
                 if self._connections > _CONNECTIONS_MAX:
                     answer: _Answer = (503, "text/plain", b"too many connections\n")
                 else:

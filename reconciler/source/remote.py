@@ -14,6 +14,7 @@ import re
 import signal
 from pathlib import Path
 
+from reconciler.patience import within
 from reconciler.source.repository import RepositoryError
 from schemas.secrecy import without_credentials
 
@@ -74,7 +75,7 @@ async def fetch(
         raise RepositoryError(f"cannot run git: {error.strerror or error}") from None
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             said = await process.stderr.read(_ERROR_BYTES_MAX)
             code = await process.wait()
     except TimeoutError:

@@ -9,10 +9,12 @@ events. It holds the supervisor's `exclusive` lock from the first to the last st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler import log
+from reconciler.patience import within
 from reconciler.storage.store import Begun, Store
 from reconciler.transaction import events
 from reconciler.transaction.attempt import Attempt
@@ -119,11 +121,10 @@ class Runner:
 
         One that cannot come up does not hold up the others for ever.
         """
-        deadline = asyncio.get_running_loop().time() + COMPLETE_WAIT_S
-        while not self._supervisor.complete:
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with within(COMPLETE_WAIT_S):
+                while not self._supervisor.complete:  # noqa: ASYNC110  # slots tell nobody
+                    await asyncio.sleep(0.02)
 
     # What has to be there before anybody is told.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from reconciler.patience import within
 from schemas import wire
 from schemas.channel import Channel
 
@@ -115,7 +116,7 @@ class Link:
 async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
     """Says hello. Raises `WorkerGoneError` when no welcome comes in time."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             reply = await link.ask(wire.Hello(epoch=epoch))
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None

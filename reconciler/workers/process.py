@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 
+from reconciler.patience import within
+
 
 class Process:
     """A worker's process, a child or an adopted one."""
@@ -37,7 +39,7 @@ class Process:
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for its end; whether it came in time."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await self._ended.wait()
         except TimeoutError:
             return False
