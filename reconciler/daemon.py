@@ -47,6 +47,7 @@ from reconciler.storage.store import Store, lock_directory
 from reconciler.systemd.service import Manager
 from reconciler.transaction.runner import Runner
 from reconciler.workers import spawning
+from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
@@ -139,6 +140,7 @@ class Daemon:
             options.runtime_dir, store.epoch, self._sockets, bringup, self._parts
         )
         self._auditing = Auditing(store, self._supervisor)
+        self._answering = Answering(self._supervisor, self._drains.names)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
@@ -220,6 +222,7 @@ class Daemon:
         parts.start("watchdog", self._manager.watchdog)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
         parts.start("auditing", self._auditing.run)
+        parts.start("answering", self._answering.run)
         try:
             self._supervisor.scale(self._sizing.count())
             parts.start("reconciling", self._serve)

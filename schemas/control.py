@@ -128,7 +128,7 @@ Request = (
 
 
 class WorkerStatus(TypedDict):
-    """One worker. `state`: running | starting | behind | leaving."""
+    """One worker. `state`: running | starting | behind | silent (it does not answer)."""
 
     id: int
     pid: int

@@ -130,6 +130,8 @@ class Answers:
         running = self.store.running
         if worker is None:
             state = "starting"
+        elif worker.is_silent:
+            state = "silent"
         elif worker.generation == running.generation:
             state = "running"
         else:
@@ -174,6 +176,11 @@ class Answers:
     def _warnings(self, certificates: list[Expiring], now: datetime) -> list[str]:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
+        ]
+        warnings += [
+            f"worker {each.id}: it does not answer; it is replaced if it goes on like that"
+            for each in self.supervisor.in_service.values()
+            if each.is_silent
         ]
         others = (
             self.following.warning(self.source),

@@ -46,6 +46,7 @@ class Overview:
     commit: str
     workers: int
     workers_in_service: int
+    workers_silent: int
     restarts: dict[int, int]
     following: bool
     drifts: int
@@ -110,6 +111,11 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
         "kakehi_workers_in_service",
         "Workers that hold the committed generation.",
         overview.workers_in_service,
+    )
+    yield GaugeMetricFamily(
+        "kakehi_workers_silent",
+        "Workers in service that do not answer the daemon.",
+        overview.workers_silent,
     )
     restarts = CounterMetricFamily(
         "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]

@@ -55,9 +55,16 @@ class Overviews:
         return render(self._registry)
 
     def health(self) -> tuple[bool, str]:
-        """(healthy, one line). Healthy: every worker is in service."""
-        wanted, there = len(self._supervisor.slots), len(self._supervisor.in_service)
-        return wanted == there, f"{there} of {wanted} workers in service"
+        """(healthy, one line). Healthy: every worker is in service, and answers."""
+        workers = self._supervisor.in_service.values()
+        wanted, silent = (
+            len(self._supervisor.slots),
+            [each.id for each in workers if each.is_silent],
+        )
+        said = f"{len(workers)} of {wanted} workers in service"
+        if silent:
+            said += f"; worker {', '.join(map(str, silent))} does not answer"
+        return wanted == len(workers) and not silent, said
 
     def live(self, changes: tuple[Change, ...]) -> Live:
         """What of the traffic some changes touch."""
@@ -104,6 +111,7 @@ class Overviews:
             workers_in_service=sum(
                 worker.generation == running.generation for worker in in_service
             ),
+            workers_silent=sum(worker.is_silent for worker in in_service),
             restarts={slot.id: slot.restarts for slot in slots},
             following=self.following(),
             drifts=self.drifts(),

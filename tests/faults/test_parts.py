@@ -36,7 +36,7 @@ def files(site: Site, backend: str) -> dict[str, object]:
     return {"kakehi.yaml": site.document({"main": [backend]}, {"main": "main"})}
 
 
-NAMES = ("reconciling", "watchdog", "tickets", "auditing", "certifying", "worker 1")
+NAMES = ("reconciling", "watchdog", "tickets", "auditing", "answering", "certifying", "worker 1")
 CASES: dict[str, Callable[[Site], None]] = {name: partial(fails_once, name) for name in NAMES}
 
 
