@@ -57,10 +57,8 @@ class Overviews:
     def health(self) -> tuple[bool, str]:
         """(healthy, one line). Healthy: every worker is in service, and answers."""
         workers = self._supervisor.in_service.values()
-        wanted, silent = (
-            len(self._supervisor.slots),
-            [each.id for each in workers if each.is_silent],
-        )
+        wanted = len(self._supervisor.slots)
+        silent = [each.id for each in workers if each.is_silent]
         said = f"{len(workers)} of {wanted} workers in service"
         if silent:
             said += f"; worker {', '.join(map(str, silent))} does not answer"
