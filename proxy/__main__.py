@@ -21,6 +21,10 @@ import uvloop
 
 from proxy.engine_api import EngineApi
 from proxy.shell import SIGNAL_DRAIN_MS, Shell
+from schemas.lines import STDERR
+
+# How long the end waits for whoever reads the last lines.
+_FLUSH_S = 1.0
 
 
 def main() -> int:
@@ -38,9 +42,12 @@ def main() -> int:
         control = socket.socket(fileno=options.control_fd)
         engine = EngineApi(options.worker, cpu)
         uvloop.run(_serve(options.worker, options.cpu, engine, control))
-    except (OSError, RuntimeError) as error:
-        sys.stderr.write(f"worker {options.worker} cannot run: {error}\n")
+    except Exception as error:  # noqa: BLE001  # no traceback, and no wait for who reads it
+        reason = str(error) or type(error).__name__
+        STDERR.write(f"worker {options.worker} cannot run: {reason}")
         return 1
+    finally:
+        STDERR.flush(_FLUSH_S)
     return 0
 
 

@@ -83,6 +83,11 @@ class DaemonOptions:
 
 def run(options: DaemonOptions) -> int:
     """Runs until a signal or `kakehi stop`; returns the exit code."""
+    with log.in_background():
+        return _run_told(options)
+
+
+def _run_told(options: DaemonOptions) -> int:
     try:
         uvloop.run(_run(options))
     except KakehiError as error:

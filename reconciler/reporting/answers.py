@@ -185,6 +185,7 @@ class Answers:
         others = (
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
+            log.dropping(),
         )
         warnings += [each for each in others if each]
         warnings += [text for each in certificates if (text := each.warning(now)) is not None]

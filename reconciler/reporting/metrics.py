@@ -56,6 +56,7 @@ class Overview:
     """By kind and name of an entity with a certificate."""
     order_failures: dict[str, int] = field(default_factory=dict)
     """By name of a certificate that is ordered: attempts since the last one that went well."""
+    log_dropped: int = 0
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
     """By name of a part of the daemon: its state in a word, and how often it was restarted."""
 
@@ -144,6 +145,11 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
         failures.add_metric([name], count)
     yield failures
     yield from _parts(overview.parts)
+    yield CounterMetricFamily(
+        "kakehi_log_dropped",
+        "Lines of the daemon's log that were dropped because nobody read stderr.",
+        value=overview.log_dropped,
+    )
 
 
 def _parts(parts: dict[str, tuple[str, int]]) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from reconciler import log
 from reconciler.parts import Part
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiry
@@ -117,6 +118,7 @@ class Overviews:
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
             order_failures=self.order_failures(),
+            log_dropped=log.dropped(),
             parts={part.name: (part.state, part.restarts) for part in self.parts()},
         )
 
