@@ -317,11 +317,18 @@ class Reconciler:
                 self._store.materials.dropped(order.begun.puts)
             return self._failed(head, began, order.begun, failure)
         self._accept(staged)
-        self._store.materials.applied(plan.changes)
         self._capacity.accept(size)
-        self._mark_applied(head.commit)
-        self.outcomes.applied(head, began, plan, base)
-        self.after_applied(plan)
+        # Behind the commit point nothing is undone: one step that fails must not skip the others.
+        for doing, step in (
+            ("forgetting files", partial(self._store.materials.applied, plan.changes)),
+            ("marking the commit", partial(self._mark_applied, head.commit)),
+            ("recording", partial(self.outcomes.applied, head, began, plan, base)),
+            ("telling the other parts", partial(self.after_applied, plan)),
+        ):
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
+                log.internal_error(f"{doing} behind a commit", error)
         if len(plan.changes) >= _FREEZE_CHANGES_MIN:
             gc.collect()
             gc.freeze()

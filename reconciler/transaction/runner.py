@@ -91,18 +91,25 @@ class Runner:
             try:
                 sockets = self._open_sockets(order, workers, opened)
                 self._prepare_admin(order)
+                failure = await self._run(order, workers, sockets)
             except _Unbindable as error:
-                self._sockets.discard(opened)
-                self._admin.abort()
-                return error.failure
-            failure = await self._run(order, workers, sockets)
+                failure = error.failure
+            finally:
+                if self._store.running.generation != order.begun.generation:
+                    self._sockets.discard(opened)
+                    self._admin.abort()
             if failure is not None:
-                self._sockets.discard(opened)
-                self._admin.abort()
                 return failure
             self._settle_sockets()
-        await self._admin.commit()
+        await self._serve_admin()
         return None
+
+    async def _serve_admin(self) -> None:
+        """Behind the commit point: what fails here is told, and undoes nothing."""
+        try:
+            await self._admin.commit()
+        except OSError as error:
+            log.warning("the admin listener is not served", reason=error.strerror or error)
 
     async def finish(self) -> None:
         """After a restart: what the last transaction left undone, once all workers are up."""

@@ -147,7 +147,7 @@ async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
 
 
 def connect(path: Path) -> tuple[socket.socket, int] | None:
-    """(connection, pid of who listens) or None when nobody listens there."""
+    """(connection, pid of who listens) or None when nobody listens there. Raises `OSError`."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     # Connecting to a Unix socket is immediate; only a full backlog would block.
     connection.setblocking(False)

@@ -25,6 +25,12 @@ class Process:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             self._pidfd = -1
+        except OSError:
+            # Without descriptors it cannot be watched, and nobody else knows of it.
+            if child is not None:
+                child.kill()
+                child.wait()
+            raise
         self._ended = asyncio.Event()
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._on_ended)

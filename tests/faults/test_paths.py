@@ -113,3 +113,29 @@ def test_a_certificate_in_service_that_may_not_be_looked_at_any_more(
     (tmp_path / "closed").chmod(0o755)
     running.daemon.commit({**running.files(0), "certificates.yaml": None})
     assert running.served_by() == 0
+
+
+def test_what_fails_behind_the_commit_point_takes_nothing_back(
+    running: Shop, tmp_path: Path
+) -> None:
+    """The contents of a certificate cannot be removed: it is told, and everything else happens."""
+    pair = pki.make("shop.test")
+    (tmp_path / "shop.crt").write_bytes(pair.chain)
+    (tmp_path / "shop.key").write_bytes(pair.key)
+    named = {"certificate": str(tmp_path / "shop.crt"), "private_key": str(tmp_path / "shop.key")}
+    running.daemon.commit({"certificates.yaml": {"certificates": {"shop": named}}})
+    kept = running.daemon.state_dir / "material"
+    kept.chmod(0o500)
+    try:
+        applied = running.daemon.commit({"certificates.yaml": None, **running.files(1)})
+        assert running.served_by() == 1
+        status = running.daemon.status()
+        assert (status["commit"], status["last_error"]) == (applied, None)
+        entry = running.daemon.json("history")["entries"][0]
+        assert (entry["commit"], entry["outcome"]) == (applied, "applied")
+        assert running.repo.git("rev-parse", "refs/kakehi/applied") == applied
+        assert "forgetting files" in running.daemon.log()
+    finally:
+        kept.chmod(0o700)
+    running.daemon.commit(running.files(0))
+    assert running.served_by() == 0
