@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from reconciler import log
 from reconciler.reporting.metrics import Tally
@@ -20,6 +21,9 @@ from schemas.control import HistoryEntry, LastError
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey
 from schemas.plan import Plan
+
+# Status says it at each question: a line of a file, or a reason, may be of any length.
+TEXT_CHARS_MAX = 4000
 
 
 class Outcomes:
@@ -121,6 +125,7 @@ class Outcomes:
         diagnostics: Sequence[Diagnostic] = (),
     ) -> None:
         file, line, column = place or (None, None, None)
+        message = _bounded(message)
         known = self.last_error
         if known is not None and known["commit"] == head.commit and known["message"] == message:
             return
@@ -132,7 +137,7 @@ class Outcomes:
             "line": line,
             "column": column,
             "at": _now(),
-            "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in diagnostics],
+            "diagnostics": [_told(each) for each in diagnostics],
         }
         entry = self._entry(head, "refused", began)
         entry["message"], entry["stage"] = message, stage
@@ -166,6 +171,15 @@ class Outcomes:
     def _add(self, entry: HistoryEntry) -> None:
         self.tally.commits[entry["outcome"]] += 1
         self.history.add(entry)
+
+
+def _told(found: Diagnostic) -> dict[str, Any]:
+    whole = {**found.to_json(), "rendered": found.render()}
+    return {key: _bounded(each) if isinstance(each, str) else each for key, each in whole.items()}
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + " …"
 
 
 def _now() -> str:
