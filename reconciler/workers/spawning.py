@@ -6,10 +6,12 @@ terminal sends to the daemon does not reach it, and no descriptor but its contro
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from reconciler.errors import MachineError
@@ -48,6 +50,35 @@ def spawn(runtime_dir: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(f"cannot start worker {worker}: {reason}") from error
+
+
+async def spawn_in_thread(runtime_dir: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
+    """Like `spawn`; a worker that comes when nobody waits for it any more is ended at once."""
+    waited = threading.Lock()
+    made: list[subprocess.Popen[bytes]] = []
+    is_wanted = True
+
+    def run() -> subprocess.Popen[bytes]:
+        child = spawn(runtime_dir, worker, cpu)
+        with waited:
+            made.append(child)
+            if not is_wanted:
+                _end(child)
+        return child
+
+    try:
+        return await asyncio.to_thread(run)
+    except asyncio.CancelledError:
+        with waited:
+            is_wanted = False
+            for child in made:
+                _end(child)
+        raise
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
 
 
 def _control_socket(path: Path) -> socket.socket:

@@ -256,7 +256,7 @@ class Supervisor:
         return worker
 
     async def _start(self, slot: Slot) -> Worker:
-        child = await asyncio.to_thread(spawning.spawn, self._runtime_dir, slot.id, slot.cpu)
+        child = await spawning.spawn_in_thread(self._runtime_dir, slot.id, slot.cpu)
         process = Process(child.pid, child)
         slot.pid = child.pid
         link: Link | None = None
