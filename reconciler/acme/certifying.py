@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from reconciler import log
 from reconciler.acme.apart import apart
 from reconciler.acme.order import Order, OrderError
-from reconciler.durable import replace_durably
+from reconciler.durable import make_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
@@ -197,7 +197,7 @@ class Certifying:
 
     def _keep(self, name: str, content: bytes) -> None:
         """Write what was issued. Raises `OSError`."""
-        self._issued.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._issued)
         replace_durably(self._path(name), content)
 
     # One certificate.
