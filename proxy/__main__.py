@@ -20,6 +20,10 @@ import uvloop
 from proxy import zygote
 from proxy.engine_api import EngineApi
 from proxy.shell import SIGNAL_DRAIN_MS, Shell
+from schemas.lines import STDERR
+
+# How long the end waits for whoever reads the last lines.
+_FLUSH_S = 1.0
 
 
 def main() -> int:
@@ -43,9 +47,12 @@ def live(worker: int, cpu: int, control_fd: int) -> int:
         control = socket.socket(fileno=control_fd)
         engine = EngineApi(worker, core)
         uvloop.run(_serve(worker, cpu, engine, control))
-    except (OSError, RuntimeError) as error:
-        sys.stderr.write(f"worker {worker} cannot run: {error}\n")
+    except Exception as error:  # noqa: BLE001  # no traceback, and no wait for who reads it
+        reason = str(error) or type(error).__name__
+        STDERR.write(f"worker {worker} cannot run: {reason}")
         return 1
+    finally:
+        STDERR.flush(_FLUSH_S)
     return 0
 
 

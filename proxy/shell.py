@@ -12,9 +12,9 @@ import hashlib
 import os
 import socket
 import struct
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,6 +22,7 @@ from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas import wire
 from schemas.challenges import Answers
 from schemas.channel import Channel
+from schemas.lines import STDERR
 
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
 SIGNAL_DRAIN_MS = 30_000
@@ -47,6 +48,7 @@ class Shell:
         self._engine = engine
         self._control = control
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_stray)
         self._peers: set[_Peer] = set()
         self._current: _Peer | None = None
         self._epoch = 0
@@ -156,12 +158,23 @@ class Shell:
     def _handling_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (failure := task.exception()) is None:
             return
+        self._fail(failure)
+
+    def _on_stray(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback failed, such as one that reads messages: what it did not do is lost."""
+        failure = context.get("exception")
+        if isinstance(failure, Exception):
+            self._fail(failure)
+        else:
+            _say(f"worker {self._worker}: {context.get('message')}")
+
+    def _fail(self, failure: BaseException) -> None:
+        # What it holds is unknown now: a successor at the committed generation is the remedy.
+        self.end(0)
         reason = f"{type(failure).__name__}: {failure}"
         _say(f"worker {self._worker}: internal error: {reason}")
         if self._current is not None:
             self._send(self._current, wire.Failed(reason=reason))
-        # What it holds is unknown now: a successor at the committed generation is the remedy.
-        self.end(0)
 
     async def _handle(self, peer: _Peer, message: wire.ToWorker, descriptors: list[int]) -> None:
         if isinstance(message, wire.Hello):
@@ -291,5 +304,4 @@ def _read_materials(message: wire.Prepare) -> dict[str, bytes]:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(line.replace("\n", " ") + "\n")
-    sys.stderr.flush()
+    STDERR.write(line.replace("\n", " "))

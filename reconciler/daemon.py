@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -27,6 +28,7 @@ from reconciler.errors import KakehiError, MachineError
 from reconciler.loop.reconcile import Reconciler
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
+from reconciler.parts import Parts
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.answers import Answers
@@ -46,6 +48,7 @@ from reconciler.storage.store import Store, lock_directory
 from reconciler.systemd.service import Manager
 from reconciler.transaction.runner import Runner
 from reconciler.workers import spawning
+from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
@@ -81,6 +84,11 @@ class DaemonOptions:
 
 def run(options: DaemonOptions) -> int:
     """Runs until a signal or `kakehi stop`; returns the exit code."""
+    with log.in_background():
+        return _run_told(options)
+
+
+def _run_told(options: DaemonOptions) -> int:
     try:
         uvloop.run(_run(options))
     except KakehiError as error:
@@ -120,6 +128,8 @@ class Daemon:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
+        self._loop.set_exception_handler(_stray)
+        self._parts = Parts()
         for note in store.notes:
             log.warning(note)
         directory = options.directory.absolute()
@@ -133,8 +143,11 @@ class Daemon:
         bringup = Bringup(
             store, self._sockets, self._drains.names, self._tickets.path, self._challenges.path
         )
-        self._supervisor = Supervisor(options.runtime_dir, store.epoch, self._sockets, bringup)
+        self._supervisor = Supervisor(
+            options.runtime_dir, store.epoch, self._sockets, bringup, self._parts
+        )
         self._auditing = Auditing(store, self._supervisor)
+        self._answering = Answering(self._supervisor, self._drains.names)
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
@@ -155,9 +168,10 @@ class Daemon:
         bringup.mend = self._reconciler.mend_materials
         overviews.drifts = lambda: self._auditing.count
         overviews.order_failures = self._certifying.failures
+        overviews.parts = self._parts.all
         overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
-        self._manager = Manager(store, self._sockets, self._reconciler)
+        self._manager = Manager(store, self._sockets, self._reconciler, self._parts)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
         answers = Answers(
             source=self._source,
@@ -171,6 +185,7 @@ class Daemon:
             expiry=expiry,
             auditing=self._auditing,
             certifying=self._certifying,
+            parts=self._parts,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
@@ -209,20 +224,18 @@ class Daemon:
             pid=os.getpid(),
         )
         self._manager.adopt_passed()
-        tasks = [
-            self._loop.create_task(self._manager.watchdog()),
-            self._loop.create_task(self._tickets.run(self._send_ticket_keys)),
-            self._loop.create_task(self._auditing.run()),
-        ]
+        parts = self._parts
+        parts.start("watchdog", self._manager.watchdog)
+        parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
+        parts.start("auditing", self._auditing.run)
+        parts.start("answering", self._answering.run)
         try:
             self._supervisor.scale(self._sizing.count())
-            tasks.append(self._loop.create_task(self._serve()))
+            parts.start("reconciling", self._serve)
             drain = await self._ending
         finally:
             self._manager.stopping()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await parts.stop(but=[slot.part for slot in self._supervisor.slots])
             self._watcher.stop()
             self._drains.stop()
         await self._leave(drain)
@@ -248,17 +261,13 @@ class Daemon:
         await self._runner.settle_in()
         await self._runner.finish()
         self._drains.schedule()
-        fetching = self._loop.create_task(self._fetching.run(self._source, self._reconciler.wake))
-        ready = self._loop.create_task(self._say_ready())
+        if self._options.remote is not None:
+            fetching = partial(self._fetching.run, self._source, self._reconciler.wake)
+            self._parts.start("fetching", fetching)
+        self._parts.start("readiness", self._say_ready, once=True)
         # Not before there are workers to answer the authority.
-        ordering = self._loop.create_task(self._certifying.run())
-        beside = (fetching, ready, ordering)
-        try:
-            await self._reconciler.run()
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+        self._parts.start("certifying", self._certifying.run)
+        await self._reconciler.run()
 
     async def _say_ready(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -361,6 +370,16 @@ class Daemon:
         settings = self._store.running.state.get(SETTINGS_KEY)
         value = settings.value.get(name) if settings else None
         return value if isinstance(value, str) else None
+
+
+def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no part has caught, as one line: a callback of the event loop failed."""
+    failure = context.get("exception")
+    doing = str(context.get("message", "running the event loop"))
+    if failure is None:
+        log.error("internal error", reason=doing)
+    else:
+        log.internal_error(doing, failure)
 
 
 def _make_runtime_dir(directory: Path) -> int:

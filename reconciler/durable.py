@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reconciler.presence import is_directory
+
 
 def write_durably(path: Path, content: bytes) -> None:
     """Creates or overwrites a file and syncs it."""
@@ -27,6 +29,17 @@ def replace_durably(path: Path, content: bytes) -> None:
     write_durably(temporary, content)
     temporary.rename(path)
     sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory for us alone, and what is missing above it, to stay."""
+    missing = []
+    while not is_directory(path):
+        missing.append(path)
+        path = path.parent
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(each.parent)
 
 
 def sync_directory(path: Path) -> None:

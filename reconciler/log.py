@@ -1,20 +1,63 @@
 """The daemon's own log: one plain line to stderr for each thing that an operator would ask about.
 
 `time level message key=value …`; under systemd the time is left to the journal, which has its own.
-Never a traceback: `internal_error` says in one line where a program error happened.
+Never a traceback: `internal_error` says in one line where a program error happened. The daemon logs
+`in_background`: a stderr that nobody reads holds nothing up.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+from schemas.lines import STDERR
 
 _UNDER_SYSTEMD = "JOURNAL_STREAM" in os.environ
 # The journal reads the priority from such a prefix (sd-daemon(3)).
 _PRIORITIES = {"info": "<6>", "warning": "<4>", "error": "<3>"}
+# How long the end of the daemon waits for whoever reads its last lines.
+_FLUSH_S = 1.0
+_background = False
+
+
+@contextlib.contextmanager
+def in_background() -> Iterator[None]:
+    """Write by a thread, which alone waits for the reader; also what libraries have to say."""
+    global _background  # noqa: PLW0603  # there is one stderr
+    _background = True
+    bridge = _Bridge(logging.WARNING)
+    logging.getLogger().addHandler(bridge)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(bridge)
+        _background = False
+        STDERR.flush(_FLUSH_S)
+
+
+class _Bridge(logging.Handler):
+    """Lines of libraries, in our form and without tracebacks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning(record.getMessage(), by=record.name)
+
+
+def dropped() -> int:
+    """How many lines nobody will ever read."""
+    return STDERR.dropped
+
+
+def dropping() -> str | None:
+    """A sentence, while lines are dropped."""
+    if not STDERR.is_stuck:
+        return None
+    return f"nobody reads the log on stderr: {STDERR.dropped} lines were dropped"
 
 
 def info(message: str, **fields: object) -> None:
@@ -34,11 +77,16 @@ def error(message: str, **fields: object) -> None:
 
 def internal_error(doing: str, failure: BaseException) -> str:
     """Logs a program error in one line, and returns its sentence for status and history."""
-    frames = traceback.extract_tb(failure.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    sentence = f"internal error while {doing}: {type(failure).__name__}: {failure} ({where})"
+    sentence = internal_sentence(doing, failure)
     error(sentence)
     return sentence
+
+
+def internal_sentence(doing: str, failure: BaseException) -> str:
+    """What a program error is called, for who tells it himself."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return f"internal error while {doing}: {type(failure).__name__}: {failure} ({where})"
 
 
 def _write(level: str, message: str, fields: dict[str, object]) -> None:
@@ -48,6 +96,9 @@ def _write(level: str, message: str, fields: dict[str, object]) -> None:
     else:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         line = f"{now}Z {level} {' '.join(words)}"
+    if _background:
+        STDERR.write(line)
+        return
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

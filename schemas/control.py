@@ -128,7 +128,7 @@ Request = (
 
 
 class WorkerStatus(TypedDict):
-    """One worker. `state`: running | starting | behind | leaving."""
+    """One worker. `state`: running | starting | behind | silent (it does not answer)."""
 
     id: int
     pid: int
@@ -219,6 +219,18 @@ class DriftStatus(TypedDict):
     differing: list[str]
 
 
+class PartStatus(TypedDict):
+    """A long-lived task of the daemon. `state`: running | restarting | silent.
+
+    A silent one should have been heard of by now. `problem` says why it was started again.
+    """
+
+    name: str
+    state: str
+    restarts: int
+    problem: str | None
+
+
 class StatusResult(TypedDict):
     """The answer to `status`; what `kakehi status --json` prints."""
 
@@ -238,6 +250,7 @@ class StatusResult(TypedDict):
     transaction: TransactionStatus | None
     certificates: list[CertificateStatus]
     drift: DriftStatus | None
+    parts: list[PartStatus]
     warnings: list[str]
 
 

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 from reconciler import log
 from reconciler.acme.apart import apart
 from reconciler.acme.order import Order, OrderError
-from reconciler.durable import replace_durably
+from reconciler.durable import make_directory, replace_durably
+from reconciler.parts import heard_again_within
+from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
 from schemas.challenges import Answers
 from schemas.entity import Entity, EntityKey
@@ -123,6 +125,7 @@ class Certifying:
         """Until cancelled."""
         try:
             while True:
+                heard_again_within(2 * _LOOK_S)
                 self._wake.clear()
                 self._look(_now())
                 with contextlib.suppress(TimeoutError):
@@ -174,13 +177,13 @@ class Certifying:
 
         path = self._path(name)
         try:
-            content = path.read_bytes() if path.exists() else self._served_at(name, path)
+            content = path.read_bytes() if is_there(path) else self._served_at(name, path)
             if content is None:
                 return None
             chain = pem.read_chain(content)
             if pem.check_key(chain, content):
                 return None
-            if not path.exists():
+            if not is_there(path):
                 self._keep(name, content)
         except (OSError, ValueError):
             return None
@@ -194,7 +197,7 @@ class Certifying:
 
     def _keep(self, name: str, content: bytes) -> None:
         """Write what was issued. Raises `OSError`."""
-        self._issued.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._issued)
         replace_durably(self._path(name), content)
 
     # One certificate.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,13 +25,16 @@ from cryptography.x509.oid import NameOID
 from josepy.jwa import ES256
 from josepy.jwk import JWK, JWKEC
 
+from reconciler import log
 from reconciler.acme.order import Order, OrderError
-from reconciler.durable import replace_durably
+from reconciler.durable import make_directory, replace_durably
+from reconciler.presence import is_file
 from schemas.challenges import Answers
 
 NETWORK_TIMEOUT_S = 30
 ORDER_TIMEOUT = timedelta(minutes=3)
 _AGENT = "kakehi"
+_one_account = threading.Lock()
 
 # id-pe-acmeIdentifier (RFC 8737 §3); its value is an OCTET STRING of 32 bytes.
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
@@ -60,7 +64,7 @@ def obtain(order: Order, accounts: Path, publish: Publish) -> bytes:
     """Return the chain and a new private key, in one PEM file. Raises `OrderError`."""
     key = ec.generate_private_key(ec.SECP256R1())
     with _sentences(order):
-        account = JWKEC(key=_account_key(order, accounts))
+        account = JWKEC(key=account_key(order, accounts))
         acme = _client(order, account)
         _register(order, acme)
         pending = acme.new_order(_request(order, key))
@@ -108,25 +112,43 @@ def _register(order: Order, acme: client.ClientV2) -> None:
 def _system_authorities() -> str | bool:
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, paths.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt"):
-        if path and Path(path).is_file():
+        if path and is_file(path):
             return path
     return True
 
 
+def account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
+    """The key of the account at this authority, made when there is none. Raises `OSError`.
+
+    One at a time: the first orders of several certificates run side by side, and share an account.
+    """
+    with _one_account:
+        return _account_key(order, accounts)
+
+
 def _account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
-    """The key of the account at this authority, made when there is none."""
     text = "\n".join((order.directory, *order.contact))
     path = accounts / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pem"
     try:
         found = serialization.load_pem_private_key(path.read_bytes(), None)
         if isinstance(found, ec.EllipticCurvePrivateKey):
             return found
-    except (FileNotFoundError, ValueError):
+        _set_aside(path, "it is no key on a curve")
+    except FileNotFoundError:
         pass
+    except (ValueError, TypeError) as error:
+        _set_aside(path, str(error))
     key = ec.generate_private_key(ec.SECP256R1())
-    accounts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(accounts)
     replace_durably(path, _key_pem(key))
     return key
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Somebody may be able to mend it, and shall know that the account is another one now."""
+    aside = path.with_suffix(".damaged")
+    path.replace(aside)
+    log.warning("an account key is damaged, a new account is made", kept=aside, reason=reason)
 
 
 def _request(order: Order, key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -34,6 +34,7 @@ from reconciler.errors import UnreadableError
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles, Signature, signature_of
 from reconciler.materials.sealed import SealedError
+from reconciler.parts import heard_again_within
 from reconciler.planning import guards
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
@@ -61,6 +62,11 @@ ATTEMPTS_MAX = 3
 JOURNAL_RETRY_S = 2.0
 # Loading more than this takes longer than the control socket should be silent.
 _INLINE_BYTES_MAX = 256 * 1024
+# A look is over long before, unless it finds work: that takes longer with what there is to do, and
+# may have to wait until each worker has come up.
+_LOOK_WITHIN_S = 30.0
+_WORK_WITHIN_S = 300.0
+_WORK_BYTES_PER_S = 50_000
 # Behind a change of this size what lives now is told to the collector as lasting.
 _FREEZE_CHANGES_MIN = 1000
 
@@ -153,6 +159,7 @@ class Reconciler:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            heard_again_within(_LOOK_WITHIN_S)
             self._wake.clear()
             waiting = False
             try:
@@ -172,7 +179,10 @@ class Reconciler:
                 self._give_up_internally(error)
             if not waiting:
                 self.looked.set()
-            self.after_look()
+            try:
+                self.after_look()
+            except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
+                self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
@@ -302,6 +312,7 @@ class Reconciler:
         changed = self._source.changed(running.tree, head.tree)
         changed = replace(changed, others=changed.others | touched)
         self.problem = None
+        heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
         staged = await self._stage(changed)
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
@@ -325,6 +336,7 @@ class Reconciler:
         except OSError as error:
             self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
             raise RepositoryError(f"cannot keep certificates: {error.strerror or error}") from None
+        heard_again_within(_WORK_WITHIN_S + len(order.ops) / _WORK_BYTES_PER_S)
         failure = await self._runner.run(order)
         if failure is not None:
             self._external.want(staged.outside)
@@ -332,10 +344,17 @@ class Reconciler:
                 # Of a failed write nobody knows yet what it will say after a restart.
                 self._store.materials.dropped(order.begun.puts)
             return self._failed(head, began, order.begun, failure)
-        self._store.materials.applied(plan.changes)
-        self._mark_applied(head.commit)
-        self.outcomes.applied(head, began, plan, base)
-        self.after_applied(plan)
+        # Behind the commit point nothing is undone: one step that fails must not skip the others.
+        for doing, step in (
+            ("forgetting files", partial(self._store.materials.applied, plan.changes)),
+            ("marking the commit", partial(self._mark_applied, head.commit)),
+            ("recording", partial(self.outcomes.applied, head, began, plan, base)),
+            ("telling the other parts", partial(self.after_applied, plan)),
+        ):
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
+                log.internal_error(f"{doing} behind a commit", error)
         if len(plan.changes) >= _FREEZE_CHANGES_MIN:
             gc.collect()
             gc.freeze()
@@ -492,8 +511,16 @@ class Reconciler:
             head, reason = Head(commit, ""), str(error)
             self._refuse(head, lambda: self.outcomes.empty(head, reason))
 
+    def _hold_internally(self, doing: str, error: Exception) -> str:
+        """A program error may come at each look: it is told once, and in status while it lasts."""
+        sentence = log.internal_sentence(doing, error)
+        if sentence != self.problem:
+            log.error(sentence)
+        self._hold(sentence, told=True)
+        return sentence
+
     def _give_up_internally(self, error: Exception) -> None:
-        sentence = log.internal_error("applying a commit", error)
+        sentence = self._hold_internally("applying a commit", error)
         head = self.head
         if head is not None and head.commit != self._store.running.commit:
             self.given_up = head.commit

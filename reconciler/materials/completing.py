@@ -16,6 +16,7 @@ from reconciler.errors import UnreadableError
 from reconciler.language.findings import Remark
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
+from reconciler.presence import found_at
 from schemas.entity import Entity, Json
 from schemas.material import FIELDS, value_at
 from schemas.secrecy import is_secret
@@ -187,7 +188,5 @@ def _with(value: dict[str, Json], field: tuple[str, ...], item: Json) -> dict[st
 
 
 def _is_open_to_all(path: str) -> bool:
-    try:
-        return bool(Path(path).stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False
+    found = found_at(path)
+    return found is not None and bool(found.st_mode & stat.S_IROTH)

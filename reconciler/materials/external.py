@@ -15,6 +15,7 @@ from pathlib import Path
 from reconciler.errors import UnreadableError
 from reconciler.materials.reading import read_external
 from reconciler.materials.sealed import SealedError
+from reconciler.presence import found_at, is_directory
 
 Signature = tuple[int, int, int, int]
 """What a file looks like without being read."""
@@ -76,13 +77,12 @@ class ExternalFiles:
     def directories(self) -> set[Path]:
         """Where these files lie, as far as the directories are there."""
         named = {Path(path).parent for path in (*self._seen, *self._wanted)}
-        return {directory for directory in named if directory.is_dir()}
+        return {directory for directory in named if is_directory(directory)}
 
 
 def signature_of(path: str) -> Signature | None:
     """What a file looks like; None if it cannot be looked at."""
-    try:
-        found = Path(path).stat()
-    except OSError:
+    found = found_at(path)
+    if found is None:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -7,6 +7,7 @@ repository, and by whoever brings a reader of its own.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 
 from reconciler.errors import UnreadableError
@@ -27,10 +28,22 @@ def read_external(path: str) -> bytes:
     """The content of a file outside of the repository. Raises `UnreadableError`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from None
+    except ValueError:
+        raise UnreadableError("no file can have such a path") from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            # A pipe has no content that could be read twice, and a directory has none at all.
+            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            raise UnreadableError(f"it is {what}")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(MATERIAL_BYTES_MAX + 1)
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None
+    finally:
+        os.close(descriptor)
     return bounded(content)
 
 

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from reconciler import log
+from reconciler.patience import within
 from reconciler.workers.sockets import BindError, exclusive
 
 _HEAD_BYTES_MAX = 8 * 1024
@@ -34,6 +36,9 @@ class AdminListener:
         self._server: asyncio.Server | None = None
         self._staged: tuple[str | None, socket.socket | None] | None = None
         self._connections = 0
+        # A thread of its own: the loop's own threads start workers.
+        self._threads = ThreadPoolExecutor(1, "metrics")
+        self._printing: asyncio.Future[bytes] | None = None
 
     def prepare(self, address: str | None) -> None:
         """Binds, aside. Raises `BindError`."""
@@ -72,15 +77,14 @@ class AdminListener:
         """At the start: what the running settings say; a taken address does not stop the rest."""
         try:
             self.prepare(address)
-        except BindError as error:
+            await self.commit()
+        except (BindError, OSError) as error:
             log.warning("the admin listener is not served", reason=error)
-            return
-        await self.commit()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with within(_TIMEOUT_S):
                 if self._connections > _CONNECTIONS_MAX:
                     answer: _Answer = (503, "text/plain", b"too many connections\n")
                 else:
@@ -98,6 +102,18 @@ class AdminListener:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    async def _print_metrics(self) -> bytes:
+        """10,000 frontends take a while to print; the loop goes on meanwhile.
+
+        Whoever asks before it is done gets the same: scrapes that give up leave one thread behind.
+        """
+        if self._printing is None or self._printing.done():
+            loop = asyncio.get_running_loop()
+            self._printing = loop.run_in_executor(self._threads, self._metrics)
+            # Nobody may be left to hear of a failure.
+            self._printing.add_done_callback(_hear)
+        return await asyncio.shield(self._printing)
+
     async def _answer(self, head: bytes) -> _Answer:
         words = head.split(b"\r\n", 1)[0].split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
@@ -107,13 +123,17 @@ class AdminListener:
             return 405, "text/plain", b"only GET\n"
         match target.partition(b"?")[0]:
             case b"/metrics":
-                # 10,000 frontends take a while to print; the loop goes on meanwhile.
-                text = await asyncio.to_thread(self._metrics)
+                text = await self._print_metrics()
                 return 200, "text/plain; version=0.0.4; charset=utf-8", text
             case b"/healthz":
                 healthy, reason = self._health()
                 return 200 if healthy else 503, "text/plain", f"{reason}\n".encode()
         return 404, "text/plain", b"there are /metrics and /healthz\n"
+
+
+def _hear(printing: asyncio.Future[bytes]) -> None:
+    if not printing.cancelled():
+        printing.exception()
 
 
 _REASONS = {

@@ -16,6 +16,7 @@ from typing import Any
 from reconciler import log
 from reconciler.acme.certifying import Certifying
 from reconciler.loop.reconcile import Reconciler
+from reconciler.parts import Part, Parts
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain
 from reconciler.reporting.waiting import NoCommitError, Waiting
@@ -58,6 +59,7 @@ class Answers:
     expiry: Expiry
     auditing: Auditing
     certifying: Certifying
+    parts: Parts
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -108,6 +110,7 @@ class Answers:
             "transaction": self._transaction(),
             "certificates": [_expires(each, now) for each in certificates],
             "drift": self._drift(),
+            "parts": [_part(each) for each in self.parts.all()],
             "warnings": self._warnings(certificates, now),
         }
 
@@ -127,6 +130,8 @@ class Answers:
         running = self.store.running
         if worker is None:
             state = "starting"
+        elif worker.is_silent:
+            state = "silent"
         elif worker.generation == running.generation:
             state = "running"
         else:
@@ -172,13 +177,20 @@ class Answers:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
         ]
+        warnings += [
+            f"worker {each.id}: it does not answer; it is replaced if it goes on like that"
+            for each in self.supervisor.in_service.values()
+            if each.is_silent
+        ]
         others = (
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
+            log.dropping(),
         )
         warnings += [each for each in others if each]
         warnings += [text for each in certificates if (text := each.warning(now)) is not None]
         warnings += self.certifying.warnings()
+        warnings += self.parts.warnings()
         warnings += [
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()
@@ -317,6 +329,15 @@ class Answers:
             "expires_at": drain.expires_at,
             "active": self._active(backend),
         }
+
+
+def _part(part: Part) -> control.PartStatus:
+    return {
+        "name": part.name,
+        "state": part.state,
+        "restarts": part.restarts,
+        "problem": part.problem,
+    }
 
 
 def _expires(certificate: Expiring, now: datetime) -> control.CertificateStatus:

@@ -36,6 +36,7 @@ class Overview:
     commit: str
     workers: int
     workers_in_service: int
+    workers_silent: int
     restarts: dict[int, int]
     following: bool
     drifts: int
@@ -45,6 +46,9 @@ class Overview:
     """By kind and name of an entity with a certificate."""
     order_failures: dict[str, int] = field(default_factory=dict)
     """By name of a certificate that is ordered: attempts since the last one that went well."""
+    log_dropped: int = 0
+    parts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """By name of a part of the daemon: its state in a word, and how often it was restarted."""
 
 
 class KakehiCollector(Collector):
@@ -99,6 +103,11 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
         "Workers that hold the committed generation.",
         overview.workers_in_service,
     )
+    yield GaugeMetricFamily(
+        "kakehi_workers_silent",
+        "Workers in service that do not answer the daemon.",
+        overview.workers_silent,
+    )
     restarts = CounterMetricFamily(
         "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]
     )
@@ -125,6 +134,30 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
     for name, count in overview.order_failures.items():
         failures.add_metric([name], count)
     yield failures
+    yield from _parts(overview.parts)
+    yield CounterMetricFamily(
+        "kakehi_log_dropped",
+        "Lines of the daemon's log that were dropped because nobody read stderr.",
+        value=overview.log_dropped,
+    )
+
+
+def _parts(parts: dict[str, tuple[str, int]]) -> Iterator[Metric]:
+    running = GaugeMetricFamily(
+        "kakehi_part_running",
+        "1 while a part of the daemon does its work, 0 while it hangs or waits for its restart.",
+        labels=["part"],
+    )
+    restarts = CounterMetricFamily(
+        "kakehi_part_restarts",
+        "How often a part of the daemon failed and was started again.",
+        labels=["part"],
+    )
+    for name, (state, count) in parts.items():
+        running.add_metric([name], int(state == "running"))
+        restarts.add_metric([name], count)
+    yield running
+    yield restarts
 
 
 def _expiry(days: dict[tuple[str, str], float]) -> Iterator[Metric]:

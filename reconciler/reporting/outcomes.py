@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from reconciler import log
 from reconciler.source.source import Head, Source
@@ -21,6 +22,9 @@ from schemas.control import HistoryEntry, LastError
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey
 from schemas.plan import Plan
+
+# Status says it at each question: a line of a file, or a reason, may be of any length.
+TEXT_CHARS_MAX = 4000
 
 
 @dataclass(slots=True)
@@ -133,6 +137,7 @@ class Outcomes:
         diagnostics: Sequence[Diagnostic] = (),
     ) -> None:
         file, line, column = place or (None, None, None)
+        message = _bounded(message)
         known = self.last_error
         if known is not None and known["commit"] == head.commit and known["message"] == message:
             return
@@ -144,7 +149,7 @@ class Outcomes:
             "line": line,
             "column": column,
             "at": _now(),
-            "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in diagnostics],
+            "diagnostics": [_told(each) for each in diagnostics],
         }
         entry = self._entry(head, "refused", began)
         entry["message"], entry["stage"] = message, stage
@@ -178,6 +183,15 @@ class Outcomes:
     def _add(self, entry: HistoryEntry) -> None:
         self.tally.commits[entry["outcome"]] += 1
         self.history.add(entry)
+
+
+def _told(found: Diagnostic) -> dict[str, Any]:
+    whole = {**found.to_json(), "rendered": found.render()}
+    return {key: _bounded(each) if isinstance(each, str) else each for key, each in whole.items()}
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + " …"
 
 
 def _now() -> str:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from reconciler import log
+from reconciler.parts import Part
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.outcomes import Outcomes
@@ -49,6 +51,7 @@ class Overviews:
         self.following: Callable[[], bool] = lambda: True
         self.drifts: Callable[[], int] = lambda: 0
         self.order_failures: Callable[[], dict[str, int]] = dict
+        self.parts: Callable[[], list[Part]] = list
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
@@ -57,9 +60,14 @@ class Overviews:
         return metrics.render(self._registry)
 
     def health(self) -> tuple[bool, str]:
-        """(healthy, one line). Healthy: every worker is in service."""
-        wanted, there = len(self._supervisor.slots), len(self._supervisor.in_service)
-        return wanted == there, f"{there} of {wanted} workers in service"
+        """(healthy, one line). Healthy: every worker is in service, and answers."""
+        workers = self._supervisor.in_service.values()
+        wanted = len(self._supervisor.slots)
+        silent = [each.id for each in workers if each.is_silent]
+        said = f"{len(workers)} of {wanted} workers in service"
+        if silent:
+            said += f"; worker {', '.join(map(str, silent))} does not answer"
+        return wanted == len(workers) and not silent, said
 
     def live(self, changes: tuple[Change, ...]) -> Live:
         """What of the traffic some changes touch."""
@@ -110,6 +118,7 @@ class Overviews:
             workers_in_service=sum(
                 worker.generation == running.generation for worker in in_service
             ),
+            workers_silent=sum(worker.is_silent for worker in in_service),
             restarts={slot.id: slot.restarts for slot in slots},
             following=self.following(),
             drifts=self.drifts(),
@@ -117,6 +126,8 @@ class Overviews:
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
             order_failures=self.order_failures(),
+            log_dropped=log.dropped(),
+            parts={part.name: (part.state, part.restarts) for part in self.parts()},
         )
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:

@@ -6,10 +6,11 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from reconciler import log
-from reconciler.source.remote import fetch
+from reconciler.parts import heard_again_within
+from reconciler.presence import is_there
+from reconciler.source.remote import FETCH_TIMEOUT_S, fetch
 from reconciler.source.repository import Repository, RepositoryError
 from reconciler.source.source import Source
 from schemas.secrecy import without_credentials
@@ -35,6 +36,7 @@ class Fetching:
         if self._remote is None:
             return
         while True:
+            heard_again_within(self._interval_s + 2 * FETCH_TIMEOUT_S)
             try:
                 repository = source.repository
                 _check_name(self._remote, repository)
@@ -58,7 +60,7 @@ class Fetching:
 def _check_name(remote: str, repository: Repository) -> None:
     """Git takes any name that it does not know for a directory, and says so in a puzzling way."""
     names = repository.remotes()
-    if remote in names or re.search("[:/]", remote) or Path(remote).exists():
+    if remote in names or re.search("[:/]", remote) or is_there(remote):
         return
     known = f"there is {', '.join(names)}" if names else "there is none"
     raise RepositoryError(f"{repository.git_dir} has no remote {remote!r} ({known})")

@@ -13,6 +13,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+from reconciler.patience import within
 from reconciler.source.repository import RepositoryError
 
 ANSWER_S = 5.0
@@ -36,7 +37,7 @@ class Probe:
             self._pending = asyncio.Event()
             self._ask(self._pending)
         try:
-            async with asyncio.timeout(self._answer_s):
+            async with within(self._answer_s):
                 await self._pending.wait()
         except TimeoutError:
             raise StalledError(

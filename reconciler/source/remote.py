@@ -13,7 +13,9 @@ import os
 import re
 import signal
 from pathlib import Path
+from urllib.parse import unquote
 
+from reconciler.patience import within
 from reconciler.source.repository import RepositoryError
 from schemas.secrecy import without_credentials
 
@@ -29,6 +31,11 @@ _GENERAL = (
     "and the repository exists",
 )
 _REASONS_MAX = 3
+_LAST_WORDS_S = 1.0
+_HELPER = (
+    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" '
+    '"$KAKEHI_REMOTE_USER" "$KAKEHI_REMOTE_PASSWORD"; }; f'
+)
 
 
 def followed_ref(remote: str, branch: str) -> str:
@@ -60,26 +67,31 @@ async def fetch(
         "protocol.ext.allow=never",
     ]
     fetching = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+    address, secret = _without_password(remote)
     refspec = f"+refs/heads/{name}:{followed_ref(remote, branch)}"
     try:
         process = await asyncio.create_subprocess_exec(
-            *("git", f"--git-dir={git_dir}", *options, *fetching, "--", remote, refspec),
+            *("git", f"--git-dir={git_dir}", *options, *fetching, "--", address, refspec),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **_batch_ssh()},
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **_batch_ssh(), **secret},
             start_new_session=True,
         )
     except OSError as error:
         raise RepositoryError(f"cannot run git: {error.strerror or error}") from None
     assert process.stderr is not None
+    said = bytearray()
+    reading = asyncio.create_task(_read_last(process.stderr, said))
     try:
-        async with asyncio.timeout(timeout_s):
-            said = await process.stderr.read(_ERROR_BYTES_MAX)
+        async with within(timeout_s):
             code = await process.wait()
+            # Something that git started may hold its stderr for longer.
+            await asyncio.wait([reading], timeout=_LAST_WORDS_S)
     except TimeoutError:
         raise RepositoryError(f"fetching from {shown} took over {timeout_s:g} s") from None
     finally:
+        reading.cancel()
         # Also ssh below it, and also when this task is cancelled.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -90,11 +102,41 @@ async def fetch(
         raise RepositoryError(f"cannot fetch {name} from {shown}: {without_credentials(reason)}")
 
 
+async def _read_last(stream: asyncio.StreamReader, said: bytearray) -> None:
+    """All is read, since git would wait otherwise, and the end is kept: that has the reason."""
+    while block := await stream.read(_ERROR_BYTES_MAX):
+        said += block
+        del said[:-_ERROR_BYTES_MAX]
+
+
+def _without_password(remote: str) -> tuple[str, dict[str, str]]:
+    """The remote as arguments may show it to every user of the machine, and the rest for git alone.
+
+    Its own processes have the URL among their arguments, so that the password takes another way:
+    a credential helper of one line, which is asked after those that are configured.
+    """
+    found = re.fullmatch(r"(https?://)([^/@:]*):([^/@]*)@(.*)", remote, re.DOTALL)
+    if found is None:
+        return remote, {}
+    scheme, user, password, rest = found.groups()
+    try:
+        count = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    except ValueError:
+        count = 0
+    return scheme + rest, {
+        "GIT_CONFIG_COUNT": str(count + 1),
+        f"GIT_CONFIG_KEY_{count}": "credential.helper",
+        f"GIT_CONFIG_VALUE_{count}": _HELPER,
+        "KAKEHI_REMOTE_USER": unquote(user),
+        "KAKEHI_REMOTE_PASSWORD": unquote(password),
+    }
+
+
 def _reason(said: str) -> str:
     """Return what git and ssh give as reasons, without what they say whatever the reason is."""
-    lines = [
-        line.strip().removeprefix("fatal: ").removeprefix("error: ") for line in said.split("\n")
-    ]
+    # A host may greet at any length before git says what went wrong.
+    marked = sorted(said.split("\n"), key=lambda line: not line.startswith(("fatal: ", "error: ")))
+    lines = [line.strip().removeprefix("fatal: ").removeprefix("error: ") for line in marked]
     telling = [line for line in lines if line and not line.startswith(_GENERAL)]
     return "; ".join((telling or [line for line in lines if line])[:_REASONS_MAX])
 

@@ -62,16 +62,22 @@ class Repository:
             found = pygit2.discover_repository(str(directory))
             if found is not None:
                 self._git = pygit2.Repository(found)
-        except (pygit2.GitError, KeyError, OSError) as error:
+        except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise RepositoryError(
                 f"cannot open the git repository of {directory}: {error}"
             ) from None
         if found is None:
             raise RepositoryError(f"{directory} is not in a git repository (make one: `git init`)")
-        self.git_dir = Path(self._git.path).resolve()
-        self.common_dir = _common_dir(self.git_dir)
-        self.prefix = self._prefix(directory)
-        self._identity = self._inodes()
+        try:
+            self.git_dir = Path(self._git.path).resolve()
+            self.common_dir = _common_dir(self.git_dir)
+            self.prefix = self._prefix(directory)
+            self._identity = self._inodes()
+        except (OSError, RuntimeError, ValueError) as error:
+            # A directory on the way may not be searched, or links lead in a circle.
+            reason = getattr(error, "strerror", None) or error
+            message = f"cannot look at the repository of {directory}: {reason}"
+            raise RepositoryError(message) from None
         self._trees: OrderedDict[bytes, bytes] = OrderedDict()
         self._config_trees: dict[str, str] = {}
 
@@ -98,7 +104,7 @@ class Repository:
         """The branch that HEAD names, also one without commits; "HEAD" when it is detached."""
         try:
             target = self._git.lookup_reference("HEAD").target
-        except (pygit2.GitError, KeyError, ValueError) as error:
+        except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise RepositoryError(f"cannot read HEAD of {self.git_dir}: {error}") from None
         return target if isinstance(target, str) else "HEAD"
 
@@ -225,7 +231,7 @@ class Repository:
         """Whether there is a ref of this full name."""
         try:
             self._git.lookup_reference(name)
-        except (KeyError, ValueError, pygit2.GitError):
+        except (KeyError, ValueError, pygit2.GitError, OSError):
             return False
         return True
 

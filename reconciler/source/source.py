@@ -17,6 +17,7 @@ from pathlib import Path
 from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, read_external
+from reconciler.presence import is_directory
 from reconciler.source.remote import followed_ref
 from reconciler.source.repository import (
     CommitNote,
@@ -87,7 +88,7 @@ class Source:
         if self._repository is not None and not self._repository.is_current():
             self._repository = None
         if self._repository is None:
-            if not self.directory.is_dir() and not self._was_opened:
+            if not is_directory(self.directory) and not self._was_opened:
                 raise RepositoryError(f"{self.directory} is not a directory")
             self._repository = Repository(self.directory)
         return self._repository

@@ -14,6 +14,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from reconciler import log
+from reconciler.presence import found_at, is_directory
 
 # watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a
 # core when idle. HEAD and packed-refs, in the directory itself, are in less of a hurry.
@@ -71,16 +72,14 @@ class Watcher:
                         self._woken()
             except TimeoutError:
                 continue
-            except (OSError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
                 log.warning("watching the repository failed, polling goes on", error=str(error))
                 await asyncio.sleep(_RESTART_DELAY_S)
-                if not all(path.is_dir() for path in paths):
+                if not all(is_directory(path) for path in paths):
                     # The next look at the source finds what became of it and watches anew.
                     return
 
 
 def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
+    found = found_at(path)
+    return found.st_ino if found else 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconciler.durable import replace_durably
 from reconciler.errors import UnreadableError
+from reconciler.presence import is_there
 from schemas.change import Change
 from schemas.entity import Entity
 from schemas.material import materials_of
@@ -39,7 +40,7 @@ class MaterialStore:
         for entity in entities:
             for material in materials_of(entity):
                 path = self.directory / material.sha256
-                if material.sha256 in contents and not path.exists():
+                if material.sha256 in contents and not is_there(path):
                     replace_durably(path, contents[material.sha256])
 
     def applied(self, changes: Iterable[Change]) -> None:
@@ -65,7 +66,7 @@ class MaterialStore:
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
             path = self.directory / found.sha256
-            if path.exists() and _hash(path.read_bytes()) == found.sha256:
+            if is_there(path) and _hash(path.read_bytes()) == found.sha256:
                 continue
             with contextlib.suppress(UnreadableError):
                 content = read(found.path)

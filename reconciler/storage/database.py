@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from reconciler.presence import is_there
 
 FILE_NAME = "state.db"
 VERSION = 1
@@ -133,8 +134,7 @@ class Database:
     def open(self) -> sqlite3.Connection:
         """Open it for writing, made or migrated. Raises `OSError`, `DamagedError`, `NewerError`."""
         with translated():
-            is_new = not self.path.exists()
-            if is_new:
+            if not is_there(self.path):
                 self.path.touch(mode=0o600)
             connection = self.connect()
             try:
@@ -159,7 +159,7 @@ class Database:
     def set_aside(self) -> str:
         """Rename a damaged file, with what belongs to it; return its new name."""
         number = 1
-        while (aside := self.path.with_name(f"{FILE_NAME}.damaged-{number}")).exists():
+        while is_there(aside := self.path.with_name(f"{FILE_NAME}.damaged-{number}")):
             number += 1
         for suffix in ("", "-wal", "-shm"):
             found = self.path.with_name(FILE_NAME + suffix)

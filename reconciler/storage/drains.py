@@ -112,10 +112,22 @@ class Drains:
     def _read(self) -> None:
         try:
             found = json.loads(self._path.read_text())
-            drains = [Drain(**each) for each in found]
+            drains = [_decoded(each) for each in found]
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError) as error:
             log.warning("the drains cannot be read, nothing is drained", reason=error)
             return
         self._drains = {each.backend: each for each in drains}
+
+
+def _decoded(found: object) -> Drain:
+    """One drain of the file. Raises `TypeError` or `ValueError` when somebody has damaged it."""
+    if not isinstance(found, dict):
+        raise TypeError("a drain is a map")
+    drain = Drain(**found)
+    if not all(isinstance(each, str) for each in (drain.backend, drain.owner, drain.since)):
+        raise TypeError("backend, owner and since are texts")
+    if drain.expires_at is not None and datetime.fromisoformat(drain.expires_at).tzinfo is None:
+        raise ValueError("expires_at has no time zone")
+    return drain

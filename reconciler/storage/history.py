@@ -7,6 +7,7 @@ Called by `reconciler.loop.reconcile` (add) and `reconciler.reporting.answers` (
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class History:
         self._entries.append(entry)
         line = self._start + json.dumps(entry, separators=(",", ":")) + "\n"
         try:
-            with self._path.open("a", encoding="ascii") as file:
+            with open(self._path, "a", encoding="ascii", opener=_for_us_alone) as file:
                 file.write(line)
                 full = file.tell() > _FILE_BYTES_MAX
             self._start = ""
@@ -69,6 +70,11 @@ class History:
             entry = _decode(line)
             if entry is not None:
                 self._entries.append(entry)
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    # Whatever the umask is: it tells what was configured.
+    return os.open(path, flags, 0o600)
 
 
 def _decode(line: str) -> HistoryEntry | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from reconciler import faults
 from reconciler.errors import MachineError
+from reconciler.presence import is_there
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
     WAL_BYTES_MAX,
@@ -330,7 +331,7 @@ class Store:
     def _set_former_aside(self) -> None:
         for name in _FORMER_FILES:
             found = self._directory / name
-            if found.exists():
+            if is_there(found):
                 found.rename(found.with_suffix(".former"))
                 self.notes.append(
                     f"{name} was written by an early version; kept as {name}.former, starting "

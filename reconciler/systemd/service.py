@@ -7,18 +7,26 @@ import os
 
 from reconciler import log
 from reconciler.loop.reconcile import Reconciler
+from reconciler.parts import Parts
 from reconciler.storage.store import Store
 from reconciler.systemd import notify
 from reconciler.workers.sockets import SocketTable
+
+# How often is looked for parts that hang, where no service manager says it.
+_ROUND_S = 5.0
+_ROUND_LATE_S = 1.0
 
 
 class Manager:
     """Keeps systemd's picture of us true; does nothing without it."""
 
-    def __init__(self, store: Store, sockets: SocketTable, reconciler: Reconciler) -> None:
+    def __init__(
+        self, store: Store, sockets: SocketTable, reconciler: Reconciler, parts: Parts
+    ) -> None:
         self._store = store
         self._sockets = sockets
         self._reconciler = reconciler
+        self._parts = parts
         self._notifier = notify.Notifier()
         self._ready = False
 
@@ -62,8 +70,17 @@ class Manager:
         self._notifier.status(f"{text}; holding: {problem}" if problem else text)
 
     async def watchdog(self) -> None:
-        """Signs of life from the event loop, for as long as it turns."""
+        """Signs of life, for as long as the loop turns and no part hangs."""
         interval = notify.watchdog_interval_s(dict(os.environ))
-        while interval is not None:
-            self._notifier.alive()
-            await asyncio.sleep(interval)
+        hanging: list[str] = []
+        loop = asyncio.get_running_loop()
+        woken = loop.time()
+        while True:
+            before, hanging = hanging, self._parts.overdue()
+            # A process that was stopped finds everybody late, itself too: they get this round.
+            if not hanging or loop.time() - woken > _ROUND_LATE_S:
+                self._notifier.alive()
+            elif hanging != before:
+                log.error("parts of the daemon hang", parts=",".join(hanging))
+            woken = loop.time() + (interval or _ROUND_S)
+            await asyncio.sleep(interval or _ROUND_S)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from reconciler import faults, log
+from reconciler.patience import Countdown
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.records import Begun
 from reconciler.transaction import events
@@ -41,7 +42,7 @@ class Attempt:
         self._workers = workers
         self._sockets = sockets
         self._materials = materials
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Countdown | None = None
         self._watches: list[tuple[Worker, Callable[[str], None]]] = []
         for worker in workers.values():
             watch = partial(self._on_closed, worker)
@@ -61,8 +62,8 @@ class Attempt:
         """(Re)arms the deadline of the phase that begins."""
         if self._timer is not None:
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(delay_s, self.inbox.put_nowait, events.DeadlinePassed())
+        passed = partial(self.inbox.put_nowait, events.DeadlinePassed())
+        self._timer = Countdown(delay_s, passed)
 
     def prepare(self, number: int) -> None:
         """Sends the whole change, with the sockets that it needs."""

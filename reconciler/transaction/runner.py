@@ -9,10 +9,12 @@ events. It holds the supervisor's `exclusive` lock from the first to the last st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler import log
+from reconciler.patience import within
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
 from reconciler.transaction import events
@@ -90,18 +92,25 @@ class Runner:
             try:
                 sockets = self._open_sockets(order, workers, opened)
                 self._prepare_admin(order)
+                failure = await self._run(order, workers, sockets)
             except _Unbindable as error:
-                self._sockets.discard(opened)
-                self._admin.abort()
-                return error.failure
-            failure = await self._run(order, workers, sockets)
+                failure = error.failure
+            finally:
+                if self._store.running.generation != order.begun.generation:
+                    self._sockets.discard(opened)
+                    self._admin.abort()
             if failure is not None:
-                self._sockets.discard(opened)
-                self._admin.abort()
                 return failure
             self._settle_sockets()
-        await self._admin.commit()
+        await self._serve_admin()
         return None
+
+    async def _serve_admin(self) -> None:
+        """Behind the commit point: what fails here is told, and undoes nothing."""
+        try:
+            await self._admin.commit()
+        except OSError as error:
+            log.warning("the admin listener is not served", reason=error.strerror or error)
 
     async def finish(self) -> None:
         """After a restart: what the last transaction left undone, once all workers are up."""
@@ -120,11 +129,10 @@ class Runner:
 
         One that cannot come up does not hold up the others for ever.
         """
-        deadline = asyncio.get_running_loop().time() + COMPLETE_WAIT_S
-        while not self._supervisor.complete:
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with within(COMPLETE_WAIT_S):
+                while not self._supervisor.complete:  # noqa: ASYNC110  # slots tell nobody
+                    await asyncio.sleep(0.02)
 
     # What has to be there before anybody is told.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from reconciler import log
+from reconciler.patience import within
 from reconciler.storage.store import Store
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.supervisor import Supervisor
@@ -63,7 +64,7 @@ class Auditing:
         async with self._supervisor.exclusive:
             asked = worker.link.ask(wire.Audit())
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with within(_ANSWER_S):
                 found = await asked
         except (TimeoutError, WorkerGoneError):
             # Whether it is alive is for others to find out.

@@ -8,12 +8,12 @@ starts a fresh one. Called by `reconciler.workers.supervisor` under its `exclusi
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from reconciler import log
+from reconciler.patience import within
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
 from reconciler.workers.link import WorkerGoneError
@@ -168,7 +168,7 @@ async def _reply(
     worker: Worker, message: wire.ToWorker, timeout_s: float, descriptors: list[int] | None = None
 ) -> wire.FromWorker:
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             return await worker.link.ask(message, descriptors)
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer {message.type} in {timeout_s:g} s") from None

@@ -7,6 +7,7 @@ The file in the state directory is what workers read, also those that come up me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from reconciler.durable import replace_durably
 from reconciler.errors import MachineError
+from reconciler.patience import within
 from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.challenges import ANSWERS_MAX, Answers
@@ -53,9 +55,13 @@ class Challenges:
         asked = [worker.link.ask(message) for worker in self._workers()]
         if not asked:
             return ["there is no worker to answer"]
-        done, pending = await asyncio.wait(asked, timeout=_TAKEN_WAIT_S)
-        problems = ["a worker does not answer"] * len(pending)
-        for each in done:
+        with contextlib.suppress(TimeoutError):
+            async with within(_TAKEN_WAIT_S):
+                await asyncio.wait(asked)
+        problems = ["a worker does not answer" for each in asked if not each.done()]
+        for each in asked:
+            if not each.done():
+                continue
             # One that is gone has a successor, which reads the file.
             reply = None if each.exception() else each.result()
             if isinstance(reply, wire.ChallengesTaken) and reply.problem:

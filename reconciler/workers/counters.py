@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -75,6 +76,23 @@ class _Memory:
         self.slot_count: int = header["slots"]
         self.field_names: list[str] = header["slot_fields"]
         self._fields = struct.Struct(f"<{len(self.field_names)}Q")
+        # A scrape reads in a thread while the worker may end: the last to let go closes.
+        self._users = 1
+        self._counting = threading.Lock()
+
+    def hold(self) -> bool:
+        """Keep the descriptor for a reading; False when it is closed already."""
+        with self._counting:
+            if self._users:
+                self._users += 1
+            return self._users > 0
+
+    def let_go(self) -> None:
+        """The end of a reading, and once that of the worker."""
+        with self._counting:
+            self._users -= 1
+            if not self._users:
+                os.close(self.descriptor)
 
     def words(self, offset: int, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}Q", os.pread(self.descriptor, 8 * count, offset))
@@ -145,6 +163,7 @@ class Counters:
     def __init__(self) -> None:
         self._memory: _Memory | None = None
         self._past = Reading({}, {}, {})
+        self._keeping = threading.Lock()
 
     def attach(self, descriptor: int) -> None:
         """Takes over the memfd of the worker that is in the slot now."""
@@ -157,24 +176,35 @@ class Counters:
 
     def retire(self) -> None:
         """The worker has ended: keep what it had counted."""
-        memory, self._memory = self._memory, None
+        memory = self._memory
         if memory is None:
             return
+        counted = Reading({}, {}, {})
         with contextlib.suppress(OSError, struct.error):
-            self._past = _sum(self._past, _without_gauges(_read(memory)))
-        os.close(memory.descriptor)
+            counted = _without_gauges(_read(memory))
+        with self._keeping:
+            self._past, self._memory = _sum(self._past, counted), None
+        memory.let_go()
 
     def read(self) -> Reading:
         """What the slot has counted. Costs in proportion to the slots in use."""
-        if self._memory is None:
+        memory = self._memory
+        if memory is None or not memory.hold():
             return self._past
-        live = _read(self._memory)
-        if live.counters.get("generation_now"):
-            # An entity that is gone has no line any more; its past is forgotten with it. But a
-            # successor that holds nothing yet says nothing about what is gone.
-            slots = {key: past for key, past in self._past.slots.items() if key in live.slots}
-            self._past = Reading(self._past.counters, self._past.histograms, slots)
-        return _sum(self._past, live)
+        try:
+            live = _read(memory)
+        finally:
+            memory.let_go()
+        with self._keeping:
+            if self._memory is not memory:
+                # It ended meanwhile: what was just read is in the past already.
+                return self._past
+            if live.counters.get("generation_now"):
+                # An entity that is gone has no line any more; its past is forgotten with it. But a
+                # successor that holds nothing yet says nothing about what is gone.
+                slots = {key: past for key, past in self._past.slots.items() if key in live.slots}
+                self._past = Reading(self._past.counters, self._past.histograms, slots)
+            return _sum(self._past, live)
 
     def gauge(self, name: str) -> int:
         """One number about the worker as a whole, now."""

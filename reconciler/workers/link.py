@@ -7,13 +7,16 @@ by `reconciler.workers.supervisor`, and through `Worker` by whoever asks one.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from reconciler.patience import within
 from schemas import wire
 from schemas.channel import Channel
 
@@ -25,6 +28,14 @@ class WorkerGoneError(MachineError):
     """The worker's connection or process ended, or it broke the protocol."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that was asked; `is_long` when its answer takes as long as there is to do."""
+
+    number: int
+    is_long: bool
+
+
 class Link:
     """The control connection to one worker."""
 
@@ -32,6 +43,8 @@ class Link:
         self._channel = Channel(connection)
         self._loop = asyncio.get_running_loop()
         self._asked: deque[asyncio.Future[wire.FromWorker]] = deque()
+        self._questions: deque[Question] = deque()
+        self._numbers = itertools.count()
         self._closed = False
         self.welcome_descriptors: list[int] = []
         self.on_unasked: Callable[[wire.FromWorker], None] = lambda _: None
@@ -43,6 +56,11 @@ class Link:
         """Whether nothing can be asked any more."""
         return self._closed
 
+    @property
+    def awaited(self) -> Question | None:
+        """The oldest question that has no answer yet."""
+        return self._questions[0] if self._questions else None
+
     def ask(
         self, message: wire.ToWorker, descriptors: list[int] | None = None
     ) -> asyncio.Future[wire.FromWorker]:
@@ -52,6 +70,8 @@ class Link:
             reply.set_exception(WorkerGoneError("the worker is gone"))
             return reply
         self._asked.append(reply)
+        is_long = isinstance(message, wire.Prepare)
+        self._questions.append(Question(next(self._numbers), is_long))
         try:
             self._channel.send(wire.encode(message), descriptors)
         except (wire.WireError, OSError) as error:
@@ -69,6 +89,7 @@ class Link:
         self._loop.remove_reader(self._channel.fileno())
         self._loop.remove_writer(self._channel.fileno())
         self._channel.close()
+        self._questions.clear()
         while self._asked:
             reply = self._asked.popleft()
             if not reply.done():
@@ -108,6 +129,7 @@ class Link:
         if not self._asked:
             raise wire.WireError(f"{message.type} was not asked for")
         reply = self._asked.popleft()
+        self._questions.popleft()
         if not reply.done():
             reply.set_result(message)
 
@@ -115,7 +137,7 @@ class Link:
 async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
     """Says hello. Raises `WorkerGoneError` when no welcome comes in time."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             reply = await link.ask(wire.Hello(epoch=epoch))
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None
@@ -125,7 +147,7 @@ async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
 
 
 def connect(path: Path) -> tuple[socket.socket, int] | None:
-    """(connection, pid of who listens) or None when nobody listens there."""
+    """(connection, pid of who listens) or None when nobody listens there. Raises `OSError`."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     # Connecting to a Unix socket is immediate; only a full backlog would block.
     connection.setblocking(False)

@@ -11,6 +11,8 @@ import contextlib
 import os
 import signal
 
+from reconciler.patience import within
+
 
 class Process:
     """A worker's process, a child or an adopted one."""
@@ -23,6 +25,13 @@ class Process:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             self._pidfd = -1
+        except OSError:
+            # Without descriptors it cannot be watched, and nobody else knows of it.
+            if is_child:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+            raise
         self._ended = asyncio.Event()
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._on_ended)
@@ -37,7 +46,7 @@ class Process:
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for its end; whether it came in time."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await self._ended.wait()
         except TimeoutError:
             return False

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterable
 
@@ -19,6 +20,8 @@ from reconciler.errors import MachineError
 
 # Longer than any burst that a worker is behind with; the kernel caps it by net.core.somaxconn.
 BACKLOG = 4096
+# Descriptors that listeners never take.
+_RESERVED = 64
 
 
 class BindError(MachineError):
@@ -122,8 +125,12 @@ def _listen(address: str) -> socket.socket:
 def _bind(address: str, share: bool) -> socket.socket:
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made: socket.socket | None = None
     try:
+        made = socket.socket(
+            family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        _leave_some(made)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -133,9 +140,21 @@ def _bind(address: str, share: bool) -> socket.socket:
         made.bind((host, port))
         made.listen(BACKLOG)
     except OSError as error:
-        made.close()
+        if made is not None:
+            made.close()
         raise BindError(_reason(address, error)) from None
     return made
+
+
+def _leave_some(made: socket.socket) -> None:
+    """Raises `OSError` when what is left would not do for the daemon's own work.
+
+    It reads the repository, answers questions and starts workers. The kernel gives the lowest
+    number that is free, so a high one says that hardly any other is.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and made.fileno() >= limit - _RESERVED:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _reason(address: str, error: OSError) -> str:

@@ -7,9 +7,12 @@ child and nobody else's: it lives on when the zygote ends, and when we do.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -129,6 +132,37 @@ def spawn(runtime_dir: Path, worker: int, cpu: int) -> int:
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(f"cannot start worker {worker}: {reason}") from error
+
+
+async def spawn_in_thread(runtime_dir: Path, worker: int, cpu: int) -> int:
+    """Like `spawn`; a worker that comes when nobody waits for it any more is ended at once."""
+    waited = threading.Lock()
+    made: list[int] = []
+    is_wanted = True
+
+    def run() -> int:
+        child = spawn(runtime_dir, worker, cpu)
+        with waited:
+            made.append(child)
+            if not is_wanted:
+                _end(child)
+        return child
+
+    try:
+        return await asyncio.to_thread(run)
+    except asyncio.CancelledError:
+        with waited:
+            is_wanted = False
+            for child in made:
+                _end(child)
+        raise
+
+
+def _end(child: int) -> None:
+    """Ends a child that nobody knows of, and takes its exit code."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def _control_socket(path: Path) -> socket.socket:

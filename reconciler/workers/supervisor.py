@@ -12,10 +12,12 @@ import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from reconciler import log
 from reconciler.errors import MachineError
+from reconciler.parts import Part, Parts
 from reconciler.workers import spawning
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.counters import Counters
@@ -47,7 +49,7 @@ class Slot:
     restarts: int = 0
     problem: str = ""
     pid: int = 0
-    task: asyncio.Task[None] | None = None
+    part: Part | None = None
     # A worker of another version, which serves until its successor does.
     former: Worker | None = None
     # Of the last worker: whether it came into service, and whether somebody else ended it.
@@ -59,12 +61,18 @@ class Supervisor:
     """All slots."""
 
     def __init__(
-        self, runtime_dir: Path, epoch: int, sockets: SocketTable, bringup: Bringup
+        self,
+        runtime_dir: Path,
+        epoch: int,
+        sockets: SocketTable,
+        bringup: Bringup,
+        parts: Parts,
     ) -> None:
         self._runtime_dir = runtime_dir
         self._epoch = epoch
         self._sockets = sockets
         self._bringup = bringup
+        self._parts = parts
         self.slots: list[Slot] = []
         self.exclusive = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None
@@ -99,7 +107,7 @@ class Supervisor:
             self.slots.append(slot)
             self._looking.add(number)
             self._all_looked.clear()
-            slot.task = asyncio.get_running_loop().create_task(self._keep(slot))
+            slot.part = self._parts.start(f"worker {number}", partial(self._keep, slot))
         surplus, self.slots = self.slots[count:], self.slots[:count]
         for slot in surplus:
             log.info("draining a surplus worker", worker=slot.id)
@@ -141,8 +149,8 @@ class Supervisor:
         """Leaves the workers running, for the next daemon to adopt."""
         slots, self.slots = self.slots, []
         for slot in slots:
-            if slot.task is not None:
-                slot.task.cancel()
+            if slot.part is not None:
+                slot.part.cancel()
             for worker in (slot.worker, slot.former):
                 if worker is not None:
                     worker.process.forget()
@@ -248,7 +256,7 @@ class Supervisor:
         return worker
 
     async def _start(self, slot: Slot) -> Worker:
-        pid = await asyncio.to_thread(spawning.spawn, self._runtime_dir, slot.id, slot.cpu)
+        pid = await spawning.spawn_in_thread(self._runtime_dir, slot.id, slot.cpu)
         process = Process(pid, is_child=True)
         slot.pid = pid
         link: Link | None = None
@@ -295,8 +303,8 @@ class Supervisor:
     def _dismiss(self, slot: Slot, drain_ms: int) -> None:
         worker, slot.worker = slot.worker, None
         self._retire_former(slot)
-        if slot.task is not None:
-            slot.task.cancel()
+        if slot.part is not None:
+            slot.part.cancel()
         if worker is None:
             if spawning.is_worker(slot.pid, slot.id):
                 Process(slot.pid).signal(signal.SIGKILL)

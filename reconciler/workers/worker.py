@@ -23,6 +23,8 @@ class Worker:
         self.digest = welcome.digest
         self.staged = welcome.staged
         self.leaving = False
+        self.is_silent = False
+        """It has not answered for some seconds; see `reconciler.workers.answering`."""
 
     @property
     def name(self) -> str:

@@ -26,6 +26,14 @@ EXECUTABLE = os.environ.get("KAKEHI_BIN", str(Path(sys.prefix) / "bin" / "kakehi
 START_DEADLINE_S = 60.0
 END_DEADLINE_S = 15.0
 
+# Starts root without the rights that let it ignore the mode of a file; others never had them.
+_ROOT_RIGHTS = "-dac_override,-dac_read_search"
+UNPRIVILEGED: tuple[str, ...] = (
+    ("setpriv", f"--bounding-set={_ROOT_RIGHTS}", f"--inh-caps={_ROOT_RIGHTS}")
+    if os.geteuid() == 0
+    else ()
+)
+
 # Daemons that are running now; the report of a failed test shows what they said.
 RUNNING: list[Kakehi] = []
 
@@ -39,6 +47,8 @@ class Kakehi:
         self.directory: Path | None = None
         self.workers = workers
         self.options = options
+        # What the command begins with, such as `UNPRIVILEGED`.
+        self.launcher: tuple[str, ...] = ()
         # Unix socket paths hold 107 bytes: too few for below pytest's tmp_path.
         self.base = Path(tempfile.mkdtemp(prefix="kk-"))
         self.runtime_dir = self.base / "run"
@@ -70,6 +80,7 @@ class Kakehi:
     def start(self, *, wait: bool = True) -> None:
         """Start the daemon and, unless told otherwise, wait until it serves HEAD."""
         command = [
+            *self.launcher,
             EXECUTABLE,
             "run",
             str(self.directory or self.repo.directory),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -209,6 +212,46 @@ def test_garbage_costs_its_sender_the_connection(
     assert served.get() == 200
     assert isinstance(good.ask(wire.Audit()), wire.Audited)
     good.close()
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up(worker: Worker, served: Served) -> None:
+    """Each of these costs a line on stderr, and the test reads none."""
+    good = worker.connect()
+    good.descriptors(good.greet())
+    served.bring_up(good)
+    assert worker.process.stderr is not None
+    fcntl.fcntl(worker.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    for _ in range(150):
+        with socket.socket(socket.AF_UNIX) as bad:
+            bad.settimeout(DEADLINE_S)
+            bad.connect(str(worker.path))
+            bad.sendall(b"\xff\xff\xff\xff")
+            assert bad.recv(100) == b""
+    assert isinstance(good.ask(wire.Audit()), wire.Audited)
+    assert served.get() == 200
+    good.close()
+    worker.process.terminate()
+    assert worker.process.wait(DEADLINE_S) == 0
+
+
+def test_a_shell_without_memory_ends_at_once(worker: Worker, connection: Connection) -> None:
+    """What it could not read is lost, so that it would answer nothing any more."""
+    connection.descriptors(connection.greet())
+    pid = worker.process.pid
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (4 << 20)
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+    large = prepare(state(address(), "127.0.0.1:9"))
+    large = large.model_copy(update={"ops": " " * (32 << 20), "sockets": []})
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        connection.send(large)
+    worker.process.wait(5)
+    assert time.monotonic() - began < 5
+    assert worker.process.stderr is not None
+    said = worker.process.stderr.read().decode()
+    assert "Traceback" not in said
+    assert "MemoryError" in said
 
 
 def test_descriptors_that_do_not_fit_their_message_are_refused(

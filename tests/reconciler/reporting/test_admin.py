@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -98,3 +99,34 @@ def test_a_taken_address_is_refused_and_changes_nothing() -> None:
         assert await get(where, b"GET /healthz HTTP/1.1\r\n\r\n")
 
     served(conversation)
+
+
+def test_scrapes_that_give_up_leave_one_thread_behind() -> None:
+    """The threads of the loop start workers: nobody who asks for metrics may use them up."""
+    freed, prints = threading.Event(), []
+
+    def slow() -> bytes:
+        prints.append(threading.current_thread().name)
+        freed.wait(20)
+        return b"printed\n"
+
+    async def run() -> None:
+        where = address()
+        admin = AdminListener(slow, lambda: (True, "fine"))
+        await admin.resume(where)
+        for _ in range(40):
+            _, writer = await asyncio.open_connection(*split_address(where))
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+            writer.close()
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "a worker") == "a worker"
+        assert len(prints) == 1
+        assert prints[0].startswith("metrics")
+        freed.set()
+        await asyncio.sleep(0.3)
+        assert (await get(where, b"GET /metrics HTTP/1.1\r\n\r\n")).endswith(b"printed\n")
+        await admin.close()
+
+    asyncio.run(run())

@@ -14,6 +14,7 @@ def overview(tally: Tally) -> Overview:
         commit="c" * 40,
         workers=2,
         workers_in_service=1,
+        workers_silent=1,
         restarts={0: 0, 1: 3},
         following=False,
         drifts=2,
@@ -47,6 +48,7 @@ def test_the_reconcilers_own_numbers() -> None:
     assert found["kakehi_commit_seconds_count{}"] == 3
     assert found["kakehi_workers{}"] == 2
     assert found["kakehi_workers_in_service{}"] == 1
+    assert found["kakehi_workers_silent{}"] == 1
     assert found["kakehi_worker_restarts_total{worker=1}"] == 3
     assert found["kakehi_drifts_total{}"] == 2
     assert found["kakehi_source_following{}"] == 0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
+import os
+import threading
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -54,3 +58,72 @@ def test_the_reason_is_a_whole_sentence(repo: Repo, tmp_path: Path) -> None:
     upstream.git("branch", "-m", "trunk")
     said = failure(repo, str(upstream.directory))
     assert said.endswith(": couldn't find remote ref refs/heads/main")
+
+
+class Guarded:
+    """A server that wants a password; it looks at all processes' arguments when it is asked."""
+
+    def __init__(self) -> None:
+        self.authorizations: list[str] = []
+        self.arguments = b""
+        outer = self
+
+        class Answering(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.arguments += b"".join(
+                    content
+                    for each in Path("/proc").glob("[0-9]*/cmdline")
+                    if (content := read(each))
+                )
+                given = self.headers.get("Authorization")
+                if given is None:
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                else:
+                    outer.authorizations.append(given)
+                    self.send_response(500)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_password_is_in_no_ones_arguments_and_reaches_the_server(repo: Repo) -> None:
+    guarded = Guarded()
+    try:
+        port = guarded.server.server_address[1]
+        said = failure(repo, f"http://joe:hunter%402@127.0.0.1:{port}/x.git")
+    finally:
+        guarded.server.shutdown()
+        guarded.server.server_close()
+    assert guarded.authorizations[:1] == ["Basic " + b64encode(b"joe:hunter@2").decode()], said
+    assert b"git" in guarded.arguments
+    assert b"hunter" not in guarded.arguments
+    assert "hunter" not in said
+
+
+def test_all_that_git_says_is_read(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a pipe holds, in pieces, and the reason comes last."""
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        "i=0; while [ $i -lt 4000 ]; do echo 'remote: a long greeting of the host, in vain' >&2;"
+        " i=$((i+1)); done\nsleep 0.3\necho 'fatal: the reason' >&2\nexit 128\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert "the reason" in failure(repo, "/nowhere")

@@ -81,3 +81,26 @@ def test_a_drain_holds_even_when_it_cannot_be_written(tmp_path: Path) -> None:
         drains.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"backend": "a/b", "owner": "", "since": "", "expires_at": "tomorrow"}]',
+        '[{"backend": "a/b", "owner": "", "since": "", "expires_at": "2030-01-01T00:00:00"}]',
+        '[{"backend": "a/b", "owner": "", "since": "", "expires_at": 7}]',
+        '[{"backend": 7, "owner": "", "since": "", "expires_at": null}]',
+        '["a/b"]',
+        "7",
+    ],
+)
+def test_drains_that_mean_nothing_are_none(tmp_path: Path, content: str) -> None:
+    """It is read at the start, before anything follows the repository."""
+    (tmp_path / "drains.json").write_text(content)
+
+    async def run() -> None:
+        drains = Drains(tmp_path / "drains.json")
+        drains.schedule()
+        assert drains.names() == []
+
+    asyncio.run(run())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,12 @@ def test_a_disk_that_is_full_costs_a_line_and_nothing_else(tmp_path: Path) -> No
     history = History(tmp_path / "gone" / "history.jsonl")
     history.add(entry("a"))
     assert history.newest(1)[0]["commit"] == "a"
+
+
+def test_nobody_else_may_read_it_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        History(tmp_path / "history.jsonl").add(entry("a"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "history.jsonl").stat().st_mode & 0o777 == 0o600

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
+import time
 
 import pytest
 
@@ -157,3 +159,41 @@ def test_the_engines_own_memory_is_understood() -> None:
     assert set(FIELDS) <= set(reading.slots[SlotKey("cluster", "shop")])
     assert set(reading.histograms) == {"request_duration", "upstream_response", "connect_duration"}
     engine.shutdown(0)
+
+
+def test_a_worker_that_ends_while_it_is_read() -> None:
+    """A scrape reads in a thread: its descriptor must not be closed, or another's, meanwhile."""
+    counters = Counters()
+    ended, problems = threading.Event(), []
+
+    def scrape() -> None:
+        highest = 0
+        while not ended.is_set():
+            try:
+                now = counters.read().counters.get("requests_total", 0)
+            except Exception as error:  # noqa: BLE001  # it is what the test looks for
+                problems.append(repr(error))
+                return
+            if now < highest:
+                problems.append(f"{now} after {highest}")
+                return
+            highest = now
+
+    reading = threading.Thread(target=scrape)
+    reading.start()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    total = 0
+    for number in range(400):
+        memory = Memory()
+        for slot in range(20):
+            memory.slot(slot, "frontend", f"web-{slot}", requests=1)
+        memory.count(requests_total=5, generation_now=1)
+        counters.attach(memory.duplicate())
+        total += 5
+        time.sleep(0.001 if number % 7 == 0 else 0)
+    counters.retire()
+    ended.set()
+    reading.join()
+    assert problems == []
+    assert counters.read().counters["requests_total"] == total
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1

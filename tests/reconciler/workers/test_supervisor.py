@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.parts import Parts
 from reconciler.storage.store import Store
 from reconciler.workers import spawning
 from reconciler.workers import supervisor as module
@@ -60,7 +61,7 @@ class Plane:
             self.tickets.path,
             self.challenges.path,
         )
-        self.supervisor = Supervisor(directory, self.store.epoch, self.sockets, bringup)
+        self.supervisor = Supervisor(directory, self.store.epoch, self.sockets, bringup, Parts())
 
     def run(self, wanted: State) -> None:
         """Make a state the running one, as a finished transaction does."""
@@ -79,11 +80,12 @@ class Plane:
 
     async def leave(self) -> None:
         """The control plane goes, the workers stay."""
-        tasks = [slot.task for slot in self.supervisor.slots if slot.task]
+        parts = [slot.part for slot in self.supervisor.slots if slot.part]
         # Here the next control plane is the same process, so that they stay its children.
         CHILDREN.extend(self.pids())
         self.supervisor.detach()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for part in parts:
+            await part.ended()
         self.sockets.close()
         self.store.close()
 

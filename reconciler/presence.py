@@ -1,0 +1,37 @@
+"""What lies at a path, asked so that no answer is an exception.
+
+`Path.exists` and its kin raise when a directory on the way may not be searched, when a name is too
+long, or when the disk fails. In a task that runs for weeks such a look must not be the end of it:
+what cannot be looked at is not there. Called by every room that looks before it opens.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def found_at(path: str | Path) -> os.stat_result | None:
+    """What `stat` says of a path, through links; None when it cannot be looked at."""
+    try:
+        return Path(path).stat()
+    except (OSError, ValueError):
+        return None
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether anything is there."""
+    return found_at(path) is not None
+
+
+def is_directory(path: str | Path) -> bool:
+    """Whether a directory is there."""
+    found = found_at(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a regular file is there."""
+    found = found_at(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
