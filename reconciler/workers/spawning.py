@@ -55,10 +55,11 @@ class Zygote:
         """Returns the worker's process, a child of ours. Raises `OSError`."""
         with self._lock:
             process, control = self._started()
-            # It may have been started before we raised ours.
-            resource.prlimit(
-                process.pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)
-            )
+            # It may have been started before we raised ours. In a sandbox without the right to, a
+            # worker that raises its own comes as far.
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with contextlib.suppress(OSError):
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
             _adopt_orphans(True)
             try:
                 socket.send_fds(control, [REQUEST.pack(worker, cpu)], [listening.fileno()])
