@@ -98,11 +98,13 @@ impl<D: Driver> Engine<D> {
     pub(super) fn multiplex_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let now_s = self.clock.ms() / 1000;
         let mut at = 0;
+        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+            multiplex.h2.pass_time(now_s);
+        }
         while self.find_client(token, index).is_some() {
             let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
                 return data.len();
             };
-            multiplex.h2.pass_time(now_s);
             let mut heads = std::mem::take(&mut self.heads);
             let step = multiplex.h2.next(&data[at..], &mut heads);
             let event = match step {

@@ -180,12 +180,14 @@ impl<D: Driver> Engine<D> {
     pub(super) fn trunk_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let now_ms = self.clock.ms();
         let mut at = 0;
+        if let Some(trunk) = self.upstreams[index].trunk.as_mut() {
+            trunk.heard_ms = now_ms;
+            trunk.h2.pass_time(now_ms / 1000);
+        }
         while self.find_upstream(token, index).is_some() {
             let Some(trunk) = self.upstreams[index].trunk.as_mut() else {
                 return data.len();
             };
-            trunk.heard_ms = now_ms;
-            trunk.h2.pass_time(now_ms / 1000);
             let mut heads = std::mem::take(&mut self.heads);
             let Ok(step) = trunk.h2.next(&data[at..], &mut heads) else {
                 self.heads = heads;
