@@ -6,6 +6,7 @@ they are busy. What is asked each time is that no call fails and no connection e
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -241,4 +242,69 @@ def test_h2load_with_bursts_of_a_thousand(front: Front, window_bits: int) -> Non
         check=True,
     )
     assert "2000 succeeded, 0 failed, 0 errored" in done.stdout, done.stdout
+    assert errors(front) == 0
+
+
+NODE = """
+const http2 = require("http2");
+const session = http2.connect(process.argv[1]);
+const counts = {ended: 0, cancelled: 0, pongs: 0};
+const fail = (error) => { console.log(String(error)); process.exit(1); };
+session.on("error", fail);
+session.on("close", () => fail("closed"));
+session.on("goaway", (code) => fail(`goaway ${code}`));
+function ask(cancels) {
+  return new Promise((resolve) => {
+    const stream = session.request({":path": cancels ? "/never" : "/"});
+    stream.on("error", fail);
+    stream.on("response", (head) => head[":status"] === 200 || fail(head[":status"]));
+    stream.on("data", () => {});
+    stream.on("close", () => { counts[cancels ? "cancelled" : "ended"] += 1; resolve(); });
+    if (cancels) setTimeout(() => stream.close(http2.constants.NGHTTP2_CANCEL), cancels);
+    stream.end();
+  });
+}
+async function main() {
+  const ping = () => session.ping((error) => {
+    if (error) fail(error);
+    counts.pongs += 1;
+    setTimeout(ping, 20);
+  });
+  session.once("connect", ping);
+  for (let round = 0; round < 2; round += 1) {
+    const asked = [];
+    for (let at = 0; at < 1000; at += 1) asked.push(ask(at % 2 ? 1 + at / 10 : 0));
+    await Promise.all(asked);
+  }
+  console.log(JSON.stringify(counts));
+  process.exit(0);
+}
+main();
+"""
+
+
+def test_node_with_bursts_cancels_and_pings(front: Front) -> None:
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+
+    def script(request: Request) -> None:
+        if request.path == "/never":
+            request.read()
+            request.wait(lambda: request.reset is not None)
+        else:
+            request.answer(b"x" * 100)
+
+    front.start(front.backend(script).address)
+    done = subprocess.run(
+        [program, "-e", NODE, f"http://{front.address}"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = json.loads(done.stdout)
+    assert (counts["ended"], counts["cancelled"]) == (1000, 1000)
+    assert counts["pongs"] > 10
     assert errors(front) == 0
