@@ -94,12 +94,11 @@ class StoredState:
 
     def values(self, kind: str | None = None) -> Iterator[Entity]:
         """Yield all entities, or those of a kind, in the order of their keys."""
-        if kind is None:
-            rows = self._connection.execute(f"{_ENTITY} ORDER BY kind, name")
-        else:
-            rows = self._connection.execute(f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,))
+        query, values = f"{_ENTITY} ORDER BY kind, name", ()
+        if kind is not None:
+            query, values = f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,)
         with translated():
-            for row in rows:
+            for row in self._connection.execute(query, values):
                 yield decode_entity(row)
 
     def page(self, after: EntityKey | None, limit: int) -> list[Entity]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import ports
+from tests.harness import metrics, ports
 from tests.harness.daemon import Kakehi
 from tests.harness.h2backend import H2Backend, Request
 from tests.harness.rawclient import Connection
@@ -23,7 +23,7 @@ class Front:
     """One worker; a listener in clear text that takes HTTP/1.1 and HTTP/2; one cluster."""
 
     def __init__(self, directory: Path) -> None:
-        self.address = ports.address()
+        self.address, self.admin = ports.address(), ports.address()
         self.repo = Repo(directory / "repository")
         self.daemon = Kakehi(self.repo)
         self.backends: list[H2Backend] = []
@@ -43,7 +43,11 @@ class Front:
 
     def document(self, *addresses: str, **cluster: Any) -> dict[str, Any]:
         return {
-            "settings": {"access_log": str(self.daemon.access_log), "drain_timeout": "3s"},
+            "settings": {
+                "access_log": str(self.daemon.access_log),
+                "admin": self.admin,
+                "drain_timeout": "3s",
+            },
             "listeners": {"front": {"address": self.address, "h2c": True}},
             "clusters": {
                 "shop": {
@@ -80,6 +84,10 @@ class Front:
         body, _, about = done.stdout.rpartition(b"\n")
         told = json.loads(about)
         return told["http_code"], told["http_version"], body
+
+    def counted(self, name: str) -> float:
+        """A metric, over all its labels."""
+        return metrics.scrape(self.admin).get(f"kakehi_{name}", 0)
 
     def outcomes(self, count: int) -> list[tuple[int, str]]:
         """Status and outcome of so many requests, as the access log has them."""

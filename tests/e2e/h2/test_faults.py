@@ -147,34 +147,6 @@ def test_a_connection_that_closes_while_idle_costs_no_request(front: Front) -> N
             backend.peers[number].close()
 
 
-def test_a_connection_lost_with_many_streams(front: Front) -> None:
-    """Requests that may be repeated are, and the others end with 502: none hangs."""
-    gate = threading.Event()
-
-    def script(request: Request) -> None:
-        if request.path == "/warm" or request.peer.number > 0:
-            return request.answer(b"well")
-        gate.wait(20)
-        return request.peer.close()
-
-    backend = front.backend(script)
-    front.start(backend.address)
-
-    def ask(method: str) -> int:
-        with front.connect() as client:
-            return client.get("a", method=method).status
-
-    with front.connect() as client:
-        client.get("a", "/warm")
-    with ThreadPoolExecutor(20) as pool:
-        gets = [pool.submit(ask, "GET") for _ in range(10)]
-        posts = [pool.submit(ask, "POST") for _ in range(10)]
-        backend.wait_for(21)
-        gate.set()
-        assert {each.result(20) for each in gets} == {200}
-        assert {each.result(20) for each in posts} == {502}
-
-
 def test_a_backend_that_speaks_http_1_cannot_be_reached(front: Front) -> None:
     backend = RawBackend()
     try:

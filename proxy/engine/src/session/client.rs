@@ -520,6 +520,7 @@ impl<D: Driver> Engine<D> {
         self.close_lanes_of(index);
         self.unlink_idle(index);
         let mut client = self.clients.remove(index);
+        self.timers.remove(&mut client.deadline);
         debug_assert!(client.exchange.is_none());
         client.input.clear(&mut self.pool);
         client.output.clear(&mut self.pool);

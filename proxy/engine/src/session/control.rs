@@ -158,16 +158,21 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Sees to the connection of a listener that is idle for the longest time; `false` if none is.
     fn close_idle(&mut self, listener: &Rc<Listener>) -> bool {
         let (oldest, _) = listener.idle.get();
         if oldest == crate::state::listener::NOBODY {
             return false;
         }
         let oldest = oldest as usize;
-        if self.clients[oldest].multiplex.is_some() {
-            self.multiplex_late(oldest);
-        } else {
+        let client = &self.clients[oldest];
+        if client.multiplex.is_some() {
+            self.leave_idle_multiplexed(oldest);
+        } else if client.stream.is_quiet() {
             self.close_client(oldest);
+        } else {
+            // Its next request is here: it is served, and is the last.
+            self.unlink_idle(oldest);
         }
         true
     }

@@ -142,6 +142,7 @@ impl<D: Driver> Engine<D> {
     /// Frees a lane; a stream that is not over is reset. Its exchange must have ended.
     pub(super) fn close_lane(&mut self, index: usize) {
         let mut client = self.clients.remove(index);
+        self.timers.remove(&mut client.deadline);
         debug_assert!(client.exchange.is_none());
         client.input.clear(&mut self.pool);
         client.output.clear(&mut self.pool);

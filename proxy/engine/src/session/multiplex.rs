@@ -27,6 +27,9 @@ pub(super) const OUT_BYTES_MAX: usize = 64 * 1024;
 /// with what another one's reader does not take.
 pub(super) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
+/// Who has no stream and is told that we leave has to answer within this time.
+const LEAVE_MS_MAX: u64 = 1000;
+
 /// The rest of a header block has to come within this time (T08).
 const HEAD_REST_MS_MAX: u64 = 5000;
 
@@ -45,6 +48,8 @@ pub(super) struct Multiplex {
     has_blocked: bool,
     /// The connection's deadline is that of a header block.
     awaits_head: bool,
+    /// The client has been told that we are about to leave.
+    leaves: bool,
 }
 
 impl Multiplex {
@@ -61,6 +66,7 @@ impl Multiplex {
             queued: false,
             has_blocked: false,
             awaits_head: false,
+            leaves: false,
         }
     }
 
@@ -98,11 +104,13 @@ impl<D: Driver> Engine<D> {
     pub(super) fn multiplex_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let now_s = self.clock.ms() / 1000;
         let mut at = 0;
+        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+            multiplex.h2.pass_time(now_s);
+        }
         while self.find_client(token, index).is_some() {
             let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
                 return data.len();
             };
-            multiplex.h2.pass_time(now_s);
             let mut heads = std::mem::take(&mut self.heads);
             let step = multiplex.h2.next(&data[at..], &mut heads);
             let event = match step {
@@ -476,6 +484,7 @@ impl<D: Driver> Engine<D> {
             .collect();
         for index in concerned {
             if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+                multiplex.leaves = true;
                 multiplex.h2.shut_down();
             }
             self.queue_multiplexed(index);
@@ -492,12 +501,30 @@ impl<D: Driver> Engine<D> {
             multiplex.h2.go_away(ErrorCode::EnhanceYourCalm);
             return self.multiplex_failed(index);
         }
+        if !multiplex.leaves {
+            return self.leave_idle_multiplexed(index);
+        }
         multiplex.h2.go_away(ErrorCode::NoError);
         let token = self.clients[index].token;
         self.flush_frames(index);
         if self.find_client(token, index).is_some() {
             self.close_client(index);
         }
+    }
+
+    /// Begins to leave a connection without a stream: one that is on its way is served (RFC 9113 §6.8),
+    /// and who does not answer within the time for that is left.
+    pub(super) fn leave_idle_multiplexed(&mut self, index: usize) {
+        self.unlink_idle(index);
+        let client = &mut self.clients[index];
+        let token = client.token;
+        if let Some(multiplex) = client.multiplex.as_mut() {
+            multiplex.leaves = true;
+            multiplex.h2.shut_down();
+        }
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + LEAVE_MS_MAX);
+        self.queue_multiplexed(index);
     }
 
     /// Forgets a lane that is over.
@@ -522,19 +549,19 @@ impl<D: Driver> Engine<D> {
     }
 
     fn await_streams(&mut self, index: usize) {
-        let closing = self.stopping || self.clients[index].listener.draining.get();
         let client = &mut self.clients[index];
+        let closing = self.stopping || client.listener.draining.get();
         let limit = client.listener.settings().entity.timeouts.keep_alive;
         let token = client.token;
+        client.served = true;
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.h2.shrink();
-            if closing {
-                multiplex.h2.shut_down();
+            if closing || multiplex.leaves {
+                return self.leave_idle_multiplexed(index);
             }
         }
         self.timers
             .set(&mut client.deadline, token, self.clock.ms() + limit);
-        client.served = true;
         self.unlink_idle(index);
         self.link_idle(index);
     }

@@ -12,10 +12,10 @@ impl<D: Driver> Engine<D> {
     /// Acts on every deadline that has passed.
     pub(super) fn run_timers(&mut self) {
         let now_ms = self.clock.ms();
-        while let Some((queued_ms, due)) = self.timers.poll_due(now_ms) {
+        while let Some(due) = self.timers.poll_due(now_ms) {
             match token::parts(due) {
-                (Owner::Client, index) => self.check_client(due, index, queued_ms, now_ms),
-                (Owner::Upstream, index) => self.check_upstream(due, index, queued_ms, now_ms),
+                (Owner::Client, index) => self.check_client(due, index, now_ms),
+                (Owner::Upstream, index) => self.check_upstream(due, index, now_ms),
                 (Owner::Engine, _) if due == token::FLUSH_LOG => self.flush_log(),
                 (Owner::Engine, _) if due == token::CHECK_DRAINS => self.check_drains(),
                 (Owner::Engine, _) if due == token::RESUME_ACCEPT => self.resume_accepting(),
@@ -24,15 +24,12 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn check_client(&mut self, due: Token, index: usize, queued_ms: u64, now_ms: u64) {
+    fn check_client(&mut self, due: Token, index: usize, now_ms: u64) {
         if self.find_client(due, index).is_none() {
             return;
         }
         let client = &mut self.clients[index];
-        if !self
-            .timers
-            .check(&mut client.deadline, queued_ms, due, now_ms)
-        {
+        if !self.timers.check(&mut client.deadline, due, now_ms) {
             return;
         }
         client.deadline.clear();
@@ -80,15 +77,12 @@ impl<D: Driver> Engine<D> {
         self.fail_exchange(number, 408, Outcome::RequestTimeout);
     }
 
-    fn check_upstream(&mut self, due: Token, index: usize, queued_ms: u64, now_ms: u64) {
+    fn check_upstream(&mut self, due: Token, index: usize, now_ms: u64) {
         if self.find_upstream(due, index).is_none() {
             return;
         }
         let upstream = &mut self.upstreams[index];
-        if !self
-            .timers
-            .check(&mut upstream.deadline, queued_ms, due, now_ms)
-        {
+        if !self.timers.check(&mut upstream.deadline, due, now_ms) {
             return;
         }
         upstream.deadline.clear();

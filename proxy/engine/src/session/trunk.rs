@@ -52,8 +52,12 @@ pub(super) struct Trunk {
     pub(super) held: Vec<usize>,
     /// Some lane waits for the backlog to shrink.
     pub(super) has_blocked: bool,
-    /// It has carried a request: the backend may have closed it meanwhile.
-    pub(super) served: bool,
+    /// It has carried a request: the backend may close it while it is idle.
+    served: bool,
+    /// It was idle, and what leaves with the next write is the first that it is given again.
+    wakes: bool,
+    /// Nothing has been heard since it was idle: the backend may have closed it before it was asked.
+    pub(super) is_silent: bool,
     /// It takes no more requests.
     leaving: bool,
     /// The backend has been asked for a sign of life.
@@ -80,6 +84,8 @@ impl Trunk {
             held: Vec::new(),
             has_blocked: false,
             served: false,
+            wakes: false,
+            is_silent: false,
             leaving: false,
             pinged: false,
             heard_ms: now_ms,
@@ -91,6 +97,15 @@ impl Trunk {
             self.out = pool.take();
         }
         &mut self.out
+    }
+
+    /// Notes a request that is about to be sent; says whether it meets a connection that was idle.
+    pub(super) fn gives(&mut self) -> bool {
+        if std::mem::replace(&mut self.served, true) && self.lanes.len() == 1 {
+            self.wakes = true;
+            self.is_silent = true;
+        }
+        self.wakes
     }
 
     /// Lets more of a long response wait.
@@ -180,12 +195,15 @@ impl<D: Driver> Engine<D> {
     pub(super) fn trunk_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
         let now_ms = self.clock.ms();
         let mut at = 0;
+        if let Some(trunk) = self.upstreams[index].trunk.as_mut() {
+            trunk.heard_ms = now_ms;
+            trunk.is_silent = false;
+            trunk.h2.pass_time(now_ms / 1000);
+        }
         while self.find_upstream(token, index).is_some() {
             let Some(trunk) = self.upstreams[index].trunk.as_mut() else {
                 return data.len();
             };
-            trunk.heard_ms = now_ms;
-            trunk.h2.pass_time(now_ms / 1000);
             let mut heads = std::mem::take(&mut self.heads);
             let Ok(step) = trunk.h2.next(&data[at..], &mut heads) else {
                 self.heads = heads;
@@ -232,7 +250,11 @@ impl<D: Driver> Engine<D> {
                 fault,
             } => self.lane_was_reset(index, (stream, tag), code, fault.is_some()),
             Event::Writable { stream, tag } => self.lane_is_writable(index, (stream, tag)),
-            Event::Settings => self.trunk_opened(index),
+            Event::Settings => self.trunk_may_open(index),
+            // It has never taken a request.
+            Event::GoAway { .. } if self.upstreams[index].link == Link::Greeting => {
+                self.lose_trunk(index, Some(Outcome::ConnectFailed));
+            }
             Event::GoAway { .. } => self.leave_trunk(index),
             Event::Pong => {
                 if let Some(trunk) = self.upstreams[index].trunk.as_mut() {
@@ -246,10 +268,12 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// The backend has told its settings: those who waited for that go.
-    fn trunk_opened(&mut self, index: usize) {
+    /// The backend has told its settings: those who waited for that go. One that takes no request yet
+    /// may say otherwise as long as a connect may last.
+    fn trunk_may_open(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
-        if upstream.link != Link::Greeting {
+        let takes = upstream.trunk.as_ref().map(|trunk| trunk.h2.can_open());
+        if upstream.link != Link::Greeting || takes.is_none_or(|count| count == 0) {
             return;
         }
         upstream.link = Link::Trunk;
@@ -272,10 +296,6 @@ impl<D: Driver> Engine<D> {
             }
             if trunk.h2.can_open() > 0 {
                 self.begin_lane(lane);
-            } else if trunk.h2.stream_count() == 0 {
-                // It takes none at all.
-                self.leave_trunk(index);
-                self.lane_not_connected(lane, Outcome::ConnectFailed);
             } else {
                 self.move_lane(lane);
             }
@@ -429,6 +449,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         trunk.queued = false;
+        trunk.wakes = false;
         if matches!(upstream.link, Link::Connecting | Link::Securing) {
             return;
         }
@@ -513,6 +534,12 @@ impl<D: Driver> Engine<D> {
     }
 }
 
+/// Whether a request that meets a connection which its backend has closed is sent again: once, so that
+/// one that makes backends close does not visit all of them.
+pub(super) fn may_repeat_once(exchange: &Exchange) -> bool {
+    may_repeat(exchange) && exchange.record.retries == 0
+}
+
 /// Whether an exchange may go on a connection. That the backend has closed it may not be known yet: a
 /// request that could not be sent again is worth a look at the socket.
 fn takes(upstream: &Upstream, exchange: &Exchange) -> bool {
@@ -527,5 +554,5 @@ fn takes(upstream: &Upstream, exchange: &Exchange) -> bool {
     let is_idle = upstream.link == Link::Trunk && trunk.lanes.is_empty();
     same_policy
         && trunk.has_room(upstream.link)
-        && (!is_idle || may_repeat(exchange) || upstream.stream.is_quiet())
+        && (!is_idle || may_repeat_once(exchange) || upstream.stream.is_quiet())
 }

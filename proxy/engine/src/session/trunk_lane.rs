@@ -12,6 +12,7 @@ use super::client::Phase;
 use super::exchange::Outcome;
 use super::multiplex::{BACKLOG_BYTES_MAX, OUT_BYTES_MAX};
 use super::transport::{Lane, Transport};
+use super::trunk::may_repeat_once;
 use super::upstream::Link;
 use crate::protocol::h1::{ResponseBody, ResponseHead};
 use crate::protocol::h2::{ErrorCode, Heads};
@@ -91,10 +92,10 @@ impl<D: Driver> Engine<D> {
         let Some(stream) = opened else {
             return self.lane_lost(index);
         };
-        let served = std::mem::replace(&mut trunk.served, true);
+        let met_idle = trunk.gives();
         let upstream = &mut self.upstreams[index];
         upstream.link = Link::Busy;
-        upstream.reused = served;
+        upstream.reused = met_idle;
         if let Some(lane) = upstream.stream.lane_mut() {
             lane.id = stream;
             lane.finished = ends;
@@ -473,12 +474,22 @@ impl<D: Driver> Engine<D> {
         if is_fault {
             self.response_malformed(number);
         } else if code == ErrorCode::RefusedStream && self.may_go_elsewhere(number) {
-            self.count_retry(number);
-            self.move_lane(index);
+            self.repeat_lane(index, number);
         } else {
             self.upstreams[index].reused = false;
             self.lane_lost(index);
         }
+    }
+
+    /// Whether a request was the first that a connection was given after it had been idle, and the backend
+    /// has not said a word since: it had closed it, in all likelihood. What was given to a connection in
+    /// use may be at work, and is not sent twice (RFC 9113 §8.7).
+    fn has_met_a_closed_trunk(&self, index: usize) -> bool {
+        let trunk = self.trunk_of(index).map(|trunk| &self.upstreams[trunk]);
+        let is_silent = trunk
+            .and_then(|it| it.trunk.as_ref())
+            .is_some_and(|it| it.is_silent);
+        self.upstreams[index].reused && is_silent
     }
 
     /// Whether a request that its backend has not looked at can be sent again: all of it is here.
@@ -488,6 +499,12 @@ impl<D: Driver> Engine<D> {
             && exchange.interim_count == 0
             && exchange.record.bytes_in == 0
             && exchange.record.retries < exchange.cluster.entity.retries
+    }
+
+    /// Sends the request of a lane once more, by a connection that all share whom this one has failed.
+    fn repeat_lane(&mut self, index: usize, number: u32) {
+        self.count_retry(number);
+        self.move_lane(index);
     }
 
     /// Sends the request of a lane by another connection.
@@ -521,7 +538,13 @@ impl<D: Driver> Engine<D> {
         } else if exchange.response.is_some() {
             self.metrics.add(Counter::AbortedByBackendTotal, 1);
             self.fail_exchange(number, 502, Outcome::BackendAborted);
+        } else if self.has_met_a_closed_trunk(index)
+            && may_repeat_once(exchange)
+            && self.may_go_elsewhere(number)
+        {
+            self.repeat_lane(index, number);
         } else {
+            self.upstreams[index].reused = false;
             self.upstream_ended_early(index, number);
         }
     }

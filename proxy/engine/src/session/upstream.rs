@@ -454,6 +454,7 @@ impl<D: Driver> Engine<D> {
     /// the lanes of a trunk.
     pub(super) fn close_upstream(&mut self, index: usize) {
         let mut upstream = self.upstreams.remove(index);
+        self.timers.remove(&mut upstream.deadline);
         if upstream.link == Link::Pooled {
             upstream.backend.forget_idle(upstream.token);
         }

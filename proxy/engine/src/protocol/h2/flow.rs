@@ -69,6 +69,11 @@ impl ReceiveWindow {
         true
     }
 
+    /// What the peer may still send.
+    pub(super) fn left(&self) -> u32 {
+        self.left
+    }
+
     /// Makes it larger for good; the peer has to be told.
     pub(super) fn widen(&mut self, by: u32) {
         self.left += by;

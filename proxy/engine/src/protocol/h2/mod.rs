@@ -10,7 +10,8 @@
 //!    logs does not know what it came by, and no rule exists twice.
 //! 2. Flow control is end to end: a window is opened for what the session has passed on
 //!    ([`Connection::consumed`]), so that a slow reader slows its sender, and nothing else, down.
-//! 3. Everything that a peer can send in vain has a price, and the budget is small (`budget`).
+//! 3. Everything that a peer can send in vain has a price, and what it may cost is in proportion to what
+//!    is brought forward (`budget`).
 //! 4. Whose fault it is, and what it costs, is the type: [`ConnectionFault`], [`StreamFault`],
 //!    [`HeadFault`]; a request that HTTP/1.1 would refuse as well is an [`h1::Reject`], and answered.
 //!
@@ -20,7 +21,7 @@
 //! HPACK tables of at most 8 KiB each, an unfinished header block of at most `head_bytes_max` and
 //! 16 KiB, 16 KiB of answers, and about 80 bytes for each of [`Settings::streams_max`] streams: with
 //! the defaults 350 KiB. An idle one has, after [`Connection::shrink`], its tables as far as they
-//! were used, and 1.5 KiB at most.
+//! were used, and 2.5 KiB at most.
 //!
 //! # How the session uses it
 //!

@@ -154,43 +154,87 @@ pub(super) enum End {
 /// The last streams that ended, to tell what is late from what is wrong (RFC 9113 §5.1, T37).
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    /// With [`BY_US`]; the oldest one is at `next` once all places are taken.
-    numbers: Vec<u32>,
-    next: usize,
+    by_peer: Last<u32>,
+    by_us: Last<GivenUp>,
+}
+
+/// A stream that we have reset.
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    number: u32,
+    /// Bytes that the peer may still send for it without knowing.
+    late: u32,
 }
 
 impl Ended {
-    pub(super) fn push(&mut self, number: u32, end: End) {
-        let entry = match end {
-            End::ByPeer => number,
-            End::ByUs => number | BY_US,
+    /// `late` is what the stream's window still allowed.
+    pub(super) fn push(&mut self, number: u32, end: End, late: u32) {
+        match end {
+            End::ByPeer => self.by_peer.push(number),
+            End::ByUs => self.by_us.push(GivenUp {
+                number,
+                late: late.saturating_add(LATE_HEAD_BYTES),
+            }),
+        }
+    }
+
+    pub(super) fn find(&self, number: u32) -> Option<End> {
+        if self.by_peer.entries.contains(&number) {
+            return Some(End::ByPeer);
+        }
+        let is_it = |entry: &GivenUp| entry.number == number;
+        self.by_us.entries.iter().any(is_it).then_some(End::ByUs)
+    }
+
+    /// Whether so much may still come for a stream because its peer could not know: once only.
+    pub(super) fn takes_late(&mut self, number: u32, bytes: usize) -> bool {
+        let entries = self.by_us.entries.iter_mut();
+        let found = entries.rev().find(|entry| entry.number == number);
+        let (Some(found), Ok(bytes)) = (found, u32::try_from(bytes)) else {
+            return false;
         };
-        if self.numbers.len() < ENDED_COUNT_MAX {
-            self.numbers.push(entry);
+        match found.late.checked_sub(bytes) {
+            Some(late) => found.late = late,
+            None => return false,
+        }
+        true
+    }
+}
+
+/// So many entries; the oldest one is at `next` once all places are taken.
+#[derive(Debug)]
+struct Last<T> {
+    entries: Vec<T>,
+    next: usize,
+}
+
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            next: 0,
+        }
+    }
+}
+
+impl<T> Last<T> {
+    fn push(&mut self, entry: T) {
+        if self.entries.len() < ENDED_COUNT_MAX {
+            self.entries.push(entry);
             return;
         }
-        if let Some(place) = self.numbers.get_mut(self.next) {
+        if let Some(place) = self.entries.get_mut(self.next) {
             *place = entry;
         }
         self.next = (self.next + 1) % ENDED_COUNT_MAX;
     }
-
-    pub(super) fn find(&self, number: u32) -> Option<End> {
-        let is_it = |entry: &&u32| **entry & !BY_US == number;
-        self.numbers.iter().rev().find(is_it).map(|entry| {
-            if entry & BY_US == 0 {
-                End::ByPeer
-            } else {
-                End::ByUs
-            }
-        })
-    }
 }
-
-const BY_US: u32 = 1 << 31;
 
 /// More than a usual client has at a time.
 const ENDED_COUNT_MAX: usize = 128;
+
+/// A head and trailers may come late as well.
+const LATE_HEAD_BYTES: u32 = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -228,12 +272,25 @@ mod tests {
             } else {
                 End::ByPeer
             };
-            ended.push(number, end);
+            ended.push(number, end, 10);
         }
         assert_eq!(ended.find(198), Some(End::ByUs));
         assert_eq!(ended.find(200), Some(End::ByPeer));
-        assert_eq!(ended.find(73), Some(End::ByPeer));
-        assert_eq!((ended.find(72), ended.find(201)), (None, None));
-        assert_eq!(ended.numbers.len(), ENDED_COUNT_MAX);
+        // Those of the peer do not push out ours.
+        assert_eq!(ended.find(3), Some(End::ByUs));
+        assert_eq!((ended.find(1), ended.find(201)), (None, None));
+        assert_eq!(ended.by_peer.entries.len(), ENDED_COUNT_MAX);
+    }
+
+    #[test]
+    fn what_is_late_is_taken_as_far_as_the_window_had_allowed_it() {
+        let mut ended = Ended::default();
+        ended.push(1, End::ByUs, 100);
+        ended.push(3, End::ByPeer, 100);
+        let most = 100 + LATE_HEAD_BYTES as usize;
+        assert!(ended.takes_late(1, most - 1) && !ended.takes_late(1, 2));
+        assert!(ended.takes_late(1, 1) && !ended.takes_late(1, 1));
+        assert!(!ended.takes_late(3, 1) && !ended.takes_late(5, 1));
+        assert!(!ended.takes_late(1, usize::MAX));
     }
 }

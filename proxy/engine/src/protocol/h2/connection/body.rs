@@ -5,8 +5,6 @@
 
 use super::Connection;
 use super::Event;
-use crate::protocol::h2::budget::EARNING_BYTES;
-use crate::protocol::h2::budget::EXCHANGE;
 use crate::protocol::h2::budget::IDLE;
 use crate::protocol::h2::error::ConnectionFault;
 use crate::protocol::h2::error::StreamFault;
@@ -90,7 +88,7 @@ impl Connection {
                 self.fault_stream(stream, fault)?
             }
             None => {
-                self.late_data(stream)?;
+                self.late_data(stream, head.length)?;
                 self.discard_data(head.length, parts);
                 None
             }
@@ -129,17 +127,23 @@ impl Connection {
             self.write_window_update(stream, update);
             self.pass_to_connection(padding);
         }
-        self.budget.earn(parts.data as u32 / EARNING_BYTES);
+        if parts.data > 0 {
+            self.budget.received();
+        }
         Some(Ok(()))
     }
 
-    /// DATA for a stream that is not here: late if we have reset it, else wrong.
-    fn late_data(&mut self, stream: u32) -> Result<(), ConnectionFault> {
+    /// DATA for a stream that is not here: late if we have reset it, else wrong. What is late is no fault
+    /// as far as the stream's window had allowed it.
+    fn late_data(&mut self, stream: u32, length: usize) -> Result<(), ConnectionFault> {
         if self.is_idle(stream) {
             return Err(ConnectionFault::BadStream);
         }
         if self.ended.find(stream) == Some(End::ByPeer) {
             return Err(ConnectionFault::Closed);
+        }
+        if length > 0 && self.ended.takes_late(stream, length) {
+            return Ok(());
         }
         self.charge(IDLE)
     }
@@ -235,7 +239,7 @@ impl Connection {
             .is_some_and(|found| found.is_done())
         {
             self.remove(stream, End::ByPeer);
-            self.budget.earn(EXCHANGE);
+            self.budget.exchanged();
         }
     }
 }

@@ -7,7 +7,9 @@ use super::Event;
 use super::Phase;
 use super::shutdown::SHUTDOWN_PING;
 use crate::protocol::h2::budget::ANSWERED;
+use crate::protocol::h2::budget::GIVEN_UP;
 use crate::protocol::h2::budget::IDLE;
+use crate::protocol::h2::budget::RAPID;
 use crate::protocol::h2::error::ConnectionFault;
 use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::error::StreamFault;
@@ -17,6 +19,8 @@ use crate::protocol::h2::frame::Kind;
 use crate::protocol::h2::frame::STREAM_MAX;
 use crate::protocol::h2::priority::Priority;
 use crate::protocol::h2::stream::End;
+use crate::protocol::h2::stream::Half;
+use crate::protocol::h2::stream::Stream;
 
 type Taken = Result<Option<Event<'static>>, ConnectionFault>;
 
@@ -25,16 +29,32 @@ impl Connection {
     pub(super) fn take_reset(&mut self, head: FrameHead, payload: &[u8]) -> Taken {
         let code = frame::number(payload).ok_or(ConnectionFault::FrameSize)?;
         self.check_known(head.stream)?;
-        self.charge(IDLE)?;
         let Some(gone) = self.remove(head.stream, End::ByPeer) else {
+            self.charge(IDLE)?;
             return Ok(None);
         };
+        self.charge_trouble(self.price_of_giving_up(head.stream, &gone))?;
         Ok(Some(Event::Reset {
             stream: head.stream,
             tag: gone.tag,
             code: ErrorCode::of(code),
             fault: None,
         }))
+    }
+
+    /// Who has had an answer, or the beginning of it, has brought something forward. Of the others those
+    /// are the worst that could not have wanted one (T01).
+    fn price_of_giving_up(&self, number: u32, gone: &Stream) -> u32 {
+        let answer = if self.is_server {
+            gone.sends
+        } else {
+            gone.receives
+        };
+        match answer {
+            Half::Body | Half::Done => 0,
+            Half::Head if number == self.newest => RAPID,
+            Half::Head => GIVEN_UP,
+        }
     }
 
     /// RFC 9113 §6.5.

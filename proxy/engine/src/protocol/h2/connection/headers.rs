@@ -9,8 +9,8 @@ use super::Phase;
 use super::Shutdown;
 use crate::protocol::h1::RequestBody;
 use crate::protocol::h1::ResponseBody;
-use crate::protocol::h2::budget::ANSWERED;
 use crate::protocol::h2::budget::IDLE;
+use crate::protocol::h2::budget::RAPID;
 use crate::protocol::h2::error::ConnectionFault;
 use crate::protocol::h2::error::HeadFault;
 use crate::protocol::h2::error::StreamFault;
@@ -174,17 +174,22 @@ impl Connection {
             (Section::Response, Some((_, asked))) => self.take_response(to, verdict, asked, heads),
             (Section::Trailers, _) => self.take_trailers(to, verdict),
             (_, Some(_)) => self.fault_stream(to.stream, StreamFault::Closed),
-            (_, None) => self.late_block(to.stream),
+            (_, None) => self.late_block(to.stream, block.len()),
         }
     }
 
     /// A block for a stream that is not here.
-    fn late_block(&mut self, stream: u32) -> Result<Option<Event<'static>>, ConnectionFault> {
+    fn late_block(
+        &mut self,
+        stream: u32,
+        length: usize,
+    ) -> Result<Option<Event<'static>>, ConnectionFault> {
         if self.is_idle(stream) {
             return Err(ConnectionFault::BadStream);
         }
         match self.ended.find(stream) {
             Some(End::ByPeer) => Err(ConnectionFault::Closed),
+            Some(End::ByUs) if self.ended.takes_late(stream, length + BLOCK_BYTES) => Ok(None),
             Some(End::ByUs) => self.charge(IDLE).map(|()| None),
             // RFC 9113 §5.1.1: a lower number that was passed over is closed for good.
             None if self.is_server => Err(ConnectionFault::BadStream),
@@ -201,8 +206,9 @@ impl Connection {
         let stream = to.stream;
         let is_refused = matches!(self.shutdown, Shutdown::Final { last } if stream > last);
         if is_refused || self.streams.len() >= self.settings.streams_max as usize {
-            self.charge(ANSWERED)?;
-            self.ended.push(stream, End::ByUs);
+            self.charge_trouble(RAPID)?;
+            self.ended
+                .push(stream, End::ByUs, self.settings.stream_window);
             self.write_reset(stream, StreamFault::Refused.code());
             return Ok(None);
         }
@@ -255,6 +261,8 @@ impl Connection {
             is_blocked: false,
         };
         self.streams.insert(number, stream);
+        self.newest = number;
+        self.budget.opened();
     }
 
     fn take_response(
@@ -339,6 +347,9 @@ impl Connection {
 /// Huffman codes may be longer than what they stand for; a block that does not fit here holds a
 /// head that does not fit either.
 const FREE_BYTES: usize = 16 << 10;
+
+/// What a late block counts as beside its length: it has to be decoded.
+const BLOCK_BYTES: usize = 1 << 10;
 
 /// Frames of one block. The largest head needs three; those who send a few bytes a frame do so to
 /// be tested, or to test.

@@ -71,6 +71,8 @@ pub struct Connection {
     head_waits: bool,
     control: Vec<u8>,
     budget: Budget,
+    /// The stream that was opened last, if it was in this turn; else 0.
+    newest: u32,
     shutdown: Shutdown,
     /// The peer has said GOAWAY.
     peer_leaves: bool,
@@ -132,7 +134,12 @@ impl Connection {
             block: Block::default(),
             head_waits: false,
             control,
-            budget: Budget::default(),
+            budget: if is_server {
+                Budget::of_client()
+            } else {
+                Budget::of_backend()
+            },
+            newest: 0,
             shutdown: Shutdown::No,
             peer_leaves: false,
             sweep: None,
@@ -142,8 +149,9 @@ impl Connection {
         }
     }
 
-    /// Tells the time, once a turn: the budget for faults grows with it.
+    /// Tells the time, before the bytes of a turn are given: the budget grows with it.
     pub fn pass_time(&mut self, now_s: u64) {
+        self.newest = 0;
         self.budget.pass_time(now_s);
     }
 
@@ -213,8 +221,17 @@ impl Connection {
         }
     }
 
+    /// Charges for a frame that costs no more than reading it.
     fn charge(&mut self, price: u32) -> Result<(), ConnectionFault> {
-        if self.budget.charge(price) {
+        if self.budget.chat(price) {
+            return Ok(());
+        }
+        Err(ConnectionFault::Flood)
+    }
+
+    /// Charges for work that was in vain.
+    fn charge_trouble(&mut self, price: u32) -> Result<(), ConnectionFault> {
+        if self.budget.trouble(price) {
             return Ok(());
         }
         Err(ConnectionFault::Flood)
@@ -242,10 +259,11 @@ impl Connection {
         let code = fault.code();
         let gone = self.remove(stream, End::ByUs);
         if gone.is_none() {
-            self.ended.push(stream, End::ByUs);
+            self.ended
+                .push(stream, End::ByUs, self.settings.stream_window);
         }
         self.write_reset(stream, code);
-        self.charge(FAULT)?;
+        self.charge_trouble(FAULT)?;
         Ok(gone.map(|gone| Event::Reset {
             stream,
             tag: gone.tag,
@@ -262,7 +280,7 @@ impl Connection {
     /// Forgets a stream; what it held goes back to the connection's window.
     fn remove(&mut self, stream: u32, end: End) -> Option<Stream> {
         let gone = self.streams.remove(stream)?;
-        self.ended.push(stream, end);
+        self.ended.push(stream, end, gone.receive_window.left());
         self.pass_to_connection(gone.held);
         Some(gone)
     }

@@ -7,9 +7,7 @@ use super::Connection;
 use super::Event;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
-use crate::protocol::h2::budget::EARNING_BYTES;
 use crate::protocol::h2::budget::FAULT;
-use crate::protocol::h2::budget::SENT_FRAME;
 use crate::protocol::h2::encode;
 use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::flow::ReceiveWindow;
@@ -133,6 +131,8 @@ impl Connection {
             is_blocked: false,
         };
         self.streams.insert(number, stream);
+        self.newest = number;
+        self.budget.opened();
         let start = self.begin_head(out, number, false, ends)?;
         encode::request(&mut self.encoder, out, &request, scheme, protocol);
         self.end_head(out, start, number, ends);
@@ -188,8 +188,7 @@ impl Connection {
             self.forget_if_done(stream);
         }
         let is_whole = length == available && length > 0;
-        let frame = if is_whole { SENT_FRAME } else { 0 };
-        self.budget.earn(length as u32 / EARNING_BYTES + frame);
+        self.budget.sent(length, is_whole);
         let head = FrameHead {
             length,
             kind: Kind::Data,
@@ -232,7 +231,7 @@ impl Connection {
         self.write_reset(stream, code);
         if matches!(code, ErrorCode::Protocol | ErrorCode::EnhanceYourCalm) {
             // The session found the peer at fault; a budget that is used up shows with its next one.
-            let _ = self.budget.charge(FAULT);
+            let _ = self.budget.trouble(FAULT);
         }
     }
 

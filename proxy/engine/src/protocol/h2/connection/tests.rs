@@ -2,6 +2,7 @@
 
 mod abuse;
 mod client;
+mod honest;
 mod pair;
 mod server;
 

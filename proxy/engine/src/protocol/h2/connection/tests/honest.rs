@@ -1,0 +1,162 @@
+//! What honest peers do at once, and is no abuse: the other side of `abuse`.
+
+use super::*;
+
+const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
+
+/// A server that takes a hundred streams.
+fn wide_server() -> Connection {
+    let mut server = Connection::server(&Settings::default());
+    assert_eq!(told(&mut server, &Peer::client()).unwrap(), ["settings"]);
+    server.pass_time(1);
+    flushed(&mut server);
+    server
+}
+
+fn update(peer: &mut Peer, stream: u32) {
+    peer.frame(Kind::WindowUpdate, 0, stream, &[0, 0, 0, 5]);
+}
+
+#[test]
+fn a_burst_of_calls_opens_its_windows_before_it_is_answered() {
+    let mut server = wide_server();
+    let mut out = Vec::new();
+    for burst in 0..10 {
+        let streams = || (0..100).map(|at| 200 * burst + 2 * at + 1);
+        let mut peer = Peer::default();
+        for stream in streams() {
+            peer.post(stream).data(stream, b"12345", true);
+        }
+        for stream in streams() {
+            update(&mut peer, stream);
+            update(&mut peer, 0);
+        }
+        told(&mut server, &peer).unwrap();
+        for stream in streams() {
+            server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+            server.send_data(&mut out, stream, b"12345", true);
+        }
+    }
+}
+
+#[test]
+fn many_tiny_messages_may_be_acknowledged_after_their_stream_is_gone() {
+    let mut server = wide_server();
+    let mut peer = Peer::default();
+    let mut out = Vec::new();
+    told(&mut server, peer.get(1)).unwrap();
+    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    for _ in 0..1000 {
+        server.send_data(&mut out, 1, b"12345", false);
+    }
+    peer.bytes.clear();
+    peer.frame(Kind::ResetStream, 0, 1, &[0, 0, 0, 8]);
+    for _ in 0..1000 {
+        update(&mut peer, 1);
+        update(&mut peer, 0);
+        peer.frame(Kind::Ping, 0, 0, b"12345678");
+        server.flush(&mut out);
+        assert!(told(&mut server, &peer).is_ok());
+        peer.bytes.clear();
+    }
+}
+
+#[test]
+fn a_thousand_calls_may_be_cancelled_while_others_begin() {
+    let mut server = wide_server();
+    for at in 0..1000 {
+        let mut peer = Peer::default();
+        peer.get(2 * at + 1);
+        if at >= 100 {
+            peer.frame(Kind::ResetStream, 0, 2 * (at - 100) + 1, &[0, 0, 0, 8]);
+        }
+        assert!(told(&mut server, &peer).is_ok(), "at {at}");
+    }
+}
+
+#[test]
+fn a_call_that_was_answered_may_be_given_up() {
+    let mut server = wide_server();
+    let mut out = Vec::new();
+    for at in 0..5000 {
+        let stream = 2 * at + 1;
+        let mut peer = Peer::default();
+        told(&mut server, peer.get(stream)).unwrap();
+        server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+        peer.bytes.clear();
+        peer.frame(Kind::ResetStream, 0, stream, &[0, 0, 0, 8]);
+        assert!(told(&mut server, &peer).is_ok());
+        out.clear();
+    }
+}
+
+#[test]
+fn ten_pings_a_second_are_no_flood() {
+    let mut server = wide_server();
+    let mut peer = Peer::default();
+    peer.frame(Kind::Ping, 0, 0, b"12345678");
+    for tenth in 0..100_000 {
+        server.pass_time(tenth / 10);
+        assert!(told(&mut server, &peer).is_ok(), "after {tenth} of them");
+        server.flush(&mut Vec::new());
+    }
+}
+
+/// What is late for a stream that we have reset, in so many pieces.
+fn late(connection: &mut Connection, stream: u32, pieces: usize) -> Told {
+    let mut peer = Peer::default();
+    for _ in 0..pieces {
+        peer.data(stream, b"x", false);
+    }
+    told(connection, &peer)
+}
+
+#[test]
+fn late_frames_are_no_fault_as_far_as_the_window_had_allowed_them() {
+    let mut server = server();
+    told(&mut server, Peer::default().post(1)).unwrap();
+    server.reset(1, ErrorCode::Cancel);
+    assert_eq!(late(&mut server, 1, 100_000), Ok(Vec::new()));
+    assert_eq!(
+        late(&mut server, 1, 100_000),
+        Err(ConnectionFault::Flood),
+        "more than anybody could have had on the way"
+    );
+}
+
+#[test]
+fn a_refused_stream_may_have_had_a_body_on_the_way() {
+    let mut server = server();
+    let mut peer = Peer::default();
+    for stream in [1, 3, 5, 7] {
+        peer.post(stream);
+    }
+    told(&mut server, &peer).unwrap();
+    assert_eq!(late(&mut server, 7, 50_000), Ok(Vec::new()));
+}
+
+#[test]
+fn a_backend_may_do_far_more_than_a_stranger() {
+    let mut client = client();
+    let mut out = Vec::new();
+    let mut peer = Peer::default();
+    for at in 0..1000 {
+        let text = REQUEST;
+        let stream = client.send_request(&mut out, text, "http", 0, false);
+        assert_eq!(stream, Some(2 * at + 1));
+        out.clear();
+        client.reset(2 * at + 1, ErrorCode::Cancel);
+    }
+    for stream in (1..2000).step_by(2) {
+        update(&mut peer, stream);
+        update(&mut peer, 0);
+        peer.head(stream, &[(":status", "200")], false)
+            .data(stream, b"x", false)
+            .frame(Kind::ResetStream, 0, stream, &[0, 0, 0, 8]);
+    }
+    assert_eq!(told(&mut client, &peer), Ok(Vec::new()));
+    let mut peer = Peer::default();
+    peer.frame(Kind::Priority, 0, 1, &[0; 5]);
+    let endless = (0..1_000_000).take_while(|_| told(&mut client, &peer).is_ok());
+    assert!(endless.count() < 20_000);
+}
