@@ -29,6 +29,7 @@ from reconciler.loop.reconcile import Reconciler
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.parts import Parts
+from reconciler.patience import within
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.answers import Answers
@@ -359,7 +360,9 @@ class Daemon:
     async def _overlaid(self) -> None:
         """Returns when every worker has taken the overlay; one that hangs is not waited for."""
         if self._overlaying:
-            await asyncio.wait(self._overlaying, timeout=_OVERLAY_WAIT_S)
+            with contextlib.suppress(TimeoutError):
+                async with within(_OVERLAY_WAIT_S):
+                    await asyncio.wait(self._overlaying)
 
     def _drain_ms(self) -> int:
         settings = self._store.running.state.get(SETTINGS_KEY)

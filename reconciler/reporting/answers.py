@@ -7,6 +7,7 @@ parts hold; the two that act are `drain` and `stop`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from reconciler import log
 from reconciler.acme.certifying import Certifying
 from reconciler.loop.reconcile import Reconciler
 from reconciler.parts import Part, Parts
+from reconciler.patience import within
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain
 from reconciler.reporting.waiting import NoCommitError, Waiting
@@ -297,13 +299,11 @@ class Answers:
         return self._drain_result(backend, False)
 
     async def _await_idle(self, backend: str, timeout_s: float) -> bool:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while self._active(backend):
-            if loop.time() > deadline:
-                return False
-            await asyncio.sleep(_DRAIN_LOOK_S)
-        return True
+        with contextlib.suppress(TimeoutError):
+            async with within(timeout_s):
+                while self._active(backend):  # noqa: ASYNC110  # workers count, and tell nobody
+                    await asyncio.sleep(_DRAIN_LOOK_S)
+        return not self._active(backend)
 
     def _active(self, backend: str) -> int:
         slots = self.supervisor.slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,9 +10,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from reconciler.parts import Parts, heard_again_within
+from reconciler.systemd.service import Manager
 from tests.harness.daemon import EXECUTABLE
 from tests.harness.ports import split
 from tests.reconciler.live import Shop, eventually
@@ -129,3 +133,47 @@ def test_signs_of_life_come_in_time(service: Service) -> None:
     for _ in range(3):
         service.hear_until("WATCHDOG=1")
     assert time.monotonic() - began < 3.0
+
+
+def test_the_watchdog_is_fed_only_while_no_part_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = ServiceManager(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", listening.path)
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    listening._socket.setblocking(False)
+
+    def signs() -> int:
+        count = 0
+        while True:
+            try:
+                count += listening.next()[0] == "WATCHDOG=1"
+            except BlockingIOError:
+                return count
+
+    async def run() -> None:
+        parts, nobody = Parts(), cast("Any", None)
+        freed = asyncio.Event()
+
+        async def work() -> None:
+            heard_again_within(0.5)
+            await freed.wait()
+            heard_again_within(60)
+            await asyncio.sleep(60)
+
+        parts.start("work", work)
+        parts.start("watchdog", Manager(nobody, nobody, nobody, parts).watchdog)
+        await asyncio.sleep(0.3)
+        assert signs() > 0
+        await asyncio.sleep(0.5)
+        signs()
+        await asyncio.sleep(0.8)
+        assert signs() == 0
+        freed.set()
+        await asyncio.sleep(0.5)
+        assert signs() > 0
+        await parts.stop()
+
+    asyncio.run(run())
+    listening.close()
