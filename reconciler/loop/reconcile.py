@@ -44,7 +44,8 @@ from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source, UnfetchedError
 from reconciler.storage.database import DamagedError
 from reconciler.storage.records import Begun
-from reconciler.storage.store import Store
+from reconciler.storage.state import StoredState
+from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
@@ -309,11 +310,12 @@ class Reconciler:
         """`touched` are files outside of the repository with another content than runs."""
         began = time.monotonic()
         running = self._store.running
-        changed = self._source.changed(running.tree, head.tree)
-        changed = replace(changed, others=changed.others | touched)
         self.problem = None
-        heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
-        staged = await self._stage(changed)
+        with self._store.snapshot() as seen:
+            changed = self._source.changed(seen.tree, head.tree)
+            changed = replace(changed, others=changed.others | touched)
+            heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
+            staged = await self._stage(seen.state, changed)
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
@@ -364,32 +366,35 @@ class Reconciler:
     def _outside_files(self) -> dict[str, frozenset[str]]:
         return outside_files(self._store.running.state)
 
-    async def _stage(self, changed: Changed) -> Staged:
+    async def _stage(self, state: StoredState, changed: Changed) -> Staged:
         """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
         if changed.size > _INLINE_BYTES_MAX:
-            return await asyncio.to_thread(self._stage_now, changed)
-        return self._stage_now(changed)
+            staged = await asyncio.to_thread(self._stage_now, state, changed)
+        else:
+            staged = self._stage_now(state, changed)
+        # What else there is to warn of lives in other parts, on the loop.
+        warnings = (*staged.warnings, *self.plan_warnings(staged.changes))
+        return replace(staged, warnings=warnings)
 
-    def _stage_now(self, changed: Changed) -> Staged:
-        with self._store.snapshot() as state:
-            base: View = MemoryView() if changed.full else state
-            changed = self._source.with_naming(changed, files_naming(base, changed.others))
-            outside: dict[str, Signature | None] = {}
-            read = partial(self._read_file, changed, outside)
-            candidate = stage(base, changed.files, read, changed.others, self._machine)
-            if not candidate.ok:
-                return Staged(candidate, changed.full, (), (), (), outside)
-            desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
-            if changed.full:
-                desired.update((key, None) for key in state if key not in desired)
-            changes = diff_entities(desired, state)
-            touched = {change.key for change in changes}
-            moved = tuple(
-                entity
-                for entity in (*candidate.moved.values(), *desired.values())
-                if entity is not None and entity.key not in touched and _has_moved(state, entity)
-            )
-        warnings = (*changed.warnings, *candidate.warnings, *self.plan_warnings(changes))
+    def _stage_now(self, state: StoredState, changed: Changed) -> Staged:
+        base: View = MemoryView() if changed.full else state
+        changed = self._source.with_naming(changed, files_naming(base, changed.others))
+        outside: dict[str, Signature | None] = {}
+        read = partial(self._read_file, changed, outside)
+        candidate = stage(base, changed.files, read, changed.others, self._machine)
+        if not candidate.ok:
+            return Staged(candidate, changed.full, (), (), (), outside)
+        desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
+        if changed.full:
+            desired.update((key, None) for key in state if key not in desired)
+        changes = diff_entities(desired, state)
+        touched = {change.key for change in changes}
+        moved = tuple(
+            entity
+            for entity in (*candidate.moved.values(), *desired.values())
+            if entity is not None and entity.key not in touched and _has_moved(state, entity)
+        )
+        warnings = (*changed.warnings, *candidate.warnings)
         return Staged(candidate, changed.full, changes, moved, warnings, outside)
 
     def _read_file(
@@ -423,13 +428,21 @@ class Reconciler:
             log.warning("files that were altered in the state directory are back", files=mended)
         return bool(mended)
 
-    async def plan(self, changed: Changed, commit: str | None) -> tuple[Plan | None, Candidate]:
-        """What files would change, without any effect; None when they are invalid."""
-        staged = await self._stage(changed)
+    async def plan(
+        self, wanted: Callable[[Running], Changed], commit: str | None
+    ) -> tuple[Plan | None, Candidate, Running]:
+        """What files would change, without any effect; the plan is None when they are invalid.
+
+        `wanted` tells them against what runs at one moment, which is returned as well: a commit
+        that goes through meanwhile is not in the answer, neither in part nor as a whole.
+        """
+        with self._store.snapshot() as base:
+            staged = await self._stage(base.state, wanted(base))
         if not staged.candidate.ok:
-            return None, staged.candidate
+            return None, staged.candidate, base
         live = self.live(staged.changes)
-        return make_plan(staged.changes, commit, staged.warnings, live), staged.candidate
+        plan = make_plan(staged.changes, commit, staged.warnings, live)
+        return plan, staged.candidate, base
 
     def _order(self, head: Head, plan: Plan, staged: Staged) -> Order:
         running = self._store.running

@@ -12,6 +12,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from reconciler import log
@@ -24,10 +25,10 @@ from reconciler.reporting.explain import UnexplainableError, explain
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source.following import Following
 from reconciler.source.repository import RepositoryError
-from reconciler.source.source import Changed, Source
+from reconciler.source.source import Changed, Head, Source
 from reconciler.source.tree_diff import SUFFIXES
 from reconciler.storage.drains import Drains
-from reconciler.storage.store import Store
+from reconciler.storage.store import Running, Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas import control
@@ -208,35 +209,38 @@ class Answers:
     # Questions about the configuration.
 
     async def _plan(self, request: control.PlanRequest) -> control.PlanResult:
-        running = self.store.running
-        commit: str | None = None
-        files: dict[str, bytes | None] = {}
-        changed = Changed({}, (), full=False, tree=running.tree)
+        head: Head | None = None
         try:
             if request.commit is not None:
                 head = self.source.head_of(request.commit)
-                commit = None if request.files else head.commit
-                if head.tree != running.tree:
-                    changed = self.source.changed(running.tree, head.tree)
+            commit = head.commit if head and not request.files else None
+            wanted = partial(self._wanted, request.files, head)
+            plan, candidate, base = await self.reconciler.plan(wanted, commit)
         except RepositoryError as error:
             raise RefusedRequestError("not_found", str(error)) from None
-        files.update(changed.files)
-        overlay: dict[str, bytes | None] = {}
-        for path, text in request.files.items():
-            content = None if text is None else text.encode("utf-8", "surrogateescape")
-            kind = files if path.encode().endswith(SUFFIXES) else overlay
-            kind[path] = content
-        laid_over = replace(
-            changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
-        )
-        plan, candidate = await self.reconciler.plan(laid_over, commit)
         return {
             "plan": None if plan is None else dict(plan.to_json()),
             "diagnostics": [
                 {**each.to_json(), "rendered": each.render()} for each in candidate.diagnostics
             ],
-            "base": {"commit": running.commit, "generation": running.generation},
+            "base": {"commit": base.commit, "generation": base.generation},
         }
+
+    def _wanted(
+        self, laid_over: dict[str, str | None], head: Head | None, base: Running
+    ) -> Changed:
+        """A commit, and files over it, against what runs. Raises `RepositoryError`."""
+        changed = Changed({}, (), full=False, tree=base.tree)
+        if head is not None and head.tree != base.tree:
+            changed = self.source.changed(base.tree, head.tree)
+        files, overlay = dict(changed.files), dict[str, bytes | None]()
+        for path, text in laid_over.items():
+            content = None if text is None else text.encode("utf-8", "surrogateescape")
+            kind = files if path.encode().endswith(SUFFIXES) else overlay
+            kind[path] = content
+        return replace(
+            changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
+        )
 
     def _show(self, request: control.ShowRequest) -> control.ShowResult:
         kind, name = request.kind, request.entity

@@ -102,12 +102,17 @@ class Store:
         return None
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[StoredState]:
-        """One moment of the running state, by a connection of its own: for any thread."""
+    def snapshot(self) -> Iterator[Running]:
+        """One moment of what runs, by a connection of its own: for any thread, one at a time.
+
+        Commit, tree and entities are those of the same moment, whatever is committed meanwhile.
+        """
         with translated(), contextlib.closing(self._database.connect()) as connection:
             connection.execute("BEGIN")
-            row = connection.execute("SELECT digest FROM running").fetchone()
-            yield StoredState(connection, row[0])
+            generation, digest, *rest = connection.execute(
+                "SELECT generation, digest, commit_id, tree, applied_at FROM running"
+            ).fetchone()
+            yield Running(StoredState(connection, digest), generation, *rest)
 
     def close(self) -> None:
         """Gives the lock back."""

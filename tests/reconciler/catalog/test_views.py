@@ -69,7 +69,7 @@ def test_the_database_answers_like_memory(
     try:
         assert answers(store.running.state, every) == answers(whole, every)
         with store.snapshot() as snapshot:
-            assert answers(snapshot, every) == answers(whole, every)
+            assert answers(snapshot.state, every) == answers(whole, every)
     finally:
         store.close()
     again = Store(directory, relations_of)

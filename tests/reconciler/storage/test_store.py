@@ -222,8 +222,10 @@ def test_a_snapshot_sees_one_moment(tmp_path: Path) -> None:
     apply(store, ("shop/a", 1))
     with store.snapshot() as seen:
         apply(store, ("shop/a", 2), ("shop/b", 2))
-        assert [each.value["address"] for each in seen.values()] == ["127.0.0.1:1"]
-        assert seen.digest != store.running.state.digest
+        assert [each.value["address"] for each in seen.state.values()] == ["127.0.0.1:1"]
+        assert seen.state.digest != store.running.state.digest
+        assert (seen.generation, seen.commit) == (1, f"{1:040x}")
+        assert seen.tree != store.running.tree
     assert ports(store) == {"shop/a": "127.0.0.1:2", "shop/b": "127.0.0.1:2"}
     store.close()
 
