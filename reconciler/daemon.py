@@ -187,6 +187,7 @@ class Daemon:
             auditing=self._auditing,
             certifying=self._certifying,
             parts=self._parts,
+            metrics_problem=lambda: self._admin.problem,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
@@ -213,7 +214,7 @@ class Daemon:
         await self._check_source()
         for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
             self._loop.add_signal_handler(number, self._on_signal, drain)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.wake)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.retry)
         self._loop.add_signal_handler(signal.SIGUSR1, self._supervisor.reopen_logs)
         await self._control.open()
         log.info(
@@ -258,7 +259,9 @@ class Daemon:
 
     async def _serve(self) -> None:
         """After the workers' start: finish what was begun, then follow the repository."""
-        await self._admin.resume(self._setting_text("admin"))
+        admin = partial(self._setting_text, "admin")
+        if not await self._admin.resume(admin()):
+            self._parts.start("metrics", partial(self._admin.keep_resuming, admin), once=True)
         await self._runner.settle_in()
         await self._runner.finish()
         self._drains.schedule()
@@ -335,11 +338,14 @@ class Daemon:
     def _on_looked(self) -> None:
         self._manager.tell()
         self._following.keep(self._source)
-        try:
+        alone: list[Path] = []
+        deep: list[Path] = []
+        with contextlib.suppress(RepositoryError):
             alone, deep = self._source.watched()
-            outside = self._reconciler.external_directories()
+        outside = self._reconciler.external_directories()
+        if alone or outside:
             self._watcher.watch([*alone, *sorted(outside.difference(alone))], deep)
-        except RepositoryError:
+        else:
             self._watcher.stop()
 
     def _send_overlay(self) -> None:

@@ -108,6 +108,13 @@ class UndrainRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryRequest:
+    """Looks for a new commit, and tries again what was refused. Answered by a `RetryResult`."""
+
+    name: ClassVar[str] = "retry"
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequest:
     """Ends the workers (drained) and the daemon. Answered when the workers are gone."""
 
@@ -123,6 +130,7 @@ Request = (
     | ExplainRequest
     | DrainRequest
     | UndrainRequest
+    | RetryRequest
     | StopRequest
 )
 
@@ -231,6 +239,18 @@ class PartStatus(TypedDict):
     problem: str | None
 
 
+class RetryStatus(TypedDict):
+    """A commit that failed for another reason than its own, and is tried again by itself.
+
+    `attempts` are those so far; `next_s` is how many seconds from now the next one begins.
+    """
+
+    commit: str
+    reason: str
+    attempts: int
+    next_s: float
+
+
 class StatusResult(TypedDict):
     """The answer to `status`; what `kakehi status --json` prints."""
 
@@ -248,6 +268,7 @@ class StatusResult(TypedDict):
     entities: dict[str, int]
     drains: list[DrainStatus]
     transaction: TransactionStatus | None
+    retry: RetryStatus | None
     certificates: list[CertificateStatus]
     drift: DriftStatus | None
     parts: list[PartStatus]
@@ -351,6 +372,13 @@ class DrainResult(TypedDict):
     timed_out: bool
 
 
+class RetryResult(TypedDict):
+    """The answer to `retry`: what is tried. `commit` is null when all that is wanted runs."""
+
+    commit: str | None
+    applied: str | None
+
+
 _REQUESTS: dict[str, type[Any]] = {
     kind.name: kind
     for kind in (
@@ -362,6 +390,7 @@ _REQUESTS: dict[str, type[Any]] = {
         ExplainRequest,
         DrainRequest,
         UndrainRequest,
+        RetryRequest,
         StopRequest,
     )
 }

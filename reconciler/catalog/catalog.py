@@ -64,8 +64,24 @@ def stage(
     staged = Staged(base, partial(complete, read=read, machine=machine), stale)
     for path in sorted(changed):
         staged.read(path, changed[path])
+    return _settled(staged, machine)
+
+
+def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) -> Candidate:
+    """Return what entities come to that name files with another content than before.
+
+    For when the configuration itself cannot be read: they are taken as they are in the base.
+    """
+    keys = {key for path in touched for key in base.related(FILE, path)}
+    staged = Staged(base, partial(complete, read=read, machine=machine), keys)
+    for key in sorted(keys):
+        staged.renew(key)
+    return _settled(staged, machine)
+
+
+def _settled(staged: Staged, machine: Machine) -> Candidate:
     staged.settle()
-    view = Overlay(base, staged.desired, staged.moved, machine)
+    view = Overlay(staged.base, staged.desired, staged.moved, machine)
     findings = list(islice(_errors(staged, view), FINDINGS_MAX + 1))
     warnings = _warnings(staged, view, staged.faulty_files(findings))
     findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))

@@ -50,7 +50,7 @@ class Staged:
         self._fresh: dict[EntityKey, Entity] = {}
         # At the same place with the same raw value: not even looked up.
         self._kept: set[EntityKey] = set()
-        self._base = base
+        self.base = base
         self._loaded: dict[str, LoadedFile] = {}
         self._raws: dict[EntityKey, RawEntity] = {}
 
@@ -79,7 +79,7 @@ class Staged:
             self.incomplete = True
             return
         defined = self.files[path] = {}
-        previous = self._base.marks(path)
+        previous = self.base.marks(path)
         for raw in raw_entities(loaded):
             if self._is_new(raw):
                 mark = Mark(raw.fingerprint(), raw.provenance.line, raw.provenance.column)
@@ -94,22 +94,28 @@ class Staged:
                     self._fresh[raw.key] = entity
         self.declared |= loaded.declared
 
+    def renew(self, key: EntityKey) -> None:
+        """Complete an entity of the base anew, by the files that it names."""
+        completed = self._complete(self.base[key])
+        if completed is not None:
+            self._fresh[key] = completed
+
     def settle(self) -> None:
         """Compare what the files define now with what they defined, once all are read."""
         for path in list(self.files):
             self._refuse_taken(path)
-        former = chain.from_iterable(self._base.marks(path) for path in self.files)
+        former = chain.from_iterable(self.base.marks(path) for path in self.files)
         for key in former:
             if key not in self._fresh and key not in self._kept:
                 self.desired[key] = None
         for key, entity in self._fresh.items():
-            old = self._base.get(key)
+            old = self.base.get(key)
             if old is None or old.value != entity.value:
                 self.desired[key] = entity
             elif old.provenance != entity.provenance:
                 self.moved[key] = entity
         self._default_settings()
-        self.before = [old for key in self.desired if (old := self._base.get(key)) is not None]
+        self.before = [old for key in self.desired if (old := self.base.get(key)) is not None]
 
     def diagnostics(self, findings: list[Finding]) -> tuple[Diagnostic, ...]:
         """Return everything that was found, in the order of the files."""
@@ -127,7 +133,7 @@ class Staged:
     def _entity(self, raw: RawEntity, before: Mark | None, mark: Mark) -> Entity | None:
         """Return an entity, validated if its raw value is another one than before."""
         if before is not None and before.fingerprint == mark.fingerprint:
-            known = self._base.get(raw.key) if raw.key not in self._stale else None
+            known = self.base.get(raw.key) if raw.key not in self._stale else None
             if known is not None:
                 return replace(known, provenance=raw.provenance)
         return self._validated(raw)
@@ -158,7 +164,7 @@ class Staged:
 
     def _with_former(self, entity: Entity) -> Entity:
         """Keep what was served until something has been issued."""
-        former = self._base.get(entity.key)
+        former = self.base.get(entity.key)
         if former is None or entity.value["certificate"] is not None:
             return entity
         kept = {field: former.value[field] for field in ("certificate", "private_key")}
@@ -176,7 +182,7 @@ class Staged:
     def _refuse_taken(self, path: str) -> None:
         """Report what a file defines although a file outside of this change has it already."""
         for key in self.files[path].keys() - self._kept:
-            owner = self._base.get(key)
+            owner = self.base.get(key)
             if owner is None or owner.provenance == NOWHERE or self._is_staged(owner):
                 continue
             if not self._cluster_taken(key):
@@ -194,16 +200,16 @@ class Staged:
         return key.kind == "backend" and cluster is not None and cluster.loaded is backend.loaded
 
     def _cluster_taken(self, key: EntityKey) -> bool:
-        cluster = self._base.get(EntityKey("cluster", cluster_of(key)))
+        cluster = self.base.get(EntityKey("cluster", cluster_of(key)))
         return key.kind == "backend" and cluster is not None
 
     def _default_settings(self) -> None:
         """See to it that the settings always exist."""
         if self.desired.get(SETTINGS_KEY) is None and (
-            SETTINGS_KEY in self.desired or self._base.get(SETTINGS_KEY) is None
+            SETTINGS_KEY in self.desired or self.base.get(SETTINGS_KEY) is None
         ):
             entity = Entity(SETTINGS_KEY, defaults("settings"), NOWHERE)
-            old = self._base.get(SETTINGS_KEY)
+            old = self.base.get(SETTINGS_KEY)
             if old is not None and old.value == entity.value:
                 del self.desired[SETTINGS_KEY]
                 self.moved[SETTINGS_KEY] = entity
@@ -216,7 +222,7 @@ class Staged:
         if raw is not None:
             node, file, line = raw.node_at(finding.path), raw.loaded.path, raw.loaded.source_line
             return _at(finding, file, node, line)
-        entity = self._base[finding.key]
+        entity = self.base[finding.key]
         where = entity.provenance
         return _at(finding, where.file, Node(None, where.line, where.column), lambda _line: None)
 

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "explain": Entry("explain", "Tell what would serve a request, and why."),
     "drain": Entry("drain", "Take a backend out of service, for a time."),
     "undrain": Entry("drain", "Put a drained backend back into service."),
+    "retry": Entry("retry", "Try again what was refused or failed, now."),
     "schema": Entry("schema", "Print JSON Schemas: of the language, of what commands print."),
     "stop": Entry("stop", "End the proxy: workers too."),
     "completion": Entry("completion", "Print the completion script of a shell."),

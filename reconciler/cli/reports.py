@@ -78,6 +78,7 @@ REPORTS: dict[str, type] = {
     "explain": control.ExplainResult,
     "history": control.HistoryResult,
     "plan": PlanReport,
+    "retry": control.RetryResult,
     "show": control.ShowResult,
     "status": control.StatusResult,
     "undrain": control.DrainResult,

@@ -2,8 +2,9 @@
 
 Level-triggered: each look compares the newest commit with what runs, so nothing that happened in
 between can be missed, and the newest commit always wins. A commit that was refused is not tried
-again until the ref moves; one that failed for a reason of ours (a worker died, the disk is full)
-is. Every step costs what the change costs. Called by `reconciler.daemon`.
+again until the ref moves; one that failed for another reason (a worker died, the disk is full, a
+port is taken) is, for as long as it takes. Every step costs what the change costs. Called by
+`reconciler.daemon`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from reconciler.catalog.catalog import (
     files_naming,
     named_together,
     outside_files,
+    renew,
     stage,
 )
 from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import ORDERED, View
+from reconciler.catalog.relations import FILE, ORDERED, View
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
+from reconciler.loop.retrying import Retrying
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles, Signature, signature_of
 from reconciler.materials.sealed import SealedError
@@ -57,10 +60,6 @@ from schemas.state import State
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
-# A worker that dies while it prepares may have been hit by chance, or by the commit.
-ATTEMPTS_MAX = 3
-# What we cannot write is tried again for as long as it takes.
-JOURNAL_RETRY_S = 2.0
 # Loading more than this takes longer than the control socket should be silent.
 _INLINE_BYTES_MAX = 256 * 1024
 # A look is over long before, unless it finds work: that takes longer with what there is to do, and
@@ -118,8 +117,7 @@ class Reconciler:
         self._changed = asyncio.Event()
         self._machine = machine
         self._seen: str | None = None
-        self._attempts = 0
-        self._retry_at = 0.0
+        self.retrying = Retrying()
         self._marked: str | None = None
         self._external = ExternalFiles(self._opened)
         self._probe = Probe(source.probe)
@@ -146,6 +144,13 @@ class Reconciler:
         """Something may have moved: look now."""
         self._wake.set()
 
+    def retry(self) -> None:
+        """Look now, and try what was refused or waits to be tried again."""
+        self.given_up = None
+        self.retrying.clear()
+        self._renewing |= bool(self._external.differing)
+        self.wake()
+
     def notify(self) -> None:
         """Something that somebody may wait for is different now."""
         changed, self._changed = self._changed, asyncio.Event()
@@ -164,7 +169,6 @@ class Reconciler:
             self._wake.clear()
             waiting = False
             try:
-                await self._probe_repository()
                 await self._look()
             except UnfetchedError as error:
                 waiting = self._source.fetch_problem is None
@@ -188,14 +192,15 @@ class Reconciler:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
-    async def _probe_repository(self) -> None:
-        """Nothing touches a repository that hangs. Raises `StalledError`."""
+    async def _find_head(self) -> Head:
+        """Return the newest commit. Raises `RepositoryError`; nothing touches a hanging one."""
         try:
             await self._probe.wait()
         except StalledError as error:
             self._source.stalled = str(error)
             raise
         self._source.stalled = None
+        return self._source.head()
 
     def _hold(self, problem: str, *, told: bool = False) -> None:
         """`told`: somebody else has it in the log."""
@@ -206,10 +211,16 @@ class Reconciler:
             self.notify()
 
     async def _look(self) -> None:
-        head = self._source.head()
+        try:
+            head = await self._find_head()
+        except RepositoryError:
+            # A certificate must not expire because nobody can tell what the newest commit is.
+            await self._renew(None)
+            raise
         self.head = head
         if head.commit != self._seen:
-            self._seen, self.given_up, self._attempts, self._retry_at = head.commit, None, 0, 0.0
+            self._seen, self.given_up = head.commit, None
+            self.retrying.clear()
             self._external.want({})
         running = self._store.running
         if await self._renew(head):
@@ -219,8 +230,12 @@ class Reconciler:
                 self._settled()
             return
         if head.commit == self.given_up and self._external.wanted_has_come():
-            self.given_up, self._attempts = None, 0
-        if head.commit == self.given_up or asyncio.get_running_loop().time() < self._retry_at:
+            self.given_up = None
+            self.retrying.clear()
+        is_due = self.retrying.is_due(asyncio.get_running_loop().time())
+        if head.commit == self.given_up and self.retrying.is_waiting and is_due:
+            self.given_up = None
+        if head.commit == self.given_up or not is_due:
             return
         if head.tree == running.tree:
             self._follow(head, None, time.monotonic())
@@ -228,18 +243,19 @@ class Reconciler:
             return
         await self._reconcile(head)
 
-    async def _renew(self, head: Head) -> bool:
+    async def _renew(self, head: Head | None) -> bool:
         """Take over files outside of the repository, for the commit that runs.
 
-        Also while a newer commit is refused: an old certificate must not expire because of that.
-        Tells whether this look is over.
+        Also while a newer commit is refused, or cannot be found (`head` is None): an old
+        certificate must not expire because of that. Tells whether this look is over.
         """
         running = self._store.running
         if self._external.look(self._outside_files()):
-            self._renewing, self._attempts = True, 0
+            self._renewing = True
+            self.retrying.clear()
         if not self._renewing or running.commit is None or running.tree is None:
             return False
-        if asyncio.get_running_loop().time() < self._retry_at:
+        if not self.retrying.is_due(asyncio.get_running_loop().time()):
             return False
         self._renewing = False
         try:
@@ -249,10 +265,10 @@ class Reconciler:
             raise
         # What was taken over differs no more, which status shall not have to wait for.
         self._renewing |= self._external.look(self._outside_files())
-        if head.commit == running.commit:
+        if head is None or head.commit == running.commit:
             return True
         # Its refusal is no longer what was said last, and a file may have come that it names.
-        self.given_up, self._attempts = None, 0
+        self.given_up = None
         return False
 
     async def _renew_files(self, running: Head) -> _End:
@@ -299,6 +315,7 @@ class Reconciler:
                 log.info("following again", ref=self._source.shown_ref)
             self.problem = None
             self.notify()
+        self.retrying.clear()
         self.outcomes.resolved()
         commit = self._store.running.commit
         if commit is not None and self._marked != commit:
@@ -310,7 +327,8 @@ class Reconciler:
         """`touched` are files outside of the repository with another content than runs."""
         began = time.monotonic()
         running = self._store.running
-        self.problem = None
+        if head.commit != running.commit:
+            self.problem = None
         with self._store.snapshot() as seen:
             changed = self._source.changed(seen.tree, head.tree)
             changed = replace(changed, others=changed.others | touched)
@@ -336,8 +354,7 @@ class Reconciler:
         try:
             self._store.materials.keep(order.begun.puts, dict(staged.candidate.contents))
         except OSError as error:
-            self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
-            raise RepositoryError(f"cannot keep certificates: {error.strerror or error}") from None
+            raise self._unwritable("keep certificates", error) from None
         heard_again_within(_WORK_WITHIN_S + len(order.ops) / _WORK_BYTES_PER_S)
         failure = await self._runner.run(order)
         if failure is not None:
@@ -346,6 +363,7 @@ class Reconciler:
                 # Of a failed write nobody knows yet what it will say after a restart.
                 self._store.materials.dropped(order.begun.puts)
             return self._failed(head, began, order.begun, failure)
+        self.retrying.clear()
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
@@ -378,10 +396,18 @@ class Reconciler:
 
     def _stage_now(self, state: StoredState, changed: Changed) -> Staged:
         base: View = MemoryView() if changed.full else state
-        changed = self._source.with_naming(changed, files_naming(base, changed.others))
         outside: dict[str, Signature | None] = {}
         read = partial(self._read_file, changed, outside)
-        candidate = stage(base, changed.files, read, changed.others, self._machine)
+        try:
+            changed = self._source.with_naming(changed, files_naming(base, changed.others))
+        except RepositoryError:
+            if changed.files or changed.full:
+                raise
+            # The files that name them are out of reach; what they say is in what runs.
+            read = partial(self._read_kept, state, outside)
+            candidate = renew(state, changed.others, read, self._machine)
+        else:
+            candidate = stage(base, changed.files, read, changed.others, self._machine)
         if not candidate.ok:
             return Staged(candidate, changed.full, (), (), (), outside)
         desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
@@ -403,6 +429,17 @@ class Reconciler:
         if path.startswith("/"):
             outside[path] = signature_of(path)
         return self._source.read_file(changed, path)
+
+    def _read_kept(
+        self, state: StoredState, outside: dict[str, Signature | None], path: str
+    ) -> bytes:
+        """Without the repository: what is served of a file that lies in it."""
+        if path.startswith("/"):
+            return self._read_file(Changed({}, (), full=False), outside, path)
+        for digest in state.related(FILE, path).values():
+            with contextlib.suppress(OSError):
+                return (self._store.materials.directory / digest).read_bytes()
+        raise UnreadableError("the repository cannot be read")
 
     def _opened(self, content: bytes) -> bytes:
         keyring = self._machine.keyring
@@ -481,8 +518,7 @@ class Reconciler:
         try:
             self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole)
         except OSError as error:
-            self._retry_at = asyncio.get_running_loop().time() + JOURNAL_RETRY_S
-            raise RepositoryError(f"cannot write the state: {error.strerror or error}") from None
+            raise self._unwritable("write the state", error) from None
         self._mark_applied(head.commit)
         self.outcomes.unchanged(head, began, base)
         self.notify()
@@ -498,19 +534,28 @@ class Reconciler:
             self.outcomes.repository_warning = str(error)
 
     def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> _End:
-        loop = asyncio.get_running_loop()
-        if failure.transient and failure.stage == "journal":
-            self._retry_at = loop.time() + JOURNAL_RETRY_S
-            self.outcomes.failed(head, began, begun, failure)
-            self.notify()
+        if not failure.transient:
+            self._refuse(head, lambda: self.outcomes.failed(head, began, begun, failure))
+            return "refused"
+        delay = self.retrying.failed(failure, asyncio.get_running_loop().time())
+        if failure.kind:
+            # Whoever waits is told what stands in the way of which entity: it may be wrong there.
+            self._refuse(head, lambda: self.outcomes.failed(head, began, begun, failure))
             return "later"
-        self._attempts += failure.transient
-        if failure.transient and self._attempts < ATTEMPTS_MAX:
+        if delay:
+            self.outcomes.delayed(head, failure)
+            self.notify()
+        else:
             log.warning("trying again", commit=head.commit, reason=failure.reason)
             self.wake()
-            return "later"
-        self._refuse(head, lambda: self.outcomes.failed(head, began, begun, failure))
-        return "refused"
+        return "later"
+
+    def _unwritable(self, doing: str, error: OSError) -> RepositoryError:
+        """The error to hold by; it is tried again."""
+        reason = f"cannot {doing}: {error.strerror or error}"
+        failure = Failure(reason, transient=True, stage="journal")
+        self.retrying.failed(failure, asyncio.get_running_loop().time())
+        return RepositoryError(reason)
 
     def _refuse(self, head: Head, record: Callable[[], None]) -> None:
         self.given_up = head.commit

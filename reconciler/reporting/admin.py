@@ -20,6 +20,8 @@ from reconciler.workers.sockets import BindError, exclusive
 _HEAD_BYTES_MAX = 8 * 1024
 _TIMEOUT_S = 5.0
 _CONNECTIONS_MAX = 16
+# How often it is looked whether an address that was taken at the start is free.
+_RESUME_S = 2.0
 
 _Answer = tuple[int, str, bytes]
 
@@ -34,6 +36,8 @@ class AdminListener:
         self._health = health
         self._address: str | None = None
         self._server: asyncio.Server | None = None
+        self.problem: str | None = None
+        """Why the metrics are not served."""
         self._staged: tuple[str | None, socket.socket | None] | None = None
         self._connections = 0
         # A thread of its own: the loop's own threads start workers.
@@ -58,7 +62,7 @@ class AdminListener:
             self._server = await asyncio.start_server(
                 self._serve, sock=bound, limit=_HEAD_BYTES_MAX
             )
-        self._address = address
+        self._address, self.problem = address, None
 
     def abort(self) -> None:
         """Lets what was prepared go."""
@@ -73,13 +77,27 @@ class AdminListener:
         if server is not None:
             server.close()
 
-    async def resume(self, address: str | None) -> None:
+    async def resume(self, address: str | None) -> bool:
         """At the start: what the running settings say; a taken address does not stop the rest."""
         try:
             self.prepare(address)
             await self.commit()
         except (BindError, OSError) as error:
-            log.warning("the admin listener is not served", reason=error)
+            if str(error) != self.problem:
+                log.warning("the admin listener is not served", reason=error)
+            self.problem = str(error)
+            return False
+        self.problem = None
+        return True
+
+    async def keep_resuming(self, address: Callable[[], str | None]) -> None:
+        """Until it is served: whoever has the address may leave it."""
+        served = False
+        while not served:
+            await asyncio.sleep(_RESUME_S)
+            # A transaction may be about to say where.
+            if self._staged is None:
+                served = await self.resume(address())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

@@ -63,6 +63,7 @@ class Answers:
     auditing: Auditing
     certifying: Certifying
     parts: Parts
+    metrics_problem: Callable[[], str | None]
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -87,6 +88,8 @@ class Answers:
                 return await self._drain(request)
             case control.UndrainRequest(backend=backend):
                 return await self._undrain(backend)
+            case control.RetryRequest():
+                return self._retry()
             case control.StopRequest():
                 await self.stop()
                 return {}
@@ -111,6 +114,7 @@ class Answers:
             "entities": {kind: running.state.count(kind) for kind in KINDS},
             "drains": [self._drain_status(each.backend) for each in self.drains.all()],
             "transaction": self._transaction(),
+            "retry": self._retry_status(),
             "certificates": [_expires(each, now) for each in certificates],
             "drift": self._drift(),
             "parts": [_part(each) for each in self.parts.all()],
@@ -176,6 +180,30 @@ class Answers:
             "waiting_for": sorted(opened.waiting),
         }
 
+    def _metrics_warning(self) -> str | None:
+        problem = self.metrics_problem()
+        return f"no metrics are served: {problem}" if problem else None
+
+    def _retry_status(self) -> control.RetryStatus | None:
+        retrying, head = self.reconciler.retrying, self.reconciler.head
+        commit = head.commit if head else self.store.running.commit
+        if not retrying.is_waiting or commit is None:
+            return None
+        return {
+            "commit": commit,
+            "reason": retrying.reason,
+            "attempts": retrying.attempts,
+            "next_s": round(retrying.left_s(asyncio.get_running_loop().time()), 1),
+        }
+
+    def _retry(self) -> control.RetryResult:
+        head, applied = self.reconciler.head, self.store.running.commit
+        self.reconciler.retry()
+        return {
+            "commit": head.commit if head and head.commit != applied else None,
+            "applied": applied,
+        }
+
     def _warnings(self, certificates: list[Expiring], now: datetime) -> list[str]:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
@@ -188,6 +216,7 @@ class Answers:
         others = (
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
+            self._metrics_warning(),
             log.dropping(),
         )
         warnings += [each for each in others if each]

@@ -117,6 +117,16 @@ class Outcomes:
                 message = f"{where.file}:{where.line}:{where.column}: {message}"
         self._refused(head, began, stage=failure.stage, message=message, place=place)
 
+    def delayed(self, head: Head, failure: Failure) -> None:
+        """It failed for a reason that is not its own, and is tried again: no outcome yet."""
+        if self._notes(head, failure.stage, _bounded(failure.reason)):
+            log.error(
+                "not applied yet",
+                commit=head.commit[:12],
+                stage=failure.stage,
+                reason=failure.reason,
+            )
+
     def internal(self, head: Head, sentence: str) -> None:
         """A program error while applying it."""
         now = time.monotonic()
@@ -136,11 +146,29 @@ class Outcomes:
         place: tuple[str, int, int] | None = None,
         diagnostics: Sequence[Diagnostic] = (),
     ) -> None:
-        file, line, column = place or (None, None, None)
         message = _bounded(message)
+        if not self._notes(head, stage, message, place, diagnostics):
+            return
+        file, line, _ = place or (None, None, None)
+        entry = self._entry(head, "refused", began)
+        entry["message"], entry["stage"] = message, stage
+        entry["file"], entry["line"] = file, line
+        self._add(entry)
+        log.error("refused", commit=head.commit[:12], stage=stage, reason=message)
+
+    def _notes(
+        self,
+        head: Head,
+        stage: str,
+        message: str,
+        place: tuple[str, int, int] | None = None,
+        diagnostics: Sequence[Diagnostic] = (),
+    ) -> bool:
+        """Make it the last error; tells whether it was not yet."""
         known = self.last_error
         if known is not None and known["commit"] == head.commit and known["message"] == message:
-            return
+            return False
+        file, line, column = place or (None, None, None)
         self.last_error = {
             "commit": head.commit,
             "message": message,
@@ -151,11 +179,7 @@ class Outcomes:
             "at": _now(),
             "diagnostics": [_told(each) for each in diagnostics],
         }
-        entry = self._entry(head, "refused", began)
-        entry["message"], entry["stage"] = message, stage
-        entry["file"], entry["line"] = file, line
-        self._add(entry)
-        log.error("refused", commit=head.commit[:12], stage=stage, reason=message)
+        return True
 
     def _superseded(self, base: str | None, commit: str) -> None:
         for each in self._source.superseded(base, commit):

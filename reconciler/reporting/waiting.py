@@ -96,7 +96,8 @@ class Waiting:
         on_branch = self.source.is_descendant(head, commit)
         if on_branch and self.reconciler.given_up == head and error is not None:
             which = "" if head == commit else f"{head[:12]}, which contains it: "
-            return self._result("refused", commit, which + error["message"])
+            again = " (it is tried again by itself)" if self.reconciler.retrying.is_waiting else ""
+            return self._result("refused", commit, which + error["message"] + again)
         if not on_branch and self.reconciler.outcomes.history.find(commit) is not None:
             message = f"the branch has moved to {head[:12]}, which does not contain it"
             return self._result("superseded", commit, message)
@@ -136,6 +137,8 @@ class Waiting:
     def _why(self, text: str, commit: str | None, laggards: list[str]) -> str:
         if commit is None:
             return f"{text} names no commit of the repository"
+        if self.reconciler.retrying.is_waiting:
+            return f"{self.reconciler.retrying.reason}; it is tried again by itself"
         if laggards:
             return f"{', '.join(laggards)} did not get there"
         if self.reconciler.problem is not None:

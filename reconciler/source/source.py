@@ -168,6 +168,8 @@ class Source:
 
         Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all.
         """
+        if base == tree:
+            return Changed({}, (), full=False, tree=tree)
         repository = self.repository
         new = bytes.fromhex(tree)
         full = base is None
@@ -234,7 +236,7 @@ class Source:
 
     def superseded(self, base: str | None, commit: str) -> list[str]:
         """The commits between base and commit that were overtaken, oldest first."""
-        if base is None:
+        if base is None or base == commit:
             return []
         between: list[str] = []
         for parent in self.repository.first_parents(commit):

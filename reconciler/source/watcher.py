@@ -46,8 +46,9 @@ class Watcher:
             (alone, False, _DIRECTORY_STEP_MS),
             (deep, True, _REFS_STEP_MS),
         ):
-            task = asyncio.get_running_loop().create_task(self._run(paths, recursive, step))
-            self._tasks.append(task)
+            if paths:
+                task = asyncio.get_running_loop().create_task(self._run(paths, recursive, step))
+                self._tasks.append(task)
 
     def stop(self) -> None:
         """Ends the watches."""

@@ -205,3 +205,10 @@ class Failure:
     stage: str = "prepare"
     kind: str = ""
     name: str = ""
+    costly: bool = False
+    """Whether the attempt may have cost a worker, and the next one may."""
+
+    @property
+    def by_workers(self) -> bool:
+        """Whether it lies with workers, and not with the disk or an address."""
+        return self.stage == "prepare" and not self.kind

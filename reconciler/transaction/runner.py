@@ -163,7 +163,7 @@ class Runner:
                 try:
                     found = self._sockets.open(worker, address)
                 except BindError as error:
-                    raise _Unbindable(key, str(error)) from None
+                    raise _Unbindable(key, str(error), transient=True) from None
                 if is_new:
                     opened.append((worker, address))
                 made[worker][key.name] = found.fileno()
@@ -177,7 +177,7 @@ class Runner:
                 try:
                     self._admin.prepare(admin)
                 except BindError as error:
-                    raise _Unbindable(SETTINGS_KEY, str(error)) from None
+                    raise _Unbindable(SETTINGS_KEY, str(error), transient=True) from None
 
     def _settle_sockets(self) -> None:
         state = self._store.running.state
@@ -257,6 +257,6 @@ class Runner:
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module
     """An address of the plan cannot be listened on."""
 
-    def __init__(self, key: EntityKey, reason: str) -> None:
+    def __init__(self, key: EntityKey, reason: str, *, transient: bool = False) -> None:
         super().__init__(reason)
-        self.failure = Failure(reason, transient=False, kind=key.kind, name=key.name)
+        self.failure = Failure(reason, transient=transient, kind=key.kind, name=key.name)

@@ -98,7 +98,7 @@ class Transaction:
             reason = f"worker {event.worker} computed the digest {event.digest}, not {self.digest}"
             replace = ReplaceWorker(event.worker, reason)
             self._drop(event.worker)
-            return [replace, *self._abort(Failure(reason, transient=True))]
+            return [replace, *self._abort(Failure(reason, transient=True, costly=True))]
         self.waiting.discard(event.worker)
         if self.waiting:
             return []
@@ -118,7 +118,7 @@ class Transaction:
         if event.worker not in self._workers:
             return []
         self._drop(event.worker)
-        return self._abort(Failure(f"worker {event.worker} died", transient=True))
+        return self._abort(Failure(f"worker {event.worker} died", transient=True, costly=True))
 
     def _on_prepare_deadline(self, _: Event) -> list[Command]:
         names = ", ".join(f"worker {worker}" for worker in sorted(self.waiting))

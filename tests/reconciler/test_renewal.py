@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from tests.harness import pki
 from tests.harness.pki import Pair
 from tests.harness.ports import address
+from tests.harness.repo import Repo
 from tests.reconciler.live import Shop, eventually, shop
 
 INVALID = {"broken.yaml": "clusters: {x: {retires: 1}}"}
@@ -173,3 +174,49 @@ def test_status_tells_what_expires_and_what_was_not_taken_over(
     put(keys, "soon", late)
     put(keys, "soon", pki.make("soon.test", days=60))
     eventually(lambda: running.daemon.status()["warnings"] == [])
+
+
+def without_its_directory(repo: Repo, config: Path) -> None:
+    shutil.rmtree(config)
+    repo.write({"elsewhere.txt": "nothing to see"})
+    repo.commit()
+
+
+def without_its_ref(repo: Repo, _: Path) -> None:
+    repo.git("update-ref", "-d", "refs/heads/main")
+
+
+def without_a_repository(repo: Repo, _: Path) -> None:
+    repo.directory.rename(repo.directory.with_name("away"))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [without_its_directory, without_its_ref, without_a_repository],
+    ids=lambda each: each.__name__,
+)
+def test_a_renewal_while_the_newest_commit_cannot_be_found(
+    tmp_path: Path, lose: Callable[[Repo, Path], None]
+) -> None:
+    made = Shop(tmp_path, workers=1)
+    made.daemon.directory = made.repo.directory / "conf"
+    first, second, third = (pki.make("shop.test") for _ in range(3))
+    files = {**made.files(), **certificates(shop=put(tmp_path / "keys", "shop", first))}
+    try:
+        made.repo.commit({f"conf/{path}": content for path, content in files.items()})
+        made.daemon.start()
+        lose(made.repo, made.daemon.directory)
+        eventually(lambda: made.daemon.status()["source"]["state"] == "holding")
+        for pair in (second, third):
+            put(tmp_path / "keys", "shop", pair)
+            eventually(lambda pair=pair: serves(made, "shop", pair), timeout_s=10)
+        (tmp_path / "keys" / "shop.crt").write_bytes(b"broken")
+        eventually(lambda: "no PEM certificate" in made.daemon.log())
+        put(tmp_path / "keys", "shop", first)
+        eventually(lambda: serves(made, "shop", first))
+        assert made.get() == 200
+        log = made.daemon.log()
+        assert "internal error" not in log
+        assert log.count("holding the running state") == 1
+    finally:
+        made.stop()

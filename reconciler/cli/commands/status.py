@@ -108,6 +108,13 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('update', 'changing')}  to {transaction['commit'][:12]}, phase "
             f"{transaction['phase']}" + (f", waiting for worker {waiting}" if waiting else "")
         )
+    retry = result["retry"]
+    if retry is not None:
+        remarks.append(
+            f"{paint('warning', 'trying again')}  {retry['commit'][:12]} in "
+            f"{retry['next_s']:g} s, after {output.count(retry['attempts'], 'attempt')}: "
+            f"{retry['reason']} (now: kakehi retry)"
+        )
     fetch_problem = result["source"]["fetch_problem"]
     if fetch_problem:
         remarks.append(f"{paint('warning', 'fetching fails')}  {output.visible(fetch_problem)}")

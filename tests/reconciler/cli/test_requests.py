@@ -63,6 +63,7 @@ def sent_by(line: tuple[str, ...], directory: Path) -> tuple[list[Any], int, str
             control.DrainRequest(backend="a/b", owner="me", ttl_s=None),
         ),
         (("undrain", "a/b"), control.UndrainRequest(backend="a/b")),
+        (("retry",), control.RetryRequest()),
         (("stop",), control.StopRequest()),
     ],
 )

@@ -1,0 +1,25 @@
+"""`kakehi retry`: has the daemon look now, and try again what it gave up or waits with."""
+
+from reconciler.cli.asking import ask
+from reconciler.cli.exits import DONE
+from reconciler.cli.options import AsJson, RuntimeDir
+from reconciler.cli.output import line, print_json
+
+
+def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
+    """Look for a new commit now, and try again the one that was refused or has failed.
+
+    What fails for a reason that is not the commit's own (no worker, a full disk, a port that is
+    taken) is tried again without it, a little later each time. SIGHUP to the daemon does the same.
+
+    Examples:
+      kakehi retry && kakehi wait
+    """
+    result = ask(runtime_dir, "retry")
+    if as_json:
+        print_json(result)
+    elif result["commit"] is not None:
+        line(f"{result['commit'][:12]} is tried again; see what becomes of it: kakehi wait")
+    else:
+        line(f"{(result['applied'] or 'no commit')[:12]} runs, and nothing waits to be tried.")
+    return DONE

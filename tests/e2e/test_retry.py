@@ -1,0 +1,142 @@
+"""What fails for a reason that is not the commit's own is tried again, for as long as it takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import control, ports
+from tests.reconciler.live import Shop, eventually, serves, shop
+
+DEATHS = 4
+"""One more than were tried at once before anything was given up."""
+
+
+def status(running: Shop) -> dict[str, Any]:
+    found: dict[str, Any] = control.ask_when_there(running.daemon.runtime_dir, "status")
+    return found
+
+
+def taken(address: str) -> socket.socket:
+    """A socket of somebody else's on an address."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(ports.split(address))
+    holder.listen()
+    return holder
+
+
+def scraped(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/healthz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def by_itself(_: Shop) -> None:
+    """Nobody does anything."""
+
+
+def by_command(running: Shop) -> None:
+    done = running.daemon.run_cli("retry", check=True)
+    assert running.repo.head()[:12] in done.stdout
+
+
+def by_signal(running: Shop) -> None:
+    os.kill(running.pid, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("told", [by_itself, by_command, by_signal])
+@pytest.mark.parametrize("what", ["listener", "metrics"])
+def test_a_port_that_is_taken_at_the_first_start(
+    tmp_path: Path, what: str, told: Callable[[Shop], None]
+) -> None:
+    made = Shop(tmp_path, workers=1)
+    metrics = ports.address()
+    try:
+        with taken(made.listener if what == "listener" else metrics):
+            head = made.repo.commit(made.files(0, admin=metrics))
+            made.daemon.start(wait=False)
+            eventually(lambda: status(made)["retry"])
+            waited = made.daemon.run_cli("wait", "--commit", head, "--timeout", "10s")
+            assert waited.returncode == 6, "whoever waits is told at once"
+            assert "address already in use" in waited.stderr
+            assert "tried again" in waited.stderr
+            found = status(made)
+            assert (found["generation"], found["retry"]["commit"]) == (0, head)
+            assert "address already in use" in found["retry"]["reason"]
+            assert "kakehi retry" in made.daemon.run_cli("status", check=True).stdout
+        told(made)
+        eventually(lambda: serves(made), timeout_s=20)
+        eventually(lambda: scraped(metrics))
+        assert status(made)["retry"] is None
+        assert status(made)["last_error"] is None
+        outcomes = [each["outcome"] for each in made.daemon.json("history")["entries"]]
+        assert outcomes == ["applied", "refused"], "one refusal, however often it was tried"
+    finally:
+        made.stop()
+
+
+def test_metrics_whose_port_is_taken_at_a_restart(tmp_path: Path) -> None:
+    metrics = ports.address()
+    with shop(tmp_path, workers=1, admin=metrics) as running:
+        assert running.leave() == 0
+        with taken(metrics):
+            running.daemon.start()
+            eventually(lambda: any(metrics in text for text in status(running)["warnings"]))
+        eventually(lambda: scraped(metrics))
+        assert not any(metrics in text for text in status(running)["warnings"])
+
+
+def test_a_commit_that_meets_dying_workers_is_not_given_up(tmp_path: Path) -> None:
+    """Each attempt waits for a worker that stands still, and which is then killed."""
+    with shop(tmp_path, workers=2) as running:
+        victim = pid_of(running, 0)
+        os.kill(victim, signal.SIGSTOP)
+        head = running.repo.commit(running.files(1))
+        for death in range(DEATHS):
+            number = death % 2
+            eventually(lambda number=number: waits_for(running, number))
+            os.kill(victim, signal.SIGKILL)
+            if death + 1 < DEATHS:
+                # The other one has been told to forget it, and stands still when it is asked again.
+                eventually(lambda: status(running)["transaction"] is None)
+                victim = pid_of(running, 1 - number)
+                os.kill(victim, signal.SIGSTOP)
+        eventually(lambda: status(running)["commit"] == head)
+        running.daemon.wait(head)
+        assert running.served_by() == 1
+        outcomes = [each["outcome"] for each in running.daemon.json("history")["entries"]]
+        assert outcomes == ["applied", "applied"], "it was never refused"
+
+
+def test_a_retry_with_nothing_to_try(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        done = running.daemon.run_cli("retry", check=True)
+        assert "nothing waits to be tried" in done.stdout
+        broken = running.repo.commit({"broken.yaml": "a: ["})
+        assert running.daemon.run_cli("wait", "--commit", broken).returncode == 6
+        assert broken[:12] in running.daemon.run_cli("retry", check=True).stdout
+        assert running.daemon.run_cli("wait", "--commit", broken).returncode == 6
+        entries = running.daemon.json("history")["entries"]
+        assert [each["outcome"] for each in entries] == ["refused", "applied"]
+
+
+def pid_of(running: Shop, number: int) -> int:
+    return int(next(each["pid"] for each in status(running)["workers"] if each["id"] == number))
+
+
+def waits_for(running: Shop, number: int) -> bool:
+    transaction = status(running)["transaction"]
+    return transaction is not None and (transaction["phase"], transaction["waiting_for"]) == (
+        "preparing",
+        [number],
+    )
