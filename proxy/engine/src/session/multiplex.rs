@@ -11,9 +11,10 @@ use std::rc::Rc;
 
 use super::Engine;
 use super::client::Phase;
+use super::record::Attempt;
 use super::token::{Owner, parts};
 use super::transport::{Lane, Transport};
-use crate::protocol::h1::Reject;
+use crate::protocol::h1::{Reject, Slashes};
 use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::{Driver, Token};
@@ -45,6 +46,8 @@ pub(super) struct Multiplex {
     has_blocked: bool,
     /// The connection's deadline is that of a header block.
     awaits_head: bool,
+    /// How paths are read.
+    slashes: Slashes,
 }
 
 impl Multiplex {
@@ -61,6 +64,7 @@ impl Multiplex {
             queued: false,
             has_blocked: false,
             awaits_head: false,
+            slashes: listener.slashes,
         }
     }
 
@@ -104,6 +108,7 @@ impl<D: Driver> Engine<D> {
             };
             multiplex.h2.pass_time(now_s);
             let mut heads = std::mem::take(&mut self.heads);
+            heads.request.slashes = multiplex.slashes;
             let step = multiplex.h2.next(&data[at..], &mut heads);
             let event = match step {
                 Ok(step) => {
@@ -138,7 +143,7 @@ impl<D: Driver> Engine<D> {
                 stream,
                 reject,
                 ends,
-            } => self.lane_refused(index, stream, reject, ends),
+            } => self.lane_refused(index, stream, reject, ends, heads),
             Event::Data {
                 stream,
                 tag,
@@ -213,14 +218,33 @@ impl<D: Driver> Engine<D> {
         if !listener.trusts(self.clients[lane].peer.ip()) {
             heads.request.drop_forwarding_fields();
         }
+        if !listener.entity.underscores_in_headers {
+            let (request, text) = heads.request_and_text();
+            request.drop_underscores(text);
+        }
         let head = std::mem::take(&mut heads.request);
         self.request_arrived(lane, &listener, &head, heads.text());
         heads.request = head;
     }
 
-    fn lane_refused(&mut self, index: usize, stream: u32, reject: Reject, ends: bool) {
+    fn lane_refused(
+        &mut self,
+        index: usize,
+        stream: u32,
+        reject: Reject,
+        ends: bool,
+        heads: &Heads,
+    ) {
         match self.open_lane(index, stream, ends) {
-            Some(lane) => self.reject_request(lane, reject),
+            Some(lane) => {
+                let (method, host, target) = heads.attempted();
+                let attempt = Attempt {
+                    method,
+                    host,
+                    target,
+                };
+                self.reject_request(lane, reject, &attempt);
+            }
             None => self.reset_stream(index, stream, ErrorCode::RefusedStream),
         }
     }

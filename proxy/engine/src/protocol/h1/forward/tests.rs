@@ -257,3 +257,26 @@ fn runs_of_lines_are_copied_whole() {
         "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\n"
     );
 }
+
+#[test]
+fn t22_a_trusted_peer_is_not_contradicted() {
+    let customary = [
+        "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n",
+        "X-Forwarded-Proto: https\r\n",
+        "X-Forwarded-Port: 443\r\n",
+        "X-Real-IP: 203.0.113.7\r\n",
+    ];
+    for lines in customary {
+        let written = forward(&get(lines), &trusted());
+        assert_eq!(values(&written, "forwarded").len(), 0, "{lines:?}");
+        assert_eq!(values(&written, "x-forwarded-for").len(), 1, "{lines:?}");
+    }
+    let standard = forward(
+        &get("Forwarded: for=203.0.113.7;proto=https\r\n"),
+        &trusted(),
+    );
+    assert_eq!(values(&standard, "forwarded").len(), 1);
+    for name in ["for", "proto", "host", "port"] {
+        assert_eq!(values(&standard, &format!("x-forwarded-{name}")).len(), 0);
+    }
+}
