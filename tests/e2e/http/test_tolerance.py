@@ -211,3 +211,14 @@ def test_a_backend_that_fails_a_call_of_grpc(gateway: Gateway) -> None:
         fields = ("Content-Type: application/grpc",)
         response = gateway.connect().post(host, b"x", "/a.B/C", *fields)
     assert (response.status, response.get("grpc-status")) == (502, b"14")
+
+
+@pytest.mark.parametrize(
+    ("method", "lengths"),
+    [("POST", [b"0"]), ("PUT", [b"0"]), ("PATCH", [b"0"]), ("GET", []), ("DELETE", [])],
+)
+def test_a_method_with_content_says_that_there_is_none(
+    lane: Lane, method: str, lengths: list[bytes]
+) -> None:
+    assert lane.get(method=method).status == 200
+    assert lane.backend.last.all("content-length") == lengths

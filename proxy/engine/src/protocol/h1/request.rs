@@ -317,7 +317,7 @@ struct Deciding<'a> {
 pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     let deciding = collect(buf, head)?;
     head.authority = decide_authority(buf, head, deciding.host)?;
-    head.body = frame(head, &deciding)?;
+    head.body = frame(buf, head, &deciding)?;
     let options = if deciding.has_connection {
         apply_connection(buf, &mut head.fields).map_err(|_| Reject::Connection)?
     } else {
@@ -395,8 +395,16 @@ fn decide_authority(
 }
 
 /// RFC 9112 §6.3 for requests, without its repairs (T09, T10, T11).
-fn frame(head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
+fn frame(buf: &[u8], head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
     match (deciding.coding, deciding.length) {
+        // Where content means something it is said that there is none (RFC 9110 §8.6): some backends
+        // demand a length, and HTTP/2 ends such a request with its head.
+        (None, None)
+            if head.body == RequestBody::None
+                && matches!(head.method.of(buf), b"POST" | b"PUT" | b"PATCH") =>
+        {
+            Ok(RequestBody::Length(0))
+        }
         (None, None) => Ok(head.body),
         (None, Some(length)) => parse_length(length)
             .map(RequestBody::Length)

@@ -40,9 +40,6 @@ impl Heads {
         if !ends {
             // Unknown length: chunked is how HTTP/1.1 says so.
             self.request.body = RequestBody::Chunked;
-        } else if expects_content(method.of(&self.text)) {
-            // It is known, which HTTP/1.1 has to say: some backends demand a length of these.
-            self.request.body = RequestBody::Length(0);
         }
         request::decide(&self.text, &mut self.request)?;
         self.request.keep_alive = true;
@@ -179,9 +176,4 @@ impl Heads {
         }
         key
     }
-}
-
-/// Whether a method is one for which content means something (RFC 9110 §8.6).
-fn expects_content(method: &[u8]) -> bool {
-    matches!(method, b"POST" | b"PUT" | b"PATCH")
 }
