@@ -12,6 +12,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from reconciler import log
@@ -21,6 +22,7 @@ from reconciler.parts import Part, Parts
 from reconciler.patience import within
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source.following import Following
 from reconciler.source.repository import RepositoryError
@@ -36,6 +38,8 @@ from schemas.secrecy import without_secrets
 
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
+# Backends that `status` names because their handshakes fail.
+_TLS_FAULTS_MAX = 10
 
 
 class RefusedRequestError(Exception):
@@ -197,7 +201,23 @@ class Answers:
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()
         ]
-        return warnings
+        return warnings + self._tls_faults()
+
+    def _tls_faults(self) -> list[str]:
+        """Backends whose handshakes fail, the first of them: in an outage they all do."""
+        state = self.store.running.state
+        secure = {
+            name
+            for name in state.names("cluster")
+            if state[EntityKey("cluster", name)].value["tls"] is not None
+        }
+        backends = (each for each in state.names("backend") if each.partition("/")[0] in secure)
+        found = ((each, self._tls_fault(each)) for each in backends)
+        told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
+        return list(islice(told, _TLS_FAULTS_MAX))
+
+    def _tls_fault(self, backend: str) -> str | None:
+        return fault_of(backend, (slot.counters for slot in self.supervisor.slots))
 
     async def _wait(self, request: control.WaitRequest) -> control.WaitResult:
         try:
@@ -262,7 +282,7 @@ class Answers:
 
     def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
         try:
-            return explain(request, self.store.running.state, self.drains.names())
+            return explain(request, self.store.running.state, self.drains.names(), self._tls_fault)
         except UnexplainableError as error:
             raise RefusedRequestError("usage", str(error)) from None
 

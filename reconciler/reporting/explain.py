@@ -10,8 +10,8 @@ workers really do. Called by `reconciler.reporting.answers`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -25,6 +25,7 @@ from schemas.state import Entities
 # Beyond this nobody reads on; the best ones come first.
 LOST_MAX = 100
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_UNESCAPED = re.compile(r'["<>\\^`{|}]')
 
 
 class UnexplainableError(ValueError):
@@ -47,10 +48,24 @@ class Asked:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
-def explain(request: ExplainRequest, state: Entities, drained: Sequence[str]) -> ExplainResult:
-    """Raises `UnexplainableError` on a URL that is none."""
+def _no_fault(_backend: str) -> str | None:
+    return None
+
+
+def explain(
+    request: ExplainRequest,
+    state: Entities,
+    drained: Sequence[str],
+    tls_fault: Callable[[str], str | None] = _no_fault,
+) -> ExplainResult:
+    """Raises `UnexplainableError` on a URL that is none.
+
+    `tls_fault` says why handshakes with a backend fail, if they do.
+    """
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
+    keeping = bool(listeners) and not any(each.value["merge_slashes"] for each in listeners)
+    asked = replace(asked, path=_normal_path(asked.path, keeping=keeping))
     secure = [each for each in listeners if each.value["tls"] is not None]
     passing = {each.key.name for each in secure if _passes(asked, each.key.name, state)}
     shown = {
@@ -94,12 +109,16 @@ def explain(request: ExplainRequest, state: Entities, drained: Sequence[str]) ->
         result["status"] = 308
         result["message"] += "it is sent to the same place over TLS: 308"
         return result
-    _describe_winner(result, won, state, drained)
+    _describe_winner(result, won, state, drained, tls_fault)
     return result
 
 
 def _describe_winner(
-    result: ExplainResult, won: Entity, state: Entities, drained: Sequence[str]
+    result: ExplainResult,
+    won: Entity,
+    state: Entities,
+    drained: Sequence[str],
+    tls_fault: Callable[[str], str | None],
 ) -> None:
     name = str(won.value["cluster"])
     cluster = state.get(EntityKey("cluster", name))
@@ -116,6 +135,7 @@ def _describe_winner(
             "address": each.value["address"],
             "weight": each.value["weight"],
             "drained": each.key.name in drained,
+            "tls_fault": tls_fault(each.key.name),
             "source": _source(each),
         }
         for each in backends
@@ -149,7 +169,7 @@ def _asked(request: ExplainRequest) -> Asked:
         name=name,
         hostname=_hostname(hostname) if hostname else name,
         port=port,
-        path=_normal_path(parts.path or "/"),
+        path=parts.path or "/",
         query=parts.query,
         method=request.method,
         headers=headers,
@@ -161,17 +181,20 @@ def _hostname(text: str) -> str:
     return without_port.lower().rstrip(".")
 
 
-def _normal_path(path: str) -> str:
-    """The engine's normal form: unreserved escapes decoded, slashes joined, dot segments gone."""
+def _normal_path(path: str, *, keeping: bool) -> str:
+    """The engine's form: one spelling, no dot segments, slashes joined unless `keeping`."""
     segments: list[str] = []
     raw = path.split("/")[1:]
     for position, segment in enumerate(raw):
-        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, segment)
+        escaped = _UNESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", segment)
+        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, escaped)
         last = position == len(raw) - 1
         if plain == "..":
             if not segments:
                 raise UnexplainableError(f"{path!r} leads above the root: the proxy answers 400")
             segments.pop()
+        elif plain == "" and keeping and not last:
+            segments.append(plain)
         elif plain not in ("", "."):
             segments.append(plain)
             if not last:

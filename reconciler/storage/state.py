@@ -94,7 +94,7 @@ class StoredState:
 
     def values(self, kind: str | None = None) -> Iterator[Entity]:
         """Yield all entities, or those of a kind, in the order of their keys."""
-        query, values = f"{_ENTITY} ORDER BY kind, name", ()
+        query, values = f"{_ENTITY} ORDER BY kind, name", tuple[str, ...]()
         if kind is not None:
             query, values = f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,)
         with translated():

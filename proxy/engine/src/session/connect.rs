@@ -23,6 +23,7 @@ use crate::runtime::socket::{Stream, local_address};
 use crate::runtime::timer::Deadline;
 use crate::state::entity::{self, ProxyProtocol};
 use crate::telemetry::names::{Counter, Field, Histogram};
+use crate::tls::fault::TlsFault;
 use crate::upstream::{Backend, ClusterSettings};
 
 impl<D: Driver> Engine<D> {
@@ -303,6 +304,10 @@ impl<D: Driver> Engine<D> {
     pub(super) fn count_connected(&mut self, index: usize) {
         let upstream = &self.upstreams[index];
         upstream.backend.connect_succeeded();
+        if upstream.tls.is_some() {
+            let slot = upstream.backend.slot.id();
+            self.metrics.slot_set(slot, Field::TlsFault, 0);
+        }
         let waited = self.clock.us() - upstream.connect_started_us;
         self.metrics.observe(Histogram::ConnectDuration, waited);
     }
@@ -343,6 +348,10 @@ impl<D: Driver> Engine<D> {
     /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
     pub(super) fn connect_failed(&mut self, exchange: u32, outcome: Outcome) -> bool {
         self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
+        if outcome == Outcome::TlsFailed {
+            self.metrics.add(Counter::UpstreamTlsErrorsTotal, 1);
+            self.tell_tls_fault(exchange, TlsFault::Closed);
+        }
         if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
             self.close_upstream(upstream);
         }
@@ -359,6 +368,26 @@ impl<D: Driver> Engine<D> {
         }
         self.give_up_connecting(exchange, outcome);
         false
+    }
+
+    /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
+    /// TLS itself has no complaint it was `otherwise`.
+    fn tell_tls_fault(&mut self, exchange: u32, otherwise: TlsFault) {
+        let exchange = &mut self.exchanges[exchange as usize];
+        let Some(upstream) = exchange.upstream.map(|index| &self.upstreams[index]) else {
+            return;
+        };
+        let secure = match upstream.stream.lane() {
+            Some(lane) => &self.upstreams[lane.connection],
+            None => upstream,
+        };
+        let fault = secure.stream.tls_fault().unwrap_or(otherwise);
+        if fault == TlsFault::None {
+            return;
+        }
+        exchange.record.reason = Some(fault.as_str());
+        let slot = secure.backend.slot.id();
+        self.metrics.slot_set(slot, Field::TlsFault, fault as u64);
     }
 
     /// A pooled connection turned out to be dead: the same request goes out on another one. Not
@@ -383,6 +412,8 @@ impl<D: Driver> Engine<D> {
         if upstream.reused && untouched && may_repeat(&self.exchanges[exchange as usize]) {
             return self.retry_stale(exchange);
         }
+        // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.
+        self.tell_tls_fault(exchange, TlsFault::None);
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(exchange, 502, Outcome::BackendAborted);
     }

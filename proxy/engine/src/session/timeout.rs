@@ -3,6 +3,7 @@
 use super::Engine;
 use super::client::Phase;
 use super::exchange::Outcome;
+use super::record::Attempt;
 use super::token::{self, Owner};
 use super::upstream::Link;
 use crate::runtime::driver::{Driver, Token};
@@ -39,14 +40,14 @@ impl<D: Driver> Engine<D> {
         }
         match client.phase {
             Phase::Preamble => self.preamble_failed(index),
-            Phase::Hello | Phase::Handshake => self.handshake_failed(index),
+            Phase::Hello | Phase::Handshake => self.handshake_failed(index, None),
             Phase::Multiplexed => self.multiplex_late(index),
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(index),
             Phase::ExpectHead => {
                 self.metrics.add(Counter::TimeoutsTotal, 1);
                 self.metrics.add(Counter::Rejected408Total, 1);
-                self.record_rejected(index, 408, "request_head_timeout");
+                self.record_rejected(index, 408, "request_head_timeout", &Attempt::default());
                 let words = self.words_now(index, None);
                 self.send_error(index, 408, &words, false, false);
             }
