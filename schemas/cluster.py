@@ -69,10 +69,17 @@ class ClusterTimeouts(Model):
         Field(description="An idle connection is kept this long; keep it under the backend's own."),
     ] = 50_000
     response_body: Annotated[
-        Duration, Field(description="Longest pause while the backend sends a body.")
-    ] = 60_000
+        Duration,
+        Field(
+            description="Longest pause once the response has begun, while neither side sends anything."
+        ),
+    ] = 300_000
     response_head: Annotated[
-        Duration, Field(description="From the whole request to the response's head; then 504.")
+        Duration,
+        Field(
+            description="From the whole request, when the backend has taken its last byte, to the "
+            "response's head; then 504."
+        ),
     ] = 60_000
     tunnel: Annotated[
         Duration,

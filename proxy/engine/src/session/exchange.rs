@@ -90,6 +90,8 @@ pub(super) struct Exchange {
     pub(super) backends: Rc<BackendSet>,
     pub(super) backend: Option<Rc<Backend>>,
     pub(super) tried: Vec<Rc<Backend>>,
+    /// A pooled connection has lost it once.
+    pub(super) is_repeated: bool,
     /// How the last try to connect failed.
     pub(super) connect_failure: Option<Outcome>,
     /// The settings that it is served by.

@@ -94,6 +94,7 @@ impl<D: Driver> Engine<D> {
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
+            is_repeated: false,
             connect_failure: None,
             settings: self.tables.settings.clone(),
             generation_header: None,

@@ -312,6 +312,7 @@ impl<D: Driver> Engine<D> {
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
+            is_repeated: false,
             connect_failure: None,
             settings: settings.clone(),
             generation_header: self.tables.generation_header(),
@@ -339,7 +340,9 @@ impl<D: Driver> Engine<D> {
         exchange
     }
 
-    /// Sets the time within which more of a request body must come.
+    /// Sets the time within which more of a request body must come. Once the response has begun there
+    /// is none: a stream may be silent in one direction, and only the silence of both ends it
+    /// (`await_response`).
     pub(super) fn await_request_body(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let Some(exchange) = client.exchange else {
@@ -347,6 +350,12 @@ impl<D: Driver> Engine<D> {
         };
         let exchange = &self.exchanges[exchange as usize];
         if exchange.request_done() || client.phase != Phase::InExchange {
+            return;
+        }
+        if exchange.response.is_some() {
+            if client.is_flushed() {
+                client.deadline.clear();
+            }
             return;
         }
         let token = client.token;

@@ -178,6 +178,7 @@ impl<D: Driver> Engine<D> {
         };
         write_response(&mut out, bytes, head, &forward);
         exchange.response = Some(body);
+        self.await_request_body(client);
         let consumed = if head.switching_protocols {
             self.give_head_back(number);
             self.send_head_to_client(client, &out);
