@@ -25,8 +25,7 @@ from reconciler.errors import UnreadableError
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles, Signature, signature_of
 from reconciler.materials.sealed import SealedError
-from reconciler.planning import capacity, guards
-from reconciler.planning.capacity import Capacity
+from reconciler.planning import guards
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
@@ -39,7 +38,6 @@ from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, entity_hash
-from schemas.ops import plan_ops
 from schemas.plan import Plan
 from schemas.state import State
 
@@ -102,7 +100,6 @@ class Reconciler:
         self._machine = machine
         self._catalog = Catalog(machine)
         self._catalog.restore(store.running.state.entities.values())
-        self._capacity = Capacity(store.running.state.entities.values())
         self._seen: str | None = None
         self._attempts = 0
         self._retry_at = 0.0
@@ -285,8 +282,7 @@ class Reconciler:
             self._settled()
             return "done"
         plan = make_plan(staged.changes, head.commit, staged.warnings)
-        size = self._capacity.after(staged.changes)
-        blocked = capacity.refusal(size) or self._blocked(plan, head.commit)
+        blocked = self._blocked(plan, head.commit)
         if blocked is not None:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
             return "refused"
@@ -306,7 +302,6 @@ class Reconciler:
             return self._failed(head, began, order.begun, failure)
         self._accept(staged)
         self._store.materials.applied(plan.changes)
-        self._capacity.accept(size)
         self._mark_applied(head.commit)
         self.outcomes.applied(head, began, plan, base)
         self.after_applied(plan)
@@ -397,7 +392,7 @@ class Reconciler:
             removes=removes,
             moved=moved,
         )
-        return Order(begun, plan_ops(plan).decode())
+        return Order(begun)
 
     def _blocked(self, plan: Plan, commit: str) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.

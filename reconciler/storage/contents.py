@@ -85,7 +85,3 @@ class MaterialStore:
                     replace_durably(path, content)
                     mended.append(found.path)
         return mended
-
-    def needed(self, entities: Iterable[Entity]) -> list[str]:
-        """The hashes that a worker has to read for these entities."""
-        return sorted({found.sha256 for entity in entities for found in materials_of(entity)})

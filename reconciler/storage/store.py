@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from reconciler.storage import snapshot
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.journal import Journal, Record
 from reconciler.storage.upgrade import LANGUAGE, upgraded
+from reconciler.storage.view import Moment, View
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
 from schemas.material import materials_of
@@ -45,6 +46,11 @@ class Running:
     commit: str | None = None
     tree: str | None = None
     applied_at: str | None = None
+
+    @property
+    def moment(self) -> Moment:
+        """Which state it is."""
+        return Moment(self.generation, self.state.digest, self.commit or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class Store:
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
         self._language: str | None = None
+        self._views: list[View] = []
         # The snapshot that the journal builds on could not be read.
         self._lost = False
         self._seq = 0
@@ -115,6 +122,16 @@ class Store:
                 with contextlib.suppress(OSError):
                     return (self.materials.directory / material.sha256).read_bytes()
         return None
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[View]:
+        """The running state as it is now, for somebody who takes his time."""
+        view = View(self.running.moment, tuple(self.running.state.entities.values()))
+        self._views.append(view)
+        try:
+            yield view
+        finally:
+            self._views.remove(view)
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -267,9 +284,12 @@ class Store:
 
     def _enter(self, begun: Begun) -> None:
         running = self.running
-        running.state.apply(begun.changes(running.state))
+        changes = begun.changes(running.state)
+        running.state.apply(changes)
         running.generation = begun.generation
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
+        for view in self._views:
+            view.note(running.moment, changes)
         self.unfinished, self._open = begun, None
 
     def _follow(self, commit: str, tree: str, moved: tuple[Entity, ...], at: str) -> None:

@@ -9,6 +9,7 @@ events. It holds the supervisor's `exclusive` lock from the first to the last st
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,15 +26,16 @@ from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.entity import SETTINGS_KEY, EntityKey
 
+# Of each chunk of the change, and of the check of the whole.
 PREPARE_DEADLINE_S = 10.0
-# A tenth of what a busy machine manages.
-PREPARE_BYTES_PER_S = 1_000_000
 # These are one turn of an event loop; a worker that takes seconds is stopped or hangs.
 COMMIT_DEADLINE_S = 5.0
 ABORT_DEADLINE_S = 5.0
 RELEASE_DEADLINE_S = 5.0
-# How long a commit waits for a worker that is being replaced before it goes on without it.
+# How long the start waits for a worker before it goes on without it.
 COMPLETE_WAIT_S = 10.0
+# How long a commit waits for somebody to serve it, when nobody does.
+SERVICE_WAIT_S = 30.0
 
 _DEADLINES_S = {
     Phase.PREPARING: PREPARE_DEADLINE_S,
@@ -58,10 +60,9 @@ class Admin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be run: the begin record, and the operations as the engine takes them."""
+    """What is to be run: the begin record."""
 
     begun: Begun
-    ops: str
 
 
 class Runner:
@@ -80,7 +81,7 @@ class Runner:
 
     async def run(self, order: Order) -> Failure | None:
         """Returns None when every worker holds the generation, else why none does."""
-        await self.settle_in()
+        await self._wait_for_service()
         async with self._supervisor.exclusive:
             workers = self._supervisor.in_service
             if not workers:
@@ -115,15 +116,15 @@ class Runner:
             self._settle_sockets()
 
     async def settle_in(self) -> None:
-        """Waits for the workers that are on their way, so that a transaction includes them.
+        """Waits for all workers at the start, so that what was left undone is done with them.
 
         One that cannot come up does not hold up the others for ever.
         """
-        deadline = asyncio.get_running_loop().time() + COMPLETE_WAIT_S
-        while not self._supervisor.complete:
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.02)
+        await _wait(lambda: self._supervisor.complete, COMPLETE_WAIT_S)
+
+    async def _wait_for_service(self) -> None:
+        """One worker is enough: those that are on their way catch up with it."""
+        await _wait(lambda: bool(self._supervisor.in_service), SERVICE_WAIT_S)
 
     # What has to be there before anybody is told.
 
@@ -185,7 +186,7 @@ class Runner:
         self._numbers += 1
         machine = Transaction(frozenset(workers), order.begun.digest)
         attempt = Attempt(
-            self._numbers, order.begun, order.ops, workers, sockets, self._store.materials
+            self._numbers, order.begun, workers, sockets, self._store.materials.directory
         )
         self.open, self.open_order = machine, order
         attempt.inbox.put_nowait(events.Started())
@@ -208,8 +209,7 @@ class Runner:
             case events.RecordDone():
                 self._note_done()
             case events.SetDeadline(phase=phase):
-                extra_s = len(attempt.ops) / PREPARE_BYTES_PER_S if phase is Phase.PREPARING else 0
-                attempt.set_timer(_DEADLINES_S[phase] + extra_s)
+                attempt.set_timer(_DEADLINES_S[phase])
             case events.ReplaceWorker(worker=worker, reason=reason):
                 self._supervisor.replace(worker, reason)
             case events.SendPrepare(worker=worker):
@@ -244,6 +244,14 @@ class Runner:
             self._store.compact_if_due()
         except OSError as error:
             log.warning("cannot write the state directory", reason=error.strerror or error)
+
+
+async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            return
+        await asyncio.sleep(0.02)
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module

@@ -47,13 +47,19 @@ class Link:
         self, message: wire.ToWorker, descriptors: list[int] | None = None
     ) -> asyncio.Future[wire.FromWorker]:
         """Sends a message; the future gets its reply, or `WorkerGoneError`."""
+        return self.ask_encoded(wire.encode(message), descriptors)
+
+    def ask_encoded(
+        self, frame: bytes, descriptors: list[int] | None = None
+    ) -> asyncio.Future[wire.FromWorker]:
+        """The same with a message that was encoded once for several workers."""
         reply: asyncio.Future[wire.FromWorker] = self._loop.create_future()
         if self._closed:
             reply.set_exception(WorkerGoneError("the worker is gone"))
             return reply
         self._asked.append(reply)
         try:
-            self._channel.send(wire.encode(message), descriptors)
+            self._channel.send(frame, descriptors)
         except (wire.WireError, OSError) as error:
             self.close(f"cannot write to it: {error}")
             return reply
@@ -116,7 +122,7 @@ async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
     """Says hello. Raises `WorkerGoneError` when no welcome comes in time."""
     try:
         async with asyncio.timeout(timeout_s):
-            reply = await link.ask(wire.Hello(epoch=epoch))
+            reply = await link.ask(wire.Hello(epoch=epoch, protocol=wire.PROTOCOL))
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None
     if not isinstance(reply, wire.Welcome):

@@ -22,7 +22,14 @@ class Worker:
         self.commit = welcome.commit
         self.digest = welcome.digest
         self.staged = welcome.staged
+        self.serving = welcome.serving
+        self.protocol = welcome.protocol
         self.leaving = False
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it has other messages: it can only be left to serve, and ended."""
+        return self.protocol != wire.PROTOCOL
 
     @property
     def name(self) -> str:
