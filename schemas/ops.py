@@ -7,6 +7,7 @@ a worker is busy with one for long, whatever the size of the change. Called by w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from json.encoder import encode_basestring
 from typing import NamedTuple
 
 from schemas.entity import Entity, EntityKey, canonical_text
@@ -83,4 +84,4 @@ class _Building:
 
 
 def _identity(key: EntityKey) -> str:
-    return f'"kind":{canonical_text(key.kind)},"name":{canonical_text(key.name)}'
+    return f'"kind":"{key.kind}","name":{encode_basestring(key.name)}'

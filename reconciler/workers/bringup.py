@@ -21,7 +21,7 @@ from reconciler.storage.store import Begun, Store
 from reconciler.storage.view import Missed, Moment, View
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.sockets import SocketTable
-from reconciler.workers.streaming import Reply, Streaming
+from reconciler.workers.streaming import Streaming
 from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.entity import Entity, EntityKey
@@ -150,7 +150,8 @@ class Bringup:
     async def _prepare(self, worker: Worker, missed: Missed) -> wire.FromWorker:
         generation = missed.after.generation
         streaming = Streaming(0, generation, self._store.materials.directory)
-        sent = await _stream(worker, streaming, missed)
+        parts = chunks(missed.puts, missed.removes)
+        sent = await streaming.send([worker.link], parts, patience_s=REPLY_TIMEOUT_S)
         if not isinstance(sent, int):
             return sent
         # A worker that does not serve yet gets its sockets when it does.
@@ -197,25 +198,6 @@ class Bringup:
 
 def _is_newcomer(worker: Worker) -> bool:
     return not worker.serving and (worker.generation, worker.digest) == (0, EMPTY_DIGEST)
-
-
-async def _stream(worker: Worker, streaming: Streaming, missed: Missed) -> int | wire.FromWorker:
-    """Raises `WorkerGoneError` when the worker takes nothing for too long."""
-    loop = asyncio.get_running_loop()
-    parts = chunks(missed.puts, missed.removes)
-    try:
-        async with asyncio.timeout(REPLY_TIMEOUT_S) as limit:
-
-            def extend(_: Reply) -> None:
-                if not limit.expired():
-                    limit.reschedule(loop.time() + REPLY_TIMEOUT_S)
-
-            def asked(_: int, reply: Reply) -> None:
-                reply.add_done_callback(extend)
-
-            return await streaming.send([worker.link], parts, asked)
-    except TimeoutError:
-        raise WorkerGoneError(f"it took no chunk in {REPLY_TIMEOUT_S:g} s") from None
 
 
 async def _reply(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import faults
-from reconciler.workers.link import Link
+from reconciler.workers.link import Link, WorkerGoneError
 from schemas import wire
 from schemas.ops import Chunk
 
@@ -42,18 +42,23 @@ class Streaming:
         links: Sequence[Link],
         chunks: Iterable[Chunk],
         asked: Callable[[int, Reply], None] = _ignore,
+        patience_s: float | None = None,
     ) -> int | wire.FromWorker:
         """Returns how many chunks there were, or the answer that shows that it is no use to go on.
 
         `asked` is told of each answer that will come, by the index of its link. The answers to the
         last few chunks are not waited for: whoever is asked next answers after them, and is as
-        refused. Raises `WorkerGoneError`.
+        refused. Raises `WorkerGoneError`, also when a chunk is not answered in `patience_s`.
         """
         unanswered: deque[list[Reply]] = deque()
         count = 0
         for chunk in chunks:
             if len(unanswered) == WINDOW:
-                for answer in await asyncio.gather(*unanswered.popleft()):
+                oldest = unanswered.popleft()
+                _, waiting = await asyncio.wait(oldest, timeout=patience_s)
+                if waiting:
+                    raise WorkerGoneError(f"it took no part of the state in {patience_s:g} s")
+                for answer in (reply.result() for reply in oldest):
                     if not isinstance(answer, wire.Staged):
                         return answer
             frame = wire.encode(self._message(count, chunk))
