@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reconciler.durable import replace_durably
@@ -34,6 +34,9 @@ class MaterialStore:
         self._uses = Counter(
             material.sha256 for entity in running for material in materials_of(entity)
         )
+        # Whoever reads a former state needs what it names; what nobody else needs goes then.
+        self._readers = 0
+        self._left: set[str] = set()
         for path in self.directory.iterdir():
             if path.name not in self._uses:
                 path.unlink(missing_ok=True)
@@ -55,17 +58,32 @@ class MaterialStore:
             for material in materials_of(change.before) if change.before else ():
                 self._uses[material.sha256] -= 1
                 released.add(material.sha256)
-        for digest in released:
-            if self._uses[digest] <= 0:
-                del self._uses[digest]
-                (self.directory / digest).unlink(missing_ok=True)
+        self._let_go(released)
 
     def dropped(self, entities: Iterable[Entity]) -> None:
         """Forget what was kept for entities that came to nothing: a refused key is no one's."""
-        for entity in entities:
-            for material in materials_of(entity):
-                if self._uses[material.sha256] <= 0:
-                    (self.directory / material.sha256).unlink(missing_ok=True)
+        self._let_go({found.sha256 for entity in entities for found in materials_of(entity)})
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within, nothing is taken away, whatever is applied."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                left, self._left = self._left, set()
+                self._let_go(left)
+
+    def _let_go(self, digests: Iterable[str]) -> None:
+        if self._readers:
+            self._left.update(digests)
+            return
+        for digest in digests:
+            if self._uses[digest] <= 0:
+                del self._uses[digest]
+                (self.directory / digest).unlink(missing_ok=True)
 
     def mend(self, entities: Iterable[Entity], read: Callable[[str], bytes]) -> list[str]:
         """Write anew what is missing or was altered; return the paths that it was read from.

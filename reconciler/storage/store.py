@@ -129,7 +129,8 @@ class Store:
         view = View(self.running.moment, tuple(self.running.state.entities.values()))
         self._views.append(view)
         try:
-            yield view
+            with self.materials.kept():
+                yield view
         finally:
             self._views.remove(view)
 

@@ -33,6 +33,8 @@ PREPARE_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 10.0
 # So much of what a newcomer has missed is left for the moment in which commits wait for it.
 _MISSED_MAX = 1000
+# Large changes that come as fast as it takes them in do not keep it out of service for ever.
+_ROUNDS_MAX = 10
 
 _NOTHING = Moment(0, EMPTY_DIGEST, "")
 
@@ -68,7 +70,9 @@ class Bringup:
         if not _is_newcomer(worker) or view.first.generation == 0:
             return
         await self._transfer(worker, Missed(_NOTHING, view.first, view.entities, ()))
-        while view.missed_count > _MISSED_MAX:
+        for _ in range(_ROUNDS_MAX):
+            if view.missed_count <= _MISSED_MAX:
+                return
             await self._catch_up(worker, view)
 
     async def enter(self, worker: Worker, view: View) -> None:
