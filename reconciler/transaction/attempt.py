@@ -92,6 +92,9 @@ class Attempt:
             return
         except (wire.WireError, OSError) as error:
             self.inbox.put_nowait(events.StreamFailed(f"cannot send the change: {error}"))
+        except Exception as error:  # noqa: BLE001  # nobody else would hear of it
+            reason = log.internal_error("sending a change", error)
+            self.inbox.put_nowait(events.StreamFailed(reason))
         finally:
             self._sending = None
 

@@ -320,8 +320,9 @@ class Supervisor:
         if former.is_foreign:
             # What every version understands.
             former.process.signal(signal.SIGTERM)
-        with contextlib.suppress(WorkerGoneError):
-            former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
+        else:
+            with contextlib.suppress(WorkerGoneError):
+                former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
         self._track_leaving(former, self.drain_ms() / 1000)
 
     def _track_leaving(self, worker: Worker, drain_s: float) -> None:
