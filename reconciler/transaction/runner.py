@@ -30,6 +30,8 @@ from schemas.entity import SETTINGS_KEY, EntityKey
 PREPARE_DEADLINE_S = 10.0
 # These are one turn of an event loop; a worker that takes seconds is stopped or hangs.
 COMMIT_DEADLINE_S = 5.0
+# A turn takes some microseconds for each entity: only with very many does it show.
+COMMIT_ENTITY_S = 50e-6
 ABORT_DEADLINE_S = 5.0
 RELEASE_DEADLINE_S = 5.0
 # How long the start waits for a worker before it goes on without it.
@@ -209,7 +211,8 @@ class Runner:
             case events.RecordDone():
                 self._note_done()
             case events.SetDeadline(phase=phase):
-                attempt.set_timer(_DEADLINES_S[phase])
+                swapped = len(begun.puts) if phase is Phase.COMMITTING else 0
+                attempt.set_timer(_DEADLINES_S[phase] + swapped * COMMIT_ENTITY_S)
             case events.ReplaceWorker(worker=worker, reason=reason):
                 self._supervisor.replace(worker, reason)
             case events.SendPrepare(worker=worker):

@@ -21,6 +21,7 @@ _DAEMON_BYTES_MAX = 32 * 1024
 _LOAD_S_MAX = 60.0 * _FRONTENDS / 10_000
 
 
+@pytest.mark.timeout(300 + _LOAD_S_MAX)
 def test_many_frontends_load_and_route(
     daemons: Callable[..., Kakehi], nginx: Nginx, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,9 @@ use crate::tls::tickets::Tickets;
 /// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How much longer for each entity that is swapped in: ten times of what it takes.
+const SWAP_TIMEOUT: Duration = Duration::from_micros(50);
+
 /// A running engine and what the control side knows of it.
 pub struct EngineThread {
     /// The committed state and the staged change.
@@ -171,8 +174,9 @@ impl EngineThread {
         self.listeners
             .extend(std::mem::take(&mut self.staged_listeners));
         let (answer, digest) = mpsc::channel();
+        let patience = ANSWER_TIMEOUT + SWAP_TIMEOUT * staged.puts.len() as u32;
         self.send(Command::Commit(Box::new(staged), answer));
-        await_answer(&digest)
+        await_answer_for(patience, &digest)
     }
 
     /// Drops a staged generation.
@@ -310,8 +314,12 @@ fn copied(sockets: &HashMap<String, RawFd>) -> Result<HashMap<String, OwnedFd>, 
 }
 
 fn await_answer<T>(answer: &Receiver<T>) -> Result<T, Refused> {
+    await_answer_for(ANSWER_TIMEOUT, answer)
+}
+
+fn await_answer_for<T>(patience: Duration, answer: &Receiver<T>) -> Result<T, Refused> {
     answer
-        .recv_timeout(ANSWER_TIMEOUT)
+        .recv_timeout(patience)
         .map_err(|_| state_refused("the engine thread does not answer".into()))
 }
 
