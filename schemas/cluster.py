@@ -71,7 +71,8 @@ class ClusterTimeouts(Model):
     response_body: Annotated[
         Duration,
         Field(
-            description="Longest pause once the response has begun, while neither side sends anything."
+            description="Longest pause once the response has begun, while neither side sends "
+            "anything."
         ),
     ] = 300_000
     response_head: Annotated[

@@ -62,6 +62,26 @@ impl Engine {
             .collect()
     }
 
+    fn stage(
+        &self,
+        py: Python<'_>,
+        generation: u64,
+        number: u64,
+        ops: &[u8],
+        materials: HashMap<String, Vec<u8>>,
+    ) -> PyResult<()> {
+        py.detach(|| self.lock().stage(generation, number, ops, &materials))
+            .map_err(refused)
+    }
+
+    fn drop_incoming(&self, py: Python<'_>) {
+        py.detach(|| self.lock().ledger.drop_incoming());
+    }
+
+    fn serve(&self, py: Python<'_>, sockets: HashMap<String, i32>) -> PyResult<()> {
+        py.detach(|| self.lock().serve(&sockets)).map_err(refused)
+    }
+
     #[allow(clippy::too_many_arguments)] // the wire's prepare message, field by field
     fn prepare(
         &self,
@@ -70,9 +90,8 @@ impl Engine {
         base_generation: u64,
         base_digest: &str,
         commit: &str,
-        ops: &[u8],
+        chunks: u64,
         sockets: HashMap<String, i32>,
-        materials: HashMap<String, Vec<u8>>,
     ) -> PyResult<String> {
         let base = Digest::from_hex(base_digest).ok_or_else(|| {
             Refused::new_err(("state", "", format!("{base_digest:?} is no digest")))
@@ -80,7 +99,7 @@ impl Engine {
         py.detach(|| {
             let base = (base_generation, base);
             self.lock()
-                .prepare(generation, base, commit, ops, &sockets, &materials)
+                .prepare(generation, base, commit, chunks, &sockets)
         })
         .map(Digest::to_hex)
         .map_err(refused)

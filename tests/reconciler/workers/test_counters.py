@@ -164,7 +164,8 @@ def test_the_engines_own_memory_is_understood() -> None:
         "removes": [],
     }
     text = json.dumps(ops, sort_keys=True, separators=(",", ":"))
-    engine.prepare(1, (0, "0" * 32), "c", text, {}, {})
+    engine.stage(1, 0, text, {})
+    engine.prepare(1, (0, "0" * 32), "c", 1, {})
     engine.commit(1)
     reading = counters.read()
     assert reading.counters["generation_now"] == 1

@@ -120,7 +120,8 @@ pub struct Listener {
     pub name: String,
     /// Its address as committed.
     pub address: SocketAddr,
-    /// The socket, handed over by the reconciler; `None` once it accepts no more.
+    /// The socket, handed over by the reconciler; `None` before the worker serves, and once it accepts
+    /// no more.
     pub socket: RefCell<Option<OwnedFd>>,
     /// Who answers on it.
     pub routes: Routes,
@@ -143,13 +144,13 @@ impl Listener {
         address: SocketAddr,
         settings: ListenerSettings,
         hash: Digest,
-        socket: OwnedFd,
+        socket: Option<OwnedFd>,
         routes: Routes,
     ) -> Self {
         Self {
             name,
             address,
-            socket: RefCell::new(Some(socket)),
+            socket: RefCell::new(socket),
             routes,
             hash: Cell::new(hash),
             connections: Cell::new(0),

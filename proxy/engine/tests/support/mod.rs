@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use _engine::state::digest::Digest;
+use _engine::state::ops::Refused;
 use _engine::thread::EngineThread;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use sha2::{Digest as _, Sha256};
@@ -90,7 +91,8 @@ impl Proxy {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let engine = EngineThread::start(0, None).unwrap();
+        let mut engine = EngineThread::start(0, None).unwrap();
+        engine.serve(&EMPTY).unwrap();
         let mut proxy = Self {
             engine,
             address,
@@ -114,21 +116,17 @@ impl Proxy {
         let sockets = HashMap::from([("web".to_owned(), self.socket.as_raw_fd())]);
         let base = (self.generation, self.engine.ledger.digest);
         let next = self.generation + 1;
+        let first = self.generation == 0;
+        let sockets = if first { &sockets } else { &EMPTY };
+        let say =
+            |refusal: Refused| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason);
+        self.engine
+            .stage(next, 0, ops, &self.materials)
+            .map_err(say)?;
         let prepared = self
             .engine
-            .prepare(
-                next,
-                base,
-                "c0ffee",
-                ops,
-                if self.generation == 0 {
-                    &sockets
-                } else {
-                    &EMPTY
-                },
-                &self.materials,
-            )
-            .map_err(|refusal| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason))?;
+            .prepare(next, base, "c0ffee", 1, sockets)
+            .map_err(say)?;
         let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
         assert_eq!(prepared, committed, "the loop must hold what was promised");
         assert_eq!(
