@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -279,7 +279,7 @@ fn chunks_out_of_turn_make_no_change() {
     // A new stream replaces one that was left half sent; dropped ones do not come back.
     stage_all(&mut engine, 1, &all[..2]);
     stage_all(&mut engine, 1, &all);
-    engine.drop_incoming();
+    engine.ledger.drop_incoming();
     assert!(engine.prepare(1, base, "c", 5, &EMPTY).is_err());
     stage_all(&mut engine, 1, &all[..3]);
     engine.abort(1);
