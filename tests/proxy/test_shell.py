@@ -333,7 +333,8 @@ def test_a_shell_without_memory_ends_at_once(worker: Worker, connection: Connect
     assert worker.process.stderr is not None
     said = worker.process.stderr.read().decode()
     assert "Traceback" not in said
-    assert "MemoryError" in said
+    # Even a thread to write its last line may be more than there is.
+    assert "MemoryError" in said or "can't start new thread" in said
 
 
 def test_descriptors_that_do_not_fit_their_message_are_refused(

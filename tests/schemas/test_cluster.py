@@ -15,7 +15,7 @@ def test_the_canonical_value_has_every_default() -> None:
         "timeouts": {
             "connect": 3000,
             "keep_alive": 50000,
-            "response_body": 60000,
+            "response_body": 300000,
             "response_head": 60000,
             "tunnel": 3600000,
         },

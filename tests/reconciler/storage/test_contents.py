@@ -33,26 +33,42 @@ def held(store: MaterialStore) -> set[bytes]:
     return {path.read_bytes() for path in store.directory.iterdir()}
 
 
-def store_with(directory: Path, content: bytes) -> MaterialStore:
-    made = MaterialStore(directory, [certificate(content)])
-    made.keep([certificate(content)], {sha256(content): content})
+class Named:
+    """The content that is named now, as the state tells it."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __call__(self, digest: str) -> bool:
+        return digest == sha256(self.content)
+
+
+def store_with(directory: Path, named: Named) -> MaterialStore:
+    made = MaterialStore(directory, named)
+    made.keep([certificate(named.content)], {sha256(named.content): named.content})
     return made
 
 
+def replace(store: MaterialStore, named: Named, content: bytes) -> None:
+    before, named.content = named.content, content
+    store.keep([certificate(content)], {sha256(content): content})
+    store.applied([replaced(before, content)])
+
+
 def test_what_nobody_names_any_more_goes(tmp_path: Path) -> None:
-    store = store_with(tmp_path, OLD)
-    store.keep([certificate(NEW)], {sha256(NEW): NEW})
-    store.applied([replaced(OLD, NEW)])
+    named = Named(OLD)
+    store = store_with(tmp_path, named)
+    replace(store, named, NEW)
     assert held(store) == {NEW}
 
 
 def test_what_is_read_stays_until_nobody_reads(tmp_path: Path) -> None:
     """A worker that takes in the state of a moment ago still has to find its certificates."""
-    store = store_with(tmp_path, OLD)
+    named = Named(OLD)
+    store = store_with(tmp_path, named)
     with store.kept():
         with store.kept():
-            store.keep([certificate(NEW)], {sha256(NEW): NEW})
-            store.applied([replaced(OLD, NEW)])
+            replace(store, named, NEW)
             # One that names the old content again, and is refused.
             store.dropped([certificate(OLD)])
         assert held(store) == {OLD, NEW}
@@ -60,10 +76,9 @@ def test_what_is_read_stays_until_nobody_reads(tmp_path: Path) -> None:
 
 
 def test_what_came_back_meanwhile_stays(tmp_path: Path) -> None:
-    store = store_with(tmp_path, OLD)
+    named = Named(OLD)
+    store = store_with(tmp_path, named)
     with store.kept():
-        store.keep([certificate(NEW)], {sha256(NEW): NEW})
-        store.applied([replaced(OLD, NEW)])
-        store.keep([certificate(OLD)], {sha256(OLD): OLD})
-        store.applied([replaced(NEW, OLD)])
+        replace(store, named, NEW)
+        replace(store, named, OLD)
     assert held(store) == {OLD}

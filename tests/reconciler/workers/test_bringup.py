@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,17 +38,18 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A worker that has not come into service when its daemon leaves is still our child."""
-    spawned: list[subprocess.Popen[bytes]] = []
+    spawned: list[int] = []
     spawn = spawning.spawn
 
-    def remembering(runtime_dir: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
+    def remembering(runtime_dir: Path, worker: int, cpu: int) -> int:
         spawned.append(spawn(runtime_dir, worker, cpu))
         return spawned[-1]
 
     monkeypatch.setattr(spawning, "spawn", remembering)
     yield
     for child in spawned:
-        child.wait(10)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
 def large(where: str) -> State:
@@ -177,9 +178,9 @@ def test_the_next_daemon_begins_a_stream_anew(tmp_path: Path) -> None:
         pid = await stopped_in_mid_stream(first)
         [slot] = first.supervisor.slots
         # As `detach` does it, with a worker that has not come into service.
-        assert slot.task is not None
-        slot.task.cancel()
-        await asyncio.gather(slot.task, return_exceptions=True)
+        assert slot.part is not None
+        slot.part.cancel()
+        await slot.part.ended()
         first.sockets.close()
         first.store.close()
         os.kill(pid, signal.SIGCONT)
