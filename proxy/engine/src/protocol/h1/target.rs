@@ -240,11 +240,7 @@ pub fn normalise_path(raw: &[u8], slashes: Slashes, out: &mut Vec<u8>) -> Result
         let start = out.len();
         decode_segment(segment, out)?;
         match out.get(start..).unwrap_or_default() {
-            b"" if slashes == Slashes::Keep => {
-                if segments.peek().is_some() {
-                    out.push(b'/');
-                }
-            }
+            b"" if slashes == Slashes::Keep && segments.peek().is_some() => out.push(b'/'),
             b"" | b"." => out.truncate(start),
             b".." => {
                 if start == root {
