@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.workers import answering
 from tests.harness import ports, processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site, refuses
@@ -200,7 +201,7 @@ class Asleep:
     def check(self) -> None:
         questions = int((time.monotonic() - self._began) / answering.ASK_EVERY) + 1
         for pid, before in self._before.items():
-            # One to hear it, and one when the engine has had its turn. A change takes three and more.
+            # One to hear it, and one when the engine has had its turn; a change takes more.
             assert processes.wake_ups(pid, pid) - before <= 2 * questions
 
 
