@@ -178,7 +178,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "timeouts": {
             "connect": 3000,
             "keep_alive": 50000,
-            "response_body": 60000,
+            "response_body": 300000,
             "response_head": 60000,
             "tunnel": 3600000,
         },
