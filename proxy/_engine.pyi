@@ -2,7 +2,7 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "Refused"]
+__all__ = ["Engine", "Refused", "rank_frontends"]
 
 # A generation cannot be prepared. `args` is (kind, name, reason).
 class Refused(Exception): ...  # noqa: N818
@@ -12,15 +12,19 @@ class Refused(Exception): ...  # noqa: N818
 class Engine:
     def __new__(cls, worker: int, cpu: int | None) -> Self: ...
     def metrics_fd(self) -> int: ...
+    def stage(
+        self, generation: int, number: int, ops: bytes, materials: dict[str, bytes]
+    ) -> None: ...
+    def drop_incoming(self) -> None: ...
+    def serve(self, sockets: dict[str, int]) -> None: ...
     def prepare(
         self,
         generation: int,
         base_generation: int,
         base_digest: str,
         commit: str,
-        ops: bytes,
+        chunks: int,
         sockets: dict[str, int],
-        materials: dict[str, bytes],
     ) -> str: ...
     def commit(self, generation: int) -> str: ...
     def abort(self, generation: int) -> None: ...
@@ -35,3 +39,14 @@ class Engine:
     ) -> None: ...
     def reopen_log(self) -> None: ...
     def shutdown(self, drain_ms: int) -> None: ...
+
+# Which of some frontends (name, canonical value) match a request, the winner first; of the others
+# (name, "hostname" | "path" | "methods" | "headers" | "query", name of the field or "").
+def rank_frontends(
+    frontends: list[tuple[str, str]],
+    host: bytes,
+    path: bytes,
+    query: bytes | None,
+    method: bytes,
+    headers: list[tuple[str, bytes]],
+) -> tuple[list[str], list[tuple[str, str, str]]]: ...

@@ -1,12 +1,14 @@
 """The only module that imports the engine: its typed face for the shell.
 
 Keeps what the extension module gives out (tuples, exceptions with positional arguments) from
-spreading. The blocking calls are short, except `prepare` of a large change and `shutdown`, which
-the shell runs in a thread.
+spreading. The blocking calls are short, except `stage`, `prepare` of a large change and `shutdown`,
+which the shell runs in a thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proxy import _engine
@@ -21,6 +23,14 @@ class PrepareRefusedError(Exception):
         self.kind = kind
         self.name = name
         self.reason = reason
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except _engine.Refused as refusal:
+        raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +69,40 @@ class EngineApi:
         generation, commit, digest, staged = self._engine.state()
         return Held(generation, commit, digest, staged)
 
+    def stage(self, generation: int, number: int, ops: str, materials: dict[str, bytes]) -> None:
+        """Takes a chunk of a change; number 0 begins it, in place of what was on its way or staged.
+
+        `materials` are contents of files by their SHA-256. Raises `PrepareRefusedError`.
+        """
+        with _refusals():
+            self._engine.stage(generation, number, ops.encode(), materials)
+
+    def drop_incoming(self) -> None:
+        """Drops the chunks of a change whose rest does not come."""
+        self._engine.drop_incoming()
+
     def prepare(
         self,
         generation: int,
         base: tuple[int, str],
         commit: str,
-        ops: str,
+        chunks: int,
         sockets: dict[str, int],
-        materials: dict[str, bytes],
     ) -> str:
-        """Stages a generation; returns the digest it will have. `base` is (generation, digest).
+        """Checks a generation whose change came in so many chunks; returns the digest it will have.
 
-        `materials` are contents of files by their SHA-256. The sockets stay the caller's.
-        Raises `PrepareRefusedError`.
+        `base` is (generation, digest). The sockets stay the caller's. Raises `PrepareRefusedError`.
         """
-        try:
-            return self._engine.prepare(generation, *base, commit, ops.encode(), sockets, materials)
-        except _engine.Refused as refusal:
-            raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
+        with _refusals():
+            return self._engine.prepare(generation, *base, commit, chunks, sockets)
+
+    def serve(self, sockets: dict[str, int]) -> None:
+        """Accepts connections from now on, with these sockets where a listener has none yet.
+
+        The sockets stay the caller's. Raises `PrepareRefusedError`.
+        """
+        with _refusals():
+            self._engine.serve(sockets)
 
     def commit(self, generation: int) -> str:
         """Swaps the staged generation in; returns the digest served now."""

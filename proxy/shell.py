@@ -1,8 +1,9 @@
 """The shell: takes the reconciler's messages and calls the engine; called by `proxy.__main__`.
 
 One message after another, whoever sent it, so that the engine sees one order. A connection of a
-higher epoch takes the place of an older one; a lost connection changes nothing: the worker goes on
-serving what it committed last. There is no timer here: an idle worker is not woken by its shell.
+higher epoch takes the place of an older one; a lost connection changes nothing but that a change
+which was on its way is dropped: the worker goes on serving what it committed last. There is no
+timer here: an idle worker is not woken by its shell.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Peer:
 
     channel: Channel
     epoch: int | None = None
+    protocol: int = wire.PROTOCOL
     closed: bool = False
 
 
@@ -52,7 +54,9 @@ class Shell:
         self._peers: set[_Peer] = set()
         self._current: _Peer | None = None
         self._epoch = 0
-        self._inbox: asyncio.Queue[tuple[_Peer, wire.ToWorker, list[int]]] = asyncio.Queue()
+        self._serving = False
+        # None instead of a message: the connection has ended.
+        self._inbox: asyncio.Queue[tuple[_Peer, wire.ToWorker | None, list[int]]] = asyncio.Queue()
         self._ending: asyncio.Future[int] = self._loop.create_future()
 
     async def run(self) -> None:
@@ -100,7 +104,7 @@ class Shell:
             for body in bodies:
                 message = wire.decode_to_worker(body)
                 descriptors: list[int] = []
-                if isinstance(message, wire.Prepare) and message.sockets:
+                if isinstance(message, wire.Prepare | wire.Serve) and message.sockets:
                     descriptors = peer.channel.take_descriptors(len(message.sockets))
                 self._inbox.put_nowait((peer, message, descriptors))
         except (wire.WireError, OSError) as error:
@@ -142,6 +146,7 @@ class Shell:
         self._peers.discard(peer)
         if self._current is peer:
             self._current = None
+            self._inbox.put_nowait((peer, None, []))
 
     # Messages.
 
@@ -149,11 +154,18 @@ class Shell:
         while True:
             peer, message, descriptors = await self._inbox.get()
             try:
-                if not peer.closed:
+                if message is None:
+                    await self._forget_incoming()
+                elif not peer.closed:
                     await self._handle(peer, message, descriptors)
             finally:
                 for each in descriptors:
                     os.close(each)
+
+    async def _forget_incoming(self) -> None:
+        """Its rest will not come: whoever connects next begins anew."""
+        if self._current is None:
+            await asyncio.to_thread(self._engine.drop_incoming)
 
     def _handling_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (failure := task.exception()) is None:
@@ -180,13 +192,18 @@ class Shell:
         if isinstance(message, wire.Hello):
             self._greet(peer, message)
             return
-        if peer is not self._current:
+        if peer is not self._current or peer.protocol != wire.PROTOCOL:
             self._send(peer, wire.Stale(epoch=self._epoch))
             self._close(peer)
             return
+        reply: wire.FromWorker
         match message:
+            case wire.Stage():
+                reply = await asyncio.to_thread(self._stage, message)
             case wire.Prepare():
                 reply = await asyncio.to_thread(self._prepare, message, descriptors)
+            case wire.Serve():
+                reply = self._serve(message, descriptors)
             case wire.Audit():
                 reply = await asyncio.to_thread(self._audit)
             case wire.Shutdown():
@@ -203,6 +220,7 @@ class Shell:
             return
         old, self._current = self._current, peer
         self._epoch = peer.epoch = hello.epoch
+        peer.protocol = hello.protocol
         if old is not None and old is not peer:
             self._send(old, wire.Stale(epoch=self._epoch))
             self._close(old)
@@ -217,34 +235,43 @@ class Shell:
             digest=held.digest,
             staged=held.staged,
             listeners=list(listeners),
+            serving=self._serving,
+            protocol=wire.PROTOCOL,
         )
         self._send(peer, welcome, [self._engine.metrics_fd, *listeners.values()])
 
+    def _stage(self, message: wire.Stage) -> wire.FromWorker:
+        materials = _read_materials(message)
+        try:
+            self._engine.stage(message.generation, message.number, message.ops, materials)
+        except PrepareRefusedError as refusal:
+            return _refused(message, refusal)
+        return wire.Staged(
+            transaction=message.transaction, generation=message.generation, number=message.number
+        )
+
     def _prepare(self, message: wire.Prepare, descriptors: list[int]) -> wire.FromWorker:
-        staged = self._engine.held().staged
-        if staged is not None:
-            # An earlier attempt, maybe under the same number, that nobody will commit any more.
-            self._engine.abort(staged)
         try:
             digest = self._engine.prepare(
                 message.generation,
                 (message.base_generation, message.base_digest),
                 message.commit,
-                message.ops,
+                message.chunks,
                 dict(zip(message.sockets, descriptors, strict=True)),
-                _read_materials(message),
             )
         except PrepareRefusedError as refusal:
-            return wire.Refused(
-                transaction=message.transaction,
-                generation=message.generation,
-                kind=refusal.kind,
-                name=refusal.name,
-                reason=refusal.reason,
-            )
+            return _refused(message, refusal)
         return wire.Prepared(
             transaction=message.transaction, generation=message.generation, digest=digest
         )
+
+    def _serve(self, message: wire.Serve, descriptors: list[int]) -> wire.FromWorker:
+        try:
+            self._engine.serve(dict(zip(message.sockets, descriptors, strict=True)))
+        except PrepareRefusedError as refusal:
+            return _refused(None, refusal)
+        self._serving = True
+        return wire.Served()
 
     def _quick(self, message: wire.ToWorker) -> wire.FromWorker:
         match message:
@@ -290,7 +317,19 @@ class Shell:
         )
 
 
-def _read_materials(message: wire.Prepare) -> dict[str, bytes]:
+def _refused(
+    message: wire.Stage | wire.Prepare | None, refusal: PrepareRefusedError
+) -> wire.Refused:
+    return wire.Refused(
+        transaction=message.transaction if message else 0,
+        generation=message.generation if message else 0,
+        kind=refusal.kind,
+        name=refusal.name,
+        reason=refusal.reason,
+    )
+
+
+def _read_materials(message: wire.Stage) -> dict[str, bytes]:
     """What is missing or altered is left out; the engine names the entity that misses it."""
     found: dict[str, bytes] = {}
     for digest in message.materials:

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from schemas.base import Model, fault, shown
 from schemas.material import FilePath
 from schemas.names import parse_hostname
-from schemas.units import Duration
+from schemas.units import Duration, Measured
 
 Policy = Literal["least_connections", "power_of_two", "random", "round_robin"]
 _POLICIES: tuple[str, ...] = get_args(Policy)
@@ -69,10 +69,18 @@ class ClusterTimeouts(Model):
         Field(description="An idle connection is kept this long; keep it under the backend's own."),
     ] = 50_000
     response_body: Annotated[
-        Duration, Field(description="Longest pause while the backend sends a body.")
-    ] = 60_000
+        Duration,
+        Field(
+            description="Longest pause once the response has begun, while neither side sends "
+            "anything."
+        ),
+    ] = 300_000
     response_head: Annotated[
-        Duration, Field(description="From the whole request to the response's head; then 504.")
+        Duration,
+        Field(
+            description="From the whole request, when the backend has taken its last byte, to the "
+            "response's head; then 504."
+        ),
     ] = 60_000
     tunnel: Annotated[
         Duration,
@@ -116,8 +124,8 @@ class ClusterTls(Model):
         FilePath | None,
         Field(
             description=(
-                "Authorities to trust, in PEM; relative to the config directory or absolute. "
-                "null: those that the system trusts."
+                "Authorities to trust, in PEM; relative to the config directory or absolute. A "
+                "backend's own certificate may be among them. null: those that the system trusts."
             ),
             examples=["tls/internal-ca.pem"],
         ),
@@ -152,6 +160,19 @@ class ClusterTls(Model):
         return self
 
 
+class ClusterLimits(Model):
+    """Bounds of what a backend may send."""
+
+    head_bytes: Annotated[
+        Annotated[int, Measured("size", "1KiB", "128KiB")],
+        Field(description="Largest response head, status line and header; 502 beyond it."),
+    ] = 65_536
+    header_count: Annotated[
+        int,
+        Field(ge=1, le=1000, description="Most fields in a response header; 502 beyond them."),
+    ] = 256
+
+
 class Cluster(Model):
     """A set of backends that serve the same, and the policy by which one of them is chosen."""
 
@@ -159,6 +180,9 @@ class Cluster(Model):
         int,
         Field(ge=0, le=1_000_000, description="Idle connections kept per backend and worker."),
     ] = 1024
+    limits: Annotated[
+        ClusterLimits, Field(description="Bounds of what is taken from backends.")
+    ] = ClusterLimits()
     load_balancing: Annotated[
         Policy,
         BeforeValidator(_policy),

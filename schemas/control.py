@@ -348,9 +348,9 @@ class ExplainResult(TypedDict):
     `listeners`: name, address, protocol, source, of each that the URL can arrive at; over https
     also `certificates` (name, source; none: the handshake is refused) and why these in `handshake`.
     `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight, drained,
-    source. `lost`: frontends that did not win, best first, each with name, source and reason.
-    `status`: the status that the proxy itself would answer with (404, 503), or null when a backend
-    answers.
+    source, and `tls_fault`: why handshakes with it fail, or null. `lost`: frontends that did not
+    win, best first, each with name, source and reason. `status`: the status that the proxy itself
+    would answer with (404, 503), or null when a backend answers.
     """
 
     listeners: list[dict[str, Any]]

@@ -169,6 +169,16 @@ class Listener(Model):
     limits: Annotated[
         ListenerLimits, Field(description="Bounds of what is taken from clients.")
     ] = ListenerLimits()
+    merge_slashes: Annotated[
+        bool,
+        Field(
+            description=(
+                "Take // in a path for /, so that //admin cannot pass where /admin may not. false "
+                "keeps empty segments, for addresses and keys within paths, and for signed paths: "
+                "then a backend that merges slashes may serve what no frontend has matched."
+            )
+        ),
+    ] = True
     protocol: Annotated[
         str,
         BeforeValidator(_protocol),
@@ -206,6 +216,16 @@ class Listener(Model):
             examples=[["10.0.0.0/8"]],
         ),
     ] = Field(default_factory=list)
+    underscores_in_headers: Annotated[
+        bool,
+        Field(
+            description=(
+                "Pass request headers on whose names have an underscore. Those that are a header "
+                "of the proxy's own to whoever reads _ as - (X_Forwarded_For, Client_Cert, ...) "
+                "are dropped in any case. false drops them all."
+            )
+        ),
+    ] = True
 
     @model_validator(mode="before")
     @classmethod

@@ -1,34 +1,87 @@
-"""The operations of a transaction as the engine reads them: whole entities, put or removed.
+"""The operations of a change as the engine reads them: whole entities, put or removed, in chunks.
 
-`plan_ops` gives those of a plan, `state_ops` those with which a fresh worker is brought up.
+A chunk is bounded by what it costs to write and to read, so that neither the reconciler's loop nor
+a worker is busy with one for long, whatever the size of the change. Called by whoever streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from json.encoder import encode_basestring
+from typing import NamedTuple
 
-from schemas.entity import KINDS, Entity, EntityKey, Json, canonical
-from schemas.plan import Plan
-from schemas.state import Entities
+from schemas.entity import Entity, EntityKey, canonical_text
+from schemas.material import materials_of
 
-
-def plan_ops(plan: Plan) -> bytes:
-    """Return a plan as canonical JSON, puts and removes each in the order of the plan."""
-    puts = [change.after for change in plan.changes if change.after is not None]
-    removes = [change.key for change in plan.changes if change.after is None]
-    return _encode(puts, removes)
-
-
-def state_ops(state: Entities) -> bytes:
-    """Return a whole state as puts, what is referred to before what refers to it."""
-    keys = (EntityKey(kind, name) for kind in KINDS for name in state.names(kind))
-    return _encode((state[key] for key in keys), ())
+# Less than 10 ms of either side. A single entity may be larger, by what a file may have.
+CHUNK_OPS_MAX = 500
+CHUNK_CHARS_MAX = 256 * 1024
+# Each is a file that the worker reads and a key or a chain that it checks.
+CHUNK_MATERIALS_MAX = 100
 
 
-def _encode(puts: Iterable[Entity], removes: Iterable[EntityKey]) -> bytes:
-    # Canonical JSON of the whole is the canonical bytes of each value, at its place.
-    put_list: list[Json] = [
-        {"kind": entity.key.kind, "name": entity.key.name, "value": entity.value} for entity in puts
-    ]
-    remove_list: list[Json] = [{"kind": key.kind, "name": key.name} for key in removes]
-    return canonical({"puts": put_list, "removes": remove_list})
+class Chunk(NamedTuple):
+    """A part of a change, and the hashes of the contents that its entities need."""
+
+    ops: str
+    materials: list[str]
+
+
+def chunks(puts: Iterable[Entity], removes: Iterable[EntityKey] = ()) -> Iterator[Chunk]:
+    """Yield a change chunk by chunk, puts first, each in the order given; nothing for no change."""
+    building = _Building()
+    for entity in puts:
+        if building.is_full:
+            yield building.finish()
+            building = _Building()
+        building.put(entity)
+    for key in removes:
+        if building.is_full:
+            yield building.finish()
+            building = _Building()
+        building.remove(key)
+    if building.count:
+        yield building.finish()
+
+
+class _Building:
+    """The chunk that is being filled."""
+
+    def __init__(self) -> None:
+        self._puts: list[str] = []
+        self._removes: list[str] = []
+        self._materials: set[str] = set()
+        self._chars = 0
+
+    @property
+    def count(self) -> int:
+        return len(self._puts) + len(self._removes)
+
+    @property
+    def is_full(self) -> bool:
+        return (
+            self.count >= CHUNK_OPS_MAX
+            or self._chars >= CHUNK_CHARS_MAX
+            or len(self._materials) >= CHUNK_MATERIALS_MAX
+        )
+
+    def put(self, entity: Entity) -> None:
+        identity = _identity(entity.key)
+        # Canonical JSON of the whole has the canonical text of the value at its place.
+        text = f'{{{identity},"value":{canonical_text(entity.value)}}}'
+        self._puts.append(text)
+        self._chars += len(text)
+        self._materials.update(found.sha256 for found in materials_of(entity))
+
+    def remove(self, key: EntityKey) -> None:
+        text = f"{{{_identity(key)}}}"
+        self._removes.append(text)
+        self._chars += len(text)
+
+    def finish(self) -> Chunk:
+        ops = f'{{"puts":[{",".join(self._puts)}],"removes":[{",".join(self._removes)}]}}'
+        return Chunk(ops, sorted(self._materials))
+
+
+def _identity(key: EntityKey) -> str:
+    return f'"kind":"{key.kind}","name":{encode_basestring(key.name)}'

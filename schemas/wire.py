@@ -8,15 +8,23 @@ so that either side may be restarted at any point and simply ask again.
 `transaction` numbers an attempt within an epoch and comes back in the reply, so that a late reply
 to an aborted attempt is never taken for one to the next. Inputs of a worker are imperatives, its
 replies past participles.
+
+The greeting (`Hello`, `Welcome`) is what every version understands of every other: its fields may
+become more, but none of those that `_OtherHello` and `_OtherWelcome` have may go or mean something
+else. Whoever learns from it that the other side speaks another `PROTOCOL` says nothing more.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-# 100,000 entities make a prepare of about 40 MiB.
+PROTOCOL = 2
+"""Grows with every change of these messages that the other side would not understand."""
+
+# No message comes near it: a state travels in chunks, and the largest entity is a file of 4 MiB.
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 LENGTH_BYTES = 4
 # The kernel's SCM_MAX_FD is 253 descriptors a message; a frame with more is refused on both sides.
@@ -42,13 +50,30 @@ class Hello(_Message):
 
     type: Literal["hello"] = "hello"
     epoch: _Number
+    protocol: _Number = PROTOCOL
+
+
+class Stage(_Message):
+    """A chunk of a change: stage it aside. Number 0 begins, whatever was on its way or staged.
+
+    `ops` is the canonical JSON text that the engine takes. The contents of files that its entities
+    name lie in `material_dir`, each under its SHA-256. Answered by `Staged` or `Refused`.
+    """
+
+    type: Literal["stage"] = "stage"
+    transaction: _Number
+    generation: _Number
+    number: _Number
+    ops: str
+    material_dir: str
+    materials: list[Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]]
 
 
 class Prepare(_Message):
-    """Stage a generation aside. `sockets` names the listeners of the accompanying descriptors.
+    """Check a generation, whose change came in so many chunks, and be ready to commit it.
 
-    `ops` is the canonical JSON text that the engine takes. The contents of files that entities name
-    lie in `material_dir`, each under its SHA-256. Answered by `Prepared` or `Refused`.
+    `sockets` names the listeners of the accompanying descriptors; a worker that does not serve yet
+    gets none. Answered by `Prepared` or `Refused`.
     """
 
     type: Literal["prepare"] = "prepare"
@@ -57,10 +82,8 @@ class Prepare(_Message):
     base_generation: _Number
     base_digest: _Digest
     commit: str
-    ops: str
+    chunks: _Number
     sockets: list[str]
-    material_dir: str
-    materials: list[Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]]
 
 
 class Commit(_Message):
@@ -85,6 +108,16 @@ class Release(_Message):
     type: Literal["release"] = "release"
     transaction: _Number
     generation: _Number
+
+
+class Serve(_Message):
+    """Take connections from now on, at every listener; `sockets` as in `Prepare`.
+
+    Until then a worker may hold what no other one does. Answered by `Served` or `Refused`.
+    """
+
+    type: Literal["serve"] = "serve"
+    sockets: list[str]
 
 
 class Overlay(_Message):
@@ -124,7 +157,8 @@ class Shutdown(_Message):
 class Welcome(_Message):
     """What this worker is and holds; with the descriptors of its counters and of its listeners.
 
-    Descriptors: the counters' memfd first, then one per name in `listeners`.
+    Descriptors: the counters' memfd first, then one per name in `listeners`. It takes connections
+    when it is `serving`.
     """
 
     type: Literal["welcome"] = "welcome"
@@ -136,6 +170,8 @@ class Welcome(_Message):
     digest: _Digest
     staged: int | None
     listeners: list[str]
+    serving: bool
+    protocol: _Number = PROTOCOL
 
 
 class Stale(_Message):
@@ -145,8 +181,17 @@ class Stale(_Message):
     epoch: _Number
 
 
+class Staged(_Message):
+    """The chunk has been checked by itself and kept; the next one may come."""
+
+    type: Literal["staged"] = "staged"
+    transaction: _Number
+    generation: _Number
+    number: _Number
+
+
 class Prepared(_Message):
-    """Staged; `digest` is what the worker will hold after `Commit`."""
+    """Ready; `digest` is what the worker will hold after `Commit`."""
 
     type: Literal["prepared"] = "prepared"
     transaction: _Number
@@ -188,6 +233,12 @@ class Released(_Message):
     type: Literal["released"] = "released"
     transaction: _Number
     generation: _Number
+
+
+class Served(_Message):
+    """Connections are accepted."""
+
+    type: Literal["served"] = "served"
 
 
 class Overlaid(_Message):
@@ -235,10 +286,12 @@ class Failed(_Message):
 
 ToWorker = (
     Hello
+    | Stage
     | Prepare
     | Commit
     | Abort
     | Release
+    | Serve
     | Overlay
     | TicketKeys
     | Challenges
@@ -248,11 +301,13 @@ ToWorker = (
 FromWorker = (
     Welcome
     | Stale
+    | Staged
     | Prepared
     | Refused
     | Committed
     | Aborted
     | Released
+    | Served
     | Overlaid
     | TicketKeysTaken
     | ChallengesTaken
@@ -265,6 +320,26 @@ _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discri
 _FROM_WORKER: TypeAdapter[FromWorker] = TypeAdapter(
     Annotated[FromWorker, Field(discriminator="type")]
 )
+
+
+class _Other(BaseModel):
+    """What holds in the greeting of every version, whatever else it has."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    protocol: _Number
+
+
+class _OtherHello(_Other):
+    type: Literal["hello"]
+    epoch: _Number
+
+
+class _OtherWelcome(_Other):
+    type: Literal["welcome"]
+    worker: _Number
+    pid: _Number
+    listeners: list[str]
 
 
 def encode(message: ToWorker | FromWorker) -> bytes:
@@ -280,6 +355,10 @@ def decode_to_worker(body: bytes) -> ToWorker:
     try:
         return _TO_WORKER.validate_json(body)
     except ValidationError as error:
+        with contextlib.suppress(ValidationError):
+            other = _OtherHello.model_validate_json(body)
+            if other.protocol != PROTOCOL:
+                return Hello(epoch=other.epoch, protocol=other.protocol)
         raise WireError(_summary(error)) from error
 
 
@@ -288,6 +367,10 @@ def decode_from_worker(body: bytes) -> FromWorker:
     try:
         return _FROM_WORKER.validate_json(body)
     except ValidationError as error:
+        with contextlib.suppress(ValidationError):
+            other = _OtherWelcome.model_validate_json(body)
+            if other.protocol != PROTOCOL:
+                return _welcome_of(other)
         raise WireError(_summary(error)) from error
 
 
@@ -314,6 +397,22 @@ class FrameDecoder:
         if start:
             del self._buffer[:start]
         return bodies
+
+
+def _welcome_of(other: _OtherWelcome) -> Welcome:
+    """What such a worker holds, it cannot say in a way that we would understand."""
+    return Welcome(
+        worker=other.worker,
+        pid=other.pid,
+        cpu=-1,
+        generation=0,
+        commit="",
+        digest="0" * 32,
+        staged=None,
+        listeners=other.listeners,
+        serving=True,
+        protocol=other.protocol,
+    )
 
 
 def _summary(error: ValidationError) -> str:

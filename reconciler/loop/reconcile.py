@@ -54,7 +54,6 @@ from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, entity_hash
-from schemas.ops import plan_ops
 from schemas.plan import Plan
 from schemas.state import State
 
@@ -67,6 +66,7 @@ _INLINE_BYTES_MAX = 256 * 1024
 _LOOK_WITHIN_S = 30.0
 _WORK_WITHIN_S = 300.0
 _WORK_BYTES_PER_S = 50_000
+_WORK_CHANGES_PER_S = 200
 # Behind a change of this size what lives now is told to the collector as lasting.
 _FREEZE_CHANGES_MIN = 1000
 
@@ -355,7 +355,7 @@ class Reconciler:
             self._store.materials.keep(order.begun.puts, dict(staged.candidate.contents))
         except OSError as error:
             raise self._unwritable("keep certificates", error) from None
-        heard_again_within(_WORK_WITHIN_S + len(order.ops) / _WORK_BYTES_PER_S)
+        heard_again_within(_WORK_WITHIN_S + len(plan.changes) / _WORK_CHANGES_PER_S)
         failure = await self._runner.run(order)
         if failure is not None:
             self._external.want(staged.outside)
@@ -499,7 +499,7 @@ class Reconciler:
             files=staged.candidate.files,
             whole=staged.whole,
         )
-        return Order(begun, plan_ops(plan).decode())
+        return Order(begun)
 
     def _blocked(self, plan: Plan, commit: str) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from reconciler import log
@@ -22,6 +23,7 @@ from reconciler.parts import Part, Parts
 from reconciler.patience import within
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source.following import Following
 from reconciler.source.repository import RepositoryError
@@ -37,6 +39,8 @@ from schemas.secrecy import without_secrets
 
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
+# Backends that `status` names because their handshakes fail.
+_TLS_FAULTS_MAX = 10
 
 
 class RefusedRequestError(Exception):
@@ -83,7 +87,7 @@ class Answers:
             case control.ShowRequest():
                 return self._show(request)
             case control.ExplainRequest():
-                return self._explain(request)
+                return await self._explain(request)
             case control.DrainRequest():
                 return await self._drain(request)
             case control.UndrainRequest(backend=backend):
@@ -227,7 +231,23 @@ class Answers:
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()
         ]
-        return warnings
+        return warnings + self._tls_faults()
+
+    def _tls_faults(self) -> list[str]:
+        """Backends whose handshakes fail, the first of them: in an outage they all do."""
+        state = self.store.running.state
+        secure = {
+            name
+            for name in state.names("cluster")
+            if state[EntityKey("cluster", name)].value["tls"] is not None
+        }
+        backends = (each for each in state.names("backend") if each.partition("/")[0] in secure)
+        found = ((each, self._tls_fault(each)) for each in backends)
+        told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
+        return list(islice(told, _TLS_FAULTS_MAX))
+
+    def _tls_fault(self, backend: str) -> str | None:
+        return fault_of(backend, (slot.counters for slot in self.supervisor.slots))
 
     async def _wait(self, request: control.WaitRequest) -> control.WaitResult:
         try:
@@ -293,9 +313,13 @@ class Answers:
             "entities": [_shown(entity) for entity in entities],
         }
 
-    def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
+    async def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
+        drained = self.drains.names()
         try:
-            return explain(request, self.store.running.state, self.drains.names())
+            with self.store.snapshot() as seen:
+                return await asyncio.to_thread(
+                    explain, request, seen.state, drained, self._tls_fault
+                )
         except UnexplainableError as error:
             raise RefusedRequestError("usage", str(error)) from None
 

@@ -1,30 +1,33 @@
-"""Which frontend would serve a request, and why the others would not: the engine's rules, in words.
+"""Which frontend would serve a request, and why the others would not, in words.
 
-Computed from the running state, O(N) and only when somebody asks. The order is the engine's
-(`proxy/engine/routing`): hostname exact, longest wildcard, any; then path exact, longest prefix,
-longest regex; then a method, more headers, more query parameters, and at last the name. A frontend
-that does not match in all of it lets the next one have the request. A test compares this with what
-workers really do. Called by `reconciler.reporting.answers`.
+Who matches, and in which order, the engine's own routing says (`proxy.router`), on the entities of
+the running state; only the reason why one was beaten by the winner is put into words here. A test
+compares the answers with what workers really do. Called by `reconciler.reporting.answers`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import unquote_plus, urlsplit
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from reconciler.catalog.handshake import Shown, certificates_for
+from reconciler.catalog.relations import listeners_of
 from reconciler.workers.sockets import split_address
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
 from schemas.secrecy import without_secrets
 from schemas.state import Entities
 
+if TYPE_CHECKING:
+    from proxy.router import Miss
+
 # Beyond this nobody reads on; the best ones come first.
 LOST_MAX = 100
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_UNESCAPED = re.compile(r'["<>\\^`{|}]')
 
 
 class UnexplainableError(ValueError):
@@ -47,10 +50,24 @@ class Asked:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
-def explain(request: ExplainRequest, state: Entities, drained: Sequence[str]) -> ExplainResult:
-    """Raises `UnexplainableError` on a URL that is none."""
+def _no_fault(_backend: str) -> str | None:
+    return None
+
+
+def explain(
+    request: ExplainRequest,
+    state: Entities,
+    drained: Sequence[str],
+    tls_fault: Callable[[str], str | None] = _no_fault,
+) -> ExplainResult:
+    """Raises `UnexplainableError` on a URL that is none.
+
+    `tls_fault` says why handshakes with a backend fail, if they do.
+    """
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
+    keeping = bool(listeners) and not any(each.value["merge_slashes"] for each in listeners)
+    asked = replace(asked, path=_normal_path(asked.path, keeping=keeping))
     secure = [each for each in listeners if each.value["tls"] is not None]
     passing = {each.key.name for each in secure if _passes(asked, each.key.name, state)}
     shown = {
@@ -94,12 +111,16 @@ def explain(request: ExplainRequest, state: Entities, drained: Sequence[str]) ->
         result["status"] = 308
         result["message"] += "it is sent to the same place over TLS: 308"
         return result
-    _describe_winner(result, won, state, drained)
+    _describe_winner(result, won, state, drained, tls_fault)
     return result
 
 
 def _describe_winner(
-    result: ExplainResult, won: Entity, state: Entities, drained: Sequence[str]
+    result: ExplainResult,
+    won: Entity,
+    state: Entities,
+    drained: Sequence[str],
+    tls_fault: Callable[[str], str | None],
 ) -> None:
     name = str(won.value["cluster"])
     cluster = state.get(EntityKey("cluster", name))
@@ -116,6 +137,7 @@ def _describe_winner(
             "address": each.value["address"],
             "weight": each.value["weight"],
             "drained": each.key.name in drained,
+            "tls_fault": tls_fault(each.key.name),
             "source": _source(each),
         }
         for each in backends
@@ -149,7 +171,7 @@ def _asked(request: ExplainRequest) -> Asked:
         name=name,
         hostname=_hostname(hostname) if hostname else name,
         port=port,
-        path=_normal_path(parts.path or "/"),
+        path=parts.path or "/",
         query=parts.query,
         method=request.method,
         headers=headers,
@@ -161,17 +183,20 @@ def _hostname(text: str) -> str:
     return without_port.lower().rstrip(".")
 
 
-def _normal_path(path: str) -> str:
-    """The engine's normal form: unreserved escapes decoded, slashes joined, dot segments gone."""
+def _normal_path(path: str, *, keeping: bool) -> str:
+    """The engine's form: one spelling, no dot segments, slashes joined unless `keeping`."""
     segments: list[str] = []
     raw = path.split("/")[1:]
     for position, segment in enumerate(raw):
-        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, segment)
+        escaped = _UNESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", segment)
+        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, escaped)
         last = position == len(raw) - 1
         if plain == "..":
             if not segments:
                 raise UnexplainableError(f"{path!r} leads above the root: the proxy answers 400")
             segments.pop()
+        elif plain == "" and keeping and not last:
+            segments.append(plain)
         elif plain not in ("", "."):
             segments.append(plain)
             if not last:
@@ -231,22 +256,44 @@ def _rank(
     asked: Asked, listeners: set[str], passing: set[str], state: Entities
 ) -> tuple[Entity | None, list[tuple[Entity, str]]]:
     """(the winner, the others with their reasons, the nearest first)."""
-    frontends = [state[EntityKey("frontend", name)] for name in state.names("frontend")]
-    matching: list[Entity] = []
+    from proxy.router import rank  # noqa: PLC0415  # the engine, for whoever never asks
+
+    frontends = {name: state[EntityKey("frontend", name)] for name in state.names("frontend")}
+    there = {name: each for name, each in frontends.items() if listeners & set(listeners_of(each))}
+    matching, missed = rank(
+        there.values(),
+        hostname=asked.hostname,
+        path=asked.path,
+        query=asked.query,
+        method=asked.method,
+        headers=asked.headers,
+    )
     lost: list[tuple[int, Entity, str]] = []
-    for each in frontends:
-        steps, reason = _mismatch(asked, listeners, passing, each.value)
-        if reason is None:
-            matching.append(each)
-        else:
-            lost.append((steps, each, reason))
-    matching.sort(key=_precedence)
+    for name, each in frontends.items():
+        if name not in there:
+            lost.append((0, each, f"is on {', '.join(listeners_of(each))}"))
+            continue
+        miss = missed.get(name)
+        passed_on = _passed_on(asked, listeners, passing, each.value)
+        if miss is not None and (passed_on is None or miss.what == "hostname"):
+            lost.append((_STEPS.index(miss.what), each, _why_missed(miss, each.value)))
+        elif passed_on is not None:
+            lost.append((_STEPS.index("passthrough"), each, passed_on))
     lost.sort(key=lambda each: (-each[0], _precedence(each[1])))
-    if not matching:
-        return None, [(each, reason) for _, each, reason in lost]
-    won, *others = matching
-    beaten = [(each, _why_beaten(won, each)) for each in others]
-    return won, [*beaten, *((each, reason) for _, each, reason in lost)]
+    beaten_or_won = [
+        there[name]
+        for name in matching
+        if _passed_on(asked, listeners, passing, there[name].value) is None
+    ]
+    rest = [(each, reason) for _, each, reason in lost]
+    if not beaten_or_won:
+        return None, rest
+    won, *others = beaten_or_won
+    return won, [*((each, _why_beaten(won, each)) for each in others), *rest]
+
+
+_STEPS = ("listener", "hostname", "passthrough", "path", "methods", "headers", "query")
+"""The order in which a frontend is looked at: one that fails later was nearer."""
 
 
 def _passes(asked: Asked, listener: str, state: Entities) -> bool:
@@ -261,85 +308,38 @@ def _has_name(name: str, listener: str, value: dict[str, Any]) -> bool:
     return listener in value["listeners"] and _hostname_matches(value["hostname"], name)
 
 
-def _mismatch(
+def _passed_on(
     asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
-) -> tuple[int, str | None]:
-    """(how many conditions held, the first that did not)."""
-    for step, reason in enumerate(_conditions(asked, listeners, passing, value)):
-        if reason is not None:
-            return step, reason
-    return 99, None
-
-
-def _conditions(
-    asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
-) -> Iterator[str | None]:
-    on = sorted(listeners & set(value["listeners"]))
-    yield None if on else f"is on {', '.join(value['listeners'])}"
-    hostname = value["hostname"]
-    yield None if _hostname_matches(hostname, asked.hostname) else f"hostname is {hostname}"
-    passed_on = f"TLS for {asked.name} is passed on unread"
+) -> str | None:
+    """Why a frontend is not asked, by who ends TLS."""
+    on = listeners & set(value["listeners"])
     if value["passthrough"]:
-        yield (
-            None
-            if passing & set(on)
-            else f"passes TLS on, and another has {asked.name} more exactly"
-        )
-    else:
-        yield None if set(on) - passing else passed_on
-    ((kind, pattern),) = value["path"].items()
-    yield None if _path_matches(kind, pattern, asked.path) else f"path is {kind} {pattern}"
-    methods = value["methods"]
-    allowed = not methods or asked.method in methods
-    yield None if allowed else f"method is {', '.join(methods)}"
-    for name, match in value["headers"].items():
-        given = [text for each, text in asked.headers if each == name]
-        yield (
-            None
-            if any(_value_matches(match, text) for text in given)
-            else f"header {name} is not {_shown('headers', name, match)}"
-        )
-    for name, match in value["query"].items():
-        first = _first_parameter(asked.query, name)
-        fits = first is not None and _value_matches(match, first)
-        yield None if fits else f"query parameter {name} is not {_shown('query', name, match)}"
+        beaten = f"passes TLS on, and another has {asked.name} more exactly"
+        return None if passing & on else beaten
+    return None if on - passing else f"TLS for {asked.name} is passed on unread"
+
+
+def _why_missed(miss: Miss, value: dict[str, Any]) -> str:
+    match miss.what:
+        case "hostname":
+            return f"hostname is {value['hostname']}"
+        case "path":
+            ((kind, pattern),) = value["path"].items()
+            return f"path is {kind} {pattern}"
+        case "methods":
+            return f"method is {', '.join(value['methods'])}"
+        case "headers":
+            wanted = _shown("headers", miss.field, value["headers"][miss.field])
+            return f"header {miss.field} is not {wanted}"
+        case _:
+            wanted = _shown("query", miss.field, value["query"][miss.field])
+            return f"query parameter {miss.field} is not {wanted}"
 
 
 def _hostname_matches(pattern: str, hostname: str) -> bool:
     if pattern in ("*", hostname):
         return True
     return pattern.startswith("*.") and hostname.endswith(pattern[1:])
-
-
-def _path_matches(kind: str, pattern: str, path: str) -> bool:
-    match kind:
-        case "exact":
-            return path == pattern
-        case "prefix":
-            whole = pattern.rstrip("/")
-            return path == whole or path.startswith(whole + "/") or not whole
-    return _regex_matches(pattern, path)
-
-
-def _value_matches(match: dict[str, str], text: str) -> bool:
-    ((kind, pattern),) = match.items()
-    return text == pattern if kind == "exact" else _regex_matches(pattern, text)
-
-
-def _regex_matches(pattern: str, text: str) -> bool:
-    try:
-        return re.fullmatch(pattern, text) is not None
-    except re.error:
-        # A form that only the engine knows; what it matches cannot be told here.
-        return False
-
-
-def _first_parameter(query: str, name: str) -> str | None:
-    for pair in query.split("&"):
-        key, _, value = pair.partition("=")
-        if pair and unquote_plus(key) == name:
-            return unquote_plus(value)
-    return None
 
 
 def _shown(field: str, name: str, match: dict[str, str]) -> str:

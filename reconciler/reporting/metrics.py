@@ -22,6 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from reconciler.reporting import tls_faults
 from reconciler.reporting.outcomes import Tally
 from reconciler.workers.counters import GAUGES, HistogramReading, Reading, SlotKey, is_gauge
 
@@ -219,6 +220,9 @@ def _entities(readings: dict[int, Reading]) -> Iterator[Metric]:
         for key, fields in reading.slots.items():
             names, values = _labels(key)
             for name, value in fields.items():
+                if name == tls_faults.FIELD:
+                    _add_tls_fault(families, worker, key, value)
+                    continue
                 status = _STATUS_CLASS.match(name)
                 metric = f"kakehi_{key.kind}_{'responses' if status else name}"
                 labels = ["worker", *names, *(["class"] if status else [])]
@@ -229,6 +233,21 @@ def _entities(readings: dict[int, Reading]) -> Iterator[Metric]:
                 suffix = [status[1]] if status else []
                 family.add_metric([str(worker), *values, *suffix], held)
     yield from families.values()
+
+
+def _add_tls_fault(
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily],
+    worker: int,
+    key: SlotKey,
+    number: int,
+) -> None:
+    """1 with the reason as a label, for a backend that no handshake succeeds with."""
+    reason = tls_faults.word(number)
+    if key.kind == "backend" and reason is not None:
+        names, values = _labels(key)
+        labels = ["worker", *names, "reason"]
+        family = _family(families, "kakehi_backend_tls_fault", labels, gauge=True)
+        family.add_metric([str(worker), *values, reason], 1)
 
 
 def _labels(key: SlotKey) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reconciler.durable import replace_durably
@@ -33,7 +33,10 @@ class MaterialStore:
         self.directory = state_dir / DIRECTORY
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self._is_needed = is_needed
-        self._forget(path.name for path in self.directory.iterdir())
+        # Whoever reads a former state needs what it names; what nobody else needs goes then.
+        self._readers = 0
+        self._left: set[str] = set()
+        self._let_go(path.name for path in self.directory.iterdir())
 
     def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
         """Make durable what entities need, before anybody is told of them. Raises `OSError`."""
@@ -45,7 +48,7 @@ class MaterialStore:
 
     def applied(self, changes: Iterable[Change]) -> None:
         """Forget what no running entity needs any more."""
-        self._forget(
+        self._let_go(
             material.sha256
             for change in changes
             if change.before is not None
@@ -54,7 +57,27 @@ class MaterialStore:
 
     def dropped(self, entities: Iterable[Entity]) -> None:
         """Forget what was kept for entities that came to nothing: a refused key is no one's."""
-        self._forget(found.sha256 for entity in entities for found in materials_of(entity))
+        self._let_go(found.sha256 for entity in entities for found in materials_of(entity))
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within, nothing is taken away, whatever is applied."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                left, self._left = self._left, set()
+                self._let_go(left)
+
+    def _let_go(self, digests: Iterable[str]) -> None:
+        if self._readers:
+            self._left.update(digests)
+            return
+        for digest in dict.fromkeys(digests):
+            if not self._is_needed(digest):
+                (self.directory / digest).unlink(missing_ok=True)
 
     def mend(self, entities: Iterable[Entity], read: Callable[[str], bytes]) -> list[str]:
         """Write anew what is missing or was altered; return the paths that it was read from.
@@ -74,12 +97,3 @@ class MaterialStore:
                     replace_durably(path, content)
                     mended.append(found.path)
         return mended
-
-    def _forget(self, digests: Iterable[str]) -> None:
-        for digest in dict.fromkeys(digests):
-            if not self._is_needed(digest):
-                (self.directory / digest).unlink(missing_ok=True)
-
-    def needed(self, entities: Iterable[Entity]) -> list[str]:
-        """The hashes that a worker has to read for these entities."""
-        return sorted({found.sha256 for entity in entities for found in materials_of(entity)})

@@ -152,6 +152,16 @@ class StoredState:
             return self._connection.execute(query, values).fetchall()
 
 
+class Whole:
+    """All entities of a state, read anew whenever somebody goes through them."""
+
+    def __init__(self, state: StoredState) -> None:
+        self._state = state
+
+    def __iter__(self) -> Iterator[Entity]:
+        return self._state.values()
+
+
 def encode_defines(defined: Mapping[EntityKey, Mark]) -> str:
     """Return the stored form of what a file defines."""
     found = [

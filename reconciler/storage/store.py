@@ -32,9 +32,11 @@ from reconciler.storage.database import (
     translated,
 )
 from reconciler.storage.records import Begun, Header
-from reconciler.storage.state import StoredState, content_hash
+from reconciler.storage.state import StoredState, Whole, content_hash
 from reconciler.storage.upgrade import LANGUAGE, upgraded
+from reconciler.storage.view import Moment, View
 from reconciler.storage.writing import Relate, Writer
+from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Mark, canonical
 from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
@@ -60,6 +62,11 @@ class Running:
     tree: str | None = None
     applied_at: str | None = None
 
+    @property
+    def moment(self) -> Moment:
+        """Which state it is."""
+        return Moment(self.generation, self.state.digest, self.commit or "")
+
 
 class Store:
     """The open state directory. Holds its lock until `close`."""
@@ -75,6 +82,7 @@ class Store:
         self._open: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
+        self._views: list[View] = []
         self._checkpointing: threading.Thread | None = None
         self._connections = contextlib.ExitStack()
         self._database = Database(directory)
@@ -114,6 +122,17 @@ class Store:
             ).fetchone()
             yield Running(StoredState(connection, digest), generation, *rest)
 
+    @contextlib.contextmanager
+    def view(self) -> Iterator[View]:
+        """The running state as it is now, for somebody who takes his time."""
+        with self.snapshot() as seen, self.materials.kept():
+            view = View(self.running.moment, Whole(seen.state))
+            self._views.append(view)
+            try:
+                yield view
+            finally:
+                self._views.remove(view)
+
     def close(self) -> None:
         """Gives the lock back."""
         if self._checkpointing is not None:
@@ -133,6 +152,7 @@ class Store:
         faults.point("journal.commit")
         begun, running = self._open, self.running
         assert begun.base_generation == running.generation, "it is based on another generation"
+        changes = self._changes(begun) if self._views else []
         with self._writer.transaction():
             self._writer.files(begun.files, whole=begun.whole)
             self._writer.entities(begun)
@@ -150,6 +170,8 @@ class Store:
         faults.point("journal.committed")
         running.generation, running.state.digest = begun.generation, begun.digest
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
+        for view in self._views:
+            view.note(running.moment, changes)
         self.unfinished, self._open = begun, None
         self._checkpoint_if_due()
 
@@ -342,6 +364,17 @@ class Store:
                     f"{name} was written by an early version; kept as {name}.former, starting "
                     "from the repository"
                 )
+
+    def _changes(self, begun: Begun) -> list[Change]:
+        """What a transaction does, for those who read the state of before."""
+        state = self.running.state
+        befores = [(entity, state.get(entity.key)) for entity in begun.puts]
+        found = [
+            Change("update" if before else "add", entity.key, before, entity, ())
+            for entity, before in befores
+        ]
+        found += [Change("remove", key, state.get(key), None, ()) for key in begun.removes]
+        return found
 
     def _is_needed(self, digest: str) -> bool:
         return bool(self.running.state.related("content", digest))

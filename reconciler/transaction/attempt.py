@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from reconciler import faults, log
 from reconciler.patience import Countdown
-from reconciler.storage.contents import MaterialStore
 from reconciler.storage.records import Begun
 from reconciler.transaction import events
+from reconciler.workers.link import WorkerGoneError
+from reconciler.workers.streaming import Reply, Streaming
 from reconciler.workers.worker import Worker
 from schemas import wire
+from schemas.ops import chunks
 
 # The engine's refusals that are about what it holds, not about an entity of the commit.
 _OWN_FAULT_KIND = "state"
@@ -30,19 +33,20 @@ class Attempt:
         self,
         number: int,
         begun: Begun,
-        ops: str,
         workers: dict[int, Worker],
         sockets: dict[int, dict[str, int]],
-        materials: MaterialStore,
+        material_dir: Path,
     ) -> None:
         self.inbox: asyncio.Queue[events.Event] = asyncio.Queue()
         self._number = number
         self._begun = begun
-        self.ops = ops
         self._workers = workers
         self._sockets = sockets
-        self._materials = materials
+        self._streaming = Streaming(number, begun.generation, material_dir)
+        self._addressed: list[Worker] = []
+        self._sending: asyncio.Task[None] | None = None
         self._timer: Countdown | None = None
+        self._timer_s = 0.0
         self._watches: list[tuple[Worker, Callable[[str], None]]] = []
         for worker in workers.values():
             watch = partial(self._on_closed, worker)
@@ -53,6 +57,7 @@ class Attempt:
 
     def end(self) -> None:
         """Stops listening to the workers and to the clock."""
+        self._stop_sending()
         if self._timer is not None:
             self._timer.cancel()
         for worker, watch in self._watches:
@@ -60,13 +65,44 @@ class Attempt:
 
     def set_timer(self, delay_s: float) -> None:
         """(Re)arms the deadline of the phase that begins."""
+        self._timer_s = delay_s
         if self._timer is not None:
             self._timer.cancel()
         passed = partial(self.inbox.put_nowait, events.DeadlinePassed())
         self._timer = Countdown(delay_s, passed)
 
     def prepare(self, number: int) -> None:
-        """Sends the whole change, with the sockets that it needs."""
+        """Sends the whole change, with the sockets that it needs; to all who are told in one turn
+        of the loop at the same pace."""
+        self._addressed.append(self._workers[number])
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send_change())
+
+    async def _send_change(self) -> None:
+        links = [worker.link for worker in self._addressed]
+        begun = self._begun
+        try:
+            sent = await self._streaming.send(
+                links, chunks(begun.puts, begun.removes), self._listen_to
+            )
+            if isinstance(sent, int):
+                for worker in self._addressed:
+                    self._send_prepare(worker.id, sent)
+        except WorkerGoneError:
+            # As with a refusal: the machine has been told.
+            return
+        except (wire.WireError, OSError) as error:
+            self.inbox.put_nowait(events.StreamFailed(f"cannot send the change: {error}"))
+        except Exception as error:  # noqa: BLE001  # nobody else would hear of it
+            reason = log.internal_error("sending a change", error)
+            self.inbox.put_nowait(events.StreamFailed(reason))
+        finally:
+            self._sending = None
+
+    def _listen_to(self, index: int, reply: Reply) -> None:
+        reply.add_done_callback(partial(self._on_reply, self._addressed[index]))
+
+    def _send_prepare(self, number: int, chunk_count: int) -> None:
         sockets = self._sockets[number]
         message = wire.Prepare(
             transaction=self._number,
@@ -74,13 +110,16 @@ class Attempt:
             base_generation=self._begun.base_generation,
             base_digest=self._begun.base_digest,
             commit=self._begun.commit,
-            ops=self.ops,
+            chunks=chunk_count,
             sockets=list(sockets),
-            material_dir=str(self._materials.directory),
-            materials=self._materials.needed(self._begun.puts),
         )
         self._send(number, message, list(sockets.values()))
         faults.point("prepare.sent")
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def commit(self, number: int) -> None:
         """Sends the decision."""
@@ -90,6 +129,7 @@ class Attempt:
 
     def abort(self, number: int) -> None:
         """Takes the preparation back."""
+        self._stop_sending()
         generation = self._begun.generation
         self._send(number, wire.Abort(transaction=self._number, generation=generation))
         faults.point("abort.sent")
@@ -120,6 +160,11 @@ class Attempt:
 
     def _event(self, worker: Worker, message: wire.FromWorker) -> events.Event | None:
         match message:
+            case wire.Staged(transaction=self._number):
+                # It gets on: what has a deadline is the next step, however many there are.
+                if self._sending is not None:
+                    self.set_timer(self._timer_s)
+                return None
             case wire.Prepared(transaction=self._number, digest=digest):
                 return events.WorkerPrepared(worker.id, digest)
             case wire.Refused(kind=kind, reason=reason) if kind == _OWN_FAULT_KIND:

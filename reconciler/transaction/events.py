@@ -51,6 +51,13 @@ class RecordFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFailed:
+    """The change could not be sent, through no fault of a worker."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerPrepared:
     """A worker has staged the generation."""
 
@@ -112,6 +119,7 @@ Event: TypeAlias = (
     | BeginRecorded
     | CommitRecorded
     | RecordFailed
+    | StreamFailed
     | WorkerPrepared
     | WorkerRefused
     | WorkerCommitted

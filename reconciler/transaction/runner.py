@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,15 +29,18 @@ from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.entity import SETTINGS_KEY, EntityKey
 
+# Of each chunk of the change, and of the check of the whole.
 PREPARE_DEADLINE_S = 10.0
-# A tenth of what a busy machine manages.
-PREPARE_BYTES_PER_S = 1_000_000
 # These are one turn of an event loop; a worker that takes seconds is stopped or hangs.
 COMMIT_DEADLINE_S = 5.0
+# A turn takes some microseconds for each entity: only with very many does it show.
+COMMIT_ENTITY_S = 50e-6
 ABORT_DEADLINE_S = 5.0
 RELEASE_DEADLINE_S = 5.0
-# How long a commit waits for a worker that is being replaced before it goes on without it.
+# How long the start waits for a worker before it goes on without it.
 COMPLETE_WAIT_S = 10.0
+# How long a commit waits for somebody to serve it, when nobody does.
+SERVICE_WAIT_S = 30.0
 
 _DEADLINES_S = {
     Phase.PREPARING: PREPARE_DEADLINE_S,
@@ -61,10 +65,9 @@ class Admin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be run: the begin record, and the operations as the engine takes them."""
+    """What is to be run: the begin record."""
 
     begun: Begun
-    ops: str
 
 
 class Runner:
@@ -83,7 +86,7 @@ class Runner:
 
     async def run(self, order: Order) -> Failure | None:
         """Returns None when every worker holds the generation, else why none does."""
-        await self.settle_in()
+        await self._wait_for_service()
         async with self._supervisor.exclusive:
             workers = self._supervisor.in_service
             if not workers:
@@ -125,14 +128,15 @@ class Runner:
             self._settle_sockets()
 
     async def settle_in(self) -> None:
-        """Waits for the workers that are on their way, so that a transaction includes them.
+        """Waits for all workers at the start, so that what was left undone is done with them.
 
         One that cannot come up does not hold up the others for ever.
         """
-        with contextlib.suppress(TimeoutError):
-            async with within(COMPLETE_WAIT_S):
-                while not self._supervisor.complete:  # noqa: ASYNC110  # slots tell nobody
-                    await asyncio.sleep(0.02)
+        await _wait(lambda: self._supervisor.complete, COMPLETE_WAIT_S)
+
+    async def _wait_for_service(self) -> None:
+        """One worker is enough: those that are on their way catch up with it."""
+        await _wait(lambda: bool(self._supervisor.in_service), SERVICE_WAIT_S)
 
     # What has to be there before anybody is told.
 
@@ -194,7 +198,7 @@ class Runner:
         self._numbers += 1
         machine = Transaction(frozenset(workers), order.begun.digest)
         attempt = Attempt(
-            self._numbers, order.begun, order.ops, workers, sockets, self._store.materials
+            self._numbers, order.begun, workers, sockets, self._store.materials.directory
         )
         self.open, self.open_order = machine, order
         attempt.inbox.put_nowait(events.Started())
@@ -217,8 +221,8 @@ class Runner:
             case events.RecordDone():
                 self._note_done()
             case events.SetDeadline(phase=phase):
-                extra_s = len(attempt.ops) / PREPARE_BYTES_PER_S if phase is Phase.PREPARING else 0
-                attempt.set_timer(_DEADLINES_S[phase] + extra_s)
+                swapped = len(begun.puts) if phase is Phase.COMMITTING else 0
+                attempt.set_timer(_DEADLINES_S[phase] + swapped * COMMIT_ENTITY_S)
             case events.ReplaceWorker(worker=worker, reason=reason):
                 self._supervisor.replace(worker, reason)
             case events.SendPrepare(worker=worker):
@@ -252,6 +256,13 @@ class Runner:
             self._store.done()
         except OSError as error:
             log.warning("cannot write the state directory", reason=error.strerror or error)
+
+
+async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with within(timeout_s):
+            while not condition():  # noqa: ASYNC110  # slots tell nobody
+                await asyncio.sleep(0.02)
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module

@@ -37,6 +37,7 @@ from reconciler.transaction.events import (
     SendRelease,
     SetDeadline,
     Started,
+    StreamFailed,
     WorkerAborted,
     WorkerCommitted,
     WorkerLost,
@@ -128,6 +129,10 @@ class Transaction:
         assert isinstance(event, RecordFailed)
         self._commit_ordered = False
         return self._abort(Failure(event.reason, transient=True, stage="journal"))
+
+    def _on_stream_failed(self, event: Event) -> list[Command]:
+        assert isinstance(event, StreamFailed)
+        return self._abort(Failure(event.reason, transient=True))
 
     def _on_cancelled(self, _: Event) -> list[Command]:
         return self._abort(Failure("the daemon ended", transient=True))
@@ -229,6 +234,7 @@ class Transaction:
         (Phase.PREPARING, WorkerPrepared): _on_prepared,
         (Phase.PREPARING, WorkerRefused): _on_refused,
         (Phase.PREPARING, WorkerLost): _on_early_loss,
+        (Phase.PREPARING, StreamFailed): _on_stream_failed,
         (Phase.PREPARING, DeadlinePassed): _on_prepare_deadline,
         (Phase.PREPARING, Cancelled): _on_cancelled,
         (Phase.DECIDING, CommitRecorded): _on_commit_recorded,

@@ -1,32 +1,45 @@
 """Brings one worker to the running state, whatever it holds when it says welcome.
 
-A fresh worker gets everything in one prepare. An adopted one usually holds the running generation
-already; one that was caught in the middle of the last transaction is led to its end, since only the
-commit record decides. Any other holds what nobody can name and is refused: the supervisor then
-starts a fresh one. Called by `reconciler.workers.supervisor` under its `exclusive` lock.
+A newcomer takes the whole state in while commits go on: it gets that of one moment, then what it
+has missed, and takes no connections meanwhile, so that nobody is served by what it holds. An
+adopted worker usually holds the running generation already; one that was caught in the middle of
+the last transaction is led to its end, since only the commit record decides. Any other holds what
+nobody can name and is refused: the supervisor then starts a fresh one. Called by
+`reconciler.workers.supervisor`: `approach` beside whatever happens, `enter` under its `exclusive`
+lock.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from reconciler import log
 from reconciler.patience import within
 from reconciler.storage.records import Begun
+from reconciler.storage.state import Whole
 from reconciler.storage.store import Store
+from reconciler.storage.view import Missed, Moment, View
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.sockets import SocketTable
+from reconciler.workers.streaming import Streaming
 from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.entity import Entity, EntityKey
-from schemas.ops import state_ops
-from schemas.state import EMPTY_DIGEST, Entities, State
+from schemas.ops import chunks
+from schemas.state import EMPTY_DIGEST
 
-# 100,000 entities prepare in well under a second; more means that the worker hangs.
+# 400,000 entities are checked in well under a second and swapped in within two, when the machine
+# has time; more means that the worker hangs.
 PREPARE_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 10.0
+# So much of what a newcomer has missed is left for the moment in which commits wait for it.
+_MISSED_MAX = 1000
+# Large changes that come as fast as it takes them in do not keep it out of service for ever.
+_ROUNDS_MAX = 10
+
+_NOTHING = Moment(0, EMPTY_DIGEST, "")
 
 
 class Bringup:
@@ -51,26 +64,44 @@ class Bringup:
         """Whether it serves the running state in the form that another version had for it."""
         return (worker.generation, worker.digest) == self._store.former
 
-    async def bring_up(self, worker: Worker) -> None:
-        """Returns when the worker holds the running generation. Raises `MachineError`."""
-        await self._hand_out_ticket_keys(worker)
-        await self._hand_out_challenges(worker)
-        running, unfinished = self._store.running, self._store.unfinished
+    def view(self) -> AbstractContextManager[View]:
+        """What a newcomer is brought to, first without and then with the lock."""
+        return self._store.view()
+
+    async def approach(self, worker: Worker, view: View) -> None:
+        """Brings a newcomer to where little is left to do. Raises `MachineError`."""
+        if not _is_newcomer(worker) or view.first.generation == 0:
+            return
+        await self._transfer(worker, Missed(_NOTHING, view.first, view.entities, ()))
+        for _ in range(_ROUNDS_MAX):
+            if view.missed_count <= _MISSED_MAX:
+                return
+            await self._catch_up(worker, view)
+
+    async def enter(self, worker: Worker, view: View) -> None:
+        """Returns when the worker serves the running generation. Raises `MachineError`."""
+        running, unfinished = self._store.running.moment, self._store.unfinished
+        if view.is_behind and (worker.generation, worker.digest) == view.taken[:2]:
+            await self._catch_up(worker, view)
         holds = (worker.generation, worker.digest)
-        if holds == (running.generation, running.state.digest):
+        if holds == (running.generation, running.digest):
             await self._drop_staged(worker)
         elif unfinished and holds == (unfinished.base_generation, unfinished.base_digest):
             await self._finish(worker, unfinished)
         elif holds == (0, EMPTY_DIGEST):
-            await self._bootstrap(worker)
+            entities = Whole(self._store.running.state)
+            await self._transfer(worker, Missed(_NOTHING, running, entities, ()))
         else:
             raise WorkerGoneError(
                 f"it holds generation {worker.generation} with the digest {worker.digest}, which "
-                f"is not what runs (generation {running.generation}, {running.state.digest})"
+                f"is not what runs (generation {running.generation}, {running.digest})"
             )
+        await self._hand_out_ticket_keys(worker)
+        await self._hand_out_challenges(worker)
         drained = self._drained()
         if drained:
             await _ask(worker, wire.Overlay(drained=drained), wire.Overlaid, REPLY_TIMEOUT_S)
+        await self._serve(worker)
 
     async def _hand_out_ticket_keys(self, worker: Worker) -> None:
         """Before it takes connections. Raises `WorkerGoneError`."""
@@ -97,71 +128,83 @@ class Bringup:
 
     async def _finish(self, worker: Worker, begun: Begun) -> None:
         """Its transaction has a commit record: forward."""
-        if worker.staged != begun.generation:
-            state = State(begun.puts)
-            await self._prepare(
-                worker,
-                wire.Prepare(
-                    transaction=0,
-                    generation=begun.generation,
-                    base_generation=begun.base_generation,
-                    base_digest=begun.base_digest,
-                    commit=begun.commit,
-                    ops=begun_ops(begun),
-                    sockets=state.names("listener"),
-                    material_dir=str(self._store.materials.directory),
-                    materials=self._store.materials.needed(begun.puts),
-                ),
-                state,
-            )
-        await self._commit(worker, begun.generation, begun.digest, begun.commit)
-
-    async def _bootstrap(self, worker: Worker) -> None:
-        running = self._store.running
-        if running.generation == 0:
+        after = Moment(begun.generation, begun.digest, begun.commit)
+        if worker.staged == begun.generation:
+            await self._commit(worker, after)
             return
-        await self._prepare(
-            worker,
-            wire.Prepare(
-                transaction=0,
-                generation=running.generation,
-                base_generation=0,
-                base_digest=EMPTY_DIGEST,
-                commit=running.commit or "",
-                ops=state_ops(running.state).decode(),
-                sockets=running.state.names("listener"),
-                material_dir=str(self._store.materials.directory),
-                materials=self._store.materials.needed(running.state.with_files()),
-            ),
-            running.state,
-        )
-        commit = running.commit or ""
-        await self._commit(worker, running.generation, running.state.digest, commit)
+        before = Moment(begun.base_generation, begun.base_digest, "")
+        await self._transfer(worker, Missed(before, after, begun.puts, begun.removes))
 
-    async def _prepare(self, worker: Worker, message: wire.Prepare, state: Entities) -> None:
-        """Prepares with the sockets of the listeners that the message names."""
-        descriptors = [
-            self._sockets.open(worker.id, listener_address(state[EntityKey("listener", name)]))
-            for name in message.sockets
-        ]
-        sockets = [each.fileno() for each in descriptors]
-        reply = await _reply(worker, message, PREPARE_TIMEOUT_S, sockets)
+    async def _catch_up(self, worker: Worker, view: View) -> None:
+        missed = view.take()
+        await self._transfer(worker, missed)
+        # The others have let go of it.
+        release = wire.Release(transaction=0, generation=missed.after.generation)
+        await _ask(worker, release, wire.Released, REPLY_TIMEOUT_S)
+
+    async def _transfer(self, worker: Worker, missed: Missed) -> None:
+        """From one moment to another."""
+        reply = await self._prepare(worker, missed)
         if isinstance(reply, wire.Refused) and self.mend():
-            reply = await _reply(worker, message, PREPARE_TIMEOUT_S, sockets)
+            reply = await self._prepare(worker, missed)
         if isinstance(reply, wire.Refused):
             what = f'{reply.kind} "{reply.name}": ' if reply.kind else ""
             raise WorkerGoneError(f"it refused the running state: {what}{reply.reason}")
         if not isinstance(reply, wire.Prepared):
             raise WorkerGoneError(f"it answered prepare by {reply.type}")
+        await self._commit(worker, missed.after)
 
-    async def _commit(self, worker: Worker, generation: int, digest: str, commit: str) -> None:
-        message = wire.Commit(transaction=0, generation=generation)
-        reply = await _ask(worker, message, wire.Committed, REPLY_TIMEOUT_S)
+    async def _prepare(self, worker: Worker, missed: Missed) -> wire.FromWorker:
+        generation = missed.after.generation
+        streaming = Streaming(0, generation, self._store.materials.directory)
+        parts = chunks(missed.puts, missed.removes)
+        sent = await streaming.send([worker.link], parts, patience_s=REPLY_TIMEOUT_S)
+        if not isinstance(sent, int):
+            return sent
+        # A worker that does not serve yet gets its sockets when it does.
+        listeners = _listeners(missed.puts) if worker.serving else {}
+        message = wire.Prepare(
+            transaction=0,
+            generation=generation,
+            base_generation=missed.before.generation,
+            base_digest=missed.before.digest,
+            commit=missed.after.commit,
+            chunks=sent,
+            sockets=list(listeners),
+        )
+        descriptors = self._open(worker, listeners)
+        return await _reply(worker, message, PREPARE_TIMEOUT_S, descriptors)
+
+    async def _commit(self, worker: Worker, after: Moment) -> None:
+        message = wire.Commit(transaction=0, generation=after.generation)
+        reply = await _ask(worker, message, wire.Committed, PREPARE_TIMEOUT_S)
         assert isinstance(reply, wire.Committed)
-        if reply.digest != digest:
-            raise WorkerGoneError(f"it came up with the digest {reply.digest}, not {digest}")
-        worker.generation, worker.digest, worker.commit = generation, digest, commit
+        if reply.digest != after.digest:
+            raise WorkerGoneError(f"it came up with the digest {reply.digest}, not {after.digest}")
+        worker.generation, worker.digest, worker.commit = after
         worker.staged = None
+
+    async def _serve(self, worker: Worker) -> None:
+        if worker.serving:
+            return
+        state = self._store.running.state
+        names = state.names("listener")
+        listeners = _listeners(state[EntityKey("listener", name)] for name in names)
+        descriptors = self._open(worker, listeners)
+        message = wire.Serve(sockets=list(listeners))
+        reply = await _reply(worker, message, REPLY_TIMEOUT_S, descriptors)
+        if not isinstance(reply, wire.Served):
+            why = reply.reason if isinstance(reply, wire.Refused) else reply.type
+            raise WorkerGoneError(f"it does not serve: {why}")
+        worker.serving = True
+
+    def _open(self, worker: Worker, listeners: dict[str, str]) -> list[int]:
+        addresses = listeners.values()
+        return [self._sockets.open(worker.id, address).fileno() for address in addresses]
+
+
+def _is_newcomer(worker: Worker) -> bool:
+    return not worker.serving and (worker.generation, worker.digest) == (0, EMPTY_DIGEST)
 
 
 async def _reply(
@@ -183,19 +226,14 @@ async def _ask(
     return reply
 
 
+def _listeners(entities: Iterable[Entity]) -> dict[str, str]:
+    """Listener name → address."""
+    listeners = (entity for entity in entities if entity.key.kind == "listener")
+    return {listener.key.name: listener_address(listener) for listener in listeners}
+
+
 def listener_address(listener: Entity) -> str:
     """The address of a listener entity."""
     address = listener.value["address"]
     assert isinstance(address, str)
     return address
-
-
-def begun_ops(begun: Begun) -> str:
-    """The operations of a begun transaction, in the order in which they were planned."""
-    puts = [
-        {"kind": entity.key.kind, "name": entity.key.name, "value": entity.value}
-        for entity in begun.puts
-    ]
-    removes = [{"kind": key.kind, "name": key.name} for key in begun.removes]
-    whole = {"puts": puts, "removes": removes}
-    return json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

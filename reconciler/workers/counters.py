@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 MAGIC = b"KAKEHI01"
 SLOT_KINDS = ("frontend", "cluster", "backend")
-GAUGES = frozenset(("active", "connections", "drained"))
+GAUGES = frozenset(("active", "connections", "drained", "tls_fault"))
+# Gauges that say which of some things is so; 0 says that none is.
+_CODES = frozenset(("tls_fault",))
 _HEADER_BYTES_MAX = 1 << 20
 _HEADER_START = 16
 _NAME_OFFSET = 4
-_NAME_BYTES = 124
-_FIELDS_OFFSET = 128
 # A name that does not fit ends in "~" and 8 hex digits (the engine's rule).
 _NAME_SUFFIX_BYTES = 9
 
@@ -76,6 +76,9 @@ class _Memory:
         self.slot_count: int = header["slots"]
         self.field_names: list[str] = header["slot_fields"]
         self._fields = struct.Struct(f"<{len(self.field_names)}Q")
+        # The fields end a slot, so that one of another version with fewer of them is read too.
+        self._fields_offset = self.slot_size - self._fields.size
+        self.name_bytes = self._fields_offset - _NAME_OFFSET
         # A scrape reads in a thread while the worker may end: the last to let go closes.
         self._users = 1
         self._counting = threading.Lock()
@@ -132,7 +135,7 @@ class _Memory:
         if len(content) < self.slot_size or content[0] != 1 or content[1] >= len(SLOT_KINDS):
             return None
         name = content[_NAME_OFFSET : _NAME_OFFSET + content[2]].decode(errors="replace")
-        values = self._fields.unpack_from(content, _FIELDS_OFFSET)
+        values = self._fields.unpack_from(content, self._fields_offset)
         key = SlotKey(SLOT_KINDS[content[1]], name)
         return key, dict(zip(self.field_names, values, strict=True))
 
@@ -216,23 +219,31 @@ class Counters:
         The sum over its slots: a backend whose address has changed has one for each address that
         still serves a request.
         """
+        return sum(self._slot_values(kind, name, field))
+
+    def slot_least(self, kind: str, name: str, field: str) -> int:
+        """The smallest of them instead, for numbers that have no sum."""
+        return min(self._slot_values(kind, name, field), default=0)
+
+    def _slot_values(self, kind: str, name: str, field: str) -> list[int]:
         if self._memory is None:
-            return 0
+            return []
         encoded = name.encode()
-        if len(encoded) > _NAME_BYTES:
-            encoded = encoded[: _NAME_BYTES - _NAME_SUFFIX_BYTES] + b"~"
+        room = self._memory.name_bytes
+        if len(encoded) > room:
+            encoded = encoded[: room - _NAME_SUFFIX_BYTES] + b"~"
         key = SlotKey(kind, name)
         found = self._memory.slots_beginning(encoded)
-        return sum(fields.get(field, 0) for slot, fields in found if _names(slot, key))
+        return [fields.get(field, 0) for slot, fields in found if _names(slot, key, room)]
 
 
-def _names(slot: SlotKey, wanted: SlotKey) -> bool:
+def _names(slot: SlotKey, wanted: SlotKey, room: int) -> bool:
     if slot == wanted:
         return True
     name = wanted.name.encode()
-    if slot.kind != wanted.kind or len(name) <= _NAME_BYTES:
+    if slot.kind != wanted.kind or len(name) <= room:
         return False
-    return slot.name.encode().startswith(name[: _NAME_BYTES - _NAME_SUFFIX_BYTES] + b"~")
+    return slot.name.encode().startswith(name[: room - _NAME_SUFFIX_BYTES] + b"~")
 
 
 def _read(memory: _Memory) -> Reading:
@@ -283,4 +294,5 @@ def _add(past: dict[str, int], live: dict[str, int]) -> dict[str, int]:
     if not past:
         return live
     names = past.keys() | live.keys()
-    return {name: past.get(name, 0) + live.get(name, 0) for name in names}
+    both = {name: past.get(name, 0) + live.get(name, 0) for name in names}
+    return both | {name: min(past[name], live[name]) for name in _CODES & past.keys() & live.keys()}

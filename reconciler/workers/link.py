@@ -65,15 +65,24 @@ class Link:
         self, message: wire.ToWorker, descriptors: list[int] | None = None
     ) -> asyncio.Future[wire.FromWorker]:
         """Sends a message; the future gets its reply, or `WorkerGoneError`."""
+        is_long = isinstance(message, wire.Prepare)
+        return self.ask_encoded(wire.encode(message), descriptors, is_long=is_long)
+
+    def ask_encoded(
+        self, frame: bytes, descriptors: list[int] | None = None, *, is_long: bool = True
+    ) -> asyncio.Future[wire.FromWorker]:
+        """The same with a message that was encoded once for several workers.
+
+        `is_long`: its answer may take a while, and is no sign of a worker that hangs.
+        """
         reply: asyncio.Future[wire.FromWorker] = self._loop.create_future()
         if self._closed:
             reply.set_exception(WorkerGoneError("the worker is gone"))
             return reply
         self._asked.append(reply)
-        is_long = isinstance(message, wire.Prepare)
         self._questions.append(Question(next(self._numbers), is_long))
         try:
-            self._channel.send(wire.encode(message), descriptors)
+            self._channel.send(frame, descriptors)
         except (wire.WireError, OSError) as error:
             self.close(f"cannot write to it: {error}")
             return reply
@@ -138,7 +147,7 @@ async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
     """Says hello. Raises `WorkerGoneError` when no welcome comes in time."""
     try:
         async with within(timeout_s):
-            reply = await link.ask(wire.Hello(epoch=epoch))
+            reply = await link.ask(wire.Hello(epoch=epoch, protocol=wire.PROTOCOL))
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None
     if not isinstance(reply, wire.Welcome):

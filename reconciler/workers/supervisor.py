@@ -1,7 +1,8 @@
 """Keeps one worker process per slot: adopts, starts, replaces, brings up to the running state.
 
 Each slot is one task. A worker enters service only when it holds the running generation, and never
-while a transaction is open (`exclusive`), so that the set of workers of a transaction is fixed.
+while a transaction is open (`exclusive`), so that the set of workers of a transaction is fixed. It
+takes most of the state in before that, beside the transactions of the others.
 Called by `reconciler.daemon`; `reconciler.transaction.runner` uses the workers in service.
 """
 
@@ -186,7 +187,7 @@ class Supervisor:
             worker = await self._adopt(slot) if adopt else None
         finally:
             self._looked(slot)
-        if worker is not None and self._bringup.is_former(worker):
+        if worker is not None and (worker.is_foreign or self._bringup.is_former(worker)):
             slot.former, worker = worker, None
             slot.counters.retire()
         if worker is None:
@@ -199,9 +200,11 @@ class Supervisor:
         handed_over = False
         try:
             await self._all_looked.wait()
-            async with self.exclusive:
-                await self._bringup.bring_up(worker)
-                slot.worker = worker
+            with self._bringup.view() as view:
+                await self._bringup.approach(worker, view)
+                async with self.exclusive:
+                    await self._bringup.enter(worker, view)
+                    slot.worker = worker
             slot.problem, slot.served = "", True
             log.info(
                 "worker in service",
@@ -221,6 +224,8 @@ class Supervisor:
             handed_over = True
         except asyncio.CancelledError:
             handed_over = True
+            if not worker.leaving:
+                worker.link.close("the daemon leaves")
             raise
         finally:
             slot.worker = None
@@ -320,8 +325,12 @@ class Supervisor:
             return
         log.info("draining a worker of another version", worker=slot.id, pid=former.process.pid)
         former.leaving = True
-        with contextlib.suppress(WorkerGoneError):
-            former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
+        if former.is_foreign:
+            # What every version understands.
+            former.process.signal(signal.SIGTERM)
+        else:
+            with contextlib.suppress(WorkerGoneError):
+                former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
         self._track_leaving(former, self.drain_ms() / 1000)
 
     def _track_leaving(self, worker: Worker, drain_s: float) -> None:

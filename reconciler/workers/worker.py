@@ -22,9 +22,16 @@ class Worker:
         self.commit = welcome.commit
         self.digest = welcome.digest
         self.staged = welcome.staged
+        self.serving = welcome.serving
+        self.protocol = welcome.protocol
         self.leaving = False
         self.is_silent = False
         """It has not answered for some seconds; see `reconciler.workers.answering`."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it has other messages: it can only be left to serve, and ended."""
+        return self.protocol != wire.PROTOCOL
 
     @property
     def name(self) -> str:

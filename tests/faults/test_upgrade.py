@@ -1,15 +1,37 @@
-"""F24: all is restarted as another version, and finds a state in the form of the last one."""
+"""F24: all is restarted as another version, and finds what the last one has left.
+
+A state in another form, and workers that speak another protocol.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from reconciler.storage.store import Store
+from reconciler.workers import sockets, spawning
+from schemas import wire
 from schemas.entity import Entity
 from tests.harness import processes
+from tests.harness.load import OpenLoop
 from tests.harness.site import Site
+from tests.proxy.worker import Connection
 from tests.reconciler.entities import leave
+
+# A worker as another version has it: the real one, whose greeting has another number.
+OTHER_WORKER = """
+import sys
+from schemas import wire
+wire.PROTOCOL = 99
+from proxy.__main__ import main
+sys.argv.remove("proxy")
+sys.exit(main())
+"""
 
 NEW_KEYS = ("passthrough", "proxy_protocol")
 
@@ -52,3 +74,66 @@ def test_a_state_of_another_version_serves_without_the_repository(site: Site) ->
     site.commit({"kakehi.yaml": document})
     assert site.everywhere("moved.test") == {"red"}
     assert site.running()[0] == generation + 2
+
+
+class OtherWorker:
+    """It holds the running state and serves it, in the place of worker 0."""
+
+    def __init__(self, site: Site) -> None:
+        store = Store(site.daemon.state_dir)
+        running, epoch = store.running, store.epoch
+        store.close()
+        path = spawning.socket_path(site.daemon.runtime_dir, 0)
+        with spawning._control_socket(path) as control:
+            command = [sys.executable, "-c", OTHER_WORKER, "proxy", "--worker=0", "--cpu=-1"]
+            self.process = subprocess.Popen(
+                [*command, f"--control-fd={control.fileno()}"], pass_fds=[control.fileno()]
+            )
+        connection = Connection(path)
+        welcome = connection.ask(wire.Hello(epoch=epoch, protocol=99))
+        assert isinstance(welcome, wire.Welcome)
+        assert welcome.protocol == 99
+        connection.descriptors(welcome)
+        prepared = connection.prepare(running.state, running.generation)
+        assert isinstance(prepared, wire.Prepared), prepared
+        connection.ask(wire.Commit(transaction=0, generation=running.generation))
+        # Beside the other worker, which listens there too.
+        with sockets._listen(site.address) as listening:
+            served = connection.ask(wire.Serve(sockets=["main"]), [listening.fileno()])
+        assert served == wire.Served()
+        connection.close()
+
+
+def test_a_worker_of_another_protocol_serves_until_its_successor_holds_the_commit(
+    site: Site, tmp_path: Path
+) -> None:
+    site.start({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})
+    first, second = site.worker_pids()
+    site.daemon.leave(signal.SIGTERM)
+    os.kill(first, signal.SIGKILL)
+    other = OtherWorker(site)
+    with OpenLoop(site.address, ["main.test"], tmp_path / "load", rate=100, fresh=1) as load:
+        load.wait_for(5)
+        site.daemon.return_(wait=False)
+
+        def successor() -> int:
+            pid = int(site.daemon.ask("status")["workers"][0]["pid"] or 0)
+            return pid if pid not in (0, first, other.process.pid) else 0
+
+        processes.wait_until(successor, "a successor starts")
+        pid = successor()
+        processes.stop(pid)
+        load.wait_for(20)
+        served = processes.servers([other.process.pid, second], site.address)
+        assert other.process.poll() is None, "nobody else serves in its place"
+        assert other.process.pid in served.values(), served
+        processes.resume(pid)
+        site.wait("HEAD")
+        assert other.process.wait(30) == 0
+        load.wait_for(20)
+        load.stop()
+    assert load.failures == []
+    assert site.worker_pids() == [pid, second]
+    assert "draining a worker of another version" in site.daemon.log()
+    site.commit({"kakehi.yaml": site.document({"main": ["blue"]}, {"main": "main"})})
+    assert site.everywhere("main.test") == {"blue"}

@@ -217,8 +217,9 @@ class Kakehi:
         self.wait(sha)
         return sha
 
-    def wait(self, sha: str) -> None:
-        self.run_cli("wait", "--commit", sha, "--timeout", "30s", check=True)
+    def wait(self, sha: str, timeout_s: int = 30) -> None:
+        command = ("wait", "--commit", sha, "--timeout", f"{timeout_s}s")
+        self.run_cli(*command, check=True, timeout_s=timeout_s + 30)
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = self.json("status")

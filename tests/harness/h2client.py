@@ -33,6 +33,7 @@ class H2Client:
         self.socket = socket.create_connection(ports.split(address), DEADLINE_S)
         self.bodies: dict[int, bytes] = {}
         self.statuses: dict[int, int] = {}
+        self.heads: dict[int, dict[str, str]] = {}
         self.ended: set[int] = set()
         # The streams of the DATA frames, one after the other.
         self.order: list[int] = []
@@ -101,8 +102,9 @@ class H2Client:
             raise ConnectionError("the connection ended")
         for event in self.h2.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
-                status = dict(event.headers)[b":status"]
-                self.statuses[event.stream_id] = int(status)
+                head = {name.decode(): value.decode() for name, value in event.headers}
+                self.heads[event.stream_id] = head
+                self.statuses[event.stream_id] = int(head[":status"])
             elif isinstance(event, h2.events.DataReceived):
                 self.order.append(event.stream_id)
                 self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data

@@ -129,6 +129,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
             "header_count": 100,
         },
         "h2c": False,
+        "merge_slashes": True,
         "protocol": "http",
         "proxy_protocol": [],
         "timeouts": {
@@ -139,6 +140,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         },
         "tls": None,
         "trusted_proxies": [],
+        "underscores_in_headers": True,
     }
     defaults: dict[str, Any] = {
         "access_log": "stdout",
@@ -168,6 +170,7 @@ def digest(entities: Entities) -> str:
 def _cluster(cluster: Cluster) -> dict[str, Any]:
     return {
         "keep_alive_connections": 1024,
+        "limits": {"head_bytes": 65_536, "header_count": 256},
         "load_balancing": "round_robin",
         "protocol": "http",
         "proxy_protocol": None,
@@ -175,7 +178,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "timeouts": {
             "connect": 3000,
             "keep_alive": 50000,
-            "response_body": 60000,
+            "response_body": 300000,
             "response_head": 60000,
             "tunnel": 3600000,
         },

@@ -14,7 +14,7 @@ from schemas import wire
 from schemas.channel import Channel
 from schemas.entity import Entity, EntityKey, Json, Provenance
 from schemas.kinds import defaults
-from schemas.ops import state_ops
+from schemas.ops import chunks
 from schemas.state import EMPTY_DIGEST, State
 
 DEADLINE_S = 20.0
@@ -35,6 +35,10 @@ class Connection:
             select.select([], [self.channel], [], DEADLINE_S)
             self.channel.flush()
 
+    def send_body(self, body: bytes) -> None:
+        """What is no message of ours."""
+        self.channel.send(len(body).to_bytes(4, "big") + body)
+
     def receive(self) -> wire.FromWorker | None:
         """The next message; None when the worker closed the connection."""
         deadline = time.monotonic() + DEADLINE_S
@@ -52,6 +56,12 @@ class Connection:
     ) -> wire.FromWorker | None:
         self.send(message, descriptors)
         return self.receive()
+
+    def prepare(self, wanted: State, generation: int = 1) -> wire.FromWorker | None:
+        """Stages a state chunk by chunk and has it prepared; the answer to the last message."""
+        for message in stages(wanted, generation):
+            assert isinstance(self.ask(message), wire.Staged)
+        return self.ask(prepare(wanted, generation))
 
     def greet(self, epoch: int = 1) -> wire.Welcome:
         reply = self.ask(wire.Hello(epoch=epoch))
@@ -113,16 +123,30 @@ def state(listener: str, backend: str) -> State:
     )
 
 
+def stages(wanted: State, generation: int = 1, transaction: int = 7) -> list[wire.Stage]:
+    """The messages that bring a fresh worker to a state, one for each entity."""
+    parts = [chunk for entity in wanted.entities.values() for chunk in chunks([entity])]
+    return [
+        wire.Stage(
+            transaction=transaction,
+            generation=generation,
+            number=number,
+            ops=chunk.ops,
+            material_dir="",
+            materials=chunk.materials,
+        )
+        for number, chunk in enumerate(parts)
+    ]
+
+
 def prepare(wanted: State, generation: int = 1, transaction: int = 7) -> wire.Prepare:
-    """The message that brings a fresh worker to a state."""
+    """What follows them."""
     return wire.Prepare(
         transaction=transaction,
         generation=generation,
         base_generation=0,
         base_digest=EMPTY_DIGEST,
         commit="c" * 40,
-        ops=state_ops(wanted).decode(),
-        sockets=["public"],
-        material_dir="",
-        materials=[],
+        chunks=len(wanted),
+        sockets=[],
     )

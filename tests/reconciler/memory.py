@@ -7,6 +7,7 @@ import os
 import struct
 
 FIELDS = (
+    "tls_fault",
     *("requests", "responses_1xx", "responses_2xx", "responses_3xx", "responses_4xx"),
     *("responses_5xx", "connect_errors", "active", "connections", "bytes_in", "bytes_out"),
     *("duration_us", "retries", "drained", "timeouts", "reuses"),
@@ -58,7 +59,7 @@ class Memory:
     def slot(self, number: int, kind: str, name: str, **fields: int) -> None:
         offset = _SLOTS_OFFSET + 256 * number
         for field, value in fields.items():
-            self._word(offset + 128 + 8 * FIELDS.index(field), value)
+            self._word(offset + 256 - 8 * (len(FIELDS) - FIELDS.index(field)), value)
         text = name.encode()
         head = bytes((1, _KINDS.index(kind), len(text), 0)) + text
         os.pwrite(self.descriptor, head, offset)

@@ -1,7 +1,8 @@
-"""Ten thousand frontends arrive in one commit: they load, they route, and they take little."""
+"""Many frontends arrive in one commit: they load, they route, and they take little."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -16,14 +17,15 @@ from tests.harness.rawclient import Connection
 # How long a load takes, and memory at a size that would leave others little.
 pytestmark = pytest.mark.serial
 
-_FRONTENDS = 10_000
+_FRONTENDS = 100_000 if os.environ.get("KAKEHI_TEST_LONG") else 10_000
 # Each with a cluster and a backend. A worker holds them typed, the daemon with their places too.
 _WORKER_BYTES_MAX = 16 * 1024
 _DAEMON_BYTES_MAX = 32 * 1024
-_LOAD_S_MAX = 60.0
+_LOAD_S_MAX = 60.0 * _FRONTENDS / 10_000
 
 
-def test_ten_thousand_frontends_load_and_route(
+@pytest.mark.timeout(300 + _LOAD_S_MAX)
+def test_many_frontends_load_and_route(
     daemons: Callable[..., Kakehi], nginx: Nginx, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daemon = daemons(workers=1)
@@ -39,7 +41,7 @@ def test_ten_thousand_frontends_load_and_route(
     many = Tenants(_FRONTENDS, port, nginx_port, access_log=str(daemon.access_log))
     sha = daemon.repo.commit(many.files())
     began = time.monotonic()
-    daemon.wait(sha)
+    daemon.wait(sha, int(_LOAD_S_MAX))
     took_s = time.monotonic() - began
     daemon_bytes, worker_bytes = (
         (resident_kib(pid) - kib) * 1024 / _FRONTENDS for pid, kib in zip(pids, before, strict=True)
@@ -57,7 +59,7 @@ def test_ten_thousand_frontends_load_and_route(
             response = connection.get(many.hostname(tenant), "/echo-host")
             assert response.status == 200
             assert response.body.decode().startswith(many.hostname(tenant))
-        assert connection.get("tenant-99999.example.com").status == 404
+        assert connection.get("tenant-999999.example.com").status == 404
     served = daemon.wait_for_access(lambda entry: entry["status"] == 200, len(sampled))
     assert [entry["frontend"] for entry in served] == [f"tenant-{each:05}" for each in sampled]
 

@@ -18,7 +18,7 @@ from proxy.engine_api import EngineApi, PrepareRefusedError
 from reconciler.catalog.relations import cluster_of, targets
 from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
 from schemas.kinds import MODELS
-from schemas.ops import state_ops
+from schemas.ops import chunks
 from schemas.regex import check_regex
 from schemas.state import EMPTY_DIGEST, State
 from tests.schemas.strategies import entities
@@ -52,9 +52,10 @@ def prepared_digest(engine: EngineApi, state: State) -> str:
     with listening() as descriptor:
         sockets = dict.fromkeys(state.names("listener"), descriptor)
         try:
-            return engine.prepare(
-                1, (0, EMPTY_DIGEST), "0" * 40, state_ops(state).decode(), sockets, {}
-            )
+            parts = list(chunks(state.entities.values()))
+            for number, chunk in enumerate(parts):
+                engine.stage(1, number, chunk.ops, {})
+            return engine.prepare(1, (0, EMPTY_DIGEST), "0" * 40, len(parts), sockets)
         finally:
             engine.abort(1)
 

@@ -7,6 +7,7 @@ from tests.schemas.refusals import refusal
 def test_the_canonical_value_has_every_default() -> None:
     assert Cluster().value() == {
         "keep_alive_connections": 1024,
+        "limits": {"head_bytes": 65_536, "header_count": 256},
         "load_balancing": "round_robin",
         "protocol": "http",
         "proxy_protocol": None,
@@ -14,7 +15,7 @@ def test_the_canonical_value_has_every_default() -> None:
         "timeouts": {
             "connect": 3000,
             "keep_alive": 50000,
-            "response_body": 60000,
+            "response_body": 300000,
             "response_head": 60000,
             "tunnel": 3600000,
         },

@@ -9,7 +9,7 @@ from schemas.kinds import MODELS, SECTIONS
 DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
     "certificate": {"Acme"},
-    "cluster": {"Backend", "ClusterTimeouts", "ClusterTls"},
+    "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
     "frontend": {"HeaderMatch", "Hsts", "PathMatch", "QueryMatch"},
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},

@@ -17,6 +17,7 @@ def test_the_canonical_value_has_every_default() -> None:
             "header_count": 100,
         },
         "h2c": False,
+        "merge_slashes": True,
         "protocol": "http",
         "proxy_protocol": [],
         "timeouts": {
@@ -27,6 +28,7 @@ def test_the_canonical_value_has_every_default() -> None:
         },
         "tls": None,
         "trusted_proxies": [],
+        "underscores_in_headers": True,
     }
 
 

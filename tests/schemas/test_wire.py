@@ -12,20 +12,27 @@ from schemas.wire import FrameDecoder, WireError
 DIGEST = "0123456789abcdef" * 2
 TO_WORKER: list[wire.ToWorker] = [
     wire.Hello(epoch=3),
+    wire.Stage(
+        transaction=1,
+        generation=2,
+        number=0,
+        ops='{"puts":[],"removes":[]}',
+        material_dir="/state/material",
+        materials=["0" * 64],
+    ),
     wire.Prepare(
         transaction=1,
         generation=2,
         base_generation=1,
         base_digest=DIGEST,
         commit="c" * 40,
-        ops='{"puts":[],"removes":[]}',
+        chunks=1,
         sockets=["public"],
-        material_dir="/state/material",
-        materials=["0" * 64],
     ),
     wire.Commit(transaction=1, generation=2),
     wire.Abort(transaction=1, generation=2),
     wire.Release(transaction=1, generation=2),
+    wire.Serve(sockets=["public"]),
     wire.Overlay(drained=["shop/a"]),
     wire.TicketKeys(path="/state/tickets"),
     wire.Audit(),
@@ -41,13 +48,16 @@ FROM_WORKER: list[wire.FromWorker] = [
         digest=DIGEST,
         staged=None,
         listeners=["public"],
+        serving=False,
     ),
     wire.Stale(epoch=9),
+    wire.Staged(transaction=1, generation=2, number=0),
     wire.Prepared(transaction=1, generation=2, digest=DIGEST),
     wire.Refused(transaction=1, generation=2, kind="listener", name="x", reason="ü\n"),
     wire.Committed(transaction=1, generation=2, digest=DIGEST),
     wire.Aborted(transaction=1, generation=2),
     wire.Released(transaction=1, generation=2),
+    wire.Served(),
     wire.Overlaid(drained=[]),
     wire.TicketKeysTaken(),
     wire.TicketKeysTaken(problem="no such file"),
@@ -87,6 +97,30 @@ def test_what_is_no_message_is_refused_in_one_line(body: bytes) -> None:
     with pytest.raises(WireError) as refused:
         wire.decode_to_worker(body)
     assert "\n" not in str(refused.value)
+
+
+def test_a_greeting_of_another_protocol_is_understood() -> None:
+    hello = wire.decode_to_worker(b'{"type":"hello","epoch":3,"protocol":99,"colour":[1.5]}')
+    assert hello == wire.Hello(epoch=3, protocol=99)
+    body = b'{"type":"welcome","protocol":99,"worker":1,"pid":7,"listeners":["a"],"held":{}}'
+    welcome = wire.decode_from_worker(body)
+    assert isinstance(welcome, wire.Welcome)
+    assert (welcome.protocol, welcome.worker, welcome.pid) == (99, 1, 7)
+    assert welcome.listeners == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type":"hello","epoch":3,"protocol":%d,"colour":1}' % wire.PROTOCOL,
+        b'{"type":"hello","epoch":-3,"protocol":99}',
+        b'{"type":"hello","epoch":3,"protocol":"99"}',
+        b'{"type":"commit","transaction":1,"generation":2,"protocol":99}',
+    ],
+)
+def test_no_other_liberty_is_taken(body: bytes) -> None:
+    with pytest.raises(WireError):
+        wire.decode_to_worker(body)
 
 
 def test_a_digest_is_32_digits() -> None:

@@ -11,7 +11,15 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::routing::explain;
+use crate::routing::explain::Miss;
+use crate::routing::matcher::HeaderLookup;
+use crate::routing::matcher::Missed;
+use crate::routing::matcher::Request;
+use crate::routing::rule::Rule;
 use crate::state::digest::Digest;
+use crate::state::entity::Entity;
+use crate::state::entity::Kind;
 use crate::state::ops;
 use crate::thread::EngineThread;
 
@@ -62,6 +70,26 @@ impl Engine {
             .collect()
     }
 
+    fn stage(
+        &self,
+        py: Python<'_>,
+        generation: u64,
+        number: u64,
+        ops: &[u8],
+        materials: HashMap<String, Vec<u8>>,
+    ) -> PyResult<()> {
+        py.detach(|| self.lock().stage(generation, number, ops, &materials))
+            .map_err(refused)
+    }
+
+    fn drop_incoming(&self, py: Python<'_>) {
+        py.detach(|| self.lock().ledger.drop_incoming());
+    }
+
+    fn serve(&self, py: Python<'_>, sockets: HashMap<String, i32>) -> PyResult<()> {
+        py.detach(|| self.lock().serve(&sockets)).map_err(refused)
+    }
+
     #[allow(clippy::too_many_arguments)] // the wire's prepare message, field by field
     fn prepare(
         &self,
@@ -70,9 +98,8 @@ impl Engine {
         base_generation: u64,
         base_digest: &str,
         commit: &str,
-        ops: &[u8],
+        chunks: u64,
         sockets: HashMap<String, i32>,
-        materials: HashMap<String, Vec<u8>>,
     ) -> PyResult<String> {
         let base = Digest::from_hex(base_digest).ok_or_else(|| {
             Refused::new_err(("state", "", format!("{base_digest:?} is no digest")))
@@ -80,7 +107,7 @@ impl Engine {
         py.detach(|| {
             let base = (base_generation, base);
             self.lock()
-                .prepare(generation, base, commit, ops, &sockets, &materials)
+                .prepare(generation, base, commit, chunks, &sockets)
         })
         .map(Digest::to_hex)
         .map_err(refused)
@@ -154,8 +181,72 @@ impl Engine {
     }
 }
 
+/// Header fields as the caller has them: names in lower case.
+struct Fields(Vec<(String, Vec<u8>)>);
+
+impl HeaderLookup for Fields {
+    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0
+            .iter()
+            .any(|(found, value)| found == name && test(value))
+    }
+}
+
+/// Which of some frontends match a request, the winner first, and what the others are missed by.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // a request, part by part
+#[allow(clippy::type_complexity)] // (matching, [(name, what, field)]), as the contract has it
+fn rank_frontends(
+    py: Python<'_>,
+    frontends: Vec<(String, String)>,
+    host: &[u8],
+    path: &[u8],
+    query: Option<&[u8]>,
+    method: &[u8],
+    headers: Vec<(String, Vec<u8>)>,
+) -> PyResult<(Vec<String>, Vec<(String, &'static str, String)>)> {
+    let rank = || {
+        let mut rules = Vec::with_capacity(frontends.len());
+        for (name, value) in frontends {
+            let refuse = |reason: String| ops::Refused {
+                kind: "frontend".into(),
+                name: name.clone(),
+                reason,
+            };
+            match Entity::from_json(Kind::Frontend, &value) {
+                Ok(Entity::Frontend(frontend)) => {
+                    rules.push(Rule::compile(&name, &frontend).map_err(refuse)?);
+                }
+                Ok(_) => return Err(refuse("it is no frontend".into())),
+                Err(error) => return Err(refuse(error.to_string())),
+            }
+        }
+        let request = Request {
+            host,
+            path,
+            query,
+            method,
+            headers: &Fields(headers),
+        };
+        Ok(explain::rank(rules, &request))
+    };
+    let ranking = py.detach(rank).map_err(refused)?;
+    let missed = ranking.missed.into_iter().map(|(name, miss)| {
+        let (what, field) = match miss {
+            Miss::Hostname => ("hostname", String::new()),
+            Miss::Path => ("path", String::new()),
+            Miss::Condition(Missed::Method) => ("methods", String::new()),
+            Miss::Condition(Missed::Header(field)) => ("headers", field.into()),
+            Miss::Condition(Missed::Query(field)) => ("query", field.into()),
+        };
+        (name, what, field)
+    });
+    Ok((ranking.matching, missed.collect()))
+}
+
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
+    module.add_function(wrap_pyfunction!(rank_frontends, module)?)?;
     module.add("Refused", module.py().get_type::<Refused>())
 }

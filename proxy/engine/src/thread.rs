@@ -15,6 +15,7 @@ use crate::runtime::socket;
 use crate::session::{Command, Engine, Served};
 use crate::state::audit::Audited;
 use crate::state::digest::Digest;
+use crate::state::incoming::Materials;
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
 use crate::telemetry::counters::Metrics;
@@ -25,6 +26,9 @@ use crate::tls::tickets::Tickets;
 
 /// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much longer for each entity that is swapped in: ten times of what it takes.
+const SWAP_TIMEOUT: Duration = Duration::from_micros(50);
 
 /// A running engine and what the control side knows of it.
 pub struct EngineThread {
@@ -108,7 +112,24 @@ impl EngineThread {
             .map(|(name, fd)| (name.as_str(), fd.as_raw_fd()))
     }
 
-    /// Stages a change; see [`Ledger::prepare`]. The descriptors are copied.
+    /// Takes a chunk of a change; see [`Ledger::stage`].
+    ///
+    /// # Errors
+    /// [`Refused`] with the entity and the reason.
+    pub fn stage(
+        &mut self,
+        generation: u64,
+        number: u64,
+        ops: &[u8],
+        materials: &Materials,
+    ) -> Result<(), Refused> {
+        if number == 0 {
+            self.forget_staged();
+        }
+        self.ledger.stage(generation, number, ops, materials)
+    }
+
+    /// Checks a change and keeps it; see [`Ledger::prepare`]. The descriptors are copied.
     ///
     /// # Errors
     /// [`Refused`] with the entity and the reason.
@@ -117,26 +138,16 @@ impl EngineThread {
         generation: u64,
         base: (u64, Digest),
         commit: &str,
-        ops: &[u8],
+        chunks: u64,
         sockets: &HashMap<String, RawFd>,
-        materials: &HashMap<String, Vec<u8>>,
     ) -> Result<Digest, Refused> {
-        let copy = || -> std::io::Result<HashMap<String, OwnedFd>> {
-            sockets
-                .iter()
-                .map(|(name, &fd)| Ok((name.clone(), socket::duplicate(fd)?)))
-                .collect()
-        };
-        let denied = |error: std::io::Error| Refused {
-            kind: "listener".into(),
-            name: sockets.keys().next().cloned().unwrap_or_default(),
-            reason: format!("the listening socket cannot be taken over: {error}"),
-        };
-        let inside = copy().map_err(denied)?;
-        let outside = copy().map_err(denied)?;
+        // Those of a worker that does not serve yet come with the order to.
+        let none = HashMap::new();
+        let sockets = if self.ledger.serving { sockets } else { &none };
+        let (inside, outside) = (copied(sockets)?, copied(sockets)?);
         let digest = self
             .ledger
-            .prepare(generation, base, commit, ops, inside, materials)?;
+            .prepare(generation, base, commit, chunks, inside)?;
         if self.ledger.staged_generation() == Some(generation) {
             self.staged_listeners = outside;
             self.staged_removals = self.ledger.staged_listener_removals();
@@ -163,17 +174,39 @@ impl EngineThread {
         self.listeners
             .extend(std::mem::take(&mut self.staged_listeners));
         let (answer, digest) = mpsc::channel();
+        let patience = ANSWER_TIMEOUT + SWAP_TIMEOUT * staged.puts.len() as u32;
         self.send(Command::Commit(Box::new(staged), answer));
-        await_answer(&digest)
+        await_answer_for(patience, &digest)
     }
 
     /// Drops a staged generation.
     pub fn abort(&mut self, generation: u64) {
         if self.ledger.staged_generation() == Some(generation) {
-            self.staged_listeners.clear();
-            self.staged_removals.clear();
+            self.forget_staged();
         }
         self.ledger.abort(generation);
+    }
+
+    /// Accepts connections from now on, at all listeners: with these sockets where they have none yet.
+    ///
+    /// # Errors
+    /// [`Refused`] when a listener has none, or the loop does not answer.
+    pub fn serve(&mut self, sockets: &HashMap<String, RawFd>) -> Result<(), Refused> {
+        let missing = |name: &&str| !self.listeners.contains_key(*name);
+        for name in self.ledger.listeners().filter(missing) {
+            if !sockets.contains_key(name) {
+                let reason = "no listening socket came for it";
+                return Err(Refused::new("listener", name, reason));
+            }
+        }
+        let (inside, outside) = (copied(sockets)?, copied(sockets)?);
+        for (name, fd) in outside {
+            self.listeners.entry(name).or_insert(fd);
+        }
+        self.ledger.serving = true;
+        let (answer, done) = mpsc::channel();
+        self.send(Command::Serve(inside, answer));
+        await_answer(&done)
     }
 
     /// Lets go of what committed generations removed.
@@ -244,6 +277,11 @@ impl EngineThread {
         }
     }
 
+    fn forget_staged(&mut self) {
+        self.staged_listeners.clear();
+        self.staged_removals.clear();
+    }
+
     fn send(&self, command: Command) {
         // A closed channel means that the thread has ended; the missing answer says so.
         let _ = self.commands.send(command);
@@ -264,9 +302,24 @@ impl Auditing {
     }
 }
 
+fn copied(sockets: &HashMap<String, RawFd>) -> Result<HashMap<String, OwnedFd>, Refused> {
+    let copy = |(name, &fd): (&String, &RawFd)| match socket::duplicate(fd) {
+        Ok(copy) => Ok((name.clone(), copy)),
+        Err(error) => {
+            let reason = format!("the listening socket cannot be taken over: {error}");
+            Err(Refused::new("listener", name, reason))
+        }
+    };
+    sockets.iter().map(copy).collect()
+}
+
 fn await_answer<T>(answer: &Receiver<T>) -> Result<T, Refused> {
+    await_answer_for(ANSWER_TIMEOUT, answer)
+}
+
+fn await_answer_for<T>(patience: Duration, answer: &Receiver<T>) -> Result<T, Refused> {
     answer
-        .recv_timeout(ANSWER_TIMEOUT)
+        .recv_timeout(patience)
         .map_err(|_| state_refused("the engine thread does not answer".into()))
 }
 

@@ -5,11 +5,14 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use support::{EMPTY, LISTENER, Proxy, backend, cluster, connect, frontend, ops, start_backend};
+use _engine::thread::EngineThread;
+use support::{
+    EMPTY, LISTENER, Proxy, SETTINGS, backend, cluster, connect, frontend, ops, start_backend,
+};
 
 /// One request on a kept-alive connection; head and body of the answer.
 fn get(stream: &mut TcpStream) -> (String, String) {
@@ -114,15 +117,14 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
     let mut proxy = Proxy::start(start_backend("blue"));
     let base = (1, proxy.engine.ledger.digest);
     let change = ops(&[backend("blue/2", start_backend("second"))], &[]);
-    let first = proxy
-        .engine
-        .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
-        .unwrap();
+    let stage = |engine: &mut EngineThread| {
+        engine.stage(2, 0, &change, &HashMap::new()).unwrap();
+        engine.prepare(2, base, "c", 1, &EMPTY).unwrap()
+    };
+    let first = stage(&mut proxy.engine);
+    assert_eq!(stage(&mut proxy.engine), first);
     assert_eq!(
-        proxy
-            .engine
-            .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
-            .unwrap(),
+        proxy.engine.prepare(2, base, "c", 1, &EMPTY).unwrap(),
         first
     );
     proxy.engine.abort(2);
@@ -131,10 +133,7 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
         "nothing is staged any more"
     );
     assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, base.1);
-    let again = proxy
-        .engine
-        .prepare(2, base, "c", &change, &EMPTY, &HashMap::new())
-        .unwrap();
+    let again = stage(&mut proxy.engine);
     assert_eq!(proxy.engine.commit(2).unwrap(), again);
     assert_eq!(proxy.engine.commit(2).unwrap(), again, "idempotent");
     proxy.engine.abort(2);
@@ -183,4 +182,132 @@ fn shutdown_ends_the_thread_and_lets_go_of_the_sockets() {
     proxy.engine.shutdown(Duration::from_secs(1));
     drop(copy);
     assert_eq!(proxy.engine.listener_fds().count(), 0);
+}
+
+/// The whole of `Proxy::start` in chunks of one entity each.
+fn chunks(address: &str) -> Vec<Vec<u8>> {
+    let blue = start_backend("blue");
+    [
+        frontend("blue"),
+        backend("blue/1", blue),
+        SETTINGS.into(),
+        cluster("blue"),
+        LISTENER.replace("ADDRESS", address),
+    ]
+    .map(|put| ops(&[put], &[]))
+    .to_vec()
+}
+
+fn stage_all(engine: &mut EngineThread, generation: u64, chunks: &[Vec<u8>]) {
+    for (number, chunk) in (0..).zip(chunks) {
+        engine
+            .stage(generation, number, chunk, &HashMap::new())
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_change_may_come_in_chunks_in_whatever_order_and_serves_when_told_to() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut engine = EngineThread::start(0, None).unwrap();
+    let base = (0, engine.ledger.digest);
+    stage_all(&mut engine, 7, &chunks(&address.to_string()));
+    let digest = engine.prepare(7, base, "c", 5, &EMPTY).unwrap();
+    assert_eq!(engine.commit(7).unwrap(), digest);
+    assert_eq!(engine.begin_audit().wait().unwrap().digest, digest);
+
+    let mut early = connect(address);
+    early
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    early
+        .write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+        .unwrap();
+    assert!(early.read(&mut [0; 10]).is_err(), "it does not accept yet");
+    // What it holds may go on meanwhile, and so may its addresses.
+    let moved = ops(&[LISTENER.replace("ADDRESS", "127.0.0.1:9")], &[]);
+    let back = ops(&[LISTENER.replace("ADDRESS", &address.to_string())], &[]);
+    for (generation, change) in [(8, moved), (9, back)] {
+        let base = (generation - 1, engine.ledger.digest);
+        engine
+            .stage(generation, 0, &change, &HashMap::new())
+            .unwrap();
+        engine.prepare(generation, base, "c", 1, &EMPTY).unwrap();
+        engine.commit(generation).unwrap();
+    }
+    assert_eq!(engine.ledger.digest, digest);
+
+    let refusal = engine.serve(&EMPTY).unwrap_err();
+    assert_eq!(
+        (refusal.kind.as_str(), refusal.name.as_str()),
+        ("listener", "web")
+    );
+    let sockets = HashMap::from([("web".to_owned(), socket.as_raw_fd())]);
+    engine.serve(&sockets).unwrap();
+    engine.serve(&EMPTY).unwrap();
+    early
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let count = early.read(&mut [0; 12]).unwrap();
+    assert_eq!(count, 12, "what waited is served");
+    assert_eq!(get(&mut connect(address)).1, "blue");
+    assert_eq!(engine.listener_fds().count(), 1);
+}
+
+#[test]
+fn chunks_out_of_turn_make_no_change() {
+    let mut engine = EngineThread::start(0, None).unwrap();
+    let base = (0, engine.ledger.digest);
+    let all = chunks("127.0.0.1:9");
+    let none = HashMap::new();
+    // Lost, repeated, of another generation, too few.
+    assert_eq!(
+        engine.stage(1, 1, &all[1], &none).unwrap_err().kind,
+        "state"
+    );
+    stage_all(&mut engine, 1, &all[..2]);
+    for (generation, number) in [(1, 1), (1, 3), (2, 2)] {
+        let refusal = engine.stage(generation, number, &all[2], &none);
+        assert_eq!(refusal.unwrap_err().kind, "state");
+    }
+    assert_eq!(
+        engine.prepare(1, base, "c", 5, &EMPTY).unwrap_err().kind,
+        "state"
+    );
+    // A new stream replaces one that was left half sent; dropped ones do not come back.
+    stage_all(&mut engine, 1, &all[..2]);
+    stage_all(&mut engine, 1, &all);
+    engine.ledger.drop_incoming();
+    assert!(engine.prepare(1, base, "c", 5, &EMPTY).is_err());
+    stage_all(&mut engine, 1, &all[..3]);
+    engine.abort(1);
+    assert!(engine.stage(1, 3, &all[3], &none).is_err());
+    stage_all(&mut engine, 1, &all);
+    engine.prepare(1, base, "c", 5, &EMPTY).unwrap();
+    engine.commit(1).unwrap();
+}
+
+#[test]
+fn what_one_chunk_is_refused_for_the_change_is_refused_for() {
+    let mut engine = EngineThread::start(0, None).unwrap();
+    let base = (0, engine.ledger.digest);
+    let mut all = chunks("127.0.0.1:9");
+    all[1] = b"{".to_vec();
+    let none = HashMap::new();
+    engine.stage(1, 0, &all[0], &none).unwrap();
+    let refusal = engine.stage(1, 1, &all[1], &none).unwrap_err();
+    // On their way already when the refusal was read.
+    assert_eq!(engine.stage(1, 2, &all[2], &none), Err(refusal.clone()));
+    assert_eq!(engine.prepare(1, base, "c", 5, &EMPTY), Err(refusal));
+    // An entity twice, in two chunks; a removal too.
+    let twice = [all[0].clone(), all[0].clone()];
+    stage_all(&mut engine, 1, &twice);
+    let refusal = engine.prepare(1, base, "c", 2, &EMPTY).unwrap_err();
+    assert!(refusal.reason.contains("twice"), "{refusal}");
+    let gone = ops(&[], &[("cluster", "blue")]);
+    stage_all(&mut engine, 1, &[gone.clone(), gone]);
+    let refusal = engine.prepare(1, base, "c", 2, &EMPTY).unwrap_err();
+    assert!(refusal.reason.contains("twice"), "{refusal}");
 }

@@ -66,7 +66,9 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
     )
     for found in result["backends"]:
         share = "drained" if found["drained"] else f"weight {found['weight']}"
-        rows.append(("backend", found["name"], f"{found['address']}, {share}", _where(found)))
+        fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""
+        detail = f"{found['address']}, {share}{fault}"
+        rows.append(("backend", found["name"], detail, _where(found)))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     text = []
     for kind, name, detail, where in rows:

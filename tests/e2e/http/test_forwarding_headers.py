@@ -201,3 +201,39 @@ def test_end_to_end_fields_are_passed_on(lane: Lane) -> None:
 
 def test_the_generation_header(lane: Lane) -> None:
     assert lane.get().get("kakehi-generation") == b"%d" % lane.gateway.daemon.generation
+
+
+CUSTOMARY = {
+    "all of them": [
+        "X-Forwarded-For: 203.0.113.7",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: shop.test",
+        "X-Forwarded-Port: 443",
+    ],
+    "the client alone": ["X-Forwarded-For: 203.0.113.7"],
+    "the scheme alone": ["X-Forwarded-Proto: https"],
+    "another word": ["X-Real-IP: 203.0.113.7"],
+}
+
+
+@pytest.mark.parametrize("fields", CUSTOMARY.values(), ids=CUSTOMARY)
+def test_a_balancer_that_knows_no_forwarded_is_not_contradicted(
+    lane: Lane, fields: list[str]
+) -> None:
+    """Spring and others read Forwarded first, and would take the balancer for the client."""
+    with lane.connect("trusting") as client:
+        client.get(lane.host, "/", *fields)
+    request = lane.backend.last
+    assert request.all("forwarded") == []
+    for field in fields:
+        name, _, value = field.partition(": ")
+        assert value.encode() in request.elements(name)
+
+
+def test_a_balancer_that_knows_only_forwarded_is_not_contradicted_either(lane: Lane) -> None:
+    with lane.connect("trusting") as client:
+        client.get(lane.host, "/", "Forwarded: for=203.0.113.7;proto=https")
+    request = lane.backend.last
+    elements = _forwarded(request.get("forwarded") or b"")
+    assert [element["for"] for element in elements] == ["203.0.113.7", "127.0.0.1"]
+    assert not [name for name in request.names() if name.startswith("x-forwarded-")]

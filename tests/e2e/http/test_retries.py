@@ -164,3 +164,51 @@ def test_a_backend_that_comes_up_is_used_by_the_next_request(gateway: Gateway) -
             assert accepted.recv(65536).startswith(b"GET / HTTP/1.1\r\n")
             accepted.sendall(wire.response())
             assert client.read_response().body == b"ok"
+
+
+def test_a_poison_request_visits_two_backends_at_most(gateway: Gateway, backends: Backends) -> None:
+    """It ends every connection that it comes by: one repetition, on a fresh one, and no more."""
+
+    def answer_or_die(exchange: Exchange) -> None:
+        exchange.read_body()
+        if exchange.request.target == b"/poison":
+            exchange.close()
+        else:
+            exchange.send(wire.response())
+
+    made = [backends(answer_or_die) for _ in range(6)]
+    host = _cluster(
+        gateway, "poison", [each.address for each in made], retries=1, load_balancing="round_robin"
+    )
+    client = gateway.connect()
+    # Enough for a pooled connection to each of them, at each worker.
+    assert {client.get(host).status for _ in range(48)} == {200}
+    assert client.get(host, "/poison").status == 502
+    poisoned = [
+        request for each in made for request in each.requests if request.target == b"/poison"
+    ]
+    assert len(poisoned) == 2
+    assert client.get(host).status == 200
+
+
+def test_a_stale_connection_to_the_only_backend_is_replaced_by_a_fresh_one(
+    gateway: Gateway, backends: Backends
+) -> None:
+    """Nobody else is there; and what went out on a fresh connection is not sent a third time."""
+    alone = backends()
+    host = _cluster(gateway, "stale-alone", [alone.address], retries=1)
+    client = gateway.connect()
+    assert client.get(host).status == 200
+
+    def die_on_reused(exchange: Exchange) -> None:
+        exchange.read_body()
+        if exchange.ordinal > 1:
+            exchange.close()
+        else:
+            exchange.send(wire.response())
+
+    alone.script = die_on_reused
+    before = len(alone.requests)
+    statuses = [client.get(host, f"/{number}").status for number in range(6)]
+    assert statuses == [200] * 6
+    assert len(alone.requests) - before <= 12

@@ -5,13 +5,15 @@ How long each lasts is measured from before the peer does what starts the timer:
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 
 import pytest
 
 from tests.harness import wire
 from tests.harness.gateway import HURRIED_MS, Gateway, Lane
-from tests.harness.rawbackend import Exchange
+from tests.harness.rawbackend import Exchange, RawBackend
 from tests.harness.rawclient import Connection
 from tests.harness.timing import lasts
 
@@ -240,3 +242,93 @@ def test_the_body_of_an_error_page_does_not_wait_for_the_rest_of_an_upload(lane:
     assert client.read_response().status == 404
     assert time.monotonic() - started < 3
     client.expect_closed()
+
+
+def test_a_request_may_be_silent_while_its_response_comes(lane: Lane) -> None:
+    """A watch, or gRPC in both directions: `request_body` counts until the response's head."""
+
+    def stream(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(8):
+            exchange.send(b"2\r\nhi\r\n")
+            time.sleep(TIMEOUT_S / 2)  # the stream
+        exchange.send(b"0\r\n\r\n")
+        exchange.close()
+
+    lane.backend.script = stream
+    with lane.connect("hurried") as client:
+        client.send(lane.head("POST /", "Transfer-Encoding: chunked") + b"1\r\nx\r\n")
+        head = client.read_head()
+        assert head.status == 200
+        assert client.read_to_close() == b"2\r\nhi\r\n" * 8 + b"0\r\n\r\n"
+
+
+def test_a_response_that_is_silent_lives_while_the_request_comes(gateway: Gateway) -> None:
+    """Only the silence of both ends it, and then within `response_body`."""
+    ended = threading.Event()
+
+    def listen(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        exchange.read_body()
+        ended.set()
+
+    with RawBackend(listen) as backend:
+        timeouts = {"response_body": f"{HURRIED_MS}ms"}
+        host = gateway.cluster("both-silent", {"one": backend.address}, timeouts=timeouts)
+        with gateway.connect() as client:
+            head = f"POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            client.send(head.encode())
+            assert client.read_head().status == 200
+            for _ in range(8):
+                client.send(b"1\r\nx\r\n")
+                time.sleep(TIMEOUT_S / 2)  # the stream
+            began = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                client.read_to_close()
+            assert TIMEOUT_S * 0.4 < time.monotonic() - began < TIMEOUT_S * 8
+
+
+def test_a_slow_upload_is_no_late_response(gateway: Gateway) -> None:
+    """`response_head` begins when the backend has taken the last byte, not when the kernel has."""
+    size = 3_000_000
+
+    def read_slowly(exchange: Exchange) -> None:
+        left = (
+            size
+            - len(exchange.connection.received)
+            + exchange.connection.received.find(b"\r\n\r\n")
+            + 4
+        )
+        while left > 0:
+            left -= len(exchange.connection.socket.recv(min(left, 40_000)))
+            time.sleep(0.05)  # 800 KB/s
+        exchange.send(wire.response())
+        exchange.close()
+
+    with RawBackend(read_slowly) as backend:
+        timeouts = {"response_head": f"{HURRIED_MS}ms"}
+        host = gateway.cluster("slow-upload", {"one": backend.address}, timeouts=timeouts)
+        with gateway.connect() as client:
+            head = f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n"
+            client.send(head.encode() + bytes(size))
+            assert client.read_response("POST").status == 200
+
+
+def test_a_backend_that_takes_an_upload_and_says_nothing_is_504(gateway: Gateway) -> None:
+    """The other side of it: what does not go on is late."""
+
+    def stop(exchange: Exchange) -> None:
+        exchange.backend.stopping.wait(30)
+
+    with RawBackend(stop) as backend:
+        timeouts = {"response_head": f"{HURRIED_MS}ms"}
+        host = gateway.cluster("no-answer", {"one": backend.address}, timeouts=timeouts)
+
+        def attempt() -> Connection:
+            client = gateway.connect()
+            head = f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+            client.send(head.encode() + bytes(100))
+            assert client.read_response("POST").status == 504
+            return client
+
+        lasts(TIMEOUT_S, attempt).close()

@@ -311,8 +311,11 @@ def test_t36_trailers_without_end_are_bounded(lane: Lane) -> None:
     lane.backend.script = script
     client = lane.connect()
     client.send(lane.head("GET /", "TE: trailers", "Connection: TE"))
-    with pytest.raises(rawclient.Truncated):
-        client.read_response()
+    # A 502 if all of it came with the head.
+    try:
+        assert client.read_response().status == 502
+    except rawclient.Truncated as cut:
+        assert cut.partial == b""
     lane.backend.wait_for_ended()
 
 

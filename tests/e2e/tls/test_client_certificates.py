@@ -96,6 +96,15 @@ def test_who_gets_in(shop: Shop, tmp_path: Path) -> None:
             Visitor(shop, pair, tmp_path).ask()
 
 
+def test_a_client_may_be_its_own_authority(shop: Shop, tmp_path: Path) -> None:
+    """What `openssl req -x509` makes, named as `client_ca`."""
+    own, other = (pki.make("alice", is_ca=True) for _ in range(2))
+    start(shop, ca=own)
+    assert Visitor(shop, own, tmp_path).ask() == told(own)
+    with pytest.raises(OSError):  # noqa: PT011
+        Visitor(shop, other, tmp_path).ask()
+
+
 def test_optional_serves_those_without(shop: Shop, tmp_path: Path) -> None:
     start(shop, client_auth="optional")
     assert Visitor(shop, None, tmp_path).ask() == b""

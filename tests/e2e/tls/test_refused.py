@@ -173,7 +173,7 @@ def a_directory_instead_of_a_file(site: TlsSite) -> Trial:
 def a_device_that_never_ends(site: TlsSite) -> Trial:
     files = _files(site.leaf(*_NAMES))
     files["extra.yaml"] = extra(key="/dev/zero")
-    return Trial(files, "KiB", line=4)
+    return Trial(files, "no regular file", line=4)
 
 
 @trial

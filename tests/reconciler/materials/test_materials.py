@@ -14,6 +14,7 @@ from reconciler.materials.reading import MATERIAL_BYTES_MAX, no_files, read_exte
 from reconciler.storage.contents import MaterialStore
 from schemas.change import Change
 from schemas.entity import Entity
+from schemas.material import materials_of
 from tests.harness import pki
 from tests.harness.pki import Pair
 from tests.reconciler.building import entity
@@ -144,6 +145,27 @@ def kept(store: MaterialStore, pair: Pair) -> Entity:
     return done.entity
 
 
+class Running:
+    """The entities that run, as the database answers for them."""
+
+    def __init__(self, *entities: Entity) -> None:
+        self._entities = {entity.key: entity for entity in entities}
+
+    def names(self, digest: str) -> bool:
+        return any(
+            digest == found.sha256
+            for each in self._entities.values()
+            for found in materials_of(each)
+        )
+
+    def apply(self, store: MaterialStore, *changes: Change) -> None:
+        for change in changes:
+            self._entities.pop(change.key, None)
+            if change.after is not None:
+                self._entities[change.key] = change.after
+        store.applied(changes)
+
+
 def put(before: Entity | None, after: Entity | None) -> Change:
     action = "add" if before is None else "update" if after is not None else "remove"
     found = after or before
@@ -152,47 +174,51 @@ def put(before: Entity | None, after: Entity | None) -> Change:
 
 
 def test_contents_come_and_go_with_what_runs(tmp_path: Path, pair: Pair) -> None:
-    store = MaterialStore(tmp_path, [])
+    running = Running()
+    store = MaterialStore(tmp_path, running.names)
     assert store.directory.stat().st_mode & 0o777 == 0o700
     first = kept(store, pair)
     assert held(store) == {digest(pair.chain), digest(pair.key)}
     assert {path.stat().st_mode & 0o777 for path in store.directory.iterdir()} == {0o600}
-    assert store.needed([first]) == sorted(held(store))
-    store.applied([put(None, first)])
+    running.apply(store, put(None, first))
     other = pki.make("shop.test")
     second = kept(store, other)
     assert len(held(store)) == 4
-    store.applied([put(first, second)])
+    running.apply(store, put(first, second))
     assert held(store) == {digest(other.chain), digest(other.key)}
-    store.applied([put(second, None)])
+    running.apply(store, put(second, None))
     assert held(store) == set()
 
 
 def test_a_content_of_two_entities_stays_for_the_other(tmp_path: Path, pair: Pair) -> None:
-    store = MaterialStore(tmp_path, [])
+    running = Running()
+    store = MaterialStore(tmp_path, running.names)
     one = kept(store, pair)
     two = Entity(one.key._replace(name="two"), one.value, one.provenance)
-    store.applied([put(None, one), put(None, two)])
-    store.applied([put(one, None)])
+    running.apply(store, put(None, one), put(None, two))
+    running.apply(store, put(one, None))
     assert len(held(store)) == 2
-    store.applied([put(two, None)])
+    running.apply(store, put(two, None))
     assert held(store) == set()
 
 
 def test_what_came_to_nothing_is_removed(tmp_path: Path, pair: Pair) -> None:
-    store = MaterialStore(tmp_path, [])
-    running = kept(store, pair)
-    store.applied([put(None, running)])
+    running = Running()
+    store = MaterialStore(tmp_path, running.names)
+    served = kept(store, pair)
+    running.apply(store, put(None, served))
     refused = kept(store, pki.make("shop.test"))
-    store.dropped([refused, running])
+    store.dropped([refused, served])
     assert held(store) == {digest(pair.chain), digest(pair.key)}
 
 
 def test_a_start_keeps_what_runs_and_nothing_else(tmp_path: Path, pair: Pair) -> None:
-    store = MaterialStore(tmp_path, [])
-    running = kept(store, pair)
+    running = Running()
+    store = MaterialStore(tmp_path, running.names)
+    served = kept(store, pair)
     kept(store, pki.make("shop.test"))
-    again = MaterialStore(tmp_path, [running])
+    running = Running(served)
+    again = MaterialStore(tmp_path, running.names)
     assert held(again) == {digest(pair.chain), digest(pair.key)}
-    again.applied([put(running, None)])
+    running.apply(again, put(served, None))
     assert held(again) == set()

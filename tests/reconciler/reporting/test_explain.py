@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,33 @@ def test_why_the_others_lost() -> None:
     assert lost["header"] == 'header x-canary is not "always"'
     assert lost["query"] == 'query parameter v is not "2 b"'
     assert len(lost) == len(FRONTENDS) - 1
+
+
+@pytest.mark.parametrize(
+    "frontend",
+    [
+        {"path": {"regex": "/(a+)+x?"}},
+        {"headers": {"x-long": {"regex": "(a+)+x?"}}},
+        {"query": {"q": {"regex": "(a|aa)+x?"}}},
+    ],
+)
+def test_no_expression_takes_longer_than_in_the_engine(frontend: dict[str, Any]) -> None:
+    long = "a" * 4000 + "!"
+    began = time.monotonic()
+    url = f"http://a.example.com:8080/{long}?q={long}"
+    result = asked(url, {"slow": frontend}, headers=[["x-long", long]])
+    assert time.monotonic() - began < 2
+    assert result["frontend"] is None
+    assert asked(url.replace("!", ""), {"slow": frontend}, headers=[["x-long", long[:-1]]])[
+        "frontend"
+    ]
+
+
+def test_expressions_of_the_engine_alone() -> None:
+    found = asked(
+        "http://a.example.com:8080/ITEM/7", {"x": {"path": {"regex": "(?i:/item)/[[:digit:]]"}}}
+    )
+    assert found["frontend"] is not None
 
 
 def test_a_request_that_nobody_takes() -> None:

@@ -75,6 +75,21 @@ def test_one_refusal_aborts_everywhere() -> None:
     assert transaction.failure == e.Failure("no", transient=False, kind="listener", name="public")
 
 
+def test_a_change_that_cannot_be_sent_aborts() -> None:
+    transaction = machine(0, 1)
+    assert told(transaction, *PREPARING, e.StreamFailed("no memory")) == [
+        e.SetDeadline(Phase.ABORTING),
+        e.SendAbort(0),
+        e.SendAbort(1),
+    ]
+    assert transaction.failure == e.Failure("no memory", transient=True)
+    # Behind the commit point nothing is sent in parts.
+    transaction = machine(0, 1)
+    told(transaction, *COMMITTING)
+    assert told(transaction, e.StreamFailed("no memory")) == []
+    assert transaction.phase is Phase.COMMITTING
+
+
 def test_a_death_before_the_commit_point_aborts() -> None:
     transaction = machine(0, 1)
     commands = told(transaction, *PREPARING, e.WorkerPrepared(0, DIGEST), e.WorkerLost(0))

@@ -95,8 +95,20 @@ def test_a_name_that_does_not_fit_is_found_by_its_beginning() -> None:
     memory, counters = Memory(), Counters()
     counters.attach(memory.duplicate())
     name = "c" * 63 + "/" + "b" * 63
-    memory.slot(0, "backend", name[:115] + "~0123abcd", active=1)
+    memory.slot(0, "backend", name[:107] + "~0123abcd", active=1)
     assert counters.slot_field("backend", name, "active") == 1
+
+
+def test_a_fault_is_over_when_one_address_is_well() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.slot(0, "backend", "shop/a", tls_fault=3, requests=1)
+    assert counters.slot_least("backend", "shop/a", "tls_fault") == 3
+    memory.slot(1, "backend", "shop/a", tls_fault=0, requests=2)
+    assert counters.slot_least("backend", "shop/a", "tls_fault") == 0
+    assert counters.read().slots[SlotKey("backend", "shop/a")]["tls_fault"] == 0
+    assert counters.read().slots[SlotKey("backend", "shop/a")]["requests"] == 3
+    assert counters.slot_least("backend", "shop/b", "tls_fault") == 0
 
 
 def test_gauges_of_the_worker() -> None:
@@ -133,6 +145,7 @@ def test_the_engines_own_memory_is_understood() -> None:
                 "name": "shop",
                 "value": {
                     "keep_alive_connections": 1024,
+                    "limits": {"head_bytes": 65_536, "header_count": 256},
                     "load_balancing": "round_robin",
                     "protocol": "http",
                     "proxy_protocol": None,
@@ -151,7 +164,8 @@ def test_the_engines_own_memory_is_understood() -> None:
         "removes": [],
     }
     text = json.dumps(ops, sort_keys=True, separators=(",", ":"))
-    engine.prepare(1, (0, "0" * 32), "c", text, {}, {})
+    engine.stage(1, 0, text, {})
+    engine.prepare(1, (0, "0" * 32), "c", 1, {})
     engine.commit(1)
     reading = counters.read()
     assert reading.counters["generation_now"] == 1

@@ -67,17 +67,25 @@ impl Conditions {
     /// Whether the header fields and the query of a request match.
     #[inline]
     pub fn allows_fields<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
-        let header = |(name, pattern): &(Box<str>, ValuePattern)| {
-            request
-                .headers
-                .any_value(name, &mut |value| pattern.matches(value))
-        };
-        let parameter = |(name, pattern): &(Box<[u8]>, ValuePattern)| {
-            request
-                .query
-                .is_some_and(|query| query_matches(query, name, pattern))
-        };
-        self.headers.iter().all(header) && self.query.iter().all(parameter)
+        self.headers.iter().all(|each| allows_header(request, each))
+            && self.query.iter().all(|each| allows_query(request, each))
+    }
+
+    /// The first condition that does not hold.
+    pub fn missed<H: HeaderLookup>(&self, request: &Request<'_, H>) -> Option<Missed> {
+        if !self.allows_method(request.method) {
+            return Some(Missed::Method);
+        }
+        let header = self
+            .headers
+            .iter()
+            .find(|each| !allows_header(request, each));
+        let query = || self.query.iter().find(|each| !allows_query(request, each));
+        header
+            .map(|(name, _)| Missed::Header(name.clone()))
+            .or_else(|| {
+                query().map(|(name, _)| Missed::Query(String::from_utf8_lossy(name).into()))
+            })
     }
 
     /// Whether there is a condition on the method, and how many there are on headers and query.
@@ -88,6 +96,37 @@ impl Conditions {
             self.query.len(),
         )
     }
+}
+
+/// A condition that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The method is none of those asked for.
+    Method,
+    /// The header field of this name.
+    Header(Box<str>),
+    /// The query parameter of this name.
+    Query(Box<str>),
+}
+
+#[inline]
+fn allows_header<H: HeaderLookup>(
+    request: &Request<'_, H>,
+    (name, pattern): &(Box<str>, ValuePattern),
+) -> bool {
+    request
+        .headers
+        .any_value(name, &mut |value| pattern.matches(value))
+}
+
+#[inline]
+fn allows_query<H: HeaderLookup>(
+    request: &Request<'_, H>,
+    (name, pattern): &(Box<[u8]>, ValuePattern),
+) -> bool {
+    request
+        .query
+        .is_some_and(|query| query_matches(query, name, pattern))
 }
 
 #[derive(Clone, Debug)]

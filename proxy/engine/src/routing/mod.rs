@@ -9,8 +9,9 @@
 //!
 //! A level decides only among frontends that match: when nothing under the most specific hostname
 //! (or path) serves a request, the next one is asked. [`table`] joins the levels, [`matcher`] holds
-//! the conditions that no index can answer.
+//! the conditions that no index can answer. [`explain`] says why a request goes where it goes.
 
+pub mod explain;
 pub mod hostname;
 pub mod matcher;
 pub mod path;

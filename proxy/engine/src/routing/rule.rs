@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::hostname::HostPattern;
 use super::matcher::Conditions;
 use super::matcher::HeaderLookup;
+use super::matcher::Missed;
 use super::matcher::Request;
 use super::path::PathPattern;
 use crate::state::entity::Frontend;
@@ -61,6 +62,11 @@ impl Rule {
         conditions.allows_method(request.method)
             && path.confirms(request.path)
             && conditions.allows_fields(request)
+    }
+
+    /// The first condition beside hostname and path that a request does not fulfil.
+    pub fn missed_condition<H: HeaderLookup>(&self, request: &Request<'_, H>) -> Option<Missed> {
+        self.0.conditions.missed(request)
     }
 
     /// Order among rules whose hostname and path are equally specific: the winner first.

@@ -204,6 +204,47 @@ pub fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
     Ok(from_sockaddr(&storage))
 }
 
+/// How far the peer of a socket is with what it was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sending {
+    /// Bytes that it has not acknowledged yet, sent or not.
+    pub unacknowledged: u32,
+    /// So long ago it acknowledged something.
+    pub acknowledged_ms_ago: u64,
+}
+
+/// Asks the kernel what has become of the bytes given to it (SIOCOUTQ, TCP_INFO; tcp(7)). Zeros of a
+/// descriptor that is no TCP socket, with nothing acknowledged ever.
+#[must_use]
+pub fn sending(fd: RawFd) -> Sending {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: the kernel writes one int, which is live.
+    let failed = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) } != 0;
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the structure is integers alone, for which zeros are values.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most `length` bytes into a live structure of that size.
+    let told = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if failed || told != 0 {
+        return Sending {
+            unacknowledged: 0,
+            acknowledged_ms_ago: u64::MAX,
+        };
+    }
+    Sending {
+        unacknowledged: u32::try_from(queued).unwrap_or(0),
+        acknowledged_ms_ago: u64::from(info.tcpi_last_ack_recv),
+    }
+}
+
 /// An own copy of somebody's descriptor.
 ///
 /// # Errors
@@ -374,5 +415,27 @@ mod tests {
             };
             assert_eq!(&buffer[..count], b"yes");
         }
+    }
+    #[test]
+    fn tells_what_the_peer_has_not_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Stream::connect(&listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let chunk = [0; 65_536];
+        let mut sent = 0;
+        let waiting = loop {
+            match stream.send(&chunk, &[]) {
+                Ok(count) => sent += count,
+                Err(_) if sent > 0 => break sending(stream.raw()).unacknowledged,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert!(waiting > 0);
+        let mut taken = vec![0; sent];
+        peer.read_exact(&mut taken).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        let now = sending(stream.raw());
+        assert_eq!(now.unacknowledged, 0);
+        assert!((20..5000).contains(&now.acknowledged_ms_ago), "{now:?}");
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Client {
     pub(super) idle_since_ms: u64,
     /// It has had a request answered.
     pub(super) served: bool,
+    /// Bytes have come. Who leaves before was only looking whether somebody listens.
+    pub(super) heard: bool,
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
     pub(super) older: u32,
     pub(super) younger: u32,
@@ -129,6 +131,7 @@ impl<D: Driver> Engine<D> {
             deadline: Deadline::NONE,
             idle_since_ms: 0,
             served: false,
+            heard: false,
             older: NOBODY,
             younger: NOBODY,
             identity: None,
@@ -235,6 +238,7 @@ impl<D: Driver> Engine<D> {
                 // A short read emptied the socket; the next bytes raise a new edge, but an end of
                 // stream that was already reported does not.
                 client.readable = received.more || received.ended || client.hangup;
+                client.heard = true;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
                 self.handshake_progress(index);
@@ -252,9 +256,9 @@ impl<D: Driver> Engine<D> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
-            Err(_) => {
+            Err(error) => {
                 if self.clients[index].phase == Phase::Handshake {
-                    return self.handshake_failed(index);
+                    return self.handshake_failed(index, Some(&error));
                 }
                 self.client_lost(index);
             }

@@ -23,6 +23,7 @@ use crate::runtime::socket::{Stream, local_address};
 use crate::runtime::timer::Deadline;
 use crate::state::entity::{self, ProxyProtocol};
 use crate::telemetry::names::{Counter, Field, Histogram};
+use crate::tls::fault::TlsFault;
 use crate::upstream::{Backend, ClusterSettings};
 
 impl<D: Driver> Engine<D> {
@@ -32,10 +33,10 @@ impl<D: Driver> Engine<D> {
         let now_ms = self.clock.ms();
         loop {
             let entry = &self.exchanges[exchange as usize];
-            let Some(backend) = entry
+            let chosen = entry
                 .backends
-                .choose(&entry.tried, now_ms, &mut self.random)
-            else {
+                .choose(&entry.tried, now_ms, &mut self.random);
+            let Some(backend) = chosen.or_else(|| repeats_at(entry)) else {
                 return self.no_backend_left(exchange);
             };
             if !entry.tried.is_empty() {
@@ -94,7 +95,9 @@ impl<D: Driver> Engine<D> {
         let entry = &self.exchanges[exchange as usize];
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
-        if entry.frontend.entity.passthrough || entry.is_multiplexed() || is_private {
+        // What a pooled connection has lost once goes out on one that cannot be stale.
+        let is_fresh = entry.frontend.entity.passthrough || entry.is_repeated || is_private;
+        if is_fresh || entry.is_multiplexed() {
             return false;
         }
         let Some(index) = self.take_pooled(exchange, backend) else {
@@ -200,6 +203,7 @@ impl<D: Driver> Engine<D> {
             exchange: None,
             deadline: Deadline::NONE,
             connect_started_us: self.clock.us(),
+            unacknowledged: 0,
             trunk: None,
         });
         Ok(index)
@@ -303,6 +307,10 @@ impl<D: Driver> Engine<D> {
     pub(super) fn count_connected(&mut self, index: usize) {
         let upstream = &self.upstreams[index];
         upstream.backend.connect_succeeded();
+        if upstream.tls.is_some() {
+            let slot = upstream.backend.slot.id();
+            self.metrics.slot_set(slot, Field::TlsFault, 0);
+        }
         let waited = self.clock.us() - upstream.connect_started_us;
         self.metrics.observe(Histogram::ConnectDuration, waited);
     }
@@ -343,6 +351,10 @@ impl<D: Driver> Engine<D> {
     /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
     pub(super) fn connect_failed(&mut self, exchange: u32, outcome: Outcome) -> bool {
         self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
+        if outcome == Outcome::TlsFailed {
+            self.metrics.add(Counter::UpstreamTlsErrorsTotal, 1);
+            self.tell_tls_fault(exchange, TlsFault::Closed);
+        }
         if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
             self.close_upstream(upstream);
         }
@@ -361,17 +373,37 @@ impl<D: Driver> Engine<D> {
         false
     }
 
-    /// A pooled connection turned out to be dead: the same request goes out on another one. Not
-    /// counted against the cluster's retries, for no backend has failed.
+    /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
+    /// TLS itself has no complaint it was `otherwise`.
+    fn tell_tls_fault(&mut self, exchange: u32, otherwise: TlsFault) {
+        let exchange = &mut self.exchanges[exchange as usize];
+        let Some(upstream) = exchange.upstream.map(|index| &self.upstreams[index]) else {
+            return;
+        };
+        let secure = match upstream.stream.lane() {
+            Some(lane) => &self.upstreams[lane.connection],
+            None => upstream,
+        };
+        let fault = secure.stream.tls_fault().unwrap_or(otherwise);
+        if fault == TlsFault::None {
+            return;
+        }
+        exchange.record.reason = Some(fault.as_str());
+        let slot = secure.backend.slot.id();
+        self.metrics.slot_set(slot, Field::TlsFault, fault as u64);
+    }
+
+    /// A pooled connection turned out to be dead: the same request goes out once more, on a fresh one.
+    /// It counts as one of the cluster's retries: a request that ends whatever connection it comes by
+    /// must not visit them all.
     pub(super) fn retry_stale(&mut self, exchange: u32) {
         if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
             self.close_upstream(upstream);
         }
         if let Some(backend) = self.release_backend(exchange) {
-            // What was pooled beside it is as old.
-            self.close_pooled(&backend);
+            self.exchanges[exchange as usize].tried.push(backend);
         }
-        self.count_retry(exchange);
+        self.exchanges[exchange as usize].is_repeated = true;
         self.try_backend(exchange);
     }
 
@@ -383,6 +415,8 @@ impl<D: Driver> Engine<D> {
         if upstream.reused && untouched && may_repeat(&self.exchanges[exchange as usize]) {
             return self.retry_stale(exchange);
         }
+        // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.
+        self.tell_tls_fault(exchange, TlsFault::None);
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(exchange, 502, Outcome::BackendAborted);
     }
@@ -390,7 +424,15 @@ impl<D: Driver> Engine<D> {
 
 /// Whether a request that was sent may be sent again.
 pub(super) fn may_repeat(exchange: &Exchange) -> bool {
-    exchange.replayable && exchange.cluster.entity.retries > 0
+    exchange.replayable && !exchange.is_repeated && exchange.cluster.entity.retries > 0
+}
+
+/// The backend of a request that a pooled connection has lost, when there is no other: it may well be
+/// there. `None` once it could not be reached.
+fn repeats_at(exchange: &Exchange) -> Option<Rc<Backend>> {
+    let may = exchange.is_repeated && exchange.connect_failure.is_none();
+    let last = exchange.tried.last().filter(|_| may)?;
+    last.accepts_requests().then(|| last.clone())
 }
 
 /// Whom a backend has to be.

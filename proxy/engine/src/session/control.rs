@@ -1,7 +1,9 @@
-//! What the control thread asks of the loop: commit, release, overlay, audit, shut down.
+//! What the control thread asks of the loop: commit, serve, release, overlay, audit, shut down.
 //!
 //! Rule: a commit is one call within one loop turn; nothing here waits.
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -24,6 +26,8 @@ const AUDITED_PER_TURN: usize = 128;
 pub enum Command {
     /// Swap a staged transaction in; answers with the digest of what is then held.
     Commit(Box<Staged>, Sender<Digest>),
+    /// Accept connections from now on; brings the sockets of listeners that have none yet.
+    Serve(HashMap<String, OwnedFd>, Sender<()>),
     /// Let go of what former commits removed.
     Release(Sender<()>),
     /// Backends that get no new requests, whatever the configuration says.
@@ -56,6 +60,10 @@ impl<D: Driver> Engine<D> {
                 self.commit(*staged);
                 let _ = answer.send(self.tables.digest);
             }
+            Command::Serve(sockets, answer) => {
+                self.serve(sockets);
+                let _ = answer.send(());
+            }
             Command::Release(answer) => {
                 self.release();
                 let _ = answer.send(());
@@ -87,8 +95,10 @@ impl<D: Driver> Engine<D> {
 
     fn commit(&mut self, staged: Staged) {
         let applied = self.tables.apply(staged, &mut self.metrics);
-        for listener in &applied.opened {
-            self.watch_listener(listener);
+        if self.serving {
+            for listener in &applied.opened {
+                self.watch_listener(listener);
+            }
         }
         if let Some(log) = applied.log {
             self.flush_log();
@@ -103,6 +113,22 @@ impl<D: Driver> Engine<D> {
         self.apply_overlay();
         self.metrics
             .set(Counter::GenerationNow, self.tables.generation);
+    }
+
+    /// Until then a worker that takes a large state in holds no connection up, and what it holds
+    /// meanwhile may be of an earlier generation than the others serve.
+    fn serve(&mut self, mut sockets: HashMap<String, OwnedFd>) {
+        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        for listener in listeners {
+            let missing = listener.raw_socket().is_none();
+            if missing && let Some(socket) = sockets.remove(&listener.name) {
+                *listener.socket.borrow_mut() = Some(socket);
+            }
+            if missing || !self.serving {
+                self.watch_listener(&listener);
+            }
+        }
+        self.serving = true;
     }
 
     /// Watches a listener's socket for connections.

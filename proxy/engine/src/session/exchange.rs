@@ -10,6 +10,7 @@ use super::Engine;
 use super::body::Body;
 use super::record::Record;
 use super::refuse::Words;
+use crate::protocol::grpc;
 use crate::runtime::driver::Driver;
 use crate::state::entity;
 use crate::state::frontend::Frontend;
@@ -39,6 +40,7 @@ pub(super) enum Outcome {
     WriteTimeout,
     TunnelClosed,
     UpgradeRefused,
+    WebSocketVersion,
     CertificateMissing,
     Misdirected,
     TooEarly,
@@ -68,6 +70,7 @@ impl Outcome {
             Self::WriteTimeout => "write_timeout",
             Self::TunnelClosed => "tunnel_closed",
             Self::UpgradeRefused => "upgrade_refused",
+            Self::WebSocketVersion => "websocket_version",
             Self::CertificateMissing => "certificate_missing",
             Self::Misdirected => "misdirected",
             Self::TooEarly => "too_early",
@@ -87,6 +90,8 @@ pub(super) struct Exchange {
     pub(super) backends: Rc<BackendSet>,
     pub(super) backend: Option<Rc<Backend>>,
     pub(super) tried: Vec<Rc<Backend>>,
+    /// A pooled connection has lost it once.
+    pub(super) is_repeated: bool,
     /// How the last try to connect failed.
     pub(super) connect_failure: Option<Outcome>,
     /// The settings that it is served by.
@@ -226,6 +231,7 @@ impl<D: Driver> Engine<D> {
             generation_header: exchange.generation_header.clone(),
             own_line: exchange.hsts().map(Into::into),
             own_body: None,
+            is_grpc: grpc::is_call_head(&exchange.head),
             request_id: Some(exchange.record.request_id),
         };
         self.remove_exchange(index, outcome);

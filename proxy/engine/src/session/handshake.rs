@@ -3,6 +3,7 @@
 //! Rule: requests may begin before it is complete, with early data, and then it is not yet known who sends
 //! them; `request` asks for that. Called by `client` with what has come, and by `passthrough`.
 
+use std::io;
 use std::rc::Rc;
 
 use super::Engine;
@@ -14,10 +15,17 @@ use crate::telemetry::names::Counter;
 use crate::tls::challenges;
 
 impl<D: Driver> Engine<D> {
-    /// There will be no connection.
-    pub(super) fn handshake_failed(&mut self, index: usize) {
-        self.metrics.add(Counter::TlsHandshakeErrorsTotal, 1);
+    /// There will be no connection: for an error of the socket, or of the protocol or for lateness.
+    pub(super) fn handshake_failed(&mut self, index: usize, error: Option<&io::Error>) {
+        let silently = error.is_some_and(|error| self.left_silently(index, error));
+        self.metrics
+            .add(Counter::TlsHandshakeErrorsTotal, u64::from(!silently));
         self.close_client(index);
+    }
+
+    /// Whether a client has gone before it said anything, as checks of health do: no fault of anybody.
+    pub(super) fn left_silently(&self, index: usize, error: &io::Error) -> bool {
+        !self.clients[index].heard && error.raw_os_error().is_some()
     }
 
     /// Bytes have come, maybe those of a handshake. The client may be gone afterwards.

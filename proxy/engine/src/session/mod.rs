@@ -130,6 +130,8 @@ pub struct Engine<D> {
     drains: Vec<Drain>,
     audits: VecDeque<(Audit, Sender<Audited>)>,
     drained: Vec<String>,
+    /// Whether connections are accepted.
+    serving: bool,
     stopping: bool,
     stop_at_ms: Option<u64>,
 }
@@ -184,6 +186,7 @@ impl<D: Driver> Engine<D> {
             drains: Vec::new(),
             audits: VecDeque::new(),
             drained: Vec::new(),
+            serving: false,
             stopping: false,
             stop_at_ms: None,
         })

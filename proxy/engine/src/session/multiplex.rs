@@ -11,9 +11,10 @@ use std::rc::Rc;
 
 use super::Engine;
 use super::client::Phase;
+use super::record::Attempt;
 use super::token::{Owner, parts};
 use super::transport::{Lane, Transport};
-use crate::protocol::h1::Reject;
+use crate::protocol::h1::{Reject, Slashes};
 use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::{Driver, Token};
@@ -50,6 +51,8 @@ pub(super) struct Multiplex {
     awaits_head: bool,
     /// The client has been told that we are about to leave.
     leaves: bool,
+    /// How paths are read.
+    slashes: Slashes,
 }
 
 impl Multiplex {
@@ -67,6 +70,7 @@ impl Multiplex {
             has_blocked: false,
             awaits_head: false,
             leaves: false,
+            slashes: listener.slashes,
         }
     }
 
@@ -112,6 +116,7 @@ impl<D: Driver> Engine<D> {
                 return data.len();
             };
             let mut heads = std::mem::take(&mut self.heads);
+            heads.request.slashes = multiplex.slashes;
             let step = multiplex.h2.next(&data[at..], &mut heads);
             let event = match step {
                 Ok(step) => {
@@ -146,7 +151,7 @@ impl<D: Driver> Engine<D> {
                 stream,
                 reject,
                 ends,
-            } => self.lane_refused(index, stream, reject, ends),
+            } => self.lane_refused(index, stream, reject, ends, heads),
             Event::Data {
                 stream,
                 tag,
@@ -221,14 +226,33 @@ impl<D: Driver> Engine<D> {
         if !listener.trusts(self.clients[lane].peer.ip()) {
             heads.request.drop_forwarding_fields();
         }
+        if !listener.entity.underscores_in_headers {
+            let (request, text) = heads.request_and_text();
+            request.drop_underscores(text);
+        }
         let head = std::mem::take(&mut heads.request);
         self.request_arrived(lane, &listener, &head, heads.text());
         heads.request = head;
     }
 
-    fn lane_refused(&mut self, index: usize, stream: u32, reject: Reject, ends: bool) {
+    fn lane_refused(
+        &mut self,
+        index: usize,
+        stream: u32,
+        reject: Reject,
+        ends: bool,
+        heads: &Heads,
+    ) {
         match self.open_lane(index, stream, ends) {
-            Some(lane) => self.reject_request(lane, reject),
+            Some(lane) => {
+                let (method, host, target) = heads.attempted();
+                let attempt = Attempt {
+                    method,
+                    host,
+                    target,
+                };
+                self.reject_request(lane, reject, &attempt);
+            }
             None => self.reset_stream(index, stream, ErrorCode::RefusedStream),
         }
     }

@@ -28,9 +28,10 @@ impl<D: Driver> Engine<D> {
                 client.readable = false;
                 return;
             }
-            Err(_) => return self.handshake_failed(index),
+            Err(error) => return self.handshake_failed(index, Some(&error)),
         };
         let ended = count == 0 || client.hangup;
+        client.heard |= count > 0;
         match hello::look(&receive[..count]) {
             Sight::Incomplete if !ended => client.readable = false,
             Sight::Named(name) => match self.passthrough_of(index, name.as_bytes()) {
@@ -93,6 +94,7 @@ impl<D: Driver> Engine<D> {
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
+            is_repeated: false,
             connect_failure: None,
             settings: self.tables.settings.clone(),
             generation_header: None,

@@ -28,8 +28,10 @@ impl<D: Driver> Engine<D> {
                 client.readable = false;
                 return;
             }
+            Err(error) if self.left_silently(index, &error) => return self.close_client(index),
             Err(_) => return self.preamble_failed(index),
         };
+        client.heard |= count > 0;
         match proxy::parse(&receive[..count]) {
             Ok(Some(preamble)) => {
                 if client
@@ -45,6 +47,7 @@ impl<D: Driver> Engine<D> {
                 debug_assert!(self.find_client(token, index).is_some());
             }
             // The rest will never come.
+            Ok(None) if !client.heard && count == 0 => self.close_client(index),
             Ok(None) if count == 0 || client.hangup => self.preamble_failed(index),
             Ok(None) => client.readable = false,
             Err(_) => self.preamble_failed(index),

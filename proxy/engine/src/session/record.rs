@@ -30,6 +30,8 @@ pub(super) struct Record {
     pub(super) bytes_out: u64,
     pub(super) retries: u32,
     pub(super) protocol: &'static str,
+    /// What was wrong in particular, where the outcome does not say it.
+    pub(super) reason: Option<&'static str>,
     /// Method, host, target, user agent, referer and the request id of a trusted peer.
     pub(super) text: Vec<u8>,
     ends: [u32; 6],
@@ -45,9 +47,37 @@ impl Record {
             .unwrap_or_default()
     }
 
+    fn tell(&mut self, parts: [&[u8]; 6]) {
+        for (end, part) in self.ends.iter_mut().zip(parts) {
+            self.text.extend_from_slice(part);
+            *end = self.text.len() as u32;
+        }
+    }
+
     /// The request id as text.
     pub(super) fn id(&self) -> &str {
         std::str::from_utf8(&self.request_id).unwrap_or_default()
+    }
+}
+
+/// What is known of a request that was refused, in the bytes of the client.
+#[derive(Default)]
+pub(super) struct Attempt<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) host: &'a [u8],
+    pub(super) target: &'a [u8],
+}
+
+impl<'a> Attempt<'a> {
+    /// As far as a head was read before it was refused; `bytes` begin with it.
+    pub(super) fn of_head(head: &'a RequestHead, bytes: &'a [u8]) -> Self {
+        let (method, target) = head.attempted(bytes);
+        let host = head.values(bytes, "host").next().unwrap_or_default();
+        Self {
+            method,
+            host,
+            target,
+        }
     }
 }
 
@@ -85,10 +115,7 @@ impl<D: Driver> Engine<D> {
                 head.values(bytes, "referer").next().unwrap_or_default(),
                 given_id.unwrap_or_default(),
             ];
-            for (end, part) in record.ends.iter_mut().zip(parts) {
-                record.text.extend_from_slice(part);
-                *end = record.text.len() as u32;
-            }
+            record.tell(parts);
         }
         record
     }
@@ -118,6 +145,7 @@ impl<D: Driver> Engine<D> {
             bytes_out: 0,
             retries: 0,
             protocol: "HTTP/1.1",
+            reason: None,
             text: Vec::new(),
             ends: [0; 6],
         }
@@ -195,10 +223,20 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Logs bytes that were no request.
-    pub(super) fn record_rejected(&mut self, index: usize, status: u16, reason: &'static str) {
+    pub(super) fn record_rejected(
+        &mut self,
+        index: usize,
+        status: u16,
+        reason: &'static str,
+        attempt: &Attempt<'_>,
+    ) {
         if self.log.is_on() {
             let mut record = self.blank_record([b'0'; 32]);
             record.status = status;
+            record.tell([attempt.method, attempt.host, attempt.target, &[], &[], &[]]);
+            if self.clients[index].stream.lane().is_some() {
+                record.protocol = "HTTP/2.0";
+            }
             let client = &self.clients[index];
             let way = Way::default();
             let dropped = push(
@@ -278,5 +316,6 @@ fn push(
         },
         retries: record.retries,
         outcome,
+        reason: record.reason,
     })
 }

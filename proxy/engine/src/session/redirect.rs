@@ -57,14 +57,13 @@ impl<D: Driver> Engine<D> {
         let (host, path) = (text(head.host(bytes)), text(head.path(bytes)));
         let location = format!("Location: https://{host}{port}{path}{query}\r\n");
         self.metrics.add(Counter::RequestsTotal, 1);
-        let head_only = head.method(bytes) == b"HEAD";
         let answer = Answer {
             status: 308,
             outcome: Outcome::Redirected,
             line: Some(location.into()),
             body: None,
         };
-        self.answer_request(index, head, record, head_only, answer);
+        self.answer_request(index, head, bytes, record, answer);
     }
 
     /// That of the frontend's own listener over TLS, if it has one.

@@ -4,11 +4,14 @@ use std::rc::Rc;
 
 use super::client::Phase;
 use super::exchange::Outcome;
-use super::record::Record;
+use super::record::{Attempt, Record};
 use super::{Engine, RequestId};
+use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
-use crate::protocol::h1::{ErrorBody, RequestBody, RequestHead, default_error_body, write_error};
+use crate::protocol::h1::{
+    ErrorBody, RequestBody, RequestHead, default_error_body, reason_phrase, write_error,
+};
 use crate::runtime::driver::Driver;
 use crate::state::entity;
 use crate::state::listener::ListenerSettings;
@@ -23,6 +26,8 @@ pub(super) struct Words {
     pub(super) own_line: Option<Box<str>>,
     /// Said in place of any page.
     pub(super) own_body: Option<Box<str>>,
+    /// To a call of gRPC.
+    pub(super) is_grpc: bool,
     pub(super) request_id: Option<RequestId>,
 }
 
@@ -45,36 +50,18 @@ impl<D: Driver> Engine<D> {
             generation_header: self.tables.generation_header(),
             own_line: None,
             own_body: None,
+            is_grpc: false,
             request_id,
         }
     }
 
     /// Answers a request that no exchange was begun for.
-    pub(super) fn refuse_request(
-        &mut self,
-        index: usize,
-        head: &RequestHead,
-        record: Record,
-        head_only: bool,
-        status: u16,
-        outcome: Outcome,
-    ) {
-        let answer = Answer {
-            status,
-            outcome,
-            line: None,
-            body: None,
-        };
-        self.answer_request(index, head, record, head_only, answer);
-    }
-
-    /// The same, with words of its own.
     pub(super) fn answer_request(
         &mut self,
         index: usize,
         head: &RequestHead,
+        bytes: &[u8],
         mut record: Record,
-        head_only: bool,
         answer: Answer,
     ) {
         let status = answer.status;
@@ -86,16 +73,18 @@ impl<D: Driver> Engine<D> {
         let keep_alive = head.keep_alive
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && !self.stopping;
+        let head_only = head.method(bytes) == b"HEAD";
         let words = Words {
             own_line: answer.line,
             own_body: answer.body,
+            is_grpc: head.values(bytes, "content-type").any(grpc::is_call),
             ..self.words_now(index, Some(id))
         };
         self.send_error(index, status, &words, head_only, keep_alive);
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
-    pub(super) fn reject_request(&mut self, index: usize, reject: Reject) {
+    pub(super) fn reject_request(&mut self, index: usize, reject: Reject, attempt: &Attempt<'_>) {
         let status = reject.status();
         let counter = match status {
             413 => Counter::Rejected413Total,
@@ -105,7 +94,7 @@ impl<D: Driver> Engine<D> {
             _ => Counter::Rejected400Total,
         };
         self.metrics.add(counter, 1);
-        self.record_rejected(index, status, reject.as_str());
+        self.record_rejected(index, status, reject.as_str(), attempt);
         let words = self.words_now(index, None);
         self.send_error(index, status, &words, false, false);
     }
@@ -145,20 +134,27 @@ impl<D: Driver> Engine<D> {
         let page = pages
             .iter()
             .find_map(|pages| pages.get(&key))
-            .filter(|_| own.is_none());
+            .filter(|_| own.is_none() && !words.is_grpc);
         let id = words
             .request_id
             .as_ref()
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
         let mut plain = Vec::new();
+        let mut grpc_lines = String::new();
         if let Some(own) = own {
             plain.extend_from_slice(own.as_bytes());
+        } else if words.is_grpc {
+            grpc_lines = grpc::status_lines(status, reason_phrase(status));
         } else if page.is_none() {
             default_error_body(&mut plain, status, id);
         }
         let body = ErrorBody {
-            content_type: page.map_or(DEFAULT_CONTENT_TYPE, |page| &page.content_type),
+            content_type: match page {
+                Some(page) => &page.content_type,
+                None if words.is_grpc => grpc::CONTENT_TYPE,
+                None => DEFAULT_CONTENT_TYPE,
+            },
             body: page.map_or(&plain, |page| page.body.as_bytes()),
             extra: [
                 words
@@ -166,6 +162,7 @@ impl<D: Driver> Engine<D> {
                     .as_deref()
                     .map_or(&[], str::as_bytes),
                 words.own_line.as_deref().map_or(&[], str::as_bytes),
+                grpc_lines.as_bytes(),
             ],
         };
         let mut out = Vec::with_capacity(512);

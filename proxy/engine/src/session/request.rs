@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::body::{Body, Taken};
 use super::client::{Client, Phase};
 use super::exchange::{Exchange, Outcome};
-use super::record::Record;
+use super::record::{Attempt, Record};
 use super::refuse::Answer;
 use super::{Engine, RequestId};
 use crate::protocol::h1::forward::{self, Forward};
@@ -19,6 +19,15 @@ use crate::runtime::driver::Driver;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
+
+/// What a client is told whose version of WebSocket is not carried (RFC 6455 §4.4, RFC 9110 §15.5.22).
+const WEBSOCKET_VERSION: &str =
+    "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+
+/// Whether WebSocket is passed on here, and asked for in a version that is not.
+fn wants_other_websocket(head: &RequestHead, frontend: &Frontend) -> bool {
+    head.wants_other_websocket && frontend.entity.passes_on(b"websocket")
+}
 
 /// The fields of a parsed head, for the routing table.
 struct Fields<'a> {
@@ -58,6 +67,7 @@ impl<D: Driver> Engine<D> {
             return 0;
         }
         let mut head = std::mem::take(&mut self.request_head);
+        head.slashes = listener.slashes;
         let consumed = match request::parse(data, &listener.head_limits, &mut head) {
             Ok(None) => {
                 self.await_rest_of_head(index, &listener);
@@ -67,6 +77,9 @@ impl<D: Driver> Engine<D> {
                 if !listener.trusts(self.clients[index].peer.ip()) {
                     head.drop_forwarding_fields();
                 }
+                if !listener.entity.underscores_in_headers {
+                    head.drop_underscores(&data[..length]);
+                }
                 self.unlink_idle(index);
                 self.clients[index].deadline.clear();
                 self.request_arrived(index, &listener, &head, &data[..length]);
@@ -74,7 +87,7 @@ impl<D: Driver> Engine<D> {
             }
             Err(reject) => {
                 self.unlink_idle(index);
-                self.reject_request(index, reject);
+                self.reject_request(index, reject, &Attempt::of_head(&head, data));
                 data.len()
             }
         };
@@ -125,6 +138,9 @@ impl<D: Driver> Engine<D> {
             Some(frontend) if self.is_too_early(index, head, bytes, frontend) => {
                 (425, Outcome::TooEarly, Counter::Rejected425Total)
             }
+            Some(frontend) if wants_other_websocket(head, frontend) => {
+                (426, Outcome::WebSocketVersion, Counter::Rejected426Total)
+            }
             Some(frontend) if self.must_not_switch(index, head, bytes, frontend) => {
                 (501, Outcome::UpgradeRefused, Counter::Rejected501Total)
             }
@@ -133,14 +149,13 @@ impl<D: Driver> Engine<D> {
         };
         let Some(frontend) = frontend.filter(|_| status == 0) else {
             self.metrics.add(counter, 1);
-            return self.refuse_request(
-                index,
-                head,
-                record,
-                head.method(bytes) == b"HEAD",
+            let answer = Answer {
                 status,
                 outcome,
-            );
+                line: (status == 426).then(|| WEBSOCKET_VERSION.into()),
+                body: None,
+            };
+            return self.answer_request(index, head, bytes, record, answer);
         };
         if self.must_redirect(index, listener, head, bytes, &frontend) {
             return self.redirect(index, head, bytes, &frontend, record);
@@ -160,14 +175,13 @@ impl<D: Driver> Engine<D> {
         answer: String,
     ) {
         self.metrics.add(Counter::RequestsTotal, 1);
-        let head_only = head.method(bytes) == b"HEAD";
         let answer = Answer {
             status: 200,
             outcome: Outcome::ChallengeAnswered,
             line: None,
             body: Some(answer.into()),
         };
-        self.answer_request(index, head, record, head_only, answer);
+        self.answer_request(index, head, bytes, record, answer);
     }
 
     /// Whether the TLS of a host is not ours to end, although the request has come over ours: by a
@@ -223,10 +237,10 @@ impl<D: Driver> Engine<D> {
         bytes: &[u8],
         frontend: &Frontend,
     ) -> bool {
-        self.clients[index].stream.lane().is_some()
-            && head
-                .upgrade(bytes)
-                .is_some_and(|protocol| !frontend.entity.passes_on(protocol))
+        let is_refused = head
+            .upgrade(bytes)
+            .is_some_and(|protocol| !frontend.entity.passes_on(protocol));
+        self.clients[index].stream.lane().is_some() && (is_refused || head.wants_other_websocket)
     }
 
     fn route(&self, index: usize, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
@@ -298,6 +312,7 @@ impl<D: Driver> Engine<D> {
             backends: frontend.cluster.backends(),
             backend: None,
             tried: Vec::new(),
+            is_repeated: false,
             connect_failure: None,
             settings: settings.clone(),
             generation_header: self.tables.generation_header(),
@@ -325,7 +340,9 @@ impl<D: Driver> Engine<D> {
         exchange
     }
 
-    /// Sets the time within which more of a request body must come.
+    /// Sets the time within which more of a request body must come. Once the response has begun there
+    /// is none: a stream may be silent in one direction, and only the silence of both ends it
+    /// (`await_response`).
     pub(super) fn await_request_body(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let Some(exchange) = client.exchange else {
@@ -333,6 +350,12 @@ impl<D: Driver> Engine<D> {
         };
         let exchange = &self.exchanges[exchange as usize];
         if exchange.request_done() || client.phase != Phase::InExchange {
+            return;
+        }
+        if exchange.response.is_some() {
+            if client.is_flushed() {
+                client.deadline.clear();
+            }
             return;
         }
         let token = client.token;

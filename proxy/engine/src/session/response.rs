@@ -1,23 +1,16 @@
 //! The response's way out: parse, check against the request, frame for the client, send.
 
 use super::Engine;
-use super::body::Body;
+use super::body::{Body, Taken};
 use super::client::Phase;
 use super::exchange::Outcome;
 use crate::protocol::h1::response::{self, ResponseHead};
 use crate::protocol::h1::{
-    ChunkLimits, ChunkedDecoder, Delivery, HeadLimits, Persistence, ResponseBody, ResponseForward,
+    ChunkLimits, ChunkedDecoder, Delivery, Persistence, ResponseBody, ResponseForward,
     websocket_accept, write_last_chunk, write_response,
 };
 use crate::runtime::driver::Driver;
 use crate::telemetry::names::{Counter, Histogram};
-
-/// Limits of a response head; a backend that needs more is out of order (T36). nginx stops at
-/// 4–8 KiB by default, HAProxy at 16 KiB.
-pub(super) const RESPONSE_LIMITS: HeadLimits = HeadLimits {
-    head_bytes_max: 64 * 1024,
-    header_count_max: 256,
-};
 
 /// Interim responses that one exchange may pass on (T36).
 const INTERIM_COUNT_MAX: u32 = 16;
@@ -27,9 +20,9 @@ impl<D: Driver> Engine<D> {
     pub(super) fn response_head_input(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
         let exchange = &self.exchanges[number as usize];
         let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
+        let limits = exchange.cluster.head_limits();
         let mut head = std::mem::take(&mut self.response_head);
-        let consumed = match response::parse(data, &RESPONSE_LIMITS, head_only, upgrade, &mut head)
-        {
+        let consumed = match response::parse(data, &limits, head_only, upgrade, &mut head) {
             Ok(None) => 0,
             Ok(Some(length)) if head.interim => {
                 self.interim_arrived(number, &head, &data[..length]);
@@ -45,7 +38,8 @@ impl<D: Driver> Engine<D> {
                         &data[length..],
                     )
             }
-            Err(_) => {
+            Err(fault) => {
+                self.exchanges[number as usize].record.reason = Some(fault.as_str());
                 self.response_malformed(number);
                 data.len()
             }
@@ -131,7 +125,7 @@ impl<D: Driver> Engine<D> {
             ResponseBody::None | ResponseBody::Length(0) => Body::Done,
             ResponseBody::Length(length) => Body::Length(length),
             ResponseBody::Chunked => {
-                Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default())))
+                Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::of_backend())))
             }
             ResponseBody::UntilClose => Body::UntilClose,
         };
@@ -184,28 +178,42 @@ impl<D: Driver> Engine<D> {
         };
         write_response(&mut out, bytes, head, &forward);
         exchange.response = Some(body);
-        self.give_head_back(number);
+        self.await_request_body(client);
         let consumed = if head.switching_protocols {
+            self.give_head_back(number);
             self.send_head_to_client(client, &out);
             self.begin_tunnel(number);
             0
         } else {
-            let is_held = !is_lane && self.hold_response_head(index, number, &mut out);
-            if is_lane {
-                let is_whole = self.exchanges[number as usize]
-                    .response
-                    .as_ref()
-                    .is_some_and(Body::is_done);
-                self.lane_head(client, &out, is_whole);
-                out.clear();
+            if self.upstreams[index].stream.lane().is_some() {
+                self.give_head_back(number);
             }
-            match is_held {
+            match !is_lane && self.hold_response_head(index, number, &mut out) {
                 true => 0,
-                false => self.pass_response_body(number, rest, &mut out),
+                false => self.begin_response(number, rest, &mut out),
             }
         };
         self.scratch = out;
         consumed
+    }
+
+    /// Sends the head in `out` with what of the body came with it; if that is malformed, nothing of it
+    /// is sent but an error.
+    fn begin_response(&mut self, number: u32, rest: &[u8], out: &mut Vec<u8>) -> usize {
+        let exchange = &mut self.exchanges[number as usize];
+        let (client, head_bytes) = (exchange.client, out.len());
+        let is_whole = exchange.response.as_ref().is_some_and(Body::is_done);
+        let Some(taken) = self.take_response_body(number, rest, out) else {
+            self.exchanges[number as usize].response = None;
+            self.response_malformed(number);
+            return rest.len();
+        };
+        self.give_head_back(number);
+        if self.clients[client].stream.lane().is_some() {
+            self.lane_head(client, &out[..head_bytes], is_whole);
+            out.drain(..head_bytes);
+        }
+        self.send_response_body(number, rest, out, &taken)
     }
 
     /// The request head was kept for another try; there will be none.
@@ -239,17 +247,43 @@ impl<D: Driver> Engine<D> {
 
     /// Sends `out` and what of the body is in `data`; ends the exchange with the body.
     fn pass_response_body(&mut self, number: u32, data: &[u8], out: &mut Vec<u8>) -> usize {
+        match self.take_response_body(number, data, out) {
+            Some(taken) => self.send_response_body(number, data, out, &taken),
+            None => {
+                self.response_malformed(number);
+                data.len()
+            }
+        }
+    }
+
+    /// `None` if it is malformed.
+    fn take_response_body<'a>(
+        &mut self,
+        number: u32,
+        data: &'a [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Taken<'a>> {
+        let exchange = &mut self.exchanges[number as usize];
+        let body = exchange.response.as_mut()?;
+        match body.take(data, exchange.response_chunked, out) {
+            Ok(taken) => Some(taken),
+            Err(error) => {
+                exchange.record.reason = Some(error.as_str());
+                None
+            }
+        }
+    }
+
+    fn send_response_body(
+        &mut self,
+        number: u32,
+        data: &[u8],
+        out: &[u8],
+        taken: &Taken<'_>,
+    ) -> usize {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
-        let Some(body) = exchange.response.as_mut() else {
-            return 0;
-        };
-        let Ok(taken) = body.take(data, exchange.response_chunked, out) else {
-            self.metrics.add(Counter::BadGateway502Total, 1);
-            self.fail_exchange(number, 502, Outcome::ResponseMalformed);
-            return data.len();
-        };
-        let done = body.is_done();
+        let done = exchange.response.as_ref().is_none_or(Body::is_done);
         exchange.record.bytes_out += taken.content;
         if !done && data.len() == taken.consumed {
             let upstream = exchange.upstream;

@@ -3,9 +3,11 @@
 use super::Engine;
 use super::client::Phase;
 use super::exchange::Outcome;
+use super::record::Attempt;
 use super::token::{self, Owner};
 use super::upstream::Link;
 use crate::runtime::driver::{Driver, Token};
+use crate::runtime::socket;
 use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {
@@ -39,14 +41,14 @@ impl<D: Driver> Engine<D> {
         }
         match client.phase {
             Phase::Preamble => self.preamble_failed(index),
-            Phase::Hello | Phase::Handshake => self.handshake_failed(index),
+            Phase::Hello | Phase::Handshake => self.handshake_failed(index, None),
             Phase::Multiplexed => self.multiplex_late(index),
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(index),
             Phase::ExpectHead => {
                 self.metrics.add(Counter::TimeoutsTotal, 1);
                 self.metrics.add(Counter::Rejected408Total, 1);
-                self.record_rejected(index, 408, "request_head_timeout");
+                self.record_rejected(index, 408, "request_head_timeout", &Attempt::default());
                 let words = self.words_now(index, None);
                 self.send_error(index, 408, &words, false, false);
             }
@@ -77,6 +79,46 @@ impl<D: Driver> Engine<D> {
         self.fail_exchange(number, 408, Outcome::RequestTimeout);
     }
 
+    /// Whether a response that is late is not late yet: the time for its head begins when the backend
+    /// has taken the request's last byte, and the kernel may hold megabytes of it for a slow one. Looked
+    /// at only now, so that it costs nothing while responses are in time.
+    fn is_still_taking(&mut self, index: usize, number: u32) -> bool {
+        let upstream = &self.upstreams[index];
+        let exchange = &self.exchanges[number as usize];
+        if upstream.link != Link::Busy || exchange.tunnel || exchange.response.is_some() {
+            return false;
+        }
+        let carrier = match upstream.stream.lane() {
+            Some(lane) => &self.upstreams[lane.connection].stream,
+            None => &upstream.stream,
+        };
+        let Some(sending) = carrier.raw().map(socket::sending) else {
+            return false;
+        };
+        let limit = exchange.cluster.entity.timeouts.response_head;
+        let progressed = sending.unacknowledged != upstream.unacknowledged;
+        let left = match sending.unacknowledged {
+            0 => limit.saturating_sub(sending.acknowledged_ms_ago),
+            _ if progressed => limit,
+            _ => 0,
+        };
+        let upstream = &mut self.upstreams[index];
+        upstream.unacknowledged = sending.unacknowledged;
+        if left == 0 {
+            return false;
+        }
+        let token = upstream.token;
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + left);
+        true
+    }
+
+    fn response_late(&mut self, index: usize, number: u32) {
+        self.metrics.add(Counter::GatewayTimeout504Total, 1);
+        self.doubt_trunk_of(index);
+        self.fail_exchange(number, 504, Outcome::ResponseTimeout);
+    }
+
     fn check_upstream(&mut self, due: Token, index: usize, now_ms: u64) {
         if self.find_upstream(due, index).is_none() {
             return;
@@ -92,19 +134,20 @@ impl<D: Driver> Engine<D> {
         let Some(number) = upstream.exchange else {
             return self.close_upstream(index);
         };
-        let slot = upstream.backend.slot.id();
+        let (slot, link) = (upstream.backend.slot.id(), upstream.link);
+        if self.is_still_taking(index, number) {
+            return;
+        }
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
-        if matches!(upstream.link, Link::Connecting | Link::Securing) {
+        if matches!(link, Link::Connecting | Link::Securing) {
             if self.connect_failed(number, Outcome::ConnectTimeout) {
                 self.try_backend(number);
             }
         } else if self.exchanges[number as usize].tunnel {
             self.close_tunnel(number);
         } else {
-            self.metrics.add(Counter::GatewayTimeout504Total, 1);
-            self.doubt_trunk_of(index);
-            self.fail_exchange(number, 504, Outcome::ResponseTimeout);
+            self.response_late(index, number);
         }
     }
 }

@@ -17,6 +17,7 @@ use super::client::split_left;
 use crate::protocol::tls::{Machine, RECORD_BYTES_MAX, Records};
 use crate::runtime::buffer::{BufferPool, ByteQueue};
 use crate::runtime::socket::Stream;
+use crate::tls::fault::TlsFault;
 
 /// Plaintext encrypted for one `send`; what is behind it waits for the socket first.
 const PLAINTEXT_PER_SEND: usize = 4 * RECORD_BYTES_MAX;
@@ -90,6 +91,8 @@ pub(super) struct Secure {
     early: bool,
     /// The peer has said that it sends no more; the end of its stream may never come.
     peer_ended: bool,
+    /// Why it can go on no more.
+    fault: Option<TlsFault>,
 }
 
 impl Transport {
@@ -263,6 +266,14 @@ impl Transport {
         }
     }
 
+    /// What was wrong with TLS, if that is why it has failed.
+    pub(super) fn tls_fault(&self) -> Option<TlsFault> {
+        match self {
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => None,
+            Self::Tls(secure) => secure.fault,
+        }
+    }
+
     /// Whether records wait for the socket.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
@@ -342,6 +353,7 @@ impl Secure {
             told_open: false,
             early: false,
             peer_ended: false,
+            fault: None,
         }
     }
 
@@ -376,6 +388,7 @@ impl Secure {
         let input = &mut buffers.input[..waiting + count];
         buffers.output.clear();
         let outcome = self.machine.receive(input, room, &mut buffers.output);
+        self.fault = outcome.as_ref().err().map(TlsFault::of);
         self.pass_on(pool, buffers.output.as_slice())?;
         let progress =
             outcome.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

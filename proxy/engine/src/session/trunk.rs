@@ -15,7 +15,6 @@ use std::sync::Arc;
 use super::Engine;
 use super::connect::may_repeat;
 use super::exchange::{Exchange, Outcome};
-use super::response::RESPONSE_LIMITS;
 use super::token::parts;
 use super::upstream::{Link, Upstream};
 use crate::protocol::h2::{Connection, Event, Heads, Settings};
@@ -69,7 +68,7 @@ pub(super) struct Trunk {
 impl Trunk {
     fn new(cluster: Rc<ClusterSettings>, now_ms: u64) -> Self {
         let settings = Settings {
-            head_limits: RESPONSE_LIMITS,
+            head_limits: cluster.head_limits(),
             stream_window: STREAM_WINDOW_BYTES,
             // What the lanes may hold is bounded one by one, so that none starves the others.
             connection_window: LANES_MAX as u32 * LONG_WINDOW_BYTES,

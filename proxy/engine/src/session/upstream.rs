@@ -68,6 +68,8 @@ pub(super) struct Upstream {
     pub(super) exchange: Option<u32>,
     pub(super) deadline: Deadline,
     pub(super) connect_started_us: u64,
+    /// What the backend had not taken when a response was late, in bytes.
+    pub(super) unacknowledged: u32,
     /// What a connection that carries many requests knows of them.
     pub(super) trunk: Option<Box<Trunk>>,
 }

@@ -6,6 +6,7 @@
 //! reconciler hashed, and [`super::ops`] can hold the two against each other. Limits of values
 //! are in [`check`], so that this file stays a plain picture of the language.
 
+pub mod certificate;
 pub mod check;
 pub mod cidr;
 
@@ -17,6 +18,9 @@ use regex::bytes::RegexBuilder;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::certificate::Acme;
+pub use self::certificate::Certificate;
+pub use self::certificate::Staple;
 use self::cidr::Cidr;
 
 /// What an entity is; with its name, its identity.
@@ -161,59 +165,6 @@ pub struct Material {
     pub sha256: String,
 }
 
-/// A certificate chain with its private key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// How the reconciler orders it, when nobody brings it; the engine makes nothing of that.
-    pub acme: Option<Acme>,
-    /// The PEM chain, leaf first; `None` when it has not been issued yet.
-    pub certificate: Option<Material>,
-    /// Whom it is served to: exact names and `*.parent`, sorted.
-    pub hostnames: Vec<String>,
-    /// What its issuer says of its revocation, handed out in handshakes.
-    pub ocsp: Option<Staple>,
-    /// The PEM private key of the leaf; there when the chain is.
-    pub private_key: Option<Material>,
-}
-
-/// From whom a certificate is ordered (RFC 8555), as the operator wrote it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Acme {
-    /// A file with whom to trust when asking the authority.
-    pub ca: Option<String>,
-    /// How the authority is shown that the hostnames are ours.
-    pub challenge: String,
-    /// Mail addresses.
-    pub contact: Vec<String>,
-    /// The authority's first address.
-    pub directory: String,
-}
-
-/// An OCSP response in DER (RFC 6960).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Staple {
-    /// Where the operator keeps it.
-    pub path: String,
-    /// SHA-256 of its bytes, in hexadecimal.
-    pub sha256: String,
-    /// Unix time from which on it says nothing any more.
-    pub until: u64,
-}
-
-impl Staple {
-    /// The file that it is.
-    #[must_use]
-    pub fn material(&self) -> Material {
-        Material {
-            path: self.path.clone(),
-            sha256: self.sha256.clone(),
-        }
-    }
-}
-
 /// How a listener takes TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -290,6 +241,8 @@ pub struct Listener {
     pub h2c: bool,
     /// Hard limits.
     pub limits: ListenerLimits,
+    /// `//` in a path is `/`.
+    pub merge_slashes: bool,
     /// What clients speak.
     pub protocol: ListenerProtocol,
     /// Networks whose connections begin with a PROXY protocol preamble.
@@ -300,6 +253,8 @@ pub struct Listener {
     pub tls: Option<TlsPolicy>,
     /// Networks whose clients may hand forwarding headers on.
     pub trusted_proxies: Vec<String>,
+    /// Take fields whose names have an underscore, unless they alias one of our own.
+    pub underscores_in_headers: bool,
 }
 
 impl Listener {
@@ -357,6 +312,8 @@ pub struct ListenerTimeouts {
 pub struct Cluster {
     /// Idle upstream connections kept per backend and worker.
     pub keep_alive_connections: u32,
+    /// Hard limits of its responses.
+    pub limits: ClusterLimits,
     /// How a backend is chosen.
     pub load_balancing: LoadBalancing,
     /// What the backends speak.
@@ -369,6 +326,16 @@ pub struct Cluster {
     pub timeouts: ClusterTimeouts,
     /// TLS towards the backends; `None` is clear text.
     pub tls: Option<UpstreamTls>,
+}
+
+/// Hard limits of what a backend sends, which is out of order beyond them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterLimits {
+    /// Largest response head.
+    pub head_bytes: u32,
+    /// Most fields in a response head.
+    pub header_count: u32,
 }
 
 /// TLS towards backends.

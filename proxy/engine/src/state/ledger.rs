@@ -1,34 +1,22 @@
 //! The control thread's side of a transaction: everything that can fail, before the commit.
 //!
-//! The ledger remembers of each entity its hash and what it refers to, no more. [`Ledger::prepare`]
-//! decodes, compiles, opens and checks against it; the result either waits as [`Staged`] or leaves
-//! no trace. Called by the engine's Python face with no lock on the request path.
+//! The ledger remembers of each entity its hash and what it refers to, no more. [`Ledger::stage`]
+//! decodes and compiles a change as it comes in, [`Ledger::prepare`] checks the whole of it against
+//! what is held; the result either waits as [`Staged`] or leaves no trace. Called by the engine's
+//! Python face with no lock on the request path.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use ahash::AHashMap;
-use rustls::ClientConfig;
 
 use super::digest::Digest;
-use super::entity::{self, Entity, Kind};
-use super::ops::{self, Ops, Refused};
+use super::entity::{Entity, Kind};
+use super::incoming::{Held, Incoming, Materials};
+use super::ops::Refused;
 use super::staged::{Staged, StagedPut};
-use super::tables::cluster_of;
-use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogWriter;
-use crate::tls::certificates::{self, Identity};
-use crate::tls::policy::{Agreements, Tls};
-
-/// What the ledger keeps of an entity.
-struct Held {
-    hash: Digest,
-    /// What it needs to exist.
-    needs: Vec<(Kind, String)>,
-    /// A listener's address: a new one needs a new socket.
-    address: Option<String>,
-}
+use crate::tls::policy::Tls;
 
 /// The committed state as the control thread knows it, and at most one staged transaction.
 pub struct Ledger {
@@ -42,6 +30,10 @@ pub struct Ledger {
     /// How many entities need a given one.
     needed: AHashMap<(Kind, String), usize>,
     access_log: String,
+    /// A listener has its socket from the moment that it is committed. Before a worker serves it has
+    /// none: it gets all of them at once.
+    pub serving: bool,
+    incoming: Option<Incoming>,
     staged: Option<(Staged, Delta)>,
     tls: Tls,
 }
@@ -64,6 +56,8 @@ impl Ledger {
             held: AHashMap::new(),
             needed: AHashMap::new(),
             access_log: String::new(),
+            serving: false,
+            incoming: None,
             staged: None,
             tls,
         }
@@ -85,8 +79,44 @@ impl Ledger {
             .collect()
     }
 
-    /// Checks a change whole and stages it; returns the digest that the state will have.
-    /// Preparing what is already staged or committed answers as the first time.
+    /// Takes one chunk of a change to that generation. Number 0 begins it, in place of whatever was
+    /// staged or on its way; each of the others follows the one before.
+    ///
+    /// # Errors
+    /// [`Refused`] with the entity and the reason; so are all further chunks, and the change itself.
+    pub fn stage(
+        &mut self,
+        generation: u64,
+        number: u64,
+        bytes: &[u8],
+        materials: &Materials,
+    ) -> Result<(), Refused> {
+        if number == 0 {
+            self.staged = None;
+            self.incoming = Some(Incoming::begin(generation));
+        }
+        match &mut self.incoming {
+            Some(incoming) if (incoming.generation, incoming.chunks) == (generation, number) => {
+                incoming.take(bytes, materials, &self.tls)
+            }
+            Some(incoming) if incoming.generation == generation => {
+                // What follows a refused chunk was on its way already.
+                Err(incoming
+                    .refusal()
+                    .unwrap_or_else(|| out_of_turn(generation, number)))
+            }
+            _ => Err(out_of_turn(generation, number)),
+        }
+    }
+
+    /// Drops a change whose rest does not come any more.
+    pub fn drop_incoming(&mut self) {
+        self.incoming = None;
+    }
+
+    /// Checks the change that has come in so many chunks whole, and keeps it for its commit; returns
+    /// the digest that the state will have. A generation that is staged or committed already answers
+    /// as the first time.
     ///
     /// # Errors
     /// [`Refused`] with the entity and the reason; the ledger is as before.
@@ -95,10 +125,10 @@ impl Ledger {
         generation: u64,
         base: (u64, Digest),
         commit: &str,
-        bytes: &[u8],
+        chunks: u64,
         sockets: HashMap<String, OwnedFd>,
-        materials: &HashMap<String, Vec<u8>>,
     ) -> Result<Digest, Refused> {
+        let incoming = self.incoming.take();
         if generation == self.generation && generation > 0 {
             return Ok(self.digest);
         }
@@ -112,64 +142,68 @@ impl Ledger {
                 ),
             ));
         }
-        self.staged = None;
-        let Ops { puts, removes } = ops::decode(bytes)?;
-        let mut delta = Delta {
-            puts: Vec::with_capacity(puts.len()),
-            removes,
-            access_log: None,
-        };
-        let mut staged_puts = Vec::with_capacity(puts.len());
-        let mut log = None;
-        for put in puts {
-            if let Entity::Settings(settings) = &put.entity {
-                if settings.access_log != self.access_log {
-                    let sink = LogWriter::open(&settings.access_log)
-                        .map_err(|reason| refused("settings", "settings", reason))?;
-                    log = Some(sink);
-                    delta.access_log = Some(settings.access_log.clone());
-                }
-            }
-            if let Entity::Listener(listener) = &put.entity {
-                self.check_socket(&put.name, listener, &sockets)?;
-            }
-            let rules = compile_rules(&put.name, &put.entity)?;
-            let identity = self.load_identity(&put.name, &put.entity, materials)?;
-            let tls = self.agree(&put.name, &put.entity, materials)?;
-            let upstream_tls = self.ask(&put.name, &put.entity, materials)?;
-            let (needs, address) = needs_of(&put.name, &put.entity);
-            let key = (put.entity.kind(), put.name.clone());
-            delta.puts.push((
-                key,
-                Held {
-                    hash: put.hash,
-                    needs,
-                    address,
-                },
-            ));
-            staged_puts.push(StagedPut {
-                name: put.name,
-                entity: put.entity,
-                hash: put.hash,
-                rules,
-                identity,
-                tls,
-                upstream_tls,
-            });
+        if incoming.is_none()
+            && let Some((staged, _)) = &self.staged
+            && staged.generation == generation
+        {
+            return Ok(staged.digest);
         }
+        let incoming = match incoming {
+            Some(incoming) if (incoming.generation, incoming.chunks) == (generation, chunks) => {
+                incoming
+            }
+            Some(incoming) if incoming.generation == generation && incoming.refusal().is_some() => {
+                incoming
+            }
+            _ if chunks == 0 => Incoming::begin(generation),
+            _ => return Err(out_of_turn(generation, chunks)),
+        };
+        if let Some(refusal) = incoming.refusal() {
+            return Err(refusal);
+        }
+        self.staged = None;
+        let Incoming {
+            puts,
+            held,
+            removes,
+            access_log,
+            ..
+        } = incoming;
+        let access_log = access_log.filter(|target| *target != self.access_log);
+        let log = match &access_log {
+            Some(target) => Some(
+                LogWriter::open(target)
+                    .map_err(|reason| refused("settings", "settings", reason))?,
+            ),
+            None => None,
+        };
+        self.check_sockets(&puts, &sockets)?;
+        let delta = Delta {
+            puts: held,
+            removes,
+            access_log,
+        };
         self.check_references(&delta)?;
         let digest = self.digest_after(&delta);
         let staged = Staged {
             generation,
             commit: commit.to_owned(),
             digest,
-            puts: staged_puts,
+            puts,
             removes: delta.removes.clone(),
             sockets,
             log,
         };
         self.staged = Some((staged, delta));
         Ok(digest)
+    }
+
+    /// The listeners that are held.
+    pub fn listeners(&self) -> impl Iterator<Item = &str> {
+        let names = self.held.keys();
+        names
+            .filter(|(kind, _)| *kind == Kind::Listener)
+            .map(|(_, name)| name.as_str())
     }
 
     /// Takes the staged transaction out to be swapped in; `None` when that generation is not staged.
@@ -197,8 +231,15 @@ impl Ledger {
         Some(staged)
     }
 
-    /// Drops the staged transaction of that generation; its sockets close.
+    /// Drops the staged transaction of that generation, or what has come of it; its sockets close.
     pub fn abort(&mut self, generation: u64) {
+        if self
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.generation == generation)
+        {
+            self.incoming = None;
+        }
         if self.staged_generation() == Some(generation) {
             self.staged = None;
         }
@@ -218,90 +259,28 @@ impl Ledger {
         }
     }
 
-    fn load_identity(
+    fn check_sockets(
         &self,
-        name: &str,
-        entity: &Entity,
-        materials: &HashMap<String, Vec<u8>>,
-    ) -> Result<Option<Identity>, Refused> {
-        let Entity::Certificate(entity::Certificate {
-            certificate: Some(chain),
-            private_key: Some(private_key),
-            ocsp,
-            ..
-        }) = entity
-        else {
-            return Ok(None);
-        };
-        let load = || {
-            let chain = material(materials, chain)?;
-            let private_key = material(materials, private_key)?;
-            let key = certificates::load(chain, private_key, &self.tls.provider)?;
-            Ok(match ocsp {
-                Some(staple) => {
-                    let response = material(materials, &staple.material())?;
-                    Identity::stapled(key, response, staple.until)
-                }
-                None => Identity::plain(key),
-            })
-        };
-        load()
-            .map(Some)
-            .map_err(|reason| refused("certificate", name, reason))
-    }
-
-    fn ask(
-        &self,
-        name: &str,
-        entity: &Entity,
-        materials: &HashMap<String, Vec<u8>>,
-    ) -> Result<Option<Arc<ClientConfig>>, Refused> {
-        let Entity::Cluster(entity::Cluster {
-            tls: Some(policy),
-            protocol,
-            ..
-        }) = entity
-        else {
-            return Ok(None);
-        };
-        self.tls
-            .client_config(policy, *protocol, |wanted| material(materials, wanted))
-            .map(Some)
-            .map_err(|reason| refused("cluster", name, reason))
-    }
-
-    fn agree(
-        &self,
-        name: &str,
-        entity: &Entity,
-        materials: &HashMap<String, Vec<u8>>,
-    ) -> Result<Option<Agreements>, Refused> {
-        let Entity::Listener(entity::Listener {
-            tls: Some(policy), ..
-        }) = entity
-        else {
-            return Ok(None);
-        };
-        self.tls
-            .server_config(policy, |wanted| material(materials, wanted))
-            .map(Some)
-            .map_err(|reason| refused("listener", name, reason))
-    }
-
-    fn check_socket(
-        &self,
-        name: &str,
-        listener: &entity::Listener,
+        puts: &[StagedPut],
         sockets: &HashMap<String, OwnedFd>,
     ) -> Result<(), Refused> {
-        let before = self.held.get(&(Kind::Listener, name.to_owned()));
-        let moved = before.is_none_or(|held| held.address.as_deref() != Some(&listener.address));
-        if moved && !sockets.contains_key(name) {
-            return Err(refused(
-                "listener",
-                name,
-                format!("no listening socket came with {}", listener.address),
-            ));
+        if !self.serving {
+            return Ok(());
+        }
+        for put in puts {
+            let Entity::Listener(listener) = &put.entity else {
+                continue;
+            };
+            let before = self.held.get(&(Kind::Listener, put.name.clone()));
+            let moved =
+                before.is_none_or(|held| held.address.as_deref() != Some(&listener.address));
+            if moved && !sockets.contains_key(&put.name) {
+                return Err(refused(
+                    "listener",
+                    &put.name,
+                    format!("no listening socket came with {}", listener.address),
+                ));
+            }
         }
         Ok(())
     }
@@ -319,6 +298,13 @@ impl Ledger {
         }
         let removed: AHashMap<&(Kind, String), ()> =
             delta.removes.iter().map(|key| (key, ())).collect();
+        if removed.len() != delta.removes.len() {
+            return Err(refused(
+                "state",
+                "",
+                "the change removes an entity twice".into(),
+            ));
+        }
         for (key, held) in &delta.puts {
             for need in &held.needs {
                 let there = put_keys.contains_key(need)
@@ -383,64 +369,18 @@ impl Ledger {
     }
 }
 
-fn material<'a>(
-    materials: &'a HashMap<String, Vec<u8>>,
-    wanted: &entity::Material,
-) -> Result<&'a [u8], String> {
-    materials
-        .get(&wanted.sha256)
-        .map(Vec::as_slice)
-        .ok_or_else(|| {
-            format!(
-                "the content of {} is missing in the state directory, or was altered there",
-                wanted.path
-            )
-        })
-}
-
-fn compile_rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, Refused> {
-    let Entity::Frontend(frontend) = entity else {
-        return Ok(Vec::new());
-    };
-    let compile = |listener: &String| {
-        let rule =
-            Rule::compile(name, frontend).map_err(|reason| refused("frontend", name, reason))?;
-        Ok((listener.clone(), rule))
-    };
-    frontend.listeners.iter().map(compile).collect()
-}
-
-fn needs_of(name: &str, entity: &Entity) -> (Vec<(Kind, String)>, Option<String>) {
-    match entity {
-        Entity::Frontend(frontend) => {
-            let listeners = frontend
-                .listeners
-                .iter()
-                .map(|listener| (Kind::Listener, listener.clone()));
-            (
-                listeners
-                    .chain([(Kind::Cluster, frontend.cluster.clone())])
-                    .collect(),
-                None,
-            )
-        }
-        Entity::Backend(_) => (vec![(Kind::Cluster, cluster_of(name).to_owned())], None),
-        Entity::Listener(listener) => {
-            let default = listener
-                .tls
-                .as_ref()
-                .and_then(|tls| tls.default_certificate.clone());
-            let needs = default.map(|name| (Kind::Certificate, name));
-            (needs.into_iter().collect(), Some(listener.address.clone()))
-        }
-        Entity::Settings(_) | Entity::Certificate(_) | Entity::Cluster(_) => (Vec::new(), None),
-    }
-}
-
 fn refused(kind: &str, name: &str, reason: String) -> Refused {
     Refused {
         kind: kind.to_owned(),
         name: name.to_owned(),
         reason,
     }
+}
+
+fn out_of_turn(generation: u64, number: u64) -> Refused {
+    refused(
+        "state",
+        "",
+        format!("chunk {number} of generation {generation} does not follow what came before"),
+    )
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::digest::Digest;
 use super::entity::{self, cidr::Cidr};
 use super::frontend::Frontend;
-use crate::protocol::h1::HeadLimits;
+use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
 use crate::tls::policy::Agreements;
 
@@ -61,6 +61,8 @@ pub struct ListenerSettings {
     pub entity: entity::Listener,
     /// Limits for the parser.
     pub head_limits: HeadLimits,
+    /// How it reads paths.
+    pub slashes: Slashes,
     /// What it agrees to in handshakes; `None` in clear text.
     pub tls: Option<Agreements>,
     trusted: Vec<Cidr>,
@@ -78,6 +80,10 @@ impl ListenerSettings {
         let trusted = entity.trusted_networks().unwrap_or_default();
         let introducing = entity.introducing_networks().unwrap_or_default();
         Self {
+            slashes: match entity.merge_slashes {
+                true => Slashes::Merge,
+                false => Slashes::Keep,
+            },
             entity,
             head_limits,
             tls,
@@ -114,7 +120,8 @@ pub struct Listener {
     pub name: String,
     /// Its address as committed.
     pub address: SocketAddr,
-    /// The socket, handed over by the reconciler; `None` once it accepts no more.
+    /// The socket, handed over by the reconciler; `None` before the worker serves, and once it accepts
+    /// no more.
     pub socket: RefCell<Option<OwnedFd>>,
     /// Who answers on it.
     pub routes: Routes,
@@ -137,13 +144,13 @@ impl Listener {
         address: SocketAddr,
         settings: ListenerSettings,
         hash: Digest,
-        socket: OwnedFd,
+        socket: Option<OwnedFd>,
         routes: Routes,
     ) -> Self {
         Self {
             name,
             address,
-            socket: RefCell::new(Some(socket)),
+            socket: RefCell::new(socket),
             routes,
             hash: Cell::new(hash),
             connections: Cell::new(0),

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod digest;
 pub mod entity;
 pub mod frontend;
+pub mod incoming;
 pub mod ledger;
 pub mod listener;
 pub mod ops;

@@ -1,4 +1,4 @@
-//! The decoder of a transaction's operations: bytes of the control channel in, checked entities out.
+//! The decoder of a chunk of operations: bytes of the control channel in, checked entities out.
 //!
 //! The rule: whatever comes, the answer is operations that the engine can stage, or a refusal that
 //! names the entity and the reason; never a panic, never a half of it. An entity's value must
@@ -20,7 +20,7 @@ use super::entity::Entity;
 use super::entity::Kind;
 use super::entity::check;
 
-/// Reads and checks the operations of one transaction.
+/// Reads and checks the operations of one chunk.
 pub fn decode(bytes: &[u8]) -> Result<Ops, Refused> {
     if bytes.len() > OPS_BYTES_MAX {
         return Err(Refused::message(format!(
@@ -189,7 +189,7 @@ fn decode_put(kind: Kind, put: &WirePut<'_>) -> Result<Put, Refused> {
     })
 }
 
-/// The largest frame of the control channel; about 300,000 entities.
+/// The largest frame of the control channel. A chunk is far smaller, unless a single entity is not.
 pub const OPS_BYTES_MAX: usize = 64 << 20;
 
 #[cfg(test)]

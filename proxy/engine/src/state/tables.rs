@@ -300,8 +300,10 @@ impl Tables {
         );
         let address = settings.entity.socket_addr().ok();
         match (before, socket, address) {
-            (Some(listener), None, _) => listener.replace_settings(settings, hash),
-            (before, Some(socket), Some(address)) => {
+            (Some(listener), None, address) if address == Some(listener.address) => {
+                listener.replace_settings(settings, hash);
+            }
+            (before, socket, Some(address)) => {
                 let routes = before
                     .as_ref()
                     .map_or_else(Routes::default, |listener| listener.routes.clone());
@@ -317,9 +319,7 @@ impl Tables {
                 applied.closed.extend(before);
                 self.listeners.insert(name, listener);
             }
-            (None, None, _) | (_, Some(_), None) => {
-                unreachable!("the ledger refuses a listener without socket or address")
-            }
+            (_, _, None) => unreachable!("the decoder refuses a listener without address"),
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Record<'a> {
     pub retries: u32,
     /// How it ended, in a word.
     pub outcome: &'a str,
+    /// What was wrong in particular, in a word.
+    pub reason: Option<&'a str>,
 }
 
 /// The engine's end of an access log. Dropping it hands over what is there; the writer ends when it

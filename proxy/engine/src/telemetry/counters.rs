@@ -253,7 +253,7 @@ struct Slot {
     fields: [AtomicU64; Field::ALL.len()],
 }
 
-const _: () = assert!(size_of::<Slot>() == 256 && offset_of!(Slot, fields) == 128);
+const _: () = assert!(size_of::<Slot>() == 256 && offset_of!(Slot, fields) == 120);
 
 impl Shared {
     /// Writes the header.
@@ -372,7 +372,7 @@ unsafe impl Send for Mapping {}
 const MAGIC: &[u8; 8] = b"KAKEHI01";
 const HEADER_BYTES_MAX: usize = 16 << 10;
 const SLOTS: usize = 65536;
-const SLOT_HEAD_WORDS: usize = 16;
+const SLOT_HEAD_WORDS: usize = 15;
 const SLOT_NAME_BYTES: usize = SLOT_HEAD_WORDS * 8 - 4;
 
 #[cfg(test)]

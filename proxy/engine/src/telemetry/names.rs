@@ -51,6 +51,8 @@ named_indexes! {
         UpstreamReusesTotal = "upstream_reuses_total",
         /// Upstream connections that failed or took too long to connect.
         UpstreamConnectErrorsTotal = "upstream_connect_errors_total",
+        /// Those of them whose TLS handshake failed.
+        UpstreamTlsErrorsTotal = "upstream_tls_errors_total",
         /// Upstream connections open, idle ones included.
         UpstreamConnectionsNow = "upstream_connections_now",
         /// Bytes read from clients.
@@ -77,6 +79,8 @@ named_indexes! {
         Rejected421Total = "rejected_421_total",
         /// Requests that came as early data, and that only a complete handshake makes safe to serve.
         Rejected425Total = "rejected_425_total",
+        /// Handshakes for WebSocket in a version that is not carried.
+        Rejected426Total = "rejected_426_total",
         /// Request heads over a limit.
         Rejected431Total = "rejected_431_total",
         /// Requests for what is not implemented, such as an unknown transfer coding.
@@ -131,8 +135,12 @@ named_indexes! {
 }
 
 named_indexes! {
-    /// A number about one entity, in its slot.
+    /// A number about one entity, in its slot. The first shares a cache line with the entity's name,
+    /// so it is one that is seldom written.
     Field {
+        /// Why the last TLS handshake with it failed, see [`crate::tls::fault::TlsFault`]; 0 when it
+        /// did not.
+        TlsFault = "tls_fault",
         /// Requests.
         Requests = "requests",
         /// Interim responses passed on.

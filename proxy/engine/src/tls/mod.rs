@@ -4,7 +4,9 @@
 //! Rule: everything that can fail (parsing, keys that do not match) fails when a change is prepared;
 //! a commit swaps finished parts in. The protocol itself is `protocol::tls`.
 
+mod anchors;
 pub mod certificates;
 pub mod challenges;
+pub mod fault;
 pub mod policy;
 pub mod tickets;

@@ -5,19 +5,19 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     NoClientAuth, NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ServerConfig};
 
+use super::anchors::{Anchors, Anybody, Backends, Clients};
 use super::certificates::{self, Certificates, Resolver};
 use super::challenges::{ALPN, Challenges};
 use super::tickets::{PolicyTickets, Tickets};
@@ -83,7 +83,7 @@ pub struct Tls {
     pub challenges: Arc<Challenges>,
     /// The keys of session tickets.
     pub tickets: Arc<Tickets>,
-    system_roots: OnceLock<Arc<RootCertStore>>,
+    system_anchors: OnceLock<Anchors>,
 }
 
 impl Tls {
@@ -97,7 +97,7 @@ impl Tls {
             certificates: Arc::default(),
             challenges: Arc::default(),
             tickets: Arc::new(Tickets::random()?),
-            system_roots: OnceLock::new(),
+            system_anchors: OnceLock::new(),
         })
     }
 
@@ -153,23 +153,29 @@ impl Tls {
         let Some(authorities) = &policy.client_ca else {
             return Ok(Arc::new(NoClientAuth));
         };
-        let roots = read_roots(material(authorities)?, "client_ca")?;
+        let anchors = Anchors::read(material(authorities)?, "client_ca")?;
         let mut lists = Vec::new();
         if let Some(revoked) = &policy.client_crl {
             for list in CertificateRevocationListDer::pem_slice_iter(material(revoked)?) {
                 lists.push(list.map_err(|_| "tls.client_crl: the file is not PEM".to_owned())?);
             }
         }
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
-                .with_crls(lists)
-                .only_check_end_entity_revocation();
+        let may_be_revoked = !lists.is_empty();
+        let roots = anchors.roots.clone();
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, self.provider.clone())
+            .with_crls(lists)
+            .only_check_end_entity_revocation();
         let builder = match policy.client_auth {
             ClientAuth::Required => builder,
             ClientAuth::Optional => builder.allow_unauthenticated(),
         };
-        let verifier = builder.build();
-        verifier.map_err(|error| format!("tls.client_ca: {error}"))
+        let usual = builder
+            .build()
+            .map_err(|error| format!("tls.client_ca: {error}"))?;
+        Ok(match may_be_revoked {
+            true => usual,
+            false => Arc::new(Clients { anchors, usual }),
+        })
     }
 
     /// What is asked of the backends of a cluster with that policy; `material` finds files.
@@ -186,15 +192,13 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("tls: {error}"))?;
         let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
-            let roots = match &policy.ca {
-                Some(ca) => Arc::new(read_roots(material(ca)?, "ca")?),
-                None => self.system_roots()?,
+            let anchors = match &policy.ca {
+                Some(ca) => Anchors::read(material(ca)?, "ca")?,
+                None => self.system_anchors()?,
             };
-            WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
-                .build()
-                .map_err(|error| format!("tls.ca: {error}"))?
+            Arc::new(Backends::new(anchors, self.provider.clone())?)
         } else {
-            Arc::new(Unverified(self.provider.clone()))
+            Arc::new(Anybody(self.provider.clone()))
         };
         let builder = builder
             .dangerous()
@@ -219,20 +223,15 @@ impl Tls {
     }
 
     /// The authorities that the system trusts, read once.
-    fn system_roots(&self) -> Result<Arc<RootCertStore>, String> {
-        let roots = self.system_roots.get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(found.certs);
-            Arc::new(roots)
-        });
-        if roots.is_empty() {
+    fn system_anchors(&self) -> Result<Anchors, String> {
+        let anchors = self.system_anchors.get_or_init(Anchors::of_system);
+        if anchors.roots.is_empty() {
             return Err(
                 "tls: the system trusts no authority (install ca-certificates, or give tls.ca)"
                     .to_owned(),
             );
         }
-        Ok(roots.clone())
+        Ok(anchors.clone())
     }
 }
 
@@ -249,59 +248,4 @@ fn session_policy(policy: &TlsPolicy) -> Vec<u8> {
         text.extend_from_slice(revoked.sha256.as_bytes());
     }
     text
-}
-
-fn read_roots(bundle: &[u8], field: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|_| format!("tls.{field}: the file is not PEM"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("tls.{field}: {error}"))?;
-    }
-    if roots.is_empty() {
-        return Err(format!("tls.{field}: the file holds no certificate"));
-    }
-    Ok(roots)
-}
-
-/// Takes any backend at its word (`verify: false`): against whoever only listens, TLS still helps.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

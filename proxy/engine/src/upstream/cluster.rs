@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
+use crate::protocol::h1::HeadLimits;
 use crate::state::digest::Digest;
 use crate::state::entity::{self, ClusterProtocol, LoadBalancing};
 use crate::state::slot::Slot;
@@ -22,6 +23,15 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// Limits of response heads, for the parser.
+    #[must_use]
+    pub fn head_limits(&self) -> HeadLimits {
+        HeadLimits {
+            head_bytes_max: self.entity.limits.head_bytes as usize,
+            header_count_max: self.entity.limits.header_count as usize,
+        }
+    }
+
     /// Whether one connection to a backend carries many requests.
     #[must_use]
     pub fn is_multiplexed(&self) -> bool {

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use _engine::state::digest::Digest;
+use _engine::state::ops::Refused;
 use _engine::thread::EngineThread;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use sha2::{Digest as _, Sha256};
 
 pub const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
-pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"load_balancing":"round_robin","protocol":"http","proxy_protocol":null,"retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000},"tls":null}}"#;
-pub const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"protocol":"http","proxy_protocol":[],"timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[]}}"#;
+pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"limits":{"head_bytes":65536,"header_count":256},"load_balancing":"round_robin","protocol":"http","proxy_protocol":null,"retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000},"tls":null}}"#;
+pub const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"merge_slashes":true,"protocol":"http","proxy_protocol":[],"timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[],"underscores_in_headers":true}}"#;
 
 pub fn cluster(name: &str) -> String {
     CLUSTER.replace("NAME", name)
@@ -90,7 +91,8 @@ impl Proxy {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let engine = EngineThread::start(0, None).unwrap();
+        let mut engine = EngineThread::start(0, None).unwrap();
+        engine.serve(&EMPTY).unwrap();
         let mut proxy = Self {
             engine,
             address,
@@ -114,21 +116,17 @@ impl Proxy {
         let sockets = HashMap::from([("web".to_owned(), self.socket.as_raw_fd())]);
         let base = (self.generation, self.engine.ledger.digest);
         let next = self.generation + 1;
+        let first = self.generation == 0;
+        let sockets = if first { &sockets } else { &EMPTY };
+        let say =
+            |refusal: Refused| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason);
+        self.engine
+            .stage(next, 0, ops, &self.materials)
+            .map_err(say)?;
         let prepared = self
             .engine
-            .prepare(
-                next,
-                base,
-                "c0ffee",
-                ops,
-                if self.generation == 0 {
-                    &sockets
-                } else {
-                    &EMPTY
-                },
-                &self.materials,
-            )
-            .map_err(|refusal| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason))?;
+            .prepare(next, base, "c0ffee", 1, sockets)
+            .map_err(say)?;
         let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
         assert_eq!(prepared, committed, "the loop must hold what was promised");
         assert_eq!(

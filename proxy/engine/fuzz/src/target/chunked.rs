@@ -25,8 +25,10 @@ pub fn check(input: &[u8]) -> Behaviour {
         extension_bytes_max: 8,
         trailer_bytes_max: 64,
         trailer_count_max: 3,
+        from_backend: false,
     };
-    let behaviours = [tight, ChunkLimits::default()].map(|limits| check_limits(input, limits));
+    let kinds = [tight, ChunkLimits::default(), ChunkLimits::of_backend()];
+    let behaviours = kinds.map(|limits| check_limits(input, limits));
     Behaviour::of(behaviours)
 }
 

@@ -1,8 +1,8 @@
-//! The chunked transfer coding (RFC 9112 §7.1): a decoder without any leniency, and the encoder.
+//! The chunked transfer coding (RFC 9112 §7.1): a strict decoder, and the encoder.
 //!
 //! Rule: every byte of the framing is looked at on its own, so that it makes no difference how
-//! the bytes arrive. Extensions are read over and dropped; a trailer section is kept only as far
-//! as its fields may be passed on (T12, T26).
+//! the bytes arrive. Extensions are read by their grammar and dropped; a trailer section is kept
+//! only as far as its fields may be passed on (T12, T26).
 
 use std::mem;
 
@@ -11,6 +11,8 @@ use super::FieldId;
 use super::connection::is_end_to_end;
 use super::error::ChunkError;
 use super::error::FieldFault;
+use super::fields::Aliases;
+use super::fields::is_token_byte;
 use super::fields::parse_fields;
 
 /// What the framing of a body may cost.
@@ -22,6 +24,20 @@ pub struct ChunkLimits {
     pub trailer_bytes_max: usize,
     /// Field lines of the trailer section.
     pub trailer_count_max: usize,
+    /// Blanks behind a size are read over, as servers pad theirs: what a backend sends is framed
+    /// anew, and there is nobody to be confused. From a client they are refused.
+    pub from_backend: bool,
+}
+
+impl ChunkLimits {
+    /// The usual limits, for what a backend sends.
+    #[must_use]
+    pub fn of_backend() -> Self {
+        Self {
+            from_backend: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for ChunkLimits {
@@ -30,6 +46,7 @@ impl Default for ChunkLimits {
             extension_bytes_max: 256,
             trailer_bytes_max: 8192,
             trailer_count_max: 32,
+            from_backend: false,
         }
     }
 }
@@ -84,15 +101,82 @@ pub struct ChunkedDecoder {
 /// What the next byte has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    ExpectSize { digits: u8, size: u64 },
-    ExpectExtension { bytes: usize, size: u64 },
-    ExpectSizeLineFeed { size: u64 },
-    ExpectData { left: u64 },
+    ExpectSize {
+        digits: u8,
+        size: u64,
+    },
+    ExpectPadding {
+        size: u64,
+    },
+    ExpectExtension {
+        bytes: usize,
+        size: u64,
+        at: Extension,
+    },
+    ExpectSizeLineFeed {
+        size: u64,
+    },
+    ExpectData {
+        left: u64,
+    },
     ExpectDataCarriageReturn,
     ExpectDataLineFeed,
     ExpectTrailers,
     Done,
     Failed(ChunkError),
+}
+
+/// Where in `chunk-ext` the next byte stands (RFC 9112 §7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// A name has to begin; blanks before it.
+    NameStart,
+    Name,
+    /// Blanks behind a name.
+    NameEnd,
+    /// A value has to begin; blanks before it.
+    ValueStart,
+    Value,
+    Quoted,
+    /// Behind a backslash.
+    QuotedPair,
+    /// Behind the second quote.
+    QuotedEnd,
+    /// Blanks behind a value.
+    ValueEnd,
+}
+
+impl Extension {
+    /// Where the byte after `byte` stands, unless that is the carriage return behind it all.
+    fn next(self, byte: u8) -> Option<Self> {
+        let is_text = matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+        Some(match (self, byte) {
+            (Self::Quoted, b'"') => Self::QuotedEnd,
+            (Self::Quoted, b'\\') => Self::QuotedPair,
+            (Self::Quoted | Self::QuotedPair, _) if is_text => Self::Quoted,
+            (Self::NameStart, b' ' | b'\t') => Self::NameStart,
+            (Self::Name | Self::NameEnd, b' ' | b'\t') => Self::NameEnd,
+            (Self::ValueStart, b' ' | b'\t') => Self::ValueStart,
+            (Self::Value | Self::QuotedEnd | Self::ValueEnd, b' ' | b'\t') => Self::ValueEnd,
+            (Self::NameStart | Self::Name, _) if is_token_byte(byte) => Self::Name,
+            (Self::ValueStart, b'"') => Self::Quoted,
+            (Self::ValueStart | Self::Value, _) if is_token_byte(byte) => Self::Value,
+            (Self::Name | Self::NameEnd, b'=') => Self::ValueStart,
+            (Self::Name | Self::NameEnd | Self::Value | Self::QuotedEnd | Self::ValueEnd, b';') => {
+                Self::NameStart
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether all of it may be over. Blanks at its end are no part of the grammar.
+    fn may_end(self, takes_padding: bool) -> bool {
+        match self {
+            Self::Name | Self::Value | Self::QuotedEnd => true,
+            Self::NameEnd | Self::ValueEnd => takes_padding,
+            Self::NameStart | Self::ValueStart | Self::Quoted | Self::QuotedPair => false,
+        }
+    }
 }
 
 impl ChunkedDecoder {
@@ -132,7 +216,10 @@ impl ChunkedDecoder {
         while let Some(&byte) = input.get(at) {
             self.state = match self.state {
                 State::ExpectSize { digits, size } => self.read_size(byte, digits, size)?,
-                State::ExpectExtension { bytes, size } => self.read_extension(byte, bytes, size)?,
+                State::ExpectPadding { size } => self.read_padding(byte, size)?,
+                State::ExpectExtension { bytes, size, at } => {
+                    self.read_extension(byte, bytes, size, at)?
+                }
                 State::ExpectSizeLineFeed { size } => match byte {
                     b'\n' if size == 0 => State::ExpectTrailers,
                     b'\n' => {
@@ -175,7 +262,7 @@ impl ChunkedDecoder {
         })
     }
 
-    /// `chunk-size = 1*HEXDIG`: no sign, no prefix, no white space, no overflow.
+    /// `chunk-size = 1*HEXDIG`: no sign, no prefix, no overflow, no white space from clients.
     fn read_size(&mut self, byte: u8, digits: u8, size: u64) -> Result<State, ChunkError> {
         self.overhead += 1;
         if let Some(digit) = (byte as char).to_digit(16) {
@@ -191,9 +278,27 @@ impl ChunkedDecoder {
         }
         match byte {
             _ if digits == 0 => Err(ChunkError::InvalidSize),
+            _ => self.read_padding(byte, size),
+        }
+    }
+
+    /// What may follow the digits of a size.
+    fn read_padding(&mut self, byte: u8, size: u64) -> Result<State, ChunkError> {
+        self.overhead += 1;
+        match byte {
             b'\r' => Ok(State::ExpectSizeLineFeed { size }),
-            b';' => Ok(State::ExpectExtension { bytes: 0, size }),
+            b';' => Ok(State::ExpectExtension {
+                bytes: 0,
+                size,
+                at: Extension::NameStart,
+            }),
             b'\n' => Err(ChunkError::InvalidLineEnd),
+            b' ' | b'\t' if self.limits.from_backend => {
+                if self.overhead > OVERHEAD_BYTES_MAX {
+                    return Err(ChunkError::ExtensionTooLarge);
+                }
+                Ok(State::ExpectPadding { size })
+            }
             // RFC 9112 §7.1.1 lets a recipient remove white space before the semicolon; what is
             // told from a size by leniency alone is how requests are smuggled.
             _ => Err(ChunkError::InvalidSize),
@@ -201,22 +306,30 @@ impl ChunkedDecoder {
     }
 
     /// Reads over `chunk-ext` (RFC 9112 §7.1.1), whose meaning ends at this hop.
-    fn read_extension(&mut self, byte: u8, bytes: usize, size: u64) -> Result<State, ChunkError> {
+    fn read_extension(
+        &mut self,
+        byte: u8,
+        bytes: usize,
+        size: u64,
+        at: Extension,
+    ) -> Result<State, ChunkError> {
         self.overhead += 1;
         match byte {
-            b'\r' if bytes > 0 => Ok(State::ExpectSizeLineFeed { size }),
-            b'\n' => Err(ChunkError::InvalidLineEnd),
-            b'\t' | b' '..=b'~' => {
-                if bytes >= self.limits.extension_bytes_max || self.overhead > OVERHEAD_BYTES_MAX {
-                    return Err(ChunkError::ExtensionTooLarge);
-                }
-                Ok(State::ExpectExtension {
-                    bytes: bytes + 1,
-                    size,
-                })
+            b'\r' if at.may_end(self.limits.from_backend) => {
+                return Ok(State::ExpectSizeLineFeed { size });
             }
-            _ => Err(ChunkError::InvalidExtension),
+            b'\n' => return Err(ChunkError::InvalidLineEnd),
+            _ => {}
         }
+        let next = at.next(byte).ok_or(ChunkError::InvalidExtension)?;
+        if bytes >= self.limits.extension_bytes_max || self.overhead > OVERHEAD_BYTES_MAX {
+            return Err(ChunkError::ExtensionTooLarge);
+        }
+        Ok(State::ExpectExtension {
+            bytes: bytes + 1,
+            size,
+            at: next,
+        })
     }
 
     /// Collects the trailer section up to its empty line, byte by byte as it is bounded and rare.
@@ -243,7 +356,12 @@ impl ChunkedDecoder {
     fn keep_trailers(&mut self) -> Result<(), ChunkError> {
         let section = mem::take(&mut self.section);
         let mut fields = Vec::new();
-        let end = parse_fields(&section, 0, self.limits.trailer_count_max, &mut fields);
+        let aliases = match self.limits.from_backend {
+            true => Aliases::Keep,
+            false => Aliases::Drop,
+        };
+        let count_max = self.limits.trailer_count_max;
+        let end = parse_fields(&section, 0, count_max, aliases, &mut fields);
         match end {
             Ok(Some(end)) if end == section.len() => {}
             Ok(_) => return Err(ChunkError::Trailer(FieldFault::BareLineEnd)),

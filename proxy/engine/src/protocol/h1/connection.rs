@@ -164,11 +164,11 @@ const END_TO_END: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::h1::fields::parse_fields;
+    use crate::protocol::h1::fields::{Aliases, parse_fields};
 
     fn apply(section: &str) -> Result<(ConnectionOptions, Vec<Field>), InvalidConnection> {
         let mut fields = Vec::new();
-        let end = parse_fields(section.as_bytes(), 0, 100, &mut fields);
+        let end = parse_fields(section.as_bytes(), 0, 100, Aliases::Drop, &mut fields);
         assert_eq!(end, Ok(Some(section.len())));
         let options = apply_connection(section.as_bytes(), &mut fields)?;
         Ok((options, fields))

@@ -13,6 +13,8 @@ pub enum Reject {
     AuthorityMismatch,
     /// A chunked body that does not follow RFC 9112 §7.1.
     Chunk(ChunkError),
+    /// A transfer coding that does not end in `chunked`, so that the body has no end (RFC 9112 §6.3).
+    CodingNotChunked,
     /// `Connection` is no list of tokens, is too long, or names a field that frames the message.
     Connection,
     /// `CONNECT`: Kakehi is no tunnel (RFC 9110 §9.3.6).
@@ -37,6 +39,8 @@ pub enum Reject {
     InvalidHost,
     /// The method is not made of capitals, digits, `-` and `_`.
     InvalidMethod,
+    /// The method is longer than any that there is (RFC 9112 §3).
+    MethodTooLong,
     /// A path with a bad escape, a forbidden byte, or dot segments that leave the root.
     InvalidPath,
     /// The request line is not `method SP target SP version CRLF` (RFC 9112 §3).
@@ -53,9 +57,9 @@ pub enum Reject {
     TargetTooLong,
     /// `Transfer-Encoding` in HTTP/1.0, which knows none (RFC 9112 §6.1).
     TransferEncodingInHttp10,
-    /// A transfer coding other than `chunked`.
+    /// A transfer coding beside `chunked`.
     UnknownCoding,
-    /// A version other than HTTP/1.0 and HTTP/1.1.
+    /// Another major version than 1.
     UnsupportedVersion,
 }
 
@@ -69,7 +73,7 @@ impl Reject {
             Self::HeadTooLarge
             | Self::Field(FieldFault::TooMany)
             | Self::Chunk(ChunkError::TrailersTooLarge) => 431,
-            Self::ConnectMethod | Self::UnknownCoding => 501,
+            Self::ConnectMethod | Self::MethodTooLong | Self::UnknownCoding => 501,
             Self::UnsupportedVersion => 505,
             _ => 400,
         }
@@ -80,6 +84,7 @@ impl Reject {
         match self {
             Self::AuthorityMismatch => "authority_mismatch",
             Self::Chunk(error) => error.as_str(),
+            Self::CodingNotChunked => "coding_not_chunked",
             Self::Connection => "invalid_connection",
             Self::ConnectMethod => "connect_method",
             Self::DuplicateContentLength => "duplicate_content_length",
@@ -92,6 +97,7 @@ impl Reject {
             Self::InvalidContentLength => "invalid_content_length",
             Self::InvalidHost => "invalid_host",
             Self::InvalidMethod => "invalid_method",
+            Self::MethodTooLong => "method_too_long",
             Self::InvalidPath => "invalid_path",
             Self::InvalidRequestLine => "invalid_request_line",
             Self::InvalidTarget => "invalid_target",
@@ -273,7 +279,9 @@ mod tests {
             (Reject::Field(FieldFault::TooMany), 431),
             (Reject::Chunk(ChunkError::TrailersTooLarge), 431),
             (Reject::ConnectMethod, 501),
+            (Reject::MethodTooLong, 501),
             (Reject::UnknownCoding, 501),
+            (Reject::CodingNotChunked, 400),
             (Reject::UnsupportedVersion, 505),
             (Reject::LengthAndCoding, 400),
             (Reject::from(ChunkError::InvalidSize), 400),

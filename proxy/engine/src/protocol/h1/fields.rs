@@ -219,11 +219,43 @@ pub(super) fn once<T, E>(slot: &mut Option<T>, value: T, fault: E) -> Result<(),
 
 /// Whether `bytes` are a token (RFC 9110 §5.6.2).
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes
-            .iter()
-            .all(|&byte| NAME[usize::from(byte)] != NO_TOKEN)
+    !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
+
+/// Whether a byte may stand in a token.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    NAME[usize::from(byte)] != NO_TOKEN
+}
+
+/// What becomes of a field whose name is that of a field of the proxy's own for those who read `_`
+/// as `-`, as CGI does (T21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Aliases {
+    /// From a backend: clients know no such reading.
+    Keep,
+    /// Suppressed, whoever sends it: a backend would take it for what the proxy says.
+    Drop,
+}
+
+impl Aliases {
+    /// Whether a field is suppressed whose name has an underscore.
+    #[cold]
+    pub(in crate::protocol) fn suppress(self, name: &[u8]) -> bool {
+        if self == Self::Keep {
+            return false;
+        }
+        let mut spelled = [b'-'; ALIAS_BYTES_MAX];
+        let length = name.len().min(spelled.len());
+        for (place, byte) in spelled.iter_mut().zip(name) {
+            *place = if *byte == b'_' { b'-' } else { *byte };
+        }
+        let spelled = &spelled[..length];
+        FieldId::of(spelled) != FieldId::Other || spelled.eq_ignore_ascii_case(b"early-data")
+    }
+}
+
+/// Longer than any name that is of our own, apart from those that begin with `X-Forwarded-`.
+const ALIAS_BYTES_MAX: usize = 32;
 
 /// Whether a name is a token in lower case, as HTTP/2 wants it, and if so, whether it has an
 /// underscore (T21).
@@ -254,6 +286,7 @@ pub(super) fn parse_fields(
     buf: &[u8],
     mut at: usize,
     count_max: usize,
+    aliases: Aliases,
     fields: &mut Vec<Field>,
 ) -> Result<Option<usize>, FieldFault> {
     loop {
@@ -305,7 +338,7 @@ pub(super) fn parse_fields(
             name,
             value: Span::new(value_start, value_end),
             id,
-            drop: underscore || id.is_hop_by_hop(),
+            drop: id.is_hop_by_hop() || (underscore && aliases.suppress(name.of(buf))),
             tidy: value_start == tidy_start
                 && value_end == at
                 && buf.get(value_start - 1) == Some(&b' '),

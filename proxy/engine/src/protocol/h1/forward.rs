@@ -160,8 +160,61 @@ fn write_forwarding(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) 
 }
 
 /// From a trusted peer, lists get our element at their end, and single values stay as they are;
-/// of several, the last one is the peer's own.
+/// of several, the last one is the peer's own. A peer that speaks one of the two languages alone, of
+/// `Forwarded` and of `X-Forwarded-*`, is not contradicted in the other, where we would have to say
+/// that it is the client (RFC 7239 §7.4).
 fn write_forwarding_appended(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    head: &RequestHead,
+    forward: &Forward<'_>,
+) {
+    let told = Told::by(&head.fields);
+    if told != Told::Standard {
+        write_x_forwarded_appended(out, buf, head, forward);
+    }
+    if told != Told::Customary {
+        out.extend_from_slice(b"Forwarded: ");
+        write_members(out, buf, &head.fields, FieldId::Forwarded);
+        write_forwarded_element(out, head.authority(buf), forward);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// In which words a peer says who its client is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// In both, or in none.
+    Evenly,
+    /// In `X-Forwarded-*`, `X-Real-IP` and their like alone.
+    Customary,
+    /// In `Forwarded` alone.
+    Standard,
+}
+
+impl Told {
+    fn by(fields: &[Field]) -> Self {
+        let (mut standard, mut customary) = (false, false);
+        for field in fields.iter().filter(|field| !field.drop) {
+            match field.id {
+                FieldId::Forwarded => standard = true,
+                FieldId::ForwardedOther
+                | FieldId::XForwardedFor
+                | FieldId::XForwardedHost
+                | FieldId::XForwardedPort
+                | FieldId::XForwardedProto => customary = true,
+                _ => {}
+            }
+        }
+        match (standard, customary) {
+            (true, false) => Self::Standard,
+            (false, true) => Self::Customary,
+            _ => Self::Evenly,
+        }
+    }
+}
+
+fn write_x_forwarded_appended(
     out: &mut Vec<u8>,
     buf: &[u8],
     head: &RequestHead,
@@ -186,10 +239,6 @@ fn write_forwarding_appended(
     if !named.is_empty() {
         write_field(out, b"X-Forwarded-Host", named);
     }
-    out.extend_from_slice(b"Forwarded: ");
-    write_members(out, buf, &head.fields, FieldId::Forwarded);
-    write_forwarded_element(out, authority, forward);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// The members that a list field has already, in one line, ready for another one.

@@ -48,7 +48,10 @@ pub enum Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Chunked,
+    /// Chunked at last, of something else.
     Unknown,
+    /// Not chunked at last: nobody can tell where such a body ends (RFC 9112 §6.3).
+    Endless,
     Malformed,
 }
 
@@ -70,23 +73,24 @@ pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
 }
 
 /// Reads `Transfer-Encoding` (RFC 9112 §6.1, T11): only `chunked` alone is served; a well-formed
-/// list that holds something else is unknown, and everything else is an attempt at obfuscation.
+/// list that holds something else is unknown or endless, and all the rest an attempt at obfuscation.
 pub(super) fn parse_coding(value: &[u8]) -> Coding {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Coding::Chunked;
     }
-    let mut chunked = 0;
+    let (mut chunked, mut ends_chunked) = (0, false);
     for coding in value.split(|&byte| byte == b',') {
         let coding = coding.trim_ascii();
         if !is_token(coding) {
             return Coding::Malformed;
         }
-        chunked += usize::from(coding.eq_ignore_ascii_case(b"chunked"));
+        ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        chunked += usize::from(ends_chunked);
     }
-    if chunked > 1 {
-        Coding::Malformed
-    } else {
-        Coding::Unknown
+    match ends_chunked {
+        _ if chunked > 1 => Coding::Malformed,
+        true => Coding::Unknown,
+        false => Coding::Endless,
     }
 }
 
@@ -128,19 +132,16 @@ mod tests {
         for good in ["chunked", "Chunked", "CHUNKED"] {
             assert_eq!(parse_coding(good.as_bytes()), Coding::Chunked);
         }
-        for unknown in [
-            "gzip",
-            "identity",
-            "x",
-            "gzip, chunked",
-            "chunked, gzip",
-            "xchunked",
+        for (value, coding) in [
+            ("gzip, chunked", Coding::Unknown),
+            ("identity, Chunked", Coding::Unknown),
+            ("gzip", Coding::Endless),
+            ("identity", Coding::Endless),
+            ("x", Coding::Endless),
+            ("chunked, gzip", Coding::Endless),
+            ("xchunked", Coding::Endless),
         ] {
-            assert_eq!(
-                parse_coding(unknown.as_bytes()),
-                Coding::Unknown,
-                "{unknown:?}"
-            );
+            assert_eq!(parse_coding(value.as_bytes()), coding, "{value:?}");
         }
         for bad in [
             "",

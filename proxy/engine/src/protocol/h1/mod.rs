@@ -65,6 +65,7 @@ pub use respond::Persistence;
 pub use respond::ResponseForward;
 pub use respond::write_response;
 pub use response::ResponseHead;
+pub use target::Slashes;
 
 /// The protocol version of a received message (RFC 9112 §2.3); no other one is served. The heads of
 /// HTTP/2 are kept in the same form as those of HTTP/1.1.

@@ -12,7 +12,7 @@ pub struct ErrorBody<'a> {
     /// The bytes of the page.
     pub body: &'a [u8],
     /// Whole lines of the head of our own, each with its CRLF.
-    pub extra: [&'a [u8]; 2],
+    pub extra: [&'a [u8]; 3],
 }
 
 /// Appends a whole response with `status`, its body left out for HEAD.
@@ -128,7 +128,7 @@ mod tests {
         let page = ErrorBody {
             content_type,
             body: b"page",
-            extra: [b"", b""],
+            extra: [b"", b"", b""],
         };
         let mut out = Vec::new();
         write_error(&mut out, 503, &page, close, b"today", "id", head_only);

@@ -13,6 +13,7 @@ use super::authority::parse_authority;
 use super::connection::ConnectionOptions;
 use super::connection::apply_connection;
 use super::error::Reject;
+use super::fields::Aliases;
 use super::fields::end_of_line;
 use super::fields::is_token;
 use super::fields::once;
@@ -20,6 +21,7 @@ use super::fields::parse_fields;
 use super::framing::Coding;
 use super::framing::parse_coding;
 use super::framing::parse_length;
+use super::target::Slashes;
 use super::target::Target;
 use super::target::parse_target;
 
@@ -35,6 +37,8 @@ pub struct HeadLimits {
 /// A parsed head; keep it and parse the next one into it.
 #[derive(Debug, Default)]
 pub struct RequestHead {
+    /// How the next head is read; the caller sets it before, and it stays.
+    pub slashes: Slashes,
     /// Of the request line.
     pub version: Version,
     /// All field lines in their order, the dropped ones included.
@@ -47,6 +51,9 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// A valid handshake for another protocol: its name. Whether it is passed on is not decided here.
     pub(in crate::protocol) upgrade: Option<Span>,
+    /// A handshake for WebSocket in a version that is not carried: its client is told which one is
+    /// (RFC 6455 §4.4).
+    pub wants_other_websocket: bool,
     /// The client takes a trailer section (RFC 9110 §10.1.4).
     pub te_trailers: bool,
     pub(in crate::protocol) method: Span,
@@ -84,9 +91,9 @@ impl RequestHead {
         self.target.path.of(buf, &self.scratch)
     }
 
-    /// What follows the first `?`, as it came.
-    pub fn query<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
-        self.target.query.map(|query| query.of(buf))
+    /// What follows the first `?`: as it came, but for characters that have to be escaped.
+    pub fn query<'a>(&'a self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        self.target.query.map(|query| query.of(buf, &self.scratch))
     }
 
     /// The target as it came, for logs.
@@ -124,6 +131,28 @@ impl RequestHead {
         }
     }
 
+    /// Suppresses all fields whose names have an underscore, for listeners that want none.
+    pub fn drop_underscores(&mut self, buf: &[u8]) {
+        for field in &mut self.fields {
+            field.drop |= memchr::memchr(b'_', field.name.of(buf)).is_some();
+        }
+    }
+
+    /// What a refused request was, as far as it can be told from `buf`, which begins with it: the
+    /// method and the target, cut where they are no words of a request line.
+    pub fn attempted<'a>(&self, buf: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let method = self.method.of(buf);
+        let from = buf.get(self.method.end() + 1..).unwrap_or_default();
+        let end = from
+            .iter()
+            .position(|byte| matches!(byte, b' ' | b'\r' | b'\n'));
+        let target = from
+            .get(..end.unwrap_or(from.len()).min(TARGET_TOLD_BYTES_MAX))
+            .filter(|_| !method.is_empty())
+            .unwrap_or_default();
+        (method, target)
+    }
+
     pub(in crate::protocol) fn clear(&mut self) {
         self.version = Version::Http11;
         self.fields.clear();
@@ -131,6 +160,7 @@ impl RequestHead {
         self.keep_alive = false;
         self.expect_continue = false;
         self.upgrade = None;
+        self.wants_other_websocket = false;
         self.te_trailers = false;
         self.method = Span::default();
         self.target = Target::default();
@@ -166,6 +196,7 @@ pub fn parse(
         window,
         fields_start,
         limits.header_count_max,
+        Aliases::Drop,
         &mut head.fields,
     )?;
     let Some(end) = end else {
@@ -189,6 +220,9 @@ fn parse_request_line(buf: &[u8], head: &mut RequestHead) -> Result<Option<usize
     while buf.get(at).is_some_and(is_method_byte) {
         at += 1;
     }
+    if at - start > METHOD_BYTES_MAX {
+        return Err(Reject::MethodTooLong);
+    }
     match buf.get(at) {
         None => return Ok(None),
         Some(b' ') if at > start => {}
@@ -199,14 +233,17 @@ fn parse_request_line(buf: &[u8], head: &mut RequestHead) -> Result<Option<usize
     if method == b"CONNECT" {
         return Err(Reject::ConnectMethod);
     }
-    let Some(target) = parse_target(buf, at + 1, method, &mut head.scratch)? else {
+    let target = parse_target(buf, at + 1, method, head.slashes, &mut head.scratch)?;
+    let Some(target) = target else {
         return Ok(None);
     };
     head.target = target;
-    let Some((version, after)) = parse_version(buf, target.raw.end() + 1)? else {
+    let Some((version, minor, after)) = parse_version(buf, target.raw.end() + 1)? else {
         return Ok(None);
     };
     head.version = version;
+    // The line of a later minor version is not ours to say.
+    head.target.verbatim &= minor == 1;
     let end = end_of_line(buf, after).map_err(|_| Reject::InvalidRequestLine)?;
     head.line = Span::new(start, end.unwrap_or_default());
     Ok(end)
@@ -232,8 +269,9 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, Reject> {
     }
 }
 
-/// `HTTP/DIGIT.DIGIT` (RFC 9112 §2.3) and the offset after it.
-pub(super) fn parse_version(buf: &[u8], at: usize) -> Result<Option<(Version, usize)>, Reject> {
+/// `HTTP/DIGIT.DIGIT` (RFC 9112 §2.3): the version, its minor digit, and the offset after it. A later
+/// minor version is served as the highest one that we know (RFC 9110 §6.2).
+pub(super) fn parse_version(buf: &[u8], at: usize) -> Result<Option<(Version, u8, usize)>, Reject> {
     const NAME: &[u8] = b"HTTP/";
     let rest = buf.get(at..).unwrap_or_default();
     let Some(text) = rest.first_chunk::<8>() else {
@@ -244,17 +282,20 @@ pub(super) fn parse_version(buf: &[u8], at: usize) -> Result<Option<(Version, us
             Err(Reject::InvalidRequestLine)
         };
     };
-    let version = match text {
-        b"HTTP/1.1" => Version::Http11,
-        b"HTTP/1.0" => Version::Http10,
+    let (version, minor) = match text {
+        b"HTTP/1.1" => (Version::Http11, 1),
+        b"HTTP/1.0" => (Version::Http10, 0),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            return Err(Reject::UnsupportedVersion);
+            match major {
+                b'1' => (Version::Http11, minor - b'0'),
+                _ => return Err(Reject::UnsupportedVersion),
+            }
         }
         _ => return Err(Reject::InvalidRequestLine),
     };
-    Ok(Some((version, at + text.len())))
+    Ok(Some((version, minor, at + text.len())))
 }
 
 /// The fields that take part in a decision, each at most once unless said otherwise.
@@ -276,7 +317,7 @@ struct Deciding<'a> {
 pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     let deciding = collect(buf, head)?;
     head.authority = decide_authority(buf, head, deciding.host)?;
-    head.body = frame(head, &deciding)?;
+    head.body = frame(buf, head, &deciding)?;
     let options = if deciding.has_connection {
         apply_connection(buf, &mut head.fields).map_err(|_| Reject::Connection)?
     } else {
@@ -284,6 +325,10 @@ pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<
     };
     head.keep_alive = options.persists(head.version);
     head.upgrade = decide_upgrade(buf, head, options, &deciding);
+    if let Some(protocol) = head.upgrade.filter(|_| wants_other_websocket(&deciding)) {
+        head.wants_other_websocket = is_websocket(protocol.of(buf));
+        head.upgrade = head.upgrade.filter(|_| !head.wants_other_websocket);
+    }
     // RFC 9110 §10.1.1: to be ignored from an HTTP/1.0 client, and idle without a body.
     head.expect_continue = deciding.expects
         && head.version != Version::Http10
@@ -350,8 +395,16 @@ fn decide_authority(
 }
 
 /// RFC 9112 §6.3 for requests, without its repairs (T09, T10, T11).
-fn frame(head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
+fn frame(buf: &[u8], head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Reject> {
     match (deciding.coding, deciding.length) {
+        // Where content means something it is said that there is none (RFC 9110 §8.6): some backends
+        // demand a length, and HTTP/2 ends such a request with its head.
+        (None, None)
+            if head.body == RequestBody::None
+                && matches!(head.method.of(buf), b"POST" | b"PUT" | b"PATCH") =>
+        {
+            Ok(RequestBody::Length(0))
+        }
         (None, None) => Ok(head.body),
         (None, Some(length)) => parse_length(length)
             .map(RequestBody::Length)
@@ -361,6 +414,7 @@ fn frame(head: &RequestHead, deciding: &Deciding<'_>) -> Result<RequestBody, Rej
         (Some(coding), None) => match parse_coding(coding) {
             Coding::Chunked => Ok(RequestBody::Chunked),
             Coding::Unknown => Err(Reject::UnknownCoding),
+            Coding::Endless => Err(Reject::CodingNotChunked),
             Coding::Malformed => Err(Reject::InvalidTransferEncoding),
         },
     }
@@ -377,9 +431,9 @@ fn decide_upgrade(
 ) -> Option<Span> {
     let protocol = deciding.upgrade?;
     let name = protocol.of(buf);
-    let valid = if name.eq_ignore_ascii_case(b"websocket") {
+    let valid = if is_websocket(name) {
         head.method.of(buf) == b"GET"
-            && deciding.websocket_version == Some(b"13")
+            && deciding.websocket_version.is_some()
             && deciding.websocket_key.is_some_and(is_websocket_key)
     } else {
         is_protocol(name)
@@ -389,6 +443,17 @@ fn decide_upgrade(
         && head.version == Version::Http11
         && matches!(head.body, RequestBody::None | RequestBody::Length(0));
     (valid && alone).then_some(protocol)
+}
+
+fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
+/// Whether a version of WebSocket is asked for, and not the one that there is.
+fn wants_other_websocket(deciding: &Deciding<'_>) -> bool {
+    deciding
+        .websocket_version
+        .is_some_and(|version| version != b"13")
 }
 
 /// One name of a protocol, perhaps with a version, that is neither HTTP nor TLS.
@@ -414,8 +479,14 @@ fn is_websocket_key(key: &[u8]) -> bool {
             .all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
+/// Bytes of the longest method; the longest registered one has 17.
+pub(in crate::protocol) const METHOD_BYTES_MAX: usize = 64;
+
 /// Empty lines before a request line, as sent by clients that end a body with one too many.
 const EMPTY_LINES_MAX: usize = 2;
+
+/// Bytes of a refused target that are told.
+const TARGET_TOLD_BYTES_MAX: usize = 4096;
 
 /// Bytes of the longest request name that is passed on.
 const REQUEST_ID_BYTES_MAX: usize = 128;

@@ -12,6 +12,7 @@ use super::Version;
 use super::connection::ConnectionOptions;
 use super::connection::apply_connection;
 use super::error::UpstreamFault;
+use super::fields::Aliases;
 use super::fields::end_of_line;
 use super::fields::once;
 use super::fields::parse_fields;
@@ -94,7 +95,13 @@ pub fn parse(
     let bytes_max = limits.head_bytes_max.min(u32::MAX as usize);
     let window = buf.get(..bytes_max).unwrap_or(buf);
     let end = match parse_status_line(window, head)? {
-        Some(start) => parse_fields(window, start, limits.header_count_max, &mut head.fields)?,
+        Some(start) => parse_fields(
+            window,
+            start,
+            limits.header_count_max,
+            Aliases::Keep,
+            &mut head.fields,
+        )?,
         None => None,
     };
     let Some(end) = end else {
@@ -111,11 +118,15 @@ pub fn parse(
 /// `HTTP-version SP status-code SP [reason-phrase] CRLF`. The space before an absent reason is
 /// often left out, which nobody can read in another way.
 fn parse_status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, UpstreamFault> {
-    let Some((version, at)) =
+    let Some((version, minor, at)) =
         parse_version(buf, 0).map_err(|_| UpstreamFault::InvalidStatusLine)?
     else {
         return Ok(None);
     };
+    if minor > 1 {
+        // We said 1.1, and nobody answers in a later version than that (RFC 9110 §2.5).
+        return Err(UpstreamFault::InvalidStatusLine);
+    }
     head.version = version;
     let Some(status) = buf.get(at..at + 4) else {
         return Ok(None);

@@ -35,15 +35,33 @@ pub(super) fn find_uncommon(buf: &[u8], at: usize) -> usize {
     })
 }
 
-/// The offset of the first byte from `at` on that no query may hold, or the length. Any visible
-/// ASCII character but `#` may stand there: browsers send `{`, `|` and `\` as they are, and a
-/// query is opaque.
+/// The offset of the first byte from `at` on that no query may hold, or not without an escape, or
+/// the length: of visible ASCII `"`, `#`, `<`, `>`, `\`, `^`, a backtick and the braces and the bar.
 #[inline]
-pub(super) fn find_not_query(buf: &[u8], at: usize) -> usize {
-    let is_foreign = |byte: u8| !byte.is_ascii_graphic() || byte == b'#';
-    at + find(buf.get(at..).unwrap_or_default(), is_foreign, |word| {
-        word | below(word, b'!') | equal(word, 0x7f) | equal(word, b'#')
-    })
+pub(super) fn find_unplain_in_query(buf: &[u8], at: usize) -> usize {
+    at + find(
+        buf.get(at..).unwrap_or_default(),
+        is_unplain_in_query,
+        |word| {
+            // Neighbours that differ in one bit are told at once: `"` `#`, `<` `>`, `\` `^`.
+            let ascii = word & (ONES * 0x7f);
+            word | below(word, b'!')
+                | equal(word & !ONES, b'"')
+                | equal(word & !(ONES * 2), b'<')
+                | equal(word & !(ONES * 2), b'\\')
+                | equal(word, b'`')
+                | between(ascii, b'{', b'}')
+                | equal(word, 0x7f)
+        },
+    )
+}
+
+fn is_unplain_in_query(byte: u8) -> bool {
+    !byte.is_ascii_graphic()
+        || matches!(
+            byte,
+            b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{'..=b'}'
+        )
 }
 
 /// The offset of the first byte for which `is_stop` holds, or the length. `stops` says the same
@@ -143,8 +161,8 @@ mod tests {
 
     #[test]
     fn t18_the_end_of_a_query_is_found_wherever_it_stands() {
-        check(find_not_query, |byte| {
-            !(b'!'..=b'~').contains(&byte) || byte == b'#'
+        check(find_unplain_in_query, |byte| {
+            !(b'!'..=b'~').contains(&byte) || b"\"#<>\\^`{|}".contains(&byte)
         });
     }
 }

@@ -1,13 +1,15 @@
 //! The request target (RFC 9112 §3.2) and the one normal form of its path (T18, T20).
 //!
-//! A path is normalised here and nowhere else; what comes out is matched, logged and forwarded,
-//! so that no filter can be passed by spelling a path in another way. What could be read in two
+//! A path is normalised here and nowhere else; what comes out is matched and forwarded, so that no
+//! filter can be passed by spelling a path in another way. Characters that browsers and libraries
+//! send although RFC 3986 has them escaped are escaped here, in path and query alike; the escapes
+//! of a query are left as they came, for it is opaque and may be signed. What could be read in two
 //! ways by the next hop is refused rather than repaired.
 
 use super::Span;
 use super::Text;
 use super::error::Reject;
-use super::scan::find_not_query;
+use super::scan::find_unplain_in_query;
 
 /// A target taken apart.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,8 +18,8 @@ pub(in crate::protocol) struct Target {
     pub(in crate::protocol) raw: Span,
     /// The normal path, or `*`.
     pub(super) path: Text,
-    /// What follows the first `?`.
-    pub(super) query: Option<Span>,
+    /// What follows the first `?`, without characters that must be escaped.
+    pub(super) query: Option<Text>,
     /// In absolute-form, or from `:authority`: the authority, and the default port of the scheme.
     pub(in crate::protocol) authority: Option<(Span, u16)>,
     /// The target was in origin-form and normal, it can be sent on as it came.
@@ -29,37 +31,45 @@ pub(in crate::protocol) fn parse_target(
     buf: &[u8],
     at: usize,
     method: &[u8],
+    slashes: Slashes,
     scratch: &mut Vec<u8>,
 ) -> Result<Option<Target>, Reject> {
     if buf.get(at) != Some(&b'/') {
-        return parse_other_form(buf, at, method, scratch);
+        return parse_other_form(buf, at, method, slashes, scratch);
     }
-    let path = scan_path(buf, at);
-    let mut end = path.end;
-    let query = match buf.get(end) {
-        None => return Ok(None),
-        Some(b' ') => None,
-        Some(b'?') => {
-            end = find_not_query(buf, end + 1);
-            match buf.get(end) {
-                None => return Ok(None),
-                Some(b' ') => Some(Span::new(path.end + 1, end)),
-                Some(&byte) => return Err(misplaced(byte)),
-            }
-        }
-        Some(&byte) => return Err(misplaced(byte)),
+    let path = scan_path(buf, at, slashes);
+    let query = match buf.get(path.end) {
+        Some(b'?') => Some(scan_query(buf, path.end + 1)),
+        _ => None,
     };
+    let end = query.map_or(path.end, |query| query.end);
+    match buf.get(end) {
+        None => return Ok(None),
+        Some(b' ') => {}
+        Some(&byte) => return Err(misplaced(byte)),
+    }
     let mut target = Target {
         raw: Span::new(at, end),
         path: Text::Received(Span::new(at, path.end)),
-        query,
+        query: query.map(|query| query_text(buf, path.end + 1, query, scratch)),
         authority: None,
-        verbatim: path.is_normal,
+        verbatim: path.is_normal && query.is_none_or(|query| query.is_normal),
     };
     if !path.is_normal {
-        target.path = rewrite(buf.get(at..path.end).unwrap_or_default(), scratch)?;
+        let raw_path = buf.get(at..path.end).unwrap_or_default();
+        target.path = rewrite(raw_path, slashes, scratch)?;
     }
     Ok(Some(target))
+}
+
+/// What becomes of empty segments, which many take for none at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Slashes {
+    /// `//` is `/`, so that `//admin` cannot pass where `/admin` may not.
+    #[default]
+    Merge,
+    /// `//` is two: for keys of objects, for addresses within a path, for signed paths.
+    Keep,
 }
 
 /// `*` and the absolute-form; the authority-form belongs to CONNECT, which is refused before.
@@ -67,9 +77,10 @@ fn parse_other_form(
     buf: &[u8],
     at: usize,
     method: &[u8],
+    slashes: Slashes,
     scratch: &mut Vec<u8>,
 ) -> Result<Option<Target>, Reject> {
-    let end = find_not_query(buf, at);
+    let end = scan_query(buf, at).end;
     match buf.get(end) {
         None => return Ok(None),
         Some(b' ') => {}
@@ -97,9 +108,12 @@ fn parse_other_form(
     let authority_length = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     let path_start = authority_start + authority_length;
     target.authority = Some((Span::new(authority_start, path_start), port));
-    let path = scan_path(buf.get(..end).unwrap_or_default(), path_start);
+    let path = scan_path(buf.get(..end).unwrap_or_default(), path_start, slashes);
     match buf.get(path.end) {
-        Some(b'?') => target.query = Some(Span::new(path.end + 1, end)),
+        Some(b'?') => {
+            let query = scan_query(buf, path.end + 1);
+            target.query = Some(query_text(buf, path.end + 1, query, scratch));
+        }
         Some(b' ') => {}
         _ => return Err(Reject::InvalidPath),
     }
@@ -108,7 +122,7 @@ fn parse_other_form(
         b"" if method == b"OPTIONS" && target.query.is_none() => append(b"*", scratch),
         b"" => append(b"/", scratch),
         _ if path.is_normal => Text::Received(Span::new(path_start, path.end)),
-        raw_path => rewrite(raw_path, scratch)?,
+        raw_path => rewrite(raw_path, slashes, scratch)?,
     };
     Ok(Some(target))
 }
@@ -133,45 +147,89 @@ fn append(bytes: &[u8], scratch: &mut Vec<u8>) -> Text {
     Text::Rewritten(Span::new(start, scratch.len()))
 }
 
-fn rewrite(raw: &[u8], scratch: &mut Vec<u8>) -> Result<Text, Reject> {
+fn rewrite(raw: &[u8], slashes: Slashes, scratch: &mut Vec<u8>) -> Result<Text, Reject> {
     let start = scratch.len();
-    normalise_path(raw, scratch)?;
+    normalise_path(raw, slashes, scratch)?;
     Ok(Text::Rewritten(Span::new(start, scratch.len())))
 }
 
-struct PathScan {
-    /// Offset of the first byte that belongs to no path.
+#[derive(Clone, Copy)]
+struct Scan {
+    /// Offset of the first byte that does not belong to it.
     end: usize,
     is_normal: bool,
 }
 
 /// The fast path: most paths have no escape, no empty segment and no segment that begins with a
 /// dot, and are normal as they are.
-fn scan_path(buf: &[u8], at: usize) -> PathScan {
+fn scan_path(buf: &[u8], at: usize, slashes: Slashes) -> Scan {
     let mut is_normal = true;
     let mut end = at;
     while let Some(&byte) = buf.get(end) {
         match PATH[usize::from(byte)] {
             PLAIN => {}
-            SLASH => is_normal &= !matches!(buf.get(end + 1), Some(b'/' | b'.')),
-            ESCAPE => is_normal = false,
+            SLASH => {
+                is_normal &= match buf.get(end + 1) {
+                    Some(b'/') => slashes == Slashes::Keep,
+                    Some(b'.') => false,
+                    _ => true,
+                };
+            }
+            ESCAPE | UNESCAPED => is_normal = false,
             _ => break,
         }
         end += 1;
     }
-    PathScan { end, is_normal }
+    Scan { end, is_normal }
+}
+
+fn scan_query(buf: &[u8], at: usize) -> Scan {
+    let mut is_normal = true;
+    let mut end = at;
+    loop {
+        end = find_unplain_in_query(buf, end);
+        match buf.get(end) {
+            Some(&byte) if PATH[usize::from(byte)] == UNESCAPED => is_normal = false,
+            _ => return Scan { end, is_normal },
+        }
+        end += 1;
+    }
+}
+
+fn query_text(buf: &[u8], at: usize, query: Scan, scratch: &mut Vec<u8>) -> Text {
+    let span = Span::new(at, query.end);
+    if query.is_normal {
+        return Text::Received(span);
+    }
+    let start = scratch.len();
+    for &byte in span.of(buf) {
+        match PATH[usize::from(byte)] {
+            UNESCAPED => escape(byte, scratch),
+            _ => scratch.push(byte),
+        }
+    }
+    Text::Rewritten(Span::new(start, scratch.len()))
+}
+
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[
+        b'%',
+        DIGITS[usize::from(byte >> 4)],
+        DIGITS[usize::from(byte & 15)],
+    ]);
 }
 
 /// Appends the normal form of the absolute path `raw` to `out` (RFC 3986 §6.2.2, T20).
 ///
-/// Escaped unreserved characters are decoded, other escapes are written in capitals, `//`
-/// becomes `/`, dot segments are resolved. `%2F` and `%5C` stay escaped: they are bytes of a
-/// segment. Refused are: `%00`, an escape without two digits, overlong UTF-8, a byte that must be
-/// escaped, `..` above the root, and a `..` that the next hop would find where we see none
-/// (`..;x`, `..%2F`).
+/// Escaped unreserved characters are decoded, other escapes are written in capitals, visible
+/// characters that no path may hold are escaped, `//` becomes `/` where slashes are merged, dot
+/// segments are resolved. `%2F` and `%5C` stay escaped: they are bytes of a segment. Refused are:
+/// `%00`, an escape without two digits, overlong UTF-8, a byte that is no visible ASCII, `..` above
+/// the root, and a `..` that the next hop would find where we see none (`..;x`, `..%2F`).
 ///
 /// The normal form is its own normal form.
-pub fn normalise_path(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
+pub fn normalise_path(raw: &[u8], slashes: Slashes, out: &mut Vec<u8>) -> Result<(), Reject> {
     let Some((b'/', rest)) = raw.split_first() else {
         return Err(Reject::InvalidPath);
     };
@@ -182,6 +240,7 @@ pub fn normalise_path(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
         let start = out.len();
         decode_segment(segment, out)?;
         match out.get(start..).unwrap_or_default() {
+            b"" if slashes == Slashes::Keep && segments.peek().is_some() => out.push(b'/'),
             b"" | b"." => out.truncate(start),
             b".." => {
                 if start == root {
@@ -204,10 +263,11 @@ fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
     let mut escaped_before = 0;
     while let Some(&byte) = bytes.next() {
         if byte != b'%' {
-            if PATH[usize::from(byte)] == FOREIGN {
-                return Err(Reject::InvalidPath);
+            match PATH[usize::from(byte)] {
+                FOREIGN => return Err(Reject::InvalidPath),
+                UNESCAPED => escape(byte, out),
+                _ => out.push(byte),
             }
-            out.push(byte);
             escaped_before = 0;
             continue;
         }
@@ -223,8 +283,7 @@ fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
         if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
             out.push(value);
         } else {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            out.extend_from_slice(&[b'%', DIGITS[high as usize & 15], DIGITS[low as usize & 15]]);
+            escape(value, out);
         }
     }
     Ok(())
@@ -260,11 +319,13 @@ fn hides_parent(segment: &[u8]) -> bool {
     }
 }
 
-/// A byte that no path may hold unescaped.
+/// A byte that no target may hold.
 const FOREIGN: u8 = 0;
 const PLAIN: u8 = 1;
 const SLASH: u8 = 2;
 const ESCAPE: u8 = 3;
+/// A visible character that RFC 3986 wants escaped, and that browsers and Node send as it is.
+const UNESCAPED: u8 = 4;
 
 /// `pchar` of RFC 3986 §3.3, and the brackets that many clients leave as they are.
 static PATH: [u8; 256] = {
@@ -276,8 +337,14 @@ static PATH: [u8; 256] = {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
                 | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'[' | b']'
         );
+        let is_unescaped = matches!(
+            byte as u8,
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
+        );
         if is_plain {
             table[byte] = PLAIN;
+        } else if is_unescaped {
+            table[byte] = UNESCAPED;
         }
         byte += 1;
     }

@@ -197,6 +197,9 @@ fn listener(value: &Listener) -> Result<(), String> {
 }
 
 fn cluster(value: &Cluster) -> Result<(), String> {
+    let limits = &value.limits;
+    within("limits.head_bytes", limits.head_bytes, RESPONSE_HEAD_BYTES)?;
+    within("limits.header_count", limits.header_count, HEADER_COUNT)?;
     within(
         "keep_alive_connections",
         value.keep_alive_connections,
@@ -386,6 +389,7 @@ const TOKEN_BYTES_MAX: usize = 256;
 const BODY_BYTES_MAX: u64 = 1 << 50;
 const CONNECTIONS_MAX: u32 = 1_000_000;
 const DURATION_MS_MAX: u64 = 7 * 24 * 3_600_000;
+const RESPONSE_HEAD_BYTES: RangeInclusive<u32> = 1024..=128 * 1024;
 const HEAD_BYTES: RangeInclusive<u32> = 1024..=65536;
 const HEADER_COUNT: RangeInclusive<u32> = 1..=1000;
 const RETRIES_MAX: u32 = 10;

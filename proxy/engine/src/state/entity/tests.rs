@@ -29,19 +29,19 @@ const VALUES: [(Kind, &str); 9] = [
         Kind::Listener,
         concat!(
             r#"{"address":"127.0.0.1:8080","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
-            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"http","proxy_protocol":["10.0.0.0/8"],"#,
+            r#""connections":10000,"head_bytes":32768,"header_count":100},"merge_slashes":true,"protocol":"http","proxy_protocol":["10.0.0.0/8"],"#,
             r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
-            r#""response_write":30000},"tls":null,"trusted_proxies":["10.0.0.0/8"]}"#
+            r#""response_write":30000},"tls":null,"trusted_proxies":["10.0.0.0/8"],"underscores_in_headers":true}"#
         ),
     ),
     (
         Kind::Listener,
         concat!(
             r#"{"address":"[::]:8443","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
-            r#""connections":10000,"head_bytes":32768,"header_count":100},"protocol":"https","proxy_protocol":[],"#,
+            r#""connections":10000,"head_bytes":32768,"header_count":100},"merge_slashes":true,"protocol":"https","proxy_protocol":[],"#,
             r#""timeouts":{"keep_alive":60000,"request_body":30000,"request_head":10000,"#,
             r#""response_write":30000},"tls":{"client_auth":"required","client_ca":null,"client_crl":null,"default_certificate":"shop","profile":"modern"},"#,
-            r#""trusted_proxies":[]}"#
+            r#""trusted_proxies":[],"underscores_in_headers":true}"#
         ),
     ),
     (
@@ -56,7 +56,7 @@ const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Cluster,
         concat!(
-            r#"{"keep_alive_connections":256,"load_balancing":"round_robin","protocol":"http","proxy_protocol":null,"#,
+            r#"{"keep_alive_connections":256,"limits":{"head_bytes":65536,"header_count":256},"load_balancing":"round_robin","protocol":"http","proxy_protocol":null,"#,
             r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
             r#""response_head":60000,"tunnel":3600000},"tls":null}"#
         ),
@@ -64,7 +64,7 @@ const VALUES: [(Kind, &str); 9] = [
     (
         Kind::Cluster,
         concat!(
-            r#"{"keep_alive_connections":256,"load_balancing":"random","protocol":"http","proxy_protocol":null,"#,
+            r#"{"keep_alive_connections":256,"limits":{"head_bytes":65536,"header_count":256},"load_balancing":"random","protocol":"http","proxy_protocol":null,"#,
             r#""retries":2,"timeouts":{"connect":3000,"keep_alive":50000,"response_body":60000,"#,
             r#""response_head":60000,"tunnel":3600000},"tls":{"ca":null,"certificate":null,"#,
             r#""private_key":null,"server_name":"shop.internal","verify":true}}"#

@@ -53,6 +53,7 @@ impl Formatter {
         optional(b",\"referer\":", record.referer, out);
         number(b",\"retries\":", u64::from(record.retries), out);
         text(b",\"outcome\":", record.outcome.as_bytes(), out);
+        optional(b",\"reason\":", record.reason.map(str::as_bytes), out);
         out.extend_from_slice(b"}\n");
     }
 
@@ -272,7 +273,7 @@ mod tests {
             "upstream_us": 1200, "generation": 7, "listener": "public-http",
             "frontend": "shop-web", "cluster": "shop", "backend": "shop-1",
             "backend_address": "127.0.0.1:9001", "request_id": "0123456789abcdef",
-            "user_agent": "curl/8", "referer": null, "retries": 0, "outcome": "ok",
+            "user_agent": "curl/8", "referer": null, "retries": 0, "outcome": "ok", "reason": null,
         });
         assert_eq!(value(&record()), expected);
     }

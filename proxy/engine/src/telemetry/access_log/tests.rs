@@ -34,6 +34,7 @@ pub(super) fn record() -> Record<'static> {
         referer: None,
         retries: 0,
         outcome: "ok",
+        reason: None,
     }
 }
 

@@ -56,7 +56,7 @@ impl Reader {
     }
 
     fn field(&self, slot: u64, name: &str) -> u64 {
-        let at = 128 + 8 * self.index("slot_fields", name) as usize;
+        let at = 120 + 8 * self.index("slot_fields", name) as usize;
         u64::from_le_bytes(self.slot(slot)[at..at + 8].try_into().unwrap())
     }
 }

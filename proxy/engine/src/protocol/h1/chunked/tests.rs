@@ -152,7 +152,7 @@ fn t26_trailers_carry_nothing_that_decides() {
     let body = accept(
         "0\r\nX-Sum:\tabc \r\nHost: evil\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\
          Authorization: x\r\nCookie: x\r\nSet-Cookie: x\r\nX-Forwarded-For: x\r\nX-Request-Id: x\r\n\
-         Connection: x\r\nX_Sum: x\r\nContent-Type: x\r\nTrailer: x\r\nProxy: x\r\nTE: x\r\n\
+         Connection: x\r\nContent_Length: x\r\nContent-Type: x\r\nTrailer: x\r\nProxy: x\r\nTE: x\r\n\
          grpc-status: 0\r\n\r\nrest",
     );
     assert_eq!(body.trailers, b"X-Sum: abc\r\ngrpc-status: 0\r\n");
@@ -206,4 +206,84 @@ fn what_is_written_is_read_again() {
     let mut line = Vec::new();
     write_chunk_header(&mut line, usize::MAX);
     assert_eq!(line, b"ffffffffffffffff\r\n");
+}
+
+#[test]
+fn t12_extensions_have_one_grammar() {
+    for extension in [
+        ";a",
+        ";a=b",
+        "; a",
+        ";a = b",
+        ";a;b=c;d",
+        ";a ;\tb",
+        ";a=\"\"",
+        ";a=\"b;\\\" \u{e4}\";c",
+    ] {
+        assert_eq!(
+            accept(&format!("1{extension}\r\nx\r\n0\r\n\r\n")).payload,
+            b"x",
+            "{extension:?}"
+        );
+    }
+    for extension in [
+        ";",
+        ";=b",
+        "; ; ;",
+        ";;",
+        ";a=",
+        ";a=;b",
+        ";a b",
+        ";a=b c",
+        ";a=\"b",
+        ";a=\"b\"c",
+        ";a=b\"c\"",
+        ";a ",
+        ";a=b ",
+        ";a=\"b\" ",
+        ";a==b",
+        ";(",
+        ";a=\"\x7f\"",
+    ] {
+        assert_eq!(
+            refuse(&format!("1{extension}\r\nx\r\n")),
+            ChunkError::InvalidExtension,
+            "{extension:?}"
+        );
+    }
+}
+
+#[test]
+fn a_backend_may_pad_its_sizes() {
+    let decode = |raw: &str| {
+        let mut decoder = ChunkedDecoder::new(ChunkLimits::of_backend());
+        let mut payload = Vec::new();
+        for byte in raw.as_bytes() {
+            if let Chunk::Data { start, end } = decoder.decode(&[*byte])? {
+                payload.extend_from_slice(&[*byte][start..end]);
+            }
+        }
+        Ok((payload, decoder.is_done(), decoder.trailers().to_vec()))
+    };
+    for raw in [
+        "1   \r\nx\r\n0  \r\n\r\n",
+        "1\t\r\nx\r\n0 \r\n\r\n",
+        "1 ;a\r\nx\r\n0;a=b \r\n\r\n",
+    ] {
+        assert_eq!(
+            decode(raw),
+            Ok((b"x".to_vec(), true, Vec::new())),
+            "{raw:?}"
+        );
+    }
+    assert_eq!(
+        decode("0\r\nX_A: b\r\n\r\n").unwrap().2,
+        b"X_A: b\r\n".to_vec()
+    );
+    for raw in ["1 x\r\n", " 1\r\n", "1 1\r\n"] {
+        assert_eq!(decode(raw), Err(ChunkError::InvalidSize), "{raw:?}");
+    }
+    assert_eq!(decode("1;a x"), Err(ChunkError::InvalidExtension));
+    let endless = format!("1{}", " ".repeat(100_000));
+    assert_eq!(decode(&endless), Err(ChunkError::ExtensionTooLarge));
 }

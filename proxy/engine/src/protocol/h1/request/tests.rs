@@ -161,7 +161,6 @@ fn a_request_line_is_exact() {
         ("G@T / HTTP/1.1\r\n", Reject::InvalidMethod),
         ("\x16\x03\x01\x02", Reject::InvalidMethod),
         ("GET / HTTP/2.0\r\n", Reject::UnsupportedVersion),
-        ("GET / HTTP/1.2\r\n", Reject::UnsupportedVersion),
         ("GET / HTTP/0.9\r\n", Reject::UnsupportedVersion),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Reject::InvalidTarget),
     ] {
@@ -283,11 +282,28 @@ fn t14_other_protocols_are_named_but_never_http_or_tls() {
 }
 
 #[test]
-fn t21_names_with_underscores_are_dropped() {
-    let parsed = accept(&get("X_Auth: root\r\nX-Auth: user\r\n"));
-    assert_eq!(parsed.dropped(), ["Host", "X_Auth"]);
-    assert_eq!(parsed.head.values(&parsed.buf, "x_auth").count(), 0);
+fn t21_aliases_of_our_own_fields_are_dropped() {
+    let parsed = accept(&get(
+        "X_Auth: root\r\nX-Auth: user\r\nX_Real-IP: x\r\nX-Forwarded_Any_Thing: x\r\n\
+         Content_Length: 5\r\nEARLY_DATA: 1\r\nclient_cert: x\r\nproxy_: x\r\n",
+    ));
+    assert_eq!(
+        parsed.dropped(),
+        [
+            "Host",
+            "X_Real-IP",
+            "X-Forwarded_Any_Thing",
+            "Content_Length",
+            "EARLY_DATA",
+            "client_cert"
+        ]
+    );
+    assert_eq!(parsed.head.values(&parsed.buf, "x_auth").count(), 1);
     assert_eq!(parsed.head.values(&parsed.buf, "x-auth").count(), 1);
+    let mut head = parsed.head;
+    head.drop_underscores(&parsed.buf);
+    assert_eq!(head.values(&parsed.buf, "x_auth").count(), 0);
+    assert_eq!(head.values(&parsed.buf, "proxy_").count(), 0);
 }
 
 #[test]
@@ -410,4 +426,39 @@ fn t27_limits_are_exact() {
     assert_eq!(Reject::TargetTooLong.status(), 414);
     assert_eq!(Reject::HeadTooLarge.status(), 431);
     assert_eq!(Reject::Field(FieldFault::TooMany).status(), 431);
+}
+
+#[test]
+fn a_later_minor_version_is_the_one_that_we_speak() {
+    for minor in 2..=9 {
+        let parsed = accept(&format!("GET /a HTTP/1.{minor}\r\nHost: a\r\n\r\n"));
+        assert_eq!(parsed.head.version, Version::Http11);
+        assert!(parsed.head.keep_alive);
+        assert!(!parsed.head.target.verbatim);
+    }
+}
+
+#[test]
+fn t27_a_method_that_is_too_long_is_told_as_that() {
+    accept(&format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(64)));
+    let long = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(65));
+    assert_eq!(refuse(&long), Reject::MethodTooLong);
+}
+
+#[test]
+fn what_was_asked_is_told_of_a_refused_request() {
+    for (raw, method, target) in [
+        ("GET /a%zz?b HTTP/1.1\r\n", "GET", "/a%zz?b"),
+        ("GET /a\x01b HTTP/1.1\r\n", "GET", "/a\x01b"),
+        ("GET /a\r\n", "GET", "/a"),
+        ("get / HTTP/1.1\r\n", "", ""),
+    ] {
+        let mut head = RequestHead::default();
+        assert!(
+            parse(raw.as_bytes(), &LIMITS, &mut head).is_err(),
+            "{raw:?}"
+        );
+        let told = head.attempted(raw.as_bytes());
+        assert_eq!(told, (method.as_bytes(), target.as_bytes()), "{raw:?}");
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 fn normal(raw: &str) -> Result<String, Reject> {
     let mut out = b"before".to_vec();
-    normalise_path(raw.as_bytes(), &mut out)?;
+    normalise_path(raw.as_bytes(), Slashes::Merge, &mut out)?;
     assert!(out.starts_with(b"before/"));
     Ok(String::from_utf8(out[6..].to_vec()).unwrap())
 }
@@ -45,6 +45,10 @@ fn t20_a_path_has_one_spelling() {
         ("/.well-known/x", "/.well-known/x"),
         ("/a[0]!$&'()*+,=:@", "/a[0]!$&'()*+,=:@"),
         ("/A/b", "/A/b"),
+        ("/a|b", "/a%7Cb"),
+        ("/^`{}<>\"", "/%5E%60%7B%7D%3C%3E%22"),
+        ("/a\\b", "/a%5Cb"),
+        ("/a%7cb%7C", "/a%7Cb%7C"),
         ("/a.", "/a."),
     ] {
         assert_eq!(normal(raw).as_deref(), Ok(path), "{raw:?}");
@@ -78,15 +82,9 @@ fn t20_what_has_two_readings_is_refused() {
         "/%e0%80%ae",
         "/%f0%80%80%ae",
         "/a b",
-        "/a\\b",
-        "/a\"",
-        "/<",
-        "/>",
-        "/^",
-        "/`",
-        "/{",
-        "/|",
-        "/}",
+        "/..\\a",
+        "/a\\..",
+        "/a\\..\\b",
         "/\u{e4}",
         "/a\x7f",
         "/a\0",
@@ -117,12 +115,66 @@ fn the_fast_path_knows_what_is_normal() {
         ("/a//", false),
         ("/.a", false),
         ("/%41", false),
+        ("/a|", false),
     ] {
-        let scan = scan_path(raw.as_bytes(), 0);
+        let scan = scan_path(raw.as_bytes(), 0, Slashes::Merge);
         assert_eq!(
             (scan.end, scan.is_normal),
             (raw.len(), is_normal),
             "{raw:?}"
         );
+    }
+}
+
+#[test]
+fn t20_empty_segments_are_kept_where_a_listener_keeps_them() {
+    for (raw, path) in [
+        ("/", "/"),
+        ("//", "//"),
+        ("//a///b//", "//a///b//"),
+        ("/http://a/b", "/http://a/b"),
+        ("/a//../b", "/a/b"),
+        ("//..", "/"),
+        ("/a//.//b", "/a///b"),
+        ("/a/%2e//%61", "/a//a"),
+    ] {
+        let mut out = b"before".to_vec();
+        assert_eq!(
+            normalise_path(raw.as_bytes(), Slashes::Keep, &mut out),
+            Ok(())
+        );
+        assert_eq!(String::from_utf8_lossy(&out[6..]), path, "{raw:?}");
+    }
+    let mut out = Vec::new();
+    for raw in ["/..", "//../..", "/a//..;/b"] {
+        let verdict = normalise_path(raw.as_bytes(), Slashes::Keep, &mut out);
+        assert_eq!(verdict, Err(Reject::InvalidPath), "{raw:?}");
+    }
+    assert!(scan_path(b"//a//", 0, Slashes::Keep).is_normal);
+    assert!(!scan_path(b"//a//.", 0, Slashes::Keep).is_normal);
+}
+
+#[test]
+fn t20_a_query_has_no_character_that_must_be_escaped() {
+    for (raw, query, verbatim) in [
+        ("/?a=b&c[]=%7e%zz", "a=b&c[]=%7e%zz", true),
+        ("/?{|}^`<>\"\\", "%7B%7C%7D%5E%60%3C%3E%22%5C", false),
+        ("/?a?b/../c", "a?b/../c", true),
+        ("http://h?|", "%7C", false),
+        ("/?", "", true),
+    ] {
+        let line = format!("{raw} ");
+        let mut scratch = b"before".to_vec();
+        let target = parse_target(line.as_bytes(), 0, b"GET", Slashes::Merge, &mut scratch)
+            .unwrap()
+            .unwrap();
+        assert_eq!(target.raw.of(line.as_bytes()), raw.as_bytes());
+        let text = target.query.unwrap().of(line.as_bytes(), &scratch);
+        assert_eq!(String::from_utf8_lossy(text), query, "{raw:?}");
+        assert_eq!(target.verbatim, verbatim, "{raw:?}");
+    }
+    for raw in ["/?a#b ", "/?a\x01 ", "/?\u{e4} "] {
+        let verdict = parse_target(raw.as_bytes(), 0, b"GET", Slashes::Merge, &mut Vec::new());
+        assert!(verdict.is_err(), "{raw:?}");
     }
 }

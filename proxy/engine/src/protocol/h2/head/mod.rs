@@ -31,6 +31,7 @@ use crate::protocol::h1::ResponseHead;
 use crate::protocol::h1::Span;
 use crate::protocol::h1::UpstreamFault;
 use crate::protocol::h1::chunked::may_trail;
+use crate::protocol::h1::fields::Aliases;
 use crate::protocol::h1::fields::lower_token;
 use crate::protocol::h1::scan::find_control;
 
@@ -91,6 +92,24 @@ impl Heads {
     /// The buffer that [`Heads::request`] and [`Heads::response`] are offsets into.
     pub fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// [`Heads::request`], to be changed, and the buffer that it is offsets into.
+    pub fn request_and_text(&mut self) -> (&mut RequestHead, &[u8]) {
+        (&mut self.request, &self.text)
+    }
+
+    /// What was read of a request that is refused: method, authority and path, as they came.
+    pub fn attempted(&self) -> (&[u8], &[u8], &[u8]) {
+        let said = |pseudo| {
+            self.pseudo(pseudo)
+                .map_or(&[][..], |span| span.of(&self.text))
+        };
+        (
+            said(Pseudo::Method),
+            said(Pseudo::Authority),
+            said(Pseudo::Path),
+        )
     }
 
     /// After [`super::Event::Trailers`]: the fields that may be passed on, as `name: value CRLF`.
@@ -181,7 +200,11 @@ impl Heads {
                 _ => {}
             }
         }
-        let drop = underscore || id.is_hop_by_hop();
+        let aliases = match section {
+            Section::Response => Aliases::Keep,
+            Section::Request | Section::Trailers | Section::Discarded => Aliases::Drop,
+        };
+        let drop = id.is_hop_by_hop() || (underscore && aliases.suppress(name_bytes));
         self.fields(section)
             .push(Field::written(name, value, id, drop));
         Ok(())

@@ -73,6 +73,9 @@ impl Heads {
         if method_bytes.is_empty() || !method_bytes.iter().all(request::is_method_byte) {
             return Err(Reject::InvalidMethod.into());
         }
+        if method_bytes.len() > request::METHOD_BYTES_MAX {
+            return Err(Reject::MethodTooLong.into());
+        }
         // RFC 9113 §8.3.1: a path, or an asterisk; no absolute-form.
         let path_bytes = path.of(&self.text);
         if path_bytes.first() != Some(&b'/') && path_bytes != b"*" {
@@ -87,7 +90,14 @@ impl Heads {
         head.method = method;
         head.line = Span::new(start, self.text.len());
         let method_bytes = method.of(&self.text);
-        let target = parse_target(&self.text, target_start, method_bytes, &mut head.scratch)?;
+        let scratch = &mut head.scratch;
+        let target = parse_target(
+            &self.text,
+            target_start,
+            method_bytes,
+            head.slashes,
+            scratch,
+        )?;
         // A space ends a target in HTTP/1.1, and stands in none.
         head.target = target
             .filter(|target| target.raw.end() == target_end)
@@ -124,6 +134,13 @@ impl Heads {
     fn finish_connect(&mut self, protocol: Span) -> Result<(), HeadFault> {
         if !protocol.of(&self.text).eq_ignore_ascii_case(b"websocket") {
             return Err(Reject::ConnectMethod.into());
+        }
+        let is_other = |field: &Field| {
+            field.id == FieldId::SecWebSocketVersion && field.value.of(&self.text) != b"13"
+        };
+        if self.request.fields.iter().any(is_other) {
+            self.request.wants_other_websocket = true;
+            return Ok(());
         }
         for field in &mut self.request.fields {
             field.drop |= matches!(

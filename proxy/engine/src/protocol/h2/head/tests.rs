@@ -84,6 +84,7 @@ fn a_request_is_what_http_1_would_have() {
             "x-a: 1",
             "cookie: a=1",
             "x_b: 2",
+            "x_real_ip: 2",
             "cookie: b=2",
             "expect: 100-continue",
             "priority: u=1, i",
@@ -104,14 +105,15 @@ fn a_request_is_what_http_1_would_have() {
     let values = |name| head.values(text, name).collect::<Vec<_>>();
     assert_eq!(values("cookie"), [b"a=1; b=2"]);
     assert_eq!(values("Host"), [b"Shop.Example:8443"]);
-    assert_eq!(values("x_b"), [b""; 0]);
+    assert_eq!(values("x_b"), [b"2"]);
+    assert_eq!(values("x_real_ip"), [b""; 0]);
     assert_eq!(
         (heads.priority().urgency, heads.priority().incremental),
         (1, true)
     );
     assert_eq!(
         forwarded(&heads),
-        "POST /b?c=%20 HTTP/1.1\r\nHost: shop.example:8443\r\nx-a: 1\r\npriority: u=1, i\r\n\
+        "POST /b?c=%20 HTTP/1.1\r\nHost: shop.example:8443\r\nx-a: 1\r\nx_b: 2\r\npriority: u=1, i\r\n\
          cookie: a=1; b=2\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-Port: 443\r\nX-Forwarded-Host: shop.example:8443\r\n\
          Forwarded: for=192.0.2.1;host=\"shop.example:8443\";proto=https\r\n\

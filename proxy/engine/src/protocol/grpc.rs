@@ -1,0 +1,88 @@
+//! What a client of gRPC is told where the proxy itself has the answer: a status that it understands.
+//!
+//! Such a client reads `grpc-status` and shows `grpc-message`; a page is nothing to it. The status of
+//! HTTP stays what it is beside them, for logs and for proxies on the way. Called by the session when
+//! it makes up an answer; requests that are answered by backends never come here.
+
+/// Whether a `Content-Type` is that of a gRPC call; the form for browsers has trailers of its own.
+#[must_use]
+pub fn is_call(content_type: &[u8]) -> bool {
+    let Some((name, rest)) = content_type.split_at_checked(CONTENT_TYPE.len()) else {
+        return false;
+    };
+    name.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes())
+        && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+/// The same of a request's head, as `h1::write_request` writes it.
+#[must_use]
+pub fn is_call_head(request: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-type:";
+    request.split(|&byte| byte == b'\n').any(|line| {
+        line.split_at_checked(NAME.len())
+            .is_some_and(|(name, value)| {
+                name.eq_ignore_ascii_case(NAME) && is_call(value.trim_ascii())
+            })
+    })
+}
+
+/// The lines that say it, each with its CRLF. `message` is printable ASCII without `%`.
+#[must_use]
+pub fn status_lines(http: u16, message: &str) -> String {
+    format!(
+        "grpc-status: {}\r\ngrpc-message: {message}\r\n",
+        status(http)
+    )
+}
+
+/// The `Content-Type` of such an answer.
+pub const CONTENT_TYPE: &str = "application/grpc";
+
+/// As the project of gRPC maps them ("HTTP to gRPC Status Code Mapping"), and what it says nothing of:
+/// too large is exhausted, too late is the deadline.
+fn status(http: u16) -> u8 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 | 501 => 12,
+        408 => 4,
+        413 | 431 => 8,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_known_by_its_type() {
+        for call in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/gRPC;charset=x",
+        ] {
+            assert!(is_call(call.as_bytes()), "{call}");
+        }
+        for other in ["application/grpc-web", "application/json", "", "text/plain"] {
+            assert!(!is_call(other.as_bytes()), "{other}");
+        }
+        assert!(is_call_head(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n\r\n"
+        ));
+        assert!(!is_call_head(
+            b"POST / HTTP/1.1\r\nX: application/grpc\r\n\r\n"
+        ));
+    }
+
+    #[test]
+    fn a_status_of_http_has_one_of_grpc() {
+        assert_eq!(
+            status_lines(503, "Service Unavailable"),
+            "grpc-status: 14\r\ngrpc-message: Service Unavailable\r\n"
+        );
+        assert_eq!([404, 413, 408, 500].map(status), [12, 8, 4, 2]);
+    }
+}
