@@ -15,6 +15,14 @@ from schemas.entity import EntityKey, Json
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why the daemon would refuse a plan that is valid. `stage`: guard | prepare."""
+
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An ordered list of changes. `commit` is None for a working tree that nobody committed."""
 
@@ -22,6 +30,8 @@ class Plan:
     changes: tuple[Change, ...]
     warnings: tuple[Diagnostic, ...] = ()
     effects: Mapping[EntityKey, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    """None: nothing is known that would stand in its way."""
 
     def counts(self) -> dict[str, int]:
         """Return how many entities are added, updated and removed."""
@@ -41,4 +51,7 @@ class Plan:
             "changes": changes,
             "summary": summary,
             "warnings": warnings,
+            "refusal": None
+            if self.verdict is None
+            else {"stage": self.verdict.stage, "reason": self.verdict.reason},
         }

@@ -6,14 +6,14 @@ Pure: a plan in its JSON form goes in, lines come out. What comes from the repos
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.cli.output import Painter, count, value, visible
+from reconciler.cli.differences import alone, both, by_lines
+from reconciler.cli.output import Painter, count, visible
 
 SIGNS = {"add": "+", "update": "~", "remove": "-"}
 NO_CHANGES = "No changes. The live proxy runs exactly this configuration."
 
 _TITLE_COLUMNS = 44
-_VALUE_CHARS_MAX = 72
-"""A longer value (an error page) is cut: the plan says that it differs, git shows how."""
+_LINE_ACTIONS = {"-": "remove", "+": "add", "@": "dim"}
 
 
 def plan(
@@ -57,11 +57,16 @@ def _fields(change: dict[str, Any], paint: Painter) -> Iterator[str]:
     width = max((len(visible(path)) for path in fields), default=0)
     for path, sides in fields.items():
         label = f"      {visible(path):<{width}}  "
-        after = _cut(sides["to"])
+        lines = by_lines(sides["from"], sides["to"]) if change["action"] == "update" else None
         if change["action"] == "add":
-            yield f"{label}{after}"
+            yield f"{label}{alone(sides['to'])}"
+        elif lines is not None:
+            yield label.rstrip()
+            for line in lines:
+                yield f"        {paint(_LINE_ACTIONS.get(line[:1], 'dim'), line)}"
         else:
-            yield f"{label}{paint('remove', _cut(sides['from']))} → {paint('add', after)}"
+            before, after = both(sides["from"], sides["to"])
+            yield f"{label}{paint('remove', before)} → {paint('add', after)}"
 
 
 def _where(change: dict[str, Any]) -> str:
@@ -71,8 +76,3 @@ def _where(change: dict[str, Any]) -> str:
     return f"{visible(source['file'])}:{source['line']}" + (
         " (deleted)" if change["action"] == "remove" else ""
     )
-
-
-def _cut(found: Any) -> str:
-    text = value(found)
-    return text if len(text) <= _VALUE_CHARS_MAX else text[: _VALUE_CHARS_MAX - 1] + "…"

@@ -55,13 +55,24 @@ class FoundDiagnostic(TypedDict):
     rendered: NotRequired[str]
 
 
+class PlanRefusal(TypedDict):
+    """Why the daemon would refuse a plan now. `stage`: guard | prepare."""
+
+    stage: str
+    reason: str
+
+
 class PlanReport(TypedDict):
-    """`plan --json`. `commit` is null for a working tree. `errors` only when it is invalid."""
+    """`plan --json`. `commit` is null for a working tree. `errors` only when it is invalid.
+
+    `refusal` is null when nothing is known that would stand in the plan's way.
+    """
 
     commit: str | None
     changes: list[PlannedChange]
     warnings: list[FoundDiagnostic]
     summary: NotRequired[dict[str, int]]
+    refusal: NotRequired[PlanRefusal | None]
     errors: NotRequired[list[FoundDiagnostic]]
 
 

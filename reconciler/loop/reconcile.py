@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -54,7 +54,7 @@ from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, entity_hash
-from schemas.plan import Plan
+from schemas.plan import Plan, Verdict
 from schemas.state import State
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
@@ -467,19 +467,37 @@ class Reconciler:
 
     async def plan(
         self, wanted: Callable[[Running], Changed], commit: str | None
-    ) -> tuple[Plan | None, Candidate, Running]:
+    ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid.
 
         `wanted` tells them against what runs at one moment, which is returned as well: a commit
         that goes through meanwhile is not in the answer, neither in part nor as a whole.
         """
         with self._store.snapshot() as base:
-            staged = await self._stage(base.state, wanted(base))
-        if not staged.candidate.ok:
-            return None, staged.candidate, base
-        live = self.live(staged.changes)
-        plan = make_plan(staged.changes, commit, staged.warnings, live)
-        return plan, staged.candidate, base
+            changed = wanted(base)
+            # What the machine's own files have by now is looked at as a commit would look at it.
+            changed = replace(changed, others=changed.others | self._external.differing)
+            staged = await self._stage(base.state, changed)
+            is_empty = staged.candidate.ok and _leaves_nothing(base, changed)
+        found = [*changed.warnings, *staged.candidate.diagnostics]
+        if is_empty:
+            message = "there is no configuration: no *.yaml file is left"
+            found.append(Diagnostic("error", "", 0, 0, message))
+        if not staged.candidate.ok or is_empty:
+            return None, found, base
+        plan = make_plan(staged.changes, commit, staged.warnings, self.live(staged.changes))
+        return replace(plan, verdict=self._verdict(plan)), found, base
+
+    def _verdict(self, plan: Plan) -> Verdict | None:
+        """Why the commit of a valid plan would be refused now, as far as that can be known."""
+        blocked = self._blocked(plan, plan.commit)
+        if blocked is not None:
+            return Verdict("guard", blocked)
+        obstacle = self._runner.obstacle(plan.changes)
+        if obstacle is None:
+            return None
+        key = EntityKey(obstacle.kind, obstacle.name)
+        return Verdict("prepare", f"{key}: {obstacle.reason}")
 
     def _order(self, head: Head, plan: Plan, staged: Staged) -> Order:
         running = self._store.running
@@ -501,11 +519,11 @@ class Reconciler:
         )
         return Order(begun)
 
-    def _blocked(self, plan: Plan, commit: str) -> str | None:
+    def _blocked(self, plan: Plan, commit: str | None) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.
         if all(change.key.kind != "frontend" or change.after for change in plan.changes):
             return None
-        message = self._source.message(commit)
+        message = self._source.message(commit) if commit else ""
         return guards.refusal(plan, self._store.running.state, message)
 
     # What became of it.
@@ -596,6 +614,13 @@ def digest_after(digest: str, changes: tuple[Change, ...]) -> str:
         if change.after is not None:
             total += entity_hash(change.key, change.after.value)
     return f"{total % (1 << 128):032x}"
+
+
+def _leaves_nothing(base: Running, changed: Changed) -> bool:
+    """Whether no configuration file would be left."""
+    if any(content is not None for content in changed.files.values()):
+        return False
+    return changed.full or base.state.paths() <= changed.files.keys()
 
 
 def _has_moved(state: View, entity: Entity) -> bool:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from reconciler import log
 from reconciler.patience import within
-from reconciler.workers.sockets import BindError, exclusive
+from reconciler.workers.sockets import BindError, check_exclusive, exclusive
 
 _HEAD_BYTES_MAX = 8 * 1024
 _TIMEOUT_S = 5.0
@@ -43,6 +43,11 @@ class AdminListener:
         # A thread of its own: the loop's own threads start workers.
         self._threads = ThreadPoolExecutor(1, "metrics")
         self._printing: asyncio.Future[bytes] | None = None
+
+    def check(self, address: str | None) -> None:
+        """Tries whether it could be bound. Raises `BindError`."""
+        if address is not None and address != self._address:
+            check_exclusive(address, beside=self._address)
 
     def prepare(self, address: str | None) -> None:
         """Binds, aside. Raises `BindError`."""

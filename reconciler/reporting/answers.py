@@ -26,7 +26,7 @@ from reconciler.reporting.explain import UnexplainableError, explain
 from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source.following import Following
-from reconciler.source.repository import RepositoryError
+from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.source.tree_diff import SUFFIXES
 from reconciler.storage.drains import Drains
@@ -34,6 +34,7 @@ from reconciler.storage.store import Running, Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas import control
+from schemas.diagnostic import Diagnostic
 from schemas.entity import KINDS, Entity, EntityKey
 from schemas.secrecy import without_secrets
 
@@ -264,14 +265,15 @@ class Answers:
                 head = self.source.head_of(request.commit)
             commit = head.commit if head and not request.files else None
             wanted = partial(self._wanted, request.files, head)
-            plan, candidate, base = await self.reconciler.plan(wanted, commit)
+            plan, found, base = await self.reconciler.plan(wanted, commit)
+        except NoConfigurationError as error:
+            plan, base = None, self.store.running
+            found = [Diagnostic("error", "", 0, 0, str(error))]
         except RepositoryError as error:
             raise RefusedRequestError("not_found", str(error)) from None
         return {
             "plan": None if plan is None else dict(plan.to_json()),
-            "diagnostics": [
-                {**each.to_json(), "rendered": each.render()} for each in candidate.diagnostics
-            ],
+            "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in found],
             "base": {"commit": base.commit, "generation": base.generation},
         }
 

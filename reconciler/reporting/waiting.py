@@ -49,7 +49,7 @@ class Waiting:
         self.reconciler.wake()
         while True:
             commit = self._commit_id(request.commit)
-            result = self._known(commit) if commit else None
+            result = (self._known(commit) or self._elsewhere(commit)) if commit else None
             if result is not None:
                 return result
             left = deadline - loop.time()
@@ -88,6 +88,9 @@ class Waiting:
         runs = running == commit or (
             head != commit and running is not None and self.source.is_descendant(running, commit)
         )
+        if runs and running != commit and self._was_refused(commit):
+            message = f"it was refused, and {(running or '')[:12]}, which contains it, runs"
+            return self._result("superseded", commit, message)
         if runs:
             return None if self.laggards() else self._result("applied", commit, "")
         if head is None:
@@ -102,6 +105,32 @@ class Waiting:
             message = f"the branch has moved to {head[:12]}, which does not contain it"
             return self._result("superseded", commit, message)
         return None
+
+    def _was_refused(self, commit: str) -> bool:
+        found = self.reconciler.outcomes.history.find(commit)
+        return found is not None and found["outcome"] == "refused"
+
+    def _elsewhere(self, commit: str) -> WaitResult | None:
+        """What is here and not on the branch: to wait for it would be in vain."""
+        head = self._head()
+        if head is None or self.source.is_remote or self.source.is_descendant(head, commit):
+            return None
+        try:
+            repository = self.source.repository
+            repository.find_commit(commit)
+            is_detached = repository.head_ref() == "HEAD"
+        except RepositoryError:
+            return None
+        message = self._not_on_branch(head)
+        if is_detached:
+            message += (
+                f"; HEAD of {self.source.directory} is detached: "
+                f"git switch {self.source.shown_ref}, and merge it"
+            )
+        return self._result("timeout", commit, message)
+
+    def _not_on_branch(self, head: str) -> str:
+        return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"
 
     def _head(self) -> str | None:
         """The wanted commit now, which the reconciler may not have seen yet."""
@@ -145,7 +174,7 @@ class Waiting:
             return self.reconciler.problem
         head = self._head()
         if head is not None and not self.source.is_descendant(head, commit):
-            return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"
+            return self._not_on_branch(head)
         return "it has not been looked at yet"
 
     def _result(

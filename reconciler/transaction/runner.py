@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from reconciler import log
@@ -27,7 +28,8 @@ from reconciler.workers.sockets import BindError, SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
 from schemas import wire
-from schemas.entity import SETTINGS_KEY, EntityKey
+from schemas.change import Change
+from schemas.entity import SETTINGS_KEY, Entity, EntityKey
 
 # Of each chunk of the change, and of the check of the whole.
 PREPARE_DEADLINE_S = 10.0
@@ -52,6 +54,9 @@ _DEADLINES_S = {
 
 class Admin(Protocol):
     """What else has to be bound before a plan can be promised: the metrics' address."""
+
+    def check(self, address: str | None) -> None:
+        """Tries whether it could be bound. Raises `BindError`."""
 
     def prepare(self, address: str | None) -> None:
         """Binds, aside. Raises `BindError`."""
@@ -144,21 +149,7 @@ class Runner:
         self, order: Order, workers: dict[int, Worker], opened: list[tuple[int, str]]
     ) -> dict[int, dict[str, int]]:
         """Per worker: listener name → descriptor, of each listener whose address is new."""
-        needed: list[tuple[EntityKey, str]] = []
-        state = self._store.running.state
-        listeners = set(state.names("listener"))
-        for entity in order.begun.puts:
-            if entity.key.kind != "listener":
-                continue
-            listeners.add(entity.key.name)
-            before = state.get(entity.key)
-            address = listener_address(entity)
-            if before is None or listener_address(before) != address:
-                needed.append((entity.key, address))
-        listeners -= {key.name for key in order.begun.removes if key.kind == "listener"}
-        if len(listeners) > wire.LISTENERS_MAX:
-            reason = f"{len(listeners)} listeners are more than the {wire.LISTENERS_MAX} supported"
-            raise _Unbindable(needed[0][0] if needed else SETTINGS_KEY, reason)
+        needed = self._needed(order.begun.puts, order.begun.removes)
         made: dict[int, dict[str, int]] = {}
         for worker in workers:
             made[worker] = {}
@@ -173,15 +164,43 @@ class Runner:
                 made[worker][key.name] = found.fileno()
         return made
 
+    def _needed(
+        self, puts: Iterable[Entity], removes: Iterable[EntityKey]
+    ) -> list[tuple[EntityKey, str]]:
+        """The listeners that are to listen where they did not. Raises `_Unbindable`."""
+        needed: list[tuple[EntityKey, str]] = []
+        state = self._store.running.state
+        listeners = set(state.names("listener"))
+        for entity in puts:
+            if entity.key.kind != "listener":
+                continue
+            listeners.add(entity.key.name)
+            before = state.get(entity.key)
+            address = listener_address(entity)
+            if before is None or listener_address(before) != address:
+                needed.append((entity.key, address))
+        listeners -= {key.name for key in removes if key.kind == "listener"}
+        if len(listeners) > wire.LISTENERS_MAX:
+            reason = f"{len(listeners)} listeners are more than the {wire.LISTENERS_MAX} supported"
+            raise _Unbindable(needed[0][0] if needed else SETTINGS_KEY, reason)
+        return needed
+
+    def obstacle(self, changes: Sequence[Change]) -> Failure | None:
+        """What would stand in the way of these changes on this machine, without any effect."""
+        puts = [change.after for change in changes if change.after is not None]
+        removes = [change.key for change in changes if change.after is None]
+        try:
+            for key, address in self._needed(puts, removes):
+                _bindable(key, partial(self._sockets.check, address))
+            for admin in _admin_addresses(puts):
+                _bindable(SETTINGS_KEY, partial(self._admin.check, admin))
+        except _Unbindable as error:
+            return error.failure
+        return None
+
     def _prepare_admin(self, order: Order) -> None:
-        for entity in order.begun.puts:
-            if entity.key == SETTINGS_KEY:
-                admin = entity.value.get("admin")
-                assert admin is None or isinstance(admin, str)
-                try:
-                    self._admin.prepare(admin)
-                except BindError as error:
-                    raise _Unbindable(SETTINGS_KEY, str(error), transient=True) from None
+        for admin in _admin_addresses(order.begun.puts):
+            _bindable(SETTINGS_KEY, partial(self._admin.prepare, admin))
 
     def _settle_sockets(self) -> None:
         state = self._store.running.state
@@ -263,6 +282,23 @@ async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
         async with within(timeout_s):
             while not condition():  # noqa: ASYNC110  # slots tell nobody
                 await asyncio.sleep(0.02)
+
+
+def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
+    """The metrics' address of settings that are put."""
+    for entity in puts:
+        if entity.key == SETTINGS_KEY:
+            admin = entity.value.get("admin")
+            assert admin is None or isinstance(admin, str)
+            yield admin
+
+
+def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
+    """Raises `_Unbindable`."""
+    try:
+        bind()
+    except BindError as error:
+        raise _Unbindable(key, str(error), transient=True) from None
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module

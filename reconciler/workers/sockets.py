@@ -44,6 +44,14 @@ class SocketTable:
             self._sockets[worker, address] = found
         return found
 
+    def check(self, address: str) -> None:
+        """Tries whether somebody else is there, by a bind that takes no connection.
+
+        Raises `BindError`.
+        """
+        if not self._shares_port(address):
+            _bind(address, share=False, listening=False).close()
+
     def has(self, worker: int, address: str) -> bool:
         """Whether `open` would find it."""
         return (worker, address) in self._sockets
@@ -112,6 +120,12 @@ def exclusive(address: str, beside: str | None) -> socket.socket:
     return _listen(address)
 
 
+def check_exclusive(address: str, beside: str | None) -> None:
+    """Tries whether `exclusive` would work. Raises `BindError`."""
+    if beside is None or beside.rpartition(":")[2] != address.rpartition(":")[2]:
+        _bind(address, share=False, listening=False).close()
+
+
 def _probe(address: str) -> None:
     # SO_REUSEPORT would let us share the port with any process of the same user in silence:
     # another daemon of ours would get half of the connections. Without it the kernel refuses.
@@ -122,7 +136,7 @@ def _listen(address: str) -> socket.socket:
     return _bind(address, share=True)
 
 
-def _bind(address: str, share: bool) -> socket.socket:
+def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made: socket.socket | None = None
@@ -138,7 +152,8 @@ def _bind(address: str, share: bool) -> socket.socket:
             # "[::]" means IPv6; a listener for IPv4 is written out, so that no two overlap unseen.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((host, port))
-        made.listen(BACKLOG)
+        if listening:
+            made.listen(BACKLOG)
     except OSError as error:
         if made is not None:
             made.close()

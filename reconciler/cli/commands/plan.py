@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from reconciler.cli import files, output, render
 from reconciler.cli.asking import ask
-from reconciler.cli.exits import CHANGES, DONE, INVALID, CommandError
+from reconciler.cli.exits import BLOCKED, CHANGES, DONE, INVALID, REFUSED, CommandError
 from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
 
 TIMEOUT_S = 120.0
@@ -32,7 +32,9 @@ def plan(
 ) -> int:
     """Show what would change on the live proxy, field by field. Nothing is applied.
 
-    The working tree is compared with what runs, edits that nobody committed included.
+    The working tree is compared with what runs, edits that nobody committed included. The end is
+    what the daemon would say to it now: 3 when it is invalid, 4 when a guard refuses it, 6 when
+    this machine stands in its way, such as a port that somebody else has.
 
     Examples:
       kakehi plan
@@ -55,6 +57,10 @@ def plan(
             output.line(text)
         for warning in result["diagnostics"]:
             output.note(warning["rendered"])
+    refusal = planned["refusal"]
+    if refusal is not None:
+        output.note(f"The daemon would refuse this now: {output.visible(refusal['reason'])}")
+        return BLOCKED if refusal["stage"] == "guard" else REFUSED
     return CHANGES if detailed_exitcode and planned["changes"] else DONE
 
 

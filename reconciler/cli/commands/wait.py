@@ -28,8 +28,9 @@ def wait(
 ) -> int:
     """Wait until every worker runs a commit or a descendant of it.
 
-    Exits with 0 when they do, with 6 and the reason when the commit was refused or the branch has
-    left it behind, and with 8 and the name of the worker that is behind when the time is over.
+    Exits with 0 when they do, with 6 and the reason when the commit was refused or was passed by,
+    and with 8 when the time is over, with the name of the worker that is behind, or at once when it
+    would be in vain: the commit is not on the branch that the proxy follows.
     HEAD and the names of branches are those of the repository that the proxy follows. A daemon that
     is just starting is waited for; a name of no commit is an error at once (64).
 
@@ -38,14 +39,17 @@ def wait(
       kakehi wait --commit 4f1c2d9 --timeout 2m
     """
     limit_s = milliseconds(timeout, "--timeout") / 1_000
+    began = time.monotonic()
     result = _ask(runtime_dir, commit, limit_s)
     if as_json:
         print_json(result)
     outcome = result["outcome"]
     if outcome == "timeout":
         who = ", ".join(result["laggards"])
+        # What would be in vain is told at once.
+        after = f" after {timeout}" if time.monotonic() - began >= limit_s else ""
         reason = result["message"] or (f"behind: {who}" if who else "no worker answered")
-        raise CommandError(f"not everywhere after {timeout}: {reason}", code=TIMEOUT)
+        raise CommandError(f"not everywhere{after}: {reason}", code=TIMEOUT)
     if outcome in ("refused", "superseded"):
         raise CommandError(
             f"{result['commit'][:12]} was {outcome}: {result['message']}", code=REFUSED
@@ -68,7 +72,7 @@ def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]
             return ask(runtime_dir, "wait", fields, left_s + GRACE_S)
         except NoDaemonError as error:
             if left_s == 0.0:
-                raise
+                raise CommandError(error.message, error.hint, TIMEOUT) from None
             if not told:
                 note(f"{error.message}; waiting for one")
                 told = True

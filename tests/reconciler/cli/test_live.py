@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -298,6 +299,31 @@ def test_a_commit_that_the_branch_has_left_behind(live: Kakehi, listener: str) -
     assert f"{left[:12]} was superseded: the branch has moved" in done.stderr
 
 
+def test_a_refused_commit_that_was_passed_by_is_not_applied(live: Kakehi, listener: str) -> None:
+    broken = live.repo.commit({"broken.yaml": "a: ["})
+    assert live.run_cli("wait", "--commit", broken).returncode == 6
+    mended = live.commit({"broken.yaml": None})
+    done = live.run_cli("wait", "--commit", broken)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert f"{broken[:12]} was superseded: it was refused, and {mended[:12]}" in done.stderr
+
+
+def test_wait_says_at_once_that_it_would_be_in_vain(live: Kakehi) -> None:
+    head = live.repo.head()
+    try:
+        live.repo.git("checkout", "--quiet", "--detach")
+        stray = live.repo.commit({"notes.txt": "nobody follows this"})
+        began = time.monotonic()
+        done = live.run_cli("wait", "--commit", "HEAD", "--timeout", "50s")
+        assert time.monotonic() - began < 10
+    finally:
+        live.repo.git("checkout", "--quiet", "main")
+    assert stray != head
+    assert done.returncode == 8
+    assert f"it is not on main, which is at {head[:12]}" in done.stderr
+    assert "is detached: git switch main" in done.stderr
+
+
 def test_stop_ends_everything(tmp_path: Path, listener: str) -> None:
     repo = Repo(tmp_path / "shop")
     repo.commit({"shop.yaml": configuration(address())})
@@ -334,7 +360,7 @@ def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
     repo.commit({"shop.yaml": configuration(address())})
     daemon = Kakehi(repo)
     none = daemon.run_cli("wait", "--timeout", "500ms")
-    assert (none.returncode, "no daemon runs at" in none.stderr) == (1, True)
+    assert (none.returncode, "no daemon runs at" in none.stderr) == (8, True)
     waiting = subprocess.Popen(
         [EXECUTABLE, "wait", "--commit", "HEAD", "--timeout", "40s"],
         env=daemon.environment,

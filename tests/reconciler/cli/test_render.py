@@ -3,7 +3,10 @@
 import re
 from typing import Any
 
-from reconciler.cli import render
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.cli import differences, render
 from reconciler.cli.output import Painter, duration, table, visible
 
 RUNNING: dict[str, Any] = {"commit": "51ab0c4d" * 5, "generation": 412, "workers": [1, 2]}
@@ -99,6 +102,50 @@ def test_what_the_repository_holds_cannot_drive_the_terminal() -> None:
 def test_a_long_value_is_cut() -> None:
     long = {**CHANGES[0], "fields": {"body": {"from": None, "to": "x" * 5_000}}}
     assert max(map(len, drawn([long]).splitlines())) < 120
+
+
+def field_lines(before: object, after: object) -> list[str]:
+    change = {**CHANGES[1], "fields": {"field": {"from": before, "to": after}}}
+    return [line for line in drawn([change]).splitlines() if line.startswith("      ")]
+
+
+def test_what_differs_is_never_cut() -> None:
+    start, end = "/(" + "|".join(f"shop{number}" for number in range(60)), ")/end" * 30
+    for one, other in (
+        (start + "a" + end, start + "b" + end),
+        (start, start + "x"),
+        (end, "y" + end),
+    ):
+        line = field_lines(one, other)[0]
+        before, after = line.split(" → ")
+        assert before.split("  ")[-1] != after
+        assert len(line) < 160
+    lists = [[f"10.0.{number}.0/24" for number in range(100)] for _ in range(2)]
+    lists[1][50] = "10.9.9.0/24"
+    line = field_lines(*lists)[0]
+    assert "9.9.0/24" in line
+    # Even when all of it differs.
+    assert "x" * 500 in field_lines("x" * 500, "y" * 500)[0]
+
+
+@given(st.text(min_size=60, max_size=200), st.text(min_size=60, max_size=200))
+def test_two_values_never_look_alike(one: str, other: str) -> None:
+    assert (differences.both(one, other)[0] == differences.both(one, other)[1]) == (one == other)
+
+
+def test_texts_of_several_lines_are_a_line_diff() -> None:
+    page = [f"<p>line {number}</p>" for number in range(40)]
+    edited = [*page[:20], "<p>new\033[2J</p>", *page[21:]]
+    lines = [line.strip() for line in field_lines("\n".join(page), "\n".join(edited))]
+    assert lines == [
+        "field",
+        "@@ -20,3 +20,3 @@",
+        "<p>line 19</p>",
+        "-<p>line 20</p>",
+        "+<p>new\\x1b[2J</p>",
+        "<p>line 21</p>",
+        "→ drains 3 connections on each worker",
+    ]
 
 
 def test_durations_for_people() -> None:

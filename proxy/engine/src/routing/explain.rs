@@ -38,8 +38,11 @@ pub fn rank<H: HeaderLookup>(rules: Vec<Rule>, request: &Request<'_, H>) -> Rank
     for rule in rules {
         match miss(&rule, request) {
             Some(why) => missed.push((rule.name().to_owned(), why)),
-            None => table.insert(rule.clone(), rule.name().to_owned()),
-        };
+            None => {
+                let name = rule.name().to_owned();
+                table.insert(rule, name);
+            }
+        }
     }
     let mut matching = Vec::with_capacity(table.len());
     while let Some(name) = table.lookup(request).cloned() {

@@ -1,0 +1,126 @@
+"""A plan ends with what the daemon itself would say: never "no changes" where a check fails."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from reconciler.planning.guards import FRONTENDS_MIN
+from tests.harness import pki
+from tests.reconciler.live import Shop, shop
+from tests.reconciler.test_renewal import put
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop that all tests share; each ends with the working tree and the state that it found."""
+    with shop(tmp_path_factory.mktemp("verdict"), workers=1) as made:
+        yield made
+
+
+def planned(running: Shop, *arguments: str) -> CompletedProcess[str]:
+    return running.daemon.run_cli("plan", *arguments)
+
+
+def validated(running: Shop) -> int:
+    return running.daemon.run_cli("validate", str(running.repo.directory)).returncode
+
+
+@pytest.fixture(autouse=True)
+def clean(running: Shop) -> Iterator[None]:
+    yield
+    running.repo.git("reset", "--quiet", "--hard")
+    running.repo.git("clean", "--quiet", "-fd")
+    running.daemon.wait(running.repo.head())
+
+
+@pytest.mark.parametrize("what", ["listener", "metrics"])
+def test_a_port_that_somebody_else_has(running: Shop, what: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+        files = (
+            {"more.yaml": {"listeners": {"more": {"address": address}}}}
+            if what == "listener"
+            else running.files(0, admin=address)
+        )
+        running.repo.write(files)
+        done = planned(running)
+        assert done.returncode == 6, done.stdout + done.stderr
+        assert "The daemon would refuse this now: " in done.stderr
+        assert f"cannot bind {address}: address already in use" in done.stderr
+        assert "1 to add" in done.stdout or "1 to change" in done.stdout
+        refusal = json.loads(planned(running, "--json").stdout)["refusal"]
+        assert refusal["stage"] == "prepare"
+        # A plan tries the address and takes it from nobody.
+        with socket.create_connection(holder.getsockname()[:2], 5):
+            pass
+    free = planned(running)
+    assert (free.returncode, "would refuse" in free.stderr) == (0, False)
+
+
+def test_the_ports_of_the_proxy_itself_are_not_in_its_way(running: Shop) -> None:
+    renamed = running.files()["listeners.yaml"]["listeners"]["public"]
+    running.repo.write(
+        {
+            "listeners.yaml": {"listeners": {"renamed": renamed}},
+            "shop.yaml": {
+                "clusters": running.files()["shop.yaml"]["clusters"],
+                "frontends": {"web": {"listeners": ["renamed"], "cluster": "shop"}},
+            },
+        }
+    )
+    done = planned(running)
+    assert (done.returncode, "would refuse" in done.stderr) == (0, False), done.stderr
+
+
+def test_a_guard(running: Shop) -> None:
+    frontends = {
+        f"f{number}": {"listeners": ["public"], "hostname": f"h{number}.test", "cluster": "shop"}
+        for number in range(FRONTENDS_MIN)
+    }
+    running.daemon.commit({"many.yaml": {"frontends": frontends}})
+    running.repo.write({"many.yaml": None, "shop.yaml": {"clusters": {"shop": {}}}})
+    done = planned(running)
+    assert done.returncode == 4
+    assert "Kakehi-Allow: remove-frontends=" in done.stderr
+    running.repo.git("checkout", "--quiet", "-b", "emptied")
+    emptied = running.repo.commit()
+    running.repo.git("checkout", "--quiet", "main")
+    assert planned(running, "--ref", emptied).returncode == 4
+    running.repo.git("checkout", "--quiet", "emptied")
+    running.repo.git("commit", "-q", "--amend", "-m", "x\n\nKakehi-Allow: remove-frontends=11")
+    allowed = running.repo.head()
+    running.repo.git("checkout", "--quiet", "main")
+    assert planned(running, "--ref", allowed).returncode == 0
+
+
+def test_an_empty_configuration(running: Shop) -> None:
+    running.repo.write(dict.fromkeys(running.repo.git("ls-files").splitlines()))
+    running.repo.write({"README": "nothing"})
+    assert validated(running) == 3
+    done = planned(running)
+    assert (done.returncode, "there is no configuration" in done.stderr) == (3, True), done.stderr
+    running.repo.git("checkout", "--quiet", "-b", "nothing")
+    nothing = running.repo.commit()
+    running.repo.git("checkout", "--quiet", "main")
+    done = planned(running, "--ref", nothing)
+    assert (done.returncode, "no configuration" in done.stderr) == (3, True), done.stderr
+
+
+def test_files_of_the_machine_that_do_not_fit_any_more(running: Shop, tmp_path: Path) -> None:
+    """Nothing is edited, and still a commit of it would be refused."""
+    named = put(tmp_path / "keys", "shop", pki.make("shop.test"))
+    running.daemon.commit({"certificates.yaml": {"certificates": {"shop": named}}})
+    assert "No changes" in planned(running).stdout
+    Path(named["certificate"]).write_bytes(b"broken")
+    assert validated(running) == 3
+    done = planned(running)
+    assert done.returncode == 3
+    assert "No changes" not in done.stdout
+    assert "no PEM certificate" in done.stderr
+    running.daemon.commit({"certificates.yaml": None})
