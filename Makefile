@@ -8,7 +8,7 @@ MANIFEST := $(ENGINE)/Cargo.toml
 FUZZ_MANIFEST := $(ENGINE)/fuzz/Cargo.toml
 FUZZ_SECONDS ?= 10
 RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' -not -path '*/fuzz/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
-PYTHON_SOURCES := schemas reconciler proxy tests $(wildcard bench)
+PYTHON_SOURCES := schemas reconciler routing proxy tests $(wildcard bench)
 DEMO ?= demo
 LOCKING := --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
   --no-emit-find-links

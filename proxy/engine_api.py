@@ -8,11 +8,12 @@ which the shell runs in a thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy import _engine
 from schemas.challenges import Answers
+from schemas.entity import Entity, canonical
 
 
 class PrepareRefusedError(Exception):
@@ -51,6 +52,50 @@ class Audited:
     generation: int
     digest: str
     differing: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The first thing in which a frontend does not match a request.
+
+    `what` is hostname, path, methods, headers or query; `field` names the header or parameter.
+    """
+
+    what: str
+    field: str
+
+
+def rank_frontends(
+    frontends: Iterable[Entity],
+    *,
+    hostname: str,
+    path: str,
+    query: str,
+    method: str,
+    headers: Sequence[tuple[str, str]],
+) -> tuple[list[str], dict[str, Miss]]:
+    """Return the names of those that match, the winner first, and of the others why they do not.
+
+    Needs no engine thread. Hostname, path and the names of headers are in the engine's normal form.
+    Raises `PrepareRefusedError` when the engine does not know one of the frontends.
+    """
+    given = [(each.key.name, canonical(each.value).decode()) for each in frontends]
+    try:
+        matching, missed = _engine.rank_frontends(
+            given,
+            _bytes(hostname),
+            _bytes(path),
+            _bytes(query) if query else None,
+            _bytes(method),
+            [(name, _bytes(value)) for name, value in headers],
+        )
+    except _engine.Refused as refusal:
+        raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
+    return matching, {name: Miss(what, field) for name, what, field in missed}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 class EngineApi:

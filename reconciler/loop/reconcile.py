@@ -14,7 +14,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,24 +22,21 @@ from typing import Literal
 
 from reconciler import log
 from reconciler.catalog.catalog import (
-    Candidate,
-    files_naming,
     named_together,
     outside_files,
-    renew,
     stage,
 )
 from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import FILE, ORDERED, View
+from reconciler.catalog.relations import ORDERED
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
 from reconciler.loop.retrying import Retrying
+from reconciler.loop.staging import Staged, Stager
 from reconciler.materials.completing import NOTHING_HERE, Machine
-from reconciler.materials.external import ExternalFiles, Signature, signature_of
+from reconciler.materials.external import ExternalFiles
 from reconciler.materials.sealed import SealedError
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
-from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
@@ -59,8 +56,6 @@ from schemas.state import State
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
-# Loading more than this takes longer than the control socket should be silent.
-_INLINE_BYTES_MAX = 256 * 1024
 # A look is over long before, unless it finds work: that takes longer with what there is to do, and
 # may have to wait until each worker has come up.
 _LOOK_WITHIN_S = 30.0
@@ -72,20 +67,6 @@ _FREEZE_CHANGES_MIN = 1000
 
 _End = Literal["done", "refused", "later"]
 """What became of a try; "later" is to be tried again as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A commit, looked at: what it changes. Nothing of it is in what runs."""
-
-    candidate: Candidate
-    whole: bool
-    """Whether all files were looked at, and not only those that changed."""
-    changes: tuple[Change, ...]
-    moved: tuple[Entity, ...]
-    warnings: tuple[Diagnostic, ...]
-    outside: dict[str, Signature | None]
-    """The files outside of the repository that were read, and what they looked like before."""
 
 
 class Reconciler:
@@ -116,10 +97,11 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._machine = machine
+        self._stager = Stager(source, machine, store.materials.directory)
         self._seen: str | None = None
         self.retrying = Retrying()
         self._marked: str | None = None
-        self._external = ExternalFiles(self._opened)
+        self._external = ExternalFiles(self._stager.opened)
         self._probe = Probe(source.probe)
         self._renewing = False
 
@@ -296,7 +278,7 @@ class Reconciler:
             if running.tree is None:
                 return
             changed = self._source.changed(None, running.tree)
-            read = partial(self._read_file, changed, {})
+            read = partial(self._stager.read_file, changed, {})
             candidate = stage(MemoryView(), changed.files, read, machine=self._machine)
             found = [entity for entity in candidate.desired.values() if entity is not None]
             if not candidate.ok or State(found).digest != running.state.digest:
@@ -385,65 +367,10 @@ class Reconciler:
         return outside_files(self._store.running.state)
 
     async def _stage(self, state: StoredState, changed: Changed) -> Staged:
-        """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
-        if changed.size > _INLINE_BYTES_MAX:
-            staged = await asyncio.to_thread(self._stage_now, state, changed)
-        else:
-            staged = self._stage_now(state, changed)
+        staged = await self._stager.stage(state, changed)
         # What else there is to warn of lives in other parts, on the loop.
         warnings = (*staged.warnings, *self.plan_warnings(staged.changes))
         return replace(staged, warnings=warnings)
-
-    def _stage_now(self, state: StoredState, changed: Changed) -> Staged:
-        base: View = MemoryView() if changed.full else state
-        outside: dict[str, Signature | None] = {}
-        read = partial(self._read_file, changed, outside)
-        try:
-            changed = self._source.with_naming(changed, files_naming(base, changed.others))
-        except RepositoryError:
-            if changed.files or changed.full:
-                raise
-            # The files that name them are out of reach; what they say is in what runs.
-            read = partial(self._read_kept, state, outside)
-            candidate = renew(state, changed.others, read, self._machine)
-        else:
-            candidate = stage(base, changed.files, read, changed.others, self._machine)
-        if not candidate.ok:
-            return Staged(candidate, changed.full, (), (), (), outside)
-        desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
-        if changed.full:
-            desired.update((key, None) for key in state if key not in desired)
-        changes = diff_entities(desired, state)
-        touched = {change.key for change in changes}
-        moved = tuple(
-            entity
-            for entity in (*candidate.moved.values(), *desired.values())
-            if entity is not None and entity.key not in touched and _has_moved(state, entity)
-        )
-        warnings = (*changed.warnings, *candidate.warnings)
-        return Staged(candidate, changed.full, changes, moved, warnings, outside)
-
-    def _read_file(
-        self, changed: Changed, outside: dict[str, Signature | None], path: str
-    ) -> bytes:
-        if path.startswith("/"):
-            outside[path] = signature_of(path)
-        return self._source.read_file(changed, path)
-
-    def _read_kept(
-        self, state: StoredState, outside: dict[str, Signature | None], path: str
-    ) -> bytes:
-        """Without the repository: what is served of a file that lies in it."""
-        if path.startswith("/"):
-            return self._read_file(Changed({}, (), full=False), outside, path)
-        for digest in state.related(FILE, path).values():
-            with contextlib.suppress(OSError):
-                return (self._store.materials.directory / digest).read_bytes()
-        raise UnreadableError("the repository cannot be read")
-
-    def _opened(self, content: bytes) -> bytes:
-        keyring = self._machine.keyring
-        return keyring.opened(content) if keyring else content
 
     def mend_materials(self) -> bool:
         """Restore what was altered in the state directory; tell whether anything was."""
@@ -452,7 +379,7 @@ class Reconciler:
 
         def read(path: str) -> bytes:
             try:
-                return self._opened(self._source.read_file(changed, path))
+                return self._stager.opened(self._source.read_file(changed, path))
             except SealedError as error:
                 raise UnreadableError(str(error)) from None
 
@@ -621,11 +548,6 @@ def _leaves_nothing(base: Running, changed: Changed) -> bool:
     if any(content is not None for content in changed.files.values()):
         return False
     return changed.full or base.state.paths() <= changed.files.keys()
-
-
-def _has_moved(state: View, entity: Entity) -> bool:
-    before = state.get(entity.key)
-    return before is not None and before.provenance != entity.provenance
 
 
 def _now() -> str:

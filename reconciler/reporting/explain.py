@@ -1,6 +1,6 @@
 """Which frontend would serve a request, and why the others would not, in words.
 
-Who matches, and in which order, the engine's own routing says (`proxy.router`), on the entities of
+Who matches, and in which order, the engine's own routing says (`routing`), on the entities of
 the running state; only the reason why one was beaten by the winner is put into words here. A test
 compares the answers with what workers really do. Called by `reconciler.reporting.answers`.
 """
@@ -22,7 +22,7 @@ from schemas.secrecy import without_secrets
 from schemas.state import Entities
 
 if TYPE_CHECKING:
-    from proxy.router import Miss
+    from routing import Miss
 
 # Beyond this nobody reads on; the best ones come first.
 LOST_MAX = 100
@@ -256,11 +256,11 @@ def _rank(
     asked: Asked, listeners: set[str], passing: set[str], state: Entities
 ) -> tuple[Entity | None, list[tuple[Entity, str]]]:
     """(the winner, the others with their reasons, the nearest first)."""
-    from proxy.router import rank  # noqa: PLC0415  # the engine, for whoever never asks
+    from routing import rank_frontends  # noqa: PLC0415  # loads the engine, only for who asks
 
     frontends = {name: state[EntityKey("frontend", name)] for name in state.names("frontend")}
     there = {name: each for name, each in frontends.items() if listeners & set(listeners_of(each))}
-    matching, missed = rank(
+    matching, missed = rank_frontends(
         there.values(),
         hostname=asked.hostname,
         path=asked.path,

@@ -1,0 +1,116 @@
+"""Looks at what changed, on a snapshot of what runs: what a commit or a plan would do.
+
+Nothing is written, whoever stages and however many do at once. Called by
+`reconciler.loop.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from reconciler.catalog.catalog import Candidate, files_naming, renew, stage
+from reconciler.catalog.relations import FILE, View
+from reconciler.catalog.views import MemoryView
+from reconciler.errors import UnreadableError
+from reconciler.materials.completing import Machine
+from reconciler.materials.external import Signature, signature_of
+from reconciler.planning.differ import diff_entities
+from reconciler.source.repository import RepositoryError
+from reconciler.source.source import Changed, Source
+from reconciler.storage.state import StoredState
+from schemas.change import Change
+from schemas.diagnostic import Diagnostic
+from schemas.entity import Entity, EntityKey
+
+# Loading more than this takes longer than the control socket should be silent.
+_INLINE_BYTES_MAX = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A commit, looked at: what it changes. Nothing of it is in what runs."""
+
+    candidate: Candidate
+    whole: bool
+    """Whether all files were looked at, and not only those that changed."""
+    changes: tuple[Change, ...]
+    moved: tuple[Entity, ...]
+    warnings: tuple[Diagnostic, ...]
+    outside: dict[str, Signature | None]
+    """The files outside of the repository that were read, and what they looked like before."""
+
+
+class Stager:
+    """Stages changed files."""
+
+    def __init__(self, source: Source, machine: Machine, materials: Path) -> None:
+        """`materials` is where the contents lie that are served, by hash."""
+        self._source = source
+        self._machine = machine
+        self._materials = materials
+
+    async def stage(self, state: StoredState, changed: Changed) -> Staged:
+        """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
+        if changed.size > _INLINE_BYTES_MAX:
+            return await asyncio.to_thread(self._stage_now, state, changed)
+        return self._stage_now(state, changed)
+
+    def _stage_now(self, state: StoredState, changed: Changed) -> Staged:
+        base: View = MemoryView() if changed.full else state
+        outside: dict[str, Signature | None] = {}
+        read = partial(self.read_file, changed, outside)
+        try:
+            changed = self._source.with_naming(changed, files_naming(base, changed.others))
+        except RepositoryError:
+            if changed.files or changed.full:
+                raise
+            # The files that name them are out of reach; what they say is in what runs.
+            read = partial(self._read_kept, state, outside)
+            candidate = renew(state, changed.others, read, self._machine)
+        else:
+            candidate = stage(base, changed.files, read, changed.others, self._machine)
+        if not candidate.ok:
+            return Staged(candidate, changed.full, (), (), (), outside)
+        desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
+        if changed.full:
+            desired.update((key, None) for key in state if key not in desired)
+        changes = diff_entities(desired, state)
+        touched = {change.key for change in changes}
+        moved = tuple(
+            entity
+            for entity in (*candidate.moved.values(), *desired.values())
+            if entity is not None and entity.key not in touched and _has_moved(state, entity)
+        )
+        warnings = (*changed.warnings, *candidate.warnings)
+        return Staged(candidate, changed.full, changes, moved, warnings, outside)
+
+    def read_file(self, changed: Changed, outside: dict[str, Signature | None], path: str) -> bytes:
+        """What an entity means by a path; notes what files outside looked like before."""
+        if path.startswith("/"):
+            outside[path] = signature_of(path)
+        return self._source.read_file(changed, path)
+
+    def _read_kept(
+        self, state: StoredState, outside: dict[str, Signature | None], path: str
+    ) -> bytes:
+        """Without the repository: what is served of a file that lies in it."""
+        if path.startswith("/"):
+            return self.read_file(Changed({}, (), full=False), outside, path)
+        for digest in state.related(FILE, path).values():
+            with contextlib.suppress(OSError):
+                return (self._materials / digest).read_bytes()
+        raise UnreadableError("the repository cannot be read")
+
+    def opened(self, content: bytes) -> bytes:
+        """What counts of a file's content. Raises `SealedError`."""
+        keyring = self._machine.keyring
+        return keyring.opened(content) if keyring else content
+
+
+def _has_moved(state: View, entity: Entity) -> bool:
+    before = state.get(entity.key)
+    return before is not None and before.provenance != entity.provenance
