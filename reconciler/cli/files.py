@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
 from reconciler.materials.sealed import is_sealed
+from reconciler.source import left_out as rules
 
 if TYPE_CHECKING:
     from reconciler.materials.reading import Reader
@@ -40,20 +41,42 @@ def may_be_material(path: str, *contents: bytes | None) -> bool:
     return not hidden and (looks_so or path.endswith(_MATERIAL_SUFFIXES))
 
 
-def all_files(directory: Path, hidden: bool = False) -> Iterator[str]:
-    """Return the path of every regular file in a stable order; never those of git itself."""
+def all_files(
+    directory: Path, hidden: bool = False, left_out: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Return the path of every regular file in a stable order; never those of git itself.
+
+    What a commit has no content of (links, the repositories of others) is put into `left_out`.
+    """
     if not directory.is_dir():
         raise CommandError(f"{directory} is not a directory")
+    skipped = {} if left_out is None else left_out
 
     def wanted(name: str) -> bool:
         return name != ".git" if hidden else not name.startswith(".")
 
     for folder, folders, names in os.walk(directory):
-        folders[:] = sorted(filter(wanted, folders))
+        for name in sorted(filter(wanted, folders)):
+            path = Path(folder, name)
+            if path.is_symlink():
+                skipped[_shown(path, directory)] = rules.A_LINK
+            elif (path / ".git").exists():
+                skipped[_shown(path, directory)] = rules.A_SUBMODULE
+        folders[:] = [
+            name
+            for name in sorted(filter(wanted, folders))
+            if _shown(Path(folder, name), directory) not in skipped
+        ]
         for name in sorted(filter(wanted, names)):
             path = Path(folder, name)
-            if path.is_file() and not path.is_symlink():
+            if path.is_symlink():
+                skipped[_shown(path, directory)] = rules.A_LINK
+            elif path.is_file():
                 yield path.relative_to(directory).as_posix()
+
+
+def _shown(path: Path, directory: Path) -> str:
+    return rules.shown(os.fsencode(path.relative_to(directory)))
 
 
 def read(path: Path) -> bytes:
@@ -62,15 +85,43 @@ def read(path: Path) -> bytes:
         return file.read(FILE_BYTES_MAX)
 
 
-def of_working_tree(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """Return the path and content of every configuration file as it is on disk."""
-    for path in all_files(directory):
-        if is_configuration(path):
-            yield path, read(directory / path)
+def of_working_tree(
+    directory: Path, left_out: dict[str, str] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Return path and content of every configuration file that a commit of the tree would have.
+
+    What looks like one and is none is put into `left_out`, with the reason.
+    """
+    from reconciler.cli.working_tree import WorkingTree
+
+    skipped = {} if left_out is None else left_out
+    try:
+        tree = WorkingTree(directory)
+    except CommandError:
+        # Not in git (yet).
+        tree = None
+    for path in all_files(directory, left_out=skipped):
+        raw = os.fsencode(path)
+        reason = rules.reason(raw)
+        if reason is not None:
+            skipped[rules.shown(raw)] = reason
+        elif is_configuration(path):
+            if tree is not None and tree.never_commits(path):
+                skipped[path] = rules.IGNORED
+            else:
+                yield path, read(directory / path)
+    confirmed = rules.confirmed(skipped, lambda path: read(directory / path))
+    for path in skipped.keys() - confirmed.keys():
+        del skipped[path]
 
 
-def of_commit(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
-    """Return the path and content of every configuration file of a commit."""
+def of_commit(
+    directory: Path, ref: str, left_out: dict[str, str] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Return the path and content of every configuration file of a commit.
+
+    What looks like one and is none is put into `left_out`, with the reason.
+    """
     from reconciler.source.repository import RepositoryError
     from reconciler.source.tree_diff import diff_trees
 
@@ -80,6 +131,10 @@ def of_commit(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     except RepositoryError as error:
         raise UsageError(str(error)) from None
     found = diff_trees(repository.read_tree, None, bytes.fromhex(tree))
+    if left_out is not None:
+        left_out |= rules.confirmed(
+            found.skipped, lambda path: repository.read_blob(found.json[path])
+        )
     for path, blob in sorted(found.changed.items()):
         if blob is not None:
             yield path, repository.read_blob(blob)[:FILE_BYTES_MAX]

@@ -4,9 +4,11 @@ A key in git is a key that everybody with a clone has, for ever: history keeps i
 search for a phrase: a PEM block counts when `cryptography` can load it without a password.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 
+from reconciler.source.left_out import shown
 from schemas.diagnostic import Diagnostic
 
 KEY_FILE_BYTES_MAX = 64 * 1024
@@ -27,7 +29,7 @@ def find_private_keys(files: Iterable[tuple[str, bytes]]) -> Iterator[Diagnostic
             if _readable(block[0]):
                 yield Diagnostic(
                     severity="warning",
-                    file=path,
+                    file=shown(os.fsencode(path)),
                     line=content.count(b"\n", 0, block.start()) + 1,
                     column=1,
                     message="a private key is committed in clear",

@@ -3,6 +3,7 @@
 `plan` sends the edited files to the daemon; `validate` looks for keys in what is committed.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pygit2
 
 from reconciler.cli import files
 from reconciler.cli.exits import CommandError
+from reconciler.source import left_out as rules
 
 
 class WorkingTree:
@@ -33,30 +35,54 @@ class WorkingTree:
     def committable(self) -> Iterator[tuple[str, bytes]]:
         """Return path and content of every file, hidden or not, that git does not ignore."""
         for path in files.all_files(self.directory, hidden=True):
-            if not self._git.path_is_ignored(self._prefix + path):
+            if not self._ignores(path):
                 yield path, files.read(self.directory / path)
 
-    def wanted(self) -> Iterator[tuple[str, bytes]]:
-        """Return path and content of every file that the daemon reads or may be asked for."""
+    def wanted(self, left_out: dict[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
+        """Return path and content of every file that the daemon reads or may be asked for.
+
+        What looks like configuration and is none is put into `left_out`, with the reason.
+        """
         for path, content in self.committable():
-            if files.is_configuration(path) or files.may_be_material(path, content):
+            raw = os.fsencode(path)
+            reason = rules.reason(raw)
+            if reason is not None:
+                if left_out is not None:
+                    left_out[rules.shown(raw)] = reason
+            elif files.is_configuration(path) or files.may_be_material(path, content):
                 yield path, content
 
     def never_commits(self, path: str) -> bool:
         """Tell whether git leaves a file out: it is ignored, and was not added all the same."""
-        name = self._prefix + path
-        return self._git.path_is_ignored(name) and name not in self._git.index
+        name = os.fsencode(self._prefix + path)
+        return self._ignores(path) and name not in self._git.index
 
-    def edited_since(self, commit: str) -> dict[str, bytes | None]:
-        """Return the configuration files that differ from those of a commit; None: it is gone."""
+    def _ignores(self, path: str) -> bool:
+        try:
+            return self._git.path_is_ignored(self._prefix + path)
+        except UnicodeEncodeError:
+            # It cannot be asked for names that are not UTF-8; those are left out for that.
+            return False
+
+    def edited_since(
+        self, commit: str, left_out: dict[str, str] | None = None
+    ) -> dict[str, bytes | None]:
+        """Return the configuration files that differ from those of a commit; None: it is gone.
+
+        What was edited, looks like configuration and is none is put into `left_out`.
+        """
         tree = self._git[commit].peel(pygit2.Commit).tree
         edited: dict[str, bytes | None] = {}
-        for path in sorted(self._candidates(tree)):
+        for path, is_ignored in sorted(self._candidates(tree).items()):
             name = path.removeprefix(self._prefix)
             if not path.startswith(self._prefix):
                 continue
             on_disk = self.directory / name
-            present = on_disk.is_file() and not on_disk.is_symlink()
+            reason = _reason(on_disk, name, is_ignored=is_ignored)
+            if reason is not None and left_out is not None:
+                left_out[rules.shown(os.fsencode(name))] = reason
+            is_read = reason is None and not is_ignored
+            present = is_read and on_disk.is_file() and not on_disk.is_symlink()
             content = files.read(on_disk) if present else None
             before = _content(tree, path)
             if not files.is_configuration(name) and not files.may_be_material(
@@ -67,8 +93,8 @@ class WorkingTree:
                 edited[name] = content
         return edited
 
-    def _candidates(self, tree: pygit2.Tree) -> set[str]:
-        """Return the paths that may differ, by the index.
+    def _candidates(self, tree: pygit2.Tree) -> dict[str, bool]:
+        """Return the paths that may differ, by the index, and whether git ignores them.
 
         The index knows from a file's times and size that nobody touched it, so that a hundred
         thousand files are not read again.
@@ -78,10 +104,31 @@ class WorkingTree:
         untracked = (
             pygit2.enums.DiffOption.INCLUDE_UNTRACKED
             | pygit2.enums.DiffOption.RECURSE_UNTRACKED_DIRS
+            | pygit2.enums.DiffOption.INCLUDE_IGNORED
         )
         diffs = (index.diff_to_tree(tree), index.diff_to_workdir(untracked))
         deltas = (delta for diff in diffs for delta in diff.deltas)
-        return {side.path for delta in deltas for side in (delta.old_file, delta.new_file)}
+        return {
+            os.fsdecode(side.raw_path).removesuffix("/"): delta.status
+            == pygit2.enums.DeltaStatus.IGNORED
+            for delta in deltas
+            for side in (delta.old_file, delta.new_file)
+        }
+
+
+def _reason(on_disk: Path, name: str, *, is_ignored: bool) -> str | None:
+    """Return why an edited file is left out that looks like configuration."""
+    if any(part.startswith(".") for part in Path(name).parts):
+        return None
+    if on_disk.is_symlink():
+        return rules.A_LINK
+    if on_disk.is_dir() and (on_disk / ".git").exists():
+        return rules.A_SUBMODULE
+    if not on_disk.is_file():
+        return None
+    if is_ignored and files.is_configuration(name):
+        return rules.IGNORED
+    return None if is_ignored else rules.reason(os.fsencode(name))
 
 
 def _content(tree: pygit2.Tree, path: str) -> bytes | None:

@@ -465,7 +465,7 @@ class Reconciler:
         except OSError as error:
             raise self._unwritable("write the state", error) from None
         self._mark_applied(head.commit)
-        self.outcomes.unchanged(head, began, base)
+        self.outcomes.unchanged(head, began, base, staged.warnings if staged else ())
         self.notify()
 
     def _mark_applied(self, commit: str) -> None:

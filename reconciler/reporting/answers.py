@@ -25,10 +25,11 @@ from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain
 from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
+from reconciler.source import left_out
 from reconciler.source.following import Following
+from reconciler.source.left_out import SUFFIXES
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source
-from reconciler.source.tree_diff import SUFFIXES
 from reconciler.storage.drains import Drains
 from reconciler.storage.store import Running, Store
 from reconciler.workers.auditing import Auditing
@@ -287,7 +288,10 @@ class Answers:
         files, overlay = dict(changed.files), dict[str, bytes | None]()
         for path, text in laid_over.items():
             content = None if text is None else text.encode("utf-8", "surrogateescape")
-            kind = files if path.encode().endswith(SUFFIXES) else overlay
+            name = path.encode("utf-8", "surrogateescape")
+            if left_out.reason(name) == left_out.NOT_UTF8:
+                continue
+            kind = files if name.endswith(SUFFIXES) else overlay
             kind[path] = content
         return replace(
             changed, files=files, others=changed.others | overlay.keys(), overlay=overlay

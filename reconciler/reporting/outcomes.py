@@ -74,15 +74,17 @@ class Outcomes:
             removed=counts["remove"],
             ms=f"{seconds * 1000:.1f}",
         )
-        for warning in plan.warnings:
-            log.warning(warning.message, at=warning.where)
+        _log_warnings(plan.warnings)
 
-    def unchanged(self, head: Head, began: float, base: str | None) -> None:
+    def unchanged(
+        self, head: Head, began: float, base: str | None, warnings: Sequence[Diagnostic] = ()
+    ) -> None:
         """It changes no entity: the generation stays."""
         self.last_error = None
         self._superseded(base, head.commit)
         self._add(self._entry(head, "unchanged", began))
         log.info("nothing to change", commit=head.commit[:12])
+        _log_warnings(warnings)
 
     def invalid(self, head: Head, began: float, errors: Sequence[Diagnostic]) -> None:
         """Its configuration has errors."""
@@ -207,6 +209,11 @@ class Outcomes:
     def _add(self, entry: HistoryEntry) -> None:
         self.tally.commits[entry["outcome"]] += 1
         self.history.add(entry)
+
+
+def _log_warnings(warnings: Sequence[Diagnostic]) -> None:
+    for warning in warnings:
+        log.warning(warning.message, at=warning.where)
 
 
 def _told(found: Diagnostic) -> dict[str, Any]:

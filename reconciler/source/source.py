@@ -18,6 +18,7 @@ from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, read_external
 from reconciler.presence import is_directory
+from reconciler.source import left_out
 from reconciler.source.remote import followed_ref
 from reconciler.source.repository import (
     CommitNote,
@@ -182,10 +183,10 @@ class Source:
         files = {path: self._content(oid) for path, oid in sorted(diff.changed.items())}
         if all(content is None for content in files.values()):
             self._require_configuration(new)
-        warnings = tuple(
-            Diagnostic("warning", path, 0, 0, f"{path} {reason}: it is left out")
-            for path, reason in sorted(diff.skipped.items())
+        skipped = left_out.confirmed(
+            diff.skipped, lambda path: self._content(diff.json[path]) or b""
         )
+        warnings = left_out.warnings(skipped)
         return Changed(files, warnings, full, frozenset(diff.others), tree=tree)
 
     def read_file(self, changed: Changed, path: str) -> bytes:

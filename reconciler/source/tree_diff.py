@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-SUFFIXES = (b".yaml", b".yml")
-"""Of files that hold configuration."""
+from reconciler.source import left_out
+from reconciler.source.left_out import SUFFIXES, shown
+
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
 DEPTH_MAX = 64
 
 _REGULAR_MODES = frozenset((b"100644", b"100755", b"100664"))
 _TREE_MODES = frozenset((b"40000", b"040000"))
-_ODD_KINDS = {b"120000": "a symbolic link", b"160000": "a submodule"}
+_ODD_KINDS = {b"120000": left_out.A_LINK, b"160000": left_out.A_SUBMODULE}
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0([\0-\xff]{20})")
 _ENTRIES = re.compile(rb"(?:[0-7]{5,6} [^\0]+\0[\0-\xff]{20})*")
 
@@ -42,6 +43,8 @@ class TreeDiff:
     changed: dict[str, bytes | None] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
+    json: dict[str, bytes] = field(default_factory=dict)
+    """Of those that are left out, JSON that may be of something else: path → blob id."""
 
 
 def diff_trees(
@@ -68,7 +71,7 @@ def diff_trees(
                 if depth < DEPTH_MAX:
                     pending.append((path + b"/", old_sub, new_sub, depth + 1))
                 else:
-                    result.skipped[_text(path)] = "nested too deeply"
+                    result.skipped[shown(path)] = left_out.NESTED
             _note_leaf(result, path, was, now)
     return result
 
@@ -113,19 +116,22 @@ def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[
 
 def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:
     if was is not None and _is_configuration(path, was) and _is_utf8(path):
-        result.changed[_text(path)] = None
+        result.changed[shown(path)] = None
     leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in _TREE_MODES]
     if leaves and not path.endswith(SUFFIXES) and _is_utf8(path):
-        result.others.add(_text(path))
+        result.others.add(shown(path))
     if now is None:
         return
     if now.mode in _ODD_KINDS:
-        result.skipped[_text(path)] = f"is {_ODD_KINDS[now.mode]}"
-    elif _is_configuration(path, now):
-        if _is_utf8(path):
-            result.changed[_text(path)] = now.oid
-        else:
-            result.skipped[_text(path)] = "has a name that is not UTF-8"
+        result.skipped[shown(path)] = _ODD_KINDS[now.mode]
+    elif now.mode in _REGULAR_MODES:
+        reason = left_out.reason(path)
+        if reason is not None:
+            result.skipped[shown(path)] = reason
+            if reason == left_out.JSON:
+                result.json[shown(path)] = now.oid
+        elif path.endswith(SUFFIXES):
+            result.changed[shown(path)] = now.oid
 
 
 def _is_configuration(path: bytes, entry: Entry) -> bool:
@@ -138,10 +144,6 @@ def _is_utf8(path: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _text(path: bytes) -> str:
-    return path.decode(errors="backslashreplace")
 
 
 def _common_head(one: bytes, other: bytes) -> int:

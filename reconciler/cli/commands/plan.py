@@ -44,8 +44,10 @@ def plan(
     """
     running = _running(runtime_dir)
     place = Path(directory or running["source"]["directory"])
-    fields = _request(place, ref, running["commit"])
+    left_out: dict[str, str] = {}
+    fields = _request(place, ref, running["commit"], left_out)
     result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
+    result["diagnostics"] += _warnings(place, left_out)
     planned: dict[str, Any] | None = result["plan"]
     if planned is None:
         return _invalid(result["diagnostics"], as_json)
@@ -64,6 +66,14 @@ def plan(
     return CHANGES if detailed_exitcode and planned["changes"] else DONE
 
 
+def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
+    """Return a warning for each edited file that looks like configuration and is none."""
+    from reconciler.source.left_out import confirmed, warnings
+
+    found = confirmed(left_out, lambda path: files.read(place / path))
+    return [{**each.to_json(), "rendered": each.render()} for each in warnings(found)]
+
+
 def _running(runtime_dir: str | None) -> dict[str, Any]:
     try:
         return ask(runtime_dir, "status")
@@ -72,7 +82,9 @@ def _running(runtime_dir: str | None) -> dict[str, Any]:
         raise CommandError(error.message, hint, error.code) from None
 
 
-def _request(place: Path, ref: str | None, applied: str | None) -> dict[str, Any]:
+def _request(
+    place: Path, ref: str | None, applied: str | None, left_out: dict[str, str]
+) -> dict[str, Any]:
     """Return the fields of the request: a commit, and the files that are laid over it."""
     if ref is not None:
         return {"commit": _resolved(place, ref), "files": {}}
@@ -80,13 +92,13 @@ def _request(place: Path, ref: str | None, applied: str | None) -> dict[str, Any
 
     tree = WorkingTree(place)
     if applied is None:
-        return {"commit": None, "files": _texts(dict(tree.wanted()))}
+        return {"commit": None, "files": _texts(dict(tree.wanted(left_out)))}
     if not tree.has(applied):
         raise CommandError(
             f"the proxy runs {applied[:12]}, and {place} does not have that commit",
             "fetch it first: git fetch",
         )
-    return {"commit": applied, "files": _texts(tree.edited_since(applied))}
+    return {"commit": applied, "files": _texts(tree.edited_since(applied, left_out))}
 
 
 def _resolved(place: Path, ref: str) -> str:

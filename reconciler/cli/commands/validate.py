@@ -37,16 +37,18 @@ def validate(
     from reconciler.catalog.offline import load_directory
     from reconciler.materials.completing import Machine
     from reconciler.materials.sealed import Keyring
+    from reconciler.source.left_out import warnings as left_out_warnings
 
     place = Path(directory)
     opening = identity_file(identity)
     machine = Machine(Keyring(opening) if opening else None)
-    configuration = list(_configuration(place, ref))
+    left_out: dict[str, str] = {}
+    configuration = list(_configuration(place, ref, left_out))
     state, found = load_directory(configuration, files.reader(place, ref), machine)
     if not configuration:
         # The daemon holds what runs rather than take an empty commit for "remove everything".
         state, found = None, (_nothing(place, ref),)
-    diagnostics = [*found, *_keys(place, ref)]
+    diagnostics = [*found, *left_out_warnings(left_out), *_keys(place, ref)]
     counted: dict[str, int] = {}
     if state is not None:
         for key in state:
@@ -64,8 +66,12 @@ def validate(
     return DONE if state is not None else INVALID
 
 
-def _configuration(place: Path, ref: str | None) -> Iterable[tuple[str, bytes]]:
-    return files.of_working_tree(place) if ref is None else files.of_commit(place, ref)
+def _configuration(
+    place: Path, ref: str | None, left_out: dict[str, str]
+) -> Iterable[tuple[str, bytes]]:
+    if ref is None:
+        return files.of_working_tree(place, left_out)
+    return files.of_commit(place, ref, left_out)
 
 
 def _nothing(place: Path, ref: str | None) -> "Diagnostic":

@@ -1,0 +1,73 @@
+"""What is left out of a configuration although somebody may think that it belongs: one rule.
+
+A commit's tree (`reconciler.source.tree_diff`) and a working tree (`reconciler.cli.files`) ask it,
+so that `validate`, `plan` and the daemon warn of the same files in the same words. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+from schemas.diagnostic import Diagnostic
+
+SUFFIXES = (b".yaml", b".yml")
+"""Of files that hold configuration."""
+NAMED_MAX = 20
+"""So many files are named; a repository of other things may have thousands."""
+
+A_LINK = "is a symbolic link"
+A_SUBMODULE = "is a submodule"
+IGNORED = "is ignored by git, so that no commit has it"
+NOT_UTF8 = "has a name that is not UTF-8"
+NESTED = "nested too deeply"
+_OTHER_CASE = "does not end in .yaml or .yml, in small letters"
+JSON = "is JSON, and only *.yaml and *.yml are read"
+_OURS = re.compile(rb'[{\s]*"(?:settings|listeners|clusters|frontends|certificates)"\s*:')
+"""The beginning of a configuration that somebody wrote as JSON."""
+_LOOKED_AT_MAX = 100
+"""So many files of JSON are looked into."""
+
+
+def reason(path: bytes) -> str | None:
+    """Return why a regular file is left out that looks like configuration; None for all others."""
+    if path.endswith(SUFFIXES):
+        return None if _is_utf8(path) else NOT_UTF8
+    lowered = path.lower()
+    if lowered.endswith(SUFFIXES):
+        return _OTHER_CASE
+    return JSON if lowered.endswith(b".json") else None
+
+
+def confirmed(left_out: Mapping[str, str], read: Callable[[str], bytes]) -> dict[str, str]:
+    """Return these files without the JSON of others, which is told by its beginning."""
+    asked = islice((path for path in sorted(left_out) if left_out[path] == JSON), _LOOKED_AT_MAX)
+    ours = {path for path in asked if _OURS.match(read(path))}
+    return {path: why for path, why in left_out.items() if why != JSON or path in ours}
+
+
+def shown(path: bytes) -> str:
+    """Return a path as text, whatever its bytes are."""
+    return path.decode(errors="backslashreplace")
+
+
+def warnings(left_out: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+    """Return a warning for each file, given with the reason why it is left out."""
+    found = [
+        Diagnostic("warning", path, 0, 0, f"{path} {why}: it is left out")
+        for path, why in sorted(left_out.items())[:NAMED_MAX]
+    ]
+    more = len(left_out) - len(found)
+    if more > 0:
+        what = "file is" if more == 1 else "files are"
+        found.append(Diagnostic("warning", "", 0, 0, f"{more} more {what} left out"))
+    return tuple(found)
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
