@@ -47,6 +47,7 @@ from reconciler.workers import spawning
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
+from reconciler.workers.recovery import Recovery
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
@@ -98,18 +99,33 @@ async def _run(options: DaemonOptions) -> None:
     try:
         store = Store(options.state_dir)
         try:
-            await Daemon(options, store).run()
+            places = await _recover(options, store)
+            await Daemon(options, store, places).run()
         finally:
             store.close()
     finally:
         os.close(runtime_lock)
 
 
+async def _recover(options: DaemonOptions, store: Store) -> int:
+    """What workers serve comes before what files say; returns how many places they serve in."""
+    directory = options.directory.absolute()
+    wanted = Following(options.state_dir, directory, options.ref).wanted
+    source = Source(directory, wanted, options.remote)
+    machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
+    places = await Recovery(store, options.runtime_dir, source, machine).run()
+    if len(store.running.state) > 0:
+        with contextlib.suppress(OSError):
+            store.materials.forget_unused()
+    return places
+
+
 class Daemon:
     """All parts of one daemon."""
 
-    def __init__(self, options: DaemonOptions, store: Store) -> None:
+    def __init__(self, options: DaemonOptions, store: Store, places: int) -> None:
         self._options = options
+        self._places = places
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -213,7 +229,8 @@ class Daemon:
             self._loop.create_task(self._auditing.run()),
         ]
         try:
-            self._supervisor.scale(self._sizing.count())
+            # One beyond the wanted number serves until it is known what is wanted.
+            self._supervisor.scale(max(self._sizing.count(), self._places))
             tasks.append(self._loop.create_task(self._serve()))
             drain = await self._ending
         finally:
@@ -245,6 +262,8 @@ class Daemon:
         await self._admin.resume(self._setting_text("admin"))
         await self._runner.settle_in()
         await self._runner.finish()
+        if len(self._store.running.state) > 0:
+            self._supervisor.scale(self._sizing.count())
         self._drains.schedule()
         fetching = self._loop.create_task(self._fetching.run(self._source, self._reconciler.wake))
         ready = self._loop.create_task(self._say_ready())
@@ -304,6 +323,7 @@ class Daemon:
     def _on_applied(self, plan: Plan) -> None:
         if any(change.key == SETTINGS_KEY for change in plan.changes):
             self._supervisor.scale(self._sizing.count())
+        self._supervisor.retire_formers()
         if self._drains.names():
             # A backend that the commit brought may be on the list.
             self._send_overlay()

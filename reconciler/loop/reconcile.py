@@ -193,7 +193,7 @@ class Reconciler:
         running = self._store.running
         if await self._renew(head):
             return
-        if head.commit == running.commit:
+        if head.commit == running.commit and running.tree is not None:
             if not self._external.differing:
                 self._settled()
             return
@@ -279,7 +279,7 @@ class Reconciler:
             self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
             return "refused"
         if not staged.changes:
-            if head.commit != running.commit:
+            if head.commit != running.commit or running.tree is None:
                 self._follow(head, staged.moved, began)
             self._accept(staged)
             self._settled()

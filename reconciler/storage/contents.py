@@ -31,9 +31,17 @@ class MaterialStore:
     def __init__(self, state_dir: Path, running: Iterable[Entity]) -> None:
         self.directory = state_dir / DIRECTORY
         self.directory.mkdir(mode=0o700, exist_ok=True)
+        self._uses: Counter[str] = Counter()
+        self.uses(running)
+
+    def uses(self, running: Iterable[Entity]) -> None:
+        """These are the running entities."""
         self._uses = Counter(
             material.sha256 for entity in running for material in materials_of(entity)
         )
+
+    def forget_unused(self) -> None:
+        """What no running entity needs is a leftover, once it is sure what runs."""
         for path in self.directory.iterdir():
             if path.name not in self._uses:
                 path.unlink(missing_ok=True)

@@ -163,6 +163,30 @@ class Store:
         self._append({"t": "follow", "commit": commit, "tree": tree, "moved": stored, "at": at})
         self._follow(commit, tree, moved, at)
 
+    def outrank(self, epoch: int) -> None:
+        """Workers know a later daemon than these files: theirs were lost, we come after it."""
+        self.epoch = max(self.epoch, epoch + 1)
+        with contextlib.suppress(OSError):
+            self._append({"t": "start", "epoch": self.epoch, "language": LANGUAGE})
+
+    def recover(self, running: Running) -> None:
+        """What workers serve is the state: these files had lost it.
+
+        Raises `MachineError` when it is of another version and cannot be completed.
+        """
+        before = self.running
+        self.running, self.unfinished, self.former = running, None, None
+        try:
+            self._upgrade()
+        except MachineError:
+            self.running = before
+            raise
+        self.materials.uses(self.running.state.entities.values())
+        try:
+            self.compact()
+        except OSError as error:
+            self.notes.append(f"cannot write the state: {error.strerror or error}")
+
     def compact_if_due(self) -> bool:
         """Writes a snapshot when the journal has outgrown the last one."""
         if self._journal.size < max(JOURNAL_BYTES_MIN, self._snapshot_bytes):

@@ -6,6 +6,7 @@ terminal sends to the daemon does not reach it, and no descriptor but its contro
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -26,9 +27,28 @@ def socket_path(runtime_dir: Path, worker: int) -> Path:
     return runtime_dir / WORKERS_DIRECTORY / f"{worker}.sock"
 
 
-def spawn(runtime_dir: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
-    """Starts a worker; it can be connected to at once. Raises `MachineError`."""
-    path = socket_path(runtime_dir, worker)
+def listening(runtime_dir: Path) -> set[int]:
+    """The numbers of the workers that may listen there."""
+    paths = (runtime_dir / WORKERS_DIRECTORY).glob("*.sock")
+    return {int(path.stem) for path in paths if path.stem.isdecimal()}
+
+
+def successor_path(runtime_dir: Path, worker: int) -> Path:
+    """Where it listens while another one still serves in its place."""
+    return runtime_dir / WORKERS_DIRECTORY / f"{worker}.next"
+
+
+def succeed(runtime_dir: Path, worker: int) -> None:
+    """Gives a successor, if there is one, the place of the one that served before it."""
+    with contextlib.suppress(FileNotFoundError):
+        successor_path(runtime_dir, worker).rename(socket_path(runtime_dir, worker))
+
+
+def spawn(path: Path, worker: int, cpu: int) -> subprocess.Popen[bytes]:
+    """Starts a worker that listens at `path`; it can be connected to at once.
+
+    Raises `MachineError`.
+    """
     try:
         with _control_socket(path) as control:
             descriptor = control.fileno()

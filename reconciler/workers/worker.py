@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.workers.link import Link
 from reconciler.workers.process import Process
 from schemas import wire
+from schemas.state import EMPTY_DIGEST
 
 
 class Worker:
@@ -23,6 +24,13 @@ class Worker:
         self.digest = welcome.digest
         self.staged = welcome.staged
         self.leaving = False
+        # Why somebody wants another one in its place.
+        self.unwanted = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it holds a commit, so that requests depend on it."""
+        return self.digest != EMPTY_DIGEST
 
     @property
     def name(self) -> str:

@@ -59,12 +59,12 @@ def test_a_path_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     (deep / "workers").mkdir(parents=True)
     with pytest.raises(MachineError, match="too long for a socket"):
-        spawning.spawn(deep, 0, 0)
+        spawning.spawn(spawning.socket_path(deep, 0), 0, 0)
 
 
 def test_a_directory_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot start worker 0: No such file"):
-        spawning.spawn(tmp_path, 0, 0)
+        spawning.spawn(spawning.socket_path(tmp_path, 0), 0, 0)
 
 
 def test_the_service_managers_words_are_not_passed_on(
@@ -73,7 +73,7 @@ def test_the_service_managers_words_are_not_passed_on(
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
     monkeypatch.setenv("LISTEN_FDS", "1")
     (tmp_path / "workers").mkdir()
-    process = spawning.spawn(tmp_path, 0, max(os.sched_getaffinity(0)))
+    process = spawning.spawn(spawning.socket_path(tmp_path, 0), 0, max(os.sched_getaffinity(0)))
     try:
         variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
         names = {each.partition(b"=")[0] for each in variables}

@@ -210,6 +210,7 @@ def test_a_worker_that_hangs_is_not_adopted(
 
     async def run() -> None:
         first = Plane(tmp_path)
+        first.run(state(address(), "127.0.0.1:9"))
         first.supervisor.scale(1)
         await until(lambda: first.supervisor.complete)
         (pid,) = first.pids()

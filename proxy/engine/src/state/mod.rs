@@ -10,6 +10,7 @@ pub mod frontend;
 pub mod ledger;
 pub mod listener;
 pub mod ops;
+pub mod reading;
 pub mod slot;
 pub mod staged;
 pub mod tables;
