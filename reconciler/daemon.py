@@ -40,7 +40,8 @@ from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.drains import Drains
 from reconciler.storage.history import History
-from reconciler.storage.store import Store, lock_directory
+from reconciler.storage.place import lock_directory
+from reconciler.storage.store import Store
 from reconciler.systemd.service import Manager
 from reconciler.transaction.runner import Runner
 from reconciler.workers import spawning
@@ -205,6 +206,7 @@ class Daemon:
         reconciler.plan_warnings = self._sizing.warnings
         self._drains.changed = self._send_overlay
         self._certifying.issued = reconciler.wake
+        self._store.rebuilt = self._on_rebuilt
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -339,6 +341,20 @@ class Daemon:
                 running.state.digest,
             ):
                 self._supervisor.replace(slot.id, "it was left behind")
+
+    def _on_rebuilt(self) -> None:
+        """The state directory was lost, and with it what other parts have there."""
+        self._following.write(self._source)
+        self._reconciler.mend_materials()
+        history = self._reconciler.outcomes.history
+        for write in (self._challenges.write, self._drains.write, history.write):
+            try:
+                write()
+            except OSError as error:
+                log.warning("cannot write the state directory", reason=error.strerror or error)
+        with contextlib.suppress(OSError):
+            if self._tickets.rotate_if_due():
+                self._send_ticket_keys()
 
     def _on_looked(self) -> None:
         self._manager.tell()

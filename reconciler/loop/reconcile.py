@@ -185,6 +185,7 @@ class Reconciler:
             self.notify()
 
     async def _look(self) -> None:
+        self._store.look()
         head = self._source.head()
         self.head = head
         if head.commit != self._seen:

@@ -172,7 +172,9 @@ class Answers:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
         ]
+        warnings += self.store.notes
         others = (
+            self.store.place.problem,
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
         )

@@ -30,9 +30,14 @@ class MaterialStore:
 
     def __init__(self, state_dir: Path, running: Iterable[Entity]) -> None:
         self.directory = state_dir / DIRECTORY
-        self.directory.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            self.make()
         self._uses: Counter[str] = Counter()
         self.uses(running)
+
+    def make(self) -> None:
+        """Make the directory. Raises `OSError`."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
 
     def uses(self, running: Iterable[Entity]) -> None:
         """These are the running entities."""

@@ -51,12 +51,20 @@ def read_frames(content: bytes) -> Iterator[tuple[Record, int]]:
         start = end
 
 
+def read_records(path: Path) -> list[Record]:
+    """The records of a journal that cannot be opened for writing, as far as they can be read."""
+    try:
+        return [record for record, _ in read_frames(path.read_bytes())]
+    except OSError:
+        return []
+
+
 class Journal:
     """The open file. After a failed append the tail is cut off again before the next one."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.path = path
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         content = path.read_bytes()
         self.records: list[Record] = []
         self.size = 0
@@ -65,8 +73,8 @@ class Journal:
             self.size = end
         self.truncated_bytes = len(content) - self.size
         if self.truncated_bytes:
-            os.ftruncate(self._file, self.size)
-            os.fdatasync(self._file)
+            os.ftruncate(self.file, self.size)
+            os.fdatasync(self.file)
         sync_directory(path.parent)
 
     def append(self, record: Record, *, durable: bool = True) -> None:
@@ -78,9 +86,9 @@ class Journal:
         try:
             written = 0
             while written < len(content):
-                written += os.pwrite(self._file, content[written:], self.size + written)
+                written += os.pwrite(self.file, content[written:], self.size + written)
             if durable:
-                os.fdatasync(self._file)
+                os.fdatasync(self.file)
         except OSError:
             self._cut()
             raise
@@ -88,24 +96,24 @@ class Journal:
 
     def restart(self, records: list[Record]) -> None:
         """Replaces the content atomically: what came before is in a snapshot now."""
-        temporary = self._path.with_suffix(".new")
+        temporary = self.path.with_suffix(".new")
         content = b"".join(frame(record) for record in records)
         write_durably(temporary, content)
-        temporary.rename(self._path)
-        sync_directory(self._path.parent)
-        os.close(self._file)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        temporary.rename(self.path)
+        sync_directory(self.path.parent)
+        os.close(self.file)
+        self.file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self.size = len(content)
 
     def close(self) -> None:
         """The file stays as it is."""
-        os.close(self._file)
+        os.close(self.file)
 
     def _cut(self) -> None:
         # A half-written record would be cut at the next start anyway; cutting it now keeps a later
         # append from making it whole. When even this fails, the append after it overwrites it.
         try:
-            os.ftruncate(self._file, self.size)
-            os.fdatasync(self._file)
+            os.ftruncate(self.file, self.size)
+            os.fdatasync(self.file)
         except OSError:
             return

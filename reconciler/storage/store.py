@@ -13,27 +13,30 @@ larger than it, so that its cost is a constant share of what was journalled.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterable
+import errno
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler import faults
+from reconciler import faults, log
 from reconciler.errors import MachineError
 from reconciler.storage import snapshot
 from reconciler.storage.contents import MaterialStore
-from reconciler.storage.journal import Journal, Record
+from reconciler.storage.journal import Journal, Record, read_records
+from reconciler.storage.place import Place
 from reconciler.storage.upgrade import LANGUAGE, upgraded
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
 from schemas.material import materials_of
 from schemas.state import State
 
-LOCK_NAME = "lock"
 # Below this a journal is read in milliseconds and compacting it would only cost.
 JOURNAL_BYTES_MIN = 4 * 1024 * 1024
+# What could not be written anew costs the whole state each time.
+_REBUILD_EVERY_S = 2.0
+_NOTES_MAX = 8
 
 
 @dataclass(slots=True)
@@ -76,7 +79,10 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._lock = lock_directory(directory)
+        self.place = Place(directory)
+        # Beside the state other parts keep files there, which are to be written anew as well.
+        self.rebuilt: Callable[[], None] = lambda: None
+        self._rebuild_at = 0.0
         self.running = Running()
         self.epoch = 0
         self.notes: list[str] = []
@@ -91,18 +97,17 @@ class Store:
         self._seq = 0
         self._snapshot_path = directory / "snapshot"
         self._snapshot_bytes = 0
+        # None while it cannot be written, or is not what a start would find.
+        self._journal: Journal | None = None
         try:
             self._read_snapshot()
-            self._journal = Journal(directory / "journal")
-            self._replay()
+            self._replay(self._open_journal())
             if self._language != LANGUAGE:
                 self._upgrade()
             self.epoch += 1
-            self._append({"t": "start", "epoch": self.epoch, "language": LANGUAGE})
             self.materials = MaterialStore(directory, self.running.state.entities.values())
-        except OSError as error:
-            self._unlock()
-            raise MachineError(f"cannot use the state directory {directory}: {error}") from error
+            with contextlib.suppress(OSError):
+                self._append({"t": "start", "epoch": self.epoch, "language": LANGUAGE})
         except MachineError:
             self.close()
             raise
@@ -118,35 +123,57 @@ class Store:
 
     def close(self) -> None:
         """Gives the lock back."""
-        self._journal.close()
-        self._unlock()
+        if self._journal is not None:
+            self._journal.close()
+        self.place.close()
+
+    def look(self) -> None:
+        """Now and then: what was deleted, replaced or could not be written is written anew."""
+        with contextlib.suppress(OSError):
+            self._take_journal()
 
     # One transaction.
 
     def begin(self, begun: Begun) -> None:
         """The begin record. Raises `OSError` when it is not durable."""
         faults.point("journal.begin")
-        self._append(
-            {
-                "t": "begin",
-                "generation": begun.generation,
-                "base_generation": begun.base_generation,
-                "base_digest": begun.base_digest,
-                "digest": begun.digest,
-                "commit": begun.commit,
-                "tree": begun.tree,
-                "at": begun.at,
-                "puts": [snapshot.encode_entity(entity) for entity in begun.puts],
-                "removes": [list(key) for key in begun.removes],
-                "moved": [snapshot.encode_entity(entity) for entity in begun.moved],
-            }
-        )
+        record = self._begin_record(begun)
+        try:
+            self._append(record)
+        except OSError:
+            # What cannot be written is better served than nothing; workers can tell it.
+            if len(self.running.state) > 0:
+                raise
+            self._lose_journal()
         self._open = begun
+
+    @staticmethod
+    def _begin_record(begun: Begun) -> Record:
+        return {
+            "t": "begin",
+            "generation": begun.generation,
+            "base_generation": begun.base_generation,
+            "base_digest": begun.base_digest,
+            "digest": begun.digest,
+            "commit": begun.commit,
+            "tree": begun.tree,
+            "at": begun.at,
+            "puts": [snapshot.encode_entity(entity) for entity in begun.puts],
+            "removes": [list(key) for key in begun.removes],
+            "moved": [snapshot.encode_entity(entity) for entity in begun.moved],
+        }
 
     def commit(self) -> None:
         """The commit point. Raises `OSError` when it was not passed."""
         assert self._open is not None, "commit without begin"
         faults.point("journal.commit")
+        if self._journal is None and len(self.running.state) == 0:
+            self._enter(self._open)
+            return
+        if self._journal is None or self.place.moved(self._journal.path, self._journal.file):
+            # What was begun is not there any more.
+            self._take_journal()
+            raise OSError(errno.ESTALE, "the state directory was replaced, and is written anew")
         self._append({"t": "commit", "generation": self._open.generation})
         self._enter(self._open)
 
@@ -182,14 +209,12 @@ class Store:
             self.running = before
             raise
         self.materials.uses(self.running.state.entities.values())
-        try:
-            self.compact()
-        except OSError as error:
-            self.notes.append(f"cannot write the state: {error.strerror or error}")
+        self._write_whole()
 
     def compact_if_due(self) -> bool:
         """Writes a snapshot when the journal has outgrown the last one."""
-        if self._journal.size < max(JOURNAL_BYTES_MIN, self._snapshot_bytes):
+        size = self._journal.size if self._journal is not None else 0
+        if size < max(JOURNAL_BYTES_MIN, self._snapshot_bytes):
             return False
         if self.unfinished is not None:
             return False
@@ -208,9 +233,14 @@ class Store:
             applied_at=running.applied_at,
             language=LANGUAGE,
         )
-        self._snapshot_bytes = snapshot.write(self._snapshot_path, header, running.state)
-        faults.point("journal.restart")
-        self._journal.restart([])
+        try:
+            self._snapshot_bytes = snapshot.write(self._snapshot_path, header, running.state)
+            faults.point("journal.restart")
+            if self._journal is not None:
+                self._journal.restart([])
+        except OSError as error:
+            self.place.failed(error)
+            raise
 
     # Reading back.
 
@@ -219,7 +249,8 @@ class Store:
             found = snapshot.read(self._snapshot_path)
         except MachineError as error:
             damaged = self._snapshot_path.with_suffix(".damaged")
-            self._snapshot_path.rename(damaged)
+            with contextlib.suppress(OSError):
+                self._snapshot_path.rename(damaged)
             self._lost = True
             self.notes.append(f"{error}; kept as {damaged.name}, starting from the repository")
             return
@@ -227,20 +258,31 @@ class Store:
             return
         header, state = found
         self._seq, self.epoch, self._language = header.seq, header.epoch, header.language
-        self._snapshot_bytes = self._snapshot_path.stat().st_size
+        with contextlib.suppress(OSError):
+            self._snapshot_bytes = self._snapshot_path.stat().st_size
         self.running = Running(
             state, header.generation, header.commit, header.tree, header.applied_at
         )
 
-    def _replay(self) -> None:
+    def _open_journal(self) -> list[Record]:
+        """Its records, if need be without a way to add to them."""
+        path = self._directory / "journal"
+        try:
+            self._journal = Journal(path)
+        except OSError as error:
+            self.place.failed(error)
+            return read_records(path)
         if self._journal.truncated_bytes:
             self.notes.append(f"dropped {self._journal.truncated_bytes} torn bytes of the journal")
-        for record in self._journal.records:
+        records, self._journal.records = self._journal.records, []
+        return records
+
+    def _replay(self, records: list[Record]) -> None:
+        for record in records:
             # What the snapshot includes is still here when a crash came before the restart.
             if record["seq"] > self._seq:
                 self._seq = record["seq"]
                 self._replay_one(record)
-        self._journal.records = []
         self._open = None
 
     def _replay_one(self, record: Record) -> None:
@@ -287,7 +329,7 @@ class Store:
         running.state, running.generation = state, running.generation + 1
         # Whoever has not committed it is replaced.
         self.unfinished = None
-        self.compact()
+        self._write_whole()
 
     def _enter(self, begun: Begun) -> None:
         running = self.running
@@ -302,11 +344,68 @@ class Store:
         running.commit, running.tree, running.applied_at = commit, tree, at
 
     def _append(self, record: Record, *, durable: bool = True) -> None:
-        self._journal.append({"seq": self._seq + 1, **record}, durable=durable)
+        journal = self._take_journal()
+        try:
+            journal.append({"seq": self._seq + 1, **record}, durable=durable)
+        except OSError as error:
+            self.place.failed(error)
+            raise
+        self.place.worked()
         self._seq += 1
 
-    def _unlock(self) -> None:
-        os.close(self._lock)
+    def _write_whole(self) -> None:
+        """The running state as it is; a journal that does not lead there takes no record."""
+        try:
+            self.compact()
+        except OSError:
+            self._lose_journal()
+
+    def _lose_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _take_journal(self) -> Journal:
+        """The journal that the next start will find, made anew if need be. Raises `OSError`."""
+        journal = self._journal
+        if journal is not None:
+            moved = self.place.moved(journal.path, journal.file)
+            if moved is None:
+                return journal
+            log.error("the state directory is not what it was", reason=moved)
+            self._lose_journal()
+        now = time.monotonic()
+        if now < self._rebuild_at:
+            raise OSError(errno.EAGAIN, self.place.problem or "the state directory is gone")
+        self._rebuild_at = now + _REBUILD_EVERY_S
+        try:
+            return self._rebuild()
+        except (OSError, MachineError) as error:
+            failure = error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error))
+            if self.place.problem is None:
+                log.error("the state directory cannot be written", reason=failure.strerror)
+            self.place.failed(failure)
+            raise failure from None
+
+    def _rebuild(self) -> Journal:
+        self.place.take()
+        self.materials.make()
+        journal = Journal(self._directory / "journal")
+        try:
+            self._journal = journal
+            # What another one left there is older, or not ours.
+            self._seq = max([self._seq, *(record["seq"] for record in journal.records)])
+            journal.records = []
+            self.compact()
+        except OSError:
+            self._lose_journal()
+            raise
+        self.place.worked()
+        self._rebuild_at = 0.0
+        self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
+        log.warning("the state directory is written anew", directory=self._directory)
+        self.rebuilt()
+        return journal
 
 
 def _put(state: State, entity: Entity) -> Change:
@@ -327,24 +426,3 @@ def _decode_begin(record: dict[str, Any]) -> Begun:
         removes=tuple(EntityKey(*each) for each in record["removes"]),
         moved=tuple(snapshot.decode_entity(each) for each in record["moved"]),
     )
-
-
-def lock_directory(directory: Path) -> int:
-    """One daemon at a time: the kernel gives the lock back however the process ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise MachineError(
-            f"cannot use the directory {directory}: {error.strerror or error}"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        by = f" (process {owner})" if owner else ""
-        raise MachineError(f"another daemon{by} uses {directory}") from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
