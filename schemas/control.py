@@ -128,7 +128,10 @@ Request = (
 
 
 class WorkerStatus(TypedDict):
-    """One worker. `state`: running | starting | behind | leaving."""
+    """One worker. `state`: running | starting | behind | former | leaving.
+
+    A former one serves what the others do not, until its successor holds a commit.
+    """
 
     id: int
     pid: int

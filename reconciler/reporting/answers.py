@@ -123,23 +123,24 @@ class Answers:
         }
 
     def _worker(self, slot: Slot) -> control.WorkerStatus:
-        worker = slot.worker
+        worker, former = slot.worker, slot.former
         running = self.store.running
+        held = worker or former
         if worker is None:
-            state = "starting"
+            state = "starting" if former is None else "former"
         elif worker.generation == running.generation:
             state = "running"
         else:
             state = "behind"
         return {
             "id": slot.id,
-            "pid": slot.pid,
+            "pid": held.process.pid if held else slot.pid,
             "cpu": worker.cpu if worker else slot.cpu,
-            "generation": worker.generation if worker else 0,
-            "digest": worker.digest if worker else "0" * 32,
+            "generation": held.generation if held else 0,
+            "digest": held.digest if held else "0" * 32,
             "connections": slot.counters.gauge("connections_now"),
             "requests": slot.counters.gauge("requests_now"),
-            "commit": worker.commit if worker else "",
+            "commit": held.commit if held else "",
             "state": state,
             "restarts": slot.restarts,
         }
@@ -171,6 +172,12 @@ class Answers:
     def _warnings(self, certificates: list[Expiring], now: datetime) -> list[str]:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
+        ]
+        warnings += [
+            f"worker {slot.id}: process {slot.former.process.pid} serves until another one holds a "
+            f"commit: {slot.former.reason}"
+            for slot in self.supervisor.slots
+            if slot.former is not None
         ]
         warnings += self.store.notes
         others = (

@@ -14,11 +14,14 @@ import fcntl
 import os
 from pathlib import Path
 
+from reconciler.durable import write_durably
 from reconciler.errors import MachineError
 
 LOCK_NAME = "lock"
 # These are mistakes in a path, not faults of a disk.
 _NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
+# Room for less than a few records is none.
+_PROBE_BYTES = 64 * 1024
 
 
 class Place:
@@ -42,6 +45,19 @@ class Place:
             # What is there can be read, and nobody else must take it for his.
             with contextlib.suppress(OSError):
                 self._lock = _locked(directory, os.open(directory, os.O_RDONLY | os.O_CLOEXEC))
+            return
+        self.probe()
+
+    def probe(self) -> None:
+        """Tells by `problem` whether there is room."""
+        path = self.directory / "probe.new"
+        try:
+            write_durably(path, bytes(_PROBE_BYTES))
+            path.unlink()
+        except OSError as error:
+            self.failed(error)
+        else:
+            self.problem = None
 
     def take(self) -> None:
         """Makes and locks the directory as far as it is not. Raises `OSError`, `MachineError`."""
@@ -74,10 +90,6 @@ class Place:
         """Something could not be written."""
         reason = error.strerror or error
         self.problem = f"the state directory {self.directory} cannot be written: {reason}"
-
-    def worked(self) -> None:
-        """Something was written."""
-        self.problem = None
 
     def close(self) -> None:
         """Gives the lock back."""

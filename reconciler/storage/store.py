@@ -82,7 +82,7 @@ class Store:
         self.place = Place(directory)
         # Beside the state other parts keep files there, which are to be written anew as well.
         self.rebuilt: Callable[[], None] = lambda: None
-        self._rebuild_at = 0.0
+        self._rebuild_at = self._probe_at = 0.0
         self.running = Running()
         self.epoch = 0
         self.notes: list[str] = []
@@ -131,6 +131,9 @@ class Store:
         """Now and then: what was deleted, replaced or could not be written is written anew."""
         with contextlib.suppress(OSError):
             self._take_journal()
+            if self.place.problem is not None and time.monotonic() > self._probe_at:
+                self._probe_at = time.monotonic() + _REBUILD_EVERY_S
+                self.place.probe()
 
     # One transaction.
 
@@ -350,7 +353,8 @@ class Store:
         except OSError as error:
             self.place.failed(error)
             raise
-        self.place.worked()
+        if self.place.problem is not None and record["t"] != "start":
+            self.place.probe()
         self._seq += 1
 
     def _write_whole(self) -> None:
@@ -400,7 +404,7 @@ class Store:
         except OSError:
             self._lose_journal()
             raise
-        self.place.worked()
+        self.place.probe()
         self._rebuild_at = 0.0
         self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
         log.warning("the state directory is written anew", directory=self._directory)

@@ -40,7 +40,9 @@ class Former:
     def drain(self, drain_ms: int) -> None:
         """Have it accept no more and end behind its last request."""
         if self.link is None or self.link.closed:
-            self.process.signal(signal.SIGTERM)
+            # One that is stopped would only keep connections waiting that it does not answer.
+            stopped = self.process.stopped
+            self.process.signal(signal.SIGKILL if stopped else signal.SIGTERM)
             return
         with contextlib.suppress(WorkerGoneError):
             self.link.ask(wire.Shutdown(drain_ms=drain_ms))

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 
 class Process:
@@ -33,6 +34,14 @@ class Process:
     def alive(self) -> bool:
         """Whether it has not ended yet."""
         return not self._ended.is_set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody holds it by SIGSTOP."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (OSError, IndexError):
+            return False
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for its end; whether it came in time."""

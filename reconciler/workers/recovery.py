@@ -103,7 +103,10 @@ class Recovery:
 
     async def _greet(self, number: int) -> Held | None:
         for _ in range(_EPOCHS_MAX):
-            found = connect(spawning.socket_path(self._runtime_dir, number))
+            # A successor alone is one that has not been given its place yet.
+            found = connect(spawning.socket_path(self._runtime_dir, number)) or connect(
+                spawning.successor_path(self._runtime_dir, number)
+            )
             if found is None:
                 return None
             self._places.add(number)

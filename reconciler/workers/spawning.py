@@ -29,7 +29,7 @@ def socket_path(runtime_dir: Path, worker: int) -> Path:
 
 def listening(runtime_dir: Path) -> set[int]:
     """The numbers of the workers that may listen there."""
-    paths = (runtime_dir / WORKERS_DIRECTORY).glob("*.sock")
+    paths = (runtime_dir / WORKERS_DIRECTORY).glob("*")
     return {int(path.stem) for path in paths if path.stem.isdecimal()}
 
 

@@ -283,6 +283,7 @@ class Supervisor:
             if spawning.is_worker(pid, slot.id):
                 slot.problem = f"process {pid} cannot be led, it serves until another one does"
                 slot.former = Former(slot.id, Process(pid, None), None, str(error))
+                self._sockets.shared = True
             return None
         worker = Worker(link, Process(welcome.pid, None), welcome)
         self._welcomed(slot, worker, welcome)
@@ -374,6 +375,8 @@ class Supervisor:
         spawning.succeed(self._runtime_dir, slot.id)
         if former is not None:
             self._see_off(former)
+            formers = (each.former for each in self.slots)
+            self._sockets.shared = any(each and each.link is None for each in formers)
 
     def _see_off(self, former: Former) -> None:
         if not former.process.alive:

@@ -25,8 +25,9 @@ from tests.harness.site import Site
 WAIT_S = 40
 
 
-def files(site: Site, backend: str) -> dict[str, Any]:
-    return {"kakehi.yaml": site.document({"main": [backend]}, {"main": "main"})}
+def files(site: Site, backend: str, more: int = 0) -> dict[str, Any]:
+    hosts = {"main": "main", **{f"host{number}": "main" for number in range(more)}}
+    return {"kakehi.yaml": site.document({"main": [backend]}, hosts)}
 
 
 def warned(site: Site, text: str) -> bool:
@@ -68,7 +69,6 @@ LOSSES = (deleted, moved_away, replaced_by_an_empty_one, replaced_by_a_copy, emp
 def lost_while_running(loss: Callable[[Path], None], at_once: bool, site: Site) -> None:
     site.start(files(site, "red"))
     generation, _ = site.running()
-    workers = site.identity()
     with OpenLoop(site.address, ["main.test"], site.directory / "load", rate=100, fresh=2) as load:
         loss(site.daemon.state_dir)
         if not at_once:
@@ -158,7 +158,8 @@ def unwritable_at_the_start(how: Any, stopped: bool, site: Site) -> None:
         assert warned(site, "cannot be written")
         if not stopped:
             assert site.identity() == workers
-        sha = site.repo.commit(files(site, "blue"), "the change")
+        # More than what is left of the last block of a file.
+        sha = site.repo.commit(files(site, "blue", more=50), "the change")
         processes.wait_until(lambda: site.daemon.ask("status")["last_error"], "it is told", WAIT_S)
         error = site.daemon.ask("status")["last_error"]
         assert (error["commit"], error["stage"]) == (sha, "journal")
