@@ -6,7 +6,10 @@ and the next commit goes the usual way.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.harness import processes
+from tests.harness import daemon, processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
 
+WAIT_S = 60
 INVALID = {"kakehi.yaml": "frontends: {main: {nonsense: true}}\n"}
 
 
@@ -148,10 +152,87 @@ def lost(damage: Callable[[Path], None], repository: Any, site: Site) -> None:
         assert load.closed == []
 
 
+def nobody_serves(damage: Callable[[Path], None], site: Site) -> None:
+    """No worker is left either, and the newest commit is refused: what was applied is served."""
+    site.start(files(site, "red"))
+    site.commit(files(site, "blue"))
+    digest = site.running()[1]
+    workers = site.identity()
+    site.daemon.leave()
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    damage(site.daemon.state_dir)
+    with head_is_invalid(site):
+        site.daemon.return_(wait=False)
+        processes.wait_until(
+            lambda: site.daemon.ask("status")["digest"] == digest, "it is served", WAIT_S
+        )
+    assert site.everywhere("main.test") == {"blue"}
+    site.commit(files(site, "red"))
+    assert site.everywhere("main.test") == {"red"}
+
+
+def one_does_not_answer(damage: Callable[[Path], None], site: Site) -> None:
+    """What the other one holds is the state; who says nothing is followed by one that does."""
+    site.start(files(site, "red"))
+    site.commit(files(site, "blue"))
+    running, (silent, other) = site.running(), site.worker_pids()
+    site.daemon.leave()
+    damage(site.daemon.state_dir)
+    with daemon.stopped(silent):
+        with head_is_invalid(site):
+            site.daemon.return_(wait=False)
+            processes.wait_until(lambda: in_service(site), "both are in service", WAIT_S)
+            assert site.running() == running
+            assert site.worker_pids()[1] == other
+            assert site.worker_pids()[0] != silent
+            processes.wait_until(lambda: not serves(silent), "it has been ended", WAIT_S)
+        site.commit(files(site, "red"))
+        assert site.everywhere("main.test") == {"red"}
+
+
+def nobody_answers(damage: Callable[[Path], None], site: Site) -> None:
+    """Nothing can be known, and the newest commit is refused: they stay until one is served."""
+    site.start(files(site, "red"))
+    site.repo.git("update-ref", "-d", "refs/kakehi/applied")
+    pids = site.worker_pids()
+    site.daemon.leave()
+    damage(site.daemon.state_dir)
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            stack.enter_context(daemon.stopped(pid))
+        with head_is_invalid(site):
+            site.daemon.return_(wait=False)
+            processes.wait_until(lambda: in_service(site), "successors wait", WAIT_S)
+    # Successors that hold nothing are no reason to end them: they serve when they wake up.
+    assert set(site.kept("main.test", pids=pids).values()) == {"red"}
+    site.commit(files(site, "blue"))
+    assert site.everywhere("main.test") == {"blue"}
+    assert not set(site.worker_pids()) & set(pids)
+    processes.wait_until(lambda: not any(map(serves, pids)), "they have been drained", WAIT_S)
+
+
+def in_service(site: Site) -> bool:
+    return all(each["state"] == "running" for each in site.daemon.ask("status")["workers"])
+
+
+def serves(pid: int) -> bool:
+    try:
+        return b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 CASES: dict[str, Callable[[Site], None]] = {
-    f"{damage.__name__}, {repository.__name__}": partial(lost, damage, repository)
-    for damage in DAMAGES
-    for repository in REPOSITORIES
+    **{
+        f"{damage.__name__}, {repository.__name__}": partial(lost, damage, repository)
+        for damage in DAMAGES
+        for repository in REPOSITORIES
+    },
+    **{
+        f"deleted, {case.__name__}": partial(case, deleted)
+        for case in (nobody_serves, one_does_not_answer, nobody_answers)
+    },
 }
 
 
