@@ -249,7 +249,7 @@ class Daemon:
         try:
             self._source.ref  # noqa: B018  # asks whether there is one
         except RepositoryError as error:
-            if self._store.running.generation == 0:
+            if self._store.running.generation == 0 and self._places == 0:
                 raise
             log.warning("serving the last committed state", reason=error)
             self._reconciler.problem = str(error)

@@ -39,10 +39,12 @@ class Former:
 
     def drain(self, drain_ms: int) -> None:
         """Have it accept no more and end behind its last request."""
+        if self.process.stopped:
+            # It would only keep connections waiting that it does not answer.
+            self.process.signal(signal.SIGKILL)
+            return
         if self.link is None or self.link.closed:
-            # One that is stopped would only keep connections waiting that it does not answer.
-            stopped = self.process.stopped
-            self.process.signal(signal.SIGKILL if stopped else signal.SIGTERM)
+            self.process.signal(signal.SIGTERM)
             return
         with contextlib.suppress(WorkerGoneError):
             self.link.ask(wire.Shutdown(drain_ms=drain_ms))

@@ -204,6 +204,14 @@ def nobody_answers(damage: Callable[[Path], None], site: Site) -> None:
         with head_is_invalid(site):
             site.daemon.return_(wait=False)
             processes.wait_until(lambda: in_service(site), "successors wait", WAIT_S)
+            waiting = site.worker_pids()
+            # The next daemon does not take the successors for those that serve.
+            site.daemon.leave()
+            site.daemon.return_(wait=False)
+            processes.wait_until(lambda: in_service(site), "successors wait again", WAIT_S)
+            processes.wait_until(
+                lambda: not any(map(serves, waiting)), "those of before have ended", WAIT_S
+            )
     # Successors that hold nothing are no reason to end them: they serve when they wake up.
     assert set(site.kept("main.test", pids=pids).values()) == {"red"}
     site.commit(files(site, "blue"))
