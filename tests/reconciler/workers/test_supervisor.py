@@ -196,7 +196,7 @@ def test_a_worker_that_holds_something_else_is_replaced(tmp_path: Path) -> None:
         second.supervisor.scale(1)
         await until(lambda: second.supervisor.complete)
         assert second.pids() != [pid]
-        assert not alive(pid)
+        await until(lambda: not alive(pid))
         assert second.digests() == {second.store.running.state.digest}
         await second.end()
 
