@@ -193,6 +193,7 @@ def test_a_start_keeps_what_runs_and_nothing_else(tmp_path: Path, pair: Pair) ->
     running = kept(store, pair)
     kept(store, pki.make("shop.test"))
     again = MaterialStore(tmp_path, [running])
+    again.forget_unused()
     assert held(again) == {digest(pair.chain), digest(pair.key)}
     again.applied([put(running, None)])
     assert held(again) == set()
