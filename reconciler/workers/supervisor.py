@@ -253,7 +253,7 @@ class Supervisor:
 
     async def _part_with(self, slot: Slot, worker: Worker) -> None:
         """What becomes of one that did not come into service, or is in service no more."""
-        if not worker.serves or not worker.process.alive:
+        if not worker.serves or not worker.process.alive or worker.process.stopped:
             worker.link.close("replaced")
             await worker.process.kill()
         elif slot.former is not None:
@@ -265,6 +265,8 @@ class Supervisor:
     def _keep_serving(self, slot: Slot, worker: Worker, reason: str) -> None:
         worker.link.on_unasked = lambda message: self._unasked(slot, worker, message)
         slot.former = Former.of(worker, reason)
+        # What it was given last may still be on the way to it.
+        self._sockets.shared |= slot.former.link is None
         slot.pid = 0
         slot.counters.retire()
         log.warning(
