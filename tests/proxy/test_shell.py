@@ -121,7 +121,7 @@ def test_what_is_held_is_told_in_bounded_parts(connection: Connection, served: S
             *(replace(backend, key=EntityKey("backend", f"shop/{n}")) for n in range(600)),
         ]
     )
-    connection.ask(prepare(wanted), [served.descriptor])
+    connection.prepare(wanted)
     connection.ask(wire.Commit(transaction=7, generation=1))
     entities: list[Entity] = []
     parts, position, last = 0, 0, False
