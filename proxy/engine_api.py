@@ -98,6 +98,18 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the entities that the engine holds: a JSON array of `{kind, name, value}`.
+
+    `next` is the position of the next part, None behind the last one."""
+
+    generation: int
+    digest: str
+    entities: str
+    next: int | None
+
+
 class EngineApi:
     """One engine; it starts with this object and serves nothing until a generation commits."""
 
@@ -164,6 +176,10 @@ class EngineApi:
     def audit(self) -> Audited:
         """What the engine really holds; takes as long as there are entities."""
         return Audited(*self._engine.audit())
+
+    def read(self, position: int) -> Part:
+        """A part of the entities that the engine holds; the first one is at position 0."""
+        return Part(*self._engine.read(position))
 
     def listener_fds(self) -> dict[str, int]:
         """Listener name → its socket; they stay the engine's."""

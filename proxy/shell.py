@@ -206,6 +206,8 @@ class Shell:
                 reply = self._serve(message, descriptors)
             case wire.Audit():
                 reply = await asyncio.to_thread(self._audit)
+            case wire.Recite():
+                reply = await asyncio.to_thread(self._recite, message)
             case wire.Shutdown():
                 self.end(message.drain_ms)
                 return
@@ -309,6 +311,16 @@ class Shell:
         except (OSError, ValueError) as error:
             return str(error)
         return None
+
+    def _recite(self, message: wire.Recite) -> wire.Recited:
+        part = self._engine.read(message.position)
+        return wire.Recited(
+            generation=part.generation,
+            digest=part.digest,
+            entities=part.entities,
+            next=part.next or 0,
+            last=part.next is None,
+        )
 
     def _audit(self) -> wire.Audited:
         found = self._engine.audit()

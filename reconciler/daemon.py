@@ -45,7 +45,8 @@ from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.drains import Drains
 from reconciler.storage.history import History
-from reconciler.storage.store import Store, lock_directory
+from reconciler.storage.place import lock_directory
+from reconciler.storage.store import Store
 from reconciler.systemd.service import Manager
 from reconciler.transaction.runner import Runner
 from reconciler.workers import spawning
@@ -53,6 +54,7 @@ from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
+from reconciler.workers.recovery import Recovery
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
@@ -110,18 +112,32 @@ async def _run(options: DaemonOptions) -> None:
         machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
         store = Store(options.state_dir, partial(relations_of, machine=machine))
         try:
-            await Daemon(options, store, machine).run()
+            places = await _recover(options, store, machine)
+            await Daemon(options, store, machine, places).run()
         finally:
             store.close()
     finally:
         os.close(runtime_lock)
 
 
+async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
+    """What workers serve comes before what files say; returns how many places they serve in."""
+    directory = options.directory.absolute()
+    wanted = Following(options.state_dir, directory, options.ref).wanted
+    source = Source(directory, wanted, options.remote)
+    places = await Recovery(store, options.runtime_dir, source, machine).run()
+    if len(store.running.state) > 0:
+        with contextlib.suppress(OSError):
+            store.materials.forget_unused()
+    return places
+
+
 class Daemon:
     """All parts of one daemon."""
 
-    def __init__(self, options: DaemonOptions, store: Store, machine: Machine) -> None:
+    def __init__(self, options: DaemonOptions, store: Store, machine: Machine, places: int) -> None:
         self._options = options
+        self._places = places
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -208,6 +224,7 @@ class Daemon:
         reconciler.plan_warnings = self._sizing.warnings
         self._drains.changed = self._send_overlay
         self._certifying.issued = reconciler.wake
+        self._store.rebuilt = self._on_rebuilt
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -232,7 +249,8 @@ class Daemon:
         parts.start("auditing", self._auditing.run)
         parts.start("answering", self._answering.run)
         try:
-            self._supervisor.scale(self._sizing.count())
+            # One beyond the wanted number serves until it is known what is wanted.
+            self._supervisor.scale(max(self._sizing.count(), self._places))
             parts.start("reconciling", self._serve)
             drain = await self._ending
         finally:
@@ -247,7 +265,7 @@ class Daemon:
         try:
             self._source.ref  # noqa: B018  # asks whether there is one
         except RepositoryError as error:
-            if self._store.running.generation == 0:
+            if self._store.running.generation == 0 and self._places == 0:
                 raise
             log.warning("serving the last committed state", reason=error)
             self._reconciler.problem = str(error)
@@ -264,6 +282,8 @@ class Daemon:
             self._parts.start("metrics", partial(self._admin.keep_resuming, admin), once=True)
         await self._runner.settle_in()
         await self._runner.finish()
+        if len(self._store.running.state) > 0:
+            self._supervisor.scale(self._sizing.count())
         self._drains.schedule()
         if self._options.remote is not None:
             fetching = partial(self._fetching.run, self._source, self._reconciler.wake)
@@ -319,6 +339,7 @@ class Daemon:
     def _on_applied(self, plan: Plan) -> None:
         if any(change.key == SETTINGS_KEY for change in plan.changes):
             self._supervisor.scale(self._sizing.count())
+        self._supervisor.retire_formers()
         if self._drains.names():
             # A backend that the commit brought may be on the list.
             self._send_overlay()
@@ -334,6 +355,20 @@ class Daemon:
                 running.state.digest,
             ):
                 self._supervisor.replace(slot.id, "it was left behind")
+
+    def _on_rebuilt(self) -> None:
+        """The state directory was lost, and with it what other parts have there."""
+        self._following.write(self._source)
+        self._reconciler.mend_materials()
+        history = self._reconciler.outcomes.history
+        for write in (self._challenges.write, self._drains.write, history.write):
+            try:
+                write()
+            except OSError as error:
+                log.warning("cannot write the state directory", reason=error.strerror or error)
+        with contextlib.suppress(OSError):
+            if self._tickets.rotate_if_due():
+                self._send_ticket_keys()
 
     def _on_looked(self) -> None:
         self._manager.tell()

@@ -19,6 +19,10 @@ def write_durably(path: Path, content: bytes) -> None:
         while view:
             view = view[os.write(file, view) :]
         os.fsync(file)
+    except OSError:
+        # Half of it is of no use, and takes the room that a full disk does not have.
+        path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(file)
 

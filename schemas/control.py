@@ -136,7 +136,10 @@ Request = (
 
 
 class WorkerStatus(TypedDict):
-    """One worker. `state`: running | starting | behind | silent (it does not answer)."""
+    """One worker. `state`: running | starting | behind | silent (it does not answer) | former.
+
+    A former one serves what the others do not, until its successor holds a commit.
+    """
 
     id: int
     pid: int

@@ -147,6 +147,16 @@ class Audit(_Message):
     type: Literal["audit"] = "audit"
 
 
+class Recite(_Message):
+    """Asks for the entities that are held, a bounded part from `position` on; the first is at 0.
+
+    Changes nothing. Answered by `Recited`.
+    """
+
+    type: Literal["recite"] = "recite"
+    position: _Number
+
+
 class Shutdown(_Message):
     """End: stop accepting, let requests end for at most `drain_ms`. Answered by `Leaving`."""
 
@@ -271,6 +281,20 @@ class Audited(_Message):
     differing: list[str]
 
 
+class Recited(_Message):
+    """A part of what is held; the next one is at `next`, but behind the last.
+
+    `entities` is a JSON array of `{kind, name, value}`; all parts together have the `digest`.
+    """
+
+    type: Literal["recited"] = "recited"
+    generation: _Number
+    digest: _Digest
+    entities: str
+    next: _Number
+    last: bool
+
+
 class Leaving(_Message):
     """The worker drains and ends: a successor may take its place at once."""
 
@@ -296,6 +320,7 @@ ToWorker = (
     | TicketKeys
     | Challenges
     | Audit
+    | Recite
     | Shutdown
 )
 FromWorker = (
@@ -312,6 +337,7 @@ FromWorker = (
     | TicketKeysTaken
     | ChallengesTaken
     | Audited
+    | Recited
     | Leaving
     | Failed
 )

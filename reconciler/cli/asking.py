@@ -70,7 +70,7 @@ def _connect(connection: socket.socket, path: str, given: str | None) -> None:
 
 
 def _orphans(runtime_dir: str) -> dict[int, int]:
-    """Return the workers that serve without a daemon: number and process."""
+    """Return the workers that serve without a daemon: process and number."""
     from pathlib import Path
 
     if not any(Path(runtime_dir, "workers").glob("*.sock")):
@@ -81,7 +81,7 @@ def _orphans(runtime_dir: str) -> dict[int, int]:
 
 
 def _orphaned(path: str, orphans: dict[int, int]) -> tuple[str, str]:
-    processes = ", ".join(str(pid) for pid in orphans.values())
+    processes = ", ".join(str(pid) for pid in orphans)
     who = "1 worker goes" if len(orphans) == 1 else f"{len(orphans)} workers go"
     return (
         f"no daemon runs at {path}; {who} on serving without it (process {processes})",

@@ -40,7 +40,7 @@ from reconciler.planning import guards
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
-from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source, UnfetchedError
 from reconciler.storage.database import DamagedError
 from reconciler.storage.records import Begun
@@ -193,6 +193,7 @@ class Reconciler:
             self.notify()
 
     async def _look(self) -> None:
+        self._store.look()
         try:
             head = await self._find_head()
         except RepositoryError:
@@ -207,7 +208,7 @@ class Reconciler:
         running = self._store.running
         if await self._renew(head):
             return
-        if head.commit == running.commit:
+        if head.commit == running.commit and running.tree is not None:
             if not self._external.differing:
                 self._settled()
             return
@@ -224,6 +225,20 @@ class Reconciler:
             self._settled()
             return
         await self._reconcile(head)
+        if self.given_up == head.commit and running.commit is None:
+            await self._serve_applied(head)
+
+    async def _serve_applied(self, head: Head) -> None:
+        """The state was lost and nobody serves: what was applied last is better than nothing."""
+        if not self._source.repository.has_ref(APPLIED_REF):
+            return
+        applied = self._source.head_of(APPLIED_REF)
+        # What another daemon has applied of another branch is not ours.
+        if applied != head and self._source.is_descendant(head.commit, applied.commit):
+            log.warning("serving the commit that was applied last", commit=applied.commit[:12])
+            refusal = self.outcomes.last_error
+            await self._reconcile(applied)
+            self.given_up, self.outcomes.last_error = head.commit, refusal
 
     async def _renew(self, head: Head | None) -> bool:
         """Take over files outside of the repository, for the commit that runs.
@@ -322,7 +337,7 @@ class Reconciler:
             self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
             return "refused"
         if not staged.changes:
-            if head.commit != running.commit:
+            if head.commit != running.commit or running.tree is None:
                 self._follow(head, staged, began)
             self._settled()
             return "done"

@@ -139,10 +139,11 @@ class Answers:
         }
 
     def _worker(self, slot: Slot) -> control.WorkerStatus:
-        worker = slot.worker
+        worker, former = slot.worker, slot.former
         running = self.store.running
+        held = worker or former
         if worker is None:
-            state = "starting"
+            state = "starting" if former is None else "former"
         elif worker.is_silent:
             state = "silent"
         elif worker.generation == running.generation:
@@ -151,13 +152,13 @@ class Answers:
             state = "behind"
         return {
             "id": slot.id,
-            "pid": slot.pid,
+            "pid": held.process.pid if held else slot.pid,
             "cpu": worker.cpu if worker else slot.cpu,
-            "generation": worker.generation if worker else 0,
-            "digest": worker.digest if worker else "0" * 32,
+            "generation": held.generation if held else 0,
+            "digest": held.digest if held else "0" * 32,
             "connections": slot.counters.gauge("connections_now"),
             "requests": slot.counters.gauge("requests_now"),
-            "commit": worker.commit if worker else "",
+            "commit": held.commit if held else "",
             "state": state,
             "restarts": slot.restarts,
         }
@@ -219,7 +220,15 @@ class Answers:
             for each in self.supervisor.in_service.values()
             if each.is_silent
         ]
+        warnings += [
+            f"worker {slot.id}: process {slot.former.process.pid} serves until another one holds a "
+            f"commit: {slot.former.reason}"
+            for slot in self.supervisor.slots
+            if slot.former is not None
+        ]
+        warnings += self.store.notes
         others = (
+            self.store.place.problem,
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
             self._metrics_warning(),

@@ -46,6 +46,11 @@ class Following:
             reason = error.strerror or error
             log.warning("a restart will ask HEAD which branch to follow", reason=reason)
 
+    def write(self, source: Source) -> None:
+        """Writes it anew, after the file was lost."""
+        self._kept = None
+        self.keep(source)
+
     def warning(self, source: Source) -> str | None:
         """What to say when HEAD is on another branch, and nobody said which one to follow."""
         if self._given is not None:

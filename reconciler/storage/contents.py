@@ -31,12 +31,20 @@ class MaterialStore:
     def __init__(self, state_dir: Path, is_needed: Callable[[str], bool]) -> None:
         """`is_needed` says of a hash whether a running entity has it."""
         self.directory = state_dir / DIRECTORY
-        self.directory.mkdir(mode=0o700, exist_ok=True)
         self._is_needed = is_needed
         # Whoever reads a former state needs what it names; what nobody else needs goes then.
         self._readers = 0
         self._left: set[str] = set()
-        self._let_go(path.name for path in self.directory.iterdir())
+        with contextlib.suppress(OSError):
+            self.make()
+
+    def make(self) -> None:
+        """Make the directory. Raises `OSError`."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+
+    def forget_unused(self) -> None:
+        """What no running entity needs is a leftover, once it is sure what runs."""
+        self._let_go([path.name for path in self.directory.iterdir()])
 
     def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
         """Make durable what entities need, before anybody is told of them. Raises `OSError`."""

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.durable import sync_directory
 from reconciler.errors import MachineError
-from reconciler.presence import is_there
+from reconciler.presence import is_directory, is_there
 
 FILE_NAME = "state.db"
 VERSION = 1
@@ -115,7 +117,9 @@ class Database:
     def connect(self) -> sqlite3.Connection:
         """Open a connection; transactions are begun by hand. Raises `sqlite3.Error`."""
         connection = sqlite3.connect(
-            self.path,
+            # A file that is gone is not made anew by whoever only reads it.
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
@@ -150,10 +154,43 @@ class Database:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @property
+    def files(self) -> tuple[Path, Path]:
+        """What holds the state while it is open: the file, and its WAL once it was written to."""
+        return self.path, self._beside("-wal")
+
+    def replace(self, source: sqlite3.Connection) -> None:
+        """Put a copy of what a connection reads in place of whatever is there. Raises `OSError`."""
+        fresh = self._beside(".new")
+        fresh.unlink(missing_ok=True)
+        try:
+            fresh.touch(mode=0o600)
+            with translated(), contextlib.closing(sqlite3.connect(fresh)) as target:
+                source.backup(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        if is_directory(self.path):
+            self.set_aside()
+        # A WAL of another file would be taken for one of this.
+        for suffix in ("-wal", "-shm"):
+            self._beside(suffix).unlink(missing_ok=True)
+        fresh.replace(self.path)
+        sync_directory(self.path.parent)
+
+    def copy_files(self, directory: Path) -> None:
+        """Copy what can be read of it to another directory."""
+        for path in self.files:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, directory / path.name)
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(FILE_NAME + suffix)
+
+    @property
     def wal_bytes(self) -> int:
         """How much is in the WAL."""
         with contextlib.suppress(OSError):
-            return self.path.with_name(FILE_NAME + "-wal").stat().st_size
+            return self._beside("-wal").stat().st_size
         return 0
 
     def set_aside(self) -> str:
@@ -162,7 +199,7 @@ class Database:
         while is_there(aside := self.path.with_name(f"{FILE_NAME}.damaged-{number}")):
             number += 1
         for suffix in ("", "-wal", "-shm"):
-            found = self.path.with_name(FILE_NAME + suffix)
+            found = self._beside(suffix)
             with contextlib.suppress(FileNotFoundError):
                 found.rename(aside.with_name(aside.name + suffix))
         return aside.name

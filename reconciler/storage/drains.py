@@ -68,6 +68,10 @@ class Drains:
         self._replace({name: each for name, each in self._drains.items() if name != backend})
         return True
 
+    def write(self) -> None:
+        """Writes them anew, after their file was lost. Raises `OSError`."""
+        self._replace(self._drains)
+
     def schedule(self) -> None:
         """Ends what has expired, and wakes up again when the next one does."""
         if self._timer is not None:

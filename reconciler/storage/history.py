@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import log
+from reconciler.durable import replace_durably
+from reconciler.presence import is_there
 from schemas.control import HistoryEntry
 
 ENTRIES_MAX = 1000
@@ -51,6 +53,12 @@ class History:
                 self._path.replace(self._path.with_suffix(".old"))
         except OSError as error:
             log.warning("cannot write the history", reason=error.strerror or error)
+
+    def write(self) -> None:
+        """Writes what is remembered, after the file was lost. Raises `OSError`."""
+        if not is_there(self._path):
+            lines = (json.dumps(each, separators=(",", ":")) + "\n" for each in self._entries)
+            replace_durably(self._path, "".join(lines).encode("ascii"))
 
     def newest(self, limit: int) -> list[HistoryEntry]:
         """Newest first."""

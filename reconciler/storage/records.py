@@ -33,6 +33,17 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """What workers serve, where the files had lost it; see `reconciler.workers.recovery`."""
+
+    generation: int
+    digest: str
+    commit: str | None = None
+    tree: str | None = None
+    """None when it is not known where each entity is written."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """A transaction: what it is based on, and what it changes."""
 

@@ -5,6 +5,10 @@ generation changes: entities, their relations, what the files define, and the he
 nothing of a transaction is on the disk (presumed abort), so that nothing is held open while workers
 prepare. Behind it the row `unfinished` says what workers may still be at, until `done`.
 
+A directory that was deleted or replaced is written anew from the files that are still open. While
+it cannot be written, a copy elsewhere (`stand-in`) is read in its place; commits wait, unless
+nothing would be served without them.
+
 Called by `reconciler.transaction` (begin, commit, done), `reconciler.loop` (follow), and by every
 part that asks what runs (`running`).
 """
@@ -12,26 +16,29 @@ part that asks what runs (`running`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
-import os
 import sqlite3
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler import faults
+from reconciler import faults, log
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
+    FILE_NAME,
     WAL_BYTES_MAX,
     DamagedError,
     Database,
     translated,
 )
-from reconciler.storage.records import Begun, Header
+from reconciler.storage.place import Place
+from reconciler.storage.records import Begun, Header, Recovered
 from reconciler.storage.state import StoredState, Whole, content_hash
 from reconciler.storage.upgrade import LANGUAGE, upgraded
 from reconciler.storage.view import Moment, View
@@ -41,10 +48,12 @@ from schemas.entity import Entity, EntityKey, Mark, canonical
 from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
 
-LOCK_NAME = "lock"
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
 _FORMER_FILES = ("journal", "snapshot")
 _MODULUS = 1 << 128
+# What could not be written anew costs the whole state each time.
+_RETURN_EVERY_S = 2.0
+_NOTES_MAX = 8
 
 
 def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
@@ -74,7 +83,10 @@ class Store:
     def __init__(self, directory: Path, relate: Relate = unrelated) -> None:
         self._directory = directory
         self._relate = relate
-        self._lock = lock_directory(directory)
+        self.place = Place(directory)
+        # Beside the state other parts keep files there, which are to be written anew as well.
+        self.rebuilt: Callable[[], None] = lambda: None
+        self._return_at = self._probe_at = 0.0
         self.epoch = 0
         self.notes: list[str] = []
         # A transaction behind its commit point that may not have reached every worker.
@@ -85,14 +97,18 @@ class Store:
         self._views: list[View] = []
         self._checkpointing: threading.Thread | None = None
         self._connections = contextlib.ExitStack()
-        self._database = Database(directory)
+        self._home = self._database = Database(directory)
+        self._standing: tempfile.TemporaryDirectory[str] | None = None
+        self.materials = MaterialStore(directory, self._is_needed)
         try:
-            self._set_former_aside()
             try:
-                self._start()
-            except DamagedError as error:
-                self._start_anew(error)
-            self.materials = MaterialStore(directory, self._is_needed)
+                self._set_former_aside()
+                self._start_somehow()
+                self.place.remember(self._home.files)
+            except OSError as error:
+                self.place.failed(error)
+                self._stand_in()
+                self._start_somehow()
         except OSError as error:
             self._unlock()
             raise MachineError(f"cannot use the state directory {directory}: {error}") from error
@@ -125,6 +141,7 @@ class Store:
     @contextlib.contextmanager
     def view(self) -> Iterator[View]:
         """The running state as it is now, for somebody who takes his time."""
+        self.look()
         with self.snapshot() as seen, self.materials.kept():
             view = View(self.running.moment, Whole(seen.state))
             self._views.append(view)
@@ -139,6 +156,43 @@ class Store:
             self._checkpointing.join()
         self._unlock()
 
+    def look(self) -> None:
+        """Now and then: what was deleted, replaced or could not be written is written anew."""
+        with contextlib.suppress(OSError):
+            self._be_home()
+            if self.place.problem is not None and time.monotonic() > self._probe_at:
+                self._probe_at = time.monotonic() + _RETURN_EVERY_S
+                self.place.probe()
+
+    def outrank(self, epoch: int) -> None:
+        """Workers know a later daemon than these files: theirs were lost, we come after it."""
+        self.epoch = max(self.epoch, epoch + 1)
+        with contextlib.suppress(OSError), self._writing():
+            self._writer.header(self._header())
+
+    def recover(
+        self,
+        held: Recovered,
+        entities: Sequence[Entity],
+        files: Mapping[str, Mapping[EntityKey, Mark]],
+    ) -> None:
+        """What workers serve is the state: these files had lost it.
+
+        Raises `MachineError` when it is of another version and cannot be completed.
+        """
+        completed = self._completed(entities)
+        self.unfinished = self.former = None
+        running = self.running
+        running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
+        running.state.digest, running.applied_at = held.digest, None
+        self._note_completed(entities, completed)
+        try:
+            self._fill(completed, files)
+        except OSError:
+            self._stand_in()
+            self._reopen(running)
+            self._fill(completed, files)
+
     # One transaction.
 
     def begin(self, begun: Begun) -> None:
@@ -152,8 +206,11 @@ class Store:
         faults.point("journal.commit")
         begun, running = self._open, self.running
         assert begun.base_generation == running.generation, "it is based on another generation"
+        # What cannot be recorded is better served than nothing: workers can tell it.
+        if len(running.state) > 0 and self._be_home():
+            raise OSError(errno.ESTALE, "the state directory was replaced, and is written anew")
         changes = self._changes(begun) if self._views else []
-        with self._writer.transaction():
+        with self._writing():
             self._writer.files(begun.files, whole=begun.whole)
             self._writer.entities(begun)
             self._writer.unfinished(begun)
@@ -192,8 +249,9 @@ class Store:
         whole: bool = False,
     ) -> None:
         """`commit` changes no entity, only where some are written. Raises `OSError`."""
+        self._be_home()
         running = self.running
-        with self._writer.transaction():
+        with self._writing():
             self._writer.files(files or {}, whole=whole)
             self._writer.places(moved)
             self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
@@ -219,18 +277,118 @@ class Store:
         """
         before, self.unfinished = self.running, None
         self._connections.close()
-        aside = self._database.set_aside()
+        aside = FILE_NAME
+        try:
+            aside = self._database.set_aside()
+            self._reopen(before)
+            self._fill(entities, files)
+            if self._is_home:
+                self.place.remember(self._home.files)
+        except OSError as error:
+            self.place.failed(error)
+            self._stand_in(copy=False)
+            self._reopen(before)
+            self._fill(entities, files)
+        return aside
+
+    def _fill(
+        self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
+    ) -> None:
+        with self._writing():
+            self._writer.files(files, whole=True)
+            self._writer.everything(entities)
+            self._writer.header(self._header())
+        self._writer.finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A write transaction, by whose end it is known whether the directory can be written."""
+        try:
+            with self._writer.transaction():
+                yield
+        except OSError as error:
+            self.place.failed(error)
+            raise
+        if self._is_home and self.place.problem is not None:
+            self.place.probe()
+
+    # Where the database is.
+
+    @property
+    def _is_home(self) -> bool:
+        return self._database is self._home
+
+    def _be_home(self) -> bool:
+        """See to it that a start would find what is written; return whether it had to be.
+
+        Raises `OSError` when it cannot be: then a copy elsewhere stands in.
+        """
+        if self._is_home:
+            moved = self.place.moved()
+            if moved is None:
+                return False
+            log.error("the state directory is not what it was", reason=moved)
+            self._return_at = 0.0
+        now = time.monotonic()
+        if now < self._return_at:
+            raise OSError(errno.EAGAIN, self.place.problem or "the state directory is gone")
+        self._return_at = now + _RETURN_EVERY_S
+        try:
+            self.place.take()
+            self.materials.make()
+            self._home.replace(self._reader)
+        except (OSError, MachineError) as error:
+            failure = error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error))
+            if self.place.problem is None:
+                log.error("the state directory cannot be written", reason=failure.strerror)
+            self.place.failed(failure)
+            if self._is_home:
+                self._move_to_stand_in()
+            raise failure from None
+        self._returned()
+        return True
+
+    def _returned(self) -> None:
+        running = self.running
+        self._connections.close()
+        self._database, self._standing = self._home, None
+        self._reopen(running)
+        with self._writing():
+            self._writer.header(self._header())
+        self.place.remember(self._home.files)
+        self.place.probe()
+        self._return_at = 0.0
+        self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
+        log.warning("the state directory is written anew", directory=self._directory)
+        self.rebuilt()
+
+    def _stand_in(self, *, copy: bool = True) -> None:
+        """From here on another file is read, as long as the directory cannot be written."""
+        self._connections.close()
+        standing = tempfile.TemporaryDirectory(prefix="kakehi-state-")
+        self._database = Database(Path(standing.name))
+        if copy:
+            self._home.copy_files(Path(standing.name))
+        self._standing = standing
+
+    def _move_to_stand_in(self) -> None:
+        """What is open is all that is left of it. Raises `OSError`."""
+        running, standing = self.running, tempfile.TemporaryDirectory(prefix="kakehi-state-")
+        database = Database(Path(standing.name))
+        database.replace(self._reader)
+        self._connections.close()
+        self._database, self._standing = database, standing
+        self._reopen(running)
+
+    def _reopen(self, running: Running) -> None:
+        """Open the file at its place, whatever it is, for what runs."""
+        epoch = self.epoch
         with translated():
             self._connect()
-            running = self.running
-            running.generation, running.state.digest = before.generation, before.state.digest
-            running.commit, running.tree = before.commit, before.tree
-            running.applied_at = before.applied_at
-            with self._writer.transaction():
-                self._writer.files(files, whole=True)
-                self._writer.everything(entities)
-                self._writer.header(self._header())
-        return aside
+        self.epoch = epoch
+        now = self.running
+        now.generation, now.state.digest = running.generation, running.state.digest
+        now.commit, now.tree, now.applied_at = running.commit, running.tree, running.applied_at
 
     # Opening.
 
@@ -238,8 +396,15 @@ class Store:
         writing = self._connections.enter_context(contextlib.closing(self._database.open()))
         self._writer = Writer(writing, self._relate)
         reader = self._connections.enter_context(contextlib.closing(self._database.connect()))
+        self._reader = reader
         self._read_running(reader)
         return reader
+
+    def _start_somehow(self) -> None:
+        try:
+            self._start()
+        except DamagedError as error:
+            self._start_anew(error)
 
     def _start(self) -> None:
         with translated():
@@ -324,24 +489,35 @@ class Store:
 
         Raises `MachineError` when that cannot be.
         """
-        running = self.running
-        digest = int(running.state.digest, 16)
-        entities: list[Entity] = []
-        changed = 0
+        entities = list(self.running.state.values())
+        completed = self._completed(entities)
+        if self._note_completed(entities, completed):
+            # Whoever has not committed it is replaced.
+            with self._writer.transaction():
+                self._writer.everything(completed)
+                self._writer.header(self._header())
+            self._writer.finished()
+
+    def _completed(self, entities: Iterable[Entity]) -> list[Entity]:
+        """Each in the form of this version. Raises `MachineError`."""
         try:
-            for entity in running.state.values():
-                now = upgraded(entity)
-                entities.append(now)
-                if now is not entity:
-                    changed += 1
-                    digest += _digest_of(now) - _digest_of(entity)
+            return [upgraded(entity) for entity in entities]
         except (KeyError, ValueError) as error:
             raise MachineError(
                 f"the state in {self._directory} is of another version, and cannot be completed: "
                 f"{error}; move the directory away to start from the repository"
             ) from error
+
+    def _note_completed(self, entities: Sequence[Entity], completed: Sequence[Entity]) -> bool:
+        """Count what was completed as a generation of its own; return whether anything was."""
+        running = self.running
+        digest, changed = int(running.state.digest, 16), 0
+        for entity, now in zip(entities, completed, strict=True):
+            if now is not entity:
+                changed += 1
+                digest += _digest_of(now) - _digest_of(entity)
         if not changed:
-            return
+            return False
         self.former = (running.generation, running.state.digest)
         self.notes.append(
             f"another version wrote the state: {changed} of {len(entities)} entities are "
@@ -349,11 +525,7 @@ class Store:
         )
         running.generation += 1
         running.state.digest = f"{digest % _MODULUS:032x}"
-        # Whoever has not committed it is replaced.
-        with self._writer.transaction():
-            self._writer.everything(entities)
-            self._writer.header(self._header())
-        self._writer.finished()
+        return True
 
     def _set_former_aside(self) -> None:
         for name in _FORMER_FILES:
@@ -396,29 +568,9 @@ class Store:
 
     def _unlock(self) -> None:
         self._connections.close()
-        os.close(self._lock)
+        self._standing = None
+        self.place.close()
 
 
 def _digest_of(entity: Entity) -> int:
     return int.from_bytes(content_hash(*entity.key, canonical(entity.value)), "big")
-
-
-def lock_directory(directory: Path) -> int:
-    """One daemon at a time: the kernel gives the lock back however the process ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise MachineError(
-            f"cannot use the directory {directory}: {error.strerror or error}"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        by = f" (process {owner})" if owner else ""
-        raise MachineError(f"another daemon{by} uses {directory}") from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock

@@ -4,7 +4,7 @@ A newcomer takes the whole state in while commits go on: it gets that of one mom
 has missed, and takes no connections meanwhile, so that nobody is served by what it holds. An
 adopted worker usually holds the running generation already; one that was caught in the middle of
 the last transaction is led to its end, since only the commit record decides. Any other holds what
-nobody can name and is refused: the supervisor then starts a fresh one. Called by
+nobody can name and is refused: the supervisor then starts a fresh one beside it. Called by
 `reconciler.workers.supervisor`: `approach` beside whatever happens, `enter` under its `exclusive`
 lock.
 """
@@ -59,6 +59,11 @@ class Bringup:
         self._ticket_keys = ticket_keys
         self._challenges = challenges
         self.mend: Callable[[], bool] = lambda: False
+
+    @property
+    def has_commit(self) -> bool:
+        """Whether there is a state that workers are brought to."""
+        return len(self._store.running.state) > 0
 
     def is_former(self, worker: Worker) -> bool:
         """Whether it serves the running state in the form that another version had for it."""

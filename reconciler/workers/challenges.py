@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from reconciler import log
 from reconciler.durable import replace_durably
-from reconciler.errors import MachineError
 from reconciler.patience import within
 from reconciler.workers.worker import Worker
 from schemas import wire
@@ -33,9 +33,9 @@ class Challenges:
         self._given: dict[str, Answers] = {}
         try:
             # What a daemon before us was asked for is nobody's any more.
-            self._write()
+            self.write()
         except OSError as error:
-            raise MachineError(f"cannot write {self.path}: {error.strerror or error}") from error
+            log.warning("no challenges can be answered", path=self.path, reason=error.strerror)
 
     async def give(self, order: str, answers: Answers) -> list[str]:
         """Give these answers for an order in place of its former ones; returns what went wrong."""
@@ -43,7 +43,7 @@ class Challenges:
         if answers.http or answers.tls:
             self._given[order] = answers
         try:
-            self._write()
+            self.write()
         except ValidationError:
             del self._given[order]
             if former is not None:
@@ -68,7 +68,8 @@ class Challenges:
                 problems.append(reply.problem)
         return problems
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Writes what is to be answered now. Raises `OSError`."""
         merged = Answers(
             http={
                 token: proof for each in self._given.values() for token, proof in each.http.items()

@@ -36,6 +36,14 @@ class Question:
     is_long: bool
 
 
+class OutrankedError(WorkerGoneError):
+    """The worker has been spoken to by a daemon of a higher epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"a daemon of epoch {epoch} speaks to it")
+        self.epoch = epoch
+
+
 class Link:
     """The control connection to one worker."""
 
@@ -144,12 +152,23 @@ class Link:
 
 
 async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
-    """Says hello. Raises `WorkerGoneError` when no welcome comes in time."""
+    """Says hello. Raises `WorkerGoneError` when no welcome comes in time, or `OutrankedError`."""
+    outranked: list[int] = []
+
+    def unasked(message: wire.FromWorker) -> None:
+        if isinstance(message, wire.Stale):
+            outranked.append(message.epoch)
+
+    link.on_unasked = unasked
     try:
         async with within(timeout_s):
             reply = await link.ask(wire.Hello(epoch=epoch, protocol=wire.PROTOCOL))
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None
+    except WorkerGoneError:
+        if outranked:
+            raise OutrankedError(outranked[0]) from None
+        raise
     if not isinstance(reply, wire.Welcome):
         raise WorkerGoneError(f"it answered hello by {reply.type}")
     return reply

@@ -14,25 +14,24 @@ import signal
 import time
 from pathlib import Path
 
-from reconciler.storage.store import lock_directory
+from reconciler.storage.place import lock_directory
 from reconciler.workers import spawning
 from reconciler.workers.link import connect
 
 
 def find(runtime_dir: Path) -> dict[int, int]:
-    """Return the process of each worker that listens, by the worker's number."""
+    """Return the number of each worker that listens, by its process; some may share one."""
     found: dict[int, int] = {}
-    for path in (runtime_dir / spawning.WORKERS_DIRECTORY).glob("*.sock"):
-        if not path.stem.isdecimal():
-            continue
-        answered = connect(path)
-        if answered is None:
-            continue
-        connection, pid = answered
-        connection.close()
-        if spawning.is_worker(pid, int(path.stem)):
-            found[int(path.stem)] = pid
-    return dict(sorted(found.items()))
+    for number in sorted(spawning.listening(runtime_dir)):
+        for way in (spawning.socket_path, spawning.successor_path):
+            answered = connect(way(runtime_dir, number))
+            if answered is None:
+                continue
+            connection, pid = answered
+            connection.close()
+            if spawning.is_worker(pid, number):
+                found[pid] = number
+    return found
 
 
 def end(runtime_dir: Path, timeout_s: float) -> tuple[dict[int, int], dict[int, int]]:
@@ -46,17 +45,17 @@ def end(runtime_dir: Path, timeout_s: float) -> tuple[dict[int, int], dict[int, 
         told = find(runtime_dir)
         watched: dict[int, int] = {}
         try:
-            for pid in told.values():
+            for pid in told:
                 with contextlib.suppress(ProcessLookupError):
                     watched[pid] = os.pidfd_open(pid)
-            for number, pid in told.items():
+            for pid, number in told.items():
                 # Looked at again behind the pidfd: from here on it names this process or none.
                 if pid in watched and spawning.is_worker(pid, number):
                     with contextlib.suppress(ProcessLookupError):
                         signal.pidfd_send_signal(watched[pid], signal.SIGTERM)
             left = _await(set(watched.values()), timeout_s)
             pids = {pid for pid, descriptor in watched.items() if descriptor in left}
-            return told, {number: pid for number, pid in told.items() if pid in pids}
+            return told, {pid: number for pid, number in told.items() if pid in pids}
         finally:
             for descriptor in watched.values():
                 os.close(descriptor)

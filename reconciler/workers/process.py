@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 from reconciler.patience import within
 
@@ -42,6 +43,14 @@ class Process:
     def alive(self) -> bool:
         """Whether it has not ended yet."""
         return not self._ended.is_set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody holds it by SIGSTOP."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (OSError, IndexError):
+            return False
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for its end; whether it came in time."""

@@ -33,12 +33,14 @@ class SocketTable:
 
     def __init__(self) -> None:
         self._sockets: dict[tuple[int, str], socket.socket] = {}
+        self.shared = False
+        """A worker of ours serves that did not hand its sockets over: it may have an address."""
 
     def open(self, worker: int, address: str) -> socket.socket:
         """The socket of a worker for an address, made if need be. Raises `BindError`."""
         found = self._sockets.get((worker, address))
         if found is None:
-            if not self._shares_port(address):
+            if not self.shared and not self._shares_port(address):
                 _probe(address)
             found = _listen(address)
             self._sockets[worker, address] = found

@@ -38,6 +38,23 @@ def socket_path(runtime_dir: Path, worker: int) -> Path:
     return runtime_dir / WORKERS_DIRECTORY / f"{worker}.sock"
 
 
+def listening(runtime_dir: Path) -> set[int]:
+    """The numbers of the workers that may listen there."""
+    paths = (runtime_dir / WORKERS_DIRECTORY).glob("*")
+    return {int(path.stem) for path in paths if path.stem.isdecimal()}
+
+
+def successor_path(runtime_dir: Path, worker: int) -> Path:
+    """Where it listens while another one still serves in its place."""
+    return runtime_dir / WORKERS_DIRECTORY / f"{worker}.next"
+
+
+def succeed(runtime_dir: Path, worker: int) -> None:
+    """Gives a successor, if there is one, the place of the one that served before it."""
+    with contextlib.suppress(FileNotFoundError):
+        successor_path(runtime_dir, worker).rename(socket_path(runtime_dir, worker))
+
+
 class Zygote:
     """The process that forks workers (`proxy.zygote`): started when first needed, and anew."""
 
@@ -122,27 +139,27 @@ zygote = Zygote()
 """The one of this process. `kakehi run` starts it first of all, and ends it last."""
 
 
-def spawn(runtime_dir: Path, worker: int, cpu: int) -> int:
-    """Starts a worker and returns its process; it can be connected to at once.
+def spawn(path: Path, worker: int, cpu: int) -> int:
+    """Starts a worker that listens at `path` and returns its process; it can be connected to.
 
     Raises `MachineError`.
     """
     try:
-        with _control_socket(socket_path(runtime_dir, worker)) as control:
+        with _control_socket(path) as control:
             return zygote.fork(worker, cpu, control)
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(f"cannot start worker {worker}: {reason}") from error
 
 
-async def spawn_in_thread(runtime_dir: Path, worker: int, cpu: int) -> int:
+async def spawn_in_thread(path: Path, worker: int, cpu: int) -> int:
     """Like `spawn`; a worker that comes when nobody waits for it any more is ended at once."""
     waited = threading.Lock()
     made: list[int] = []
     is_wanted = True
 
     def run() -> int:
-        child = spawn(runtime_dir, worker, cpu)
+        child = spawn(path, worker, cpu)
         with waited:
             made.append(child)
             if not is_wanted:

@@ -2,15 +2,17 @@
 
 Each slot is one task. A worker enters service only when it holds the running generation, and never
 while a transaction is open (`exclusive`), so that the set of workers of a transaction is fixed. It
-takes most of the state in before that, beside the transactions of the others.
+takes most of the state in before that, beside the transactions of the others. One that serves is
+never ended before its successor holds a commit, whatever is wrong with it: it is a `Former` until
+then, beside which the successor is brought up.
 Called by `reconciler.daemon`; `reconciler.transaction.runner` uses the workers in service.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +24,8 @@ from reconciler.parts import Part, Parts
 from reconciler.workers import spawning
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.counters import Counters
-from reconciler.workers.link import Link, WorkerGoneError, connect, greet
+from reconciler.workers.former import Former
+from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet
 from reconciler.workers.process import Process
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.worker import Worker
@@ -51,8 +54,8 @@ class Slot:
     problem: str = ""
     pid: int = 0
     part: Part | None = None
-    # A worker of another version, which serves until its successor does.
-    former: Worker | None = None
+    # Serves until its successor does.
+    former: Former | None = None
     # Of the last worker: whether it came into service, and whether somebody else ended it.
     served: bool = False
     was_killed: bool = False
@@ -117,14 +120,19 @@ class Supervisor:
             self._dismiss(slot, self.drain_ms())
 
     def replace(self, worker: int, reason: str) -> None:
-        """Ends a worker that cannot be trusted; its successor starts at the running state."""
+        """Puts another worker in the place of one that cannot be trusted; it serves until then."""
         slot = next((slot for slot in self.slots if slot.id == worker), None)
         if slot is None or slot.worker is None:
             return
         log.warning("replacing a worker", worker=worker, reason=reason)
-        slot.problem = reason
-        slot.worker.process.signal(signal.SIGKILL)
+        slot.problem = slot.worker.unwanted = reason
         slot.worker.link.close(reason)
+
+    def retire_formers(self) -> None:
+        """Every worker in service holds a commit: nobody depends on those before them any more."""
+        for slot in self.slots:
+            if slot.worker is not None:
+                self._retire_former(slot)
 
     async def stop(self, drain_ms: int) -> None:
         """Ends all workers: drained for at most `drain_ms`, then by force."""
@@ -143,8 +151,9 @@ class Supervisor:
     def reopen_logs(self) -> None:
         """Has every worker open its access log anew, after the file was moved away."""
         for slot in self.slots:
-            if slot.worker is not None:
-                slot.worker.process.signal(signal.SIGUSR1)
+            for each in (slot.worker, slot.former):
+                if each is not None:
+                    each.process.signal(signal.SIGUSR1)
 
     def detach(self) -> None:
         """Leaves the workers running, for the next daemon to adopt."""
@@ -152,11 +161,10 @@ class Supervisor:
         for slot in slots:
             if slot.part is not None:
                 slot.part.cancel()
-            for worker in (slot.worker, slot.former):
-                if worker is not None:
-                    worker.process.forget()
-                    worker.link.closed_callbacks.clear()
-                    worker.link.close("the daemon leaves")
+            if slot.former is not None:
+                slot.former.leave()
+            if slot.worker is not None:
+                Former.of(slot.worker, "").leave()
 
     # One slot.
 
@@ -188,8 +196,8 @@ class Supervisor:
         finally:
             self._looked(slot)
         if worker is not None and (worker.is_foreign or self._bringup.is_former(worker)):
-            slot.former, worker = worker, None
-            slot.counters.retire()
+            self._keep_serving(slot, worker, "it is of another version")
+            worker = None
         if worker is None:
             worker = await self._start(slot)
         closed = asyncio.Event()
@@ -213,14 +221,12 @@ class Supervisor:
                 cpu=worker.cpu,
                 generation=worker.generation,
             )
-            self._retire_former(slot)
+            if self._bringup.has_commit:
+                self._retire_former(slot)
             self.changed()
             await closed.wait()
             if not worker.leaving:
-                # A connection may end before its process: only the exit code tells why.
-                await worker.process.wait(0.5)
-                slot.was_killed = worker.process.was_killed
-                raise WorkerGoneError(worker.process.exit_text())
+                await self._see_why(slot, worker)
             handed_over = True
         except asyncio.CancelledError:
             handed_over = True
@@ -231,9 +237,44 @@ class Supervisor:
             slot.worker = None
             slot.counters.retire()
             if not handed_over and not worker.leaving:
-                worker.link.close("replaced")
-                await worker.process.kill()
+                await self._part_with(slot, worker)
             self.changed()
+
+    async def _see_why(self, slot: Slot, worker: Worker) -> None:
+        """Why its connection has ended. Always raises."""
+        if worker.unwanted:
+            slot.was_killed = True
+            raise WorkerGoneError(worker.unwanted)
+        # A connection may end before its process: only the exit code tells why.
+        if await worker.process.wait(0.5):
+            slot.was_killed = worker.process.was_killed
+            raise WorkerGoneError(worker.process.exit_text())
+        raise WorkerGoneError(f"process {worker.process.pid} has closed its connection")
+
+    async def _part_with(self, slot: Slot, worker: Worker) -> None:
+        """What becomes of one that did not come into service, or is in service no more."""
+        if not worker.serves or not worker.process.alive or worker.process.stopped:
+            worker.link.close("replaced")
+            await worker.process.kill()
+        elif slot.former is not None:
+            # Another one serves in its place already.
+            self._see_off(Former.of(worker, "it is not needed"))
+        else:
+            self._keep_serving(slot, worker, worker.unwanted or "it cannot be led")
+
+    def _keep_serving(self, slot: Slot, worker: Worker, reason: str) -> None:
+        worker.link.on_unasked = lambda message: self._unasked(slot, worker, message)
+        slot.former = Former.of(worker, reason)
+        # What it was given last may still be on the way to it.
+        self._sockets.shared |= slot.former.link is None
+        slot.pid = 0
+        slot.counters.retire()
+        log.warning(
+            "a worker serves until its successor does",
+            worker=slot.id,
+            pid=worker.process.pid,
+            reason=reason,
+        )
 
     def _looked(self, slot: Slot) -> None:
         self._looking.discard(slot.id)
@@ -242,7 +283,7 @@ class Supervisor:
 
     async def _adopt(self, slot: Slot) -> Worker | None:
         """The worker that an earlier daemon left in this slot."""
-        found = connect(spawning.socket_path(self._runtime_dir, slot.id))
+        found = self._find(slot)
         if found is None:
             return None
         connection, pid = found
@@ -251,22 +292,44 @@ class Supervisor:
             welcome = await greet(link, self._epoch, ADOPT_TIMEOUT_S)
         except WorkerGoneError as error:
             link.close("not adopted")
+            if isinstance(error, OutrankedError):
+                self._outranked(slot)
             log.warning("a running worker cannot be adopted", worker=slot.id, reason=error)
             if spawning.is_worker(pid, slot.id):
-                await Process(pid).kill()
+                slot.problem = f"process {pid} cannot be led, it serves until another one does"
+                slot.former = Former(slot.id, Process(pid), None, str(error))
+                self._sockets.shared = True
             return None
         worker = Worker(link, Process(welcome.pid), welcome)
         self._welcomed(slot, worker, welcome)
         log.info("adopted a running worker", worker=slot.id, pid=welcome.pid)
         return worker
 
+    def _find(self, slot: Slot) -> tuple[socket.socket, int] | None:
+        """(connection, pid) of the worker that serves in a slot."""
+        found = connect(spawning.socket_path(self._runtime_dir, slot.id))
+        beside = connect(spawning.successor_path(self._runtime_dir, slot.id))
+        if beside is None:
+            return found
+        # The last daemon was ended while a successor came up.
+        if found is None:
+            spawning.succeed(self._runtime_dir, slot.id)
+            return beside
+        connection, pid = beside
+        connection.close()
+        if spawning.is_worker(pid, slot.id):
+            self._see_off(Former(slot.id, Process(pid), None, "it is not needed"))
+        return found
+
     async def _start(self, slot: Slot) -> Worker:
-        pid = await spawning.spawn_in_thread(self._runtime_dir, slot.id, slot.cpu)
+        beside = spawning.successor_path if slot.former else spawning.socket_path
+        path = beside(self._runtime_dir, slot.id)
+        pid = await spawning.spawn_in_thread(path, slot.id, slot.cpu)
         process = Process(pid, is_child=True)
         slot.pid = pid
         link: Link | None = None
         try:
-            found = connect(spawning.socket_path(self._runtime_dir, slot.id))
+            found = connect(path)
             if found is None:
                 raise WorkerGoneError("its control socket is gone")
             link = Link(found[0])
@@ -294,16 +357,19 @@ class Supervisor:
     def _unasked(self, slot: Slot, worker: Worker, message: wire.FromWorker) -> None:
         match message:
             case wire.Stale():
-                log.error("a newer daemon has taken the workers over", worker=slot.id)
-                self.replaced()
+                self._outranked(slot)
             case wire.Failed(reason=reason):
                 log.error("a worker failed", worker=slot.id, reason=reason)
             case wire.Leaving() if slot.worker is worker:
                 # Somebody ended it by a signal: it drains while its successor takes the sockets.
                 log.warning("a worker leaves by a signal", worker=slot.id, pid=worker.process.pid)
                 worker.leaving = True
-                self._track_leaving(worker, self.drain_ms() / 1000)
+                self._track_leaving(Former.of(worker, ""), self.drain_ms() / 1000)
                 worker.link.close("it leaves")
+
+    def _outranked(self, slot: Slot) -> None:
+        log.error("a newer daemon has taken the workers over", worker=slot.id)
+        self.replaced()
 
     def _dismiss(self, slot: Slot, drain_ms: int) -> None:
         worker, slot.worker = slot.worker, None
@@ -315,35 +381,37 @@ class Supervisor:
                 Process(slot.pid).signal(signal.SIGKILL)
             return
         worker.leaving = True
-        with contextlib.suppress(WorkerGoneError):
-            worker.link.ask(wire.Shutdown(drain_ms=drain_ms))
-        self._track_leaving(worker, drain_ms / 1000)
+        leaving = Former.of(worker, "")
+        leaving.drain(drain_ms)
+        self._track_leaving(leaving, drain_ms / 1000)
 
     def _retire_former(self, slot: Slot) -> None:
         former, slot.former = slot.former, None
-        if former is None:
+        spawning.succeed(self._runtime_dir, slot.id)
+        if former is not None:
+            self._see_off(former)
+            formers = (each.former for each in self.slots)
+            self._sockets.shared = any(each and each.link is None for each in formers)
+
+    def _see_off(self, former: Former) -> None:
+        if not former.process.alive:
             return
-        log.info("draining a worker of another version", worker=slot.id, pid=former.process.pid)
-        former.leaving = True
-        if former.is_foreign:
-            # What every version understands.
-            former.process.signal(signal.SIGTERM)
-        else:
-            with contextlib.suppress(WorkerGoneError):
-                former.link.ask(wire.Shutdown(drain_ms=self.drain_ms()))
+        log.info("draining a former worker", worker=former.id, pid=former.process.pid)
+        former.drain(self.drain_ms())
         self._track_leaving(former, self.drain_ms() / 1000)
 
-    def _track_leaving(self, worker: Worker, drain_s: float) -> None:
-        task = asyncio.get_running_loop().create_task(_see_off(worker, drain_s))
+    def _track_leaving(self, worker: Former, drain_s: float) -> None:
+        task = asyncio.get_running_loop().create_task(_await_end(worker, drain_s))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
 
-async def _see_off(worker: Worker, drain_s: float) -> None:
+async def _await_end(worker: Former, drain_s: float) -> None:
     """Waits for a leaving worker to end, by force when it takes too long or we are cancelled."""
     try:
         if not await worker.process.wait(drain_s + _LEAVING_GRACE_S):
             log.warning("a leaving worker had to be ended", worker=worker.id)
     finally:
         worker.process.signal(signal.SIGKILL)
-        worker.link.close("it has left")
+        if worker.link is not None:
+            worker.link.close("it has left")

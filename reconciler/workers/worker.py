@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.workers.link import Link
 from reconciler.workers.process import Process
 from schemas import wire
+from schemas.state import EMPTY_DIGEST
 
 
 class Worker:
@@ -27,11 +28,18 @@ class Worker:
         self.leaving = False
         self.is_silent = False
         """It has not answered for some seconds; see `reconciler.workers.answering`."""
+        # Why somebody wants another one in its place.
+        self.unwanted = ""
 
     @property
     def is_foreign(self) -> bool:
         """Whether it has other messages: it can only be left to serve, and ended."""
         return self.protocol != wire.PROTOCOL
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests may depend on it."""
+        return self.is_foreign or (self.serving and self.digest != EMPTY_DIGEST)
 
     @property
     def name(self) -> str:

@@ -15,8 +15,10 @@ from typing import Any
 
 from reconciler.storage.store import Store
 from reconciler.workers import sockets, spawning
+from reconciler.workers.link import connect
 from schemas import wire
 from schemas.entity import Entity
+from schemas.state import State
 from tests.harness import processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
@@ -81,7 +83,8 @@ class OtherWorker:
 
     def __init__(self, site: Site) -> None:
         store = Store(site.daemon.state_dir)
-        running, epoch = store.running, store.epoch
+        generation, epoch = store.running.generation, store.epoch
+        state = State(store.running.state.values())
         store.close()
         path = spawning.socket_path(site.daemon.runtime_dir, 0)
         with spawning._control_socket(path) as control:
@@ -94,9 +97,9 @@ class OtherWorker:
         assert isinstance(welcome, wire.Welcome)
         assert welcome.protocol == 99
         connection.descriptors(welcome)
-        prepared = connection.prepare(running.state, running.generation)
+        prepared = connection.prepare(state, generation)
         assert isinstance(prepared, wire.Prepared), prepared
-        connection.ask(wire.Commit(transaction=0, generation=running.generation))
+        connection.ask(wire.Commit(transaction=0, generation=generation))
         # Beside the other worker, which listens there too.
         with sockets._listen(site.address) as listening:
             served = connection.ask(wire.Serve(sockets=["main"]), [listening.fileno()])
@@ -117,8 +120,11 @@ def test_a_worker_of_another_protocol_serves_until_its_successor_holds_the_commi
         site.daemon.return_(wait=False)
 
         def successor() -> int:
-            pid = int(site.daemon.ask("status")["workers"][0]["pid"] or 0)
-            return pid if pid not in (0, first, other.process.pid) else 0
+            found = connect(spawning.successor_path(site.daemon.runtime_dir, 0))
+            if found is None:
+                return 0
+            found[0].close()
+            return found[1] if spawning.is_worker(found[1], 0) else 0
 
         processes.wait_until(successor, "a successor starts")
         pid = successor()
@@ -134,6 +140,6 @@ def test_a_worker_of_another_protocol_serves_until_its_successor_holds_the_commi
         load.stop()
     assert load.failures == []
     assert site.worker_pids() == [pid, second]
-    assert "draining a worker of another version" in site.daemon.log()
+    assert "draining a former worker" in site.daemon.log()
     site.commit({"kakehi.yaml": site.document({"main": ["blue"]}, {"main": "main"})})
     assert site.everywhere("main.test") == {"blue"}

@@ -6,6 +6,7 @@ KAKEHI_BIN names another, so that an installed one can be put through the same t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -285,7 +286,9 @@ def stopped(pid: int) -> Iterator[None]:
             time.sleep(0.001)
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        # Somebody may have ended it meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _state(process: Path) -> str:

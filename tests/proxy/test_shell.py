@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import json
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ import pytest
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.tickets import TicketKeys
 from schemas import wire
+from schemas.entity import NOWHERE, Entity, EntityKey
 from schemas.state import EMPTY_DIGEST, State
 from tests.harness.ports import address, split
 from tests.harness.rawbackend import RawBackend
@@ -104,6 +107,39 @@ def test_prepare_changes_nothing_and_commit_all(connection: Connection, served: 
     )
     audited = connection.ask(wire.Audit())
     assert audited == wire.Audited(generation=1, digest=served.state.digest, differing=[])
+
+
+def test_what_is_held_is_told_in_bounded_parts(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    nothing = wire.Recited(generation=0, digest=EMPTY_DIGEST, entities="[]", next=0, last=True)
+    assert connection.ask(wire.Recite(position=0)) == nothing
+    wanted = served.state
+    backend = wanted[EntityKey("backend", "shop/one")]
+    wanted = State(
+        [
+            *wanted.entities.values(),
+            *(replace(backend, key=EntityKey("backend", f"shop/{n}")) for n in range(600)),
+        ]
+    )
+    connection.prepare(wanted)
+    connection.ask(wire.Commit(transaction=7, generation=1))
+    entities: list[Entity] = []
+    parts, position, last = 0, 0, False
+    while not last:
+        part = connection.ask(wire.Recite(position=position))
+        assert isinstance(part, wire.Recited)
+        assert (part.generation, part.digest) == (1, wanted.digest)
+        told = json.loads(part.entities)
+        assert len(told) <= 256
+        entities += (
+            Entity(EntityKey(each["kind"], each["name"]), each["value"], NOWHERE) for each in told
+        )
+        parts, position, last = parts + 1, part.next, part.last
+    assert parts == 3
+    assert State(entities).digest == wanted.digest
+    beyond = connection.ask(wire.Recite(position=10_000))
+    assert isinstance(beyond, wire.Recited)
+    assert (beyond.entities, beyond.last) == ("[]", True)
 
 
 def test_messages_may_be_repeated(connection: Connection, served: Served) -> None:

@@ -36,6 +36,7 @@ TO_WORKER: list[wire.ToWorker] = [
     wire.Overlay(drained=["shop/a"]),
     wire.TicketKeys(path="/state/tickets"),
     wire.Audit(),
+    wire.Recite(position=256),
     wire.Shutdown(drain_ms=5),
 ]
 FROM_WORKER: list[wire.FromWorker] = [
@@ -62,6 +63,7 @@ FROM_WORKER: list[wire.FromWorker] = [
     wire.TicketKeysTaken(),
     wire.TicketKeysTaken(problem="no such file"),
     wire.Audited(generation=1, digest=DIGEST, differing=["frontend/web"]),
+    wire.Recited(generation=1, digest=DIGEST, entities="[]", next=256, last=False),
     wire.Leaving(),
     wire.Failed(reason="because"),
 ]

@@ -153,6 +153,20 @@ impl Engine {
         Ok((found.generation, found.digest.to_hex(), found.differing))
     }
 
+    fn read(
+        &self,
+        py: Python<'_>,
+        position: usize,
+    ) -> PyResult<(u64, String, String, Option<usize>)> {
+        let part = py.detach(|| self.lock().read(position)).map_err(refused)?;
+        Ok((
+            part.generation,
+            part.digest.to_hex(),
+            part.entities,
+            part.next,
+        ))
+    }
+
     fn overlay(&self, py: Python<'_>, drained: Vec<String>) -> PyResult<()> {
         py.detach(|| self.lock().overlay(drained)).map_err(refused)
     }

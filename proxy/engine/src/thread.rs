@@ -18,6 +18,7 @@ use crate::state::digest::Digest;
 use crate::state::incoming::Materials;
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
+use crate::state::reading::Part;
 use crate::telemetry::counters::Metrics;
 use crate::tls::certificates;
 use crate::tls::challenges::{Answers, Challenges};
@@ -265,6 +266,16 @@ impl EngineThread {
         let (answer, found) = mpsc::channel();
         self.send(Command::Audit(answer));
         Auditing(found)
+    }
+
+    /// A part of the entities that the loop holds, from a position on.
+    ///
+    /// # Errors
+    /// [`Refused`] when the loop does not answer.
+    pub fn read(&self, position: usize) -> Result<Part, Refused> {
+        let (answer, part) = mpsc::channel();
+        self.send(Command::Read(position, answer));
+        await_answer(&part)
     }
 
     /// Stops accepting, lets requests end for at most `grace`, ends the thread.

@@ -240,7 +240,7 @@ def _kill_workers(runtime: Path) -> None:
     """End what a daemon that was killed has left behind."""
     from reconciler.workers.orphans import find
 
-    for pid in find(runtime).values():
+    for pid in find(runtime):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

@@ -52,7 +52,7 @@ def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
         raise CommandError(f"cannot end the workers: {error.strerror}") from None
     note(f"No daemon ran; {count(len(told), 'worker')} went on serving and {_were(told)} ended.")
     if left:
-        processes = ", ".join(str(pid) for pid in left.values())
+        processes = ", ".join(str(pid) for pid in left)
         raise CommandError(f"not ended within {limit_s:g} s: process {processes}", code=TIMEOUT)
 
 

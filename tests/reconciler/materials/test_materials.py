@@ -219,6 +219,7 @@ def test_a_start_keeps_what_runs_and_nothing_else(tmp_path: Path, pair: Pair) ->
     kept(store, pki.make("shop.test"))
     running = Running(served)
     again = MaterialStore(tmp_path, running.names)
+    again.forget_unused()
     assert held(again) == {digest(pair.chain), digest(pair.key)}
     running.apply(again, put(served, None))
     assert held(again) == set()

@@ -41,8 +41,8 @@ def _children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     spawned: list[int] = []
     spawn = spawning.spawn
 
-    def remembering(runtime_dir: Path, worker: int, cpu: int) -> int:
-        spawned.append(spawn(runtime_dir, worker, cpu))
+    def remembering(path: Path, worker: int, cpu: int) -> int:
+        spawned.append(spawn(path, worker, cpu))
         return spawned[-1]
 
     monkeypatch.setattr(spawning, "spawn", remembering)

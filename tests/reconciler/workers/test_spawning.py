@@ -67,19 +67,20 @@ def test_a_path_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     (deep / "workers").mkdir(parents=True)
     with pytest.raises(MachineError, match="too long for a socket"):
-        spawning.spawn(deep, 0, 0)
+        spawning.spawn(spawning.socket_path(deep, 0), 0, 0)
 
 
 def test_a_directory_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot start worker 0: No such file"):
-        spawning.spawn(tmp_path, 0, 0)
+        spawning.spawn(spawning.socket_path(tmp_path, 0), 0, 0)
 
 
 @contextmanager
 def worker(directory: Path, number: int = 0) -> Iterator[int]:
     """A worker's process, ended with the block."""
     (directory / "workers").mkdir(exist_ok=True)
-    pid = spawning.spawn(directory, number, max(os.sched_getaffinity(0)))
+    path = spawning.socket_path(directory, number)
+    pid = spawning.spawn(path, number, max(os.sched_getaffinity(0)))
     try:
         yield pid
     finally:
@@ -175,7 +176,7 @@ def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
     os.kill(stopped.pid, signal.SIGSTOP)
     (tmp_path / "workers").mkdir()
     with pytest.raises(MachineError, match="cannot start worker 0: timed out"):
-        spawning.spawn(tmp_path, 0, -1)
+        spawning.spawn(spawning.socket_path(tmp_path, 0), 0, -1)
     assert stopped.returncode == -signal.SIGKILL
     monkeypatch.setattr(spawning, "_FORK_TIMEOUT_S", 15.0)
     with worker(tmp_path):

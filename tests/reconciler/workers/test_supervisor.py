@@ -196,7 +196,7 @@ def test_a_worker_that_holds_something_else_is_replaced(tmp_path: Path) -> None:
         second.supervisor.scale(1)
         await until(lambda: second.supervisor.complete)
         assert second.pids() != [pid]
-        assert not alive(pid)
+        await until(lambda: not alive(pid))
         assert second.digests() == {second.store.running.state.digest}
         await second.end()
 
@@ -210,6 +210,7 @@ def test_a_worker_that_hangs_is_not_adopted(
 
     async def run() -> None:
         first = Plane(tmp_path)
+        first.run(state(address(), "127.0.0.1:9"))
         first.supervisor.scale(1)
         await until(lambda: first.supervisor.complete)
         (pid,) = first.pids()
@@ -276,9 +277,9 @@ def test_a_worker_that_keeps_dying_is_not_restarted_in_a_tight_loop(
 ) -> None:
     spawned: list[int] = []
 
-    def dying(_directory: Path, worker: int, _cpu: int) -> int:
+    def dying(path: Path, worker: int, _cpu: int) -> int:
         spawned.append(worker)
-        with spawning._control_socket(spawning.socket_path(tmp_path, worker)) as control:
+        with spawning._control_socket(path) as control:
             control.set_inheritable(True)
             command = [sys.executable, "-S", "-c", "raise SystemExit(7)"]
             return os.posix_spawn(sys.executable, command, os.environ)

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::multiplex::Multiplex;
+use super::stall::WriteWait;
 use super::token::{Owner, token};
 use super::transport::{Received, Transport};
 use super::{Engine, READS_PER_TURN};
@@ -69,6 +70,8 @@ pub(super) struct Client {
     pub(super) output: ByteQueue,
     pub(super) exchange: Option<u32>,
     pub(super) deadline: Deadline,
+    /// Output waits for the peer, since when and how; see `stall`.
+    pub(super) write: WriteWait,
     /// When it was last left without a request.
     pub(super) idle_since_ms: u64,
     /// It has had a request answered.
@@ -129,6 +132,7 @@ impl<D: Driver> Engine<D> {
             output: ByteQueue::default(),
             exchange: None,
             deadline: Deadline::NONE,
+            write: WriteWait::default(),
             idle_since_ms: 0,
             served: false,
             heard: false,
@@ -192,7 +196,7 @@ impl<D: Driver> Engine<D> {
             }
             let wants = self.client_wants_input(index);
             let client = &mut self.clients[index];
-            if std::mem::take(&mut client.input_waits) && wants {
+            if wants && std::mem::take(&mut client.input_waits) {
                 let mut input = std::mem::take(&mut client.input);
                 let consumed = self.client_input(token, index, input.as_slice());
                 input.consume(&mut self.pool, consumed);
@@ -280,11 +284,8 @@ impl<D: Driver> Engine<D> {
         match client.phase {
             // A client that does not read its responses gets no more of them.
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
-            Phase::Preamble
-            | Phase::Hello
-            | Phase::Handshake
-            | Phase::Multiplexed
-            | Phase::Lingering => true,
+            Phase::Preamble | Phase::Hello | Phase::Handshake | Phase::Lingering => true,
+            Phase::Multiplexed => !self.is_backed_up(index),
             Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
         }
     }
@@ -384,13 +385,14 @@ impl<D: Driver> Engine<D> {
             client.output.push(&mut self.pool, second_left);
         }
         if !self.clients[index].is_flushed() {
-            self.await_client_write(index);
+            self.await_client_write(index, false);
         }
     }
 
     /// Sends what is queued; goes on with what waited for it.
     fn flush_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
+        let unsent = client.stream.unsent_bytes();
         match client
             .stream
             .send(&mut self.tls, &mut self.pool, client.output.as_slice(), &[])
@@ -399,44 +401,27 @@ impl<D: Driver> Engine<D> {
                 self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
                 client.output.consume(&mut self.pool, sent);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let progressed = client.stream.unsent_bytes() < unsent;
+                return self.await_client_write(index, progressed);
+            }
             Err(_) => return self.client_lost(index),
         }
         if !self.clients[index].is_flushed() {
-            return self.await_client_write(index);
+            return self.await_client_write(index, true);
         }
+        self.clients[index].write = WriteWait::default();
         if self.clients[index].close_when_sent {
             return self.linger_client(index);
         }
         self.client_flushed(index);
     }
 
-    pub(super) fn await_client_write(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        // Meanwhile it is not the backend that is slow.
-        if let Some(upstream) = client
-            .exchange
-            .and_then(|exchange| self.exchanges[exchange as usize].upstream)
-        {
-            self.upstreams[upstream].deadline.clear();
-        }
-        let limit = match client.exchange {
-            Some(exchange) => self.exchanges[exchange as usize].listener.clone(),
-            None => client.listener.settings(),
-        }
-        .entity
-        .timeouts
-        .response_write;
-        let token = client.token;
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + limit);
-    }
-
     /// Nothing is queued any more: the response goes on, or the next request may come.
     pub(super) fn client_flushed(&mut self, index: usize) {
         match self.clients[index].phase {
             Phase::InExchange | Phase::Tunnel => {
-                self.clients[index].deadline.clear();
+                self.clients[index].clear_deadline(&mut self.timers);
                 self.await_request_body(index);
                 self.client_made_room(index);
             }
@@ -481,7 +466,7 @@ impl<D: Driver> Engine<D> {
             self.await_request(index);
         } else {
             self.clients[index].phase = Phase::Idle;
-            self.await_client_write(index);
+            self.await_client_write(index, false);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::runtime::driver::Driver;
 use crate::state::audit::{Audit, Audited};
 use crate::state::digest::Digest;
 use crate::state::listener::Listener;
+use crate::state::reading::Part;
 use crate::state::staged::Staged;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
@@ -36,6 +37,8 @@ pub enum Command {
     ReopenLog,
     /// The digest computed anew from every entity held, over as many turns as it takes.
     Audit(Sender<Audited>),
+    /// The entities held, a part of them from a position on.
+    Read(usize, Sender<Part>),
     /// Stop accepting, let requests end for so long, then stop.
     Shutdown(Duration),
 }
@@ -75,6 +78,9 @@ impl<D: Driver> Engine<D> {
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
                 self.audits.push_back((Audit::begin(&self.tables), answer));
+            }
+            Command::Read(position, answer) => {
+                let _ = answer.send(Part::read(&self.tables, position));
             }
             Command::Shutdown(grace) => self.begin_shutdown(grace),
         }

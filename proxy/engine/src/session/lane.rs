@@ -5,6 +5,7 @@
 
 use super::Engine;
 use super::client::{Client, Phase};
+use super::stall::WriteWait;
 use super::transport::Lane;
 use crate::protocol::h2::ErrorCode;
 use crate::runtime::driver::{Driver, Token};
@@ -55,12 +56,13 @@ impl<D: Driver> Engine<D> {
                 self.with_lane(index, |lane| lane.finished |= finished);
             }
         }
+        let progressed = left.0.len() + left.1.len() < first.len() + second.len();
         let client = &mut self.clients[index];
         client.output.push(&mut self.pool, left.0);
         client.output.push(&mut self.pool, left.1);
         self.note_backlog(index, connection);
         if !self.clients[index].is_flushed() {
-            self.await_client_write(index);
+            self.await_client_write(index, progressed);
         }
         self.queue_multiplexed(connection);
     }
@@ -79,7 +81,7 @@ impl<D: Driver> Engine<D> {
         client.input.clear(&mut self.pool);
         client.phase = Phase::Idle;
         if !client.output.is_empty() {
-            return self.await_client_write(index);
+            return self.await_client_write(index, false);
         }
         self.end_lane_response(index);
         self.close_lane(index);
@@ -124,15 +126,17 @@ impl<D: Driver> Engine<D> {
         self.clients[index].output = output;
         self.note_backlog(index, connection);
         self.queue_multiplexed(connection);
-        self.lane_flushed(index);
+        self.lane_flushed(index, sent > 0);
         sent
     }
 
-    pub(super) fn lane_flushed(&mut self, index: usize) {
+    pub(super) fn lane_flushed(&mut self, index: usize, progressed: bool) {
         let client = &mut self.clients[index];
         if !client.is_flushed() {
-            self.await_client_write(index);
-        } else if client.close_when_sent {
+            return self.await_client_write(index, progressed);
+        }
+        client.write = WriteWait::default();
+        if client.close_when_sent {
             self.lane_end(index);
         } else {
             self.client_flushed(index);

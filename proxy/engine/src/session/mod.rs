@@ -10,6 +10,7 @@
 //! Work per connection and turn is bounded ([`READS_PER_TURN`]); what is left over waits in `ready`.
 
 mod accept;
+mod backlog;
 mod body;
 mod client;
 mod connect;
@@ -26,6 +27,7 @@ mod redirect;
 mod refuse;
 mod request;
 mod response;
+mod stall;
 mod text;
 mod timeout;
 mod token;

@@ -24,10 +24,6 @@ use crate::telemetry::names::Counter;
 /// Frames that are as much as this are worth a write of their own.
 pub(super) const OUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes waiting for the socket beyond which lanes are told to wait: one lane must not fill the memory
-/// with what another one's reader does not take.
-pub(super) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
-
 /// Who has no stream and is told that we leave has to answer within this time.
 const LEAVE_MS_MAX: u64 = 1000;
 
@@ -38,15 +34,15 @@ const HEAD_REST_MS_MAX: u64 = 5000;
 pub(super) struct Multiplex {
     pub(super) h2: Connection,
     /// Its lanes, by their indexes among the clients.
-    lanes: Vec<usize>,
+    pub(super) lanes: Vec<usize>,
     /// As many lanes as it may have streams.
     lanes_max: usize,
     /// Frames for the end of the turn.
     pub(super) out: Vec<u8>,
     /// It is in the list of those to be flushed.
     queued: bool,
-    /// Some lane waits for the backlog to shrink.
-    has_blocked: bool,
+    /// Lanes wait for the backlog to shrink; see `backlog`.
+    pub(super) has_blocked: bool,
     /// The connection's deadline is that of a header block.
     awaits_head: bool,
     /// The client has been told that we are about to leave.
@@ -112,6 +108,11 @@ impl<D: Driver> Engine<D> {
             multiplex.h2.pass_time(now_s);
         }
         while self.find_client(token, index).is_some() {
+            if self.is_backed_up(index) {
+                // Each frame may be one more request that we answer ourselves.
+                self.clients[index].input_waits = at < data.len();
+                break;
+            }
             let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
                 return data.len();
             };
@@ -194,11 +195,12 @@ impl<D: Driver> Engine<D> {
         if client.multiplex.as_deref().is_none_or(is_full) {
             return None;
         }
+        let blocked = client.multiplex.as_ref().is_some_and(|it| it.has_blocked);
         let (peer, listener) = (client.peer, client.listener.clone());
         let lane = Lane {
             connection: index,
             id: stream,
-            blocked: false,
+            blocked,
             finished: false,
             received,
             trailers_out: Vec::new(),
@@ -209,7 +211,7 @@ impl<D: Driver> Engine<D> {
         self.clients[lane].identity = self.clients[index].identity.clone();
         self.unlink_idle(index);
         let client = &mut self.clients[index];
-        client.deadline.clear();
+        client.clear_deadline(&mut self.timers);
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.h2.set_tag(stream, lane as u32);
             multiplex.lanes.push(lane);
@@ -327,61 +329,6 @@ impl<D: Driver> Engine<D> {
 
     // The connection as a whole.
 
-    /// The socket has taken everything: lanes that waited for that go on.
-    pub(super) fn multiplex_flushed(&mut self, index: usize) {
-        self.clients[index].deadline.clear();
-        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
-            return;
-        };
-        if std::mem::take(&mut multiplex.has_blocked) {
-            for lane in self.lanes_in_order(index) {
-                // One that was told before may have ended this one.
-                let Some((_, stream)) = self.lane_of(lane).filter(|(of, _)| *of == index) else {
-                    continue;
-                };
-                let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
-                    return;
-                };
-                if multiplex.out.len() > BACKLOG_BYTES_MAX {
-                    // What comes behind waits once more.
-                    multiplex.has_blocked = true;
-                    break;
-                }
-                let mut was_blocked = false;
-                self.with_lane(lane, |lane| {
-                    was_blocked = std::mem::take(&mut lane.blocked);
-                });
-                if was_blocked && self.clients[lane].output.is_empty() {
-                    if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
-                        multiplex.h2.had_turn(stream);
-                    }
-                    self.lane_flushed(lane);
-                }
-            }
-        }
-        if self.clients.contains(index) {
-            self.rest_if_idle(index);
-        }
-    }
-
-    /// The lanes of a connection, as what they have is to be sent.
-    fn lanes_in_order(&mut self, index: usize) -> Vec<usize> {
-        let lanes = self.clients[index]
-            .multiplex
-            .as_ref()
-            .map_or_else(Vec::new, |multiplex| multiplex.lanes.clone());
-        let mut placed: Vec<_> = lanes
-            .into_iter()
-            .filter_map(|lane| {
-                let (_, stream) = self.lane_of(lane)?;
-                let multiplex = self.clients[index].multiplex.as_mut()?;
-                Some((multiplex.h2.place(stream), lane))
-            })
-            .collect();
-        placed.sort_unstable();
-        placed.into_iter().map(|(_, lane)| lane).collect()
-    }
-
     /// Sends the frames of this turn, of every connection that has some.
     pub(super) fn flush_multiplexed(&mut self) {
         self.flush_now = false;
@@ -424,13 +371,8 @@ impl<D: Driver> Engine<D> {
             self.send_client(index, &out, &[]);
         }
         self.pool.give(out);
-        // Lanes that were told to wait for the socket do not know that it took everything at once.
-        let has_blocked = self
-            .find_client(token, index)
-            .and_then(|index| self.clients[index].multiplex.as_ref())
-            .is_some_and(|multiplex| multiplex.has_blocked);
-        if has_blocked && self.clients[index].is_flushed() {
-            self.multiplex_flushed(index);
+        if self.find_client(token, index).is_some() && self.clients[index].is_flushed() {
+            self.frames_flushed(index);
         }
         if drained && self.find_client(token, index).is_some() {
             self.clients[index].multiplex = None;
@@ -446,18 +388,6 @@ impl<D: Driver> Engine<D> {
                 self.unflushed.push(token);
             }
         }
-    }
-
-    /// Marks a lane whose connection has enough to send.
-    pub(super) fn note_backlog(&mut self, index: usize, connection: usize) {
-        let waiting = self.clients[connection].output.len();
-        let Some(multiplex) = self.clients[connection].multiplex.as_mut() else {
-            return;
-        };
-        let blocked = waiting + multiplex.out.len() > BACKLOG_BYTES_MAX;
-        multiplex.has_blocked |= blocked;
-        self.flush_now |= multiplex.out.len() > OUT_BYTES_MAX;
-        self.with_lane(index, |lane| lane.blocked = blocked);
     }
 
     /// Ends a connection whose peer broke the protocol.
@@ -541,13 +471,11 @@ impl<D: Driver> Engine<D> {
     pub(super) fn leave_idle_multiplexed(&mut self, index: usize) {
         self.unlink_idle(index);
         let client = &mut self.clients[index];
-        let token = client.token;
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.leaves = true;
             multiplex.h2.shut_down();
         }
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + LEAVE_MS_MAX);
+        client.set_deadline(&mut self.timers, self.clock.ms() + LEAVE_MS_MAX);
         self.queue_multiplexed(index);
     }
 
@@ -561,7 +489,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Without a stream it is an idle connection like any other.
-    fn rest_if_idle(&mut self, index: usize) {
+    pub(super) fn rest_if_idle(&mut self, index: usize) {
         let client = &self.clients[index];
         let is_idle = client
             .multiplex
@@ -576,7 +504,6 @@ impl<D: Driver> Engine<D> {
         let client = &mut self.clients[index];
         let closing = self.stopping || client.listener.draining.get();
         let limit = client.listener.settings().entity.timeouts.keep_alive;
-        let token = client.token;
         client.served = true;
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.h2.shrink();
@@ -584,10 +511,17 @@ impl<D: Driver> Engine<D> {
                 return self.leave_idle_multiplexed(index);
             }
         }
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + limit);
+        client.set_deadline(&mut self.timers, self.clock.ms() + limit);
         self.unlink_idle(index);
         self.link_idle(index);
+    }
+
+    /// Another deadline has been in the place of a header block's.
+    pub(super) fn watch_head_anew(&mut self, index: usize) {
+        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+            multiplex.awaits_head = false;
+        }
+        self.watch_head(index);
     }
 
     /// Sets the time for the rest of a header block.
@@ -604,12 +538,11 @@ impl<D: Driver> Engine<D> {
         let is_busy = multiplex.is_busy();
         if pending {
             let limit = client.listener.settings().entity.timeouts.request_head;
-            let token = client.token;
             let at_ms = self.clock.ms() + limit.min(HEAD_REST_MS_MAX);
-            self.timers.set(&mut client.deadline, token, at_ms);
+            client.set_deadline(&mut self.timers, at_ms);
             self.unlink_idle(index);
         } else if is_busy {
-            client.deadline.clear();
+            client.clear_deadline(&mut self.timers);
         } else {
             self.await_streams(index);
         }

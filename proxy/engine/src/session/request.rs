@@ -353,15 +353,10 @@ impl<D: Driver> Engine<D> {
             return;
         }
         if exchange.response.is_some() {
-            if client.is_flushed() {
-                client.deadline.clear();
-            }
-            return;
+            return client.clear_deadline(&mut self.timers);
         }
-        let token = client.token;
         let limit = exchange.listener.entity.timeouts.request_body;
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + limit);
+        client.set_deadline(&mut self.timers, self.clock.ms() + limit);
     }
 
     /// Whether the request is not complete, or the response has begun. A client that ends its stream
@@ -437,7 +432,7 @@ impl<D: Driver> Engine<D> {
             return;
         }
         exchange.request = Body::Done;
-        self.clients[index].deadline.clear();
+        self.clients[index].clear_deadline(&mut self.timers);
         let exchange = &self.exchanges[number as usize];
         if let Some(upstream) = exchange.upstream.filter(|_| !exchange.request_discarded) {
             if self.upstreams[upstream].stream.lane().is_some() {
@@ -466,7 +461,7 @@ impl<D: Driver> Engine<D> {
             return self.fail_exchange(number, 413, Outcome::RequestTooLarge);
         }
         if exchange.request_done() {
-            self.clients[index].deadline.clear();
+            self.clients[index].clear_deadline(&mut self.timers);
         } else {
             self.await_request_body(index);
         }

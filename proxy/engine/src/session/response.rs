@@ -396,7 +396,7 @@ impl<D: Driver> Engine<D> {
         self.clients[client].phase = Phase::Tunnel;
         self.exchanges[number as usize].tunnel = true;
         self.exchanges[number as usize].request = Body::UntilClose;
-        self.clients[client].deadline.clear();
+        self.clients[client].clear_deadline(&mut self.timers);
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);
         if let Some(upstream) = self.exchanges[number as usize].upstream {

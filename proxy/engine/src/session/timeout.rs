@@ -35,10 +35,10 @@ impl<D: Driver> Engine<D> {
             return;
         }
         client.deadline.clear();
-        if !client.is_flushed() {
-            self.metrics.add(Counter::TimeoutsTotal, 1);
-            return self.client_stalled(index);
+        if client.write.is_due(now_ms) && !client.is_flushed() {
+            return self.look_at_write(index);
         }
+        client.clear_deadline(&mut self.timers);
         match client.phase {
             Phase::Preamble => self.preamble_failed(index),
             Phase::Hello | Phase::Handshake => self.handshake_failed(index, None),
@@ -55,15 +55,6 @@ impl<D: Driver> Engine<D> {
             Phase::InExchange => self.request_body_late(index),
             Phase::Tunnel => {}
         }
-    }
-
-    /// The client does not read its response.
-    fn client_stalled(&mut self, index: usize) {
-        self.clients[index].stream.reset_on_close();
-        if let Some(exchange) = self.clients[index].exchange {
-            self.abandon_exchange(exchange, Outcome::WriteTimeout);
-        }
-        self.close_client(index);
     }
 
     fn request_body_late(&mut self, index: usize) {
@@ -137,6 +128,12 @@ impl<D: Driver> Engine<D> {
         let (slot, link) = (upstream.backend.slot.id(), upstream.link);
         if self.is_still_taking(index, number) {
             return;
+        }
+        // Its response has come, and it is the client who does not take it.
+        let upstream = &self.upstreams[index];
+        let has_come = upstream.readable || !upstream.input.is_empty();
+        if has_come && link == Link::Busy && !self.upstream_wants_input(index) {
+            return self.await_response(index);
         }
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);

@@ -283,6 +283,14 @@ impl Transport {
         }
     }
 
+    /// How many bytes of records wait for the socket.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => 0,
+            Self::Tls(secure) => secure.unsent.len(),
+        }
+    }
+
     /// Receives plaintext into `room`.
     ///
     /// # Errors

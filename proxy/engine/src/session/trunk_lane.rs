@@ -7,10 +7,11 @@
 use std::io;
 
 use super::Engine;
+use super::backlog::BACKLOG_BYTES_MAX;
 use super::body::Body;
 use super::client::Phase;
 use super::exchange::Outcome;
-use super::multiplex::{BACKLOG_BYTES_MAX, OUT_BYTES_MAX};
+use super::multiplex::OUT_BYTES_MAX;
 use super::transport::{Lane, Transport};
 use super::trunk::may_repeat_once;
 use super::upstream::Link;

@@ -11,6 +11,7 @@ pub mod incoming;
 pub mod ledger;
 pub mod listener;
 pub mod ops;
+pub mod reading;
 pub mod slot;
 pub mod staged;
 pub mod tables;

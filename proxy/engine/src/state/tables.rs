@@ -176,6 +176,18 @@ impl Tables {
         applied
     }
 
+    /// How many entities of a kind there are.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Settings => usize::from(self.settings_hash != Digest::default()),
+            Kind::Certificate => self.certificates.len(),
+            Kind::Listener => self.listeners.len(),
+            Kind::Cluster => self.clusters.len(),
+            Kind::Backend => self.backends.len(),
+            Kind::Frontend => self.frontends.len(),
+        }
+    }
+
     /// Hands entities of a kind with their hashes over, `count` from `offset` on: for audits.
     pub(super) fn each(
         &self,

@@ -1,0 +1,146 @@
+"""The state directory as a place: whose it is, whether it is still there, what can be written.
+
+Somebody may delete or replace it while a daemon runs; what is written then goes into files that no
+start will ever find. So its inode, and those of the files that hold the state, are looked at before
+each commit: a call of `stat` each. Called by `reconciler.storage.store`; `lock_directory` also by
+whoever else must be alone in a directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from reconciler.durable import write_durably
+from reconciler.errors import MachineError
+
+LOCK_NAME = "lock"
+# These are mistakes in a path, not faults of a disk.
+_NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
+# Room for less than a few records is none.
+_PROBE_BYTES = 64 * 1024
+
+
+class Place:
+    """One state directory, ours until `close`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises `MachineError` when another daemon has it, or it is no directory at all."""
+        self.directory = directory
+        self.problem: str | None = None
+        """Why nothing can be written there, for `status`."""
+        self._lock = -1
+        self._identity: tuple[int, int] | None = None
+        self._files: dict[Path, tuple[int, int]] = {}
+        try:
+            self.take()
+        except OSError as error:
+            if error.errno in _NO_DIRECTORY:
+                raise MachineError(
+                    f"cannot use the directory {directory}: {error.strerror or error}"
+                ) from error
+            self.failed(error)
+            # What is there can be read, and nobody else must take it for his.
+            with contextlib.suppress(OSError):
+                self._lock = _locked(directory, os.open(directory, os.O_RDONLY | os.O_CLOEXEC))
+            return
+        self.probe()
+
+    def probe(self) -> None:
+        """Tells by `problem` whether there is room."""
+        path = self.directory / "probe.new"
+        try:
+            write_durably(path, bytes(_PROBE_BYTES))
+            path.unlink()
+        except OSError as error:
+            self.failed(error)
+        else:
+            self.problem = None
+
+    def take(self) -> None:
+        """Makes and locks the directory as far as it is not. Raises `OSError`, `MachineError`."""
+        if not self._has_lock():
+            lock = _open_lock(self.directory)
+            self.close()
+            self._lock = lock
+        self._identity = _identity(self.directory)
+
+    def _has_lock(self) -> bool:
+        try:
+            return self._lock >= 0 and _identity(self.directory / LOCK_NAME) == _identity(
+                self._lock
+            )
+        except OSError:
+            return False
+
+    def remember(self, paths: Iterable[Path]) -> None:
+        """These are open from now on. Raises `OSError`."""
+        self._files = {path: _identity(path) for path in paths}
+
+    def moved(self) -> str | None:
+        """Why what is open is not what a start would find; None when it is."""
+        try:
+            if _identity(self.directory) != self._identity:
+                return f"{self.directory} was replaced by another directory"
+            for path, opened in self._files.items():
+                if _identity(path) != opened:
+                    return f"{path} was replaced by another file"
+        except OSError as error:
+            return f"{error.filename}: {error.strerror or error}"
+        return None
+
+    def failed(self, error: OSError) -> None:
+        """Something could not be written."""
+        reason = error.strerror or error
+        self.problem = f"the state directory {self.directory} cannot be written: {reason}"
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _identity(where: Path | int) -> tuple[int, int]:
+    found = where.stat() if isinstance(where, Path) else os.fstat(where)
+    return found.st_dev, found.st_ino
+
+
+def lock_directory(directory: Path) -> int:
+    """One daemon at a time: the kernel gives the lock back however the process ends."""
+    try:
+        return _open_lock(directory)
+    except OSError as error:
+        raise MachineError(
+            f"cannot use the directory {directory}: {error.strerror or error}"
+        ) from error
+
+
+def _open_lock(directory: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = directory / LOCK_NAME
+    lock = _locked(directory, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _locked(directory: Path, opened: int) -> int:
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = ""
+        with contextlib.suppress(OSError):
+            owner = os.pread(opened, 32, 0).decode(errors="replace").strip()
+        os.close(opened)
+        by = f" (process {owner})" if owner else ""
+        raise MachineError(f"another daemon{by} uses {directory}") from None
+    return opened

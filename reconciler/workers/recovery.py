@@ -1,0 +1,265 @@
+"""What workers hold becomes the state again, when the state directory has lost it or is older.
+
+Before anything else of a start: every worker that listens is greeted. One that holds a later
+generation than the files here, or any where they hold none, is the truth: a worker commits only
+behind the commit record. What it holds is taken from the repository if the commit that it names has
+its digest, else read back from it and checked against that digest; where each entity is written
+comes from the repository in any case. Whatever cannot be named goes on serving, since the
+supervisor ends no worker before its successor holds a commit. Called by `reconciler.daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from reconciler import log
+from reconciler.catalog.catalog import stage
+from reconciler.catalog.views import MemoryView
+from reconciler.errors import MachineError
+from reconciler.materials.completing import Machine
+from reconciler.patience import within
+from reconciler.source.probing import Probe, StalledError
+from reconciler.source.repository import APPLIED_REF, RepositoryError
+from reconciler.source.source import Source
+from reconciler.storage.records import Recovered
+from reconciler.storage.store import Store
+from reconciler.workers import spawning
+from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet
+from schemas import wire
+from schemas.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
+from schemas.state import EMPTY_DIGEST, State
+
+_GREET_S = 5.0
+_PART_S = 10.0
+# Daemons that lost their state one after the other; each of them outranks the one before.
+_EPOCHS_MAX = 8
+
+
+Files = Mapping[str, Mapping[EntityKey, Mark]]
+"""What each configuration file defines; see `Candidate.files`."""
+
+
+class _UnknownError(Exception):
+    """What a worker holds cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A worker that serves, and what it says that it holds."""
+
+    id: int
+    link: Link
+    generation: int
+    digest: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A commit as the repository has it now; `state` is None when it is not valid."""
+
+    commit: str
+    tree: str
+    state: State | None
+    written: dict[EntityKey, Entity]
+    files: Files
+
+
+class Recovery:
+    """One start's. `run` may change what the store says is running, and its epoch."""
+
+    def __init__(self, store: Store, runtime_dir: Path, source: Source, machine: Machine) -> None:
+        self._store = store
+        self._runtime_dir = runtime_dir
+        self._source = source
+        self._machine = machine
+        self._loaded: dict[str, _Loaded | None] = {}
+        self._places: set[int] = set()
+
+    async def run(self) -> int:
+        """How many places workers serve in. No state of theirs or of the repository's raises."""
+        numbers = sorted(spawning.listening(self._runtime_dir))
+        found = await asyncio.gather(*(self._greet(number) for number in numbers))
+        workers = [each for each in found if each is not None]
+        try:
+            newer = [each for each in workers if self._is_newer(each)]
+            for worker in sorted(newer, key=lambda each: -each.generation):
+                if await self._recover(worker):
+                    break
+            else:
+                self._go_on_from(newer)
+        finally:
+            for each in workers:
+                each.link.close("it has been looked at")
+        return max(self._places, default=-1) + 1
+
+    def _is_newer(self, worker: Held) -> bool:
+        running = self._store.running
+        if worker.digest == EMPTY_DIGEST or (worker.generation, worker.digest) == (
+            running.generation,
+            running.state.digest,
+        ):
+            return False
+        return len(running.state) == 0 or worker.generation > running.generation
+
+    async def _greet(self, number: int) -> Held | None:
+        for _ in range(_EPOCHS_MAX):
+            # A successor alone is one that has not been given its place yet.
+            found = connect(spawning.socket_path(self._runtime_dir, number)) or connect(
+                spawning.successor_path(self._runtime_dir, number)
+            )
+            if found is None:
+                return None
+            self._places.add(number)
+            link = Link(found[0])
+            try:
+                welcome = await greet(link, self._store.epoch, _GREET_S)
+            except OutrankedError as error:
+                # Its daemon is gone, we hold the lock: only the number of that one was lost.
+                link.close("the epoch was lost")
+                self._store.outrank(error.epoch)
+            except WorkerGoneError:
+                link.close("it cannot be greeted")
+                return None
+            else:
+                for descriptor in link.welcome_descriptors:
+                    os.close(descriptor)
+                link.welcome_descriptors = []
+                held = (welcome.generation, welcome.digest, welcome.commit)
+                return Held(number, link, *held)
+        return None
+
+    async def _recover(self, worker: Held) -> bool:
+        was = self._store.running
+        what = "held nothing" if len(was.state) == 0 else f"held generation {was.generation}"
+        try:
+            recovered, entities, files, source = await self._what_it_holds(worker)
+            self._store.recover(recovered, entities, files)
+        except (_UnknownError, MachineError) as error:
+            log.warning("what a worker holds is not known", worker=worker.id, reason=error)
+            return False
+        unknown = sum(map(_is_nowhere, entities))
+        place = f"; where {unknown} entities are written is not known" if unknown else ""
+        self._store.notes.append(
+            f"the state directory {what}: generation {worker.generation}, which workers serve, was "
+            f"taken {source}{place}"
+        )
+        return True
+
+    def _go_on_from(self, unknown: Iterable[Held]) -> None:
+        """Nobody can say what they hold; their numbers are not used again all the same."""
+        generation = max((each.generation for each in unknown), default=0)
+        if generation > self._store.running.generation and len(self._store.running.state) == 0:
+            self._store.recover(Recovered(generation, EMPTY_DIGEST), (), {})
+            self._store.notes.append(
+                f"nobody knows generation {generation} any more, which workers serve: they go on "
+                "until a commit is served by others"
+            )
+
+    # What a worker holds.
+
+    async def _what_it_holds(self, worker: Held) -> tuple[Recovered, list[Entity], Files, str]:
+        """(which state, its entities, its files, where it is from). Raises `_UnknownError`."""
+        generation, digest = worker.generation, worker.digest
+        named = await self._load(worker.commit) if worker.commit else None
+        for loaded in (named, await self._load(APPLIED_REF)):
+            state = loaded.state if loaded is not None else None
+            if loaded is not None and state is not None and state.digest == worker.digest:
+                held = Recovered(generation, digest, loaded.commit, loaded.tree)
+                return held, [*state.entities.values()], loaded.files, "from the repository"
+        written = named.written if named else {}
+        entities = [_placed(each, written) for each in await _read_back(worker)]
+        state = State(entities)
+        if state.digest != worker.digest:
+            raise _UnknownError("its entities do not add up to its digest")
+        # Without every place, the next commit is compared as a whole.
+        whole = named is not None and not any(map(_is_nowhere, entities))
+        tree = named.tree if named is not None and whole else None
+        held = Recovered(generation, digest, worker.commit or None, tree)
+        return held, entities, _files_of(entities), "from a worker"
+
+    async def _load(self, name: str) -> _Loaded | None:
+        if name not in self._loaded:
+            self._loaded[name] = await self._read_commit(name)
+        return self._loaded[name]
+
+    async def _read_commit(self, name: str) -> _Loaded | None:
+        try:
+            await Probe(self._source.probe).wait()
+            return await asyncio.to_thread(self._load_commit, name)
+        except (RepositoryError, StalledError) as error:
+            log.warning("a commit that was served cannot be read", commit=name, reason=error)
+        except Exception as error:  # noqa: BLE001  # what cannot be loaded must not end a start
+            log.internal_error("loading a commit that was served", error)
+        return None
+
+    def _load_commit(self, name: str) -> _Loaded:
+        head = self._source.head_of(name)
+        changed = self._source.changed(None, head.tree)
+        read = partial(self._source.read_file, changed)
+        candidate = stage(MemoryView(), changed.files, read, machine=self._machine)
+        written = {key: each for key, each in candidate.desired.items() if each is not None}
+        state = State(written.values()) if candidate.ok else None
+        return _Loaded(head.commit, head.tree, state, written, candidate.files)
+
+
+async def _read_back(worker: Held) -> list[Entity]:
+    """All entities that it holds. Raises `_UnknownError`."""
+    entities: list[Entity] = []
+    position, last = 0, False
+    while not last:
+        part = await _read_part(worker, position)
+        if (part.generation, part.digest) != (worker.generation, worker.digest):
+            raise _UnknownError("it holds something else meanwhile")
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            entities += _decode(part.entities)
+        if not part.last and part.next <= position:
+            raise _UnknownError("its answer has no end")
+        position, last = part.next, part.last
+    return entities
+
+
+async def _read_part(worker: Held, position: int) -> wire.Recited:
+    try:
+        async with within(_PART_S):
+            reply = await worker.link.ask(wire.Recite(position=position))
+    except TimeoutError:
+        raise _UnknownError(f"it did not answer in {_PART_S:g} s") from None
+    except WorkerGoneError as error:
+        raise _UnknownError(str(error)) from None
+    if not isinstance(reply, wire.Recited):
+        raise _UnknownError(f"it answered by {reply.type}")
+    return reply
+
+
+def _decode(text: str) -> Iterator[Entity]:
+    for each in json.loads(text):
+        key = EntityKey(str(each["kind"]), str(each["name"]))
+        if key.kind not in KINDS or not isinstance(each["value"], dict):
+            raise ValueError(f"{key} is no entity")
+        yield Entity(key, each["value"], NOWHERE)
+
+
+def _placed(entity: Entity, written: dict[EntityKey, Entity]) -> Entity:
+    found = written.get(entity.key)
+    return replace(entity, provenance=found.provenance) if found is not None else entity
+
+
+def _is_nowhere(entity: Entity) -> bool:
+    return entity.provenance == NOWHERE and entity.key != SETTINGS_KEY
+
+
+def _files_of(entities: Iterable[Entity]) -> dict[str, dict[EntityKey, Mark]]:
+    """What files define, of entities that are to be validated anew when their file changes."""
+    files: dict[str, dict[EntityKey, Mark]] = {}
+    for entity in entities:
+        if entity.provenance != NOWHERE:
+            files.setdefault(entity.provenance.file, {})[entity.key] = Mark(b"", 0, 0)
+    return files

@@ -1,0 +1,228 @@
+"""The state directory is deleted, replaced, full or read-only: F31.
+
+While a daemon runs it is found, told and written anew; at a start there is a supervisor whatever
+the directory is like, and what it cannot write it tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import processes
+from tests.harness.load import OpenLoop
+from tests.harness.site import Site
+
+WAIT_S = 40
+
+
+def files(site: Site, backend: str, more: int = 0) -> dict[str, Any]:
+    hosts = {"main": "main", **{f"host{number}": "main" for number in range(more)}}
+    return {"kakehi.yaml": site.document({"main": [backend]}, hosts)}
+
+
+def warned(site: Site, text: str) -> bool:
+    return any(text in each for each in site.daemon.ask("status")["warnings"])
+
+
+# What becomes of it while a daemon runs
+
+
+def deleted(directory: Path) -> None:
+    shutil.rmtree(directory)
+
+
+def moved_away(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+
+
+def replaced_by_an_empty_one(directory: Path) -> None:
+    moved_away(directory)
+    directory.mkdir(mode=0o700)
+
+
+def replaced_by_a_copy(directory: Path) -> None:
+    moved_away(directory)
+    shutil.copytree(directory.with_name("elsewhere"), directory)
+
+
+def emptied(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+LOSSES = (deleted, moved_away, replaced_by_an_empty_one, replaced_by_a_copy, emptied)
+
+
+def lost_while_running(loss: Callable[[Path], None], at_once: bool, site: Site) -> None:
+    site.start(files(site, "red"))
+    generation, _ = site.running()
+    with OpenLoop(site.address, ["main.test"], site.directory / "load", rate=100, fresh=2) as load:
+        loss(site.daemon.state_dir)
+        if not at_once:
+            processes.wait_until(lambda: warned(site, "was written anew"), "it is told", WAIT_S)
+        site.commit(files(site, "blue"))
+        assert "state directory" in site.daemon.log()
+        digest = site.committed_digest()
+        assert site.running() == (generation + 1, digest)
+        assert (site.daemon.state_dir / "followed.json").exists()
+        assert (site.daemon.state_dir / "tickets").exists()
+        load.wait_for(5)
+        load.stop()
+        assert load.failures == []
+        assert load.closed == []
+    starts_alone(site)
+    assert site.everywhere("main.test") == {"blue"}
+
+
+def kill(workers: dict[int, Any]) -> None:
+    for pid in workers:
+        os.kill(pid, 9)
+    processes.wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "they have ended"
+    )
+
+
+def in_service(site: Site) -> None:
+    processes.wait_until(
+        lambda: all(each["state"] == "running" for each in site.daemon.ask("status")["workers"]),
+        "all workers are in service",
+        WAIT_S,
+    )
+
+
+# What it is like at a start
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[Callable[[], None]]:
+    """Yields what makes it writable again."""
+    mount("--bind", str(directory), str(directory))
+    try:
+        mount("-o", "remount,ro,bind", str(directory), str(directory))
+        yield partial(mount, "-o", "remount,rw,bind", str(directory), str(directory))
+    finally:
+        unmount(directory)
+
+
+@contextmanager
+def full(directory: Path) -> Iterator[Callable[[], None]]:
+    """Yields what makes room."""
+    kept = directory.with_name("kept")
+    shutil.copytree(directory, kept)
+    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory))
+    filler = directory / "filler"
+    try:
+        shutil.copytree(kept, directory, dirs_exist_ok=True)
+        with filler.open("wb", buffering=0) as opened, contextlib.suppress(OSError):
+            while True:
+                opened.write(bytes(4096))
+        yield filler.unlink
+    finally:
+        unmount(directory)
+
+
+def unmount(directory: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
+
+
+def unwritable_at_the_start(how: Any, stopped: bool, site: Site) -> None:
+    """What was recorded is served, with workers or without; it is told, and mended by itself."""
+    site.start(files(site, "red"))
+    generation, digest = site.running()
+    workers = site.identity()
+    site.daemon.leave()
+    if stopped:
+        kill(workers)
+    with how(site.daemon.state_dir) as mend:
+        site.daemon.return_(wait=False)
+        in_service(site)
+        assert site.running() == (generation, digest)
+        assert site.everywhere("main.test") == {"red"}
+        assert warned(site, "cannot be written")
+        if not stopped:
+            assert site.identity() == workers
+        # More than what is left of the last block of a file.
+        sha = site.repo.commit(files(site, "blue", more=50), "the change")
+        processes.wait_until(lambda: site.daemon.ask("status")["last_error"], "it is told", WAIT_S)
+        error = site.daemon.ask("status")["last_error"]
+        assert (error["commit"], error["stage"]) == (sha, "journal")
+        assert site.running() == (generation, digest)
+        mend()
+        site.wait(sha)
+        assert not warned(site, "cannot be written")
+        assert site.running() == (generation + 1, site.committed_digest())
+        starts_alone(site)
+
+
+def unwritable_at_the_first_start(how: Any, site: Site) -> None:
+    """Nothing is recorded, and still served; the record is made when it can be."""
+    site.daemon.state_dir.mkdir(parents=True)
+    with how(site.daemon.state_dir) as mend:
+        site.start(files(site, "red"))
+        assert site.everywhere("main.test") == {"red"}
+        assert warned(site, "cannot be written")
+        mend()
+        processes.wait_until(lambda: not warned(site, "cannot be written"), "it is written", WAIT_S)
+        starts_alone(site)
+
+
+def starts_alone(site: Site) -> None:
+    """All that a start needs is there, without a worker or a repository that could tell it."""
+    running, workers = site.running(), site.identity()
+    site.daemon.leave()
+    kill(workers)
+    away = site.repo.directory.with_name("away")
+    site.repo.directory.rename(away)
+    try:
+        site.daemon.return_(wait=False)
+        in_service(site)
+        assert site.running() == running
+    finally:
+        away.rename(site.repo.directory)
+
+
+CASES: dict[str, Callable[[Site], None]] = {
+    **{
+        f"{loss.__name__} and {'a commit' if at_once else 'a look'}": partial(
+            lost_while_running, loss, at_once
+        )
+        for loss in LOSSES
+        for at_once in (False, True)
+    },
+    **{
+        f"{how.__name__} at a start {'without' if stopped else 'with'} workers": partial(
+            unwritable_at_the_start, how, stopped
+        )
+        for how in (read_only, full)
+        for stopped in (False, True)
+    },
+    **{
+        f"{how.__name__} at the first start": partial(unwritable_at_the_first_start, how)
+        for how in (read_only, full)
+    },
+}
+MOUNTING = ("read_only", "full")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_service_goes_on_when_it_is(outcome: Callable[[str], None], case: str) -> None:
+    if case.startswith(MOUNTING) and os.geteuid() != 0:
+        pytest.skip("only root can mount a directory that is full or read-only")
+    outcome(case)
