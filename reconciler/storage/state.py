@@ -101,15 +101,6 @@ class StoredState:
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
 
-    def page(self, after: EntityKey | None, limit: int) -> list[Entity]:
-        """Return the next entities behind a key, in the order of keys. Raises `DamagedError`."""
-        key = after or EntityKey("", "")
-        with translated():
-            rows = self._connection.execute(
-                f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
-            ).fetchall()
-        return [decode_entity(row) for row in rows]
-
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""
         found = self._all(

@@ -258,16 +258,6 @@ class Store:
         running.commit, running.tree, running.applied_at = commit, tree, at
         self._checkpoint_if_due()
 
-    def audit(self, after: EntityKey | None, limit: int) -> EntityKey | None:
-        """Reads some entities behind a key; returns the last, None at the end.
-
-        Raises `DamagedError` when one is not what was written.
-        """
-        last: EntityKey | None = None
-        for entity in self.running.state.page(after, limit):
-            last = entity.key
-        return last
-
     def rebuild(
         self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
     ) -> str:
