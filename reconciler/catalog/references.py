@@ -35,6 +35,7 @@ class Written:
     named: dict[EntityKey, tuple[EntityKey, ...]] = field(default_factory=dict)
     unclear: set[str] = field(default_factory=set)
     """The kinds of which nobody knows what is referred to."""
+    _targets: set[EntityKey] = field(default_factory=set)
 
     def add(self, key: EntityKey, value: Mapping[str, Any]) -> None:
         """Take in an entity's value as it is written."""
@@ -44,10 +45,11 @@ class Written:
             if not all(map(is_name, names)):
                 self.unclear.add(kind)
         self.named[key] = tuple(found)
+        self._targets.update(found)
 
     def may_name(self, target: EntityKey) -> bool:
         """Say whether one of them names an entity, or might once it is mended."""
-        return target.kind in self.unclear or any(target in named for named in self.named.values())
+        return target.kind in self.unclear or target in self._targets
 
 
 def dangling(

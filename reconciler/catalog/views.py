@@ -6,12 +6,17 @@ Staging asks an `Overlay` and so writes nothing into what is accepted, however m
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from reconciler.catalog.relations import View, relations_of
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from schemas.entity import Entity, EntityKey, Mark
+
+
+LAST = "\U0010ffff"
+"""Behind every character that a name may have."""
 
 
 class MemoryView:
@@ -21,6 +26,8 @@ class MemoryView:
         self._machine = machine
         self._entities: dict[EntityKey, Entity] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
+        # A kind's names in order, from the first question for them to the next change of them.
+        self._ordered: dict[str, list[str]] = {}
         self._rows: defaultdict[str, defaultdict[str, dict[EntityKey, str]]] = defaultdict(
             lambda: defaultdict(dict)
         )
@@ -33,6 +40,7 @@ class MemoryView:
         self.remove(entity.key)
         self._entities[entity.key] = entity
         self._names[entity.key.kind].add(entity.key.name)
+        self._ordered.pop(entity.key.kind, None)
         for row in relations_of(entity, self._machine):
             self._rows[row.relation][row.term][entity.key] = row.note
 
@@ -42,6 +50,7 @@ class MemoryView:
         if entity is None:
             return
         self._names[key.kind].discard(key.name)
+        self._ordered.pop(key.kind, None)
         for row in relations_of(entity, self._machine):
             terms = self._rows[row.relation]
             terms[row.term].pop(key, None)
@@ -64,7 +73,11 @@ class MemoryView:
 
     def names(self, kind: str, under: str = "") -> list[str]:
         """Return the names of a kind that begin by `under`, in order."""
-        return sorted(name for name in self._names.get(kind, ()) if name.startswith(under))
+        ordered = self._ordered.get(kind)
+        if ordered is None:
+            ordered = self._ordered[kind] = sorted(self._names.get(kind, ()))
+        first = bisect_left(ordered, under)
+        return ordered[first : bisect_left(ordered, under + LAST, first)] if under else ordered[:]
 
     def count(self, kind: str) -> int:
         """Return how many of a kind there are."""
@@ -98,6 +111,7 @@ class Overlay:
         self._desired = desired
         self._moved = moved
         self._over = MemoryView((each for each in desired.values() if each is not None), machine)
+        self._gone = Counter(key.kind for key in desired if key in base)
 
     def get(self, key: EntityKey, /) -> Entity | None:
         """Return an entity, or None."""
@@ -124,8 +138,7 @@ class Overlay:
 
     def count(self, kind: str) -> int:
         """Return how many of a kind there are."""
-        gone = sum(key.kind == kind and key in self._base for key in self._desired)
-        return self._base.count(kind) - gone + self._over.count(kind)
+        return self._base.count(kind) - self._gone[kind] + self._over.count(kind)
 
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""
