@@ -14,7 +14,6 @@ from reconciler.catalog.relations import View, relations_of
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from schemas.entity import Entity, EntityKey, Mark
 
-
 LAST = "\U0010ffff"
 """Behind every character that a name may have."""
 
