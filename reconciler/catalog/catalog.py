@@ -8,12 +8,13 @@ and plans, and by `offline`, which stages all files at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 
 from reconciler.catalog import coverage, matches, passthroughs, references
+from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, View
 from reconciler.catalog.staging import FINDINGS_MAX, Staged
 from reconciler.catalog.views import Overlay
@@ -64,6 +65,26 @@ def stage(
     staged = Staged(base, partial(complete, read=read, machine=machine), stale)
     for path in sorted(changed):
         staged.read(path, changed[path])
+    return _settled(staged, machine)
+
+
+def stage_parsed(
+    base: View,
+    files: Iterable[tuple[str, str | None]],
+    content: Callable[[str], bytes | None],
+    read: Reader = no_files,
+    touched: Iterable[str] = (),
+    machine: Machine = NOTHING_HERE,
+) -> Candidate:
+    """Return what `stage` does for files that were parsed elsewhere, in the order of their paths.
+
+    Each comes with what `parse` found in it; where that is nothing, its content is looked at.
+    """
+    stale = {key for path in touched for key in base.related(FILE, path)}
+    staged = Staged(base, partial(complete, read=read, machine=machine), stale, content)
+    for path, parsed in files:
+        if parsed is None or not staged.take(path, list(parsed_entities(parsed))):
+            staged.read(path, content(path))
     return _settled(staged, machine)
 
 
