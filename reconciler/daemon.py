@@ -60,6 +60,7 @@ from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
 from schemas import control, wire
+from schemas.change import of_kinds
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan
 
@@ -337,7 +338,7 @@ class Daemon:
         self._manager.store_sockets()
 
     def _on_applied(self, plan: Plan) -> None:
-        if any(change.key == SETTINGS_KEY for change in plan.changes):
+        if any(of_kinds(plan.changes, SETTINGS_KEY.kind)):
             self._supervisor.scale(self._sizing.count())
         self._supervisor.retire_formers()
         if self._drains.names():

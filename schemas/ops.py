@@ -6,18 +6,34 @@ a worker is busy with one for long, whatever the size of the change. Called by w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from json.encoder import encode_basestring
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from schemas.entity import Entity, EntityKey, canonical_text
-from schemas.material import materials_of
+from schemas.entity import NOWHERE, Entity, EntityKey, canonical_text
+from schemas.material import FIELDS, materials_of
 
 # Less than 10 ms of either side. A single entity may be larger, by what a file may have.
 CHUNK_OPS_MAX = 500
 CHUNK_CHARS_MAX = 256 * 1024
 # Each is a file that the worker reads and a key or a chain that it checks.
 CHUNK_MATERIALS_MAX = 100
+
+
+class EntityText(NamedTuple):
+    """An entity whose value is there in its canonical text already."""
+
+    key: EntityKey
+    text: str
+
+
+@runtime_checkable
+class Texts(Protocol):
+    """Entities that lie somewhere as text: read as such, they need not be decoded to be sent."""
+
+    def texts(self) -> Iterator[EntityText]:
+        """Yield them in their order."""
 
 
 class Chunk(NamedTuple):
@@ -27,14 +43,14 @@ class Chunk(NamedTuple):
     materials: list[str]
 
 
-def chunks(puts: Iterable[Entity], removes: Iterable[EntityKey] = ()) -> Iterator[Chunk]:
+def chunks(puts: Iterable[Entity] | Texts, removes: Iterable[EntityKey] = ()) -> Iterator[Chunk]:
     """Yield a change chunk by chunk, puts first, each in the order given; nothing for no change."""
     building = _Building()
-    for entity in puts:
+    for key, text, materials in _texts(puts):
         if building.is_full:
             yield building.finish()
             building = _Building()
-        building.put(entity)
+        building.put(key, text, materials)
     for key in removes:
         if building.is_full:
             yield building.finish()
@@ -42,6 +58,21 @@ def chunks(puts: Iterable[Entity], removes: Iterable[EntityKey] = ()) -> Iterato
         building.remove(key)
     if building.count:
         yield building.finish()
+
+
+def _texts(puts: Iterable[Entity] | Texts) -> Iterator[tuple[EntityKey, str, Iterable[str]]]:
+    """Yield entities as text, each with the hashes of the contents that it needs."""
+    if not isinstance(puts, Texts):
+        for entity in puts:
+            hashes = [found.sha256 for found in materials_of(entity)]
+            yield entity.key, canonical_text(entity.value), hashes
+        return
+    for key, text in puts.texts():
+        hashes = []
+        if key.kind in FIELDS:
+            entity = Entity(key, json.loads(text), NOWHERE)
+            hashes = [found.sha256 for found in materials_of(entity)]
+        yield key, text, hashes
 
 
 class _Building:
@@ -65,13 +96,12 @@ class _Building:
             or len(self._materials) >= CHUNK_MATERIALS_MAX
         )
 
-    def put(self, entity: Entity) -> None:
-        identity = _identity(entity.key)
+    def put(self, key: EntityKey, value: str, materials: Iterable[str]) -> None:
         # Canonical JSON of the whole has the canonical text of the value at its place.
-        text = f'{{{identity},"value":{canonical_text(entity.value)}}}'
+        text = f'{{{_identity(key)},"value":{value}}}'
         self._puts.append(text)
         self._chars += len(text)
-        self._materials.update(found.sha256 for found in materials_of(entity))
+        self._materials.update(materials)
 
     def remove(self, key: EntityKey) -> None:
         text = f"{{{_identity(key)}}}"

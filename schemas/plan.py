@@ -6,8 +6,9 @@ Made by `reconciler.planning.planner.make_plan`; printed by `kakehi plan`; run b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
@@ -22,12 +23,20 @@ class Verdict:
     reason: str
 
 
+@runtime_checkable
+class Countable(Protocol):
+    """Changes that are counted where they lie."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many entities are added, updated and removed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """An ordered list of changes. `commit` is None for a working tree that nobody committed."""
 
     commit: str | None
-    changes: tuple[Change, ...]
+    changes: Sequence[Change]
     warnings: tuple[Diagnostic, ...] = ()
     effects: Mapping[EntityKey, str] = field(default_factory=dict)
     verdict: Verdict | None = None
@@ -35,6 +44,8 @@ class Plan:
 
     def counts(self) -> dict[str, int]:
         """Return how many entities are added, updated and removed."""
+        if isinstance(self.changes, Countable):
+            return dict(self.changes.counts())
         counted = Counter(change.action for change in self.changes)
         return {action: counted[action] for action in ("add", "update", "remove")}
 

@@ -30,8 +30,9 @@ from reconciler.catalog.coverage import claims
 from reconciler.catalog.relations import ORDERED
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
+from reconciler.loop.loading import FILES_MAX, LoadError, Loading
 from reconciler.loop.retrying import Retrying
-from reconciler.loop.staging import Staged, Stager
+from reconciler.loop.staging import Staged, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.materials.sealed import SealedError
@@ -42,15 +43,16 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source, UnfetchedError
+from reconciler.source.tree_diff import ManyFilesError
 from reconciler.storage.database import DamagedError
-from reconciler.storage.records import Begun
+from reconciler.storage.records import Begun, Puts
 from reconciler.storage.state import StoredState
 from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.runner import Order, Runner
-from schemas.change import Change
+from schemas.change import Change, of_kinds
 from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey, entity_hash
+from schemas.entity import Entity, EntityKey
 from schemas.plan import Plan, Verdict
 from schemas.state import State
 
@@ -92,12 +94,13 @@ class Reconciler:
         self.after_applied: Callable[[Plan], None] = lambda _: None
         self.after_look: Callable[[], None] = lambda: None
         self.after_failure: Callable[[], None] = lambda: None
-        self.plan_warnings: Callable[[tuple[Change, ...]], list[Diagnostic]] = lambda _: []
-        self.live: Callable[[tuple[Change, ...]], Live] = lambda _: NOTHING_KNOWN
+        self.plan_warnings: Callable[[Sequence[Change]], list[Diagnostic]] = lambda _: []
+        self.live: Callable[[Sequence[Change]], Live] = lambda _: NOTHING_KNOWN
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._machine = machine
         self._stager = Stager(source, machine, store.materials.directory)
+        self.loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
         self.retrying = Retrying()
         self._marked: str | None = None
@@ -326,11 +329,32 @@ class Reconciler:
         running = self._store.running
         if head.commit != running.commit:
             self.problem = None
-        with self._store.snapshot() as seen:
-            changed = self._source.changed(seen.tree, head.tree)
-            changed = replace(changed, others=changed.others | touched)
-            heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
-            staged = await self._stage(seen.state, changed)
+        staged = await self._look_at(head, touched)
+        try:
+            return await self._carry_out(head, staged, began)
+        finally:
+            if staged.bulk is not None:
+                staged.bulk.close()
+
+    async def _look_at(self, head: Head, touched: frozenset[str]) -> Staged:
+        """What the commit changes."""
+        heard_again_within(_WORK_WITHIN_S)
+        try:
+            with self._store.snapshot() as seen:
+                changed = self._source.changed(seen.tree, head.tree, FILES_MAX)
+                changed = replace(changed, others=changed.others | touched)
+                heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
+                return await self._stage(seen.state, changed)
+        except ManyFilesError:
+            running = self._store.running
+            try:
+                staged = await self.loading.stage(running, head.commit, head.tree, touched)
+            except LoadError as error:
+                raise self._delayed(f"cannot load {head.commit[:12]}: {error}") from None
+        return self._with_plan_warnings(staged)
+
+    async def _carry_out(self, head: Head, staged: Staged, began: float) -> _End:
+        running = self._store.running
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
@@ -341,7 +365,11 @@ class Reconciler:
                 self._follow(head, staged, began)
             self._settled()
             return "done"
-        plan = make_plan(staged.changes, head.commit, staged.warnings)
+        if staged.bulk is not None:
+            # It was put in order where it was staged, and nobody reads what each change does.
+            plan = Plan(head.commit, staged.changes, staged.warnings)
+        else:
+            plan = make_plan(staged.changes, head.commit, staged.warnings)
         blocked = self._blocked(plan, head.commit)
         if blocked is not None:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
@@ -372,7 +400,8 @@ class Reconciler:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
-        if len(plan.changes) >= _FREEZE_CHANGES_MIN:
+        self.loading.committed()
+        if staged.bulk is None and len(plan.changes) >= _FREEZE_CHANGES_MIN:
             gc.collect()
             gc.freeze()
         self.notify()
@@ -382,7 +411,9 @@ class Reconciler:
         return outside_files(self._store.running.state)
 
     async def _stage(self, state: StoredState, changed: Changed) -> Staged:
-        staged = await self._stager.stage(state, changed)
+        return self._with_plan_warnings(await self._stager.stage(state, changed))
+
+    def _with_plan_warnings(self, staged: Staged) -> Staged:
         # What else there is to warn of lives in other parts, on the loop.
         warnings = (*staged.warnings, *self.plan_warnings(staged.changes))
         return replace(staged, warnings=warnings)
@@ -420,7 +451,7 @@ class Reconciler:
             # What the machine's own files have by now is looked at as a commit would look at it.
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._stage(base.state, changed)
-            is_empty = staged.candidate.ok and _leaves_nothing(base, changed)
+            is_empty = staged.candidate.ok and leaves_nothing(base, changed)
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:
             message = "there is no configuration: no *.yaml file is left"
@@ -443,13 +474,19 @@ class Reconciler:
 
     def _order(self, head: Head, plan: Plan, staged: Staged) -> Order:
         running = self._store.running
-        puts = tuple(change.after for change in plan.changes if change.after is not None)
-        removes = tuple(change.key for change in plan.changes if change.after is None)
+        bulk = staged.bulk
+        puts: Puts
+        if bulk is not None:
+            puts, removes, digest = bulk.puts, bulk.removes, bulk.digest
+        else:
+            puts = tuple(change.after for change in plan.changes if change.after is not None)
+            removes = tuple(change.key for change in plan.changes if change.after is None)
+            digest = digest_after(running.state.digest, plan.changes)
         begun = Begun(
             generation=running.generation + 1,
             base_generation=running.generation,
             base_digest=running.state.digest,
-            digest=digest_after(running.state.digest, plan.changes),
+            digest=digest,
             commit=head.commit,
             tree=head.tree,
             at=_now(),
@@ -458,12 +495,13 @@ class Reconciler:
             moved=staged.moved,
             files=staged.candidate.files,
             whole=staged.whole,
+            bulk=bulk,
         )
         return Order(begun)
 
     def _blocked(self, plan: Plan, commit: str | None) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.
-        if all(change.key.kind != "frontend" or change.after for change in plan.changes):
+        if all(change.after for change in of_kinds(plan.changes, "frontend")):
             return None
         message = self._source.message(commit) if commit else ""
         return guards.refusal(plan, self._store.running.state, message)
@@ -475,8 +513,9 @@ class Reconciler:
         moved = staged.moved if staged else ()
         files = staged.candidate.files if staged else {}
         whole = staged is not None and staged.whole
+        bulk = staged.bulk if staged else None
         try:
-            self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole)
+            self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole, bulk=bulk)
         except OSError as error:
             raise self._unwritable("write the state", error) from None
         self._mark_applied(head.commit)
@@ -511,8 +550,10 @@ class Reconciler:
         return "later"
 
     def _unwritable(self, doing: str, error: OSError) -> RepositoryError:
+        return self._delayed(f"cannot {doing}: {error.strerror or error}")
+
+    def _delayed(self, reason: str) -> RepositoryError:
         """The error to hold by; it is tried again."""
-        reason = f"cannot {doing}: {error.strerror or error}"
         failure = Failure(reason, transient=True, stage="journal")
         self.retrying.failed(failure, asyncio.get_running_loop().time())
         return RepositoryError(reason)
@@ -545,24 +586,6 @@ class Reconciler:
             self.outcomes.internal(head, sentence)
         self.after_failure()
         self.notify()
-
-
-def digest_after(digest: str, changes: tuple[Change, ...]) -> str:
-    """The digest that a state will have; the workers must compute the same."""
-    total = int(digest, 16)
-    for change in changes:
-        if change.before is not None:
-            total -= entity_hash(change.key, change.before.value)
-        if change.after is not None:
-            total += entity_hash(change.key, change.after.value)
-    return f"{total % (1 << 128):032x}"
-
-
-def _leaves_nothing(base: Running, changed: Changed) -> bool:
-    """Whether no configuration file would be left."""
-    if any(content is not None for content in changed.files.values()):
-        return False
-    return changed.full or base.state.paths() <= changed.files.keys()
 
 
 def _now() -> str:

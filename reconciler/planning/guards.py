@@ -8,7 +8,9 @@ it says so in the commit, and says how much: the number covers this plan and no 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
+from schemas.change import of_kinds
 from schemas.plan import Plan
 from schemas.state import Entities
 
@@ -21,11 +23,11 @@ _ALLOWED = re.compile(r"^Kakehi-Allow: *remove-frontends=([0-9]+) *$", re.MULTIL
 def refusal(plan: Plan, running: Entities, message: str) -> str | None:
     """Return why a plan is blocked, None if it is not. `message` is that of the commit."""
     frontends = running.count("frontend")
-    removed = sum(
-        change.key.kind == "frontend" and change.action == "remove" for change in plan.changes
-    )
-    added = any(change.key.kind == "frontend" and change.action == "add" for change in plan.changes)
-    if frontends < FRONTENDS_MIN or removed < frontends or added:
+    if frontends < FRONTENDS_MIN:
+        return None
+    actions = Counter(change.action for change in of_kinds(plan.changes, "frontend"))
+    removed, added = actions["remove"], actions["add"] > 0
+    if removed < frontends or added:
         return None
     if str(removed) in _ALLOWED.findall(message):
         return None

@@ -6,7 +6,7 @@ Called by `reconciler.reporting.admin` and for plans, through what `reconciler.d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class Overviews:
         store: Store,
         supervisor: Supervisor,
         outcomes: Outcomes,
-        count_after: Callable[[tuple[Change, ...]], int],
+        count_after: Callable[[Sequence[Change]], int],
         expiry: Expiry,
         began: float,
     ) -> None:
@@ -69,7 +69,7 @@ class Overviews:
             said += f"; worker {', '.join(map(str, silent))} does not answer"
         return wanted == len(workers) and not silent, said
 
-    def live(self, changes: tuple[Change, ...]) -> Live:
+    def live(self, changes: Sequence[Change]) -> Live:
         """What of the traffic some changes touch."""
         keys = [change.key for change in changes if change.action != "add"]
         slots = list(self._supervisor.slots)

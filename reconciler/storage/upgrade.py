@@ -9,8 +9,11 @@ completed when it is read, without the repository, which may be away. Called by
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from reconciler.presence import is_there
 from schemas.base import Model
 from schemas.entity import Entity, Json, canonical
 from schemas.frontend import OneOf
@@ -20,6 +23,22 @@ LANGUAGE = hashlib.sha256(
     canonical({kind: [*sorted(MODELS[kind].model_fields), defaults(kind)] for kind in MODELS})
 ).hexdigest()[:16]
 """Names the language of this version: another one has other keys or other defaults."""
+
+
+# What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
+_FORMER_FILES = ("journal", "snapshot")
+
+
+def set_former_aside(directory: Path) -> Iterator[str]:
+    """Rename the files of an early version; yield what is to be told of it. Raises `OSError`."""
+    for name in _FORMER_FILES:
+        found = directory / name
+        if is_there(found):
+            found.rename(found.with_suffix(".former"))
+            yield (
+                f"{name} was written by an early version; kept as {name}.former, starting from the "
+                "repository"
+            )
 
 
 def upgraded(entity: Entity) -> Entity:

@@ -28,7 +28,7 @@ from reconciler.workers.sockets import BindError, SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
 from schemas import wire
-from schemas.change import Change
+from schemas.change import Change, of_kinds
 from schemas.entity import SETTINGS_KEY, Entity, EntityKey
 
 # Of each chunk of the change, and of the check of the whole.
@@ -171,9 +171,7 @@ class Runner:
         needed: list[tuple[EntityKey, str]] = []
         state = self._store.running.state
         listeners = set(state.names("listener"))
-        for entity in puts:
-            if entity.key.kind != "listener":
-                continue
+        for entity in of_kinds(puts, "listener"):
             listeners.add(entity.key.name)
             before = state.get(entity.key)
             address = listener_address(entity)
@@ -225,7 +223,10 @@ class Runner:
             while not machine.finished:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
-                    self._execute(attempt, order.begun, command)
+                    if order.begun.bulk is not None and isinstance(command, events.RecordCommit):
+                        attempt.inbox.put_nowait(await self._record_commit_apart())
+                    else:
+                        self._execute(attempt, order.begun, command)
         finally:
             attempt.end()
             self.open = self.open_order = None
@@ -269,6 +270,14 @@ class Runner:
             return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
         return events.CommitRecorded()
 
+    async def _record_commit_apart(self) -> Event:
+        """What happens meanwhile waits in the inbox."""
+        try:
+            await self._store.commit_apart()
+        except OSError as error:
+            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
+        return events.CommitRecorded()
+
     def _note_done(self) -> None:
         """Nothing depends on these: the next start would do them again."""
         try:
@@ -286,11 +295,10 @@ async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
 
 def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
     """The metrics' address of settings that are put."""
-    for entity in puts:
-        if entity.key == SETTINGS_KEY:
-            admin = entity.value.get("admin")
-            assert admin is None or isinstance(admin, str)
-            yield admin
+    for entity in of_kinds(puts, SETTINGS_KEY.kind):
+        admin = entity.value.get("admin")
+        assert admin is None or isinstance(admin, str)
+        yield admin
 
 
 def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
