@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -27,7 +26,7 @@ from typing import Any
 from reconciler.catalog.catalog import Candidate, files_naming, stage_parsed
 from reconciler.catalog.relations import View, relations_of
 from reconciler.catalog.views import MemoryView
-from reconciler.loop.parsing import Blob, Parsing
+from reconciler.loop.parsing import Blob, Parsing, die_with_parent
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.materials.sealed import Keyring
@@ -42,7 +41,6 @@ from reconciler.storage.state import StoredState
 from reconciler.storage.upgrade import LANGUAGE
 from schemas.entity import Entity, EntityKey
 
-_PR_SET_PDEATHSIG = 1
 _TELL_EVERY_S = 0.2
 # Another number is what makes results of another program unknown.
 _FORM = f"1 {LANGUAGE}"
@@ -220,7 +218,7 @@ def main() -> int:
     # What a terminal sends to the daemon is the daemon's to tell.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     asked = sys.stdin.readline()
     if os.getppid() != parent or not asked:
         return 1

@@ -1,8 +1,8 @@
 """A large change is staged in a process of its own; this starts it and tells how far it is.
 
 The daemon's loop is free meanwhile, and its memory stays its own: what was found comes back as a
-file of rows (`reconciler.storage.bulk`). Called by `reconciler.loop.reconcile` for a change of more
-than `FILES_MAX` files; `status` reads `progress`.
+file of rows (`reconciler.storage.bulk`). Called by `reconciler.loop.reconcile` for a change that
+is too large to be staged there; `status` reads `progress`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey
 
 FILES_MAX = 1000
-"""What has more files than this is staged apart: less is done before a process has begun."""
+BYTES_MAX = 256 * 1024
+"""What is more than one of these is staged apart: less is done before a process has begun."""
 
 _TELL_EVERY_S = 2.0
 # It says something after each few hundred files, and is silent while it compares and writes.

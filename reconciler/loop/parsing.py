@@ -7,9 +7,11 @@ with the load, and with it all that they have used of memory. Called by `reconci
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +24,7 @@ from reconciler.storage.parsed import ParsedBlobs
 CHUNK_FILES = 200
 # So many chunks are on their way for each process: enough that none waits, and a bound for memory.
 _AHEAD = 3
+_PR_SET_PDEATHSIG = 1
 
 Blob = tuple[str, bytes | None]
 """A path and the id of its blob, None when the file is gone."""
@@ -71,12 +74,18 @@ class Parsing:
             yield path, None if oid is None else found.get(oid) or results.get(oid)
 
 
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 _source: Source | None = None
 
 
 def _begin(directory: Path) -> None:
     """What a process of the pool does first."""
     global _source  # noqa: PLW0603  # the pool hands nothing else over
+    die_with_parent()
     # It lives for seconds, and makes nothing that refers to itself.
     gc.disable()
     _source = Source(directory, None)

@@ -30,7 +30,7 @@ from reconciler.catalog.coverage import claims
 from reconciler.catalog.relations import ORDERED
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
-from reconciler.loop.loading import FILES_MAX, LoadError, Loading
+from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
 from reconciler.loop.retrying import Retrying
 from reconciler.loop.staging import Staged, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import NOTHING_HERE, Machine
@@ -342,6 +342,8 @@ class Reconciler:
         try:
             with self._store.snapshot() as seen:
                 changed = self._source.changed(seen.tree, head.tree, FILES_MAX)
+                if changed.size > BYTES_MAX:
+                    raise ManyFilesError
                 changed = replace(changed, others=changed.others | touched)
                 heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
                 return await self._stage(seen.state, changed)

@@ -44,6 +44,9 @@ COMPLETE_WAIT_S = 10.0
 # How long a commit waits for somebody to serve it, when nobody does.
 SERVICE_WAIT_S = 30.0
 
+# Writing so many takes some 10 ms.
+_INLINE_CHANGES_MAX = 200
+
 _DEADLINES_S = {
     Phase.PREPARING: PREPARE_DEADLINE_S,
     Phase.COMMITTING: COMMIT_DEADLINE_S,
@@ -217,13 +220,14 @@ class Runner:
         attempt = Attempt(
             self._numbers, order.begun, workers, sockets, self._store.materials.directory
         )
+        large = len(order.begun.puts) + len(order.begun.removes) > _INLINE_CHANGES_MAX
         self.open, self.open_order = machine, order
         attempt.inbox.put_nowait(events.Started())
         try:
             while not machine.finished:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
-                    if order.begun.bulk is not None and isinstance(command, events.RecordCommit):
+                    if large and isinstance(command, events.RecordCommit):
                         attempt.inbox.put_nowait(await self._record_commit_apart())
                     else:
                         self._execute(attempt, order.begun, command)
@@ -254,7 +258,7 @@ class Runner:
             case events.SendRelease(worker=worker):
                 attempt.release(worker)
 
-    # The two syncs are about 0.4 ms each; a thread for them would cost more than it hides.
+    # The sync is about 0.4 ms; for a few entities a thread would cost more than it hides.
 
     def _record_begin(self, begun: Begun) -> Event:
         try:
