@@ -69,7 +69,8 @@ def _texts(puts: Iterable[Entity] | Texts) -> Iterator[tuple[EntityKey, str, Ite
         return
     for key, text in puts.texts():
         hashes = []
-        if key.kind in FIELDS:
+        # Few clusters have files, and most entities of any large state are none.
+        if key.kind in FIELDS and '"sha256"' in text:
             entity = Entity(key, json.loads(text), NOWHERE)
             hashes = [found.sha256 for found in materials_of(entity)]
         yield key, text, hashes

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from typing import NamedTuple
 
 from reconciler.catalog import coverage, matches, passthroughs, references
 from reconciler.catalog.parsing import parsed_entities
-from reconciler.catalog.relations import FILE, View
+from reconciler.catalog.relations import FILE, Relate, View, relations_of
 from reconciler.catalog.staging import FINDINGS_MAX, Staged
 from reconciler.catalog.views import Overlay
 from reconciler.language.findings import Finding
@@ -49,6 +50,14 @@ class Candidate:
         return tuple(found for found in self.diagnostics if found.severity == "warning")
 
 
+class Settled(NamedTuple):
+    """What files come to, while it is looked for errors: as in `Candidate`."""
+
+    desired: Mapping[EntityKey, Entity | None]
+    moved: Mapping[EntityKey, Entity]
+    files: Mapping[str, Mapping[EntityKey, Mark]]
+
+
 def stage(
     base: View,
     changed: Mapping[str, bytes | None],
@@ -65,7 +74,7 @@ def stage(
     staged = Staged(base, partial(complete, read=read, machine=machine), stale)
     for path in sorted(changed):
         staged.read(path, changed[path])
-    return _settled(staged, machine)
+    return _settled(staged, partial(relations_of, machine=machine))
 
 
 def stage_parsed(
@@ -75,17 +84,20 @@ def stage_parsed(
     read: Reader = no_files,
     touched: Iterable[str] = (),
     machine: Machine = NOTHING_HERE,
+    relate: Relate = relations_of,
+    settled: Callable[[Settled], None] = lambda _: None,
 ) -> Candidate:
     """Return what `stage` does for files that were parsed elsewhere, in the order of their paths.
 
     Each comes with what `parse` found in it; where that is nothing, its content is looked at.
+    `settled` is called with what they come to before it is known whether that has errors.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
     staged = Staged(base, partial(complete, read=read, machine=machine), stale, content)
     for path, parsed in files:
         if parsed is None or not staged.take(path, list(parsed_entities(parsed))):
             staged.read(path, content(path))
-    return _settled(staged, machine)
+    return _settled(staged, relate, settled)
 
 
 def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) -> Candidate:
@@ -97,12 +109,15 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     staged = Staged(base, partial(complete, read=read, machine=machine), keys)
     for key in sorted(keys):
         staged.renew(key)
-    return _settled(staged, machine)
+    return _settled(staged, partial(relations_of, machine=machine))
 
 
-def _settled(staged: Staged, machine: Machine) -> Candidate:
+def _settled(
+    staged: Staged, relate: Relate, settled: Callable[[Settled], None] = lambda _: None
+) -> Candidate:
     staged.settle()
-    view = Overlay(staged.base, staged.desired, staged.moved, machine)
+    view = Overlay(staged.base, staged.desired, staged.moved, relate)
+    settled(Settled(staged.desired, staged.moved, staged.files))
     findings = list(islice(_errors(staged, view), FINDINGS_MAX + 1))
     warnings = _warnings(staged, view, staged.faulty_files(findings))
     findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))

@@ -22,7 +22,7 @@ from reconciler.catalog.relations import (
 from reconciler.language.findings import Finding, later_first, place
 from reconciler.language.suggest import suggest
 from schemas.entity import Entity, EntityKey
-from schemas.names import is_name, split_address
+from schemas.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
 """So many names are listed for one that is unknown and like none of them."""
@@ -84,8 +84,8 @@ def clashes(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     for key in changed:
         entity = view.get(key)
         for address in listened(entity) if entity else ():
-            port = split_address(address)[1]
-            for other, other_address in view.related(LISTEN, str(port)).items():
+            port = port_of(address)
+            for other, other_address in view.related(LISTEN, port).items():
                 pair = frozenset((key, other))
                 if len(pair) == 2 and pair not in seen and _overlap(address, other_address):
                     seen.add(pair)
@@ -99,7 +99,7 @@ def loops(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         entity = view.get(key)
         if entity is None or key.kind not in ("backend", "listener"):
             continue
-        port = str(split_address(str(entity.value["address"]))[1])
+        port = port_of(str(entity.value["address"]))
         backends = view.related(DIAL, port) if key.kind == "listener" else (key,)
         listeners = view.related(LISTEN, port) if key.kind == "backend" else (key,)
         pairs.update(

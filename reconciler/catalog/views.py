@@ -10,8 +10,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from reconciler.catalog.relations import View, relations_of
-from reconciler.materials.completing import NOTHING_HERE, Machine
+from reconciler.catalog.relations import Relate, View, relations_of
 from schemas.entity import Entity, EntityKey, Mark
 
 LAST = "\U0010ffff"
@@ -21,8 +20,8 @@ LAST = "\U0010ffff"
 class MemoryView:
     """Entities in a dictionary. `put` and `remove` are for whoever owns it."""
 
-    def __init__(self, entities: Iterable[Entity] = (), machine: Machine = NOTHING_HERE) -> None:
-        self._machine = machine
+    def __init__(self, entities: Iterable[Entity] = (), relate: Relate = relations_of) -> None:
+        self._relate = relate
         self._entities: dict[EntityKey, Entity] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         # A kind's names in order, from the first question for them to the next change of them.
@@ -40,7 +39,7 @@ class MemoryView:
         self._entities[entity.key] = entity
         self._names[entity.key.kind].add(entity.key.name)
         self._ordered.pop(entity.key.kind, None)
-        for row in relations_of(entity, self._machine):
+        for row in self._relate(entity):
             self._rows[row.relation][row.term][entity.key] = row.note
 
     def remove(self, key: EntityKey) -> None:
@@ -50,7 +49,7 @@ class MemoryView:
             return
         self._names[key.kind].discard(key.name)
         self._ordered.pop(key.kind, None)
-        for row in relations_of(entity, self._machine):
+        for row in self._relate(entity):
             terms = self._rows[row.relation]
             terms[row.term].pop(key, None)
             if not terms[row.term]:
@@ -104,12 +103,12 @@ class Overlay:
         base: View,
         desired: Mapping[EntityKey, Entity | None],
         moved: Mapping[EntityKey, Entity],
-        machine: Machine = NOTHING_HERE,
+        relate: Relate = relations_of,
     ) -> None:
         self._base = base
         self._desired = desired
         self._moved = moved
-        self._over = MemoryView((each for each in desired.values() if each is not None), machine)
+        self._over = MemoryView((each for each in desired.values() if each is not None), relate)
         self._gone = Counter(key.kind for key in desired if key in base)
 
     def get(self, key: EntityKey, /) -> Entity | None:

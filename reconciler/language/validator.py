@@ -108,7 +108,8 @@ def validate(raw: RawEntity) -> Entity | None:
             if details["type"] != "missing" or details["loc"] not in meant:
                 _report_error(raw, details)
         return None
-    if _has_broken(raw.body):
+    # What is broken was reported: where nothing was, the walk is spared.
+    if raw.loaded.diagnostics and _has_broken(raw.body):
         return None
     _warn_of_repetitions(raw)
     value: dict[str, Json] = model.value()

@@ -17,14 +17,14 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reconciler.catalog.catalog import Candidate, files_naming, stage_parsed
-from reconciler.catalog.relations import View, relations_of
+from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_parsed
+from reconciler.catalog.relations import Relate, Relation, View, relations_of
 from reconciler.catalog.views import MemoryView
 from reconciler.loop.parsing import Blob, Parsing, die_with_parent
 from reconciler.materials.completing import Machine
@@ -72,6 +72,54 @@ class Request:
         return Machine(keyring, Path(self.issued) if self.issued else None)
 
 
+class Remembered:
+    """The relations of entities, found out once: a check asks for them, and what is written has
+    them."""
+
+    def __init__(self, relate: Relate) -> None:
+        self._relate = relate
+        self._known: dict[EntityKey, tuple[Entity, list[Relation]]] = {}
+
+    def __call__(self, entity: Entity) -> list[Relation]:
+        """Return the relations of an entity."""
+        known = self._known.get(entity.key)
+        if known is None or known[0] is not entity:
+            known = self._known[entity.key] = entity, list(self._relate(entity))
+        return known[1]
+
+
+class Forked:
+    """Work of another process, which has all that this one has at this moment."""
+
+    def __init__(self, work: Callable[[], dict[str, Any]]) -> None:
+        """Raises `OSError`."""
+        reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            die_with_parent()
+            try:
+                said = {"result": work()}
+            except (OSError, sqlite3.Error) as error:
+                said = {"problem": {"reason": str(error)}}
+            with os.fdopen(writer, "w") as told:
+                json.dump(said, told)
+            os._exit(0)
+        os.close(writer)
+        self._reader = reader
+
+    def result(self) -> dict[str, Any]:
+        """Wait for it. Raises `OSError`."""
+        with os.fdopen(self._reader) as told:
+            said = told.read()
+        os.waitpid(self._pid, 0)
+        found: dict[str, Any] = json.loads(said) if said else {}
+        if "result" not in found:
+            reason = found.get("problem", {}).get("reason", "the process that writes has died")
+            raise OSError(reason)
+        result: dict[str, Any] = found["result"]
+        return result
+
+
 class Loader:
     """One load."""
 
@@ -83,6 +131,8 @@ class Loader:
         self._told_at = 0.0
         self._parsing: Parsing | None = None
         self._files = 0
+        self._relate = Remembered(partial(relations_of, machine=self._machine))
+        self._writing: Forked | None = None
 
     def run(self) -> dict[str, Any]:
         """Return what was found. Raises `RepositoryError`, `sqlite3.Error` and `OSError`."""
@@ -104,7 +154,8 @@ class Loader:
         blobs = dict(found.blobs)
         named = self._source.with_naming(changed, files_naming(base, others)).files
         contents = {path: content for path, content in named.items() if path not in blobs}
-        candidate = self._candidate(base, blobs, contents, changed)
+        write = partial(self._write, state, running, full=found.full)
+        candidate = self._candidate(base, blobs, contents, changed, write)
         result: dict[str, Any] = {
             "generation": generation,
             "diagnostics": [asdict(each) for each in candidate.diagnostics],
@@ -113,8 +164,9 @@ class Loader:
             "outside": self._outside,
         }
         if candidate.ok:
-            self._tell("writing")
-            result |= self._write(candidate, state, running, full=found.full)
+            self._tell("writing", now=True)
+            assert self._writing is not None, "it was begun before the check"
+            result |= self._writing.result()
             result["contents"] = {
                 digest: base64.b64encode(content).decode()
                 for digest, content in candidate.contents.items()
@@ -127,6 +179,7 @@ class Loader:
         blobs: Mapping[str, bytes | None],
         contents: Mapping[str, bytes | None],
         changed: Changed,
+        write: Callable[[Settled], dict[str, Any]],
     ) -> Candidate:
         def content(path: str) -> bytes | None:
             return contents[path] if path in contents else self._source.content(blobs[path])
@@ -140,14 +193,20 @@ class Loader:
             files = self._parsing.run(asked)
             read = partial(self._read_file, changed)
             return stage_parsed(
-                base, self._until_checked(files), content, read, changed.others, self._machine
+                base,
+                files,
+                content,
+                read,
+                changed.others,
+                self._machine,
+                self._relate,
+                partial(self._settled, write),
             )
 
-    def _until_checked(
-        self, files: Iterator[tuple[str, str | None]]
-    ) -> Iterator[tuple[str, str | None]]:
-        yield from files
+    def _settled(self, write: Callable[[Settled], dict[str, Any]], found: Settled) -> None:
+        """It is written by another process while this one looks for errors."""
         self._tell("checking", now=True)
+        self._writing = Forked(partial(write, found))
 
     def _read_file(self, changed: Changed, path: str) -> bytes:
         if path.startswith("/"):
@@ -155,24 +214,32 @@ class Loader:
         return self._source.read_file(changed, path)
 
     def _write(
-        self, candidate: Candidate, state: StoredState, running: View, *, full: bool
+        self, state: StoredState, running: View, found: Settled, *, full: bool
     ) -> dict[str, Any]:
-        desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
+        # A connection is not for two processes.
+        with contextlib.closing(Database(Path(self._request.database)).connect()) as own:
+            own.execute("BEGIN")
+            stored = StoredState(own, state.digest)
+            return self._write_all(stored, stored if len(stored) else running, found, full=full)
+
+    def _write_all(
+        self, state: StoredState, running: View, found: Settled, *, full: bool
+    ) -> dict[str, Any]:
+        desired: dict[EntityKey, Entity | None] = dict(found.desired)
         if full:
             desired.update((key, None) for key in state if key not in desired)
         changes = list(_changes(desired, running))
         touched = {key for key, _, _ in changes}
-        relate = partial(relations_of, machine=self._machine)
-        writer = BulkWriter(Path(self._request.place) / bulk.FILE_NAME, relate)
+        writer = BulkWriter(Path(self._request.place) / bulk.FILE_NAME, self._relate)
         writer.changes(sorted(changes, key=_position))
         writer.relations(
             (after for _, _, after in changes if after is not None),
             (before for _, before, _ in changes if before is not None),
         )
-        writer.files(candidate.files)
+        writer.files(found.files)
         moved = [
             entity
-            for entity in (*candidate.moved.values(), *desired.values())
+            for entity in (*found.moved.values(), *desired.values())
             if entity is not None and entity.key not in touched and _has_moved(running, entity)
         ]
         writer.moved(moved)

@@ -103,6 +103,7 @@ class Loading:
         warnings = (*(Diagnostic(**each) for each in found["warnings"]), *candidate.warnings)
         whole = bool(found["full"])
         if not candidate.ok:
+            (place / bulk.FILE_NAME).unlink(missing_ok=True)
             return Staged(candidate, whole, (), (), (), outside)
         rows = Bulk(place / bulk.FILE_NAME, found["digest"], _compare)
         return Staged(candidate, whole, rows.changes, (), warnings, outside, rows)

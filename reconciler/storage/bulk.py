@@ -43,13 +43,9 @@ CREATE TABLE changes (
   before TEXT
 );
 CREATE TABLE relations (
-  relation TEXT NOT NULL,
-  term TEXT NOT NULL,
-  kind TEXT NOT NULL,
-  name TEXT NOT NULL,
-  note TEXT NOT NULL,
-  PRIMARY KEY (relation, term, kind, name)
-) WITHOUT ROWID;
+  relation TEXT NOT NULL, term TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+  note TEXT NOT NULL
+);
 CREATE TABLE former (
   relation TEXT NOT NULL, term TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL
 );
@@ -101,14 +97,14 @@ class BulkWriter:
 
     def relations(self, puts: Iterable[Entity], former: Iterable[Entity]) -> None:
         """Take in what entities stand under now, and what others have stood under."""
-        rows = [
-            (relation, term, *entity.key, note)
-            for entity in puts
-            for relation, term, note in self._relate(entity)
-        ]
-        # In the order of the tree, which makes it several times as fast.
-        rows.sort()
-        self._connection.executemany("INSERT INTO relations VALUES (?, ?, ?, ?, ?)", rows)
+        self._connection.executemany(
+            "INSERT INTO relations VALUES (?, ?, ?, ?, ?)",
+            (
+                (relation, term, *entity.key, note)
+                for entity in puts
+                for relation, term, note in self._relate(entity)
+            ),
+        )
         self._connection.executemany(
             "INSERT INTO former VALUES (?, ?, ?, ?)",
             (

@@ -14,8 +14,12 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from reconciler.presence import is_there
+
 FILE_NAME = "parsed.db"
 
+# Commits that are refused one after the other leave what was parsed of all of them.
+_BYTES_MAX = 1 << 30
 # SQLite takes so many values in one statement, in any of its versions.
 _ASKED_MAX = 500
 
@@ -32,6 +36,8 @@ class ParsedBlobs:
             self._open(path, form)
 
     def _open(self, path: Path, form: str) -> None:
+        if is_there(path) and path.stat().st_size > _BYTES_MAX:
+            remove(path)
         path.touch(mode=0o600)
         self._connection = sqlite3.connect(path, isolation_level=None)
         # What a crash of the machine takes is parsed once more.

@@ -35,7 +35,8 @@ DELETE FROM entities WHERE (kind, name) IN
   (SELECT kind, name FROM bulk.changes WHERE action != 'add');
 INSERT INTO entities SELECT kind, name, value, hash, file, line, position
   FROM bulk.changes WHERE action != 'remove' ORDER BY kind, name;
-INSERT INTO relations SELECT relation, term, kind, name, note FROM bulk.relations;
+INSERT INTO relations SELECT relation, term, kind, name, note FROM bulk.relations
+  ORDER BY relation, term, kind, name;
 INSERT INTO counts
   SELECT kind, sum(CASE action WHEN 'add' THEN 1 WHEN 'remove' THEN -1 ELSE 0 END)
   FROM bulk.changes WHERE true GROUP BY kind

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from reconciler.catalog import catalog
 from reconciler.catalog.catalog import Candidate
 from reconciler.catalog.coverage import claims
 from reconciler.catalog.parsing import parse
-from reconciler.catalog.relations import ORDERED
+from reconciler.catalog.relations import ORDERED, relations_of
 from reconciler.catalog.views import MemoryView
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.reading import Reader, no_files
@@ -25,7 +26,8 @@ class Catalog:
 
     def __init__(self, machine: Machine = NOTHING_HERE) -> None:
         self._machine = machine
-        self.view = MemoryView(machine=machine)
+        self._relate = partial(relations_of, machine=machine)
+        self.view = MemoryView(relate=self._relate)
 
     def stage(
         self,
@@ -36,7 +38,9 @@ class Catalog:
         candidate = catalog.stage(self.view, changed, read, touched, self._machine)
         # Whoever tests what is staged, tests that it is the same when files are parsed elsewhere.
         files = ((path, parsed(changed[path])) for path in sorted(changed))
-        apart = catalog.stage_parsed(self.view, files, changed.get, read, touched, self._machine)
+        apart = catalog.stage_parsed(
+            self.view, files, changed.get, read, touched, self._machine, self._relate
+        )
         assert apart == candidate
         return candidate
 
