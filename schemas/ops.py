@@ -21,11 +21,8 @@ CHUNK_CHARS_MAX = 256 * 1024
 CHUNK_MATERIALS_MAX = 100
 
 
-class EntityText(NamedTuple):
-    """An entity whose value is there in its canonical text already."""
-
-    key: EntityKey
-    text: str
+EntityText = tuple[str, str, str]
+"""Kind, name, and the value in its canonical text."""
 
 
 @runtime_checkable
@@ -46,11 +43,11 @@ class Chunk(NamedTuple):
 def chunks(puts: Iterable[Entity] | Texts, removes: Iterable[EntityKey] = ()) -> Iterator[Chunk]:
     """Yield a change chunk by chunk, puts first, each in the order given; nothing for no change."""
     building = _Building()
-    for key, text, materials in _texts(puts):
+    for kind, name, value in puts.texts() if isinstance(puts, Texts) else _texts(puts):
         if building.is_full:
             yield building.finish()
             building = _Building()
-        building.put(key, text, materials)
+        building.put(kind, name, value)
     for key in removes:
         if building.is_full:
             yield building.finish()
@@ -60,20 +57,14 @@ def chunks(puts: Iterable[Entity] | Texts, removes: Iterable[EntityKey] = ()) ->
         yield building.finish()
 
 
-def _texts(puts: Iterable[Entity] | Texts) -> Iterator[tuple[EntityKey, str, Iterable[str]]]:
-    """Yield entities as text, each with the hashes of the contents that it needs."""
-    if not isinstance(puts, Texts):
-        for entity in puts:
-            hashes = [found.sha256 for found in materials_of(entity)]
-            yield entity.key, canonical_text(entity.value), hashes
-        return
-    for key, text in puts.texts():
-        hashes = []
-        # Few clusters have files, and most entities of any large state are none.
-        if key.kind in FIELDS and '"sha256"' in text:
-            entity = Entity(key, json.loads(text), NOWHERE)
-            hashes = [found.sha256 for found in materials_of(entity)]
-        yield key, text, hashes
+def _texts(puts: Iterable[Entity]) -> Iterator[EntityText]:
+    for entity in puts:
+        yield *entity.key, canonical_text(entity.value)
+
+
+def _materials(kind: str, name: str, value: str) -> Iterator[str]:
+    entity = Entity(EntityKey(kind, name), json.loads(value), NOWHERE)
+    return (found.sha256 for found in materials_of(entity))
 
 
 class _Building:
@@ -84,35 +75,36 @@ class _Building:
         self._removes: list[str] = []
         self._materials: set[str] = set()
         self._chars = 0
+        self.count = 0
+        self.is_full = False
 
-    @property
-    def count(self) -> int:
-        return len(self._puts) + len(self._removes)
+    def put(self, kind: str, name: str, value: str) -> None:
+        # Canonical JSON of the whole has the canonical text of the value at its place.
+        text = f'{{{_identity(kind, name)},"value":{value}}}'
+        self._puts.append(text)
+        # Few clusters have files, and most entities of any large state are none.
+        if kind in FIELDS and '"sha256"' in value:
+            self._materials.update(_materials(kind, name, value))
+        self._added(text)
 
-    @property
-    def is_full(self) -> bool:
-        return (
+    def remove(self, key: EntityKey) -> None:
+        text = f"{{{_identity(*key)}}}"
+        self._removes.append(text)
+        self._added(text)
+
+    def _added(self, text: str) -> None:
+        self.count += 1
+        self._chars += len(text)
+        self.is_full = (
             self.count >= CHUNK_OPS_MAX
             or self._chars >= CHUNK_CHARS_MAX
             or len(self._materials) >= CHUNK_MATERIALS_MAX
         )
-
-    def put(self, key: EntityKey, value: str, materials: Iterable[str]) -> None:
-        # Canonical JSON of the whole has the canonical text of the value at its place.
-        text = f'{{{_identity(key)},"value":{value}}}'
-        self._puts.append(text)
-        self._chars += len(text)
-        self._materials.update(materials)
-
-    def remove(self, key: EntityKey) -> None:
-        text = f"{{{_identity(key)}}}"
-        self._removes.append(text)
-        self._chars += len(text)
 
     def finish(self) -> Chunk:
         ops = f'{{"puts":[{",".join(self._puts)}],"removes":[{",".join(self._removes)}]}}'
         return Chunk(ops, sorted(self._materials))
 
 
-def _identity(key: EntityKey) -> str:
-    return f'"kind":"{key.kind}","name":{encode_basestring(key.name)}'
+def _identity(kind: str, name: str) -> str:
+    return f'"kind":"{kind}","name":{encode_basestring(name)}'

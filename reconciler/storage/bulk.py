@@ -252,7 +252,7 @@ class StoredPuts(_Rows[Entity]):
         query = f"SELECT kind, name, value FROM changes WHERE {self._where} ORDER BY number"  # noqa: S608
         with translated():
             for kind, name, value in self._connection.execute(query):
-                yield EntityText(EntityKey(kind, name), value.decode())
+                yield kind, name, value.decode()
 
 
 class StoredChanges(_Rows[Change]):

@@ -26,7 +26,7 @@ _LAST = "\U0010ffff"
 
 def content_hash(kind: str, name: str, value: bytes) -> bytes:
     """Return what an entity adds to the digest, of its canonical bytes."""
-    content = b"\0".join((kind.encode(), name.encode(), value))
+    content = f"{kind}\0{name}\0".encode() + value
     return blake2b(content, digest_size=16).digest()
 
 
@@ -45,9 +45,8 @@ def _check(row: Row) -> None:
 
 
 def _is_as_written(row: Row) -> bool:
-    kind, name, value, stored, *_ = row
     try:
-        return content_hash(kind, name, value) == stored
+        return content_hash(row[0], row[1], row[2]) == row[3]
     except (AttributeError, TypeError, UnicodeEncodeError):
         # A damaged row may have values of another type.
         return False
@@ -111,7 +110,7 @@ class StoredState:
         with translated():
             for row in self._connection.execute(f"{_ENTITY} ORDER BY kind, name"):
                 _check(row)
-                yield EntityText(EntityKey(row[0], row[1]), row[2].decode())
+                yield row[0], row[1], row[2].decode()
 
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""
