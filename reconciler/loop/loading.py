@@ -105,7 +105,7 @@ class Loading:
         if not candidate.ok:
             (place / bulk.FILE_NAME).unlink(missing_ok=True)
             return Staged(candidate, whole, (), (), (), outside)
-        rows = Bulk(place / bulk.FILE_NAME, found["digest"], _compare)
+        rows = Bulk(place / bulk.FILE_NAME, found["digest"], compare)
         return Staged(candidate, whole, rows.changes, (), warnings, outside, rows)
 
     async def _run(self, request: Request) -> dict[str, Any]:
@@ -159,7 +159,8 @@ def told(progress: LoadingStatus) -> str:
     return f"{progress['phase']} {progress['files']:,} files" if progress["files"] else "comparing"
 
 
-def _compare(key: EntityKey, before: Entity | None, after: Entity | None) -> Change:
+def compare(key: EntityKey, before: Entity | None, after: Entity | None) -> Change:
+    """Return the change between two sides of an entity."""
     (change,) = diff_entities({key: after}, {} if before is None else {key: before})
     return change
 
