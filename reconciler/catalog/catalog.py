@@ -56,6 +56,7 @@ class Settled(NamedTuple):
     desired: Mapping[EntityKey, Entity | None]
     moved: Mapping[EntityKey, Entity]
     files: Mapping[str, Mapping[EntityKey, Mark]]
+    relate: Relate
 
 
 def stage(
@@ -71,10 +72,10 @@ def stage(
     content than before. What `files_naming` gives for them must be among the changed.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), stale)
+    staged = Staged(base, partial(complete, read=read, machine=machine), stale, _relate(machine))
     for path in sorted(changed):
         staged.read(path, changed[path])
-    return _settled(staged, partial(relations_of, machine=machine))
+    return _settled(staged)
 
 
 def stage_parsed(
@@ -84,7 +85,6 @@ def stage_parsed(
     read: Reader = no_files,
     touched: Iterable[str] = (),
     machine: Machine = NOTHING_HERE,
-    relate: Relate = relations_of,
     settled: Callable[[Settled], None] = lambda _: None,
 ) -> Candidate:
     """Return what `stage` does for files that were parsed elsewhere, in the order of their paths.
@@ -93,11 +93,13 @@ def stage_parsed(
     `settled` is called with what they come to before it is known whether that has errors.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), stale, content)
+    staged = Staged(
+        base, partial(complete, read=read, machine=machine), stale, _relate(machine), content
+    )
     for path, parsed in files:
         if parsed is None or not staged.take(path, list(parsed_entities(parsed))):
             staged.read(path, content(path))
-    return _settled(staged, relate, settled)
+    return _settled(staged, settled)
 
 
 def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) -> Candidate:
@@ -106,18 +108,20 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     For when the configuration itself cannot be read: they are taken as they are in the base.
     """
     keys = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), keys)
+    staged = Staged(base, partial(complete, read=read, machine=machine), keys, _relate(machine))
     for key in sorted(keys):
         staged.renew(key)
-    return _settled(staged, partial(relations_of, machine=machine))
+    return _settled(staged)
 
 
-def _settled(
-    staged: Staged, relate: Relate, settled: Callable[[Settled], None] = lambda _: None
-) -> Candidate:
+def _relate(machine: Machine) -> Relate:
+    return partial(relations_of, machine=machine)
+
+
+def _settled(staged: Staged, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
     staged.settle()
-    view = Overlay(staged.base, staged.desired, staged.moved, relate)
-    settled(Settled(staged.desired, staged.moved, staged.files))
+    view = Overlay(staged.base, staged.desired, staged.moved, staged.relate)
+    settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
     findings = list(islice(_errors(staged, view), FINDINGS_MAX + 1))
     warnings = _warnings(staged, view, staged.faulty_files(findings))
     findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))

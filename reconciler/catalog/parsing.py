@@ -12,9 +12,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.catalog.relations import Relation, relations_of
 from reconciler.language.loader import load_blob
 from reconciler.language.validator import raw_entities, validate
 from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
+from schemas.material import FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class ParsedEntity:
     key: EntityKey
     mark: Mark
     value: dict[str, Json]
+    relations: tuple[Relation, ...] | None
+    """Where its kind names no files: then they are what its value says."""
 
     def at(self, path: str) -> Entity:
         """Return the entity as one of the file at a path."""
@@ -33,14 +37,15 @@ class ParsedEntity:
 def parse(data: bytes) -> str | None:
     """Return what a file has; None if there is anything to say about it. Never raises."""
     loaded = load_blob("", data)
-    found: list[tuple[str, str, int, int, str, dict[str, Json]]] = []
+    found: list[tuple[object, ...]] = []
     for raw in raw_entities(loaded):
         entity = validate(raw)
         if entity is None:
             return None
         where = raw.provenance
         fingerprint = raw.fingerprint().hex()
-        found.append((*raw.key, where.line, where.column, fingerprint, entity.value))
+        rows = None if raw.key.kind in FIELDS else tuple(relations_of(entity))
+        found.append((*raw.key, where.line, where.column, fingerprint, entity.value, rows))
     if loaded.unreadable or loaded.diagnostics or loaded.warnings:
         return None
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
@@ -48,6 +53,7 @@ def parse(data: bytes) -> str | None:
 
 def parsed_entities(parsed: str) -> Iterator[ParsedEntity]:
     """Yield what `parse` found."""
-    for kind, name, line, column, fingerprint, value in json.loads(parsed):
+    for kind, name, line, column, fingerprint, value, rows in json.loads(parsed):
         mark = Mark(bytes.fromhex(fingerprint), line, column)
-        yield ParsedEntity(EntityKey(kind, name), mark, value)
+        relations = None if rows is None else tuple(Relation(*row) for row in rows)
+        yield ParsedEntity(EntityKey(kind, name), mark, value, relations)

@@ -112,6 +112,25 @@ def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Re
     yield from _of_files(entity, machine)
 
 
+class Remembered:
+    """The relations of entities, each found out once: a check asks for them, and who writes too."""
+
+    def __init__(self, relate: Relate) -> None:
+        self._relate = relate
+        self._known: dict[EntityKey, tuple[Entity, Sequence[Relation]]] = {}
+
+    def remember(self, entity: Entity, rows: Sequence[Relation]) -> None:
+        """Take in what another process has found out."""
+        self._known[entity.key] = entity, rows
+
+    def __call__(self, entity: Entity) -> Sequence[Relation]:
+        """Return the relations of an entity."""
+        known = self._known.get(entity.key)
+        if known is None or known[0] is not entity:
+            known = self._known[entity.key] = entity, list(self._relate(entity))
+        return known[1]
+
+
 def _of_frontend(entity: Entity) -> Iterator[Relation]:
     methods = entity.value["methods"]
     for slot in slots(entity):

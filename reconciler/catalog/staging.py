@@ -12,7 +12,7 @@ from itertools import chain
 
 from reconciler.catalog.parsing import ParsedEntity
 from reconciler.catalog.references import Written
-from reconciler.catalog.relations import View, cluster_of
+from reconciler.catalog.relations import Relate, Remembered, View, cluster_of
 from reconciler.language.findings import Finding, place
 from reconciler.language.loader import LoadedFile, Node, load_blob
 from reconciler.language.validator import RawEntity, raw_entities, validate
@@ -34,10 +34,12 @@ class Staged:
         base: View,
         completing: Callable[[Entity], Completed],
         stale: set[EntityKey],
+        relate: Relate,
         content: Callable[[str], bytes | None] = lambda _: None,
     ) -> None:
         """`content` gives the bytes of a file that was taken in without them."""
         self._content = content
+        self.relate = Remembered(relate)
         # What was taken in without the bytes of its file, and in which file it is.
         self._taken: dict[EntityKey, str] = {}
         self.contents: dict[str, bytes] = {}
@@ -112,11 +114,14 @@ class Staged:
             if before == each.mark and each.key not in self._stale:
                 self._kept.add(each.key)
             else:
-                entity = self._known(each.key, before, each.mark, each.at(path).provenance)
-                entity = entity or self._complete(each.at(path))
+                written = each.at(path)
+                entity = self._known(each.key, before, each.mark, written.provenance)
+                entity = entity or self._complete(written)
                 if entity is None:
                     continue
                 self._fresh[each.key] = entity
+                if entity is written and each.relations is not None:
+                    self.relate.remember(entity, each.relations)
             defined[each.key] = each.mark
         return True
 

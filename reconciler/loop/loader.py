@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_parsed
-from reconciler.catalog.relations import Relate, Relation, View, relations_of
+from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
 from reconciler.loop.parsing import Blob, Parsing, die_with_parent
 from reconciler.materials.completing import Machine
@@ -43,7 +43,7 @@ from schemas.entity import Entity, EntityKey
 
 _TELL_EVERY_S = 0.2
 # Another number is what makes results of another program unknown.
-_FORM = f"1 {LANGUAGE}"
+_FORM = f"2 {LANGUAGE}"
 
 _Change = tuple[EntityKey, Entity | None, Entity | None]
 
@@ -70,22 +70,6 @@ class Request:
         identity = Path(self.identity) if self.identity else None
         keyring = Keyring(identity) if self.has_keyring else None
         return Machine(keyring, Path(self.issued) if self.issued else None)
-
-
-class Remembered:
-    """The relations of entities, found out once: a check asks for them, and what is written has
-    them."""
-
-    def __init__(self, relate: Relate) -> None:
-        self._relate = relate
-        self._known: dict[EntityKey, tuple[Entity, list[Relation]]] = {}
-
-    def __call__(self, entity: Entity) -> list[Relation]:
-        """Return the relations of an entity."""
-        known = self._known.get(entity.key)
-        if known is None or known[0] is not entity:
-            known = self._known[entity.key] = entity, list(self._relate(entity))
-        return known[1]
 
 
 class Forked:
@@ -131,7 +115,6 @@ class Loader:
         self._told_at = 0.0
         self._parsing: Parsing | None = None
         self._files = 0
-        self._relate = Remembered(partial(relations_of, machine=self._machine))
         self._writing: Forked | None = None
 
     def run(self) -> dict[str, Any]:
@@ -199,7 +182,6 @@ class Loader:
                 read,
                 changed.others,
                 self._machine,
-                self._relate,
                 partial(self._settled, write),
             )
 
@@ -230,7 +212,7 @@ class Loader:
             desired.update((key, None) for key in state if key not in desired)
         changes = list(_changes(desired, running))
         touched = {key for key, _, _ in changes}
-        writer = BulkWriter(Path(self._request.place) / bulk.FILE_NAME, self._relate)
+        writer = BulkWriter(Path(self._request.place) / bulk.FILE_NAME, found.relate)
         writer.changes(sorted(changes, key=_position))
         writer.relations(
             (after for _, _, after in changes if after is not None),
