@@ -65,10 +65,13 @@ class Change:
 
 @runtime_checkable
 class Selectable(Protocol):
-    """Many changes or entities that lie somewhere, of which one may read some kinds alone."""
+    """Many changes or entities that lie somewhere, of which one may read some alone."""
 
     def of_kinds(self, *kinds: str) -> Iterable[Any]:
         """Yield those of some kinds."""
+
+    def with_files(self) -> Iterable[Any]:
+        """Yield those with a value that names files."""
 
 
 def of_kinds(found: Iterable[Keyed], *kinds: str) -> Iterable[Keyed]:
@@ -76,3 +79,8 @@ def of_kinds(found: Iterable[Keyed], *kinds: str) -> Iterable[Keyed]:
     if isinstance(found, Selectable):
         return found.of_kinds(*kinds)
     return (each for each in found if each.key.kind in kinds)
+
+
+def with_files(found: Iterable[Keyed]) -> Iterable[Keyed]:
+    """Return the changes or entities that may name files, without a walk over the others."""
+    return found.with_files() if isinstance(found, Selectable) else found

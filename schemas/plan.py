@@ -27,8 +27,8 @@ class Verdict:
 class Countable(Protocol):
     """Changes that are counted where they lie."""
 
-    def counts(self) -> Mapping[str, int]:
-        """Return how many entities are added, updated and removed."""
+    def counts(self, kind: str | None = None) -> Mapping[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,13 @@ class Plan:
     verdict: Verdict | None = None
     """None: nothing is known that would stand in its way."""
 
-    def counts(self) -> dict[str, int]:
-        """Return how many entities are added, updated and removed."""
+    def counts(self, kind: str | None = None) -> dict[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
         if isinstance(self.changes, Countable):
-            return dict(self.changes.counts())
-        counted = Counter(change.action for change in self.changes)
+            return dict(self.changes.counts(kind))
+        counted = Counter(
+            change.action for change in self.changes if kind is None or change.key.kind == kind
+        )
         return {action: counted[action] for action in ("add", "update", "remove")}
 
     def to_json(self) -> dict[str, Json]:

@@ -86,7 +86,7 @@ class Loading:
             _fail(said)
         if found["generation"] != running.generation:
             raise LoadError("another generation runs by now")
-        return self._staged(found, place)
+        return await asyncio.to_thread(self._staged, found, place)
 
     def committed(self) -> None:
         """What was parsed is part of what runs."""

@@ -50,7 +50,7 @@ from reconciler.storage.state import StoredState
 from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.runner import Order, Runner
-from schemas.change import Change, of_kinds
+from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey
 from schemas.plan import Plan, Verdict
@@ -503,7 +503,7 @@ class Reconciler:
 
     def _blocked(self, plan: Plan, commit: str | None) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.
-        if all(change.after for change in of_kinds(plan.changes, "frontend")):
+        if not plan.counts("frontend")["remove"]:
             return None
         message = self._source.message(commit) if commit else ""
         return guards.refusal(plan, self._store.running.state, message)

@@ -8,9 +8,7 @@ it says so in the commit, and says how much: the number covers this plan and no 
 from __future__ import annotations
 
 import re
-from collections import Counter
 
-from schemas.change import of_kinds
 from schemas.plan import Plan
 from schemas.state import Entities
 
@@ -25,9 +23,9 @@ def refusal(plan: Plan, running: Entities, message: str) -> str | None:
     frontends = running.count("frontend")
     if frontends < FRONTENDS_MIN:
         return None
-    actions = Counter(change.action for change in of_kinds(plan.changes, "frontend"))
-    removed, added = actions["remove"], actions["add"] > 0
-    if removed < frontends or added:
+    counts = plan.counts("frontend")
+    removed = counts["remove"]
+    if removed < frontends or counts["add"]:
         return None
     if str(removed) in _ALLOWED.findall(message):
         return None

@@ -18,8 +18,9 @@ from typing import Any, TypeVar, overload
 
 from reconciler.storage.database import DamagedError, translated
 from reconciler.storage.state import content_hash, decode_entity, encode_defines
-from schemas.change import Action, Change
+from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Json, Mark, Provenance, canonical
+from schemas.material import FIELDS
 from schemas.ops import EntityText
 
 T = TypeVar("T")
@@ -55,6 +56,12 @@ CREATE TABLE moved (
 );
 BEGIN;
 """
+_WITH_FILES = (
+    f"SELECT number FROM changes WHERE kind IN {tuple(FIELDS)}"  # noqa: S608  # words of ours
+    """ AND (instr(value, '"sha256"') > 0 OR instr(before, '"sha256"') > 0) ORDER BY number"""
+)
+# So many changes of a commit are in the history.
+FIRST_MAX = 1000
 _INDEX = "CREATE INDEX by_kind ON changes (kind, name)"
 
 Relate = Callable[[Entity], Iterable[tuple[str, str, str]]]
@@ -148,7 +155,8 @@ class Bulk:
     def __init__(self, path: Path, digest: str, compare: Compare) -> None:
         """`digest` is that of the state with the changes; `compare` makes one of its two sides.
 
-        Raises `OSError` and `DamagedError`.
+        Takes a while: what is asked again and again is found out here. Raises `OSError` and
+        `DamagedError`.
         """
         self.path = path
         self.digest = digest
@@ -159,16 +167,21 @@ class Bulk:
                 isolation_level=None,
                 check_same_thread=False,
             )
-        self.changes = StoredChanges(self._connection, compare)
-        self.puts = StoredPuts(self._connection)
-
-    @property
-    def removes(self) -> tuple[EntityKey, ...]:
-        """The keys of what goes, in the order of the plan."""
-        rows = self._connection.execute(
-            "SELECT kind, name FROM changes WHERE action = 'remove' ORDER BY number"
-        )
-        return tuple(EntityKey(kind, name) for kind, name in rows)
+            counts = {
+                (kind, action): int(count)
+                for kind, action, count in self._connection.execute(
+                    "SELECT kind, action, count(*) FROM changes GROUP BY kind, action"
+                )
+            }
+            rows = self._connection.execute(
+                "SELECT kind, name FROM changes WHERE action = 'remove' ORDER BY number"
+            )
+            self.removes = tuple(EntityKey(kind, name) for kind, name in rows)
+            """The keys of what goes, in the order of the plan."""
+            with_files = [number for (number,) in self._connection.execute(_WITH_FILES)]
+        self.changes = StoredChanges(self._connection, counts, with_files, compare)
+        put = len(self.changes) - len(self.removes)
+        self.puts = StoredPuts(self._connection, put, with_files)
 
     def close(self) -> None:
         """It is committed, or was in vain."""
@@ -181,21 +194,20 @@ class _Rows(Sequence[T]):
     """Rows in the order of the plan, read whenever somebody asks for them."""
 
     columns = ""
+    where = ""
 
-    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, length: int, with_files: Sequence[int]
+    ) -> None:
         self._connection = connection
-        self._where = where
+        self._length = length
+        self._with_files = with_files
 
     def decode(self, row: Any) -> T:
         raise NotImplementedError
 
     def __len__(self) -> int:
-        with translated():
-            query = f"SELECT count(*) FROM changes WHERE {self._where}"  # noqa: S608
-            return int(self._connection.execute(query).fetchone()[0])
-
-    def __bool__(self) -> bool:
-        return next(self._select("", "LIMIT 1"), None) is not None
+        return self._length
 
     def __iter__(self) -> Iterator[T]:
         return self._select("", "")
@@ -221,14 +233,15 @@ class _Rows(Sequence[T]):
         """Yield those of some kinds, without reading any other."""
         return self._select(f"AND kind IN ({', '.join('?' * len(kinds))})", "", *kinds)
 
-    def of(self, key: EntityKey) -> T | None:
-        """Return the one of an entity, or None."""
-        return next(self._select("AND kind = ? AND name = ?", "", *key), None)
+    def with_files(self) -> Iterator[T]:
+        """Yield those with a value that names files."""
+        for number in self._with_files:
+            yield from self._select("AND number = ?", "", number)
 
-    def _select(self, and_: str, limit: str, *values: str) -> Iterator[T]:
+    def _select(self, and_: str, limit: str, *values: str | int) -> Iterator[T]:
         query = (
             f"SELECT {self.columns} FROM changes"  # noqa: S608
-            f" WHERE {self._where} {and_} ORDER BY number {limit}"
+            f" WHERE {self.where} {and_} ORDER BY number {limit}"
         )
         with translated():
             for row in self._connection.execute(query, values):
@@ -239,9 +252,7 @@ class StoredPuts(_Rows[Entity]):
     """The entities that are added or updated."""
 
     columns = "kind, name, value, hash, file, line, position"
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__(connection, "action != 'remove'")
+    where = "action != 'remove'"
 
     def decode(self, row: Any) -> Entity:
         """Return the entity of a row. Raises `DamagedError`."""
@@ -249,7 +260,7 @@ class StoredPuts(_Rows[Entity]):
 
     def texts(self) -> Iterator[EntityText]:
         """Yield them as they are sent, which spares decoding and encoding."""
-        query = f"SELECT kind, name, value FROM changes WHERE {self._where} ORDER BY number"  # noqa: S608
+        query = f"SELECT kind, name, value FROM changes WHERE {self.where} ORDER BY number"  # noqa: S608
         with translated():
             for kind, name, value in self._connection.execute(query):
                 yield kind, name, value.decode()
@@ -259,10 +270,32 @@ class StoredChanges(_Rows[Change]):
     """The changes. What differs field by field is found out for whoever reads one."""
 
     columns = "action, before, kind, name, value, hash, file, line, position"
+    where = "true"
 
-    def __init__(self, connection: sqlite3.Connection, compare: Compare) -> None:
-        super().__init__(connection, "1")
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        counts: Mapping[tuple[str, str], int],
+        with_files: Sequence[int],
+        compare: Compare,
+    ) -> None:
+        super().__init__(connection, sum(counts.values()), with_files)
+        self._counts = counts
         self._compare = compare
+        self._first: list[Change] = []
+        self._first = self[:FIRST_MAX]
+
+    @overload
+    def __getitem__(self, index: int) -> Change: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Change]: ...
+
+    def __getitem__(self, index: int | slice) -> Change | list[Change]:
+        """The first few are at hand: they are what becomes history."""
+        if isinstance(index, slice) and index.indices(len(self))[1] <= len(self._first):
+            return self._first[index]
+        return super().__getitem__(index)
 
     def decode(self, row: Any) -> Change:
         """Return the change of a row. Raises `DamagedError`."""
@@ -272,21 +305,12 @@ class StoredChanges(_Rows[Change]):
         new = None if action == "remove" else decode_entity(tuple(after))
         return self._compare(key, old, new)
 
-    def counts(self) -> dict[Action, int]:
-        """Return how many entities are added, updated and removed."""
-        return self._counted("")
-
-    def counts_of(self, kind: str) -> dict[Action, int]:
-        """Return the same of one kind."""
-        return self._counted("WHERE kind = ?", kind)
-
-    def _counted(self, where: str, *values: str) -> dict[Action, int]:
-        with translated():
-            rows = self._connection.execute(
-                f"SELECT action, count(*) FROM changes {where} GROUP BY action",  # noqa: S608
-                values,
-            ).fetchall()
-        return {"add": 0, "update": 0, "remove": 0, **dict(rows)}
+    def counts(self, kind: str | None = None) -> dict[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
+        found = dict.fromkeys(("add", "update", "remove"), 0)
+        for (each, action), count in self._counts.items():
+            found[action] += count if kind in (None, each) else 0
+        return found
 
 
 def _number(content: bytes) -> int:

@@ -14,9 +14,9 @@ from pathlib import Path
 from reconciler.durable import replace_durably
 from reconciler.errors import UnreadableError
 from reconciler.presence import is_there
-from schemas.change import Change, of_kinds
+from schemas.change import Change, with_files
 from schemas.entity import Entity
-from schemas.material import FIELDS, materials_of
+from schemas.material import materials_of
 
 DIRECTORY = "material"
 
@@ -48,7 +48,7 @@ class MaterialStore:
 
     def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
         """Make durable what entities need, before anybody is told of them. Raises `OSError`."""
-        for entity in of_kinds(entities, *FIELDS):
+        for entity in with_files(entities):
             for material in materials_of(entity):
                 path = self.directory / material.sha256
                 if material.sha256 in contents and not is_there(path):
@@ -58,7 +58,7 @@ class MaterialStore:
         """Forget what no running entity needs any more."""
         self._let_go(
             material.sha256
-            for change in of_kinds(changes, *FIELDS)
+            for change in with_files(changes)
             if change.before is not None
             for material in materials_of(change.before)
         )
@@ -66,7 +66,7 @@ class MaterialStore:
     def dropped(self, entities: Iterable[Entity]) -> None:
         """Forget what was kept for entities that came to nothing: a refused key is no one's."""
         self._let_go(
-            found.sha256 for entity in of_kinds(entities, *FIELDS) for found in materials_of(entity)
+            found.sha256 for entity in with_files(entities) for found in materials_of(entity)
         )
 
     @contextlib.contextmanager

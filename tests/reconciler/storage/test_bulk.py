@@ -22,7 +22,7 @@ from reconciler.storage import bulk
 from reconciler.storage.bulk import Bulk, BulkWriter
 from reconciler.storage.database import FILE_NAME
 from reconciler.storage.store import Store
-from schemas.change import Change, FieldChange, of_kinds
+from schemas.change import Change, FieldChange, of_kinds, with_files
 from schemas.entity import KINDS, Entity, EntityKey, Mark, Provenance
 from schemas.ops import chunks
 from schemas.plan import Plan
@@ -144,14 +144,31 @@ def test_rows_are_read_as_the_plan_that_they_are(before: Map, after: Map) -> Non
         assert bool(rows.changes) == bool(plan.changes)
         assert in_order(rows.changes[1:3]) == in_order(plan.changes[1:3])
         assert Plan(None, rows.changes).counts() == plan.counts()
+        assert list(with_files(rows.changes)) == []
         for kind in KINDS:
             expected = in_order(of_kinds(plan.changes, kind))
             assert in_order(of_kinds(rows.changes, kind)) == expected
+            assert Plan(None, rows.changes).counts(kind) == plan.counts(kind)
         puts = [each.after for each in plan.changes if each.after is not None]
         assert list(rows.puts) == puts
         assert len(rows.puts) == len(puts)
         assert rows.removes == tuple(each.key for each in plan.changes if each.after is None)
         assert list(chunks(rows.puts, rows.removes)) == list(chunks(puts, rows.removes))
+
+
+def test_what_names_files_is_found_before_and_after(tmp_path: Path) -> None:
+    def cluster(name: str, sha256: str | None) -> Entity:
+        tls = {"ca": {"path": "ca.pem", "sha256": sha256}} if sha256 else None
+        return Entity(EntityKey("cluster", name), {"tls": tls}, Provenance("a.yaml", 1, 1))
+
+    before = [cluster("had", "1" * 64), cluster("both", "2" * 64), cluster("gone", "3" * 64)]
+    after = [cluster("had", None), cluster("both", "4" * 64), cluster("new", "5" * 64)]
+    after.append(cluster("none", None))
+    sides = [{each.key: each for each in side} for side in (before, after)]
+    with closing(written(tmp_path, *sides)) as rows:
+        found = {change.key.name for change in with_files(rows.changes)}
+        assert found == {"had", "both", "gone", "new"}
+        assert {put.key.name for put in with_files(rows.puts)} == {"had", "both", "new"}
 
 
 def test_an_unfinished_load_is_the_whole_state_at_the_next_start(tmp_path: Path) -> None:
