@@ -48,6 +48,8 @@ class Outcomes:
         self.tally = Tally()
         self.last_error: LastError | None = None
         self.repository_warning: str | None = None
+        self.problem: str | None = None
+        """Why the running state is held, whatever the newest commit is."""
 
     def resolved(self) -> None:
         """The newest commit is the applied one: there is nothing wrong any more."""

@@ -32,11 +32,11 @@ class Drain:
 class Drains:
     """All of them. `changed` is called on the event loop when the list is another."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, changed: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._drains: dict[str, Drain] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.changed: Callable[[], None] = lambda: None
+        self._changed = changed
         self._read()
 
     def names(self) -> list[str]:
@@ -110,7 +110,7 @@ class Drains:
         finally:
             # What cannot be written holds until the next restart all the same.
             self._drains = drains
-            self.changed()
+            self._changed()
             self.schedule()
 
     def _read(self) -> None:

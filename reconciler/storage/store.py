@@ -22,7 +22,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Store:
         self._relate = relate
         self.place = Place(directory)
         # Beside the state other parts keep files there, which are to be written anew as well.
-        self.rebuilt: Callable[[], None] = lambda: None
+        self._was_rebuilt = False
         self._return_at = self._probe_at = 0.0
         self.epoch = 0
         self.notes: list[str] = []
@@ -338,6 +338,11 @@ class Store:
         self._returned()
         return True
 
+    def take_rebuilt(self) -> bool:
+        """Whether the directory was written anew since the last call: others have files there."""
+        rebuilt, self._was_rebuilt = self._was_rebuilt, False
+        return rebuilt
+
     def _returned(self) -> None:
         running = self.running
         self._connections.close()
@@ -350,7 +355,7 @@ class Store:
         self._return_at = 0.0
         self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
         log.warning("the state directory is written anew", directory=self._directory)
-        self.rebuilt()
+        self._was_rebuilt = True
 
     def _stand_in(self, *, copy: bool = True) -> None:
         """From here on another file is read, as long as the directory cannot be written."""

@@ -26,9 +26,8 @@ def test_drains_survive_a_restart(tmp_path: Path) -> None:
 
 def test_an_expired_drain_ends_by_itself(tmp_path: Path) -> None:
     async def run() -> None:
-        drains = Drains(tmp_path / "drains.json")
         told: list[list[str]] = []
-        drains.changed = lambda: told.append(drains.names())
+        drains = Drains(tmp_path / "drains.json", lambda: told.append(drains.names()))
         drains.add("shop/a", "", 0.05)
         drains.add("shop/b", "", None)
         await asyncio.sleep(0.3)
