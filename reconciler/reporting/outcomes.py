@@ -185,7 +185,7 @@ class Outcomes:
 
     def _superseded(self, base: str | None, commit: str) -> None:
         for each in self._source.superseded(base, commit):
-            if self.history.find(each) is not None:
+            if self.history.has(each):
                 continue
             entry = self._entry(Head(each, ""), "superseded", time.monotonic())
             entry["message"] = f"overtaken by {commit[:12]}"
