@@ -31,6 +31,7 @@ _GENERAL = (
     "and the repository exists",
 )
 _REASONS_MAX = 3
+_REASON_CHARS_MAX = 1000
 _LAST_WORDS_S = 1.0
 
 
@@ -117,7 +118,8 @@ def _reason(said: str) -> str:
     marked = sorted(said.split("\n"), key=lambda line: not line.startswith(("fatal: ", "error: ")))
     lines = [line.strip().removeprefix("fatal: ").removeprefix("error: ") for line in marked]
     telling = [line for line in lines if line and not line.startswith(_GENERAL)]
-    return "; ".join((telling or [line for line in lines if line])[:_REASONS_MAX])
+    first = (telling or [line for line in lines if line])[:_REASONS_MAX]
+    return "; ".join(line[:_REASON_CHARS_MAX] for line in first)
 
 
 def _batch_ssh() -> dict[str, str]:

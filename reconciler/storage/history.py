@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import log
-from reconciler.durable import replace_durably
+from reconciler.durable import rename_durably, replace_durably
 from reconciler.presence import is_there
 from schemas.control import HistoryEntry
 
@@ -169,7 +169,7 @@ class History:
 
     def _rotate(self, full: _File) -> None:
         """The file becomes the former one, and what was that is forgotten."""
-        self._path.replace(self._path.with_suffix(".old"))
+        rename_durably(self._path, self._path.with_suffix(".old"))
         kept = [line for line in self._lines if line.file in (None, full)]
         self._lines = deque(kept, maxlen=ENTRIES_MAX)
         self._file, self._start = None, b""
