@@ -269,9 +269,9 @@ class Daemon:
         await self._leave(drain)
 
     async def _check_source(self) -> None:
-        """Without a repository and without a state there is nothing to run: say so and end."""
+        """Without what to follow and without a state there is nothing to run: say so and end."""
         try:
-            self._source.ref  # noqa: B018  # asks whether there is one
+            self._source.check_ref()
         except RepositoryError as error:
             if self._store.running.generation == 0 and self._places == 0:
                 raise

@@ -199,7 +199,9 @@ class Reconciler:
         if problem != self.problem:
             self.outcomes.problem, self._told = problem, told
             if not told:
-                log.warning("holding the running state", reason=problem)
+                held = len(self._store.running.state) > 0
+                doing = "holding the running state" if held else "there is nothing to serve yet"
+                log.warning(doing, reason=problem)
             self.notify()
 
     async def _look(self) -> None:

@@ -31,12 +31,12 @@ class Following:
         """What to follow; None: the branch that HEAD names."""
 
     def keep(self, source: Source) -> None:
-        """Remembers the ref, once it is known."""
+        """Remembers the ref, once it is known and has a commit: a misspelled one never."""
         try:
             ref = source.ref
         except RepositoryError:
             return
-        if ref == self._kept:
+        if ref == self._kept or not source.is_there:
             return
         self._kept = ref
         content = json.dumps({"directory": self._directory, "ref": ref})

@@ -108,6 +108,26 @@ class Source:
             self._ref = repository.full_ref(wanted) if wanted else repository.head_ref()
         return self._ref
 
+    def check_ref(self) -> None:
+        """See at the start whether what shall be followed is there. Raises `RepositoryError`.
+
+        A branch that somebody has yet to commit to is waited for, and one of a remote is fetched.
+        """
+        ref = self.ref
+        if self._remote is None and not self.repository.is_awaited(ref):
+            self.repository.resolve(ref)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the followed ref has a commit."""
+        try:
+            self.head()
+        except NoConfigurationError:
+            return True
+        except RepositoryError:
+            return False
+        return True
+
     @property
     def is_remote(self) -> bool:
         """Whether commits are fetched, so that more may come than are here."""

@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.durable import sync_directory
+from reconciler.durable import rename_durably, sync_directory
 from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
 
@@ -140,6 +140,7 @@ class Database:
         with translated():
             if not is_there(self.path):
                 self.path.touch(mode=0o600)
+                sync_directory(self.path.parent)
             connection = self.connect()
             try:
                 self._migrate(connection)
@@ -174,8 +175,7 @@ class Database:
         # A WAL of another file would be taken for one of this.
         for suffix in ("-wal", "-shm"):
             self._beside(suffix).unlink(missing_ok=True)
-        fresh.replace(self.path)
-        sync_directory(self.path.parent)
+        rename_durably(fresh, self.path)
 
     def copy_files(self, directory: Path) -> None:
         """Copy what can be read of it to another directory."""
@@ -202,6 +202,7 @@ class Database:
             found = self._beside(suffix)
             with contextlib.suppress(FileNotFoundError):
                 found.rename(aside.with_name(aside.name + suffix))
+        sync_directory(self.path.parent)
         return aside.name
 
     def last_numbers(self) -> tuple[int, int]:

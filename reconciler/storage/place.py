@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.durable import write_durably
+from reconciler.durable import make_directory, write_durably
 from reconciler.errors import MachineError
 
 LOCK_NAME = "lock"
@@ -121,7 +121,7 @@ def lock_directory(directory: Path) -> int:
 
 
 def _open_lock(directory: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(directory)
     path = directory / LOCK_NAME
     lock = _locked(directory, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:

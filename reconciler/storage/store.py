@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import faults, log
+from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
 from reconciler.storage.contents import MaterialStore
@@ -526,7 +527,7 @@ class Store:
         for name in _FORMER_FILES:
             found = self._directory / name
             if is_there(found):
-                found.rename(found.with_suffix(".former"))
+                rename_durably(found, found.with_suffix(".former"))
                 self.notes.append(
                     f"{name} was written by an early version; kept as {name}.former, starting "
                     "from the repository"

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from pathlib import Path
 
 from reconciler.source.following import FILE_NAME, Following
 from reconciler.source.source import Source
+from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo
 from tests.reconciler.live import eventually, serves, shop
 
@@ -15,6 +18,7 @@ def following(state_dir: Path, repo: Repo, given: str | None = None) -> tuple[Fo
 
 
 def test_head_is_asked_once(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
     first, source = following(tmp_path, repo)
     first.keep(source)
     repo.git("checkout", "-q", "-b", "exp")
@@ -26,6 +30,8 @@ def test_head_is_asked_once(repo: Repo, tmp_path: Path) -> None:
 
 
 def test_what_is_given_goes_first_and_is_kept(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    repo.git("branch", "production")
     for given in (None, "production"):
         found, source = following(tmp_path, repo, given)
         found.keep(source)
@@ -52,6 +58,50 @@ def test_the_memory_of_another_repository_or_of_nobody(repo: Repo, tmp_path: Pat
         (tmp_path / FILE_NAME).write_text(text)
         _, source = following(tmp_path, repo)
         assert source.ref == "refs/heads/exp"
+
+
+def test_a_misspelled_ref_is_told_and_not_remembered(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        daemon = running.daemon
+        assert daemon.interrupt() == 0
+        kept = (daemon.state_dir / FILE_NAME).read_bytes()
+        daemon.options = ("--ref", "mian")
+        daemon.start(wait=False)
+        eventually(lambda: serves(running))
+        told = 'branch mian does not exist in .*: did you mean "main"?'
+        eventually(lambda: daemon.status()["source"]["state"] == "holding")
+        assert re.search(told, daemon.status()["source"]["problem"])
+        assert re.search(f"serving the last committed state.*{told}", daemon.log())
+        assert (daemon.state_dir / FILE_NAME).read_bytes() == kept
+        assert daemon.interrupt() == 0
+        shutil.rmtree(daemon.state_dir)
+        started = len(daemon.log())
+        daemon.start(wait=False)
+        assert daemon.process is not None
+        assert daemon.process.wait(30) == 1, "there is nothing to run"
+        said = daemon.log()[started:]
+        assert re.search(told, said)
+        assert "holding" not in said
+        assert "Traceback" not in said
+        assert not (daemon.state_dir / FILE_NAME).exists()
+        # It can be told right, and is followed from then on.
+        daemon.options = ("--ref", "main")
+        daemon.start()
+        assert running.served_by() == 0
+
+
+def test_nothing_is_held_where_nothing_is(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "fresh")
+    daemon = Kakehi(repo)
+    try:
+        daemon.start(wait=False)
+        eventually(lambda: "branch main does not exist" in daemon.log())
+        assert "holding the running state" not in daemon.log()
+        assert "there is nothing to serve yet" in daemon.log()
+        repo.commit({"a.yaml": "listeners: {}\nsettings: {}\n"})
+        eventually(lambda: daemon.status()["commit"] == repo.head())
+    finally:
+        daemon.stop()
 
 
 def test_a_checkout_changes_nothing_even_over_a_crash(tmp_path: Path) -> None:
