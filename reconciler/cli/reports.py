@@ -84,6 +84,20 @@ class ValidateReport(TypedDict):
     diagnostics: list[FoundDiagnostic]
 
 
+class Failure(TypedDict):
+    """What a command failed by. `exit_code`: that of the command, as `kakehi --help` has them."""
+
+    exit_code: int
+    message: str
+    hint: str | None
+
+
+class ErrorReport(TypedDict):
+    """What every command prints with `--json` when it fails and has no result of its own."""
+
+    error: Failure
+
+
 REPORTS: dict[str, type] = {
     "drain": control.DrainResult,
     "explain": control.ExplainResult,
@@ -98,9 +112,14 @@ REPORTS: dict[str, type] = {
 }
 
 
-def report_schema(command: str) -> dict[str, Any]:
-    """Return the JSON Schema of what a command prints with `--json`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_schema(REPORTS[command])}
+SUBJECTS: dict[str, type] = {**REPORTS, "error": ErrorReport}
+"""What `kakehi schema` knows beside the kinds."""
+
+
+def report_schema(subject: str) -> dict[str, Any]:
+    """Return the JSON Schema of what a command prints with `--json`, or of its failure."""
+    found = _schema(SUBJECTS[subject])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
 _SCALARS: dict[Any, dict[str, Any]] = {

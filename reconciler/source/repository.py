@@ -304,6 +304,16 @@ class Repository:
         is_file = isinstance(found, pygit2.Blob) and found.filemode in _FILE_MODES
         return self.read_blob(found.id.raw) if is_file else None
 
+    def names_in(self, tree: str, folder: str) -> list[str]:
+        """The names in a directory of a tree; none when there is no such directory."""
+        try:
+            found: object = self._git[tree].peel(pygit2.Tree)
+            if folder:
+                found = self._git[tree].peel(pygit2.Tree)[folder]
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError):
+            return []
+        return [str(each.name) for each in found] if isinstance(found, pygit2.Tree) else []
+
     def read_tree(self, oid: bytes) -> bytes:
         """The content of a tree object."""
         cached = self._trees.get(oid)

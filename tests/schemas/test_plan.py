@@ -24,6 +24,7 @@ def test_json() -> None:
         ],
         "summary": {"add": 1, "update": 0, "remove": 0},
         "warnings": [warning.to_json()],
+        "refusal": None,
     }
 
 

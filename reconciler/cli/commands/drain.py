@@ -58,14 +58,14 @@ def drain(
         },
         limit_s + GRACE_S,
     )
-    if as_json:
-        output.print_json(result)
     if result["timed_out"]:
         raise CommandError(
             f"{backend} is drained, but after {timeout} there {_in_flight(result['active'])}",
             code=TIMEOUT,
-        )
-    if not as_json:
+        ).with_report(result)
+    if as_json:
+        output.print_json(result)
+    else:
         requests = output.count(result["active"], "request")
         output.line(f"{backend} is drained {_until(result)}; {requests} in flight")
     return DONE

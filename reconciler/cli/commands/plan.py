@@ -40,7 +40,7 @@ def plan(
       kakehi plan
       kakehi plan shop --ref feature/canary
       kakehi plan --json | jq '.changes[] | .action + " " + .kind + " " + .name'
-      kakehi plan --detailed-exitcode; test $? -eq 2 && echo "there is something to commit"
+      kakehi plan --detailed-exitcode; test $? -eq 2 && echo "something to commit"
     """
     running = _running(runtime_dir)
     place = Path(directory or running["source"]["directory"])
