@@ -129,7 +129,7 @@ async def _run(options: DaemonOptions) -> None:
 async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
     """What workers serve comes before what files say; returns how many places they serve in."""
     directory = options.directory.absolute()
-    wanted = Following(options.state_dir, directory, options.ref).wanted
+    wanted = Following(store, directory, options.ref).wanted
     source = Source(directory, wanted, options.remote)
     places = await Recovery(store, options.runtime_dir, source, machine).run()
     if len(store.running.state) > 0:
@@ -160,10 +160,10 @@ class Daemon:
             log.warning(note)
         directory = options.directory.absolute()
         self._fetching = Fetching(options.remote, options.fetch_interval_s)
-        self._following = Following(options.state_dir, directory, options.ref)
+        self._following = Following(store, directory, options.ref)
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
-        self._drains = Drains(options.state_dir / "drains.json", self._send_overlay)
+        self._drains = Drains(store, self._send_overlay)
         self._tickets = TicketKeys(options.state_dir)
         self._challenges = Challenges(options.state_dir, self._workers)
         stager = Stager(self._source, machine, store.materials.directory)

@@ -50,7 +50,7 @@ from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
-_FORMER_FILES = ("journal", "snapshot")
+_FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -165,6 +165,15 @@ class Store:
                 self._probe_at = time.monotonic() + _RETURN_EVERY_S
                 self.place.probe()
 
+    def keep(self, name: str, text: str) -> None:
+        """Remembers a text of another part over restarts. Raises `OSError`."""
+        with self._writing():
+            self._writer.keep(name, text)
+
+    def kept(self, name: str) -> str | None:
+        """The text that was kept under a name. Raises `DamagedError`, `OSError`."""
+        return self.running.state.kept(name)
+
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
         self.epoch = max(self.epoch, epoch + 1)
@@ -267,6 +276,7 @@ class Store:
         `entities` must have the digest that runs. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
+        kept = self._database.last_kept()
         self._connections.close()
         aside = FILE_NAME
         try:
@@ -280,6 +290,8 @@ class Store:
             self._stand_in(copy=False)
             self._reopen(before)
             self._fill(entities, files)
+        for name, text in kept.items():
+            self.keep(name, text)
         return aside
 
     def _fill(
@@ -414,6 +426,7 @@ class Store:
 
     def _start_anew(self, damage: DamagedError) -> None:
         generation, epoch = self._database.last_numbers()
+        kept = self._database.last_kept()
         self._connections.close()
         aside = self._database.set_aside()
         self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
@@ -421,6 +434,8 @@ class Store:
         # No number is used for two things.
         self.running.generation = max(generation, self.running.generation)
         self.epoch = max(epoch + 1, self.epoch)
+        for name, text in kept.items():
+            self.keep(name, text)
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         row = reader.execute(
