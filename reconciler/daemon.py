@@ -164,7 +164,7 @@ class Daemon:
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
         self._drains = Drains(store, self._send_overlay)
-        self._tickets = TicketKeys(options.state_dir)
+        self._tickets = TicketKeys(options.state_dir, store)
         self._challenges = Challenges(options.state_dir, self._workers)
         stager = Stager(self._source, machine, store.materials.directory)
         self._mending = Mending(self._source, store, stager)

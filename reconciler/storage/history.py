@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ _FILE_BYTES_MAX = 16 * 1024 * 1024
 _KEYS = frozenset(
     ("at", "commit", "outcome", "generation", "duration_ms", "change_count", "changes")
 )
+_CHECK = b',"check":"%s"'
+_CHECK_BYTES = len(_CHECK % (b"0" * 16) + b"}\n")
 _TOLD = ("commit", "outcome", "generation", "message")
 
 
@@ -190,10 +193,15 @@ class History:
                 places.append((position, len(content)))
                 position += len(content)
         self._start = b"" if content.endswith(b"\n") else b"\n"
+        damaged = 0
         for start, length in places:
             entry = _decode(os.pread(file.descriptor, length, start))
             if entry is not None:
                 yield _line(entry, file, start, length)
+            else:
+                damaged += 1
+        if damaged:
+            log.warning("lines of the history are not what was written", count=damaged)
 
 
 def _line(
@@ -221,7 +229,7 @@ def _encoded(entry: HistoryEntry) -> bytes:
     changes = told["changes"][:CHANGES_MAX]
     while True:
         told["changes"] = changes
-        line = json.dumps(told, separators=(",", ":")).encode("ascii") + b"\n"
+        line = _checked(json.dumps(told, separators=(",", ":")).encode("ascii"))
         if len(line) <= ENTRY_BYTES_MAX or not changes:
             return line
         changes = changes[: len(changes) // 2]
@@ -233,9 +241,17 @@ def _without_changes(entry: HistoryEntry) -> HistoryEntry:
     return kept
 
 
+def _checked(text: bytes) -> bytes:
+    """The line of an entry, which ends by a hash of what stands before."""
+    return text[:-1] + _CHECK % blake2b(text, digest_size=8).hexdigest().encode() + b"}\n"
+
+
 def _decode(line: bytes) -> HistoryEntry | None:
+    text = line[:-_CHECK_BYTES] + b"}"
+    if _checked(text) != line:
+        return None
     try:
-        found: Any = json.loads(line)
+        found: Any = json.loads(text)
     except ValueError:
         return None
     if not isinstance(found, dict) or not found.keys() >= _KEYS:

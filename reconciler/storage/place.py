@@ -15,8 +15,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.durable import make_directory, write_durably
+from reconciler.durable import make_directory, set_aside, write_durably
 from reconciler.errors import MachineError
+from reconciler.presence import is_directory
 
 LOCK_NAME = "lock"
 # These are mistakes in a path, not faults of a disk.
@@ -77,6 +78,14 @@ class Place:
         except OSError:
             return False
 
+    def clear(self, paths: Iterable[Path]) -> list[str]:
+        """Directories in the place of files are set aside; says which. Raises `OSError`."""
+        return [
+            f"{path} is a directory; kept as {set_aside(path)}"
+            for path in paths
+            if is_directory(path)
+        ]
+
     def remember(self, paths: Iterable[Path]) -> None:
         """These are open from now on. Raises `OSError`."""
         self._files = {path: _identity(path) for path in paths}
@@ -123,6 +132,8 @@ def lock_directory(directory: Path) -> int:
 def _open_lock(directory: Path) -> int:
     make_directory(directory)
     path = directory / LOCK_NAME
+    if is_directory(path):
+        set_aside(path)
     lock = _locked(directory, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
         os.ftruncate(lock, 0)

@@ -51,6 +51,16 @@ from schemas.state import EMPTY_DIGEST
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
 _FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
+# What is a file, of this part and of others.
+_FILES = (
+    FILE_NAME,
+    f"{FILE_NAME}-wal",
+    f"{FILE_NAME}-shm",
+    "history.jsonl",
+    "history.old",
+    "tickets",
+    "challenges",
+)
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -104,6 +114,7 @@ class Store:
         try:
             try:
                 self._set_former_aside()
+                self.notes += self.place.clear(directory / name for name in _FILES)
                 self._start_somehow()
                 self.place.remember(self._home.files)
             except OSError as error:
@@ -413,6 +424,11 @@ class Store:
             self._start()
         except DamagedError as error:
             self._start_anew(error)
+        except OSError as error:
+            # The directory can be written: a flipped bit makes its database say otherwise.
+            if error.errno != errno.EROFS or self.place.problem is not None:
+                raise
+            self._start_anew(DamagedError("the state database is damaged: it is read-only"))
 
     def _start(self) -> None:
         with translated():
@@ -579,7 +595,9 @@ class Store:
 
     def _unlock(self) -> None:
         self._connections.close()
-        self._standing = None
+        if self._standing is not None:
+            self._standing.cleanup()
+            self._standing = None
         self.place.close()
 
 

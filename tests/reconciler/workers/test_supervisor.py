@@ -51,7 +51,7 @@ class Plane:
         self.store = Store(directory / "state")
         self.sockets = SocketTable()
         self.drained: list[str] = []
-        self.tickets = TicketKeys(directory / "state")
+        self.tickets = TicketKeys(directory / "state", self.store)
         self.tickets.rotate_if_due()
         self.challenges = Challenges(directory, self.workers)
         bringup = Bringup(
