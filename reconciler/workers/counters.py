@@ -191,13 +191,10 @@ class Counters:
 
     def read(self) -> Reading:
         """What the slot has counted. Costs in proportion to the slots in use."""
-        memory = self._memory
-        if memory is None or not memory.hold():
-            return self._past
-        try:
+        with self._held() as memory:
+            if memory is None:
+                return self._past
             live = _read(memory)
-        finally:
-            memory.let_go()
         with self._keeping:
             if self._memory is not memory:
                 # It ended meanwhile: what was just read is in the past already.
@@ -211,7 +208,8 @@ class Counters:
 
     def gauge(self, name: str) -> int:
         """One number about the worker as a whole, now."""
-        return self._memory.counter(name) if self._memory else 0
+        with self._held() as memory:
+            return memory.counter(name) if memory else 0
 
     def slot_field(self, kind: str, name: str, field: str) -> int:
         """One number about one entity, now; 0 when it has no slot.
@@ -226,15 +224,28 @@ class Counters:
         return min(self._slot_values(kind, name, field), default=0)
 
     def _slot_values(self, kind: str, name: str, field: str) -> list[int]:
-        if self._memory is None:
-            return []
-        encoded = name.encode()
-        room = self._memory.name_bytes
-        if len(encoded) > room:
-            encoded = encoded[: room - _NAME_SUFFIX_BYTES] + b"~"
-        key = SlotKey(kind, name)
-        found = self._memory.slots_beginning(encoded)
-        return [fields.get(field, 0) for slot, fields in found if _names(slot, key, room)]
+        with self._held() as memory:
+            if memory is None:
+                return []
+            encoded = name.encode()
+            room = memory.name_bytes
+            if len(encoded) > room:
+                encoded = encoded[: room - _NAME_SUFFIX_BYTES] + b"~"
+            key = SlotKey(kind, name)
+            found = memory.slots_beginning(encoded)
+            return [fields.get(field, 0) for slot, fields in found if _names(slot, key, room)]
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[_Memory | None]:
+        """The memory for a reading, in whatever thread; None when there is none."""
+        memory = self._memory
+        if memory is None or not memory.hold():
+            yield None
+            return
+        try:
+            yield memory
+        finally:
+            memory.let_go()
 
 
 def _names(slot: SlotKey, wanted: SlotKey, room: int) -> bool:
