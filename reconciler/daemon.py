@@ -36,7 +36,7 @@ from reconciler.reporting.answers import Answers
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.reporting.overview import Overviews
+from reconciler.reporting.overview import ENTITIES_MAX, Overviews
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
@@ -54,6 +54,7 @@ from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
+from reconciler.workers.descriptors import shortages
 from reconciler.workers.recovery import Recovery
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
@@ -83,6 +84,8 @@ class DaemonOptions:
     fetch_interval_s: float | None = None
     identity: Path | None = None
     """Opens private keys that are committed encrypted."""
+    metrics_entities: int = ENTITIES_MAX
+    """So many of each kind have metrics of their own."""
 
 
 def run(options: DaemonOptions) -> int:
@@ -144,6 +147,7 @@ class Daemon:
         self._ending: asyncio.Future[bool] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
+        self._told: list[str] = []
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
@@ -169,8 +173,15 @@ class Daemon:
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
         overviews = Overviews(
-            store, self._supervisor, outcomes, self._sizing.count_after, expiry, self._began
+            store,
+            self._supervisor,
+            outcomes,
+            self._sizing.count_after,
+            expiry,
+            self._began,
+            options.metrics_entities,
         )
+        self._left_out = overviews.left_out
         self._admin = AdminListener(overviews.metrics, overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(self._source, store, self._runner, outcomes, machine)
@@ -203,7 +214,7 @@ class Daemon:
             auditing=self._auditing,
             certifying=self._certifying,
             parts=self._parts,
-            metrics_problem=lambda: self._admin.problem,
+            further_warnings=self._warnings,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
@@ -284,6 +295,7 @@ class Daemon:
         await self._runner.finish()
         if len(self._store.running.state) > 0:
             self._supervisor.scale(self._sizing.count())
+        self._tell_shortages()
         self._drains.schedule()
         if self._options.remote is not None:
             fetching = partial(self._fetching.run, self._source, self._reconciler.wake)
@@ -337,6 +349,8 @@ class Daemon:
         self._manager.store_sockets()
 
     def _on_applied(self, plan: Plan) -> None:
+        if any(change.key.kind in ("settings", "listener") for change in plan.changes):
+            self._tell_shortages()
         if any(change.key == SETTINGS_KEY for change in plan.changes):
             self._supervisor.scale(self._sizing.count())
         self._supervisor.retire_formers()
@@ -345,6 +359,28 @@ class Daemon:
             self._send_overlay()
         self._manager.store_sockets()
         self._certifying.wake()
+
+    def _warnings(self) -> list[str]:
+        """What no other part tells in status."""
+        problem = self._admin.problem
+        found = [f"no metrics are served: {problem}"] if problem else []
+        if self._setting_text("admin") is not None:
+            left_out = self._left_out()
+            found += [left_out] if left_out else []
+        return found + self._shortages()
+
+    def _shortages(self) -> list[str]:
+        """Whether descriptors are few for the listeners that there are."""
+        listeners = self._store.running.state.count("listener")
+        return shortages(listeners, self._sizing.count())
+
+    def _tell_shortages(self) -> None:
+        """Once for each; status has them for as long as they last."""
+        found = self._shortages()
+        for each in found:
+            if each not in self._told:
+                log.warning(each)
+        self._told = found
 
     def _on_failure(self) -> None:
         running = self._store.running

@@ -88,6 +88,13 @@ class StoredState:
         )
         return sorted(name for (name,) in found)
 
+    def first_names(self, kind: str, limit: int) -> list[str]:
+        """Return the first names of a kind in order, so many at most."""
+        found = self._all(
+            "SELECT name FROM entities WHERE kind = ? ORDER BY name LIMIT ?", (kind, limit)
+        )
+        return [name for (name,) in found]
+
     def __iter__(self) -> Iterator[EntityKey]:
         for kind, name in self._all("SELECT kind, name FROM entities", ()):
             yield EntityKey(kind, name)
