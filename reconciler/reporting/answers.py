@@ -245,8 +245,7 @@ class Answers:
         suspects = {
             backend
             for slot in self.supervisor.slots
-            if slot.counters.gauge("upstream_tls_errors_total")
-            for backend in slot.counters.with_any("backend", FIELD)
+            for backend in slot.counters.with_code("backend", FIELD)
         }
         found = ((each, self._tls_fault(each)) for each in sorted(suspects))
         told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)

@@ -136,34 +136,38 @@ class _Memory:
             return 0
         return self.words(self.counters_offset + 8 * index, 1)[0]
 
-    def slots(
-        self, wanted: Wanted | None, field: str | None = None
-    ) -> Iterator[tuple[SlotKey, dict[str, int]]]:
+    def slots(self, wanted: Wanted | None) -> Iterator[tuple[SlotKey, dict[str, int]]]:
         """(key, fields) of each used slot, or of the wanted. Several may have one key, see `_read`.
 
-        A slot that nobody wants is looked at by its name alone. With `field` only those come in
-        which it is not 0.
+        A slot that nobody wants is looked at by its name alone.
         """
         size = self.slot_size
-        offset = self._offset_of(field) if field else -1
-        if field and offset < 0:
-            return
         for content in self._written():
             states = content[::size]
             at = states.find(1)
             while at >= 0:
                 start = at * size
-                is_zero = field and not any(content[start + offset : start + offset + 8])
-                if not is_zero and (wanted is None or self._is_wanted(content, start, wanted)):
+                if wanted is None or self._is_wanted(content, start, wanted):
                     found = self._slot(content[start : start + size])
                     if found is not None:
                         yield found
                 at = states.find(1, at + 1)
 
-    def _offset_of(self, field: str) -> int:
+    def with_code(self, field: str) -> Iterator[SlotKey]:
+        """The entities of the slots in which a code is not 0; the others cost next to nothing."""
         if field not in self.field_names:
-            return -1
-        return int(self._fields_offset) + 8 * self.field_names.index(field)
+            return
+        size = self.slot_size
+        offset = self._fields_offset + 8 * self.field_names.index(field)
+        for content in self._written():
+            # Codes are small: the lowest byte says it.
+            codes = content[offset::size]
+            if not codes.strip(b"\0"):
+                continue
+            for number, code in enumerate(codes):
+                found = self._slot(content[number * size : (number + 1) * size]) if code else None
+                if found is not None:
+                    yield found[0]
 
     def _is_wanted(self, content: bytes, start: int, wanted: Wanted) -> bool:
         length = content[start + 2]
@@ -287,13 +291,11 @@ class Counters:
         with self._held() as memory:
             return _read(memory, wanted).slots if memory else {}
 
-    def with_any(self, kind: str, field: str) -> Iterator[str]:
-        """The names of the entities of a kind that have a slot in which a field is not 0."""
+    def with_code(self, kind: str, field: str) -> set[str]:
+        """The names of the entities of a kind that have a slot in which a code is not 0."""
         with self._held() as memory:
-            if memory is not None:
-                for key, fields in memory.slots(None, field):
-                    if key.kind == kind and fields.get(field):
-                        yield key.name
+            found = memory.with_code(field) if memory else ()
+            return {key.name for key in found if key.kind == kind}
 
     def gauge(self, name: str) -> int:
         """One number about the worker as a whole, now."""

@@ -152,6 +152,12 @@ def test_a_fault_is_over_when_one_address_is_well() -> None:
     assert counters.read().slots[SlotKey("backend", "shop/a")]["tls_fault"] == 0
     assert counters.read().slots[SlotKey("backend", "shop/a")]["requests"] == 3
     assert counters.slot_least("backend", "shop/b", "tls_fault") == 0
+    memory.slot(9_000, "backend", "shop/far", tls_fault=16)
+    memory.slot(2, "backend", "shop/freed", tls_fault=5)
+    memory.free(2)
+    assert counters.with_code("backend", "tls_fault") == {"shop/a", "shop/far"}
+    assert counters.with_code("cluster", "tls_fault") == set()
+    assert counters.with_code("backend", "unheard_of") == set()
 
 
 def test_gauges_of_the_worker() -> None:
