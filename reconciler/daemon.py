@@ -41,12 +41,13 @@ from reconciler.reporting.overview import ENTITIES_MAX, Overviews
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
-from reconciler.source.repository import RepositoryError
+from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.drains import Drains
 from reconciler.storage.history import History
 from reconciler.storage.place import lock_directory
+from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
@@ -132,7 +133,31 @@ async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> in
     if len(store.running.state) > 0:
         with contextlib.suppress(OSError):
             store.materials.forget_unused()
+    older = _older_than_applied(store, source)
+    if older is not None:
+        store.notes.append(older)
     return places
+
+
+def _older_than_applied(store: Store, source: Source) -> str | None:
+    """What to say when the repository knows of a commit that was applied after what is stored.
+
+    The ref is moved behind the commit record, so that the database has lost its end, or is of a
+    backup. What workers hold has been asked before.
+    """
+    commit = store.running.commit
+    try:
+        if commit is None or not source.repository.has_ref(APPLIED_REF):
+            return None
+        applied = source.head_of(APPLIED_REF).commit
+    except RepositoryError:
+        return None
+    if applied == commit or not source.is_descendant(applied, commit):
+        return None
+    return (
+        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
+        f"has {commit[:12]}, and {applied[:12]} was applied after it"
+    )
 
 
 class Daemon:
@@ -192,6 +217,8 @@ class Daemon:
             self._reconciler.claims,
             store.served_content,
         )
+        relate = partial(relations_of, machine=machine)
+        self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
         self._reconciler.live = overviews.live
         bringup.mend = self._reconciler.mend_materials
         overviews.drifts = lambda: self._auditing.count
@@ -258,6 +285,7 @@ class Daemon:
         parts.start("watchdog", self._systemd.watchdog)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
         parts.start("auditing", self._auditing.run)
+        parts.start("auditing rows", self._row_audit.run)
         parts.start("answering", self._answering.run)
         try:
             # One beyond the wanted number serves until it is known what is wanted.
@@ -367,6 +395,7 @@ class Daemon:
         if self._setting_text("admin") is not None:
             left_out = self._left_out()
             found += [left_out] if left_out else []
+        found += [self._row_audit.problem] if self._row_audit.problem else []
         return found + self._shortages()
 
     def _shortages(self) -> list[str]:

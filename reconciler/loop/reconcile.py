@@ -95,6 +95,7 @@ class Reconciler:
         self.plan_warnings: Callable[[tuple[Change, ...]], list[Diagnostic]] = lambda _: []
         self.live: Callable[[tuple[Change, ...]], Live] = lambda _: NOTHING_KNOWN
         self._wake = asyncio.Event()
+        self._damage: DamagedError | None = None
         self._changed = asyncio.Event()
         self._machine = machine
         self._stager = Stager(source, machine, store.materials.directory)
@@ -194,8 +195,16 @@ class Reconciler:
                 log.warning(doing, reason=problem)
             self.notify()
 
+    def found_damaged(self, damage: DamagedError) -> None:
+        """Somebody has come upon a row that is not what was written."""
+        self._damage = damage
+        self.wake()
+
     async def _look(self) -> None:
         self._store.look()
+        damage, self._damage = self._damage, None
+        if damage is not None:
+            raise damage
         try:
             head = await self._find_head()
         except RepositoryError:

@@ -108,6 +108,21 @@ class StoredState:
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
 
+    def after(self, key: EntityKey, limit: int) -> list[Entity]:
+        """Return the entities behind a key in the order of keys, so many at most."""
+        found = self._all(
+            f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
+        )
+        return [decode_entity(row) for row in found]
+
+    def related_note(self, relation: str, term: str, key: EntityKey) -> str | None:
+        """Return the note of one entity under a term; None when it is not there."""
+        row = self._one(
+            "SELECT note FROM relations WHERE relation = ? AND term = ? AND kind = ? AND name = ?",
+            (relation, term, *key),
+        )
+        return None if row is None else row[0]
+
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""
         found = self._all(
