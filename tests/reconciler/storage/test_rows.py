@@ -101,9 +101,12 @@ def test_a_daemon_that_finds_damage_mends_it_from_the_commit_that_runs(tmp_path:
     script = (
         "import sys; from pathlib import Path; from reconciler import daemon\n"
         "from reconciler.storage import rows\n"
+        "from reconciler.workers.spawning import zygote\n"
         "rows.FIRST_S, rows.EVERY_S = 1.0, 0.5\n"
-        "sys.exit(daemon.run(daemon.DaemonOptions(Path(sys.argv[1]), None, 1,"
-        " Path(sys.argv[2]), Path(sys.argv[3]))))"
+        "code = daemon.run(daemon.DaemonOptions(Path(sys.argv[1]), None, 1,"
+        " Path(sys.argv[2]), Path(sys.argv[3])))\n"
+        "zygote.end()\n"
+        "sys.exit(code)"
     )
     running = Shop(tmp_path, workers=1)
     daemon = running.daemon
