@@ -406,7 +406,7 @@ class Reconciler:
         def read(path: str) -> bytes:
             try:
                 return self._stager.opened(self._source.read_file(changed, path))
-            except SealedError as error:
+            except (SealedError, RepositoryError) as error:
                 raise UnreadableError(str(error)) from None
 
         try:
