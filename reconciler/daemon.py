@@ -41,16 +41,17 @@ from reconciler.reporting.answers import Answers
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.reporting.overview import Overviews
+from reconciler.reporting.overview import ENTITIES_MAX, Overviews
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
-from reconciler.source.repository import RepositoryError
+from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.drains import Drains
 from reconciler.storage.history import History
 from reconciler.storage.place import lock_directory
+from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
@@ -59,6 +60,7 @@ from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
+from reconciler.workers.descriptors import shortages
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
@@ -89,6 +91,8 @@ class DaemonOptions:
     fetch_interval_s: float | None = None
     identity: Path | None = None
     """Opens private keys that are committed encrypted."""
+    metrics_entities: int = ENTITIES_MAX
+    """So many of each kind have metrics of their own."""
 
 
 def run(options: DaemonOptions) -> int:
@@ -135,7 +139,31 @@ async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> in
     if len(store.running.state) > 0:
         with contextlib.suppress(OSError):
             store.materials.forget_unused()
+    older = _older_than_applied(store, source)
+    if older is not None:
+        store.notes.append(older)
     return places
+
+
+def _older_than_applied(store: Store, source: Source) -> str | None:
+    """What to say when the repository knows of a commit that was applied after what is stored.
+
+    The ref is moved behind the commit record, so that the database has lost its end, or is of a
+    backup. What workers hold has been asked before.
+    """
+    commit = store.running.commit
+    try:
+        if commit is None or not source.repository.has_ref(APPLIED_REF):
+            return None
+        applied = source.head_of(APPLIED_REF).commit
+    except RepositoryError:
+        return None
+    if applied == commit or not source.is_descendant(applied, commit):
+        return None
+    return (
+        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
+        f"has {commit[:12]}, and {applied[:12]} was applied after it"
+    )
 
 
 class Daemon:
@@ -153,6 +181,7 @@ class Daemon:
         self._ending: asyncio.Future[bool] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
+        self._told: list[str] = []
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
@@ -204,12 +233,15 @@ class Daemon:
             self._certifying,
             self._parts,
             self._began,
+            options.metrics_entities,
         )
         self._admin = AdminListener(self._overviews.metrics, self._overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(
             self._source, store, self._runner, outcomes, stager, machine, self, wake
         )
+        relate = partial(relations_of, machine=machine)
+        self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
@@ -226,7 +258,7 @@ class Daemon:
             auditing=self._auditing,
             certifying=self._certifying,
             parts=self._parts,
-            metrics_problem=lambda: self._admin.problem,
+            further_warnings=self._warnings,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
@@ -255,6 +287,7 @@ class Daemon:
         parts.start("watchdog", self._systemd.watchdog)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
         parts.start("auditing", self._auditing.run)
+        parts.start("auditing rows", self._row_audit.run)
         parts.start("answering", self._answering.run)
         try:
             # One beyond the wanted number serves until it is known what is wanted.
@@ -292,6 +325,7 @@ class Daemon:
         await self._runner.finish()
         if len(self._store.running.state) > 0:
             self._supervisor.scale(self._sizing.count())
+        self._tell_shortages()
         self._drains.schedule()
         if self._options.remote is not None:
             fetching = partial(self._fetching.run, self._source, self._reconciler.wake)
@@ -351,6 +385,8 @@ class Daemon:
 
     def applied(self, plan: Plan) -> None:
         """See `Observer`."""
+        if any(change.key.kind in ("settings", "listener") for change in plan.changes):
+            self._tell_shortages()
         if any(change.key == SETTINGS_KEY for change in plan.changes):
             self._supervisor.scale(self._sizing.count())
         self._supervisor.retire_formers()
@@ -359,6 +395,29 @@ class Daemon:
             self._send_overlay()
         self._systemd.store_sockets()
         self._certifying.wake()
+
+    def _warnings(self) -> list[str]:
+        """What no other part tells in status."""
+        problem = self._admin.problem
+        found = [f"no metrics are served: {problem}"] if problem else []
+        if self._setting_text("admin") is not None:
+            left_out = self._overviews.left_out()
+            found += [left_out] if left_out else []
+        found += [self._row_audit.problem] if self._row_audit.problem else []
+        return found + self._shortages()
+
+    def _shortages(self) -> list[str]:
+        """Whether descriptors are few for the listeners that there are."""
+        listeners = self._store.running.state.count("listener")
+        return shortages(listeners, self._sizing.count())
+
+    def _tell_shortages(self) -> None:
+        """Once for each; status has them for as long as they last."""
+        found = self._shortages()
+        for each in found:
+            if each not in self._told:
+                log.warning(each)
+        self._told = found
 
     def failed(self) -> None:
         """See `Observer`."""

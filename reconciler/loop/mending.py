@@ -10,6 +10,7 @@ from reconciler import log
 from reconciler.errors import UnreadableError
 from reconciler.loop.staging import Stager
 from reconciler.materials.sealed import SealedError
+from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.store import Store
 
@@ -30,7 +31,7 @@ class Mending:
         def read(path: str) -> bytes:
             try:
                 return self._stager.opened(self._source.read_file(changed, path))
-            except SealedError as error:
+            except (SealedError, RepositoryError) as error:
                 raise UnreadableError(str(error)) from None
 
         try:

@@ -109,6 +109,7 @@ class Reconciler:
         self.given_up: str | None = None
         self.looked = asyncio.Event()
         self._wake = wake
+        self._damage: DamagedError | None = None
         self._changed = asyncio.Event()
         self._machine = machine
         self._stager = stager
@@ -204,8 +205,16 @@ class Reconciler:
                 log.warning(doing, reason=problem)
             self.notify()
 
+    def found_damaged(self, damage: DamagedError) -> None:
+        """Somebody has come upon a row that is not what was written."""
+        self._damage = damage
+        self.wake()
+
     async def _look(self) -> None:
         self._store.look()
+        damage, self._damage = self._damage, None
+        if damage is not None:
+            raise damage
         try:
             head = await self._find_head()
         except RepositoryError:

@@ -20,7 +20,7 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
-from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey
+from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey, Wanted
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas.change import Change
 from schemas.entity import EntityKey
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
+# So many of each kind have series of their own, unless the command line says another number: some
+# 70,000 lines, which are printed within a second.
+ENTITIES_MAX = 1_500
 
 
 class Overviews:
@@ -47,6 +50,7 @@ class Overviews:
         certifying: Certifying,
         parts: Parts,
         began: float,
+        entities_max: int = ENTITIES_MAX,
     ) -> None:
         self._store = store
         self._expiry = expiry
@@ -58,6 +62,7 @@ class Overviews:
         self._certifying = certifying
         self._parts = parts
         self._began = began
+        self._entities_max = entities_max
         self._loop = asyncio.get_running_loop()
 
     def metrics(self) -> bytes:
@@ -65,6 +70,27 @@ class Overviews:
         from reconciler.reporting import metrics  # noqa: PLC0415  # 50 ms, and it may stay unasked
 
         return metrics.render(self._registry)
+
+    def left_out(self) -> str | None:
+        """What to say when not all entities have series of their own."""
+        counts = {kind: self._store.running.state.count(kind) for kind in SLOT_KINDS}
+        most = max(counts, key=lambda kind: counts[kind])
+        if counts[most] <= self._entities_max:
+            return None
+        return (
+            f"the metrics have {self._entities_max} of {counts[most]} {most}s, the first by name; "
+            "start with --metrics-entities to have more"
+        )
+
+    def _counted(self) -> tuple[Wanted | None, int]:
+        """The entities that have series, None for all of them, and how many have none."""
+        with self._store.snapshot() as seen:
+            state, limit = seen.state, self._entities_max
+            left_out = sum(max(0, state.count(kind) - limit) for kind in SLOT_KINDS)
+            if not left_out:
+                return None, 0
+            names = ((kind, state.first_names(kind, limit)) for kind in SLOT_KINDS)
+            return Wanted(SlotKey(kind, name) for kind, some in names for name in some), left_out
 
     def health(self) -> tuple[bool, str]:
         """(healthy, one line). Healthy: every worker is in service, and answers."""
@@ -101,9 +127,10 @@ class Overviews:
             return lambda key, field: sum(
                 slot.counters.slot_field(key.kind, key.name, field) for slot in slots
             )
-        readings = self._readings().values()
+        wanted = Wanted(SlotKey(key.kind, key.name) for key in keys)
+        found = [slot.counters.fields(wanted) for slot in slots]
         return lambda key, field: sum(
-            reading.slots.get(SlotKey(key.kind, key.name), {}).get(field, 0) for reading in readings
+            fields.get(SlotKey(key.kind, key.name), {}).get(field, 0) for fields in found
         )
 
     @cached_property
@@ -135,6 +162,7 @@ class Overviews:
             order_failures=self._certifying.failures(),
             log_dropped=log.dropped(),
             parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
+            entities_left_out=self._counted()[1],
         )
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:
@@ -145,4 +173,5 @@ class Overviews:
         }
 
     def _readings(self) -> dict[int, Reading]:
-        return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}
+        wanted, _ = self._counted()
+        return {slot.id: slot.counters.read(wanted) for slot in list(self._supervisor.slots)}

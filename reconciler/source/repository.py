@@ -161,13 +161,16 @@ class Repository:
     def resolve(self, ref: str) -> str:
         """The commit that a ref points to now."""
         try:
-            commit = self._git.lookup_reference(ref).peel(pygit2.Commit)
+            found = self._git.lookup_reference(ref)
         except (KeyError, ValueError):
             missing = f"{_short(ref)} does not exist in {self.git_dir}{self._meant(ref)}"
             raise RepositoryError(missing) from None
         except (pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{_short(ref)} cannot be resolved: {error}") from None
-        return str(commit.id)
+        try:
+            return str(found.peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"{_short(ref)} cannot be read: {error}") from None
 
     def is_awaited(self, ref: str) -> bool:
         """Whether somebody is about to make a ref: HEAD names it, or there are no refs at all."""
@@ -206,19 +209,38 @@ class Repository:
 
     def _find_config_tree(self, commit: str) -> str:
         try:
-            if not self.prefix:
-                # The tree itself stays unread: a flat one of 10,000 files takes 5 ms to parse.
-                return str(self._commit(commit).tree_id)
-            inner = self._commit(commit).tree[self.prefix]
-        except KeyError:
-            message = f"commit {commit[:12]} has no directory {self.prefix or '/'}"
-            raise NoConfigurationError(message, commit) from None
-        except (ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"commit {commit[:12]} cannot be read: {error}") from None
+            # The tree itself stays unread: a flat one of 10,000 files takes 5 ms to parse.
+            top = str(self._commit(commit).tree_id)
+            inner = self._entry(top, self.prefix) if self.prefix else None
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            # One that is not here may come, or be mended; it has not been seen to be empty.
+            raise self._unreadable("commit", bytes.fromhex(commit), error) from None
+        if not self.prefix:
+            return top
+        if inner is None:
+            message = f"commit {commit[:12]} has no directory {self.prefix}"
+            raise NoConfigurationError(message, commit)
         if not isinstance(inner, pygit2.Tree):
             message = f"{self.prefix} is not a directory in commit {commit[:12]}"
             raise NoConfigurationError(message, commit)
         return str(inner.id)
+
+    def _entry(self, tree: str, path: str) -> pygit2.Object | None:
+        """What a tree has at a path; None when it has nothing there.
+
+        Step by step, so that a tree which cannot be read, a `KeyError`, is not taken for one that
+        does not have the name.
+        """
+        inside, found = self._git[tree].peel(pygit2.Tree), None
+        for name in path.split("/"):
+            if found is not None:
+                if not isinstance(found, pygit2.Tree):
+                    return None
+                inside = self._git[found.id].peel(pygit2.Tree)
+            if name not in inside:
+                return None
+            found = inside[name]
+        return found
 
     def note(self, commit: str) -> CommitNote:
         """Author and subject; empty when the commit cannot be read any more."""
@@ -296,13 +318,12 @@ class Repository:
     def file_at(self, tree: str, path: str) -> bytes | None:
         """The content of a regular file in a tree; None when there is none of that name."""
         try:
-            found = self._git[tree].peel(pygit2.Tree)[path]
-        except KeyError:
-            return None
-        except (ValueError, TypeError, pygit2.GitError, OSError) as error:
+            found = self._entry(tree, path)
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{path} cannot be read: {error}") from None
-        is_file = isinstance(found, pygit2.Blob) and found.filemode in _FILE_MODES
-        return self.read_blob(found.id.raw) if is_file else None
+        if not isinstance(found, pygit2.Blob) or found.filemode not in _FILE_MODES:
+            return None
+        return self.read_blob(found.id.raw)
 
     def names_in(self, tree: str, folder: str) -> list[str]:
         """The names in a directory of a tree; none when there is no such directory."""

@@ -88,6 +88,13 @@ class StoredState:
         )
         return sorted(name for (name,) in found)
 
+    def first_names(self, kind: str, limit: int) -> list[str]:
+        """Return the first names of a kind in order, so many at most."""
+        found = self._all(
+            "SELECT name FROM entities WHERE kind = ? ORDER BY name LIMIT ?", (kind, limit)
+        )
+        return [name for (name,) in found]
+
     def __iter__(self) -> Iterator[EntityKey]:
         for kind, name in self._all("SELECT kind, name FROM entities", ()):
             yield EntityKey(kind, name)
@@ -100,6 +107,21 @@ class StoredState:
         with translated():
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
+
+    def after(self, key: EntityKey, limit: int) -> list[Entity]:
+        """Return the entities behind a key in the order of keys, so many at most."""
+        found = self._all(
+            f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
+        )
+        return [decode_entity(row) for row in found]
+
+    def related_note(self, relation: str, term: str, key: EntityKey) -> str | None:
+        """Return the note of one entity under a term; None when it is not there."""
+        row = self._one(
+            "SELECT note FROM relations WHERE relation = ? AND term = ? AND kind = ? AND name = ?",
+            (relation, term, *key),
+        )
+        return None if row is None else row[0]
 
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
@@ -317,3 +318,34 @@ def test_a_partial_clone_says_how_to_make_it_whole(repo: Repo, tmp_path: Path) -
     partial.git("fetch", "-q", "origin")
     partial.git("update-ref", "refs/heads/main", third)
     assert source.changed(None, source.head().tree).files == {"a.yaml": b"3"}, "it stays whole"
+
+
+def without(repo: Repo, spec: str) -> Path:
+    """Take an object away for now, as a file system does that is a little behind."""
+    oid = repo.git("rev-parse", spec)
+    path = repo.directory / ".git" / "objects" / oid[:2] / oid[2:]
+    path.rename(path.with_suffix(".away"))
+    return path
+
+
+@pytest.mark.parametrize("spec", ["HEAD", "HEAD^{tree}", "HEAD:proxy", "HEAD:proxy/conf"])
+def test_what_cannot_be_read_yet_is_not_taken_for_empty(repo: Repo, spec: str) -> None:
+    repo.commit({"proxy/conf/a.yaml": "1", "proxy/conf/tls/a.pem": "2", "b.txt": "3"})
+    missing = without(repo, spec)
+    for place in ((repo.directory / "proxy" / "conf"), repo.directory):
+        source = Source(place, "main")
+        with pytest.raises(RepositoryError, match="cannot be read") as caught:
+            source.changed(None, source.head().tree)
+        assert type(caught.value) is RepositoryError, "it is not refused, but tried again"
+    missing.with_suffix(".away").rename(missing)
+    source = Source(repo.directory / "proxy" / "conf", "main")
+    changed = source.changed(None, source.head().tree)
+    assert changed.files == {"a.yaml": b"1"}
+    assert source.read_file(changed, "tls/a.pem") == b"2"
+    for path in ("tls/b.pem", "tls", "a.yaml/x", "gone/a.pem", ""):
+        with pytest.raises(UnreadableError, match="not in the commit"):
+            source.read_file(changed, path)
+    missing = without(repo, "HEAD:proxy/conf/tls")
+    source = Source(repo.directory / "proxy" / "conf", "main")
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        source.read_file(changed, "tls/a.pem")
