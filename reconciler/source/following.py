@@ -36,7 +36,8 @@ class Following:
             ref = source.ref
         except RepositoryError:
             return
-        if ref == self._kept:
+        # A misspelt one would be followed for ever by whoever starts again without naming it.
+        if ref == self._kept or not _exists(source, ref):
             return
         self._kept = ref
         content = json.dumps({"directory": self._directory, "ref": ref})
@@ -59,13 +60,34 @@ class Following:
             followed, head = source.ref, source.repository.head_ref()
         except RepositoryError:
             return None
-        if head in (followed, _DETACHED) or followed == _DETACHED:
+        if followed == _DETACHED:
+            return (
+                "follows HEAD itself, which named no branch at the start: restart with --ref to "
+                "follow one"
+            )
+        if head == _DETACHED:
+            return (
+                f"follows {source.shown_ref}; HEAD is detached, so that commits on it are not "
+                f"followed: git switch {source.shown_ref}"
+            )
+        if head == followed:
             return None
         branch = head.removeprefix("refs/heads/")
         return (
             f"follows {source.shown_ref}; HEAD is on {branch}: "
             f"restart with --ref {branch} to follow it"
         )
+
+    def unknown(self, source: Source) -> str | None:
+        """The ref that was asked for, if nobody has ever seen it; None if all is well."""
+        if self._given is None or source.is_remote:
+            return None
+        try:
+            ref = source.ref
+        except RepositoryError:
+            # The repository may come back; it is waited for.
+            return None
+        return None if ref == self._kept or _exists(source, ref) else self._given
 
     def _read(self) -> str | None:
         try:
@@ -78,3 +100,13 @@ class Following:
             return None
         # The memory of another repository says nothing about this one.
         return ref if directory == self._directory and isinstance(ref, str) else None
+
+
+def _exists(source: Source, ref: str) -> bool:
+    """Whether a ref was there, or comes with the first commit or fetch."""
+    try:
+        repository = source.repository
+        may_come = source.is_remote or ref in (_DETACHED, repository.head_ref())
+        return may_come or repository.has_ref(ref)
+    except RepositoryError:
+        return False

@@ -1,13 +1,22 @@
 """`kakehi run`: the daemon, in the foreground."""
 
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+from reconciler.cli import output
 from reconciler.cli.arguments import milliseconds
-from reconciler.cli.exits import UsageError
+from reconciler.cli.exits import CommandError, UsageError
 from reconciler.cli.options import Argument, Identity, Option, RuntimeDir
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
+
+if TYPE_CHECKING:
+    from reconciler.daemon import DaemonOptions
+    from reconciler.source.source import Source
+
+FILES_MAX = 20_000
+"""In a larger working tree nobody waits for what is not committed to be found."""
 
 
 def run(
@@ -95,6 +104,42 @@ def run(
         identity=identity_file(identity),
     )
     try:
+        _check_source(options)
         return run_daemon(options)
     finally:
         zygote.end()
+
+
+def _check_source(options: "DaemonOptions") -> None:
+    """Refuse a branch that nobody has ever seen, and say what is not in the commit."""
+    from reconciler.source.following import Following
+    from reconciler.source.source import Source
+
+    directory = options.directory.absolute()
+    following = Following(options.state_dir, directory, options.ref)
+    source = Source(directory, following.wanted, options.remote)
+    unknown = following.unknown(source)
+    if unknown is not None:
+        branches = source.repository.branches()
+        close = get_close_matches(unknown, branches, n=1)
+        known = f"there are {', '.join(branches[:5])}" if branches else "there is no commit yet"
+        hint = f"did you mean {close[0]}?" if close else known
+        raise UsageError(f"there is no branch {unknown} in {options.directory}", hint)
+    if options.remote is None:
+        with suppress(CommandError):
+            _tell_uncommitted(directory, source)
+
+
+def _tell_uncommitted(directory: Path, source: "Source") -> None:
+    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.source.repository import RepositoryError
+
+    tree = WorkingTree(directory)
+    try:
+        commit = source.head().commit
+    except RepositoryError:
+        return
+    if tree.size <= FILES_MAX:
+        text = tree.differing(commit).sentence(f"{source.shown_ref}, which is followed")
+        if text is not None:
+            output.note(f"kakehi run: {text}")

@@ -26,6 +26,8 @@ def test_head_is_asked_once(repo: Repo, tmp_path: Path) -> None:
 
 
 def test_what_is_given_goes_first_and_is_kept(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    repo.git("branch", "production")
     for given in (None, "production"):
         found, source = following(tmp_path, repo, given)
         found.keep(source)
@@ -39,11 +41,27 @@ def test_a_detached_head_is_no_other_branch(repo: Repo, tmp_path: Path) -> None:
     found, source = following(tmp_path, repo)
     assert source.ref == "refs/heads/main"
     repo.git("checkout", "-q", "--detach")
-    assert found.warning(source) is None
+    assert "follows main; HEAD is detached" in str(found.warning(source))
     found, source = following(tmp_path, repo)
     assert source.ref == "HEAD"
     repo.git("checkout", "-q", "main")
-    assert found.warning(source) is None
+    assert "follows HEAD itself" in str(found.warning(source))
+
+
+def test_what_never_existed_is_told_and_not_remembered(repo: Repo, tmp_path: Path) -> None:
+    found, source = following(tmp_path, repo, "main")
+    assert found.unknown(source) is None, "HEAD names it, and its first commit may come"
+    repo.commit({"a.yaml": "1"})
+    found, source = following(tmp_path, repo, "mian")
+    assert found.unknown(source) == "mian"
+    found.keep(source)
+    assert not (tmp_path / FILE_NAME).exists()
+    repo.git("branch", "mian")
+    assert found.unknown(source) is None
+    found.keep(source)
+    repo.git("branch", "-D", "mian")
+    found, source = following(tmp_path, repo, "mian")
+    assert found.unknown(source) is None, "it was there once, and may come back"
 
 
 def test_the_memory_of_another_repository_or_of_nobody(repo: Repo, tmp_path: Path) -> None:
