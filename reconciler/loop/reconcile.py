@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,8 +27,8 @@ from reconciler.catalog.catalog import (
     stage,
 )
 from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import ORDERED
-from reconciler.catalog.views import MemoryView
+from reconciler.catalog.relations import ORDERED, View
+from reconciler.catalog.views import MemoryView, Overlay
 from reconciler.errors import UnreadableError
 from reconciler.loop.retrying import Retrying
 from reconciler.loop.staging import Staged, Stager
@@ -51,7 +51,7 @@ from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, entity_hash
-from schemas.plan import Plan, Verdict
+from schemas.plan import Consequence, Plan, Verdict
 from schemas.state import State
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
@@ -408,12 +408,16 @@ class Reconciler:
         return bool(mended)
 
     async def plan(
-        self, wanted: Callable[[Running], Changed], commit: str | None
+        self,
+        wanted: Callable[[Running], Changed],
+        commit: str | None,
+        meaning: Callable[[Sequence[Change], View, View], Mapping[EntityKey, Consequence]],
     ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid.
 
         `wanted` tells them against what runs at one moment, which is returned as well: a commit
-        that goes through meanwhile is not in the answer, neither in part nor as a whole.
+        that goes through meanwhile is not in the answer, neither in part nor as a whole. `meaning`
+        tells what the changes mean for others, as it was and as it would be.
         """
         with self._store.snapshot() as base:
             changed = wanted(base)
@@ -421,6 +425,9 @@ class Reconciler:
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._stage(base.state, changed)
             is_empty = staged.candidate.ok and _leaves_nothing(base, changed)
+            desired = {each.key: each.after for each in staged.changes}
+            after = Overlay(base.state, desired, {})
+            meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:
             message = "there is no configuration: no *.yaml file is left"
@@ -428,7 +435,7 @@ class Reconciler:
         if not staged.candidate.ok or is_empty:
             return None, found, base
         plan = make_plan(staged.changes, commit, staged.warnings, self.live(staged.changes))
-        return replace(plan, verdict=self._verdict(plan)), found, base
+        return replace(plan, verdict=self._verdict(plan), consequences=meant), found, base
 
     def _verdict(self, plan: Plan) -> Verdict | None:
         """Why the commit of a valid plan would be refused now, as far as that can be known."""

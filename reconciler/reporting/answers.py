@@ -21,8 +21,9 @@ from reconciler.acme.certifying import Certifying
 from reconciler.loop.reconcile import Reconciler
 from reconciler.parts import Part, Parts
 from reconciler.patience import within
+from reconciler.planning.consequences import consequences
 from reconciler.reporting.expiry import Expiring, Expiry
-from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.explain import UnexplainableError, explain, winners
 from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
@@ -275,7 +276,8 @@ class Answers:
                 head = self.source.head_of(request.commit)
             commit = head.commit if head and not request.files else None
             wanted = partial(self._wanted, request.files, head)
-            plan, found, base = await self.reconciler.plan(wanted, commit)
+            meaning = partial(consequences, rank=winners, drained=self.drains.names())
+            plan, found, base = await self.reconciler.plan(wanted, commit, meaning)
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]
