@@ -65,7 +65,7 @@ API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
             "  x: {listeners: [web], cluster: cart, path: {prefix: /api}, methods: [POST]}\n",
             ("all",),
         ),
-        (ALL, "  x: {listeners: [web, other], cluster: cart, path: {prefix: /x}}\n", ("all", None)),
+        (ALL, "  x: {listeners: [web, other], cluster: cart, path: {prefix: /x}}\n", (None, "all")),
         (
             ALL + "  gold: {listeners: [web], cluster: shop, headers: {x-tier: gold}}\n",
             "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
