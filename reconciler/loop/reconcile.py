@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,16 +27,16 @@ from reconciler.catalog.catalog import (
     stage,
 )
 from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import ORDERED, View
+from reconciler.catalog.relations import ORDERED
 from reconciler.catalog.views import MemoryView, Overlay
 from reconciler.errors import UnreadableError
-from reconciler.loop.retrying import Retrying
 from reconciler.loop.staging import Staged, Stager
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.materials.sealed import SealedError
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
+from reconciler.planning.consequences import Meaning
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
@@ -47,11 +47,12 @@ from reconciler.storage.records import Begun
 from reconciler.storage.state import StoredState
 from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
+from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, entity_hash
-from schemas.plan import Consequence, Plan, Verdict
+from schemas.plan import Plan, Verdict
 from schemas.state import State
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
@@ -411,7 +412,7 @@ class Reconciler:
         self,
         wanted: Callable[[Running], Changed],
         commit: str | None,
-        meaning: Callable[[Sequence[Change], View, View], Mapping[EntityKey, Consequence]],
+        meaning: Meaning,
     ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid.
 

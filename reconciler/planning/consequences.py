@@ -51,6 +51,8 @@ class Sample:
 
 Rank = Callable[[Iterable[Entity], Sample], Sequence[str]]
 """Returns the names of the frontends that match a request, the winner first."""
+Meaning = Callable[[Sequence[Change], View, View], Mapping[EntityKey, Consequence]]
+"""Returns what changes mean for others, by the views as it was and as it would be."""
 
 
 def consequences(

@@ -18,12 +18,12 @@ from typing import Any
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
-from reconciler.loop.reconcile import Reconciler
 from reconciler.parts import Part, Parts
 from reconciler.patience import within
 from reconciler.planning.consequences import consequences
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain, winners
+from reconciler.reporting.reconciling import Reconciling
 from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
@@ -61,7 +61,7 @@ class Answers:
     source: Source
     store: Store
     supervisor: Supervisor
-    reconciler: Reconciler
+    reconciler: Reconciling
     waiting: Waiting
     drains: Drains
     overlaid: Callable[[], Awaitable[None]]
