@@ -223,6 +223,7 @@ class Daemon:
         reconciler.after_look = self._on_looked
         reconciler.plan_warnings = self._sizing.warnings
         self._drains.changed = self._send_overlay
+        self._drains.expired = self._reconciler.outcomes.drains_expired
         self._certifying.issued = reconciler.wake
         self._store.rebuilt = self._on_rebuilt
 

@@ -335,7 +335,8 @@ class Reconciler:
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
-            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
+            renewing = sorted(touched) if head.commit == running.commit else []
+            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors, renewing))
             return "refused"
         if not staged.changes:
             if head.commit != running.commit or running.tree is None:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from reconciler import log
 from reconciler.durable import replace_durably
 from reconciler.presence import is_there
-from schemas.control import HistoryEntry
+from schemas.control import DrainEvent, HistoryEntry
 
 ENTRIES_MAX = 1000
 # Of a commit that changes more, the count is kept.
 CHANGES_MAX = 1000
+OF_COMMITS = frozenset(("applied", "unchanged", "refused", "superseded"))
+"""The outcomes of commits; the others are what happened while one ran."""
 _FILE_BYTES_MAX = 16 * 1024 * 1024
+_TOLD_ONCE = ("refused", "not_renewed")
 _KEYS = frozenset(
     ("at", "commit", "outcome", "generation", "duration_ms", "change_count", "changes")
 )
@@ -40,7 +44,7 @@ class History:
     def add(self, entry: HistoryEntry) -> None:
         """Appends; the same refusal after a restart is not told twice."""
         last = self._entries[-1] if self._entries else None
-        if entry["outcome"] == "refused" and last is not None and _same(last, entry):
+        if entry["outcome"] in _TOLD_ONCE and last is not None and _same(last, entry):
             return
         self._entries.append(entry)
         line = self._start + json.dumps(entry, separators=(",", ":")) + "\n"
@@ -61,12 +65,29 @@ class History:
             replace_durably(self._path, "".join(lines).encode("ascii"))
 
     def newest(self, limit: int) -> list[HistoryEntry]:
-        """Newest first."""
-        return list(self._entries)[::-1][: max(0, limit)]
+        """What became of commits, newest first."""
+        commits = (each for each in reversed(self._entries) if "backends" not in each)
+        return list(islice(commits, max(0, limit)))
+
+    def drains(self, since: str) -> list[DrainEvent]:
+        """What became of drains since a moment, newest first."""
+        return [
+            {
+                "at": each["at"],
+                "outcome": each["outcome"],
+                "backends": each["backends"],
+                "owner": each["author"],
+                "expires_at": each.get("expires_at"),
+                "commit": each["commit"],
+            }
+            for each in reversed(self._entries)
+            if "backends" in each and each["at"] >= since
+        ]
 
     def find(self, commit: str) -> HistoryEntry | None:
-        """The newest entry about a commit."""
-        return next((each for each in reversed(self._entries) if each["commit"] == commit), None)
+        """The newest entry that says what became of a commit."""
+        about = (each for each in reversed(self._entries) if each["commit"] == commit)
+        return next((each for each in about if each["outcome"] in OF_COMMITS), None)
 
     def _read(self, path: Path) -> None:
         try:
