@@ -48,7 +48,7 @@ from reconciler.source.following import Following
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
-from reconciler.storage.drains import Drains
+from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.history import History
 from reconciler.storage.place import lock_directory
 from reconciler.storage.rows import RowAudit
@@ -192,7 +192,7 @@ class Daemon:
         self._following = Following(store, directory, options.ref)
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
-        self._drains = Drains(store, self._send_overlay)
+        self._drains = Drains(store, self._send_overlay, self._on_drains_expired)
         self._tickets = TicketKeys(options.state_dir, store)
         self._challenges = Challenges(options.state_dir, self._workers)
         stager = Stager(self._source, machine, store.materials.directory)
@@ -472,6 +472,9 @@ class Daemon:
         running, problem = self._store.running, self._reconciler.problem
         text = f"generation {running.generation}, commit {(running.commit or 'none')[:12]}"
         return f"{text}; holding: {problem}" if problem else text
+
+    def _on_drains_expired(self, drains: list[Drain]) -> None:
+        self._reconciler.outcomes.drains_expired(drains)
 
     def _send_overlay(self) -> None:
         message = wire.Overlay(drained=self._drains.names())

@@ -195,7 +195,7 @@ def _disk_reader(directory: Path) -> "Reader":
             raise UnreadableError("git ignores the file, so that no commit has it", hint)
         if not found.exists():
             # Names in a configuration are relative to its directory, wherever the file lies.
-            message = f"there is no such file: looked for {directory.resolve() / path}"
+            message = f"No such file or directory: looked for {directory.resolve() / path}"
             raise UnreadableError(message, nearest(path, names_in(found.parent)))
         return read_external(str(found))
 

@@ -26,12 +26,13 @@ from reconciler.catalog.catalog import (
     outside_files,
     stage,
 )
-from reconciler.catalog.views import MemoryView
+from reconciler.catalog.views import MemoryView, Overlay
 from reconciler.loop.staging import Staged, Stager
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
+from reconciler.planning.consequences import Meaning
 from reconciler.planning.planner import Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
@@ -355,7 +356,8 @@ class Reconciler:
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
-            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
+            renewing = sorted(touched) if head.commit == running.commit else []
+            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors, renewing))
             return "refused"
         if not staged.changes:
             if head.commit != running.commit or running.tree is None:
@@ -409,12 +411,16 @@ class Reconciler:
         return replace(staged, warnings=warnings)
 
     async def plan(
-        self, wanted: Callable[[Running], Changed], commit: str | None
+        self,
+        wanted: Callable[[Running], Changed],
+        commit: str | None,
+        meaning: Meaning,
     ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid.
 
         `wanted` tells them against what runs at one moment, which is returned as well: a commit
-        that goes through meanwhile is not in the answer, neither in part nor as a whole.
+        that goes through meanwhile is not in the answer, neither in part nor as a whole. `meaning`
+        tells what the changes mean for others, as it was and as it would be.
         """
         with self._store.snapshot() as base:
             changed = wanted(base)
@@ -422,16 +428,18 @@ class Reconciler:
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._stage(base.state, changed)
             is_empty = staged.candidate.ok and _leaves_nothing(base, changed)
+            desired = {each.key: each.after for each in staged.changes}
+            after = Overlay(base.state, desired, {})
+            meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:
             message = "there is no configuration: no *.yaml file is left"
             found.append(Diagnostic("error", "", 0, 0, message))
         if not staged.candidate.ok or is_empty:
             return None, found, base
-        plan = make_plan(
-            staged.changes, commit, staged.warnings, self._observer.live(staged.changes)
-        )
-        return replace(plan, verdict=self._verdict(plan)), found, base
+        live = self._observer.live(staged.changes)
+        plan = make_plan(staged.changes, commit, staged.warnings, live)
+        return replace(plan, verdict=self._verdict(plan), consequences=meant), found, base
 
     def _verdict(self, plan: Plan) -> Verdict | None:
         """Why the commit of a valid plan would be refused now, as far as that can be known."""

@@ -6,6 +6,7 @@ repository, and by whoever brings a reader of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -79,9 +80,10 @@ def names_in(directory: Path) -> list[str]:
 
 def _not_there(path: str) -> UnreadableError:
     folder = Path(path).parent
-    if not is_directory(folder):
-        return UnreadableError(f"there is no directory {folder}")
-    return UnreadableError("there is no such file", nearest(path, names_in(folder)))
+    hint = f"there is no directory {folder}"
+    if is_directory(folder):
+        hint = nearest(path, names_in(folder)) or f"{folder} is empty"
+    return UnreadableError(os.strerror(errno.ENOENT), hint)
 
 
 def bounded(content: bytes) -> bytes:

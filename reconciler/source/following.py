@@ -60,7 +60,17 @@ class Following:
             followed, head = source.ref, source.repository.head_ref()
         except RepositoryError:
             return None
-        if head in (followed, _DETACHED) or followed == _DETACHED:
+        if followed == _DETACHED:
+            return (
+                "follows HEAD itself, which named no branch at the start: restart with --ref to "
+                "follow one"
+            )
+        if head == _DETACHED:
+            return (
+                f"follows {source.shown_ref}; HEAD is detached, so that commits on it are not "
+                f"followed: git switch {source.shown_ref}"
+            )
+        if head == followed:
             return None
         branch = head.removeprefix("refs/heads/")
         return (

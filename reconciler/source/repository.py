@@ -258,6 +258,13 @@ class Repository:
         except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
             return ""
 
+    def branches(self) -> list[str]:
+        """The names of the local branches."""
+        try:
+            return sorted(self._git.branches.local)
+        except (pygit2.GitError, OSError):
+            return []
+
     def remotes(self) -> list[str]:
         """The names of the remotes that are configured."""
         try:

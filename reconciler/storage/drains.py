@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -32,13 +32,22 @@ class Drain:
 
 
 class Drains:
-    """All of them. `changed` is called on the event loop when the list is another."""
+    """All of them. `changed` is called on the event loop when the list is another.
 
-    def __init__(self, memory: Memory, changed: Callable[[], None] = lambda: None) -> None:
+    `expired` is called with those that have ended by themselves.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        changed: Callable[[], None] = lambda: None,
+        expired: Callable[[list[Drain]], None] = lambda _: None,
+    ) -> None:
         self._memory = memory
         self._drains: dict[str, Drain] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._changed = changed
+        self._expired = expired
         self._read()
 
     def names(self) -> list[str]:
@@ -55,20 +64,31 @@ class Drains:
 
     def add(self, backend: str, owner: str, ttl_s: float | None) -> Drain:
         """Drains a backend, or moves its owner and expiry. Raises `OSError`."""
+        return self.add_all([backend], owner, ttl_s)[0]
+
+    def add_all(self, backends: Sequence[str], owner: str, ttl_s: float | None) -> list[Drain]:
+        """Drains several at once. Raises `OSError`."""
         now = datetime.now(UTC)
-        expires = None if ttl_s is None else now + timedelta(seconds=ttl_s)
-        before = self._drains.get(backend)
-        since = before.since if before else now.isoformat()
-        drain = Drain(backend, owner, since, expires.isoformat() if expires else None)
-        self._replace({**self._drains, backend: drain})
-        return drain
+        expires = None if ttl_s is None else (now + timedelta(seconds=ttl_s)).isoformat()
+        made = []
+        for backend in backends:
+            before = self._drains.get(backend)
+            since = before.since if before else now.isoformat()
+            made.append(Drain(backend, owner, since, expires))
+        self._replace({**self._drains, **{each.backend: each for each in made}})
+        return made
 
     def remove(self, backend: str) -> bool:
         """Whether it was drained. Raises `OSError`."""
-        if backend not in self._drains:
-            return False
-        self._replace({name: each for name, each in self._drains.items() if name != backend})
-        return True
+        return self.remove_all([backend]) != []
+
+    def remove_all(self, backends: Sequence[str]) -> list[Drain]:
+        """Those of them that were drained. Raises `OSError`."""
+        ended = [self._drains[name] for name in backends if name in self._drains]
+        gone = {each.backend for each in ended}
+        if ended:
+            self._replace({name: each for name, each in self._drains.items() if name not in gone})
+        return ended
 
     def write(self) -> None:
         """Writes them anew, after their file was lost. Raises `OSError`."""
@@ -87,6 +107,7 @@ class Drains:
         }
         if len(left) != len(self._drains):
             log.info("drains have expired", backends=",".join(self._drains.keys() - left.keys()))
+            self._expired([each for name, each in self._drains.items() if name not in left])
             try:
                 self._replace(left)
             except OSError as error:

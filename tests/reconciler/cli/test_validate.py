@@ -138,7 +138,7 @@ def test_files_are_read_as_they_are_and_as_they_were(shop: Repo) -> None:
     assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 0
     shop.write({"tls/a.key": None})
     done = kakehi("validate", str(shop.directory))
-    looked_for = f"tls/a.key: there is no such file: looked for {shop.directory}/tls/a.key"
+    looked_for = f"tls/a.key: No such file or directory: looked for {shop.directory}/tls/a.key"
     assert looked_for in done.stderr
     shop.write({"tls/a-1.key": pki.sample().key.decode()})
     done = kakehi("validate", str(shop.directory))

@@ -77,10 +77,11 @@ def test_every_file_that_is_missing_is_told_with_its_path() -> None:
     )
     assert done.entity is None
     assert [remark.message for remark in done.remarks] == [
-        "/nowhere/a.crt: there is no directory /nowhere",
-        "/nowhere/b.key: there is no directory /nowhere",
+        "/nowhere/a.crt: No such file or directory",
+        "/nowhere/b.key: No such file or directory",
     ]
     assert [remark.field for remark in done.remarks] == ["certificate", "private_key"]
+    assert {remark.hint for remark in done.remarks} == {"there is no directory /nowhere"}
     assert [remark.message for remark in complete(certificate(), no_files).remarks] == [
         "a.crt: the file is not there",
         "a.key: the file is not there",
@@ -89,7 +90,7 @@ def test_every_file_that_is_missing_is_told_with_its_path() -> None:
 
 def test_what_may_be_meant_by_a_name_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "shop.crt").write_bytes(b"")
-    with pytest.raises(UnreadableError, match="there is no such file") as raised:
+    with pytest.raises(UnreadableError, match="No such file or directory") as raised:
         read_external(str(tmp_path / "shpo.crt"))
     assert raised.value.hint == f'did you mean "{tmp_path}/shop.crt"?'
 
