@@ -110,11 +110,11 @@ class _Memory:
     def slots(self) -> Iterator[tuple[SlotKey, dict[str, int]]]:
         """(key, fields) of each used slot. Several may have one key, see `_read`."""
         size = self.slot_size
-        for content in self._written():
+        for content, later in self._written():
             states = content[::size]
             at = states.find(1)
             while at >= 0:
-                found = self._slot(content[at * size : (at + 1) * size])
+                found = self._slot(content, later, at * size)
                 if found is not None:
                     yield found
                 at = states.find(1, at + 1)
@@ -122,16 +122,21 @@ class _Memory:
     def slots_beginning(self, name: bytes) -> Iterator[tuple[SlotKey, dict[str, int]]]:
         """Those of the used slots whose names begin like this, without a look at the others."""
         size = self.slot_size
-        for content in self._written():
+        for content, later in self._written():
             at = content.find(name)
             while at >= 0:
                 number, offset = divmod(at, size)
-                found = self._slot(content[number * size : (number + 1) * size])
+                found = self._slot(content, later, number * size)
                 if offset == _NAME_OFFSET and found is not None:
                     yield found
                 at = content.find(name, at + 1)
 
-    def _slot(self, content: bytes) -> tuple[SlotKey, dict[str, int]] | None:
+    def _slot(self, content: bytes, later: bytes, at: int) -> tuple[SlotKey, dict[str, int]] | None:
+        # The first word has the slot's turn: it differs when the slot went to another entity while
+        # it was read, whatever the names of both have in common.
+        if content[at : at + 8] != later[at : at + 8]:
+            return None
+        content = content[at : at + self.slot_size]
         if len(content) < self.slot_size or content[0] != 1 or content[1] >= len(SLOT_KINDS):
             return None
         name = content[_NAME_OFFSET : _NAME_OFFSET + content[2]].decode(errors="replace")
@@ -142,8 +147,8 @@ class _Memory:
     def _slot_offset(self, number: int) -> int:
         return self.slots_offset + number * self.slot_size
 
-    def _written(self) -> Iterator[bytes]:
-        """Each part of the slots that was ever written, whole slots."""
+    def _written(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each part of the slots that was ever written, whole slots; read, and read again."""
         end = self._slot_offset(self.slot_count)
         position = self.slots_offset
         while position < end:
@@ -156,7 +161,9 @@ class _Memory:
             last = -(-(min(hole, end) - self.slots_offset) // self.slot_size)
             begin = self._slot_offset(first)
             if last > first:
-                yield os.pread(self.descriptor, self._slot_offset(last) - begin, begin)
+                length = self._slot_offset(last) - begin
+                content = os.pread(self.descriptor, length, begin)
+                yield content, os.pread(self.descriptor, length, begin)
             position = hole
 
 
