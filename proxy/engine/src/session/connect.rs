@@ -26,6 +26,9 @@ use crate::telemetry::names::{Counter, Field, Histogram};
 use crate::tls::fault::TlsFault;
 use crate::upstream::{Backend, ClusterSettings};
 
+/// A connection is idle for longer than this before its backend ends it.
+const UNLOOKED_MS_MAX: u64 = 50;
+
 impl<D: Driver> Engine<D> {
     /// Chooses a backend for an exchange that has none and sends the head there; by another one
     /// when connecting fails at once.
@@ -33,9 +36,10 @@ impl<D: Driver> Engine<D> {
         let now_ms = self.clock.ms();
         loop {
             let entry = &self.exchanges[exchange as usize];
+            let probe_ms = entry.cluster.entity.timeouts.connect;
             let chosen = entry
                 .backends
-                .choose(&entry.tried, now_ms, &mut self.random);
+                .choose(&entry.tried, now_ms, probe_ms, &mut self.random);
             let Some(backend) = chosen.or_else(|| repeats_at(entry)) else {
                 return self.no_backend_left(exchange);
             };
@@ -106,6 +110,7 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[index];
         upstream.link = Link::Busy;
         upstream.reused = true;
+        backend.probe_ended();
         upstream.exchange = Some(exchange);
         self.exchanges[exchange as usize].upstream = Some(index);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
@@ -114,20 +119,25 @@ impl<D: Driver> Engine<D> {
         true
     }
 
-    /// The most recently used idle connection. The news that the backend has closed it may wait
-    /// behind this very event: a request that could not be sent again is worth a look at the socket.
+    /// The most recently used idle connection. The news that the backend has closed it, or has said
+    /// something that nobody asked for, may wait behind this very event: a request that could not be sent
+    /// again is worth a look at the socket, and so is a connection that was idle for long enough for its
+    /// backend to think of that.
     fn take_pooled(&mut self, exchange: u32, backend: &Rc<Backend>) -> Option<usize> {
         loop {
             let pooled = backend.idle.borrow_mut().pop()?;
             let (_, index) = parts(pooled);
-            debug_assert!(self.find_upstream(pooled, index).is_some());
+            if self.find_upstream(pooled, index).is_none() {
+                continue;
+            }
             let (entry, upstream) = (&self.exchanges[exchange as usize], &self.upstreams[index]);
             let same_policy = match (&entry.cluster.tls, &upstream.tls) {
                 (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
                 (None, None) => true,
                 _ => false,
             };
-            if same_policy && (may_repeat(entry) || upstream.stream.is_quiet()) {
+            let is_fresh = self.clock.ms() - upstream.pooled_ms < UNLOOKED_MS_MAX;
+            if same_policy && (is_fresh && may_repeat(entry) || upstream.stream.is_quiet()) {
                 return Some(index);
             }
             self.close_upstream(index);
@@ -203,6 +213,7 @@ impl<D: Driver> Engine<D> {
             exchange: None,
             deadline: Deadline::NONE,
             connect_started_us: self.clock.us(),
+            pooled_ms: 0,
             unacknowledged: 0,
             trunk: None,
         });

@@ -46,6 +46,7 @@ pub(super) enum Outcome {
     TooEarly,
     Redirected,
     ChallengeAnswered,
+    InternalError,
 }
 
 impl Outcome {
@@ -76,6 +77,7 @@ impl Outcome {
             Self::TooEarly => "too_early",
             Self::Redirected => "redirected",
             Self::ChallengeAnswered => "challenge_answered",
+            Self::InternalError => "internal_error",
         }
     }
 }

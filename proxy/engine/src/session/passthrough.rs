@@ -74,7 +74,8 @@ impl<D: Driver> Engine<D> {
 
     /// From here on one generation serves the connection, as it does a request.
     fn begin_passthrough(&mut self, index: usize, frontend: Rc<Frontend>, name: &str) {
-        if self.exchanges.len() >= self.tables.settings.max_requests as usize {
+        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
+        if full || self.is_short_of_memory() {
             self.metrics.add(Counter::RefusedRequestsTotal, 1);
             return self.close_client(index);
         }

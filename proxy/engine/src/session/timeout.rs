@@ -15,6 +15,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn run_timers(&mut self) {
         let now_ms = self.clock.ms();
         while let Some(due) = self.timers.poll_due(now_ms) {
+            self.at_work = due;
             match token::parts(due) {
                 (Owner::Client, index) => self.check_client(due, index, now_ms),
                 (Owner::Upstream, index) => self.check_upstream(due, index, now_ms),

@@ -22,9 +22,6 @@ use crate::runtime::timer::Deadline;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
 
-/// Read at once for a stream of a connection that carries many.
-const LANE_READ_BYTES: usize = 32 * 1024;
-
 /// What an upstream connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -68,6 +65,8 @@ pub(super) struct Upstream {
     pub(super) exchange: Option<u32>,
     pub(super) deadline: Deadline,
     pub(super) connect_started_us: u64,
+    /// When it was last left without a request.
+    pub(super) pooled_ms: u64,
     /// What the backend had not taken when a response was late, in bytes.
     pub(super) unacknowledged: u32,
     /// What a connection that carries many requests knows of them.
@@ -186,12 +185,16 @@ impl<D: Driver> Engine<D> {
                 self.wake_upstream(index);
                 break;
             }
+            if self.puts_upstream_off(index) {
+                break;
+            }
             self.read_upstream(token, index, &mut receive);
         }
         self.receive = receive;
     }
 
     fn read_upstream(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+        let is_saving = self.is_saving_memory();
         let upstream = &mut self.upstreams[index];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
@@ -200,8 +203,8 @@ impl<D: Driver> Engine<D> {
             self.clients[client].stream.lane().is_some()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
-        let end = match for_lane {
-            true => receive.len().min(waiting + LANE_READ_BYTES),
+        let end = match for_lane || is_saving {
+            true => receive.len().min(waiting + upstream.stream.room_min()),
             false => receive.len(),
         };
         let room = &mut receive[waiting..end];
@@ -433,6 +436,7 @@ impl<D: Driver> Engine<D> {
             return self.close_upstream(index);
         }
         upstream.link = Link::Pooled;
+        upstream.pooled_ms = self.clock.ms();
         let token = upstream.token;
         backend.idle.borrow_mut().push(token);
         let limit = exchange.cluster.entity.timeouts.keep_alive;
@@ -457,8 +461,10 @@ impl<D: Driver> Engine<D> {
     pub(super) fn close_upstream(&mut self, index: usize) {
         let mut upstream = self.upstreams.remove(index);
         self.timers.remove(&mut upstream.deadline);
-        if upstream.link == Link::Pooled {
-            upstream.backend.forget_idle(upstream.token);
+        match upstream.link {
+            Link::Pooled => upstream.backend.forget_idle(upstream.token),
+            Link::Connecting | Link::Securing | Link::Greeting => upstream.backend.probe_ended(),
+            Link::Trunk | Link::Waiting | Link::Busy => {}
         }
         if let Some(exchange) = upstream.exchange {
             self.exchanges[exchange as usize].upstream = None;
