@@ -26,6 +26,7 @@ from reconciler.acme.certifying import Certifying, issued_directory
 from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError, MachineError
 from reconciler.loop.reconcile import Reconciler
+from reconciler.loop.recovery import Recovery
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.parts import Parts
@@ -47,14 +48,13 @@ from reconciler.storage.drains import Drains
 from reconciler.storage.history import History
 from reconciler.storage.place import lock_directory
 from reconciler.storage.store import Store
-from reconciler.systemd.service import Manager
+from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
 from reconciler.workers import spawning
 from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
-from reconciler.workers.recovery import Recovery
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
@@ -188,7 +188,7 @@ class Daemon:
         overviews.parts = self._parts.all
         overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
-        self._manager = Manager(store, self._sockets, self._reconciler, self._parts)
+        self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
         answers = Answers(
             source=self._source,
@@ -242,9 +242,9 @@ class Daemon:
             generation=self._store.running.generation,
             pid=os.getpid(),
         )
-        self._manager.adopt_passed()
+        self._systemd.adopt_passed()
         parts = self._parts
-        parts.start("watchdog", self._manager.watchdog)
+        parts.start("watchdog", self._systemd.watchdog)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
         parts.start("auditing", self._auditing.run)
         parts.start("answering", self._answering.run)
@@ -254,7 +254,7 @@ class Daemon:
             parts.start("reconciling", self._serve)
             drain = await self._ending
         finally:
-            self._manager.stopping()
+            self._systemd.stopping()
             await parts.stop(but=[slot.part for slot in self._supervisor.slots])
             self._watcher.stop()
             self._drains.stop()
@@ -297,7 +297,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_WAIT_S):
                 await self._reconciler.looked.wait()
-        self._manager.ready()
+        self._systemd.ready()
         # It takes 0.2 s to load, which the first change would wait for.
         await asyncio.to_thread(importlib.import_module, "deepdiff")
         gc.collect()
@@ -334,7 +334,7 @@ class Daemon:
 
     def _on_workers_changed(self) -> None:
         self._reconciler.notify()
-        self._manager.store_sockets()
+        self._systemd.store_sockets()
 
     def _on_applied(self, plan: Plan) -> None:
         if any(change.key == SETTINGS_KEY for change in plan.changes):
@@ -343,7 +343,7 @@ class Daemon:
         if self._drains.names():
             # A backend that the commit brought may be on the list.
             self._send_overlay()
-        self._manager.store_sockets()
+        self._systemd.store_sockets()
         self._certifying.wake()
 
     def _on_failure(self) -> None:
@@ -371,7 +371,7 @@ class Daemon:
                 self._send_ticket_keys()
 
     def _on_looked(self) -> None:
-        self._manager.tell()
+        self._systemd.tell()
         self._following.keep(self._source)
         alone: list[Path] = []
         deep: list[Path] = []
@@ -382,6 +382,11 @@ class Daemon:
             self._watcher.watch([*alone, *sorted(outside.difference(alone))], deep)
         else:
             self._watcher.stop()
+
+    def _service_line(self) -> str:
+        running, problem = self._store.running, self._reconciler.problem
+        text = f"generation {running.generation}, commit {(running.commit or 'none')[:12]}"
+        return f"{text}; holding: {problem}" if problem else text
 
     def _send_overlay(self) -> None:
         message = wire.Overlay(drained=self._drains.names())

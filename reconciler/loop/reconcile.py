@@ -30,7 +30,6 @@ from reconciler.catalog.coverage import claims
 from reconciler.catalog.relations import ORDERED
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
-from reconciler.loop.retrying import Retrying
 from reconciler.loop.staging import Staged, Stager
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.external import ExternalFiles
@@ -47,6 +46,7 @@ from reconciler.storage.records import Begun
 from reconciler.storage.state import StoredState
 from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
+from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic

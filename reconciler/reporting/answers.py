@@ -18,11 +18,11 @@ from typing import Any
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
-from reconciler.loop.reconcile import Reconciler
 from reconciler.parts import Part, Parts
 from reconciler.patience import within
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.reconciling import Reconciling
 from reconciler.reporting.tls_faults import fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
@@ -60,7 +60,7 @@ class Answers:
     source: Source
     store: Store
     supervisor: Supervisor
-    reconciler: Reconciler
+    reconciler: Reconciling
     waiting: Waiting
     drains: Drains
     overlaid: Callable[[], Awaitable[None]]

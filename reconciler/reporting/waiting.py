@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from reconciler.loop.reconcile import Reconciler
+from reconciler.reporting.reconciling import Reconciling
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
@@ -33,7 +33,7 @@ class Waiting:
 
     source: Source
     store: Store
-    reconciler: Reconciler
+    reconciler: Reconciling
     supervisor: Supervisor
     runner: Runner
 
