@@ -364,13 +364,14 @@ def test_a_backend_that_asks_without_reading_is_let_go(front: Front) -> None:
         with contextlib.suppress(OSError):
             # Slowly enough for what a backend may do in all honesty.
             while not over.is_set():
-                peer.socket.sendall(ping * 1000)
+                peer.socket.sendall(ping * 700)
                 time.sleep(0.25)
         return None
 
     backend = front.backend(script)
     # Few of the answers are to lie in the kernel.
     backend.listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    backend.listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     front.start(backend.address, timeouts={"response_head": "2m"})
     with front.connect() as client, front.connect() as other:
         client.send(b"GET /deaf HTTP/1.1\r\nHost: a\r\n\r\n")

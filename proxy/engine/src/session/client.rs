@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::backlog::BACKLOG_BYTES_MAX;
 use super::multiplex::Multiplex;
+use super::queue::Bulk;
 use super::stall::WriteWait;
 use super::token::{Owner, token};
 use super::transport::{Received, Transport};
@@ -63,6 +64,7 @@ pub(super) struct Client {
     pub(super) input_waits: bool,
     /// Queued to be driven in the next turn.
     pub(super) queued: bool,
+    pub(super) bulk: Bulk,
     /// Close once `output` is empty.
     pub(super) close_when_sent: bool,
     /// Refused at the door; not counted among the connections of the listener.
@@ -127,6 +129,7 @@ impl<D: Driver> Engine<D> {
             ended: false,
             input_waits: false,
             queued: false,
+            bulk: Bulk::default(),
             close_when_sent: false,
             refused,
             input: ByteQueue::default(),
@@ -168,8 +171,10 @@ impl<D: Driver> Engine<D> {
         if writable && !client.is_flushed() {
             self.flush_client(index);
         }
-        if self.find_client(token, index).is_some() {
-            self.drive_client(index);
+        match self.find_client(token, index) {
+            Some(_) if self.clients[index].bulk.is_large() => self.wake_client(index),
+            Some(_) => self.drive_client(index),
+            None => {}
         }
     }
 
@@ -182,8 +187,8 @@ impl<D: Driver> Engine<D> {
         let has_work = client.readable || client.input_waits || client.ended || end_waits;
         if has_work && !client.queued {
             client.queued = true;
-            let token = client.token;
-            self.ready.push_back(token);
+            let (token, bulk) = (client.token, client.bulk);
+            self.queue(token, bulk);
         }
     }
 
@@ -208,7 +213,7 @@ impl<D: Driver> Engine<D> {
             if !client.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN {
+            if reads >= READS_PER_TURN || reads > 0 && client.bulk.is_large() {
                 self.wake_client(index);
                 break;
             }
@@ -252,6 +257,8 @@ impl<D: Driver> Engine<D> {
                 // stream that was already reported does not.
                 client.readable = received.more || received.ended || client.hangup;
                 client.heard = true;
+                client.bulk.brought(received.bytes);
+                self.bulk_bytes += received.bytes;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
                 self.handshake_progress(index);

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use super::Engine;
 use super::client::split_left;
 use super::exchange::{Exchange, Outcome};
+use super::queue::Bulk;
 use super::token::{Owner, parts, token};
 use super::transport::Transport;
 use super::upstream::{Link, Upstream};
@@ -206,6 +207,7 @@ impl<D: Driver> Engine<D> {
             hangup: false,
             input_waits: false,
             queued: false,
+            bulk: Bulk::default(),
             keep_alive: false,
             shut_when_sent: false,
             input: ByteQueue::default(),
@@ -215,6 +217,7 @@ impl<D: Driver> Engine<D> {
             connect_started_us: self.clock.us(),
             pooled_ms: 0,
             unacknowledged: 0,
+            ends_at: None,
             trunk: None,
         });
         Ok(index)

@@ -118,6 +118,9 @@ pub struct Engine<D> {
     at_work: Token,
     /// Connections with work left over, or whose peer made room.
     ready: VecDeque<Token>,
+    /// Large transfers that wait for their turn, and what they have brought in this one.
+    bulk: VecDeque<Token>,
+    bulk_bytes: usize,
     /// Connections whose handshakes wait for their turn, and whether it is theirs.
     handshakes: VecDeque<Token>,
     shakes_hands: bool,
@@ -185,6 +188,8 @@ impl<D: Driver> Engine<D> {
             events_seen: 0,
             at_work: token::WAKE,
             ready: VecDeque::new(),
+            bulk: VecDeque::new(),
+            bulk_bytes: 0,
             handshakes: VecDeque::new(),
             shakes_hands: false,
             tls: TlsBuffers::default(),
@@ -238,6 +243,7 @@ impl<D: Driver> Engine<D> {
                 self.dispatch(&event);
             }
             self.drive_left_over(left_over);
+            self.drive_bulk();
             self.run_timers();
             self.drive_handshakes();
             // Frames wait while there is more to put behind them: what a wake-up costs the other side
@@ -265,6 +271,7 @@ impl<D: Driver> Engine<D> {
 
     fn await_events(&mut self) -> std::io::Result<()> {
         let is_idle = self.ready.is_empty()
+            && self.bulk.is_empty()
             && self.handshakes.is_empty()
             && self.audits.is_empty()
             && self.unflushed.is_empty();

@@ -1,6 +1,8 @@
-//! Whose turn it is: connections with work left over, and handshakes, which take much of it.
+//! Whose turn it is: connections with work left over, handshakes and large transfers, which take much.
 //!
-//! Rule: what was left over comes once a turn, only as much as there was. A handshake costs as much as
+//! Rule: what was left over comes once a turn, only as much as there was. Large transfers take turns by
+//! bytes: one read each, round and round, and so many bytes in a turn of the loop; so those beside them
+//! that have little to say wait for no more than that, however many they are. A handshake costs as much as
 //! hundreds of requests, so that those of a turn get so much time together, and the rest waits for the
 //! next one, first come, first served; while too many wait, new connections do so in the kernel's queue.
 //! Whoever has a request meanwhile waits for no more than [`HANDSHAKES_US_PER_TURN`] and the one that is
@@ -18,6 +20,39 @@ const HANDSHAKES_US_PER_TURN: u64 = 1000;
 /// Handshakes that wait beyond which no connection over TLS is accepted.
 const HANDSHAKES_WAITING_MAX: usize = 256;
 
+/// Bytes that large transfers may bring in one turn: some 200 µs of it.
+const BULK_BYTES_PER_TURN: usize = 512 * 1024;
+
+/// Large transfers that get their turn in one of the loop, at most.
+const BULK_DRIVES_PER_TURN: usize = 64;
+
+/// Who brings less at once is not in a hurry, and has not been.
+const BULK_READ_BYTES_MIN: usize = 16 * 1024;
+
+/// A transfer is large from here on.
+const BULK_BYTES_MIN: usize = 128 * 1024;
+
+/// What a connection has brought in reads that were worth it, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bulk(usize);
+
+impl Bulk {
+    /// Takes note of a read.
+    #[inline]
+    pub(super) fn brought(&mut self, bytes: usize) {
+        self.0 = match bytes < BULK_READ_BYTES_MIN {
+            true => 0,
+            false => self.0.saturating_add(bytes),
+        };
+    }
+
+    /// Whether it is a large transfer, which waits for its turn.
+    #[inline]
+    pub(super) fn is_large(self) -> bool {
+        self.0 >= BULK_BYTES_MIN
+    }
+}
+
 impl<D: Driver> Engine<D> {
     /// What is left over of former turns.
     pub(super) fn drive_left_over(&mut self, count: usize) {
@@ -26,6 +61,29 @@ impl<D: Driver> Engine<D> {
                 return;
             };
             self.drive(token);
+        }
+    }
+
+    /// A turn's share of the large transfers.
+    pub(super) fn drive_bulk(&mut self) {
+        self.bulk_bytes = 0;
+        // Round and round while there is time; some may have nothing to read.
+        for _ in 0..BULK_DRIVES_PER_TURN {
+            if self.bulk_bytes >= BULK_BYTES_PER_TURN {
+                return;
+            }
+            let Some(token) = self.bulk.pop_front() else {
+                return;
+            };
+            self.drive(token);
+        }
+    }
+
+    /// Queues a connection to be driven.
+    pub(super) fn queue(&mut self, token: Token, bulk: Bulk) {
+        match bulk.is_large() {
+            true => self.bulk.push_back(token),
+            false => self.ready.push_back(token),
         }
     }
 

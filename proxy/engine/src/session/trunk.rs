@@ -55,6 +55,8 @@ pub(super) struct Trunk {
     pub(super) held: Vec<usize>,
     /// Some lane waits for the backlog to shrink.
     pub(super) has_blocked: bool,
+    /// Bytes that the connection has taken so far.
+    pub(super) sent: u64,
     /// It has carried a request: the backend may close it while it is idle.
     served: bool,
     /// It was idle, and what leaves with the next write is the first that it is given again.
@@ -86,6 +88,7 @@ impl Trunk {
             queued: false,
             held: Vec::new(),
             has_blocked: false,
+            sent: 0,
             served: false,
             wakes: false,
             is_silent: false,
@@ -172,6 +175,7 @@ impl<D: Driver> Engine<D> {
                     .stream
                     .send(&mut self.tls, &mut self.pool, &trunk.out, &[]);
                 sent.map(|sent| {
+                    trunk.sent += sent as u64;
                     upstream.output.push(&mut self.pool, &trunk.out[sent..]);
                     trunk.out.clear();
                 })
@@ -485,6 +489,9 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[index];
         upstream.output.push(&mut self.pool, &out[sent..]);
         self.pool.give(out);
+        if let Some(trunk) = upstream.trunk.as_mut() {
+            trunk.sent += sent as u64;
+        }
         if self.upstreams[index].is_flushed() {
             self.unblock_lanes(index);
         }
@@ -501,7 +508,12 @@ impl<D: Driver> Engine<D> {
             .stream
             .send(&mut self.tls, &mut self.pool, waiting, &[])
         {
-            Ok(sent) => upstream.output.consume(&mut self.pool, sent),
+            Ok(sent) => {
+                upstream.output.consume(&mut self.pool, sent);
+                if let Some(trunk) = upstream.trunk.as_mut() {
+                    trunk.sent += sent as u64;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => return self.trunk_is_deaf(index),
         }

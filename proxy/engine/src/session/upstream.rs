@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 
 use super::client::{Phase, split_left};
 use super::exchange::Outcome;
+use super::queue::Bulk;
 use super::transport::{Received, Transport};
 use super::trunk::Trunk;
 use super::tunnel::HALF_CLOSED_MS;
@@ -56,6 +57,7 @@ pub(super) struct Upstream {
     pub(super) hangup: bool,
     pub(super) input_waits: bool,
     pub(super) queued: bool,
+    pub(super) bulk: Bulk,
     /// The response allows another request on this connection.
     pub(super) keep_alive: bool,
     /// Shut our sending side once `output` is empty (a tunnel's client has ended).
@@ -67,8 +69,11 @@ pub(super) struct Upstream {
     pub(super) connect_started_us: u64,
     /// When it was last left without a request.
     pub(super) pooled_ms: u64,
-    /// What the backend had not taken when a response was late, in bytes.
+    /// What the backend had not taken when a response was late, in bytes; of a lane what its connection
+    /// had brought there.
     pub(super) unacknowledged: u32,
+    /// Of a lane: how much its connection will have sent when all of the request has left.
+    pub(super) ends_at: Option<u64>,
     /// What a connection that carries many requests knows of them.
     pub(super) trunk: Option<Box<Trunk>>,
 }
@@ -120,6 +125,9 @@ impl<D: Driver> Engine<D> {
         let token = upstream.token;
         self.timers
             .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        if upstream.stream.lane().is_some() {
+            self.note_end_of_lane(index);
+        }
     }
 
     /// Readiness as the driver told it.
@@ -141,8 +149,10 @@ impl<D: Driver> Engine<D> {
         } else if writable && !upstream.is_flushed() {
             self.flush_upstream(index);
         }
-        if self.find_upstream(token, index).is_some() {
-            self.drive_upstream(index);
+        match self.find_upstream(token, index) {
+            Some(_) if self.upstreams[index].bulk.is_large() => self.wake_upstream(index),
+            Some(_) => self.drive_upstream(index),
+            None => {}
         }
     }
 
@@ -152,8 +162,8 @@ impl<D: Driver> Engine<D> {
         upstream.input_waits = !upstream.input.is_empty();
         if (upstream.readable || upstream.input_waits) && !upstream.queued {
             upstream.queued = true;
-            let token = upstream.token;
-            self.ready.push_back(token);
+            let (token, bulk) = (upstream.token, upstream.bulk);
+            self.queue(token, bulk);
         }
     }
 
@@ -181,7 +191,7 @@ impl<D: Driver> Engine<D> {
             if !upstream.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN {
+            if reads >= READS_PER_TURN || reads > 0 && upstream.bulk.is_large() {
                 self.wake_upstream(index);
                 break;
             }
@@ -218,6 +228,8 @@ impl<D: Driver> Engine<D> {
                 self.upstream_end_of_stream(index);
             }
             Ok(received) => {
+                upstream.bulk.brought(received.bytes);
+                self.bulk_bytes += received.bytes;
                 // See `read_client` on short reads.
                 upstream.readable = received.more || received.ended || upstream.hangup;
                 if upstream.link == Link::Securing {
