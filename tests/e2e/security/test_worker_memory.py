@@ -53,7 +53,9 @@ class Small:
 
     @staticmethod
     def answer(exchange: Exchange) -> None:
-        exchange.send(_LONG if exchange.request.target == b"/long" else wire.response())
+        if exchange.request.path == "/never":
+            return exchange.wait_for_end()
+        return exchange.send(_LONG if exchange.request.path == "/long" else wire.response())
 
     def status(self) -> int:
         with Connection(self.address) as client:
@@ -137,3 +139,20 @@ def test_streams_are_refused_without_a_body(small: Small) -> None:
         assert not any(isinstance(each, DataFrame) for each in client.frames)
     for each in silent:
         each.close()
+
+
+def test_heads_of_requests_that_wait_count_too(small: Small) -> None:
+    """Each is kept until its backend has begun to answer."""
+    filling = f"X-Long: {'x' * 28_000}\r\n"
+    waiting = []
+    while small.status() == 200:
+        assert len(waiting) < CLIENTS
+        waiting.append(Connection(small.address))
+        waiting[-1].send(f"GET /never HTTP/1.1\r\nHost: a\r\n{filling}\r\n".encode())
+        small.backend.wait_until(
+            lambda: sum(each.path == "/never" for each in small.backend.requests) == len(waiting),
+            "it has come",
+        )
+    for each in waiting:
+        each.reset()
+    processes.wait_until(lambda: small.status() == 200, "whoever comes is served again")

@@ -21,7 +21,17 @@ impl BufferPool {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Bytes of memory behind all queues.
+    /// Counts memory that somebody holds beside the queues, until [`BufferPool::release`].
+    pub fn hold(&mut self, bytes: u32) {
+        self.queued += bytes as usize;
+    }
+
+    /// See [`BufferPool::hold`].
+    pub fn release(&mut self, bytes: u32) {
+        self.queued -= bytes as usize;
+    }
+
+    /// Bytes of memory behind all queues, and what is held beside them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queued

@@ -100,6 +100,7 @@ impl<D: Driver> Engine<D> {
             settings: self.tables.settings.clone(),
             generation_header: None,
             head: Vec::new(),
+            head_bytes: 0,
             request: Body::UntilClose,
             request_chunked: false,
             request_discarded: false,

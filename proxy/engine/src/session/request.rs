@@ -317,6 +317,7 @@ impl<D: Driver> Engine<D> {
             connect_failure: None,
             settings: settings.clone(),
             generation_header: self.tables.generation_header(),
+            head_bytes: head_out.len() as u32,
             head: head_out,
             request,
             request_chunked: head.body == RequestBody::Chunked && !is_multiplexed,
