@@ -139,7 +139,7 @@ impl<D: Driver> Engine<D> {
 
     /// Watches a listener's socket for connections.
     pub(super) fn watch_listener(&mut self, listener: &Rc<Listener>) {
-        let Some(fd) = listener.raw_socket() else {
+        let Some(fd) = listener.raw_socket().filter(|_| !self.accept_paused) else {
             return;
         };
         let index = self.accepting.insert(listener.clone());
@@ -192,11 +192,9 @@ impl<D: Driver> Engine<D> {
 
     /// Sees to the connection of a listener that is idle for the longest time; `false` if none is.
     fn close_idle(&mut self, listener: &Rc<Listener>) -> bool {
-        let (oldest, _) = listener.idle.get();
-        if oldest == crate::state::listener::NOBODY {
+        let Some(oldest) = self.oldest_idle(listener) else {
             return false;
-        }
-        let oldest = oldest as usize;
+        };
         let client = &self.clients[oldest];
         if client.multiplex.is_some() {
             self.leave_idle_multiplexed(oldest);
