@@ -20,6 +20,16 @@ from reconciler.errors import MachineError
 from reconciler.presence import is_directory
 
 LOCK_NAME = "lock"
+# What is a file there, whoever keeps it.
+_FILES = (
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "history.jsonl",
+    "history.old",
+    "tickets",
+    "challenges",
+)
 # These are mistakes in a path, not faults of a disk.
 _NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
 # Room for less than a few records is none.
@@ -78,11 +88,11 @@ class Place:
         except OSError:
             return False
 
-    def clear(self, paths: Iterable[Path]) -> list[str]:
+    def clear(self) -> list[str]:
         """Directories in the place of files are set aside; says which. Raises `OSError`."""
         return [
             f"{path} is a directory; kept as {set_aside(path)}"
-            for path in paths
+            for path in (self.directory / name for name in _FILES)
             if is_directory(path)
         ]
 

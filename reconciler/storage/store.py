@@ -51,16 +51,6 @@ from schemas.state import EMPTY_DIGEST
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
 _FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
-# What is a file, of this part and of others.
-_FILES = (
-    FILE_NAME,
-    f"{FILE_NAME}-wal",
-    f"{FILE_NAME}-shm",
-    "history.jsonl",
-    "history.old",
-    "tickets",
-    "challenges",
-)
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -114,7 +104,7 @@ class Store:
         try:
             try:
                 self._set_former_aside()
-                self.notes += self.place.clear(directory / name for name in _FILES)
+                self.notes += self.place.clear()
                 self._start_somehow()
                 self.place.remember(self._home.files)
             except OSError as error:
