@@ -26,19 +26,16 @@ from reconciler.catalog.catalog import (
     outside_files,
     stage,
 )
-from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import ORDERED
-from reconciler.catalog.views import MemoryView
-from reconciler.errors import UnreadableError
+from reconciler.catalog.views import MemoryView, Overlay
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
-from reconciler.loop.retrying import Retrying
+from reconciler.loop.observer import Observer
 from reconciler.loop.staging import Staged, Stager, digest_after, leaves_nothing
-from reconciler.materials.completing import NOTHING_HERE, Machine
+from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
-from reconciler.materials.sealed import SealedError
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
-from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
+from reconciler.planning.consequences import Meaning
+from reconciler.planning.planner import make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
@@ -49,10 +46,11 @@ from reconciler.storage.records import Begun, Puts
 from reconciler.storage.state import StoredState
 from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
+from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Order, Runner
-from schemas.change import Change
+from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey
+from schemas.entity import EntityKey
 from schemas.plan import Plan, Verdict
 from schemas.state import State
 
@@ -80,33 +78,43 @@ class Reconciler:
         store: Store,
         runner: Runner,
         outcomes: Outcomes,
-        machine: Machine = NOTHING_HERE,
+        stager: Stager,
+        machine: Machine,
+        observer: Observer,
+        wake: asyncio.Event,
     ) -> None:
+        """`wake` is set by whoever knows that something may have moved."""
         self._source = source
         self._store = store
         self._runner = runner
+        self._observer = observer
         self.outcomes = outcomes
         self.head: Head | None = None
-        self.problem: str | None = None
         self._told = False
         self.given_up: str | None = None
         self.looked = asyncio.Event()
-        self.after_applied: Callable[[Plan], None] = lambda _: None
-        self.after_look: Callable[[], None] = lambda: None
-        self.after_failure: Callable[[], None] = lambda: None
-        self.plan_warnings: Callable[[Sequence[Change]], list[Diagnostic]] = lambda _: []
-        self.live: Callable[[Sequence[Change]], Live] = lambda _: NOTHING_KNOWN
-        self._wake = asyncio.Event()
+        self._wake = wake
+        self._damage: DamagedError | None = None
         self._changed = asyncio.Event()
         self._machine = machine
-        self._stager = Stager(source, machine, store.materials.directory)
-        self.loading = Loading(source.directory, store, machine)
+        self._stager = stager
+        self._loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
         self.retrying = Retrying()
         self._marked: str | None = None
-        self._external = ExternalFiles(self._stager.opened)
+        self._external = ExternalFiles(stager.opened)
         self._probe = Probe(source.probe)
         self._renewing = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the running state is held, whatever the newest commit is."""
+        return self.outcomes.problem
+
+    @property
+    def loading(self) -> LoadingStatus | None:
+        """How far a large commit is loaded, while it is."""
+        return self._loading.progress
 
     def external_directories(self) -> set[Path]:
         """Where files lie that entities name and that are not in the repository."""
@@ -115,15 +123,6 @@ class Reconciler:
     def not_taken_over(self) -> list[str]:
         """The files outside of the repository that have another content than is served."""
         return sorted(self._external.differing)
-
-    def ordered(self) -> list[Entity]:
-        """The accepted certificates that come from an ACME server."""
-        state = self._store.running.state
-        return [state[key] for key in sorted(state.related(ORDERED))]
-
-    def claims(self, hostname: str) -> bool:
-        """Whether an accepted frontend answers for a hostname."""
-        return claims(self._store.running.state, hostname)
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -170,7 +169,7 @@ class Reconciler:
             if not waiting:
                 self.looked.set()
             try:
-                self.after_look()
+                self._observer.looked()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
@@ -190,13 +189,23 @@ class Reconciler:
     def _hold(self, problem: str, *, told: bool = False) -> None:
         """`told`: somebody else has it in the log."""
         if problem != self.problem:
-            self.problem, self._told = problem, told
+            self.outcomes.problem, self._told = problem, told
             if not told:
-                log.warning("holding the running state", reason=problem)
+                held = len(self._store.running.state) > 0
+                doing = "holding the running state" if held else "there is nothing to serve yet"
+                log.warning(doing, reason=problem)
             self.notify()
+
+    def found_damaged(self, damage: DamagedError) -> None:
+        """Somebody has come upon a row that is not what was written."""
+        self._damage = damage
+        self.wake()
 
     async def _look(self) -> None:
         self._store.look()
+        damage, self._damage = self._damage, None
+        if damage is not None:
+            raise damage
         try:
             head = await self._find_head()
         except RepositoryError:
@@ -313,7 +322,7 @@ class Reconciler:
         if self.problem is not None:
             if not self._told:
                 log.info("following again", ref=self._source.shown_ref)
-            self.problem = None
+            self.outcomes.problem = None
             self.notify()
         self.retrying.clear()
         self.outcomes.resolved()
@@ -328,10 +337,10 @@ class Reconciler:
         began = time.monotonic()
         running = self._store.running
         if head.commit != running.commit:
-            self.problem = None
+            self.outcomes.problem = None
         staged = await self._look_at(head, touched)
         try:
-            return await self._carry_out(head, staged, began)
+            return await self._carry_out(head, staged, began, touched)
         finally:
             if staged.bulk is not None:
                 staged.bulk.close()
@@ -350,17 +359,20 @@ class Reconciler:
         except ManyFilesError:
             running = self._store.running
             try:
-                staged = await self.loading.stage(running, head.commit, head.tree, touched)
+                staged = await self._loading.stage(running, head.commit, head.tree, touched)
             except LoadError as error:
                 raise self._delayed(f"cannot load {head.commit[:12]}: {error}") from None
         return self._with_plan_warnings(staged)
 
-    async def _carry_out(self, head: Head, staged: Staged, began: float) -> _End:
+    async def _carry_out(
+        self, head: Head, staged: Staged, began: float, touched: frozenset[str]
+    ) -> _End:
         running = self._store.running
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
-            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
+            renewing = sorted(touched) if head.commit == running.commit else []
+            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors, renewing))
             return "refused"
         if not staged.changes:
             if head.commit != running.commit or running.tree is None:
@@ -396,13 +408,13 @@ class Reconciler:
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
             ("marking the commit", partial(self._mark_applied, head.commit)),
             ("recording", partial(self.outcomes.applied, head, began, plan, base)),
-            ("telling the other parts", partial(self.after_applied, plan)),
+            ("telling the other parts", partial(self._observer.applied, plan)),
         ):
             try:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
-        self.loading.committed()
+        self._loading.committed()
         if staged.bulk is None and len(plan.changes) >= _FREEZE_CHANGES_MIN:
             gc.collect()
             gc.freeze()
@@ -417,36 +429,20 @@ class Reconciler:
 
     def _with_plan_warnings(self, staged: Staged) -> Staged:
         # What else there is to warn of lives in other parts, on the loop.
-        warnings = (*staged.warnings, *self.plan_warnings(staged.changes))
+        warnings = (*staged.warnings, *self._observer.plan_warnings(staged.changes))
         return replace(staged, warnings=warnings)
 
-    def mend_materials(self) -> bool:
-        """Restore what was altered in the state directory; tell whether anything was."""
-        running = self._store.running
-        changed = Changed({}, (), full=False, tree=running.tree)
-
-        def read(path: str) -> bytes:
-            try:
-                return self._stager.opened(self._source.read_file(changed, path))
-            except SealedError as error:
-                raise UnreadableError(str(error)) from None
-
-        try:
-            mended = self._store.materials.mend(running.state.with_files(), read)
-        except OSError as error:
-            log.warning("the state directory cannot be mended", reason=error)
-            return False
-        if mended:
-            log.warning("files that were altered in the state directory are back", files=mended)
-        return bool(mended)
-
     async def plan(
-        self, wanted: Callable[[Running], Changed], commit: str | None
+        self,
+        wanted: Callable[[Running], Changed],
+        commit: str | None,
+        meaning: Meaning,
     ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid.
 
         `wanted` tells them against what runs at one moment, which is returned as well: a commit
-        that goes through meanwhile is not in the answer, neither in part nor as a whole.
+        that goes through meanwhile is not in the answer, neither in part nor as a whole. `meaning`
+        tells what the changes mean for others, as it was and as it would be.
         """
         with self._store.snapshot() as base:
             changed = wanted(base)
@@ -454,14 +450,18 @@ class Reconciler:
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._stage(base.state, changed)
             is_empty = staged.candidate.ok and leaves_nothing(base, changed)
+            desired = {each.key: each.after for each in staged.changes}
+            after = Overlay(base.state, desired, {})
+            meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:
             message = "there is no configuration: no *.yaml file is left"
             found.append(Diagnostic("error", "", 0, 0, message))
         if not staged.candidate.ok or is_empty:
             return None, found, base
-        plan = make_plan(staged.changes, commit, staged.warnings, self.live(staged.changes))
-        return replace(plan, verdict=self._verdict(plan)), found, base
+        live = self._observer.live(staged.changes)
+        plan = make_plan(staged.changes, commit, staged.warnings, live)
+        return replace(plan, verdict=self._verdict(plan), consequences=meant), found, base
 
     def _verdict(self, plan: Plan) -> Verdict | None:
         """Why the commit of a valid plan would be refused now, as far as that can be known."""
@@ -586,7 +586,7 @@ class Reconciler:
         if head is not None and head.commit != self._store.running.commit:
             self.given_up = head.commit
             self.outcomes.internal(head, sentence)
-        self.after_failure()
+        self._observer.failed()
         self.notify()
 
 

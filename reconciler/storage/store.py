@@ -18,12 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,9 +38,10 @@ from reconciler.storage.database import (
     translated,
 )
 from reconciler.storage.place import Place
-from reconciler.storage.records import Begun, Header, Puts, Recovered
+from reconciler.storage.records import Begun, Header, Recovered
 from reconciler.storage.state import StoredState, Whole, content_hash
-from reconciler.storage.upgrade import LANGUAGE, set_former_aside, upgraded
+from reconciler.storage.unfinished import read_unfinished
+from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
 from reconciler.storage.view import Moment, View, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.change import Change
@@ -84,7 +84,7 @@ class Store:
         self._relate = relate
         self.place = Place(directory)
         # Beside the state other parts keep files there, which are to be written anew as well.
-        self.rebuilt: Callable[[], None] = lambda: None
+        self._was_rebuilt = False
         self._return_at = self._probe_at = 0.0
         self.epoch = 0
         self.notes: list[str] = []
@@ -95,6 +95,7 @@ class Store:
         self.former: tuple[int, str] | None = None
         self._views: list[View] = []
         self._writing_apart = False
+        self._put_off: dict[str, str] = {}
         self._checkpointing: threading.Thread | None = None
         self._connections = contextlib.ExitStack()
         self._home = self._database = Database(directory)
@@ -103,6 +104,7 @@ class Store:
         try:
             try:
                 self.notes += set_former_aside(directory)
+                self.notes += self.place.clear()
                 self._start_somehow()
                 self.place.remember(self._home.files)
             except OSError as error:
@@ -173,6 +175,20 @@ class Store:
         """A directory beside the state, for files that need not outlive it."""
         return self._database.path.parent
 
+    def keep(self, name: str, text: str) -> None:
+        """Remembers a text of another part over restarts. Raises `OSError`."""
+        if self._writing_apart:
+            # The writer is at it in a thread, for some seconds: this is durable right behind.
+            self._put_off[name] = text
+            return
+        with self._writing():
+            self._writer.keep(name, text)
+
+    def kept(self, name: str) -> str | None:
+        """The text that was kept under a name. Raises `DamagedError`, `OSError`."""
+        put_off = self._put_off.get(name)
+        return self.running.state.kept(name) if put_off is None else put_off
+
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
         self.epoch = max(self.epoch, epoch + 1)
@@ -189,7 +205,7 @@ class Store:
 
         Raises `MachineError` when it is of another version and cannot be completed.
         """
-        completed = self._completed(entities)
+        completed = completed_all(entities, self._directory)
         self.unfinished = self.former = None
         running = self.running
         running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
@@ -228,7 +244,16 @@ class Store:
             raise
         finally:
             self._writing_apart = False
+            self._keep_put_off()
         self._behind_commit(changes)
+
+    def _keep_put_off(self) -> None:
+        put_off, self._put_off = self._put_off, {}
+        for name, text in put_off.items():
+            try:
+                self.keep(name, text)
+            except OSError as error:
+                log.warning("the state directory cannot be written", reason=error.strerror)
 
     def _before_commit(self) -> list[Change]:
         assert self._open is not None, "commit without begin"
@@ -314,6 +339,7 @@ class Store:
         `entities` must have the digest that runs. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
+        kept = self._database.last_kept()
         self._connections.close()
         aside = FILE_NAME
         try:
@@ -327,6 +353,8 @@ class Store:
             self._stand_in(copy=False)
             self._reopen(before)
             self._fill(entities, files)
+        for name, text in kept.items():
+            self.keep(name, text)
         return aside
 
     def _fill(
@@ -386,6 +414,11 @@ class Store:
         self._returned()
         return True
 
+    def take_rebuilt(self) -> bool:
+        """Whether the directory was written anew since the last call: others have files there."""
+        rebuilt, self._was_rebuilt = self._was_rebuilt, False
+        return rebuilt
+
     def _returned(self) -> None:
         running = self.running
         self._connections.close()
@@ -398,7 +431,7 @@ class Store:
         self._return_at = 0.0
         self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
         log.warning("the state directory is written anew", directory=self._directory)
-        self.rebuilt()
+        self._was_rebuilt = True
 
     def _stand_in(self, *, copy: bool = True) -> None:
         """From here on another file is read, as long as the directory cannot be written."""
@@ -443,6 +476,11 @@ class Store:
             self._start()
         except DamagedError as error:
             self._start_anew(error)
+        except OSError as error:
+            # The directory can be written: a flipped bit makes its database say otherwise.
+            if error.errno != errno.EROFS or self.place.problem is not None:
+                raise
+            self._start_anew(DamagedError("the state database is damaged: it is read-only"))
 
     def _start(self) -> None:
         with translated():
@@ -452,10 +490,11 @@ class Store:
             self.epoch += 1
             with self._writer.transaction():
                 self._writer.header(self._header())
-            self._read_unfinished(reader)
+            self.unfinished = read_unfinished(reader, self._header(), self.running.state)
 
     def _start_anew(self, damage: DamagedError) -> None:
         generation, epoch = self._database.last_numbers()
+        kept = self._database.last_kept()
         self._connections.close()
         aside = self._database.set_aside()
         self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
@@ -463,6 +502,8 @@ class Store:
         # No number is used for two things.
         self.running.generation = max(generation, self.running.generation)
         self.epoch = max(epoch + 1, self.epoch)
+        for name, text in kept.items():
+            self.keep(name, text)
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         row = reader.execute(
@@ -495,58 +536,19 @@ class Store:
             LANGUAGE,
         )
 
-    def _read_unfinished(self, reader: sqlite3.Connection) -> None:
-        row = reader.execute(
-            "SELECT base_generation, base_digest, puts, removes FROM unfinished"
-        ).fetchone()
-        if row is None:
-            return
-        running = self.running
-        base_generation, base_digest, puts, removes = row
-        try:
-            changed: Puts = Whole(running.state)
-            if (keys := json.loads(puts)) is not None:
-                changed = tuple(running.state[EntityKey(*each)] for each in keys)
-            removed = tuple(EntityKey(*each) for each in json.loads(removes))
-        except (KeyError, TypeError, ValueError) as error:
-            message = "the state database is damaged: the last transaction is not what was written"
-            raise DamagedError(message) from error
-        self.unfinished = Begun(
-            generation=running.generation,
-            base_generation=base_generation,
-            base_digest=base_digest,
-            digest=running.state.digest,
-            commit=running.commit or "",
-            tree=running.tree or "",
-            at=running.applied_at or "",
-            puts=changed,
-            removes=removed,
-            moved=(),
-        )
-
     def _upgrade(self) -> None:
         """What another version wrote is brought into the form of this one: a generation of its own.
 
         Raises `MachineError` when that cannot be.
         """
         entities = list(self.running.state.values())
-        completed = self._completed(entities)
+        completed = completed_all(entities, self._directory)
         if self._note_completed(entities, completed):
             # Whoever has not committed it is replaced.
             with self._writer.transaction():
                 self._writer.everything(completed)
                 self._writer.header(self._header())
             self._writer.finished()
-
-    def _completed(self, entities: Iterable[Entity]) -> list[Entity]:
-        """Each in the form of this version. Raises `MachineError`."""
-        try:
-            return [upgraded(entity) for entity in entities]
-        except (KeyError, ValueError) as error:
-            raise MachineError(
-                f"the state in {self._directory} is of another version, and cannot be completed: "
-                f"{error}; move the directory away to start from the repository"
-            ) from error
 
     def _note_completed(self, entities: Sequence[Entity], completed: Sequence[Entity]) -> bool:
         """Count what was completed as a generation of its own; return whether anything was."""
@@ -587,7 +589,9 @@ class Store:
 
     def _unlock(self) -> None:
         self._connections.close()
-        self._standing = None
+        if self._standing is not None:
+            self._standing.cleanup()
+            self._standing = None
         self.place.close()
 
 

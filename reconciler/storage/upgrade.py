@@ -8,25 +8,25 @@ completed when it is read, without the repository, which may be away. Called by
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.durable import rename_durably
+from reconciler.errors import MachineError
 from reconciler.presence import is_there
 from schemas.base import Model
-from schemas.entity import Entity, Json, canonical
+from schemas.entity import Entity, Json
 from schemas.frontend import OneOf
-from schemas.kinds import MODELS, defaults, inner_model
+from schemas.jsonschema import language
+from schemas.kinds import MODELS, inner_model
 
-LANGUAGE = hashlib.sha256(
-    canonical({kind: [*sorted(MODELS[kind].model_fields), defaults(kind)] for kind in MODELS})
-).hexdigest()[:16]
+LANGUAGE = language()
 """Names the language of this version: another one has other keys or other defaults."""
 
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
-_FORMER_FILES = ("journal", "snapshot")
+_FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
 
 
 def set_former_aside(directory: Path) -> Iterator[str]:
@@ -34,11 +34,22 @@ def set_former_aside(directory: Path) -> Iterator[str]:
     for name in _FORMER_FILES:
         found = directory / name
         if is_there(found):
-            found.rename(found.with_suffix(".former"))
+            rename_durably(found, found.with_suffix(".former"))
             yield (
                 f"{name} was written by an early version; kept as {name}.former, starting from the "
                 "repository"
             )
+
+
+def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity]:
+    """Return each in the form of this version. Raises `MachineError`."""
+    try:
+        return [upgraded(entity) for entity in entities]
+    except (KeyError, ValueError) as error:
+        raise MachineError(
+            f"the state in {directory} is of another version, and cannot be completed: {error}; "
+            "move the directory away to start from the repository"
+        ) from error
 
 
 def upgraded(entity: Entity) -> Entity:
@@ -61,14 +72,19 @@ def _completed(model: type[Model], value: dict[str, Json]) -> dict[str, Json]:
             completed[name] = default.value() if isinstance(default, Model) else default
         else:
             given = value[name]
-            whole = inner is not None and not issubclass(inner, OneOf) and _is_one(field.annotation)
-            if whole and isinstance(given, dict):
-                assert inner is not None
-                given = _completed(inner, given)
+            if inner is not None and not issubclass(inner, OneOf):
+                given = _completed_within(inner, given, entries="dict[" in str(field.annotation))
             completed[name] = given
     return completed
 
 
-def _is_one(annotation: object) -> bool:
-    """Whether a field is a model itself (or null), and no map of entries that are."""
-    return "dict[" not in str(annotation)
+def _completed_within(model: type[Model], given: Json, *, entries: bool) -> Json:
+    """What a field holds that is a model (or null), or with `entries` a map of models by name."""
+    if not isinstance(given, dict):
+        return given
+    if not entries:
+        return _completed(model, given)
+    return {
+        name: _completed(model, each) if isinstance(each, dict) else each
+        for name, each in given.items()
+    }

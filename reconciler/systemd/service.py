@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from reconciler import log
-from reconciler.loop.reconcile import Reconciler
 from reconciler.parts import Parts
-from reconciler.storage.store import Store
 from reconciler.systemd import notify
-from reconciler.workers.sockets import SocketTable
 
 # How often is looked for parts that hang, where no service manager says it.
 _ROUND_S = 5.0
 _ROUND_LATE_S = 1.0
 
 
-class Manager:
-    """Keeps systemd's picture of us true; does nothing without it."""
+class Sockets(Protocol):
+    """The listening sockets of all workers, by worker and address."""
 
-    def __init__(
-        self, store: Store, sockets: SocketTable, reconciler: Reconciler, parts: Parts
-    ) -> None:
-        self._store = store
+    def adopt(self, worker: int, descriptor: int) -> str | None:
+        """Takes one that was kept; returns its address, or None and closes it."""
+
+    def items(self) -> Iterable[tuple[tuple[int, str], socket.socket]]:
+        """All that there are."""
+
+
+class Systemd:
+    """Keeps systemd's picture of us true; does nothing without it.
+
+    `line` gives what `systemctl status` shows.
+    """
+
+    def __init__(self, sockets: Sockets, parts: Parts, line: Callable[[], str]) -> None:
         self._sockets = sockets
-        self._reconciler = reconciler
         self._parts = parts
+        self._line = line
         self._notifier = notify.Notifier()
         self._ready = False
 
@@ -64,10 +74,7 @@ class Manager:
 
     def tell(self) -> None:
         """The line of `systemctl status`."""
-        running, problem = self._store.running, self._reconciler.problem
-        commit = (running.commit or "none")[:12]
-        text = f"generation {running.generation}, commit {commit}"
-        self._notifier.status(f"{text}; holding: {problem}" if problem else text)
+        self._notifier.status(self._line())
 
     async def watchdog(self) -> None:
         """Signs of life, for as long as the loop turns and no part hangs."""

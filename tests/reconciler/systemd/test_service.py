@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from reconciler.parts import Parts, heard_again_within
-from reconciler.systemd.service import Manager
+from reconciler.systemd.service import Systemd
 from tests.harness.daemon import EXECUTABLE
 from tests.harness.ports import split
 from tests.reconciler.live import Shop, eventually
@@ -163,7 +163,7 @@ def test_the_watchdog_is_fed_only_while_no_part_hangs(
             await asyncio.sleep(60)
 
         parts.start("work", work)
-        parts.start("watchdog", Manager(nobody, nobody, nobody, parts).watchdog)
+        parts.start("watchdog", Systemd(nobody, parts, str).watchdog)
         await asyncio.sleep(0.3)
         assert signs() > 0
         await asyncio.sleep(0.5)

@@ -1,0 +1,64 @@
+"""What reporting asks of the reconciliation loop, which lies above it and fits this Protocol.
+
+Used by `reconciler.reporting.answers` and `reconciler.reporting.waiting`; `reconciler.daemon` gives
+them the loop itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from reconciler.planning.consequences import Meaning
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.source import Changed, Head
+from reconciler.storage.store import Running
+from reconciler.transaction.retrying import Retrying
+from schemas.control import LoadingStatus
+from schemas.diagnostic import Diagnostic
+from schemas.plan import Plan
+
+
+class Reconciling(Protocol):
+    """The loop that makes the newest commit the running one, as far as it is told of."""
+
+    @property
+    def head(self) -> Head | None:
+        """The newest commit that a look has found."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the running state is held, whatever the newest commit is."""
+
+    @property
+    def given_up(self) -> str | None:
+        """The commit that was refused, and is not tried again until the ref moves."""
+
+    @property
+    def loading(self) -> LoadingStatus | None:
+        """How far a large commit is loaded, while it is."""
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What became of the commits before."""
+
+    @property
+    def retrying(self) -> Retrying:
+        """Whether, and when, a commit is tried again by itself."""
+
+    def wake(self) -> None:
+        """Look now."""
+
+    def retry(self) -> None:
+        """Look now, and try what was refused or waits to be tried again."""
+
+    def not_taken_over(self) -> list[str]:
+        """The files outside of the repository that have another content than is served."""
+
+    async def next_change(self, timeout_s: float) -> None:
+        """Returns at the next moment that may matter to who waits, after so long at the latest."""
+
+    async def plan(
+        self, wanted: Callable[[Running], Changed], commit: str | None, meaning: Meaning
+    ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
+        """What files would change, without any effect; the plan is None when they are invalid."""
