@@ -24,9 +24,8 @@ from reconciler import log
 from reconciler.catalog.catalog import (
     named_together,
     outside_files,
-    stage,
 )
-from reconciler.catalog.views import MemoryView, Overlay
+from reconciler.catalog.views import Overlay
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
 from reconciler.loop.observer import Observer
 from reconciler.loop.staging import Staged, Stager, digest_after, leaves_nothing
@@ -96,7 +95,6 @@ class Reconciler:
         self._wake = wake
         self._damage: DamagedError | None = None
         self._changed = asyncio.Event()
-        self._machine = machine
         self._stager = stager
         self._loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
@@ -163,7 +161,7 @@ class Reconciler:
             except RepositoryError as error:
                 self._hold(str(error))
             except DamagedError as error:
-                self._rebuild(error)
+                await self._rebuild(error)
             except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
                 self._give_up_internally(error)
             if not waiting:
@@ -297,16 +295,15 @@ class Reconciler:
             await self._reconcile(running, frozenset().union(*refused))
         return "done"
 
-    def _rebuild(self, damage: DamagedError) -> None:
+    async def _rebuild(self, damage: DamagedError) -> None:
         """Write the state database anew, if the commit that runs still gives what runs."""
         self._hold(str(damage))
         running = self._store.running
         try:
             if running.tree is None:
                 return
-            changed = self._source.changed(None, running.tree)
-            read = partial(self._stager.read_file, changed, {})
-            candidate = stage(MemoryView(), changed.files, read, machine=self._machine)
+            heard_again_within(_WORK_WITHIN_S)
+            candidate = await asyncio.to_thread(self._stager.whole, running.tree)
             found = [entity for entity in candidate.desired.values() if entity is not None]
             if not candidate.ok or State(found).digest != running.state.digest:
                 log.warning("the commit that runs does not give the state that was damaged")

@@ -93,6 +93,12 @@ class Stager:
         warnings = (*changed.warnings, *candidate.warnings)
         return Staged(candidate, changed.full, changes, moved, warnings, outside)
 
+    def whole(self, tree: str) -> Candidate:
+        """All files of a tree, for whoever has time. Raises `RepositoryError`."""
+        changed = self._source.changed(None, tree)
+        read = partial(self.read_file, changed, {})
+        return stage(MemoryView(), changed.files, read, machine=self._machine)
+
     def read_file(self, changed: Changed, outside: dict[str, Signature | None], path: str) -> bytes:
         """What an entity means by a path; notes what files outside looked like before."""
         if path.startswith("/"):
