@@ -337,10 +337,13 @@ class Reconciler:
             self.outcomes.problem = None
         staged = await self._look_at(head, touched)
         try:
-            return await self._carry_out(head, staged, began, touched)
+            end = await self._carry_out(head, staged, began, touched)
         finally:
             if staged.bulk is not None:
                 staged.bulk.close()
+        if end == "done":
+            self._loading.committed()
+        return end
 
     async def _look_at(self, head: Head, touched: frozenset[str]) -> Staged:
         """What the commit changes."""
@@ -411,7 +414,6 @@ class Reconciler:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
-        self._loading.committed()
         if staged.bulk is None and len(plan.changes) >= _FREEZE_CHANGES_MIN:
             gc.collect()
             gc.freeze()
