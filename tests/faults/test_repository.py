@@ -374,10 +374,12 @@ def test_a_repository_that_hangs_holds_up_nobody(site: Site) -> None:
         done = site.daemon.run_cli("wait", "--commit", "HEAD", "--timeout", "1s")
         assert done.returncode != 0
     finally:
-        # Writing to it lets go whoever waits.
-        os.close(os.open(ref, os.O_RDWR | os.O_NONBLOCK))
+        # Whoever waits to open it waits to read it now, and is let go when the ref is back: in
+        # between it would be opened once more, by a look that nobody lets go.
+        held = os.open(ref, os.O_RDWR | os.O_NONBLOCK)
         ref.unlink()
         ref.write_text(content)
+        os.close(held)
     site.commit(files(site, "blue"))
     assert site.everywhere("main.test") == {"blue"}
     assert site.daemon.ask("status")["source"]["state"] == "following"
