@@ -23,14 +23,18 @@ import uvloop
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying, issued_directory
+from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError, MachineError
+from reconciler.loop.mending import Mending
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.recovery import Recovery
+from reconciler.loop.staging import Stager
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.parts import Parts
 from reconciler.patience import within
+from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.answers import Answers
@@ -44,7 +48,7 @@ from reconciler.source.following import Following
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
-from reconciler.storage.drains import Drains
+from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.history import History
 from reconciler.storage.place import lock_directory
 from reconciler.storage.rows import RowAudit
@@ -62,6 +66,8 @@ from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
 from schemas import control, wire
+from schemas.change import Change
+from schemas.diagnostic import Diagnostic
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan
 
@@ -127,7 +133,7 @@ async def _run(options: DaemonOptions) -> None:
 async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
     """What workers serve comes before what files say; returns how many places they serve in."""
     directory = options.directory.absolute()
-    wanted = Following(options.state_dir, directory, options.ref).wanted
+    wanted = Following(store, directory, options.ref).wanted
     source = Source(directory, wanted, options.remote)
     places = await Recovery(store, options.runtime_dir, source, machine).run()
     if len(store.running.state) > 0:
@@ -161,7 +167,10 @@ def _older_than_applied(store: Store, source: Source) -> str | None:
 
 
 class Daemon:
-    """All parts of one daemon."""
+    """All parts of one daemon; joins those that may not know each other.
+
+    Listens to the supervisor (`Listener`) and to the loop (`Observer`).
+    """
 
     def __init__(self, options: DaemonOptions, store: Store, machine: Machine, places: int) -> None:
         self._options = options
@@ -180,51 +189,59 @@ class Daemon:
             log.warning(note)
         directory = options.directory.absolute()
         self._fetching = Fetching(options.remote, options.fetch_interval_s)
-        self._following = Following(options.state_dir, directory, options.ref)
+        self._following = Following(store, directory, options.ref)
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
-        self._drains = Drains(options.state_dir / "drains.json")
-        self._tickets = TicketKeys(options.state_dir)
+        self._drains = Drains(store, self._send_overlay, self._on_drains_expired)
+        self._tickets = TicketKeys(options.state_dir, store)
         self._challenges = Challenges(options.state_dir, self._workers)
+        stager = Stager(self._source, machine, store.materials.directory)
+        self._mending = Mending(self._source, store, stager)
         bringup = Bringup(
-            store, self._sockets, self._drains.names, self._tickets.path, self._challenges.path
+            store,
+            self._sockets,
+            self._drains.names,
+            self._tickets.path,
+            self._challenges.path,
+            self._mending.mend,
         )
         self._supervisor = Supervisor(
-            options.runtime_dir, store.epoch, self._sockets, bringup, self._parts
+            options.runtime_dir, store.epoch, self._sockets, bringup, self._parts, self
         )
         self._auditing = Auditing(store, self._supervisor)
         self._answering = Answering(self._supervisor, self._drains.names)
+        wake = asyncio.Event()
+        self._certifying = Certifying(
+            options.state_dir,
+            self._challenges,
+            lambda: ordered(store.running.state),
+            lambda hostname: claims(store.running.state, hostname),
+            store.served_content,
+            issued=wake.set,
+        )
         outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
-        overviews = Overviews(
+        self._overviews = Overviews(
             store,
             self._supervisor,
             outcomes,
             self._sizing.count_after,
             expiry,
+            self._source,
+            self._auditing,
+            self._certifying,
+            self._parts,
             self._began,
             options.metrics_entities,
         )
-        self._left_out = overviews.left_out
-        self._admin = AdminListener(overviews.metrics, overviews.health)
+        self._admin = AdminListener(self._overviews.metrics, self._overviews.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
-        self._reconciler = Reconciler(self._source, store, self._runner, outcomes, machine)
-        self._certifying = Certifying(
-            options.state_dir,
-            self._challenges,
-            self._reconciler.ordered,
-            self._reconciler.claims,
-            store.served_content,
+        self._reconciler = Reconciler(
+            self._source, store, self._runner, outcomes, stager, machine, self, wake
         )
         relate = partial(relations_of, machine=machine)
         self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
-        self._reconciler.live = overviews.live
-        bringup.mend = self._reconciler.mend_materials
-        overviews.drifts = lambda: self._auditing.count
-        overviews.order_failures = self._certifying.failures
-        overviews.parts = self._parts.all
-        overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
@@ -248,21 +265,6 @@ class Daemon:
             stop=self._stop_asked,
         )
         self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)
-        self._join()
-
-    def _join(self) -> None:
-        """Who tells whom."""
-        supervisor, reconciler = self._supervisor, self._reconciler
-        supervisor.changed = self._on_workers_changed
-        supervisor.replaced = lambda: self._end(False)
-        supervisor.drain_ms = self._drain_ms
-        reconciler.after_applied = self._on_applied
-        reconciler.after_failure = self._on_failure
-        reconciler.after_look = self._on_looked
-        reconciler.plan_warnings = self._sizing.warnings
-        self._drains.changed = self._send_overlay
-        self._certifying.issued = reconciler.wake
-        self._store.rebuilt = self._on_rebuilt
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -307,7 +309,7 @@ class Daemon:
             if self._store.running.generation == 0 and self._places == 0:
                 raise
             log.warning("serving the last committed state", reason=error)
-            self._reconciler.problem = str(error)
+            self._reconciler.outcomes.problem = str(error)
             return
         self._following.keep(self._source)
         elsewhere = self._following.warning(self._source)
@@ -345,8 +347,8 @@ class Daemon:
 
     async def _leave(self, drain: bool) -> None:
         if drain:
-            log.info("ending: requests in flight may finish", drain_ms=self._drain_ms())
-            await self._supervisor.stop(self._drain_ms())
+            log.info("ending: requests in flight may finish", drain_ms=self.drain_ms())
+            await self._supervisor.stop(self.drain_ms())
         else:
             log.info("the daemon leaves, the workers go on serving")
             self._supervisor.detach()
@@ -372,11 +374,17 @@ class Daemon:
         if not self._ending.done():
             self._ending.set_result(drain)
 
-    def _on_workers_changed(self) -> None:
+    def workers_changed(self) -> None:
+        """See `Listener`."""
         self._reconciler.notify()
         self._systemd.store_sockets()
 
-    def _on_applied(self, plan: Plan) -> None:
+    def was_replaced(self) -> None:
+        """See `Listener`."""
+        self._end(False)
+
+    def applied(self, plan: Plan) -> None:
+        """See `Observer`."""
         if any(change.key.kind in ("settings", "listener") for change in plan.changes):
             self._tell_shortages()
         if any(change.key == SETTINGS_KEY for change in plan.changes):
@@ -393,7 +401,7 @@ class Daemon:
         problem = self._admin.problem
         found = [f"no metrics are served: {problem}"] if problem else []
         if self._setting_text("admin") is not None:
-            left_out = self._left_out()
+            left_out = self._overviews.left_out()
             found += [left_out] if left_out else []
         found += [self._row_audit.problem] if self._row_audit.problem else []
         return found + self._shortages()
@@ -411,7 +419,8 @@ class Daemon:
                 log.warning(each)
         self._told = found
 
-    def _on_failure(self) -> None:
+    def failed(self) -> None:
+        """See `Observer`."""
         running = self._store.running
         for slot in list(self._supervisor.slots):
             worker = slot.worker
@@ -424,7 +433,7 @@ class Daemon:
     def _on_rebuilt(self) -> None:
         """The state directory was lost, and with it what other parts have there."""
         self._following.write(self._source)
-        self._reconciler.mend_materials()
+        self._mending.mend()
         history = self._reconciler.outcomes.history
         for write in (self._challenges.write, self._drains.write, history.write):
             try:
@@ -435,7 +444,18 @@ class Daemon:
             if self._tickets.rotate_if_due():
                 self._send_ticket_keys()
 
-    def _on_looked(self) -> None:
+    def plan_warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
+        """See `Observer`."""
+        return self._sizing.warnings(changes)
+
+    def live(self, changes: tuple[Change, ...]) -> Live:
+        """See `Observer`."""
+        return self._overviews.live(changes)
+
+    def looked(self) -> None:
+        """See `Observer`."""
+        if self._store.take_rebuilt():
+            self._on_rebuilt()
         self._systemd.tell()
         self._following.keep(self._source)
         alone: list[Path] = []
@@ -452,6 +472,9 @@ class Daemon:
         running, problem = self._store.running, self._reconciler.problem
         text = f"generation {running.generation}, commit {(running.commit or 'none')[:12]}"
         return f"{text}; holding: {problem}" if problem else text
+
+    def _on_drains_expired(self, drains: list[Drain]) -> None:
+        self._reconciler.outcomes.drains_expired(drains)
 
     def _send_overlay(self) -> None:
         message = wire.Overlay(drained=self._drains.names())
@@ -475,7 +498,8 @@ class Daemon:
                 async with within(_OVERLAY_WAIT_S):
                     await asyncio.wait(self._overlaying)
 
-    def _drain_ms(self) -> int:
+    def drain_ms(self) -> int:
+        """See `Listener`."""
         settings = self._store.running.state.get(SETTINGS_KEY)
         value = settings.value.get("drain_timeout") if settings else None
         return value if isinstance(value, int) else 0

@@ -10,7 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from reconciler.presence import is_directory
+from reconciler.presence import is_directory, is_there
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -33,7 +33,18 @@ def replace_durably(path: Path, content: bytes) -> None:
     """Replaces a file by rename: a reader finds the old or the new one, never a torn one."""
     temporary = path.with_suffix(path.suffix + ".new")
     write_durably(temporary, content)
+    if is_directory(path):
+        set_aside(path)
     rename_durably(temporary, path)
+
+
+def set_aside(path: Path) -> str:
+    """Renames what is not what it should be; returns its new name."""
+    number = 1
+    while is_there(aside := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside.name
 
 
 def rename_durably(path: Path, target: Path) -> None:

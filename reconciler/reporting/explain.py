@@ -8,7 +8,7 @@ test compares the answers with what workers really do. Called by `reconciler.rep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from reconciler.catalog.candidates import candidates, passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.relations import View, listeners_of
+from reconciler.planning.consequences import Sample
 from reconciler.workers.sockets import split_address
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
@@ -115,6 +116,21 @@ def explain(
         return result
     _describe_winner(result, won, state, drained, tls_fault)
     return result
+
+
+def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
+    """The names of those that match a request, the winner first."""
+    from routing import rank_frontends  # noqa: PLC0415  # loads the engine, only for who asks
+
+    matching, _ = rank_frontends(
+        frontends,
+        hostname=sample.hostname,
+        path=sample.path,
+        query=sample.query,
+        method=sample.method,
+        headers=sample.headers,
+    )
+    return matching
 
 
 def _describe_winner(

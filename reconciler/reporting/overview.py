@@ -12,11 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler import log
-from reconciler.parts import Part
+from reconciler.acme.certifying import Certifying
+from reconciler.parts import Parts
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.source import Source
 from reconciler.storage.store import Store
+from reconciler.workers.auditing import Auditing
 from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey, Wanted
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas.change import Change
@@ -42,6 +45,10 @@ class Overviews:
         outcomes: Outcomes,
         count_after: Callable[[tuple[Change, ...]], int],
         expiry: Expiry,
+        source: Source,
+        auditing: Auditing,
+        certifying: Certifying,
+        parts: Parts,
         began: float,
         entities_max: int = ENTITIES_MAX,
     ) -> None:
@@ -50,13 +57,13 @@ class Overviews:
         self._supervisor = supervisor
         self._outcomes = outcomes
         self._count_after = count_after
+        self._source = source
+        self._auditing = auditing
+        self._certifying = certifying
+        self._parts = parts
         self._began = began
         self._entities_max = entities_max
         self._loop = asyncio.get_running_loop()
-        self.following: Callable[[], bool] = lambda: True
-        self.drifts: Callable[[], int] = lambda: 0
-        self.order_failures: Callable[[], dict[str, int]] = dict
-        self.parts: Callable[[], list[Part]] = list
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
@@ -147,14 +154,14 @@ class Overviews:
             ),
             workers_silent=sum(worker.is_silent for worker in in_service),
             restarts={slot.id: slot.restarts for slot in slots},
-            following=self.following(),
-            drifts=self.drifts(),
+            following=not (self._outcomes.problem or self._source.fetch_problem),
+            drifts=self._auditing.count,
             uptime_s=self._loop.time() - self._began,
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
-            order_failures=self.order_failures(),
+            order_failures=self._certifying.failures(),
             log_dropped=log.dropped(),
-            parts={part.name: (part.state, part.restarts) for part in self.parts()},
+            parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
             entities_left_out=self._counted()[1],
         )
 

@@ -258,6 +258,13 @@ class Repository:
         except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
             return ""
 
+    def branches(self) -> list[str]:
+        """The names of the local branches."""
+        try:
+            return sorted(self._git.branches.local)
+        except (pygit2.GitError, OSError):
+            return []
+
     def remotes(self) -> list[str]:
         """The names of the remotes that are configured."""
         try:
@@ -324,6 +331,16 @@ class Repository:
         if not isinstance(found, pygit2.Blob) or found.filemode not in _FILE_MODES:
             return None
         return self.read_blob(found.id.raw)
+
+    def names_in(self, tree: str, folder: str) -> list[str]:
+        """The names in a directory of a tree; none when there is no such directory."""
+        try:
+            found: object = self._git[tree].peel(pygit2.Tree)
+            if folder:
+                found = self._git[tree].peel(pygit2.Tree)[folder]
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError):
+            return []
+        return [str(each.name) for each in found] if isinstance(found, pygit2.Tree) else []
 
     def read_tree(self, oid: bytes) -> bytes:
         """The content of a tree object."""

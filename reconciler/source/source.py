@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
-from reconciler.materials.reading import bounded, read_external
+from reconciler.materials.reading import bounded, nearest, read_external
 from reconciler.presence import is_directory
 from reconciler.source import left_out
 from reconciler.source.remote import followed_ref
@@ -32,6 +32,15 @@ from schemas.secrecy import without_credentials
 
 # How far back the commits are looked for that a newer one has overtaken.
 SUPERSEDED_MAX = 100
+
+
+def not_in_commit(repository: Repository, tree: str | None, path: str) -> UnreadableError:
+    """The error for a file that is named and not there, with the one that may be meant."""
+    where = f"{repository.prefix}/{path}" if repository.prefix else path
+    message = f"the file is not in the commit, or not a regular file: looked for {where}"
+    names = repository.names_in(tree, path.rpartition("/")[0]) if tree else []
+    otherwise = "commit it, or keep it outside of the repository under an absolute path"
+    return UnreadableError(message, nearest(path, names, otherwise))
 
 
 class UnfetchedError(RepositoryError):
@@ -222,8 +231,7 @@ class Source:
         else:
             content = self.repository.file_at(changed.tree, path) if changed.tree else None
         if content is None:
-            hint = "commit it, or keep it outside of the repository under an absolute path"
-            raise UnreadableError("the file is not in the commit, or not a regular file", hint)
+            raise not_in_commit(self.repository, changed.tree, path)
         return bounded(content)
 
     def with_naming(self, changed: Changed, paths: set[str]) -> Changed:

@@ -14,7 +14,7 @@ from pathlib import Path
 from reconciler import log
 from reconciler.durable import make_directory, replace_durably
 from reconciler.errors import UnreadableError
-from reconciler.presence import is_there
+from reconciler.presence import is_file, is_there
 from schemas.change import Change
 from schemas.entity import Entity
 from schemas.material import materials_of
@@ -106,7 +106,7 @@ class MaterialStore:
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
             path = self.directory / found.sha256
-            if is_there(path) and _hash(path.read_bytes()) == found.sha256:
+            if is_file(path) and _hash(path.read_bytes()) == found.sha256:
                 continue
             with contextlib.suppress(UnreadableError):
                 content = read(found.path)

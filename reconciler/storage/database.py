@@ -15,6 +15,7 @@ import errno
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 from reconciler.durable import rename_durably, sync_directory
@@ -64,6 +65,7 @@ CREATE TABLE relations (
   PRIMARY KEY (relation, term, kind, name)
 ) WITHOUT ROWID;
 CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE kept (name TEXT PRIMARY KEY, text TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE unfinished (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   base_generation INTEGER NOT NULL,
@@ -80,6 +82,11 @@ class DamagedError(MachineError):
 
 class NewerError(MachineError):
     """The database is of a newer version of Kakehi."""
+
+
+def text_hash(name: object, text: object) -> bytes:
+    """What a kept text is stored with. A damaged row may have values of another type."""
+    return blake2b(f"{name}\0{text}".encode("utf-8", "replace"), digest_size=16).digest()
 
 
 @contextlib.contextmanager
@@ -215,6 +222,16 @@ class Database:
             if row is not None and all(isinstance(each, int) for each in row):
                 return row[0], row[1]
         return 0, 0
+
+    def last_kept(self) -> dict[str, str]:
+        """What a damaged file still has of the texts of other parts."""
+        with (
+            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
+            contextlib.closing(self.connect()) as connection,
+        ):
+            found = connection.execute("SELECT name, text, hash FROM kept").fetchall()
+            return {name: text for name, text, kept in found if kept == text_hash(name, text)}
+        return {}
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()

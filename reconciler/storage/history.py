@@ -15,13 +15,14 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from reconciler import log
 from reconciler.durable import rename_durably, replace_durably
 from reconciler.presence import is_there
-from schemas.control import HistoryEntry
+from schemas.control import DrainEvent, HistoryEntry
 
 ENTRIES_MAX = 1000
 # Of a commit that changes more, the count is kept.
@@ -29,11 +30,16 @@ CHANGES_MAX = 1000
 ENTRY_BYTES_MAX = 256 * 1024
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 """What is read for one question; of entries beyond it the changes are left out."""
+OF_COMMITS = frozenset(("applied", "unchanged", "refused", "superseded"))
+"""The outcomes of commits; the others are what happened while one ran."""
 _TEXT_CHARS_MAX = 4000
 _FILE_BYTES_MAX = 16 * 1024 * 1024
+_TOLD_ONCE = ("refused", "not_renewed")
 _KEYS = frozenset(
     ("at", "commit", "outcome", "generation", "duration_ms", "change_count", "changes")
 )
+_CHECK = b',"check":"%s"'
+_CHECK_BYTES = len(_CHECK % (b"0" * 16) + b"}\n")
 _TOLD = ("commit", "outcome", "generation", "message")
 
 
@@ -60,7 +66,8 @@ class _Line:
 
     commit: str
     told: int
-    refused: bool
+    of_commit: bool
+    of_drains: bool
     file: _File | None
     start: int
     length: int
@@ -97,15 +104,7 @@ class History:
     def add(self, entry: HistoryEntry) -> None:
         """Appends; the same refusal after a restart is not told twice."""
         last = self._lines[-1] if self._lines else None
-        if (
-            entry["outcome"] == "refused"
-            and last
-            and (last.refused, last.told)
-            == (
-                True,
-                _told(entry),
-            )
-        ):
+        if entry["outcome"] in _TOLD_ONCE and last is not None and last.told == _told(entry):
             return
         line = _encoded(entry)
         try:
@@ -126,25 +125,44 @@ class History:
         self._lines = deque(self._found(self._file), maxlen=ENTRIES_MAX)
 
     def newest(self, limit: int) -> list[HistoryEntry]:
-        """Newest first."""
+        """What became of commits, newest first."""
         found: list[HistoryEntry] = []
         left = ANSWER_BYTES_MAX
         for line in reversed(self._lines):
             if len(found) >= limit:
                 break
+            if line.of_drains:
+                continue
             left -= line.length
             entry = line.read(whole=left >= 0)
             if entry is not None:
                 found.append(entry)
         return found
 
+    def drains(self, since: str) -> list[DrainEvent]:
+        """What became of drains since a moment, newest first."""
+        lines = (line for line in reversed(self._lines) if line.of_drains)
+        found = (entry for line in lines if (entry := line.read()) and entry["at"] >= since)
+        return [
+            {
+                "at": each["at"],
+                "outcome": each["outcome"],
+                "backends": each["backends"],
+                "owner": each["author"],
+                "expires_at": each.get("expires_at"),
+                "commit": each["commit"],
+            }
+            for each in found
+        ]
+
     def has(self, commit: str) -> bool:
         """Whether anything is told of a commit."""
-        return any(line.commit == commit for line in self._lines)
+        return any(line.of_commit and line.commit == commit for line in self._lines)
 
     def find(self, commit: str) -> HistoryEntry | None:
-        """The newest entry about a commit."""
-        lines = (line for line in reversed(self._lines) if line.commit == commit)
+        """The newest entry that says what became of a commit."""
+        about = (each for each in reversed(self._lines) if each.of_commit)
+        lines = (each for each in about if each.commit == commit)
         return next((found for line in lines if (found := line.read())), None)
 
     def _append(self, line: bytes) -> tuple[_File, int]:
@@ -190,10 +208,15 @@ class History:
                 places.append((position, len(content)))
                 position += len(content)
         self._start = b"" if content.endswith(b"\n") else b"\n"
+        damaged = 0
         for start, length in places:
             entry = _decode(os.pread(file.descriptor, length, start))
             if entry is not None:
                 yield _line(entry, file, start, length)
+            else:
+                damaged += 1
+        if damaged:
+            log.warning("lines of the history are not what was written", count=damaged)
 
 
 def _line(
@@ -203,8 +226,9 @@ def _line(
     length: int,
     kept: HistoryEntry | None = None,
 ) -> _Line:
-    refused = entry["outcome"] == "refused"
-    return _Line(entry["commit"], _told(entry), refused, file, start, length, kept)
+    of_commit = entry["outcome"] in OF_COMMITS
+    of_drains = "backends" in entry
+    return _Line(entry["commit"], _told(entry), of_commit, of_drains, file, start, length, kept)
 
 
 def _told(entry: HistoryEntry) -> int:
@@ -221,7 +245,7 @@ def _encoded(entry: HistoryEntry) -> bytes:
     changes = told["changes"][:CHANGES_MAX]
     while True:
         told["changes"] = changes
-        line = json.dumps(told, separators=(",", ":")).encode("ascii") + b"\n"
+        line = _checked(json.dumps(told, separators=(",", ":")).encode("ascii"))
         if len(line) <= ENTRY_BYTES_MAX or not changes:
             return line
         changes = changes[: len(changes) // 2]
@@ -233,9 +257,17 @@ def _without_changes(entry: HistoryEntry) -> HistoryEntry:
     return kept
 
 
+def _checked(text: bytes) -> bytes:
+    """The line of an entry, which ends by a hash of what stands before."""
+    return text[:-1] + _CHECK % blake2b(text, digest_size=8).hexdigest().encode() + b"}\n"
+
+
 def _decode(line: bytes) -> HistoryEntry | None:
+    text = line[:-_CHECK_BYTES] + b"}"
+    if _checked(text) != line:
+        return None
     try:
-        found: Any = json.loads(line)
+        found: Any = json.loads(text)
     except ValueError:
         return None
     if not isinstance(found, dict) or not found.keys() >= _KEYS:

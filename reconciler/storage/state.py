@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from reconciler.storage.database import DamagedError, translated
+from reconciler.storage.database import DamagedError, text_hash, translated
 from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
@@ -155,6 +155,16 @@ class StoredState:
     def paths(self) -> set[str]:
         """Return the paths of all configuration files."""
         return {path for (path,) in self._all("SELECT path FROM files", ())}
+
+    def kept(self, name: str) -> str | None:
+        """Return what another part has kept. Raises `DamagedError`."""
+        row = self._one("SELECT text, hash FROM kept WHERE name = ?", (name,))
+        if row is None:
+            return None
+        text, stored = row
+        if text_hash(name, text) != stored:
+            raise DamagedError(f"the state database is damaged: {name} is not what was written")
+        return str(text)
 
     def _one(self, query: str, values: tuple[object, ...]) -> Any:
         with translated():

@@ -142,13 +142,12 @@ class _Memory:
         A slot that nobody wants is looked at by its name alone.
         """
         size = self.slot_size
-        for content in self._written():
+        for content, later in self._written():
             states = content[::size]
             at = states.find(1)
             while at >= 0:
-                start = at * size
-                if wanted is None or self._is_wanted(content, start, wanted):
-                    found = self._slot(content[start : start + size])
+                if wanted is None or self._is_wanted(content, at * size, wanted):
+                    found = self._slot(content, later, at * size)
                     if found is not None:
                         yield found
                 at = states.find(1, at + 1)
@@ -159,13 +158,13 @@ class _Memory:
             return
         size = self.slot_size
         offset = self._fields_offset + 8 * self.field_names.index(field)
-        for content in self._written():
+        for content, later in self._written():
             # Codes are small: the lowest byte says it.
             codes = content[offset::size]
             if not codes.strip(b"\0"):
                 continue
             for number, code in enumerate(codes):
-                found = self._slot(content[number * size : (number + 1) * size]) if code else None
+                found = self._slot(content, later, number * size) if code else None
                 if found is not None:
                     yield found[0]
 
@@ -185,16 +184,21 @@ class _Memory:
     def slots_beginning(self, name: bytes) -> Iterator[tuple[SlotKey, dict[str, int]]]:
         """Those of the used slots whose names begin like this, without a look at the others."""
         size = self.slot_size
-        for content in self._written():
+        for content, later in self._written():
             at = content.find(name)
             while at >= 0:
                 number, offset = divmod(at, size)
-                found = self._slot(content[number * size : (number + 1) * size])
+                found = self._slot(content, later, number * size)
                 if offset == _NAME_OFFSET and found is not None:
                     yield found
                 at = content.find(name, at + 1)
 
-    def _slot(self, content: bytes) -> tuple[SlotKey, dict[str, int]] | None:
+    def _slot(self, content: bytes, later: bytes, at: int) -> tuple[SlotKey, dict[str, int]] | None:
+        # The first word has the slot's turn: it differs when the slot went to another entity while
+        # it was read, whatever the names of both have in common.
+        if content[at : at + 8] != later[at : at + 8]:
+            return None
+        content = content[at : at + self.slot_size]
         if len(content) < self.slot_size or content[0] != 1 or content[1] >= len(SLOT_KINDS):
             return None
         name = content[_NAME_OFFSET : _NAME_OFFSET + content[2]].decode(errors="replace")
@@ -205,13 +209,18 @@ class _Memory:
     def _slot_offset(self, number: int) -> int:
         return self.slots_offset + number * self.slot_size
 
-    def _written(self) -> Iterator[bytes]:
-        """Each part of the slots that was ever written, whole slots, a bounded number at a time."""
+    def _written(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each part of the slots that was ever written, whole slots; read, and read again.
+
+        A bounded number at a time.
+        """
         most = max(1, _READ_BYTES // self.slot_size)
         for first, count in self._extents():
             for number in range(first, first + count, most):
-                some = min(most, first + count - number)
-                yield os.pread(self.descriptor, some * self.slot_size, self._slot_offset(number))
+                length = min(most, first + count - number) * self.slot_size
+                begin = self._slot_offset(number)
+                content = os.pread(self.descriptor, length, begin)
+                yield content, os.pread(self.descriptor, length, begin)
 
     def _extents(self) -> Iterator[tuple[int, int]]:
         """(first slot, how many) of each part that was ever written."""

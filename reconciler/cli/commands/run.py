@@ -2,12 +2,19 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+from reconciler.cli import output
 from reconciler.cli.arguments import milliseconds
-from reconciler.cli.exits import UsageError
+from reconciler.cli.exits import CommandError, UsageError
 from reconciler.cli.options import Argument, Identity, Option, RuntimeDir
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
+
+if TYPE_CHECKING:
+    from reconciler.daemon import DaemonOptions
+
+FILES_MAX = 20_000
+"""In a larger working tree nobody waits for what is not committed to be found."""
 
 
 def run(
@@ -108,6 +115,24 @@ def run(
         **({} if metrics_entities is None else {"metrics_entities": metrics_entities}),
     )
     try:
+        if options.remote is None:
+            _tell_uncommitted(options)
         return run_daemon(options)
     finally:
         zygote.end()
+
+
+def _tell_uncommitted(options: "DaemonOptions") -> None:
+    """Say what is not in the commit that will be served."""
+    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.source.repository import RepositoryError
+    from reconciler.source.source import Source
+
+    directory = options.directory.absolute()
+    source = Source(directory, options.ref, options.remote)
+    with suppress(CommandError, RepositoryError):
+        tree = WorkingTree(directory)
+        if tree.size <= FILES_MAX:
+            text = tree.differing(source.head().commit).sentence(source.shown_ref)
+            if text is not None:
+                output.note(f"kakehi run: {text}")

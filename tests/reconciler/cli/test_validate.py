@@ -138,7 +138,11 @@ def test_files_are_read_as_they_are_and_as_they_were(shop: Repo) -> None:
     assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 0
     shop.write({"tls/a.key": None})
     done = kakehi("validate", str(shop.directory))
-    assert "tls/a.key: No such file or directory" in done.stderr
+    looked_for = f"tls/a.key: No such file or directory: looked for {shop.directory}/tls/a.key"
+    assert looked_for in done.stderr
+    shop.write({"tls/a-1.key": pki.sample().key.decode()})
+    done = kakehi("validate", str(shop.directory))
+    assert 'did you mean "tls/a-1.key"?' in done.stderr
 
 
 def test_a_working_tree_has_no_more_than_its_commit_would(shop: Repo) -> None:

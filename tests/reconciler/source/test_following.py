@@ -1,62 +1,81 @@
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.source.following import FILE_NAME, Following
+import pytest
+
+from reconciler.source.following import NAME, Following
 from reconciler.source.source import Source
+from reconciler.storage.store import Store
 from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo
 from tests.reconciler.live import eventually, serves, shop
 
 
-def following(state_dir: Path, repo: Repo, given: str | None = None) -> tuple[Following, Source]:
-    found = Following(state_dir, repo.directory, given)
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def following(store: Store, repo: Repo, given: str | None = None) -> tuple[Following, Source]:
+    found = Following(store, repo.directory, given)
     return found, Source(repo.directory, found.wanted)
 
 
-def test_head_is_asked_once(repo: Repo, tmp_path: Path) -> None:
+def kept(state_dir: Path) -> list[tuple[str, str]]:
+    """What a daemon remembers."""
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as database:
+        return database.execute("SELECT name, text FROM kept").fetchall()
+
+
+def test_head_is_asked_once(repo: Repo, store: Store) -> None:
     repo.commit({"a.yaml": "1"})
-    first, source = following(tmp_path, repo)
+    first, source = following(store, repo)
     first.keep(source)
     repo.git("checkout", "-q", "-b", "exp")
     assert source.shown_ref == "main"
-    again, source = following(tmp_path, repo)
+    again, source = following(store, repo)
     assert source.ref == "refs/heads/main"
     said = "follows main; HEAD is on exp: restart with --ref exp to follow it"
     assert again.warning(source) == said
 
 
-def test_what_is_given_goes_first_and_is_kept(repo: Repo, tmp_path: Path) -> None:
+def test_what_is_given_goes_first_and_is_kept(repo: Repo, store: Store) -> None:
     repo.commit({"a.yaml": "1"})
     repo.git("branch", "production")
     for given in (None, "production"):
-        found, source = following(tmp_path, repo, given)
+        found, source = following(store, repo, given)
         found.keep(source)
     assert found.warning(source) is None, "it is what somebody wanted"
-    found, source = following(tmp_path, repo)
+    found, source = following(store, repo)
     assert source.ref == "refs/heads/production"
 
 
-def test_a_detached_head_is_no_other_branch(repo: Repo, tmp_path: Path) -> None:
+def test_a_detached_head_is_no_other_branch(repo: Repo, store: Store) -> None:
     repo.commit({"a.yaml": "1"})
-    found, source = following(tmp_path, repo)
+    found, source = following(store, repo)
     assert source.ref == "refs/heads/main"
     repo.git("checkout", "-q", "--detach")
-    assert found.warning(source) is None
-    found, source = following(tmp_path, repo)
+    assert "follows main; HEAD is detached" in str(found.warning(source))
+    found, source = following(store, repo)
     assert source.ref == "HEAD"
     repo.git("checkout", "-q", "main")
-    assert found.warning(source) is None
+    assert "follows HEAD itself" in str(found.warning(source))
 
 
-def test_the_memory_of_another_repository_or_of_nobody(repo: Repo, tmp_path: Path) -> None:
+def test_the_memory_of_another_repository_or_of_nobody(repo: Repo, store: Store) -> None:
     repo.git("checkout", "-q", "-b", "exp")
     for text in ('{"directory": "/else", "ref": "refs/heads/main"}', "[]", "{", '{"ref": 1}'):
-        (tmp_path / FILE_NAME).write_text(text)
-        _, source = following(tmp_path, repo)
+        store.keep(NAME, text)
+        _, source = following(store, repo)
         assert source.ref == "refs/heads/exp"
 
 
@@ -64,7 +83,7 @@ def test_a_misspelled_ref_is_told_and_not_remembered(tmp_path: Path) -> None:
     with shop(tmp_path, workers=1) as running:
         daemon = running.daemon
         assert daemon.interrupt() == 0
-        kept = (daemon.state_dir / FILE_NAME).read_bytes()
+        before = kept(daemon.state_dir)
         daemon.options = ("--ref", "mian")
         daemon.start(wait=False)
         eventually(lambda: serves(running))
@@ -72,7 +91,7 @@ def test_a_misspelled_ref_is_told_and_not_remembered(tmp_path: Path) -> None:
         eventually(lambda: daemon.status()["source"]["state"] == "holding")
         assert re.search(told, daemon.status()["source"]["problem"])
         assert re.search(f"serving the last committed state.*{told}", daemon.log())
-        assert (daemon.state_dir / FILE_NAME).read_bytes() == kept
+        assert kept(daemon.state_dir) == before
         assert daemon.interrupt() == 0
         shutil.rmtree(daemon.state_dir)
         started = len(daemon.log())
@@ -83,7 +102,7 @@ def test_a_misspelled_ref_is_told_and_not_remembered(tmp_path: Path) -> None:
         assert re.search(told, said)
         assert "holding" not in said
         assert "Traceback" not in said
-        assert not (daemon.state_dir / FILE_NAME).exists()
+        assert kept(daemon.state_dir) == []
         # It can be told right, and is followed from then on.
         daemon.options = ("--ref", "main")
         daemon.start()

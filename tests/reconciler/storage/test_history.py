@@ -61,6 +61,18 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
     assert [found["commit"] for found in History(path).newest(9)] == ["b", "a"]
 
 
+def test_a_flipped_bit_is_no_other_story(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "history.jsonl"
+    history = History(path)
+    for commit in ("aaa", "bbb"):
+        history.add(entry(commit))
+    path.write_bytes(path.read_bytes().replace(b"aaa", b"aac"))
+    assert [found["commit"] for found in History(path).newest(9)] == ["bbb"]
+    assert "lines of the history are not what was written count=1" in capsys.readouterr().err
+
+
 def test_the_file_does_not_grow_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,7 +130,7 @@ def test_a_worker_of_another_version_serves_until_its_successor_does(tmp_path: P
         running = second.store.running
         second.store.former = (running.generation, running.state.digest)
         apply(second.store, state(where, "127.0.0.1:10").entities.values())
-        second.supervisor.drain_ms = lambda: 10_000
+        second.leave_ms = 10_000
         second.supervisor.scale(1)
         await until(lambda: second.supervisor.complete)
         [new] = second.pids()

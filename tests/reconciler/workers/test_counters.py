@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
@@ -76,6 +77,32 @@ def test_a_freed_slot_is_not_read() -> None:
     memory.slot(0, "backend", "shop/b", active=5)
     memory.slot(1, "backend", "shop/a", active=2)
     assert counters.slot_field("backend", "shop/a", "active") == 2
+
+
+def test_a_slot_that_goes_to_another_while_it_is_read_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The names have all of the first word in common; what was read may be half of each."""
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.slot(0, "backend", "shop/a1", requests=7)
+    memory.slot(1, "backend", "shop/b1", requests=3)
+    read, turns = os.pread, itertools.count(1)
+
+    def read_and_change(descriptor: int, length: int, offset: int) -> bytes:
+        content = read(descriptor, length, offset)
+        memory.free(0)
+        memory.slot(0, "backend", "shop/a2", turn=next(turns))
+        return content
+
+    monkeypatch.setattr(os, "pread", read_and_change)
+    found = counters.read().slots
+    assert set(found) == {SlotKey("backend", "shop/b1")}
+    monkeypatch.undo()
+    assert set(counters.read().slots) == {
+        SlotKey("backend", "shop/a2"),
+        SlotKey("backend", "shop/b1"),
+    }
 
 
 def test_slots_of_one_name_are_added_up() -> None:
