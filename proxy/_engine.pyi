@@ -51,3 +51,7 @@ def rank_frontends(
     method: bytes,
     headers: list[tuple[str, bytes]],
 ) -> tuple[list[str], list[tuple[str, str, str]]]: ...
+
+# Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,
+# status)` when it would be refused.
+def read_request(head: bytes, merge_slashes: bool) -> tuple[bytes, bytes, bytes | None]: ...
