@@ -2,7 +2,7 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "Refused", "rank_frontends"]
+__all__ = ["Engine", "Refused", "rank_frontends", "read_request"]
 
 # A generation cannot be prepared. `args` is (kind, name, reason).
 class Refused(Exception): ...  # noqa: N818
