@@ -269,7 +269,11 @@ fn rank_frontends(
 /// would be refused, and the status.
 #[pyfunction]
 #[allow(clippy::type_complexity)] // (host, path, query), as the contract has it
-fn read_request(head: &[u8], merge_slashes: bool) -> PyResult<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> {
+fn read_request(
+    py: Python<'_>,
+    head: &[u8],
+    merge_slashes: bool,
+) -> PyResult<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> {
     let limits = HeadLimits {
         head_bytes_max: READ_BYTES_MAX,
         header_count_max: 1,
@@ -280,7 +284,7 @@ fn read_request(head: &[u8], merge_slashes: bool) -> PyResult<(Vec<u8>, Vec<u8>,
     } else {
         Slashes::Keep
     };
-    match parse(head, &limits, &mut read) {
+    match py.detach(|| parse(head, &limits, &mut read)) {
         Ok(Some(_)) => Ok((
             read.host(head).to_vec(),
             read.path(head).to_vec(),
