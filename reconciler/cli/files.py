@@ -143,12 +143,13 @@ def of_commit(
 def reader(directory: Path, ref: str | None) -> "Reader":
     """Return what reads the files that entities name: of a commit, or as they are on disk."""
     from reconciler.errors import UnreadableError
+
+    if ref is None:
+        return _disk_reader(directory)
     from reconciler.materials.reading import bounded, read_external
     from reconciler.source.repository import RepositoryError
     from reconciler.source.source import not_in_commit
 
-    if ref is None:
-        return _disk_reader(directory)
     repository = open_repository(directory)
     try:
         tree = repository.config_tree(repository.find_commit(ref))

@@ -1,7 +1,6 @@
 """The help of `kakehi` and of its commands, out of the signatures and docstrings of the commands.
 
-Written here rather than by Typer, which would take longer than a person notices; what Typer is best
-at, completion, is in `completing`.
+Written here, since the packages that do it take longer to import than a person notices.
 """
 
 import textwrap
