@@ -19,6 +19,7 @@ from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, nearest, read_external
 from reconciler.presence import is_directory
 from reconciler.source import left_out
+from reconciler.source.ignoring import Ignoring
 from reconciler.source.remote import followed_ref
 from reconciler.source.repository import (
     CommitNote,
@@ -183,18 +184,25 @@ class Source:
         repository = self.repository
         new = bytes.fromhex(tree)
         full = base is None
+        ignoring = repository.ignoring(new)
         try:
             old = bytes.fromhex(base) if base else None
+            if old is not None and repository.ignoring(old) != ignoring:
+                # What was left out before may be read now, and the other way round.
+                old, full = None, True
             diff = diff_trees(repository.read_tree, old, new)
         except RepositoryError:
             diff = diff_trees(repository.read_tree, None, new)
             full = True
-        files = {path: self._content(oid) for path, oid in sorted(diff.changed.items())}
+        files = {
+            path: self._content(oid)
+            for path, oid in sorted(diff.changed.items())
+            if not ignoring.covers(path)
+        }
         if all(content is None for content in files.values()):
-            self._require_configuration(new)
-        skipped = left_out.confirmed(
-            diff.skipped, lambda path: self._content(diff.json[path]) or b""
-        )
+            self._require_configuration(new, ignoring)
+        named = {path: why for path, why in diff.skipped.items() if not ignoring.covers(path)}
+        skipped = left_out.confirmed(named, lambda path: self._content(diff.json[path]) or b"")
         warnings = left_out.warnings(skipped)
         return Changed(files, warnings, full, frozenset(diff.others), tree=tree)
 
@@ -237,8 +245,8 @@ class Source:
             return bytes(FILE_BYTES_MAX + 1)
         return self.repository.read_blob(oid)
 
-    def _require_configuration(self, tree: bytes) -> None:
-        if not holds_configuration(self.repository.read_tree, tree):
+    def _require_configuration(self, tree: bytes, ignoring: Ignoring) -> None:
+        if not holds_configuration(self.repository.read_tree, tree, ignoring):
             where = self.repository.prefix or "the repository"
             message = f"the commit holds no configuration (no *.yaml file in {where})"
             raise NoConfigurationError(message)
