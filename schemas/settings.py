@@ -61,6 +61,14 @@ class Settings(Model):
     generation_header: Annotated[
         bool, Field(description="Add `Kakehi-Generation: G` to every response.")
     ] = False
+    max_buffered_bytes: Annotated[
+        Annotated[int, Measured("size", "1MiB", "1TiB")],
+        Field(
+            description=(
+                "Bytes per worker that may wait for clients and backends to read them; 503 beyond."
+            )
+        ),
+    ] = 1 << 30
     max_connections: Annotated[
         int,
         Field(ge=1, le=1_000_000, description="Open client connections per worker; 503 beyond."),

@@ -51,7 +51,7 @@ class WorkingTree:
 
     def __init__(self, directory: Path) -> None:
         repository = files.open_repository(directory)
-        self._git = pygit2.Repository(str(repository.git_dir))
+        self._git = repository.git
         if self._git.is_bare:
             raise CommandError(
                 f"{directory} is a bare repository and has no working tree",
@@ -218,8 +218,7 @@ def _content(tree: pygit2.Tree, path: str) -> bytes | None:
 def every_file_of(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     """Return path and content of every file of the config directory in a commit."""
     repository = files.open_repository(directory)
-    git = pygit2.Repository(str(repository.git_dir))
-    root = git[repository.config_tree(repository.find_commit(ref))]
+    root = repository.git[repository.config_tree(repository.find_commit(ref))]
     pending = [("", root)]
     while pending:
         prefix, found = pending.pop()

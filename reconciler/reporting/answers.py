@@ -26,7 +26,7 @@ from reconciler.planning.consequences import consequences, usable
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain, winners
 from reconciler.reporting.reconciling import Reconciling
-from reconciler.reporting.tls_faults import fault_of
+from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
 from reconciler.source.following import Following
@@ -72,7 +72,7 @@ class Answers:
     auditing: Auditing
     certifying: Certifying
     parts: Parts
-    metrics_problem: Callable[[], str | None]
+    further_warnings: Callable[[], list[str]]
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -193,10 +193,6 @@ class Answers:
             "waiting_for": sorted(opened.waiting),
         }
 
-    def _metrics_warning(self) -> str | None:
-        problem = self.metrics_problem()
-        return f"no metrics are served: {problem}" if problem else None
-
     def _retry_status(self) -> control.RetryStatus | None:
         retrying, head = self.reconciler.retrying, self.reconciler.head
         commit = head.commit if head else self.store.running.commit
@@ -237,13 +233,13 @@ class Answers:
             self.store.place.problem,
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
-            self._metrics_warning(),
             log.dropping(),
         )
         warnings += [each for each in others if each]
         warnings += [text for each in certificates if (text := each.warning(now)) is not None]
         warnings += self.certifying.warnings()
         warnings += self.parts.warnings()
+        warnings += self.further_warnings()
         warnings += [
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()
@@ -252,14 +248,12 @@ class Answers:
 
     def _tls_faults(self) -> list[str]:
         """Backends whose handshakes fail, the first of them: in an outage they all do."""
-        state = self.store.running.state
-        secure = {
-            name
-            for name in state.names("cluster")
-            if state[EntityKey("cluster", name)].value["tls"] is not None
+        suspects = {
+            backend
+            for slot in self.supervisor.slots
+            for backend in slot.counters.with_code("backend", FIELD)
         }
-        backends = (each for each in state.names("backend") if each.partition("/")[0] in secure)
-        found = ((each, self._tls_fault(each)) for each in backends)
+        found = ((each, self._tls_fault(each)) for each in sorted(suspects))
         told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
         return list(islice(told, _TLS_FAULTS_MAX))
 

@@ -26,6 +26,8 @@ from schemas.plan import Plan
 
 # Status says it at each question: a line of a file, or a reason, may be of any length.
 TEXT_CHARS_MAX = 4000
+DIAGNOSTICS_MAX = 100
+_DIAGNOSTIC_CHARS_MAX = 1000
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Outcomes:
         self.tally = Tally()
         self.last_error: LastError | None = None
         self.repository_warning: str | None = None
+        self.problem: str | None = None
+        """Why the running state is held, whatever the newest commit is."""
 
     def resolved(self) -> None:
         """The newest commit is the applied one: there is nothing wrong any more."""
@@ -219,13 +223,13 @@ class Outcomes:
             "line": line,
             "column": column,
             "at": _now(),
-            "diagnostics": [_told(each) for each in diagnostics],
+            "diagnostics": [_told(each) for each in _first(diagnostics)],
         }
         return True
 
     def _superseded(self, base: str | None, commit: str) -> None:
         for each in self._source.superseded(base, commit):
-            if self.history.find(each) is not None:
+            if self.history.has(each):
                 continue
             entry = self._entry(Head(each, ""), "superseded", time.monotonic())
             entry["message"] = f"overtaken by {commit[:12]}"
@@ -257,13 +261,25 @@ def _log_warnings(warnings: Sequence[Diagnostic]) -> None:
         log.warning(warning.message, at=warning.where)
 
 
+def _first(found: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """As many as anybody reads, and how many more there are."""
+    shown = list(found[:DIAGNOSTICS_MAX])
+    if more := len(found) - len(shown):
+        hint = "kakehi validate lists them all"
+        shown.append(Diagnostic("error", "", 0, 0, f"and {more} more", hint))
+    return shown
+
+
 def _told(found: Diagnostic) -> dict[str, Any]:
     whole = {**found.to_json(), "rendered": found.render()}
-    return {key: _bounded(each) if isinstance(each, str) else each for key, each in whole.items()}
+    return {
+        key: _bounded(each, _DIAGNOSTIC_CHARS_MAX) if isinstance(each, str) else each
+        for key, each in whole.items()
+    }
 
 
-def _bounded(text: str) -> str:
-    return text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + " …"
+def _bounded(text: str, most: int = TEXT_CHARS_MAX) -> str:
+    return text if len(text) <= most else text[:most] + " …"
 
 
 def _now() -> str:

@@ -11,19 +11,20 @@ import json
 from pathlib import Path
 
 from reconciler import log
-from reconciler.durable import replace_durably
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Source
+from reconciler.storage.database import DamagedError
+from reconciler.storage.memory import Memory
 
-FILE_NAME = "followed.json"
+NAME = "followed"
 _DETACHED = "HEAD"
 
 
 class Following:
-    """The memory of it, in the state directory."""
+    """The memory of it, in the state database."""
 
-    def __init__(self, state_dir: Path, directory: Path, given: str | None) -> None:
-        self._path = state_dir / FILE_NAME
+    def __init__(self, memory: Memory, directory: Path, given: str | None) -> None:
+        self._memory = memory
         self._directory = str(directory)
         self._given = given
         self._kept = self._read()
@@ -31,24 +32,23 @@ class Following:
         """What to follow; None: the branch that HEAD names."""
 
     def keep(self, source: Source) -> None:
-        """Remembers the ref, once it is known."""
+        """Remembers the ref, once it is known and has a commit: a misspelled one never."""
         try:
             ref = source.ref
         except RepositoryError:
             return
-        # A misspelt one would be followed for ever by whoever starts again without naming it.
-        if ref == self._kept or not _exists(source, ref):
+        if ref == self._kept or not source.is_there:
             return
         self._kept = ref
         content = json.dumps({"directory": self._directory, "ref": ref})
         try:
-            replace_durably(self._path, content.encode() + b"\n")
+            self._memory.keep(NAME, content)
         except OSError as error:
             reason = error.strerror or error
             log.warning("a restart will ask HEAD which branch to follow", reason=reason)
 
     def write(self, source: Source) -> None:
-        """Writes it anew, after the file was lost."""
+        """Writes it anew, after it was lost."""
         self._kept = None
         self.keep(source)
 
@@ -78,35 +78,15 @@ class Following:
             f"restart with --ref {branch} to follow it"
         )
 
-    def unknown(self, source: Source) -> str | None:
-        """The ref that was asked for, if nobody has ever seen it; None if all is well."""
-        if self._given is None or source.is_remote:
-            return None
-        try:
-            ref = source.ref
-        except RepositoryError:
-            # The repository may come back; it is waited for.
-            return None
-        return None if ref == self._kept or _exists(source, ref) else self._given
-
     def _read(self) -> str | None:
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            text = self._memory.kept(NAME)
+            if text is None:
+                return None
+            found = json.loads(text)
             ref, directory = found["ref"], found["directory"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (DamagedError, OSError, ValueError, TypeError, KeyError) as error:
             log.warning("what was followed cannot be read, HEAD is asked", reason=error)
             return None
         # The memory of another repository says nothing about this one.
         return ref if directory == self._directory and isinstance(ref, str) else None
-
-
-def _exists(source: Source, ref: str) -> bool:
-    """Whether a ref was there, or comes with the first commit or fetch."""
-    try:
-        repository = source.repository
-        may_come = source.is_remote or ref in (_DETACHED, repository.head_ref())
-        return may_come or repository.has_ref(ref)
-    except RepositoryError:
-        return False

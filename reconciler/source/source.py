@@ -118,6 +118,26 @@ class Source:
             self._ref = repository.full_ref(wanted) if wanted else repository.head_ref()
         return self._ref
 
+    def check_ref(self) -> None:
+        """See at the start whether what shall be followed is there. Raises `RepositoryError`.
+
+        A branch that somebody has yet to commit to is waited for, and one of a remote is fetched.
+        """
+        ref = self.ref
+        if self._remote is None and not self.repository.is_awaited(ref):
+            self.repository.resolve(ref)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the followed ref has a commit."""
+        try:
+            self.head()
+        except NoConfigurationError:
+            return True
+        except RepositoryError:
+            return False
+        return True
+
     @property
     def is_remote(self) -> bool:
         """Whether commits are fetched, so that more may come than are here."""
@@ -209,23 +229,18 @@ class Source:
     def read_file(self, changed: Changed, path: str) -> bytes:
         """What an entity means by a path: a file of the tree, or (slash first) of the machine.
 
-        Raises `UnreadableError`.
+        Raises `UnreadableError`; `RepositoryError` when the tree cannot be read now, which is no
+        fault of the commit.
         """
         if path.startswith("/"):
             return read_external(path)
         if path in changed.overlay:
             content = changed.overlay[path]
         else:
-            content = self._file_at(changed.tree, path)
+            content = self.repository.file_at(changed.tree, path) if changed.tree else None
         if content is None:
             raise not_in_commit(self.repository, changed.tree, path)
         return bounded(content)
-
-    def _file_at(self, tree: str | None, path: str) -> bytes | None:
-        try:
-            return self.repository.file_at(tree, path) if tree else None
-        except RepositoryError as error:
-            raise UnreadableError(str(error)) from None
 
     def with_naming(self, changed: Changed, paths: set[str]) -> Changed:
         """The same with further configuration files, whose entities name what has changed."""

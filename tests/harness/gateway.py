@@ -77,7 +77,7 @@ class Gateway:
         self.addresses["anyhost"] = ports.address()
         self.daemon = Kakehi(Repo(directory), workers=workers)
         self.daemon.repo.commit({"kakehi.yaml": self.config()})
-        self._extensions = 0
+        self.extensions = 0
         self._connections: list[rawclient.Connection] = []
         self._workers: list[int] = []
         for lane in (*self.lanes, self.anyhost):
@@ -102,11 +102,11 @@ class Gateway:
 
     def extend(self, **maps: Config) -> None:
         """Commit one more file with these top-level maps; listeners become known by name."""
-        self._extensions += 1
+        self.extensions += 1
         self.addresses |= {
             name: value["address"] for name, value in maps.get("listeners", {}).items()
         }
-        self.daemon.commit({f"extension-{self._extensions}.yaml": maps})
+        self.daemon.commit({f"extension-{self.extensions}.yaml": maps})
 
     def cluster(
         self, name: str, backends: Mapping[str, Any], listener: str = "main", **settings: Any

@@ -148,6 +148,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         "drain_timeout": 30000,
         "error_pages": {},
         "generation_header": False,
+        "max_buffered_bytes": 1073741824,
         "max_connections": 10000,
         "max_requests": 10000,
         "workers": "auto",

@@ -56,12 +56,12 @@ class Memory:
         for position, value in enumerate((*buckets, sum_us)):
             self._word(_HISTOGRAM_OFFSET + 8 * position, value)
 
-    def slot(self, number: int, kind: str, name: str, **fields: int) -> None:
+    def slot(self, number: int, kind: str, name: str, turn: int = 0, **fields: int) -> None:
         offset = _SLOTS_OFFSET + 256 * number
         for field, value in fields.items():
             self._word(offset + 256 - 8 * (len(FIELDS) - FIELDS.index(field)), value)
         text = name.encode()
-        head = bytes((1, _KINDS.index(kind), len(text), 0)) + text
+        head = bytes((1, _KINDS.index(kind), len(text), turn)) + text
         os.pwrite(self.descriptor, head, offset)
 
     def free(self, number: int) -> None:

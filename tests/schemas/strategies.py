@@ -82,6 +82,7 @@ SETTINGS = _optional(
     admin=st.one_of(st.none(), ADDRESSES),
     drain_timeout=st.integers(0, 24).map("{}h".format),
     generation_header=st.booleans(),
+    max_buffered_bytes=st.integers(1, 1024).map("{}MiB".format),
     workers=st.one_of(st.just("auto"), st.integers(1, 1024)),
 )
 RAW: dict[str, st.SearchStrategy[dict[str, Any]]] = {

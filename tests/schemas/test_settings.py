@@ -11,6 +11,7 @@ def test_the_canonical_value_has_every_default() -> None:
         "drain_timeout": 30000,
         "error_pages": {},
         "generation_header": False,
+        "max_buffered_bytes": 1073741824,
         "max_connections": 10000,
         "max_requests": 10000,
         "workers": "auto",
@@ -51,6 +52,7 @@ def test_a_drain_may_be_at_once() -> None:
         ("admin", 9901, "expected an address"),
         ("drain_timeout", "25h", "from 0s to 24h"),
         ("generation_header", "yes", "expected true or false"),
+        ("max_buffered_bytes", "64KiB", "from 1MiB to 1TiB"),
         ("max_requests", 0, "too small"),
     ],
 )

@@ -1,7 +1,6 @@
 """`kakehi run`: the daemon, in the foreground."""
 
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ from reconciler.cli.paths import identity_file, runtime_directory, state_directo
 
 if TYPE_CHECKING:
     from reconciler.daemon import DaemonOptions
-    from reconciler.source.source import Source
 
 FILES_MAX = 20_000
 """In a larger working tree nobody waits for what is not committed to be found."""
@@ -51,6 +49,16 @@ def run(
             help="How often to fetch, with --remote [default: 30s].",
         ),
     ] = None,
+    metrics_entities: Annotated[
+        int | None,
+        Option(
+            "--metrics-entities",
+            metavar="N",
+            env="KAKEHI_METRICS_ENTITIES",
+            help="So many frontends, clusters and backends each have metrics of their own "
+            "[default: 1500].",
+        ),
+    ] = None,
     identity: Identity = None,
     runtime_dir: RuntimeDir = None,
     state_dir: Annotated[
@@ -78,6 +86,8 @@ def run(
     """
     if workers is not None and workers < 1:
         raise UsageError("--workers must be 1 or more")
+    if metrics_entities is not None and metrics_entities < 0:
+        raise UsageError("--metrics-entities must be 0 or more")
     if fetch_interval is not None and remote is None:
         raise UsageError("--fetch-interval needs a --remote")
     interval_s = None
@@ -102,44 +112,27 @@ def run(
         remote=remote,
         fetch_interval_s=interval_s,
         identity=identity_file(identity),
+        **({} if metrics_entities is None else {"metrics_entities": metrics_entities}),
     )
     try:
-        _check_source(options)
+        if options.remote is None:
+            _tell_uncommitted(options)
         return run_daemon(options)
     finally:
         zygote.end()
 
 
-def _check_source(options: "DaemonOptions") -> None:
-    """Refuse a branch that nobody has ever seen, and say what is not in the commit."""
-    from reconciler.source.following import Following
+def _tell_uncommitted(options: "DaemonOptions") -> None:
+    """Say what is not in the commit that will be served."""
+    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.source.repository import RepositoryError
     from reconciler.source.source import Source
 
     directory = options.directory.absolute()
-    following = Following(options.state_dir, directory, options.ref)
-    source = Source(directory, following.wanted, options.remote)
-    unknown = following.unknown(source)
-    if unknown is not None:
-        branches = source.repository.branches()
-        close = get_close_matches(unknown, branches, n=1)
-        known = f"there are {', '.join(branches[:5])}" if branches else "there is no commit yet"
-        hint = f"did you mean {close[0]}?" if close else known
-        raise UsageError(f"there is no branch {unknown} in {options.directory}", hint)
-    if options.remote is None:
-        with suppress(CommandError):
-            _tell_uncommitted(directory, source)
-
-
-def _tell_uncommitted(directory: Path, source: "Source") -> None:
-    from reconciler.cli.working_tree import WorkingTree
-    from reconciler.source.repository import RepositoryError
-
-    tree = WorkingTree(directory)
-    try:
-        commit = source.head().commit
-    except RepositoryError:
-        return
-    if tree.size <= FILES_MAX:
-        text = tree.differing(commit).sentence(f"{source.shown_ref}, which is followed")
-        if text is not None:
-            output.note(f"kakehi run: {text}")
+    source = Source(directory, options.ref, options.remote)
+    with suppress(CommandError, RepositoryError):
+        tree = WorkingTree(directory)
+        if tree.size <= FILES_MAX:
+            text = tree.differing(source.head().commit).sentence(source.shown_ref)
+            if text is not None:
+                output.note(f"kakehi run: {text}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import h2.errors
+import hyperframe.frame
 import pytest
 
 from tests.e2e.h2.conftest import Front
@@ -347,3 +349,32 @@ def test_the_protocol_of_a_cluster_changes_by_commit(front: Front) -> None:
             assert client.get("a").body == b"two"
     finally:
         plain.stop()
+
+
+def test_a_backend_that_asks_without_reading_is_let_go(front: Front) -> None:
+    """Each PING has to be answered, and the answers must not pile up for one that reads none."""
+    over = threading.Event()
+
+    def script(request: Request) -> None:
+        if request.path == "/":
+            return request.answer(b"ok")
+        peer = request.peer
+        peer.is_deaf.set()
+        ping = hyperframe.frame.PingFrame(0, opaque_data=b"anybody?").serialize()
+        with contextlib.suppress(OSError):
+            # Slowly enough for what a backend may do in all honesty.
+            while not over.is_set():
+                peer.socket.sendall(ping * 700)
+                time.sleep(0.25)
+        return None
+
+    backend = front.backend(script)
+    # Few of the answers are to lie in the kernel.
+    backend.listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    backend.listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    front.start(backend.address, timeouts={"response_head": "2m"})
+    with front.connect() as client, front.connect() as other:
+        client.send(b"GET /deaf HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.read_response().status == 502
+        over.set()
+        assert other.get("a").status == 200

@@ -167,3 +167,35 @@ def test_power_of_two_avoids_a_busy_backend(gateway: Gateway, backends: Backends
 
 def _in_all(made: dict[str, RawBackend]) -> int:
     return sum(len(backend.requests) for backend in made.values())
+
+
+@pytest.mark.parametrize("way", ["round_robin", "least_connections"])
+def test_a_change_of_the_cluster_goes_on_with_the_next_backend(
+    gateway: Gateway, backends: Backends, way: str
+) -> None:
+    """Otherwise a cluster that is changed often sends everything to its first backends."""
+    names = "abcd"
+    addresses = {name: backends(_named(name)).address for name in names}
+    found = []
+    client = gateway.connect()
+    name = f"goes-on-{way.replace('_', '-')}"
+    host = gateway.cluster(name, addresses, load_balancing=way)
+    for change in range(4):
+        found.append(client.get(host).body.decode())
+        gateway.daemon.commit(
+            {
+                f"extension-{gateway.extensions}.yaml": {
+                    "clusters": {
+                        name: {
+                            "load_balancing": way,
+                            "timeouts": {"response_head": f"{20 + change}s"},
+                            "backends": {
+                                key: {"address": address} for key, address in addresses.items()
+                            },
+                        }
+                    },
+                    "frontends": {name: {"listeners": ["main"], "hostname": host, "cluster": name}},
+                }
+            }
+        )
+    assert found == list(names)

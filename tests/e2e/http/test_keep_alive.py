@@ -222,3 +222,25 @@ def test_the_listener_of_ipv6_serves(lane: Lane) -> None:
     client = lane.connect("ipv6")
     assert client.get(lane.host).body == b"ok"
     assert lane.backend.last.get("x-forwarded-for") == b"::1"
+
+
+@pytest.mark.parametrize(
+    "stray", [wire.response(b"stray", status="408 Request Timeout"), b""], ids=["408", "end"]
+)
+def test_what_an_idle_backend_connection_brings_is_nobodys_answer(
+    gateway: Gateway, lane: Lane, stray: bytes
+) -> None:
+    """The request is there before what the backend says, so that it finds the connection pooled."""
+    client = lane.connect()
+    assert client.get(lane.host).status == 200
+    pooled = lane.backend.connections[0]
+    time.sleep(0.2)
+    with stopped(gateway.worker_pid()):
+        client.send(lane.head("GET /asked"))
+        time.sleep(0.1)
+        pooled.send(stray)
+        pooled.close()
+        time.sleep(0.1)
+    response = client.read_response()
+    assert (response.status, response.body) == (200, b"ok")
+    assert [request.path for request in lane.backend.requests] == ["/", "/asked"]

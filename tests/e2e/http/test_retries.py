@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.harness import wire
+from tests.harness import rawclient, wire
 from tests.harness.fixtures import Nowhere
 from tests.harness.gateway import Gateway
 from tests.harness.rawbackend import Exchange, RawBackend
@@ -212,3 +214,27 @@ def test_a_stale_connection_to_the_only_backend_is_replaced_by_a_fresh_one(
     statuses = [client.get(host, f"/{number}").status for number in range(6)]
     assert statuses == [200] * 6
     assert len(alone.requests) - before <= 12
+
+
+def test_after_a_pause_one_request_finds_out_for_all(
+    gateway: Gateway, backends: Backends, nowhere: Nowhere
+) -> None:
+    """A black hole takes every connect its full time: one request may lose it, the others not."""
+    alive = [backends().address for _ in range(2)]
+    addresses = [*alive, nowhere.unanswering()]
+    host = _cluster(gateway, "hole", addresses, timeouts={"connect": "1s"})
+    with gateway.connect() as client:
+        for _ in addresses:
+            assert client.get(host).status == 200
+
+    def ask(_: int) -> float:
+        with rawclient.Connection(gateway.addresses["main"]) as client:
+            began = time.monotonic()
+            assert client.get(host).status == 200
+            return time.monotonic() - began
+
+    # The first pause is 250 ms.
+    time.sleep(0.4)
+    with ThreadPoolExecutor(24) as pool:
+        waits = list(pool.map(ask, range(24)))
+    assert sum(wait > 0.9 for wait in waits) == 1, sorted(waits)[-8:]

@@ -1,6 +1,7 @@
 //! Buffers that a connection borrows only while bytes wait in it.
 //!
-//! An idle connection holds an empty [`ByteQueue`] (32 bytes) and no memory behind it.
+//! An idle connection holds an empty [`ByteQueue`] (32 bytes) and no memory behind it. What queues hold
+//! is counted where it is allocated, so that all of it has one bound; `session` asks for it.
 
 /// Buffers kept for reuse; more are given back to the allocator.
 const SPARE_BUFFERS_MAX: usize = 256;
@@ -11,12 +12,29 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 #[derive(Default)]
 pub struct BufferPool {
     spare: Vec<Vec<u8>>,
+    queued: usize,
 }
 
 impl BufferPool {
     /// An empty buffer, with memory behind it when one was spare.
     pub fn take(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
+    }
+
+    /// Counts memory that somebody holds beside the queues, until [`BufferPool::release`].
+    pub fn hold(&mut self, bytes: u32) {
+        self.queued += bytes as usize;
+    }
+
+    /// See [`BufferPool::hold`].
+    pub fn release(&mut self, bytes: u32) {
+        self.queued -= bytes as usize;
+    }
+
+    /// Bytes of memory behind all queues, and what is held beside them.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued
     }
 
     /// Gives a buffer back.
@@ -68,7 +86,8 @@ impl ByteQueue {
         if bytes.is_empty() {
             return;
         }
-        if self.bytes.capacity() == 0 {
+        let before = self.bytes.capacity();
+        if before == 0 {
             self.bytes = pool.take();
         }
         // A queue that is never quite empty must not grow for ever.
@@ -77,6 +96,7 @@ impl ByteQueue {
             self.start = 0;
         }
         self.bytes.extend_from_slice(bytes);
+        pool.queued += self.bytes.capacity() - before;
     }
 
     /// Replaces everything by `bytes`.
@@ -90,11 +110,11 @@ impl ByteQueue {
         self.push(pool, bytes);
     }
 
-    /// Drops `count` bytes from the front; the memory goes back to the pool with the last one.
+    /// Drops `count` bytes from the front, or all if there are fewer; the memory goes back to the pool
+    /// with the last one.
     pub fn consume(&mut self, pool: &mut BufferPool, count: usize) {
-        self.start += count;
-        debug_assert!(self.start <= self.bytes.len());
-        if self.start == self.bytes.len() {
+        self.start = self.start.saturating_add(count);
+        if self.start >= self.bytes.len() {
             self.clear(pool);
         }
     }
@@ -102,6 +122,7 @@ impl ByteQueue {
     /// Drops everything.
     pub fn clear(&mut self, pool: &mut BufferPool) {
         self.start = 0;
+        pool.queued -= self.bytes.capacity();
         pool.give(std::mem::take(&mut self.bytes));
     }
 }
@@ -135,5 +156,24 @@ mod tests {
         assert!(queue.is_empty());
         assert_eq!(queue.bytes.capacity(), 0);
         assert_eq!(pool.spare.len(), 1);
+    }
+
+    #[test]
+    fn the_memory_behind_all_queues_is_counted() {
+        let mut pool = BufferPool::default();
+        let mut queues: [ByteQueue; 3] = Default::default();
+        for round in 1..100 {
+            for queue in &mut queues {
+                queue.push(&mut pool, &vec![1; 100 * round]);
+                queue.consume(&mut pool, 50);
+            }
+            let held: usize = queues.iter().map(|queue| queue.bytes.capacity()).sum();
+            assert_eq!(pool.queued_bytes(), held);
+            queues[0].replace(&mut pool, &[2; 10]);
+        }
+        for queue in &mut queues {
+            queue.clear(&mut pool);
+        }
+        assert_eq!(pool.queued_bytes(), 0);
     }
 }

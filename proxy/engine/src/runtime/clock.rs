@@ -45,6 +45,12 @@ impl Clock {
         self.monotonic_us
     }
 
+    /// The same as it is at this very moment, to measure what a turn's work takes.
+    #[must_use]
+    pub fn us_now(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
     /// Milliseconds since the engine's start; deadlines are given in it.
     #[must_use]
     pub fn ms(&self) -> u64 {

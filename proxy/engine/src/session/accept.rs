@@ -27,6 +27,9 @@ impl<D: Driver> Engine<D> {
     /// Accepts what waits at a listener, a turn's share of it.
     pub(super) fn accept_clients(&mut self, listener: &Rc<Listener>) {
         for _ in 0..ACCEPTS_PER_TURN {
+            if self.has_hands_full() && listener.settings().tls.is_some() {
+                return;
+            }
             if !self.accept_client(listener) {
                 return;
             }
@@ -108,6 +111,16 @@ impl<D: Driver> Engine<D> {
         self.link_idle(index);
     }
 
+    /// Whether so much waits for peers that nothing more is begun.
+    pub(super) fn is_short_of_memory(&self) -> bool {
+        self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes
+    }
+
+    /// Whether it is time to read in small pieces: what is read may have to wait.
+    pub(super) fn is_saving_memory(&self) -> bool {
+        self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes / 2
+    }
+
     /// Whether one more connection is admitted, if need be in place of an idle one.
     fn make_room(&mut self, listener: &Rc<Listener>) -> bool {
         if listener.connections.get() >= listener.settings().entity.limits.connections
@@ -158,6 +171,7 @@ impl<D: Driver> Engine<D> {
 
     fn pause_accepting(&mut self) {
         self.accept_paused = true;
+        self.accepting.clear();
         for listener in self.tables.listeners.values() {
             if let Some(fd) = listener.raw_socket() {
                 let _ = self.driver.unwatch(fd);
@@ -173,5 +187,34 @@ impl<D: Driver> Engine<D> {
         for listener in listeners {
             self.watch_listener(&listener);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Door, engine_with_clients};
+    use super::*;
+
+    #[test]
+    fn a_pause_leaves_nothing_behind() {
+        let Door {
+            mut engine,
+            listener,
+            ..
+        } = engine_with_clients(1);
+        let name = listener.name.clone();
+        engine.tables.listeners.insert(name, listener.clone());
+        engine.watch_listener(&listener);
+        let held = Rc::strong_count(&listener);
+        for _ in 0..3 {
+            engine.pause_accepting();
+            // A commit in between must not watch it before its time.
+            engine.watch_listener(&listener);
+            assert!(engine.accepting.is_empty());
+            engine.resume_accepting();
+            assert_eq!(engine.accepting.len(), 1);
+            assert_eq!(Rc::strong_count(&listener), held);
+        }
+        assert_eq!(engine.metrics.get(Counter::AcceptErrorsTotal), 0);
     }
 }

@@ -18,7 +18,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn is_backed_up(&self, index: usize) -> bool {
         let client = &self.clients[index];
         let frames = client.multiplex.as_ref().map_or(0, |it| it.out.len());
-        client.output.len() + frames > BACKLOG_BYTES_MAX
+        client.output.len() + client.stream.unsent_bytes() + frames > BACKLOG_BYTES_MAX
     }
 
     /// Marks the lanes of a connection that has enough to send.

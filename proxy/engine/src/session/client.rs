@@ -7,7 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::backlog::BACKLOG_BYTES_MAX;
 use super::multiplex::Multiplex;
+use super::queue::Bulk;
 use super::stall::WriteWait;
 use super::token::{Owner, token};
 use super::transport::{Received, Transport};
@@ -62,6 +64,7 @@ pub(super) struct Client {
     pub(super) input_waits: bool,
     /// Queued to be driven in the next turn.
     pub(super) queued: bool,
+    pub(super) bulk: Bulk,
     /// Close once `output` is empty.
     pub(super) close_when_sent: bool,
     /// Refused at the door; not counted among the connections of the listener.
@@ -126,6 +129,7 @@ impl<D: Driver> Engine<D> {
             ended: false,
             input_waits: false,
             queued: false,
+            bulk: Bulk::default(),
             close_when_sent: false,
             refused,
             input: ByteQueue::default(),
@@ -167,8 +171,10 @@ impl<D: Driver> Engine<D> {
         if writable && !client.is_flushed() {
             self.flush_client(index);
         }
-        if self.find_client(token, index).is_some() {
-            self.drive_client(index);
+        match self.find_client(token, index) {
+            Some(_) if self.clients[index].bulk.is_large() => self.wake_client(index),
+            Some(_) => self.drive_client(index),
+            None => {}
         }
     }
 
@@ -181,8 +187,8 @@ impl<D: Driver> Engine<D> {
         let has_work = client.readable || client.input_waits || client.ended || end_waits;
         if has_work && !client.queued {
             client.queued = true;
-            let token = client.token;
-            self.ready.push_back(token);
+            let (token, bulk) = (client.token, client.bulk);
+            self.queue(token, bulk);
         }
     }
 
@@ -207,8 +213,11 @@ impl<D: Driver> Engine<D> {
             if !client.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN {
+            if reads >= READS_PER_TURN || reads > 0 && client.bulk.is_large() {
                 self.wake_client(index);
+                break;
+            }
+            if self.puts_client_off(index) {
                 break;
             }
             self.read_client(token, index, &mut receive);
@@ -221,14 +230,19 @@ impl<D: Driver> Engine<D> {
     /// One read, behind the bytes that wait already.
     fn read_client(&mut self, token: Token, index: usize, receive: &mut [u8]) {
         match self.clients[index].phase {
-            Phase::Preamble => return self.read_preamble(token, index, receive),
+            Phase::Preamble => return self.read_preamble(index, receive),
             Phase::Hello => return self.read_hello(index, receive),
             _ => {}
         }
+        let is_saving = self.is_saving_memory();
         let client = &mut self.clients[index];
         let waiting = client.input.len();
         receive[..waiting].copy_from_slice(client.input.as_slice());
-        let room = &mut receive[waiting..];
+        let end = match is_saving {
+            true => receive.len().min(waiting + client.stream.room_min()),
+            false => receive.len(),
+        };
+        let room = &mut receive[waiting..end];
         match client.stream.receive(&mut self.tls, &mut self.pool, room) {
             Ok(Received {
                 bytes: 0,
@@ -243,9 +257,12 @@ impl<D: Driver> Engine<D> {
                 // stream that was already reported does not.
                 client.readable = received.more || received.ended || client.hangup;
                 client.heard = true;
+                client.bulk.brought(received.bytes);
+                self.bulk_bytes += received.bytes;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
                 self.handshake_progress(index);
+                self.note_unsent_records(token, index);
                 if received.bytes == 0 {
                     return;
                 }
@@ -272,7 +289,9 @@ impl<D: Driver> Engine<D> {
     fn keep_client_input(&mut self, token: Token, index: usize, mut input: ByteQueue) {
         match self.clients.get_mut(index) {
             Some(client) if client.token == token => {
-                debug_assert!(client.input.is_empty());
+                // Whatever has come meanwhile comes behind it.
+                input.push(&mut self.pool, client.input.as_slice());
+                client.input.clear(&mut self.pool);
                 client.input = input;
             }
             _ => input.clear(&mut self.pool),
@@ -281,6 +300,10 @@ impl<D: Driver> Engine<D> {
 
     fn client_wants_input(&self, index: usize) -> bool {
         let client = &self.clients[index];
+        // Whatever it sends may be worth an answer of TLS.
+        if client.stream.unsent_bytes() > BACKLOG_BYTES_MAX {
+            return false;
+        }
         match client.phase {
             // A client that does not read its responses gets no more of them.
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
@@ -495,14 +518,14 @@ impl<D: Driver> Engine<D> {
 
     /// The connection failed or the peer left: everything that hangs on it ends.
     pub(super) fn client_lost(&mut self, index: usize) {
-        if let Some(exchange) = self.clients[index].exchange {
-            self.abandon_exchange(exchange, super::Outcome::ClientAborted);
-        }
         self.close_client(index);
     }
 
-    /// Closes at once; the exchange, if any, must have ended.
+    /// Closes at once. The exchange, if any, should have been ended by somebody who knows why.
     pub(super) fn close_client(&mut self, index: usize) {
+        if let Some(exchange) = self.clients[index].exchange {
+            self.abandon_exchange(exchange, super::Outcome::ClientAborted);
+        }
         if self.clients[index].stream.lane().is_some() {
             return self.close_lane(index);
         }
@@ -510,7 +533,6 @@ impl<D: Driver> Engine<D> {
         self.unlink_idle(index);
         let mut client = self.clients.remove(index);
         self.timers.remove(&mut client.deadline);
-        debug_assert!(client.exchange.is_none());
         client.input.clear(&mut self.pool);
         client.output.clear(&mut self.pool);
         client.stream.release(&mut self.pool);

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use super::Engine;
 use super::client::split_left;
 use super::exchange::{Exchange, Outcome};
+use super::queue::Bulk;
 use super::token::{Owner, parts, token};
 use super::transport::Transport;
 use super::upstream::{Link, Upstream};
@@ -26,6 +27,9 @@ use crate::telemetry::names::{Counter, Field, Histogram};
 use crate::tls::fault::TlsFault;
 use crate::upstream::{Backend, ClusterSettings};
 
+/// A connection is idle for longer than this before its backend ends it.
+const UNLOOKED_MS_MAX: u64 = 50;
+
 impl<D: Driver> Engine<D> {
     /// Chooses a backend for an exchange that has none and sends the head there; by another one
     /// when connecting fails at once.
@@ -33,9 +37,10 @@ impl<D: Driver> Engine<D> {
         let now_ms = self.clock.ms();
         loop {
             let entry = &self.exchanges[exchange as usize];
+            let probe_ms = entry.cluster.entity.timeouts.connect;
             let chosen = entry
                 .backends
-                .choose(&entry.tried, now_ms, &mut self.random);
+                .choose(&entry.tried, now_ms, probe_ms, &mut self.random);
             let Some(backend) = chosen.or_else(|| repeats_at(entry)) else {
                 return self.no_backend_left(exchange);
             };
@@ -106,6 +111,7 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[index];
         upstream.link = Link::Busy;
         upstream.reused = true;
+        backend.probe_ended();
         upstream.exchange = Some(exchange);
         self.exchanges[exchange as usize].upstream = Some(index);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
@@ -114,20 +120,25 @@ impl<D: Driver> Engine<D> {
         true
     }
 
-    /// The most recently used idle connection. The news that the backend has closed it may wait
-    /// behind this very event: a request that could not be sent again is worth a look at the socket.
+    /// The most recently used idle connection. The news that the backend has closed it, or has said
+    /// something that nobody asked for, may wait behind this very event: a request that could not be sent
+    /// again is worth a look at the socket, and so is a connection that was idle for long enough for its
+    /// backend to think of that.
     fn take_pooled(&mut self, exchange: u32, backend: &Rc<Backend>) -> Option<usize> {
         loop {
             let pooled = backend.idle.borrow_mut().pop()?;
             let (_, index) = parts(pooled);
-            debug_assert!(self.find_upstream(pooled, index).is_some());
+            if self.find_upstream(pooled, index).is_none() {
+                continue;
+            }
             let (entry, upstream) = (&self.exchanges[exchange as usize], &self.upstreams[index]);
             let same_policy = match (&entry.cluster.tls, &upstream.tls) {
                 (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
                 (None, None) => true,
                 _ => false,
             };
-            if same_policy && (may_repeat(entry) || upstream.stream.is_quiet()) {
+            let is_fresh = self.clock.ms() - upstream.pooled_ms < UNLOOKED_MS_MAX;
+            if same_policy && (is_fresh && may_repeat(entry) || upstream.stream.is_quiet()) {
                 return Some(index);
             }
             self.close_upstream(index);
@@ -196,6 +207,7 @@ impl<D: Driver> Engine<D> {
             hangup: false,
             input_waits: false,
             queued: false,
+            bulk: Bulk::default(),
             keep_alive: false,
             shut_when_sent: false,
             input: ByteQueue::default(),
@@ -203,7 +215,9 @@ impl<D: Driver> Engine<D> {
             exchange: None,
             deadline: Deadline::NONE,
             connect_started_us: self.clock.us(),
+            pooled_ms: 0,
             unacknowledged: 0,
+            ends_at: None,
             trunk: None,
         });
         Ok(index)

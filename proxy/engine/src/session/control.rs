@@ -139,7 +139,7 @@ impl<D: Driver> Engine<D> {
 
     /// Watches a listener's socket for connections.
     pub(super) fn watch_listener(&mut self, listener: &Rc<Listener>) {
-        let Some(fd) = listener.raw_socket() else {
+        let Some(fd) = listener.raw_socket().filter(|_| !self.accept_paused) else {
             return;
         };
         let index = self.accepting.insert(listener.clone());
@@ -192,16 +192,22 @@ impl<D: Driver> Engine<D> {
 
     /// Sees to the connection of a listener that is idle for the longest time; `false` if none is.
     fn close_idle(&mut self, listener: &Rc<Listener>) -> bool {
-        let (oldest, _) = listener.idle.get();
-        if oldest == crate::state::listener::NOBODY {
+        let Some(oldest) = self.oldest_idle(listener) else {
             return false;
-        }
-        let oldest = oldest as usize;
+        };
         let client = &self.clients[oldest];
         if client.multiplex.is_some() {
             self.leave_idle_multiplexed(oldest);
         } else if client.stream.is_quiet() {
-            self.close_client(oldest);
+            let left_ms = self.rest_ms(oldest);
+            if left_ms == 0 {
+                self.close_client(oldest);
+            } else {
+                // It has just connected, or has just been answered: what comes is served, and the last.
+                self.unlink_idle(oldest);
+                let at_ms = self.clock.ms() + left_ms;
+                self.clients[oldest].set_deadline(&mut self.timers, at_ms);
+            }
         } else {
             // Its next request is here: it is served, and is the last.
             self.unlink_idle(oldest);
@@ -281,7 +287,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn begin_shutdown(&mut self, grace: Duration) {
+    pub(super) fn begin_shutdown(&mut self, grace: Duration) {
         self.stopping = true;
         let until_ms = self.clock.ms() + grace.as_millis() as u64;
         let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();

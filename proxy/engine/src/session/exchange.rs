@@ -46,6 +46,7 @@ pub(super) enum Outcome {
     TooEarly,
     Redirected,
     ChallengeAnswered,
+    InternalError,
 }
 
 impl Outcome {
@@ -76,6 +77,7 @@ impl Outcome {
             Self::TooEarly => "too_early",
             Self::Redirected => "redirected",
             Self::ChallengeAnswered => "challenge_answered",
+            Self::InternalError => "internal_error",
         }
     }
 }
@@ -101,6 +103,8 @@ pub(super) struct Exchange {
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
     /// for a moment, the response head that waits for its body's first bytes; see `trunk_lane`.
     pub(super) head: Vec<u8>,
+    /// What of it is counted as memory that waits.
+    pub(super) head_bytes: u32,
     /// What is to come of the request body.
     pub(super) request: Body,
     /// The request body is framed in chunks towards the backend.
@@ -160,6 +164,7 @@ impl<D: Driver> Engine<D> {
         self.metrics
             .slot_add(exchange.frontend.cluster.slot.id(), Field::Active, 1);
         let client = exchange.client;
+        self.pool.hold(exchange.head_bytes);
         let index = self.exchanges.insert(exchange) as u32;
         self.clients[client].exchange = Some(index);
         index
@@ -193,6 +198,7 @@ impl<D: Driver> Engine<D> {
             .slot_sub(exchange.frontend.slot.id(), Field::Active, 1);
         self.metrics
             .slot_sub(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+        self.pool.release(exchange.head_bytes);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);
     }

@@ -2,12 +2,12 @@
 //!
 //! The path of a request is the order of the files: `accept` → `client` → `request` → `exchange` →
 //! `connect` → `upstream` → `response` → `record`. `body` and `text` are pure; `idle`, `preamble`,
-//! `passthrough`, `handshake`, `redirect`, `refuse`, `tunnel` and `timeout` are the ways off the straight path; `control`
-//! is what the control thread may ask.
+//! `passthrough`, `handshake`, `redirect`, `refuse`, `tunnel`, `timeout` and `mishap` are the ways off the straight
+//! path; `control` is what the control thread may ask.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
 //! a pool can serve. A function that may end a connection says so, and its caller looks it up anew.
-//! Work per connection and turn is bounded ([`READS_PER_TURN`]); what is left over waits in `ready`.
+//! Work per connection and turn is bounded ([`READS_PER_TURN`]); what is left over waits in `queue`.
 
 mod accept;
 mod backlog;
@@ -19,15 +19,19 @@ mod exchange;
 mod handshake;
 mod idle;
 mod lane;
+mod mishap;
 mod multiplex;
 mod passthrough;
 mod preamble;
+mod queue;
 mod record;
 mod redirect;
 mod refuse;
 mod request;
 mod response;
 mod stall;
+#[cfg(test)]
+mod testing;
 mod text;
 mod timeout;
 mod token;
@@ -107,8 +111,19 @@ pub struct Engine<D> {
     exchanges: Slab<Exchange>,
     upstreams: Slab<upstream::Upstream>,
     accepting: Slab<Rc<Listener>>,
+    /// What the driver has told last, and how much of it has been seen to.
+    events: Vec<Event>,
+    events_seen: usize,
+    /// Whose turn it is; see `mishap`.
+    at_work: Token,
     /// Connections with work left over, or whose peer made room.
     ready: VecDeque<Token>,
+    /// Large transfers that wait for their turn, and what they have brought in this one.
+    bulk: VecDeque<Token>,
+    bulk_bytes: usize,
+    /// Connections whose handshakes wait for their turn, and whether it is theirs.
+    handshakes: VecDeque<Token>,
+    shakes_hands: bool,
     receive: Box<[u8]>,
     tls: TlsBuffers,
     scratch: Vec<u8>,
@@ -169,7 +184,14 @@ impl<D: Driver> Engine<D> {
             exchanges: Slab::new(),
             upstreams: Slab::new(),
             accepting: Slab::new(),
+            events: Vec::new(),
+            events_seen: 0,
+            at_work: token::WAKE,
             ready: VecDeque::new(),
+            bulk: VecDeque::new(),
+            bulk_bytes: 0,
+            handshakes: VecDeque::new(),
+            shakes_hands: false,
             tls: TlsBuffers::default(),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             scratch: Vec::with_capacity(16 * 1024),
@@ -194,41 +216,48 @@ impl<D: Driver> Engine<D> {
         })
     }
 
-    /// Serves until told to shut down.
+    /// Serves until told to shut down. What goes wrong about one connection costs that connection.
     ///
     /// # Errors
     /// When the driver fails, which leaves nothing to serve with.
     pub fn run(&mut self) -> std::io::Result<()> {
-        let mut events = Vec::new();
+        loop {
+            if let Some(outcome) = self.survive(Self::turns) {
+                return outcome;
+            }
+        }
+    }
+
+    fn turns(&mut self) -> std::io::Result<()> {
         let mut turns_unflushed = 0;
         loop {
-            let is_idle =
-                self.ready.is_empty() && self.audits.is_empty() && self.unflushed.is_empty();
-            let timeout = match is_idle {
-                true => self.timers.next_in(self.clock.ms()),
-                false => Some(0),
-            };
-            self.driver.wait(timeout, &mut events)?;
-            self.clock.tick();
-            self.metrics.add(Counter::LoopTurnsTotal, 1);
-            // What was left over from the last turn comes first, and only as much as there was.
             let left_over = self.ready.len();
-            for event in &events {
-                self.dispatch(event);
+            // Events are left of a turn that a mishap has ended, and are told once.
+            if self.events_seen == self.events.len() {
+                self.await_events()?;
             }
-            for _ in 0..left_over {
-                self.drive_next();
+            // What was left over from the last turn comes first, and only as much as there was.
+            while let Some(&event) = self.events.get(self.events_seen) {
+                self.events_seen += 1;
+                self.at_work = event.token;
+                self.dispatch(&event);
             }
+            self.drive_left_over(left_over);
+            self.drive_bulk();
             self.run_timers();
+            self.drive_handshakes();
             // Frames wait while there is more to put behind them: what a wake-up costs the other side
             // is then paid for many of them.
             turns_unflushed += 1;
-            let is_due = events.is_empty() || turns_unflushed >= UNFLUSHED_TURNS_MAX;
+            let is_due = self.events.is_empty() || turns_unflushed >= UNFLUSHED_TURNS_MAX;
             if is_due || self.flush_now {
                 self.flush_multiplexed();
                 turns_unflushed = 0;
             }
+            self.at_work = token::WAKE;
             self.audit_some();
+            let queued = self.pool.queued_bytes() as u64;
+            self.metrics.set(Counter::BufferedBytesNow, queued);
             if self
                 .stop_at_ms
                 .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())
@@ -238,6 +267,23 @@ impl<D: Driver> Engine<D> {
                 return Ok(());
             }
         }
+    }
+
+    fn await_events(&mut self) -> std::io::Result<()> {
+        let is_idle = self.ready.is_empty()
+            && self.bulk.is_empty()
+            && self.handshakes.is_empty()
+            && self.audits.is_empty()
+            && self.unflushed.is_empty();
+        let timeout = match is_idle {
+            true => self.timers.next_in(self.clock.ms()),
+            false => Some(0),
+        };
+        self.events_seen = 0;
+        self.driver.wait(timeout, &mut self.events)?;
+        self.clock.tick();
+        self.metrics.add(Counter::LoopTurnsTotal, 1);
+        Ok(())
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -263,27 +309,6 @@ impl<D: Driver> Engine<D> {
                     self.upstream_ready(index, event.readable, event.writable, event.hangup);
                 }
             }
-        }
-    }
-
-    fn drive_next(&mut self) {
-        let Some(token) = self.ready.pop_front() else {
-            return;
-        };
-        match token::parts(token) {
-            (Owner::Client, index) => {
-                if self.find_client(token, index).is_some() {
-                    self.clients[index].queued = false;
-                    self.drive_client(index);
-                }
-            }
-            (Owner::Upstream, index) => {
-                if self.find_upstream(token, index).is_some() {
-                    self.upstreams[index].queued = false;
-                    self.drive_upstream(index);
-                }
-            }
-            (Owner::Engine | Owner::Listener, _) => {}
         }
     }
 }

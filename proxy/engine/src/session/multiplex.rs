@@ -40,7 +40,7 @@ pub(super) struct Multiplex {
     /// Frames for the end of the turn.
     pub(super) out: Vec<u8>,
     /// It is in the list of those to be flushed.
-    queued: bool,
+    pub(super) queued: bool,
     /// Lanes wait for the backlog to shrink; see `backlog`.
     pub(super) has_blocked: bool,
     /// The connection's deadline is that of a header block.
@@ -334,6 +334,7 @@ impl<D: Driver> Engine<D> {
         self.flush_now = false;
         let unflushed = std::mem::take(&mut self.unflushed);
         for &token in &unflushed {
+            self.at_work = token;
             let (owner, index) = parts(token);
             if owner == Owner::Upstream {
                 if self.find_upstream(token, index).is_some() {

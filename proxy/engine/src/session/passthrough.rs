@@ -74,7 +74,8 @@ impl<D: Driver> Engine<D> {
 
     /// From here on one generation serves the connection, as it does a request.
     fn begin_passthrough(&mut self, index: usize, frontend: Rc<Frontend>, name: &str) {
-        if self.exchanges.len() >= self.tables.settings.max_requests as usize {
+        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
+        if full || self.is_short_of_memory() {
             self.metrics.add(Counter::RefusedRequestsTotal, 1);
             return self.close_client(index);
         }
@@ -99,6 +100,7 @@ impl<D: Driver> Engine<D> {
             settings: self.tables.settings.clone(),
             generation_header: None,
             head: Vec::new(),
+            head_bytes: 0,
             request: Body::UntilClose,
             request_chunked: false,
             request_discarded: false,

@@ -10,7 +10,7 @@ use std::io;
 use super::Engine;
 use super::client::Phase;
 use crate::protocol::proxy::{self, PREAMBLE_BYTES_MAX};
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::telemetry::names::Counter;
 
 impl<D: Driver> Engine<D> {
@@ -20,7 +20,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Looks at what has come. The client may be gone afterwards.
-    pub(super) fn read_preamble(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+    pub(super) fn read_preamble(&mut self, index: usize, receive: &mut [u8]) {
         let client = &mut self.clients[index];
         let count = match client.stream.peek(&mut receive[..PREAMBLE_BYTES_MAX]) {
             Ok(count) => count,
@@ -44,7 +44,6 @@ impl<D: Driver> Engine<D> {
                 client.peer = preamble.source.unwrap_or(client.peer);
                 self.unlink_idle(index);
                 self.open_client(index);
-                debug_assert!(self.find_client(token, index).is_some());
             }
             // The rest will never come.
             Ok(None) if !client.heard && count == 0 => self.close_client(index),

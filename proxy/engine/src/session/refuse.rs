@@ -126,6 +126,8 @@ impl<D: Driver> Engine<D> {
 
     fn error_response(&self, status: u16, words: &Words, head_only: bool, close: bool) -> Vec<u8> {
         let key = status.to_string();
+        // A page may have to wait for its reader, like any body.
+        let is_bare = self.is_short_of_memory();
         let pages = [
             &words.listener.entity.error_pages,
             &words.settings.error_pages,
@@ -134,7 +136,7 @@ impl<D: Driver> Engine<D> {
         let page = pages
             .iter()
             .find_map(|pages| pages.get(&key))
-            .filter(|_| own.is_none() && !words.is_grpc);
+            .filter(|_| own.is_none() && !words.is_grpc && !is_bare);
         let id = words
             .request_id
             .as_ref()
@@ -146,7 +148,7 @@ impl<D: Driver> Engine<D> {
             plain.extend_from_slice(own.as_bytes());
         } else if words.is_grpc {
             grpc_lines = grpc::status_lines(status, reason_phrase(status));
-        } else if page.is_none() {
+        } else if page.is_none() && !is_bare {
             default_error_body(&mut plain, status, id);
         }
         let body = ErrorBody {

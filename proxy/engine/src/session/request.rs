@@ -125,7 +125,8 @@ impl<D: Driver> Engine<D> {
         let frontend = self.route(index, head, bytes);
         let too_large = matches!((head.body, listener.entity.limits.body_bytes),
             (RequestBody::Length(length), Some(limit)) if length > limit);
-        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
+        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize
+            || self.is_short_of_memory();
         let (status, outcome, counter) = match &frontend {
             _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
             _ if self.is_misdirected(index, listener, head.host(bytes)) => {
@@ -316,6 +317,7 @@ impl<D: Driver> Engine<D> {
             connect_failure: None,
             settings: settings.clone(),
             generation_header: self.tables.generation_header(),
+            head_bytes: head_out.len() as u32,
             head: head_out,
             request,
             request_chunked: head.body == RequestBody::Chunked && !is_multiplexed,

@@ -218,8 +218,9 @@ impl<D: Driver> Engine<D> {
 
     /// The request head was kept for another try; there will be none.
     fn give_head_back(&mut self, number: u32) {
-        let head = std::mem::take(&mut self.exchanges[number as usize].head);
-        self.pool.give(head);
+        let exchange = &mut self.exchanges[number as usize];
+        self.pool.release(std::mem::take(&mut exchange.head_bytes));
+        self.pool.give(std::mem::take(&mut exchange.head));
     }
 
     /// Takes response body bytes from the front of the input.

@@ -7,9 +7,9 @@
 //! what is unacknowledged. Called by whoever leaves output behind (`client`, `lane`), and by `timeout`.
 
 use super::Engine;
-use super::client::Client;
+use super::client::{Client, Phase};
 use super::exchange::Outcome;
-use crate::runtime::driver::Driver;
+use crate::runtime::driver::{Driver, Token};
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
 use crate::telemetry::names::Counter;
@@ -78,6 +78,22 @@ impl<D: Driver> Engine<D> {
             };
         }
         self.clients[index].clear_deadline(&mut self.timers);
+    }
+
+    /// TLS had something to say of its own, and the socket was full.
+    pub(super) fn note_unsent_records(&mut self, token: Token, index: usize) {
+        let Some(index) = self.find_client(token, index) else {
+            return;
+        };
+        let client = &self.clients[index];
+        // In other phases there is a deadline in any case.
+        let has_none = matches!(
+            client.phase,
+            Phase::InExchange | Phase::Tunnel | Phase::Multiplexed
+        );
+        if has_none && client.stream.unsent_bytes() > 0 {
+            self.await_client_write(index, false);
+        }
     }
 
     /// Looks whether the peer has taken something since the last look.

@@ -15,6 +15,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn run_timers(&mut self) {
         let now_ms = self.clock.ms();
         while let Some(due) = self.timers.poll_due(now_ms) {
+            self.at_work = due;
             match token::parts(due) {
                 (Owner::Client, index) => self.check_client(due, index, now_ms),
                 (Owner::Upstream, index) => self.check_upstream(due, index, now_ms),
@@ -79,11 +80,10 @@ impl<D: Driver> Engine<D> {
         if upstream.link != Link::Busy || exchange.tunnel || exchange.response.is_some() {
             return false;
         }
-        let carrier = match upstream.stream.lane() {
-            Some(lane) => &self.upstreams[lane.connection].stream,
-            None => &upstream.stream,
-        };
-        let Some(sending) = carrier.raw().map(socket::sending) else {
+        if upstream.stream.lane().is_some() {
+            return self.is_still_carried(index, number);
+        }
+        let Some(sending) = upstream.stream.raw().map(socket::sending) else {
             return false;
         };
         let limit = exchange.cluster.entity.timeouts.response_head;
@@ -95,6 +95,49 @@ impl<D: Driver> Engine<D> {
         };
         let upstream = &mut self.upstreams[index];
         upstream.unacknowledged = sending.unacknowledged;
+        if left == 0 {
+            return false;
+        }
+        let token = upstream.token;
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + left);
+        true
+    }
+
+    /// The same for one of many requests on a connection: what is acknowledged may be another's, so that
+    /// it is looked at how far the connection has come.
+    fn is_still_carried(&mut self, index: usize, number: u32) -> bool {
+        let upstream = &self.upstreams[index];
+        let Some(lane) = upstream.stream.lane() else {
+            return false;
+        };
+        let carrier = &self.upstreams[lane.connection];
+        let (Some(trunk), Some(socket)) = (carrier.trunk.as_ref(), carrier.stream.raw()) else {
+            return false;
+        };
+        let sending = socket::sending(socket);
+        let waiting = carrier.stream.unsent_bytes() as u64 + u64::from(sending.unacknowledged);
+        let taken = trunk.sent.saturating_sub(waiting);
+        let limit = self.exchanges[number as usize]
+            .cluster
+            .entity
+            .timeouts
+            .response_head;
+        let progressed = upstream.unacknowledged != taken as u32;
+        let was_carried = upstream.unacknowledged != 0;
+        let is_carried = lane.blocked || upstream.ends_at.is_some_and(|end| end > taken);
+        let left = match is_carried {
+            true if progressed => limit,
+            true => 0,
+            // It has left since it was last looked at.
+            false if was_carried => limit,
+            false if trunk.lanes.len() == 1 && upstream.ends_at.is_some() => {
+                limit.saturating_sub(sending.acknowledged_ms_ago)
+            }
+            false => 0,
+        };
+        let upstream = &mut self.upstreams[index];
+        upstream.unacknowledged = if is_carried { taken as u32 } else { 0 };
         if left == 0 {
             return false;
         }

@@ -26,6 +26,9 @@ const PLAINTEXT_PER_SEND: usize = 4 * RECORD_BYTES_MAX;
 /// messages of 64 KiB, and a record is at most 18 KiB.
 const PENDING_BYTES_MAX: usize = 96 * 1024;
 
+/// Read at once for a stream of a connection that carries many, and for all when much waits.
+const SMALL_READ_BYTES: usize = 32 * 1024;
+
 /// What one receive brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Received {
@@ -291,6 +294,15 @@ impl Transport {
         }
     }
 
+    /// Room for a small read: behind what has come of a record, or of a message of the handshake, there
+    /// must be some for the rest of it.
+    pub(super) fn room_min(&self) -> usize {
+        match self {
+            Self::Plain(_) | Self::Lane(_) | Self::Gone => SMALL_READ_BYTES,
+            Self::Tls(secure) => secure.pending.len() + SMALL_READ_BYTES,
+        }
+    }
+
     /// Receives plaintext into `room`.
     ///
     /// # Errors
@@ -380,6 +392,9 @@ impl Secure {
         let waiting = self.pending.len();
         // Plaintext is shorter than its records: what is received here fits into the room.
         let limit = room.len();
+        if waiting >= limit {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         if buffers.input.len() < limit {
             buffers.input.resize(limit, 0);
         }

@@ -36,6 +36,10 @@ const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
 /// buffer.
 const LONG_WINDOW_BYTES: u32 = 256 * 1024;
 
+/// Bytes of answers to PING, SETTINGS and the like that may wait for a backend which takes nothing: who
+/// asks for more without reading any is broken.
+const UNREAD_ANSWERS_MAX: usize = 64 * 1024;
+
 /// What a connection knows of its lanes.
 pub(super) struct Trunk {
     pub(super) h2: Connection,
@@ -46,11 +50,13 @@ pub(super) struct Trunk {
     /// What it was made for last: the timeouts that hold for it.
     pub(super) cluster: Rc<ClusterSettings>,
     /// It is in the list of those to be flushed.
-    queued: bool,
+    pub(super) queued: bool,
     /// Lanes whose response heads wait for the first bytes of the body, to leave in one write.
     pub(super) held: Vec<usize>,
     /// Some lane waits for the backlog to shrink.
     pub(super) has_blocked: bool,
+    /// Bytes that the connection has taken so far.
+    pub(super) sent: u64,
     /// It has carried a request: the backend may close it while it is idle.
     served: bool,
     /// It was idle, and what leaves with the next write is the first that it is given again.
@@ -82,6 +88,7 @@ impl Trunk {
             queued: false,
             held: Vec::new(),
             has_blocked: false,
+            sent: 0,
             served: false,
             wakes: false,
             is_silent: false,
@@ -132,9 +139,13 @@ impl<D: Driver> Engine<D> {
         let entry = &self.exchanges[exchange as usize];
         let found = backend.trunks.borrow().iter().find_map(|&token| {
             let (_, index) = parts(token);
-            takes(&self.upstreams[index], entry).then_some(index)
+            let upstream = self.upstreams.get(index).filter(|it| it.token == token)?;
+            takes(upstream, entry).then_some(index)
         });
         if let Some(trunk) = found {
+            if self.upstreams[trunk].link == Link::Trunk {
+                backend.probe_ended();
+            }
             self.metrics.add(Counter::UpstreamReusesTotal, 1);
             self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
             return self.open_lane_to_backend(trunk, exchange);
@@ -164,6 +175,7 @@ impl<D: Driver> Engine<D> {
                     .stream
                     .send(&mut self.tls, &mut self.pool, &trunk.out, &[]);
                 sent.map(|sent| {
+                    trunk.sent += sent as u64;
                     upstream.output.push(&mut self.pool, &trunk.out[sent..]);
                     trunk.out.clear();
                 })
@@ -453,7 +465,12 @@ impl<D: Driver> Engine<D> {
             return;
         }
         trunk.out(&mut self.pool);
-        trunk.h2.flush(&mut trunk.out);
+        if upstream.output.is_empty() && !upstream.stream.has_unsent() {
+            trunk.h2.flush(&mut trunk.out);
+        } else if trunk.h2.waiting_bytes() > UNREAD_ANSWERS_MAX {
+            self.metrics.add(Counter::Http2ErrorsTotal, 1);
+            return self.trunk_lost(index);
+        }
         let out = std::mem::take(&mut trunk.out);
         let mut sent = 0;
         if upstream.is_flushed() && !out.is_empty() {
@@ -472,6 +489,9 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[index];
         upstream.output.push(&mut self.pool, &out[sent..]);
         self.pool.give(out);
+        if let Some(trunk) = upstream.trunk.as_mut() {
+            trunk.sent += sent as u64;
+        }
         if self.upstreams[index].is_flushed() {
             self.unblock_lanes(index);
         }
@@ -488,11 +508,17 @@ impl<D: Driver> Engine<D> {
             .stream
             .send(&mut self.tls, &mut self.pool, waiting, &[])
         {
-            Ok(sent) => upstream.output.consume(&mut self.pool, sent),
+            Ok(sent) => {
+                upstream.output.consume(&mut self.pool, sent);
+                if let Some(trunk) = upstream.trunk.as_mut() {
+                    trunk.sent += sent as u64;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => return self.trunk_is_deaf(index),
         }
         if self.upstreams[index].is_flushed() {
+            self.queue_trunk(index);
             self.unblock_lanes(index);
         }
     }

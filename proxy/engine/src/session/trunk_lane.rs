@@ -232,6 +232,24 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Notes where on its connection a request ends, once all of it is there.
+    pub(super) fn note_end_of_lane(&mut self, index: usize) {
+        let upstream = &self.upstreams[index];
+        let is_whole = upstream.output.is_empty() && upstream.ends_at.is_none();
+        let is_done = |number: u32| self.exchanges[number as usize].request_done();
+        if !is_whole || !upstream.exchange.is_some_and(is_done) {
+            return;
+        }
+        let Some(carrier) = self.trunk_of(index).map(|index| &self.upstreams[index]) else {
+            return;
+        };
+        let Some(trunk) = carrier.trunk.as_ref() else {
+            return;
+        };
+        let end = trunk.sent + (carrier.output.len() + trunk.out.len()) as u64;
+        self.upstreams[index].ends_at = Some(end);
+    }
+
     /// More of the request may be taken from its client.
     pub(super) fn lane_has_room(&mut self, index: usize) {
         if let Some(number) = self.upstreams[index].exchange {

@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 
 use super::client::{Phase, split_left};
 use super::exchange::Outcome;
+use super::queue::Bulk;
 use super::transport::{Received, Transport};
 use super::trunk::Trunk;
 use super::tunnel::HALF_CLOSED_MS;
@@ -21,9 +22,6 @@ use crate::runtime::driver::{Driver, Token};
 use crate::runtime::timer::Deadline;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
-
-/// Read at once for a stream of a connection that carries many.
-const LANE_READ_BYTES: usize = 32 * 1024;
 
 /// What an upstream connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +57,7 @@ pub(super) struct Upstream {
     pub(super) hangup: bool,
     pub(super) input_waits: bool,
     pub(super) queued: bool,
+    pub(super) bulk: Bulk,
     /// The response allows another request on this connection.
     pub(super) keep_alive: bool,
     /// Shut our sending side once `output` is empty (a tunnel's client has ended).
@@ -68,8 +67,13 @@ pub(super) struct Upstream {
     pub(super) exchange: Option<u32>,
     pub(super) deadline: Deadline,
     pub(super) connect_started_us: u64,
-    /// What the backend had not taken when a response was late, in bytes.
+    /// When it was last left without a request.
+    pub(super) pooled_ms: u64,
+    /// What the backend had not taken when a response was late, in bytes; of a lane what its connection
+    /// had brought there.
     pub(super) unacknowledged: u32,
+    /// Of a lane: how much its connection will have sent when all of the request has left.
+    pub(super) ends_at: Option<u64>,
     /// What a connection that carries many requests knows of them.
     pub(super) trunk: Option<Box<Trunk>>,
 }
@@ -121,6 +125,9 @@ impl<D: Driver> Engine<D> {
         let token = upstream.token;
         self.timers
             .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        if upstream.stream.lane().is_some() {
+            self.note_end_of_lane(index);
+        }
     }
 
     /// Readiness as the driver told it.
@@ -142,8 +149,10 @@ impl<D: Driver> Engine<D> {
         } else if writable && !upstream.is_flushed() {
             self.flush_upstream(index);
         }
-        if self.find_upstream(token, index).is_some() {
-            self.drive_upstream(index);
+        match self.find_upstream(token, index) {
+            Some(_) if self.upstreams[index].bulk.is_large() => self.wake_upstream(index),
+            Some(_) => self.drive_upstream(index),
+            None => {}
         }
     }
 
@@ -153,8 +162,8 @@ impl<D: Driver> Engine<D> {
         upstream.input_waits = !upstream.input.is_empty();
         if (upstream.readable || upstream.input_waits) && !upstream.queued {
             upstream.queued = true;
-            let token = upstream.token;
-            self.ready.push_back(token);
+            let (token, bulk) = (upstream.token, upstream.bulk);
+            self.queue(token, bulk);
         }
     }
 
@@ -182,8 +191,11 @@ impl<D: Driver> Engine<D> {
             if !upstream.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN {
+            if reads >= READS_PER_TURN || reads > 0 && upstream.bulk.is_large() {
                 self.wake_upstream(index);
+                break;
+            }
+            if self.puts_upstream_off(index) {
                 break;
             }
             self.read_upstream(token, index, &mut receive);
@@ -192,6 +204,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn read_upstream(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+        let is_saving = self.is_saving_memory();
         let upstream = &mut self.upstreams[index];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
@@ -200,8 +213,8 @@ impl<D: Driver> Engine<D> {
             self.clients[client].stream.lane().is_some()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
-        let end = match for_lane {
-            true => receive.len().min(waiting + LANE_READ_BYTES),
+        let end = match for_lane || is_saving {
+            true => receive.len().min(waiting + upstream.stream.room_min()),
             false => receive.len(),
         };
         let room = &mut receive[waiting..end];
@@ -215,6 +228,8 @@ impl<D: Driver> Engine<D> {
                 self.upstream_end_of_stream(index);
             }
             Ok(received) => {
+                upstream.bulk.brought(received.bytes);
+                self.bulk_bytes += received.bytes;
                 // See `read_client` on short reads.
                 upstream.readable = received.more || received.ended || upstream.hangup;
                 if upstream.link == Link::Securing {
@@ -433,6 +448,7 @@ impl<D: Driver> Engine<D> {
             return self.close_upstream(index);
         }
         upstream.link = Link::Pooled;
+        upstream.pooled_ms = self.clock.ms();
         let token = upstream.token;
         backend.idle.borrow_mut().push(token);
         let limit = exchange.cluster.entity.timeouts.keep_alive;
@@ -457,8 +473,10 @@ impl<D: Driver> Engine<D> {
     pub(super) fn close_upstream(&mut self, index: usize) {
         let mut upstream = self.upstreams.remove(index);
         self.timers.remove(&mut upstream.deadline);
-        if upstream.link == Link::Pooled {
-            upstream.backend.forget_idle(upstream.token);
+        match upstream.link {
+            Link::Pooled => upstream.backend.forget_idle(upstream.token),
+            Link::Connecting | Link::Securing | Link::Greeting => upstream.backend.probe_ended(),
+            Link::Trunk | Link::Waiting | Link::Busy => {}
         }
         if let Some(exchange) = upstream.exchange {
             self.exchanges[exchange as usize].upstream = None;

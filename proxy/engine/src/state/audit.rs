@@ -4,11 +4,9 @@
 //! Rule: a slice costs what its entities cost, however many there are, and nothing is kept between two
 //! slices but a position; whatever changes the tables in between makes it begin anew.
 
-use ahash::AHashMap;
-
 use super::digest::Digest;
 use super::entity::{Entity, Kind};
-use super::tables::Tables;
+use super::tables::{Named, Tables};
 
 /// Names that are told; where more differ, something larger is wrong than their names could tell.
 const DIFFERING_MAX: usize = 8;
@@ -84,15 +82,17 @@ impl Audited {
     }
 }
 
-/// Hands `count` entries of a map over, from `offset` on, in the map's own order.
+/// Hands `count` entries of a map over, from `offset` on, in the map's own order: at no cost for those
+/// that come before.
 pub(super) fn slice<V>(
-    map: &AHashMap<String, V>,
+    map: &Named<V>,
     offset: usize,
     count: usize,
     entity: impl Fn(&V) -> (Entity, Digest),
     take: &mut dyn FnMut(&str, &Entity, Digest),
 ) {
-    for (name, value) in map.iter().skip(offset).take(count) {
+    let end = offset.saturating_add(count).min(map.len());
+    for (name, value) in map.as_slice().get_range(offset..end).into_iter().flatten() {
         let (entity, hash) = entity(value);
         take(name, &entity, hash);
     }

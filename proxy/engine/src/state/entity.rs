@@ -512,6 +512,8 @@ pub struct Settings {
     pub error_pages: BTreeMap<String, ErrorPage>,
     /// Whether responses tell the generation that served them.
     pub generation_header: bool,
+    /// Bytes that may wait for peers to take them, or for the rest of a message.
+    pub max_buffered_bytes: u64,
     /// Client connections at one time.
     pub max_connections: u32,
     /// Requests in flight at one time.

@@ -133,8 +133,10 @@ fn rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, String> {
     let Entity::Frontend(frontend) = entity else {
         return Ok(Vec::new());
     };
-    let compile = |listener: &String| Ok((listener.clone(), Rule::compile(name, frontend)?));
-    frontend.listeners.iter().map(compile).collect()
+    // Once: a rule is shared by the tables of all its listeners.
+    let rule = Rule::compile(name, frontend)?;
+    let of = |listener: &String| (listener.clone(), rule.clone());
+    Ok(frontend.listeners.iter().map(of).collect())
 }
 
 fn identity(entity: &Entity, materials: &Materials, tls: &Tls) -> Result<Option<Identity>, String> {

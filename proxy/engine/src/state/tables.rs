@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use indexmap::IndexMap;
 
 use super::audit::slice;
 use super::digest::Digest;
@@ -24,6 +24,9 @@ use crate::telemetry::names::SlotKind;
 use crate::tls::certificates::{Certificates, Identity};
 use crate::upstream::{Backend, Cluster, ClusterSettings};
 
+/// Entities by name, and by position for those who walk over them in parts.
+pub type Named<V> = IndexMap<String, V, ahash::RandomState>;
+
 /// Everything that a request can look up, at one generation.
 pub struct Tables {
     /// The generation.
@@ -37,12 +40,12 @@ pub struct Tables {
     pub settings: Rc<entity::Settings>,
     settings_hash: Digest,
     /// Listeners by name.
-    pub listeners: AHashMap<String, Rc<Listener>>,
+    pub listeners: Named<Rc<Listener>>,
     /// Backends by `CLUSTER/BACKEND`.
-    pub backends: AHashMap<String, Rc<Backend>>,
-    clusters: AHashMap<String, Rc<Cluster>>,
-    frontends: AHashMap<String, Rc<Frontend>>,
-    certificates: AHashMap<String, (entity::Certificate, Digest)>,
+    pub backends: Named<Rc<Backend>>,
+    clusters: Named<Rc<Cluster>>,
+    frontends: Named<Rc<Frontend>>,
+    certificates: Named<(entity::Certificate, Digest)>,
     /// The same, as handshakes look them up.
     in_service: Arc<Certificates>,
     returned: Returned,
@@ -72,6 +75,7 @@ impl Tables {
             drain_timeout: 0,
             error_pages: BTreeMap::new(),
             generation_header: false,
+            max_buffered_bytes: 0,
             max_connections: 0,
             max_requests: 0,
             workers: entity::Workers::Auto(entity::Auto::Auto),
@@ -83,11 +87,11 @@ impl Tables {
             digest: Digest::default(),
             settings: Rc::new(settings),
             settings_hash: Digest::default(),
-            listeners: AHashMap::new(),
-            backends: AHashMap::new(),
-            clusters: AHashMap::new(),
-            frontends: AHashMap::new(),
-            certificates: AHashMap::new(),
+            listeners: Named::default(),
+            backends: Named::default(),
+            clusters: Named::default(),
+            frontends: Named::default(),
+            certificates: Named::default(),
             in_service,
             returned: Returned::default(),
         }
@@ -270,7 +274,7 @@ impl Tables {
     }
 
     fn take_certificate(&mut self, name: &str) {
-        if let Some((entity, hash)) = self.certificates.remove(name) {
+        if let Some((entity, hash)) = self.certificates.swap_remove(name) {
             self.replace_hash(hash, Digest::default());
             self.in_service.remove(name, &entity.hostnames);
         }
@@ -406,7 +410,7 @@ impl Tables {
 
     /// Takes a frontend out of every table that leads to it.
     fn take_frontend(&mut self, name: &str) -> Option<Rc<Frontend>> {
-        let frontend = self.frontends.remove(name)?;
+        let frontend = self.frontends.swap_remove(name)?;
         self.replace_hash(frontend.hash, Digest::default());
         for listener in &frontend.entity.listeners {
             if let Some(listener) = self.listeners.get(listener) {
@@ -434,13 +438,13 @@ impl Tables {
         for (kind, name) in others {
             match kind {
                 Kind::Listener => {
-                    if let Some(listener) = self.listeners.remove(&name) {
+                    if let Some(listener) = self.listeners.swap_remove(&name) {
                         self.replace_hash(listener.hash.get(), Digest::default());
                         applied.closed.push(listener);
                     }
                 }
                 Kind::Backend => {
-                    if let Some(backend) = self.backends.remove(&name) {
+                    if let Some(backend) = self.backends.swap_remove(&name) {
                         self.replace_hash(backend.hash.get(), Digest::default());
                         backend.removed.set(true);
                         if let Some(cluster) = self.clusters.get(cluster_of(&name)) {
@@ -451,7 +455,7 @@ impl Tables {
                     }
                 }
                 Kind::Cluster => {
-                    if let Some(cluster) = self.clusters.remove(&name) {
+                    if let Some(cluster) = self.clusters.swap_remove(&name) {
                         self.replace_hash(cluster.hash.get(), Digest::default());
                     }
                 }

@@ -110,8 +110,9 @@ impl Metrics {
             self.add(Counter::SlotsRefusedTotal, 1);
             return SlotId::NONE;
         };
-        let [first, others @ ..] = slot_head(kind, name);
         let words = &self.shared.slots[slot.index()];
+        let turn = (words.head[0].load(Relaxed) >> TURN_SHIFT) as u8;
+        let [first, others @ ..] = slot_head(kind, name, turn.wrapping_add(1));
         for field in &words.fields {
             field.store(0, Relaxed);
         }
@@ -126,7 +127,8 @@ impl Metrics {
     /// Gives a slot back.
     pub fn free_slot(&self, slot: SlotId) {
         if slot != SlotId::NONE {
-            self.shared.slots[slot.index()].head[0].store(0, Release);
+            let first = &self.shared.slots[slot.index()].head[0];
+            first.store(first.load(Relaxed) & (0xFF << TURN_SHIFT), Release);
             self.free.borrow_mut().push(slot);
         }
     }
@@ -194,10 +196,11 @@ fn sub(word: &AtomicU64, count: u64) {
     word.store(word.load(Relaxed).wrapping_sub(count), Relaxed);
 }
 
-/// The first half of a slot: used, kind, length of the name, a zero, the name.
-fn slot_head(kind: SlotKind, name: &str) -> [u64; SLOT_HEAD_WORDS] {
+/// The first half of a slot: used, kind, length of the name, how often it has been given to somebody,
+/// the name. So the first word changes with its owner, whatever their names have in common.
+fn slot_head(kind: SlotKind, name: &str, turn: u8) -> [u64; SLOT_HEAD_WORDS] {
     let name = slot_name(kind, name);
-    let mut bytes = vec![1, kind as u8, name.len() as u8, 0];
+    let mut bytes = vec![1, kind as u8, name.len() as u8, turn];
     bytes.extend_from_slice(&name);
     std::array::from_fn(|index| word(&bytes, index))
 }
@@ -372,6 +375,8 @@ unsafe impl Send for Mapping {}
 const MAGIC: &[u8; 8] = b"KAKEHI01";
 const HEADER_BYTES_MAX: usize = 16 << 10;
 const SLOTS: usize = 65536;
+/// Where in the first word of a slot its turn is.
+const TURN_SHIFT: u32 = 24;
 const SLOT_HEAD_WORDS: usize = 15;
 const SLOT_NAME_BYTES: usize = SLOT_HEAD_WORDS * 8 - 4;
 

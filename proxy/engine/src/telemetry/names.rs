@@ -63,6 +63,8 @@ named_indexes! {
         RefusedConnectionsTotal = "refused_connections_total",
         /// Requests answered 503 at once because of a limit.
         RefusedRequestsTotal = "refused_requests_total",
+        /// Connections given up for a fault of the worker's own.
+        MishapsTotal = "mishaps_total",
         /// Idle connections that gave way to fresh ones.
         EvictedIdleTotal = "evicted_idle_total",
         /// Requests that are not valid HTTP, or ambiguous.
@@ -131,6 +133,8 @@ named_indexes! {
         AbortedByBackendTotal = "aborted_by_backend_total",
         /// Entities that are counted nowhere because all slots are taken.
         SlotsRefusedTotal = "slots_refused_total",
+        /// Memory behind bytes that wait for peers, or for the rest of a message.
+        BufferedBytesNow = "buffered_bytes_now",
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Backend {
     failures: Cell<u32>,
     failed_at_ms: Cell<u64>,
     down_until_ms: Cell<u64>,
+    /// The pause is over, and one request is on its way to find out.
+    probed: Cell<bool>,
 }
 
 impl Backend {
@@ -68,6 +70,7 @@ impl Backend {
             failures: Cell::new(0),
             failed_at_ms: Cell::new(0),
             down_until_ms: Cell::new(0),
+            probed: Cell::new(false),
         }
     }
 
@@ -89,6 +92,22 @@ impl Backend {
         self.down_until_ms.get() <= now_ms
     }
 
+    /// It is to get a request. After a pause that is one, and the others stay away until its connect has
+    /// an outcome, which takes `probe_ms` at most.
+    pub fn chosen(&self, now_ms: u64, probe_ms: u64) {
+        if self.failures.get() > 0 && self.is_up(now_ms) {
+            self.probed.set(true);
+            self.down_until_ms.set(now_ms + probe_ms);
+        }
+    }
+
+    /// A request that it was chosen for has told nothing about it: the next one may.
+    pub fn probe_ended(&self) {
+        if self.probed.replace(false) {
+            self.down_until_ms.set(0);
+        }
+    }
+
     /// Remembers a failed connect: a pause that doubles with every failure in a row. What fails at
     /// one moment for many requests is one failure.
     pub fn connect_failed(&self, now_ms: u64) {
@@ -96,6 +115,7 @@ impl Backend {
             return;
         }
         self.failed_at_ms.set(now_ms);
+        self.probed.set(false);
         let failures = self.failures.get().saturating_add(1);
         self.failures.set(failures);
         let pause = RETRY_AFTER_MS_MIN << (failures - 1).min(10);
@@ -106,6 +126,7 @@ impl Backend {
     /// Remembers a connect that worked.
     pub fn connect_succeeded(&self) {
         self.failures.set(0);
+        self.probed.set(false);
         self.down_until_ms.set(0);
     }
 

@@ -64,6 +64,26 @@ impl Balancer {
         }
     }
 
+    /// Goes on where another one has stood: `places` has for each of its backends, in its order, the
+    /// place here, if it is still there.
+    pub(super) fn go_on_from(&self, before: &Self, places: &[Option<usize>]) {
+        let next = (0..places.len()).find_map(|step| {
+            let place = (before.turn.get() + step) % places.len();
+            places[place]
+        });
+        self.turn.set(next.unwrap_or(0));
+        // What a backend is owed is in proportion to its weight, and never more than a round's worth.
+        let round = self.sums.last().map_or(0, |&sum| sum as i64);
+        let (owed, mut current) = (before.current.borrow(), self.current.borrow_mut());
+        for (place, &owed) in owed.iter().enumerate() {
+            if let Some(here) = places[place] {
+                let (now, then) = (self.weights[here], before.weights[place]);
+                let owed = owed * i64::from(now) / i64::from(then.max(1));
+                current[here] = owed.clamp(-round, round);
+            }
+        }
+    }
+
     pub(super) fn choose(
         &self,
         backends: &[Rc<Backend>],
@@ -301,6 +321,62 @@ mod tests {
                 Balancer::new(policy, vec![2, 3]).choose(&backends, &mut random, |_| false),
                 None
             );
+        }
+    }
+
+    /// What the next requests get, as indexes.
+    fn drawn(balancer: &Balancer, backends: &[Rc<Backend>], count: usize) -> Vec<usize> {
+        let mut random = Random::new(1);
+        let mut draw = || balancer.choose(backends, &mut random, |_| true).unwrap();
+        (0..count).map(|_| draw()).collect()
+    }
+
+    #[test]
+    fn a_change_of_the_cluster_goes_on_where_it_stood() {
+        for policy in [LoadBalancing::RoundRobin, LoadBalancing::LeastConnections] {
+            let backends = backends(&[1, 1, 1, 1]);
+            let before = Balancer::new(policy, vec![1; 4]);
+            assert_eq!(drawn(&before, &backends, 2), [0, 1]);
+            let same = Balancer::new(policy, vec![1; 4]);
+            same.go_on_from(&before, &[Some(0), Some(1), Some(2), Some(3)]);
+            assert_eq!(drawn(&same, &backends, 2), [2, 3]);
+            // Whose turn it was is gone, and one has come in front.
+            let fewer = Balancer::new(policy, vec![1; 4]);
+            fewer.go_on_from(&before, &[Some(1), Some(2), None, Some(3)]);
+            assert_eq!(drawn(&fewer, &backends, 2), [3, 0]);
+            let none = Balancer::new(policy, vec![1; 4]);
+            none.go_on_from(&before, &[None; 4]);
+            assert_eq!(drawn(&none, &backends, 1), [0]);
+        }
+    }
+
+    #[test]
+    fn weights_go_on_where_they_stood_and_owe_no_more_than_a_round() {
+        let all = backends(&[3, 1, 1]);
+        let whole = drawn(
+            &Balancer::new(LoadBalancing::RoundRobin, vec![3, 1, 1]),
+            &all,
+            10,
+        );
+        let places = [Some(0), Some(1), Some(2)];
+        let mut balancer = Balancer::new(LoadBalancing::RoundRobin, vec![3, 1, 1]);
+        let mut found = Vec::new();
+        for _ in 0..10 {
+            found.extend(drawn(&balancer, &all, 1));
+            let next = Balancer::new(LoadBalancing::RoundRobin, vec![3, 1, 1]);
+            next.go_on_from(&balancer, &places);
+            balancer = next;
+        }
+        assert_eq!(found, whole);
+        // The heavy one goes: the others share as they should at once, whatever they were owed.
+        for drawn_before in 0..1000 {
+            let before = Balancer::new(LoadBalancing::RoundRobin, vec![997, 1, 2]);
+            drawn(&before, &all, drawn_before);
+            let after = Balancer::new(LoadBalancing::RoundRobin, vec![1, 2]);
+            after.go_on_from(&before, &[None, Some(0), Some(1)]);
+            let got = drawn(&after, &all[1..], 12);
+            let firsts = got.iter().filter(|&&index| index == 0).count();
+            assert!((2..=6).contains(&firsts), "{got:?} after {drawn_before}");
         }
     }
 }

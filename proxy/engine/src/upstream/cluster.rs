@@ -58,7 +58,7 @@ impl Cluster {
     /// A cluster without backends.
     #[must_use]
     pub fn new(name: String, settings: ClusterSettings, hash: Digest, slot: Slot) -> Self {
-        let set = BackendSet::new(Vec::new(), settings.entity.load_balancing);
+        let set = BackendSet::new(Vec::new(), settings.entity.load_balancing, None);
         Self {
             name,
             slot,
@@ -106,11 +106,13 @@ impl Cluster {
         self.members.borrow_mut().remove(name);
     }
 
-    /// Makes the set of backends anew: costs what the cluster has members.
+    /// Makes the set of backends anew, with the same one's turn as before: costs what the cluster has
+    /// members.
     pub fn rebuild(&self) {
         let members = self.members.borrow().values().cloned().collect();
         let policy = self.settings.borrow().entity.load_balancing;
-        *self.set.borrow_mut() = Rc::new(BackendSet::new(members, policy));
+        let before = self.backends();
+        *self.set.borrow_mut() = Rc::new(BackendSet::new(members, policy, Some(&before)));
     }
 }
 
@@ -121,7 +123,7 @@ pub struct BackendSet {
 }
 
 impl BackendSet {
-    fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing) -> Self {
+    fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing, before: Option<&Self>) -> Self {
         let backends: Vec<_> = members
             .into_iter()
             .filter(|backend| backend.entity.borrow().weight > 0)
@@ -130,18 +132,31 @@ impl BackendSet {
             .iter()
             .map(|backend| u32::from(backend.entity.borrow().weight))
             .collect();
-        Self {
-            backends,
-            balancer: Balancer::new(policy, weights),
+        let balancer = Balancer::new(policy, weights);
+        if let Some(before) = before {
+            // Both are in the order of the names.
+            let places: Vec<_> = before
+                .backends
+                .iter()
+                .map(|old| {
+                    backends
+                        .binary_search_by(|new| new.name.cmp(&old.name))
+                        .ok()
+                })
+                .collect();
+            balancer.go_on_from(&before.balancer, &places);
         }
+        Self { backends, balancer }
     }
 
     /// Chooses a backend, none of `tried`. Backends that just failed to connect are passed over as
-    /// long as another is left; when all have failed one of them is tried all the same.
+    /// long as another is left, and so is one that somebody is trying again, which may take `probe_ms`;
+    /// when all have failed one of them is tried all the same.
     pub fn choose(
         &self,
         tried: &[Rc<Backend>],
         now_ms: u64,
+        probe_ms: u64,
         random: &mut Random,
     ) -> Option<Rc<Backend>> {
         let candidate = |backend: &Backend| {
@@ -156,5 +171,71 @@ impl BackendSet {
             })
             .or_else(|| self.balancer.choose(&self.backends, random, candidate))
             .map(|index| self.backends[index].clone())
+            .inspect(|backend| backend.chosen(now_ms, probe_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(name: &str) -> Rc<Backend> {
+        let address = "127.0.0.1:9";
+        let entity = entity::Backend {
+            address: address.into(),
+            weight: 1,
+        };
+        let address = address.parse().unwrap();
+        let slot = Slot::none();
+        Rc::new(Backend::new(
+            name.into(),
+            entity,
+            address,
+            Digest::default(),
+            slot,
+        ))
+    }
+
+    fn set(members: &[&Rc<Backend>]) -> BackendSet {
+        let members = members.iter().map(|&it| it.clone()).collect();
+        BackendSet::new(members, LoadBalancing::RoundRobin, None)
+    }
+
+    #[test]
+    fn after_a_pause_one_request_finds_out_for_all() {
+        let (up, hole) = (backend("a"), backend("b"));
+        let set = set(&[&up, &hole]);
+        let mut random = Random::new(1);
+        let mut times_in_the_hole = |at_ms: u64| {
+            let mut choose = || set.choose(&[], at_ms, 3000, &mut random).unwrap();
+            (0..100).filter(|_| Rc::ptr_eq(&choose(), &hole)).count()
+        };
+        hole.connect_failed(1000);
+        assert_eq!(times_in_the_hole(1001), 0);
+        // The pause is over: one goes, and nobody else until it is known what became of it.
+        assert_eq!(times_in_the_hole(1300), 1);
+        assert_eq!(times_in_the_hole(2000), 0);
+        hole.connect_failed(4300);
+        assert_eq!(times_in_the_hole(4400), 0);
+        // Its client has left before it was known: the next one goes.
+        assert_eq!(times_in_the_hole(6000), 1);
+        hole.probe_ended();
+        assert_eq!(times_in_the_hole(6001), 1);
+        // Nothing has been heard within the time of a connect.
+        assert_eq!(times_in_the_hole(9001), 1);
+        hole.connect_succeeded();
+        assert_eq!(times_in_the_hole(9002), 50);
+    }
+
+    #[test]
+    fn where_all_have_failed_somebody_is_asked_all_the_same() {
+        let (one, other) = (backend("a"), backend("b"));
+        let set = set(&[&one, &other]);
+        one.connect_failed(1000);
+        other.connect_failed(1000);
+        let mut random = Random::new(1);
+        for at_ms in 1000..1600 {
+            assert!(set.choose(&[], at_ms, 3000, &mut random).is_some());
+        }
     }
 }

@@ -15,7 +15,7 @@ use _engine::thread::EngineThread;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use sha2::{Digest as _, Sha256};
 
-pub const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
+pub const SETTINGS: &str = r#"{"kind":"settings","name":"settings","value":{"access_log":"off","admin":null,"drain_timeout":300,"error_pages":{},"generation_header":true,"max_buffered_bytes":1073741824,"max_connections":100,"max_requests":100,"workers":"auto"}}"#;
 pub const CLUSTER: &str = r#"{"kind":"cluster","name":"NAME","value":{"keep_alive_connections":8,"limits":{"head_bytes":65536,"header_count":256},"load_balancing":"round_robin","protocol":"http","proxy_protocol":null,"retries":2,"timeouts":{"connect":1000,"keep_alive":50000,"response_body":5000,"response_head":5000,"tunnel":60000},"tls":null}}"#;
 pub const LISTENER: &str = r#"{"kind":"listener","name":"web","value":{"address":"ADDRESS","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"connections":50,"head_bytes":4096,"header_count":50},"merge_slashes":true,"protocol":"http","proxy_protocol":[],"timeouts":{"keep_alive":5000,"request_body":5000,"request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[],"underscores_in_headers":true}}"#;
 

@@ -80,6 +80,11 @@ fn settings(value: &Settings) -> Result<(), String> {
     error_pages(&value.error_pages)?;
     within("drain_timeout", value.drain_timeout, 0..=DURATION_MS_MAX)?;
     within(
+        "max_buffered_bytes",
+        value.max_buffered_bytes,
+        BUFFERED_BYTES,
+    )?;
+    within(
         "max_connections",
         value.max_connections,
         1..=CONNECTIONS_MAX,
@@ -387,6 +392,7 @@ const LABEL_BYTES_MAX: usize = 63;
 const NAME_BYTES_MAX: usize = 63;
 const TOKEN_BYTES_MAX: usize = 256;
 const BODY_BYTES_MAX: u64 = 1 << 50;
+const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const CONNECTIONS_MAX: u32 = 1_000_000;
 const DURATION_MS_MAX: u64 = 7 * 24 * 3_600_000;
 const RESPONSE_HEAD_BYTES: RangeInclusive<u32> = 1024..=128 * 1024;

@@ -13,7 +13,7 @@ const VALUES: [(Kind, &str); 9] = [
         Kind::Settings,
         concat!(
             r#"{"access_log":"stdout","admin":null,"drain_timeout":30000,"error_pages":{},"#,
-            r#""generation_header":false,"max_connections":10000,"max_requests":10000,"#,
+            r#""generation_header":false,"max_buffered_bytes":1073741824,"max_connections":10000,"max_requests":10000,"#,
             r#""workers":"auto"}"#
         ),
     ),
@@ -22,7 +22,7 @@ const VALUES: [(Kind, &str); 9] = [
         concat!(
             r#"{"access_log":"off","admin":"127.0.0.1:9100","drain_timeout":0,"error_pages":"#,
             r#"{"503":{"body":"\u0001\b\f\t\n\"\\/é","content_type":"text/html"}},"#,
-            r#""generation_header":true,"max_connections":1,"max_requests":1,"workers":4}"#
+            r#""generation_header":true,"max_buffered_bytes":1048576,"max_connections":1,"max_requests":1,"workers":4}"#
         ),
     ),
     (

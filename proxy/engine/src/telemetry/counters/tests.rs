@@ -106,16 +106,30 @@ fn a_slot_is_zeroed_for_its_next_owner() {
     metrics.slot_add(second, Field::Active, 2);
     metrics.slot_sub(second, Field::Active, 1);
     let reader = Reader::new(&metrics);
-    assert_eq!(reader.slot(0)[..7], *b"\x01\x00\x03\x00web");
-    assert_eq!(reader.slot(1)[..15], *b"\x01\x02\x0b\x00shop/shop-1");
+    assert_eq!(reader.slot(0)[..7], *b"\x01\x00\x03\x01web");
+    assert_eq!(reader.slot(1)[..15], *b"\x01\x02\x0b\x01shop/shop-1");
     assert_eq!(reader.field(0, "requests"), 7);
     assert_eq!(reader.field(1, "active"), 1);
 
     metrics.free_slot(first);
     assert_eq!(reader.slot(0)[0], 0);
     assert_eq!(metrics.alloc_slot(SlotKind::Cluster, "s"), first);
-    assert_eq!(reader.slot(0)[..8], *b"\x01\x01\x01\x00s\0\0\0");
+    assert_eq!(reader.slot(0)[..8], *b"\x01\x01\x01\x02s\0\0\0");
     assert_eq!(reader.field(0, "requests"), 0);
+}
+
+#[test]
+fn the_first_word_of_a_slot_tells_owners_of_like_names_apart() {
+    let metrics = Metrics::create(0).unwrap();
+    let reader = Reader::new(&metrics);
+    let mut before = Vec::new();
+    for number in 0..10 {
+        let slot = metrics.alloc_slot(SlotKind::Backend, &format!("shop/a{number}"));
+        let first = reader.slot(0)[..8].to_vec();
+        assert!(!before.contains(&first));
+        before.push(first);
+        metrics.free_slot(slot);
+    }
 }
 
 #[test]

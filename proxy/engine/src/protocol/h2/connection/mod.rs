@@ -211,6 +211,12 @@ impl Connection {
         out.append(&mut self.control);
     }
 
+    /// How many bytes of them there are.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.control.len()
+    }
+
     /// Gives memory back while there are no streams. The tables of HPACK stay, as the peer has
     /// theirs.
     pub fn shrink(&mut self) {

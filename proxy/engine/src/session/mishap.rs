@@ -1,0 +1,150 @@
+//! What a fault of ours costs: the connection that it was about, never the worker.
+//!
+//! Rule: invariants that matter are checked where they are relied on, in release builds too; here is the
+//! net for those that nobody thought of. A panic ends the turn, the connection whose turn it was is closed
+//! with all that hangs on it, and the events that were left are seen to. One that is about no connection,
+//! or that comes again while its connection is closed, leaves nothing to rely on: the thread ends with it,
+//! and the worker is replaced. Wrapped around the loop, so that it costs a store for each event. Called by
+//! the loop.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::token::{Owner, parts};
+use super::{Engine, Outcome, RECEIVE_BYTES};
+use crate::protocol::h2::Heads;
+use crate::runtime::driver::Driver;
+use crate::telemetry::names::Counter;
+
+impl<D: Driver> Engine<D> {
+    /// Does what may go wrong; `None` if it has, and what it was about has been closed.
+    pub(super) fn survive<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let panic = match catch_unwind(AssertUnwindSafe(|| what(self))) {
+            Ok(done) => return Some(done),
+            Err(panic) => panic,
+        };
+        let (owner, index) = parts(self.at_work);
+        if !matches!(owner, Owner::Client | Owner::Upstream) {
+            resume_unwind(panic);
+        }
+        self.metrics.add(Counter::MishapsTotal, 1);
+        self.find_tools_again();
+        // A panic in here is the second one, and nobody stops it.
+        match owner {
+            Owner::Client if self.find_client(self.at_work, index).is_some() => {
+                self.give_client_up(index);
+            }
+            Owner::Upstream if self.find_upstream(self.at_work, index).is_some() => {
+                self.give_upstream_up(index);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// What was in use is lost, and so is the list of who has frames to send.
+    fn find_tools_again(&mut self) {
+        if self.receive.len() != RECEIVE_BYTES {
+            self.receive = vec![0; RECEIVE_BYTES].into_boxed_slice();
+        }
+        self.heads = Heads::new(self.request_seed);
+        self.shakes_hands = false;
+        self.unflushed.clear();
+        for (_, client) in &self.clients {
+            if client.multiplex.as_ref().is_some_and(|it| it.queued) {
+                self.unflushed.push(client.token);
+            }
+        }
+        for (_, upstream) in &self.upstreams {
+            if upstream.trunk.as_ref().is_some_and(|it| it.queued) {
+                self.unflushed.push(upstream.token);
+            }
+        }
+    }
+
+    fn give_client_up(&mut self, index: usize) {
+        // What a stream was about may have left its connection in disorder.
+        let index = self.lane_of(index).map_or(index, |(of, _)| of);
+        self.clients[index].stream.reset_on_close();
+        if let Some(exchange) = self.clients[index].exchange {
+            self.abandon_exchange(exchange, Outcome::InternalError);
+        }
+        self.close_client(index);
+    }
+
+    fn give_upstream_up(&mut self, index: usize) {
+        let index = self.trunk_of(index).unwrap_or(index);
+        let upstream = &self.upstreams[index];
+        if upstream.trunk.is_some() {
+            return self.trunk_lost(index);
+        }
+        match upstream.exchange {
+            Some(exchange) => {
+                let client = self.exchanges[exchange as usize].client;
+                self.clients[client].stream.reset_on_close();
+                self.abandon_exchange(exchange, Outcome::InternalError);
+                self.close_client(client);
+            }
+            None => self.close_upstream(index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::super::testing::{Door, engine_with_clients};
+    use super::*;
+
+    fn is_open(stream: &mut TcpStream) -> bool {
+        stream.set_nonblocking(true).unwrap();
+        let mut byte = [0];
+        matches!(stream.read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_panic_costs_the_connection_that_it_is_about() {
+        let Door {
+            mut engine,
+            clients,
+            mut peers,
+            ..
+        } = engine_with_clients(3);
+        // An exchange that nobody knows: whoever looks for it panics.
+        engine.clients[clients[1]].phase = super::super::client::Phase::InExchange;
+        engine.clients[clients[1]].exchange = None;
+        engine.at_work = engine.clients[clients[1]].token;
+        let outcome = engine.survive(|engine| {
+            engine.receive = Box::default();
+            let nobody = engine.exchanges.len();
+            engine.exchanges[nobody].client
+        });
+        assert_eq!(outcome, None);
+        assert_eq!(engine.receive.len(), RECEIVE_BYTES);
+        assert!(!engine.clients.contains(clients[1]));
+        assert!(!is_open(&mut peers[1]));
+        for at in [0, 2] {
+            assert!(is_open(&mut peers[at]));
+            peers[at].set_nonblocking(false).unwrap();
+            peers[at].write_all(b"GET /\r\n\r\n").unwrap();
+            engine.clients[clients[at]].readable = true;
+            assert!(
+                engine
+                    .survive(|engine| engine.drive_client(clients[at]))
+                    .is_some()
+            );
+            let mut answer = [0; 12];
+            peers[at].read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 400");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "about nobody")]
+    fn a_panic_about_no_connection_ends_the_thread() {
+        let Door { mut engine, .. } = engine_with_clients(1);
+        engine.at_work = super::super::token::WAKE;
+        let _ = engine.survive(|_| panic!("about nobody"));
+    }
+}

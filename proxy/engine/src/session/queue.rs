@@ -1,0 +1,156 @@
+//! Whose turn it is: connections with work left over, handshakes and large transfers, which take much.
+//!
+//! Rule: what was left over comes once a turn, only as much as there was. Large transfers take turns by
+//! bytes: one read each, round and round, and so many bytes in a turn of the loop; so those beside them
+//! that have little to say wait for no more than that, however many they are. A handshake costs as much as
+//! hundreds of requests, so that those of a turn get so much time together, and the rest waits for the
+//! next one, first come, first served; while too many wait, new connections do so in the kernel's queue.
+//! Whoever has a request meanwhile waits for no more than [`HANDSHAKES_US_PER_TURN`] and the one that is
+//! being made. Called by the loop, and by who drives a connection (`client`, `upstream`).
+
+use super::Engine;
+use super::client::Phase;
+use super::token::{Owner, parts};
+use super::upstream::Link;
+use crate::runtime::driver::{Driver, Token};
+
+/// Time for handshakes in one turn. One that has been begun is not interrupted.
+const HANDSHAKES_US_PER_TURN: u64 = 1000;
+
+/// Handshakes that wait beyond which no connection over TLS is accepted.
+const HANDSHAKES_WAITING_MAX: usize = 256;
+
+/// Bytes that large transfers may bring in one turn: some 200 µs of it.
+const BULK_BYTES_PER_TURN: usize = 512 * 1024;
+
+/// Large transfers that get their turn in one of the loop, at most.
+const BULK_DRIVES_PER_TURN: usize = 64;
+
+/// Who brings less at once is not in a hurry, and has not been.
+const BULK_READ_BYTES_MIN: usize = 16 * 1024;
+
+/// A transfer is large from here on.
+const BULK_BYTES_MIN: usize = 128 * 1024;
+
+/// What a connection has brought in reads that were worth it, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bulk(usize);
+
+impl Bulk {
+    /// Takes note of a read.
+    #[inline]
+    pub(super) fn brought(&mut self, bytes: usize) {
+        self.0 = match bytes < BULK_READ_BYTES_MIN {
+            true => 0,
+            false => self.0.saturating_add(bytes),
+        };
+    }
+
+    /// Whether it is a large transfer, which waits for its turn.
+    #[inline]
+    pub(super) fn is_large(self) -> bool {
+        self.0 >= BULK_BYTES_MIN
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// What is left over of former turns.
+    pub(super) fn drive_left_over(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(token) = self.ready.pop_front() else {
+                return;
+            };
+            self.drive(token);
+        }
+    }
+
+    /// A turn's share of the large transfers.
+    pub(super) fn drive_bulk(&mut self) {
+        self.bulk_bytes = 0;
+        // Round and round while there is time; some may have nothing to read.
+        for _ in 0..BULK_DRIVES_PER_TURN {
+            if self.bulk_bytes >= BULK_BYTES_PER_TURN {
+                return;
+            }
+            let Some(token) = self.bulk.pop_front() else {
+                return;
+            };
+            self.drive(token);
+        }
+    }
+
+    /// Queues a connection to be driven.
+    pub(super) fn queue(&mut self, token: Token, bulk: Bulk) {
+        match bulk.is_large() {
+            true => self.bulk.push_back(token),
+            false => self.ready.push_back(token),
+        }
+    }
+
+    /// A turn's share of the handshakes.
+    pub(super) fn drive_handshakes(&mut self) {
+        if self.handshakes.is_empty() {
+            return;
+        }
+        let until_us = self.clock.us_now() + HANDSHAKES_US_PER_TURN;
+        self.shakes_hands = true;
+        for _ in 0..self.handshakes.len() {
+            let Some(token) = self.handshakes.pop_front() else {
+                break;
+            };
+            self.drive(token);
+            if self.clock.us_now() >= until_us {
+                break;
+            }
+        }
+        self.shakes_hands = false;
+    }
+
+    fn drive(&mut self, token: Token) {
+        self.at_work = token;
+        match parts(token) {
+            (Owner::Client, index) => {
+                if self.find_client(token, index).is_some() {
+                    self.clients[index].queued = false;
+                    self.drive_client(index);
+                }
+            }
+            (Owner::Upstream, index) => {
+                if self.find_upstream(token, index).is_some() {
+                    self.upstreams[index].queued = false;
+                    self.drive_upstream(index);
+                }
+            }
+            (Owner::Engine | Owner::Listener, _) => {}
+        }
+    }
+
+    /// Whether so many handshakes wait that there should be no more of them.
+    pub(super) fn has_hands_full(&self) -> bool {
+        self.handshakes.len() >= HANDSHAKES_WAITING_MAX
+    }
+
+    /// Puts a handshake of a client off, unless it is its turn.
+    pub(super) fn puts_client_off(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        if self.shakes_hands || !matches!(client.phase, Phase::Handshake | Phase::Hello) {
+            return false;
+        }
+        if !std::mem::replace(&mut client.queued, true) {
+            self.handshakes.push_back(client.token);
+        }
+        true
+    }
+
+    /// Puts a handshake with a backend off, unless it is its turn.
+    pub(super) fn puts_upstream_off(&mut self, index: usize) -> bool {
+        let upstream = &mut self.upstreams[index];
+        if self.shakes_hands || upstream.link != Link::Securing {
+            return false;
+        }
+        if !std::mem::replace(&mut upstream.queued, true) {
+            self.handshakes.push_back(upstream.token);
+        }
+        true
+    }
+}

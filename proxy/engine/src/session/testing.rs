@@ -1,0 +1,76 @@
+//! An engine with connections, for the tests of what no peer can bring about.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use super::transport::Transport;
+use super::{Engine, Served};
+use crate::runtime::epoll::Epoll;
+use crate::runtime::socket::{self, Stream};
+use crate::state::digest::Digest;
+use crate::state::entity::{Entity, Kind};
+use crate::state::listener::{Listener, ListenerSettings, Routes};
+use crate::telemetry::counters::Metrics;
+use crate::tls::certificates::Certificates;
+use crate::tls::challenges::Challenges;
+
+const LISTENER: &str = concat!(
+    r#"{"address":"127.0.0.1:1","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
+    r#""connections":50,"head_bytes":4096,"header_count":50},"merge_slashes":true,"protocol":"http","#,
+    r#""proxy_protocol":[],"timeouts":{"keep_alive":5000,"request_body":5000,"#,
+    r#""request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[],"underscores_in_headers":true}"#
+);
+
+/// A listener's connections, and the other ends of them.
+pub(super) struct Door {
+    pub(super) engine: Engine<Epoll>,
+    pub(super) listener: Rc<Listener>,
+    pub(super) clients: Vec<usize>,
+    pub(super) peers: Vec<TcpStream>,
+}
+
+/// An engine with so many idle connections of one listener.
+pub(super) fn engine_with_clients(count: usize) -> Door {
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = door.local_addr().unwrap();
+    let served = Served {
+        certificates: Arc::new(Certificates::default()),
+        challenges: Arc::new(Challenges::default()),
+    };
+    let (_, inbox) = mpsc::channel();
+    let metrics = Metrics::create(0).unwrap();
+    let wake = socket::wake_descriptor().unwrap();
+    let epoll = Epoll::new().unwrap();
+    let mut engine = Engine::new(epoll, wake, inbox, metrics, served, 1).unwrap();
+    let Ok(Entity::Listener(entity)) = Entity::from_json(Kind::Listener, LISTENER) else {
+        panic!("a listener");
+    };
+    let mut clients = Vec::new();
+    let mut peers = Vec::new();
+    let accepting = OwnedFd::from(door.try_clone().unwrap());
+    let listener = Rc::new(Listener::new(
+        "web".into(),
+        address,
+        ListenerSettings::new(entity, None),
+        Digest::default(),
+        Some(accepting),
+        Routes::default(),
+    ));
+    for _ in 0..count {
+        let stream = Transport::Plain(Stream::connect(&address).unwrap());
+        peers.push(door.accept().unwrap().0);
+        let made = engine.insert_client(stream, address, listener.clone(), false);
+        let index = made.unwrap();
+        engine.await_request(index);
+        clients.push(index);
+    }
+    Door {
+        engine,
+        listener,
+        clients,
+        peers,
+    }
+}
