@@ -15,12 +15,14 @@ from reconciler.catalog.relations import (
     LISTEN,
     View,
     cluster_of,
+    is_secure,
     listened,
     targets,
     users,
 )
 from reconciler.language.findings import Finding, later_first, place
 from reconciler.language.suggest import suggest
+from schemas.base import shown
 from schemas.entity import Entity, EntityKey
 from schemas.names import is_name, port_of, split_address
 
@@ -118,6 +120,78 @@ def loops(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             message = f"{backend}: {address} is {listener} of this proxy"
             message += f" ({place(view[listener])}): requests may go round in circles"
             yield Finding("warning", backend, ("address",), message)
+
+
+def circles(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield errors about clusters that surely lead back to where their requests come from.
+
+    Sure is what holds for every request: each backend that takes any is a listener of ours, and
+    all frontends there lead to the very cluster. Anything less is a warning of `loops`.
+    """
+    clusters: set[str] = set()
+    for key in changed:
+        clusters |= _clusters_near(key, view)
+    for name in sorted(clusters):
+        cluster = view.get(EntityKey("cluster", name))
+        backends = _taking(name, view) if cluster is not None else []
+        back = [_listener_behind(cluster, each, view) for each in backends if cluster]
+        first = back[0] if back else None
+        if first is None or not all(each and _is_closed(each, name, view) for each in back):
+            continue
+        message = f"cluster {shown(name)} leads back to {first} ({place(view[first])})"
+        message += ", whose frontends all lead to it: every request would go round in circles"
+        hint = "write the addresses of the servers behind the proxy"
+        yield Finding("error", backends[0].key, ("address",), message, hint)
+
+
+def _clusters_near(key: EntityKey, view: View) -> set[str]:
+    entity = view.get(key)
+    if key.kind in ("cluster", "backend"):
+        return {cluster_of(key)}
+    if entity is not None and key.kind == "frontend":
+        return {str(entity.value["cluster"])}
+    if entity is not None and key.kind == "listener":
+        port = str(split_address(str(entity.value["address"]))[1])
+        return {cluster_of(each) for each in view.related(DIAL, port)}
+    return set()
+
+
+def _taking(cluster: str, view: View) -> list[Entity]:
+    """Return the backends that take requests; none as soon as one surely leads elsewhere."""
+    found = []
+    for name in view.names("backend", f"{cluster}/"):
+        backend = view[EntityKey("backend", name)]
+        if not backend.value["weight"]:
+            continue
+        if not view.related(LISTEN, str(split_address(str(backend.value["address"]))[1])):
+            return []
+        found.append(backend)
+    return found
+
+
+def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey | None:
+    """Return the listener that takes what is sent to a backend, if it speaks what is spoken."""
+    address = str(backend.value["address"])
+    for key, listening in view.related(LISTEN, str(split_address(address)[1])).items():
+        listener = view[key]
+        if key.kind != "listener" or not _leads_to(address, listening):
+            continue
+        same_tls = is_secure(listener) == (cluster.value["tls"] is not None)
+        if (
+            same_tls
+            and not listener.value["proxy_protocol"]
+            and not cluster.value["proxy_protocol"]
+        ):
+            return key
+    return None
+
+
+def _is_closed(listener: EntityKey, cluster: str, view: View) -> bool:
+    """Tell whether every frontend of a listener leads to one cluster, whatever is asked for."""
+    frontends = [view[each] for each in users(view, listener)]
+    return bool(frontends) and all(
+        each.value["cluster"] == cluster and each.value["redirect"] is None for each in frontends
+    )
 
 
 def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
