@@ -65,6 +65,8 @@ pub(super) struct Client {
     /// Queued to be driven in the next turn.
     pub(super) queued: bool,
     pub(super) bulk: Bulk,
+    /// The socket has room for what waits, and its turn has not come.
+    pub(super) flush_waits: bool,
     /// Close once `output` is empty.
     pub(super) close_when_sent: bool,
     /// Refused at the door; not counted among the connections of the listener.
@@ -130,6 +132,7 @@ impl<D: Driver> Engine<D> {
             input_waits: false,
             queued: false,
             bulk: Bulk::default(),
+            flush_waits: false,
             close_when_sent: false,
             refused,
             input: ByteQueue::default(),
@@ -168,7 +171,7 @@ impl<D: Driver> Engine<D> {
         client.readable |= readable;
         client.hangup |= hangup;
         let token = client.token;
-        if writable && !client.is_flushed() {
+        if writable && !client.is_flushed() && !self.puts_client_flush_off(index) {
             self.flush_client(index);
         }
         match self.find_client(token, index) {
@@ -413,7 +416,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends what is queued; goes on with what waited for it.
-    fn flush_client(&mut self, index: usize) {
+    pub(super) fn flush_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let unsent = client.stream.unsent_bytes();
         match client
@@ -422,6 +425,7 @@ impl<D: Driver> Engine<D> {
         {
             Ok(sent) => {
                 self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
+                self.bulk_bytes += sent;
                 client.output.consume(&mut self.pool, sent);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
