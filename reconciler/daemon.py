@@ -23,30 +23,35 @@ import uvloop
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying, issued_directory
+from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError, MachineError
+from reconciler.loop.mending import Mending
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.recovery import Recovery
+from reconciler.loop.staging import Stager
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.parts import Parts
 from reconciler.patience import within
+from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.answers import Answers
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.reporting.overview import Overviews
+from reconciler.reporting.overview import ENTITIES_MAX, Overviews
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
-from reconciler.source.repository import RepositoryError
+from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
-from reconciler.storage.drains import Drains
+from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.history import History
 from reconciler.storage.place import lock_directory
+from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
@@ -55,11 +60,14 @@ from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
+from reconciler.workers.descriptors import shortages
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
 from schemas import control, wire
+from schemas.change import Change
+from schemas.diagnostic import Diagnostic
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan
 
@@ -83,6 +91,8 @@ class DaemonOptions:
     fetch_interval_s: float | None = None
     identity: Path | None = None
     """Opens private keys that are committed encrypted."""
+    metrics_entities: int = ENTITIES_MAX
+    """So many of each kind have metrics of their own."""
 
 
 def run(options: DaemonOptions) -> int:
@@ -123,17 +133,44 @@ async def _run(options: DaemonOptions) -> None:
 async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
     """What workers serve comes before what files say; returns how many places they serve in."""
     directory = options.directory.absolute()
-    wanted = Following(options.state_dir, directory, options.ref).wanted
+    wanted = Following(store, directory, options.ref).wanted
     source = Source(directory, wanted, options.remote)
     places = await Recovery(store, options.runtime_dir, source, machine).run()
     if len(store.running.state) > 0:
         with contextlib.suppress(OSError):
             store.materials.forget_unused()
+    older = _older_than_applied(store, source)
+    if older is not None:
+        store.notes.append(older)
     return places
 
 
+def _older_than_applied(store: Store, source: Source) -> str | None:
+    """What to say when the repository knows of a commit that was applied after what is stored.
+
+    The ref is moved behind the commit record, so that the database has lost its end, or is of a
+    backup. What workers hold has been asked before.
+    """
+    commit = store.running.commit
+    try:
+        if commit is None or not source.repository.has_ref(APPLIED_REF):
+            return None
+        applied = source.head_of(APPLIED_REF).commit
+    except RepositoryError:
+        return None
+    if applied == commit or not source.is_descendant(applied, commit):
+        return None
+    return (
+        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
+        f"has {commit[:12]}, and {applied[:12]} was applied after it"
+    )
+
+
 class Daemon:
-    """All parts of one daemon."""
+    """All parts of one daemon; joins those that may not know each other.
+
+    Listens to the supervisor (`Listener`) and to the loop (`Observer`).
+    """
 
     def __init__(self, options: DaemonOptions, store: Store, machine: Machine, places: int) -> None:
         self._options = options
@@ -144,6 +181,7 @@ class Daemon:
         self._ending: asyncio.Future[bool] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
+        self._told: list[str] = []
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
@@ -151,42 +189,59 @@ class Daemon:
             log.warning(note)
         directory = options.directory.absolute()
         self._fetching = Fetching(options.remote, options.fetch_interval_s)
-        self._following = Following(options.state_dir, directory, options.ref)
+        self._following = Following(store, directory, options.ref)
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
-        self._drains = Drains(options.state_dir / "drains.json")
-        self._tickets = TicketKeys(options.state_dir)
+        self._drains = Drains(store, self._send_overlay, self._on_drains_expired)
+        self._tickets = TicketKeys(options.state_dir, store)
         self._challenges = Challenges(options.state_dir, self._workers)
+        stager = Stager(self._source, machine, store.materials.directory)
+        self._mending = Mending(self._source, store, stager)
         bringup = Bringup(
-            store, self._sockets, self._drains.names, self._tickets.path, self._challenges.path
+            store,
+            self._sockets,
+            self._drains.names,
+            self._tickets.path,
+            self._challenges.path,
+            self._mending.mend,
         )
         self._supervisor = Supervisor(
-            options.runtime_dir, store.epoch, self._sockets, bringup, self._parts
+            options.runtime_dir, store.epoch, self._sockets, bringup, self._parts, self
         )
         self._auditing = Auditing(store, self._supervisor)
         self._answering = Answering(self._supervisor, self._drains.names)
-        outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
-        self._sizing = Sizing(store, options.workers)
-        expiry = Expiry(store)
-        overviews = Overviews(
-            store, self._supervisor, outcomes, self._sizing.count_after, expiry, self._began
-        )
-        self._admin = AdminListener(overviews.metrics, overviews.health)
-        self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
-        self._reconciler = Reconciler(self._source, store, self._runner, outcomes, machine)
+        wake = asyncio.Event()
         self._certifying = Certifying(
             options.state_dir,
             self._challenges,
-            self._reconciler.ordered,
-            self._reconciler.claims,
+            lambda: ordered(store.running.state),
+            lambda hostname: claims(store.running.state, hostname),
             store.served_content,
+            issued=wake.set,
         )
-        self._reconciler.live = overviews.live
-        bringup.mend = self._reconciler.mend_materials
-        overviews.drifts = lambda: self._auditing.count
-        overviews.order_failures = self._certifying.failures
-        overviews.parts = self._parts.all
-        overviews.following = lambda: not (self._reconciler.problem or self._source.fetch_problem)
+        outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
+        self._sizing = Sizing(store, options.workers)
+        expiry = Expiry(store)
+        self._overviews = Overviews(
+            store,
+            self._supervisor,
+            outcomes,
+            self._sizing.count_after,
+            expiry,
+            self._source,
+            self._auditing,
+            self._certifying,
+            self._parts,
+            self._began,
+            options.metrics_entities,
+        )
+        self._admin = AdminListener(self._overviews.metrics, self._overviews.health)
+        self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
+        self._reconciler = Reconciler(
+            self._source, store, self._runner, outcomes, stager, machine, self, wake
+        )
+        relate = partial(relations_of, machine=machine)
+        self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
@@ -203,28 +258,13 @@ class Daemon:
             auditing=self._auditing,
             certifying=self._certifying,
             parts=self._parts,
-            metrics_problem=lambda: self._admin.problem,
+            further_warnings=self._warnings,
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
             stop=self._stop_asked,
         )
         self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)
-        self._join()
-
-    def _join(self) -> None:
-        """Who tells whom."""
-        supervisor, reconciler = self._supervisor, self._reconciler
-        supervisor.changed = self._on_workers_changed
-        supervisor.replaced = lambda: self._end(False)
-        supervisor.drain_ms = self._drain_ms
-        reconciler.after_applied = self._on_applied
-        reconciler.after_failure = self._on_failure
-        reconciler.after_look = self._on_looked
-        reconciler.plan_warnings = self._sizing.warnings
-        self._drains.changed = self._send_overlay
-        self._certifying.issued = reconciler.wake
-        self._store.rebuilt = self._on_rebuilt
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -247,6 +287,7 @@ class Daemon:
         parts.start("watchdog", self._systemd.watchdog)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
         parts.start("auditing", self._auditing.run)
+        parts.start("auditing rows", self._row_audit.run)
         parts.start("answering", self._answering.run)
         try:
             # One beyond the wanted number serves until it is known what is wanted.
@@ -261,14 +302,14 @@ class Daemon:
         await self._leave(drain)
 
     async def _check_source(self) -> None:
-        """Without a repository and without a state there is nothing to run: say so and end."""
+        """Without what to follow and without a state there is nothing to run: say so and end."""
         try:
-            self._source.ref  # noqa: B018  # asks whether there is one
+            self._source.check_ref()
         except RepositoryError as error:
             if self._store.running.generation == 0 and self._places == 0:
                 raise
             log.warning("serving the last committed state", reason=error)
-            self._reconciler.problem = str(error)
+            self._reconciler.outcomes.problem = str(error)
             return
         self._following.keep(self._source)
         elsewhere = self._following.warning(self._source)
@@ -284,6 +325,7 @@ class Daemon:
         await self._runner.finish()
         if len(self._store.running.state) > 0:
             self._supervisor.scale(self._sizing.count())
+        self._tell_shortages()
         self._drains.schedule()
         if self._options.remote is not None:
             fetching = partial(self._fetching.run, self._source, self._reconciler.wake)
@@ -305,8 +347,8 @@ class Daemon:
 
     async def _leave(self, drain: bool) -> None:
         if drain:
-            log.info("ending: requests in flight may finish", drain_ms=self._drain_ms())
-            await self._supervisor.stop(self._drain_ms())
+            log.info("ending: requests in flight may finish", drain_ms=self.drain_ms())
+            await self._supervisor.stop(self.drain_ms())
         else:
             log.info("the daemon leaves, the workers go on serving")
             self._supervisor.detach()
@@ -332,11 +374,19 @@ class Daemon:
         if not self._ending.done():
             self._ending.set_result(drain)
 
-    def _on_workers_changed(self) -> None:
+    def workers_changed(self) -> None:
+        """See `Listener`."""
         self._reconciler.notify()
         self._systemd.store_sockets()
 
-    def _on_applied(self, plan: Plan) -> None:
+    def was_replaced(self) -> None:
+        """See `Listener`."""
+        self._end(False)
+
+    def applied(self, plan: Plan) -> None:
+        """See `Observer`."""
+        if any(change.key.kind in ("settings", "listener") for change in plan.changes):
+            self._tell_shortages()
         if any(change.key == SETTINGS_KEY for change in plan.changes):
             self._supervisor.scale(self._sizing.count())
         self._supervisor.retire_formers()
@@ -346,7 +396,31 @@ class Daemon:
         self._systemd.store_sockets()
         self._certifying.wake()
 
-    def _on_failure(self) -> None:
+    def _warnings(self) -> list[str]:
+        """What no other part tells in status."""
+        problem = self._admin.problem
+        found = [f"no metrics are served: {problem}"] if problem else []
+        if self._setting_text("admin") is not None:
+            left_out = self._overviews.left_out()
+            found += [left_out] if left_out else []
+        found += [self._row_audit.problem] if self._row_audit.problem else []
+        return found + self._shortages()
+
+    def _shortages(self) -> list[str]:
+        """Whether descriptors are few for the listeners that there are."""
+        listeners = self._store.running.state.count("listener")
+        return shortages(listeners, self._sizing.count())
+
+    def _tell_shortages(self) -> None:
+        """Once for each; status has them for as long as they last."""
+        found = self._shortages()
+        for each in found:
+            if each not in self._told:
+                log.warning(each)
+        self._told = found
+
+    def failed(self) -> None:
+        """See `Observer`."""
         running = self._store.running
         for slot in list(self._supervisor.slots):
             worker = slot.worker
@@ -359,7 +433,7 @@ class Daemon:
     def _on_rebuilt(self) -> None:
         """The state directory was lost, and with it what other parts have there."""
         self._following.write(self._source)
-        self._reconciler.mend_materials()
+        self._mending.mend()
         history = self._reconciler.outcomes.history
         for write in (self._challenges.write, self._drains.write, history.write):
             try:
@@ -370,7 +444,18 @@ class Daemon:
             if self._tickets.rotate_if_due():
                 self._send_ticket_keys()
 
-    def _on_looked(self) -> None:
+    def plan_warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
+        """See `Observer`."""
+        return self._sizing.warnings(changes)
+
+    def live(self, changes: tuple[Change, ...]) -> Live:
+        """See `Observer`."""
+        return self._overviews.live(changes)
+
+    def looked(self) -> None:
+        """See `Observer`."""
+        if self._store.take_rebuilt():
+            self._on_rebuilt()
         self._systemd.tell()
         self._following.keep(self._source)
         alone: list[Path] = []
@@ -387,6 +472,9 @@ class Daemon:
         running, problem = self._store.running, self._reconciler.problem
         text = f"generation {running.generation}, commit {(running.commit or 'none')[:12]}"
         return f"{text}; holding: {problem}" if problem else text
+
+    def _on_drains_expired(self, drains: list[Drain]) -> None:
+        self._reconciler.outcomes.drains_expired(drains)
 
     def _send_overlay(self) -> None:
         message = wire.Overlay(drained=self._drains.names())
@@ -410,7 +498,8 @@ class Daemon:
                 async with within(_OVERLAY_WAIT_S):
                     await asyncio.wait(self._overlaying)
 
-    def _drain_ms(self) -> int:
+    def drain_ms(self) -> int:
+        """See `Listener`."""
         settings = self._store.running.state.get(SETTINGS_KEY)
         value = settings.value.get("drain_timeout") if settings else None
         return value if isinstance(value, int) else 0

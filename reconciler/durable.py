@@ -1,14 +1,16 @@
-"""Writes files that survive a power cut: synced, and replaced by rename.
+"""Writes files that survive a power cut: synced, and replaced by rename, with their directories.
 
-Called by every part that keeps something beside the state: drains, ticket keys, accounts.
+Called by every part that keeps something in the state directory. A new name is durable when its
+directory is synced: a file, a directory, and what was renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
-from reconciler.presence import is_directory
+from reconciler.presence import is_directory, is_there
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -31,8 +33,24 @@ def replace_durably(path: Path, content: bytes) -> None:
     """Replaces a file by rename: a reader finds the old or the new one, never a torn one."""
     temporary = path.with_suffix(path.suffix + ".new")
     write_durably(temporary, content)
-    temporary.rename(path)
-    sync_directory(path.parent)
+    if is_directory(path):
+        set_aside(path)
+    rename_durably(temporary, path)
+
+
+def set_aside(path: Path) -> str:
+    """Renames what is not what it should be; returns its new name."""
+    number = 1
+    while is_there(aside := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside.name
+
+
+def rename_durably(path: Path, target: Path) -> None:
+    """Renames within a directory, over what is there."""
+    path.replace(target)
+    sync_directory(target.parent)
 
 
 def make_directory(path: Path) -> None:
@@ -43,7 +61,9 @@ def make_directory(path: Path) -> None:
         path = path.parent
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(each.parent)
+        # A directory that we may write to and not read cannot be opened.
+        with contextlib.suppress(PermissionError):
+            sync_directory(each.parent)
 
 
 def sync_directory(path: Path) -> None:

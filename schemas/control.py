@@ -88,6 +88,7 @@ class ExplainRequest:
 class DrainRequest:
     """No new requests for a backend until `ttl_s` has passed. Answered by a `DrainResult`.
 
+    `backend` is CLUSTER/BACKEND, or an address (IP, or IP:port): all backends there.
     With `wait` the answer comes when the last request has ended, or after `timeout_s`.
     """
 
@@ -156,8 +157,10 @@ class WorkerStatus(TypedDict):
 class LastError(TypedDict):
     """The newest refused commit, while no newer one is applied.
 
-    `stage`: validation | guard | prepare | journal | internal. `diagnostics` are all errors of an
-    invalid configuration, as `plan` has them; `message` is the first and how many there are.
+    `stage`: validation | guard | prepare | journal | internal | files. With `files` the commit
+    runs, and files of the machine that it names have changed and do not fit. `diagnostics` are all
+    errors of an invalid configuration, as `plan` has them; `message` is the first and how many
+    there are.
     """
 
     commit: str
@@ -304,12 +307,23 @@ class WaitResult(TypedDict):
 class HistoryEntry(TypedDict):
     """One commit. `outcome`: applied | unchanged | refused | superseded.
 
+    Also not_renewed: `files` of the machine that the commit which runs names have changed, and do
+    not fit. Entries of drains are told as `DrainEvent`.
     `changes` holds at most 1,000 changes in the form of `plan --json`; `change_count` counts all.
     """
 
     at: str
     commit: str
-    outcome: Literal["applied", "unchanged", "refused", "superseded"]
+    outcome: Literal[
+        "applied",
+        "unchanged",
+        "refused",
+        "superseded",
+        "drained",
+        "undrained",
+        "expired",
+        "not_renewed",
+    ]
     generation: int
     duration_ms: float
     author: str
@@ -318,14 +332,29 @@ class HistoryEntry(TypedDict):
     stage: NotRequired[str]
     file: NotRequired[str | None]
     line: NotRequired[int | None]
+    backends: NotRequired[list[str]]
+    expires_at: NotRequired[str | None]
+    files: NotRequired[list[str]]
     change_count: int
     changes: list[dict[str, Any]]
 
 
+class DrainEvent(TypedDict):
+    """What became of drains while a commit ran. `outcome`: drained | undrained | expired."""
+
+    at: str
+    outcome: str
+    backends: list[str]
+    owner: str
+    expires_at: str | None
+    commit: str
+
+
 class HistoryResult(TypedDict):
-    """The answer to `history`."""
+    """The answer to `history`. `drains` are those since the oldest of the entries."""
 
     entries: list[HistoryEntry]
+    drains: list[DrainEvent]
 
 
 class ShownEntity(TypedDict):
@@ -365,10 +394,27 @@ class ExplainResult(TypedDict):
     message: str
 
 
-class DrainResult(TypedDict):
-    """The answer to `drain` and `undrain`. `active`: requests still in flight, all workers."""
+class DrainOwner(TypedDict):
+    """Whose a drain was before, until when (null: until undrained)."""
 
     backend: str
+    owner: str
+    since: str
+    expires_at: str | None
+
+
+class DrainResult(TypedDict):
+    """The answer to `drain` and `undrain`. `active`: requests still in flight, all workers.
+
+    `backends` are those that are meant, several where an address was named; `others` the drains of
+    another owner that were there before; `without_backend` the clusters that have no backend left
+    that takes requests.
+    """
+
+    backend: str
+    backends: list[str]
+    others: list[DrainOwner]
+    without_backend: list[str]
     drained: bool
     active: int
     expires_at: str | None

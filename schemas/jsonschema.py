@@ -1,29 +1,36 @@
 """JSON Schema out of the models: for editors, for `kakehi schema`, for whoever checks files in CI.
 
+Also by which language a state was written (`language`), for `reconciler.storage.upgrade`.
+
 `python -m schemas.jsonschema --write` renews the two generated files, this schema and the reference
 of the language; a test proves that both are current.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from schemas.base import Model
+from schemas.entity import canonical
 from schemas.error_page import ErrorPage
 from schemas.frontend import OneOf
-from schemas.kinds import MODELS, SECTIONS, inner_model, measure
+from schemas.kinds import MODELS, SECTIONS, defaults_of, inner_model, measure
 from schemas.names import NAME_PATTERN
 from schemas.reference import reference_markdown
 
-__all__ = ["json_schema", "main", "reference_markdown"]
+__all__ = ["json_schema", "language", "main", "reference_markdown"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFINITIONS = "#/$defs/"
+_WORDS = ("title", "description", "examples")
+_NAMES = ("properties", "patternProperties", "$defs")
 _BACKENDS = {"description": "The addresses of the cluster, by name."}
 
 
@@ -51,6 +58,19 @@ def json_schema(kind: str | None = None) -> dict[str, Any]:
         "properties": sections,
         "$defs": definitions,
     }
+
+
+def language(models: Mapping[str, type[Model]] = MODELS) -> str:
+    """Name the language: another one has other keys, types or defaults, at whatever depth.
+
+    What keys are called in words may change and is no other language.
+    """
+    _, generated = models_json_schema([(model, "validation") for model in models.values()])
+    meaning = {
+        "schema": _without_words(generated["$defs"], names=True),
+        "defaults": {kind: defaults_of(model) for kind, model in models.items()},
+    }
+    return hashlib.sha256(canonical(meaning)).hexdigest()[:16]
 
 
 def main(arguments: list[str]) -> int:
@@ -88,6 +108,19 @@ def _definitions() -> dict[str, Any]:
             "anyOf": [{"type": "string"}, entries["additionalProperties"]]
         }
     return definitions
+
+
+def _without_words(node: Any, *, names: bool = False) -> Any:
+    """Return a schema without its prose. With `names`, its keys are names of ours."""
+    if isinstance(node, list):
+        return [_without_words(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _without_words(value, names=not names and key in _NAMES)
+        for key, value in node.items()
+        if names or key not in _WORDS
+    }
 
 
 def _needed(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

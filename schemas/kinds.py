@@ -50,7 +50,11 @@ def measured_fields(kind: str) -> dict[tuple[str, ...], Measured]:
 @cache
 def defaults(kind: str) -> dict[str, Json]:
     """Return the default value of every field that has one, as in the canonical value."""
-    model = MODELS[kind]
+    return defaults_of(MODELS[kind])
+
+
+def defaults_of(model: type[Model]) -> dict[str, Json]:
+    """Return the same of a model."""
     given: dict[str, Json] = {}
     for name, field in model.model_fields.items():
         if not field.is_required():

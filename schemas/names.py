@@ -28,6 +28,7 @@ ANY_IPV4 = str(ipaddress.IPv4Address(0))
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+_PORTS = re.compile(r"[0-9]+(?:[-:,][0-9]+)+")
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
@@ -75,7 +76,7 @@ def parse_address(value: object) -> str:
     if bracketed != (ip.version == 6):
         raise fault(f"{expected}, not {shown(value)}", _address_hint(value))
     if not _PORT.fullmatch(port) or int(port) > 65535:
-        raise fault(f"{shown(value)} has no valid port: it must be 1 to 65535")
+        raise fault(f"{shown(value)} has no valid port: it must be 1 to 65535", _range_hint(port))
     return f"[{_plain_ip(ip)}]:{port}" if bracketed else f"{ip}:{port}"
 
 
@@ -206,8 +207,12 @@ def _address_hint(value: str) -> str | None:
         return _url_hint(rest.partition("/")[0])
     host, _, port = value.rpartition(":")
     has_port = _PORT.fullmatch(port) is not None
-    if host in ("", "localhost") and has_port:
-        return _port_hint(value) or f'did you mean "{"127.0.0.1" if host else ANY_IPV4}:{port}"?'
+    if host in ("", "*") and has_port:
+        return _port_hint(value) or _every_address(port)
+    if host == "localhost" and has_port:
+        return f'did you mean "127.0.0.1:{port}"?'
+    if host in ("", "*") and _range_hint(port):
+        return _range_hint(port)
     bare = host.strip("[]")
     ip = _ip(bare)
     if ip is not None and has_port:
@@ -235,6 +240,19 @@ def _port_hint(text: str) -> str | None:
     if not _PORT.fullmatch(text):
         return None
     return f'write the IP address too: "127.0.0.1:{text}", or "{ANY_IPV4}:{text}" for any'
+
+
+def _every_address(port: str) -> str:
+    return f'write "{ANY_IPV4}:{port}" for every IPv4 address, "[::]:{port}" for every IPv6 one'
+
+
+def _range_hint(port: str) -> str | None:
+    """Say how to write what is more than one port, or any."""
+    if _PORTS.fullmatch(port):
+        return "an address has one port: write an entry for each"
+    if port.strip("0") == "" and port:
+        return "a port of the system's choice would be another one at each start: name one"
+    return None
 
 
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -92,7 +92,9 @@ class Certifying:
         ordered: Callable[[], list[Entity]],
         claims: Callable[[str], bool],
         served: Callable[[EntityKey, str], bytes | None],
+        issued: Callable[[], None],
     ) -> None:
+        """`issued` is called when a file is there that was not."""
         self._accounts = state_dir / DIRECTORY / ACCOUNTS
         self._issued = issued_directory(state_dir)
         self._challenges = challenges
@@ -102,7 +104,7 @@ class Certifying:
         self._watched: dict[str, _Watched] = {}
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
-        self.issued: Callable[[], None] = lambda: None
+        self._on_issued = issued
 
     def wake(self) -> None:
         """The configuration may have changed."""
@@ -239,7 +241,7 @@ class Certifying:
         watched.renewal = watched.ask_again = None
         watched.due = watched.issued_at = _now()
         log.info("a certificate was issued", name=order.name)
-        self.issued()
+        self._on_issued()
 
     async def _ask_when(self, watched: _Watched, chain: list[x509.Certificate]) -> None:
         """Find out when to renew: the authority's advice, or at two thirds of the lifetime."""

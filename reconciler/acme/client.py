@@ -27,7 +27,7 @@ from josepy.jwk import JWK, JWKEC
 
 from reconciler import log
 from reconciler.acme.order import Order, OrderError
-from reconciler.durable import make_directory, replace_durably
+from reconciler.durable import make_directory, rename_durably, replace_durably
 from reconciler.presence import is_file
 from schemas.challenges import Answers
 
@@ -147,7 +147,7 @@ def _account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
 def _set_aside(path: Path, reason: str) -> None:
     """Somebody may be able to mend it, and shall know that the account is another one now."""
     aside = path.with_suffix(".damaged")
-    path.replace(aside)
+    rename_durably(path, aside)
     log.warning("an account key is damaged, a new account is made", kept=aside, reason=reason)
 
 

@@ -30,6 +30,12 @@ from schemas.entity import Entity, EntityKey
 _HINT = "add one under certificates:, or the name to one that is there"
 
 
+def ordered(view: View) -> list[Entity]:
+    """The certificates that come from an ACME server."""
+    found = (view.get(key) for key in sorted(view.related(ORDERED)))
+    return [entity for entity in found if entity is not None]
+
+
 def claims(view: View, hostname: str) -> bool:
     """Tell whether a frontend whose TLS is ours answers for an exact hostname."""
     # Among those of the wildcard are also those with an exact name that it covers.

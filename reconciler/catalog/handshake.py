@@ -10,9 +10,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from reconciler.catalog.relations import wildcard_of
+from reconciler.catalog.relations import COVER, View, wildcard_of
 from schemas.entity import Entity, EntityKey
-from schemas.state import Entities
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +22,13 @@ class Shown:
     reason: str
 
 
-def certificates_for(hostname: str, listener: Entity, state: Entities) -> Shown:
+def certificates_for(hostname: str, listener: Entity, state: View) -> Shown:
     """What a client gets that asks an https listener for a hostname in lower case."""
     sni = None if _is_address(hostname) else hostname
-    named = (state[EntityKey("certificate", name)] for name in state.names("certificate"))
-    # One that is ordered may not have come yet.
-    every = [each for each in named if each.value["certificate"] is not None]
     for name in (sni, wildcard_of(sni) if sni else None):
-        found = [each for each in every if name is not None and name in _hostnames(each)]
+        named = sorted(state.related(COVER, name)) if name is not None else []
+        # One that is ordered may not have come yet.
+        found = [each for key in named if (each := state[key]).value["certificate"] is not None]
         if found:
             choice = ", by what the client can verify" if len(found) > 1 else ""
             return Shown(found, f"for {name}{choice}")
@@ -41,12 +39,6 @@ def certificates_for(hostname: str, listener: Entity, state: Entities) -> Shown:
         what = f"no certificate is for {sni}" if sni else "the client names no host"
         return Shown([entity], f"the default: {what}")
     return Shown([], f"no certificate is for {hostname}")
-
-
-def _hostnames(certificate: Entity) -> list[str]:
-    names = certificate.value["hostnames"]
-    assert isinstance(names, list), "the model checked it"
-    return [str(name) for name in names]
 
 
 def _is_address(hostname: str) -> bool:

@@ -3,6 +3,8 @@
 They are part of the contract with scripts: a code never changes its meaning.
 """
 
+from typing import Any
+
 DONE = 0
 """Done, or nothing to change."""
 FAILED = 1
@@ -32,11 +34,23 @@ INTERRUPTED = 130
 class CommandError(Exception):
     """Ends a command: one sentence of what is wrong, how to mend it, and the exit code."""
 
+    report: dict[str, Any] | None = None
+    """What `--json` prints in place of the error itself."""
+
     def __init__(self, message: str, hint: str | None = None, code: int = FAILED) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code
+
+    def with_report(self, report: dict[str, Any]) -> "CommandError":
+        """Return the error with the result that came all the same."""
+        self.report = report
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of `--json` output."""
+        return {"exit_code": self.code, "message": self.message, "hint": self.hint}
 
 
 class UsageError(CommandError):

@@ -145,6 +145,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
     from reconciler.errors import UnreadableError
     from reconciler.materials.reading import bounded, read_external
     from reconciler.source.repository import RepositoryError
+    from reconciler.source.source import not_in_commit
 
     if ref is None:
         return _disk_reader(directory)
@@ -162,7 +163,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
         except RepositoryError as error:
             raise UnreadableError(str(error)) from None
         if content is None:
-            raise UnreadableError("the file is not in the commit, or not a regular file")
+            raise not_in_commit(repository, tree, path)
         return bounded(content)
 
     return from_commit
@@ -172,7 +173,7 @@ def _disk_reader(directory: Path) -> "Reader":
     """Return a reader that has what a commit of the working tree would have, and no more."""
     from reconciler.cli.working_tree import WorkingTree
     from reconciler.errors import UnreadableError
-    from reconciler.materials.reading import read_external
+    from reconciler.materials.reading import names_in, nearest, read_external
 
     try:
         tree = WorkingTree(directory)
@@ -192,6 +193,10 @@ def _disk_reader(directory: Path) -> "Reader":
         if found.exists() and tree is not None and tree.never_commits(path):
             hint = "commit it, or keep it outside of the repository under an absolute path"
             raise UnreadableError("git ignores the file, so that no commit has it", hint)
+        if not found.exists():
+            # Names in a configuration are relative to its directory, wherever the file lies.
+            message = f"No such file or directory: looked for {directory.resolve() / path}"
+            raise UnreadableError(message, nearest(path, names_in(found.parent)))
         return read_external(str(found))
 
     return from_disk

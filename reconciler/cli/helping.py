@@ -12,10 +12,12 @@ from reconciler.cli.main import COMMANDS, load
 from reconciler.cli.options import Argument, Option, Parameter, parameters
 from reconciler.cli.output import Painter, painter
 
-COLUMNS = 96
+COLUMNS = 80
+"""As many as the smallest terminal that people use has."""
 
 ABOUT = """\
-A git-driven reverse proxy: a commit changes live traffic, on every worker or on none.
+A git-driven reverse proxy: a commit changes live traffic, on every worker or
+on none.
 
 Examples:
   kakehi init shop                  start a configuration repository
@@ -76,7 +78,12 @@ def show(name: str, stream: TextIO) -> None:
 
 def _unindented(docstring: str) -> str:
     first, _, rest = docstring.partition("\n")
-    return f"{first}\n{textwrap.dedent(rest)}".strip()
+    paragraphs = f"{first}\n{textwrap.dedent(rest)}".strip().split("\n\n")
+    return "\n\n".join(
+        # Examples are lines of their own.
+        each if "\n  " in each else textwrap.fill(each, COLUMNS, break_on_hyphens=False)
+        for each in paragraphs
+    )
 
 
 def _headed(text: str, paint: Painter) -> str:
@@ -89,7 +96,7 @@ def _section(title: str, rows: list[tuple[str, str]], paint: Painter) -> Iterato
     yield paint("bold", title)
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
-        first, *more = textwrap.wrap(text, COLUMNS - width - 4) or [""]
+        first, *more = textwrap.wrap(text, COLUMNS - width - 4, break_on_hyphens=False) or [""]
         yield f"  {label:<{width}}  {first}"
         for line in more:
             yield f"{'':<{width + 4}}{line}"

@@ -4,19 +4,24 @@
 but dispatch: what a command does is in the module of its name.
 """
 
+import errno
 import gc
 import os
 import sys
 from importlib import import_module
 from typing import NamedTuple
 
-from reconciler.cli import arguments
-from reconciler.cli.exits import DONE, INTERRUPTED, USAGE, CommandError, UsageError
+from reconciler.cli import arguments, output, streams
+from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError, UsageError
 
 COMPLETION_VARIABLE = "_KAKEHI_COMPLETE"
 """Set by the shell's completion function; the script comes from `kakehi completion`."""
 
 
+TRACEBACK_VARIABLE = "KAKEHI_TRACEBACK"
+"""Set by whoever looks for an error in Kakehi itself."""
+
+_OF_STDOUT = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _GARBAGE_MIN = 50_000
 
 
@@ -57,35 +62,67 @@ def load(name: str) -> arguments.Command:
 
 def main() -> int:
     """Run one command line and return its exit code."""
+    streams.prepare()
     # Hardly anything that a command makes is garbage before it ends: its imports least of all.
     gc.set_threshold(_GARBAGE_MIN)
     line = sys.argv[1:]
+    try:
+        code = _run(line)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        streams.abandon()
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader left (`kakehi history | head`).
+        streams.abandon()
+        return DONE
+    except OSError as error:
+        streams.abandon()
+        return _complain(line[0] if line else "", CommandError(f"stdout: {_sentence(error)}"))
+
+
+def _run(line: list[str]) -> int:
+    """Run one command; what it fails by goes to stderr, and to stdout as JSON if that is asked."""
     if COMPLETION_VARIABLE in os.environ:
         from reconciler.cli import completing
 
         return completing.complete()
-    name = line[0] if line else ""
+    name, rest = (line[0] if line else ""), line[1:]
     try:
-        code = _dispatch(name, line[1:])
-        sys.stdout.flush()
-        return code
+        return _dispatch(name, rest)
     except CommandError as error:
-        return _complain(name, error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader left (`kakehi history | head`). Python would complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        failure = error
     except OSError as error:
-        return _complain(name, CommandError(_sentence(error)))
-    except Exception as error:
-        # Imported where it is needed: an ordinary run has no use for it.
-        from reconciler.errors import KakehiError
-
-        if not isinstance(error, KakehiError):
+        if error.filename is None and error.errno in _OF_STDOUT:
             raise
-        return _complain(name, CommandError(str(error), code=error.exit_code))
+        failure = CommandError(_sentence(error))
+    except Exception as error:  # noqa: BLE001  # nobody is helped by a traceback
+        failure = _unexpected(error)
+    code = _complain(name, failure)
+    if name in COMMANDS and wants_json(rest):
+        output.print_json(failure.report or {"error": failure.to_json()})
+    return code
+
+
+def wants_json(rest: list[str]) -> bool:
+    """Tell whether the answer is to be JSON, even if the rest of the line cannot be understood."""
+    return "--json" in (rest[: rest.index("--")] if "--" in rest else rest)
+
+
+def _unexpected(error: Exception) -> CommandError:
+    # Imported where it is needed: an ordinary run has no use for it.
+    from reconciler.errors import KakehiError
+
+    if isinstance(error, KakehiError):
+        return CommandError(str(error), code=error.exit_code)
+    if os.environ.get(TRACEBACK_VARIABLE):
+        raise error
+    return CommandError(
+        f"this is an error in Kakehi itself: {type(error).__name__}: {error}",
+        f"to see where it comes from, set {TRACEBACK_VARIABLE}=1",
+        FAILED,
+    )
 
 
 def _dispatch(name: str, rest: list[str]) -> int:
@@ -118,7 +155,7 @@ def _complain(name: str, error: CommandError) -> int:
         lines.append(f"  hint: {error.hint}")
     if error.code == USAGE:
         lines.append(f"  usage: {who} --help")
-    sys.stderr.write("\n".join(lines) + "\n")
+    output.note("\n".join(lines))
     return error.code
 
 

@@ -5,10 +5,14 @@ JSON is one value, keys in a stable order. Text that comes from the repository o
 is shown with its control characters escaped, so that it cannot drive the terminal.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
+
+from reconciler.cli.fitting import fitted
+from reconciler.cli.streams import is_unicode
 
 STYLES = {
     "add": "32",
@@ -43,12 +47,28 @@ def painter(stream: Any = None) -> Painter:
 
 def line(text: str = "") -> None:
     """Write one line of the result."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_fitted(text, sys.stdout) + "\n")
 
 
 def note(text: str) -> None:
     """Write one line about the result, to stderr."""
-    sys.stderr.write(text + "\n")
+    # The result counts, and the exit code: a full disk behind stderr changes neither.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(_fitted(text, sys.stderr) + "\n")
+
+
+def columns(stream: TextIO) -> int | None:
+    """Return how many columns the terminal behind a stream has; None if there is none."""
+    if not stream.isatty():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or None
+    return None
+
+
+def _fitted(text: str, stream: TextIO) -> str:
+    room = columns(stream)
+    return text if room is None else fitted(text, room)
 
 
 def print_json(value: Any) -> None:
@@ -56,7 +76,8 @@ def print_json(value: Any) -> None:
     import json
 
     indent = 2 if sys.stdout.isatty() else None
-    line(json.dumps(value, indent=indent, ensure_ascii=False))
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_unicode(sys.stdout))
+    sys.stdout.write(text + "\n")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], paint: Painter) -> list[str]:

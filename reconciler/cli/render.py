@@ -7,49 +7,147 @@ from collections.abc import Iterator
 from typing import Any
 
 from reconciler.cli.differences import alone, both, by_lines
+from reconciler.cli.grouping import SUMMED_MIN, Group, groups, move, sums, totals
 from reconciler.cli.output import Painter, count, visible
 
 SIGNS = {"add": "+", "update": "~", "remove": "-"}
 NO_CHANGES = "No changes. The live proxy runs exactly this configuration."
+NAMED_MAX = 5
+"""So many names of a group, or of what a change concerns, are said."""
 
 _TITLE_COLUMNS = 44
 _LINE_ACTIONS = {"-": "remove", "+": "add", "@": "dim"}
+_WORDS = {"add": "to add", "update": "to change", "remove": "to remove", "rename": "to rename"}
 
 
 def plan(
-    planned: dict[str, Any], running: dict[str, Any], subject: str, paint: Painter
+    planned: dict[str, Any],
+    running: dict[str, Any],
+    subject: str,
+    paint: Painter,
+    *,
+    full: bool = False,
 ) -> Iterator[str]:
-    """Return the lines of a plan."""
-    commit = (running["commit"] or "nothing")[:12]
-    workers = count(len(running["workers"]), "worker")
-    yield paint("dim", f"from  generation {running['generation']}, {commit}, on {workers}")
+    """Return the lines of a plan: from what runs (a status, or `beginning`) to the subject."""
+    yield paint("dim", f"from  {start(running)}")
     yield paint("dim", f"to    {subject}")
     yield ""
-    if not planned["changes"]:
+    changes = planned["changes"]
+    if not changes:
         yield NO_CHANGES
         return
-    for change in planned["changes"]:
-        yield from _change(change, paint)
+    for group in groups(changes, full=full):
+        yield from _group(group, paint)
         yield ""
-    totals = dict.fromkeys(SIGNS, 0)
-    for change in planned["changes"]:
-        totals[change["action"]] += 1
-    yield paint(
-        "bold",
-        f"Plan: {totals['add']} to add, {totals['update']} to change, "
-        f"{totals['remove']} to remove.",
+    if len(changes) >= SUMMED_MIN:
+        yield from _sums(changes)
+    yield paint("bold", f"Plan: {summary(changes)}.")
+
+
+def start(running: dict[str, Any]) -> str:
+    """Return what a plan is compared with."""
+    if "beginning" in running:
+        return str(running["beginning"])
+    commit = (running["commit"] or "nothing")[:12]
+    workers = count(len(running["workers"]), "worker")
+    return f"generation {running['generation']}, {commit}, on {workers}"
+
+
+def summary(changes: list[dict[str, Any]]) -> str:
+    """Return how many changes there are, in words."""
+    found = totals(changes)
+    return ", ".join(
+        f"{number} {_WORDS[action]}"
+        for action, number in found.items()
+        if number or action != "rename"
     )
 
 
-def _change(change: dict[str, Any], paint: Painter) -> Iterator[str]:
-    action = change["action"]
+def meaning(change: dict[str, Any]) -> Iterator[str]:
+    """Return what a change means for others, a sentence each."""
+    if change.get("heirs"):
+        yield _served(change["heirs"], "its requests go to", "its requests get 404")
+    if change.get("takes_from"):
+        yield _served(change["takes_from"], "takes requests of", "takes requests that get 404 now")
+    if change.get("frontends"):
+        number = count(len(change["frontends"]), "frontend")
+        yield f"serves {number}: {named(change['frontends'])}"
+    if change.get("leaves_no_backend"):
+        cluster = change["name"].partition("/")[0]
+        yield f'leaves cluster "{cluster}" without a backend that takes requests: 503'
+
+
+def named(names: list[str]) -> str:
+    """Return the first of some names."""
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return visible(", ".join(names[:NAMED_MAX])) + more
+
+
+def _served(names: list[str | None], by: str, otherwise: str) -> str:
+    told = ", ".join(f'frontend "{name}"' for name in names if name is not None)
+    parts = [f"{by} {told}"] if told else []
+    return "; ".join([*parts, otherwise] if None in names else parts)
+
+
+def _group(group: Group, paint: Painter) -> Iterator[str]:
+    if len(group.changes) == 1:
+        yield from _change(group.first, paint, renamed=group.renamed)
+        return
+    first, number = group.first, len(group.changes)
+    action = first["action"]
+    plural = first["kind"] if first["kind"].endswith("s") else f"{first['kind']}s"
+    files = {each["source"]["file"] for each in group.changes}
+    title = f"{SIGNS[action]} {number} {plural}"
+    place = visible(min(files)) if len(files) == 1 else f"in {len(files)} files"
+    yield f"  {paint(action, f'{title:<{_TITLE_COLUMNS}}')}  {paint('dim', place)}"
+    moved = move(first)
+    if moved is not None:
+        yield f"      address  {paint('remove', moved[0])} → {paint('add', moved[1])}"
+    elif action != "remove":
+        yield from _fields(first, paint)
+    yield f"      {paint('dim', named([each['name'] for each in group.changes]))}"
+    used = {
+        key: sum(each.get("in_use", {}).get(key) or 0 for each in group.changes)
+        for key in ("connections", "requests")
+    }
+    if any(used.values()):
+        told = ", ".join(count(used[key], key[:-1]) for key in used)
+        yield f"      {paint('dim', f'→ {told} in use now')}"
+    for text in meaning(first):
+        yield _marked(first, text, paint)
+
+
+def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) -> Iterator[str]:
+    action = "update" if renamed else change["action"]
     name = "" if change["kind"] == "settings" else f" {change['name']}"
+    if renamed:
+        name = f" {change['renamed']} → {change['name']}"
     title = f"{SIGNS[action]} {change['kind']}{visible(name)}"
     yield f"  {paint(action, f'{title:<{_TITLE_COLUMNS}}')}  {paint('dim', _where(change))}"
+    if renamed:
+        yield f"      {paint('dim', '→ is renamed: its value stays')}"
+        return
     if action != "remove":
         yield from _fields(change, paint)
     if change.get("effect"):
         yield f"      {paint('dim', '→ ' + visible(change['effect']))}"
+    for text in meaning(change):
+        yield _marked(change, text, paint)
+
+
+def _marked(change: dict[str, Any], text: str, paint: Painter) -> str:
+    if change.get("leaves_no_backend") or None in (change.get("heirs") or ()):
+        return f"      {paint('warning', '! ' + visible(text))}"
+    return f"      {paint('dim', '→ ' + visible(text))}"
+
+
+def _sums(changes: list[dict[str, Any]]) -> Iterator[str]:
+    rows = sums(changes)
+    width = max(len(folder) for folder, _, _ in rows)
+    for folder, kind, found in rows:
+        told = ", ".join(f"{number} {_WORDS[action]}" for action, number in found.items() if number)
+        yield f"  {visible(folder):<{width}}  {kind:<11}  {told}"
+    yield ""
 
 
 def _fields(change: dict[str, Any], paint: Painter) -> Iterator[str]:

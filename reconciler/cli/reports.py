@@ -31,8 +31,20 @@ class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
     """A field's value on the running proxy and in the plan, as YAML writes it."""
 
 
+class InUse(TypedDict):
+    """What is open or in flight now, all workers; null where it is not known or not counted."""
+
+    connections: int | None
+    requests: int | None
+
+
 class PlannedChange(TypedDict):
-    """One entity. `action`: add | update | remove. `fields`: dotted path → both sides."""
+    """One entity. `action`: add | update | remove. `fields`: dotted path → both sides.
+
+    `heirs`: the frontends that take over what a frontend served, null for 404; `takes_from`: those
+    from which it takes; `frontends`: those that a cluster's change concerns; `leaves_no_backend`:
+    its cluster answers 503 from then on; `renamed`: what has the same value and the other action.
+    """
 
     action: str
     kind: str
@@ -40,6 +52,20 @@ class PlannedChange(TypedDict):
     fields: dict[str, FieldSides]
     source: Place
     effect: str
+    in_use: InUse
+    heirs: NotRequired[list[str | None]]
+    takes_from: NotRequired[list[str | None]]
+    frontends: NotRequired[list[str]]
+    leaves_no_backend: NotRequired[bool]
+    renamed: NotRequired[str]
+
+
+class Uncommitted(TypedDict):
+    """Files of the working tree that the commit has not, or has with another content."""
+
+    edited: list[str]
+    deleted: list[str]
+    untracked: list[str]
 
 
 class FoundDiagnostic(TypedDict):
@@ -65,7 +91,8 @@ class PlanRefusal(TypedDict):
 class PlanReport(TypedDict):
     """`plan --json`. `commit` is null for a working tree. `errors` only when it is invalid.
 
-    `refusal` is null when nothing is known that would stand in the plan's way.
+    `refusal` is null when nothing is known that would stand in the plan's way; `untried` is what
+    was not looked at, without a daemon.
     """
 
     commit: str | None
@@ -73,6 +100,8 @@ class PlanReport(TypedDict):
     warnings: list[FoundDiagnostic]
     summary: NotRequired[dict[str, int]]
     refusal: NotRequired[PlanRefusal | None]
+    uncommitted: NotRequired[Uncommitted]
+    untried: NotRequired[list[str]]
     errors: NotRequired[list[FoundDiagnostic]]
 
 
@@ -82,6 +111,20 @@ class ValidateReport(TypedDict):
     valid: bool
     entities: dict[str, int]
     diagnostics: list[FoundDiagnostic]
+
+
+class Failure(TypedDict):
+    """What a command failed by. `exit_code`: that of the command, as `kakehi --help` has them."""
+
+    exit_code: int
+    message: str
+    hint: str | None
+
+
+class ErrorReport(TypedDict):
+    """What every command prints with `--json` when it fails and has no result of its own."""
+
+    error: Failure
 
 
 REPORTS: dict[str, type] = {
@@ -98,9 +141,14 @@ REPORTS: dict[str, type] = {
 }
 
 
-def report_schema(command: str) -> dict[str, Any]:
-    """Return the JSON Schema of what a command prints with `--json`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_schema(REPORTS[command])}
+SUBJECTS: dict[str, type] = {**REPORTS, "error": ErrorReport}
+"""What `kakehi schema` knows beside the kinds."""
+
+
+def report_schema(subject: str) -> dict[str, Any]:
+    """Return the JSON Schema of what a command prints with `--json`, or of its failure."""
+    found = _schema(SUBJECTS[subject])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
 _SCALARS: dict[Any, dict[str, Any]] = {

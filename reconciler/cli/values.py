@@ -21,10 +21,10 @@ def _shells(incomplete: str) -> list[str]:
 
 
 def _subjects(incomplete: str) -> list[str]:
-    from reconciler.cli.reports import REPORTS
+    from reconciler.cli.reports import SUBJECTS
     from schemas.entity import KINDS
 
-    return _beginning(incomplete, (*KINDS, *REPORTS))
+    return _beginning(incomplete, (*KINDS, *SUBJECTS))
 
 
 def _entities(ctx: typer.Context, incomplete: str) -> list[str]:

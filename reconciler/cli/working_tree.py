@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
@@ -13,13 +14,43 @@ from reconciler.cli import files
 from reconciler.cli.exits import CommandError
 from reconciler.source import left_out as rules
 
+NAMED_MAX = 5
+"""So many files are named that no commit has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """The files of the config directory that a commit has not, or has with another content."""
+
+    edited: list[str]
+    deleted: list[str]
+    untracked: list[str]
+    """Git does not know them: `git commit -a` would leave them out."""
+
+    def sentence(self, than: str) -> str | None:
+        """Say what is not in a commit; None: it has all."""
+        named = [
+            *self.edited,
+            *(f"{path} (deleted)" for path in self.deleted),
+            *(f"{path} (untracked)" for path in self.untracked),
+        ]
+        if not named:
+            return None
+        files = "1 file differs" if len(named) == 1 else f"{len(named)} files differ"
+        more = ", …" if len(named) > NAMED_MAX else ""
+        return f"{files} from {than}: {', '.join(named[:NAMED_MAX])}{more}"
+
+    def to_json(self) -> dict[str, list[str]]:
+        """Return the form of `plan --json`."""
+        return {"edited": self.edited, "deleted": self.deleted, "untracked": self.untracked}
+
 
 class WorkingTree:
     """The config directory in a working tree, as git sees it."""
 
     def __init__(self, directory: Path) -> None:
         repository = files.open_repository(directory)
-        self._git = pygit2.Repository(str(repository.git_dir))
+        self._git = repository.git
         if self._git.is_bare:
             raise CommandError(
                 f"{directory} is a bare repository and has no working tree",
@@ -63,6 +94,23 @@ class WorkingTree:
         except UnicodeEncodeError:
             # It cannot be asked for names that are not UTF-8; those are left out for that.
             return False
+
+    @property
+    def size(self) -> int:
+        """How many files git knows."""
+        return len(self._git.index)
+
+    def differing(self, commit: str, edited: dict[str, bytes | None] | None = None) -> Differing:
+        """Return how the working tree differs from a commit; `edited`: what `edited_since` said."""
+        found = self.edited_since(commit) if edited is None else edited
+        index = self._git.index
+        known = {path for path in found if os.fsencode(self._prefix + path) in index}
+        there = [path for path, content in found.items() if content is not None]
+        return Differing(
+            edited=[path for path in there if path in known],
+            deleted=[path for path in found if found[path] is None],
+            untracked=[path for path in there if path not in known],
+        )
 
     def edited_since(
         self, commit: str, left_out: dict[str, str] | None = None
@@ -144,8 +192,7 @@ def _content(tree: pygit2.Tree, path: str) -> bytes | None:
 def every_file_of(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     """Return path and content of every file of the config directory in a commit."""
     repository = files.open_repository(directory)
-    git = pygit2.Repository(str(repository.git_dir))
-    root = git[repository.config_tree(repository.find_commit(ref))]
+    root = repository.git[repository.config_tree(repository.find_commit(ref))]
     pending = [("", root)]
     while pending:
         prefix, found = pending.pop()

@@ -30,7 +30,7 @@ from ruamel.yaml.events import (
     StreamStartEvent,
 )
 
-from reconciler.language import yaml_faults
+from reconciler.language import foreign, yaml_faults
 from reconciler.language.scalars import AmbiguousScalarError, resolve
 from schemas.base import shown
 from schemas.diagnostic import Diagnostic, Severity
@@ -51,6 +51,7 @@ DIAGNOSTICS_MAX = 100
 INT_KEYS_UNDER = frozenset({"error_pages"})
 """Maps whose keys may be whole numbers. They become text, as JSON has no other keys."""
 
+_NO_ALIAS = 'write the value out; a text that begins with "*" wants quotes'
 _YAML_TAG = "tag:yaml.org,2002:"
 _NONE: Mapping[str, Node] = MappingProxyType({})
 # What YAML 1.2 §5.1 allows, less what readers take differently: the three characters that end a
@@ -204,7 +205,7 @@ class _Builder:
         if depth >= DEPTH_MAX:
             raise _TooDeepError(node)
         if kind is AliasEvent:
-            return self._refuse(node, "aliases (*name) are not supported", "write the value out")
+            return self._refuse(node, "aliases (*name) are not supported", _NO_ALIAS)
         self._check_properties(event, node)
         if kind is MappingStartEvent:
             self._mapping(node, depth, int_keys=int_keys)
@@ -265,6 +266,9 @@ class _Builder:
         if int_keys and isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         hint = None
+        source = self.loaded.source_line(key.line) or ""
+        if isinstance(value, dict) and source[: key.column].endswith("{{"):
+            hint = foreign.EXPANDED_BEFORE
         if not isinstance(value, (dict, list)) and value is not None:
             hint = f'write it in quotes: "{shown(value)}"'
         self._refuse(key, f"a key must be text, not {shown(value)}", hint)
@@ -317,6 +321,8 @@ def _report_syntax(loaded: LoadedFile, error: YAMLError) -> None:
     loaded.unreadable = True
     if isinstance(error, _TooDeepError):
         loaded.report(error.node, f"the file nests deeper than {DEPTH_MAX} levels")
+    elif (merge := yaml_faults.unresolved_merge(loaded.lines)) is not None:
+        loaded.report(Node(None, merge.line, 1), merge.message, merge.hint)
     elif isinstance(error, MarkedYAMLError):
         line, column, message, hint = yaml_faults.explain(error, loaded.lines)
         loaded.report(Node(None, line, column), message, hint)

@@ -7,7 +7,7 @@ changed. What entities have to do with one another is checked in `references` an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -15,16 +15,18 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from reconciler.language import foreign, outline
+from reconciler.language.expressions import warn_of_expressions
 from reconciler.language.loader import LoadedFile, Node
+from reconciler.language.outline import BACKENDS, keys_of
 from reconciler.language.suggest import did_you_mean, suggest
+from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
+from reconciler.language.yaml_faults import unresolved_merge
 from schemas.base import shown
 from schemas.entity import Entity, EntityKey, Json, Provenance
-from schemas.kinds import MODELS, SECTIONS, fields_at
+from schemas.kinds import MODELS, SECTIONS
 from schemas.names import parse_address, parse_name
-
-BACKENDS = "backends"
-"""The one key of a cluster that is not in its model: the entities that nest in it."""
 
 
 @dataclass(slots=True)
@@ -78,15 +80,29 @@ def raw_entities(loaded: LoadedFile) -> Iterator[RawEntity]:
     if root is None or root.broken or root.value is None:
         return
     if not isinstance(root.value, dict):
+        merge = unresolved_merge(loaded.lines)
+        if merge is not None:
+            loaded.report(Node(None, merge.line, 1), merge.message, merge.hint)
+            return
         loaded.report(root, f"expected a map with {_choice(SECTIONS)} at the top of the file")
         return
+    keys = list(root.items)
+    if foreign.is_another_file(keys, (bool(suggest(key, SECTIONS, words=False)) for key in keys)):
+        loaded.report(root.keys[keys[0]], *foreign.another_file(keys))
+        return
+    above: str | None = None
     for section, body in root.items.items():
         if loaded.full:
             return
         kind = SECTIONS.get(section)
         if kind is None:
-            _report_section(loaded, section, root.keys[section])
-        elif kind == "settings":
+            if above and outline.is_entity_at_the_top(body, above):
+                _report_at_the_top(loaded, above, section, root)
+            else:
+                _report_section(loaded, section, root.keys[section])
+            continue
+        above = kind if kind != "settings" else None
+        if kind == "settings":
             if _is_map(loaded, body, section):
                 yield RawEntity(EntityKey(kind, kind), root.keys[section], body, loaded)
         elif _is_map(loaded, body, section):
@@ -101,24 +117,84 @@ def validate(raw: RawEntity) -> Entity | None:
     try:
         model = MODELS[kind].model_validate(raw.value)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        meant = {_meant(kind, details["loc"]) for details in found if _is_unknown_key(details)}
-        for details in found:
-            # A misspelt key is not missing too.
-            if details["type"] != "missing" or details["loc"] not in meant:
-                _report_error(raw, details)
+        _report_errors(raw, error.errors(include_url=False))
         return None
     if _has_broken(raw.body):
         return None
     _warn_of_repetitions(raw)
+    warn_of_expressions(raw)
     value: dict[str, Json] = model.value()
     return Entity(raw.key, value, raw.provenance)
 
 
+def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
+    kind = raw.key.kind
+    unknown = [details["loc"] for details in found if _is_unknown_key(details)]
+    slipped = {loc: steps for loc in unknown if (steps := outline.level_of(kind, loc))}
+    meant = {_meant(kind, loc) for loc in unknown if loc not in slipped}
+    meant |= {(*loc[: len(loc) - 1 - steps], loc[-1]) for loc, steps in slipped.items()}
+    for place in dict.fromkeys((loc[:-1], steps) for loc, steps in slipped.items()):
+        _report_slipped(raw, [loc for loc in slipped if (loc[:-1], slipped[loc]) == place])
+    for details in found:
+        # A misspelt key is not missing too.
+        is_meant = details["type"] == "missing" and details["loc"] in meant
+        if not is_meant and details["loc"] not in slipped:
+            _report_error(raw, details)
+
+
+def _report_slipped(raw: RawEntity, locs: list[tuple[int | str, ...]]) -> None:
+    """Report keys that stand within a map and belong beside it."""
+    parent = _descend(raw, locs[0][:-1])
+    names = [str(loc[-1]) for loc in locs]
+    nodes = [(parent.keys[name], parent.items[name]) for name in names]
+    belong = "belongs" if len(names) == 1 else "belong"
+    message = f"{raw.key}: {outline.listed(names)} {belong} beside {locs[0][-2]}, not into it"
+    raw.loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} less")
+
+
+def _report_slips(loaded: LoadedFile, section: Node, slips: list[outline.Slip]) -> set[str]:
+    """Report keys that stand where names of entities should; return what to leave alone."""
+    alone: set[str] = set()
+    for slip in slips:
+        nodes = [(section.keys[name], section.items[name]) for name in slip.names]
+        names = outline.listed(slip.names)
+        alone.update(slip.names)
+        if slip.owner is None:
+            is_key = "is a key" if len(slip.names) == 1 else "are keys"
+            message = f"the name of a {slip.kind} is missing: {names} {is_key} of one"
+            hint = f"write {slip.kind}s:, then a name of your choice, and below it {slip.names[0]}:"
+        else:
+            belong = "belongs" if len(slip.names) == 1 else "belong"
+            message = f'{names} {belong} into {slip.kind} "{slip.owner}", not beside it'
+            hint = f"indent {outline.lines_of(nodes)} more"
+            alone.add(slip.owner)
+        loaded.report(nodes[0][0], message, hint)
+    return alone
+
+
+def _report_at_the_top(loaded: LoadedFile, kind: str, name: str, root: Node) -> None:
+    nodes = [(root.keys[name], root.items[name])]
+    message = f'"{name}" looks like a {kind}, and stands at the top of the file'
+    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} more")
+
+
+def _report_section_within(loaded: LoadedFile, section: Node, name: str) -> None:
+    node = section.keys[name]
+    lines = outline.lines_of([(node, section.items[name])])
+    loaded.report(node, f'"{name}" belongs to the top of the file', f"indent {lines} less")
+
+
 def _section_entities(loaded: LoadedFile, kind: str, section: Node) -> Iterator[RawEntity]:
+    alone = _report_slips(loaded, section, outline.too_far_left(section, kind))
+    loaded.declared.update(EntityKey(kind, name) for name in alone)
     for name, body in section.items.items():
         if loaded.full:
             return
+        if name in alone:
+            continue
+        if outline.is_section_within(name, body, kind):
+            _report_section_within(loaded, section, name)
+            continue
         name_node = section.keys[name]
         key = EntityKey(kind, name)
         loaded.declared.add(key)
@@ -133,7 +209,10 @@ def _section_entities(loaded: LoadedFile, kind: str, section: Node) -> Iterator[
 def _backends(loaded: LoadedFile, cluster: str, section: Node) -> Iterator[RawEntity]:
     if not _is_map(loaded, section, f'{BACKENDS} of cluster "{cluster}"'):
         return
+    alone = _report_slips(loaded, section, outline.too_far_left(section, "backend"))
     for name, body in section.items.items():
+        if name in alone:
+            continue
         name_node = section.keys[name]
         key = EntityKey("backend", f"{cluster}/{name}")
         named = _is_name(loaded, name, name_node)
@@ -148,16 +227,20 @@ def _is_map(loaded: LoadedFile, node: Node, what: str) -> bool:
     of_entries = what in SECTIONS or what.startswith(BACKENDS)
     expected = "a map of entries by name" if of_entries else 'a map of "key: value"'
     takes_address = what.startswith(("backend ", "listener "))
-    hint = _map_hint(node, of_entries=of_entries, takes_address=takes_address)
+    is_flow = (loaded.source_line(node.line) or "")[node.column - 1 : node.column] == "["
+    hint = _map_hint(node, of_entries=of_entries, takes_address=takes_address, is_flow=is_flow)
     loaded.report(node, f"{what}: expected {expected}, not {_what(node)}", hint)
     return False
 
 
-def _map_hint(node: Node, *, of_entries: bool, takes_address: bool) -> str | None:
+def _map_hint(node: Node, *, of_entries: bool, takes_address: bool, is_flow: bool) -> str | None:
     """Say how a list or a text is written as the map that is wanted."""
     if isinstance(node.value, list):
         if of_entries:
-            return 'give each entry a name instead of a "-": "NAME: {…}"'
+            instead = "" if is_flow else ' instead of a "-"'
+            return f'give each entry a name{instead}: "NAME: {{…}}"'
+        if is_flow:
+            return 'write a map in braces: "{key: value}"'
         return 'leave the "-" out: "key: value"'
     if of_entries or not takes_address or not isinstance(node.value, str):
         return None
@@ -172,22 +255,20 @@ def _what(node: Node) -> str:
 
 
 def _is_name(loaded: LoadedFile, name: str, node: Node) -> bool:
-    return _checked(loaded, node, lambda: parse_name(name))
-
-
-def _checked(loaded: LoadedFile, node: Node, check: Callable[[], object]) -> bool:
     try:
-        check()
+        parse_name(name)
     except PydanticCustomError as error:
         context = error.context or {}
-        loaded.report(node, context["message"], context["hint"] or None)
+        hint = foreign.EXPANDED_BEFORE if foreign.is_template(name) else context["hint"] or None
+        loaded.report(node, context["message"], hint)
         return False
     return True
 
 
 def _report_section(loaded: LoadedFile, section: str, node: Node) -> None:
     message = f'unknown key "{section}" at the top of the file: expected {_choice(SECTIONS)}'
-    loaded.report(node, message, did_you_mean(section, SECTIONS))
+    hint = foreign.sentence(section) or did_you_mean(section, SECTIONS)
+    loaded.report(node, message, hint)
 
 
 def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
@@ -200,6 +281,10 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
         _report_unknown_key(raw, loc)
         return
     message, hint = wording(kind, error)
+    if foreign.is_template(error["input"]):
+        hint = foreign.EXPANDED_BEFORE
+    elif hint is None:
+        hint = one_text(kind, loc, error["input"])
     where = f"{path}: " if path else ""
     raw.loaded.report(node, f"{raw.key}: {where}{message}", hint)
 
@@ -223,23 +308,16 @@ def _is_unknown_key(error: ErrorDetails) -> bool:
 
 def _meant(kind: str, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """Return where the key stands that an unknown key was meant to be."""
-    meant = suggest(str(loc[-1]), _known_keys(kind, loc))
+    meant = suggest(str(loc[-1]), keys_of(kind, loc[:-1]))
     return (*loc[:-1], meant or "")
-
-
-def _known_keys(kind: str, loc: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that are known beside the one at the end of a path."""
-    nested = [BACKENDS] if kind == "cluster" and len(loc) == 1 else []
-    return [*fields_at(kind, loc[:-1]), *nested]
 
 
 def _report_unknown_key(raw: RawEntity, loc: tuple[int | str, ...]) -> None:
     key = str(loc[-1])
     parent = _descend(raw, loc[:-1])
     node = parent.keys.get(key, parent)
-    known = _known_keys(raw.key.kind, loc)
     where = f" in {'.'.join(map(str, loc[:-1]))}" if len(loc) > 1 else ""
-    hint = did_you_mean(key, known) or f"known here: {', '.join(known)}"
+    hint = hint_for(raw.key.kind, loc, parent.items.get(key, parent).value)
     raw.loaded.report(node, f'{raw.key}: unknown key "{key}"{where}', hint)
 
 

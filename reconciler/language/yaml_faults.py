@@ -7,8 +7,11 @@ look for. Called by the loader for syntax errors only.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from ruamel.yaml.error import MarkedYAMLError
+
+from reconciler.language.foreign import EXPANDED_BEFORE
 
 _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     (
@@ -49,7 +52,31 @@ _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     ("control characters are not allowed", "this control character is not allowed", None),
 )
 _TAB = "a tab cannot indent in YAML", "use spaces"
+_ALIAS = "expected alphabetic or numeric character"
+_MERGE = re.compile(r"<{7}(?: |$)")
+_MERGE_END = re.compile(r">{7}(?: |$)")
+_TEMPLATE_TAGS = ("{%", "{{", "<%")
 _BAD_START = re.compile("found character .*cannot start any token|found a tab")
+
+
+class Fault(NamedTuple):
+    """Something wrong at a line of a file."""
+
+    line: int
+    message: str
+    hint: str
+
+
+def unresolved_merge(lines: list[str]) -> Fault | None:
+    """Return where a merge begins that git could not do by itself, and nobody has."""
+    begin = next((number for number, line in enumerate(lines, 1) if _MERGE.match(line)), None)
+    if begin is None:
+        return None
+    ends = (number for number, line in enumerate(lines, 1) if _MERGE_END.match(line))
+    end = next((number for number in ends if number > begin), len(lines))
+    message = f"an unresolved merge begins at line {begin}"
+    hint = f"keep one side of lines {begin} to {end}, and none of git's three marks"
+    return Fault(begin, message, hint)
 
 
 def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, str | None]:
@@ -64,6 +91,8 @@ def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, st
     line, column = mark.line + 1, mark.column + 1
     # At the end of a stream without a final line break, libyaml is one line further than the file.
     rest = lines[mark.line :]
+    if rest and _ALIAS in problem:
+        return (line, *_like_an_alias(rest[0], mark.column))
     if rest and _BAD_START.search(problem):
         return (line, column, *_bad_start(rest[0], mark.column))
     if not rest or not (rest[0][mark.column :] + "".join(rest[1:])).strip():
@@ -101,7 +130,19 @@ def _bad_start(source_line: str, column: int) -> tuple[str, str | None]:
     char = source_line[column : column + 1]
     if char == "\t" or "\t" in source_line[:column]:
         return _TAB
+    if source_line[max(0, column - 1) : column + 1] in _TEMPLATE_TAGS:
+        return "a template is not possible here", EXPANDED_BEFORE
     return f'no value begins with "{char}"', "put the text in quotes"
+
+
+def _like_an_alias(source_line: str, column: int) -> tuple[int, str, str | None]:
+    """Say that a text which begins by a sign of YAML's own wants quotes."""
+    start = max(source_line.rfind(sign, 0, column + 1) for sign in "*&")
+    if start < 0:
+        return column + 1, "expected a value here", "put the text in quotes"
+    text = re.split(r"[\s,\]}#]", source_line[start:])[0]
+    hint = f'write "{text}"'
+    return start + 1, f'a text that begins with "{text[:1]}" wants quotes', hint
 
 
 def _began(error: MarkedYAMLError) -> str | None:

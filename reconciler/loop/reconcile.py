@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from reconciler import log
 from reconciler.catalog.catalog import (
@@ -26,17 +26,14 @@ from reconciler.catalog.catalog import (
     outside_files,
     stage,
 )
-from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import ORDERED
-from reconciler.catalog.views import MemoryView
-from reconciler.errors import UnreadableError
+from reconciler.catalog.views import MemoryView, Overlay
 from reconciler.loop.staging import Staged, Stager
-from reconciler.materials.completing import NOTHING_HERE, Machine
+from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
-from reconciler.materials.sealed import SealedError
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
-from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
+from reconciler.planning.consequences import Meaning
+from reconciler.planning.planner import Live, make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
@@ -50,7 +47,7 @@ from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Order, Runner
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey, entity_hash
+from schemas.entity import EntityKey, entity_hash
 from schemas.plan import Plan, Verdict
 from schemas.state import State
 
@@ -69,6 +66,25 @@ _End = Literal["done", "refused", "later"]
 """What became of a try; "later" is to be tried again as it is."""
 
 
+class Observer(Protocol):
+    """What other parts do about a look, and what they know of a plan."""
+
+    def applied(self, plan: Plan) -> None:
+        """Every worker holds what it comes to."""
+
+    def looked(self) -> None:
+        """One look is over, whatever came of it."""
+
+    def failed(self) -> None:
+        """An error of the program itself ended a try: nobody knows who holds what."""
+
+    def plan_warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
+        """What should be said of some changes that is not known here."""
+
+    def live(self, changes: tuple[Change, ...]) -> Live:
+        """What of the traffic some changes touch."""
+
+
 class Reconciler:
     """Owns the catalog and the decision what to do next."""
 
@@ -78,32 +94,37 @@ class Reconciler:
         store: Store,
         runner: Runner,
         outcomes: Outcomes,
-        machine: Machine = NOTHING_HERE,
+        stager: Stager,
+        machine: Machine,
+        observer: Observer,
+        wake: asyncio.Event,
     ) -> None:
+        """`wake` is set by whoever knows that something may have moved."""
         self._source = source
         self._store = store
         self._runner = runner
+        self._observer = observer
         self.outcomes = outcomes
         self.head: Head | None = None
-        self.problem: str | None = None
         self._told = False
         self.given_up: str | None = None
         self.looked = asyncio.Event()
-        self.after_applied: Callable[[Plan], None] = lambda _: None
-        self.after_look: Callable[[], None] = lambda: None
-        self.after_failure: Callable[[], None] = lambda: None
-        self.plan_warnings: Callable[[tuple[Change, ...]], list[Diagnostic]] = lambda _: []
-        self.live: Callable[[tuple[Change, ...]], Live] = lambda _: NOTHING_KNOWN
-        self._wake = asyncio.Event()
+        self._wake = wake
+        self._damage: DamagedError | None = None
         self._changed = asyncio.Event()
         self._machine = machine
-        self._stager = Stager(source, machine, store.materials.directory)
+        self._stager = stager
         self._seen: str | None = None
         self.retrying = Retrying()
         self._marked: str | None = None
-        self._external = ExternalFiles(self._stager.opened)
+        self._external = ExternalFiles(stager.opened)
         self._probe = Probe(source.probe)
         self._renewing = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the running state is held, whatever the newest commit is."""
+        return self.outcomes.problem
 
     def external_directories(self) -> set[Path]:
         """Where files lie that entities name and that are not in the repository."""
@@ -112,15 +133,6 @@ class Reconciler:
     def not_taken_over(self) -> list[str]:
         """The files outside of the repository that have another content than is served."""
         return sorted(self._external.differing)
-
-    def ordered(self) -> list[Entity]:
-        """The accepted certificates that come from an ACME server."""
-        state = self._store.running.state
-        return [state[key] for key in sorted(state.related(ORDERED))]
-
-    def claims(self, hostname: str) -> bool:
-        """Whether an accepted frontend answers for a hostname."""
-        return claims(self._store.running.state, hostname)
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -167,7 +179,7 @@ class Reconciler:
             if not waiting:
                 self.looked.set()
             try:
-                self.after_look()
+                self._observer.looked()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
@@ -187,13 +199,23 @@ class Reconciler:
     def _hold(self, problem: str, *, told: bool = False) -> None:
         """`told`: somebody else has it in the log."""
         if problem != self.problem:
-            self.problem, self._told = problem, told
+            self.outcomes.problem, self._told = problem, told
             if not told:
-                log.warning("holding the running state", reason=problem)
+                held = len(self._store.running.state) > 0
+                doing = "holding the running state" if held else "there is nothing to serve yet"
+                log.warning(doing, reason=problem)
             self.notify()
+
+    def found_damaged(self, damage: DamagedError) -> None:
+        """Somebody has come upon a row that is not what was written."""
+        self._damage = damage
+        self.wake()
 
     async def _look(self) -> None:
         self._store.look()
+        damage, self._damage = self._damage, None
+        if damage is not None:
+            raise damage
         try:
             head = await self._find_head()
         except RepositoryError:
@@ -310,7 +332,7 @@ class Reconciler:
         if self.problem is not None:
             if not self._told:
                 log.info("following again", ref=self._source.shown_ref)
-            self.problem = None
+            self.outcomes.problem = None
             self.notify()
         self.retrying.clear()
         self.outcomes.resolved()
@@ -325,7 +347,7 @@ class Reconciler:
         began = time.monotonic()
         running = self._store.running
         if head.commit != running.commit:
-            self.problem = None
+            self.outcomes.problem = None
         with self._store.snapshot() as seen:
             changed = self._source.changed(seen.tree, head.tree)
             changed = replace(changed, others=changed.others | touched)
@@ -334,7 +356,8 @@ class Reconciler:
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
-            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors))
+            renewing = sorted(touched) if head.commit == running.commit else []
+            self._refuse(head, lambda: self.outcomes.invalid(head, began, errors, renewing))
             return "refused"
         if not staged.changes:
             if head.commit != running.commit or running.tree is None:
@@ -366,7 +389,7 @@ class Reconciler:
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
             ("marking the commit", partial(self._mark_applied, head.commit)),
             ("recording", partial(self.outcomes.applied, head, began, plan, base)),
-            ("telling the other parts", partial(self.after_applied, plan)),
+            ("telling the other parts", partial(self._observer.applied, plan)),
         ):
             try:
                 step()
@@ -384,36 +407,20 @@ class Reconciler:
     async def _stage(self, state: StoredState, changed: Changed) -> Staged:
         staged = await self._stager.stage(state, changed)
         # What else there is to warn of lives in other parts, on the loop.
-        warnings = (*staged.warnings, *self.plan_warnings(staged.changes))
+        warnings = (*staged.warnings, *self._observer.plan_warnings(staged.changes))
         return replace(staged, warnings=warnings)
 
-    def mend_materials(self) -> bool:
-        """Restore what was altered in the state directory; tell whether anything was."""
-        running = self._store.running
-        changed = Changed({}, (), full=False, tree=running.tree)
-
-        def read(path: str) -> bytes:
-            try:
-                return self._stager.opened(self._source.read_file(changed, path))
-            except SealedError as error:
-                raise UnreadableError(str(error)) from None
-
-        try:
-            mended = self._store.materials.mend(running.state.with_files(), read)
-        except OSError as error:
-            log.warning("the state directory cannot be mended", reason=error)
-            return False
-        if mended:
-            log.warning("files that were altered in the state directory are back", files=mended)
-        return bool(mended)
-
     async def plan(
-        self, wanted: Callable[[Running], Changed], commit: str | None
+        self,
+        wanted: Callable[[Running], Changed],
+        commit: str | None,
+        meaning: Meaning,
     ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid.
 
         `wanted` tells them against what runs at one moment, which is returned as well: a commit
-        that goes through meanwhile is not in the answer, neither in part nor as a whole.
+        that goes through meanwhile is not in the answer, neither in part nor as a whole. `meaning`
+        tells what the changes mean for others, as it was and as it would be.
         """
         with self._store.snapshot() as base:
             changed = wanted(base)
@@ -421,14 +428,18 @@ class Reconciler:
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._stage(base.state, changed)
             is_empty = staged.candidate.ok and _leaves_nothing(base, changed)
+            desired = {each.key: each.after for each in staged.changes}
+            after = Overlay(base.state, desired, {})
+            meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:
             message = "there is no configuration: no *.yaml file is left"
             found.append(Diagnostic("error", "", 0, 0, message))
         if not staged.candidate.ok or is_empty:
             return None, found, base
-        plan = make_plan(staged.changes, commit, staged.warnings, self.live(staged.changes))
-        return replace(plan, verdict=self._verdict(plan)), found, base
+        live = self._observer.live(staged.changes)
+        plan = make_plan(staged.changes, commit, staged.warnings, live)
+        return replace(plan, verdict=self._verdict(plan), consequences=meant), found, base
 
     def _verdict(self, plan: Plan) -> Verdict | None:
         """Why the commit of a valid plan would be refused now, as far as that can be known."""
@@ -543,7 +554,7 @@ class Reconciler:
         if head is not None and head.commit != self._store.running.commit:
             self.given_up = head.commit
             self.outcomes.internal(head, sentence)
-        self.after_failure()
+        self._observer.failed()
         self.notify()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.errors import UnreadableError
 from reconciler.language.findings import Remark
+from reconciler.language.foreign import EXPANDED_BEFORE, is_template
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
@@ -75,7 +76,8 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         try:
             content = read(path)
         except UnreadableError as error:
-            done.remarks.append(Remark("error", field[-1], f"{path}: {error}", error.hint))
+            hint = EXPANDED_BEFORE if is_template(path) else error.hint
+            done.remarks.append(Remark("error", field[-1], f"{path}: {error}", hint))
             continue
         is_key = is_secret(entity.key.kind, (*field, "sha256"))
         sealed, checked = is_key and is_sealed(content), True
@@ -94,7 +96,8 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         done.contents[digest] = content
         if checked:
             found[field[-1]] = content
-        if is_key and not sealed and path.startswith("/") and _is_open_to_all(path):
+        is_clear = is_key and not sealed and b"PRIVATE KEY-----" in content
+        if is_clear and path.startswith("/") and _is_open_to_all(path):
             message = f"{path}: every user of this machine can read the private key"
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
         value = _with(value, field, {"path": path, "sha256": digest})
@@ -141,6 +144,10 @@ def _check(
     if "client_crl" in found:
         remarks += pem.check_revocations(found["client_crl"], found["client_ca"], pem.utc_now())
     if "certificate" not in found:
+        return value
+    if pem.are_swapped(found["certificate"], found.get("private_key", b"")):
+        message = "certificate and private_key are swapped: each names the other's file"
+        remarks.append(Remark("error", "certificate", message, "exchange the two paths"))
         return value
     try:
         chain = pem.read_chain(found["certificate"])

@@ -40,6 +40,17 @@ def read_chain(content: bytes) -> list[x509.Certificate]:
     return chain
 
 
+def are_swapped(certificate: bytes, private_key: bytes) -> bool:
+    """Whether each of two files holds what the other one should, and not what it should itself."""
+    holds_key, holds_chain = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
+    return (
+        holds_key in certificate
+        and holds_chain not in certificate
+        and holds_chain in private_key
+        and holds_key not in private_key
+    )
+
+
 def dns_names(certificate: x509.Certificate) -> list[str]:
     """The DNS names that a certificate is valid for, in lower case, sorted.
 

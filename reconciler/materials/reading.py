@@ -6,14 +6,22 @@ repository, and by whoever brings a reader of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path, PurePath
 
 from reconciler.errors import UnreadableError
+from reconciler.presence import is_directory
 
 MATERIAL_BYTES_MAX = 1024 * 1024
 """A bundle of all authorities of the world has 230 KiB."""
+
+_NAMES_MAX = 5
+_LISTED_MAX = 1000
 
 Reader = Callable[[str], bytes]
 """Returns the content of a file by its path as written. Raises `UnreadableError`."""
@@ -28,6 +36,8 @@ def read_external(path: str) -> bytes:
     """The content of a file outside of the repository. Raises `UnreadableError`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise _not_there(path) from None
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None
     except ValueError:
@@ -45,6 +55,35 @@ def read_external(path: str) -> bytes:
     finally:
         os.close(descriptor)
     return bounded(content)
+
+
+def nearest(path: str, names: Iterable[str], otherwise: str | None = None) -> str | None:
+    """The hint with the file that was most likely meant, of those that lie there."""
+    named = PurePath(path)
+    known = sorted(each for each in names if each.isprintable())
+    close = get_close_matches(named.name, known, n=1)
+    if close:
+        return f'did you mean "{named.with_name(close[0])}"?'
+    if otherwise is not None or not known:
+        return otherwise
+    more = ", …" if len(known) > _NAMES_MAX else ""
+    return f"there are {', '.join(known[:_NAMES_MAX])}{more}"
+
+
+def names_in(directory: Path) -> list[str]:
+    """The names in a directory, as far as it can be read."""
+    try:
+        return [each.name for each in islice(directory.iterdir(), _LISTED_MAX)]
+    except OSError:
+        return []
+
+
+def _not_there(path: str) -> UnreadableError:
+    folder = Path(path).parent
+    hint = f"there is no directory {folder}"
+    if is_directory(folder):
+        hint = nearest(path, names_in(folder)) or f"{folder} is empty"
+    return UnreadableError(os.strerror(errno.ENOENT), hint)
 
 
 def bounded(content: bytes) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import EntityKey
-from schemas.plan import Plan
+from schemas.plan import InUse, Plan
 
 _ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""
@@ -48,7 +48,11 @@ def make_plan(
     """Return the plan of some changes; `live` is what they touch."""
     ordered = tuple(sorted(changes, key=_position))
     effects = {change.key: _effect(change, live) for change in ordered}
-    return Plan(commit, ordered, tuple(warnings), effects)
+    in_use = {
+        change.key: InUse(live.connections.get(change.key), live.requests.get(change.key))
+        for change in ordered
+    }
+    return Plan(commit, ordered, tuple(warnings), effects, in_use=in_use)
 
 
 def _position(change: Change) -> tuple[int, str]:

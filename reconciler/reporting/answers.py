@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -18,19 +19,21 @@ from typing import Any
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
+from reconciler.catalog.relations import DIAL, cluster_of
 from reconciler.parts import Part, Parts
 from reconciler.patience import within
+from reconciler.planning.consequences import consequences, usable
 from reconciler.reporting.expiry import Expiring, Expiry
-from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.explain import UnexplainableError, explain, winners
 from reconciler.reporting.reconciling import Reconciling
-from reconciler.reporting.tls_faults import fault_of
+from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
 from reconciler.source.following import Following
 from reconciler.source.left_out import SUFFIXES
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source
-from reconciler.storage.drains import Drains
+from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.store import Running, Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
@@ -69,7 +72,7 @@ class Answers:
     auditing: Auditing
     certifying: Certifying
     parts: Parts
-    metrics_problem: Callable[[], str | None]
+    further_warnings: Callable[[], list[str]]
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -85,7 +88,10 @@ class Answers:
             case control.WaitRequest():
                 return await self._wait(request)
             case control.HistoryRequest(limit=limit):
-                return {"entries": self.reconciler.outcomes.history.newest(limit)}
+                history = self.reconciler.outcomes.history
+                entries = history.newest(limit)
+                since = entries[-1]["at"] if entries else ""
+                return {"entries": entries, "drains": history.drains(since)}
             case control.ShowRequest():
                 return self._show(request)
             case control.ExplainRequest():
@@ -187,10 +193,6 @@ class Answers:
             "waiting_for": sorted(opened.waiting),
         }
 
-    def _metrics_warning(self) -> str | None:
-        problem = self.metrics_problem()
-        return f"no metrics are served: {problem}" if problem else None
-
     def _retry_status(self) -> control.RetryStatus | None:
         retrying, head = self.reconciler.retrying, self.reconciler.head
         commit = head.commit if head else self.store.running.commit
@@ -231,13 +233,13 @@ class Answers:
             self.store.place.problem,
             self.following.warning(self.source),
             self.reconciler.outcomes.repository_warning,
-            self._metrics_warning(),
             log.dropping(),
         )
         warnings += [each for each in others if each]
         warnings += [text for each in certificates if (text := each.warning(now)) is not None]
         warnings += self.certifying.warnings()
         warnings += self.parts.warnings()
+        warnings += self.further_warnings()
         warnings += [
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()
@@ -246,14 +248,12 @@ class Answers:
 
     def _tls_faults(self) -> list[str]:
         """Backends whose handshakes fail, the first of them: in an outage they all do."""
-        state = self.store.running.state
-        secure = {
-            name
-            for name in state.names("cluster")
-            if state[EntityKey("cluster", name)].value["tls"] is not None
+        suspects = {
+            backend
+            for slot in self.supervisor.slots
+            for backend in slot.counters.with_code("backend", FIELD)
         }
-        backends = (each for each in state.names("backend") if each.partition("/")[0] in secure)
-        found = ((each, self._tls_fault(each)) for each in backends)
+        found = ((each, self._tls_fault(each)) for each in sorted(suspects))
         told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
         return list(islice(told, _TLS_FAULTS_MAX))
 
@@ -275,7 +275,8 @@ class Answers:
                 head = self.source.head_of(request.commit)
             commit = head.commit if head and not request.files else None
             wanted = partial(self._wanted, request.files, head)
-            plan, found, base = await self.reconciler.plan(wanted, commit)
+            meaning = partial(consequences, rank=winners, drained=self.drains.names())
+            plan, found, base = await self.reconciler.plan(wanted, commit, meaning)
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]
@@ -341,52 +342,87 @@ class Answers:
     # Drains.
 
     async def _drain(self, request: control.DrainRequest) -> control.DrainResult:
-        key = EntityKey("backend", request.backend)
-        if self.store.running.state.get(key) is None:
-            message = f"there is no backend {request.backend!r} running (CLUSTER/BACKEND)"
-            raise RefusedRequestError("not_found", message)
         if request.ttl_s is not None and request.ttl_s <= 0:
             raise RefusedRequestError("usage", "a drain must last longer than nothing")
+        backends = self._meant(request.backend)
+        before = [found for each in backends if (found := self.drains.get(each)) is not None]
+        others = [each for each in before if each.owner != request.owner]
         try:
-            self.drains.add(request.backend, request.owner, request.ttl_s)
+            self.drains.add_all(backends, request.owner, request.ttl_s)
         except OSError as error:
             log.warning("the drain will not survive a restart", reason=error.strerror or error)
-        log.info("draining", backend=request.backend, owner=request.owner)
+        log.info("draining", backend=",".join(backends), owner=request.owner)
+        drained = [found for each in backends if (found := self.drains.get(each)) is not None]
+        self.reconciler.outcomes.overlaid("drained", drained)
         await self.overlaid()
         timed_out = False
         if request.wait:
-            timed_out = not await self._await_idle(request.backend, request.timeout_s)
-        return self._drain_result(request.backend, timed_out)
+            timed_out = not await self._await_idle(backends, request.timeout_s)
+        return self._drain_result(request.backend, backends, timed_out, others)
 
     async def _undrain(self, backend: str) -> control.DrainResult:
-        try:
-            known = self.drains.remove(backend)
-        except OSError as error:
-            known = True
-            log.warning("the drain will come back at a restart", reason=error.strerror or error)
-        if not known:
+        host = _address_in(backend)
+        backends = [backend] if host is None else self._at(*host)
+        ended = [found for each in backends if (found := self.drains.get(each)) is not None]
+        if not ended:
             raise RefusedRequestError("not_found", f"{backend!r} is not drained")
-        log.info("drained no longer", backend=backend)
+        try:
+            self.drains.remove_all(backends)
+        except OSError as error:
+            log.warning("the drain will come back at a restart", reason=error.strerror or error)
+        log.info("drained no longer", backend=",".join(each.backend for each in ended))
+        self.reconciler.outcomes.overlaid("undrained", ended)
         await self.overlaid()
-        return self._drain_result(backend, False)
+        return self._drain_result(backend, [each.backend for each in ended], False, ())
 
-    async def _await_idle(self, backend: str, timeout_s: float) -> bool:
+    def _meant(self, text: str) -> list[str]:
+        """The backends that are named, or are at an address. Raises `RefusedRequestError`."""
+        address = _address_in(text)
+        if address is not None:
+            found = self._at(*address)
+            if not found:
+                raise RefusedRequestError("not_found", f"there is no backend at {text} running")
+            return found
+        if self.store.running.state.get(EntityKey("backend", text)) is None:
+            message = f"there is no backend {text!r} running (CLUSTER/BACKEND, or an address)"
+            raise RefusedRequestError("not_found", message)
+        return [text]
+
+    def _at(self, host: str, port: str) -> list[str]:
+        """The backends at an address, of all clusters."""
+        state = self.store.running.state
+        terms = {port: state.related(DIAL, port)} if port else state.related_under(DIAL, "")
+        return sorted(
+            key.name
+            for found in terms.values()
+            for key, address in found.items()
+            if address.rpartition(":")[0].strip("[]") == host
+        )
+
+    async def _await_idle(self, backends: Sequence[str], timeout_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with within(timeout_s):
-                while self._active(backend):  # noqa: ASYNC110  # workers count, and tell nobody
+                while any(map(self._active, backends)):  # noqa: ASYNC110  # workers count, and tell nobody
                     await asyncio.sleep(_DRAIN_LOOK_S)
-        return not self._active(backend)
+        return not any(map(self._active, backends))
 
     def _active(self, backend: str) -> int:
         slots = self.supervisor.slots
         return sum(slot.counters.slot_field("backend", backend, "active") for slot in slots)
 
-    def _drain_result(self, backend: str, timed_out: bool) -> control.DrainResult:
-        drain = self.drains.get(backend)
+    def _drain_result(
+        self, asked: str, backends: Sequence[str], timed_out: bool, others: Sequence[Drain]
+    ) -> control.DrainResult:
+        drain = self.drains.get(backends[0])
+        drained, state = self.drains.names(), self.store.running.state
+        clusters = sorted({cluster_of(EntityKey("backend", each)) for each in backends})
         return {
-            "backend": backend,
+            "backend": asked,
+            "backends": list(backends),
+            "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
+            "without_backend": [each for each in clusters if not usable(each, state, drained)],
             "drained": drain is not None,
-            "active": self._active(backend),
+            "active": sum(map(self._active, backends)),
             "expires_at": drain.expires_at if drain else None,
             "timed_out": timed_out,
         }
@@ -431,3 +467,16 @@ def _shown(entity: Entity) -> control.ShownEntity:
         "value": value,
         "source": {"file": where.file, "line": where.line, "column": where.column},
     }
+
+
+def _address_in(text: str) -> tuple[str, str] | None:
+    """An IP address and, where there is one, a port; None for the name of a backend."""
+    host, colon, port = text.rpartition(":")
+    for address, number in ((text, ""), (host, port)):
+        try:
+            ip = ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            continue
+        if not number or (colon and number.isascii() and number.isdecimal()):
+            return str(ip), number
+    return None

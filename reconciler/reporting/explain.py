@@ -1,31 +1,34 @@
 """Which frontend would serve a request, and why the others would not, in words.
 
-Who matches, and in which order, the engine's own routing says (`routing`), on the entities of
-the running state; only the reason why one was beaten by the winner is put into words here. A test
-compares the answers with what workers really do. Called by `reconciler.reporting.answers`.
+Who matches, and in which order, the engine's own routing says (`routing`), on those of the running
+frontends that may match; only the reason why one was beaten by the winner is put into words here. A
+test compares the answers with what workers really do. Called by `reconciler.reporting.answers`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from reconciler.catalog.candidates import candidates, passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
-from reconciler.catalog.relations import listeners_of
+from reconciler.catalog.relations import View, listeners_of
+from reconciler.planning.consequences import Sample
 from reconciler.workers.sockets import split_address
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
 from schemas.secrecy import without_secrets
-from schemas.state import Entities
 
 if TYPE_CHECKING:
     from routing import Miss
 
 # Beyond this nobody reads on; the best ones come first.
 LOST_MAX = 100
+# Of more frontends only those are looked at that may match, by hostname and path.
+_ALL_SHOWN_MAX = 500
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _UNESCAPED = re.compile(r'["<>\\^`{|}]')
 
@@ -56,7 +59,7 @@ def _no_fault(_backend: str) -> str | None:
 
 def explain(
     request: ExplainRequest,
-    state: Entities,
+    state: View,
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None] = _no_fault,
 ) -> ExplainResult:
@@ -69,7 +72,7 @@ def explain(
     keeping = bool(listeners) and not any(each.value["merge_slashes"] for each in listeners)
     asked = replace(asked, path=_normal_path(asked.path, keeping=keeping))
     secure = [each for each in listeners if each.value["tls"] is not None]
-    passing = {each.key.name for each in secure if _passes(asked, each.key.name, state)}
+    passing = {each.key.name for each in secure if passes_tls_on(state, each.key.name, asked.name)}
     shown = {
         each.key.name: certificates_for(asked.name, each, state)
         for each in secure
@@ -115,20 +118,31 @@ def explain(
     return result
 
 
+def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
+    """The names of those that match a request, the winner first."""
+    from routing import rank_frontends  # noqa: PLC0415  # loads the engine, only for who asks
+
+    matching, _ = rank_frontends(
+        frontends,
+        hostname=sample.hostname,
+        path=sample.path,
+        query=sample.query,
+        method=sample.method,
+        headers=sample.headers,
+    )
+    return matching
+
+
 def _describe_winner(
     result: ExplainResult,
     won: Entity,
-    state: Entities,
+    state: View,
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None],
 ) -> None:
     name = str(won.value["cluster"])
     cluster = state.get(EntityKey("cluster", name))
-    backends = [
-        state[EntityKey("backend", each)]
-        for each in state.names("backend")
-        if each.partition("/")[0] == name
-    ]
+    backends = [state[EntityKey("backend", each)] for each in state.names("backend", f"{name}/")]
     result["frontend"] = {"name": won.key.name, "source": _source(won)}
     result["cluster"] = {"name": name, "source": _source(cluster)} if cluster else None
     result["backends"] = [
@@ -227,7 +241,7 @@ def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
     return described
 
 
-def _listeners(asked: Asked, state: Entities) -> tuple[list[Entity], str]:
+def _listeners(asked: Asked, state: View) -> tuple[list[Entity], str]:
     """The listeners that the URL can arrive at, and what is to be said about them."""
     every = [state[EntityKey("listener", name)] for name in state.names("listener")]
     speaking = [each for each in every if asked.scheme in (None, each.value["protocol"])]
@@ -253,12 +267,12 @@ def _port(listener: Entity) -> int:
 
 
 def _rank(
-    asked: Asked, listeners: set[str], passing: set[str], state: Entities
+    asked: Asked, listeners: set[str], passing: set[str], state: View
 ) -> tuple[Entity | None, list[tuple[Entity, str]]]:
     """(the winner, the others with their reasons, the nearest first)."""
     from routing import rank_frontends  # noqa: PLC0415  # loads the engine, only for who asks
 
-    frontends = {name: state[EntityKey("frontend", name)] for name in state.names("frontend")}
+    frontends = {key.name: state[key] for key in sorted(_looked_at(asked, listeners, state))}
     there = {name: each for name, each in frontends.items() if listeners & set(listeners_of(each))}
     matching, missed = rank_frontends(
         there.values(),
@@ -296,16 +310,15 @@ _STEPS = ("listener", "hostname", "passthrough", "path", "methods", "headers", "
 """The order in which a frontend is looked at: one that fails later was nearer."""
 
 
-def _passes(asked: Asked, listener: str, state: Entities) -> bool:
-    """Whether TLS for the name is passed on there: the more specific hostname decides."""
-    frontends = (state[EntityKey("frontend", name)] for name in state.names("frontend"))
-    there = [each for each in frontends if _has_name(asked.name, listener, each.value)]
-    first = min(there, key=_precedence, default=None)
-    return first is not None and first.value["passthrough"] is True
-
-
-def _has_name(name: str, listener: str, value: dict[str, Any]) -> bool:
-    return listener in value["listeners"] and _hostname_matches(value["hostname"], name)
+def _looked_at(asked: Asked, listeners: set[str], state: View) -> set[EntityKey]:
+    """The frontends of which something is said: all if they are few, else those that may match."""
+    if state.count("frontend") <= _ALL_SHOWN_MAX:
+        return {EntityKey("frontend", name) for name in state.names("frontend")}
+    return {
+        key
+        for listener in listeners
+        for key in candidates(state, listener, asked.hostname, asked.path)
+    }
 
 
 def _passed_on(
@@ -334,12 +347,6 @@ def _why_missed(miss: Miss, value: dict[str, Any]) -> str:
         case _:
             wanted = _shown("query", miss.field, value["query"][miss.field])
             return f"query parameter {miss.field} is not {wanted}"
-
-
-def _hostname_matches(pattern: str, hostname: str) -> bool:
-    if pattern in ("*", hostname):
-        return True
-    return pattern.startswith("*.") and hostname.endswith(pattern[1:])
 
 
 def _shown(field: str, name: str, match: dict[str, str]) -> str:

@@ -1,7 +1,8 @@
 """The metrics: what workers counted in shared memory and what the reconciler did, for Prometheus.
 
 Everything is named `kakehi_*`. A worker's numbers carry its number as a label, an entity's numbers
-its name. The engine's names come from the memory's own header, so a counter that it gains appears
+its name, summed over the workers; of each kind as many entities have series as may have. The
+engine's names come from the memory's own header, so a counter that it gains appears
 here by itself. Called by `reconciler.reporting.admin` when somebody asks; nothing is collected
 otherwise. The module is loaded then: prometheus-client brings an HTTP server and client along.
 """
@@ -9,7 +10,7 @@ otherwise. The module is loaded then: prometheus-client brings an HTTP server an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -25,6 +26,9 @@ from prometheus_client.registry import Collector
 from reconciler.reporting import tls_faults
 from reconciler.reporting.outcomes import Tally
 from reconciler.workers.counters import GAUGES, HistogramReading, Reading, SlotKey, is_gauge
+
+_STATES = ("drained", tls_faults.FIELD)
+"""Fields of an entity that say what is so, and have no sum over the workers."""
 
 _STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
 
@@ -50,6 +54,8 @@ class Overview:
     log_dropped: int = 0
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
     """By name of a part of the daemon: its state in a word, and how often it was restarted."""
+    entities_left_out: int = 0
+    """How many entities have no series of their own, because there are too many."""
 
 
 class KakehiCollector(Collector):
@@ -136,6 +142,11 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
         failures.add_metric([name], count)
     yield failures
     yield from _parts(overview.parts)
+    yield GaugeMetricFamily(
+        "kakehi_metrics_entities_left_out",
+        "Frontends, clusters and backends without series of their own (--metrics-entities).",
+        overview.entities_left_out,
+    )
     yield CounterMetricFamily(
         "kakehi_log_dropped",
         "Lines of the daemon's log that were dropped because nobody read stderr.",
@@ -216,38 +227,51 @@ def _buckets(found: HistogramReading) -> list[tuple[str, float]]:
 
 def _entities(readings: dict[int, Reading]) -> Iterator[Metric]:
     families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for worker, reading in readings.items():
-        for key, fields in reading.slots.items():
-            names, values = _labels(key)
-            for name, value in fields.items():
-                if name == tls_faults.FIELD:
-                    _add_tls_fault(families, worker, key, value)
-                    continue
-                status = _STATUS_CLASS.match(name)
-                metric = f"kakehi_{key.kind}_{'responses' if status else name}"
-                labels = ["worker", *names, *(["class"] if status else [])]
-                held: float = value
-                if name.endswith("_us"):
-                    metric, held = f"{metric.removesuffix('_us')}_seconds", value / 1e6
-                family = _family(families, metric, labels, gauge=name in GAUGES)
-                suffix = [status[1]] if status else []
-                family.add_metric([str(worker), *values, *suffix], held)
+    for key, fields in _summed(reading.slots for reading in readings.values()).items():
+        names, values = _labels(key)
+        for name, value in fields.items():
+            if name == tls_faults.FIELD:
+                continue
+            status = _STATUS_CLASS.match(name)
+            metric = f"kakehi_{key.kind}_{'responses' if status else name}"
+            labels = [*names, *(["class"] if status else [])]
+            held: float = value
+            if name.endswith("_us"):
+                metric, held = f"{metric.removesuffix('_us')}_seconds", value / 1e6
+            family = _family(families, metric, labels, gauge=name in GAUGES)
+            family.add_metric([*values, status[1]] if status else values, held)
+    for key, number in _tls_faults(readings.values()):
+        names, values = _labels(key)
+        family = _family(families, "kakehi_backend_tls_fault", [*names, "reason"], gauge=True)
+        family.add_metric([*values, number], 1)
     yield from families.values()
 
 
-def _add_tls_fault(
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily],
-    worker: int,
-    key: SlotKey,
-    number: int,
-) -> None:
-    """1 with the reason as a label, for a backend that no handshake succeeds with."""
-    reason = tls_faults.word(number)
-    if key.kind == "backend" and reason is not None:
-        names, values = _labels(key)
-        labels = ["worker", *names, "reason"]
-        family = _family(families, "kakehi_backend_tls_fault", labels, gauge=True)
-        family.add_metric([str(worker), *values, reason], 1)
+def _summed(readings: Iterable[dict[SlotKey, dict[str, int]]]) -> dict[SlotKey, dict[str, int]]:
+    """The numbers of each entity over all workers."""
+    total: dict[SlotKey, dict[str, int]] = {}
+    for slots in readings:
+        for key, fields in slots.items():
+            so_far = total.get(key)
+            if so_far is None:
+                total[key] = dict(fields)
+                continue
+            for name, value in fields.items():
+                before = so_far.get(name, 0)
+                so_far[name] = max(before, value) if name in _STATES else before + value
+    return total
+
+
+def _tls_faults(readings: Iterable[Reading]) -> list[tuple[SlotKey, str]]:
+    """The backends that no handshake of a worker succeeds with, with the reasons."""
+    found = {
+        (key, reason)
+        for reading in readings
+        for key, fields in reading.slots.items()
+        if key.kind == "backend"
+        and (reason := tls_faults.word(fields.get(tls_faults.FIELD, 0))) is not None
+    }
+    return sorted(found)
 
 
 def _labels(key: SlotKey) -> tuple[list[str], list[str]]:

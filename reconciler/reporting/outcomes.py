@@ -14,7 +14,8 @@ from typing import Any
 
 from reconciler import log
 from reconciler.source.source import Head, Source
-from reconciler.storage.history import CHANGES_MAX, History
+from reconciler.storage.drains import Drain
+from reconciler.storage.history import CHANGES_MAX, OF_COMMITS, History
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
@@ -25,6 +26,8 @@ from schemas.plan import Plan
 
 # Status says it at each question: a line of a file, or a reason, may be of any length.
 TEXT_CHARS_MAX = 4000
+DIAGNOSTICS_MAX = 100
+_DIAGNOSTIC_CHARS_MAX = 1000
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Outcomes:
         self.tally = Tally()
         self.last_error: LastError | None = None
         self.repository_warning: str | None = None
+        self.problem: str | None = None
+        """Why the running state is held, whatever the newest commit is."""
 
     def resolved(self) -> None:
         """The newest commit is the applied one: there is nothing wrong any more."""
@@ -86,17 +91,24 @@ class Outcomes:
         log.info("nothing to change", commit=head.commit[:12])
         _log_warnings(warnings)
 
-    def invalid(self, head: Head, began: float, errors: Sequence[Diagnostic]) -> None:
-        """Its configuration has errors."""
+    def invalid(
+        self,
+        head: Head,
+        began: float,
+        errors: Sequence[Diagnostic],
+        renewing: Sequence[str] = (),
+    ) -> None:
+        """Its configuration has errors; or, of the commit that runs, files of the machine do."""
         first = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         self._refused(
             head,
             began,
-            stage="validation",
+            stage="files" if renewing else "validation",
             message=f"{first.where}: {first.message}{more}",
             place=(first.file, first.line, first.column),
             diagnostics=errors,
+            files=renewing,
         )
 
     def empty(self, head: Head, reason: str) -> None:
@@ -118,6 +130,32 @@ class Outcomes:
             if where.line:
                 message = f"{where.file}:{where.line}:{where.column}: {message}"
         self._refused(head, began, stage=failure.stage, message=message, place=place)
+
+    def overlaid(self, outcome: str, drains: Sequence[Drain]) -> None:
+        """An operator's drains have begun (`drained`), or ended (`undrained`, `expired`)."""
+        if not drains:
+            return
+        names = [each.backend for each in drains]
+        running = self._store.running
+        self.history.add(
+            {
+                "at": _now(),
+                "commit": running.commit or "",
+                "outcome": outcome,  # type: ignore[typeddict-item]  # one of the three words
+                "generation": running.generation,
+                "duration_ms": 0.0,
+                "author": drains[0].owner,
+                "subject": _bounded(", ".join(names)),
+                "change_count": 0,
+                "changes": [],
+                "backends": names[:CHANGES_MAX],
+                "expires_at": drains[0].expires_at,
+            }
+        )
+
+    def drains_expired(self, drains: Sequence[Drain]) -> None:
+        """They have ended by themselves."""
+        self.overlaid("expired", drains)
 
     def delayed(self, head: Head, failure: Failure) -> None:
         """It failed for a reason that is not its own, and is tried again: no outcome yet."""
@@ -147,16 +185,22 @@ class Outcomes:
         message: str,
         place: tuple[str, int, int] | None = None,
         diagnostics: Sequence[Diagnostic] = (),
+        files: Sequence[str] = (),
     ) -> None:
         message = _bounded(message)
         if not self._notes(head, stage, message, place, diagnostics):
             return
         file, line, _ = place or (None, None, None)
-        entry = self._entry(head, "refused", began)
+        # A commit that runs is not refused because a file that it names has gone bad.
+        runs = head.commit == self._store.running.commit
+        entry = self._entry(head, "not_renewed" if runs else "refused", began)
+        if files:
+            entry["files"] = list(files)
         entry["message"], entry["stage"] = message, stage
         entry["file"], entry["line"] = file, line
         self._add(entry)
-        log.error("refused", commit=head.commit[:12], stage=stage, reason=message)
+        what = "files of the machine do not fit" if runs else "refused"
+        log.error(what, commit=head.commit[:12], stage=stage, reason=message)
 
     def _notes(
         self,
@@ -179,13 +223,13 @@ class Outcomes:
             "line": line,
             "column": column,
             "at": _now(),
-            "diagnostics": [_told(each) for each in diagnostics],
+            "diagnostics": [_told(each) for each in _first(diagnostics)],
         }
         return True
 
     def _superseded(self, base: str | None, commit: str) -> None:
         for each in self._source.superseded(base, commit):
-            if self.history.find(each) is not None:
+            if self.history.has(each):
                 continue
             entry = self._entry(Head(each, ""), "superseded", time.monotonic())
             entry["message"] = f"overtaken by {commit[:12]}"
@@ -197,7 +241,7 @@ class Outcomes:
         return {
             "at": _now(),
             "commit": head.commit,
-            "outcome": outcome,  # type: ignore[typeddict-item]  # one of the four words
+            "outcome": outcome,  # type: ignore[typeddict-item]  # one of these words
             "generation": self._store.running.generation,
             "duration_ms": round(seconds * 1000, 3),
             "author": note.author,
@@ -207,7 +251,8 @@ class Outcomes:
         }
 
     def _add(self, entry: HistoryEntry) -> None:
-        self.tally.commits[entry["outcome"]] += 1
+        if entry["outcome"] in OF_COMMITS:
+            self.tally.commits[entry["outcome"]] += 1
         self.history.add(entry)
 
 
@@ -216,13 +261,25 @@ def _log_warnings(warnings: Sequence[Diagnostic]) -> None:
         log.warning(warning.message, at=warning.where)
 
 
+def _first(found: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """As many as anybody reads, and how many more there are."""
+    shown = list(found[:DIAGNOSTICS_MAX])
+    if more := len(found) - len(shown):
+        hint = "kakehi validate lists them all"
+        shown.append(Diagnostic("error", "", 0, 0, f"and {more} more", hint))
+    return shown
+
+
 def _told(found: Diagnostic) -> dict[str, Any]:
     whole = {**found.to_json(), "rendered": found.render()}
-    return {key: _bounded(each) if isinstance(each, str) else each for key, each in whole.items()}
+    return {
+        key: _bounded(each, _DIAGNOSTIC_CHARS_MAX) if isinstance(each, str) else each
+        for key, each in whole.items()
+    }
 
 
-def _bounded(text: str) -> str:
-    return text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + " …"
+def _bounded(text: str, most: int = TEXT_CHARS_MAX) -> str:
+    return text if len(text) <= most else text[:most] + " …"
 
 
 def _now() -> str:

@@ -12,12 +12,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler import log
-from reconciler.parts import Part
+from reconciler.acme.certifying import Certifying
+from reconciler.parts import Parts
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.source import Source
 from reconciler.storage.store import Store
-from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey
+from reconciler.workers.auditing import Auditing
+from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey, Wanted
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas.change import Change
 from schemas.entity import EntityKey
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
+# So many of each kind have series of their own, unless the command line says another number: some
+# 70,000 lines, which are printed within a second.
+ENTITIES_MAX = 1_500
 
 
 class Overviews:
@@ -39,25 +45,52 @@ class Overviews:
         outcomes: Outcomes,
         count_after: Callable[[tuple[Change, ...]], int],
         expiry: Expiry,
+        source: Source,
+        auditing: Auditing,
+        certifying: Certifying,
+        parts: Parts,
         began: float,
+        entities_max: int = ENTITIES_MAX,
     ) -> None:
         self._store = store
         self._expiry = expiry
         self._supervisor = supervisor
         self._outcomes = outcomes
         self._count_after = count_after
+        self._source = source
+        self._auditing = auditing
+        self._certifying = certifying
+        self._parts = parts
         self._began = began
+        self._entities_max = entities_max
         self._loop = asyncio.get_running_loop()
-        self.following: Callable[[], bool] = lambda: True
-        self.drifts: Callable[[], int] = lambda: 0
-        self.order_failures: Callable[[], dict[str, int]] = dict
-        self.parts: Callable[[], list[Part]] = list
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
         from reconciler.reporting import metrics  # noqa: PLC0415  # 50 ms, and it may stay unasked
 
         return metrics.render(self._registry)
+
+    def left_out(self) -> str | None:
+        """What to say when not all entities have series of their own."""
+        counts = {kind: self._store.running.state.count(kind) for kind in SLOT_KINDS}
+        most = max(counts, key=lambda kind: counts[kind])
+        if counts[most] <= self._entities_max:
+            return None
+        return (
+            f"the metrics have {self._entities_max} of {counts[most]} {most}s, the first by name; "
+            "start with --metrics-entities to have more"
+        )
+
+    def _counted(self) -> tuple[Wanted | None, int]:
+        """The entities that have series, None for all of them, and how many have none."""
+        with self._store.snapshot() as seen:
+            state, limit = seen.state, self._entities_max
+            left_out = sum(max(0, state.count(kind) - limit) for kind in SLOT_KINDS)
+            if not left_out:
+                return None, 0
+            names = ((kind, state.first_names(kind, limit)) for kind in SLOT_KINDS)
+            return Wanted(SlotKey(kind, name) for kind, some in names for name in some), left_out
 
     def health(self) -> tuple[bool, str]:
         """(healthy, one line). Healthy: every worker is in service, and answers."""
@@ -94,9 +127,10 @@ class Overviews:
             return lambda key, field: sum(
                 slot.counters.slot_field(key.kind, key.name, field) for slot in slots
             )
-        readings = self._readings().values()
+        wanted = Wanted(SlotKey(key.kind, key.name) for key in keys)
+        found = [slot.counters.fields(wanted) for slot in slots]
         return lambda key, field: sum(
-            reading.slots.get(SlotKey(key.kind, key.name), {}).get(field, 0) for reading in readings
+            fields.get(SlotKey(key.kind, key.name), {}).get(field, 0) for fields in found
         )
 
     @cached_property
@@ -120,14 +154,15 @@ class Overviews:
             ),
             workers_silent=sum(worker.is_silent for worker in in_service),
             restarts={slot.id: slot.restarts for slot in slots},
-            following=self.following(),
-            drifts=self.drifts(),
+            following=not (self._outcomes.problem or self._source.fetch_problem),
+            drifts=self._auditing.count,
             uptime_s=self._loop.time() - self._began,
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
-            order_failures=self.order_failures(),
+            order_failures=self._certifying.failures(),
             log_dropped=log.dropped(),
-            parts={part.name: (part.state, part.restarts) for part in self.parts()},
+            parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
+            entities_left_out=self._counted()[1],
         )
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:
@@ -138,4 +173,5 @@ class Overviews:
         }
 
     def _readings(self) -> dict[int, Reading]:
-        return {slot.id: slot.counters.read() for slot in list(self._supervisor.slots)}
+        wanted, _ = self._counted()
+        return {slot.id: slot.counters.read(wanted) for slot in list(self._supervisor.slots)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from reconciler.planning.consequences import Meaning
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Changed, Head
 from reconciler.storage.store import Running
@@ -53,6 +54,6 @@ class Reconciling(Protocol):
         """Returns at the next moment that may matter to who waits, after so long at the latest."""
 
     async def plan(
-        self, wanted: Callable[[Running], Changed], commit: str | None
+        self, wanted: Callable[[Running], Changed], commit: str | None, meaning: Meaning
     ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
         """What files would change, without any effect; the plan is None when they are invalid."""

@@ -101,7 +101,7 @@ class Waiting:
             which = "" if head == commit else f"{head[:12]}, which contains it: "
             again = " (it is tried again by itself)" if self.reconciler.retrying.is_waiting else ""
             return self._result("refused", commit, which + error["message"] + again)
-        if not on_branch and self.reconciler.outcomes.history.find(commit) is not None:
+        if not on_branch and self.reconciler.outcomes.history.has(commit):
             message = f"the branch has moved to {head[:12]}, which does not contain it"
             return self._result("superseded", commit, message)
         return None

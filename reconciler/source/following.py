@@ -11,19 +11,20 @@ import json
 from pathlib import Path
 
 from reconciler import log
-from reconciler.durable import replace_durably
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Source
+from reconciler.storage.database import DamagedError
+from reconciler.storage.memory import Memory
 
-FILE_NAME = "followed.json"
+NAME = "followed"
 _DETACHED = "HEAD"
 
 
 class Following:
-    """The memory of it, in the state directory."""
+    """The memory of it, in the state database."""
 
-    def __init__(self, state_dir: Path, directory: Path, given: str | None) -> None:
-        self._path = state_dir / FILE_NAME
+    def __init__(self, memory: Memory, directory: Path, given: str | None) -> None:
+        self._memory = memory
         self._directory = str(directory)
         self._given = given
         self._kept = self._read()
@@ -31,23 +32,23 @@ class Following:
         """What to follow; None: the branch that HEAD names."""
 
     def keep(self, source: Source) -> None:
-        """Remembers the ref, once it is known."""
+        """Remembers the ref, once it is known and has a commit: a misspelled one never."""
         try:
             ref = source.ref
         except RepositoryError:
             return
-        if ref == self._kept:
+        if ref == self._kept or not source.is_there:
             return
         self._kept = ref
         content = json.dumps({"directory": self._directory, "ref": ref})
         try:
-            replace_durably(self._path, content.encode() + b"\n")
+            self._memory.keep(NAME, content)
         except OSError as error:
             reason = error.strerror or error
             log.warning("a restart will ask HEAD which branch to follow", reason=reason)
 
     def write(self, source: Source) -> None:
-        """Writes it anew, after the file was lost."""
+        """Writes it anew, after it was lost."""
         self._kept = None
         self.keep(source)
 
@@ -59,7 +60,17 @@ class Following:
             followed, head = source.ref, source.repository.head_ref()
         except RepositoryError:
             return None
-        if head in (followed, _DETACHED) or followed == _DETACHED:
+        if followed == _DETACHED:
+            return (
+                "follows HEAD itself, which named no branch at the start: restart with --ref to "
+                "follow one"
+            )
+        if head == _DETACHED:
+            return (
+                f"follows {source.shown_ref}; HEAD is detached, so that commits on it are not "
+                f"followed: git switch {source.shown_ref}"
+            )
+        if head == followed:
             return None
         branch = head.removeprefix("refs/heads/")
         return (
@@ -69,11 +80,12 @@ class Following:
 
     def _read(self) -> str | None:
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            text = self._memory.kept(NAME)
+            if text is None:
+                return None
+            found = json.loads(text)
             ref, directory = found["ref"], found["directory"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (DamagedError, OSError, ValueError, TypeError, KeyError) as error:
             log.warning("what was followed cannot be read, HEAD is asked", reason=error)
             return None
         # The memory of another repository says nothing about this one.

@@ -13,9 +13,9 @@ import os
 import re
 import signal
 from pathlib import Path
-from urllib.parse import unquote
 
 from reconciler.patience import within
+from reconciler.source import credentials
 from reconciler.source.repository import RepositoryError
 from schemas.secrecy import without_credentials
 
@@ -31,11 +31,8 @@ _GENERAL = (
     "and the repository exists",
 )
 _REASONS_MAX = 3
+_REASON_CHARS_MAX = 1000
 _LAST_WORDS_S = 1.0
-_HELPER = (
-    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" '
-    '"$KAKEHI_REMOTE_USER" "$KAKEHI_REMOTE_PASSWORD"; }; f'
-)
 
 
 def followed_ref(remote: str, branch: str) -> str:
@@ -67,7 +64,13 @@ async def fetch(
         "protocol.ext.allow=never",
     ]
     fetching = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
-    address, secret = _without_password(remote)
+    environment = {
+        **os.environ,
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+        **_batch_ssh(),
+    }
+    address = await credentials.hide(git_dir, remote, environment)
     refspec = f"+refs/heads/{name}:{followed_ref(remote, branch)}"
     try:
         process = await asyncio.create_subprocess_exec(
@@ -75,7 +78,7 @@ async def fetch(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **_batch_ssh(), **secret},
+            env=environment,
             start_new_session=True,
         )
     except OSError as error:
@@ -109,38 +112,16 @@ async def _read_last(stream: asyncio.StreamReader, said: bytearray) -> None:
         del said[:-_ERROR_BYTES_MAX]
 
 
-def _without_password(remote: str) -> tuple[str, dict[str, str]]:
-    """The remote as arguments may show it to every user of the machine, and the rest for git alone.
-
-    Its own processes have the URL among their arguments, so that the password takes another way:
-    a credential helper of one line, which is asked after those that are configured.
-    """
-    found = re.fullmatch(r"(https?://)([^/@:]*):([^/@]*)@(.*)", remote, re.DOTALL)
-    if found is None:
-        return remote, {}
-    scheme, user, password, rest = found.groups()
-    try:
-        count = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
-    except ValueError:
-        count = 0
-    return scheme + rest, {
-        "GIT_CONFIG_COUNT": str(count + 1),
-        f"GIT_CONFIG_KEY_{count}": "credential.helper",
-        f"GIT_CONFIG_VALUE_{count}": _HELPER,
-        "KAKEHI_REMOTE_USER": unquote(user),
-        "KAKEHI_REMOTE_PASSWORD": unquote(password),
-    }
-
-
 def _reason(said: str) -> str:
     """Return what git and ssh give as reasons, without what they say whatever the reason is."""
     # A host may greet at any length before git says what went wrong.
     marked = sorted(said.split("\n"), key=lambda line: not line.startswith(("fatal: ", "error: ")))
     lines = [line.strip().removeprefix("fatal: ").removeprefix("error: ") for line in marked]
     telling = [line for line in lines if line and not line.startswith(_GENERAL)]
-    return "; ".join((telling or [line for line in lines if line])[:_REASONS_MAX])
+    first = (telling or [line for line in lines if line])[:_REASONS_MAX]
+    return "; ".join(line[:_REASON_CHARS_MAX] for line in first)
 
 
 def _batch_ssh() -> dict[str, str]:
-    given = os.environ.get("GIT_SSH_COMMAND")
+    given = os.environ.get("GIT_SSH_COMMAND") or os.environ.get("GIT_SSH")
     return {} if given else {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}

@@ -7,15 +7,21 @@ or be repacked at any moment while traffic must not notice. Called by `reconcile
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from stat import S_ISDIR
 
 import pygit2
 
 from reconciler.errors import MachineError
+from reconciler.language.suggest import suggest
+from reconciler.presence import found_at, is_directory
+from reconciler.source.quarantine import object_directories
 
 # A working tree owned by another user is the normal case for a daemon with a user of its own, and
 # nothing in a repository is executed here.
@@ -26,6 +32,9 @@ _FILE_MODES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE
 # Only trees that are costly to unpack are kept: flat directories with hundreds of files.
 _CACHED_TREE_BYTES_MIN = 16 * 1024
 _CACHED_TREES = 8
+# Names of refs that one which is not there may have been meant for.
+_SPACES = re.compile("refs/(?:heads|tags|remotes)/")
+_NAMES_LOOKED_AT_MAX = 2_000
 # Git holds the lock of a ref for about a millisecond.
 _LOCK_STALE_S = 5.0
 
@@ -57,11 +66,15 @@ class Repository:
     """One open repository. Reopened by `reconciler.source.source` when it was replaced on disk."""
 
     def __init__(self, directory: Path) -> None:
-        found = None
         try:
-            found = pygit2.discover_repository(str(directory))
+            place = _existing(directory)
+            found = pygit2.discover_repository(place)
             if found is not None:
-                self._git = pygit2.Repository(found)
+                # From the directory and not from what was found: a git directory that lies
+                # elsewhere (`--separate-git-dir`, a link) does not know its working tree.
+                self._git = pygit2.Repository(place)
+                for objects in object_directories():
+                    self._git.odb.add_disk_alternate(objects)
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise RepositoryError(
                 f"cannot open the git repository of {directory}: {error}"
@@ -73,6 +86,7 @@ class Repository:
             self.common_dir = _common_dir(self.git_dir)
             self.prefix = self._prefix(directory)
             self._identity = self._inodes()
+            self._way = self._way_here()
         except (OSError, RuntimeError, ValueError) as error:
             # A directory on the way may not be searched, or links lead in a circle.
             reason = getattr(error, "strerror", None) or error
@@ -84,15 +98,38 @@ class Repository:
     def _prefix(self, directory: Path) -> str:
         if self._git.is_bare:
             return ""
-        inside = directory.resolve().relative_to(Path(self._git.workdir).resolve())
+        place, top = directory.resolve(), Path(self._git.workdir).resolve()
+        if place == self.git_dir or self.git_dir in place.parents:
+            # Where hooks run: what they ask about is the whole repository.
+            return ""
+        if not place.is_relative_to(top):
+            raise RepositoryError(
+                f"{directory} is not in the working tree of its repository, {top}"
+            )
+        inside = place.relative_to(top)
         return "" if inside == Path() else inside.as_posix()
+
+    @property
+    def git(self) -> pygit2.Repository:
+        """The repository for who has more to ask of it: `reconciler.cli.working_tree`."""
+        return self._git
 
     def is_current(self) -> bool:
         """Whether this is still the repository that lies at its place."""
         try:
-            return self._inodes() == self._identity
+            if self._inodes() != self._identity:
+                return False
         except OSError:
             return False
+        # The working tree may be gone while we follow.
+        return self._way_here() in (None, self._way)
+
+    def _way_here(self) -> tuple[int, int, int] | None:
+        """What leads from the working tree to the git directory: that, a link to it, or a file."""
+        found = None if self._git.is_bare else found_at(Path(self._git.workdir, ".git"))
+        if found is None:
+            return None
+        return found.st_dev, found.st_ino, 0 if S_ISDIR(found.st_mode) else found.st_mtime_ns
 
     def _inodes(self) -> tuple[int, int, int, int]:
         own, common = self.git_dir.stat(), self.common_dir.stat()
@@ -124,19 +161,41 @@ class Repository:
     def resolve(self, ref: str) -> str:
         """The commit that a ref points to now."""
         try:
-            commit = self._git.lookup_reference(ref).peel(pygit2.Commit)
+            found = self._git.lookup_reference(ref)
         except (KeyError, ValueError):
-            raise RepositoryError(f"{_short(ref)} does not exist in {self.git_dir}") from None
+            missing = f"{_short(ref)} does not exist in {self.git_dir}{self._meant(ref)}"
+            raise RepositoryError(missing) from None
         except (pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{_short(ref)} cannot be resolved: {error}") from None
-        return str(commit.id)
+        try:
+            return str(found.peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"{_short(ref)} cannot be read: {error}") from None
+
+    def is_awaited(self, ref: str) -> bool:
+        """Whether somebody is about to make a ref: HEAD names it, or there are no refs at all."""
+        try:
+            return ref == self.head_ref() or next(iter(self._git.references), None) is None
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return False
+
+    def _meant(self, name: str) -> str:
+        """The nearest name of a ref, as the end of a sentence."""
+        try:
+            listed = list(islice(self._git.references, _NAMES_LOOKED_AT_MAX))
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return ""
+        spelled = {_SPACES.sub("", ref): None for ref in listed if _SPACES.match(ref)}
+        meant = suggest(_SPACES.sub("", name), spelled)
+        return f': did you mean "{meant}"?' if meant else ""
 
     def find_commit(self, spec: str) -> str:
         """The commit that a full or abbreviated id, branch, tag or expression names."""
         try:
             return str(self._git.revparse_single(spec).peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError, OSError):
-            raise RepositoryError(f"{spec!r} names no commit of {self.git_dir}") from None
+            missing = f"{spec!r} names no commit of {self.git_dir}{self._meant(spec)}"
+            raise RepositoryError(missing) from None
 
     def config_tree(self, commit: str) -> str:
         """The tree of the config directory in a commit."""
@@ -150,19 +209,38 @@ class Repository:
 
     def _find_config_tree(self, commit: str) -> str:
         try:
-            if not self.prefix:
-                # The tree itself stays unread: a flat one of 10,000 files takes 5 ms to parse.
-                return str(self._commit(commit).tree_id)
-            inner = self._commit(commit).tree[self.prefix]
-        except KeyError:
-            message = f"commit {commit[:12]} has no directory {self.prefix or '/'}"
-            raise NoConfigurationError(message, commit) from None
-        except (ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"commit {commit[:12]} cannot be read: {error}") from None
+            # The tree itself stays unread: a flat one of 10,000 files takes 5 ms to parse.
+            top = str(self._commit(commit).tree_id)
+            inner = self._entry(top, self.prefix) if self.prefix else None
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            # One that is not here may come, or be mended; it has not been seen to be empty.
+            raise self._unreadable("commit", bytes.fromhex(commit), error) from None
+        if not self.prefix:
+            return top
+        if inner is None:
+            message = f"commit {commit[:12]} has no directory {self.prefix}"
+            raise NoConfigurationError(message, commit)
         if not isinstance(inner, pygit2.Tree):
             message = f"{self.prefix} is not a directory in commit {commit[:12]}"
             raise NoConfigurationError(message, commit)
         return str(inner.id)
+
+    def _entry(self, tree: str, path: str) -> pygit2.Object | None:
+        """What a tree has at a path; None when it has nothing there.
+
+        Step by step, so that a tree which cannot be read, a `KeyError`, is not taken for one that
+        does not have the name.
+        """
+        inside, found = self._git[tree].peel(pygit2.Tree), None
+        for name in path.split("/"):
+            if found is not None:
+                if not isinstance(found, pygit2.Tree):
+                    return None
+                inside = self._git[found.id].peel(pygit2.Tree)
+            if name not in inside:
+                return None
+            found = inside[name]
+        return found
 
     def note(self, commit: str) -> CommitNote:
         """Author and subject; empty when the commit cannot be read any more."""
@@ -179,6 +257,13 @@ class Repository:
             return self._commit(commit).message
         except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
             return ""
+
+    def branches(self) -> list[str]:
+        """The names of the local branches."""
+        try:
+            return sorted(self._git.branches.local)
+        except (pygit2.GitError, OSError):
+            return []
 
     def remotes(self) -> list[str]:
         """The names of the remotes that are configured."""
@@ -240,13 +325,22 @@ class Repository:
     def file_at(self, tree: str, path: str) -> bytes | None:
         """The content of a regular file in a tree; None when there is none of that name."""
         try:
-            found = self._git[tree].peel(pygit2.Tree)[path]
-        except KeyError:
-            return None
-        except (ValueError, TypeError, pygit2.GitError, OSError) as error:
+            found = self._entry(tree, path)
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{path} cannot be read: {error}") from None
-        is_file = isinstance(found, pygit2.Blob) and found.filemode in _FILE_MODES
-        return self.read_blob(found.id.raw) if is_file else None
+        if not isinstance(found, pygit2.Blob) or found.filemode not in _FILE_MODES:
+            return None
+        return self.read_blob(found.id.raw)
+
+    def names_in(self, tree: str, folder: str) -> list[str]:
+        """The names in a directory of a tree; none when there is no such directory."""
+        try:
+            found: object = self._git[tree].peel(pygit2.Tree)
+            if folder:
+                found = self._git[tree].peel(pygit2.Tree)[folder]
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError):
+            return []
+        return [str(each.name) for each in found] if isinstance(found, pygit2.Tree) else []
 
     def read_tree(self, oid: bytes) -> bytes:
         """The content of a tree object."""
@@ -266,7 +360,7 @@ class Repository:
         try:
             return int(self._git.odb.read_header(pygit2.Oid(raw=oid))[1])
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"blob {oid.hex()[:12]} cannot be read: {error}") from None
+            raise self._unreadable("blob", oid, error) from None
 
     def read_blob(self, oid: bytes) -> bytes:
         """The content of a blob."""
@@ -276,7 +370,36 @@ class Repository:
         try:
             return bytes(self._git.odb.read(pygit2.Oid(raw=oid))[1])
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"{kind} {oid.hex()[:12]} cannot be read: {error}") from None
+            raise self._unreadable(kind, oid, error) from None
+
+    def _unreadable(self, kind: str, oid: bytes, error: Exception) -> RepositoryError:
+        name = oid.hex()[:12]
+        remote = self._promisor() if isinstance(error, KeyError) else None
+        if remote is None:
+            return RepositoryError(f"{kind} {name} cannot be read: {error}")
+        return RepositoryError(
+            f"{kind} {name} is not here: this is a partial clone. Fetch everything once, and what "
+            f"comes later whole: `git --git-dir={self.git_dir} fetch --refetch --no-filter {remote}"
+            f" && git --git-dir={self.git_dir} config --unset remote.{remote}.partialclonefilter`"
+        )
+
+    def _promisor(self) -> str | None:
+        """The remote that has what a partial clone has left out; None for a whole clone."""
+        try:
+            found = {entry.name: entry.value for entry in self._git.config}
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return None
+        for name, value in found.items():
+            remote = re.fullmatch(r"remote\.(.+)\.promisor", name)
+            if remote and value == "true":
+                return remote[1]
+        return found.get("extensions.partialclone")
+
+
+def _existing(directory: Path) -> str:
+    """The directory, or the one above it that is there: a commit may have taken it away."""
+    place = directory.absolute()
+    return str(next(each for each in (place, *place.parents) if is_directory(each)))
 
 
 def _common_dir(git_dir: Path) -> Path:

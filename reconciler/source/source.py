@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
-from reconciler.materials.reading import bounded, read_external
+from reconciler.materials.reading import bounded, nearest, read_external
 from reconciler.presence import is_directory
 from reconciler.source import left_out
 from reconciler.source.remote import followed_ref
@@ -32,6 +32,15 @@ from schemas.secrecy import without_credentials
 
 # How far back the commits are looked for that a newer one has overtaken.
 SUPERSEDED_MAX = 100
+
+
+def not_in_commit(repository: Repository, tree: str | None, path: str) -> UnreadableError:
+    """The error for a file that is named and not there, with the one that may be meant."""
+    where = f"{repository.prefix}/{path}" if repository.prefix else path
+    message = f"the file is not in the commit, or not a regular file: looked for {where}"
+    names = repository.names_in(tree, path.rpartition("/")[0]) if tree else []
+    otherwise = "commit it, or keep it outside of the repository under an absolute path"
+    return UnreadableError(message, nearest(path, names, otherwise))
 
 
 class UnfetchedError(RepositoryError):
@@ -107,6 +116,26 @@ class Source:
             wanted = self._wanted_ref
             self._ref = repository.full_ref(wanted) if wanted else repository.head_ref()
         return self._ref
+
+    def check_ref(self) -> None:
+        """See at the start whether what shall be followed is there. Raises `RepositoryError`.
+
+        A branch that somebody has yet to commit to is waited for, and one of a remote is fetched.
+        """
+        ref = self.ref
+        if self._remote is None and not self.repository.is_awaited(ref):
+            self.repository.resolve(ref)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the followed ref has a commit."""
+        try:
+            self.head()
+        except NoConfigurationError:
+            return True
+        except RepositoryError:
+            return False
+        return True
 
     @property
     def is_remote(self) -> bool:
@@ -192,24 +221,18 @@ class Source:
     def read_file(self, changed: Changed, path: str) -> bytes:
         """What an entity means by a path: a file of the tree, or (slash first) of the machine.
 
-        Raises `UnreadableError`.
+        Raises `UnreadableError`; `RepositoryError` when the tree cannot be read now, which is no
+        fault of the commit.
         """
         if path.startswith("/"):
             return read_external(path)
         if path in changed.overlay:
             content = changed.overlay[path]
         else:
-            content = self._file_at(changed.tree, path)
+            content = self.repository.file_at(changed.tree, path) if changed.tree else None
         if content is None:
-            hint = "commit it, or keep it outside of the repository under an absolute path"
-            raise UnreadableError("the file is not in the commit, or not a regular file", hint)
+            raise not_in_commit(self.repository, changed.tree, path)
         return bounded(content)
-
-    def _file_at(self, tree: str | None, path: str) -> bytes | None:
-        try:
-            return self.repository.file_at(tree, path) if tree else None
-        except RepositoryError as error:
-            raise UnreadableError(str(error)) from None
 
     def with_naming(self, changed: Changed, paths: set[str]) -> Changed:
         """The same with further configuration files, whose entities name what has changed."""

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from reconciler.durable import replace_durably
+from reconciler import log
+from reconciler.durable import make_directory, replace_durably
 from reconciler.errors import UnreadableError
-from reconciler.presence import is_there
+from reconciler.presence import is_file, is_there
 from schemas.change import Change
 from schemas.entity import Entity
 from schemas.material import materials_of
@@ -40,7 +41,7 @@ class MaterialStore:
 
     def make(self) -> None:
         """Make the directory. Raises `OSError`."""
-        self.directory.mkdir(mode=0o700, exist_ok=True)
+        make_directory(self.directory)
 
     def forget_unused(self) -> None:
         """What no running entity needs is a leftover, once it is sure what runs."""
@@ -83,9 +84,17 @@ class MaterialStore:
         if self._readers:
             self._left.update(digests)
             return
+        failed: OSError | None = None
         for digest in dict.fromkeys(digests):
-            if not self._is_needed(digest):
-                (self.directory / digest).unlink(missing_ok=True)
+            try:
+                if not self._is_needed(digest):
+                    (self.directory / digest).unlink(missing_ok=True)
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            # The next start tries again; meanwhile whoever may read the directory still can.
+            reason = failed.strerror or failed
+            log.warning("files that nobody needs any more are left over", reason=reason)
 
     def mend(self, entities: Iterable[Entity], read: Callable[[str], bytes]) -> list[str]:
         """Write anew what is missing or was altered; return the paths that it was read from.
@@ -97,7 +106,7 @@ class MaterialStore:
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
             path = self.directory / found.sha256
-            if is_there(path) and _hash(path.read_bytes()) == found.sha256:
+            if is_file(path) and _hash(path.read_bytes()) == found.sha256:
                 continue
             with contextlib.suppress(UnreadableError):
                 content = read(found.path)

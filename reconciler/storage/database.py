@@ -15,9 +15,10 @@ import errno
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
-from reconciler.durable import sync_directory
+from reconciler.durable import rename_durably, sync_directory
 from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
 
@@ -64,6 +65,7 @@ CREATE TABLE relations (
   PRIMARY KEY (relation, term, kind, name)
 ) WITHOUT ROWID;
 CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE kept (name TEXT PRIMARY KEY, text TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE unfinished (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   base_generation INTEGER NOT NULL,
@@ -80,6 +82,11 @@ class DamagedError(MachineError):
 
 class NewerError(MachineError):
     """The database is of a newer version of Kakehi."""
+
+
+def text_hash(name: object, text: object) -> bytes:
+    """What a kept text is stored with. A damaged row may have values of another type."""
+    return blake2b(f"{name}\0{text}".encode("utf-8", "replace"), digest_size=16).digest()
 
 
 @contextlib.contextmanager
@@ -140,6 +147,7 @@ class Database:
         with translated():
             if not is_there(self.path):
                 self.path.touch(mode=0o600)
+                sync_directory(self.path.parent)
             connection = self.connect()
             try:
                 self._migrate(connection)
@@ -174,8 +182,7 @@ class Database:
         # A WAL of another file would be taken for one of this.
         for suffix in ("-wal", "-shm"):
             self._beside(suffix).unlink(missing_ok=True)
-        fresh.replace(self.path)
-        sync_directory(self.path.parent)
+        rename_durably(fresh, self.path)
 
     def copy_files(self, directory: Path) -> None:
         """Copy what can be read of it to another directory."""
@@ -202,6 +209,7 @@ class Database:
             found = self._beside(suffix)
             with contextlib.suppress(FileNotFoundError):
                 found.rename(aside.with_name(aside.name + suffix))
+        sync_directory(self.path.parent)
         return aside.name
 
     def last_numbers(self) -> tuple[int, int]:
@@ -214,6 +222,16 @@ class Database:
             if row is not None and all(isinstance(each, int) for each in row):
                 return row[0], row[1]
         return 0, 0
+
+    def last_kept(self) -> dict[str, str]:
+        """What a damaged file still has of the texts of other parts."""
+        with (
+            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
+            contextlib.closing(self.connect()) as connection,
+        ):
+            found = connection.execute("SELECT name, text, hash FROM kept").fetchall()
+            return {name: text for name, text, kept in found if kept == text_hash(name, text)}
+        return {}
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()

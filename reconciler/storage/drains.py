@@ -1,7 +1,7 @@
 """The drained backends: an overlay that an operator lays over the state, with owner and expiry.
 
 No part of the state or its digest: git says what a backend is, the overlay that it gets no new
-requests for now. Survives a restart in the state directory. Called by
+requests for now. Survives a restart in the state database. Called by
 `reconciler.reporting.answers`, and by `reconciler.workers.bringup` for what a fresh worker has to
 know.
 """
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from reconciler import log
-from reconciler.durable import replace_durably
+from reconciler.storage.database import DamagedError
+from reconciler.storage.memory import Memory
+
+NAME = "drains"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,22 @@ class Drain:
 
 
 class Drains:
-    """All of them. `changed` is called on the event loop when the list is another."""
+    """All of them. `changed` is called on the event loop when the list is another.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    `expired` is called with those that have ended by themselves.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        changed: Callable[[], None] = lambda: None,
+        expired: Callable[[list[Drain]], None] = lambda _: None,
+    ) -> None:
+        self._memory = memory
         self._drains: dict[str, Drain] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.changed: Callable[[], None] = lambda: None
+        self._changed = changed
+        self._expired = expired
         self._read()
 
     def names(self) -> list[str]:
@@ -53,20 +64,31 @@ class Drains:
 
     def add(self, backend: str, owner: str, ttl_s: float | None) -> Drain:
         """Drains a backend, or moves its owner and expiry. Raises `OSError`."""
+        return self.add_all([backend], owner, ttl_s)[0]
+
+    def add_all(self, backends: Sequence[str], owner: str, ttl_s: float | None) -> list[Drain]:
+        """Drains several at once. Raises `OSError`."""
         now = datetime.now(UTC)
-        expires = None if ttl_s is None else now + timedelta(seconds=ttl_s)
-        before = self._drains.get(backend)
-        since = before.since if before else now.isoformat()
-        drain = Drain(backend, owner, since, expires.isoformat() if expires else None)
-        self._replace({**self._drains, backend: drain})
-        return drain
+        expires = None if ttl_s is None else (now + timedelta(seconds=ttl_s)).isoformat()
+        made = []
+        for backend in backends:
+            before = self._drains.get(backend)
+            since = before.since if before else now.isoformat()
+            made.append(Drain(backend, owner, since, expires))
+        self._replace({**self._drains, **{each.backend: each for each in made}})
+        return made
 
     def remove(self, backend: str) -> bool:
         """Whether it was drained. Raises `OSError`."""
-        if backend not in self._drains:
-            return False
-        self._replace({name: each for name, each in self._drains.items() if name != backend})
-        return True
+        return self.remove_all([backend]) != []
+
+    def remove_all(self, backends: Sequence[str]) -> list[Drain]:
+        """Those of them that were drained. Raises `OSError`."""
+        ended = [self._drains[name] for name in backends if name in self._drains]
+        gone = {each.backend for each in ended}
+        if ended:
+            self._replace({name: each for name, each in self._drains.items() if name not in gone})
+        return ended
 
     def write(self) -> None:
         """Writes them anew, after their file was lost. Raises `OSError`."""
@@ -85,6 +107,7 @@ class Drains:
         }
         if len(left) != len(self._drains):
             log.info("drains have expired", backends=",".join(self._drains.keys() - left.keys()))
+            self._expired([each for name, each in self._drains.items() if name not in left])
             try:
                 self._replace(left)
             except OSError as error:
@@ -105,21 +128,18 @@ class Drains:
 
     def _replace(self, drains: dict[str, Drain]) -> None:
         try:
-            content = json.dumps([asdict(each) for each in drains.values()], indent=1)
-            replace_durably(self._path, content.encode() + b"\n")
+            self._memory.keep(NAME, json.dumps([asdict(each) for each in drains.values()]))
         finally:
             # What cannot be written holds until the next restart all the same.
             self._drains = drains
-            self.changed()
+            self._changed()
             self.schedule()
 
     def _read(self) -> None:
         try:
-            found = json.loads(self._path.read_text())
-            drains = [_decoded(each) for each in found]
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, TypeError) as error:
+            text = self._memory.kept(NAME)
+            drains = [_decoded(each) for each in json.loads(text or "[]")]
+        except (DamagedError, OSError, ValueError, TypeError) as error:
             log.warning("the drains cannot be read, nothing is drained", reason=error)
             return
         self._drains = {each.backend: each for each in drains}

@@ -15,10 +15,21 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.durable import write_durably
+from reconciler.durable import make_directory, set_aside, write_durably
 from reconciler.errors import MachineError
+from reconciler.presence import is_directory
 
 LOCK_NAME = "lock"
+# What is a file there, whoever keeps it.
+_FILES = (
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "history.jsonl",
+    "history.old",
+    "tickets",
+    "challenges",
+)
 # These are mistakes in a path, not faults of a disk.
 _NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
 # Room for less than a few records is none.
@@ -77,6 +88,14 @@ class Place:
         except OSError:
             return False
 
+    def clear(self) -> list[str]:
+        """Directories in the place of files are set aside; says which. Raises `OSError`."""
+        return [
+            f"{path} is a directory; kept as {set_aside(path)}"
+            for path in (self.directory / name for name in _FILES)
+            if is_directory(path)
+        ]
+
     def remember(self, paths: Iterable[Path]) -> None:
         """These are open from now on. Raises `OSError`."""
         self._files = {path: _identity(path) for path in paths}
@@ -121,8 +140,10 @@ def lock_directory(directory: Path) -> int:
 
 
 def _open_lock(directory: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(directory)
     path = directory / LOCK_NAME
+    if is_directory(path):
+        set_aside(path)
     lock = _locked(directory, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
         os.ftruncate(lock, 0)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from reconciler.storage.database import DamagedError, translated
+from reconciler.storage.database import DamagedError, text_hash, translated
 from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
@@ -88,6 +88,13 @@ class StoredState:
         )
         return sorted(name for (name,) in found)
 
+    def first_names(self, kind: str, limit: int) -> list[str]:
+        """Return the first names of a kind in order, so many at most."""
+        found = self._all(
+            "SELECT name FROM entities WHERE kind = ? ORDER BY name LIMIT ?", (kind, limit)
+        )
+        return [name for (name,) in found]
+
     def __iter__(self) -> Iterator[EntityKey]:
         for kind, name in self._all("SELECT kind, name FROM entities", ()):
             yield EntityKey(kind, name)
@@ -100,6 +107,21 @@ class StoredState:
         with translated():
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
+
+    def after(self, key: EntityKey, limit: int) -> list[Entity]:
+        """Return the entities behind a key in the order of keys, so many at most."""
+        found = self._all(
+            f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
+        )
+        return [decode_entity(row) for row in found]
+
+    def related_note(self, relation: str, term: str, key: EntityKey) -> str | None:
+        """Return the note of one entity under a term; None when it is not there."""
+        row = self._one(
+            "SELECT note FROM relations WHERE relation = ? AND term = ? AND kind = ? AND name = ?",
+            (relation, term, *key),
+        )
+        return None if row is None else row[0]
 
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""
@@ -133,6 +155,16 @@ class StoredState:
     def paths(self) -> set[str]:
         """Return the paths of all configuration files."""
         return {path for (path,) in self._all("SELECT path FROM files", ())}
+
+    def kept(self, name: str) -> str | None:
+        """Return what another part has kept. Raises `DamagedError`."""
+        row = self._one("SELECT text, hash FROM kept WHERE name = ?", (name,))
+        if row is None:
+            return None
+        text, stored = row
+        if text_hash(name, text) != stored:
+            raise DamagedError(f"the state database is damaged: {name} is not what was written")
+        return str(text)
 
     def _one(self, query: str, values: tuple[object, ...]) -> Any:
         with translated():

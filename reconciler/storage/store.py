@@ -22,11 +22,12 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import faults, log
+from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
 from reconciler.storage.contents import MaterialStore
@@ -49,7 +50,7 @@ from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
-_FORMER_FILES = ("journal", "snapshot")
+_FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -85,7 +86,7 @@ class Store:
         self._relate = relate
         self.place = Place(directory)
         # Beside the state other parts keep files there, which are to be written anew as well.
-        self.rebuilt: Callable[[], None] = lambda: None
+        self._was_rebuilt = False
         self._return_at = self._probe_at = 0.0
         self.epoch = 0
         self.notes: list[str] = []
@@ -103,6 +104,7 @@ class Store:
         try:
             try:
                 self._set_former_aside()
+                self.notes += self.place.clear()
                 self._start_somehow()
                 self.place.remember(self._home.files)
             except OSError as error:
@@ -163,6 +165,15 @@ class Store:
             if self.place.problem is not None and time.monotonic() > self._probe_at:
                 self._probe_at = time.monotonic() + _RETURN_EVERY_S
                 self.place.probe()
+
+    def keep(self, name: str, text: str) -> None:
+        """Remembers a text of another part over restarts. Raises `OSError`."""
+        with self._writing():
+            self._writer.keep(name, text)
+
+    def kept(self, name: str) -> str | None:
+        """The text that was kept under a name. Raises `DamagedError`, `OSError`."""
+        return self.running.state.kept(name)
 
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
@@ -266,6 +277,7 @@ class Store:
         `entities` must have the digest that runs. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
+        kept = self._database.last_kept()
         self._connections.close()
         aside = FILE_NAME
         try:
@@ -279,6 +291,8 @@ class Store:
             self._stand_in(copy=False)
             self._reopen(before)
             self._fill(entities, files)
+        for name, text in kept.items():
+            self.keep(name, text)
         return aside
 
     def _fill(
@@ -338,6 +352,11 @@ class Store:
         self._returned()
         return True
 
+    def take_rebuilt(self) -> bool:
+        """Whether the directory was written anew since the last call: others have files there."""
+        rebuilt, self._was_rebuilt = self._was_rebuilt, False
+        return rebuilt
+
     def _returned(self) -> None:
         running = self.running
         self._connections.close()
@@ -350,7 +369,7 @@ class Store:
         self._return_at = 0.0
         self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
         log.warning("the state directory is written anew", directory=self._directory)
-        self.rebuilt()
+        self._was_rebuilt = True
 
     def _stand_in(self, *, copy: bool = True) -> None:
         """From here on another file is read, as long as the directory cannot be written."""
@@ -395,6 +414,11 @@ class Store:
             self._start()
         except DamagedError as error:
             self._start_anew(error)
+        except OSError as error:
+            # The directory can be written: a flipped bit makes its database say otherwise.
+            if error.errno != errno.EROFS or self.place.problem is not None:
+                raise
+            self._start_anew(DamagedError("the state database is damaged: it is read-only"))
 
     def _start(self) -> None:
         with translated():
@@ -408,6 +432,7 @@ class Store:
 
     def _start_anew(self, damage: DamagedError) -> None:
         generation, epoch = self._database.last_numbers()
+        kept = self._database.last_kept()
         self._connections.close()
         aside = self._database.set_aside()
         self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
@@ -415,6 +440,8 @@ class Store:
         # No number is used for two things.
         self.running.generation = max(generation, self.running.generation)
         self.epoch = max(epoch + 1, self.epoch)
+        for name, text in kept.items():
+            self.keep(name, text)
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         row = reader.execute(
@@ -521,7 +548,7 @@ class Store:
         for name in _FORMER_FILES:
             found = self._directory / name
             if is_there(found):
-                found.rename(found.with_suffix(".former"))
+                rename_durably(found, found.with_suffix(".former"))
                 self.notes.append(
                     f"{name} was written by an early version; kept as {name}.former, starting "
                     "from the repository"
@@ -558,7 +585,9 @@ class Store:
 
     def _unlock(self) -> None:
         self._connections.close()
-        self._standing = None
+        if self._standing is not None:
+            self._standing.cleanup()
+            self._standing = None
         self.place.close()
 
 

@@ -8,17 +8,15 @@ completed when it is read, without the repository, which may be away. Called by
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 from schemas.base import Model
-from schemas.entity import Entity, Json, canonical
+from schemas.entity import Entity, Json
 from schemas.frontend import OneOf
-from schemas.kinds import MODELS, defaults, inner_model
+from schemas.jsonschema import language
+from schemas.kinds import MODELS, inner_model
 
-LANGUAGE = hashlib.sha256(
-    canonical({kind: [*sorted(MODELS[kind].model_fields), defaults(kind)] for kind in MODELS})
-).hexdigest()[:16]
+LANGUAGE = language()
 """Names the language of this version: another one has other keys or other defaults."""
 
 
@@ -42,14 +40,19 @@ def _completed(model: type[Model], value: dict[str, Json]) -> dict[str, Json]:
             completed[name] = default.value() if isinstance(default, Model) else default
         else:
             given = value[name]
-            whole = inner is not None and not issubclass(inner, OneOf) and _is_one(field.annotation)
-            if whole and isinstance(given, dict):
-                assert inner is not None
-                given = _completed(inner, given)
+            if inner is not None and not issubclass(inner, OneOf):
+                given = _completed_within(inner, given, entries="dict[" in str(field.annotation))
             completed[name] = given
     return completed
 
 
-def _is_one(annotation: object) -> bool:
-    """Whether a field is a model itself (or null), and no map of entries that are."""
-    return "dict[" not in str(annotation)
+def _completed_within(model: type[Model], given: Json, *, entries: bool) -> Json:
+    """What a field holds that is a model (or null), or with `entries` a map of models by name."""
+    if not isinstance(given, dict):
+        return given
+    if not entries:
+        return _completed(model, given)
+    return {
+        name: _completed(model, each) if isinstance(each, dict) else each
+        for name, each in given.items()
+    }

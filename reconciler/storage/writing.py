@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 
-from reconciler.storage.database import translated
+from reconciler.storage.database import text_hash, translated
 from reconciler.storage.records import Begun, Header
 from reconciler.storage.state import StoredState, content_hash, encode_defines
 from schemas.entity import Entity, EntityKey, Mark, canonical
@@ -45,6 +45,12 @@ class Writer:
         self._connection.execute(
             "REPLACE INTO running VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*astuple(header), header.check_sum),
+        )
+
+    def keep(self, name: str, text: str) -> None:
+        """What another part wants to find again after a restart."""
+        self._connection.execute(
+            "REPLACE INTO kept VALUES (?, ?, ?)", (name, text, text_hash(name, text))
         )
 
     def files(self, files: Mapping[str, Mapping[EntityKey, Mark]], *, whole: bool) -> None:

@@ -52,13 +52,15 @@ class Bringup:
         drained: Callable[[], list[str]],
         ticket_keys: Path,
         challenges: Path,
+        mend: Callable[[], bool],
     ) -> None:
+        """`mend` puts back what was altered of the files that workers read, and tells whether."""
         self._store = store
         self._sockets = sockets
         self._drained = drained
         self._ticket_keys = ticket_keys
         self._challenges = challenges
-        self.mend: Callable[[], bool] = lambda: False
+        self._mend = mend
 
     @property
     def has_commit(self) -> bool:
@@ -150,7 +152,7 @@ class Bringup:
     async def _transfer(self, worker: Worker, missed: Missed) -> None:
         """From one moment to another."""
         reply = await self._prepare(worker, missed)
-        if isinstance(reply, wire.Refused) and self.mend():
+        if isinstance(reply, wire.Refused) and self._mend():
             reply = await self._prepare(worker, missed)
         if isinstance(reply, wire.Refused):
             what = f'{reply.kind} "{reply.name}": ' if reply.kind else ""

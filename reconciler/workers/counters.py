@@ -14,7 +14,7 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ _HEADER_START = 16
 _NAME_OFFSET = 4
 # A name that does not fit ends in "~" and 8 hex digits (the engine's rule).
 _NAME_SUFFIX_BYTES = 9
+_READ_BYTES = 1 << 20
+# Of a worker that ends with more slots in use, only those are kept that a scrape has asked for.
+_KEPT_SLOTS_MAX = 20_000
 
 
 class SlotKey(NamedTuple):
@@ -53,6 +56,32 @@ class Reading:
     counters: dict[str, int]
     histograms: dict[str, HistogramReading]
     slots: dict[SlotKey, dict[str, int]]
+
+
+class Wanted:
+    """The entities whose numbers somebody asks for."""
+
+    def __init__(self, keys: Iterable[SlotKey]) -> None:
+        self.keys = frozenset(keys)
+        # Of several kinds: what is read beyond what is wanted is left out by its key.
+        self.names = frozenset(key.name.encode() for key in self.keys)
+        self._beginnings: dict[int, frozenset[bytes]] = {}
+
+    def beginnings(self, room: int) -> frozenset[bytes]:
+        """Of names that do not fit, what a slot has of them, up to the "~"."""
+        found = self._beginnings.get(room)
+        if found is None:
+            kept = room - _NAME_SUFFIX_BYTES
+            long = (name for name in self.names if len(name) > room)
+            found = self._beginnings[room] = frozenset(name[:kept] + b"~" for name in long)
+        return found
+
+    def has(self, key: SlotKey, room: int) -> bool:
+        """Whether the entity of a slot is one of them."""
+        if key in self.keys:
+            return True
+        name = key.name.encode()
+        return len(name) == room and name[: 1 - _NAME_SUFFIX_BYTES] in self.beginnings(room)
 
 
 class _Memory:
@@ -107,17 +136,50 @@ class _Memory:
             return 0
         return self.words(self.counters_offset + 8 * index, 1)[0]
 
-    def slots(self) -> Iterator[tuple[SlotKey, dict[str, int]]]:
-        """(key, fields) of each used slot. Several may have one key, see `_read`."""
+    def slots(self, wanted: Wanted | None) -> Iterator[tuple[SlotKey, dict[str, int]]]:
+        """(key, fields) of each used slot, or of the wanted. Several may have one key, see `_read`.
+
+        A slot that nobody wants is looked at by its name alone.
+        """
         size = self.slot_size
         for content, later in self._written():
             states = content[::size]
             at = states.find(1)
             while at >= 0:
-                found = self._slot(content, later, at * size)
-                if found is not None:
-                    yield found
+                if wanted is None or self._is_wanted(content, at * size, wanted):
+                    found = self._slot(content, later, at * size)
+                    if found is not None:
+                        yield found
                 at = states.find(1, at + 1)
+
+    def with_code(self, field: str) -> Iterator[SlotKey]:
+        """The entities of the slots in which a code is not 0; the others cost next to nothing."""
+        if field not in self.field_names:
+            return
+        size = self.slot_size
+        offset = self._fields_offset + 8 * self.field_names.index(field)
+        for content, later in self._written():
+            # Codes are small: the lowest byte says it.
+            codes = content[offset::size]
+            if not codes.strip(b"\0"):
+                continue
+            for number, code in enumerate(codes):
+                found = self._slot(content, later, number * size) if code else None
+                if found is not None:
+                    yield found[0]
+
+    def _is_wanted(self, content: bytes, start: int, wanted: Wanted) -> bool:
+        length = content[start + 2]
+        name = content[start + _NAME_OFFSET : start + _NAME_OFFSET + length]
+        if name in wanted.names:
+            return True
+        cut = name[: 1 - _NAME_SUFFIX_BYTES]
+        return length == self.name_bytes and cut in wanted.beginnings(self.name_bytes)
+
+    @property
+    def used_at_most(self) -> int:
+        """How many slots may be in use, without a look at any."""
+        return sum(count for _, count in self._extents())
 
     def slots_beginning(self, name: bytes) -> Iterator[tuple[SlotKey, dict[str, int]]]:
         """Those of the used slots whose names begin like this, without a look at the others."""
@@ -148,7 +210,20 @@ class _Memory:
         return self.slots_offset + number * self.slot_size
 
     def _written(self) -> Iterator[tuple[bytes, bytes]]:
-        """Each part of the slots that was ever written, whole slots; read, and read again."""
+        """Each part of the slots that was ever written, whole slots; read, and read again.
+
+        A bounded number at a time.
+        """
+        most = max(1, _READ_BYTES // self.slot_size)
+        for first, count in self._extents():
+            for number in range(first, first + count, most):
+                length = min(most, first + count - number) * self.slot_size
+                begin = self._slot_offset(number)
+                content = os.pread(self.descriptor, length, begin)
+                yield content, os.pread(self.descriptor, length, begin)
+
+    def _extents(self) -> Iterator[tuple[int, int]]:
+        """(first slot, how many) of each part that was ever written."""
         end = self._slot_offset(self.slot_count)
         position = self.slots_offset
         while position < end:
@@ -159,12 +234,12 @@ class _Memory:
                 return
             first = max(0, start - self.slots_offset) // self.slot_size
             last = -(-(min(hole, end) - self.slots_offset) // self.slot_size)
-            begin = self._slot_offset(first)
             if last > first:
-                length = self._slot_offset(last) - begin
-                content = os.pread(self.descriptor, length, begin)
-                yield content, os.pread(self.descriptor, length, begin)
+                yield first, last - first
             position = hole
+
+
+_NOBODY = Wanted(())
 
 
 class Counters:
@@ -173,6 +248,7 @@ class Counters:
     def __init__(self) -> None:
         self._memory: _Memory | None = None
         self._past = Reading({}, {}, {})
+        self._wanted: Wanted | None = None
         self._keeping = threading.Lock()
 
     def attach(self, descriptor: int) -> None:
@@ -189,22 +265,25 @@ class Counters:
         memory = self._memory
         if memory is None:
             return
-        counted = Reading({}, {}, {})
+        counted, wanted = Reading({}, {}, {}), self._wanted
         with contextlib.suppress(OSError, struct.error):
-            counted = _without_gauges(_read(memory))
+            if wanted is None and memory.used_at_most > _KEPT_SLOTS_MAX:
+                wanted = _NOBODY
+            counted = _without_gauges(_read(memory, wanted))
         with self._keeping:
             self._past, self._memory = _sum(self._past, counted), None
         memory.let_go()
 
-    def read(self) -> Reading:
-        """What the slot has counted. Costs in proportion to the slots in use."""
-        memory = self._memory
-        if memory is None or not memory.hold():
-            return self._past
-        try:
-            live = _read(memory)
-        finally:
-            memory.let_go()
+    def read(self, wanted: Wanted | None = None) -> Reading:
+        """What the slot has counted, of all entities or of the wanted.
+
+        Costs in proportion to the slots in use, little for those that are not wanted.
+        """
+        self._wanted = wanted
+        with self._held() as memory:
+            if memory is None:
+                return self._past
+            live = _read(memory, wanted)
         with self._keeping:
             if self._memory is not memory:
                 # It ended meanwhile: what was just read is in the past already.
@@ -216,9 +295,21 @@ class Counters:
                 self._past = Reading(self._past.counters, self._past.histograms, slots)
             return _sum(self._past, live)
 
+    def fields(self, wanted: Wanted) -> dict[SlotKey, dict[str, int]]:
+        """The numbers about some entities, now."""
+        with self._held() as memory:
+            return _read(memory, wanted).slots if memory else {}
+
+    def with_code(self, kind: str, field: str) -> set[str]:
+        """The names of the entities of a kind that have a slot in which a code is not 0."""
+        with self._held() as memory:
+            found = memory.with_code(field) if memory else ()
+            return {key.name for key in found if key.kind == kind}
+
     def gauge(self, name: str) -> int:
         """One number about the worker as a whole, now."""
-        return self._memory.counter(name) if self._memory else 0
+        with self._held() as memory:
+            return memory.counter(name) if memory else 0
 
     def slot_field(self, kind: str, name: str, field: str) -> int:
         """One number about one entity, now; 0 when it has no slot.
@@ -233,15 +324,28 @@ class Counters:
         return min(self._slot_values(kind, name, field), default=0)
 
     def _slot_values(self, kind: str, name: str, field: str) -> list[int]:
-        if self._memory is None:
-            return []
-        encoded = name.encode()
-        room = self._memory.name_bytes
-        if len(encoded) > room:
-            encoded = encoded[: room - _NAME_SUFFIX_BYTES] + b"~"
-        key = SlotKey(kind, name)
-        found = self._memory.slots_beginning(encoded)
-        return [fields.get(field, 0) for slot, fields in found if _names(slot, key, room)]
+        with self._held() as memory:
+            if memory is None:
+                return []
+            encoded = name.encode()
+            room = memory.name_bytes
+            if len(encoded) > room:
+                encoded = encoded[: room - _NAME_SUFFIX_BYTES] + b"~"
+            key = SlotKey(kind, name)
+            found = memory.slots_beginning(encoded)
+            return [fields.get(field, 0) for slot, fields in found if _names(slot, key, room)]
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[_Memory | None]:
+        """The memory for a reading, in whatever thread; None when there is none."""
+        memory = self._memory
+        if memory is None or not memory.hold():
+            yield None
+            return
+        try:
+            yield memory
+        finally:
+            memory.let_go()
 
 
 def _names(slot: SlotKey, wanted: SlotKey, room: int) -> bool:
@@ -253,14 +357,16 @@ def _names(slot: SlotKey, wanted: SlotKey, room: int) -> bool:
     return slot.name.encode().startswith(name[: room - _NAME_SUFFIX_BYTES] + b"~")
 
 
-def _read(memory: _Memory) -> Reading:
+def _read(memory: _Memory, wanted: Wanted | None) -> Reading:
     values = memory.words(memory.counters_offset, len(memory.counter_names))
     histograms = {}
     for name, offset, bounds in memory.histograms:
         *buckets, total = memory.words(offset, len(bounds) + 2)
         histograms[name] = HistogramReading(bounds, tuple(buckets), total)
     slots: dict[SlotKey, dict[str, int]] = {}
-    for key, fields in memory.slots():
+    for key, fields in memory.slots(wanted):
+        if wanted is not None and not wanted.has(key, memory.name_bytes):
+            continue
         # An object in the worker owns its slot. One that was replaced under its name, and still
         # serves a request, counts beside its successor.
         slots[key] = _add(slots[key], fields) if key in slots else fields

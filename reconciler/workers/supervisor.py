@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from reconciler import log
 from reconciler.errors import MachineError
@@ -61,6 +61,19 @@ class Slot:
     was_killed: bool = False
 
 
+class Listener(Protocol):
+    """Who has to know what becomes of the workers."""
+
+    def workers_changed(self) -> None:
+        """One came into service, or left it."""
+
+    def was_replaced(self) -> None:
+        """Another daemon has taken the workers over."""
+
+    def drain_ms(self) -> int:
+        """How long requests of a worker that leaves may take, now."""
+
+
 class Supervisor:
     """All slots."""
 
@@ -71,6 +84,7 @@ class Supervisor:
         sockets: SocketTable,
         bringup: Bringup,
         parts: Parts,
+        listener: Listener,
     ) -> None:
         self._runtime_dir = runtime_dir
         self._epoch = epoch
@@ -79,9 +93,7 @@ class Supervisor:
         self._parts = parts
         self.slots: list[Slot] = []
         self.exclusive = asyncio.Lock()
-        self.changed: Callable[[], None] = lambda: None
-        self.replaced: Callable[[], None] = lambda: None
-        self.drain_ms: Callable[[], int] = lambda: 0
+        self._listener = listener
         self._leaving: set[asyncio.Task[None]] = set()
         # Slots that may still find a running worker. Until all have looked, sockets are missing
         # from the table that such a worker holds, and a bind would only find ourselves.
@@ -117,7 +129,7 @@ class Supervisor:
             log.info("draining a surplus worker", worker=slot.id)
             # Before the worker stops accepting: what would wait in our copy would wait for ever.
             self._sockets.settle_worker(slot.id)
-            self._dismiss(slot, self.drain_ms())
+            self._dismiss(slot, self._listener.drain_ms())
 
     def replace(self, worker: int, reason: str) -> None:
         """Puts another worker in the place of one that cannot be trusted; it serves until then."""
@@ -223,7 +235,7 @@ class Supervisor:
             )
             if self._bringup.has_commit:
                 self._retire_former(slot)
-            self.changed()
+            self._listener.workers_changed()
             await closed.wait()
             if not worker.leaving:
                 await self._see_why(slot, worker)
@@ -238,7 +250,7 @@ class Supervisor:
             slot.counters.retire()
             if not handed_over and not worker.leaving:
                 await self._part_with(slot, worker)
-            self.changed()
+            self._listener.workers_changed()
 
     async def _see_why(self, slot: Slot, worker: Worker) -> None:
         """Why its connection has ended. Always raises."""
@@ -364,12 +376,12 @@ class Supervisor:
                 # Somebody ended it by a signal: it drains while its successor takes the sockets.
                 log.warning("a worker leaves by a signal", worker=slot.id, pid=worker.process.pid)
                 worker.leaving = True
-                self._track_leaving(Former.of(worker, ""), self.drain_ms() / 1000)
+                self._track_leaving(Former.of(worker, ""), self._listener.drain_ms() / 1000)
                 worker.link.close("it leaves")
 
     def _outranked(self, slot: Slot) -> None:
         log.error("a newer daemon has taken the workers over", worker=slot.id)
-        self.replaced()
+        self._listener.was_replaced()
 
     def _dismiss(self, slot: Slot, drain_ms: int) -> None:
         worker, slot.worker = slot.worker, None
@@ -397,8 +409,8 @@ class Supervisor:
         if not former.process.alive:
             return
         log.info("draining a former worker", worker=former.id, pid=former.process.pid)
-        former.drain(self.drain_ms())
-        self._track_leaving(former, self.drain_ms() / 1000)
+        former.drain(self._listener.drain_ms())
+        self._track_leaving(former, self._listener.drain_ms() / 1000)
 
     def _track_leaving(self, worker: Former, drain_s: float) -> None:
         task = asyncio.get_running_loop().create_task(_await_end(worker, drain_s))

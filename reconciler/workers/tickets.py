@@ -14,12 +14,15 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 from reconciler import log
 from reconciler.durable import replace_durably
+from reconciler.storage.database import DamagedError
+from reconciler.storage.memory import Memory
 
-FILE = "tickets"
+FILE = NAME = "tickets"
 KEY_BYTES = 48
 """A name of 16 bytes, which tickets carry, and a secret of 32."""
 
@@ -33,9 +36,11 @@ _RETRY_S = 60.0
 class TicketKeys:
     """The file of one daemon. `rotation_s` is the age at which the newest key is replaced."""
 
-    def __init__(self, state_dir: Path, rotation_s: float = ROTATION_S) -> None:
+    def __init__(self, state_dir: Path, memory: Memory, rotation_s: float = ROTATION_S) -> None:
         self.path = state_dir / FILE
+        self._memory = memory
         self._rotation_s = rotation_s
+        self._start_anew_if_damaged()
 
     def rotate_if_due(self) -> bool:
         """Make a new key when the newest is old, or there is none. Raises `OSError`."""
@@ -43,6 +48,7 @@ class TicketKeys:
             return False
         keys = (os.urandom(KEY_BYTES) + self._kept())[: KEYS_MAX * KEY_BYTES]
         replace_durably(self.path, keys)
+        self._memory.keep(NAME, _check_sum(keys))
         return True
 
     async def run(self, changed: Callable[[], None]) -> None:
@@ -68,8 +74,23 @@ class TicketKeys:
         return self._rotation_s - age_s if age_s >= 0 else 0.0
 
     def _kept(self) -> bytes:
-        """What was written before, unless somebody has damaged it."""
-        content = b""
+        """What was written before."""
         with contextlib.suppress(FileNotFoundError):
-            content = self.path.read_bytes()
-        return content if len(content) % KEY_BYTES == 0 else b""
+            return self.path.read_bytes()
+        return b""
+
+    def _start_anew_if_damaged(self) -> None:
+        """Sessions of keys that nobody has any more are not resumed, and nothing else is lost."""
+        try:
+            found, check_sum = self._kept(), self._memory.kept(NAME)
+            if len(found) % KEY_BYTES == 0 and check_sum in (None, _check_sum(found)):
+                return
+            log.warning("keys for TLS tickets are damaged, and made anew", path=self.path)
+            self.path.unlink()
+            self.rotate_if_due()
+        except (DamagedError, OSError) as error:
+            log.warning("keys for TLS tickets cannot be read", path=self.path, reason=error)
+
+
+def _check_sum(keys: bytes) -> str:
+    return blake2b(keys, digest_size=16).hexdigest()

@@ -7,8 +7,10 @@ the directory is like, and what it cannot write it tells.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,7 +79,9 @@ def lost_while_running(loss: Callable[[Path], None], at_once: bool, site: Site) 
         assert "state directory" in site.daemon.log()
         digest = site.committed_digest()
         assert site.running() == (generation + 1, digest)
-        assert (site.daemon.state_dir / "followed.json").exists()
+        with contextlib.closing(sqlite3.connect(site.daemon.state_dir / "state.db")) as database:
+            kept = dict(database.execute("SELECT name, text FROM kept"))
+        assert json.loads(kept["followed"])["ref"] == "refs/heads/main"
         assert (site.daemon.state_dir / "tickets").exists()
         load.wait_for(5)
         load.stop()

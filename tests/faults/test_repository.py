@@ -285,7 +285,9 @@ def test_a_thousand_commits_at_once_end_at_the_newest(shared: Site) -> None:
     assert site.running()[0] - generation < BURST, "nothing was overtaken"
     assert site.daemon.ask("status")["last_error"] is None
     outcomes = {entry["outcome"] for entry in site.history(1000)}
-    assert outcomes <= {"applied", "superseded", "unchanged"}
+    assert outcomes <= {"applied", "superseded", "unchanged"}, [
+        entry for entry in site.history(1000) if entry["outcome"] == "refused"
+    ]
     assert site.history()[0]["commit"] == commits[-1]
     assert site.everywhere("main.test") == {"red"}
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.storage.store import Store
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.tickets import TicketKeys
 from schemas import wire
@@ -161,8 +162,10 @@ def test_messages_may_be_repeated(connection: Connection, served: Served) -> Non
 
 def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_path: Path) -> None:
     connection.descriptors(connection.greet())
-    keys = TicketKeys(tmp_path)
+    store = Store(tmp_path / "state")
+    keys = TicketKeys(tmp_path, store)
     keys.rotate_if_due()
+    store.close()
     taken = connection.ask(wire.TicketKeys(path=str(keys.path)))
     assert taken == wire.TicketKeysTaken()
     keys.path.write_bytes(b"short")

@@ -106,8 +106,15 @@ def test_a_broken_certificate_does_not_keep_others_from_being_renewed(
     running.daemon.commit(
         certificates(**{name: put(keys, name, pair) for name, pair in pairs.items()})
     )
+    commit = running.daemon.status()["commit"]
     (keys / "b.crt").write_bytes(b"broken")
     eventually(lambda: "b.crt" in error(running) or "no PEM certificate" in error(running))
+    # What is bad is a file, and the commit that names it runs: it was not refused.
+    (entry,) = running.daemon.json("history", "-n", "1")["entries"]
+    assert (entry["outcome"], entry["commit"]) == ("not_renewed", commit)
+    assert entry["files"] == [str(keys / "b.crt")]
+    assert running.daemon.status()["last_error"]["stage"] == "files"
+    assert running.daemon.run_cli("wait", "--commit", commit).returncode == 0
     new = {name: pki.make(f"{name}.test") for name in ("a", "c")}
     for name, pair in new.items():
         put(keys, name, pair)

@@ -1,10 +1,16 @@
 import json
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import create_model
 
 from schemas import jsonschema
+from schemas.base import Model
+from schemas.jsonschema import language
 from schemas.kinds import MODELS, SECTIONS
+from schemas.listener import Listener, ListenerTls
 
 DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
@@ -58,3 +64,32 @@ def test_defaults_are_written_as_in_yaml() -> None:
 def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert jsonschema.main([]) == 0
     assert json.loads(capsys.readouterr().out) == jsonschema.json_schema()
+
+
+def listener_with(**fields: Any) -> type[Model]:
+    """The listener with other fields within its TLS."""
+    tls = create_model("ListenerTls", __base__=ListenerTls, __doc__=ListenerTls.__doc__, **fields)
+    return create_model("Listener", __base__=Listener, tls=(tls | None, None))
+
+
+def test_a_key_at_any_depth_is_another_language() -> None:
+    plain = language()
+    assert language({**MODELS, "listener": listener_with()}) == plain, "or nothing is shown here"
+    for fields in (
+        {"fresh": (int, 1)},
+        {"fresh": (str | None, None)},
+        {"profile": (str, "modern")},
+        {"profile": (int, 1)},
+    ):
+        assert language({**MODELS, "listener": listener_with(**fields)}) != plain
+
+
+def test_other_words_are_no_other_language() -> None:
+    profile = ListenerTls.model_fields["profile"]
+    described = copy(profile)
+    described.description, described.title = "Other words.", "Said else"
+    other = listener_with(profile=(profile.annotation, described))
+    assert language({**MODELS, "listener": other}) == language()
+    # A key may be called as prose is.
+    more = listener_with(description=(str, ""))
+    assert language({**MODELS, "listener": more}) != language()

@@ -20,10 +20,12 @@ def test_json() -> None:
                 "fields": {},
                 "source": {"file": "a.yaml", "line": 4},
                 "effect": "appears",
+                "in_use": {"connections": None, "requests": None},
             }
         ],
         "summary": {"add": 1, "update": 0, "remove": 0},
         "warnings": [warning.to_json()],
+        "refusal": None,
     }
 
 

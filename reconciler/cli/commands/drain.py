@@ -5,6 +5,7 @@ ends by itself. What should last belongs into a commit (`weight: 0`).
 """
 
 import os
+import re
 from typing import Annotated, Any
 
 from reconciler.cli import output
@@ -14,8 +15,16 @@ from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
 from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
 
 GRACE_S = 5.0
+_ADDRESS = re.compile(r"[0-9.]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
-Backend = Annotated[str, Argument("CLUSTER/BACKEND", help="The backend.")]
+Backend = Annotated[
+    str,
+    Argument(
+        "CLUSTER/BACKEND",
+        help="The backend; or an address (10.0.0.7, 10.0.0.7:8080): all backends of that machine, "
+        "in every cluster.",
+    ),
+]
 
 
 def drain(
@@ -41,9 +50,11 @@ def drain(
     Examples:
       kakehi drain shop/shop-1 --wait && ssh shop-1 reboot
       kakehi drain shop/shop-1 --for 15m --owner deploy-bot
+      kakehi drain 10.0.0.7 --wait
       kakehi undrain shop/shop-1
     """
     _check(backend)
+    who = _login() if owner is None else owner
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     ttl_s = None if expires == "forever" else milliseconds(expires, "--for") / 1_000
     result = ask(
@@ -51,23 +62,29 @@ def drain(
         "drain",
         {
             "backend": backend,
-            "owner": _login() if owner is None else owner,
+            "owner": who,
             "ttl_s": ttl_s,
             "wait": wait,
             "timeout_s": limit_s,
         },
         limit_s + GRACE_S,
     )
-    if as_json:
-        output.print_json(result)
+    if not as_json:
+        _tell_others(result, who)
     if result["timed_out"]:
         raise CommandError(
-            f"{backend} is drained, but after {timeout} there {_in_flight(result['active'])}",
+            f"{_named(result)} drained, but after {timeout} there {_in_flight(result['active'])}",
             code=TIMEOUT,
-        )
-    if not as_json:
+        ).with_report(result)
+    if as_json:
+        output.print_json(result)
+    else:
         requests = output.count(result["active"], "request")
-        output.line(f"{backend} is drained {_until(result)}; {requests} in flight")
+        output.line(f"{_named(result)} drained {_until(result)}; {requests} in flight")
+        for cluster in result["without_backend"]:
+            output.line(
+                f"no backend of cluster {cluster} takes requests now: its frontends get 503"
+            )
     return DONE
 
 
@@ -82,13 +99,34 @@ def undrain(backend: Backend, as_json: AsJson = False, runtime_dir: RuntimeDir =
     if as_json:
         output.print_json(result)
     else:
-        output.line(f"{backend} takes requests again")
+        takes = "takes" if len(result["backends"]) == 1 else "take"
+        output.line(f"{', '.join(result['backends'])} {takes} requests again")
     return DONE
 
 
 def _check(backend: str) -> None:
-    if backend.count("/") != 1 or backend.startswith("/") or backend.endswith("/"):
-        raise UsageError(f"{backend!r} is not CLUSTER/BACKEND", "list them: kakehi show backend")
+    is_name = backend.count("/") == 1 and not backend.startswith("/") and not backend.endswith("/")
+    if not is_name and not _ADDRESS.fullmatch(backend):
+        raise UsageError(
+            f"{backend!r} is not CLUSTER/BACKEND, and no IP address",
+            "list them: kakehi show backend",
+        )
+
+
+def _named(result: dict[str, Any]) -> str:
+    backends = result["backends"]
+    return f"{', '.join(backends)} {'is' if len(backends) == 1 else 'are'}"
+
+
+def _tell_others(result: dict[str, Any], who: str) -> None:
+    """Say whose drain it was before."""
+    for each in result["others"]:
+        until = output.moment(each["expires_at"]) if each["expires_at"] else "it is undrained"
+        since = output.moment(each["since"])
+        output.note(
+            f"note: {each['backend']} was drained by {each['owner'] or 'somebody'} since {since}, "
+            f"until {until}; now it is {who}'s"
+        )
 
 
 def _login() -> str:

@@ -11,7 +11,8 @@ CHANGES_SHOWN = 5
 """Changes of a commit that the text lists; `--json` has all that the daemon keeps."""
 
 _SIGNS = {"add": "+", "update": "~", "remove": "-"}
-_OUTCOME_STYLES = {"applied": "add", "refused": "error", "superseded": "dim", "unchanged": "dim"}
+_OUTCOME_STYLES = {"applied": "add", "refused": "error", "not_renewed": "error"}
+_WORDS = {"not_renewed": "files not taken over"}
 
 
 def history(
@@ -22,6 +23,8 @@ def history(
     runtime_dir: RuntimeDir = None,
 ) -> int:
     """List applied and refused commits, newest first, with their changes and the time they took.
+
+    Drains stand among them, and files of the machine that could not be taken over.
 
     Examples:
       kakehi history
@@ -34,18 +37,31 @@ def history(
         output.print_json(result)
         return DONE
     paint = output.painter()
-    for entry in result["entries"]:
-        for text in _lines(entry, paint):
+    told = [(entry["at"], _lines(entry, paint)) for entry in result["entries"]]
+    told += [(event["at"], _drain(event, paint)) for event in result["drains"]]
+    for _, lines in sorted(told, key=lambda each: each[0], reverse=True):
+        for text in lines:
             output.line(text)
-    if not result["entries"]:
+    if not told:
         output.line("No commit has reached this proxy yet.")
     return DONE
+
+
+def _drain(event: dict[str, Any], paint: output.Painter) -> list[str]:
+    expires = event["expires_at"]
+    until = ""
+    if event["outcome"] == "drained":
+        until = f", until {output.moment(expires) if expires else 'it is undrained'}"
+    who = f" ({output.visible(event['owner'])})" if event["owner"] else ""
+    when, word = output.moment(event["at"]), paint("dim", f"{event['outcome']:<10}")
+    return [f"{'':<12}  {when}  {word}".rstrip(), f"    {', '.join(event['backends'])}{until}{who}"]
 
 
 def _lines(entry: dict[str, Any], paint: output.Painter) -> list[str]:
     outcome = entry["outcome"]
     when = output.moment(entry["at"])
-    head = f"{entry['commit'][:12]}  {when}  {paint(_OUTCOME_STYLES[outcome], f'{outcome:<10}')}"
+    word = paint(_OUTCOME_STYLES.get(outcome, "dim"), f"{_WORDS.get(outcome, outcome):<10}")
+    head = f"{entry['commit'][:12]}  {when}  {word}"
     if outcome == "applied":
         head += f"  generation {entry['generation']} in {output.duration(entry['duration_ms'])}"
     name = entry["author"].partition(" <")[0]

@@ -1,18 +1,31 @@
 """`kakehi plan`: what a working tree or a commit would change on the proxy that runs.
 
 The daemon plans: it alone knows what runs, and it starts no interpreter for it. This side finds the
-files that were edited since the commit that runs, and sends those.
+files that were edited since the commit that runs, and sends those. With `--from` there is no
+daemon: two commits are compared here.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from reconciler.cli import files, output, render
+from reconciler.cli import files, grouping, output, render
 from reconciler.cli.asking import ask
-from reconciler.cli.exits import BLOCKED, CHANGES, DONE, INVALID, REFUSED, CommandError
+from reconciler.cli.exits import (
+    BLOCKED,
+    CHANGES,
+    DONE,
+    INVALID,
+    REFUSED,
+    CommandError,
+    UsageError,
+)
 from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
 
+if TYPE_CHECKING:
+    from reconciler.cli.working_tree import Differing
+
 TIMEOUT_S = 120.0
+FORMATS = ("text", "json", "markdown")
 
 
 def plan(
@@ -20,10 +33,29 @@ def plan(
         str | None,
         Argument("[DIR]", help="The config directory [default: the one that the proxy follows]."),
     ] = None,
+    only: Annotated[
+        str | None,
+        Argument("[KIND[/NAME]]", help="Show the changes of one kind or of one entity alone."),
+    ] = None,
     ref: Annotated[
         str | None,
         Option("--ref", metavar="REF", help="Plan this commit instead of the working tree."),
     ] = None,
+    base: Annotated[
+        str | None,
+        Option(
+            "--from",
+            metavar="REF",
+            help="Compare with this commit instead of with what runs; needs no daemon.",
+        ),
+    ] = None,
+    full: Annotated[
+        bool, Option("--full", help="Show each change, also those that are alike.")
+    ] = False,
+    form: Annotated[
+        str,
+        Option("--format", metavar="FORMAT", help="text, json or markdown [default: text]."),
+    ] = "text",
     as_json: AsJson = False,
     detailed_exitcode: Annotated[
         bool, Option("--detailed-exitcode", help="Exit with 2 when there are changes.")
@@ -34,36 +66,108 @@ def plan(
 
     The working tree is compared with what runs, edits that nobody committed included. The end is
     what the daemon would say to it now: 3 when it is invalid, 4 when a guard refuses it, 6 when
-    this machine stands in its way, such as a port that somebody else has.
+    this machine stands in its way, such as a port that somebody else has. Without a daemon (--from)
+    ports and capacity are not tried.
 
     Examples:
       kakehi plan
+      kakehi plan frontend/shop
       kakehi plan shop --ref feature/canary
+      kakehi plan --from origin/main --ref HEAD --format markdown
       kakehi plan --json | jq '.changes[] | .action + " " + .kind + " " + .name'
-      kakehi plan --detailed-exitcode; test $? -eq 2 && echo "there is something to commit"
+      kakehi plan --detailed-exitcode; test $? -eq 2 && echo "something to commit"
     """
-    running = _running(runtime_dir)
-    place = Path(directory or running["source"]["directory"])
-    left_out: dict[str, str] = {}
-    fields = _request(place, ref, running["commit"], left_out)
-    result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
-    result["diagnostics"] += _warnings(place, left_out)
-    planned: dict[str, Any] | None = result["plan"]
-    if planned is None:
-        return _invalid(result["diagnostics"], as_json)
-    if as_json:
-        output.print_json(planned)
+    if form not in FORMATS:
+        raise UsageError(f"there is no format {form}", f"known are {', '.join(FORMATS)}")
+    form = "json" if as_json else form
+    if only is None and directory is not None and _is_filter(directory):
+        directory, only = None, directory
+    if only is not None and not _is_filter(only):
+        raise UsageError(f"{only!r} is not KIND or KIND/NAME", "kinds are those of: kakehi show")
+    note: str | None
+    if base is not None:
+        place = Path(directory or ".")
+        running: dict[str, Any] = {"beginning": f"commit {base}"}
+        planned, diagnostics = _without_daemon(place, base, ref)
+        note = "Without a daemon: ports, capacity and open connections were not tried."
     else:
-        subject = f"commit {ref}" if ref else f"the working tree of {place}"
-        for text in render.plan(planned, running, subject, output.painter()):
-            output.line(text)
-        for warning in result["diagnostics"]:
+        running = _running(runtime_dir)
+        place = Path(directory or running["source"]["directory"])
+        planned, diagnostics, note = _asked(runtime_dir, place, ref, running)
+    if planned is None:
+        return _invalid(diagnostics, as_json=form == "json")
+    if only is not None:
+        planned["changes"] = grouping.filtered(planned["changes"], only)
+    subject = f"commit {ref}" if ref else f"the working tree of {place}"
+    _print(planned, running, subject, form, full=full)
+    if form == "text":
+        for warning in diagnostics:
             output.note(warning["rendered"])
+    if note is not None:
+        output.note(f"note: {note}")
     refusal = planned["refusal"]
     if refusal is not None:
         output.note(f"The daemon would refuse this now: {output.visible(refusal['reason'])}")
         return BLOCKED if refusal["stage"] == "guard" else REFUSED
     return CHANGES if detailed_exitcode and planned["changes"] else DONE
+
+
+def _is_filter(text: str) -> bool:
+    from schemas.entity import KINDS
+
+    return text.partition("/")[0] in KINDS and not Path(text).is_dir()
+
+
+def _print(
+    planned: dict[str, Any], running: dict[str, Any], subject: str, form: str, *, full: bool
+) -> None:
+    if form == "json":
+        output.print_json(planned)
+        return
+    if form == "markdown":
+        from reconciler.cli import markdown
+
+        lines = markdown.plan(planned, running, subject, full=full)
+    else:
+        lines = render.plan(planned, running, subject, output.painter(), full=full)
+    for text in lines:
+        output.line(text)
+
+
+def _without_daemon(
+    place: Path, base: str, ref: str | None
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    from reconciler.cli.offline_plan import between
+
+    return between(place, base, ref)
+
+
+def _asked(
+    runtime_dir: str | None, place: Path, ref: str | None, running: dict[str, Any]
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]], str | None]:
+    """Return the plan of the daemon, all diagnostics, and what it is not about."""
+    left_out: dict[str, str] = {}
+    fields, differing = _request(place, ref, running["commit"], left_out)
+    result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
+    result["diagnostics"] += _warnings(place, left_out)
+    planned: dict[str, Any] | None = result["plan"]
+    note = None
+    if differing is not None:
+        if planned is not None:
+            planned["uncommitted"] = differing.to_json()
+        note = _uncommitted(differing, ref)
+    return planned, result["diagnostics"], note
+
+
+def _uncommitted(differing: "Differing", ref: str | None) -> str | None:
+    if ref is not None:
+        text = differing.sentence(ref)
+        return f"{text}; this plan is not about that" if text else None
+    if not differing.untracked:
+        return None
+    named = render.named(differing.untracked)
+    verb = "is" if len(differing.untracked) == 1 else "are"
+    return f"{named} {verb} untracked: `git commit -a` would leave that out; git add it first"
 
 
 def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
@@ -78,27 +182,41 @@ def _running(runtime_dir: str | None) -> dict[str, Any]:
     try:
         return ask(runtime_dir, "status")
     except CommandError as error:
-        hint = "without a daemon there is nothing to compare with; check the files: kakehi validate"
+        hint = (
+            "without a daemon there is nothing to compare with; check the files: kakehi validate; "
+            "compare two commits: kakehi plan --from REF"
+        )
         raise CommandError(error.message, hint, error.code) from None
 
 
 def _request(
     place: Path, ref: str | None, applied: str | None, left_out: dict[str, str]
-) -> dict[str, Any]:
-    """Return the fields of the request: a commit, and the files that are laid over it."""
-    if ref is not None:
-        return {"commit": _resolved(place, ref), "files": {}}
+) -> "tuple[dict[str, Any], Differing | None]":
+    """Return the fields of the request (a commit, and the files that are laid over it).
+
+    And how the working tree differs from the commit that is planned, as far as there is one.
+    """
     from reconciler.cli.working_tree import WorkingTree
 
+    if ref is not None:
+        commit = _resolved(place, ref)
+        try:
+            tree = WorkingTree(place)
+            differing = tree.differing(commit) if tree.has(commit) else None
+        except (CommandError, ValueError):
+            differing = None
+        return {"commit": commit, "files": {}}, differing
     tree = WorkingTree(place)
     if applied is None:
-        return {"commit": None, "files": _texts(dict(tree.wanted(left_out)))}
+        wanted: dict[str, bytes | None] = dict(tree.wanted(left_out))
+        return {"commit": None, "files": _texts(wanted)}, tree.differing("", wanted)
     if not tree.has(applied):
         raise CommandError(
             f"the proxy runs {applied[:12]}, and {place} does not have that commit",
             "fetch it first: git fetch",
         )
-    return {"commit": applied, "files": _texts(tree.edited_since(applied, left_out))}
+    edited = tree.edited_since(applied, left_out)
+    return {"commit": applied, "files": _texts(edited)}, tree.differing(applied, edited)
 
 
 def _resolved(place: Path, ref: str) -> str:

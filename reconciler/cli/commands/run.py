@@ -2,12 +2,19 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+from reconciler.cli import output
 from reconciler.cli.arguments import milliseconds
-from reconciler.cli.exits import UsageError
+from reconciler.cli.exits import CommandError, UsageError
 from reconciler.cli.options import Argument, Identity, Option, RuntimeDir
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
+
+if TYPE_CHECKING:
+    from reconciler.daemon import DaemonOptions
+
+FILES_MAX = 20_000
+"""In a larger working tree nobody waits for what is not committed to be found."""
 
 
 def run(
@@ -42,6 +49,16 @@ def run(
             help="How often to fetch, with --remote [default: 30s].",
         ),
     ] = None,
+    metrics_entities: Annotated[
+        int | None,
+        Option(
+            "--metrics-entities",
+            metavar="N",
+            env="KAKEHI_METRICS_ENTITIES",
+            help="So many frontends, clusters and backends each have metrics of their own "
+            "[default: 1500].",
+        ),
+    ] = None,
     identity: Identity = None,
     runtime_dir: RuntimeDir = None,
     state_dir: Annotated[
@@ -69,6 +86,8 @@ def run(
     """
     if workers is not None and workers < 1:
         raise UsageError("--workers must be 1 or more")
+    if metrics_entities is not None and metrics_entities < 0:
+        raise UsageError("--metrics-entities must be 0 or more")
     if fetch_interval is not None and remote is None:
         raise UsageError("--fetch-interval needs a --remote")
     interval_s = None
@@ -93,8 +112,27 @@ def run(
         remote=remote,
         fetch_interval_s=interval_s,
         identity=identity_file(identity),
+        **({} if metrics_entities is None else {"metrics_entities": metrics_entities}),
     )
     try:
+        if options.remote is None:
+            _tell_uncommitted(options)
         return run_daemon(options)
     finally:
         zygote.end()
+
+
+def _tell_uncommitted(options: "DaemonOptions") -> None:
+    """Say what is not in the commit that will be served."""
+    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.source.repository import RepositoryError
+    from reconciler.source.source import Source
+
+    directory = options.directory.absolute()
+    source = Source(directory, options.ref, options.remote)
+    with suppress(CommandError, RepositoryError):
+        tree = WorkingTree(directory)
+        if tree.size <= FILES_MAX:
+            text = tree.differing(source.head().commit).sentence(source.shown_ref)
+            if text is not None:
+                output.note(f"kakehi run: {text}")

@@ -1,11 +1,12 @@
 """`kakehi schema`: the JSON Schemas of the language, and of what the commands print as JSON."""
 
+import sys
 from typing import Annotated
 
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.options import Argument
-from reconciler.cli.output import line
 from reconciler.cli.paths import stored_schema
+from reconciler.cli.streams import is_unicode
 
 
 def schema(
@@ -13,7 +14,8 @@ def schema(
         str | None,
         Argument(
             "[SUBJECT]",
-            help="One kind of entity (listener, cluster, …), or a command, for its --json output. "
+            help="One kind of entity (listener, cluster, …), or a command, for its --json output; "
+            "error, for what it prints when it fails. "
             "Without it: configuration files.",
         ),
     ] = None,
@@ -26,21 +28,29 @@ def schema(
       kakehi schema status
     """
     if subject is None:
-        line(stored_schema().rstrip())
+        _print(stored_schema().rstrip())
         return DONE
     import json
 
-    from reconciler.cli.reports import REPORTS, report_schema
+    from reconciler.cli.reports import SUBJECTS, report_schema
     from schemas.entity import KINDS
     from schemas.jsonschema import json_schema
 
-    if subject in REPORTS:
+    if subject in SUBJECTS:
         found = report_schema(subject)
     elif subject in KINDS:
         found = json_schema(subject)
     else:
         raise UsageError(
-            f"there is no schema of {subject}", f"there are {', '.join((*KINDS, *REPORTS))}"
+            f"there is no schema of {subject}", f"there are {', '.join((*KINDS, *SUBJECTS))}"
         )
-    line(json.dumps(found, indent=2, ensure_ascii=False))
+    _print(json.dumps(found, indent=2, ensure_ascii=False))
     return DONE
+
+
+def _print(text: str) -> None:
+    if not is_unicode(sys.stdout):
+        import json
+
+        text = json.dumps(json.loads(text), indent=2)
+    sys.stdout.write(text + "\n")

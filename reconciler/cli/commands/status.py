@@ -132,7 +132,8 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     remarks.extend(f"{paint('warning', 'warning')}  {text}" for text in result["warnings"])
     error = result["last_error"]
     if error is not None:
-        remarks.append(f"{paint('error', 'refused')}  {error['commit'][:12]}  {error['message']}")
+        what = "refused" if error["stage"] != "files" else "files do not fit"
+        remarks.append(f"{paint('error', what)}  {error['commit'][:12]}  {error['message']}")
     return ["", *remarks] if remarks else []
 
 

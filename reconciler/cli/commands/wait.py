@@ -41,20 +41,21 @@ def wait(
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     began = time.monotonic()
     result = _ask(runtime_dir, commit, limit_s)
-    if as_json:
-        print_json(result)
     outcome = result["outcome"]
     if outcome == "timeout":
         who = ", ".join(result["laggards"])
         # What would be in vain is told at once.
         after = f" after {timeout}" if time.monotonic() - began >= limit_s else ""
         reason = result["message"] or (f"behind: {who}" if who else "no worker answered")
-        raise CommandError(f"not everywhere{after}: {reason}", code=TIMEOUT)
+        message = f"not everywhere{after}: {reason}"
+        raise CommandError(message, code=TIMEOUT).with_report(result)
     if outcome in ("refused", "superseded"):
         raise CommandError(
             f"{result['commit'][:12]} was {outcome}: {result['message']}", code=REFUSED
-        )
-    if not as_json:
+        ).with_report(result)
+    if as_json:
+        print_json(result)
+    else:
         line(
             f"{(result['applied'] or result['commit'])[:12]} runs on every worker "
             f"(generation {result['generation']})"

@@ -69,10 +69,10 @@ def test_a_listener_may_want_none(gateway: Gateway, lane: Lane) -> None:
     gateway.extend(
         listeners={"dashes": {"address": ports.address(), "underscores_in_headers": False}},
         frontends={
-            "dashes": {"listeners": ["dashes"], "hostname": lane.host, "cluster": lane.name},
+            "dashes": {"listeners": ["dashes"], "hostname": "dashes.test", "cluster": lane.name},
             "dashes-match": {
                 "listeners": ["dashes"],
-                "hostname": lane.host,
+                "hostname": "dashes.test",
                 "headers": {"my_header": {"exact": "1"}},
                 "path": {"prefix": "/"},
                 "cluster": "anyhost",
@@ -80,6 +80,6 @@ def test_a_listener_may_want_none(gateway: Gateway, lane: Lane) -> None:
         },
     )
     client = gateway.connect("dashes")
-    assert client.get(lane.host, "/", "my_header: 1", "X-Mine: 2").status == 200
+    assert client.get("dashes.test", "/", "my_header: 1", "X-Mine: 2").status == 200
     assert lane.backend.last.all("my_header") == []
     assert lane.backend.last.get("x-mine") == b"2"

@@ -9,11 +9,11 @@ from socket import create_connection
 from typing import Any
 
 from reconciler.catalog.handshake import certificates_for
+from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explain import explain
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.kinds import defaults
-from schemas.state import State
 from tests.harness import pki
 from tests.harness.ports import address, split
 from tests.reconciler.live import shop
@@ -34,7 +34,8 @@ def entity(kind: str, name: str, **value: Any) -> Entity:
 def certificate(name: str, hostnames: list[str]) -> Entity:
     file = {"path": f"{name}.pem", "sha256": "0" * 64}
     value = {"certificate": file, "hostnames": list(hostnames), "private_key": file}
-    return Entity(EntityKey("certificate", name), dict(value), Provenance("tls.yaml", 9, 3))
+    whole = {**defaults("certificate"), **value}
+    return Entity(EntityKey("certificate", name), whole, Provenance("tls.yaml", 9, 3))
 
 
 def listener(default: str | None = None, name: str = "safe", port: int = 8443) -> Entity:
@@ -42,8 +43,8 @@ def listener(default: str | None = None, name: str = "safe", port: int = 8443) -
     return entity("listener", name, address=f"127.0.0.1:{port}", protocol="https", tls=tls)
 
 
-def state(*more: Entity) -> State:
-    return State(
+def state(*more: Entity) -> MemoryView:
+    return MemoryView(
         [
             entity("settings", "settings"),
             entity("cluster", "shop"),

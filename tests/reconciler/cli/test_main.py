@@ -35,7 +35,7 @@ def test_the_help_of_a_command_has_examples_and_all_it_takes(name: str) -> None:
     done = kakehi(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\nExamples:\n  kakehi " in done.stdout or f"  kakehi {name}" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
     for parameter in parameters(load(name)):
         marker = parameter.marker
         flags = (marker.metavar,) if isinstance(marker, Argument) else marker.flags

@@ -1,13 +1,14 @@
 """`kakehi validate`: exit codes, all errors at their places, working tree and commits."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.harness import pki
 from tests.harness.repo import Repo
-from tests.reconciler.cli.program import kakehi
+from tests.reconciler.cli.program import KAKEHI, kakehi
 
 BROKEN = """\
 clusters:
@@ -137,7 +138,11 @@ def test_files_are_read_as_they_are_and_as_they_were(shop: Repo) -> None:
     assert kakehi("validate", str(shop.directory), "--ref", "HEAD").returncode == 0
     shop.write({"tls/a.key": None})
     done = kakehi("validate", str(shop.directory))
-    assert "tls/a.key: No such file or directory" in done.stderr
+    looked_for = f"tls/a.key: No such file or directory: looked for {shop.directory}/tls/a.key"
+    assert looked_for in done.stderr
+    shop.write({"tls/a-1.key": pki.sample().key.decode()})
+    done = kakehi("validate", str(shop.directory))
+    assert 'did you mean "tls/a-1.key"?' in done.stderr
 
 
 def test_a_working_tree_has_no_more_than_its_commit_would(shop: Repo) -> None:
@@ -165,3 +170,43 @@ def test_a_directory_without_git_has_its_files(tmp_path: Path) -> None:
     (tmp_path / "tls" / "a.crt").write_bytes(pki.sample().chain)
     (tmp_path / "tls" / "a.key").write_bytes(pki.sample().key)
     assert kakehi("validate", str(tmp_path)).returncode == 0
+
+
+PRE_RECEIVE = """\
+#!/bin/sh
+read old new name
+exec {kakehi} validate {options} --ref $new
+"""
+
+
+@pytest.mark.parametrize("bare", [True, False], ids=["bare", "with a working tree"])
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "loose"])
+def test_a_pre_receive_hook_sees_what_is_pushed(
+    shop: Repo, tmp_path: Path, bare: bool, packed: bool
+) -> None:
+    place = tmp_path / "pushed: here"
+    shop.git("clone", "-q", *(["--bare"] if bare else []), str(shop.directory), str(place))
+    git_dir = place if bare else place / ".git"
+    hook = git_dir / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(PRE_RECEIVE.format(kakehi=KAKEHI, options=""))
+    hook.chmod(0o755)
+    for name, value in (("denyCurrentBranch", "ignore"), ("unpackLimit", "1" if packed else "99")):
+        shop.git("-C", str(place), "config", f"receive.{name}", value)
+    before = shop.git("-C", str(place), "rev-parse", "main")
+    good = shop.directory.joinpath("shop.yaml").read_text()
+
+    def push(text: str) -> tuple[int, str]:
+        shop.commit({"shop.yaml": text})
+        line = ["git", "-C", str(shop.directory), "push", str(place), "main"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    code, said = push(BROKEN)
+    assert code != 0
+    assert "remote: shop.yaml:3:5:" in said
+    assert 'did you mean "retries"?' in said
+    assert shop.git("-C", str(place), "rev-parse", "main") == before
+    code, said = push(good + "# better\n")
+    assert (code, "Valid: 1 listener" in said) == (0, True), said
+    assert shop.git("-C", str(place), "rev-parse", "main") == shop.head()

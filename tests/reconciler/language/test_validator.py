@@ -82,7 +82,7 @@ AT_THE_TOP = (
             [
                 (
                     "1:11 clusters: expected a map of entries by name, not a list | "
-                    'give each entry a name instead of a "-": "NAME: {…}"'
+                    'give each entry a name: "NAME: {…}"'
                 )
             ],
         ),
@@ -95,7 +95,7 @@ AT_THE_TOP = (
             [
                 (
                     '1:26 backends of cluster "a": expected a map of entries by name, not a list | '
-                    'give each entry a name instead of a "-": "NAME: {…}"'
+                    'give each entry a name: "NAME: {…}"'
                 )
             ],
         ),
@@ -196,7 +196,8 @@ def test_errors_are_all_found_and_bounded() -> None:
     assert len(check("clusters: {a: {retries: x, protocol: x, y: 1}, b: {retries: y}}")[1]) == 4
     many = "".join(f"  c{number}: {{x: 1}}\n" for number in range(3 * DIAGNOSTICS_MAX))
     assert len(check(f"clusters:\n{many}")[1]) == DIAGNOSTICS_MAX + 1
-    assert len(check("".join(f"x{number}: 1\n" for number in range(500)))[1]) == DIAGNOSTICS_MAX + 1
+    many = "".join(f"x{number}: 1\n" for number in range(500))
+    assert len(check(f"settings:\n{many}")[1]) == DIAGNOSTICS_MAX + 1
 
 
 def test_a_fingerprint_is_that_of_the_raw_value() -> None:

@@ -81,10 +81,29 @@ def test_every_file_that_is_missing_is_told_with_its_path() -> None:
         "/nowhere/b.key: No such file or directory",
     ]
     assert [remark.field for remark in done.remarks] == ["certificate", "private_key"]
+    assert {remark.hint for remark in done.remarks} == {"there is no directory /nowhere"}
     assert [remark.message for remark in complete(certificate(), no_files).remarks] == [
         "a.crt: the file is not there",
         "a.key: the file is not there",
     ]
+
+
+def test_what_may_be_meant_by_a_name_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "shop.crt").write_bytes(b"")
+    with pytest.raises(UnreadableError, match="No such file or directory") as raised:
+        read_external(str(tmp_path / "shpo.crt"))
+    assert raised.value.hint == f'did you mean "{tmp_path}/shop.crt"?'
+
+
+def test_swapped_files_are_told_as_swapped_and_nothing_else(pair: Pair, tmp_path: Path) -> None:
+    key, chain = tmp_path / "a.key", tmp_path / "a.crt"
+    key.write_bytes(pair.key)
+    chain.write_bytes(pair.chain)
+    chain.chmod(0o644)
+    done = complete(certificate(certificate=str(key), private_key=str(chain)), read_external)
+    (remark,) = done.remarks
+    assert (remark.severity, remark.field) == ("error", "certificate")
+    assert "swapped" in remark.message
 
 
 def test_what_is_no_plain_file(tmp_path: Path) -> None:

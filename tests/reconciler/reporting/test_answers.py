@@ -165,6 +165,58 @@ def test_drains_are_checked(running: Shop) -> None:
     assert running.get() == 200
 
 
+def test_a_second_owner_is_told_of_the_first(running: Shop) -> None:
+    first = result(running, "drain", backend="shop/one", owner="alice", ttl_s=60.0)
+    assert (first["others"], first["backends"]) == ([], ["shop/one"])
+    assert result(running, "drain", backend="shop/one", owner="alice", ttl_s=60.0)["others"] == []
+    second = result(running, "drain", backend="shop/one", owner="bob")
+    assert [each["owner"] for each in second["others"]] == ["alice"]
+    said = running.daemon.run_cli("drain", "shop/one", "--owner", "carol").stderr
+    assert "note: shop/one was drained by bob since 2" in said
+    assert "until it is undrained; now it is carol's" in said
+    result(running, "undrain", backend="shop/one")
+
+
+def test_drains_stand_in_history_and_are_no_outcome_of_the_commit(running: Shop) -> None:
+    commit = running.daemon.status()["commit"]
+    result(running, "drain", backend="shop/one", owner="alice", ttl_s=0.2)
+    eventually(lambda: running.daemon.status()["drains"] == [])
+    result(running, "drain", backend="shop/one", owner="bob")
+    result(running, "undrain", backend="shop/one")
+    entries = running.daemon.json("history")["drains"][:4]
+    told = [(each["outcome"], each["owner"], each["backends"]) for each in entries]
+    assert told == [
+        ("undrained", "bob", ["shop/one"]),
+        ("drained", "bob", ["shop/one"]),
+        ("expired", "alice", ["shop/one"]),
+        ("drained", "alice", ["shop/one"]),
+    ]
+    assert {each["commit"] for each in entries} == {commit}
+    assert "expired" in running.daemon.run_cli("history").stdout
+    assert running.daemon.run_cli("wait", "--commit", commit).returncode == 0
+
+
+def test_an_address_stands_for_all_backends_there(running: Shop) -> None:
+    addresses = {
+        each["name"]: each["value"]["address"]
+        for each in running.daemon.json("show", "backend")["entities"]
+    }
+    one = addresses["shop/one"]
+    there = [name for name, each in addresses.items() if each == one]
+    assert result(running, "drain", backend=one)["backends"] == there
+    assert result(running, "undrain", backend=one)["backends"] == there
+    host = one.partition(":")[0]
+    done = running.daemon.run_cli("drain", host)
+    assert done.returncode == 0, done.stderr
+    drained = {each["backend"] for each in running.daemon.status()["drains"]}
+    assert drained == {name for name, each in addresses.items() if each.startswith(f"{host}:")}
+    assert "no backend of cluster shop takes requests now" in done.stdout
+    assert running.daemon.run_cli("undrain", host).returncode == 0
+    assert running.daemon.status()["drains"] == []
+    assert error(running, "drain", backend="192.0.2.1")[0] == "not_found"
+    assert running.daemon.run_cli("drain", "shop").returncode == 64
+
+
 def test_waiting_for_a_drain_lasts_as_long_as_a_request(running: Shop) -> None:
     backend = running.backends[0]
     backend.script = lambda exchange: (

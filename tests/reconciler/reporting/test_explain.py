@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.catalog.views import MemoryView
+from reconciler.reporting import explain as module
 from reconciler.reporting.explain import UnexplainableError, explain
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.kinds import defaults
-from schemas.state import State
 from tests.harness.rawclient import Connection
 from tests.reconciler.live import shop
 
@@ -58,8 +59,8 @@ def entity(kind: str, name: str, line: int = 1, **value: Any) -> Entity:
     return Entity(EntityKey(kind, name), whole, Provenance("shop.yaml", line, 3))
 
 
-def state(**frontends: dict[str, Any]) -> State:
-    return State(
+def state(**frontends: dict[str, Any]) -> MemoryView:
+    return MemoryView(
         [
             entity("settings", "settings"),
             entity("listener", "public", address="127.0.0.1:8080"),
@@ -164,6 +165,36 @@ def test_what_is_no_url(url: str) -> None:
         asked(url)
 
 
+def test_of_many_frontends_only_those_that_may_match_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And it makes no difference to who wins."""
+    view = state(**FRONTENDS, **{f"f{n}": {"hostname": f"h{n}.example.com"} for n in range(300)})
+    read: list[EntityKey] = []
+    getting = MemoryView.__getitem__
+
+    def counted(self: MemoryView, key: EntityKey) -> Entity:
+        read.append(key)
+        return getting(self, key)
+
+    monkeypatch.setattr(MemoryView, "__getitem__", counted)
+    hosts = [*HOSTS, "h7.example.com", "[::1]", "127.0.0.1"]
+    paths = [*PATHS, "/" + "x/" * 300]
+    urls = [f"http://{a}:8080{b}{c}" for a in hosts for b in paths for c in QUERIES[:3]]
+    winners: dict[int, list[str | None]] = {}
+    looked_at: dict[int, float] = {}
+    for most in (500, 0):
+        monkeypatch.setattr(module, "_ALL_SHOWN_MAX", most)
+        read.clear()
+        found = [explain(ExplainRequest(url), view, [])["frontend"] for url in urls]
+        winners[most] = [each["name"] if each else None for each in found]
+        looked_at[most] = len(read) / len(urls)
+    assert winners[0] == winners[500]
+    assert len(set(winners[0])) > 8
+    assert looked_at[0] < 20
+    assert looked_at[500] > 300
+
+
 def test_workers_do_what_is_explained(tmp_path: Path) -> None:
     dice = random.Random(7)
     with shop(tmp_path, workers=1) as running:
@@ -175,7 +206,7 @@ def test_workers_do_what_is_explained(tmp_path: Path) -> None:
         running.daemon.commit(files)
         port = running.listener.rpartition(":")[2]
         shown = running.daemon.json("show")["entities"]
-        held = State(
+        held = MemoryView(
             Entity(EntityKey(each["kind"], each["name"]), each["value"], Provenance("f", 1, 1))
             for each in shown
         )

@@ -4,6 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
 from reconciler.reporting.outcomes import Tally
+from reconciler.reporting.tls_faults import word
 from reconciler.workers.counters import Counters, Reading
 from tests.reconciler.memory import Memory
 
@@ -22,6 +23,7 @@ def overview(tally: Tally) -> Overview:
         tally=tally,
         expiry_days={("certificate", "web"): 12.5, ("cluster", "shop"): -1.0},
         order_failures={"web": 3},
+        entities_left_out=7,
     )
 
 
@@ -55,6 +57,7 @@ def test_the_reconcilers_own_numbers() -> None:
     assert found["kakehi_certificate_expiry_days{certificate=web}"] == 12.5
     assert found["kakehi_cluster_certificate_expiry_days{cluster=shop}"] == -1
     assert found["kakehi_certificate_order_failures{certificate=web}"] == 3
+    assert found["kakehi_metrics_entities_left_out{}"] == 7
 
 
 def test_the_workers_numbers() -> None:
@@ -71,11 +74,29 @@ def test_the_workers_numbers() -> None:
     assert found["kakehi_request_duration_seconds_bucket{le=2e-05,worker=0}"] == 5
     assert found["kakehi_request_duration_seconds_bucket{le=+Inf,worker=0}"] == 6
     assert found["kakehi_request_duration_seconds_sum{worker=0}"] == 2.0
-    assert found["kakehi_frontend_requests_total{frontend=web,worker=0}"] == 5
-    assert found["kakehi_frontend_responses_total{class=2xx,frontend=web,worker=0}"] == 4
-    assert found["kakehi_frontend_duration_seconds_total{frontend=web,worker=0}"] == 1.5
-    assert found["kakehi_backend_active{backend=a,cluster=shop,worker=0}"] == 3
-    assert found["kakehi_backend_bytes_in_total{backend=a,cluster=shop,worker=0}"] == 10
+    assert found["kakehi_frontend_requests_total{frontend=web}"] == 5
+    assert found["kakehi_frontend_responses_total{class=2xx,frontend=web}"] == 4
+    assert found["kakehi_frontend_duration_seconds_total{frontend=web}"] == 1.5
+    assert found["kakehi_backend_active{backend=a,cluster=shop}"] == 3
+    assert found["kakehi_backend_bytes_in_total{backend=a,cluster=shop}"] == 10
+
+
+def test_an_entity_has_one_series_whatever_the_number_of_workers() -> None:
+    memories, every = [Memory(), Memory(), Memory()], {}
+    for number, memory in enumerate(memories):
+        counters = Counters()
+        counters.attach(memory.duplicate())
+        memory.slot(number, "frontend", "web", requests=5, active=1)
+        memory.slot(9, "backend", "shop/a", drained=1, tls_fault=(0, 3, 3)[number], connections=2)
+        every[number] = counters.read()
+    found = samples(every)
+    assert found["kakehi_frontend_requests_total{frontend=web}"] == 15
+    assert found["kakehi_frontend_active{frontend=web}"] == 3
+    assert found["kakehi_backend_connections{backend=a,cluster=shop}"] == 6
+    assert found["kakehi_backend_drained{backend=a,cluster=shop}"] == 1, "it is so or it is not"
+    faults = [name for name in found if "tls_fault" in name]
+    assert faults == [f"kakehi_backend_tls_fault{{backend=a,cluster=shop,reason={word(3)}}}"]
+    assert not any("worker=" in name for name in found if "frontend" in name or "backend" in name)
 
 
 def test_every_name_is_ours() -> None:

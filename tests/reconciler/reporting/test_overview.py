@@ -57,7 +57,8 @@ def live(desired: list[Entity], *, running: list[Entity], override: int | None =
         supervisor = cast("Any", SimpleNamespace(slots=slots))
         nobody = cast("Any", None)
         count_after = Sizing(store, override).count_after
-        return Overviews(store, supervisor, nobody, count_after, nobody, 0.0).live(changes)
+        others = [nobody] * 5
+        return Overviews(store, supervisor, nobody, count_after, *others, 0.0).live(changes)
 
     return asyncio.run(look())
 

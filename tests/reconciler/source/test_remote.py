@@ -63,7 +63,7 @@ def test_the_reason_is_a_whole_sentence(repo: Repo, tmp_path: Path) -> None:
 class Guarded:
     """A server that wants a password; it looks at all processes' arguments when it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, moved_to: str | None = None) -> None:
         self.authorizations: list[str] = []
         self.arguments = b""
         outer = self
@@ -76,7 +76,10 @@ class Guarded:
                     if (content := read(each))
                 )
                 given = self.headers.get("Authorization")
-                if given is None:
+                if moved_to is not None:
+                    self.send_response(302)
+                    self.send_header("Location", moved_to + self.path)
+                elif given is None:
                     self.send_response(401)
                     self.send_header("WWW-Authenticate", 'Basic realm="git"')
                 else:
@@ -99,18 +102,76 @@ def read(path: Path) -> bytes:
         return b""
 
 
-def test_a_password_is_in_no_ones_arguments_and_reaches_the_server(repo: Repo) -> None:
+SECRET = "joe:hunter%402@"
+
+
+@pytest.mark.parametrize("written", ["url", "named", "by a rule", "named by a rule", "two urls"])
+def test_a_password_is_in_no_ones_arguments_and_reaches_the_server(
+    repo: Repo, written: str
+) -> None:
     guarded = Guarded()
     try:
         port = guarded.server.server_address[1]
-        said = failure(repo, f"http://joe:hunter%402@127.0.0.1:{port}/x.git")
+        url, remote = f"http://{SECRET}127.0.0.1:{port}/x.git", "team"
+        if "rule" in written:
+            repo.git("config", f"url.http://{SECRET}127.0.0.1:{port}/.insteadOf", "our:")
+            url = "our:x.git"
+        if written in ("url", "by a rule"):
+            remote = url
+        else:
+            repo.git("remote", "add", "team", url)
+        if written == "two urls":
+            repo.git("remote", "set-url", "--add", "team", "http://127.0.0.1:1/other.git")
+        said = failure(repo, remote)
     finally:
         guarded.server.shutdown()
         guarded.server.server_close()
     assert guarded.authorizations[:1] == ["Basic " + b64encode(b"joe:hunter@2").decode()], said
-    assert b"git" in guarded.arguments
+    assert b"git-remote-http" in guarded.arguments
     assert b"hunter" not in guarded.arguments
     assert "hunter" not in said
+
+
+def test_a_token_in_the_place_of_the_user_is_no_argument_either(repo: Repo) -> None:
+    guarded = Guarded()
+    try:
+        port = guarded.server.server_address[1]
+        repo.git("remote", "add", "team", f"http://t0ken@127.0.0.1:{port}/x.git")
+        said = failure(repo, "team")
+    finally:
+        guarded.server.shutdown()
+        guarded.server.server_close()
+    assert b"git-remote-http" in guarded.arguments
+    assert b"t0ken" not in guarded.arguments
+    assert "could not read Password" in said, "the user reached git"
+
+
+def test_a_password_is_given_to_its_host_alone(repo: Repo) -> None:
+    elsewhere = Guarded()
+    guarded = Guarded(moved_to=f"http://localhost:{elsewhere.server.server_address[1]}")
+    try:
+        port = guarded.server.server_address[1]
+        failure(repo, f"http://{SECRET}127.0.0.1:{port}/x.git")
+    finally:
+        for each in (guarded, elsewhere):
+            each.server.shutdown()
+            each.server.server_close()
+    assert elsewhere.arguments, "git went there"
+    assert elsewhere.authorizations == []
+
+
+def test_the_user_of_ssh_is_kept_and_its_password_is_not_passed(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ssh"
+    program.write_text('#!/bin/sh\necho "fatal: called with $*" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(program))
+    monkeypatch.setenv("GIT_SSH_VARIANT", "simple")
+    repo.git("remote", "add", "plain", "ssh://git@host.test/x.git")
+    repo.git("remote", "add", "secret", "ssh://git:hunter2@host.test/x.git")
+    for remote in ("plain", "secret"):
+        assert "called with git@host.test git-upload-pack" in failure(repo, remote)
 
 
 def test_all_that_git_says_is_read(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
@@ -249,3 +252,100 @@ def test_a_directory_without_git_is_a_sentence(tmp_path: Path) -> None:
         Source(tmp_path, None).head()
     with pytest.raises(RepositoryError, match="is not a directory"):
         Source(tmp_path / "nowhere", None).head()
+
+
+def test_a_ref_that_is_not_there_is_told_with_the_nearest_name(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+    repo.git("branch", "team/production")
+    repo.git("tag", "v1.0")
+    for given, meant in (("mian", "main"), ("team/prodution", "team/production"), ("v1.1", "v1.0")):
+        source = Source(repo.directory, given)
+        assert not source.is_there
+        for ask in (source.check_ref, source.head, partial(source.head_of, given)):
+            with pytest.raises(RepositoryError, match=f'did you mean "{meant}"'):
+                ask()
+    with pytest.raises(RepositoryError, match=r"branch zzz does not exist in \S+$"):
+        Source(repo.directory, "zzz").check_ref()
+
+
+def test_a_branch_that_somebody_has_yet_to_commit_to_is_waited_for(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "fresh")
+    for given in (None, "main", "production"):
+        source = Source(repo.directory, given)
+        source.check_ref()
+        assert not source.is_there
+    repo.commit({"a.yaml": "1"})
+    Source(repo.directory, "main").check_ref()
+    repo.git("checkout", "-q", "--orphan", "next")
+    Source(repo.directory, None).check_ref()
+    with pytest.raises(RepositoryError, match="branch production does not exist"):
+        Source(repo.directory, "production").check_ref()
+    Source(repo.directory, "production", "origin").check_ref()
+
+
+def clone(repo: Repo, place: Path, *options: str) -> Repo:
+    for name in ("allowfilter", "allowanysha1inwant"):
+        repo.git("config", f"uploadpack.{name}", "true")
+    repo.git("clone", "-q", "--no-local", *options, f"file://{repo.directory}", str(place))
+    return Repo(place)
+
+
+def test_a_shallow_clone(repo: Repo, tmp_path: Path) -> None:
+    for number in range(3):
+        last = repo.commit({"a.yaml": str(number)})
+    source = Source(clone(repo, tmp_path / "shallow", "--depth=1").directory, None)
+    head = source.head()
+    assert (head.commit, source.changed(None, head.tree).files) == (last, {"a.yaml": b"2"})
+    assert source.superseded("ab" * 20, last) == []
+    assert not source.is_descendant(last, repo.git("rev-parse", "HEAD~1"))
+
+
+def test_a_partial_clone_says_how_to_make_it_whole(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.yaml": "1"})
+    partial = clone(repo, tmp_path / "partial", "--filter=blob:none")
+    source = Source(partial.directory, None)
+    assert source.changed(None, source.head().tree).files == {"a.yaml": b"1"}, "git had to have it"
+    second = repo.commit({"a.yaml": "2"})
+    partial.git("fetch", "-q", "origin")
+    partial.git("update-ref", "refs/heads/main", second)
+    head = source.head()
+    with pytest.raises(RepositoryError, match="this is a partial clone") as caught:
+        source.changed(None, head.tree)
+    [command] = re.findall("`(.*)`", str(caught.value))
+    subprocess.run(["sh", "-c", command], check=True, timeout=60)
+    assert source.changed(None, head.tree).files == {"a.yaml": b"2"}
+    third = repo.commit({"a.yaml": "3"})
+    partial.git("fetch", "-q", "origin")
+    partial.git("update-ref", "refs/heads/main", third)
+    assert source.changed(None, source.head().tree).files == {"a.yaml": b"3"}, "it stays whole"
+
+
+def without(repo: Repo, spec: str) -> Path:
+    """Take an object away for now, as a file system does that is a little behind."""
+    oid = repo.git("rev-parse", spec)
+    path = repo.directory / ".git" / "objects" / oid[:2] / oid[2:]
+    path.rename(path.with_suffix(".away"))
+    return path
+
+
+@pytest.mark.parametrize("spec", ["HEAD", "HEAD^{tree}", "HEAD:proxy", "HEAD:proxy/conf"])
+def test_what_cannot_be_read_yet_is_not_taken_for_empty(repo: Repo, spec: str) -> None:
+    repo.commit({"proxy/conf/a.yaml": "1", "proxy/conf/tls/a.pem": "2", "b.txt": "3"})
+    missing = without(repo, spec)
+    for place in ((repo.directory / "proxy" / "conf"), repo.directory):
+        source = Source(place, "main")
+        with pytest.raises(RepositoryError, match="cannot be read") as caught:
+            source.changed(None, source.head().tree)
+        assert type(caught.value) is RepositoryError, "it is not refused, but tried again"
+    missing.with_suffix(".away").rename(missing)
+    source = Source(repo.directory / "proxy" / "conf", "main")
+    changed = source.changed(None, source.head().tree)
+    assert changed.files == {"a.yaml": b"1"}
+    assert source.read_file(changed, "tls/a.pem") == b"2"
+    for path in ("tls/b.pem", "tls", "a.yaml/x", "gone/a.pem", ""):
+        with pytest.raises(UnreadableError, match="not in the commit"):
+            source.read_file(changed, path)
+    missing = without(repo, "HEAD:proxy/conf/tls")
+    source = Source(repo.directory / "proxy" / "conf", "main")
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        source.read_file(changed, "tls/a.pem")

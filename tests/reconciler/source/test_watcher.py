@@ -34,6 +34,12 @@ def packed_then_commit(repo: Repo) -> None:
     repo.commit({"a.yaml": "packed"})
 
 
+def tag_then_commit(repo: Repo) -> None:
+    repo.git("tag", "v1")
+    repo.git("tag", "-m", "nested", "team/v2")
+    repo.commit({"a.yaml": "tagged"})
+
+
 ACTIONS: dict[str, Callable[[Repo], object]] = {
     "commit": lambda repo: repo.commit({"a.yaml": "2"}),
     "amend": lambda repo: repo.git("commit", "-q", "--amend", "--allow-empty", "-m", "amended"),
@@ -41,6 +47,7 @@ ACTIONS: dict[str, Callable[[Repo], object]] = {
     "merge": merge,
     "rebase": rebase,
     "reset": lambda repo: repo.git("reset", "-q", "--hard", "HEAD~1"),
+    "tag then commit": tag_then_commit,
     "gc then commit": packed_then_commit,
     "update-ref": lambda repo: repo.git("update-ref", "refs/heads/main", "HEAD~1"),
 }
@@ -98,6 +105,55 @@ def test_it_wakes_on_a_commit_in_a_linked_worktree(repo: Repo, tmp_path: Path) -
     commit = ["git", "-C", str(linked), "-c", "user.name=x", "-c", "user.email=x@y"]
     commit += ["commit", "-qam", "second"]
     assert asyncio.run(woken_by(source, lambda: subprocess.run(commit, check=True)))
+
+
+@pytest.mark.parametrize("place", ["beside", "far", "link", "submodule"])
+def test_it_wakes_where_the_git_directory_lies_elsewhere(tmp_path: Path, place: str) -> None:
+    work = tmp_path / "work"
+    if place == "submodule":
+        outer, inner = Repo(tmp_path / "outer"), Repo(tmp_path / "inner")
+        inner.commit({"conf/a.yaml": "1"})
+        allowed = ("-c", "protocol.file.allow=always")
+        outer.git(*allowed, "submodule", "--quiet", "add", str(inner.directory), "sub")
+        work = outer.directory / "sub"
+    elsewhere = tmp_path / ("gd" if place == "beside" else "some/where/gd")
+    elsewhere.parent.mkdir(parents=True, exist_ok=True)
+    repo = Repo(work)
+    if place in ("beside", "far"):
+        repo.git("init", "--quiet", f"--separate-git-dir={elsewhere}")
+    elif place == "link":
+        (work / ".git").rename(elsewhere)
+        (work / ".git").symlink_to(elsewhere)
+    repo.commit({"conf/a.yaml": "1", "b.yaml": "1"})
+    source = Source(work / "conf", None)
+    assert source.changed(None, source.head().tree).files == {"a.yaml": b"1"}
+    assert asyncio.run(woken_by(source, lambda: repo.commit({"conf/a.yaml": "2"})))
+    assert Source(work, None).changed(None, source.head_of("HEAD").tree).files == {"a.yaml": b"2"}
+
+
+def test_a_link_that_leads_to_another_repository_is_followed_there(tmp_path: Path) -> None:
+    repos = [Repo(tmp_path / name) for name in ("one", "two")]
+    heads = [repo.commit({"a.yaml": repo.directory.name}) for repo in repos]
+    work = tmp_path / "work"
+    work.mkdir()
+    for turn, make in enumerate((_file, _link, _file)):
+        repo = repos[turn % 2]
+        make(work, repo)
+        if turn == 0:
+            source = Source(work, None)
+        assert source.head().commit == heads[turn % 2]
+    (work / ".git").unlink()
+    assert source.head().commit == heads[0], "a working tree that is gone ends nothing"
+
+
+def _link(work: Path, repo: Repo) -> None:
+    (work / ".git").unlink(missing_ok=True)
+    (work / ".git").symlink_to(repo.directory / ".git")
+
+
+def _file(work: Path, repo: Repo) -> None:
+    (work / ".git").unlink(missing_ok=True)
+    (work / ".git").write_text(f"gitdir: {repo.directory / '.git'}\n")
 
 
 def test_it_wakes_when_a_branch_in_a_new_directory_appears(repo: Repo) -> None:

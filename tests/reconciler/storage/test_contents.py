@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from reconciler.storage.contents import MaterialStore
 from schemas.change import Change
 from schemas.entity import NOWHERE, Entity, EntityKey
@@ -82,3 +84,15 @@ def test_what_came_back_meanwhile_stays(tmp_path: Path) -> None:
         replace(store, named, NEW)
         replace(store, named, OLD)
     assert held(store) == {OLD}
+
+
+def test_one_that_cannot_be_taken_away_does_not_keep_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = store_with(tmp_path, Named(OLD))
+    stuck = "0" * 64
+    (store.directory / stuck / "within").mkdir(parents=True)
+    (store.directory / ("f" * 64)).write_bytes(NEW)
+    store.forget_unused()
+    assert {path.name for path in store.directory.iterdir()} == {sha256(OLD), stuck}
+    assert "files that nobody needs any more are left over" in capsys.readouterr().err

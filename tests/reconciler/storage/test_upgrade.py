@@ -15,6 +15,7 @@ from reconciler.errors import MachineError
 from reconciler.storage.store import Store
 from reconciler.storage.upgrade import LANGUAGE, upgraded
 from schemas.entity import Entity, EntityKey, Provenance
+from schemas.error_page import ErrorPage
 from schemas.kinds import MODELS, defaults
 from tests.harness.ports import address, split
 from tests.proxy.worker import state
@@ -48,12 +49,14 @@ def test_keys_within_are_completed_too() -> None:
     key, where = EntityKey("listener", "web"), Provenance("a.yaml", 1, 1)
     written = {"address": "127.0.0.1:1", "protocol": "https"}
     value: dict[str, Any] = MODELS["listener"].model_validate(written).value()
-    value["error_pages"] = {"404": {"body": "gone", "content_type": "text/plain"}}
+    value["error_pages"] = {"404": ErrorPage(body="gone").value()}
+    plain = value["error_pages"]["404"]["content_type"]
     del value["timeouts"]["keep_alive"], value["tls"]["profile"]
+    del value["error_pages"]["404"]["content_type"]
     completed: Any = upgraded(Entity(key, value, where)).value
     assert completed["timeouts"]["keep_alive"] == 60_000
     assert completed["tls"]["profile"] == "intermediate"
-    assert completed["error_pages"] == value["error_pages"]
+    assert completed["error_pages"] == {"404": {"body": "gone", "content_type": plain}}
 
 
 def test_what_no_default_stands_for_is_refused() -> None:
@@ -127,7 +130,7 @@ def test_a_worker_of_another_version_serves_until_its_successor_does(tmp_path: P
         running = second.store.running
         second.store.former = (running.generation, running.state.digest)
         apply(second.store, state(where, "127.0.0.1:10").entities.values())
-        second.supervisor.drain_ms = lambda: 10_000
+        second.leave_ms = 10_000
         second.supervisor.scale(1)
         await until(lambda: second.supervisor.complete)
         [new] = second.pids()

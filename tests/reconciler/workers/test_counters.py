@@ -12,7 +12,7 @@ import time
 import pytest
 
 from proxy.engine_api import EngineApi
-from reconciler.workers.counters import Counters, HistogramReading, SlotKey
+from reconciler.workers.counters import Counters, HistogramReading, SlotKey, Wanted
 from tests.reconciler.memory import FIELDS, Memory
 
 
@@ -126,6 +126,49 @@ def test_a_name_that_does_not_fit_is_found_by_its_beginning() -> None:
     assert counters.slot_field("backend", name, "active") == 1
 
 
+def test_only_what_is_wanted_is_read() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    room = 256 - 4 - 8 * len(FIELDS)
+    long = "c" * 63 + "/" + "b" * 63
+    for number in range(0, 60_000, 20):
+        memory.slot(number, "backend", f"shop/b{number}", active=1, requests=2)
+    memory.slot(7, "frontend", "web", requests=3)
+    memory.slot(8, "cluster", "web", requests=9)
+    memory.slot(9, "backend", long[: room - 9] + "~0123abcd", requests=4)
+    memory.slot(59_999, "backend", "shop/last", requests=5)
+    asked = [("frontend", "web"), ("backend", "shop/b40"), ("backend", long), ("backend", "shop/x")]
+    wanted = Wanted(SlotKey(*each) for each in (*asked, ("backend", "shop/last")))
+    found = counters.read(wanted).slots
+    assert {(key.kind, key.name[:9]): fields["requests"] for key, fields in found.items()} == {
+        ("frontend", "web"): 3,
+        ("backend", "shop/b40"): 2,
+        ("backend", "ccccccccc"): 4,
+        ("backend", "shop/last"): 5,
+    }
+    assert counters.fields(wanted) == found
+    # What was asked for is kept when the worker ends, and nothing else of so many.
+    counters.retire()
+    successor = Memory()
+    counters.attach(successor.duplicate())
+    successor.count(generation_now=1)
+    for number, name in enumerate(("shop/b40", "shop/b60")):
+        successor.slot(number, "backend", name, requests=10)
+    again = counters.read(wanted).slots
+    assert again[SlotKey("backend", "shop/b40")]["requests"] == 12
+    assert counters.read().slots[SlotKey("backend", "shop/b60")]["requests"] == 10
+
+
+def test_of_a_worker_with_many_that_nobody_asked_for_only_its_own_numbers_are_kept() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.count(requests_total=7)
+    for number in range(30_000):
+        memory.slot(number, "backend", f"shop/b{number}")
+    counters.retire()
+    assert (counters.read().counters["requests_total"], counters.read().slots) == (7, {})
+
+
 def test_a_fault_is_over_when_one_address_is_well() -> None:
     memory, counters = Memory(), Counters()
     counters.attach(memory.duplicate())
@@ -136,6 +179,12 @@ def test_a_fault_is_over_when_one_address_is_well() -> None:
     assert counters.read().slots[SlotKey("backend", "shop/a")]["tls_fault"] == 0
     assert counters.read().slots[SlotKey("backend", "shop/a")]["requests"] == 3
     assert counters.slot_least("backend", "shop/b", "tls_fault") == 0
+    memory.slot(9_000, "backend", "shop/far", tls_fault=16)
+    memory.slot(2, "backend", "shop/freed", tls_fault=5)
+    memory.free(2)
+    assert counters.with_code("backend", "tls_fault") == {"shop/a", "shop/far"}
+    assert counters.with_code("cluster", "tls_fault") == set()
+    assert counters.with_code("backend", "unheard_of") == set()
 
 
 def test_gauges_of_the_worker() -> None:

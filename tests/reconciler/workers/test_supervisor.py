@@ -43,7 +43,7 @@ def _reaped() -> Iterator[None]:
 
 
 class Plane:
-    """What a daemon has, as far as workers are concerned."""
+    """What a daemon has, as far as workers are concerned; listens to its supervisor."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -51,7 +51,7 @@ class Plane:
         self.store = Store(directory / "state")
         self.sockets = SocketTable()
         self.drained: list[str] = []
-        self.tickets = TicketKeys(directory / "state")
+        self.tickets = TicketKeys(directory / "state", self.store)
         self.tickets.rotate_if_due()
         self.challenges = Challenges(directory, self.workers)
         bringup = Bringup(
@@ -60,8 +60,21 @@ class Plane:
             lambda: self.drained,
             self.tickets.path,
             self.challenges.path,
+            lambda: False,
         )
-        self.supervisor = Supervisor(directory, self.store.epoch, self.sockets, bringup, Parts())
+        self.leave_ms = 0
+        self.supervisor = Supervisor(
+            directory, self.store.epoch, self.sockets, bringup, Parts(), self
+        )
+
+    def workers_changed(self) -> None:
+        """Nobody waits for it here."""
+
+    def was_replaced(self) -> None:
+        """Neither."""
+
+    def drain_ms(self) -> int:
+        return self.leave_ms
 
     def run(self, wanted: State) -> None:
         """Make a state the running one, as a finished transaction does."""

@@ -199,7 +199,15 @@ impl<D: Driver> Engine<D> {
         if client.multiplex.is_some() {
             self.leave_idle_multiplexed(oldest);
         } else if client.stream.is_quiet() {
-            self.close_client(oldest);
+            let left_ms = self.rest_ms(oldest);
+            if left_ms == 0 {
+                self.close_client(oldest);
+            } else {
+                // It has just connected, or has just been answered: what comes is served, and the last.
+                self.unlink_idle(oldest);
+                let at_ms = self.clock.ms() + left_ms;
+                self.clients[oldest].set_deadline(&mut self.timers, at_ms);
+            }
         } else {
             // Its next request is here: it is served, and is the last.
             self.unlink_idle(oldest);
@@ -279,7 +287,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn begin_shutdown(&mut self, grace: Duration) {
+    pub(super) fn begin_shutdown(&mut self, grace: Duration) {
         self.stopping = true;
         let until_ms = self.clock.ms() + grace.as_millis() as u64;
         let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();

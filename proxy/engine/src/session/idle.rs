@@ -117,6 +117,11 @@ impl<D: Driver> Engine<D> {
     }
 
     fn is_evictable(&self, index: usize) -> bool {
+        self.rest_ms(index) == 0 && self.clients[index].stream.is_quiet()
+    }
+
+    /// For how long the next request of an idle connection may still be on its way.
+    pub(super) fn rest_ms(&self, index: usize) -> u64 {
         let client = &self.clients[index];
         let least_ms = match client.phase {
             Phase::Handshake => HANDSHAKE_IDLE_MS_MIN,
@@ -124,7 +129,7 @@ impl<D: Driver> Engine<D> {
             _ => FRESH_IDLE_MS_MIN,
         };
         let idle_ms = self.clock.ms().saturating_sub(client.idle_since_ms);
-        idle_ms >= least_ms && client.stream.is_quiet()
+        least_ms.saturating_sub(idle_ms)
     }
 
     fn is_linked(&self, index: usize) -> bool {
@@ -137,6 +142,9 @@ impl<D: Driver> Engine<D> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
     use super::super::testing::{Door, engine_with_clients};
     use super::*;
     use crate::runtime::epoll::Epoll;
@@ -185,6 +193,27 @@ mod tests {
             engine.close_client(index);
         }
         assert_eq!(listener.idle.get(), (NOBODY, NOBODY));
+    }
+
+    /// Its first request may be on the way: a close now would be the answer to it.
+    #[test]
+    fn who_has_just_connected_is_not_left_at_once() {
+        let Door {
+            mut engine,
+            listener,
+            clients,
+            ..
+        } = engine_with_clients(2);
+        engine.clock.tick();
+        engine.clients[clients[0]].idle_since_ms = 0;
+        engine.begin_shutdown(Duration::from_secs(10));
+        assert!(!engine.clients.contains(clients[0]), "it came long ago");
+        assert!(engine.clients.contains(clients[1]));
+        assert_eq!(listener.idle.get(), (NOBODY, NOBODY), "no longer seen to");
+        thread::sleep(Duration::from_millis(FRESH_IDLE_MS_MIN + 20));
+        engine.clock.tick();
+        engine.run_timers();
+        assert!(!engine.clients.contains(clients[1]), "nothing has come");
     }
 
     #[test]

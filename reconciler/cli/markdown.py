@@ -1,0 +1,76 @@
+"""Writes a plan as Markdown, for a comment on a change that is looked over. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from reconciler.cli.differences import both
+from reconciler.cli.grouping import Group, groups, move
+from reconciler.cli.output import value, visible
+from reconciler.cli.render import NO_CHANGES, SIGNS, meaning, named, start, summary
+
+_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#"})
+
+
+def plan(
+    planned: dict[str, Any], running: dict[str, Any], subject: str, *, full: bool = False
+) -> Iterator[str]:
+    """Return the lines of a plan."""
+    changes = planned["changes"]
+    yield f"### Kakehi plan: {summary(changes)}"
+    yield ""
+    yield f"From {_plain(start(running))} to {_plain(subject)}."
+    yield ""
+    if planned.get("refusal"):
+        yield f"**The daemon would refuse this now:** {_plain(planned['refusal']['reason'])}"
+        yield ""
+    if not changes:
+        yield NO_CHANGES
+    else:
+        yield "| | Entity | Fields | Effect | Source |"
+        yield "|---|---|---|---|---|"
+        for group in groups(changes, full=full):
+            yield f"| {' | '.join(_cells(group))} |"
+    for warning in planned["warnings"]:
+        where = f"{warning['file']}:{warning['line']}: " if warning["line"] else ""
+        yield ""
+        yield f"> **Warning:** {_plain(where + warning['message'])}"
+
+
+def _cells(group: Group) -> list[str]:
+    first, number = group.first, len(group.changes)
+    names = [each["name"] for each in group.changes]
+    if group.renamed:
+        entity = f"{first['kind']} {first['renamed']} → {first['name']}"
+    elif number > 1:
+        entity = f"{number} × {first['kind']}: {named(names)}"
+    else:
+        entity = first["kind"] if first["kind"] == "settings" else f"{first['kind']} {names[0]}"
+    source = first["source"]
+    place = f"{source['file']}:{source['line']}" if source["file"] else "defaults"
+    effects = [] if number > 1 or group.renamed else [first.get("effect", "")]
+    effect = "; ".join(each for each in (*effects, *meaning(first)) if each)
+    sign = "~" if group.renamed else SIGNS[first["action"]]
+    fields = "" if group.renamed or first["action"] == "remove" else _fields(first, number)
+    return [f"`{sign}`", _plain(entity), fields, _plain(effect), _plain(place)]
+
+
+def _fields(change: dict[str, Any], number: int) -> str:
+    moved = move(change) if number > 1 else None
+    if moved is not None:
+        return f"address: {_code(moved[0])} → {_code(moved[1])}"
+    return "<br>".join(
+        f"{_plain(path)}: {_code(value(sides['to']))}"
+        if change["action"] == "add"
+        else f"{_plain(path)}: " + " → ".join(map(_code, both(sides["from"], sides["to"])))
+        for path, sides in change["fields"].items()
+    )
+
+
+def _plain(text: str) -> str:
+    return visible(text).translate(_SPECIAL)
+
+
+def _code(text: str) -> str:
+    """Return text as code in a table, where a bar ends a cell and a back-tick the code."""
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{text.replace('|', chr(92) + '|')}{fence}"

@@ -1,0 +1,76 @@
+"""Plans the way from one commit to another without a daemon: for CI, where no proxy runs.
+
+What only a daemon knows is not tried: ports, capacity, connections. Called by `commands.plan`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.cli import files
+
+if TYPE_CHECKING:
+    from schemas.diagnostic import Diagnostic
+    from schemas.state import State
+
+UNTRIED = ["ports", "capacity", "connections"]
+
+
+def between(place: Path, base: str, ref: str | None) -> tuple[dict[str, Any] | None, list[Any]]:
+    """Return the plan in the form of `plan --json`, None if it is invalid, and all diagnostics.
+
+    Without a `ref` the working tree is where it leads.
+    """
+    from reconciler.catalog.views import MemoryView
+    from reconciler.planning import guards
+    from reconciler.planning.consequences import consequences
+    from reconciler.planning.differ import diff_entities
+    from reconciler.planning.planner import make_plan
+    from reconciler.reporting.explain import winners
+    from schemas.plan import Verdict
+
+    before, found = _loaded(place, base, {})
+    if before is None:
+        return None, [_told(each) for each in found]
+    left_out: dict[str, str] = {}
+    after, found = _loaded(place, ref, left_out)
+    if after is None:
+        return None, [_told(each) for each in found]
+    desired = {key: after.get(key) for key in {*before, *after}}
+    changes = diff_entities(desired, before)
+    repository = files.open_repository(place)
+    commit = repository.find_commit(ref) if ref is not None else None
+    made = make_plan(changes, commit, found)
+    was, will_be = (MemoryView(state[key] for key in state) for state in (before, after))
+    blocked = guards.refusal(made, before, repository.message(commit) if commit else "")
+    made = replace(
+        made,
+        verdict=Verdict("guard", blocked) if blocked else None,
+        consequences=consequences(changes, was, will_be, winners),
+    )
+    return {**made.to_json(), "untried": UNTRIED}, [_told(each) for each in found]
+
+
+def _loaded(
+    place: Path, ref: str | None, left_out: dict[str, str]
+) -> "tuple[State | None, tuple[Diagnostic, ...]]":
+    from reconciler.catalog.offline import load_directory
+    from reconciler.source.left_out import warnings
+    from schemas.diagnostic import Diagnostic
+
+    read = (
+        files.of_working_tree(place, left_out)
+        if ref is None
+        else files.of_commit(place, ref, left_out)
+    )
+    configuration = list(read)
+    state, found = load_directory(configuration, files.reader(place, ref))
+    if not configuration:
+        where = str(place) if ref is None else f"{place} at {ref}"
+        message = f"there is no configuration: no *.yaml file in {where}"
+        state, found = None, (Diagnostic("error", "", 0, 0, message),)
+    return state, (*found, *warnings(left_out))
+
+
+def _told(found: "Diagnostic") -> dict[str, Any]:
+    return {**found.to_json(), "rendered": found.render()}

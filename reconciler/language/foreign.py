@@ -1,0 +1,131 @@
+"""What people write who know other programs: their words, their files, their templates.
+
+The words that have one of ours are in `suggest`; here is what takes a sentence. Pure; called by the
+validator and by whoever reads a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from schemas.base import shown
+from schemas.kinds import MODELS, SECTIONS, fields_at, inner_model
+
+EXPANDED_BEFORE = (
+    "variables and templates are not expanded: write the value itself, or have the file generated "
+    "before it is committed"
+)
+EVERY_FILE = "leave it out: every *.yaml file in the directory and below it is read"
+
+_TEMPLATE = re.compile(r"\$\{|\$\(|\{\{|\{%|<%|^\$[A-Za-z_]\w*$|^%[A-Za-z_]\w*%$")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+_NO_PROBES = (
+    "backends are not probed: one that cannot be reached gets no requests for a while by itself "
+    "(retries)"
+)
+_NO_RATES = (
+    "requests are not limited by rate; their number at a time is: max_connections and max_requests "
+    "under settings:"
+)
+_NO_MIDDLEWARES = (
+    "there are no middlewares: what is done with requests is said by keys of the frontend, such as "
+    "redirect and hsts"
+)
+_NO_VARIABLES = EXPANDED_BEFORE
+_BOUND = (
+    "connections to backends are as many as there are requests; what bounds these is "
+    "max_requests under settings:, and keep_alive_connections of the cluster bounds idle ones"
+)
+
+_SENTENCES: dict[str, str] = {
+    "filters": _NO_MIDDLEWARES,
+    "middleware": _NO_MIDDLEWARES,
+    "middlewares": _NO_MIDDLEWARES,
+    "plugins": _NO_MIDDLEWARES,
+    "health_check": _NO_PROBES,
+    "health_checks": _NO_PROBES,
+    "healthcheck": _NO_PROBES,
+    "healthchecks": _NO_PROBES,
+    "limit_req": _NO_RATES,
+    "rate_limit": _NO_RATES,
+    "rate_limiting": _NO_RATES,
+    "rate_limits": _NO_RATES,
+    "ratelimit": _NO_RATES,
+    "import": EVERY_FILE,
+    "imports": EVERY_FILE,
+    "include": EVERY_FILE,
+    "includes": EVERY_FILE,
+    "variables": _NO_VARIABLES,
+    "vars": _NO_VARIABLES,
+}
+_SENTENCES_OF: dict[tuple[str, str], str] = {
+    ("cluster", "max_connections"): _BOUND,
+    ("cluster", "maxconn"): _BOUND,
+    ("backend", "max_connections"): _BOUND,
+    ("backend", "maxconn"): _BOUND,
+}
+"""Where the same word means another thing in one kind."""
+
+
+def is_template(value: object) -> bool:
+    """Tell whether a value waits to be filled in by another program."""
+    return isinstance(value, str) and _TEMPLATE.search(value) is not None
+
+
+def normal(word: str) -> str:
+    """Return a word in the form of ours: `rateLimit` and `rate-limit` are `rate_limit`."""
+    return _CAMEL.sub("_", word).replace("-", "_").lower()
+
+
+def sentence(word: str, kind: str = "") -> str | None:
+    """Return what to say about a word that has none of ours."""
+    plain = normal(word)
+    return _SENTENCES_OF.get((kind, plain)) or _SENTENCES.get(plain)
+
+
+def belongs(key: str, kind: str, loc: tuple[int | str, ...]) -> str | None:
+    """Return where an unknown key is known: a level further in, or in another kind."""
+    plain = normal(key)
+    inner = [
+        name
+        for name, field in fields_at(kind, loc).items()
+        if (model := inner_model(field)) is not None
+        and plain in model.model_fields
+        and not _is_by_name(kind, (*loc, name))
+    ]
+    if inner:
+        return f"it belongs into {' or '.join(inner)}: {inner[0]}: {{{plain}: …}}"
+    kinds = [other for other in MODELS if other != kind and plain in MODELS[other].model_fields]
+    if not kinds:
+        return None
+    sections = {of: section for section, of in SECTIONS.items()}
+    return "it is a key of " + " and of ".join(
+        f"{'a' if other != 'settings' else 'the'} {other}"
+        + (f" ({sections[other]}:)" if other in sections and other != "settings" else "")
+        for other in kinds
+    )
+
+
+def is_another_file(keys: Iterable[str], is_like_ours: Iterable[bool]) -> bool:
+    """Tell whether a file is for another program, by the keys at its top."""
+    known = [key in SECTIONS or sentence(key) is not None for key in keys]
+    return bool(known) and not any(known) and not any(is_like_ours)
+
+
+def another_file(keys: list[str]) -> tuple[str, str]:
+    """Return what to say about a file that is for another program."""
+    named = ", ".join(shown(key) for key in keys[:3]) + (", …" if len(keys) > 3 else "")
+    message = f"this file is no Kakehi configuration: it begins with {named}"
+    *most, last = SECTIONS
+    hint = (
+        f"a configuration has {', '.join(most)} or {last} at the top; files that are for something "
+        "else belong elsewhere, or into a directory whose name begins with a dot"
+    )
+    return message, hint
+
+
+def _is_by_name(kind: str, loc: tuple[int | str, ...]) -> bool:
+    """Tell whether a map has names that people choose as its keys (headers, error pages)."""
+    return "dict" in str(fields_at(kind, loc[:-1])[str(loc[-1])].annotation)

@@ -1,0 +1,95 @@
+"""Finds what stands at the wrong level: keys that are indented too little or too much.
+
+One slip of indentation makes an error of every key that it moves. Here they are taken together, so
+that an operator reads one sentence with the lines to move. Pure; called by the validator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from reconciler.language.loader import Node
+from schemas.kinds import SECTIONS, fields_at
+
+BACKENDS = "backends"
+"""The one key of a cluster that is not in its model: the entities that nest in it."""
+
+
+@dataclass(slots=True)
+class Slip:
+    """Entries of a section that are no entities. `owner`: whose keys they are, None: nobody's."""
+
+    kind: str
+    owner: str | None
+    names: list[str] = field(default_factory=list)
+
+
+def keys_of(kind: str, loc: tuple[int | str, ...] = ()) -> list[str]:
+    """Return the keys that may stand in the map at a path."""
+    nested = [BACKENDS] if kind == "cluster" and not loc else []
+    return [*fields_at(kind, loc), *nested]
+
+
+def too_far_left(section: Node, kind: str) -> list[Slip]:
+    """Return entries that are keys of the entity above them, or of one without a name."""
+    known = keys_of(kind)
+    slips: list[Slip] = []
+    owner: str | None = None
+    for name, body in section.items.items():
+        if name not in known or _fits(body, known):
+            owner = name
+        elif slips and slips[-1].owner == owner:
+            slips[-1].names.append(name)
+        else:
+            slips.append(Slip(kind, owner, [name]))
+    return slips
+
+
+def is_section_within(name: str, body: Node, kind: str) -> bool:
+    """Tell whether an entry of a section is itself a section."""
+    return name in SECTIONS and isinstance(body.value, dict) and not _fits(body, keys_of(kind))
+
+
+def is_entity_at_the_top(body: Node, kind: str) -> bool:
+    """Tell whether an unknown key at the top is an entity of the section above it."""
+    known = keys_of(kind)
+    return isinstance(body.value, dict) and bool(body.value) and _fits(body, known)
+
+
+def level_of(kind: str, loc: tuple[int | str, ...]) -> int | None:
+    """Return how many steps further left an unknown key would be known; None: nowhere."""
+    *parents, key = loc
+    names = [step for step in parents if isinstance(step, str)]
+    for steps in range(1, len(names) + 1):
+        if key in keys_of(kind, tuple(names[: len(names) - steps])):
+            return steps
+    return None
+
+
+def lines_of(nodes: Iterable[tuple[Node, Node]]) -> str:
+    """Return `line 3` or `lines 3–5` of some keys with their values."""
+    found = [line for key, value in nodes for line in (key.line, *_lines(value))]
+    first, last = min(found), max(found)
+    return f"line {first}" if first == last else f"lines {first}–{last}"
+
+
+def listed(names: list[str]) -> str:
+    """Return names as a sentence has them: "a", "b" and "c"."""
+    quoted = [f'"{name}"' for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _fits(body: Node, known: list[str]) -> bool:
+    """Tell whether a value may be the body of an entity, by its keys."""
+    if body.value is None or body.broken:
+        return True
+    return isinstance(body.value, dict) and all(key in known for key in body.value)
+
+
+def _lines(node: Node) -> Iterator[int]:
+    yield node.line
+    for key in node.keys.values():
+        yield key.line
+    for child in (*node.items.values(), *node.elements):
+        yield from _lines(child)

@@ -1,0 +1,212 @@
+"""What a change means for others: who takes requests over, who is left without a backend.
+
+Pure: asks two views, as it was and as it would be. `rank` is the engine's own order of frontends.
+Called for `plan`, with and without a daemon.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+
+from reconciler.catalog.relations import (
+    MATCH,
+    REGEX,
+    View,
+    cluster_of,
+    is_passthrough,
+    listeners_of,
+    term,
+    users,
+)
+from schemas.change import Change
+from schemas.entity import Entity, EntityKey, canonical
+from schemas.plan import Consequence
+from schemas.regex import literal_prefix
+
+FRONTENDS_MAX = 200
+"""Of so many changed frontends it is told who takes requests over; each is a question."""
+CANDIDATES_MAX = 200
+NAMED_MAX = 100
+_NO_HOST = "host.invalid"
+_MATCHING = frozenset(
+    ("client_certificate", "headers", "hostname", "listeners", "methods", "passthrough", "path")
+) | {"query"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request that a frontend matches."""
+
+    hostname: str
+    path: str
+    query: str
+    method: str
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+Rank = Callable[[Iterable[Entity], Sample], Sequence[str]]
+"""Returns the names of the frontends that match a request, the winner first."""
+Meaning = Callable[[Sequence[Change], View, View], Mapping[EntityKey, Consequence]]
+"""Returns what changes mean for others, by the views as it was and as it would be."""
+
+
+def consequences(
+    changes: Sequence[Change],
+    before: View,
+    after: View,
+    rank: Rank,
+    drained: Collection[str] = (),
+) -> dict[EntityKey, Consequence]:
+    """Return what each change means for others, where it means anything."""
+    renamed = renames(changes)
+    found: dict[EntityKey, Consequence] = {}
+    unusable = _unusable(changes, before, after, drained)
+    asked = islice((each for each in changes if each.key.kind == "frontend"), FRONTENDS_MAX)
+    inheriting = {
+        each.key: _inheriting(each, before, after, rank)
+        for each in asked
+        if each.key not in renamed
+    }
+    for change in changes:
+        heirs, takes_from = inheriting.get(change.key, (None, None))
+        consequence = Consequence(
+            heirs=heirs,
+            takes_from=takes_from,
+            frontends=_frontends(change, before, after),
+            leaves_no_backend=change.key in unusable,
+            renamed=renamed.get(change.key),
+        )
+        if consequence != Consequence():
+            found[change.key] = consequence
+    return found
+
+
+def renames(changes: Sequence[Change]) -> dict[EntityKey, EntityKey]:
+    """Return pairs of what is removed and added with the same value, by either key."""
+    gone: defaultdict[tuple[str, bytes], list[EntityKey]] = defaultdict(list)
+    come: defaultdict[tuple[str, bytes], list[EntityKey]] = defaultdict(list)
+    for change in changes:
+        if change.action == "remove" and change.before is not None:
+            gone[change.key.kind, canonical(change.before.value)].append(change.key)
+        elif change.action == "add" and change.after is not None:
+            come[change.key.kind, canonical(change.after.value)].append(change.key)
+    pairs: dict[EntityKey, EntityKey] = {}
+    for value, removed in gone.items():
+        for one, other in _paired(removed, come.get(value, [])):
+            pairs[one], pairs[other] = other, one
+    return pairs
+
+
+def _paired(
+    removed: list[EntityKey], added: list[EntityKey]
+) -> Iterable[tuple[EntityKey, EntityKey]]:
+    """Pair what is surely the same: one of each, or backends that keep their own name."""
+    if len(removed) == len(added) == 1:
+        return [(removed[0], added[0])]
+    names = {key.name.rpartition("/")[2]: key for key in added if "/" in key.name}
+    own = [(key, names.get(key.name.rpartition("/")[2])) for key in removed if "/" in key.name]
+    return [(one, other) for one, other in own if other is not None]
+
+
+def _frontends(change: Change, before: View, after: View) -> tuple[str, ...]:
+    """Return the frontends that a cluster's change concerns."""
+    if change.key.kind != "cluster":
+        return ()
+    view = before if change.action == "remove" else after
+    return tuple(sorted(key.name for key in islice(users(view, change.key), NAMED_MAX)))
+
+
+def _unusable(
+    changes: Sequence[Change], before: View, after: View, drained: Collection[str]
+) -> set[EntityKey]:
+    """Return the changes by which a cluster loses its last backend that takes requests."""
+    taking: defaultdict[str, list[EntityKey]] = defaultdict(list)
+    for change in changes:
+        if change.key.kind == "backend" and change.action != "add":
+            taking[cluster_of(change.key)].append(change.key)
+    return {
+        key
+        for cluster, keys in taking.items()
+        if EntityKey("cluster", cluster) in after
+        and usable(cluster, before, drained)
+        and not usable(cluster, after, drained)
+        for key in keys
+    }
+
+
+def usable(cluster: str, view: View, drained: Collection[str] = ()) -> bool:
+    """Tell whether any backend of a cluster takes new requests."""
+    return any(
+        name not in drained and view[EntityKey("backend", name)].value["weight"]
+        for name in view.names("backend", f"{cluster}/")
+    )
+
+
+def _inheriting(
+    change: Change, before: View, after: View, rank: Rank
+) -> tuple[tuple[str | None, ...] | None, tuple[str | None, ...] | None]:
+    """Return who takes a frontend's former requests over, and from whom it takes new ones."""
+    changed = {each.path.partition(".")[0] for each in change.fields}
+    if change.action == "update" and not changed & _MATCHING:
+        return None, None
+    heirs = _winners(change.before, after, rank) if change.before else None
+    takes_from = _winners(change.after, before, rank) if change.after else None
+    own = change.key.name
+    if heirs is not None and change.action == "update":
+        heirs = tuple(each for each in heirs if each != own) or None
+        takes_from = tuple(each for each in takes_from or () if each != own) or None
+    return heirs, takes_from
+
+
+def _winners(frontend: Entity, view: View, rank: Rank) -> tuple[str | None, ...] | None:
+    """Return who serves what a frontend matches, on each of its listeners; None: 404."""
+    if is_passthrough(frontend):
+        return None
+    sample = sample_of(frontend)
+    found: dict[str | None, None] = {}
+    for listener in listeners_of(frontend):
+        if EntityKey("listener", listener) in view:
+            matching = rank(_candidates(view, listener, sample), sample)
+            found[next(iter(matching), None)] = None
+    return tuple(found) or None
+
+
+def sample_of(frontend: Entity) -> Sample:
+    """Return a request that a frontend matches, as far as that can be seen at a glance."""
+    value: Mapping[str, Any] = frontend.value
+    hostname = str(value["hostname"])
+    if hostname == "*":
+        hostname = _NO_HOST
+    ((kind, path),) = value["path"].items()
+    return Sample(
+        hostname=f"any{hostname[1:]}" if hostname.startswith("*.") else hostname,
+        path=(literal_prefix(path) or "/") if kind == "regex" else str(path),
+        query=urlencode({name: _text(match) for name, match in value["query"].items()}),
+        method=next(iter(value["methods"]), "GET"),
+        headers=[(name, _text(match)) for name, match in value["headers"].items()],
+    )
+
+
+def _text(match: Mapping[str, str]) -> str:
+    return str(match.get("exact", ""))
+
+
+def _candidates(view: View, listener: str, sample: Sample) -> list[Entity]:
+    """Return the frontends that may match a request, by the relations alone."""
+    labels = sample.hostname.split(".")
+    parents = (f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels)))
+    steps = sample.path.rstrip("/").split("/")
+    prefixes = [("/".join(steps[:length]) or "/") for length in range(len(steps), 0, -1)]
+    keys: dict[EntityKey, None] = {}
+    for hostname in (sample.hostname, *parents, "*"):
+        for kind, path in (("exact", sample.path), *(("prefix", each) for each in prefixes)):
+            # What is asked for besides stands behind it in the term.
+            there = view.related_under(MATCH, term(listener, hostname, kind, path, ""))
+            keys.update(dict.fromkeys(key for under in there.values() for key in under))
+        keys.update(dict.fromkeys(view.related(REGEX, term(listener, hostname))))
+    return [view[key] for key in islice(keys, CANDIDATES_MAX)]

@@ -1,0 +1,109 @@
+"""Goes through all rows of the state database in the background, so that damage is found in time.
+
+A row is checked when it is read, and of a large state most rows are not read for weeks; a flipped
+bit would be found when a worker has to be brought up. So all of them are looked at now and then: in
+a thread, a few at a time, each few in a snapshot of their own that holds no checkpoint up. Every
+entity must be what was written, stand under each of its relations, and all of them have the digest
+that runs. What is found is treated as when it is read. Called by `reconciler.daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconciler import log
+from reconciler.parts import heard_again_within
+from reconciler.storage.database import DamagedError
+from reconciler.storage.store import Store
+from reconciler.storage.writing import Relate
+from schemas.entity import EntityKey, entity_hash
+
+EVERY_S = 6 * 3600.0
+FIRST_S = 300.0
+# Behind damage: what has become of it is looked at soon.
+AGAIN_S = 60.0
+_ROWS = 200
+_PAUSE_S = 0.05
+_BATCH_WITHIN_S = 60.0
+_MODULUS = 1 << 128
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One way through all rows."""
+
+    generation: int
+    digest: str
+    total: int = 0
+    after: EntityKey = EntityKey("", "")  # noqa: RUF009  # a tuple
+    steady: bool = True
+    """No commit has come since it began, so that the sum means something."""
+
+
+class RowAudit:
+    """Of one store; `damaged` is called on the loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        relate: Relate,
+        damaged: Callable[[DamagedError], None],
+    ) -> None:
+        self._store = store
+        self._relate = relate
+        self._damaged = damaged
+        self.problem: str | None = None
+        """What the last way through has found."""
+
+    async def run(self) -> None:
+        """For ever."""
+        pause_s = FIRST_S
+        while True:
+            heard_again_within(pause_s + _BATCH_WITHIN_S)
+            await asyncio.sleep(pause_s)
+            pause_s = EVERY_S
+            try:
+                await self.walk()
+            except DamagedError as error:
+                pause_s = min(AGAIN_S, EVERY_S)
+                if str(error) == self.problem:
+                    # It could not be mended, which costs a look at the whole commit each time.
+                    continue
+                self.problem = str(error)
+                log.error("the audit of the state database has found damage", reason=error)
+                self._damaged(error)
+            except OSError as error:
+                # The directory cannot be read now, which others tell.
+                log.warning("the state database cannot be audited", reason=error)
+            else:
+                self.problem = None
+
+    async def walk(self) -> None:
+        """Go through all rows once. Raises `DamagedError`, `OSError`."""
+        running = self._store.running
+        walk = _Walk(running.generation, running.state.digest)
+        while await asyncio.to_thread(self._batch, walk):
+            heard_again_within(_BATCH_WITHIN_S)
+            await asyncio.sleep(_PAUSE_S)
+
+    def _batch(self, walk: _Walk) -> bool:
+        """Check the next rows; tell whether there are more. Raises `DamagedError`, `OSError`."""
+        with self._store.snapshot() as seen:
+            walk.steady &= seen.generation == walk.generation
+            entities = seen.state.after(walk.after, _ROWS)
+            for entity in entities:
+                walk.total += entity_hash(entity.key, entity.value)
+                for relation, term, note in self._relate(entity):
+                    if seen.state.related_note(relation, term, entity.key) != note:
+                        raise DamagedError(
+                            f"the state database is damaged: {entity.key} is not among what is "
+                            f"related by {relation}"
+                        )
+        if entities:
+            walk.after = entities[-1].key
+            return True
+        if walk.steady and walk.total % _MODULUS != int(walk.digest, 16):
+            raise DamagedError("the state database is damaged: entities are missing, or too many")
+        return False

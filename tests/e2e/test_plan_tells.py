@@ -1,0 +1,87 @@
+"""What a plan says beside the changes: what no commit has, and, without a daemon, two commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.reconciler.cli.program import kakehi
+from tests.reconciler.live import Shop, shop
+
+OTHER = {
+    "frontends": {"other": {"listeners": ["public"], "cluster": "shop", "path": {"prefix": "/x"}}}
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("tells"), workers=1) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def clean(running: Shop) -> Iterator[None]:
+    yield
+    running.repo.git("reset", "--quiet", "--hard")
+    running.repo.git("clean", "--quiet", "-fd")
+
+
+def planned(running: Shop, *arguments: str) -> CompletedProcess[str]:
+    return running.daemon.run_cli("plan", *arguments)
+
+
+def test_untracked_files_are_told(running: Shop) -> None:
+    running.repo.write({"new.yaml": OTHER})
+    done = planned(running)
+    assert "note: new.yaml is untracked" in done.stderr
+    assert 'takes requests of frontend "' in done.stdout
+    report = json.loads(planned(running, "--json").stdout)
+    assert report["uncommitted"] == {"edited": [], "deleted": [], "untracked": ["new.yaml"]}
+    assert report["changes"][0]["takes_from"] == ["web"]
+    running.repo.git("add", "new.yaml")
+    assert "untracked" not in planned(running).stderr
+
+
+def test_beside_a_ref_it_is_told_that_the_working_tree_differs(running: Shop) -> None:
+    assert "note:" not in planned(running, "--ref", "HEAD").stderr
+    running.repo.write({"new.yaml": OTHER})
+    done = planned(running, "--ref", "HEAD")
+    said = "note: 1 file differs from HEAD: new.yaml (untracked); this plan is not about that"
+    assert said in done.stderr
+    assert "No changes" in done.stdout
+
+
+def test_a_filter_leaves_the_rest_out(running: Shop) -> None:
+    running.repo.write({"new.yaml": OTHER})
+    assert "frontend other" in planned(running, "frontend").stdout
+    assert "frontend other" in planned(running, "frontend/other").stdout
+    done = planned(running, "frontend/web", "--detailed-exitcode")
+    assert (done.returncode, "No changes" in done.stdout) == (0, True)
+    assert planned(running, str(running.repo.directory), "route/x").returncode == 64
+
+
+def test_two_commits_are_compared_without_a_daemon(running: Shop) -> None:
+    place, first = str(running.repo.directory), running.repo.head()
+    running.repo.write({"new.yaml": OTHER})
+    running.repo.git("checkout", "-q", "-b", "feature")
+    try:
+        running.repo.commit({"new.yaml": OTHER})
+        line = ("plan", place, "--from", first, "--ref", "feature")
+        environment = {"KAKEHI_RUNTIME_DIR": "/nowhere"}
+        done = kakehi(*line, "--detailed-exitcode", **environment)
+        assert done.returncode == 2, done.stderr
+        assert "+ frontend other" in done.stdout
+        assert "not tried" in done.stderr
+        report = json.loads(kakehi(*line, "--json", **environment).stdout)
+        assert report["untried"] == ["ports", "capacity", "connections"]
+        assert [each["name"] for each in report["changes"]] == ["other"]
+        text = kakehi(*line, "--format", "markdown", **environment).stdout
+        assert "| `+` | frontend other |" in text
+        running.repo.commit({"bad.yaml": "listeners: []\n"})
+        assert kakehi(*line, **environment).returncode == 3
+        assert kakehi(*line[:-1], "nowhere", **environment).returncode == 64
+    finally:
+        running.repo.git("checkout", "-q", "-f", "main")

@@ -1,0 +1,101 @@
+"""Every file of the state directory, damaged while nothing runs: a bit, an end, all of it.
+
+Whatever it is: the next start tells of it, serves the newest commit, over TLS too, and takes the
+next one. With the workers gone as well, so that the directory and the repository are all there is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.harness import processes
+from tests.harness.tlssite import TlsSite
+
+# Nothing is read from them: a lock is a name, challenges end with their daemon, an index of the log
+# is made anew, and the log has every page of so small a database.
+NOTHING_IN_IT = {"lock", "challenges", "state.db", "state.db-shm"}
+
+
+def a_bit_in_the_middle(content: bytes) -> bytes:
+    place = len(content) // 2
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+def the_second_half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def all_of_it(_: bytes) -> bytes:
+    return b""
+
+
+def for_noise(content: bytes) -> bytes:
+    return os.urandom(len(content))
+
+
+def for_a_directory(_: bytes) -> None:
+    return None
+
+
+DAMAGES: tuple[Callable[[bytes], bytes | None], ...] = (
+    a_bit_in_the_middle,
+    the_second_half,
+    all_of_it,
+    for_noise,
+    for_a_directory,
+)
+
+
+def end(site: TlsSite) -> None:
+    workers = site.worker_pids()
+    site.daemon.leave(signal.SIGKILL)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    processes.wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "they have ended"
+    )
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)
+def test_a_damaged_file_is_told_and_survived(
+    tmp_path: Path, damage: Callable[[bytes], bytes | None]
+) -> None:
+    with TlsSite(tmp_path) as site:
+        pair = site.leaf("www.test")
+        spare = {"spare": ["blue"]}
+        site.start(site.files({"www": pair}, clusters={"main": ["red"], **spare}))
+        site.daemon.ask("drain", backend="spare/b0", owner="somebody", ttl_s=3600.0)
+        names = sorted(
+            str(path.relative_to(site.daemon.state_dir))
+            for path in site.daemon.state_dir.rglob("*")
+            if path.is_file()
+        )
+        untold = []
+        for number, name in enumerate(names):
+            end(site)
+            path = site.daemon.state_dir / name
+            content = damage(path.read_bytes()) if path.exists() and path.stat().st_size else b""
+            path.unlink(missing_ok=True)
+            if content is None:
+                path.mkdir()
+            else:
+                path.write_bytes(content)
+            said = len(site.daemon.log())
+            site.daemon.return_()
+            print(name, site.daemon.log()[said:])
+            assert "Traceback" not in site.daemon.log()[said:], name
+            if " warning " not in site.daemon.log()[said:]:
+                untold.append(name)
+            color = ("blue", "red")[number % 2]
+            site.commit(site.files({"www": pair}, clusters={"main": [color], **spare}))
+            assert site.everywhere("www.test") == {color}, name
+            with site.connect() as client:
+                assert client.get("www.test").body.decode() == color
+        # Of a story that is empty nobody can say that it was longer.
+        unknowable = {"history.jsonl"} if damage is all_of_it else set[str]()
+        assert set(untold) <= NOTHING_IN_IT | unknowable

@@ -1,0 +1,131 @@
+"""Who takes requests over, in the engine's own order; what has no backend left; what is renamed."""
+
+from typing import Any
+
+import pytest
+
+from reconciler.catalog.offline import load_directory
+from reconciler.catalog.views import MemoryView
+from reconciler.planning.consequences import consequences
+from reconciler.planning.differ import diff_entities
+from reconciler.reporting.explain import winners
+from schemas.entity import EntityKey
+from schemas.plan import Consequence
+from schemas.state import State
+
+BASE = """\
+listeners:
+  web: {address: "127.0.0.1:8080"}
+  other: {address: "127.0.0.1:8081"}
+clusters:
+  shop:
+    backends:
+      shop-1: {address: "127.0.0.1:9001"}
+      shop-2: {address: "127.0.0.1:9002"}
+  cart: {backends: {cart-1: {address: "127.0.0.1:9003"}}}
+frontends:
+"""
+
+
+def state_of(frontends: str, base: str = BASE) -> State:
+    found, diagnostics = load_directory([("a.yaml", (base + frontends).encode())])
+    assert found is not None, diagnostics
+    return found
+
+
+def meant(before: State, after: State, drained: tuple[str, ...] = ()) -> dict[str, Consequence]:
+    changes = diff_entities({key: after.get(key) for key in {*before, *after}}, before)
+    views = [MemoryView(state[key] for key in state) for state in (before, after)]
+    found = consequences(changes, views[0], views[1], winners, drained)
+    return {f"{key.kind}/{key.name}": each for key, each in found.items()}
+
+
+ALL = "  all: {listeners: [web], cluster: shop}\n"
+API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
+
+
+@pytest.mark.parametrize(
+    ("others", "gone", "heirs"),
+    [
+        (ALL, API, ("all",)),
+        (API, ALL, (None,)),
+        (
+            ALL + "  regex: {listeners: [web], cluster: shop, path: {regex: '/a.*'}}\n",
+            "  x: {listeners: [web], cluster: cart, path: {exact: /b}}\n",
+            ("all",),
+        ),
+        (
+            ALL + "  wild: {listeners: [web], cluster: shop, hostname: '*.example.com'}\n",
+            "  x: {listeners: [web], cluster: cart, hostname: a.example.com}\n",
+            ("wild",),
+        ),
+        (
+            ALL
+            + "  get: {listeners: [web], cluster: shop, methods: [GET], path: {prefix: /api}}\n",
+            "  x: {listeners: [web], cluster: cart, path: {prefix: /api}, methods: [POST]}\n",
+            ("all",),
+        ),
+        (ALL, "  x: {listeners: [web, other], cluster: cart, path: {prefix: /x}}\n", (None, "all")),
+        (
+            ALL + "  gold: {listeners: [web], cluster: shop, headers: {x-tier: gold}}\n",
+            "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
+            ("all",),
+        ),
+    ],
+)
+def test_who_inherits(others: str, gone: str, heirs: tuple[str | None, ...]) -> None:
+    name = gone.strip().partition(":")[0]
+    with_it, without = state_of(others + gone), state_of(others)
+    assert meant(with_it, without)[f"frontend/{name}"].heirs == heirs
+    assert meant(without, with_it)[f"frontend/{name}"].takes_from == heirs
+
+
+def test_a_match_that_moves_leaves_one_and_takes_from_another() -> None:
+    moved = API.replace("/api", "/shop")
+    found = meant(state_of(ALL + API), state_of(ALL + moved))["frontend/api"]
+    assert (found.heirs, found.takes_from) == (("all",), ("all",))
+    other_cluster = API.replace("cart", "shop")
+    assert "frontend/api" not in meant(state_of(ALL + API), state_of(ALL + other_cluster))
+
+
+def test_a_cluster_names_its_frontends() -> None:
+    before = state_of(ALL + API)
+    after = state_of(ALL + API, BASE.replace("  shop:\n", "  shop:\n    retries: 5\n"))
+    assert meant(before, after)["cluster/shop"].frontends == ("all",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "drained", "leaves"),
+    [
+        ('      shop-2: {address: "127.0.0.1:9002"}\n', "", (), False),
+        ('      shop-2: {address: "127.0.0.1:9002"}\n', "", ("shop/shop-1",), True),
+        ('9001"}', '9001", weight: 0}', ("shop/shop-2",), True),
+        ('9001"}', '9001", weight: 1}', ("shop/shop-2",), False),
+    ],
+)
+def test_a_cluster_without_a_backend_is_marked(
+    old: str, new: str, drained: tuple[str, ...], leaves: bool
+) -> None:
+    assert old in BASE
+    found = meant(state_of(ALL), state_of(ALL, BASE.replace(old, new)), drained)
+    backends = [each for name, each in found.items() if name.startswith("backend/")]
+    assert any(each.leaves_no_backend for each in backends) == leaves
+
+
+def test_what_has_another_name_is_renamed() -> None:
+    renamed = BASE.replace("  cart:", "  basket:").replace("shop-2:", "shop-b:")
+    found = meant(state_of(ALL), state_of(ALL.replace("all:", "every:"), renamed))
+    pairs = {name: each.renamed for name, each in found.items() if each.renamed}
+    expected: dict[str, Any] = {
+        "backend/cart/cart-1": EntityKey("backend", "basket/cart-1"),
+        "backend/basket/cart-1": EntityKey("backend", "cart/cart-1"),
+        "backend/shop/shop-2": EntityKey("backend", "shop/shop-b"),
+        "backend/shop/shop-b": EntityKey("backend", "shop/shop-2"),
+        "cluster/cart": EntityKey("cluster", "basket"),
+        "cluster/basket": EntityKey("cluster", "cart"),
+        "frontend/all": EntityKey("frontend", "every"),
+        "frontend/every": EntityKey("frontend", "all"),
+    }
+    assert pairs == expected
+    # Nobody takes anything over from a frontend that stays under another name.
+    assert found["frontend/all"].heirs is None

@@ -1,0 +1,40 @@
+"""Descriptors that do not suffice are told before anything fails."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from reconciler.workers.descriptors import shortages
+from tests.harness import ports
+from tests.reconciler.live import shop
+
+
+def test_what_the_limits_are_enough_for() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert shortages(1, 2, {}) == []
+    assert shortages(5, 2, {"FDSTORE": "10"}) == []
+    assert shortages(5, 2, {"FDSTORE": "nonsense"}) == []
+    [open_files] = shortages(limit, 1, {})
+    assert f"{limit} may be open: raise LimitNOFILE=" in open_files
+    [kept] = shortages(3, 4, {"FDSTORE": "11"})
+    assert kept.startswith("3 listeners on 4 workers have 12 sockets, and systemd keeps 11 of them")
+    assert "FileDescriptorStoreMax=" in kept
+    assert len(shortages(limit, 1, {"FDSTORE": "512"})) == 2
+
+
+def test_it_is_told_at_the_start_and_in_status(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=2) as running:
+        assert running.daemon.status()["warnings"] == []
+        assert running.daemon.interrupt() == 0
+        # 128 of its own, 8 a worker and 2 listeners on each do not fit.
+        running.daemon.launcher = ("prlimit", "--nofile=140:140")
+        files = running.files()
+        files["more.yaml"] = {"listeners": {"more": {"address": ports.address()}}}
+        running.repo.commit(files)
+        running.daemon.start()
+        told = "2 listeners on 2 workers take 148 descriptors, and 140 may be open"
+        [warning] = running.daemon.status()["warnings"]
+        assert warning.startswith(told)
+        assert running.daemon.log().count(told) == 1
+        assert running.served_by() == 0
