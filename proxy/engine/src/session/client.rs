@@ -199,6 +199,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn drive_client(&mut self, index: usize) {
         let token = self.clients[index].token;
         let mut receive = std::mem::take(&mut self.receive);
+        let mut has_read = false;
         for reads in 0.. {
             if self.find_client(token, index).is_none() {
                 break;
@@ -216,13 +217,14 @@ impl<D: Driver> Engine<D> {
             if !client.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN || reads > 0 && client.bulk.is_large() {
+            if reads >= READS_PER_TURN || has_read && client.bulk.is_large() {
                 self.wake_client(index);
                 break;
             }
             if self.puts_client_off(index) {
                 break;
             }
+            has_read = true;
             self.read_client(token, index, &mut receive);
         }
         self.receive = receive;

@@ -173,6 +173,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn drive_upstream(&mut self, index: usize) {
         let token = self.upstreams[index].token;
         let mut receive = std::mem::take(&mut self.receive);
+        let mut has_read = false;
         for reads in 0.. {
             if self.find_upstream(token, index).is_none() {
                 break;
@@ -193,13 +194,14 @@ impl<D: Driver> Engine<D> {
             if !upstream.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN || reads > 0 && upstream.bulk.is_large() {
+            if reads >= READS_PER_TURN || has_read && upstream.bulk.is_large() {
                 self.wake_upstream(index);
                 break;
             }
             if self.puts_upstream_off(index) {
                 break;
             }
+            has_read = true;
             self.read_upstream(token, index, &mut receive);
         }
         self.receive = receive;
