@@ -10,7 +10,6 @@ import ipaddress
 import re
 from typing import Annotated, TypeGuard
 
-import idna
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -179,6 +178,9 @@ def _is_token(value: object) -> TypeGuard[str]:
 
 def _ascii_hostname(name: str) -> str | None:
     if not name.isascii():
+        # Its tables take as long to load as all models of a kind, and most names are ASCII.
+        import idna  # noqa: PLC0415
+
         try:
             name = idna.encode(name, uts46=True).decode()
         except idna.IDNAError:

@@ -159,6 +159,7 @@ def _errors(staged: Staged, view: View) -> Iterator[Finding]:
     if not staged.incomplete:
         yield from references.dangling(keys, view, staged.declared, staged.written)
     yield from references.clashes(keys, view)
+    yield from references.circles(keys, view)
     yield from matches.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
 

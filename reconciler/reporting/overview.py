@@ -167,9 +167,10 @@ class Overviews:
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:
         now = datetime.now(UTC)
+        with self._store.snapshot() as seen:
+            every = self._expiry.all(seen.state)
         return {
-            (each.key.kind, each.key.name): each.left(now) / timedelta(days=1)
-            for each in self._expiry.all()
+            (each.key.kind, each.key.name): each.left(now) / timedelta(days=1) for each in every
         }
 
     def _readings(self) -> dict[int, Reading]:

@@ -19,6 +19,7 @@ from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, nearest, read_external
 from reconciler.presence import is_directory
 from reconciler.source import left_out
+from reconciler.source.ignoring import Ignoring
 from reconciler.source.remote import followed_ref
 from reconciler.source.repository import (
     CommitNote,
@@ -220,18 +221,23 @@ class Source:
         repository = self.repository
         new = bytes.fromhex(tree)
         full = base is None
+        ignoring = repository.ignoring(new)
         try:
             old = bytes.fromhex(base) if base else None
+            if old is not None and repository.ignoring(old) != ignoring:
+                # What was left out before may be read now, and the other way round.
+                old, full = None, True
             diff = diff_trees(repository.read_tree, old, new, at_most)
         except RepositoryError:
             diff = diff_trees(repository.read_tree, None, new, at_most)
             full = True
-        if not any(diff.changed.values()):
-            self._require_configuration(new)
-        skipped = left_out.confirmed(
-            diff.skipped, lambda path: self.content(diff.json[path]) or b""
-        )
-        blobs = dict(sorted(diff.changed.items()))
+        blobs = {
+            path: oid for path, oid in sorted(diff.changed.items()) if not ignoring.covers(path)
+        }
+        if not any(blobs.values()):
+            self._require_configuration(new, ignoring)
+        named = {path: why for path, why in diff.skipped.items() if not ignoring.covers(path)}
+        skipped = left_out.confirmed(named, lambda path: self.content(diff.json[path]) or b"")
         return Compared(blobs, left_out.warnings(skipped), full, frozenset(diff.others))
 
     def read_file(self, changed: Changed, path: str) -> bytes:
@@ -269,8 +275,8 @@ class Source:
             return bytes(FILE_BYTES_MAX + 1)
         return self.repository.read_blob(oid)
 
-    def _require_configuration(self, tree: bytes) -> None:
-        if not holds_configuration(self.repository.read_tree, tree):
+    def _require_configuration(self, tree: bytes, ignoring: Ignoring) -> None:
+        if not holds_configuration(self.repository.read_tree, tree, ignoring):
             where = self.repository.prefix or "the repository"
             message = f"the commit holds no configuration (no *.yaml file in {where})"
             raise NoConfigurationError(message)

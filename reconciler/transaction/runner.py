@@ -24,6 +24,7 @@ from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
 from reconciler.workers.bringup import listener_address
+from reconciler.workers.holders import holder
 from reconciler.workers.sockets import BindError, SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
@@ -161,7 +162,7 @@ class Runner:
                 try:
                     found = self._sockets.open(worker, address)
                 except BindError as error:
-                    raise _Unbindable(key, str(error), transient=True) from None
+                    raise _unbindable(key, error) from None
                 if is_new:
                     opened.append((worker, address))
                 made[worker][key.name] = found.fileno()
@@ -310,7 +311,12 @@ def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
     try:
         bind()
     except BindError as error:
-        raise _Unbindable(key, str(error), transient=True) from None
+        raise _unbindable(key, error) from None
+
+
+def _unbindable(key: EntityKey, error: BindError) -> _Unbindable:
+    by = holder(error.taken) if error.taken else None
+    return _Unbindable(key, f"{error} by {by}" if by else str(error), transient=True)
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from reconciler.cli import output
 from reconciler.cli.asking import ask
-from reconciler.cli.exits import DONE
+from reconciler.cli.exits import DONE, DRIFT
 from reconciler.cli.options import AsJson, Option, RuntimeDir
 
 REFRESH_S = 0.5
@@ -14,6 +14,12 @@ REFRESH_S = 0.5
 def status(
     as_json: AsJson = False,
     watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    detailed_exitcode: Annotated[
+        bool,
+        Option(
+            "--detailed-exitcode", help="Exit with 9 when a worker runs another state than that."
+        ),
+    ] = False,
     runtime_dir: RuntimeDir = None,
 ) -> int:
     """Show which commit every worker runs, and the last commit that was refused.
@@ -22,6 +28,7 @@ def status(
       kakehi status
       kakehi status --watch
       kakehi status --json | jq -r .commit
+      kakehi status --detailed-exitcode || page somebody
     """
     if watch and not as_json:
         return _watch(runtime_dir)
@@ -31,7 +38,16 @@ def status(
     else:
         for text in lines(result, output.painter()):
             output.line(text)
-    return DONE
+    return DRIFT if detailed_exitcode and drifted(result) else DONE
+
+
+def drifted(result: dict[str, Any]) -> list[int]:
+    """Return the workers that run another state than what was committed."""
+    return [
+        worker["id"]
+        for worker in result["workers"]
+        if (worker["generation"], worker["digest"]) != (result["generation"], result["digest"])
+    ]
 
 
 def lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
