@@ -26,7 +26,7 @@ T = TypeVar("T")
 pytestmark = pytest.mark.timeout(180)
 
 # Enough to be loaded apart, and few enough for a test.
-_MANY = FILES_MAX + 500
+_MANY = FILES_MAX + 100
 
 
 def listener() -> dict[str, str]:
@@ -94,10 +94,10 @@ def test_a_small_change_follows_a_large_load(daemon: Kakehi) -> None:
 
 
 def test_what_was_parsed_before_a_crash_is_not_parsed_again(daemon: Kakehi) -> None:
-    many = _MANY * 3
+    many = _MANY * 2
     daemon.repo.commit(listener() | tenants(many))
     daemon.start(wait=False)
-    loading = _until(lambda: _loading(daemon), lambda each: each["parsed"] >= 1000)
+    loading = _until(lambda: _loading(daemon), lambda each: each["parsed"] >= 400)
     assert loading["files"] == many + 1
     assert daemon.process is not None
     helpers = _loaders(daemon)
