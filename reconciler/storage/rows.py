@@ -18,14 +18,17 @@ from reconciler.parts import heard_again_within
 from reconciler.storage.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.storage.writing import Relate
-from schemas.entity import EntityKey, entity_hash
+from schemas.entity import EntityKey
 
 EVERY_S = 6 * 3600.0
 FIRST_S = 300.0
 # Behind damage: what has become of it is looked at soon.
 AGAIN_S = 60.0
-_ROWS = 200
-_PAUSE_S = 0.05
+_ROWS = 50
+# Between two batches, and so many times as long as the last one took: the loop shares the
+# interpreter with this thread, and commits must not feel it.
+_PAUSE_S = 0.02
+_PAUSE_SHARE = 4.0
 _BATCH_WITHIN_S = 60.0
 _MODULUS = 1 << 128
 
@@ -84,17 +87,21 @@ class RowAudit:
         """Go through all rows once. Raises `DamagedError`, `OSError`."""
         running = self._store.running
         walk = _Walk(running.generation, running.state.digest)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while await asyncio.to_thread(self._batch, walk):
-            heard_again_within(_BATCH_WITHIN_S)
-            await asyncio.sleep(_PAUSE_S)
+            pause_s = max(_PAUSE_S, min(1.0, _PAUSE_SHARE * (loop.time() - began)))
+            heard_again_within(pause_s + _BATCH_WITHIN_S)
+            await asyncio.sleep(pause_s)
+            began = loop.time()
 
     def _batch(self, walk: _Walk) -> bool:
         """Check the next rows; tell whether there are more. Raises `DamagedError`, `OSError`."""
         with self._store.snapshot() as seen:
             walk.steady &= seen.generation == walk.generation
             entities = seen.state.after(walk.after, _ROWS)
-            for entity in entities:
-                walk.total += entity_hash(entity.key, entity.value)
+            for entity, weight in entities:
+                walk.total += weight
                 for relation, term, note in self._relate(entity):
                     if seen.state.related_note(relation, term, entity.key) != note:
                         raise DamagedError(
@@ -102,7 +109,7 @@ class RowAudit:
                             f"related by {relation}"
                         )
         if entities:
-            walk.after = entities[-1].key
+            walk.after = entities[-1][0].key
             return True
         if walk.steady and walk.total % _MODULUS != int(walk.digest, 16):
             raise DamagedError("the state database is damaged: entities are missing, or too many")

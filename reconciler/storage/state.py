@@ -119,12 +119,15 @@ class StoredState:
                 _check(row)
                 yield row[0], row[1], row[2].decode()
 
-    def after(self, key: EntityKey, limit: int) -> list[Entity]:
-        """Return the entities behind a key in the order of keys, so many at most."""
+    def after(self, key: EntityKey, limit: int) -> list[tuple[Entity, int]]:
+        """Return the entities behind a key in the order of keys, with what each adds to the digest.
+
+        So many at most.
+        """
         found = self._all(
             f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
         )
-        return [decode_entity(row) for row in found]
+        return [(decode_entity(row), int.from_bytes(row[3], "big")) for row in found]
 
     def related_note(self, relation: str, term: str, key: EntityKey) -> str | None:
         """Return the note of one entity under a term; None when it is not there."""

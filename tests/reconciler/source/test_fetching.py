@@ -124,3 +124,30 @@ def test_a_remote_by_a_wrong_name_brings_nothing_of_another(tmp_path: Path) -> N
         assert daemon.log().count(reason) == 1
     finally:
         running.stop()
+
+
+def test_a_partial_clone_is_told_and_goes_on_once_it_is_whole(tmp_path: Path) -> None:
+    running = Shop(tmp_path / "upstream", workers=1)
+    daemon, clone = running.daemon, tmp_path / "clone"
+    try:
+        running.repo.commit(running.files(0))
+        for name in ("allowfilter", "allowanysha1inwant"):
+            running.repo.git("config", f"uploadpack.{name}", "true")
+        url = f"file://{running.repo.directory}"
+        partial = ["clone", "-q", "--no-local", "--filter=blob:none", url, str(clone)]
+        running.repo.git(*partial)
+        daemon.directory = clone
+        daemon.start()
+        assert running.served_by() == 0
+        sha = running.repo.commit(running.files(1))
+        for command in (["fetch", "-q", "origin"], ["update-ref", "refs/heads/main", sha]):
+            subprocess.run(["git", "-C", clone, *command], check=True, timeout=60)
+        eventually(lambda: "a partial clone" in str(daemon.status()["source"]["problem"]))
+        assert running.served_by() == 0
+        [told] = re.findall("`(.*)`", daemon.status()["source"]["problem"])
+        subprocess.run(["sh", "-c", told], check=True, timeout=60)
+        daemon.wait(sha)
+        assert running.served_by() == 1
+        assert daemon.status()["source"]["problem"] is None
+    finally:
+        running.stop()
