@@ -115,6 +115,11 @@ def parse_header_name(value: object) -> str:
     return value.lower()
 
 
+def port_of(address: str) -> str:
+    """Return the port of an address in canonical form, as text."""
+    return address.rpartition(":")[2]
+
+
 def split_address(address: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
     """Take a canonical address apart again."""
     host, _, port = address.rpartition(":")

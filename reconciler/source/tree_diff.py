@@ -49,10 +49,20 @@ class TreeDiff:
     """Of those that are left out, JSON that may be of something else: path → blob id."""
 
 
+class ManyFilesError(Exception):
+    """More files differ than somebody wants to look at by himself."""
+
+
 def diff_trees(
-    read_tree: Callable[[bytes], bytes], old: bytes | None, new: bytes | None
+    read_tree: Callable[[bytes], bytes],
+    old: bytes | None,
+    new: bytes | None,
+    at_most: int | None = None,
 ) -> TreeDiff:
-    """Which configuration files differ between two trees (None: no tree)."""
+    """Which configuration files differ between two trees (None: no tree).
+
+    Raises `ManyFilesError` as soon as more differ than `at_most`.
+    """
     result = TreeDiff()
     pending: list[tuple[bytes, bytes | None, bytes | None, int]] = [(b"", old, new, 0)]
     while pending:
@@ -75,6 +85,8 @@ def diff_trees(
                 else:
                     result.skipped[shown(path)] = left_out.NESTED
             _note_leaf(result, path, was, now)
+        if at_most is not None and len(result.changed) > at_most:
+            raise ManyFilesError
     return result
 
 

@@ -117,6 +117,11 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
             f"{output.count(drain['active'], 'request')} in flight"
         )
+    loading = result["loading"]
+    if loading is not None:
+        remarks.append(
+            f"{paint('update', 'loading')}  {loading['commit'][:12]}: {_progress(loading)}"
+        )
     transaction = result["transaction"]
     if transaction is not None:
         waiting = ", ".join(str(worker) for worker in transaction["waiting_for"])
@@ -151,6 +156,14 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
         what = "refused" if error["stage"] != "files" else "files do not fit"
         remarks.append(f"{paint('error', what)}  {error['commit'][:12]}  {error['message']}")
     return ["", *remarks] if remarks else []
+
+
+def _progress(loading: dict[str, Any]) -> str:
+    if loading["phase"] != "reading":
+        return f"{loading['phase']} {output.count(loading['files'], 'file')}"
+    known = loading["read"] - loading["parsed"]
+    remembered = f", {known:,} of them known from before" if known else ""
+    return f"reading {loading['read']:,} of {loading['files']:,} files{remembered}"
 
 
 def _watch(runtime_dir: str | None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.harness import wire
@@ -98,3 +100,18 @@ def test_half_a_request_after_a_whole_one_waits(lane: Lane) -> None:
     assert client.read_response().body == b"ok"
     client.send(second[10:])
     assert client.read_response().body == b"ok"
+
+
+def test_a_pipeline_of_many_bytes_whose_pieces_end_within_heads(lane: Lane) -> None:
+    """It counts as a large transfer, and what waits of a head must not keep it from being read."""
+    count = 1500
+    lane.backend.script = _name_the_path
+    client = lane.connect()
+    filling = f"X-Filling: {'x' * 400}"
+    data = b"".join(lane.head(f"GET /{number}", filling) for number in range(count))
+    pieces = [data[at : at + 99_991] for at in range(0, len(data), 99_991)]
+    sender = threading.Thread(target=client.send_pieces, args=[pieces, 0.05])
+    sender.start()
+    for number in range(count):
+        assert client.read_response().body == b"/%d " % number
+    sender.join()

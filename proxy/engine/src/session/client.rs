@@ -65,6 +65,8 @@ pub(super) struct Client {
     /// Queued to be driven in the next turn.
     pub(super) queued: bool,
     pub(super) bulk: Bulk,
+    /// The socket has room for what waits, and its turn has not come.
+    pub(super) flush_waits: bool,
     /// Close once `output` is empty.
     pub(super) close_when_sent: bool,
     /// Refused at the door; not counted among the connections of the listener.
@@ -130,6 +132,7 @@ impl<D: Driver> Engine<D> {
             input_waits: false,
             queued: false,
             bulk: Bulk::default(),
+            flush_waits: false,
             close_when_sent: false,
             refused,
             input: ByteQueue::default(),
@@ -168,7 +171,7 @@ impl<D: Driver> Engine<D> {
         client.readable |= readable;
         client.hangup |= hangup;
         let token = client.token;
-        if writable && !client.is_flushed() {
+        if writable && !client.is_flushed() && !self.puts_client_flush_off(index) {
             self.flush_client(index);
         }
         match self.find_client(token, index) {
@@ -196,6 +199,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn drive_client(&mut self, index: usize) {
         let token = self.clients[index].token;
         let mut receive = std::mem::take(&mut self.receive);
+        let mut has_read = false;
         for reads in 0.. {
             if self.find_client(token, index).is_none() {
                 break;
@@ -213,13 +217,14 @@ impl<D: Driver> Engine<D> {
             if !client.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN || reads > 0 && client.bulk.is_large() {
+            if reads >= READS_PER_TURN || has_read && client.bulk.is_large() {
                 self.wake_client(index);
                 break;
             }
             if self.puts_client_off(index) {
                 break;
             }
+            has_read = true;
             self.read_client(token, index, &mut receive);
         }
         self.receive = receive;
@@ -413,7 +418,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends what is queued; goes on with what waited for it.
-    fn flush_client(&mut self, index: usize) {
+    pub(super) fn flush_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let unsent = client.stream.unsent_bytes();
         match client
@@ -422,6 +427,7 @@ impl<D: Driver> Engine<D> {
         {
             Ok(sent) => {
                 self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
+                self.bulk_bytes += sent;
                 client.output.consume(&mut self.pool, sent);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -208,6 +208,7 @@ impl<D: Driver> Engine<D> {
             input_waits: false,
             queued: false,
             bulk: Bulk::default(),
+            flush_waits: false,
             keep_alive: false,
             shut_when_sent: false,
             input: ByteQueue::default(),

@@ -20,7 +20,7 @@ const HANDSHAKES_US_PER_TURN: u64 = 1000;
 /// Handshakes that wait beyond which no connection over TLS is accepted.
 const HANDSHAKES_WAITING_MAX: usize = 256;
 
-/// Bytes that large transfers may bring in one turn: some 200 µs of it.
+/// Bytes that large transfers may bring, or be sent of what waited, in one turn: some 200 µs of it.
 const BULK_BYTES_PER_TURN: usize = 512 * 1024;
 
 /// Large transfers that get their turn in one of the loop, at most.
@@ -79,6 +79,32 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Puts the sending of much that waits off, to the client's turn.
+    pub(super) fn puts_client_flush_off(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        if client.output.len() < BULK_READ_BYTES_MIN {
+            return false;
+        }
+        client.flush_waits = true;
+        if !std::mem::replace(&mut client.queued, true) {
+            self.bulk.push_back(client.token);
+        }
+        true
+    }
+
+    /// See [`Engine::puts_client_flush_off`], of an upload.
+    pub(super) fn puts_upstream_flush_off(&mut self, index: usize) -> bool {
+        let upstream = &mut self.upstreams[index];
+        if upstream.output.len() < BULK_READ_BYTES_MIN {
+            return false;
+        }
+        upstream.flush_waits = true;
+        if !std::mem::replace(&mut upstream.queued, true) {
+            self.bulk.push_back(upstream.token);
+        }
+        true
+    }
+
     /// Queues a connection to be driven.
     pub(super) fn queue(&mut self, token: Token, bulk: Bulk) {
         match bulk.is_large() {
@@ -110,14 +136,28 @@ impl<D: Driver> Engine<D> {
         self.at_work = token;
         match parts(token) {
             (Owner::Client, index) => {
+                if self.find_client(token, index).is_none() {
+                    return;
+                }
+                let client = &mut self.clients[index];
+                client.queued = false;
+                if std::mem::take(&mut client.flush_waits) && !client.is_flushed() {
+                    self.flush_client(index);
+                }
                 if self.find_client(token, index).is_some() {
-                    self.clients[index].queued = false;
                     self.drive_client(index);
                 }
             }
             (Owner::Upstream, index) => {
+                if self.find_upstream(token, index).is_none() {
+                    return;
+                }
+                let upstream = &mut self.upstreams[index];
+                upstream.queued = false;
+                if std::mem::take(&mut upstream.flush_waits) && !upstream.is_flushed() {
+                    self.flush_upstream(index);
+                }
                 if self.find_upstream(token, index).is_some() {
-                    self.upstreams[index].queued = false;
                     self.drive_upstream(index);
                 }
             }

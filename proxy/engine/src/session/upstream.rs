@@ -58,6 +58,8 @@ pub(super) struct Upstream {
     pub(super) input_waits: bool,
     pub(super) queued: bool,
     pub(super) bulk: Bulk,
+    /// The socket has room for what waits, and its turn has not come.
+    pub(super) flush_waits: bool,
     /// The response allows another request on this connection.
     pub(super) keep_alive: bool,
     /// Shut our sending side once `output` is empty (a tunnel's client has ended).
@@ -146,7 +148,7 @@ impl<D: Driver> Engine<D> {
             self.try_connected(index);
         } else if writable && upstream.trunk.is_some() {
             self.flush_trunk(index);
-        } else if writable && !upstream.is_flushed() {
+        } else if writable && !upstream.is_flushed() && !self.puts_upstream_flush_off(index) {
             self.flush_upstream(index);
         }
         match self.find_upstream(token, index) {
@@ -171,6 +173,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn drive_upstream(&mut self, index: usize) {
         let token = self.upstreams[index].token;
         let mut receive = std::mem::take(&mut self.receive);
+        let mut has_read = false;
         for reads in 0.. {
             if self.find_upstream(token, index).is_none() {
                 break;
@@ -191,13 +194,14 @@ impl<D: Driver> Engine<D> {
             if !upstream.readable || !wants {
                 break;
             }
-            if reads >= READS_PER_TURN || reads > 0 && upstream.bulk.is_large() {
+            if reads >= READS_PER_TURN || has_read && upstream.bulk.is_large() {
                 self.wake_upstream(index);
                 break;
             }
             if self.puts_upstream_off(index) {
                 break;
             }
+            has_read = true;
             self.read_upstream(token, index, &mut receive);
         }
         self.receive = receive;
@@ -386,7 +390,7 @@ impl<D: Driver> Engine<D> {
         self.wake_client(client);
     }
 
-    fn flush_upstream(&mut self, index: usize) {
+    pub(super) fn flush_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         match upstream.stream.send(
             &mut self.tls,
@@ -394,7 +398,10 @@ impl<D: Driver> Engine<D> {
             upstream.output.as_slice(),
             &[],
         ) {
-            Ok(sent) => upstream.output.consume(&mut self.pool, sent),
+            Ok(sent) => {
+                self.bulk_bytes += sent;
+                upstream.output.consume(&mut self.pool, sent);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => return self.upstream_write_failed(index),
         }
