@@ -373,11 +373,14 @@ class HistoryResult(TypedDict):
 
 
 class ShownEntity(TypedDict):
-    """One running entity; `value` is canonical (durations in milliseconds, sizes in bytes)."""
+    """One running entity; `value` is canonical, and `units` says of which numbers in it (dotted
+    path) they are durations (`ms`) or sizes (`bytes`).
+    """
 
     kind: str
     name: str
     value: dict[str, Any]
+    units: dict[str, str]
     source: dict[str, Any]
 
 

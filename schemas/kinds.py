@@ -73,6 +73,18 @@ def written(kind: str, path: tuple[str, ...], value: Json) -> Json:
     return value
 
 
+def units(kind: str, value: dict[str, Json]) -> dict[str, str]:
+    """Return the units of the measured numbers in a canonical value, by dotted path."""
+    found: dict[str, str] = {}
+    for path, measured in measured_fields(kind).items():
+        inner: Json = value
+        for step in path:
+            inner = inner.get(step) if isinstance(inner, dict) else None
+        if isinstance(inner, int):
+            found[".".join(path)] = "ms" if measured.unit == "duration" else "bytes"
+    return found
+
+
 def field_at(kind: str, loc: tuple[int | str, ...]) -> FieldInfo | None:
     """Return the field at the end of a path through the values of a kind, or None."""
     return fields_at(kind, loc[:-1]).get(str(loc[-1])) if loc else None

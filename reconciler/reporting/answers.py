@@ -40,6 +40,7 @@ from reconciler.workers.supervisor import Slot, Supervisor
 from schemas import control
 from schemas.diagnostic import Diagnostic
 from schemas.entity import KINDS, Entity, EntityKey
+from schemas.kinds import units
 from schemas.secrecy import without_secrets
 
 # How often a drain looks whether the last request has ended.
@@ -466,6 +467,7 @@ def _shown(entity: Entity) -> control.ShownEntity:
         "kind": entity.key.kind,
         "name": entity.key.name,
         "value": value,
+        "units": units(entity.key.kind, value),
         "source": {"file": where.file, "line": where.line, "column": where.column},
     }
 

@@ -152,6 +152,18 @@ def test_what_runs_is_shown(running: Shop) -> None:
     assert error(running, "show", kind="frontend", entity="gone")[0] == "not_found"
 
 
+def test_numbers_that_are_shown_have_their_units(running: Shop) -> None:
+    (cluster,) = running.daemon.json("show", "cluster/shop")["entities"]
+    assert cluster["units"]["timeouts.connect"] == "ms"
+    assert cluster["units"]["limits.head_bytes"] == "bytes"
+    assert "retries" not in cluster["units"]
+    for path in cluster["units"]:
+        value: Any = cluster["value"]
+        for step in path.split("."):
+            value = value[step]
+        assert isinstance(value, int)
+
+
 def test_drains_are_checked(running: Shop) -> None:
     assert error(running, "drain", backend="shop/gone")[0] == "not_found"
     assert error(running, "drain", backend="shop/one", ttl_s=-1)[0] == "usage"

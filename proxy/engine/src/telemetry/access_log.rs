@@ -6,6 +6,7 @@
 //! writer does not keep up, records are dropped and counted, and requests go on.
 
 mod format;
+mod readable;
 mod writer;
 
 use std::net::SocketAddr;

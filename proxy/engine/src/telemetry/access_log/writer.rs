@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::IsTerminal;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
@@ -23,6 +24,7 @@ use super::Channel;
 use super::Chunk;
 use super::LogSink;
 use super::Shared;
+use super::readable::readable;
 
 /// The writing side of a log, which lives on its own thread.
 #[derive(Debug)]
@@ -88,7 +90,13 @@ impl LogWriter {
                     eprintln!("kakehi: the access log cannot be opened anew: {error}");
                 }
             }
-            self.write(&bytes, records);
+            if self.output.for_people {
+                let mut lines = Vec::with_capacity(bytes.len());
+                readable(&bytes, &mut lines);
+                self.write(&lines, records);
+            } else {
+                self.write(&bytes, records);
+            }
             bytes.clear();
             if bytes.capacity() <= CHUNK_BYTES {
                 // No room means that the sink has enough of them.
@@ -144,6 +152,8 @@ pub(super) struct Output {
     path: Option<PathBuf>,
     /// Largest piece that nobody else's writing can interrupt.
     whole_bytes_max: usize,
+    /// The standard output is a terminal; programs read JSON from anything else.
+    for_people: bool,
 }
 
 impl Output {
@@ -160,10 +170,12 @@ impl Output {
         } else {
             libc::PIPE_BUF
         };
+        let for_people = path.is_none() && file.is_terminal();
         Ok(Self {
             file,
             path,
             whole_bytes_max,
+            for_people,
         })
     }
 
