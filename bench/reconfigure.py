@@ -31,6 +31,7 @@ WORKERS = 2
 _WARM_UP = 3
 # What a daemon puts off until the workers are through, it does within this time.
 _SETTLE_S = 0.1
+_LOAD_S_MAX = 1800
 _BRANCH = "refs/heads/main"
 _AUTHOR = pygit2.Signature("Kakehi bench", "bench@kakehi.test")
 # Nobody listens there: a backend that gets no request is never connected to.
@@ -65,12 +66,24 @@ class Subject:
     @contextlib.contextmanager
     def running(self) -> Iterator[Subject]:
         """Within, the daemon serves."""
-        self.daemon.start()
+        self.load_s = self._started()
+        self.loaded_kib = self.memory_kib()
+        # Everything is killed, and what was recorded is served again.
+        self.daemon.kill()
+        self.restart_s = self._started()
         try:
-            self.worker_pids = self.daemon.worker_pids()
             yield self
         finally:
             self.daemon.stop(check=False)
+
+    def _started(self) -> float:
+        """Start the daemon; return after how many seconds every worker has the newest commit."""
+        began = time.perf_counter()
+        self.daemon.start(wait=False)
+        self.daemon.wait(self.daemon.repo.head(), _LOAD_S_MAX)
+        took_s = time.perf_counter() - began
+        self.worker_pids = self.daemon.worker_pids()
+        return took_s
 
     @property
     def daemon_pid(self) -> int:
@@ -145,13 +158,39 @@ def run(frontends: Sequence[int], changes: int, per_file: int, *, peers: bool) -
             subjects.append(all_.enter_context(subject.running()))
         costs = measure(subjects, changes)
         memory = {subject.frontends: subject.memory_kib() for subject in subjects}
+        starts = show_starts(subjects)
+    print(f"\nfirst load, and start after everything was killed\n{starts}")
     print(f"\none backend changed, {changes} times at each size, {WORKERS} workers, ms")
     print(show(costs))
     found: dict[str, Any] = {"changes": changes, "per_file": per_file, "costs": to_json(costs)}
     found["memory_kib"] = memory
+    found["starts"] = {
+        str(each.frontends): {
+            "load_s": each.load_s,
+            "restart_s": each.restart_s,
+            "loaded_kib": each.loaded_kib,
+        }
+        for each in subjects
+    }
     if peers:
         found["reloads"] = reload.run(frontends)
     print(f"\nwritten to {report.save('reconfigure', found)}")
+
+
+def show_starts(subjects: Sequence[Subject]) -> str:
+    """The table of what it takes to begin, with the daemon's own memory behind it."""
+    head = ["frontends", "first load, s", "daemon, MB", "again, s", "daemon, MB"]
+    rows = [
+        [
+            str(each.frontends),
+            f"{each.load_s:.1f}",
+            f"{each.loaded_kib['daemon'] / 1024:.0f}",
+            f"{each.restart_s:.1f}",
+            f"{each.memory_kib()['daemon'] / 1024:.0f}",
+        ]
+        for each in subjects
+    ]
+    return report.table(head, rows)
 
 
 def show(costs: dict[int, list[Cost]]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "Refused", "rank_frontends"]
+__all__ = ["Engine", "Refused", "rank_frontends", "read_request"]
 
 # A generation cannot be prepared. `args` is (kind, name, reason).
 class Refused(Exception): ...  # noqa: N818
@@ -51,3 +51,7 @@ def rank_frontends(
     method: bytes,
     headers: list[tuple[str, bytes]],
 ) -> tuple[list[str], list[tuple[str, str, str]]]: ...
+
+# Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,
+# status)` when it would be refused.
+def read_request(head: bytes, merge_slashes: bool) -> tuple[bytes, bytes, bytes | None]: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy import _engine
 from schemas.challenges import Answers
@@ -92,6 +93,25 @@ def rank_frontends(
     except _engine.Refused as refusal:
         raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
     return matching, {name: Miss(what, field) for name, what, field in missed}
+
+
+class Place(NamedTuple):
+    """Where a request goes, in the normal form by which it is matched."""
+
+    hostname: str
+    path: str
+    query: str
+
+
+def place_of(method: str, target: str, host: str, *, merge_slashes: bool) -> Place:
+    """Read a request as a listener would. Raises `ValueError(reason, status)` if it is refused."""
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    hostname, path, query = _engine.read_request(_bytes(head), merge_slashes)
+    return Place(_text(hostname), _text(path), _text(query or b""))
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _bytes(text: str) -> bytes:

@@ -13,7 +13,7 @@ import importlib
 import os
 import resource
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,7 @@ from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
 from schemas import control, wire
-from schemas.change import Change
+from schemas.change import Change, of_kinds
 from schemas.diagnostic import Diagnostic
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan
@@ -385,9 +385,9 @@ class Daemon:
 
     def applied(self, plan: Plan) -> None:
         """See `Observer`."""
-        if any(change.key.kind in ("settings", "listener") for change in plan.changes):
+        if any(of_kinds(plan.changes, "settings", "listener")):
             self._tell_shortages()
-        if any(change.key == SETTINGS_KEY for change in plan.changes):
+        if any(of_kinds(plan.changes, SETTINGS_KEY.kind)):
             self._supervisor.scale(self._sizing.count())
         self._supervisor.retire_formers()
         if self._drains.names():
@@ -444,11 +444,11 @@ class Daemon:
             if self._tickets.rotate_if_due():
                 self._send_ticket_keys()
 
-    def plan_warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
+    def plan_warnings(self, changes: Sequence[Change]) -> list[Diagnostic]:
         """See `Observer`."""
         return self._sizing.warnings(changes)
 
-    def live(self, changes: tuple[Change, ...]) -> Live:
+    def live(self, changes: Sequence[Change]) -> Live:
         """See `Observer`."""
         return self._overviews.live(changes)
 

@@ -1,10 +1,11 @@
 """The engine's routing, for the control plane to ask: the one door from `reconciler` to `proxy`.
 
-What would serve a request is not worked out a second time in Python: `rank_frontends` asks the very
-tables that serve, on the frontends it is given. They are pure, so that no worker is needed. Called
-by `reconciler.reporting.explain`; nothing else belongs here.
+What would serve a request is not worked out a second time in Python: `place_of` reads it as a
+listener does, and `rank_frontends` asks the very tables that serve, on the frontends it is given.
+They are pure, so that no worker is needed. Called by `reconciler.reporting.explain`; nothing else
+belongs here.
 """
 
-from proxy.engine_api import Miss, rank_frontends
+from proxy.engine_api import Miss, Place, place_of, rank_frontends
 
-__all__ = ["Miss", "rank_frontends"]
+__all__ = ["Miss", "Place", "place_of", "rank_frontends"]

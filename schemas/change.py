@@ -5,13 +5,15 @@ Made by the differ, ordered by the planner, applied by `State.apply`, printed by
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from schemas.entity import Entity, EntityKey, Json
 from schemas.kinds import written
 
 Action = Literal["add", "update", "remove"]
+Keyed = TypeVar("Keyed", "Change", Entity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,26 @@ class Change:
             "from": written(self.key.kind, path, field.before),
             "to": written(self.key.kind, path, field.after),
         }
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """Many changes or entities that lie somewhere, of which one may read some alone."""
+
+    def of_kinds(self, *kinds: str) -> Iterable[Any]:
+        """Yield those of some kinds."""
+
+    def with_files(self) -> Iterable[Any]:
+        """Yield those with a value that names files."""
+
+
+def of_kinds(found: Iterable[Keyed], *kinds: str) -> Iterable[Keyed]:
+    """Return the changes or entities of some kinds, without a walk over the others if possible."""
+    if isinstance(found, Selectable):
+        return found.of_kinds(*kinds)
+    return (each for each in found if each.key.kind in kinds)
+
+
+def with_files(found: Iterable[Keyed]) -> Iterable[Keyed]:
+    """Return the changes or entities that may name files, without a walk over the others."""
+    return found.with_files() if isinstance(found, Selectable) else found

@@ -257,6 +257,20 @@ class RetryStatus(TypedDict):
     next_s: float
 
 
+class LoadingStatus(TypedDict):
+    """A large commit that is being staged. `phase`: comparing | reading | checking | writing.
+
+    `read` files of `files` are through; of them `parsed` had to be parsed, and the others were
+    known from a load that was interrupted.
+    """
+
+    commit: str
+    phase: Literal["comparing", "reading", "checking", "writing"]
+    files: int
+    read: int
+    parsed: int
+
+
 class StatusResult(TypedDict):
     """The answer to `status`; what `kakehi status --json` prints."""
 
@@ -273,6 +287,7 @@ class StatusResult(TypedDict):
     uptime_s: int
     entities: dict[str, int]
     drains: list[DrainStatus]
+    loading: LoadingStatus | None
     transaction: TransactionStatus | None
     retry: RetryStatus | None
     certificates: list[CertificateStatus]

@@ -10,7 +10,6 @@ import ipaddress
 import re
 from typing import Annotated, TypeGuard
 
-import idna
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -116,6 +115,11 @@ def parse_header_name(value: object) -> str:
     return value.lower()
 
 
+def port_of(address: str) -> str:
+    """Return the port of an address in canonical form, as text."""
+    return address.rpartition(":")[2]
+
+
 def split_address(address: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
     """Take a canonical address apart again."""
     host, _, port = address.rpartition(":")
@@ -174,6 +178,9 @@ def _is_token(value: object) -> TypeGuard[str]:
 
 def _ascii_hostname(name: str) -> str | None:
     if not name.isascii():
+        # Its tables take as long to load as all models of a kind, and most names are ASCII.
+        import idna  # noqa: PLC0415
+
         try:
             name = idna.encode(name, uts46=True).decode()
         except idna.IDNAError:

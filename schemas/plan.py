@@ -6,8 +6,9 @@ Made by `reconciler.planning.planner.make_plan`; printed by `kakehi plan`; run b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
@@ -20,6 +21,14 @@ class Verdict:
 
     stage: str
     reason: str
+
+
+@runtime_checkable
+class Countable(Protocol):
+    """Changes that are counted where they lie."""
+
+    def counts(self, kind: str | None = None) -> Mapping[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Plan:
     """An ordered list of changes. `commit` is None for a working tree that nobody committed."""
 
     commit: str | None
-    changes: tuple[Change, ...]
+    changes: Sequence[Change]
     warnings: tuple[Diagnostic, ...] = ()
     effects: Mapping[EntityKey, str] = field(default_factory=dict)
     verdict: Verdict | None = None
@@ -78,9 +87,13 @@ class Plan:
     consequences: Mapping[EntityKey, Consequence] = field(default_factory=dict)
     in_use: Mapping[EntityKey, InUse] = field(default_factory=dict)
 
-    def counts(self) -> dict[str, int]:
-        """Return how many entities are added, updated and removed."""
-        counted = Counter(change.action for change in self.changes)
+    def counts(self, kind: str | None = None) -> dict[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
+        if isinstance(self.changes, Countable):
+            return dict(self.changes.counts(kind))
+        counted = Counter(
+            change.action for change in self.changes if kind is None or change.key.kind == kind
+        )
         return {action: counted[action] for action in ("add", "update", "remove")}
 
     def to_json(self) -> dict[str, Json]:

@@ -8,13 +8,15 @@ and plans, and by `offline`, which stages all files at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from typing import NamedTuple
 
 from reconciler.catalog import coverage, matches, passthroughs, references
-from reconciler.catalog.relations import FILE, View
+from reconciler.catalog.parsing import parsed_entities
+from reconciler.catalog.relations import FILE, Relate, View, relations_of
 from reconciler.catalog.staging import FINDINGS_MAX, Staged
 from reconciler.catalog.views import Overlay
 from reconciler.language.findings import Finding
@@ -48,6 +50,15 @@ class Candidate:
         return tuple(found for found in self.diagnostics if found.severity == "warning")
 
 
+class Settled(NamedTuple):
+    """What files come to, while it is looked for errors: as in `Candidate`."""
+
+    desired: Mapping[EntityKey, Entity | None]
+    moved: Mapping[EntityKey, Entity]
+    files: Mapping[str, Mapping[EntityKey, Mark]]
+    relate: Relate
+
+
 def stage(
     base: View,
     changed: Mapping[str, bytes | None],
@@ -61,10 +72,34 @@ def stage(
     content than before. What `files_naming` gives for them must be among the changed.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), stale)
+    staged = Staged(base, partial(complete, read=read, machine=machine), stale, _relate(machine))
     for path in sorted(changed):
         staged.read(path, changed[path])
-    return _settled(staged, machine)
+    return _settled(staged)
+
+
+def stage_parsed(
+    base: View,
+    files: Iterable[tuple[str, str | None]],
+    content: Callable[[str], bytes | None],
+    read: Reader = no_files,
+    touched: Iterable[str] = (),
+    machine: Machine = NOTHING_HERE,
+    settled: Callable[[Settled], None] = lambda _: None,
+) -> Candidate:
+    """Return what `stage` does for files that were parsed elsewhere, in the order of their paths.
+
+    Each comes with what `parse` found in it; where that is nothing, its content is looked at.
+    `settled` is called with what they come to before it is known whether that has errors.
+    """
+    stale = {key for path in touched for key in base.related(FILE, path)}
+    staged = Staged(
+        base, partial(complete, read=read, machine=machine), stale, _relate(machine), content
+    )
+    for path, parsed in files:
+        if parsed is None or not staged.take(path, list(parsed_entities(parsed))):
+            staged.read(path, content(path))
+    return _settled(staged, settled)
 
 
 def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) -> Candidate:
@@ -73,15 +108,20 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     For when the configuration itself cannot be read: they are taken as they are in the base.
     """
     keys = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), keys)
+    staged = Staged(base, partial(complete, read=read, machine=machine), keys, _relate(machine))
     for key in sorted(keys):
         staged.renew(key)
-    return _settled(staged, machine)
+    return _settled(staged)
 
 
-def _settled(staged: Staged, machine: Machine) -> Candidate:
+def _relate(machine: Machine) -> Relate:
+    return partial(relations_of, machine=machine)
+
+
+def _settled(staged: Staged, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
     staged.settle()
-    view = Overlay(staged.base, staged.desired, staged.moved, machine)
+    view = Overlay(staged.base, staged.desired, staged.moved, staged.relate)
+    settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
     findings = list(islice(_errors(staged, view), FINDINGS_MAX + 1))
     warnings = _warnings(staged, view, staged.faulty_files(findings))
     findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))
@@ -119,6 +159,7 @@ def _errors(staged: Staged, view: View) -> Iterator[Finding]:
     if not staged.incomplete:
         yield from references.dangling(keys, view, staged.declared, staged.written)
     yield from references.clashes(keys, view)
+    yield from references.circles(keys, view)
     yield from matches.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
 

@@ -15,17 +15,22 @@ from reconciler.catalog.relations import (
     LISTEN,
     View,
     cluster_of,
+    is_secure,
     listened,
     targets,
     users,
 )
 from reconciler.language.findings import Finding, later_first, place
 from reconciler.language.suggest import suggest
+from schemas.base import shown
 from schemas.entity import Entity, EntityKey
-from schemas.names import is_name, split_address
+from schemas.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
 """So many names are listed for one that is unknown and like none of them."""
+
+GUESSES_MAX = 50
+"""For so many unknown names it is said what was meant; nobody mends more at once."""
 
 
 @dataclass(slots=True)
@@ -35,6 +40,7 @@ class Written:
     named: dict[EntityKey, tuple[EntityKey, ...]] = field(default_factory=dict)
     unclear: set[str] = field(default_factory=set)
     """The kinds of which nobody knows what is referred to."""
+    _targets: set[EntityKey] = field(default_factory=set)
 
     def add(self, key: EntityKey, value: Mapping[str, Any]) -> None:
         """Take in an entity's value as it is written."""
@@ -44,10 +50,11 @@ class Written:
             if not all(map(is_name, names)):
                 self.unclear.add(kind)
         self.named[key] = tuple(found)
+        self._targets.update(found)
 
     def may_name(self, target: EntityKey) -> bool:
         """Say whether one of them names an entity, or might once it is mended."""
-        return target.kind in self.unclear or any(target in named for named in self.named.values())
+        return target.kind in self.unclear or target in self._targets
 
 
 def dangling(
@@ -60,11 +67,12 @@ def dangling(
 
     `declared` are view that are there and invalid: their own error is enough.
     """
+    guesses = _Guesses(view)
     for key, named in sorted(written.named.items()):
         for target in named:
             if target not in view and target not in declared:
                 written.unclear.add(target.kind)
-                yield _dangling(key, target, view)
+                yield _dangling(key, target, guesses)
     suspects: set[EntityKey] = set()
     for key in changed:
         suspects |= {key} if key in view else users(view, key)
@@ -73,7 +81,7 @@ def dangling(
             if target not in view and target not in declared:
                 # What it should say instead is a name that nobody seems to use.
                 written.unclear.add(target.kind)
-                yield _dangling(key, target, view)
+                yield _dangling(key, target, guesses)
 
 
 def clashes(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
@@ -82,8 +90,8 @@ def clashes(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     for key in changed:
         entity = view.get(key)
         for address in listened(entity) if entity else ():
-            port = split_address(address)[1]
-            for other, other_address in view.related(LISTEN, str(port)).items():
+            port = port_of(address)
+            for other, other_address in view.related(LISTEN, port).items():
                 pair = frozenset((key, other))
                 if len(pair) == 2 and pair not in seen and _overlap(address, other_address):
                     seen.add(pair)
@@ -97,7 +105,7 @@ def loops(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         entity = view.get(key)
         if entity is None or key.kind not in ("backend", "listener"):
             continue
-        port = str(split_address(str(entity.value["address"]))[1])
+        port = port_of(str(entity.value["address"]))
         backends = view.related(DIAL, port) if key.kind == "listener" else (key,)
         listeners = view.related(LISTEN, port) if key.kind == "backend" else (key,)
         pairs.update(
@@ -112,6 +120,78 @@ def loops(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             message = f"{backend}: {address} is {listener} of this proxy"
             message += f" ({place(view[listener])}): requests may go round in circles"
             yield Finding("warning", backend, ("address",), message)
+
+
+def circles(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield errors about clusters that surely lead back to where their requests come from.
+
+    Sure is what holds for every request: each backend that takes any is a listener of ours, and
+    all frontends there lead to the very cluster. Anything less is a warning of `loops`.
+    """
+    clusters: set[str] = set()
+    for key in changed:
+        clusters |= _clusters_near(key, view)
+    for name in sorted(clusters):
+        cluster = view.get(EntityKey("cluster", name))
+        backends = _taking(name, view) if cluster is not None else []
+        back = [_listener_behind(cluster, each, view) for each in backends if cluster]
+        first = back[0] if back else None
+        if first is None or not all(each and _is_closed(each, name, view) for each in back):
+            continue
+        message = f"cluster {shown(name)} leads back to {first} ({place(view[first])})"
+        message += ", whose frontends all lead to it: every request would go round in circles"
+        hint = "write the addresses of the servers behind the proxy"
+        yield Finding("error", backends[0].key, ("address",), message, hint)
+
+
+def _clusters_near(key: EntityKey, view: View) -> set[str]:
+    entity = view.get(key)
+    if key.kind in ("cluster", "backend"):
+        return {cluster_of(key)}
+    if entity is not None and key.kind == "frontend":
+        return {str(entity.value["cluster"])}
+    if entity is not None and key.kind == "listener":
+        port = str(split_address(str(entity.value["address"]))[1])
+        return {cluster_of(each) for each in view.related(DIAL, port)}
+    return set()
+
+
+def _taking(cluster: str, view: View) -> list[Entity]:
+    """Return the backends that take requests; none as soon as one surely leads elsewhere."""
+    found = []
+    for name in view.names("backend", f"{cluster}/"):
+        backend = view[EntityKey("backend", name)]
+        if not backend.value["weight"]:
+            continue
+        if not view.related(LISTEN, str(split_address(str(backend.value["address"]))[1])):
+            return []
+        found.append(backend)
+    return found
+
+
+def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey | None:
+    """Return the listener that takes what is sent to a backend, if it speaks what is spoken."""
+    address = str(backend.value["address"])
+    for key, listening in view.related(LISTEN, str(split_address(address)[1])).items():
+        listener = view[key]
+        if key.kind != "listener" or not _leads_to(address, listening):
+            continue
+        same_tls = is_secure(listener) == (cluster.value["tls"] is not None)
+        if (
+            same_tls
+            and not listener.value["proxy_protocol"]
+            and not cluster.value["proxy_protocol"]
+        ):
+            return key
+    return None
+
+
+def _is_closed(listener: EntityKey, cluster: str, view: View) -> bool:
+    """Tell whether every frontend of a listener leads to one cluster, whatever is asked for."""
+    frontends = [view[each] for each in users(view, listener)]
+    return bool(frontends) and all(
+        each.value["cluster"] == cluster and each.value["redirect"] is None for each in frontends
+    )
 
 
 def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
@@ -187,21 +267,42 @@ def _overlap(one: str, other: str) -> bool:
     return ip.version == other_ip.version and (wildcard or ip == other_ip)
 
 
-def _dangling(key: EntityKey, target: EntityKey, view: View) -> Finding:
-    names = view.names(target.kind)
-    close = suggest(target.name, names)
-    hint = f"define it under {target.kind}s:, in any file"
-    if close is not None:
-        there = place(view[EntityKey(target.kind, close)])
-        hint = f'did you mean "{close}" ({there})?'
-    elif names:
+class _Guesses:
+    """What may have been meant by unknown names, as often as it is worth the time."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._names: dict[str, list[str]] = {}
+        self._hints: dict[EntityKey, str] = {}
+
+    def hint(self, target: EntityKey) -> str:
+        """Return what to do about a name that is not there."""
+        if target not in self._hints:
+            if len(self._hints) == GUESSES_MAX:
+                return f"define it under {target.kind}s:, in any file"
+            self._hints[target] = self._guess(target)
+        return self._hints[target]
+
+    def _guess(self, target: EntityKey) -> str:
+        names = self._names.get(target.kind)
+        if names is None:
+            names = self._names[target.kind] = self._view.names(target.kind)
+        close = suggest(target.name, names)
+        if close is not None:
+            there = place(self._view[EntityKey(target.kind, close)])
+            return f'did you mean "{close}" ({there})?'
+        if not names:
+            return f"define it under {target.kind}s:, in any file"
         more = ", …" if len(names) > NAMES_SHOWN_MAX else ""
-        hint = f"known: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"
+        return f"known: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"
+
+
+def _dangling(key: EntityKey, target: EntityKey, guesses: _Guesses) -> Finding:
     path = {
         "listener": ("listeners", target.name),
         "certificate": ("tls", "default_certificate"),
     }.get(target.kind, (target.kind,))
-    return Finding("error", key, path, f"{key}: there is no {target}", hint)
+    return Finding("error", key, path, f"{key}: there is no {target}", guesses.hint(target))
 
 
 def _clash(one: EntityKey, other: EntityKey, view: View) -> Finding:

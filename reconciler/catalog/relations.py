@@ -8,13 +8,13 @@ that term and gets the few entities under it; nothing walks all of them. Called 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
-from schemas.entity import Entity, EntityKey, Json, Mark, canonical
+from schemas.entity import Entity, EntityKey, Json, Mark, canonical_text
 from schemas.material import materials_of
-from schemas.names import split_address
+from schemas.names import port_of
 
 USE = "use"
 """`KIND/NAME` → who refers to it."""
@@ -88,14 +88,18 @@ def term(*parts: str) -> str:
     return _SEPARATOR.join(parts)
 
 
+Relate = Callable[[Entity], Iterable[Relation]]
+"""Gives the rows of an entity, on some machine."""
+
+
 def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Relation]:
     """Yield the rows of one entity. `machine` says where ordered certificates lie."""
     for target in targets(entity):
         yield Relation(USE, use_term(target))
     for address in listened(entity):
-        yield Relation(LISTEN, str(split_address(address)[1]), address)
+        yield Relation(LISTEN, port_of(address), address)
     for address in dialled(entity):
-        yield Relation(DIAL, str(split_address(address)[1]), address)
+        yield Relation(DIAL, port_of(address), address)
     match entity.key.kind:
         case "frontend":
             yield from _of_frontend(entity)
@@ -106,6 +110,25 @@ def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Re
             if is_ordered(entity):
                 yield Relation(ORDERED, "")
     yield from _of_files(entity, machine)
+
+
+class Remembered:
+    """The relations of entities, each found out once: a check asks for them, and who writes too."""
+
+    def __init__(self, relate: Relate) -> None:
+        self._relate = relate
+        self._known: dict[EntityKey, tuple[Entity, Sequence[Relation]]] = {}
+
+    def remember(self, entity: Entity, rows: Sequence[Relation]) -> None:
+        """Take in what another process has found out."""
+        self._known[entity.key] = entity, rows
+
+    def __call__(self, entity: Entity) -> Sequence[Relation]:
+        """Return the relations of an entity."""
+        known = self._known.get(entity.key)
+        if known is None or known[0] is not entity:
+            known = self._known[entity.key] = entity, list(self._relate(entity))
+        return known[1]
 
 
 def _of_frontend(entity: Entity) -> Iterator[Relation]:
@@ -158,9 +181,14 @@ def slots(entity: Entity | None) -> Iterator[Slot]:
         return
     value = entity.value
     ((path_kind, path),) = _map(value["path"]).items()
-    headers, query = canonical(value["headers"]).decode(), canonical(value["query"]).decode()
+    headers, query = _asked(value["headers"]), _asked(value["query"])
     for listener in listeners_of(entity):
         yield Slot(listener, str(value["hostname"]), path_kind, str(path), headers, query)
+
+
+def _asked(value: Json) -> str:
+    # Most frontends ask for nothing.
+    return canonical_text(value) if value else "{}"
 
 
 def use_term(key: EntityKey) -> str:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 
+from reconciler.catalog.parsing import ParsedEntity
 from reconciler.catalog.references import Written
-from reconciler.catalog.relations import View, cluster_of
+from reconciler.catalog.relations import Relate, Remembered, View, cluster_of
 from reconciler.language.findings import Finding, place
 from reconciler.language.loader import LoadedFile, Node, load_blob
 from reconciler.language.validator import RawEntity, raw_entities, validate
 from reconciler.materials.completing import Completed, is_ordered
 from schemas.diagnostic import Diagnostic, sort_key
-from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
+from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance
 from schemas.kinds import defaults
 from schemas.material import FIELDS
 
@@ -33,7 +34,14 @@ class Staged:
         base: View,
         completing: Callable[[Entity], Completed],
         stale: set[EntityKey],
+        relate: Relate,
+        content: Callable[[str], bytes | None] = lambda _: None,
     ) -> None:
+        """`content` gives the bytes of a file that was taken in without them."""
+        self._content = content
+        self.relate = Remembered(relate)
+        # What was taken in without the bytes of its file, and in which file it is.
+        self._taken: dict[EntityKey, str] = {}
         self.contents: dict[str, bytes] = {}
         self._completing = completing
         self._stale = stale
@@ -94,6 +102,29 @@ class Staged:
                     self._fresh[raw.key] = entity
         self.declared |= loaded.declared
 
+    def take(self, path: str, found: list[ParsedEntity]) -> bool:
+        """Take in a file in which nothing is wrong; not, if another one has something of it."""
+        if any(each.key in self._taken or each.key in self._raws for each in found):
+            return False
+        defined = self.files[path] = {}
+        previous = self.base.marks(path)
+        for each in found:
+            self._taken[each.key] = path
+            before = previous.get(each.key)
+            if before == each.mark and each.key not in self._stale:
+                self._kept.add(each.key)
+            else:
+                written = each.at(path)
+                entity = self._known(each.key, before, each.mark, written.provenance)
+                entity = entity or self._complete(written)
+                if entity is None:
+                    continue
+                self._fresh[each.key] = entity
+                if entity is written and each.relations is not None:
+                    self.relate.remember(entity, each.relations)
+            defined[each.key] = each.mark
+        return True
+
     def renew(self, key: EntityKey) -> None:
         """Complete an entity of the base anew, by the files that it names."""
         completed = self._complete(self.base[key])
@@ -132,11 +163,16 @@ class Staged:
 
     def _entity(self, raw: RawEntity, before: Mark | None, mark: Mark) -> Entity | None:
         """Return an entity, validated if its raw value is another one than before."""
-        if before is not None and before.fingerprint == mark.fingerprint:
-            known = self.base.get(raw.key) if raw.key not in self._stale else None
-            if known is not None:
-                return replace(known, provenance=raw.provenance)
-        return self._validated(raw)
+        return self._known(raw.key, before, mark, raw.provenance) or self._validated(raw)
+
+    def _known(
+        self, key: EntityKey, before: Mark | None, mark: Mark, provenance: Provenance
+    ) -> Entity | None:
+        """Return an entity whose raw value is what it was before."""
+        if before is None or before.fingerprint != mark.fingerprint or key in self._stale:
+            return None
+        known = self.base.get(key)
+        return replace(known, provenance=provenance) if known is not None else None
 
     def _validated(self, raw: RawEntity) -> Entity | None:
         found_before = len(raw.loaded.diagnostics)
@@ -172,8 +208,9 @@ class Staged:
 
     def _is_new(self, raw: RawEntity) -> bool:
         """Say whether no file read before defines the entity too; report it if one does."""
-        first = self._raws.setdefault(raw.key, raw)
-        if first is raw:
+        first = self._raw(raw.key)
+        if first is None:
+            self._raws[raw.key] = raw
             return True
         if not self._cluster_twice(raw.key):
             _report_twice(raw, f"{first.loaded.path}:{first.name_node.line}")
@@ -186,7 +223,9 @@ class Staged:
             if owner is None or owner.provenance == NOWHERE or self._is_staged(owner):
                 continue
             if not self._cluster_taken(key):
-                _report_twice(self._raws[key], place(owner))
+                raw = self._raw(key)
+                assert raw is not None, "its file defines it"
+                _report_twice(raw, place(owner))
             del self.files[path][key], self._fresh[key]
 
     def _is_staged(self, owner: Entity) -> bool:
@@ -195,13 +234,25 @@ class Staged:
 
     def _cluster_twice(self, key: EntityKey) -> bool:
         # One sentence for a cluster that is there twice; not one more for each of its backends.
-        cluster = self._raws.get(EntityKey("cluster", cluster_of(key)))
-        backend = self._raws[key]
-        return key.kind == "backend" and cluster is not None and cluster.loaded is backend.loaded
+        if key.kind != "backend":
+            return False
+        cluster, backend = self._raw(EntityKey("cluster", cluster_of(key))), self._raw(key)
+        if cluster is None or backend is None:
+            return False
+        return cluster.loaded is backend.loaded
 
     def _cluster_taken(self, key: EntityKey) -> bool:
         cluster = self.base.get(EntityKey("cluster", cluster_of(key)))
         return key.kind == "backend" and cluster is not None
+
+    def _raw(self, key: EntityKey) -> RawEntity | None:
+        """Return an entity as written; read now, if its file was taken in without its bytes."""
+        path = self._taken.get(key)
+        if path is not None and key not in self._raws:
+            loaded = self._loaded[path] = load_blob(path, self._content(path) or b"")
+            for raw in raw_entities(loaded):
+                self._raws[raw.key] = raw
+        return self._raws.get(key)
 
     def _default_settings(self) -> None:
         """See to it that the settings always exist."""
@@ -218,7 +269,7 @@ class Staged:
 
     def _diagnostic(self, finding: Finding) -> Diagnostic:
         """Show a finding at its value if the file is at hand, and else at the entity's name."""
-        raw = self._raws.get(finding.key)
+        raw = self._raw(finding.key)
         if raw is not None:
             node, file, line = raw.node_at(finding.path), raw.loaded.path, raw.loaded.source_line
             return _at(finding, file, node, line)

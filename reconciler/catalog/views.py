@@ -6,21 +6,26 @@ Staging asks an `Overlay` and so writes nothing into what is accepted, however m
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from reconciler.catalog.relations import View, relations_of
-from reconciler.materials.completing import NOTHING_HERE, Machine
+from reconciler.catalog.relations import Relate, View, relations_of
 from schemas.entity import Entity, EntityKey, Mark
+
+LAST = "\U0010ffff"
+"""Behind every character that a name may have."""
 
 
 class MemoryView:
     """Entities in a dictionary. `put` and `remove` are for whoever owns it."""
 
-    def __init__(self, entities: Iterable[Entity] = (), machine: Machine = NOTHING_HERE) -> None:
-        self._machine = machine
+    def __init__(self, entities: Iterable[Entity] = (), relate: Relate = relations_of) -> None:
+        self._relate = relate
         self._entities: dict[EntityKey, Entity] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
+        # A kind's names in order, from the first question for them to the next change of them.
+        self._ordered: dict[str, list[str]] = {}
         self._rows: defaultdict[str, defaultdict[str, dict[EntityKey, str]]] = defaultdict(
             lambda: defaultdict(dict)
         )
@@ -33,7 +38,8 @@ class MemoryView:
         self.remove(entity.key)
         self._entities[entity.key] = entity
         self._names[entity.key.kind].add(entity.key.name)
-        for row in relations_of(entity, self._machine):
+        self._ordered.pop(entity.key.kind, None)
+        for row in self._relate(entity):
             self._rows[row.relation][row.term][entity.key] = row.note
 
     def remove(self, key: EntityKey) -> None:
@@ -42,7 +48,8 @@ class MemoryView:
         if entity is None:
             return
         self._names[key.kind].discard(key.name)
-        for row in relations_of(entity, self._machine):
+        self._ordered.pop(key.kind, None)
+        for row in self._relate(entity):
             terms = self._rows[row.relation]
             terms[row.term].pop(key, None)
             if not terms[row.term]:
@@ -64,7 +71,11 @@ class MemoryView:
 
     def names(self, kind: str, under: str = "") -> list[str]:
         """Return the names of a kind that begin by `under`, in order."""
-        return sorted(name for name in self._names.get(kind, ()) if name.startswith(under))
+        ordered = self._ordered.get(kind)
+        if ordered is None:
+            ordered = self._ordered[kind] = sorted(self._names.get(kind, ()))
+        first = bisect_left(ordered, under)
+        return ordered[first : bisect_left(ordered, under + LAST, first)] if under else ordered[:]
 
     def count(self, kind: str) -> int:
         """Return how many of a kind there are."""
@@ -92,12 +103,13 @@ class Overlay:
         base: View,
         desired: Mapping[EntityKey, Entity | None],
         moved: Mapping[EntityKey, Entity],
-        machine: Machine = NOTHING_HERE,
+        relate: Relate = relations_of,
     ) -> None:
         self._base = base
         self._desired = desired
         self._moved = moved
-        self._over = MemoryView((each for each in desired.values() if each is not None), machine)
+        self._over = MemoryView((each for each in desired.values() if each is not None), relate)
+        self._gone = Counter(key.kind for key in desired if key in base)
 
     def get(self, key: EntityKey, /) -> Entity | None:
         """Return an entity, or None."""
@@ -124,8 +136,7 @@ class Overlay:
 
     def count(self, kind: str) -> int:
         """Return how many of a kind there are."""
-        gone = sum(key.kind == kind and key in self._base for key in self._desired)
-        return self._base.count(kind) - gone + self._over.count(kind)
+        return self._base.count(kind) - self._gone[kind] + self._over.count(kind)
 
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""

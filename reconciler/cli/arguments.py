@@ -1,7 +1,6 @@
 """Parses the command line of one command by the signature of its function.
 
-Typer takes 60 ms to import, more than all else that a command such as `status` does, so command
-lines are parsed here and Typer does what it is best at, completion (`completing`).
+The packages that do it take longer to import than all else that a command such as `status` does.
 
 Rules are the usual ones: `--name value`, `--name=value`, `-X value`, `-Xvalue`, flags, `--`, and
 options anywhere between the arguments. The last of two equal options wins; one that may be repeated

@@ -1,128 +1,174 @@
-"""Shell completion, by Typer, from the same signatures that `arguments` parses.
+"""Shell completion, from the same signatures that `arguments` parses.
 
-Typer takes 60 ms to import, which is why the commands themselves do without it. It knows the
-completion protocols of bash, zsh and fish, and how to read a line that is only half written. For
-any parameter it loads pydantic, so that it is told only of those that the line may be about.
+A shell asks at each Tab, so this has its own few lines for the protocols of bash, zsh and fish: the
+packages that know them take longer to import than a person notices. What a shell is told to ask
+with is in `completion_scripts`.
 """
 
-import contextlib
-import inspect
-import io
 import os
+import shlex
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import typer
-from typer.completion import get_completion_inspect_parameters
-
-from reconciler.cli.exits import DONE
+from reconciler.cli.completion_scripts import SCRIPTS
+from reconciler.cli.exits import DONE, FAILED
 from reconciler.cli.main import COMMANDS, COMPLETION_VARIABLE, load
 from reconciler.cli.options import Argument, Option, Parameter, parameters
-from reconciler.cli.values import VALUES
+from reconciler.cli.values import VALUES, Line
 
-_ZSH_LAST_LINE = "compdef _kakehi_completion kakehi\n"
-_ZSH_END = """\
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-  _kakehi_completion "$@"
-else
-  compdef _kakehi_completion kakehi
-fi
-"""
-"""A file in `fpath` is loaded by the first Tab, which it has to answer as well."""
+
+class Candidate(NamedTuple):
+    """A word that may stand there, and what it is for."""
+
+    value: str
+    help: str = ""
 
 
 def complete() -> int:
     """Answer the completion function of a shell, as its environment variable asks."""
-    # Called for what it does beside returning: it makes Typer's shells known. `add_completion`
-    # would do the same, and add two options that `kakehi` does not have.
-    get_completion_inspect_parameters()
-    application()(args=[], prog_name="kakehi", complete_var=COMPLETION_VARIABLE)
+    _, _, shell = os.environ[COMPLETION_VARIABLE].partition("_")
+    words, incomplete = _of_bash() if shell == "bash" else _of_others()
+    found = list(candidates(words, incomplete))
+    if shell == "fish" and os.environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args":
+        # Without any, the shell offers files.
+        return DONE if found else FAILED
+    sys.stdout.write("".join(f"{text}\n" for text in _answer(shell, found)))
     return DONE
 
 
 def print_script(shell: str) -> None:
     """Print the script that teaches a shell to complete `kakehi`."""
-    os.environ[COMPLETION_VARIABLE] = f"source_{shell}"
-    written = io.StringIO()
-    with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
-        complete()
-    # zsh looks for "#compdef" in the first line, which Typer leaves empty.
-    script = written.getvalue().strip() + "\n"
-    if shell == "zsh":
-        script = script.replace(_ZSH_LAST_LINE, _ZSH_END)
-    sys.stdout.write(script)
+    sys.stdout.write(SCRIPTS[shell])
 
 
-def application() -> typer.Typer:
-    """Return all commands as a Typer application. It completes; it does not run anything."""
-    built = typer.Typer(add_completion=False, rich_markup_mode=None)
+def candidates(words: list[str], incomplete: str) -> Iterator[Candidate]:
+    """Yield what may follow some words; nothing where a file may, which the shell knows."""
+    if not words:
+        yield from _beginning(incomplete, _at_the_start(incomplete))
+    elif words[0] in COMMANDS:
+        declared = parameters(load(words[0]))
+        given = _Given.of(declared, words[1:])
+        if given.awaited is not None:
+            # A value of an option: a file, a name of the repository, a time.
+            return
+        if incomplete.startswith("-") and not given.only_arguments:
+            yield from _beginning(incomplete, _options(declared, given.used))
+            return
+        arguments = [each.marker for each in declared if isinstance(each.marker, Argument)]
+        if given.arguments < len(arguments):
+            values = VALUES.get(arguments[given.arguments].metavar)
+            line = Line(words[0], given.runtime_dir)
+            yield from (Candidate(each) for each in (values(line, incomplete) if values else ()))
 
-    words = _line().split()
-    if any(word.startswith("-") for word in words):
 
-        @built.callback()
-        def options(
-            version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")],
-        ) -> None:
-            """Declare what `main` takes itself."""
-
+def _at_the_start(incomplete: str) -> Iterator[Candidate]:
+    if incomplete.startswith("-"):
+        yield Candidate("--version", "Print the version.")
+        yield Candidate("--help", "Show this help.")
+        return
     for name, entry in COMMANDS.items():
-        # Of the others the name is enough: their modules would take longer than all the rest.
-        command = _typed(load(name)) if name in words else _never_called
-        built.command(name, help=entry.summary, hidden=entry.hidden)(command)
-    return built
+        if not entry.hidden:
+            yield Candidate(name, entry.summary)
 
 
-def _line() -> str:
-    """The line as far as it is written; bash has a variable of its own for it."""
-    return os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+def _options(declared: list[Parameter], used: set[str]) -> Iterator[Candidate]:
+    for parameter in declared:
+        marker = parameter.marker
+        if isinstance(marker, Option) and (parameter.kind is tuple or parameter.name not in used):
+            yield from (Candidate(flag, marker.help) for flag in marker.flags)
+    yield Candidate("--help", "Show this help.")
 
 
-def _never_called() -> None:
-    raise AssertionError("Typer completes; `main` runs the commands")
+class _Given(NamedTuple):
+    """What stands in a line that is only half written."""
+
+    arguments: int
+    used: set[str]
+    awaited: Parameter | None
+    """The option whose value comes next."""
+    only_arguments: bool
+    runtime_dir: str | None
+
+    @classmethod
+    def of(cls, declared: list[Parameter], words: list[str]) -> "_Given":
+        by_flag = {
+            flag: each
+            for each in declared
+            if isinstance(each.marker, Option)
+            for flag in each.marker.flags
+        }
+        arguments, only_arguments = 0, False
+        used: set[str] = set()
+        awaited: Parameter | None = None
+        runtime_dir = None
+        for word in words:
+            flag, equals, value = word.partition("=")
+            parameter = by_flag.get(flag)
+            if awaited is not None:
+                runtime_dir = word if awaited.name == "runtime_dir" else runtime_dir
+                awaited = None
+            elif only_arguments or not word.startswith("-"):
+                arguments += 1
+            elif word == "--":
+                only_arguments = True
+            elif parameter is not None:
+                used.add(parameter.name)
+                if equals and parameter.name == "runtime_dir":
+                    runtime_dir = value
+                awaited = parameter if parameter.kind is not bool and not equals else None
+        return cls(arguments, used, awaited, only_arguments, runtime_dir)
 
 
-def _typed(command: Callable[..., int]) -> Callable[..., None]:
-    """Return a function whose signature says to Typer what the command's says to us."""
-
-    def never_called(**_: object) -> None:
-        _never_called()
-
-    annotations: dict[str, Any] = {}
-    declared = []
-    for parameter in parameters(command):
-        annotations[parameter.name] = Annotated[_type(parameter), _marker(parameter)]
-        declared.append(
-            inspect.Parameter(
-                parameter.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty if parameter.required else _default(parameter),
-                annotation=annotations[parameter.name],
-            )
-        )
-    never_called.__annotations__ = annotations
-    never_called.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
-    return never_called
+def _beginning(incomplete: str, found: Iterator[Candidate]) -> Iterator[Candidate]:
+    return (each for each in found if each.value.startswith(incomplete))
 
 
-def _type(parameter: Parameter) -> Any:
-    if parameter.kind is tuple:
-        return list[str]
-    # A Path makes the shell offer directories.
-    kind: Any = Path if "DIR" in (parameter.marker.metavar or "") else parameter.kind
-    return kind if parameter.required or parameter.default is not None else kind | None
+def _of_bash() -> tuple[list[str], str]:
+    words = _split(os.environ.get("COMP_WORDS", ""))
+    position = int(os.environ.get("COMP_CWORD", "0") or 0)
+    return words[1:position], words[position] if position < len(words) else ""
 
 
-def _default(parameter: Parameter) -> object:
-    return list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+def _of_others() -> tuple[list[str], str]:
+    line = os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    words = _split(line)[1:]
+    if not words or line.endswith(" "):
+        return words, ""
+    return words[:-1], words[-1]
 
 
-def _marker(parameter: Parameter) -> Any:
-    marker = parameter.marker
-    if isinstance(marker, Argument):
-        completed = VALUES.get(marker.metavar)
-        return typer.Argument(metavar=marker.metavar, help=marker.help, autocompletion=completed)
-    assert isinstance(marker, Option)
-    return typer.Option(*marker.flags, metavar=marker.metavar, help=marker.help)
+def _split(line: str) -> list[str]:
+    """Split a line as a shell does; quotes may still be open at its end."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    words: list[str] = []
+    try:
+        words.extend(lexer)
+    except ValueError:
+        words.append(lexer.token)
+    return words
+
+
+def _answer(shell: str, found: list[Candidate]) -> list[str]:
+    if shell == "fish":
+        return [f"{each.value}\t{each.help}" if each.help else each.value for each in found]
+    if shell != "zsh":
+        return [each.value for each in found]
+    if not found:
+        return ["_files"]
+    listed = "\n".join(_of_zsh(each) for each in found)
+    return [f"_arguments '*: :(({listed}))'"]
+
+
+def _of_zsh(found: Candidate) -> str:
+    value, text = (
+        part.replace("'", "''")
+        .replace('"', '""')
+        .replace("$", "\\$")
+        .replace("`", "\\`")
+        .replace(":", "\\\\:")
+        for part in found
+    )
+    return f'"{value}":"{text}"' if text else f'"{value}"'

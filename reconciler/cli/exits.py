@@ -16,15 +16,13 @@ INVALID = 3
 BLOCKED = 4
 """A guard refuses the plan."""
 STALE = 5
-"""The plan was made for another state than the one that runs."""
+"""The plan was made for another state than the one that runs by now."""
 REFUSED = 6
 """The transaction was refused, aborted or rolled back."""
-UNTRUSTED = 7
-"""A signature or a policy does not allow it."""
 TIMEOUT = 8
 """It did not happen in the time given."""
 DRIFT = 9
-"""A worker runs something other than what was committed."""
+"""A worker runs something other than what was committed; only with `--detailed-exitcode`."""
 USAGE = 64
 """The command line itself is wrong."""
 INTERRUPTED = 130

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli.exits import CommandError, UsageError
 from reconciler.materials.sealed import is_sealed
 from reconciler.source import left_out as rules
+from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
 
 if TYPE_CHECKING:
     from reconciler.materials.reading import Reader
@@ -100,7 +101,10 @@ def of_working_tree(
     except CommandError:
         # Not in git (yet).
         tree = None
+    ignoring = ignoring_of(directory)
     for path in all_files(directory, left_out=skipped):
+        if ignoring.covers(path):
+            continue
         raw = os.fsencode(path)
         reason = rules.reason(raw)
         if reason is not None:
@@ -111,8 +115,17 @@ def of_working_tree(
             else:
                 yield path, read(directory / path)
     confirmed = rules.confirmed(skipped, lambda path: read(directory / path))
-    for path in skipped.keys() - confirmed.keys():
-        del skipped[path]
+    for path in list(skipped):
+        if path not in confirmed or ignoring.covers(path):
+            del skipped[path]
+
+
+def ignoring_of(directory: Path) -> Ignoring:
+    """Return what the `.kakehiignore` of a directory leaves out."""
+    file = directory / NAME
+    if file.is_symlink() or not file.is_file():
+        return NOTHING
+    return parse(read(file))
 
 
 def of_commit(
@@ -130,25 +143,27 @@ def of_commit(
         tree = repository.config_tree(repository.find_commit(ref))
     except RepositoryError as error:
         raise UsageError(str(error)) from None
-    found = diff_trees(repository.read_tree, None, bytes.fromhex(tree))
+    root = bytes.fromhex(tree)
+    found = diff_trees(repository.read_tree, None, root)
+    ignoring = repository.ignoring(root)
     if left_out is not None:
-        left_out |= rules.confirmed(
-            found.skipped, lambda path: repository.read_blob(found.json[path])
-        )
+        named = {path: why for path, why in found.skipped.items() if not ignoring.covers(path)}
+        left_out |= rules.confirmed(named, lambda path: repository.read_blob(found.json[path]))
     for path, blob in sorted(found.changed.items()):
-        if blob is not None:
+        if blob is not None and not ignoring.covers(path):
             yield path, repository.read_blob(blob)[:FILE_BYTES_MAX]
 
 
 def reader(directory: Path, ref: str | None) -> "Reader":
     """Return what reads the files that entities name: of a commit, or as they are on disk."""
     from reconciler.errors import UnreadableError
+
+    if ref is None:
+        return _disk_reader(directory)
     from reconciler.materials.reading import bounded, read_external
     from reconciler.source.repository import RepositoryError
     from reconciler.source.source import not_in_commit
 
-    if ref is None:
-        return _disk_reader(directory)
     repository = open_repository(directory)
     try:
         tree = repository.config_tree(repository.find_commit(ref))

@@ -1,7 +1,6 @@
 """The help of `kakehi` and of its commands, out of the signatures and docstrings of the commands.
 
-Written here rather than by Typer, which would take longer than a person notices; what Typer is best
-at, completion, is in `completing`.
+Written here, since the packages that do it take longer to import than a person notices.
 """
 
 import textwrap
@@ -28,12 +27,12 @@ Examples:
 """
 
 EXITS = """\
-  0  done                     5  stale plan
-  1  failed                   6  transaction refused, aborted or rolled back
-  2  changes, for plan        7  signature or policy
-     --detailed-exitcode      8  timeout
-  3  invalid configuration    9  drift
-  4  blocked by a guard      64  usage
+  0  done                     5  stale: a commit went through beside the plan
+  1  failed                   6  refused, aborted or passed by
+  2  changes, for plan        8  timeout
+     --detailed-exitcode      9  drift, for status --detailed-exitcode
+  3  invalid configuration   64  usage
+  4  blocked by a guard
 """
 
 HELP_ROW = ("-h, --help", "Show this help.")

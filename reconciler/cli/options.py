@@ -4,9 +4,9 @@
         watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     ) -> int: ...
 
-`arguments` parses a command line by these signatures, `helping` prints them, `completing` hands
-them to Typer. All of them read the annotations as they are, so a command's module must not postpone
-their evaluation (`from __future__ import annotations`).
+`arguments` parses a command line by these signatures, `helping` prints them, `completing` completes
+by them. All of them read the annotations as they are, so a command's module must not postpone their
+evaluation (`from __future__ import annotations`).
 """
 
 from typing import Annotated, NamedTuple
@@ -20,7 +20,7 @@ class Option:
     def __init__(
         self,
         *flags: str,
-        help: str,  # noqa: A002 - the word that Typer uses for the same thing
+        help: str,  # noqa: A002
         metavar: str | None = None,
         env: str | None = None,
     ) -> None:

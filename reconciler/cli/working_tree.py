@@ -13,6 +13,7 @@ import pygit2
 from reconciler.cli import files
 from reconciler.cli.exits import CommandError
 from reconciler.source import left_out as rules
+from reconciler.source.ignoring import NAME, parse
 
 NAMED_MAX = 5
 """So many files are named that no commit has."""
@@ -74,7 +75,10 @@ class WorkingTree:
 
         What looks like configuration and is none is put into `left_out`, with the reason.
         """
+        ignoring = files.ignoring_of(self.directory)
         for path, content in self.committable():
+            if ignoring.covers(path) and not files.may_be_material(path, content):
+                continue
             raw = os.fsencode(path)
             reason = rules.reason(raw)
             if reason is not None:
@@ -139,7 +143,29 @@ class WorkingTree:
                 continue
             if content != before:
                 edited[name] = content
-        return edited
+        return self._with_ignored(tree, edited)
+
+    def _with_ignored(
+        self, tree: pygit2.Tree, edited: dict[str, bytes | None]
+    ) -> dict[str, bytes | None]:
+        """Leave out what `.kakehiignore` does; one that was edited changes what is read."""
+        content = _content(tree, f"{self._prefix}{NAME}")
+        before, now = parse(content or b""), files.ignoring_of(self.directory)
+        found = {
+            path: each
+            for path, each in edited.items()
+            if not (files.is_configuration(path) and now.covers(path))
+        }
+        if before == now:
+            return found
+        there = files.of_working_tree(self.directory)
+        found |= {path: each for path, each in there if before.covers(path)}
+        for entry in self._git.index:
+            path = entry.path.removeprefix(self._prefix)
+            is_ours = entry.path.startswith(self._prefix) and files.is_configuration(path)
+            if is_ours and now.covers(path) and not before.covers(path):
+                found[path] = None
+        return found
 
     def _candidates(self, tree: pygit2.Tree) -> dict[str, bool]:
         """Return the paths that may differ, by the index, and whether git ignores them.

@@ -120,8 +120,8 @@ def another_file(keys: list[str]) -> tuple[str, str]:
     message = f"this file is no Kakehi configuration: it begins with {named}"
     *most, last = SECTIONS
     hint = (
-        f"a configuration has {', '.join(most)} or {last} at the top; files that are for something "
-        "else belong elsewhere, or into a directory whose name begins with a dot"
+        f"a configuration has {', '.join(most)} or {last} at the top; name files that are for "
+        "something else in .kakehiignore"
     )
     return message, hint
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from heapq import nlargest
 
 CANDIDATES_MAX = 20_000
-"""Beyond this many names a guess costs more than it helps: a quarter of a second each."""
+"""Beyond this many names a guess costs more than it helps."""
+
+COMPARED_MAX = 40
+"""Of more names only those are compared, which takes long, that begin and end most alike."""
 
 _CUTOFF = 0.6
 
@@ -70,8 +74,31 @@ def suggest(word: str, candidates: Iterable[str], *, words: bool = True) -> str 
             return ours
     if len(known) > CANDIDATES_MAX:
         return None
-    close = get_close_matches(word.lower(), known, n=1, cutoff=_CUTOFF)
+    wanted = word.lower()
+    close = get_close_matches(wanted, _most_alike(wanted, known), n=1, cutoff=_CUTOFF)
     return close[0] if close else None
+
+
+def _most_alike(word: str, known: list[str]) -> list[str]:
+    """Return the names that are worth a comparison; a slip leaves most of a name as it is."""
+    if len(known) <= COMPARED_MAX:
+        return known
+    # By the cutoff no name may be much longer or shorter.
+    least, most = len(word) * _CUTOFF / (2 - _CUTOFF), len(word) * (2 - _CUTOFF) / _CUTOFF
+    fitting = (name for name in known if least <= len(name) <= most)
+    return nlargest(COMPARED_MAX, fitting, key=lambda name: _shared(word, name))
+
+
+def _shared(word: str, name: str) -> float:
+    """How many letters are the same at both ends, less what is longer or shorter."""
+    length = min(len(word), len(name))
+    start = 0
+    while start < length and word[start] == name[start]:
+        start += 1
+    end = 0
+    while end < length - start and word[-1 - end] == name[-1 - end]:
+        end += 1
+    return start + end - abs(len(word) - len(name)) / 2
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:

@@ -119,7 +119,8 @@ def validate(raw: RawEntity) -> Entity | None:
     except ValidationError as error:
         _report_errors(raw, error.errors(include_url=False))
         return None
-    if _has_broken(raw.body):
+    # What is broken was reported: where nothing was, the walk is spared.
+    if raw.loaded.diagnostics and _has_broken(raw.body):
         return None
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)

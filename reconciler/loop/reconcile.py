@@ -18,36 +18,38 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from reconciler import log
 from reconciler.catalog.catalog import (
     named_together,
     outside_files,
-    stage,
 )
-from reconciler.catalog.views import MemoryView, Overlay
-from reconciler.loop.staging import Staged, Stager
+from reconciler.catalog.views import Overlay
+from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
+from reconciler.loop.observer import Observer
+from reconciler.loop.staging import Staged, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
 from reconciler.planning.consequences import Meaning
-from reconciler.planning.planner import Live, make_plan
+from reconciler.planning.planner import make_plan
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source, UnfetchedError
+from reconciler.source.tree_diff import ManyFilesError
 from reconciler.storage.database import DamagedError
-from reconciler.storage.records import Begun
+from reconciler.storage.records import Begun, Puts
 from reconciler.storage.state import StoredState
 from reconciler.storage.store import Running, Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Order, Runner
-from schemas.change import Change
+from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic
-from schemas.entity import EntityKey, entity_hash
+from schemas.entity import EntityKey
 from schemas.plan import Plan, Verdict
 from schemas.state import State
 
@@ -64,25 +66,6 @@ _FREEZE_CHANGES_MIN = 1000
 
 _End = Literal["done", "refused", "later"]
 """What became of a try; "later" is to be tried again as it is."""
-
-
-class Observer(Protocol):
-    """What other parts do about a look, and what they know of a plan."""
-
-    def applied(self, plan: Plan) -> None:
-        """Every worker holds what it comes to."""
-
-    def looked(self) -> None:
-        """One look is over, whatever came of it."""
-
-    def failed(self) -> None:
-        """An error of the program itself ended a try: nobody knows who holds what."""
-
-    def plan_warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
-        """What should be said of some changes that is not known here."""
-
-    def live(self, changes: tuple[Change, ...]) -> Live:
-        """What of the traffic some changes touch."""
 
 
 class Reconciler:
@@ -112,8 +95,8 @@ class Reconciler:
         self._wake = wake
         self._damage: DamagedError | None = None
         self._changed = asyncio.Event()
-        self._machine = machine
         self._stager = stager
+        self._loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
         self.retrying = Retrying()
         self._marked: str | None = None
@@ -125,6 +108,11 @@ class Reconciler:
     def problem(self) -> str | None:
         """Why the running state is held, whatever the newest commit is."""
         return self.outcomes.problem
+
+    @property
+    def loading(self) -> LoadingStatus | None:
+        """How far a large commit is loaded, while it is."""
+        return self._loading.progress
 
     def external_directories(self) -> set[Path]:
         """Where files lie that entities name and that are not in the repository."""
@@ -173,7 +161,7 @@ class Reconciler:
             except RepositoryError as error:
                 self._hold(str(error))
             except DamagedError as error:
-                self._rebuild(error)
+                await self._rebuild(error)
             except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
                 self._give_up_internally(error)
             if not waiting:
@@ -307,16 +295,15 @@ class Reconciler:
             await self._reconcile(running, frozenset().union(*refused))
         return "done"
 
-    def _rebuild(self, damage: DamagedError) -> None:
+    async def _rebuild(self, damage: DamagedError) -> None:
         """Write the state database anew, if the commit that runs still gives what runs."""
         self._hold(str(damage))
         running = self._store.running
         try:
             if running.tree is None:
                 return
-            changed = self._source.changed(None, running.tree)
-            read = partial(self._stager.read_file, changed, {})
-            candidate = stage(MemoryView(), changed.files, read, machine=self._machine)
+            heard_again_within(_WORK_WITHIN_S)
+            candidate = await asyncio.to_thread(self._stager.whole, running.tree)
             found = [entity for entity in candidate.desired.values() if entity is not None]
             if not candidate.ok or State(found).digest != running.state.digest:
                 log.warning("the commit that runs does not give the state that was damaged")
@@ -348,11 +335,36 @@ class Reconciler:
         running = self._store.running
         if head.commit != running.commit:
             self.outcomes.problem = None
-        with self._store.snapshot() as seen:
-            changed = self._source.changed(seen.tree, head.tree)
-            changed = replace(changed, others=changed.others | touched)
-            heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
-            staged = await self._stage(seen.state, changed)
+        staged = await self._look_at(head, touched)
+        try:
+            return await self._carry_out(head, staged, began, touched)
+        finally:
+            if staged.bulk is not None:
+                staged.bulk.close()
+
+    async def _look_at(self, head: Head, touched: frozenset[str]) -> Staged:
+        """What the commit changes."""
+        heard_again_within(_WORK_WITHIN_S)
+        try:
+            with self._store.snapshot() as seen:
+                changed = self._source.changed(seen.tree, head.tree, FILES_MAX)
+                if changed.size > BYTES_MAX:
+                    raise ManyFilesError
+                changed = replace(changed, others=changed.others | touched)
+                heard_again_within(_WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
+                return await self._stage(seen.state, changed)
+        except ManyFilesError:
+            running = self._store.running
+            try:
+                staged = await self._loading.stage(running, head.commit, head.tree, touched)
+            except LoadError as error:
+                raise self._delayed(f"cannot load {head.commit[:12]}: {error}") from None
+        return self._with_plan_warnings(staged)
+
+    async def _carry_out(
+        self, head: Head, staged: Staged, began: float, touched: frozenset[str]
+    ) -> _End:
+        running = self._store.running
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
         if errors:
             self._external.want(staged.outside)
@@ -364,7 +376,11 @@ class Reconciler:
                 self._follow(head, staged, began)
             self._settled()
             return "done"
-        plan = make_plan(staged.changes, head.commit, staged.warnings)
+        if staged.bulk is not None:
+            # It was put in order where it was staged, and nobody reads what each change does.
+            plan = Plan(head.commit, staged.changes, staged.warnings)
+        else:
+            plan = make_plan(staged.changes, head.commit, staged.warnings)
         blocked = self._blocked(plan, head.commit)
         if blocked is not None:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
@@ -395,7 +411,8 @@ class Reconciler:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
-        if len(plan.changes) >= _FREEZE_CHANGES_MIN:
+        self._loading.committed()
+        if staged.bulk is None and len(plan.changes) >= _FREEZE_CHANGES_MIN:
             gc.collect()
             gc.freeze()
         self.notify()
@@ -405,7 +422,9 @@ class Reconciler:
         return outside_files(self._store.running.state)
 
     async def _stage(self, state: StoredState, changed: Changed) -> Staged:
-        staged = await self._stager.stage(state, changed)
+        return self._with_plan_warnings(await self._stager.stage(state, changed))
+
+    def _with_plan_warnings(self, staged: Staged) -> Staged:
         # What else there is to warn of lives in other parts, on the loop.
         warnings = (*staged.warnings, *self._observer.plan_warnings(staged.changes))
         return replace(staged, warnings=warnings)
@@ -427,7 +446,7 @@ class Reconciler:
             # What the machine's own files have by now is looked at as a commit would look at it.
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._stage(base.state, changed)
-            is_empty = staged.candidate.ok and _leaves_nothing(base, changed)
+            is_empty = staged.candidate.ok and leaves_nothing(base, changed)
             desired = {each.key: each.after for each in staged.changes}
             after = Overlay(base.state, desired, {})
             meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
@@ -454,13 +473,19 @@ class Reconciler:
 
     def _order(self, head: Head, plan: Plan, staged: Staged) -> Order:
         running = self._store.running
-        puts = tuple(change.after for change in plan.changes if change.after is not None)
-        removes = tuple(change.key for change in plan.changes if change.after is None)
+        bulk = staged.bulk
+        puts: Puts
+        if bulk is not None:
+            puts, removes, digest = bulk.puts, bulk.removes, bulk.digest
+        else:
+            puts = tuple(change.after for change in plan.changes if change.after is not None)
+            removes = tuple(change.key for change in plan.changes if change.after is None)
+            digest = digest_after(running.state.digest, plan.changes)
         begun = Begun(
             generation=running.generation + 1,
             base_generation=running.generation,
             base_digest=running.state.digest,
-            digest=digest_after(running.state.digest, plan.changes),
+            digest=digest,
             commit=head.commit,
             tree=head.tree,
             at=_now(),
@@ -469,12 +494,13 @@ class Reconciler:
             moved=staged.moved,
             files=staged.candidate.files,
             whole=staged.whole,
+            bulk=bulk,
         )
         return Order(begun)
 
     def _blocked(self, plan: Plan, commit: str | None) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.
-        if all(change.key.kind != "frontend" or change.after for change in plan.changes):
+        if not plan.counts("frontend")["remove"]:
             return None
         message = self._source.message(commit) if commit else ""
         return guards.refusal(plan, self._store.running.state, message)
@@ -486,8 +512,9 @@ class Reconciler:
         moved = staged.moved if staged else ()
         files = staged.candidate.files if staged else {}
         whole = staged is not None and staged.whole
+        bulk = staged.bulk if staged else None
         try:
-            self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole)
+            self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole, bulk=bulk)
         except OSError as error:
             raise self._unwritable("write the state", error) from None
         self._mark_applied(head.commit)
@@ -522,8 +549,10 @@ class Reconciler:
         return "later"
 
     def _unwritable(self, doing: str, error: OSError) -> RepositoryError:
+        return self._delayed(f"cannot {doing}: {error.strerror or error}")
+
+    def _delayed(self, reason: str) -> RepositoryError:
         """The error to hold by; it is tried again."""
-        reason = f"cannot {doing}: {error.strerror or error}"
         failure = Failure(reason, transient=True, stage="journal")
         self.retrying.failed(failure, asyncio.get_running_loop().time())
         return RepositoryError(reason)
@@ -556,24 +585,6 @@ class Reconciler:
             self.outcomes.internal(head, sentence)
         self._observer.failed()
         self.notify()
-
-
-def digest_after(digest: str, changes: tuple[Change, ...]) -> str:
-    """The digest that a state will have; the workers must compute the same."""
-    total = int(digest, 16)
-    for change in changes:
-        if change.before is not None:
-            total -= entity_hash(change.key, change.before.value)
-        if change.after is not None:
-            total += entity_hash(change.key, change.after.value)
-    return f"{total % (1 << 128):032x}"
-
-
-def _leaves_nothing(base: Running, changed: Changed) -> bool:
-    """Whether no configuration file would be left."""
-    if any(content is not None for content in changed.files.values()):
-        return False
-    return changed.full or base.state.paths() <= changed.files.keys()
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,15 @@ from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Changed, Source
+from reconciler.storage.bulk import Bulk
 from reconciler.storage.state import StoredState
+from reconciler.storage.store import Running
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey
+from schemas.entity import Entity, EntityKey, entity_hash
 
-# Loading more than this takes longer than the control socket should be silent.
-_INLINE_BYTES_MAX = 256 * 1024
+# Loading more than this takes longer than the loop should be silent. It costs 2 ms for each KiB.
+_INLINE_BYTES_MAX = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,13 @@ class Staged:
     candidate: Candidate
     whole: bool
     """Whether all files were looked at, and not only those that changed."""
-    changes: tuple[Change, ...]
+    changes: Sequence[Change]
     moved: tuple[Entity, ...]
     warnings: tuple[Diagnostic, ...]
     outside: dict[str, Signature | None]
     """The files outside of the repository that were read, and what they looked like before."""
+    bulk: Bulk | None = None
+    """Where the changes lie of which there are very many."""
 
 
 class Stager:
@@ -88,6 +93,12 @@ class Stager:
         warnings = (*changed.warnings, *candidate.warnings)
         return Staged(candidate, changed.full, changes, moved, warnings, outside)
 
+    def whole(self, tree: str) -> Candidate:
+        """All files of a tree, for whoever has time. Raises `RepositoryError`."""
+        changed = self._source.changed(None, tree)
+        read = partial(self.read_file, changed, {})
+        return stage(MemoryView(), changed.files, read, machine=self._machine)
+
     def read_file(self, changed: Changed, outside: dict[str, Signature | None], path: str) -> bytes:
         """What an entity means by a path; notes what files outside looked like before."""
         if path.startswith("/"):
@@ -114,3 +125,21 @@ class Stager:
 def _has_moved(state: View, entity: Entity) -> bool:
     before = state.get(entity.key)
     return before is not None and before.provenance != entity.provenance
+
+
+def digest_after(digest: str, changes: Sequence[Change]) -> str:
+    """The digest that a state will have; the workers must compute the same."""
+    total = int(digest, 16)
+    for change in changes:
+        if change.before is not None:
+            total -= entity_hash(change.key, change.before.value)
+        if change.after is not None:
+            total += entity_hash(change.key, change.after.value)
+    return f"{total % (1 << 128):032x}"
+
+
+def leaves_nothing(base: Running, changed: Changed) -> bool:
+    """Whether no configuration file would be left."""
+    if any(content is not None for content in changed.files.values()):
+        return False
+    return changed.full or base.state.paths() <= changed.files.keys()

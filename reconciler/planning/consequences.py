@@ -13,16 +13,8 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from reconciler.catalog.relations import (
-    MATCH,
-    REGEX,
-    View,
-    cluster_of,
-    is_passthrough,
-    listeners_of,
-    term,
-    users,
-)
+from reconciler.catalog.candidates import candidates
+from reconciler.catalog.relations import View, cluster_of, is_passthrough, listeners_of, users
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, canonical
 from schemas.plan import Consequence
@@ -30,7 +22,8 @@ from schemas.regex import literal_prefix
 
 FRONTENDS_MAX = 200
 """Of so many changed frontends it is told who takes requests over; each is a question."""
-CANDIDATES_MAX = 200
+CANDIDATES_MAX = 1000
+"""So many frontends of one hostname and path are looked at; more differ by conditions alone."""
 NAMED_MAX = 100
 _NO_HOST = "host.invalid"
 _MATCHING = frozenset(
@@ -171,8 +164,9 @@ def _winners(frontend: Entity, view: View, rank: Rank) -> tuple[str | None, ...]
     found: dict[str | None, None] = {}
     for listener in listeners_of(frontend):
         if EntityKey("listener", listener) in view:
-            matching = rank(_candidates(view, listener, sample), sample)
-            found[next(iter(matching), None)] = None
+            there = sorted(candidates(view, listener, sample.hostname, sample.path))
+            asked = (view[key] for key in islice(there, CANDIDATES_MAX))
+            found[next(iter(rank(asked, sample)), None)] = None
     return tuple(found) or None
 
 
@@ -194,19 +188,3 @@ def sample_of(frontend: Entity) -> Sample:
 
 def _text(match: Mapping[str, str]) -> str:
     return str(match.get("exact", ""))
-
-
-def _candidates(view: View, listener: str, sample: Sample) -> list[Entity]:
-    """Return the frontends that may match a request, by the relations alone."""
-    labels = sample.hostname.split(".")
-    parents = (f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels)))
-    steps = sample.path.rstrip("/").split("/")
-    prefixes = [("/".join(steps[:length]) or "/") for length in range(len(steps), 0, -1)]
-    keys: dict[EntityKey, None] = {}
-    for hostname in (sample.hostname, *parents, "*"):
-        for kind, path in (("exact", sample.path), *(("prefix", each) for each in prefixes)):
-            # What is asked for besides stands behind it in the term.
-            there = view.related_under(MATCH, term(listener, hostname, kind, path, ""))
-            keys.update(dict.fromkeys(key for under in there.values() for key in under))
-        keys.update(dict.fromkeys(view.related(REGEX, term(listener, hostname))))
-    return [view[key] for key in islice(keys, CANDIDATES_MAX)]

@@ -21,11 +21,11 @@ _ALLOWED = re.compile(r"^Kakehi-Allow: *remove-frontends=([0-9]+) *$", re.MULTIL
 def refusal(plan: Plan, running: Entities, message: str) -> str | None:
     """Return why a plan is blocked, None if it is not. `message` is that of the commit."""
     frontends = running.count("frontend")
-    removed = sum(
-        change.key.kind == "frontend" and change.action == "remove" for change in plan.changes
-    )
-    added = any(change.key.kind == "frontend" and change.action == "add" for change in plan.changes)
-    if frontends < FRONTENDS_MIN or removed < frontends or added:
+    if frontends < FRONTENDS_MIN:
+        return None
+    counts = plan.counts("frontend")
+    removed = counts["remove"]
+    if removed < frontends or counts["add"]:
         return None
     if str(removed) in _ALLOWED.findall(message):
         return None

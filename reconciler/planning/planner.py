@@ -56,8 +56,13 @@ def make_plan(
 
 
 def _position(change: Change) -> tuple[int, str]:
-    rank = _ORDER.index(change.key.kind)
-    return (rank if change.action != "remove" else 2 * len(_ORDER) - rank, change.key.name)
+    return position(change.key, removed=change.action == "remove")
+
+
+def position(key: EntityKey, *, removed: bool) -> tuple[int, str]:
+    """Return by what a change is put in its place in a plan."""
+    rank = _ORDER.index(key.kind)
+    return (2 * len(_ORDER) - rank if removed else rank, key.name)
 
 
 def _effect(change: Change, live: Live) -> str:

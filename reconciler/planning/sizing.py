@@ -5,11 +5,12 @@ Called by `reconciler.daemon`, and by `reconciler.loop.reconcile` for what a pla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.storage.store import Store
 from reconciler.workers import spawning
-from schemas.change import Change
+from schemas.change import Change, of_kinds
 from schemas.diagnostic import Diagnostic
 from schemas.entity import SETTINGS_KEY, Entity
 
@@ -25,14 +26,14 @@ class Sizing:
         """The number of workers for the running settings."""
         return self._count(self.store.running.state.get(SETTINGS_KEY))
 
-    def count_after(self, changes: tuple[Change, ...]) -> int:
+    def count_after(self, changes: Sequence[Change]) -> int:
         """The number of workers once these changes are applied."""
-        change = next((each for each in changes if each.key == SETTINGS_KEY), None)
+        change = next(iter(of_kinds(changes, SETTINGS_KEY.kind)), None)
         return self.count() if change is None else self._count(change.after)
 
-    def warnings(self, changes: tuple[Change, ...]) -> list[Diagnostic]:
+    def warnings(self, changes: Sequence[Change]) -> list[Diagnostic]:
         """What a plan should say about the number of workers."""
-        change = next((each for each in changes if each.key == SETTINGS_KEY), None)
+        change = next(iter(of_kinds(changes, SETTINGS_KEY.kind)), None)
         if change is None or change.after is None:
             return []
         if all(field.path != "workers" for field in change.fields):

@@ -125,6 +125,7 @@ class Answers:
             "uptime_s": int(asyncio.get_running_loop().time() - self.began),
             "entities": {kind: running.state.count(kind) for kind in KINDS},
             "drains": [self._drain_status(each.backend) for each in self.drains.all()],
+            "loading": self.reconciler.loading,
             "transaction": self._transaction(),
             "retry": self._retry_status(),
             "certificates": [_expires(each, now) for each in certificates],

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
 from schemas.entity import EntityKey
 from schemas.material import materials_of
@@ -50,11 +51,14 @@ class Expiry:
         self._store = store
         self._dates: dict[str, datetime | None] = {}
 
-    def all(self) -> list[Expiring]:
-        """All certificates in service, the first to expire first."""
+    def all(self, state: StoredState | None = None) -> list[Expiring]:
+        """All certificates in service, the first to expire first.
+
+        Another thread than the loop's gives a snapshot of its own.
+        """
         dates: dict[str, datetime | None] = {}
         found: list[Expiring] = []
-        for key, digest in self._chains():
+        for key, digest in self._chains(state or self._store.running.state):
             known = digest in self._dates
             date = dates[digest] = self._dates[digest] if known else self._read(digest)
             if date is not None:
@@ -62,8 +66,8 @@ class Expiry:
         self._dates = dates
         return sorted(found, key=lambda each: (each.not_after, each.key))
 
-    def _chains(self) -> Iterator[tuple[EntityKey, str]]:
-        for entity in self._store.running.state.with_files():
+    def _chains(self, state: StoredState) -> Iterator[tuple[EntityKey, str]]:
+        for entity in state.with_files():
             for material in materials_of(entity):
                 if material.field[-1] == "certificate":
                     yield entity.key, material.sha256

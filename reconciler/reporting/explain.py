@@ -7,7 +7,6 @@ test compares the answers with what workers really do. Called by `reconciler.rep
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 LOST_MAX = 100
 # Of more frontends only those are looked at that may match, by hostname and path.
 _ALL_SHOWN_MAX = 500
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_UNESCAPED = re.compile(r'["<>\\^`{|}]')
 
 
 class UnexplainableError(ValueError):
@@ -39,7 +36,7 @@ class UnexplainableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The request, as the engine would see it."""
+    """The request: as it is written, and behind `_normal` as a listener reads it."""
 
     scheme: str | None
     """None: the URL leaves it open."""
@@ -70,7 +67,7 @@ def explain(
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
     keeping = bool(listeners) and not any(each.value["merge_slashes"] for each in listeners)
-    asked = replace(asked, path=_normal_path(asked.path, keeping=keeping))
+    asked = _normal(asked, merge_slashes=not keeping)
     secure = [each for each in listeners if each.value["tls"] is not None]
     passing = {each.key.name for each in secure if passes_tls_on(state, each.key.name, asked.name)}
     shown = {
@@ -178,12 +175,11 @@ def _asked(request: ExplainRequest) -> Asked:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
     headers = [(name.lower(), value) for name, value in request.headers]
-    hostname = next((value for name, value in headers if name == "host"), None)
-    name = parts.hostname.rstrip(".")
+    host = next((value for name, value in headers if name == "host"), None)
     return Asked(
         scheme=parts.scheme if has_scheme else None,
-        name=name,
-        hostname=_hostname(hostname) if hostname else name,
+        name=parts.hostname.rstrip("."),
+        hostname=host or parts.netloc.rpartition("@")[2],
         port=port,
         path=parts.path or "/",
         query=parts.query,
@@ -192,36 +188,18 @@ def _asked(request: ExplainRequest) -> Asked:
     )
 
 
-def _hostname(text: str) -> str:
-    without_port = text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
-    return without_port.lower().rstrip(".")
+def _normal(asked: Asked, *, merge_slashes: bool) -> Asked:
+    """The request as a listener reads it. Raises `UnexplainableError` when it would be refused."""
+    from routing import place_of  # noqa: PLC0415  # loads the engine, only for who asks
 
-
-def _normal_path(path: str, *, keeping: bool) -> str:
-    """The engine's form: one spelling, no dot segments, slashes joined unless `keeping`."""
-    segments: list[str] = []
-    raw = path.split("/")[1:]
-    for position, segment in enumerate(raw):
-        escaped = _UNESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", segment)
-        plain = re.sub("%[0-9A-Fa-f]{2}", _unescape, escaped)
-        last = position == len(raw) - 1
-        if plain == "..":
-            if not segments:
-                raise UnexplainableError(f"{path!r} leads above the root: the proxy answers 400")
-            segments.pop()
-        elif plain == "" and keeping and not last:
-            segments.append(plain)
-        elif plain not in ("", "."):
-            segments.append(plain)
-            if not last:
-                continue
-            return "/" + "/".join(segments)
-    return "/" + "".join(f"{segment}/" for segment in segments)
-
-
-def _unescape(found: re.Match[str]) -> str:
-    char = chr(int(found[0][1:], 16))
-    return char if char in _UNRESERVED else found[0].upper()
+    target = f"{asked.path}?{asked.query}" if asked.query else asked.path
+    try:
+        place = place_of(asked.method, target, asked.hostname, merge_slashes=merge_slashes)
+    except ValueError as error:
+        reason, status = error.args
+        what = f"{asked.method} {target} of {asked.hostname}"
+        raise UnexplainableError(f"the proxy answers {status} to {what}: {reason}") from None
+    return replace(asked, hostname=place.hostname, path=place.path, query=place.query)
 
 
 def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Called by `reconciler.reporting.admin` and for plans, through what `reconciler.d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class Overviews:
         store: Store,
         supervisor: Supervisor,
         outcomes: Outcomes,
-        count_after: Callable[[tuple[Change, ...]], int],
+        count_after: Callable[[Sequence[Change]], int],
         expiry: Expiry,
         source: Source,
         auditing: Auditing,
@@ -102,7 +102,7 @@ class Overviews:
             said += f"; worker {', '.join(map(str, silent))} does not answer"
         return wanted == len(workers) and not silent, said
 
-    def live(self, changes: tuple[Change, ...]) -> Live:
+    def live(self, changes: Sequence[Change]) -> Live:
         """What of the traffic some changes touch."""
         keys = [change.key for change in changes if change.action != "add"]
         slots = list(self._supervisor.slots)
@@ -167,9 +167,10 @@ class Overviews:
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:
         now = datetime.now(UTC)
+        with self._store.snapshot() as seen:
+            every = self._expiry.all(seen.state)
         return {
-            (each.key.kind, each.key.name): each.left(now) / timedelta(days=1)
-            for each in self._expiry.all()
+            (each.key.kind, each.key.name): each.left(now) / timedelta(days=1) for each in every
         }
 
     def _readings(self) -> dict[int, Reading]:

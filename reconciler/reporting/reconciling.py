@@ -14,6 +14,7 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Changed, Head
 from reconciler.storage.store import Running
 from reconciler.transaction.retrying import Retrying
+from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic
 from schemas.plan import Plan
 
@@ -32,6 +33,10 @@ class Reconciling(Protocol):
     @property
     def given_up(self) -> str | None:
         """The commit that was refused, and is not tried again until the ref moves."""
+
+    @property
+    def loading(self) -> LoadingStatus | None:
+        """How far a large commit is loaded, while it is."""
 
     @property
     def outcomes(self) -> Outcomes:

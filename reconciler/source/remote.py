@@ -64,6 +64,8 @@ async def fetch(
         "protocol.ext.allow=never",
     ]
     fetching = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+    # A partial clone would get commits without their files, which nobody fetches behind us.
+    fetching.append("--no-filter")
     environment = {
         **os.environ,
         "GIT_TERMINAL_PROMPT": "0",

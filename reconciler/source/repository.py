@@ -21,7 +21,9 @@ import pygit2
 from reconciler.errors import MachineError
 from reconciler.language.suggest import suggest
 from reconciler.presence import found_at, is_directory
+from reconciler.source.ignoring import BYTES_MAX, NOTHING, Ignoring, parse
 from reconciler.source.quarantine import object_directories
+from reconciler.source.tree_diff import ignoring_file
 
 # A working tree owned by another user is the normal case for a daemon with a user of its own, and
 # nothing in a repository is executed here.
@@ -354,6 +356,13 @@ class Repository:
             if len(self._trees) > _CACHED_TREES:
                 self._trees.popitem(last=False)
         return content
+
+    def ignoring(self, tree: bytes) -> Ignoring:
+        """What the `.kakehiignore` in a tree leaves out."""
+        blob = ignoring_file(self.read_tree(tree))
+        if blob is None or self.blob_size(blob) > BYTES_MAX:
+            return NOTHING
+        return parse(self.read_blob(blob))
 
     def blob_size(self, oid: bytes) -> int:
         """The size of a blob without reading it whole."""

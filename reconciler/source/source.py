@@ -19,6 +19,7 @@ from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, nearest, read_external
 from reconciler.presence import is_directory
 from reconciler.source import left_out
+from reconciler.source.ignoring import Ignoring
 from reconciler.source.remote import followed_ref
 from reconciler.source.repository import (
     CommitNote,
@@ -73,6 +74,16 @@ class Changed:
     def size(self) -> int:
         """How much there is to load, in bytes."""
         return sum(len(content) for content in self.files.values() if content is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The same without the contents: path → blob id, None for a file that is gone."""
+
+    blobs: dict[str, bytes | None]
+    warnings: tuple[Diagnostic, ...]
+    full: bool
+    others: frozenset[str]
 
 
 class Source:
@@ -193,30 +204,41 @@ class Source:
         commit = self.repository.find_commit(spec)
         return Head(commit, self.repository.config_tree(commit))
 
-    def changed(self, base: str | None, tree: str) -> Changed:
+    def changed(self, base: str | None, tree: str, at_most: int | None = None) -> Changed:
         """What differs between two trees; everything, when the base cannot be read any more.
 
-        Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all.
+        Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all;
+        `ManyFilesError` before anything is read, when more differ than `at_most`.
         """
         if base == tree:
             return Changed({}, (), full=False, tree=tree)
+        found = self.compared(base, tree, at_most)
+        files = {path: self.content(oid) for path, oid in found.blobs.items()}
+        return Changed(files, found.warnings, found.full, found.others, tree=tree)
+
+    def compared(self, base: str | None, tree: str, at_most: int | None = None) -> Compared:
+        """What `changed` does, without reading what the files contain."""
         repository = self.repository
         new = bytes.fromhex(tree)
         full = base is None
+        ignoring = repository.ignoring(new)
         try:
             old = bytes.fromhex(base) if base else None
-            diff = diff_trees(repository.read_tree, old, new)
+            if old is not None and repository.ignoring(old) != ignoring:
+                # What was left out before may be read now, and the other way round.
+                old, full = None, True
+            diff = diff_trees(repository.read_tree, old, new, at_most)
         except RepositoryError:
-            diff = diff_trees(repository.read_tree, None, new)
+            diff = diff_trees(repository.read_tree, None, new, at_most)
             full = True
-        files = {path: self._content(oid) for path, oid in sorted(diff.changed.items())}
-        if all(content is None for content in files.values()):
-            self._require_configuration(new)
-        skipped = left_out.confirmed(
-            diff.skipped, lambda path: self._content(diff.json[path]) or b""
-        )
-        warnings = left_out.warnings(skipped)
-        return Changed(files, warnings, full, frozenset(diff.others), tree=tree)
+        blobs = {
+            path: oid for path, oid in sorted(diff.changed.items()) if not ignoring.covers(path)
+        }
+        if not any(blobs.values()):
+            self._require_configuration(new, ignoring)
+        named = {path: why for path, why in diff.skipped.items() if not ignoring.covers(path)}
+        skipped = left_out.confirmed(named, lambda path: self.content(diff.json[path]) or b"")
+        return Compared(blobs, left_out.warnings(skipped), full, frozenset(diff.others))
 
     def read_file(self, changed: Changed, path: str) -> bytes:
         """What an entity means by a path: a file of the tree, or (slash first) of the machine.
@@ -244,7 +266,8 @@ class Source:
             files[path] = self.repository.file_at(changed.tree, path)
         return replace(changed, files=files)
 
-    def _content(self, oid: bytes | None) -> bytes | None:
+    def content(self, oid: bytes | None) -> bytes | None:
+        """What a file contains. Raises `RepositoryError`."""
         if oid is None:
             return None
         if self.repository.blob_size(oid) > FILE_BYTES_MAX:
@@ -252,8 +275,8 @@ class Source:
             return bytes(FILE_BYTES_MAX + 1)
         return self.repository.read_blob(oid)
 
-    def _require_configuration(self, tree: bytes) -> None:
-        if not holds_configuration(self.repository.read_tree, tree):
+    def _require_configuration(self, tree: bytes, ignoring: Ignoring) -> None:
+        if not holds_configuration(self.repository.read_tree, tree, ignoring):
             where = self.repository.prefix or "the repository"
             message = f"the commit holds no configuration (no *.yaml file in {where})"
             raise NoConfigurationError(message)

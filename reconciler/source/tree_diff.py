@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reconciler.source import left_out
+from reconciler.source.ignoring import NAME, NOTHING, Ignoring
 from reconciler.source.left_out import SUFFIXES, shown
 
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
@@ -23,6 +24,7 @@ _REGULAR_MODES = frozenset((b"100644", b"100755", b"100664"))
 _TREE_MODES = frozenset((b"40000", b"040000"))
 _ODD_KINDS = {b"120000": left_out.A_LINK, b"160000": left_out.A_SUBMODULE}
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0([\0-\xff]{20})")
+_IGNORING = f" {NAME}\0".encode()
 _ENTRIES = re.compile(rb"(?:[0-7]{5,6} [^\0]+\0[\0-\xff]{20})*")
 
 
@@ -47,10 +49,20 @@ class TreeDiff:
     """Of those that are left out, JSON that may be of something else: path → blob id."""
 
 
+class ManyFilesError(Exception):
+    """More files differ than somebody wants to look at by himself."""
+
+
 def diff_trees(
-    read_tree: Callable[[bytes], bytes], old: bytes | None, new: bytes | None
+    read_tree: Callable[[bytes], bytes],
+    old: bytes | None,
+    new: bytes | None,
+    at_most: int | None = None,
 ) -> TreeDiff:
-    """Which configuration files differ between two trees (None: no tree)."""
+    """Which configuration files differ between two trees (None: no tree).
+
+    Raises `ManyFilesError` as soon as more differ than `at_most`.
+    """
     result = TreeDiff()
     pending: list[tuple[bytes, bytes | None, bytes | None, int]] = [(b"", old, new, 0)]
     while pending:
@@ -73,22 +85,37 @@ def diff_trees(
                 else:
                     result.skipped[shown(path)] = left_out.NESTED
             _note_leaf(result, path, was, now)
+        if at_most is not None and len(result.changed) > at_most:
+            raise ManyFilesError
     return result
 
 
-def holds_configuration(read_tree: Callable[[bytes], bytes], tree: bytes) -> bool:
+def holds_configuration(
+    read_tree: Callable[[bytes], bytes], tree: bytes, ignoring: Ignoring = NOTHING
+) -> bool:
     """Whether there is any configuration file; stops at the first."""
-    pending = [(tree, 0)]
+    pending = [(b"", tree, 0)]
     while pending:
-        oid, depth = pending.pop()
+        prefix, oid, depth = pending.pop()
         for mode, name, child in _ENTRY.findall(read_tree(oid)):
+            path = prefix + name
             if name.startswith(b"."):
                 continue
-            if mode in _REGULAR_MODES and name.endswith(SUFFIXES):
+            is_file = mode in _REGULAR_MODES and name.endswith(SUFFIXES)
+            if is_file and not ignoring.covers(shown(path)):
                 return True
             if mode in _TREE_MODES and depth < DEPTH_MAX:
-                pending.append((child, depth + 1))
+                pending.append((path + b"/", child, depth + 1))
     return False
+
+
+def ignoring_file(tree: bytes) -> bytes | None:
+    """The blob id of the `.kakehiignore` in a tree object, if there is one."""
+    at = tree.find(_IGNORING)
+    if at < 0 or tree[max(0, at - 6) : at] not in _REGULAR_MODES:
+        return None
+    start = at + len(_IGNORING)
+    return tree[start : start + 20]
 
 
 def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:

@@ -22,6 +22,8 @@ _REFS_STEP_MS = 10
 _DIRECTORY_STEP_MS = 50
 _DEBOUNCE_MS = 50
 _RESTART_DELAY_S = 1.0
+# A watch stands long before; what moved until then is found by one look more.
+_STANDS_WITHIN_S = 0.1
 # A watch that silently lost its kernel part would only be noticed by slowness.
 _RENEW_S = 3600.0
 
@@ -57,7 +59,9 @@ class Watcher:
         self._tasks = []
 
     async def _run(self, paths: list[Path], recursive: bool, step: int) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            loop.call_later(_STANDS_WITHIN_S, self._woken)
             try:
                 async with asyncio.timeout(_RENEW_S):
                     async for _ in awatch(

@@ -15,7 +15,7 @@ from reconciler import log
 from reconciler.durable import make_directory, replace_durably
 from reconciler.errors import UnreadableError
 from reconciler.presence import is_file, is_there
-from schemas.change import Change
+from schemas.change import Change, with_files
 from schemas.entity import Entity
 from schemas.material import materials_of
 
@@ -49,7 +49,7 @@ class MaterialStore:
 
     def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
         """Make durable what entities need, before anybody is told of them. Raises `OSError`."""
-        for entity in entities:
+        for entity in with_files(entities):
             for material in materials_of(entity):
                 path = self.directory / material.sha256
                 if material.sha256 in contents and not is_there(path):
@@ -59,14 +59,16 @@ class MaterialStore:
         """Forget what no running entity needs any more."""
         self._let_go(
             material.sha256
-            for change in changes
+            for change in with_files(changes)
             if change.before is not None
             for material in materials_of(change.before)
         )
 
     def dropped(self, entities: Iterable[Entity]) -> None:
         """Forget what was kept for entities that came to nothing: a refused key is no one's."""
-        self._let_go(found.sha256 for entity in entities for found in materials_of(entity))
+        self._let_go(
+            found.sha256 for entity in with_files(entities) for found in materials_of(entity)
+        )
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:

@@ -7,10 +7,12 @@ row by which a start knows what runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 from hashlib import blake2b
+from typing import Protocol
 
+from reconciler.storage.bulk import Bulk
 from schemas.entity import Entity, EntityKey, Mark
 
 
@@ -43,6 +45,16 @@ class Recovered:
     """None when it is not known where each entity is written."""
 
 
+class Puts(Protocol):
+    """Entities in the order of the plan, in memory or wherever they lie."""
+
+    def __iter__(self) -> Iterator[Entity]:
+        """Go through them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A transaction: what it is based on, and what it changes."""
@@ -54,10 +66,12 @@ class Begun:
     commit: str
     tree: str
     at: str
-    puts: tuple[Entity, ...]
+    puts: Puts
     removes: tuple[EntityKey, ...]
     moved: tuple[Entity, ...]
     files: Mapping[str, Mapping[EntityKey, Mark]] = field(default_factory=dict)
     """What changed files define now; see `Candidate.files`."""
     whole: bool = False
     """Whether `files` are all that there are, and not only those that changed."""
+    bulk: Bulk | None = None
+    """Where the rows lie of a change that is too large for memory; `puts` are read from there."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from reconciler.storage.database import DamagedError, text_hash, translated
 from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
+from schemas.ops import EntityText
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
 
@@ -25,24 +26,27 @@ _LAST = "\U0010ffff"
 
 def content_hash(kind: str, name: str, value: bytes) -> bytes:
     """Return what an entity adds to the digest, of its canonical bytes."""
-    content = b"\0".join((kind.encode(), name.encode(), value))
+    content = f"{kind}\0{name}\0".encode() + value
     return blake2b(content, digest_size=16).digest()
 
 
 def decode_entity(row: Row) -> Entity:
     """Return the entity of a row. Raises `DamagedError`."""
+    _check(row)
     kind, name, value, _, file, line, position = row
-    if not _is_as_written(row):
-        message = f'the state database is damaged: {kind} "{name}" is not what was written'
-        raise DamagedError(message)
     decoded: dict[str, Json] = json.loads(value.decode())
     return Entity(EntityKey(kind, name), decoded, Provenance(file, line, position))
 
 
+def _check(row: Row) -> None:
+    if not _is_as_written(row):
+        message = f'the state database is damaged: {row[0]} "{row[1]}" is not what was written'
+        raise DamagedError(message)
+
+
 def _is_as_written(row: Row) -> bool:
-    kind, name, value, stored, *_ = row
     try:
-        return content_hash(kind, name, value) == stored
+        return content_hash(row[0], row[1], row[2]) == row[3]
     except (AttributeError, TypeError, UnicodeEncodeError):
         # A damaged row may have values of another type.
         return False
@@ -107,6 +111,13 @@ class StoredState:
         with translated():
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
+
+    def texts(self) -> Iterator[EntityText]:
+        """Yield what `values` does with each value as text, which spares decoding and encoding."""
+        with translated():
+            for row in self._connection.execute(f"{_ENTITY} ORDER BY kind, name"):
+                _check(row)
+                yield row[0], row[1], row[2].decode()
 
     def after(self, key: EntityKey, limit: int) -> list[Entity]:
         """Return the entities behind a key in the order of keys, so many at most."""
@@ -183,6 +194,13 @@ class Whole:
 
     def __iter__(self) -> Iterator[Entity]:
         return self._state.values()
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def texts(self) -> Iterator[EntityText]:
+        """Yield them as they are sent. Raises `DamagedError`."""
+        return self._state.texts()
 
 
 def encode_defines(defined: Mapping[EntityKey, Mark]) -> str:

@@ -15,9 +15,9 @@ part that asks what runs (`running`).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
-import json
 import sqlite3
 import tempfile
 import threading
@@ -27,9 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import faults, log
-from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
-from reconciler.presence import is_there
+from reconciler.storage.bulk import Bulk
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
     FILE_NAME,
@@ -41,16 +40,15 @@ from reconciler.storage.database import (
 from reconciler.storage.place import Place
 from reconciler.storage.records import Begun, Header, Recovered
 from reconciler.storage.state import StoredState, Whole, content_hash
-from reconciler.storage.upgrade import LANGUAGE, upgraded
-from reconciler.storage.view import Moment, View
+from reconciler.storage.unfinished import read_unfinished
+from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
+from reconciler.storage.view import Moment, View, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Mark, canonical
 from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
 
-# What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
-_FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -96,6 +94,8 @@ class Store:
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
         self._views: list[View] = []
+        self._writing_apart = False
+        self._put_off: dict[str, str] = {}
         self._checkpointing: threading.Thread | None = None
         self._connections = contextlib.ExitStack()
         self._home = self._database = Database(directory)
@@ -103,7 +103,7 @@ class Store:
         self.materials = MaterialStore(directory, self._is_needed)
         try:
             try:
-                self._set_former_aside()
+                self.notes += set_former_aside(directory)
                 self.notes += self.place.clear()
                 self._start_somehow()
                 self.place.remember(self._home.files)
@@ -145,7 +145,9 @@ class Store:
         """The running state as it is now, for somebody who takes his time."""
         self.look()
         with self.snapshot() as seen, self.materials.kept():
-            view = View(self.running.moment, Whole(seen.state))
+            # A thread may have committed what the loop has not been told of yet.
+            now = seen.moment if self._writing_apart else self.running.moment
+            view = View(now, Whole(seen.state))
             self._views.append(view)
             try:
                 yield view
@@ -160,20 +162,32 @@ class Store:
 
     def look(self) -> None:
         """Now and then: what was deleted, replaced or could not be written is written anew."""
+        if self._writing_apart:
+            return
         with contextlib.suppress(OSError):
             self._be_home()
             if self.place.problem is not None and time.monotonic() > self._probe_at:
                 self._probe_at = time.monotonic() + _RETURN_EVERY_S
                 self.place.probe()
 
+    @property
+    def scratch(self) -> Path:
+        """A directory beside the state, for files that need not outlive it."""
+        return self._database.path.parent
+
     def keep(self, name: str, text: str) -> None:
         """Remembers a text of another part over restarts. Raises `OSError`."""
+        if self._writing_apart:
+            # The writer is at it in a thread, for some seconds: this is durable right behind.
+            self._put_off[name] = text
+            return
         with self._writing():
             self._writer.keep(name, text)
 
     def kept(self, name: str) -> str | None:
         """The text that was kept under a name. Raises `DamagedError`, `OSError`."""
-        return self.running.state.kept(name)
+        put_off = self._put_off.get(name)
+        return self.running.state.kept(name) if put_off is None else put_off
 
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
@@ -191,7 +205,7 @@ class Store:
 
         Raises `MachineError` when it is of another version and cannot be completed.
         """
-        completed = self._completed(entities)
+        completed = completed_all(entities, self._directory)
         self.unfinished = self.former = None
         running = self.running
         running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
@@ -213,6 +227,35 @@ class Store:
 
     def commit(self) -> None:
         """The commit point. Raises `OSError` when it was not passed."""
+        changes = self._before_commit()
+        self._write_commit()
+        self._behind_commit(changes)
+
+    async def commit_apart(self) -> None:
+        """The same for a large change: it is written in a thread, while the loop is free."""
+        changes = self._before_commit()
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write_commit))
+        self._writing_apart = True
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # What is written cannot be left half way: the next start finds it, or not.
+            await writing
+            raise
+        finally:
+            self._writing_apart = False
+            self._keep_put_off()
+        self._behind_commit(changes)
+
+    def _keep_put_off(self) -> None:
+        put_off, self._put_off = self._put_off, {}
+        for name, text in put_off.items():
+            try:
+                self.keep(name, text)
+            except OSError as error:
+                log.warning("the state directory cannot be written", reason=error.strerror)
+
+    def _before_commit(self) -> list[Change]:
         assert self._open is not None, "commit without begin"
         faults.point("journal.commit")
         begun, running = self._open, self.running
@@ -220,11 +263,21 @@ class Store:
         # What cannot be recorded is better served than nothing: workers can tell it.
         if len(running.state) > 0 and self._be_home():
             raise OSError(errno.ESTALE, "the state directory was replaced, and is written anew")
-        changes = self._changes(begun) if self._views else []
-        with self._writing():
-            self._writer.files(begun.files, whole=begun.whole)
-            self._writer.entities(begun)
-            self._writer.unfinished(begun)
+        # A newcomer that has begun with nothing is given the whole when its turn comes.
+        if not any(view.first.generation for view in self._views):
+            return []
+        return changes_of(running.state, begun.puts, begun.removes)
+
+    def _write_commit(self) -> None:
+        begun = self._open
+        assert begun is not None, "commit without begin"
+        with self._writer.attached(begun.bulk), self._writing():
+            if begun.bulk is not None:
+                self._writer.bulk(begun)
+            else:
+                self._writer.files(begun.files, whole=begun.whole)
+                self._writer.entities(begun)
+                self._writer.unfinished(begun)
             self._writer.header(
                 replace(
                     self._header(),
@@ -235,11 +288,16 @@ class Store:
                     applied_at=begun.at,
                 )
             )
+
+    def _behind_commit(self, changes: Iterable[Change]) -> None:
+        begun, running = self._open, self.running
+        assert begun is not None, "commit without begin"
         faults.point("journal.committed")
         running.generation, running.state.digest = begun.generation, begun.digest
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
         for view in self._views:
-            view.note(running.moment, changes)
+            if view.first.generation and view.first != running.moment:
+                view.note(running.moment, changes)
         self.unfinished, self._open = begun, None
         self._checkpoint_if_due()
 
@@ -258,13 +316,17 @@ class Store:
         files: Mapping[str, Mapping[EntityKey, Mark]] | None = None,
         *,
         whole: bool = False,
+        bulk: Bulk | None = None,
     ) -> None:
         """`commit` changes no entity, only where some are written. Raises `OSError`."""
         self._be_home()
         running = self.running
-        with self._writing():
-            self._writer.files(files or {}, whole=whole)
-            self._writer.places(moved)
+        with self._writer.attached(bulk), self._writing():
+            if bulk is not None:
+                self._writer.bulk_places(whole=whole)
+            else:
+                self._writer.files(files or {}, whole=whole)
+                self._writer.places(moved)
             self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
         running.commit, running.tree, running.applied_at = commit, tree, at
         self._checkpoint_if_due()
@@ -428,7 +490,7 @@ class Store:
             self.epoch += 1
             with self._writer.transaction():
                 self._writer.header(self._header())
-            self._read_unfinished(reader)
+            self.unfinished = read_unfinished(reader, self._header(), self.running.state)
 
     def _start_anew(self, damage: DamagedError) -> None:
         generation, epoch = self._database.last_numbers()
@@ -474,56 +536,19 @@ class Store:
             LANGUAGE,
         )
 
-    def _read_unfinished(self, reader: sqlite3.Connection) -> None:
-        row = reader.execute(
-            "SELECT base_generation, base_digest, puts, removes FROM unfinished"
-        ).fetchone()
-        if row is None:
-            return
-        running = self.running
-        base_generation, base_digest, puts, removes = row
-        try:
-            changed = tuple(running.state[EntityKey(*each)] for each in json.loads(puts))
-            removed = tuple(EntityKey(*each) for each in json.loads(removes))
-        except (KeyError, TypeError, ValueError) as error:
-            message = "the state database is damaged: the last transaction is not what was written"
-            raise DamagedError(message) from error
-        self.unfinished = Begun(
-            generation=running.generation,
-            base_generation=base_generation,
-            base_digest=base_digest,
-            digest=running.state.digest,
-            commit=running.commit or "",
-            tree=running.tree or "",
-            at=running.applied_at or "",
-            puts=changed,
-            removes=removed,
-            moved=(),
-        )
-
     def _upgrade(self) -> None:
         """What another version wrote is brought into the form of this one: a generation of its own.
 
         Raises `MachineError` when that cannot be.
         """
         entities = list(self.running.state.values())
-        completed = self._completed(entities)
+        completed = completed_all(entities, self._directory)
         if self._note_completed(entities, completed):
             # Whoever has not committed it is replaced.
             with self._writer.transaction():
                 self._writer.everything(completed)
                 self._writer.header(self._header())
             self._writer.finished()
-
-    def _completed(self, entities: Iterable[Entity]) -> list[Entity]:
-        """Each in the form of this version. Raises `MachineError`."""
-        try:
-            return [upgraded(entity) for entity in entities]
-        except (KeyError, ValueError) as error:
-            raise MachineError(
-                f"the state in {self._directory} is of another version, and cannot be completed: "
-                f"{error}; move the directory away to start from the repository"
-            ) from error
 
     def _note_completed(self, entities: Sequence[Entity], completed: Sequence[Entity]) -> bool:
         """Count what was completed as a generation of its own; return whether anything was."""
@@ -543,27 +568,6 @@ class Store:
         running.generation += 1
         running.state.digest = f"{digest % _MODULUS:032x}"
         return True
-
-    def _set_former_aside(self) -> None:
-        for name in _FORMER_FILES:
-            found = self._directory / name
-            if is_there(found):
-                rename_durably(found, found.with_suffix(".former"))
-                self.notes.append(
-                    f"{name} was written by an early version; kept as {name}.former, starting "
-                    "from the repository"
-                )
-
-    def _changes(self, begun: Begun) -> list[Change]:
-        """What a transaction does, for those who read the state of before."""
-        state = self.running.state
-        befores = [(entity, state.get(entity.key)) for entity in begun.puts]
-        found = [
-            Change("update" if before else "add", entity.key, before, entity, ())
-            for entity, before in befores
-        ]
-        found += [Change("remove", key, state.get(key), None, ()) for key in begun.removes]
-        return found
 
     def _is_needed(self, digest: str) -> bool:
         return bool(self.running.state.related("content", digest))

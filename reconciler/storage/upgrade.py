@@ -8,8 +8,13 @@ completed when it is read, without the repository, which may be away. Called by
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from reconciler.durable import rename_durably
+from reconciler.errors import MachineError
+from reconciler.presence import is_there
 from schemas.base import Model
 from schemas.entity import Entity, Json
 from schemas.frontend import OneOf
@@ -18,6 +23,33 @@ from schemas.kinds import MODELS, inner_model
 
 LANGUAGE = language()
 """Names the language of this version: another one has other keys or other defaults."""
+
+
+# What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
+_FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
+
+
+def set_former_aside(directory: Path) -> Iterator[str]:
+    """Rename the files of an early version; yield what is to be told of it. Raises `OSError`."""
+    for name in _FORMER_FILES:
+        found = directory / name
+        if is_there(found):
+            rename_durably(found, found.with_suffix(".former"))
+            yield (
+                f"{name} was written by an early version; kept as {name}.former, starting from the "
+                "repository"
+            )
+
+
+def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity]:
+    """Return each in the form of this version. Raises `MachineError`."""
+    try:
+        return [upgraded(entity) for entity in entities]
+    except (KeyError, ValueError) as error:
+        raise MachineError(
+            f"the state in {directory} is of another version, and cannot be completed: {error}; "
+            "move the directory away to start from the repository"
+        ) from error
 
 
 def upgraded(entity: Entity) -> Entity:

@@ -10,8 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from reconciler.storage.state import StoredState
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
+
+
+def changes_of(
+    state: StoredState, puts: Iterable[Entity], removes: Iterable[EntityKey]
+) -> list[Change]:
+    """What a transaction does to a state, for those who read the state of before."""
+    befores = [(entity, state.get(entity.key)) for entity in puts]
+    found = [
+        Change("update" if before else "add", entity.key, before, entity, ())
+        for entity, before in befores
+    ]
+    found += [Change("remove", key, state.get(key), None, ()) for key in removes]
+    return found
 
 
 class Moment(NamedTuple):

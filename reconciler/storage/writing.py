@@ -11,13 +11,41 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 
+from reconciler.storage.bulk import Bulk
 from reconciler.storage.database import text_hash, translated
 from reconciler.storage.records import Begun, Header
 from reconciler.storage.state import StoredState, content_hash, encode_defines
 from schemas.entity import Entity, EntityKey, Mark, canonical
+from schemas.state import EMPTY_DIGEST
 
 Relate = Callable[[Entity], Iterable[tuple[str, str, str]]]
 """An entity's relations: (relation, term, note)."""
+
+
+_BULK_PLACES = """
+DELETE FROM files WHERE path IN (SELECT path FROM bulk.files WHERE defines IS NULL);
+REPLACE INTO files SELECT path, defines FROM bulk.files WHERE defines IS NOT NULL;
+UPDATE entities SET file = found.file, line = found.line, position = found.position
+  FROM bulk.moved AS found WHERE entities.kind = found.kind AND entities.name = found.name
+"""
+_BULK = """
+DELETE FROM relations WHERE (relation, term, kind, name) IN
+  (SELECT relation, term, kind, name FROM bulk.former);
+DELETE FROM entities WHERE (kind, name) IN
+  (SELECT kind, name FROM bulk.changes WHERE action != 'add');
+INSERT INTO entities SELECT kind, name, value, hash, file, line, position
+  FROM bulk.changes WHERE action != 'remove' ORDER BY kind, name;
+INSERT INTO relations SELECT relation, term, kind, name, note FROM bulk.relations
+  ORDER BY relation, term, kind, name;
+INSERT INTO counts
+  SELECT kind, sum(CASE action WHEN 'add' THEN 1 WHEN 'remove' THEN -1 ELSE 0 END)
+  FROM bulk.changes WHERE true GROUP BY kind
+  ON CONFLICT (kind) DO UPDATE SET number = number + excluded.number
+"""
+_BULK_KEYS = (
+    "(SELECT json_group_array(json_array(kind, name)) FROM bulk.changes WHERE action != 'remove'),"
+    " (SELECT json_group_array(json_array(kind, name)) FROM bulk.changes WHERE action = 'remove')"
+)
 
 
 class Writer:
@@ -73,6 +101,42 @@ class Writer:
         self._insert(begun.puts)
         self.places(begun.moved)
         self._count(begun.puts, former)
+
+    @contextlib.contextmanager
+    def attached(self, bulk: Bulk | None) -> Iterator[None]:
+        """Within, the rows of a large change can be copied; to be begun outside of a transaction.
+
+        Raises `OSError` and `DamagedError`.
+        """
+        if bulk is None:
+            yield
+            return
+        with translated():
+            self._connection.execute("ATTACH ? AS bulk", (str(bulk.path),))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("DETACH bulk")
+
+    def bulk(self, begun: Begun) -> None:
+        """The same for a large change: statements that copy rows, and nothing in our memory."""
+        self.bulk_places(whole=begun.whole)
+        for statement in _BULK.split(";"):
+            self._connection.execute(statement)
+        # A worker that holds nothing gets all there is, which no list has to say.
+        what = "'null', '[]'" if begun.base_digest == EMPTY_DIGEST else _BULK_KEYS
+        self._connection.execute(
+            f"REPLACE INTO unfinished SELECT 1, ?, ?, {what}",  # ours
+            (begun.base_generation, begun.base_digest),
+        )
+
+    def bulk_places(self, *, whole: bool) -> None:
+        """What the files of a large change define, and what is only written elsewhere."""
+        if whole:
+            self._connection.execute("DELETE FROM files")
+        for statement in _BULK_PLACES.split(";"):
+            self._connection.execute(statement)
 
     def everything(self, entities: Sequence[Entity]) -> None:
         """All entities anew, whatever is there."""

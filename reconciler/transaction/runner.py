@@ -24,11 +24,12 @@ from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
 from reconciler.workers.bringup import listener_address
+from reconciler.workers.holders import holder
 from reconciler.workers.sockets import BindError, SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
 from schemas import wire
-from schemas.change import Change
+from schemas.change import Change, of_kinds
 from schemas.entity import SETTINGS_KEY, Entity, EntityKey
 
 # Of each chunk of the change, and of the check of the whole.
@@ -43,6 +44,9 @@ RELEASE_DEADLINE_S = 5.0
 COMPLETE_WAIT_S = 10.0
 # How long a commit waits for somebody to serve it, when nobody does.
 SERVICE_WAIT_S = 30.0
+
+# Writing so many takes some 10 ms.
+_INLINE_CHANGES_MAX = 200
 
 _DEADLINES_S = {
     Phase.PREPARING: PREPARE_DEADLINE_S,
@@ -158,7 +162,7 @@ class Runner:
                 try:
                     found = self._sockets.open(worker, address)
                 except BindError as error:
-                    raise _Unbindable(key, str(error), transient=True) from None
+                    raise _unbindable(key, error) from None
                 if is_new:
                     opened.append((worker, address))
                 made[worker][key.name] = found.fileno()
@@ -171,9 +175,7 @@ class Runner:
         needed: list[tuple[EntityKey, str]] = []
         state = self._store.running.state
         listeners = set(state.names("listener"))
-        for entity in puts:
-            if entity.key.kind != "listener":
-                continue
+        for entity in of_kinds(puts, "listener"):
             listeners.add(entity.key.name)
             before = state.get(entity.key)
             address = listener_address(entity)
@@ -219,13 +221,17 @@ class Runner:
         attempt = Attempt(
             self._numbers, order.begun, workers, sockets, self._store.materials.directory
         )
+        large = len(order.begun.puts) + len(order.begun.removes) > _INLINE_CHANGES_MAX
         self.open, self.open_order = machine, order
         attempt.inbox.put_nowait(events.Started())
         try:
             while not machine.finished:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
-                    self._execute(attempt, order.begun, command)
+                    if large and isinstance(command, events.RecordCommit):
+                        attempt.inbox.put_nowait(await self._record_commit_apart())
+                    else:
+                        self._execute(attempt, order.begun, command)
         finally:
             attempt.end()
             self.open = self.open_order = None
@@ -253,7 +259,7 @@ class Runner:
             case events.SendRelease(worker=worker):
                 attempt.release(worker)
 
-    # The two syncs are about 0.4 ms each; a thread for them would cost more than it hides.
+    # The sync is about 0.4 ms; for a few entities a thread would cost more than it hides.
 
     def _record_begin(self, begun: Begun) -> Event:
         try:
@@ -265,6 +271,14 @@ class Runner:
     def _record_commit(self) -> Event:
         try:
             self._store.commit()
+        except OSError as error:
+            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
+        return events.CommitRecorded()
+
+    async def _record_commit_apart(self) -> Event:
+        """What happens meanwhile waits in the inbox."""
+        try:
+            await self._store.commit_apart()
         except OSError as error:
             return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
         return events.CommitRecorded()
@@ -286,11 +300,10 @@ async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
 
 def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
     """The metrics' address of settings that are put."""
-    for entity in puts:
-        if entity.key == SETTINGS_KEY:
-            admin = entity.value.get("admin")
-            assert admin is None or isinstance(admin, str)
-            yield admin
+    for entity in of_kinds(puts, SETTINGS_KEY.kind):
+        admin = entity.value.get("admin")
+        assert admin is None or isinstance(admin, str)
+        yield admin
 
 
 def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
@@ -298,7 +311,12 @@ def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
     try:
         bind()
     except BindError as error:
-        raise _Unbindable(key, str(error), transient=True) from None
+        raise _unbindable(key, error) from None
+
+
+def _unbindable(key: EntityKey, error: BindError) -> _Unbindable:
+    by = holder(error.taken) if error.taken else None
+    return _Unbindable(key, f"{error} by {by}" if by else str(error), transient=True)
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module

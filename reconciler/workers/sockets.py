@@ -25,7 +25,14 @@ _RESERVED = 64
 
 
 class BindError(MachineError):
-    """An address cannot be listened on; the message says why, for the config author."""
+    """An address cannot be listened on; the message says why, for the config author.
+
+    `taken`: the address, if it is another one's.
+    """
+
+    def __init__(self, message: str, taken: str | None = None) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 class SocketTable:
@@ -159,7 +166,8 @@ def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:
     except OSError as error:
         if made is not None:
             made.close()
-        raise BindError(_reason(address, error)) from None
+        taken = address if error.errno == errno.EADDRINUSE else None
+        raise BindError(_reason(address, error), taken) from None
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def test_a_port_that_somebody_else_has(running: Shop, what: str) -> None:
         done = planned(running)
         assert done.returncode == 6, done.stdout + done.stderr
         assert "The daemon would refuse this now: " in done.stderr
-        assert f"cannot bind {address}: address already in use" in done.stderr
+        assert f"cannot bind {address}: address already in use by " in done.stderr
+        assert f"(process {os.getpid()})" in done.stderr
         assert "1 to add" in done.stdout or "1 to change" in done.stdout
         refusal = json.loads(planned(running, "--json").stdout)["refusal"]
         assert refusal["stage"] == "prepare"

@@ -284,10 +284,9 @@ def test_a_thousand_commits_at_once_end_at_the_newest(shared: Site) -> None:
     assert site.running()[1] == site.committed_digest("main")
     assert site.running()[0] - generation < BURST, "nothing was overtaken"
     assert site.daemon.ask("status")["last_error"] is None
-    outcomes = {entry["outcome"] for entry in site.history(1000)}
-    assert outcomes <= {"applied", "superseded", "unchanged"}, [
-        entry for entry in site.history(1000) if entry["outcome"] == "refused"
-    ]
+    # The site is shared: what others had refused is told there as well.
+    ours = [entry for entry in site.history(1000) if entry["commit"] in set(commits)]
+    assert {entry["outcome"] for entry in ours} <= {"applied", "superseded", "unchanged"}
     assert site.history()[0]["commit"] == commits[-1]
     assert site.everywhere("main.test") == {"red"}
 
@@ -375,10 +374,12 @@ def test_a_repository_that_hangs_holds_up_nobody(site: Site) -> None:
         done = site.daemon.run_cli("wait", "--commit", "HEAD", "--timeout", "1s")
         assert done.returncode != 0
     finally:
-        # Writing to it lets go whoever waits.
-        os.close(os.open(ref, os.O_RDWR | os.O_NONBLOCK))
+        # Whoever waits to open it waits to read it now, and is let go when the ref is back: in
+        # between it would be opened once more, by a look that nobody lets go.
+        held = os.open(ref, os.O_RDWR | os.O_NONBLOCK)
         ref.unlink()
         ref.write_text(content)
+        os.close(held)
     site.commit(files(site, "blue"))
     assert site.everywhere("main.test") == {"blue"}
     assert site.daemon.ask("status")["source"]["state"] == "following"

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from reconciler.catalog.catalog import Candidate, stage
 from reconciler.catalog.offline import load_directory
 from reconciler.catalog.relations import relations_of
-from reconciler.loop.reconcile import digest_after
+from reconciler.loop.staging import digest_after
 from reconciler.planning.differ import diff_entities
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store

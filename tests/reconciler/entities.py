@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.loop.reconcile import digest_after
+from reconciler.loop.staging import digest_after
 from reconciler.storage.database import FILE_NAME
 from reconciler.storage.records import Begun, Header
 from reconciler.storage.store import Running, Store

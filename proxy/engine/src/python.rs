@@ -11,6 +11,10 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::protocol::h1::HeadLimits;
+use crate::protocol::h1::RequestHead;
+use crate::protocol::h1::Slashes;
+use crate::protocol::h1::request::parse;
 use crate::routing::explain;
 use crate::routing::explain::Miss;
 use crate::routing::matcher::HeaderLookup;
@@ -22,6 +26,9 @@ use crate::state::entity::Entity;
 use crate::state::entity::Kind;
 use crate::state::ops;
 use crate::thread::EngineThread;
+
+/// Of a head that is read for whoever asks.
+const READ_BYTES_MAX: usize = 1 << 20;
 
 create_exception!(
     _engine,
@@ -258,9 +265,40 @@ fn rank_frontends(
     Ok((ranking.matching, missed.collect()))
 }
 
+/// How a request is read: its host, normal path and query. `ValueError` has the reason by which it
+/// would be refused, and the status.
+#[pyfunction]
+#[allow(clippy::type_complexity)] // (host, path, query), as the contract has it
+fn read_request(
+    py: Python<'_>,
+    head: &[u8],
+    merge_slashes: bool,
+) -> PyResult<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> {
+    let limits = HeadLimits {
+        head_bytes_max: READ_BYTES_MAX,
+        header_count_max: 1,
+    };
+    let mut read = RequestHead::default();
+    read.slashes = if merge_slashes {
+        Slashes::Merge
+    } else {
+        Slashes::Keep
+    };
+    match py.detach(|| parse(head, &limits, &mut read)) {
+        Ok(Some(_)) => Ok((
+            read.host(head).to_vec(),
+            read.path(head).to_vec(),
+            read.query(head).map(<[u8]>::to_vec),
+        )),
+        Ok(None) => Err(PyValueError::new_err(("incomplete", 400))),
+        Err(reject) => Err(PyValueError::new_err((reject.as_str(), reject.status()))),
+    }
+}
+
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(rank_frontends, module)?)?;
+    module.add_function(wrap_pyfunction!(read_request, module)?)?;
     module.add("Refused", module.py().get_type::<Refused>())
 }

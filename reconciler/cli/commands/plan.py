@@ -16,6 +16,7 @@ from reconciler.cli.exits import (
     DONE,
     INVALID,
     REFUSED,
+    STALE,
     CommandError,
     UsageError,
 )
@@ -149,6 +150,13 @@ def _asked(
     left_out: dict[str, str] = {}
     fields, differing = _request(place, ref, running["commit"], left_out)
     result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
+    if result["base"]["commit"] != running["commit"]:
+        # The files that were sent are those that differ from what ran before.
+        raise CommandError(
+            f"{(result['base']['commit'] or '')[:12]} was applied while this was planned",
+            "plan again",
+            STALE,
+        )
     result["diagnostics"] += _warnings(place, left_out)
     planned: dict[str, Any] | None = result["plan"]
     note = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from reconciler.cli import output
 from reconciler.cli.asking import ask
-from reconciler.cli.exits import DONE
+from reconciler.cli.exits import DONE, DRIFT
 from reconciler.cli.options import AsJson, Option, RuntimeDir
 
 REFRESH_S = 0.5
@@ -14,6 +14,12 @@ REFRESH_S = 0.5
 def status(
     as_json: AsJson = False,
     watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    detailed_exitcode: Annotated[
+        bool,
+        Option(
+            "--detailed-exitcode", help="Exit with 9 when a worker runs another state than that."
+        ),
+    ] = False,
     runtime_dir: RuntimeDir = None,
 ) -> int:
     """Show which commit every worker runs, and the last commit that was refused.
@@ -22,6 +28,7 @@ def status(
       kakehi status
       kakehi status --watch
       kakehi status --json | jq -r .commit
+      kakehi status --detailed-exitcode || page somebody
     """
     if watch and not as_json:
         return _watch(runtime_dir)
@@ -31,7 +38,16 @@ def status(
     else:
         for text in lines(result, output.painter()):
             output.line(text)
-    return DONE
+    return DRIFT if detailed_exitcode and drifted(result) else DONE
+
+
+def drifted(result: dict[str, Any]) -> list[int]:
+    """Return the workers that run another state than what was committed."""
+    return [
+        worker["id"]
+        for worker in result["workers"]
+        if (worker["generation"], worker["digest"]) != (result["generation"], result["digest"])
+    ]
 
 
 def lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
@@ -101,6 +117,11 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
             f"{output.count(drain['active'], 'request')} in flight"
         )
+    loading = result["loading"]
+    if loading is not None:
+        remarks.append(
+            f"{paint('update', 'loading')}  {loading['commit'][:12]}: {_progress(loading)}"
+        )
     transaction = result["transaction"]
     if transaction is not None:
         waiting = ", ".join(str(worker) for worker in transaction["waiting_for"])
@@ -135,6 +156,14 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
         what = "refused" if error["stage"] != "files" else "files do not fit"
         remarks.append(f"{paint('error', what)}  {error['commit'][:12]}  {error['message']}")
     return ["", *remarks] if remarks else []
+
+
+def _progress(loading: dict[str, Any]) -> str:
+    if loading["phase"] != "reading":
+        return f"{loading['phase']} {output.count(loading['files'], 'file')}"
+    known = loading["read"] - loading["parsed"]
+    remembered = f", {known:,} of them known from before" if known else ""
+    return f"reading {loading['read']:,} of {loading['files']:,} files{remembered}"
 
 
 def _watch(runtime_dir: str | None) -> int:

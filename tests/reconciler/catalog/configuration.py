@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from reconciler.catalog import catalog
 from reconciler.catalog.catalog import Candidate
 from reconciler.catalog.coverage import claims
-from reconciler.catalog.relations import ORDERED
+from reconciler.catalog.parsing import parse
+from reconciler.catalog.relations import ORDERED, relations_of
 from reconciler.catalog.views import MemoryView
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.reading import Reader, no_files
 from schemas.entity import Entity
+
+
+def parsed(content: bytes | None) -> str | None:
+    """What another process would find in a file."""
+    return None if content is None else parse(content)
 
 
 class Catalog:
@@ -19,7 +26,8 @@ class Catalog:
 
     def __init__(self, machine: Machine = NOTHING_HERE) -> None:
         self._machine = machine
-        self.view = MemoryView(machine=machine)
+        self._relate = partial(relations_of, machine=machine)
+        self.view = MemoryView(relate=self._relate)
 
     def stage(
         self,
@@ -27,7 +35,14 @@ class Catalog:
         read: Reader = no_files,
         touched: Iterable[str] = (),
     ) -> Candidate:
-        return catalog.stage(self.view, changed, read, touched, self._machine)
+        candidate = catalog.stage(self.view, changed, read, touched, self._machine)
+        # Whoever tests what is staged, tests that it is the same when files are parsed elsewhere.
+        files = ((path, parsed(changed[path])) for path in sorted(changed))
+        apart = catalog.stage_parsed(
+            self.view, files, changed.get, read, touched, self._machine, self._relate
+        )
+        assert apart == candidate
+        return candidate
 
     def accept(self, candidate: Candidate) -> None:
         assert candidate.ok

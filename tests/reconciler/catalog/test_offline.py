@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.catalog.offline import load_directory
 from tests.harness import pki
+from tests.reconciler.catalog.configuration import Catalog
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "tests" / "configs"
@@ -27,6 +28,7 @@ def files_of(case: Path) -> list[tuple[str, bytes]]:
 def said_about(case: Path) -> str:
     """Return what an operator reads about a case."""
     _, diagnostics = load_directory(files_of(case), pki.sample_file)
+    assert Catalog().stage(dict(files_of(case)), pki.sample_file).diagnostics == diagnostics
     return "".join(f"{found.render()}\n" for found in diagnostics)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explain import explain
 from schemas.control import ExplainRequest
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, Provenance
 from schemas.kinds import defaults
-from schemas.state import State
 from tests.reconciler.catalog.configuration import Catalog
 
 HEAD = b"""\
@@ -122,7 +122,7 @@ def test_explain(url: str, won: str, message: str) -> None:
     there = {"listeners": ["open", "safe"], "cluster": "shop"}
     passed = {**there, "listeners": ["safe"], "passthrough": True}
     tls = {"client_ca": None, "default_certificate": None, "profile": "intermediate"}
-    state = State(
+    state = MemoryView(
         [
             entity("settings", "settings"),
             entity("cluster", "shop"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.offline import load_directory
-from reconciler.loop.reconcile import digest_after
+from reconciler.loop.staging import digest_after
 from schemas.change import Change
 from schemas.state import State
 from tests.harness.repo import Repo

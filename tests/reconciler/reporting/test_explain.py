@@ -195,6 +195,32 @@ def test_of_many_frontends_only_those_that_may_match_are_looked_at(
     assert looked_at[500] > 300
 
 
+def test_host_and_path_are_read_as_a_listener_reads_them() -> None:
+    frontends = {
+        "six": {"hostname": "[2001:db8::1]"},
+        "name": {"hostname": "a.example.com", "path": {"exact": "/b/c"}},
+    }
+    for url in ("http://[2001:DB8:0:0::1]:8080/", "http://[2001:db8::0001]:8080/x"):
+        found = asked(url, frontends)["frontend"]
+        assert found is not None
+        assert found["name"] == "six"
+    for path in ("/b/c", "//b//c", "/x/../b/./c", "/%62/%63"):
+        for host in ("A.Example.COM", "a.example.com."):
+            found = asked(f"http://{host}:8080{path}", frontends)["frontend"]
+            assert found is not None
+            assert found["name"] == "name"
+    told = {"/a/%00": "400", "/a/..%2fb": "400", "/../x": "400"}
+    for path, status in told.items():
+        with pytest.raises(UnexplainableError, match=f"answers {status} to .*: invalid_path"):
+            asked(f"http://a.example.com:8080{path}")
+    with pytest.raises(UnexplainableError, match="invalid_host"):
+        asked("http://a,b:8080/")
+    with pytest.raises(UnexplainableError, match="answers 501"):
+        asked("http://a:8080/", method="CONNECT")
+    with pytest.raises(UnexplainableError, match="answers 4"):
+        asked("http://a:8080/", headers=[["Host", "a\r\nX: y"]])
+
+
 def test_workers_do_what_is_explained(tmp_path: Path) -> None:
     dice = random.Random(7)
     with shop(tmp_path, workers=1) as running:

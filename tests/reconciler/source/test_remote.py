@@ -13,6 +13,7 @@ import pytest
 
 from reconciler.source.remote import fetch, followed_ref
 from reconciler.source.repository import RepositoryError
+from reconciler.source.source import Source
 from tests.harness.ports import address
 from tests.harness.repo import Repo
 
@@ -30,6 +31,20 @@ def test_the_branch_comes_into_a_ref_of_its_own(repo: Repo, tmp_path: Path) -> N
     asyncio.run(fetch(repo.directory / ".git", str(upstream.directory), "refs/heads/main"))
     assert repo.git("rev-parse", followed_ref(str(upstream.directory), "refs/heads/main")) == commit
     assert repo.git("branch", "--list") == ""
+
+
+def test_into_a_partial_clone_commits_come_with_their_files(repo: Repo, tmp_path: Path) -> None:
+    upstream = Repo(tmp_path / "upstream")
+    upstream.commit({"a.yaml": "1"})
+    for name in ("allowfilter", "allowanysha1inwant"):
+        upstream.git("config", f"uploadpack.{name}", "true")
+    place, url = tmp_path / "partial", f"file://{upstream.directory}"
+    repo.git("clone", "-q", "--no-local", "--filter=blob:none", url, str(place))
+    commit = upstream.commit({"a.yaml": "2", "b.yaml": "3"})
+    asyncio.run(fetch(place / ".git", "origin", "refs/heads/main"))
+    source = Source(place, "main", "origin")
+    assert source.head().commit == commit
+    assert source.changed(None, source.head().tree).files == {"a.yaml": b"2", "b.yaml": b"3"}
 
 
 def test_the_password_of_a_url_is_not_said(repo: Repo) -> None:

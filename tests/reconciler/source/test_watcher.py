@@ -166,6 +166,23 @@ def test_it_wakes_when_a_branch_in_a_new_directory_appears(repo: Repo) -> None:
     assert asyncio.run(woken_by(source, lambda: repo.git("branch", "-f", "env/prod", second)))
 
 
+def test_what_moves_before_a_watch_stands_is_seen(repo: Repo) -> None:
+    """As when files outside of the repository come to be watched by a commit."""
+    repo.commit({"a.yaml": "1"})
+
+    async def moved_meanwhile() -> None:
+        source, woken = Source(repo.directory, None), asyncio.Event()
+        watcher = Watcher(woken.set)
+        watcher.watch(*source.watched())
+        # The loop does not turn, so that nothing is watched yet.
+        repo.commit({"a.yaml": "2"})
+        async with asyncio.timeout(WOKEN_S):
+            await woken.wait()
+        watcher.stop()
+
+    asyncio.run(moved_meanwhile())
+
+
 def test_watching_what_is_watched_already_changes_nothing(repo: Repo) -> None:
     repo.commit({"a.yaml": "1"})
 

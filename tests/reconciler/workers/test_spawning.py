@@ -6,7 +6,9 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from reconciler.workers import spawning
 from reconciler.workers.link import connect
 from reconciler.workers.spawning import Zygote
 from schemas import wire
+from tests.reconciler.live import eventually, shop
 
 
 def test_the_first_core_is_given_out_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +199,35 @@ def test_a_zygote_ends_with_whoever_started_it(tmp_path: Path) -> None:
         process.kill()
     assert select.select([zygote], [], [], 20)[0]
     os.close(zygote)
+
+
+@pytest.mark.parametrize("way", ["stop", "interrupt"])
+def test_a_worker_that_comes_when_all_is_ended_is_ended_too(tmp_path: Path, way: str) -> None:
+    """`kakehi stop` and SIGINT, while the process that forks workers is slow."""
+    with shop(tmp_path, workers=1) as running:
+        daemon = running.daemon
+        processes = Path("/proc").glob("[0-9]*/comm")
+        [zygote] = [int(path.parent.name) for path in processes if _is_zygote_of(path, running.pid)]
+        os.kill(zygote, signal.SIGSTOP)
+        os.kill(daemon.worker_pids()[0], signal.SIGKILL)
+        eventually(lambda: daemon.status()["workers"][0]["state"] == "starting")
+        time.sleep(0.3)
+        with ThreadPoolExecutor(1) as aside:
+            if way == "stop":
+                stopped: Future[object] = aside.submit(daemon.run_cli, "stop")
+            else:
+                stopped = aside.submit(daemon.interrupt)
+            time.sleep(0.5)
+            os.kill(zygote, signal.SIGCONT)
+            stopped.result(30)
+        assert daemon.process is not None
+        assert daemon.process.wait(15) == 0
+        # Leaving the block checks that no process has outlived the daemon.
+
+
+def _is_zygote_of(comm: Path, parent: int) -> bool:
+    try:
+        status = (comm.parent / "status").read_text()
+        return comm.read_text().strip() == "kakehi-zygote" and f"PPid:\t{parent}\n" in status
+    except OSError:
+        return False

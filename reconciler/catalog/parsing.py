@@ -1,0 +1,59 @@
+"""One file without findings, as text: what many processes read at once, and what is kept of it.
+
+A large load is parsed by processes beside the one that stages it, and what they found is kept by
+the content of the file until the load is committed. That must change nothing but the time: so a
+file of which anything is to be said has no such form, and is staged from its bytes, as ever. Called
+by `reconciler.loop.loader` and, to take it in, by `reconciler.catalog.staging`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.catalog.relations import Relation, relations_of
+from reconciler.language.loader import load_blob
+from reconciler.language.validator import raw_entities, validate
+from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
+from schemas.material import FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedEntity:
+    """An entity as its file has it, not yet completed by the files that it names."""
+
+    key: EntityKey
+    mark: Mark
+    value: dict[str, Json]
+    relations: tuple[Relation, ...] | None
+    """Where its kind names no files: then they are what its value says."""
+
+    def at(self, path: str) -> Entity:
+        """Return the entity as one of the file at a path."""
+        return Entity(self.key, self.value, Provenance(path, self.mark.line, self.mark.column))
+
+
+def parse(data: bytes) -> str | None:
+    """Return what a file has; None if there is anything to say about it. Never raises."""
+    loaded = load_blob("", data)
+    found: list[tuple[object, ...]] = []
+    for raw in raw_entities(loaded):
+        entity = validate(raw)
+        if entity is None:
+            return None
+        where = raw.provenance
+        fingerprint = raw.fingerprint().hex()
+        rows = None if raw.key.kind in FIELDS else tuple(relations_of(entity))
+        found.append((*raw.key, where.line, where.column, fingerprint, entity.value, rows))
+    if loaded.unreadable or loaded.diagnostics or loaded.warnings:
+        return None
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+
+
+def parsed_entities(parsed: str) -> Iterator[ParsedEntity]:
+    """Yield what `parse` found."""
+    for kind, name, line, column, fingerprint, value, rows in json.loads(parsed):
+        mark = Mark(bytes.fromhex(fingerprint), line, column)
+        relations = None if rows is None else tuple(Relation(*row) for row in rows)
+        yield ParsedEntity(EntityKey(kind, name), mark, value, relations)

@@ -1,0 +1,291 @@
+"""The process that stages a large change, so that the daemon's loop, memory and lock stay its own.
+
+It reads one request from its standard input and tells on its standard output how far it is and at
+last what it found; the changes lie in a file (`reconciler.storage.bulk`). Other processes parse
+(`reconciler.loop.parsing`), and it ends with the daemon, whatever that dies of. Started by
+`reconciler.loop.loading`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gc
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_parsed
+from reconciler.catalog.relations import View
+from reconciler.catalog.views import MemoryView
+from reconciler.loop.parsing import Blob, Parsing, die_with_parent
+from reconciler.materials.completing import Machine
+from reconciler.materials.external import Signature, signature_of
+from reconciler.materials.sealed import Keyring
+from reconciler.planning.planner import position
+from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.source import Changed, Source
+from reconciler.storage import bulk, parsed
+from reconciler.storage.bulk import BulkWriter
+from reconciler.storage.database import Database
+from reconciler.storage.parsed import ParsedBlobs
+from reconciler.storage.state import StoredState
+from reconciler.storage.upgrade import LANGUAGE
+from schemas.entity import Entity, EntityKey
+
+_TELL_EVERY_S = 0.2
+# Another number is what makes results of another program unknown.
+_FORM = f"2 {LANGUAGE}"
+
+_Change = tuple[EntityKey, Entity | None, Entity | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be staged; paths as text."""
+
+    directory: str
+    base: str | None
+    """The tree that runs; None stages all files."""
+    tree: str
+    touched: list[str]
+    database: str
+    place: str
+    """The directory for the files of a load."""
+    identity: str | None
+    has_keyring: bool
+    issued: str | None
+
+    @property
+    def machine(self) -> Machine:
+        """What certificates are completed by."""
+        identity = Path(self.identity) if self.identity else None
+        keyring = Keyring(identity) if self.has_keyring else None
+        return Machine(keyring, Path(self.issued) if self.issued else None)
+
+
+class Forked:
+    """Work of another process, which has all that this one has at this moment."""
+
+    def __init__(self, work: Callable[[], dict[str, Any]]) -> None:
+        """Raises `OSError`."""
+        reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            die_with_parent()
+            try:
+                said = {"result": work()}
+            except (OSError, sqlite3.Error) as error:
+                said = {"problem": {"reason": str(error)}}
+            with os.fdopen(writer, "w") as told:
+                json.dump(said, told)
+            os._exit(0)
+        os.close(writer)
+        self._reader = reader
+
+    def result(self) -> dict[str, Any]:
+        """Wait for it. Raises `OSError`."""
+        with os.fdopen(self._reader) as told:
+            said = told.read()
+        os.waitpid(self._pid, 0)
+        found: dict[str, Any] = json.loads(said) if said else {}
+        if "result" not in found:
+            reason = found.get("problem", {}).get("reason", "the process that writes has died")
+            raise OSError(reason)
+        result: dict[str, Any] = found["result"]
+        return result
+
+
+class Loader:
+    """One load."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._source = Source(Path(request.directory), None)
+        self._machine = request.machine
+        self._outside: dict[str, Signature | None] = {}
+        self._told_at = 0.0
+        self._parsing: Parsing | None = None
+        self._files = 0
+        self._writing: Forked | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Return what was found. Raises `RepositoryError`, `sqlite3.Error` and `OSError`."""
+        with contextlib.closing(Database(Path(self._request.database)).connect()) as connection:
+            connection.execute("BEGIN")
+            row = connection.execute("SELECT generation, digest FROM running").fetchone()
+            generation, digest = row or (0, "0" * 32)
+            return self._stage(StoredState(connection, digest), generation)
+
+    def _stage(self, state: StoredState, generation: int) -> dict[str, Any]:
+        request = self._request
+        self._tell("comparing")
+        found = self._source.compared(request.base, request.tree)
+        others = found.others.union(request.touched)
+        # What is there costs a question for each entity; where nothing is, none need be asked.
+        running: View = state if len(state) else MemoryView()
+        base: View = MemoryView() if found.full else running
+        changed = Changed({}, (), full=found.full, others=others, tree=request.tree)
+        blobs = dict(found.blobs)
+        named = self._source.with_naming(changed, files_naming(base, others)).files
+        contents = {path: content for path, content in named.items() if path not in blobs}
+        write = partial(self._write, state, running, full=found.full)
+        candidate = self._candidate(base, blobs, contents, changed, write)
+        result: dict[str, Any] = {
+            "generation": generation,
+            "diagnostics": [asdict(each) for each in candidate.diagnostics],
+            "warnings": [asdict(each) for each in found.warnings],
+            "full": found.full,
+            "outside": self._outside,
+        }
+        if candidate.ok:
+            self._tell("writing", now=True)
+            assert self._writing is not None, "it was begun before the check"
+            result |= self._writing.result()
+            result["contents"] = {
+                digest: base64.b64encode(content).decode()
+                for digest, content in candidate.contents.items()
+            }
+        return result
+
+    def _candidate(
+        self,
+        base: View,
+        blobs: Mapping[str, bytes | None],
+        contents: Mapping[str, bytes | None],
+        changed: Changed,
+        write: Callable[[Settled], dict[str, Any]],
+    ) -> Candidate:
+        def content(path: str) -> bytes | None:
+            return contents[path] if path in contents else self._source.content(blobs[path])
+
+        asked: list[Blob] = sorted((path, blobs.get(path)) for path in {*blobs, *contents})
+        self._files = len(asked)
+        known = ParsedBlobs(Path(self._request.place) / parsed.FILE_NAME, _FORM)
+        directory = Path(self._request.directory)
+        self._parsing = Parsing(directory, known, partial(self._tell, "reading"))
+        with contextlib.closing(known):
+            files = self._parsing.run(asked)
+            read = partial(self._read_file, changed)
+            return stage_parsed(
+                base,
+                files,
+                content,
+                read,
+                changed.others,
+                self._machine,
+                partial(self._settled, write),
+            )
+
+    def _settled(self, write: Callable[[Settled], dict[str, Any]], found: Settled) -> None:
+        """It is written by another process while this one looks for errors."""
+        self._tell("checking", now=True)
+        self._writing = Forked(partial(write, found))
+
+    def _read_file(self, changed: Changed, path: str) -> bytes:
+        if path.startswith("/"):
+            self._outside[path] = signature_of(path)
+        return self._source.read_file(changed, path)
+
+    def _write(
+        self, state: StoredState, running: View, found: Settled, *, full: bool
+    ) -> dict[str, Any]:
+        # A connection is not for two processes.
+        with contextlib.closing(Database(Path(self._request.database)).connect()) as own:
+            own.execute("BEGIN")
+            stored = StoredState(own, state.digest)
+            return self._write_all(stored, stored if len(stored) else running, found, full=full)
+
+    def _write_all(
+        self, state: StoredState, running: View, found: Settled, *, full: bool
+    ) -> dict[str, Any]:
+        desired: dict[EntityKey, Entity | None] = dict(found.desired)
+        if full:
+            desired.update((key, None) for key in state if key not in desired)
+        changes = list(_changes(desired, running))
+        touched = {key for key, _, _ in changes}
+        writer = BulkWriter(Path(self._request.place) / bulk.FILE_NAME, found.relate)
+        writer.changes(sorted(changes, key=_position))
+        writer.relations(
+            (after for _, _, after in changes if after is not None),
+            (before for _, before, _ in changes if before is not None),
+        )
+        writer.files(found.files)
+        moved = [
+            entity
+            for entity in (*found.moved.values(), *desired.values())
+            if entity is not None and entity.key not in touched and _has_moved(running, entity)
+        ]
+        writer.moved(moved)
+        writer.finish()
+        digest = (int(state.digest, 16) + writer.difference) % (1 << 128)
+        return {"digest": f"{digest:032x}", "moved": len(moved)}
+
+    def _tell(self, phase: str, *, now: bool = False) -> None:
+        if not now and time.monotonic() < self._told_at + _TELL_EVERY_S:
+            return
+        self._told_at = time.monotonic()
+        parsing = self._parsing
+        read, fresh = (parsing.read, parsing.parsed) if parsing else (0, 0)
+        _say({"phase": phase, "files": self._files, "read": read, "parsed": fresh})
+
+
+def _changes(desired: Mapping[EntityKey, Entity | None], running: View) -> Iterator[_Change]:
+    for key, after in desired.items():
+        before = running.get(key)
+        if after is None and before is None:
+            continue
+        if after is None or before is None or before.value != after.value:
+            yield key, before, after
+
+
+def _position(change: _Change) -> tuple[int, str]:
+    key, _, after = change
+    return position(key, removed=after is None)
+
+
+def _has_moved(running: View, entity: Entity) -> bool:
+    before = running.get(entity.key)
+    return before is not None and before.provenance != entity.provenance
+
+
+def _say(said: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Stages what it is asked for."""
+    # What a terminal sends to the daemon is the daemon's to tell.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+    die_with_parent()
+    asked = sys.stdin.readline()
+    if os.getppid() != parent or not asked:
+        return 1
+    # It ends before a collection would have paid.
+    gc.disable()
+    try:
+        _say({"result": Loader(Request(**json.loads(asked))).run()})
+    except NoConfigurationError as error:
+        _say({"empty": str(error), "commit": error.commit})
+    except RepositoryError as error:
+        _say({"held": str(error)})
+    except OSError as error:
+        _say({"unwritable": error.strerror or str(error)})
+    except sqlite3.Error as error:
+        _say({"unwritable": str(error)})
+    # Taking a large state apart object by object is for nobody.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

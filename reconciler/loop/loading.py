@@ -1,0 +1,173 @@
+"""A large change is staged in a process of its own; this starts it and tells how far it is.
+
+The daemon's loop is free meanwhile, and its memory stays its own: what was found comes back as a
+file of rows (`reconciler.storage.bulk`). Called by `reconciler.loop.reconcile` for a change that
+is too large to be staged there; `status` reads `progress`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from reconciler import log
+from reconciler.catalog.catalog import Candidate
+from reconciler.loop.loader import Request
+from reconciler.loop.staging import Staged
+from reconciler.materials.completing import Machine
+from reconciler.parts import heard_again_within
+from reconciler.planning.differ import diff_entities
+from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.storage import bulk, parsed
+from reconciler.storage.bulk import Bulk
+from reconciler.storage.store import Running, Store
+from schemas.change import Change
+from schemas.control import LoadingStatus
+from schemas.diagnostic import Diagnostic
+from schemas.entity import Entity, EntityKey
+
+FILES_MAX = 1000
+BYTES_MAX = 256 * 1024
+"""What is more than one of these is staged apart: less is done before a process has begun."""
+
+_TELL_EVERY_S = 2.0
+# It says something after each few hundred files, and is silent while it compares and writes.
+_SILENT_S = 300.0
+# With the contents of all certificates.
+_LINE_BYTES_MAX = 1 << 30
+_REASON_CHARS = 300
+
+
+class LoadError(Exception):
+    """The process did not come to its end; it is tried again."""
+
+
+class Loading:
+    """Stages large changes, one at a time."""
+
+    def __init__(self, directory: Path, store: Store, machine: Machine) -> None:
+        self._directory = directory
+        self._store = store
+        self._machine = machine
+        self.progress: LoadingStatus | None = None
+        """How far the load is that is going on."""
+
+    async def stage(
+        self, running: Running, commit: str, tree: str, touched: frozenset[str]
+    ) -> Staged:
+        """What `Stager.stage` does. Raises `RepositoryError` and `LoadError`."""
+        place = self._store.scratch
+        keyring = self._machine.keyring
+        request = Request(
+            directory=str(self._directory),
+            base=running.tree,
+            tree=tree,
+            touched=sorted(touched),
+            database=str(place),
+            place=str(place),
+            identity=str(keyring.path) if keyring and keyring.path else None,
+            has_keyring=keyring is not None,
+            issued=str(self._machine.issued) if self._machine.issued else None,
+        )
+        self.progress = LoadingStatus(commit=commit, phase="comparing", files=0, read=0, parsed=0)
+        try:
+            said = await self._run(request)
+        finally:
+            self.progress = None
+        found = said.get("result")
+        if found is None:
+            _fail(said)
+        if found["generation"] != running.generation:
+            raise LoadError("another generation runs by now")
+        return await asyncio.to_thread(self._staged, found, place)
+
+    def committed(self) -> None:
+        """What was parsed is part of what runs."""
+        parsed.remove(self._store.scratch / parsed.FILE_NAME)
+
+    def _staged(self, found: dict[str, Any], place: Path) -> Staged:
+        diagnostics = tuple(Diagnostic(**each) for each in found["diagnostics"])
+        contents = {
+            digest: base64.b64decode(content)
+            for digest, content in found.get("contents", {}).items()
+        }
+        candidate = Candidate(diagnostics, {}, {}, {}, contents)
+        outside = {path: tuple(each) if each else None for path, each in found["outside"].items()}
+        warnings = (*(Diagnostic(**each) for each in found["warnings"]), *candidate.warnings)
+        whole = bool(found["full"])
+        if not candidate.ok:
+            (place / bulk.FILE_NAME).unlink(missing_ok=True)
+            return Staged(candidate, whole, (), (), (), outside)
+        rows = Bulk(place / bulk.FILE_NAME, found["digest"], compare)
+        return Staged(candidate, whole, rows.changes, (), warnings, outside, rows)
+
+    async def _run(self, request: Request) -> dict[str, Any]:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "reconciler.loop.loader"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_LINE_BYTES_MAX,
+            )
+        except OSError as error:
+            raise LoadError(f"cannot start a process: {error.strerror or error}") from None
+        assert process.stdin is not None, "it was asked for"
+        assert process.stdout is not None, "it was asked for"
+        assert process.stderr is not None, "it was asked for"
+        try:
+            process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+            return await self._listen(process.stdout, process.stderr)
+        except ConnectionError:
+            raise LoadError("the process that loads has died") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _listen(
+        self, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader
+    ) -> dict[str, Any]:
+        told_at = time.monotonic()
+        while line := await stdout.readline():
+            heard_again_within(_SILENT_S)
+            # The last line may have the contents of very many certificates.
+            said: dict[str, Any] = await asyncio.to_thread(json.loads, line)
+            if "phase" not in said:
+                return said
+            assert self.progress is not None, "it is being loaded"
+            self.progress.update(said)  # type: ignore[typeddict-item]  # its own keys
+            if time.monotonic() >= told_at + _TELL_EVERY_S:
+                told_at = time.monotonic()
+                log.info(told(self.progress), commit=self.progress["commit"][:12])
+        reason = (await stderr.read(_LINE_BYTES_MAX)).decode(errors="replace").strip()
+        last = reason.rpartition("\n")[2][:_REASON_CHARS]
+        raise LoadError(f"the process that loads has died: {last}" if last else "it was killed")
+
+
+def told(progress: LoadingStatus) -> str:
+    """Return how far a load is, in words."""
+    if progress["phase"] == "reading":
+        return f"reading {progress['read']:,} of {progress['files']:,} files"
+    return f"{progress['phase']} {progress['files']:,} files" if progress["files"] else "comparing"
+
+
+def compare(key: EntityKey, before: Entity | None, after: Entity | None) -> Change:
+    """Return the change between two sides of an entity."""
+    (change,) = diff_entities({key: after}, {} if before is None else {key: before})
+    return change
+
+
+def _fail(said: dict[str, Any]) -> NoReturn:
+    if "empty" in said:
+        raise NoConfigurationError(said["empty"], said["commit"])
+    if "held" in said:
+        raise RepositoryError(said["held"])
+    raise LoadError(f"cannot write: {said.get('unwritable', 'no reason was told')}")
