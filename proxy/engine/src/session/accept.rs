@@ -202,8 +202,6 @@ mod tests {
             listener,
             ..
         } = engine_with_clients(1);
-        let name = listener.name.clone();
-        engine.tables.listeners.insert(name, listener.clone());
         engine.watch_listener(&listener);
         let held = Rc::strong_count(&listener);
         for _ in 0..3 {

@@ -202,10 +202,12 @@ mod tests {
             mut engine,
             listener,
             clients,
-            ..
+            // They stay open.
+            peers: _peers,
         } = engine_with_clients(2);
+        thread::sleep(Duration::from_millis(FRESH_IDLE_MS_MIN + 20));
         engine.clock.tick();
-        engine.clients[clients[0]].idle_since_ms = 0;
+        engine.link_idle(clients[1]);
         engine.begin_shutdown(Duration::from_secs(10));
         assert!(!engine.clients.contains(clients[0]), "it came long ago");
         assert!(engine.clients.contains(clients[1]));

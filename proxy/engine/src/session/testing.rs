@@ -67,6 +67,9 @@ pub(super) fn engine_with_clients(count: usize) -> Door {
         engine.await_request(index);
         clients.push(index);
     }
+    door.set_nonblocking(true).unwrap();
+    let name = listener.name.clone();
+    engine.tables.listeners.insert(name, listener.clone());
     Door {
         engine,
         listener,

@@ -131,7 +131,8 @@ impl<D: Driver> Engine<D> {
             true => 0,
             // It has left since it was last looked at.
             false if was_carried => limit,
-            false if trunk.lanes.len() == 1 && upstream.ends_at.is_some() => {
+            // Nothing has been sent since, so that the last acknowledgement was about it.
+            false if upstream.ends_at == Some(trunk.sent) => {
                 limit.saturating_sub(sending.acknowledged_ms_ago)
             }
             false => 0,
