@@ -132,7 +132,8 @@ def _tell_uncommitted(options: "DaemonOptions") -> None:
     source = Source(directory, options.ref, options.remote)
     with suppress(CommandError, RepositoryError):
         tree = WorkingTree(directory)
-        if tree.size <= FILES_MAX:
+        # Without a checkout nobody edits here, and all of the commit would differ.
+        if 0 < tree.size <= FILES_MAX:
             text = tree.differing(source.head().commit).sentence(source.shown_ref)
             if text is not None:
                 output.note(f"kakehi run: {text}")
