@@ -110,7 +110,7 @@ def junk_instead_of_a_key(site: TlsSite) -> Trial:
 def certificate_and_key_the_wrong_way_round(site: TlsSite) -> Trial:
     pair = site.leaf(*_NAMES)
     files = _files(pair, crt=pair.key.decode(), key=pair.chain.decode())
-    return Trial(files, "no PEM certificate")
+    return Trial(files, "certificate and private_key are swapped")
 
 
 @trial
