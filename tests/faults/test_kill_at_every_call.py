@@ -7,6 +7,7 @@ a call of its own. A quarter of the calls in each run, all of them in `make test
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,21 +17,25 @@ from typing import Any
 
 import pytest
 
+from reconciler.loop.loading import FILES_MAX
 from reconciler.storage.store import Store
 from tests.harness import pki
 from tests.harness.killer import Killer, build
 from tests.harness.site import Site
 
-_STEP = 1 if os.environ.get("KAKEHI_TEST_LONG") else 4
+LONG = bool(os.environ.get("KAKEHI_TEST_LONG"))
+# A large load has hundreds of calls, most of them pages of the same file.
+STEPS = 100 if LONG else 8
 
 
 class Applying:
     """A site that goes from one commit to the next, each with another certificate."""
 
-    def __init__(self, site: Site, killer: Killer) -> None:
+    def __init__(self, site: Site, killer: Killer, *, large: bool = False) -> None:
         self.site = site
         self.killer = killer
         self._turn = 0
+        self.files = self.next_large if large else self.next
 
     @property
     def color(self) -> str:
@@ -46,10 +51,18 @@ class Applying:
         pair = pki.make("kept.test")
         return {"kakehi.yaml": document, "kept.pem": pair.chain, "kept.key": pair.key}
 
+    def next_large(self) -> dict[str, Any]:
+        """The same, and so much that it is loaded by processes and copied as rows."""
+        port = 2000 + self._turn % 7
+        backends = {"b": {"address": f"127.0.0.1:{port}"}}
+        names = (f"c{number:04}" for number in range(FILES_MAX + 100))
+        many = {f"{name}.yaml": {"clusters": {name: {"backends": backends}}} for name in names}
+        return {**self.next(), **many}
+
     def count(self) -> int:
         """How many calls one apply has."""
         self.killer.count()
-        self.site.commit(self.next())
+        self.site.commit(self.files())
         return self.killer.counted()
 
     def kill_at(self, call: int, *, by_half: bool) -> bool:
@@ -57,7 +70,7 @@ class Applying:
         site = self.site
         before, workers = site.running(), site.identity()
         self.killer.kill_at(call, by_half=by_half)
-        if not site.daemon.ends_before(site.repo.commit(self.next())):
+        if not site.daemon.ends_before(site.repo.commit(self.files())):
             self.killer.counted()
             return False
         assert site.daemon.await_end() == -signal.SIGKILL
@@ -84,19 +97,29 @@ def on_disk(site: Site) -> tuple[int, str]:
         shutil.rmtree(copy)
 
 
-@pytest.fixture
-def applying(tmp_path: Path) -> Iterator[Applying]:
-    killer = Killer(build(tmp_path), tmp_path)
-    with Site(tmp_path) as site:
-        made = Applying(site, killer)
-        site.start(made.next(), **killer.environment)
+@contextlib.contextmanager
+def applying(directory: Path, *, large: bool = False) -> Iterator[Applying]:
+    killer = Killer(build(directory), directory)
+    with Site(directory) as site:
+        made = Applying(site, killer, large=large)
+        site.start(made.files(), **killer.environment)
         yield made
 
 
 @pytest.mark.parametrize("by_half", [False, True], ids=["before", "by half"])
-def test_a_kill_at_any_call_leaves_one_generation(applying: Applying, by_half: bool) -> None:
-    applying.count()
-    calls = applying.count()
-    assert calls > 20, "an apply writes, syncs, renames and sends"
-    killed = [applying.kill_at(call, by_half=by_half) for call in range(1 + by_half, calls, _STEP)]
-    assert sum(killed) > len(killed) // 2
+def test_a_kill_at_any_call_leaves_one_generation(tmp_path: Path, by_half: bool) -> None:
+    with applying(tmp_path) as one:
+        one.count()
+        calls = one.count()
+        assert calls > 20, "an apply writes, syncs, renames and sends"
+        places = range(1 + by_half, calls, 1 if LONG else 4)
+        killed = [one.kill_at(call, by_half=by_half) for call in places]
+        assert sum(killed) > len(killed) // 2
+
+
+def test_a_kill_within_a_large_load_leaves_one_generation(tmp_path: Path) -> None:
+    with applying(tmp_path, large=True) as one:
+        calls = one.count()
+        assert calls > 200, "rows are written by the page"
+        killed = [one.kill_at(call, by_half=False) for call in range(1, calls, calls // STEPS)]
+        assert sum(killed) > len(killed) // 2
