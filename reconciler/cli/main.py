@@ -11,8 +11,9 @@ import sys
 from importlib import import_module
 from typing import NamedTuple
 
-from reconciler.cli import arguments, output, streams
+from reconciler.cli import output, streams
 from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError, UsageError
+from reconciler.cli.signatures import arguments
 
 COMPLETION_VARIABLE = "_KAKEHI_COMPLETE"
 """Set by the shell's completion function; the script comes from `kakehi completion`."""
@@ -85,7 +86,7 @@ def main() -> int:
 def _run(line: list[str]) -> int:
     """Run one command; what it fails by goes to stderr, and to stdout as JSON if that is asked."""
     if COMPLETION_VARIABLE in os.environ:
-        from reconciler.cli import completing
+        from reconciler.cli.signatures import completing
 
         return completing.complete()
     name, rest = (line[0] if line else ""), line[1:]
@@ -132,7 +133,7 @@ def _dispatch(name: str, rest: list[str]) -> int:
         sys.stdout.write(f"kakehi {VERSION}\n")
         return DONE
     if name in ("", "--help", "-h"):
-        from reconciler.cli import helping
+        from reconciler.cli.signatures import helping
 
         helping.overview(sys.stdout if name else sys.stderr)
         return DONE if name else USAGE
@@ -141,7 +142,7 @@ def _dispatch(name: str, rest: list[str]) -> int:
         raise UsageError(f"there is no {what} {name}", _nearest(name))
     command = load(name)
     if arguments.wants_help(command, rest):
-        from reconciler.cli import helping
+        from reconciler.cli.signatures import helping
 
         helping.show(name, sys.stdout)
         return DONE

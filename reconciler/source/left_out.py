@@ -1,7 +1,7 @@
 """What is left out of a configuration although somebody may think that it belongs: one rule.
 
-A commit's tree (`reconciler.source.tree_diff`) and a working tree (`reconciler.cli.files`) ask it,
-so that `validate`, `plan` and the daemon warn of the same files in the same words. Pure.
+A commit's tree (`reconciler.source.tree_diff`) and a working tree (`reconciler.cli.trees.files`)
+ask it, so that `validate`, `plan` and the daemon warn of the same files in the same words. Pure.
 """
 
 from __future__ import annotations

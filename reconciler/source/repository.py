@@ -113,7 +113,7 @@ class Repository:
 
     @property
     def git(self) -> pygit2.Repository:
-        """The repository for who has more to ask of it: `reconciler.cli.working_tree`."""
+        """The repository for who has more to ask of it: `reconciler.cli.trees.working_tree`."""
         return self._git
 
     def is_current(self) -> bool:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from reconciler.cli.exits import DONE, UsageError
-from reconciler.cli.options import Argument
+from reconciler.cli.signatures.options import Argument
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -18,7 +18,7 @@ def completion(shell: Annotated[str, Argument("SHELL", help="bash, zsh or fish."
     """
     if shell not in SHELLS:
         raise UsageError(f"there is no completion for {shell}", f"known are {', '.join(SHELLS)}")
-    from reconciler.cli.completing import print_script
+    from reconciler.cli.signatures.completing import print_script
 
     print_script(shell)
     return DONE

@@ -18,7 +18,7 @@ from typing import Annotated
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, CommandError
-from reconciler.cli.options import Argument
+from reconciler.cli.signatures.options import Argument
 
 PROXY_PORT = 8080
 ADMIN_PORT = 9901

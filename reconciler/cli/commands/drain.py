@@ -9,10 +9,10 @@ import re
 from typing import Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.arguments import milliseconds
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
-from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.signatures.arguments import milliseconds
+from reconciler.cli.signatures.options import Argument, AsJson, Option, RuntimeDir
 
 GRACE_S = 5.0
 _ADDRESS = re.compile(r"[0-9.]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")

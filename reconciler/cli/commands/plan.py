@@ -8,7 +8,7 @@ daemon: two commits are compared here.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from reconciler.cli import files, grouping, output, render
+from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import (
     BLOCKED,
@@ -20,10 +20,12 @@ from reconciler.cli.exits import (
     CommandError,
     UsageError,
 )
-from reconciler.cli.options import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.plans import grouping, render
+from reconciler.cli.signatures.options import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
-    from reconciler.cli.working_tree import Differing
+    from reconciler.cli.trees.working_tree import Differing
 
 TIMEOUT_S = 120.0
 FORMATS = ("text", "json", "markdown")
@@ -126,7 +128,7 @@ def _print(
         output.print_json(planned)
         return
     if form == "markdown":
-        from reconciler.cli import markdown
+        from reconciler.cli.plans import markdown
 
         lines = markdown.plan(planned, running, subject, full=full)
     else:
@@ -138,7 +140,7 @@ def _print(
 def _without_daemon(
     place: Path, base: str, ref: str | None
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    from reconciler.cli.offline_plan import between
+    from reconciler.cli.plans.offline_plan import between
 
     return between(place, base, ref)
 
@@ -204,7 +206,7 @@ def _request(
 
     And how the working tree differs from the commit that is planned, as far as there is one.
     """
-    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.cli.trees.working_tree import WorkingTree
 
     if ref is not None:
         commit = _resolved(place, ref)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
-from reconciler.cli.arguments import milliseconds
 from reconciler.cli.exits import CommandError, UsageError
-from reconciler.cli.options import Argument, Identity, Option, RuntimeDir
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
+from reconciler.cli.signatures.arguments import milliseconds
+from reconciler.cli.signatures.options import Argument, Identity, Option, RuntimeDir
 
 if TYPE_CHECKING:
     from reconciler.daemon import DaemonOptions
@@ -124,7 +124,7 @@ def run(
 
 def _tell_uncommitted(options: "DaemonOptions") -> None:
     """Say what is not in the commit that will be served."""
-    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.cli.trees.working_tree import WorkingTree
     from reconciler.source.repository import RepositoryError
     from reconciler.source.source import Source
 

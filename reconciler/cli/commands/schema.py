@@ -4,8 +4,8 @@ import sys
 from typing import Annotated
 
 from reconciler.cli.exits import DONE, UsageError
-from reconciler.cli.options import Argument
 from reconciler.cli.paths import stored_schema
+from reconciler.cli.signatures.options import Argument
 from reconciler.cli.streams import is_unicode
 
 

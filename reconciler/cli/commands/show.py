@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
-from reconciler.cli.options import Argument, AsJson, RuntimeDir
+from reconciler.cli.signatures.options import Argument, AsJson, RuntimeDir
 
 
 def show(

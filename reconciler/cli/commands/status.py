@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, DRIFT
-from reconciler.cli.options import AsJson, Option, RuntimeDir
+from reconciler.cli.signatures.options import AsJson, Option, RuntimeDir
 
 REFRESH_S = 0.5
 
@@ -117,7 +117,8 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
             f"{output.count(drain['active'], 'request')} in flight"
         )
-    loading = result["loading"]
+    # A daemon of before says nothing of it.
+    loading = result.get("loading")
     if loading is not None:
         remarks.append(
             f"{paint('update', 'loading')}  {loading['commit'][:12]}: {_progress(loading)}"

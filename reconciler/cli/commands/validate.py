@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from reconciler.cli import files, output
+from reconciler.cli import output
 from reconciler.cli.exits import DONE, INVALID, CommandError
-from reconciler.cli.options import Argument, AsJson, Identity, Option
 from reconciler.cli.paths import identity_file
+from reconciler.cli.signatures.options import Argument, AsJson, Identity, Option
+from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
     from schemas.diagnostic import Diagnostic
@@ -90,8 +91,8 @@ def _nothing(place: Path, ref: str | None) -> "Diagnostic":
 
 def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":
     """Look for private keys in every file that is, or would be, committed."""
-    from reconciler.cli.private_keys import find_private_keys
-    from reconciler.cli.working_tree import WorkingTree, every_file_of
+    from reconciler.cli.trees.private_keys import find_private_keys
+    from reconciler.cli.trees.working_tree import WorkingTree, every_file_of
 
     if ref is not None:
         return find_private_keys(every_file_of(place, ref))

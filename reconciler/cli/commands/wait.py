@@ -3,11 +3,11 @@
 import time
 from typing import Annotated, Any
 
-from reconciler.cli.arguments import milliseconds
 from reconciler.cli.asking import NoDaemonError, ask
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
-from reconciler.cli.options import AsJson, Option, RuntimeDir
 from reconciler.cli.output import line, note, print_json
+from reconciler.cli.signatures.arguments import milliseconds
+from reconciler.cli.signatures.options import AsJson, Option, RuntimeDir
 
 GRACE_S = 5.0
 """The daemon answers in the time given; so much longer may its answer take before it is silent."""

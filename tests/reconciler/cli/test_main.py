@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.cli.commands.version import VERSION
 from reconciler.cli.main import COMMANDS, load
-from reconciler.cli.options import Argument, parameters
+from reconciler.cli.signatures.options import Argument, parameters
 from tests.reconciler.cli.program import kakehi
 
 

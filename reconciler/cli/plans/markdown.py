@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.cli.differences import both
-from reconciler.cli.grouping import Group, groups, move
 from reconciler.cli.output import value, visible
-from reconciler.cli.render import NO_CHANGES, SIGNS, meaning, named, start, summary
+from reconciler.cli.plans.differences import both
+from reconciler.cli.plans.grouping import Group, groups, move
+from reconciler.cli.plans.render import NO_CHANGES, SIGNS, meaning, named, start, summary
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#"})
 

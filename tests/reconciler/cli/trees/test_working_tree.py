@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.exits import CommandError
-from reconciler.cli.working_tree import WorkingTree
+from reconciler.cli.trees.working_tree import WorkingTree
 from tests.harness.repo import Repo
 from tests.reconciler.cli.conftest import VALID
 

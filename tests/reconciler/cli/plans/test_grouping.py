@@ -1,8 +1,8 @@
 from typing import Any
 
-from reconciler.cli import markdown, render
-from reconciler.cli.grouping import filtered, groups, sums, totals
 from reconciler.cli.output import Painter
+from reconciler.cli.plans import markdown, render
+from reconciler.cli.plans.grouping import filtered, groups, sums, totals
 
 RUNNING: dict[str, Any] = {"commit": "a" * 40, "generation": 1, "workers": [1]}
 

@@ -93,7 +93,7 @@ def of_working_tree(
 
     What looks like one and is none is put into `left_out`, with the reason.
     """
-    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.cli.trees.working_tree import WorkingTree
 
     skipped = {} if left_out is None else left_out
     try:
@@ -186,7 +186,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
 
 def _disk_reader(directory: Path) -> "Reader":
     """Return a reader that has what a commit of the working tree would have, and no more."""
-    from reconciler.cli.working_tree import WorkingTree
+    from reconciler.cli.trees.working_tree import WorkingTree
     from reconciler.errors import UnreadableError
     from reconciler.materials.reading import names_in, nearest, read_external
 

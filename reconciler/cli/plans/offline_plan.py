@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli import files
+from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
     from schemas.diagnostic import Diagnostic

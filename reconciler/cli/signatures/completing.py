@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from reconciler.cli.completion_scripts import SCRIPTS
 from reconciler.cli.exits import DONE, FAILED
 from reconciler.cli.main import COMMANDS, COMPLETION_VARIABLE, load
-from reconciler.cli.options import Argument, Option, Parameter, parameters
-from reconciler.cli.values import VALUES, Line
+from reconciler.cli.signatures.completion_scripts import SCRIPTS
+from reconciler.cli.signatures.options import Argument, Option, Parameter, parameters
+from reconciler.cli.signatures.values import VALUES, Line
 
 
 class Candidate(NamedTuple):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from reconciler.cli.exits import UsageError
-from reconciler.cli.options import Argument, Option, Parameter, parameters
+from reconciler.cli.signatures.options import Argument, Option, Parameter, parameters
 
 Command = Callable[..., int]
 

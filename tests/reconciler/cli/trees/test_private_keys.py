@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from reconciler.cli.private_keys import KEY_FILE_BYTES_MAX, find_private_keys
+from reconciler.cli.trees.private_keys import KEY_FILE_BYTES_MAX, find_private_keys
 from tests.harness.repo import Repo
 from tests.reconciler.cli.program import kakehi
 

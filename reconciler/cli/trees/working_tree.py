@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pygit2
 
-from reconciler.cli import files
 from reconciler.cli.exits import CommandError
+from reconciler.cli.trees import files
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, parse
 

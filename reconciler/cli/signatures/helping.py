@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from reconciler.cli.main import COMMANDS, load
-from reconciler.cli.options import Argument, Option, Parameter, parameters
 from reconciler.cli.output import Painter, painter
+from reconciler.cli.signatures.options import Argument, Option, Parameter, parameters
 
 COLUMNS = 80
 """As many as the smallest terminal that people use has."""

@@ -1,6 +1,6 @@
 """Two values of one field, as a plan shows them: what differs is never cut, what is alike may be.
 
-Pure. Called by `reconciler.cli.render`.
+Pure. Called by `reconciler.cli.plans.render`.
 """
 
 import difflib

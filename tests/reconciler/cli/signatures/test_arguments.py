@@ -4,9 +4,9 @@ from typing import Annotated
 
 import pytest
 
-from reconciler.cli import arguments
 from reconciler.cli.exits import USAGE, UsageError
-from reconciler.cli.options import Argument, Option
+from reconciler.cli.signatures import arguments
+from reconciler.cli.signatures.options import Argument, Option
 
 
 def sample(

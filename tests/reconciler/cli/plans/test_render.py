@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.cli import differences, render
 from reconciler.cli.output import Painter, duration, table, visible
+from reconciler.cli.plans import differences, render
 
 RUNNING: dict[str, Any] = {"commit": "51ab0c4d" * 5, "generation": 412, "workers": [1, 2]}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.values import ANSWER_WITHIN_S
+from reconciler.cli.signatures.values import ANSWER_WITHIN_S
 from tests.reconciler.cli.program import kakehi
 from tests.reconciler.live import Shop, shop
 
