@@ -134,7 +134,7 @@ def test_what_fails_behind_the_commit_point_takes_nothing_back(
         entry = running.daemon.json("history")["entries"][0]
         assert (entry["commit"], entry["outcome"]) == (applied, "applied")
         assert running.repo.git("rev-parse", "refs/kakehi/applied") == applied
-        assert "forgetting files" in running.daemon.log()
+        assert "files that nobody needs any more are left over" in running.daemon.log()
     finally:
         kept.chmod(0o700)
     running.daemon.commit(running.files(0))
