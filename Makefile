@@ -19,6 +19,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# Some machines have it set; then each start of a program of ours would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # ANSI bold on a terminal only, so that the log of a CI run stays plain text.
 say = @if [ -t 1 ] && [ -z "$${NO_COLOR:-}" ]; then printf '\033[1m==> %s\033[0m\n' "$(1)"; else printf '==> %s\n' "$(1)"; fi
