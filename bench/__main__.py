@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench import grpc, h2, proxies, reconfigure, tls, upstream
+from bench import floor, grpc, h2, proxies, reconfigure, tls, upstream
 from bench.contenders import PROFILES
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "tls", "h2", "grpc", "upstream", "reconfigure"):
+        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -31,6 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
     side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    least = commands.add_parser("floor", help="beside passing bytes on unread")
+    least.add_argument("--rounds", type=int, default=7)
+    least.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    least.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
+    least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
+    least.add_argument("--profile", choices=PROFILES, default="lean")
     secure = commands.add_parser("tls", help="handshakes and requests over TLS, side by side")
     secure.add_argument("--rounds", type=int, default=5)
     secure.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -72,6 +78,12 @@ def _run(chosen: argparse.Namespace) -> None:
             chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
         )
         proxies.run(course, profiles)
+    elif chosen.command == "floor":
+        floor.run(
+            floor.Course(
+                chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies, chosen.profile
+            )
+        )
     elif chosen.command == "h2":
         h2.run(
             h2.Course(

@@ -128,6 +128,13 @@ def multiplexers(base: Path, setup: Setup) -> Iterator[tuple[Contender, ...]]:
 
 
 @contextlib.contextmanager
+def ours(base: Path, setup: Setup) -> Iterator[Contender]:
+    """Kakehi by itself."""
+    with _kakehi(_directory(base, "kakehi"), setup) as contender:
+        yield contender
+
+
+@contextlib.contextmanager
 def contenders(base: Path, setup: Setup) -> Iterator[tuple[Contender, ...]]:
     """The three proxies, all alive at once on one core."""
     with contextlib.ExitStack() as stack:

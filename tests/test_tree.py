@@ -30,8 +30,9 @@ def sources() -> list[Path]:
         for path in sorted((ROOT / "proxy" / "engine").rglob("*.rs"))
         if "target" not in path.parts
     ]
+    bench = [path for path in (ROOT / "bench").rglob("*.[pr][ys]") if "target" not in path.parts]
     tests = sorted((ROOT / "tests").rglob("*.py"))
-    return [*all_modules(), *rust, *tests]
+    return [*all_modules(), *rust, *sorted(bench), *tests]
 
 
 def name_of(path: Path) -> str:
