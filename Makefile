@@ -88,7 +88,7 @@ clean: ## remove what was built (the demo and its repository too)
 
 lock: $(VENV)/.locked ## resolve the locked Python packages anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.4'
-	$(BIN)/pip-compile $(LOCKING) --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCKING) --extra dev --extra bench --output-file requirements-dev.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCKING) --output-file tests/suites.txt tests/suites.in
 
 test-tools:

@@ -96,7 +96,8 @@ class Outcome:
     late: Latency
     connects: int
     in_flight_mean: float
-    in_flight_samples: Sequence[int]
+    # The same of each 100 ms.
+    in_flight_slices: Sequence[float]
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Outcome:
@@ -113,7 +114,7 @@ class Outcome:
             late=Latency(**told["late_us"]),
             connects=told["connects"],
             in_flight_mean=told["in_flight"]["mean"],
-            in_flight_samples=told["in_flight"]["samples"],
+            in_flight_slices=told["in_flight"]["slices"],
         )
 
     @property

@@ -42,7 +42,7 @@ def test_a_real_backend_answers_all_who_were_due(tmp_path: Path) -> None:
     assert outcome.due == outcome.ends["served"] == 200
     assert 0 < outcome.served.p50 <= outcome.served.p99_9 <= outcome.served.max
     assert outcome.service.p50 <= outcome.served.max
-    assert len(outcome.in_flight_samples) == 50
+    assert len(outcome.in_flight_slices) == 10
     assert closed.connects == 2
     assert closed.ends["served"] == closed.due > 2
 

@@ -16,8 +16,9 @@ use crate::tally::{End, Tally};
 /// Requests begun before the next look at what has come.
 const LAUNCHES_PER_TURN: usize = 32;
 const RECEIVE_BYTES: usize = 256 * 1024;
-/// Between two looks at how many are in flight.
-pub const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at how many are in flight, in the mean. They come at random: even ones would
+/// meet an even schedule always at the same place, and tell nothing of what lies between.
+const SAMPLE_EVERY: Duration = Duration::from_millis(2);
 
 /// When requests are due.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,7 @@ struct Generator<'a> {
     buffer: Vec<u8>,
     started: Instant,
     next_sample: Instant,
+    random: u64,
     launched: u64,
     in_flight: usize,
     serial: u64,
@@ -115,6 +117,7 @@ impl<'a> Generator<'a> {
             buffer: vec![0; RECEIVE_BYTES],
             started,
             next_sample: started + plan.warm_up,
+            random: 0x9e37_79b9_7f4a_7c15,
             launched: 0,
             in_flight: 0,
             serial: 0,
@@ -400,9 +403,20 @@ impl<'a> Generator<'a> {
     fn sample(&mut self) {
         let now = Instant::now();
         while self.next_sample <= now && self.next_sample < self.last() {
-            self.tally.in_flight.push(self.in_flight as u32);
-            self.next_sample += SAMPLE_EVERY;
+            let at = self.next_sample - self.first();
+            self.tally.in_flight.push((at, self.in_flight as u32));
+            let pause = self.pause();
+            self.next_sample += pause;
         }
+    }
+
+    /// Until the next sample: exponentially distributed (xorshift64).
+    fn pause(&mut self) -> Duration {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let uniform = ((self.random >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        SAMPLE_EVERY.mul_f64(-uniform.ln())
     }
 }
 

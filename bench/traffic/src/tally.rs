@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::histogram::Histogram;
 
+/// How finely it is told how many were in flight when.
+const SLICE: Duration = Duration::from_millis(100);
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
@@ -70,8 +73,8 @@ pub struct Tally {
     pub late: Histogram,
     /// Answers that came while it was measured, whenever their request was due.
     pub served_meanwhile: u64,
-    /// Requests in flight, from time to time.
-    pub in_flight: Vec<u32>,
+    /// Requests in flight, from time to time since it is measured.
+    pub in_flight: Vec<(Duration, u32)>,
     /// Connections made.
     pub connects: u64,
 }
@@ -112,8 +115,20 @@ impl Tally {
         &self.stay
     }
 
+    /// How many were in flight, in the mean; 0 if nobody looked.
+    pub fn in_flight_mean(&self) -> f64 {
+        mean(&self.in_flight)
+    }
+
+    /// The same of each [`SLICE`] in turn.
+    fn slices(&self) -> Vec<f64> {
+        let slice = |(at, _): &(Duration, u32)| at.as_nanos() / SLICE.as_nanos();
+        let same = |one: &_, other: &_| slice(one) == slice(other);
+        self.in_flight.chunk_by(same).map(mean).collect()
+    }
+
     /// For programs; durations in microseconds. `measured` is how long it was measured.
-    pub fn to_json(&self, measured: Duration, sampled_every: Duration) -> Value {
+    pub fn to_json(&self, measured: Duration) -> Value {
         let mut ends: BTreeMap<&str, u64> = End::NAMES.map(|name| (name, 0)).into();
         let mut statuses = BTreeMap::new();
         for (end, count) in &self.ends {
@@ -122,8 +137,6 @@ impl Tally {
                 statuses.insert(status.to_string(), count);
             }
         }
-        let samples = self.in_flight.len().max(1) as f64;
-        let sum: u64 = self.in_flight.iter().map(|&each| u64::from(each)).sum();
         let seconds = measured.as_secs_f64();
         json!({
             "seconds": seconds,
@@ -139,13 +152,16 @@ impl Tally {
             "late_us": self.late.to_json(),
             "connects": self.connects,
             "in_flight": {
-                "mean": sum as f64 / samples,
-                "max": self.in_flight.iter().max().copied().unwrap_or(0),
-                "every_ms": sampled_every.as_millis() as u64,
-                "samples": self.in_flight,
+                "mean": self.in_flight_mean(),
+                "slices": self.slices(),
             },
         })
     }
+}
+
+fn mean(samples: &[(Duration, u32)]) -> f64 {
+    let sum: u64 = samples.iter().map(|&(_, count)| u64::from(count)).sum();
+    sum as f64 / samples.len().max(1) as f64
 }
 
 #[cfg(test)]
@@ -162,8 +178,8 @@ mod tests {
         tally.record(End::Answered(502), ms(2), Some(ms(2)));
         tally.record(End::Timeout, ms(1000), None);
         tally.served_meanwhile = 2;
-        tally.in_flight = vec![1, 3];
-        let told = tally.to_json(ms(500), ms(20));
+        tally.in_flight = vec![(ms(3), 1), (ms(99), 3), (ms(100), 5)];
+        let told = tally.to_json(ms(500));
         let ends = &told["ends"];
         assert_eq!(ends["served"], 2);
         assert_eq!((&ends["refused"], &ends["failed"]), (&json!(1), &json!(1)));
@@ -174,7 +190,10 @@ mod tests {
         assert_eq!(told["refused_us"]["count"], 1);
         assert_eq!(told["stay_us"]["max"], 1e6);
         assert_eq!(told["served_per_s"], 4.0);
-        assert_eq!(told["in_flight"]["mean"], 2.0);
+        assert_eq!(
+            told["in_flight"],
+            json!({"mean": 3.0, "slices": [2.0, 5.0]})
+        );
         let names = ends.as_object().unwrap();
         assert_eq!(names.len(), End::NAMES.len());
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kakehi_traffic::arguments::Arguments;
-use kakehi_traffic::load::{self, Pace, Plan, SAMPLE_EVERY};
+use kakehi_traffic::load::{self, Pace, Plan};
 
 const KNOWN: [&str; 8] = [
     "address",
@@ -34,7 +34,7 @@ fn measured() -> Result<String, String> {
     let said = Arguments::parse(std::env::args().skip(1), &KNOWN, &["fresh"])?;
     let plan = plan(&said)?;
     let tally = load::run(&plan).map_err(|error| error.to_string())?;
-    Ok(tally.to_json(plan.measured, SAMPLE_EVERY).to_string())
+    Ok(tally.to_json(plan.measured).to_string())
 }
 
 fn plan(said: &Arguments) -> Result<Plan, String> {

@@ -6,12 +6,12 @@
 //! slow reader before it takes more. So `response_write` is looked at in parts, each of which compares
 //! what is unacknowledged. Called by whoever leaves output behind (`client`, `lane`), and by `timeout`.
 
-use super::Engine;
-use super::client::{Client, Phase};
-use super::exchange::Outcome;
 use crate::runtime::driver::{Driver, Token};
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::front::client::{Client, Phase};
 use crate::telemetry::names::Counter;
 
 /// Looks within `response_write`: as many in a row without progress end the connection.
@@ -19,7 +19,7 @@ const LOOKS: u8 = 4;
 
 /// A write that waits for its peer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WriteWait {
+pub(in crate::session) struct WriteWait {
     /// When it is looked at next; 0 while nothing waits.
     look_ms: u64,
     /// What the peer had not acknowledged at the last look; `None` before the first.
@@ -35,14 +35,14 @@ impl WriteWait {
     }
 
     /// Whether it is time to look at it.
-    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+    pub(in crate::session) fn is_due(&self, now_ms: u64) -> bool {
         self.look_ms != 0 && self.look_ms <= now_ms
     }
 }
 
 impl Client {
     /// Sets the time of the next step, which a write that waits brings forward.
-    pub(super) fn set_deadline(&mut self, timers: &mut Timers, at_ms: u64) {
+    pub(in crate::session) fn set_deadline(&mut self, timers: &mut Timers, at_ms: u64) {
         let at_ms = match self.write.look_ms {
             0 => at_ms,
             look_ms => at_ms.min(look_ms),
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// Waits for no step any more, but for a write.
-    pub(super) fn clear_deadline(&mut self, timers: &mut Timers) {
+    pub(in crate::session) fn clear_deadline(&mut self, timers: &mut Timers) {
         match self.write.look_ms {
             0 => self.deadline.clear(),
             look_ms => timers.set(&mut self.deadline, self.token, look_ms),
@@ -97,7 +97,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Looks whether the peer has taken something since the last look.
-    pub(super) fn look_at_write(&mut self, index: usize) {
+    pub(in crate::session) fn look_at_write(&mut self, index: usize) {
         let look_ms = self.clock.ms() + self.look_interval_ms(index);
         let client = &mut self.clients[index];
         let unacknowledged = client

@@ -3,16 +3,17 @@
 //! Rule: a lane looks to an exchange like a client of its own; only here is it known that it is not.
 //! Called by whoever answers a client, where that client is a lane; see `multiplex`.
 
-use super::Engine;
-use super::client::{Client, Phase};
-use super::stall::WriteWait;
-use super::transport::Lane;
 use crate::protocol::h2::ErrorCode;
 use crate::runtime::driver::{Driver, Token};
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::front::client::{Client, Phase};
+use crate::session::front::stall::WriteWait;
+use crate::session::transport::Lane;
 
 impl<D: Driver> Engine<D> {
     /// Sends a head as HTTP/1.1 has it; `ends` says that nothing follows.
-    pub(super) fn lane_head(&mut self, index: usize, head: &[u8], ends: bool) {
+    pub(in crate::session) fn lane_head(&mut self, index: usize, head: &[u8], ends: bool) {
         let Some((connection, stream)) = self.lane_of(index) else {
             return;
         };
@@ -27,7 +28,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends a whole message as HTTP/1.1 has it, head and body.
-    pub(super) fn lane_message(&mut self, index: usize, message: &[u8]) {
+    pub(in crate::session) fn lane_message(&mut self, index: usize, message: &[u8]) {
         let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
         let (head, body) = message.split_at(end);
         self.lane_head(index, head, body.is_empty());
@@ -38,7 +39,13 @@ impl<D: Driver> Engine<D> {
 
     /// Sends body bytes, or queues what the windows do not allow. With `ends` they are the last ones,
     /// and no trailers follow.
-    pub(super) fn lane_send(&mut self, index: usize, first: &[u8], second: &[u8], ends: bool) {
+    pub(in crate::session) fn lane_send(
+        &mut self,
+        index: usize,
+        first: &[u8],
+        second: &[u8],
+        ends: bool,
+    ) {
         let Some((connection, stream)) = self.lane_of(index) else {
             return;
         };
@@ -68,7 +75,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Keeps the trailers of a response for its end; nothing for a client that is no lane.
-    pub(super) fn lane_trailers(&mut self, index: usize, lines: &[u8]) {
+    pub(in crate::session) fn lane_trailers(&mut self, index: usize, lines: &[u8]) {
         let lines = lines.to_vec();
         self.with_lane(index, |lane| lane.trailers_out = lines);
     }
@@ -88,7 +95,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends our side of a stream.
-    pub(super) fn end_lane_response(&mut self, index: usize) {
+    pub(in crate::session) fn end_lane_response(&mut self, index: usize) {
         let Some((connection, stream)) = self.lane_of(index) else {
             return;
         };
@@ -146,7 +153,7 @@ impl<D: Driver> Engine<D> {
     /// Frees a lane; a stream that is not over is reset. Its exchange should have ended before.
     pub(super) fn close_lane(&mut self, index: usize) {
         if let Some(exchange) = self.clients[index].exchange {
-            self.abandon_exchange(exchange, super::Outcome::ClientAborted);
+            self.abandon_exchange(exchange, Outcome::ClientAborted);
         }
         let mut client = self.clients.remove(index);
         self.timers.remove(&mut client.deadline);
@@ -178,7 +185,7 @@ impl<D: Driver> Engine<D> {
             .filter(|client| client.token == token && client.stream.lane().is_some())
     }
 
-    pub(super) fn lane_of(&self, index: usize) -> Option<(usize, u32)> {
+    pub(in crate::session) fn lane_of(&self, index: usize) -> Option<(usize, u32)> {
         let lane = self.clients.get(index)?.stream.lane()?;
         Some((lane.connection, lane.id))
     }

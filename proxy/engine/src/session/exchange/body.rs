@@ -12,7 +12,7 @@ use crate::protocol::h1::{
 const COPY_BYTES_MAX: usize = 2048;
 
 /// What is still to come of a body, in the framing of its sender.
-pub(super) enum Body {
+pub(in crate::session) enum Body {
     /// Nothing.
     Done,
     /// So many bytes.
@@ -24,20 +24,20 @@ pub(super) enum Body {
 }
 
 /// What was taken from the front of the input.
-pub(super) struct Taken<'a> {
+pub(in crate::session) struct Taken<'a> {
     /// Bytes of input used up.
-    pub(super) consumed: usize,
+    pub(in crate::session) consumed: usize,
     /// Bytes to send behind what was written to `out`.
     pub(super) tail: &'a [u8],
     /// Bytes of content among them.
     pub(super) content: u64,
     /// The field lines behind the last chunk, where chunks are not what is sent; mostly none.
-    pub(super) trailers: Vec<u8>,
+    pub(in crate::session) trailers: Vec<u8>,
 }
 
 impl Body {
     /// Whether all of it has passed.
-    pub(super) fn is_done(&self) -> bool {
+    pub(in crate::session) fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 
@@ -46,7 +46,7 @@ impl Body {
     ///
     /// # Errors
     /// [`ChunkError`] when the sender's chunks are malformed; nothing after it can be trusted.
-    pub(super) fn take<'a>(
+    pub(in crate::session) fn take<'a>(
         &mut self,
         input: &'a [u8],
         chunked_out: bool,

@@ -1,16 +1,16 @@
 //! Upgraded connections: bytes pass both ways unread, each side's end is passed on.
 
-use super::Engine;
-use super::body::Body;
-use super::exchange::Outcome;
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::body::Body;
 
 /// How long a tunnel may live on with one direction ended: a peer that has closed altogether looks
 /// the same until something is sent to it.
-pub(super) const HALF_CLOSED_MS: u64 = 60_000;
+pub(in crate::session) const HALF_CLOSED_MS: u64 = 60_000;
 
 impl<D: Driver> Engine<D> {
-    pub(super) fn tunnel_from_client(&mut self, index: usize, data: &[u8]) -> usize {
+    pub(in crate::session) fn tunnel_from_client(&mut self, index: usize, data: &[u8]) -> usize {
         let Some(number) = self.clients[index].exchange else {
             return data.len();
         };
@@ -26,7 +26,12 @@ impl<D: Driver> Engine<D> {
         data.len()
     }
 
-    pub(super) fn tunnel_from_upstream(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
+    pub(in crate::session) fn tunnel_from_upstream(
+        &mut self,
+        index: usize,
+        number: u32,
+        data: &[u8],
+    ) -> usize {
         let exchange = &mut self.exchanges[number as usize];
         exchange.record.bytes_out += data.len() as u64;
         let client = exchange.client;
@@ -36,7 +41,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The client sends no more: so the backend is told, and may go on talking.
-    pub(super) fn tunnel_client_ended(&mut self, index: usize) {
+    pub(in crate::session) fn tunnel_client_ended(&mut self, index: usize) {
         let Some(number) = self.clients[index].exchange else {
             return;
         };
@@ -55,7 +60,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// All that an ended client said has gone to the backend.
-    pub(super) fn tunnel_request_sent(&mut self, number: u32, upstream: usize) {
+    pub(in crate::session) fn tunnel_request_sent(&mut self, number: u32, upstream: usize) {
         if self.exchanges[number as usize].response_ended {
             return self.close_tunnel(number);
         }
@@ -70,7 +75,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The backend sends no more: so the client is told, and may go on talking.
-    pub(super) fn tunnel_upstream_ended(&mut self, index: usize, number: u32) {
+    pub(in crate::session) fn tunnel_upstream_ended(&mut self, index: usize, number: u32) {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
         exchange.response_ended = true;
@@ -87,7 +92,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends a tunnel in order: what is queued for the client still goes.
-    pub(super) fn close_tunnel(&mut self, number: u32) {
+    pub(in crate::session) fn close_tunnel(&mut self, number: u32) {
         let exchange = &self.exchanges[number as usize];
         let client = exchange.client;
         if let Some(upstream) = exchange.upstream {

@@ -2,12 +2,6 @@
 
 use std::rc::Rc;
 
-use super::body::{Body, Taken};
-use super::client::{Client, Phase};
-use super::exchange::{Exchange, Outcome};
-use super::record::{Attempt, Record};
-use super::refuse::Answer;
-use super::{Engine, RequestId};
 use crate::protocol::h1::forward::{self, Forward};
 use crate::protocol::h1::request::{self, RequestHead};
 use crate::protocol::h1::{
@@ -16,6 +10,13 @@ use crate::protocol::h1::{
 use crate::protocol::h2;
 use crate::routing::matcher::{HeaderLookup, Request};
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::engine::RequestId;
+use crate::session::exchange::body::{Body, Taken};
+use crate::session::exchange::record::{Attempt, Record};
+use crate::session::exchange::refuse::Answer;
+use crate::session::exchange::{Exchange, Outcome};
+use crate::session::front::client::{Client, Phase};
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
@@ -43,7 +44,7 @@ impl HeaderLookup for Fields<'_> {
 
 impl<D: Driver> Engine<D> {
     /// Takes a request head from the front of the input; 0 when it is not complete yet.
-    pub(super) fn request_input(&mut self, index: usize, data: &[u8]) -> usize {
+    pub(in crate::session) fn request_input(&mut self, index: usize, data: &[u8]) -> usize {
         let listener = self.clients[index].listener.settings();
         if listener.entity.h2c && !self.clients[index].served {
             match h2::is_preface(data) {
@@ -109,7 +110,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A head is complete: from here on one generation serves this request.
-    pub(super) fn request_arrived(
+    pub(in crate::session) fn request_arrived(
         &mut self,
         index: usize,
         listener: &Rc<ListenerSettings>,
@@ -220,7 +221,7 @@ impl<D: Driver> Engine<D> {
 
     /// See [`Transport::is_early`], of a client or of the connection that it is a stream of.
     ///
-    /// [`Transport::is_early`]: super::transport::Transport::is_early
+    /// [`Transport::is_early`]: crate::session::transport::Transport::is_early
     fn is_early(&self, index: usize) -> bool {
         let stream = &self.clients[index].stream;
         match stream.lane() {
@@ -272,7 +273,7 @@ impl<D: Driver> Engine<D> {
             .filter(|protocol| frontend.entity.passes_on(protocol))
             .map(Into::into);
         let mut head_out = self.pool.take();
-        let address = super::text::AddressText::new(client.peer);
+        let address = crate::session::exchange::text::AddressText::new(client.peer);
         let forward = Forward {
             client_ip: address.ip(),
             client_port: 0,
@@ -345,7 +346,7 @@ impl<D: Driver> Engine<D> {
     /// Sets the time within which more of a request body must come. Once the response has begun there
     /// is none: a stream may be silent in one direction, and only the silence of both ends it
     /// (`await_response`).
-    pub(super) fn await_request_body(&mut self, index: usize) {
+    pub(in crate::session) fn await_request_body(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let Some(exchange) = client.exchange else {
             return;
@@ -364,7 +365,7 @@ impl<D: Driver> Engine<D> {
     /// Whether the request is not complete, or the response has begun. A client that ends its stream
     /// then has left: nobody shuts a sending side while reading an answer, and a stream of events
     /// must not go on for nobody.
-    pub(super) fn exchange_is_half_way(&self, index: usize) -> bool {
+    pub(in crate::session) fn exchange_is_half_way(&self, index: usize) -> bool {
         let exchange = self.clients[index]
             .exchange
             .map(|exchange| &self.exchanges[exchange as usize]);
@@ -372,7 +373,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Whether bytes of a client in an exchange have somewhere to go.
-    pub(super) fn exchange_wants_input(&self, client: &Client) -> bool {
+    pub(in crate::session) fn exchange_wants_input(&self, client: &Client) -> bool {
         let Some(exchange) = client.exchange.map(|index| &self.exchanges[index as usize]) else {
             return false;
         };
@@ -389,7 +390,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes request body bytes from the front of the input; 0 when they must wait.
-    pub(super) fn request_body_input(&mut self, index: usize, data: &[u8]) -> usize {
+    pub(in crate::session) fn request_body_input(&mut self, index: usize, data: &[u8]) -> usize {
         let Some(number) = self.clients[index].exchange else {
             return 0;
         };
@@ -425,7 +426,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Frames have told that a request body is over (HTTP/2).
-    pub(super) fn request_body_ended(&mut self, index: usize, trailers: &[u8]) {
+    pub(in crate::session) fn request_body_ended(&mut self, index: usize, trailers: &[u8]) {
         let Some(number) = self.clients[index].exchange else {
             return;
         };
@@ -483,7 +484,7 @@ impl<D: Driver> Engine<D> {
 
     /// A request id nobody can guess the next of is not needed; one that is unique is: random start
     /// of the process, then a counter spread over the bits.
-    pub(super) fn next_request_id(&mut self) -> RequestId {
+    pub(in crate::session) fn next_request_id(&mut self) -> RequestId {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         self.request_serial = self.request_serial.wrapping_add(1);
         let mut id = [b'0'; 32];

@@ -14,7 +14,7 @@ pub(super) struct AddressText {
 
 impl AddressText {
     /// The IP address of a peer; an IPv4-mapped IPv6 one (a dual-stack socket) as IPv4.
-    pub(super) fn new(peer: SocketAddr) -> Self {
+    pub(in crate::session) fn new(peer: SocketAddr) -> Self {
         let mut text = Self {
             bytes: [0; IP_TEXT_BYTES_MAX],
             length: 0,
@@ -35,7 +35,7 @@ impl AddressText {
         text
     }
 
-    pub(super) fn ip(&self) -> &str {
+    pub(in crate::session) fn ip(&self) -> &str {
         std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 }

@@ -7,22 +7,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::backlog::BACKLOG_BYTES_MAX;
-use super::multiplex::Multiplex;
-use super::queue::Bulk;
-use super::stall::WriteWait;
-use super::token::{Owner, token};
-use super::transport::{Received, Transport};
-use super::{Engine, READS_PER_TURN};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
 use crate::runtime::timer::Deadline;
+use crate::session::engine::Engine;
+use crate::session::engine::READS_PER_TURN;
+use crate::session::exchange::Outcome;
+use crate::session::front::backlog::BACKLOG_BYTES_MAX;
+use crate::session::front::multiplex::Multiplex;
+use crate::session::front::stall::WriteWait;
+use crate::session::queue::Bulk;
+use crate::session::token::{Owner, token};
+use crate::session::transport::{Received, Transport};
 use crate::state::listener::{Listener, NOBODY};
 use crate::telemetry::names::Counter;
 
 /// What a client connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::session) enum Phase {
     /// A load balancer is to say who the client is; see `preamble`.
     Preamble,
     /// Whose handshake it is depends on the name in its first message; see `passthrough`.
@@ -48,59 +50,59 @@ pub(super) enum Phase {
 const LINGER_MS: u64 = 2000;
 
 /// One accepted connection.
-pub(super) struct Client {
-    pub(super) stream: Transport,
-    pub(super) token: Token,
-    pub(super) peer: SocketAddr,
-    pub(super) listener: Rc<Listener>,
-    pub(super) phase: Phase,
+pub(in crate::session) struct Client {
+    pub(in crate::session) stream: Transport,
+    pub(in crate::session) token: Token,
+    pub(in crate::session) peer: SocketAddr,
+    pub(in crate::session) listener: Rc<Listener>,
+    pub(in crate::session) phase: Phase,
     /// More can be read, as far as the driver has told.
-    pub(super) readable: bool,
+    pub(in crate::session) readable: bool,
     /// The peer shut its sending side: read to the end of the stream.
-    pub(super) hangup: bool,
+    pub(in crate::session) hangup: bool,
     /// The end of its stream has been read: it sends no more, but may be reading.
-    pub(super) ended: bool,
+    pub(in crate::session) ended: bool,
     /// Bytes in `input` may make a step now.
-    pub(super) input_waits: bool,
+    pub(in crate::session) input_waits: bool,
     /// Queued to be driven in the next turn.
-    pub(super) queued: bool,
-    pub(super) bulk: Bulk,
+    pub(in crate::session) queued: bool,
+    pub(in crate::session) bulk: Bulk,
     /// The socket has room for what waits, and its turn has not come.
-    pub(super) flush_waits: bool,
+    pub(in crate::session) flush_waits: bool,
     /// Close once `output` is empty.
     pub(super) close_when_sent: bool,
     /// Refused at the door; not counted among the connections of the listener.
-    pub(super) refused: bool,
-    pub(super) input: ByteQueue,
-    pub(super) output: ByteQueue,
-    pub(super) exchange: Option<u32>,
-    pub(super) deadline: Deadline,
+    pub(in crate::session) refused: bool,
+    pub(in crate::session) input: ByteQueue,
+    pub(in crate::session) output: ByteQueue,
+    pub(in crate::session) exchange: Option<u32>,
+    pub(in crate::session) deadline: Deadline,
     /// Output waits for the peer, since when and how; see `stall`.
-    pub(super) write: WriteWait,
+    pub(in crate::session) write: WriteWait,
     /// When it was last left without a request.
     pub(super) idle_since_ms: u64,
     /// It has had a request answered.
-    pub(super) served: bool,
+    pub(in crate::session) served: bool,
     /// Bytes have come. Who leaves before was only looking whether somebody listens.
-    pub(super) heard: bool,
+    pub(in crate::session) heard: bool,
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
     pub(super) older: u32,
     pub(super) younger: u32,
     /// The certificate that the client has shown, as backends are told it.
-    pub(super) identity: Option<Rc<str>>,
+    pub(in crate::session) identity: Option<Rc<str>>,
     /// What a connection that carries many requests knows of them.
-    pub(super) multiplex: Option<Box<Multiplex>>,
+    pub(in crate::session) multiplex: Option<Box<Multiplex>>,
 }
 
 impl Client {
     /// Whether the socket has taken everything that was sent.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(in crate::session) fn is_flushed(&self) -> bool {
         self.output.is_empty() && !self.stream.has_unsent()
     }
 }
 
 impl<D: Driver> Engine<D> {
-    pub(super) fn insert_client(
+    pub(in crate::session) fn insert_client(
         &mut self,
         stream: Transport,
         peer: SocketAddr,
@@ -152,7 +154,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The index of a live client connection, `None` for a stale token.
-    pub(super) fn find_client(&self, token: Token, index: usize) -> Option<usize> {
+    pub(in crate::session) fn find_client(&self, token: Token, index: usize) -> Option<usize> {
         self.clients
             .get(index)
             .filter(|client| client.token == token)
@@ -160,7 +162,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Readiness as the driver told it.
-    pub(super) fn client_ready(
+    pub(in crate::session) fn client_ready(
         &mut self,
         index: usize,
         readable: bool,
@@ -182,7 +184,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Queues a client to be driven: something that it waited for has happened.
-    pub(super) fn wake_client(&mut self, index: usize) {
+    pub(in crate::session) fn wake_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
         client.input_waits = !client.input.is_empty();
         // The end of a lane's request may wait for room like any bytes of it.
@@ -196,7 +198,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
-    pub(super) fn drive_client(&mut self, index: usize) {
+    pub(in crate::session) fn drive_client(&mut self, index: usize) {
         let token = self.clients[index].token;
         let mut receive = std::mem::take(&mut self.receive);
         let mut has_read = false;
@@ -390,7 +392,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends, or queues what the socket does not take. The client may be gone afterwards.
-    pub(super) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
+    pub(in crate::session) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
         let client = &mut self.clients[index];
         if client.stream.lane().is_some() {
             return self.lane_send(index, first, second, false);
@@ -418,7 +420,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends what is queued; goes on with what waited for it.
-    pub(super) fn flush_client(&mut self, index: usize) {
+    pub(in crate::session) fn flush_client(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let unsent = client.stream.unsent_bytes();
         match client
@@ -466,7 +468,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Starts waiting for a request on a kept-alive connection.
-    pub(super) fn await_request(&mut self, index: usize) {
+    pub(in crate::session) fn await_request(&mut self, index: usize) {
         let client = &mut self.clients[index];
         client.phase = Phase::Idle;
         let limit = client.listener.settings().entity.timeouts.keep_alive;
@@ -477,7 +479,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A response is complete: on to the next request, or to the end.
-    pub(super) fn end_response(&mut self, index: usize, keep_alive: bool) {
+    pub(in crate::session) fn end_response(&mut self, index: usize, keep_alive: bool) {
         if self.clients[index].stream.lane().is_some() {
             return self.lane_end(index);
         }
@@ -500,7 +502,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Closes after what is queued has gone, and after the peer has had time to read it.
-    pub(super) fn close_client_when_sent(&mut self, index: usize) {
+    pub(in crate::session) fn close_client_when_sent(&mut self, index: usize) {
         if self.clients[index].stream.lane().is_some() {
             return self.lane_end(index);
         }
@@ -528,9 +530,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Closes at once. The exchange, if any, should have been ended by somebody who knows why.
-    pub(super) fn close_client(&mut self, index: usize) {
+    pub(in crate::session) fn close_client(&mut self, index: usize) {
         if let Some(exchange) = self.clients[index].exchange {
-            self.abandon_exchange(exchange, super::Outcome::ClientAborted);
+            self.abandon_exchange(exchange, Outcome::ClientAborted);
         }
         if self.clients[index].stream.lane().is_some() {
             return self.close_lane(index);
@@ -555,7 +557,7 @@ impl<D: Driver> Engine<D> {
 }
 
 /// What is left of two parts after `sent` bytes of them went.
-pub(super) fn split_left<'a>(
+pub(in crate::session) fn split_left<'a>(
     first: &'a [u8],
     second: &'a [u8],
     sent: usize,

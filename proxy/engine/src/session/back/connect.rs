@@ -1,7 +1,6 @@
-//! From an exchange to a backend that has its request: choosing, connecting, retrying.
+//! Connections to backends: taken out of the pool, or made, and given the head of the request.
 //!
-//! Rule: another backend is tried only while nothing of the request has gone anywhere; the one
-//! exception is [`Engine::upstream_ended_early`].
+//! Rule: whether another backend is tried when one cannot be reached is said in `exchange::attempt`.
 
 use std::io;
 use std::rc::Rc;
@@ -10,93 +9,32 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::Engine;
-use super::client::split_left;
-use super::exchange::{Exchange, Outcome};
-use super::queue::Bulk;
-use super::token::{Owner, parts, token};
-use super::transport::Transport;
-use super::upstream::{Link, Upstream};
 use crate::protocol::proxy;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket::{Stream, local_address};
 use crate::runtime::timer::Deadline;
+use crate::session::back::upstream::{Link, Upstream};
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::attempt::may_repeat;
+use crate::session::front::client::split_left;
+use crate::session::queue::Bulk;
+use crate::session::token::{Owner, parts, token};
+use crate::session::transport::Transport;
 use crate::state::entity::{self, ProxyProtocol};
 use crate::telemetry::names::{Counter, Field, Histogram};
-use crate::tls::fault::TlsFault;
 use crate::upstream::{Backend, ClusterSettings};
 
 /// A connection is idle for longer than this before its backend ends it.
 const UNLOOKED_MS_MAX: u64 = 50;
 
 impl<D: Driver> Engine<D> {
-    /// Chooses a backend for an exchange that has none and sends the head there; by another one
-    /// when connecting fails at once.
-    pub(super) fn try_backend(&mut self, exchange: u32) {
-        let now_ms = self.clock.ms();
-        loop {
-            let entry = &self.exchanges[exchange as usize];
-            let probe_ms = entry.cluster.entity.timeouts.connect;
-            let chosen = entry
-                .backends
-                .choose(&entry.tried, now_ms, probe_ms, &mut self.random);
-            let Some(backend) = chosen.or_else(|| repeats_at(entry)) else {
-                return self.no_backend_left(exchange);
-            };
-            if !entry.tried.is_empty() {
-                self.count_retry(exchange);
-            }
-            self.assign_backend(exchange, backend.clone());
-            if self.reuse_connection(exchange, &backend) {
-                return;
-            }
-            let begun = match self.exchanges[exchange as usize].is_multiplexed() {
-                true => self.join_trunk(exchange, &backend),
-                false => self.connect(exchange, &backend),
-            };
-            match begun {
-                Ok(()) => return,
-                Err(_) => {
-                    if !self.connect_failed(exchange, Outcome::ConnectFailed) {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn count_retry(&mut self, exchange: u32) {
-        let entry = &mut self.exchanges[exchange as usize];
-        entry.record.retries += 1;
-        let slot = entry.frontend.cluster.slot.id();
-        self.metrics.add(Counter::RetriesTotal, 1);
-        self.metrics.slot_add(slot, Field::Retries, 1);
-    }
-
-    fn no_backend_left(&mut self, exchange: u32) {
-        let entry = &self.exchanges[exchange as usize];
-        match entry.connect_failure {
-            None => {
-                self.metrics.add(Counter::Unavailable503Total, 1);
-                self.fail_exchange(exchange, 503, Outcome::NoBackend);
-            }
-            Some(failure) => self.give_up_connecting(exchange, failure),
-        }
-    }
-
-    /// Answers an exchange that no backend could be reached for.
-    fn give_up_connecting(&mut self, exchange: u32, failure: Outcome) {
-        if failure == Outcome::ConnectTimeout {
-            self.metrics.add(Counter::GatewayTimeout504Total, 1);
-            self.fail_exchange(exchange, 504, failure);
-        } else {
-            self.metrics.add(Counter::BadGateway502Total, 1);
-            self.fail_exchange(exchange, 502, failure);
-        }
-    }
-
-    fn reuse_connection(&mut self, exchange: u32, backend: &Rc<Backend>) -> bool {
+    pub(in crate::session) fn reuse_connection(
+        &mut self,
+        exchange: u32,
+        backend: &Rc<Backend>,
+    ) -> bool {
         let entry = &self.exchanges[exchange as usize];
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
@@ -145,7 +83,11 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn connect(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {
+    pub(in crate::session) fn connect(
+        &mut self,
+        exchange: u32,
+        backend: &Rc<Backend>,
+    ) -> io::Result<()> {
         let cluster = self.exchanges[exchange as usize].cluster.clone();
         let index = self.open_upstream(&cluster, backend)?;
         self.upstreams[index].exchange = Some(exchange);
@@ -361,93 +303,6 @@ impl<D: Driver> Engine<D> {
             self.wake_client(client);
         }
     }
-
-    /// A connect failed: counts it, closes the connection, and says whether the exchange may try
-    /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
-    pub(super) fn connect_failed(&mut self, exchange: u32, outcome: Outcome) -> bool {
-        self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
-        if outcome == Outcome::TlsFailed {
-            self.metrics.add(Counter::UpstreamTlsErrorsTotal, 1);
-            self.tell_tls_fault(exchange, TlsFault::Closed);
-        }
-        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
-            self.close_upstream(upstream);
-        }
-        if let Some(backend) = self.release_backend(exchange) {
-            backend.connect_failed(self.clock.ms());
-            self.metrics
-                .slot_add(backend.slot.id(), Field::ConnectErrors, 1);
-            self.exchanges[exchange as usize].tried.push(backend);
-        }
-        let entry = &mut self.exchanges[exchange as usize];
-        entry.connect_failure = Some(outcome);
-        if entry.tried.len() <= entry.cluster.entity.retries as usize {
-            return true;
-        }
-        self.give_up_connecting(exchange, outcome);
-        false
-    }
-
-    /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
-    /// TLS itself has no complaint it was `otherwise`.
-    fn tell_tls_fault(&mut self, exchange: u32, otherwise: TlsFault) {
-        let exchange = &mut self.exchanges[exchange as usize];
-        let Some(upstream) = exchange.upstream.map(|index| &self.upstreams[index]) else {
-            return;
-        };
-        let secure = match upstream.stream.lane() {
-            Some(lane) => &self.upstreams[lane.connection],
-            None => upstream,
-        };
-        let fault = secure.stream.tls_fault().unwrap_or(otherwise);
-        if fault == TlsFault::None {
-            return;
-        }
-        exchange.record.reason = Some(fault.as_str());
-        let slot = secure.backend.slot.id();
-        self.metrics.slot_set(slot, Field::TlsFault, fault as u64);
-    }
-
-    /// A pooled connection turned out to be dead: the same request goes out once more, on a fresh one.
-    /// It counts as one of the cluster's retries: a request that ends whatever connection it comes by
-    /// must not visit them all.
-    pub(super) fn retry_stale(&mut self, exchange: u32) {
-        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
-            self.close_upstream(upstream);
-        }
-        if let Some(backend) = self.release_backend(exchange) {
-            self.exchanges[exchange as usize].tried.push(backend);
-        }
-        self.exchanges[exchange as usize].is_repeated = true;
-        self.try_backend(exchange);
-    }
-
-    /// The connection ended or failed before a response had begun.
-    pub(super) fn upstream_ended_early(&mut self, index: usize, exchange: u32) {
-        let upstream = &self.upstreams[index];
-        let untouched =
-            upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
-        if upstream.reused && untouched && may_repeat(&self.exchanges[exchange as usize]) {
-            return self.retry_stale(exchange);
-        }
-        // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.
-        self.tell_tls_fault(exchange, TlsFault::None);
-        self.metrics.add(Counter::BadGateway502Total, 1);
-        self.fail_exchange(exchange, 502, Outcome::BackendAborted);
-    }
-}
-
-/// Whether a request that was sent may be sent again.
-pub(super) fn may_repeat(exchange: &Exchange) -> bool {
-    exchange.replayable && !exchange.is_repeated && exchange.cluster.entity.retries > 0
-}
-
-/// The backend of a request that a pooled connection has lost, when there is no other: it may well be
-/// there. `None` once it could not be reached.
-fn repeats_at(exchange: &Exchange) -> Option<Rc<Backend>> {
-    let may = exchange.is_repeated && exchange.connect_failure.is_none();
-    let last = exchange.tried.last().filter(|_| may)?;
-    last.accepts_requests().then(|| last.clone())
 }
 
 /// Whom a backend has to be.

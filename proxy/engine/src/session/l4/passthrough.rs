@@ -8,19 +8,19 @@
 use std::io;
 use std::rc::Rc;
 
-use super::Engine;
-use super::body::Body;
-use super::client::Phase;
-use super::exchange::Exchange;
 use crate::protocol::hello::{self, HELLO_BYTES_MAX, Sight};
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Exchange;
+use crate::session::exchange::body::Body;
+use crate::session::front::client::Phase;
 use crate::state::frontend::Frontend;
 use crate::telemetry::names::Counter;
 use crate::tls::policy::Agreements;
 
 impl<D: Driver> Engine<D> {
     /// Looks at the first message. The client may be gone afterwards.
-    pub(super) fn read_hello(&mut self, index: usize, receive: &mut [u8]) {
+    pub(in crate::session) fn read_hello(&mut self, index: usize, receive: &mut [u8]) {
         let client = &mut self.clients[index];
         let count = match client.stream.peek(&mut receive[..HELLO_BYTES_MAX]) {
             Ok(count) => count,
@@ -64,7 +64,11 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    pub(super) fn passthrough_of(&self, index: usize, name: &[u8]) -> Option<Rc<Frontend>> {
+    pub(in crate::session) fn passthrough_of(
+        &self,
+        index: usize,
+        name: &[u8],
+    ) -> Option<Rc<Frontend>> {
         let listener = &self.clients[index].listener;
         let passed = listener.routes.passthroughs.borrow();
         let ended = listener.routes.frontends.borrow().rank(name);

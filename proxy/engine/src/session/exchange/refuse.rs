@@ -2,10 +2,6 @@
 
 use std::rc::Rc;
 
-use super::client::Phase;
-use super::exchange::Outcome;
-use super::record::{Attempt, Record};
-use super::{Engine, RequestId};
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
@@ -13,37 +9,46 @@ use crate::protocol::h1::{
     ErrorBody, RequestBody, RequestHead, default_error_body, reason_phrase, write_error,
 };
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::engine::RequestId;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::record::{Attempt, Record};
+use crate::session::front::client::Phase;
 use crate::state::entity;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
 
 /// What an answer of our own is made with: that of the generation which serves the request.
-pub(super) struct Words {
-    pub(super) listener: Rc<ListenerSettings>,
-    pub(super) settings: Rc<entity::Settings>,
-    pub(super) generation_header: Option<Rc<str>>,
+pub(in crate::session) struct Words {
+    pub(in crate::session) listener: Rc<ListenerSettings>,
+    pub(in crate::session) settings: Rc<entity::Settings>,
+    pub(in crate::session) generation_header: Option<Rc<str>>,
     /// One more line of the head, with its CRLF.
     pub(super) own_line: Option<Box<str>>,
     /// Said in place of any page.
     pub(super) own_body: Option<Box<str>>,
     /// To a call of gRPC.
     pub(super) is_grpc: bool,
-    pub(super) request_id: Option<RequestId>,
+    pub(in crate::session) request_id: Option<RequestId>,
 }
 
 /// An answer without an exchange.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) outcome: Outcome,
+    pub(in crate::session) outcome: Outcome,
     /// One more line of the head, with its CRLF.
     pub(super) line: Option<Box<str>>,
     /// In place of any page.
-    pub(super) body: Option<Box<str>>,
+    pub(in crate::session) body: Option<Box<str>>,
 }
 
 impl<D: Driver> Engine<D> {
     /// What is said at a connection without a request in flight.
-    pub(super) fn words_now(&self, index: usize, request_id: Option<RequestId>) -> Words {
+    pub(in crate::session) fn words_now(
+        &self,
+        index: usize,
+        request_id: Option<RequestId>,
+    ) -> Words {
         Words {
             listener: self.clients[index].listener.settings(),
             settings: self.tables.settings.clone(),
@@ -84,7 +89,12 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
-    pub(super) fn reject_request(&mut self, index: usize, reject: Reject, attempt: &Attempt<'_>) {
+    pub(in crate::session) fn reject_request(
+        &mut self,
+        index: usize,
+        reject: Reject,
+        attempt: &Attempt<'_>,
+    ) {
         let status = reject.status();
         let counter = match status {
             413 => Counter::Rejected413Total,
@@ -100,7 +110,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends an error response and goes on with the connection, or closes it.
-    pub(super) fn send_error(
+    pub(in crate::session) fn send_error(
         &mut self,
         index: usize,
         status: u16,

@@ -6,18 +6,18 @@
 
 use std::io;
 
-use super::Engine;
-use super::backlog::BACKLOG_BYTES_MAX;
-use super::body::Body;
-use super::client::Phase;
-use super::exchange::Outcome;
-use super::multiplex::OUT_BYTES_MAX;
-use super::transport::{Lane, Transport};
-use super::trunk::may_repeat_once;
-use super::upstream::Link;
 use crate::protocol::h1::{ResponseBody, ResponseHead};
 use crate::protocol::h2::{ErrorCode, Heads};
 use crate::runtime::driver::{Driver, Token};
+use crate::session::back::trunk::may_repeat_once;
+use crate::session::back::upstream::Link;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::body::Body;
+use crate::session::front::backlog::BACKLOG_BYTES_MAX;
+use crate::session::front::client::Phase;
+use crate::session::front::multiplex::OUT_BYTES_MAX;
+use crate::session::transport::{Lane, Transport};
 use crate::telemetry::names::Counter;
 
 /// Longer responses get a wider window.
@@ -163,7 +163,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The request ends with the bytes that are sent next.
-    pub(super) fn trunk_lane_end_after(&mut self, index: usize, trailers: &[u8]) {
+    pub(in crate::session) fn trunk_lane_end_after(&mut self, index: usize, trailers: &[u8]) {
         let upstream = &mut self.upstreams[index];
         upstream.shut_when_sent = true;
         if let Some(lane) = upstream.stream.lane_mut() {
@@ -172,7 +172,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The request is over.
-    pub(super) fn trunk_lane_end(&mut self, index: usize, trailers: &[u8]) {
+    pub(in crate::session) fn trunk_lane_end(&mut self, index: usize, trailers: &[u8]) {
         self.trunk_lane_end_after(index, trailers);
         self.trunk_lane_send(index, &[], &[]);
     }
@@ -369,7 +369,7 @@ impl<D: Driver> Engine<D> {
 
     /// Keeps a response head for a moment if a body is to follow: mostly it is in the same read.
     /// Says whether it is kept.
-    pub(super) fn hold_response_head(
+    pub(in crate::session) fn hold_response_head(
         &mut self,
         index: usize,
         number: u32,

@@ -5,12 +5,12 @@
 
 use std::rc::Rc;
 
-use super::Engine;
-use super::exchange::Outcome;
-use super::record::Record;
-use super::refuse::Answer;
 use crate::protocol::h1::RequestHead;
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::record::Record;
+use crate::session::exchange::refuse::Answer;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;

@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 
-use super::exchange::Outcome;
-use super::token::FLUSH_LOG;
-use super::{Engine, RequestId};
 use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::engine::RequestId;
+use crate::session::exchange::Outcome;
+use crate::session::token::FLUSH_LOG;
 use crate::telemetry::access_log;
 use crate::telemetry::counters::SlotId;
 use crate::telemetry::names::{Counter, Field, Histogram};
@@ -19,21 +20,21 @@ const LOG_DELAY_MS: u64 = 200;
 const LOG_CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The facts of one request.
-pub(super) struct Record {
+pub(in crate::session) struct Record {
     pub(super) started_us: u64,
     pub(super) started_unix_us: u64,
     pub(super) response_head_us: u64,
-    pub(super) request_id: RequestId,
-    pub(super) generation: u64,
+    pub(in crate::session) request_id: RequestId,
+    pub(in crate::session) generation: u64,
     pub(super) status: u16,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-    pub(super) retries: u32,
-    pub(super) protocol: &'static str,
+    pub(in crate::session) bytes_in: u64,
+    pub(in crate::session) bytes_out: u64,
+    pub(in crate::session) retries: u32,
+    pub(in crate::session) protocol: &'static str,
     /// What was wrong in particular, where the outcome does not say it.
     pub(super) reason: Option<&'static str>,
     /// Method, host, target, user agent, referer and the request id of a trusted peer.
-    pub(super) text: Vec<u8>,
+    pub(in crate::session) text: Vec<u8>,
     ends: [u32; 6],
 }
 
@@ -55,17 +56,17 @@ impl Record {
     }
 
     /// The request id as text.
-    pub(super) fn id(&self) -> &str {
+    pub(in crate::session) fn id(&self) -> &str {
         std::str::from_utf8(&self.request_id).unwrap_or_default()
     }
 }
 
 /// What is known of a request that was refused, in the bytes of the client.
 #[derive(Default)]
-pub(super) struct Attempt<'a> {
-    pub(super) method: &'a [u8],
-    pub(super) host: &'a [u8],
-    pub(super) target: &'a [u8],
+pub(in crate::session) struct Attempt<'a> {
+    pub(in crate::session) method: &'a [u8],
+    pub(in crate::session) host: &'a [u8],
+    pub(in crate::session) target: &'a [u8],
 }
 
 impl<'a> Attempt<'a> {
@@ -121,7 +122,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A connection that is passed on unread is told as one request without a method or a status.
-    pub(super) fn begin_passthrough_record(&mut self, name: &str, request_id: RequestId) -> Record {
+    pub(in crate::session) fn begin_passthrough_record(
+        &mut self,
+        name: &str,
+        request_id: RequestId,
+    ) -> Record {
         let mut record = self.blank_record(request_id);
         record.protocol = "TLS";
         if self.log.is_on() {
@@ -223,7 +228,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Logs bytes that were no request.
-    pub(super) fn record_rejected(
+    pub(in crate::session) fn record_rejected(
         &mut self,
         index: usize,
         status: u16,
@@ -266,12 +271,12 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends the log in order before the process ends.
-    pub(super) fn close_log(&mut self) {
+    pub(in crate::session) fn close_log(&mut self) {
         std::mem::replace(&mut self.log, access_log::LogSink::off()).close(LOG_CLOSE_WAIT);
     }
 
     /// Hands what was logged to the writer.
-    pub(super) fn flush_log(&mut self) {
+    pub(in crate::session) fn flush_log(&mut self) {
         self.log_flush_queued = false;
         let dropped = self.log.flush();
         self.metrics.add(Counter::AccessLogDroppedTotal, dropped);

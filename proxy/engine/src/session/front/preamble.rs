@@ -7,10 +7,10 @@
 
 use std::io;
 
-use super::Engine;
-use super::client::Phase;
 use crate::protocol::proxy::{self, PREAMBLE_BYTES_MAX};
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::front::client::Phase;
 use crate::telemetry::names::Counter;
 
 impl<D: Driver> Engine<D> {
@@ -54,7 +54,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Nothing can be answered: it is not even known to whom.
-    pub(super) fn preamble_failed(&mut self, index: usize) {
+    pub(in crate::session) fn preamble_failed(&mut self, index: usize) {
         self.metrics.add(Counter::ProxyProtocolErrorsTotal, 1);
         self.close_client(index);
     }

@@ -1,8 +1,8 @@
 //! The upstream side of a session: one connection to a backend, its pool, its reads and writes.
 //!
 //! Rule: an HTTP/1.1 upstream connection serves one exchange at a time; between two of them it
-//! waits in its backend's pool, the most recently used taken first. Choosing and retrying is here,
-//! what the bytes mean is in `response`.
+//! waits in its backend's pool, the most recently used taken first. What becomes of its exchange when it
+//! fails is said in `exchange::attempt`, and what the bytes mean in `exchange::response`.
 
 use std::io;
 use std::rc::Rc;
@@ -10,22 +10,23 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::client::{Phase, split_left};
-use super::exchange::Outcome;
-use super::queue::Bulk;
-use super::transport::{Received, Transport};
-use super::trunk::Trunk;
-use super::tunnel::HALF_CLOSED_MS;
-use super::{Engine, READS_PER_TURN};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::{Driver, Token};
 use crate::runtime::timer::Deadline;
+use crate::session::back::trunk::Trunk;
+use crate::session::engine::Engine;
+use crate::session::engine::READS_PER_TURN;
+use crate::session::exchange::Outcome;
+use crate::session::front::client::{Phase, split_left};
+use crate::session::l4::tunnel::HALF_CLOSED_MS;
+use crate::session::queue::Bulk;
+use crate::session::transport::{Received, Transport};
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::Backend;
 
 /// What an upstream connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(in crate::session) enum Link {
     /// The connect has not finished.
     Connecting,
     /// TLS is being agreed on.
@@ -43,70 +44,70 @@ pub(super) enum Link {
 }
 
 /// One connection to a backend.
-pub(super) struct Upstream {
-    pub(super) stream: Transport,
+pub(in crate::session) struct Upstream {
+    pub(in crate::session) stream: Transport,
     /// What was asked of the backend in the handshake: a connection made under one policy serves no
     /// request that is to be sent under another.
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) token: Token,
-    pub(super) backend: Rc<Backend>,
-    pub(super) link: Link,
+    pub(in crate::session) tls: Option<Arc<ClientConfig>>,
+    pub(in crate::session) token: Token,
+    pub(in crate::session) backend: Rc<Backend>,
+    pub(in crate::session) link: Link,
     /// It has served a request before: the backend may have closed it meanwhile.
-    pub(super) reused: bool,
-    pub(super) readable: bool,
-    pub(super) hangup: bool,
-    pub(super) input_waits: bool,
-    pub(super) queued: bool,
-    pub(super) bulk: Bulk,
+    pub(in crate::session) reused: bool,
+    pub(in crate::session) readable: bool,
+    pub(in crate::session) hangup: bool,
+    pub(in crate::session) input_waits: bool,
+    pub(in crate::session) queued: bool,
+    pub(in crate::session) bulk: Bulk,
     /// The socket has room for what waits, and its turn has not come.
-    pub(super) flush_waits: bool,
+    pub(in crate::session) flush_waits: bool,
     /// The response allows another request on this connection.
-    pub(super) keep_alive: bool,
+    pub(in crate::session) keep_alive: bool,
     /// Shut our sending side once `output` is empty (a tunnel's client has ended).
-    pub(super) shut_when_sent: bool,
-    pub(super) input: ByteQueue,
-    pub(super) output: ByteQueue,
-    pub(super) exchange: Option<u32>,
-    pub(super) deadline: Deadline,
+    pub(in crate::session) shut_when_sent: bool,
+    pub(in crate::session) input: ByteQueue,
+    pub(in crate::session) output: ByteQueue,
+    pub(in crate::session) exchange: Option<u32>,
+    pub(in crate::session) deadline: Deadline,
     pub(super) connect_started_us: u64,
     /// When it was last left without a request.
     pub(super) pooled_ms: u64,
     /// What the backend had not taken when a response was late, in bytes; of a lane what its connection
     /// had brought there.
-    pub(super) unacknowledged: u32,
+    pub(in crate::session) unacknowledged: u32,
     /// Of a lane: how much its connection will have sent when all of the request has left.
-    pub(super) ends_at: Option<u64>,
+    pub(in crate::session) ends_at: Option<u64>,
     /// What a connection that carries many requests knows of them.
-    pub(super) trunk: Option<Box<Trunk>>,
+    pub(in crate::session) trunk: Option<Box<Trunk>>,
 }
 
 impl Upstream {
     /// Whether bytes can be sent without queueing.
-    pub(super) fn has_room(&self) -> bool {
+    pub(in crate::session) fn has_room(&self) -> bool {
         self.link == Link::Busy && self.is_flushed()
     }
 
     /// Whether the socket has taken everything that was sent.
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(in crate::session) fn is_flushed(&self) -> bool {
         self.output.is_empty() && !self.stream.has_unsent()
     }
 }
 
 impl<D: Driver> Engine<D> {
-    pub(super) fn find_upstream(&self, token: Token, index: usize) -> Option<usize> {
+    pub(in crate::session) fn find_upstream(&self, token: Token, index: usize) -> Option<usize> {
         self.upstreams
             .get(index)
             .filter(|upstream| upstream.token == token)
             .map(|_| index)
     }
 
-    pub(super) fn upstream_has_room(&self, index: usize) -> bool {
+    pub(in crate::session) fn upstream_has_room(&self, index: usize) -> bool {
         self.upstreams[index].has_room()
     }
 
     /// Sets the time within which the backend must make its next move. There is none while it is the
     /// client that is waited for, in the middle of an upload.
-    pub(super) fn await_response(&mut self, index: usize) {
+    pub(in crate::session) fn await_response(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         let Some(exchange) = upstream.exchange else {
             return;
@@ -133,7 +134,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Readiness as the driver told it.
-    pub(super) fn upstream_ready(
+    pub(in crate::session) fn upstream_ready(
         &mut self,
         index: usize,
         readable: bool,
@@ -159,7 +160,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Queues an upstream connection to be driven: its client has made room.
-    pub(super) fn wake_upstream(&mut self, index: usize) {
+    pub(in crate::session) fn wake_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         upstream.input_waits = !upstream.input.is_empty();
         if (upstream.readable || upstream.input_waits) && !upstream.queued {
@@ -170,7 +171,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
-    pub(super) fn drive_upstream(&mut self, index: usize) {
+    pub(in crate::session) fn drive_upstream(&mut self, index: usize) {
         let token = self.upstreams[index].token;
         let mut receive = std::mem::take(&mut self.receive);
         let mut has_read = false;
@@ -257,7 +258,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    pub(super) fn upstream_wants_input(&self, index: usize) -> bool {
+    pub(in crate::session) fn upstream_wants_input(&self, index: usize) -> bool {
         let upstream = &self.upstreams[index];
         match (upstream.link, upstream.exchange) {
             (Link::Connecting | Link::Waiting, _) => false,
@@ -348,7 +349,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends, or queues what the socket does not take.
-    pub(super) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
+    pub(in crate::session) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
         if self.upstreams[index].stream.lane().is_some() {
             return self.trunk_lane_send(index, first, second);
         }
@@ -390,7 +391,7 @@ impl<D: Driver> Engine<D> {
         self.wake_client(client);
     }
 
-    pub(super) fn flush_upstream(&mut self, index: usize) {
+    pub(in crate::session) fn flush_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         match upstream.stream.send(
             &mut self.tls,
@@ -419,7 +420,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The client has taken what was queued for it: its response may go on.
-    pub(super) fn client_made_room(&mut self, client: usize) {
+    pub(in crate::session) fn client_made_room(&mut self, client: usize) {
         let Some(number) = self.clients[client].exchange else {
             return;
         };
@@ -430,7 +431,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Gives a connection whose response is complete back to its backend's pool, or closes it.
-    pub(super) fn release_upstream(&mut self, index: usize) {
+    pub(in crate::session) fn release_upstream(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         if upstream.stream.lane().is_some() {
             return self.close_upstream(index);
@@ -464,10 +465,10 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Closes the idle connections of a backend.
-    pub(super) fn close_pooled(&mut self, backend: &Backend) {
+    pub(in crate::session) fn close_pooled(&mut self, backend: &Backend) {
         let pooled = std::mem::take(&mut *backend.idle.borrow_mut());
         for token in pooled {
-            let (_, index) = super::token::parts(token);
+            let (_, index) = crate::session::token::parts(token);
             if self.find_upstream(token, index).is_some() {
                 self.close_upstream(index);
             }
@@ -477,7 +478,7 @@ impl<D: Driver> Engine<D> {
 
     /// Closes at once and forgets; an exchange that uses it must be seen to by the caller, and so must
     /// the lanes of a trunk.
-    pub(super) fn close_upstream(&mut self, index: usize) {
+    pub(in crate::session) fn close_upstream(&mut self, index: usize) {
         let mut upstream = self.upstreams.remove(index);
         self.timers.remove(&mut upstream.deadline);
         match upstream.link {

@@ -9,9 +9,9 @@
 
 use std::rc::Rc;
 
-use super::Engine;
-use super::client::{Client, Phase};
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::front::client::{Client, Phase};
 use crate::state::listener::{Listener, NOBODY};
 use crate::telemetry::names::Counter;
 
@@ -44,7 +44,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes a connection out, if it is in.
-    pub(super) fn unlink_idle(&mut self, index: usize) {
+    pub(in crate::session) fn unlink_idle(&mut self, index: usize) {
         if !self.is_linked(index) {
             return;
         }
@@ -86,7 +86,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The longest idle connection of a listener.
-    pub(super) fn oldest_idle(&mut self, listener: &Rc<Listener>) -> Option<usize> {
+    pub(in crate::session) fn oldest_idle(&mut self, listener: &Rc<Listener>) -> Option<usize> {
         let (oldest, _) = listener.idle.get();
         if oldest == NOBODY {
             return None;
@@ -121,7 +121,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// For how long the next request of an idle connection may still be on its way.
-    pub(super) fn rest_ms(&self, index: usize) -> u64 {
+    pub(in crate::session) fn rest_ms(&self, index: usize) -> u64 {
         let client = &self.clients[index];
         let least_ms = match client.phase {
             Phase::Handshake => HANDSHAKE_IDLE_MS_MIN,
@@ -145,9 +145,9 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use super::super::testing::{Door, engine_with_clients};
     use super::*;
     use crate::runtime::epoll::Epoll;
+    use crate::session::testing::{Door, engine_with_clients};
 
     /// The list, the longest idle first; it leads the same way back.
     fn listed(engine: &Engine<Epoll>, listener: &Listener) -> Vec<usize> {

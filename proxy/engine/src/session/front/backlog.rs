@@ -5,13 +5,13 @@
 //! wait, those too that have yet to begin their responses. When the socket has taken everything, lanes
 //! go on in the order of their priorities, and what was not read is read. Called by `multiplex` and `lane`.
 
-use super::Engine;
-use super::multiplex::OUT_BYTES_MAX;
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::front::multiplex::OUT_BYTES_MAX;
 
 /// Bytes waiting for the socket beyond which lanes are told to wait: one lane must not fill the memory
 /// with what another one's reader does not take.
-pub(super) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+pub(in crate::session) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
 impl<D: Driver> Engine<D> {
     /// Whether a connection has enough to send.

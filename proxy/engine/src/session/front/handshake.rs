@@ -6,17 +6,17 @@
 use std::io;
 use std::rc::Rc;
 
-use super::Engine;
-use super::client::Phase;
 use crate::protocol::base64;
 use crate::protocol::tls::Machine;
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::front::client::Phase;
 use crate::telemetry::names::Counter;
 use crate::tls::challenges;
 
 impl<D: Driver> Engine<D> {
     /// There will be no connection: for an error of the socket, or of the protocol or for lateness.
-    pub(super) fn handshake_failed(&mut self, index: usize, error: Option<&io::Error>) {
+    pub(in crate::session) fn handshake_failed(&mut self, index: usize, error: Option<&io::Error>) {
         let silently = error.is_some_and(|error| self.left_silently(index, error));
         self.metrics
             .add(Counter::TlsHandshakeErrorsTotal, u64::from(!silently));

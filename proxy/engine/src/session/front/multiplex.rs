@@ -9,20 +9,20 @@
 
 use std::rc::Rc;
 
-use super::Engine;
-use super::client::Phase;
-use super::record::Attempt;
-use super::token::{Owner, parts};
-use super::transport::{Lane, Transport};
 use crate::protocol::h1::{Reject, Slashes};
 use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::{Driver, Token};
+use crate::session::engine::Engine;
+use crate::session::exchange::record::Attempt;
+use crate::session::front::client::Phase;
+use crate::session::token::{Owner, parts};
+use crate::session::transport::{Lane, Transport};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
 
 /// Frames that are as much as this are worth a write of their own.
-pub(super) const OUT_BYTES_MAX: usize = 64 * 1024;
+pub(in crate::session) const OUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Who has no stream and is told that we leave has to answer within this time.
 const LEAVE_MS_MAX: u64 = 1000;
@@ -31,18 +31,18 @@ const LEAVE_MS_MAX: u64 = 1000;
 const HEAD_REST_MS_MAX: u64 = 5000;
 
 /// What a connection knows of its streams.
-pub(super) struct Multiplex {
-    pub(super) h2: Connection,
+pub(in crate::session) struct Multiplex {
+    pub(in crate::session) h2: Connection,
     /// Its lanes, by their indexes among the clients.
-    pub(super) lanes: Vec<usize>,
+    pub(in crate::session) lanes: Vec<usize>,
     /// As many lanes as it may have streams.
     lanes_max: usize,
     /// Frames for the end of the turn.
-    pub(super) out: Vec<u8>,
+    pub(in crate::session) out: Vec<u8>,
     /// It is in the list of those to be flushed.
-    pub(super) queued: bool,
+    pub(in crate::session) queued: bool,
     /// Lanes wait for the backlog to shrink; see `backlog`.
-    pub(super) has_blocked: bool,
+    pub(in crate::session) has_blocked: bool,
     /// The connection's deadline is that of a header block.
     awaits_head: bool,
     /// The client has been told that we are about to leave.
@@ -71,7 +71,7 @@ impl Multiplex {
     }
 
     /// How many streams it has that are served.
-    pub(super) fn lane_count(&self) -> usize {
+    pub(in crate::session) fn lane_count(&self) -> usize {
         self.lanes.len()
     }
 
@@ -80,7 +80,7 @@ impl Multiplex {
         self.h2.stream_count() > 0 || !self.lanes.is_empty()
     }
 
-    pub(super) fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
+    pub(in crate::session) fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
         if self.out.capacity() == 0 {
             self.out = pool.take();
         }
@@ -90,7 +90,7 @@ impl Multiplex {
 
 impl<D: Driver> Engine<D> {
     /// The client has chosen HTTP/2.
-    pub(super) fn begin_multiplex(&mut self, index: usize) {
+    pub(in crate::session) fn begin_multiplex(&mut self, index: usize) {
         let listener = self.clients[index].listener.settings();
         let client = &mut self.clients[index];
         client.phase = Phase::Multiplexed;
@@ -101,7 +101,12 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes frames from the front of the input.
-    pub(super) fn multiplex_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+    pub(in crate::session) fn multiplex_input(
+        &mut self,
+        token: Token,
+        index: usize,
+        data: &[u8],
+    ) -> usize {
         let now_s = self.clock.ms() / 1000;
         let mut at = 0;
         if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
@@ -330,7 +335,7 @@ impl<D: Driver> Engine<D> {
     // The connection as a whole.
 
     /// Sends the frames of this turn, of every connection that has some.
-    pub(super) fn flush_multiplexed(&mut self) {
+    pub(in crate::session) fn flush_multiplexed(&mut self) {
         self.flush_now = false;
         let unflushed = std::mem::take(&mut self.unflushed);
         for &token in &unflushed {
@@ -429,7 +434,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Begins to leave: streams that are open are served to their ends.
-    pub(super) fn leave_multiplexed(&mut self, listener: &Rc<Listener>) {
+    pub(in crate::session) fn leave_multiplexed(&mut self, listener: &Rc<Listener>) {
         let concerned: Vec<usize> = self
             .clients
             .iter()
@@ -447,7 +452,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Nothing has come within the time: neither a stream, nor the rest of a header block.
-    pub(super) fn multiplex_late(&mut self, index: usize) {
+    pub(in crate::session) fn multiplex_late(&mut self, index: usize) {
         let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
             return self.close_client(index);
         };
@@ -469,7 +474,7 @@ impl<D: Driver> Engine<D> {
 
     /// Begins to leave a connection without a stream: one that is on its way is served (RFC 9113 §6.8),
     /// and who does not answer within the time for that is left.
-    pub(super) fn leave_idle_multiplexed(&mut self, index: usize) {
+    pub(in crate::session) fn leave_idle_multiplexed(&mut self, index: usize) {
         self.unlink_idle(index);
         let client = &mut self.clients[index];
         if let Some(multiplex) = client.multiplex.as_mut() {

@@ -4,14 +4,23 @@
 //! and keeps them to its end; a commit in between changes nothing for it. It knows its two sides by
 //! slab index only, so that either may speak another protocol than HTTP/1.1.
 
+pub(super) mod attempt;
+pub(super) mod body;
+pub(super) mod record;
+mod redirect;
+mod refuse;
+mod request;
+mod response;
+mod text;
+
 use std::rc::Rc;
 
-use super::Engine;
-use super::body::Body;
-use super::record::Record;
-use super::refuse::Words;
 use crate::protocol::grpc;
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::body::Body;
+use crate::session::exchange::record::Record;
+use crate::session::exchange::refuse::Words;
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -20,7 +29,7 @@ use crate::upstream::{Backend, BackendSet, ClusterSettings};
 
 /// How an exchange ended, for the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(in crate::session) enum Outcome {
     Complete,
     ClientAborted,
     RequestTimeout,
@@ -50,7 +59,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(in crate::session) fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "ok",
             Self::ClientAborted => "client_aborted",
@@ -83,62 +92,62 @@ impl Outcome {
 }
 
 /// A request in flight.
-pub(super) struct Exchange {
-    pub(super) client: usize,
-    pub(super) upstream: Option<usize>,
-    pub(super) listener: Rc<ListenerSettings>,
-    pub(super) frontend: Rc<Frontend>,
-    pub(super) cluster: Rc<ClusterSettings>,
-    pub(super) backends: Rc<BackendSet>,
-    pub(super) backend: Option<Rc<Backend>>,
-    pub(super) tried: Vec<Rc<Backend>>,
+pub(in crate::session) struct Exchange {
+    pub(in crate::session) client: usize,
+    pub(in crate::session) upstream: Option<usize>,
+    pub(in crate::session) listener: Rc<ListenerSettings>,
+    pub(in crate::session) frontend: Rc<Frontend>,
+    pub(in crate::session) cluster: Rc<ClusterSettings>,
+    pub(in crate::session) backends: Rc<BackendSet>,
+    pub(in crate::session) backend: Option<Rc<Backend>>,
+    pub(in crate::session) tried: Vec<Rc<Backend>>,
     /// A pooled connection has lost it once.
-    pub(super) is_repeated: bool,
+    pub(in crate::session) is_repeated: bool,
     /// How the last try to connect failed.
-    pub(super) connect_failure: Option<Outcome>,
+    pub(in crate::session) connect_failure: Option<Outcome>,
     /// The settings that it is served by.
-    pub(super) settings: Rc<entity::Settings>,
+    pub(in crate::session) settings: Rc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
-    pub(super) generation_header: Option<Rc<str>>,
+    pub(in crate::session) generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
     /// for a moment, the response head that waits for its body's first bytes; see `trunk_lane`.
-    pub(super) head: Vec<u8>,
+    pub(in crate::session) head: Vec<u8>,
     /// What of it is counted as memory that waits.
-    pub(super) head_bytes: u32,
+    pub(in crate::session) head_bytes: u32,
     /// What is to come of the request body.
-    pub(super) request: Body,
+    pub(in crate::session) request: Body,
     /// The request body is framed in chunks towards the backend.
-    pub(super) request_chunked: bool,
+    pub(in crate::session) request_chunked: bool,
     /// The upstream does not read any more: the rest of the request body is thrown away.
-    pub(super) request_discarded: bool,
+    pub(in crate::session) request_discarded: bool,
     /// What is to come of the response body; `None` before the final response head.
-    pub(super) response: Option<Body>,
+    pub(in crate::session) response: Option<Body>,
     /// The response body is framed in chunks towards the client.
-    pub(super) response_chunked: bool,
+    pub(in crate::session) response_chunked: bool,
     /// The client's connection may be used again afterwards.
-    pub(super) keep_alive: bool,
+    pub(in crate::session) keep_alive: bool,
     /// The client speaks HTTP/1.0: no chunks, no interim responses.
-    pub(super) http10: bool,
-    pub(super) head_only: bool,
+    pub(in crate::session) http10: bool,
+    pub(in crate::session) head_only: bool,
     /// Sending it twice does no harm and nothing of it is lost: no body, idempotent method
     /// (RFC 9110 §9.2.2).
-    pub(super) replayable: bool,
+    pub(in crate::session) replayable: bool,
     /// The protocol that the backend has been asked to switch to.
-    pub(super) upgrade: Option<Box<[u8]>>,
+    pub(in crate::session) upgrade: Option<Box<[u8]>>,
     /// The client waits for 100 before it sends the body.
-    pub(super) expects_continue: bool,
+    pub(in crate::session) expects_continue: bool,
     /// The client's and the backend's bytes pass unread since a 101.
-    pub(super) tunnel: bool,
+    pub(in crate::session) tunnel: bool,
     /// A tunnel's backend has ended its side.
-    pub(super) response_ended: bool,
+    pub(in crate::session) response_ended: bool,
     /// Interim responses passed on so far.
-    pub(super) interim_count: u32,
-    pub(super) record: Record,
+    pub(in crate::session) interim_count: u32,
+    pub(in crate::session) record: Record,
 }
 
 impl Exchange {
     /// The header that keeps clients from asking in clear text again, where it may be said.
-    pub(super) fn hsts(&self) -> Option<&str> {
+    pub(in crate::session) fn hsts(&self) -> Option<&str> {
         self.frontend
             .hsts
             .as_deref()
@@ -146,18 +155,18 @@ impl Exchange {
     }
 
     /// Whether it shares its connection to the backend with others.
-    pub(super) fn is_multiplexed(&self) -> bool {
+    pub(in crate::session) fn is_multiplexed(&self) -> bool {
         self.cluster.is_multiplexed() && !self.frontend.entity.passthrough
     }
 
     /// Whether all of the request has been read.
-    pub(super) fn request_done(&self) -> bool {
+    pub(in crate::session) fn request_done(&self) -> bool {
         self.request.is_done()
     }
 }
 
 impl<D: Driver> Engine<D> {
-    pub(super) fn insert_exchange(&mut self, exchange: Exchange) -> u32 {
+    pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> u32 {
         self.metrics.add(Counter::RequestsNow, 1);
         self.metrics
             .slot_add(exchange.frontend.slot.id(), Field::Active, 1);
@@ -171,14 +180,14 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Assigns a backend: it counts the request from here on.
-    pub(super) fn assign_backend(&mut self, exchange: u32, backend: Rc<Backend>) {
+    pub(in crate::session) fn assign_backend(&mut self, exchange: u32, backend: Rc<Backend>) {
         backend.active.set(backend.active.get() + 1);
         self.metrics.slot_add(backend.slot.id(), Field::Active, 1);
         self.exchanges[exchange as usize].backend = Some(backend);
     }
 
     /// Takes the backend back from an exchange, after a failed try or at the end.
-    pub(super) fn release_backend(&mut self, exchange: u32) -> Option<Rc<Backend>> {
+    pub(in crate::session) fn release_backend(&mut self, exchange: u32) -> Option<Rc<Backend>> {
         let backend = self.exchanges[exchange as usize].backend.take()?;
         backend.active.set(backend.active.get() - 1);
         self.metrics.slot_sub(backend.slot.id(), Field::Active, 1);
@@ -186,7 +195,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
-    pub(super) fn remove_exchange(&mut self, index: u32, outcome: Outcome) {
+    pub(in crate::session) fn remove_exchange(&mut self, index: u32, outcome: Outcome) {
         self.record_exchange(index, outcome);
         self.release_backend(index);
         let exchange = self.exchanges.remove(index as usize);
@@ -204,7 +213,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends an exchange whose client is gone: the upstream connection cannot be used again.
-    pub(super) fn abandon_exchange(&mut self, index: u32, outcome: Outcome) {
+    pub(in crate::session) fn abandon_exchange(&mut self, index: u32, outcome: Outcome) {
         if outcome == Outcome::ClientAborted {
             self.metrics.add(Counter::AbortedByClientTotal, 1);
         }
@@ -216,7 +225,7 @@ impl<D: Driver> Engine<D> {
 
     /// Ends an exchange with an error: by an error response while that is possible, otherwise by
     /// cutting the response short so that the client cannot take it for complete.
-    pub(super) fn fail_exchange(&mut self, index: u32, status: u16, outcome: Outcome) {
+    pub(in crate::session) fn fail_exchange(&mut self, index: u32, status: u16, outcome: Outcome) {
         let exchange = &mut self.exchanges[index as usize];
         let client = exchange.client;
         if let Some(upstream) = exchange.upstream.take() {
@@ -245,7 +254,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends an exchange whose response has been sent whole.
-    pub(super) fn finish_exchange(&mut self, index: u32) {
+    pub(in crate::session) fn finish_exchange(&mut self, index: u32) {
         let exchange = &self.exchanges[index as usize];
         let client = exchange.client;
         let keep_alive = exchange.keep_alive && exchange.request_done();

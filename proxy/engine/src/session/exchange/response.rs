@@ -1,15 +1,15 @@
 //! The response's way out: parse, check against the request, frame for the client, send.
 
-use super::Engine;
-use super::body::{Body, Taken};
-use super::client::Phase;
-use super::exchange::Outcome;
 use crate::protocol::h1::response::{self, ResponseHead};
 use crate::protocol::h1::{
     ChunkLimits, ChunkedDecoder, Delivery, Persistence, ResponseBody, ResponseForward,
     websocket_accept, write_last_chunk, write_response,
 };
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::body::{Body, Taken};
+use crate::session::front::client::Phase;
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Interim responses that one exchange may pass on (T36).
@@ -17,7 +17,12 @@ const INTERIM_COUNT_MAX: u32 = 16;
 
 impl<D: Driver> Engine<D> {
     /// Takes a response head from the front of the input; 0 when it is not complete yet.
-    pub(super) fn response_head_input(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
+    pub(in crate::session) fn response_head_input(
+        &mut self,
+        index: usize,
+        number: u32,
+        data: &[u8],
+    ) -> usize {
         let exchange = &self.exchanges[number as usize];
         let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
         let limits = exchange.cluster.head_limits();
@@ -48,12 +53,17 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
-    pub(super) fn response_malformed(&mut self, number: u32) {
+    pub(in crate::session) fn response_malformed(&mut self, number: u32) {
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(number, 502, Outcome::ResponseMalformed);
     }
 
-    pub(super) fn interim_arrived(&mut self, number: u32, head: &ResponseHead, bytes: &[u8]) {
+    pub(in crate::session) fn interim_arrived(
+        &mut self,
+        number: u32,
+        head: &ResponseHead,
+        bytes: &[u8],
+    ) {
         let exchange = &mut self.exchanges[number as usize];
         exchange.interim_count += 1;
         if exchange.interim_count > INTERIM_COUNT_MAX {
@@ -88,7 +98,7 @@ impl<D: Driver> Engine<D> {
 
     /// The final head: passes it on with as much of the body as came with it. Returns how many
     /// bytes of `rest` were used up.
-    pub(super) fn response_arrived(
+    pub(in crate::session) fn response_arrived(
         &mut self,
         index: usize,
         number: u32,
@@ -224,7 +234,12 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes response body bytes from the front of the input.
-    pub(super) fn response_body_input(&mut self, index: usize, number: u32, data: &[u8]) -> usize {
+    pub(in crate::session) fn response_body_input(
+        &mut self,
+        index: usize,
+        number: u32,
+        data: &[u8],
+    ) -> usize {
         self.await_more_response(index, number);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
@@ -325,7 +340,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Frames have told that a response body is over (HTTP/2).
-    pub(super) fn response_body_ended(&mut self, number: u32, trailers: &[u8]) {
+    pub(in crate::session) fn response_body_ended(&mut self, number: u32, trailers: &[u8]) {
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;
         exchange.response = Some(Body::Done);
@@ -352,7 +367,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The backend closed: the end of an unframed body, or a failure.
-    pub(super) fn response_end_of_stream(&mut self, index: usize, number: u32) {
+    pub(in crate::session) fn response_end_of_stream(&mut self, index: usize, number: u32) {
         self.upstreams[index].keep_alive = false;
         let exchange = &mut self.exchanges[number as usize];
         let client = exchange.client;

@@ -7,12 +7,12 @@
 use std::io;
 use std::rc::Rc;
 
-use super::Engine;
-use super::client::Phase;
-use super::token::RESUME_ACCEPT;
-use super::transport::Transport;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
+use crate::session::engine::Engine;
+use crate::session::front::client::Phase;
+use crate::session::token::RESUME_ACCEPT;
+use crate::session::transport::Transport;
 use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
 
@@ -25,7 +25,7 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 
 impl<D: Driver> Engine<D> {
     /// Accepts what waits at a listener, a turn's share of it.
-    pub(super) fn accept_clients(&mut self, listener: &Rc<Listener>) {
+    pub(in crate::session) fn accept_clients(&mut self, listener: &Rc<Listener>) {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.has_hands_full() && listener.settings().tls.is_some() {
                 return;
@@ -38,7 +38,7 @@ impl<D: Driver> Engine<D> {
 
     /// Accepts everything that waits at a listener that is about to close, so that nobody who got
     /// through the handshake is reset.
-    pub(super) fn accept_rest(&mut self, listener: &Rc<Listener>) {
+    pub(in crate::session) fn accept_rest(&mut self, listener: &Rc<Listener>) {
         while self.accept_client(listener) {}
     }
 
@@ -101,7 +101,7 @@ impl<D: Driver> Engine<D> {
 
     /// What comes before the first request has the time of a request head, and the connection gives way
     /// like any without a request.
-    pub(super) fn await_opening(&mut self, index: usize, phase: Phase) {
+    pub(in crate::session) fn await_opening(&mut self, index: usize, phase: Phase) {
         let client = &mut self.clients[index];
         client.phase = phase;
         let limit = client.listener.settings().entity.timeouts.request_head;
@@ -112,12 +112,12 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Whether so much waits for peers that nothing more is begun.
-    pub(super) fn is_short_of_memory(&self) -> bool {
+    pub(in crate::session) fn is_short_of_memory(&self) -> bool {
         self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes
     }
 
     /// Whether it is time to read in small pieces: what is read may have to wait.
-    pub(super) fn is_saving_memory(&self) -> bool {
+    pub(in crate::session) fn is_saving_memory(&self) -> bool {
         self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes / 2
     }
 
@@ -181,7 +181,7 @@ impl<D: Driver> Engine<D> {
             .queue_check(RESUME_ACCEPT, self.clock.ms() + ACCEPT_PAUSE_MS);
     }
 
-    pub(super) fn resume_accepting(&mut self) {
+    pub(in crate::session) fn resume_accepting(&mut self) {
         self.accept_paused = false;
         let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
         for listener in listeners {
@@ -192,8 +192,8 @@ impl<D: Driver> Engine<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Door, engine_with_clients};
     use super::*;
+    use crate::session::testing::{Door, engine_with_clients};
 
     #[test]
     fn a_pause_leaves_nothing_behind() {

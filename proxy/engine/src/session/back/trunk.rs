@@ -12,15 +12,15 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Engine;
-use super::connect::may_repeat;
-use super::exchange::{Exchange, Outcome};
-use super::token::parts;
-use super::upstream::{Link, Upstream};
 use crate::protocol::h2::{Connection, Event, Heads, Settings};
 use crate::protocol::tls::Machine;
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::{Driver, Token};
+use crate::session::back::upstream::{Link, Upstream};
+use crate::session::engine::Engine;
+use crate::session::exchange::attempt::may_repeat;
+use crate::session::exchange::{Exchange, Outcome};
+use crate::session::token::parts;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::{Backend, ClusterSettings};
 
@@ -41,22 +41,22 @@ const LONG_WINDOW_BYTES: u32 = 256 * 1024;
 const UNREAD_ANSWERS_MAX: usize = 64 * 1024;
 
 /// What a connection knows of its lanes.
-pub(super) struct Trunk {
-    pub(super) h2: Connection,
+pub(in crate::session) struct Trunk {
+    pub(in crate::session) h2: Connection,
     /// Its lanes, by their indexes among the upstream connections.
-    pub(super) lanes: Vec<usize>,
+    pub(in crate::session) lanes: Vec<usize>,
     /// Frames for the end of the turn.
-    pub(super) out: Vec<u8>,
+    pub(in crate::session) out: Vec<u8>,
     /// What it was made for last: the timeouts that hold for it.
-    pub(super) cluster: Rc<ClusterSettings>,
+    pub(in crate::session) cluster: Rc<ClusterSettings>,
     /// It is in the list of those to be flushed.
-    pub(super) queued: bool,
+    pub(in crate::session) queued: bool,
     /// Lanes whose response heads wait for the first bytes of the body, to leave in one write.
-    pub(super) held: Vec<usize>,
+    pub(in crate::session) held: Vec<usize>,
     /// Some lane waits for the backlog to shrink.
-    pub(super) has_blocked: bool,
+    pub(in crate::session) has_blocked: bool,
     /// Bytes that the connection has taken so far.
-    pub(super) sent: u64,
+    pub(in crate::session) sent: u64,
     /// It has carried a request: the backend may close it while it is idle.
     served: bool,
     /// It was idle, and what leaves with the next write is the first that it is given again.
@@ -98,7 +98,7 @@ impl Trunk {
         }
     }
 
-    pub(super) fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
+    pub(in crate::session) fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
         if self.out.capacity() == 0 {
             self.out = pool.take();
         }
@@ -106,7 +106,7 @@ impl Trunk {
     }
 
     /// Notes a request that is about to be sent; says whether it meets a connection that was idle.
-    pub(super) fn gives(&mut self) -> bool {
+    pub(in crate::session) fn gives(&mut self) -> bool {
         if std::mem::replace(&mut self.served, true) && self.lanes.len() == 1 {
             self.wakes = true;
             self.is_silent = true;
@@ -135,7 +135,11 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// When no connection can be begun.
-    pub(super) fn join_trunk(&mut self, exchange: u32, backend: &Rc<Backend>) -> io::Result<()> {
+    pub(in crate::session) fn join_trunk(
+        &mut self,
+        exchange: u32,
+        backend: &Rc<Backend>,
+    ) -> io::Result<()> {
         let entry = &self.exchanges[exchange as usize];
         let found = backend.trunks.borrow().iter().find_map(|&token| {
             let (_, index) = parts(token);
@@ -316,7 +320,7 @@ impl<D: Driver> Engine<D> {
     // The end of a connection.
 
     /// It ended, or failed.
-    pub(super) fn trunk_lost(&mut self, index: usize) {
+    pub(in crate::session) fn trunk_lost(&mut self, index: usize) {
         let failure = match self.upstreams[index].link {
             Link::Connecting => Some(Outcome::ConnectFailed),
             Link::Securing => Some(Outcome::TlsFailed),
@@ -354,7 +358,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Its deadline has passed.
-    pub(super) fn trunk_late(&mut self, index: usize) {
+    pub(in crate::session) fn trunk_late(&mut self, index: usize) {
         let upstream = &self.upstreams[index];
         let Some(trunk) = upstream.trunk.as_ref() else {
             return;
@@ -373,7 +377,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A request was not answered in time: is it the backend, or has the connection gone silently?
-    pub(super) fn doubt_trunk_of(&mut self, lane: usize) {
+    pub(in crate::session) fn doubt_trunk_of(&mut self, lane: usize) {
         let Some(index) = self.trunk_of(lane) else {
             return;
         };
@@ -454,7 +458,7 @@ impl<D: Driver> Engine<D> {
 
     /// Sends the frames of this turn. What fails here shows when the connection is read, as there may
     /// be answers in it yet.
-    pub(super) fn flush_trunk_frames(&mut self, index: usize) {
+    pub(in crate::session) fn flush_trunk_frames(&mut self, index: usize) {
         let upstream = &mut self.upstreams[index];
         let Some(trunk) = upstream.trunk.as_mut() else {
             return;
@@ -553,7 +557,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The connection that a lane is on.
-    pub(super) fn trunk_of(&self, lane: usize) -> Option<usize> {
+    pub(in crate::session) fn trunk_of(&self, lane: usize) -> Option<usize> {
         let lane = self.upstreams.get(lane)?.stream.lane()?;
         Some(lane.connection)
     }
