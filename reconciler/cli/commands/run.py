@@ -1,14 +1,15 @@
 """`kakehi run`: the daemon, in the foreground."""
 
+import gc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
+from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import CommandError, UsageError
+from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, Identity, Option, RuntimeDir
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
-from reconciler.cli.signatures.arguments import milliseconds
-from reconciler.cli.signatures.options import Argument, Identity, Option, RuntimeDir
 
 if TYPE_CHECKING:
     from reconciler.daemon import DaemonOptions
@@ -19,13 +20,17 @@ FILES_MAX = 20_000
 
 def run(
     directory: Annotated[
-        str, Argument("[DIR]", help="The config directory [default: the current one].")
+        str,
+        Argument(
+            "[DIR]", help="The config directory [default: the current one].", completes=DIRECTORY
+        ),
     ] = ".",
     ref: Annotated[
         str | None,
         Option(
             "--ref",
             metavar="BRANCH",
+            completes=COMMITS,
             help="The branch to follow [default: the one of the last start, at first HEAD's].",
         ),
     ] = None,
@@ -66,6 +71,7 @@ def run(
         Option(
             "--state-dir",
             metavar="DIR",
+            completes=DIRECTORY,
             env="KAKEHI_STATE_DIR",
             help="Where the state is kept [default: $XDG_STATE_HOME/kakehi, as root "
             "/var/lib/kakehi].",
@@ -95,14 +101,19 @@ def run(
         interval_s = milliseconds(fetch_interval, "--fetch-interval") / 1_000
         if interval_s < 1:
             raise UsageError("--fetch-interval must be 1s or more")
-    from reconciler.workers.spawning import zygote
+    # What is imported stays: there is nothing to collect.
+    gc.disable()
+    # What daemon and workers both need is imported once; the rest is the daemon's alone.
+    from proxy import zygote as workers_parent
+    from reconciler.workers.forking import zygote
 
-    # It imports what workers need while we import what the daemon needs.
     with suppress(OSError):
-        zygote.start()
+        zygote.start(workers_parent.run)
     from reconciler.daemon import DaemonOptions
     from reconciler.daemon import run as run_daemon
 
+    gc.freeze()
+    gc.enable()
     options = DaemonOptions(
         directory=Path(directory),
         ref=ref,
