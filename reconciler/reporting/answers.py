@@ -34,7 +34,8 @@ from reconciler.source.left_out import SUFFIXES
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.drains import Drain, Drains
-from reconciler.storage.store import Running, Store
+from reconciler.storage.running import Running
+from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas import control
@@ -89,10 +90,7 @@ class Answers:
             case control.WaitRequest():
                 return await self._wait(request)
             case control.HistoryRequest(limit=limit):
-                history = self.reconciler.outcomes.history
-                entries = history.newest(limit)
-                since = entries[-1]["at"] if entries else ""
-                return {"entries": entries, "drains": history.drains(since)}
+                return await asyncio.to_thread(self.reconciler.outcomes.history.answer, limit)
             case control.ShowRequest():
                 return self._show(request)
             case control.ExplainRequest():

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler import faults, log
@@ -37,16 +37,18 @@ from reconciler.storage.database import (
     Database,
     translated,
 )
+from reconciler.storage.history import HistoryRow, StoredHistory
 from reconciler.storage.place import Place
 from reconciler.storage.records import Begun, Header, Recovered
+from reconciler.storage.running import Running, read_running
+from reconciler.storage.salvage import salvaged
 from reconciler.storage.state import StoredState, Whole, content_hash
 from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
-from reconciler.storage.view import Moment, View, changes_of
+from reconciler.storage.view import View, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Mark, canonical
-from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
 
 _MODULUS = 1 << 128
@@ -58,22 +60,6 @@ _NOTES_MAX = 8
 def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
     """For whoever asks for no relations."""
     return ()
-
-
-@dataclass(slots=True)
-class Running:
-    """The running state: what every worker holds, or is being brought to."""
-
-    state: StoredState
-    generation: int = 0
-    commit: str | None = None
-    tree: str | None = None
-    applied_at: str | None = None
-
-    @property
-    def moment(self) -> Moment:
-        """Which state it is."""
-        return Moment(self.generation, self.state.digest, self.commit or "")
 
 
 class Store:
@@ -95,7 +81,9 @@ class Store:
         self.former: tuple[int, str] | None = None
         self._views: list[View] = []
         self._writing_apart = False
+        # What others have to write while a thread has the writer.
         self._put_off: dict[str, str] = {}
+        self._unrecorded: list[HistoryRow] = []
         self._checkpointing: threading.Thread | None = None
         self._connections = contextlib.ExitStack()
         self._home = self._database = Database(directory)
@@ -118,15 +106,6 @@ class Store:
             self._unlock()
             raise
 
-    def served_content(self, key: EntityKey, path: str) -> bytes | None:
-        """The content of an entity's file as it is served; None when it has none of this path."""
-        entity = self.running.state.get(key)
-        for material in materials_of(entity) if entity else ():
-            if material.path == path:
-                with contextlib.suppress(OSError):
-                    return (self.materials.directory / material.sha256).read_bytes()
-        return None
-
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Running]:
         """One moment of what runs, by a connection of its own: for any thread, one at a time.
@@ -135,10 +114,7 @@ class Store:
         """
         with translated(), contextlib.closing(self._database.connect()) as connection:
             connection.execute("BEGIN")
-            generation, digest, *rest = connection.execute(
-                "SELECT generation, digest, commit_id, tree, applied_at FROM running"
-            ).fetchone()
-            yield Running(StoredState(connection, digest), generation, *rest)
+            yield read_running(connection)
 
     @contextlib.contextmanager
     def view(self) -> Iterator[View]:
@@ -188,6 +164,14 @@ class Store:
         """The text that was kept under a name. Raises `DamagedError`, `OSError`."""
         put_off = self._put_off.get(name)
         return self.running.state.kept(name) if put_off is None else put_off
+
+    def record(self, row: HistoryRow) -> None:
+        """Add to the history. Raises `DamagedError`, `OSError`."""
+        if self._writing_apart:
+            self._unrecorded.append(row)
+            return
+        with self._writer.unsynced(), self._writing():
+            self._writer.record(row)
 
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
@@ -249,11 +233,19 @@ class Store:
 
     def _keep_put_off(self) -> None:
         put_off, self._put_off = self._put_off, {}
-        for name, text in put_off.items():
-            try:
-                self.keep(name, text)
-            except OSError as error:
-                log.warning("the state directory cannot be written", reason=error.strerror)
+        unrecorded, self._unrecorded = self._unrecorded, []
+        try:
+            self._restore(put_off, unrecorded)
+        except OSError as error:
+            log.warning("the state directory cannot be written", reason=error.strerror)
+
+    def _restore(self, texts: Mapping[str, str], history: Iterable[HistoryRow]) -> None:
+        """Write what other parts keep. Raises `OSError`."""
+        with self._writing():
+            for name, text in texts.items():
+                self._writer.keep(name, text)
+            for row in history:
+                self._writer.record(row)
 
     def _before_commit(self) -> list[Change]:
         assert self._open is not None, "commit without begin"
@@ -339,7 +331,7 @@ class Store:
         `entities` must have the digest that runs. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
-        kept = self._database.last_kept()
+        found = salvaged(self._database)
         self._connections.close()
         aside = FILE_NAME
         try:
@@ -353,8 +345,7 @@ class Store:
             self._stand_in(copy=False)
             self._reopen(before)
             self._fill(entities, files)
-        for name, text in kept.items():
-            self.keep(name, text)
+        self._restore(found.texts, found.history)
         return aside
 
     def _fill(
@@ -493,17 +484,15 @@ class Store:
             self.unfinished = read_unfinished(reader, self._header(), self.running.state)
 
     def _start_anew(self, damage: DamagedError) -> None:
-        generation, epoch = self._database.last_numbers()
-        kept = self._database.last_kept()
+        found = salvaged(self._database)
         self._connections.close()
         aside = self._database.set_aside()
         self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
         self._start()
         # No number is used for two things.
-        self.running.generation = max(generation, self.running.generation)
-        self.epoch = max(epoch + 1, self.epoch)
-        for name, text in kept.items():
-            self.keep(name, text)
+        self.running.generation = max(found.generation, self.running.generation)
+        self.epoch = max(found.epoch + 1, self.epoch)
+        self._restore(found.texts, found.history)
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         row = reader.execute(
@@ -512,16 +501,20 @@ class Store:
         ).fetchone()
         if row is None:
             self._language = LANGUAGE
-            self.running = Running(StoredState(reader, EMPTY_DIGEST))
+            self.running = Running(StoredState(reader, EMPTY_DIGEST), StoredHistory(reader))
             return
         *fields, stored = row
         header = Header(*fields)
         if header.check_sum != stored:
             raise DamagedError("the state database is damaged: its header is not what was written")
         self.epoch, self._language = header.epoch, header.language
-        state = StoredState(reader, header.digest)
         self.running = Running(
-            state, header.generation, header.commit, header.tree, header.applied_at
+            StoredState(reader, header.digest),
+            StoredHistory(reader),
+            header.generation,
+            header.commit,
+            header.tree,
+            header.applied_at,
         )
 
     def _header(self) -> Header:

@@ -11,7 +11,8 @@ from pathlib import Path
 from reconciler.loop.staging import digest_after
 from reconciler.storage.database import FILE_NAME
 from reconciler.storage.records import Begun, Header
-from reconciler.storage.store import Running, Store
+from reconciler.storage.running import Running
+from reconciler.storage.store import Store
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Provenance
 
