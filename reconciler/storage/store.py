@@ -9,7 +9,7 @@ A directory that was deleted or replaced is written anew from the files that are
 it cannot be written, a copy elsewhere (`stand-in`) is read in its place; commits wait, unless
 nothing would be served without them.
 
-Called by `reconciler.transaction` (begin, commit, done), `reconciler.loop` (follow), and by every
+Called by `reconciler.transaction` (commit, done), `reconciler.loop` (follow), and by every
 part that asks what runs (`running`).
 """
 
@@ -76,7 +76,6 @@ class Store:
         self.notes: list[str] = []
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
-        self._open: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
         self._views: list[View] = []
@@ -204,21 +203,16 @@ class Store:
 
     # One transaction.
 
-    def begin(self, begun: Begun) -> None:
-        """Nothing is written: a transaction without a commit record has never been."""
-        faults.point("journal.begin")
-        self._open = begun
+    def commit(self, begun: Begun) -> None:
+        """The commit point: nothing is written before. Raises `OSError` when it was not passed."""
+        changes = self._before_commit(begun)
+        self._write_commit(begun)
+        self._behind_commit(begun, changes)
 
-    def commit(self) -> None:
-        """The commit point. Raises `OSError` when it was not passed."""
-        changes = self._before_commit()
-        self._write_commit()
-        self._behind_commit(changes)
-
-    async def commit_apart(self) -> None:
+    async def commit_apart(self, begun: Begun) -> None:
         """The same for a large change: it is written in a thread, while the loop is free."""
-        changes = self._before_commit()
-        writing = asyncio.ensure_future(asyncio.to_thread(self._write_commit))
+        changes = self._before_commit(begun)
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write_commit, begun))
         self._writing_apart = True
         try:
             await asyncio.shield(writing)
@@ -229,7 +223,7 @@ class Store:
         finally:
             self._writing_apart = False
             self._keep_put_off()
-        self._behind_commit(changes)
+        self._behind_commit(begun, changes)
 
     def _keep_put_off(self) -> None:
         put_off, self._put_off = self._put_off, {}
@@ -247,10 +241,9 @@ class Store:
             for row in history:
                 self._writer.record(row)
 
-    def _before_commit(self) -> list[Change]:
-        assert self._open is not None, "commit without begin"
+    def _before_commit(self, begun: Begun) -> list[Change]:
         faults.point("journal.commit")
-        begun, running = self._open, self.running
+        running = self.running
         assert begun.base_generation == running.generation, "it is based on another generation"
         # What cannot be recorded is better served than nothing: workers can tell it.
         if len(running.state) > 0 and self._be_home():
@@ -260,9 +253,7 @@ class Store:
             return []
         return changes_of(running.state, begun.puts, begun.removes)
 
-    def _write_commit(self) -> None:
-        begun = self._open
-        assert begun is not None, "commit without begin"
+    def _write_commit(self, begun: Begun) -> None:
         with self._writer.attached(begun.bulk), self._writing():
             if begun.bulk is not None:
                 self._writer.bulk(begun)
@@ -281,16 +272,15 @@ class Store:
                 )
             )
 
-    def _behind_commit(self, changes: Iterable[Change]) -> None:
-        begun, running = self._open, self.running
-        assert begun is not None, "commit without begin"
+    def _behind_commit(self, begun: Begun, changes: Iterable[Change]) -> None:
+        running = self.running
         faults.point("journal.committed")
         running.generation, running.state.digest = begun.generation, begun.digest
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
         for view in self._views:
             if view.first.generation and view.first != running.moment:
                 view.note(running.moment, changes)
-        self.unfinished, self._open = begun, None
+        self.unfinished = begun
         self._checkpoint_if_due()
 
     def done(self) -> None:

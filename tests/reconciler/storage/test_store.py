@@ -27,8 +27,7 @@ def apply(store: Store, *changes: tuple[str, int], removes: tuple[str, ...] = ()
     running = store.running
     puts = tuple(backend(name, port) for name, port in changes)
     keys = tuple(backend(name, 1).key for name in removes)
-    store.begin(begun(running, puts, keys))
-    store.commit()
+    store.commit(begun(running, puts, keys))
     store.done()
 
 
@@ -63,24 +62,11 @@ def test_the_epoch_grows_with_each_start(tmp_path: Path) -> None:
     assert epochs == [1, 2, 3]
 
 
-def test_a_begin_alone_is_an_abort(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    apply(store, ("shop/a", 1))
-    store.begin(begun(store.running, (backend("shop/a", 9),)))
-    store = reopened(store, tmp_path)
-    assert ports(store) == {"shop/a": "127.0.0.1:1"}
-    # The number is free again: a generation is a committed transaction.
-    apply(store, ("shop/a", 2))
-    assert store.running.generation == 2
-    store.close()
-
-
 def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> None:
     store = Store(tmp_path)
     apply(store, ("shop/a", 1))
     order = begun(store.running, (backend("shop/a", 9),))
-    store.begin(order)
-    store.commit()
+    store.commit(order)
     store = reopened(store, tmp_path)
     found = store.unfinished
     assert found is not None
@@ -275,9 +261,9 @@ def test_a_disk_that_is_full_at_begin_changes_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr("reconciler.faults.point", full)
-        store._open = begun(store.running, (backend("shop/a", 9),))
+        order = begun(store.running, (backend("shop/a", 9),))
         with pytest.raises(OSError, match="no space"):
-            store.commit()
+            store.commit(order)
     apply(store, ("shop/a", 2))
     store = reopened(store, tmp_path)
     assert (store.running.generation, ports(store)) == (2, {"shop/a": "127.0.0.1:2"})

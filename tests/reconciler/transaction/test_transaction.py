@@ -29,15 +29,14 @@ def told(transaction: Transaction, *events: Event) -> list[Command]:
     return commands
 
 
-PREPARING: list[Event] = [e.Started(), e.BeginRecorded()]
+PREPARING: list[Event] = [e.Started()]
 PREPARED: list[Event] = [*PREPARING, e.WorkerPrepared(0, DIGEST), e.WorkerPrepared(1, DIGEST)]
 COMMITTING: list[Event] = [*PREPARED, e.CommitRecorded()]
 
 
 def test_a_commit_from_begin_to_done() -> None:
     transaction = machine(0, 1)
-    assert told(transaction, e.Started()) == [e.RecordBegin()]
-    assert told(transaction, e.BeginRecorded()) == [
+    assert told(transaction, e.Started()) == [
         e.SetDeadline(Phase.PREPARING),
         e.SendPrepare(0),
         e.SendPrepare(1),
@@ -161,7 +160,7 @@ def test_a_journal_that_cannot_be_written_aborts(events: list[Event]) -> None:
 def test_late_and_repeated_replies_mean_nothing() -> None:
     transaction = machine(0, 1)
     told(transaction, *COMMITTING)
-    for event in (e.WorkerPrepared(0, DIGEST), e.WorkerAborted(1), e.BeginRecorded(), e.Started()):
+    for event in (e.WorkerPrepared(0, DIGEST), e.WorkerAborted(1), e.Started()):
         assert told(transaction, event) == []
     assert transaction.phase is Phase.COMMITTING
 
@@ -183,9 +182,6 @@ class World:
     def execute(self, commands: list[Command], journal_fails: bool) -> None:
         for command in commands:
             match command:
-                case e.RecordBegin():
-                    failed = e.RecordFailed("full")
-                    self.inbox.append(failed if journal_fails else e.BeginRecorded())
                 case e.RecordCommit():
                     assert all(self.state[w] == "staged" for w in self.alive if self.alive[w])
                     self.commit_durable = not journal_fails
