@@ -14,6 +14,7 @@ import contextlib
 import errno
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +31,8 @@ WAL_BYTES_MAX = 8 * 1024 * 1024
 # A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
+# Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
+_STEPS = 10_000
 
 _FIRST = """
 CREATE TABLE running (
@@ -132,7 +135,14 @@ _ERRNO = {
     sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
     sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_INTERRUPT: errno.ETIMEDOUT,
 }
+
+
+def end_after(connection: sqlite3.Connection, seconds: float) -> None:
+    """Whatever a connection is asked raises an error from a moment on."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 
 
 class Database:

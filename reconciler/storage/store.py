@@ -35,6 +35,7 @@ from reconciler.storage.database import (
     WAL_BYTES_MAX,
     DamagedError,
     Database,
+    end_after,
     translated,
 )
 from reconciler.storage.history import HistoryRow, StoredHistory
@@ -55,6 +56,8 @@ _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
 _NOTES_MAX = 8
+# The longest that takes its time is a worker that is brought up with a very large state.
+SNAPSHOT_S_MAX = 600.0
 
 
 def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
@@ -109,9 +112,11 @@ class Store:
     def snapshot(self) -> Iterator[Running]:
         """One moment of what runs, by a connection of its own: for any thread, one at a time.
 
-        Commit, tree and entities are those of the same moment, whatever is committed meanwhile.
+        Commit, tree and entities are those of the same moment, whatever is committed meanwhile;
+        reading them raises `OSError` when it goes on for too long, since it holds up checkpoints.
         """
         with translated(), contextlib.closing(self._database.connect()) as connection:
+            end_after(connection, SNAPSHOT_S_MAX)
             connection.execute("BEGIN")
             yield read_running(connection)
 

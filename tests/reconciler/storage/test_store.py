@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -77,6 +78,21 @@ def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> 
     store.done()
     store = reopened(store, tmp_path)
     assert store.unfinished is None
+    store.close()
+
+
+def test_a_snapshot_does_not_last_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.storage.store.SNAPSHOT_S_MAX", 0.2)
+    monkeypatch.setattr("reconciler.storage.database._STEPS", 1)
+    store = Store(tmp_path)
+    apply(store, ("shop/a", 1))
+    with store.snapshot() as seen:
+        assert seen.state.count("backend") == 1
+        time.sleep(0.3)
+        with pytest.raises(OSError, match="interrupted"):
+            list(seen.state.values())
+    with store.snapshot() as seen:
+        assert seen.state.count("backend") == 1
     store.close()
 
 
