@@ -148,10 +148,9 @@ def test_a_worker_that_commits_another_digest_is_replaced() -> None:
     assert commands[-1] == e.SendRelease(0)
 
 
-@pytest.mark.parametrize("events", [[e.Started()], PREPARED])
-def test_a_journal_that_cannot_be_written_aborts(events: list[Event]) -> None:
+def test_a_state_that_cannot_be_written_aborts() -> None:
     transaction = machine(0, 1)
-    told(transaction, *events, e.RecordFailed("disk full"))
+    told(transaction, *PREPARED, e.RecordFailed("disk full"))
     told(transaction, e.WorkerAborted(0), e.WorkerAborted(1))
     assert transaction.phase is Phase.ABORTED
     assert transaction.failure == e.Failure("disk full", transient=True, stage="journal")
