@@ -42,7 +42,7 @@ from reconciler.storage.records import Begun, Header, Recovered
 from reconciler.storage.state import StoredState, Whole, content_hash
 from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
-from reconciler.storage.view import Moment, View, changes_of
+from reconciler.storage.view import Moment, StateView, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Mark, canonical
@@ -93,7 +93,7 @@ class Store:
         self._open: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
-        self._views: list[View] = []
+        self._views: list[StateView] = []
         self._writing_apart = False
         self._put_off: dict[str, str] = {}
         self._checkpointing: threading.Thread | None = None
@@ -141,13 +141,13 @@ class Store:
             yield Running(StoredState(connection, digest), generation, *rest)
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[View]:
+    def view(self) -> Iterator[StateView]:
         """The running state as it is now, for somebody who takes his time."""
         self.look()
         with self.snapshot() as seen, self.materials.kept():
             # A thread may have committed what the loop has not been told of yet.
             now = seen.moment if self._writing_apart else self.running.moment
-            view = View(now, Whole(seen.state))
+            view = StateView(now, Whole(seen.state))
             self._views.append(view)
             try:
                 yield view
