@@ -6,7 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import floor, grpc, h2, ladder, proxies, reconfigure, tls, upstream
+from bench import (
+    floor,
+    grpc,
+    h2,
+    instructions,
+    ladder,
+    proxies,
+    reconfigure,
+    site,
+    tls,
+    upstream,
+)
 from bench.contenders import PROFILES
 
 
@@ -15,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure"):
+        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure", "site"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -39,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
     least.add_argument("--profile", choices=PROFILES, default="lean")
     _add_ladder(commands.add_parser("ladder", help="rates raised until failure"))
+    counted = commands.add_parser("instructions", help="of parsing, routing, rewriting: callgrind")
+    counted.add_argument("--renew", action="store_true", help="write bench/instructions.json")
     secure = commands.add_parser("tls", help="handshakes and requests over TLS, side by side")
     secure.add_argument("--rounds", type=int, default=5)
     secure.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -66,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("--changes", type=int, default=30, help="at each size")
     change.add_argument("--per-file", type=int, default=50, help="frontends in one file")
     change.add_argument("--peers", action="store_true", help="reload nginx and HAProxy, too")
+    large = commands.add_parser("site", help="what the operator of a large site waits for")
+    large.add_argument("--frontends", type=int, default=100_000, help="each in a file")
+    large.add_argument("--changes", type=int, default=1000, help="one by one")
     return parser
 
 
@@ -120,6 +136,8 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     elif chosen.command == "ladder":
         _climb(chosen)
+    elif chosen.command == "instructions":
+        instructions.run(is_renewed=chosen.renew)
     elif chosen.command == "h2":
         h2.run(
             h2.Course(
@@ -136,6 +154,8 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
+    elif chosen.command == "site":
+        site.run(chosen.frontends, chosen.changes)
     else:
         reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)
 

@@ -1,7 +1,7 @@
 """What reporting asks of the reconciliation loop, which lies above it and fits this Protocol.
 
-Used by `reconciler.reporting.answers` and `reconciler.reporting.waiting`; `reconciler.daemon` gives
-them the loop itself.
+Used by `reconciler.reporting.control_answers` and `reconciler.reporting.waiting`;
+`reconciler.daemon` gives them the loop itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 from reconciler.planning.consequences import Meaning
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Changed, Head
-from reconciler.storage.store import Running
+from reconciler.storage.running import Running
 from reconciler.transaction.retrying import Retrying
 from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic
