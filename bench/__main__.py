@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     least.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
     least.add_argument("--profile", choices=PROFILES, default="lean")
+    least.add_argument("--upload", action="store_true", help="the bodies are those of requests")
     _add_ladder(commands.add_parser("ladder", help="rates raised until failure"))
     counted = commands.add_parser("instructions", help="of parsing, routing, rewriting: callgrind")
     counted.add_argument("--renew", action="store_true", help="write bench/instructions.json")
@@ -131,7 +132,12 @@ def _run(chosen: argparse.Namespace) -> None:
     elif chosen.command == "floor":
         floor.run(
             floor.Course(
-                chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies, chosen.profile
+                chosen.rounds,
+                chosen.seconds,
+                chosen.connections,
+                chosen.bodies,
+                chosen.profile,
+                chosen.upload,
             )
         )
     elif chosen.command == "ladder":
