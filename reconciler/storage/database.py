@@ -23,7 +23,7 @@ from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
 
 FILE_NAME = "state.db"
-VERSION = 1
+VERSION = 2
 """`user_version`. A newer file is refused untouched; an older one is migrated forward."""
 
 # A checkpoint copies the WAL into the file; until then it only grows.
@@ -74,6 +74,13 @@ CREATE TABLE unfinished (
   removes TEXT NOT NULL
 );
 """
+_STEPS = (
+    _SCHEMA,
+    # 2: values are without their defaults. The tables are the same; `upgrade` sees by the name of the
+    # language that the values are of before.
+    "",
+)
+"""What leads from each version to the next."""
 
 
 class DamagedError(MachineError):
@@ -243,4 +250,5 @@ class Database:
             )
         if version == VERSION:
             return
-        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+        steps = "".join(_STEPS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

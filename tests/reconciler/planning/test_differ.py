@@ -5,6 +5,7 @@ from hypothesis import given
 from reconciler.planning.differ import diff_entities
 from schemas.change import Change, FieldChange
 from schemas.entity import Entity, EntityKey, Json
+from schemas.kinds import full
 from schemas.state import State
 from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
@@ -111,11 +112,11 @@ def test_the_fields_of_an_update_are_exactly_what_differs(
         if change.before is None or change.after is None:
             continue
         assert change.fields
-        value: Json = change.before.value
+        value: Json = full(change.before)
         for field in change.fields:
             assert field.before != field.after
             value = _put(value, field.path.split("."), field.after)
-        assert _without_nulls(value) == _without_nulls(change.after.value)
+        assert _without_nulls(value) == _without_nulls(full(change.after))
 
 
 def _put(value: Json, path: list[str], after: Json) -> Json:

@@ -14,7 +14,7 @@ from reconciler.reporting import explain as module
 from reconciler.reporting.explain import UnexplainableError, explain
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import defaults
+from schemas.kinds import MODELS
 from tests.harness.rawclient import Connection
 from tests.reconciler.live import shop
 
@@ -48,7 +48,7 @@ CANARIES = [None, "always", "abc", "abcd"]
 
 
 def entity(kind: str, name: str, line: int = 1, **value: Any) -> Entity:
-    whole: dict[str, Any] = {**defaults(kind), **value}
+    whole = MODELS[kind].of_value(value).value()
     for field in ("headers", "query"):
         given = whole.get(field, {})
         whole[field] = {
