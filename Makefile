@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 ENGINE := proxy/engine
 MANIFEST := $(ENGINE)/Cargo.toml
 FUZZ_MANIFEST := $(ENGINE)/fuzz/Cargo.toml
+TRAFFIC_MANIFEST := bench/traffic/Cargo.toml
 FUZZ_SECONDS ?= 10
 RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' -not -path '*/fuzz/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
 PYTHON_SOURCES := schemas reconciler routing proxy tests $(wildcard bench)
@@ -18,6 +19,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# Some machines have it set; then each start of a program of ours would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # ANSI bold on a terminal only, so that the log of a CI run stays plain text.
 say = @if [ -t 1 ] && [ -z "$${NO_COLOR:-}" ]; then printf '\033[1m==> %s\033[0m\n' "$(1)"; else printf '==> %s\n' "$(1)"; fi
@@ -46,6 +49,7 @@ test-full: ## the same, with all that takes long: a thousand rotations, longer f
 test-rust: build test-tools ## the tests of the engine, and a short fuzzing
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
+	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
 	cargo run --release --locked --quiet --manifest-path $(FUZZ_MANIFEST) --bin fuzz_run -- all $(FUZZ_SECONDS)
 
@@ -65,23 +69,26 @@ lint: build ## every check that reads the code without running the product
 	cargo clippy --manifest-path $(MANIFEST) --locked --all-targets --quiet -- -D warnings
 	cargo fmt --manifest-path $(FUZZ_MANIFEST) --check
 	cargo clippy --manifest-path $(FUZZ_MANIFEST) --locked --all-targets --quiet -- -D warnings
+	cargo fmt --manifest-path $(TRAFFIC_MANIFEST) --check
+	cargo clippy --manifest-path $(TRAFFIC_MANIFEST) --locked --all-targets --quiet -- -D warnings
 
 fmt: $(VENV)/.locked ## format Python and Rust in place
 	$(BIN)/ruff check --fix --quiet $(PYTHON_SOURCES) || true
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	cargo fmt --manifest-path $(MANIFEST)
 	cargo fmt --manifest-path $(FUZZ_MANIFEST)
+	cargo fmt --manifest-path $(TRAFFIC_MANIFEST)
 
 bench: build test-tools ## side by side with nginx and HAProxy, and what a change costs
 	$(BIN)/python -m bench
 
 clean: ## remove what was built (the demo and its repository too)
-	rm -rf $(VENV) demo build dist proxy/*.so $(ENGINE)/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo build dist proxy/*.so $(ENGINE)/target bench/traffic/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 lock: $(VENV)/.locked ## resolve the locked Python packages anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.4'
-	$(BIN)/pip-compile $(LOCKING) --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCKING) --extra dev --extra bench --output-file requirements-dev.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCKING) --output-file tests/suites.txt tests/suites.in
 
 test-tools:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from bench import grpc, h2, proxies, reconfigure, tls, upstream
+from bench import floor, grpc, h2, ladder, proxies, reconfigure, tls, upstream
 from bench.contenders import PROFILES
 
 
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "tls", "h2", "grpc", "upstream", "reconfigure"):
+        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -31,6 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
     side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    least = commands.add_parser("floor", help="beside passing bytes on unread")
+    least.add_argument("--rounds", type=int, default=7)
+    least.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    least.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
+    least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
+    least.add_argument("--profile", choices=PROFILES, default="lean")
+    _add_ladder(commands.add_parser("ladder", help="rates raised until failure"))
     secure = commands.add_parser("tls", help="handshakes and requests over TLS, side by side")
     secure.add_argument("--rounds", type=int, default=5)
     secure.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -61,6 +69,38 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_ladder(steps: argparse.ArgumentParser) -> None:
+    steps.add_argument("--first-rate", type=float, default=500, help="requests a second")
+    steps.add_argument("--factor", type=float, default=1.25, help="from step to step")
+    steps.add_argument("--seconds", type=float, default=3, help="of each step")
+    steps.add_argument("--warm-up", type=float, default=1, help="seconds before each step")
+    steps.add_argument("--delays", type=_numbers, default=[0, 5, 50], metavar="MS,MS…")
+    steps.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    steps.add_argument("--max-requests", type=int, default=256, help="in flight at a proxy")
+    steps.add_argument("--timeout-ms", type=int, default=1000, help="how long a client waits")
+    steps.add_argument("--rounds", type=int, default=5, help="at half load")
+    steps.add_argument("--fresh", action="store_true", help="a connection for each request")
+    steps.add_argument("--plots", type=Path, metavar="DIRECTORY", help="where pictures go")
+
+
+def _climb(chosen: argparse.Namespace) -> None:
+    ladder.run(
+        ladder.Course(
+            first_rate=chosen.first_rate,
+            factor=chosen.factor,
+            seconds=chosen.seconds,
+            warm_up_s=chosen.warm_up,
+            delays_ms=chosen.delays,
+            body_bytes=chosen.body,
+            max_requests=chosen.max_requests,
+            timeout_ms=chosen.timeout_ms,
+            rounds=chosen.rounds,
+            fresh=chosen.fresh,
+            plots=chosen.plots,
+        )
+    )
+
+
 def _numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
@@ -72,6 +112,14 @@ def _run(chosen: argparse.Namespace) -> None:
             chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
         )
         proxies.run(course, profiles)
+    elif chosen.command == "floor":
+        floor.run(
+            floor.Course(
+                chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies, chosen.profile
+            )
+        )
+    elif chosen.command == "ladder":
+        _climb(chosen)
     elif chosen.command == "h2":
         h2.run(
             h2.Course(

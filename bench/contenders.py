@@ -111,6 +111,8 @@ class Setup:
     tls: TlsFiles | None = None
     # The backend is spoken to in HTTP/2, which nginx does for gRPC alone.
     h2: bool = False
+    # More requests in flight are answered by 503, and Kakehi's counters are served.
+    max_requests: int | None = None
 
     @property
     def is_operator(self) -> bool:
@@ -125,6 +127,13 @@ def multiplexers(base: Path, setup: Setup) -> Iterator[tuple[Contender, ...]]:
         ours = stack.enter_context(_kakehi(_directory(base, "kakehi-h2"), setup))
         theirs = stack.enter_context(_haproxy(_directory(base, "haproxy-h2"), setup))
         yield tuple(replace(each, name=f"{each.name} h2") for each in (ours, theirs))
+
+
+@contextlib.contextmanager
+def ours(base: Path, setup: Setup) -> Iterator[Contender]:
+    """Kakehi by itself."""
+    with _kakehi(_directory(base, "kakehi"), setup) as contender:
+        yield contender
 
 
 @contextlib.contextmanager
@@ -156,7 +165,9 @@ def _kakehi(directory: Path, setup: Setup) -> Iterator[Contender]:
         assert daemon.process is not None
         # All of it is charged: the reconciler, and all threads of the worker.
         pids = [daemon.process.pid, *daemon.worker_pids()]
-        yield Contender("kakehi", port, _metrics_url(setup, admin), lambda: pids)
+        has_metrics = setup.is_operator or setup.max_requests is not None
+        url = f"http://127.0.0.1:{admin}/metrics" if has_metrics else None
+        yield Contender("kakehi", port, url, lambda: pids)
     finally:
         daemon.stop(check=False)
 
@@ -174,6 +185,8 @@ def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> di
         listener["timeouts"] = {"request_head": "10s", "keep_alive": "60s"}
         listener["limits"] = {"connections": 8000, "head_bytes": "32KiB", "body_bytes": "1MiB"}
         cluster["timeouts"] = {"connect": "3s", "response_head": "60s", "response_body": "60s"}
+    if setup.max_requests is not None:
+        settings |= {"max_requests": setup.max_requests, "admin": f"127.0.0.1:{admin}"}
     certificates: dict[str, Any] = {}
     if setup.tls is not None:
         listener["protocol"] = "https"
@@ -205,6 +218,9 @@ def _nginx_proxy(directory: Path, setup: Setup) -> Iterator[Contender]:
             "location /metrics { access_log off; stub_status; } }",
         ]
         headers = _NGINX_HEADERS
+    if setup.max_requests is not None:
+        common += ["limit_conn_zone all zone=all:1m;", "limit_conn_log_level info;"]
+        headers = [*headers, f"limit_conn all {setup.max_requests};"]
     passing = _NGINX_GRPC if setup.h2 else _NGINX_HTTP
     ssl = ""
     if setup.tls is not None:
@@ -264,6 +280,9 @@ def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
             f"bind 127.0.0.1:{status}",
             "http-request use-service prometheus-exporter if { path /metrics }",
         ]
+    if setup.max_requests is not None:
+        full = f"{{ be_conn(shop) ge {setup.max_requests} }}"
+        public = [*public, f"http-request return status 503 if {full}"]
     text = f"""global
   nbthread 1
   maxconn {_HAPROXY_CONNECTIONS}

@@ -1,29 +1,16 @@
 """Starts the zygote (`python -m proxy --zygote-fd FD`), or one worker. For the reconciler only.
 
-`--worker N --cpu K --control-fd FD` is what a worker forked by the zygote is given too. It pins the
-process to its core before the engine's thread exists, so that every thread of the worker stays
-there, and ignores what a terminal sends: a worker ends when the reconciler says so, or by SIGTERM.
+`--worker N --cpu K --control-fd FD` is what a worker forked by the zygote is given too.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
-import os
-import signal
 import socket
 import sys
 
-import uvloop
-
 from proxy import zygote
-from proxy.engine_api import EngineApi
-from proxy.shell import SIGNAL_DRAIN_MS, Shell
-from schemas.lines import STDERR
-
-# How long the end waits for whoever reads the last lines.
-_FLUSH_S = 1.0
+from proxy.worker import live
 
 
 def main() -> int:
@@ -31,29 +18,8 @@ def main() -> int:
     options = _arguments()
     if options.zygote_fd is not None:
         with socket.socket(fileno=options.zygote_fd) as control:
-            return zygote.run(control, live)
+            return zygote.run(control)
     return live(options.worker, options.cpu, options.control_fd)
-
-
-def live(worker: int, cpu: int, control_fd: int) -> int:
-    """The life of one worker, in a process of its own; returns its exit code."""
-    for ignored in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
-    zygote.take_name(f"kakehi-w{worker}")
-    core = cpu if cpu >= 0 else None
-    try:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
-        control = socket.socket(fileno=control_fd)
-        engine = EngineApi(worker, core)
-        uvloop.run(_serve(worker, cpu, engine, control))
-    except Exception as error:  # noqa: BLE001  # no traceback, and no wait for who reads it
-        reason = str(error) or type(error).__name__
-        STDERR.write(f"worker {worker} cannot run: {reason}")
-        return 1
-    finally:
-        STDERR.flush(_FLUSH_S)
-    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -63,27 +29,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cpu", type=int, help="-1: not pinned")
     parser.add_argument("--control-fd", type=int)
     return parser.parse_args()
-
-
-async def _serve(worker: int, cpu: int, engine: EngineApi, control: socket.socket) -> None:
-    shell = Shell(worker, cpu, engine, control)
-    loop = asyncio.get_running_loop()
-    asked = 0
-
-    def terminate() -> None:
-        # The second signal does not wait for requests any more.
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            os._exit(0)
-        shell.end(SIGNAL_DRAIN_MS)
-
-    loop.add_signal_handler(signal.SIGTERM, terminate)
-    loop.add_signal_handler(signal.SIGUSR1, engine.reopen_log)
-    # Nothing that lives now will be garbage: keep collections short.
-    gc.collect()
-    gc.freeze()
-    await shell.run()
 
 
 if __name__ == "__main__":

@@ -3,39 +3,34 @@
 A worker is then there in milliseconds, and shares the memory of the code with the others. The
 zygote has no thread and no event loop, so that a fork copies nothing that is half done. It does not
 stay the parent of a worker: whoever forked it ends at once, and the kernel gives the worker to the
-reconciler, which asked to get it. Called by `proxy.__main__`.
+reconciler, which asked to get it. Forked by `kakehi run`, or executed (`proxy.__main__`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
-from pathlib import Path
 
+from proxy.worker import live, take_name
 from schemas.zygote import REPLY, REQUEST
 
 _LOST = -errno.ECHILD
+# What Python has by itself; a command line that is to end soon collects less often.
+_GARBAGE = (700, 10, 10)
 
 
-def take_name(name: str) -> None:
-    """The name that `ps` and `top` show; the kernel keeps 15 bytes of it."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
-
-
-def run(control: socket.socket, live: Callable[[int, int, int], int]) -> int:
+def run(control: socket.socket) -> int:
     """Forks until the reconciler is gone. In the forked worker: what its life returns."""
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     take_name("kakehi-zygote")
-    # What was imported stays: no collection shall copy its pages.
-    gc.collect()
+    # What was imported stays, and no collection shall copy its pages: not even one before this.
     gc.freeze()
+    gc.set_threshold(*_GARBAGE)
+    gc.enable()
     while True:
         request, descriptors, _, _ = socket.recv_fds(
             control, REQUEST.size, 1, socket.MSG_CMSG_CLOEXEC

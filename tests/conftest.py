@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -19,6 +21,11 @@ from tests.harness.fixtures import (  # noqa: F401  (pytest finds fixtures by na
     repo,
     shared_gateway,
 )
+
+# An installed Kakehi has been compiled, and where nothing may be kept, each daemon and each command
+# that a test starts would compile all modules anew: a third of its processor time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 _SHOWN_CHARACTERS = 4000
 

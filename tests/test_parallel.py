@@ -1,5 +1,6 @@
 """Sessions of tests side by side, as `tests/run parallel` has them: none takes what another has."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,14 +48,33 @@ def test_a_test_that_never_ends_is_no_failed_test(tmp_path: Path, end: str) -> N
     (tmp_path / "test_a.py").write_text(
         f"import os, time\ndef test_never() -> None: {end}\ndef test_behind() -> None: pass\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    done = session(tmp_path, "--timeout", "2", "--timeout-method", "thread")
+    assert done.returncode == pytest.ExitCode.INTERNAL_ERROR, done.stdout + done.stderr
+    assert "gw0 has died in a test" in done.stdout + done.stderr
+
+
+def test_what_a_test_starts_finds_its_modules_compiled(tmp_path: Path) -> None:
+    """Whatever the machine says, or a daemon would compile all of its modules at each start."""
+    (tmp_path / "test_a.py").write_text(
+        "import subprocess, sys\n"
+        "def test_kept() -> None:\n"
+        "    asked = [sys.executable, '-c', 'import sys; sys.exit(sys.dont_write_bytecode)']\n"
+        "    assert not sys.dont_write_bytecode\n"
+        "    assert subprocess.run(asked).returncode == 0\n"
+    )
+    done = session(tmp_path, PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def session(tests: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A session of its own, with the conftest of this one."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(tests)]
         + ["-p", "tests.conftest", "-p", "no:cacheprovider", "-n", "1", "--dist", "loadfile"]
-        + ["--timeout", "2", "--timeout-method", "thread", str(tmp_path)],
+        + [*options, str(tests)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.returncode == pytest.ExitCode.INTERNAL_ERROR, done.stdout + done.stderr
-    assert "gw0 has died in a test" in done.stdout + done.stderr

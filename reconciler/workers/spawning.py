@@ -1,36 +1,26 @@
-"""How a worker process comes to be: its control socket, its core, and the zygote that forks it.
+"""How a worker process comes to be: its control socket, and the core that it gets.
 
-Called by `reconciler.workers.supervisor`. A worker gets a process group of its own, so that what a
-terminal sends to the daemon does not reach it, and no descriptor but its control socket. It is our
-child and nobody else's: it lives on when the zygote ends, and when we do.
+Called by `reconciler.workers.supervisor`. `reconciler.workers.forking` has the process that forks
+it. A worker is our child and nobody else's: it lives on when that process ends, and when we do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 from reconciler.errors import MachineError
-from schemas.zygote import REPLY, REQUEST
+from reconciler.workers.forking import zygote
 
 WORKERS_DIRECTORY = "workers"
 # sockaddr_un holds 108 bytes with the terminator.
 _SOCKET_PATH_BYTES_MAX = 107
-# A zygote that has just begun imports first, on a machine that may be busy.
-_FORK_TIMEOUT_S = 15.0
-_PR_SET_CHILD_SUBREAPER = 36
 _COMM_BYTES = 15
-# What systemd tells the daemon is not meant for the workers.
-_OWN_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 
 
 def socket_path(runtime_dir: Path, worker: int) -> Path:
@@ -53,90 +43,6 @@ def succeed(runtime_dir: Path, worker: int) -> None:
     """Gives a successor, if there is one, the place of the one that served before it."""
     with contextlib.suppress(FileNotFoundError):
         successor_path(runtime_dir, worker).rename(socket_path(runtime_dir, worker))
-
-
-class Zygote:
-    """The process that forks workers (`proxy.zygote`): started when first needed, and anew."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    def start(self) -> None:
-        """Has it import what workers need, while we go on. Raises `OSError`."""
-        with self._lock:
-            self._started()
-
-    def fork(self, worker: int, cpu: int, listening: socket.socket) -> int:
-        """Returns the worker's process, a child of ours. Raises `OSError`."""
-        with self._lock:
-            process, control = self._started()
-            # It may have been started before we raised ours. In a sandbox without the right to, a
-            # worker that raises its own comes as far.
-            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-            with contextlib.suppress(OSError):
-                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
-            _adopt_orphans(True)
-            try:
-                socket.send_fds(control, [REQUEST.pack(worker, cpu)], [listening.fileno()])
-                reply = control.recv(REPLY.size)
-            except OSError:
-                self._end()
-                raise
-            finally:
-                _adopt_orphans(False)
-            if not reply:
-                self._end()
-                raise OSError(0, "the process that forks workers has ended")
-            (pid,) = REPLY.unpack(reply)
-        if pid < 0:
-            raise OSError(-pid, os.strerror(-pid))
-        return int(pid)
-
-    def end(self) -> None:
-        """Ends it; workers live on."""
-        with self._lock:
-            self._end()
-
-    def _started(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        if self._process is not None and self._process.poll() is not None:
-            self._end()
-        if self._process is None or self._control is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.settimeout(_FORK_TIMEOUT_S)
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "proxy", f"--zygote-fd={theirs.fileno()}"],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    process_group=0,
-                    env={k: v for k, v in os.environ.items() if k not in _OWN_VARIABLES},
-                )
-            self._control = ours
-        return self._process, self._control
-
-    def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = self._control = None
-
-
-def _adopt_orphans(yes: bool) -> None:
-    """Whether we become the parent of grandchildren whose parent ends (prctl(2)).
-
-    Not for longer than a fork takes: we wait for nobody but our workers.
-    """
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become the parent of workers")
-
-
-zygote = Zygote()
-"""The one of this process. `kakehi run` starts it first of all, and ends it last."""
 
 
 def spawn(path: Path, worker: int, cpu: int) -> int:

@@ -1,5 +1,6 @@
 """`kakehi run`: the daemon, in the foreground."""
 
+import gc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,14 +96,19 @@ def run(
         interval_s = milliseconds(fetch_interval, "--fetch-interval") / 1_000
         if interval_s < 1:
             raise UsageError("--fetch-interval must be 1s or more")
-    from reconciler.workers.spawning import zygote
+    # What is imported stays: there is nothing to collect.
+    gc.disable()
+    # What daemon and workers both need is imported once; the rest is the daemon's alone.
+    from proxy import zygote as workers_parent
+    from reconciler.workers.forking import zygote
 
-    # It imports what workers need while we import what the daemon needs.
     with suppress(OSError):
-        zygote.start()
+        zygote.start(workers_parent.run)
     from reconciler.daemon import DaemonOptions
     from reconciler.daemon import run as run_daemon
 
+    gc.freeze()
+    gc.enable()
     options = DaemonOptions(
         directory=Path(directory),
         ref=ref,

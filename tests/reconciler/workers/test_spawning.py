@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import MachineError
-from reconciler.workers import spawning
+from reconciler.workers import forking, spawning
+from reconciler.workers.forking import Zygote
 from reconciler.workers.link import connect
-from reconciler.workers.spawning import Zygote
 from schemas import wire
 from tests.reconciler.live import eventually, shop
 
@@ -172,7 +172,7 @@ def test_workers_live_on_without_the_zygote_and_the_next_one_gets_a_new_one(
 def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spawning, "_FORK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(forking, "_FORK_TIMEOUT_S", 1.0)
     spawning.zygote.start()
     stopped = spawning.zygote._process
     assert stopped is not None
@@ -181,24 +181,92 @@ def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
     with pytest.raises(MachineError, match="cannot start worker 0: timed out"):
         spawning.spawn(spawning.socket_path(tmp_path, 0), 0, -1)
     assert stopped.returncode == -signal.SIGKILL
-    monkeypatch.setattr(spawning, "_FORK_TIMEOUT_S", 15.0)
+    monkeypatch.setattr(forking, "_FORK_TIMEOUT_S", 15.0)
     with worker(tmp_path):
         assert answers(tmp_path)
 
 
-def test_a_zygote_ends_with_whoever_started_it(tmp_path: Path) -> None:
+@contextmanager
+def parent(life: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process that has started a zygote, which stays its child; and what that one is."""
     script = (
-        "from reconciler.workers.spawning import zygote; zygote.start(); "
-        "print(zygote._process.pid, flush=True); input()"
+        "import os, proxy.zygote; from reconciler.workers.forking import zygote\n"
+        "os.set_inheritable(os.open('/dev/zero', os.O_RDONLY), True)\n"
+        f"zygote.start({life})\n"
+        "print(zygote._process.pid, flush=True)\n"
+        "while input() == 'end':\n"
+        "    zygote.end()\n"
+        "    print('ended', flush=True)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script],
+        env={**os.environ, "NOTIFY_SOCKET": "/nowhere"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None
-        zygote = os.pidfd_open(int(process.stdout.readline()))
+        try:
+            assert process.stdout is not None
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+FORKED, EXECUTED = "proxy.zygote.run", ""
+LIVES = pytest.mark.parametrize("life", [FORKED, EXECUTED], ids=["forked", "executed"])
+
+
+@LIVES
+def test_a_zygote_ends_with_whoever_started_it(life: str) -> None:
+    with parent(life) as (process, pid):
+        zygote = os.pidfd_open(pid)
         process.kill()
     assert select.select([zygote], [], [], 20)[0]
     os.close(zygote)
+
+
+@LIVES
+def test_a_zygote_is_ended_and_reaped(life: str) -> None:
+    with parent(life) as (process, pid):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # The second time there is nothing to end.
+        for _ in range(2):
+            process.stdin.write(b"end\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"ended\n"
+            assert not Path(f"/proc/{pid}").exists()
+
+
+@LIVES
+def test_a_zygote_has_nothing_of_the_process_that_started_it(life: str) -> None:
+    with parent(life) as (process, pid):
+        comm = Path(f"/proc/{pid}/comm")
+        eventually(lambda: comm.read_text() == "kakehi-zygote\n")
+        held = {each.name: os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        assert held.pop("0") == "/dev/null"
+        assert held.pop("1") == os.readlink(f"/proc/{process.pid}/fd/1")
+        assert held.pop("2") == os.readlink(f"/proc/{process.pid}/fd/2")
+        assert [each.partition(":")[0] for each in held.values()] == ["socket"]
+        assert os.getpgid(pid) == pid
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert b"proxy" in words
+        assert b"-c" not in words
+
+
+def test_a_daemon_forks_its_workers_from_a_zygote_that_imports_nothing(tmp_path: Path) -> None:
+    """And whoever looks for the daemon by its command line finds the daemon alone."""
+    with shop(tmp_path, workers=1) as running:
+        [pid] = running.daemon.worker_pids()
+        assert running.daemon.process is not None
+        daemon = running.daemon.process.pid
+        processes = Path("/proc").glob("[0-9]*/comm")
+        [zygote] = [int(path.parent.name) for path in processes if _is_zygote_of(path, daemon)]
+        assert spawning.is_worker(pid, 0)
+        for each in (pid, zygote):
+            assert b"run" not in Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+        fields = Path(f"/proc/{zygote}/stat").read_text().rpartition(")")[2].split()
+        # Importing what workers need takes ten times as long.
+        assert int(fields[11]) + int(fields[12]) <= 0.05 * os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("way", ["stop", "interrupt"])

@@ -1,5 +1,5 @@
 //! The first message of a TLS client, as far as its server name (RFC 8446 §4.1.2, RFC 6066 §3), for
-//! `session/passthrough`, which has to know whose connection it is without taking part in it.
+//! `session/l4/passthrough`, which has to know whose connection it is without taking part in it.
 //!
 //! Rule: whatever is not understood here is somebody else's to answer: this never refuses anything, it
 //! only fails to find a name.

@@ -1,6 +1,6 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer says of the connection before its
-//! first byte, as HAProxy's `proxy-protocol.txt` has it. Called by `session/preamble` for what is
-//! received, and by `session/connect` for what backends are told.
+//! first byte, as HAProxy's `proxy-protocol.txt` has it. Called by `session/front/preamble` for what is
+//! received, and by `session/back/connect` for what backends are told.
 //!
 //! Rule: exactly the forms of the specification, and nothing that a strict reader would take for
 //! something else. A preamble that cannot become valid any more is refused at its first wrong byte.

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::Engine;
-use super::exchange::Outcome;
-use super::token::{CHECK_DRAINS, Owner, token};
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::token::{CHECK_DRAINS, Owner, token};
 use crate::state::audit::{Audit, Audited};
 use crate::state::digest::Digest;
 use crate::state::listener::Listener;

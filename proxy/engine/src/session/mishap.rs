@@ -9,10 +9,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::token::{Owner, parts};
-use super::{Engine, Outcome, RECEIVE_BYTES};
 use crate::protocol::h2::Heads;
 use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::engine::RECEIVE_BYTES;
+use crate::session::exchange::Outcome;
+use crate::session::token::{Owner, parts};
 use crate::telemetry::names::Counter;
 
 impl<D: Driver> Engine<D> {
@@ -94,8 +96,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
-    use super::super::testing::{Door, engine_with_clients};
     use super::*;
+    use crate::session::testing::{Door, engine_with_clients};
 
     fn is_open(stream: &mut TcpStream) -> bool {
         stream.set_nonblocking(true).unwrap();
@@ -112,7 +114,7 @@ mod tests {
             ..
         } = engine_with_clients(3);
         // An exchange that nobody knows: whoever looks for it panics.
-        engine.clients[clients[1]].phase = super::super::client::Phase::InExchange;
+        engine.clients[clients[1]].phase = crate::session::front::client::Phase::InExchange;
         engine.clients[clients[1]].exchange = None;
         engine.at_work = engine.clients[clients[1]].token;
         let outcome = engine.survive(|engine| {
@@ -144,7 +146,7 @@ mod tests {
     #[should_panic(expected = "about nobody")]
     fn a_panic_about_no_connection_ends_the_thread() {
         let Door { mut engine, .. } = engine_with_clients(1);
-        engine.at_work = super::super::token::WAKE;
+        engine.at_work = crate::session::token::WAKE;
         let _ = engine.survive(|_| panic!("about nobody"));
     }
 }

@@ -8,11 +8,11 @@
 //! Whoever has a request meanwhile waits for no more than [`HANDSHAKES_US_PER_TURN`] and the one that is
 //! being made. Called by the loop, and by who drives a connection (`client`, `upstream`).
 
-use super::Engine;
-use super::client::Phase;
-use super::token::{Owner, parts};
-use super::upstream::Link;
 use crate::runtime::driver::{Driver, Token};
+use crate::session::back::upstream::Link;
+use crate::session::engine::Engine;
+use crate::session::front::client::Phase;
+use crate::session::token::{Owner, parts};
 
 /// Time for handshakes in one turn. One that has been begun is not interrupted.
 const HANDSHAKES_US_PER_TURN: u64 = 1000;

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use super::transport::Transport;
-use super::{Engine, Served};
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket::{self, Stream};
+use crate::session::engine::Engine;
+use crate::session::engine::Served;
+use crate::session::transport::Transport;
 use crate::state::digest::Digest;
 use crate::state::entity::{Entity, Kind};
 use crate::state::listener::{Listener, ListenerSettings, Routes};

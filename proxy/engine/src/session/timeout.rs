@@ -1,13 +1,13 @@
 //! What happens when a deadline passes.
 
-use super::Engine;
-use super::client::Phase;
-use super::exchange::Outcome;
-use super::record::Attempt;
-use super::token::{self, Owner};
-use super::upstream::Link;
 use crate::runtime::driver::{Driver, Token};
 use crate::runtime::socket;
+use crate::session::back::upstream::Link;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::record::Attempt;
+use crate::session::front::client::Phase;
+use crate::session::token::{self, Owner};
 use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {

@@ -13,10 +13,10 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::client::split_left;
 use crate::protocol::tls::{Machine, RECORD_BYTES_MAX, Records};
 use crate::runtime::buffer::{BufferPool, ByteQueue};
 use crate::runtime::socket::Stream;
+use crate::session::front::client::split_left;
 use crate::tls::fault::TlsFault;
 
 /// Plaintext encrypted for one `send`; what is behind it waits for the socket first.

@@ -1,0 +1,313 @@
+//! Connections to backends: taken out of the pool, or made, and given the head of the request.
+//!
+//! Rule: whether another backend is tried when one cannot be reached is said in `exchange::attempt`.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::protocol::proxy;
+use crate::runtime::buffer::ByteQueue;
+use crate::runtime::driver::Driver;
+use crate::runtime::socket::{Stream, local_address};
+use crate::runtime::timer::Deadline;
+use crate::session::back::upstream::{Link, Upstream};
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::attempt::may_repeat;
+use crate::session::front::client::split_left;
+use crate::session::queue::Bulk;
+use crate::session::token::{Owner, parts, token};
+use crate::session::transport::Transport;
+use crate::state::entity::{self, ProxyProtocol};
+use crate::telemetry::names::{Counter, Field, Histogram};
+use crate::upstream::{Backend, ClusterSettings};
+
+/// A connection is idle for longer than this before its backend ends it.
+const UNLOOKED_MS_MAX: u64 = 50;
+
+impl<D: Driver> Engine<D> {
+    pub(in crate::session) fn reuse_connection(
+        &mut self,
+        exchange: u32,
+        backend: &Rc<Backend>,
+    ) -> bool {
+        let entry = &self.exchanges[exchange as usize];
+        // What is passed on unread has to begin at the beginning of a connection.
+        let is_private = entry.cluster.entity.proxy_protocol.is_some();
+        // What a pooled connection has lost once goes out on one that cannot be stale.
+        let is_fresh = entry.frontend.entity.passthrough || entry.is_repeated || is_private;
+        if is_fresh || entry.is_multiplexed() {
+            return false;
+        }
+        let Some(index) = self.take_pooled(exchange, backend) else {
+            return false;
+        };
+        let upstream = &mut self.upstreams[index];
+        upstream.link = Link::Busy;
+        upstream.reused = true;
+        backend.probe_ended();
+        upstream.exchange = Some(exchange);
+        self.exchanges[exchange as usize].upstream = Some(index);
+        self.metrics.add(Counter::UpstreamReusesTotal, 1);
+        self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
+        self.send_head(index, exchange);
+        true
+    }
+
+    /// The most recently used idle connection. The news that the backend has closed it, or has said
+    /// something that nobody asked for, may wait behind this very event: a request that could not be sent
+    /// again is worth a look at the socket, and so is a connection that was idle for long enough for its
+    /// backend to think of that.
+    fn take_pooled(&mut self, exchange: u32, backend: &Rc<Backend>) -> Option<usize> {
+        loop {
+            let pooled = backend.idle.borrow_mut().pop()?;
+            let (_, index) = parts(pooled);
+            if self.find_upstream(pooled, index).is_none() {
+                continue;
+            }
+            let (entry, upstream) = (&self.exchanges[exchange as usize], &self.upstreams[index]);
+            let same_policy = match (&entry.cluster.tls, &upstream.tls) {
+                (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
+                (None, None) => true,
+                _ => false,
+            };
+            let is_fresh = self.clock.ms() - upstream.pooled_ms < UNLOOKED_MS_MAX;
+            if same_policy && (is_fresh && may_repeat(entry) || upstream.stream.is_quiet()) {
+                return Some(index);
+            }
+            self.close_upstream(index);
+        }
+    }
+
+    pub(in crate::session) fn connect(
+        &mut self,
+        exchange: u32,
+        backend: &Rc<Backend>,
+    ) -> io::Result<()> {
+        let cluster = self.exchanges[exchange as usize].cluster.clone();
+        let index = self.open_upstream(&cluster, backend)?;
+        self.upstreams[index].exchange = Some(exchange);
+        self.exchanges[exchange as usize].upstream = Some(index);
+        // On a loopback or a near network the connect is done already: one wake-up less.
+        self.try_connected(index);
+        Ok(())
+    }
+
+    /// A connection that has just been begun, with the time for it running.
+    pub(super) fn open_upstream(
+        &mut self,
+        cluster: &ClusterSettings,
+        backend: &Rc<Backend>,
+    ) -> io::Result<usize> {
+        self.metrics.add(Counter::UpstreamConnectsTotal, 1);
+        let stream = Stream::connect(&backend.address)?;
+        let stream = match &cluster.tls {
+            None => Transport::Plain(stream),
+            Some(config) => {
+                let name = server_name(&cluster.entity, backend);
+                Transport::connect_tls(stream, config.clone(), name)?
+            }
+        };
+        let index = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
+        backend.connections.set(backend.connections.get() + 1);
+        self.metrics
+            .slot_add(backend.slot.id(), Field::Connections, 1);
+        self.metrics.add(Counter::UpstreamConnectionsNow, 1);
+        let upstream = &mut self.upstreams[index];
+        let (token, limit) = (upstream.token, cluster.entity.timeouts.connect);
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        Ok(index)
+    }
+
+    pub(super) fn insert_upstream(
+        &mut self,
+        stream: Transport,
+        tls: Option<Arc<ClientConfig>>,
+        backend: &Rc<Backend>,
+        link: Link,
+    ) -> io::Result<usize> {
+        let entry = self.upstreams.vacant_entry();
+        let index = entry.key();
+        self.serial = self.serial.wrapping_add(1);
+        let token = token(Owner::Upstream, self.serial, index);
+        if let Some(socket) = stream.raw() {
+            self.driver.watch_stream(socket, token)?;
+        }
+        entry.insert(Upstream {
+            stream,
+            tls,
+            token,
+            backend: backend.clone(),
+            link,
+            reused: false,
+            readable: false,
+            hangup: false,
+            input_waits: false,
+            queued: false,
+            bulk: Bulk::default(),
+            flush_waits: false,
+            keep_alive: false,
+            shut_when_sent: false,
+            input: ByteQueue::default(),
+            output: ByteQueue::default(),
+            exchange: None,
+            deadline: Deadline::NONE,
+            connect_started_us: self.clock.us(),
+            pooled_ms: 0,
+            unacknowledged: 0,
+            ends_at: None,
+            trunk: None,
+        });
+        Ok(index)
+    }
+
+    /// Tries the first send on a connecting socket: its outcome is the connect's.
+    pub(super) fn try_connected(&mut self, index: usize) {
+        if self.upstreams[index].trunk.is_some() {
+            return self.greet(index);
+        }
+        let upstream = &mut self.upstreams[index];
+        let Some(exchange) = upstream.exchange else {
+            return;
+        };
+        if upstream.tls.is_some() {
+            return self.try_begun(index, exchange);
+        }
+        let preamble = self.preamble_of(exchange);
+        let upstream = &mut self.upstreams[index];
+        let head = &self.exchanges[exchange as usize].head;
+        match upstream
+            .stream
+            .send(&mut self.tls, &mut self.pool, &preamble, head)
+        {
+            Ok(sent) => {
+                let (preamble_left, left) = split_left(&preamble, head, sent);
+                upstream.output.push(&mut self.pool, preamble_left);
+                upstream.output.push(&mut self.pool, left);
+                self.connected(index);
+                self.head_sent(index, exchange);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                if self.connect_failed(exchange, Outcome::ConnectFailed) {
+                    self.try_backend(exchange);
+                }
+            }
+        }
+    }
+
+    /// What a backend is told before anything else: who the client is, if it wants to know.
+    fn preamble_of(&self, exchange: u32) -> Vec<u8> {
+        let exchange = &self.exchanges[exchange as usize];
+        let Some(version) = exchange.cluster.entity.proxy_protocol else {
+            return Vec::new();
+        };
+        let client = &self.clients[exchange.client];
+        // A stream of a connection that carries many has come by that one.
+        let socket = match client.stream.lane() {
+            Some(lane) => self.clients[lane.connection].stream.raw(),
+            None => client.stream.raw(),
+        };
+        let local = socket.and_then(|socket| local_address(socket).ok());
+        let destination = local.unwrap_or(client.listener.address);
+        let mut preamble = Vec::new();
+        match version {
+            ProxyProtocol::V1 => proxy::write_v1(&mut preamble, client.peer, destination),
+            ProxyProtocol::V2 => proxy::write_v2(&mut preamble, client.peer, destination),
+        }
+        preamble
+    }
+
+    /// The same over TLS: the first send is that of the handshake.
+    fn try_begun(&mut self, index: usize, exchange: u32) {
+        let preamble = self.preamble_of(exchange);
+        let upstream = &mut self.upstreams[index];
+        match upstream
+            .stream
+            .begin(&mut self.tls, &mut self.pool, &preamble)
+        {
+            Ok(()) => upstream.link = Link::Securing,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                if self.connect_failed(exchange, Outcome::ConnectFailed) {
+                    self.try_backend(exchange);
+                }
+            }
+        }
+    }
+
+    /// Bytes of a handshake have come: sends the head when it is complete.
+    pub(super) fn try_secured(&mut self, index: usize) {
+        if self.upstreams[index].trunk.is_some() {
+            return self.greet_secured(index);
+        }
+        let upstream = &mut self.upstreams[index];
+        let Some(exchange) = upstream.exchange else {
+            return;
+        };
+        if upstream.stream.has_just_opened() {
+            self.connected(index);
+            self.send_head(index, exchange);
+        }
+    }
+
+    fn connected(&mut self, index: usize) {
+        self.upstreams[index].link = Link::Busy;
+        self.count_connected(index);
+    }
+
+    pub(super) fn count_connected(&mut self, index: usize) {
+        let upstream = &self.upstreams[index];
+        upstream.backend.connect_succeeded();
+        if upstream.tls.is_some() {
+            let slot = upstream.backend.slot.id();
+            self.metrics.slot_set(slot, Field::TlsFault, 0);
+        }
+        let waited = self.clock.us() - upstream.connect_started_us;
+        self.metrics.observe(Histogram::ConnectDuration, waited);
+    }
+
+    /// Sends the head on a connection out of the pool, or on one that has just been secured.
+    fn send_head(&mut self, index: usize, exchange: u32) {
+        let head = &self.exchanges[exchange as usize].head;
+        let upstream = &mut self.upstreams[index];
+        match upstream
+            .stream
+            .send(&mut self.tls, &mut self.pool, head, &[])
+        {
+            Ok(sent) => {
+                if sent < head.len() {
+                    upstream.output.push(&mut self.pool, &head[sent..]);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                upstream.output.push(&mut self.pool, head)
+            }
+            // The backend closed it while it was pooled; nothing of the request went anywhere.
+            Err(_) if upstream.reused => return self.retry_stale(exchange),
+            Err(_) => return self.upstream_failed(index),
+        }
+        self.head_sent(index, exchange);
+    }
+
+    pub(super) fn head_sent(&mut self, index: usize, exchange: u32) {
+        self.await_response(index);
+        let exchange = &self.exchanges[exchange as usize];
+        let client = exchange.client;
+        if !exchange.request_done() {
+            self.wake_client(client);
+        }
+    }
+}
+
+/// Whom a backend has to be.
+fn server_name(cluster: &entity::Cluster, backend: &Backend) -> ServerName<'static> {
+    let name = cluster.tls.as_ref().and_then(|tls| tls.server_name.clone());
+    name.and_then(|name| ServerName::try_from(name).ok())
+        .unwrap_or_else(|| ServerName::IpAddress(backend.address.ip().into()))
+}

@@ -1,0 +1,508 @@
+//! The upstream side of a session: one connection to a backend, its pool, its reads and writes.
+//!
+//! Rule: an HTTP/1.1 upstream connection serves one exchange at a time; between two of them it
+//! waits in its backend's pool, the most recently used taken first. What becomes of its exchange when it
+//! fails is said in `exchange::attempt`, and what the bytes mean in `exchange::response`.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use crate::runtime::buffer::ByteQueue;
+use crate::runtime::driver::{Driver, Token};
+use crate::runtime::timer::Deadline;
+use crate::session::back::trunk::Trunk;
+use crate::session::engine::Engine;
+use crate::session::engine::READS_PER_TURN;
+use crate::session::exchange::Outcome;
+use crate::session::front::client::{Phase, split_left};
+use crate::session::l4::tunnel::HALF_CLOSED_MS;
+use crate::session::queue::Bulk;
+use crate::session::transport::{Received, Transport};
+use crate::telemetry::names::{Counter, Field};
+use crate::upstream::Backend;
+
+/// What an upstream connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum Link {
+    /// The connect has not finished.
+    Connecting,
+    /// TLS is being agreed on.
+    Securing,
+    /// HTTP/2 has been begun, and the backend has not answered.
+    Greeting,
+    /// It carries lanes; see `trunk`.
+    Trunk,
+    /// A lane whose connection is not open yet.
+    Waiting,
+    /// It serves an exchange.
+    Busy,
+    /// It waits in the pool.
+    Pooled,
+}
+
+/// One connection to a backend.
+pub(in crate::session) struct Upstream {
+    pub(in crate::session) stream: Transport,
+    /// What was asked of the backend in the handshake: a connection made under one policy serves no
+    /// request that is to be sent under another.
+    pub(in crate::session) tls: Option<Arc<ClientConfig>>,
+    pub(in crate::session) token: Token,
+    pub(in crate::session) backend: Rc<Backend>,
+    pub(in crate::session) link: Link,
+    /// It has served a request before: the backend may have closed it meanwhile.
+    pub(in crate::session) reused: bool,
+    pub(in crate::session) readable: bool,
+    pub(in crate::session) hangup: bool,
+    pub(in crate::session) input_waits: bool,
+    pub(in crate::session) queued: bool,
+    pub(in crate::session) bulk: Bulk,
+    /// The socket has room for what waits, and its turn has not come.
+    pub(in crate::session) flush_waits: bool,
+    /// The response allows another request on this connection.
+    pub(in crate::session) keep_alive: bool,
+    /// Shut our sending side once `output` is empty (a tunnel's client has ended).
+    pub(in crate::session) shut_when_sent: bool,
+    pub(in crate::session) input: ByteQueue,
+    pub(in crate::session) output: ByteQueue,
+    pub(in crate::session) exchange: Option<u32>,
+    pub(in crate::session) deadline: Deadline,
+    pub(super) connect_started_us: u64,
+    /// When it was last left without a request.
+    pub(super) pooled_ms: u64,
+    /// What the backend had not taken when a response was late, in bytes; of a lane what its connection
+    /// had brought there.
+    pub(in crate::session) unacknowledged: u32,
+    /// Of a lane: how much its connection will have sent when all of the request has left.
+    pub(in crate::session) ends_at: Option<u64>,
+    /// What a connection that carries many requests knows of them.
+    pub(in crate::session) trunk: Option<Box<Trunk>>,
+}
+
+impl Upstream {
+    /// Whether bytes can be sent without queueing.
+    pub(in crate::session) fn has_room(&self) -> bool {
+        self.link == Link::Busy && self.is_flushed()
+    }
+
+    /// Whether the socket has taken everything that was sent.
+    pub(in crate::session) fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.stream.has_unsent()
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    pub(in crate::session) fn find_upstream(&self, token: Token, index: usize) -> Option<usize> {
+        self.upstreams
+            .get(index)
+            .filter(|upstream| upstream.token == token)
+            .map(|_| index)
+    }
+
+    pub(in crate::session) fn upstream_has_room(&self, index: usize) -> bool {
+        self.upstreams[index].has_room()
+    }
+
+    /// Sets the time within which the backend must make its next move. There is none while it is the
+    /// client that is waited for, in the middle of an upload.
+    pub(in crate::session) fn await_response(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let Some(exchange) = upstream.exchange else {
+            return;
+        };
+        let exchange = &self.exchanges[exchange as usize];
+        let timeouts = &exchange.cluster.entity.timeouts;
+        let half_closed = exchange.response_ended || exchange.request_done();
+        let waits_for_continue = exchange.expects_continue && exchange.interim_count == 0;
+        let limit = match exchange.response {
+            _ if exchange.tunnel && half_closed => timeouts.tunnel.min(HALF_CLOSED_MS),
+            _ if exchange.tunnel => timeouts.tunnel,
+            Some(_) => timeouts.response_body,
+            None if exchange.request_done() || waits_for_continue => timeouts.response_head,
+            // It does not read what it is sent.
+            None if !upstream.is_flushed() => timeouts.response_head,
+            None => return upstream.deadline.clear(),
+        };
+        let token = upstream.token;
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        if upstream.stream.lane().is_some() {
+            self.note_end_of_lane(index);
+        }
+    }
+
+    /// Readiness as the driver told it.
+    pub(in crate::session) fn upstream_ready(
+        &mut self,
+        index: usize,
+        readable: bool,
+        writable: bool,
+        hangup: bool,
+    ) {
+        let upstream = &mut self.upstreams[index];
+        upstream.readable |= readable;
+        upstream.hangup |= hangup;
+        let token = upstream.token;
+        if writable && upstream.link == Link::Connecting {
+            self.try_connected(index);
+        } else if writable && upstream.trunk.is_some() {
+            self.flush_trunk(index);
+        } else if writable && !upstream.is_flushed() && !self.puts_upstream_flush_off(index) {
+            self.flush_upstream(index);
+        }
+        match self.find_upstream(token, index) {
+            Some(_) if self.upstreams[index].bulk.is_large() => self.wake_upstream(index),
+            Some(_) => self.drive_upstream(index),
+            None => {}
+        }
+    }
+
+    /// Queues an upstream connection to be driven: its client has made room.
+    pub(in crate::session) fn wake_upstream(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        upstream.input_waits = !upstream.input.is_empty();
+        if (upstream.readable || upstream.input_waits) && !upstream.queued {
+            upstream.queued = true;
+            let (token, bulk) = (upstream.token, upstream.bulk);
+            self.queue(token, bulk);
+        }
+    }
+
+    /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
+    pub(in crate::session) fn drive_upstream(&mut self, index: usize) {
+        let token = self.upstreams[index].token;
+        let mut receive = std::mem::take(&mut self.receive);
+        let mut has_read = false;
+        for reads in 0.. {
+            if self.find_upstream(token, index).is_none() {
+                break;
+            }
+            let wants = self.upstream_wants_input(index);
+            let upstream = &mut self.upstreams[index];
+            if std::mem::take(&mut upstream.input_waits) && wants {
+                let mut input = std::mem::take(&mut upstream.input);
+                let consumed = self.upstream_input(token, index, input.as_slice());
+                input.consume(&mut self.pool, consumed);
+                match self.upstreams.get_mut(index) {
+                    Some(upstream) if upstream.token == token => upstream.input = input,
+                    _ => input.clear(&mut self.pool),
+                }
+                self.trunk_lane_consumed(token, index, consumed);
+                continue;
+            }
+            if !upstream.readable || !wants {
+                break;
+            }
+            if reads >= READS_PER_TURN || has_read && upstream.bulk.is_large() {
+                self.wake_upstream(index);
+                break;
+            }
+            if self.puts_upstream_off(index) {
+                break;
+            }
+            has_read = true;
+            self.read_upstream(token, index, &mut receive);
+        }
+        self.receive = receive;
+    }
+
+    fn read_upstream(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+        let is_saving = self.is_saving_memory();
+        let upstream = &mut self.upstreams[index];
+        let waiting = upstream.input.len();
+        receive[..waiting].copy_from_slice(upstream.input.as_slice());
+        let for_lane = upstream.exchange.is_some_and(|exchange| {
+            let client = self.exchanges[exchange as usize].client;
+            self.clients[client].stream.lane().is_some()
+        });
+        // One of many streams of a client must not make us hold as much as a connection may.
+        let end = match for_lane || is_saving {
+            true => receive.len().min(waiting + upstream.stream.room_min()),
+            false => receive.len(),
+        };
+        let room = &mut receive[waiting..end];
+        match upstream.stream.receive(&mut self.tls, &mut self.pool, room) {
+            Ok(Received {
+                bytes: 0,
+                ended: true,
+                ..
+            }) => {
+                upstream.readable = false;
+                self.upstream_end_of_stream(index);
+            }
+            Ok(received) => {
+                upstream.bulk.brought(received.bytes);
+                self.bulk_bytes += received.bytes;
+                // See `read_client` on short reads.
+                upstream.readable = received.more || received.ended || upstream.hangup;
+                if upstream.link == Link::Securing {
+                    self.try_secured(index);
+                }
+                if received.bytes == 0 {
+                    return;
+                }
+                let data = &receive[..waiting + received.bytes];
+                let consumed = self.upstream_input(token, index, data);
+                if let Some(upstream) = self
+                    .upstreams
+                    .get_mut(index)
+                    .filter(|upstream| upstream.token == token)
+                {
+                    upstream.input.replace(&mut self.pool, &data[consumed..]);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => upstream.readable = false,
+            Err(_) => self.upstream_failed(index),
+        }
+    }
+
+    pub(in crate::session) fn upstream_wants_input(&self, index: usize) -> bool {
+        let upstream = &self.upstreams[index];
+        match (upstream.link, upstream.exchange) {
+            (Link::Connecting | Link::Waiting, _) => false,
+            (_, None) | (Link::Securing | Link::Greeting | Link::Trunk, _) => true,
+            (Link::Pooled, _) => false,
+            (Link::Busy, Some(exchange)) => {
+                self.clients[self.exchanges[exchange as usize].client].is_flushed()
+            }
+        }
+    }
+
+    pub(super) fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+        if self.upstreams[index].trunk.is_some() {
+            return self.trunk_input(token, index, data);
+        }
+        let mut at = 0;
+        while at < data.len() {
+            let Some(upstream) = self
+                .upstreams
+                .get(index)
+                .filter(|upstream| upstream.token == token)
+            else {
+                return data.len();
+            };
+            let Some(number) = upstream.exchange else {
+                // A backend that speaks without being asked is out of step.
+                self.close_upstream(index);
+                return data.len();
+            };
+            let exchange = &self.exchanges[number as usize];
+            let client = exchange.client;
+            if at > 0 && !self.clients[client].is_flushed() {
+                break;
+            }
+            let rest = &data[at..];
+            let consumed = if self.clients[client].phase == Phase::Tunnel {
+                self.tunnel_from_upstream(index, number, rest)
+            } else if exchange.response.is_none() {
+                self.response_head_input(index, number, rest)
+            } else {
+                self.response_body_input(index, number, rest)
+            };
+            if consumed == 0 {
+                break;
+            }
+            at += consumed;
+        }
+        at
+    }
+
+    fn upstream_end_of_stream(&mut self, index: usize) {
+        match self.upstreams[index].exchange {
+            _ if self.upstreams[index].trunk.is_some() => self.trunk_lost(index),
+            None => self.close_upstream(index),
+            Some(_) if self.upstreams[index].link == Link::Securing => self.upstream_failed(index),
+            Some(number)
+                if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel =>
+            {
+                self.tunnel_upstream_ended(index, number);
+            }
+            Some(number) => self.response_end_of_stream(index, number),
+        }
+    }
+
+    /// A read or a write failed.
+    pub(super) fn upstream_failed(&mut self, index: usize) {
+        if self.upstreams[index].trunk.is_some() {
+            return self.trunk_lost(index);
+        }
+        let Some(number) = self.upstreams[index].exchange else {
+            return self.close_upstream(index);
+        };
+        let outcome = match self.upstreams[index].link {
+            Link::Connecting => Some(Outcome::ConnectFailed),
+            Link::Securing => Some(Outcome::TlsFailed),
+            Link::Greeting | Link::Trunk | Link::Waiting | Link::Busy | Link::Pooled => None,
+        };
+        if let Some(outcome) = outcome {
+            if self.connect_failed(number, outcome) {
+                self.try_backend(number);
+            }
+        } else if self.exchanges[number as usize].response.is_none() {
+            self.upstream_ended_early(index, number);
+        } else {
+            self.metrics.add(Counter::AbortedByBackendTotal, 1);
+            self.fail_exchange(number, 502, Outcome::BackendAborted);
+        }
+    }
+
+    /// Sends, or queues what the socket does not take.
+    pub(in crate::session) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        if self.upstreams[index].stream.lane().is_some() {
+            return self.trunk_lane_send(index, first, second);
+        }
+        let upstream = &mut self.upstreams[index];
+        let mut sent = 0;
+        if upstream.is_flushed() {
+            match upstream
+                .stream
+                .send(&mut self.tls, &mut self.pool, first, second)
+            {
+                Ok(count) => sent = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.upstream_write_failed(index),
+            }
+        }
+        if sent < first.len() + second.len() {
+            let (first_left, second_left) = split_left(first, second, sent);
+            upstream.output.push(&mut self.pool, first_left);
+            upstream.output.push(&mut self.pool, second_left);
+        }
+        self.await_response(index);
+    }
+
+    /// The backend does not read the rest of the request; it may have answered before it stopped
+    /// (RFC 9112 §9.5), so the response is still looked for.
+    fn upstream_write_failed(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        upstream.output.clear(&mut self.pool);
+        upstream.readable = true;
+        upstream.hangup = true;
+        upstream.keep_alive = false;
+        let Some(number) = upstream.exchange else {
+            return self.close_upstream(index);
+        };
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.request_discarded = true;
+        let client = exchange.client;
+        self.wake_upstream(index);
+        self.wake_client(client);
+    }
+
+    pub(in crate::session) fn flush_upstream(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        match upstream.stream.send(
+            &mut self.tls,
+            &mut self.pool,
+            upstream.output.as_slice(),
+            &[],
+        ) {
+            Ok(sent) => {
+                self.bulk_bytes += sent;
+                upstream.output.consume(&mut self.pool, sent);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return self.upstream_write_failed(index),
+        }
+        if !self.upstreams[index].is_flushed() {
+            return self.await_response(index);
+        }
+        if let Some(number) = self.upstreams[index].exchange {
+            if self.upstreams[index].shut_when_sent {
+                return self.tunnel_request_sent(number, index);
+            }
+            let client = self.exchanges[number as usize].client;
+            self.await_request_body(client);
+            self.wake_client(client);
+        }
+    }
+
+    /// The client has taken what was queued for it: its response may go on.
+    pub(in crate::session) fn client_made_room(&mut self, client: usize) {
+        let Some(number) = self.clients[client].exchange else {
+            return;
+        };
+        if let Some(upstream) = self.exchanges[number as usize].upstream {
+            self.await_response(upstream);
+            self.wake_upstream(upstream);
+        }
+    }
+
+    /// Gives a connection whose response is complete back to its backend's pool, or closes it.
+    pub(in crate::session) fn release_upstream(&mut self, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        if upstream.stream.lane().is_some() {
+            return self.close_upstream(index);
+        }
+        let Some(number) = upstream.exchange.take() else {
+            return;
+        };
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.upstream = None;
+        let backend = upstream.backend.clone();
+        let reusable = upstream.keep_alive
+            // What it has begun with was about this client.
+            && exchange.cluster.entity.proxy_protocol.is_none()
+            && exchange.request_done()
+            && !exchange.request_discarded
+            && upstream.is_flushed()
+            && !upstream.hangup
+            && backend.accepts_requests()
+            && backend.idle.borrow().len()
+                < exchange.cluster.entity.keep_alive_connections as usize;
+        if !reusable {
+            return self.close_upstream(index);
+        }
+        upstream.link = Link::Pooled;
+        upstream.pooled_ms = self.clock.ms();
+        let token = upstream.token;
+        backend.idle.borrow_mut().push(token);
+        let limit = exchange.cluster.entity.timeouts.keep_alive;
+        self.timers
+            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+    }
+
+    /// Closes the idle connections of a backend.
+    pub(in crate::session) fn close_pooled(&mut self, backend: &Backend) {
+        let pooled = std::mem::take(&mut *backend.idle.borrow_mut());
+        for token in pooled {
+            let (_, index) = crate::session::token::parts(token);
+            if self.find_upstream(token, index).is_some() {
+                self.close_upstream(index);
+            }
+        }
+        self.leave_trunks(backend);
+    }
+
+    /// Closes at once and forgets; an exchange that uses it must be seen to by the caller, and so must
+    /// the lanes of a trunk.
+    pub(in crate::session) fn close_upstream(&mut self, index: usize) {
+        let mut upstream = self.upstreams.remove(index);
+        self.timers.remove(&mut upstream.deadline);
+        match upstream.link {
+            Link::Pooled => upstream.backend.forget_idle(upstream.token),
+            Link::Connecting | Link::Securing | Link::Greeting => upstream.backend.probe_ended(),
+            Link::Trunk | Link::Waiting | Link::Busy => {}
+        }
+        if let Some(exchange) = upstream.exchange {
+            self.exchanges[exchange as usize].upstream = None;
+        }
+        upstream.input.clear(&mut self.pool);
+        upstream.output.clear(&mut self.pool);
+        upstream.stream.release(&mut self.pool);
+        if let Some(lane) = upstream.stream.lane() {
+            return self.trunk_lane_closed(index, lane);
+        }
+        if let Some(trunk) = upstream.trunk {
+            upstream.backend.forget_trunk(upstream.token);
+            self.pool.give(trunk.out);
+        }
+        let backend = upstream.backend;
+        backend.connections.set(backend.connections.get() - 1);
+        self.metrics
+            .slot_sub(backend.slot.id(), Field::Connections, 1);
+        self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
+    }
+}

@@ -1,0 +1,218 @@
+//! The door: accepting connections, and what happens when the house is full.
+//!
+//! Rule: a fresh client is served as long as any kept-alive connection is idle, the longest idle one
+//! gives way. Only when every connection has a request in flight is a newcomer refused: at once, by
+//! a 503, and counted. HAProxy lets it hang in the backlog there.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::runtime::driver::Driver;
+use crate::runtime::socket;
+use crate::session::engine::Engine;
+use crate::session::front::client::Phase;
+use crate::session::token::RESUME_ACCEPT;
+use crate::session::transport::Transport;
+use crate::state::listener::Listener;
+use crate::telemetry::names::Counter;
+
+/// Connections accepted of one listener in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Refused connections that are held until they have read their 503; more are just closed.
+const REFUSED_MAX: usize = 256;
+/// Pause after descriptors ran out and nothing could be evicted.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+impl<D: Driver> Engine<D> {
+    /// Accepts what waits at a listener, a turn's share of it.
+    pub(in crate::session) fn accept_clients(&mut self, listener: &Rc<Listener>) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.has_hands_full() && listener.settings().tls.is_some() {
+                return;
+            }
+            if !self.accept_client(listener) {
+                return;
+            }
+        }
+    }
+
+    /// Accepts everything that waits at a listener that is about to close, so that nobody who got
+    /// through the handshake is reset.
+    pub(in crate::session) fn accept_rest(&mut self, listener: &Rc<Listener>) {
+        while self.accept_client(listener) {}
+    }
+
+    fn accept_client(&mut self, listener: &Rc<Listener>) -> bool {
+        let Some(fd) = listener.raw_socket() else {
+            return false;
+        };
+        let (stream, peer) = match socket::accept(fd) {
+            Ok(accepted) => accepted,
+            Err(error) => return self.accept_failed(listener, &error),
+        };
+        self.metrics.add(Counter::ConnectionsAcceptedTotal, 1);
+        let admitted = self.make_room(listener);
+        if !admitted {
+            self.metrics.add(Counter::RefusedConnectionsTotal, 1);
+            if self.refused_now >= REFUSED_MAX {
+                return true;
+            }
+            self.refused_now += 1;
+        }
+        let secure = listener.settings().tls.clone();
+        let stream = match secure {
+            None => Transport::Plain(stream),
+            // A 503 would cost a handshake, which is what there is no room for.
+            Some(_) if !admitted => {
+                self.refused_now -= 1;
+                return true;
+            }
+            Some(tls) => match Transport::accept_tls(stream, tls.usual.clone()) {
+                Ok(stream) => stream,
+                Err(_) => return true,
+            },
+        };
+        match self.insert_client(stream, peer, listener.clone(), !admitted) {
+            Some(index) if admitted && listener.settings().introduces(peer.ip()) => {
+                self.await_preamble(index);
+            }
+            Some(index) if admitted => self.open_client(index),
+            Some(index) => {
+                let words = self.words_now(index, None);
+                self.send_error(index, 503, &words, false, false);
+            }
+            None if !admitted => self.refused_now -= 1,
+            None => {}
+        }
+        true
+    }
+
+    /// What comes is the client's own: a handshake or a request.
+    pub(super) fn open_client(&mut self, index: usize) {
+        let client = &self.clients[index];
+        if client.stream.tls().is_none() {
+            self.await_request(index);
+        } else if client.listener.routes.depend_on_hello() {
+            self.await_opening(index, Phase::Hello);
+        } else {
+            self.await_opening(index, Phase::Handshake);
+        }
+    }
+
+    /// What comes before the first request has the time of a request head, and the connection gives way
+    /// like any without a request.
+    pub(in crate::session) fn await_opening(&mut self, index: usize, phase: Phase) {
+        let client = &mut self.clients[index];
+        client.phase = phase;
+        let limit = client.listener.settings().entity.timeouts.request_head;
+        let token = client.token;
+        self.timers
+            .set(&mut client.deadline, token, self.clock.ms() + limit);
+        self.link_idle(index);
+    }
+
+    /// Whether so much waits for peers that nothing more is begun.
+    pub(in crate::session) fn is_short_of_memory(&self) -> bool {
+        self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes
+    }
+
+    /// Whether it is time to read in small pieces: what is read may have to wait.
+    pub(in crate::session) fn is_saving_memory(&self) -> bool {
+        self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes / 2
+    }
+
+    /// Whether one more connection is admitted, if need be in place of an idle one.
+    fn make_room(&mut self, listener: &Rc<Listener>) -> bool {
+        if listener.connections.get() >= listener.settings().entity.limits.connections
+            && !self.evict_idle(listener)
+        {
+            return false;
+        }
+        let admitted = self.clients.len() - self.refused_now - self.lanes_now;
+        admitted < self.tables.settings.max_connections as usize
+            || self.evict_idle_anywhere(listener)
+    }
+
+    /// Evicts at the same listener first, then at any.
+    fn evict_idle_anywhere(&mut self, first: &Rc<Listener>) -> bool {
+        if self.evict_idle(first) {
+            return true;
+        }
+        let others: Vec<_> = self.tables.listeners.values().cloned().collect();
+        others.iter().any(|listener| self.evict_idle(listener))
+    }
+
+    /// Says whether to go on accepting.
+    fn accept_failed(&mut self, listener: &Rc<Listener>, error: &io::Error) -> bool {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => false,
+            // accept(2): errors of the new connection itself; the next one may be fine.
+            Some(
+                libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH,
+            ) => true,
+            _ => {
+                self.metrics.add(Counter::AcceptErrorsTotal, 1);
+                // Out of descriptors or memory: an idle connection gives way, or accepting pauses
+                // (the listener stays readable and would spin the loop).
+                if !self.evict_idle_anywhere(listener) && !self.accept_paused {
+                    self.pause_accepting();
+                }
+                false
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        self.accept_paused = true;
+        self.accepting.clear();
+        for listener in self.tables.listeners.values() {
+            if let Some(fd) = listener.raw_socket() {
+                let _ = self.driver.unwatch(fd);
+            }
+        }
+        self.timers
+            .queue_check(RESUME_ACCEPT, self.clock.ms() + ACCEPT_PAUSE_MS);
+    }
+
+    pub(in crate::session) fn resume_accepting(&mut self) {
+        self.accept_paused = false;
+        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        for listener in listeners {
+            self.watch_listener(&listener);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::{Door, engine_with_clients};
+
+    #[test]
+    fn a_pause_leaves_nothing_behind() {
+        let Door {
+            mut engine,
+            listener,
+            ..
+        } = engine_with_clients(1);
+        engine.watch_listener(&listener);
+        let held = Rc::strong_count(&listener);
+        for _ in 0..3 {
+            engine.pause_accepting();
+            // A commit in between must not watch it before its time.
+            engine.watch_listener(&listener);
+            assert!(engine.accepting.is_empty());
+            engine.resume_accepting();
+            assert_eq!(engine.accepting.len(), 1);
+            assert_eq!(Rc::strong_count(&listener), held);
+        }
+        assert_eq!(engine.metrics.get(Counter::AcceptErrorsTotal), 0);
+    }
+}

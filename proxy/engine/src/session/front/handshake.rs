@@ -1,0 +1,79 @@
+//! How a TLS handshake with a client ends: in requests, or in nothing.
+//!
+//! Rule: requests may begin before it is complete, with early data, and then it is not yet known who sends
+//! them; `request` asks for that. Called by `client` with what has come, and by `passthrough`.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::protocol::base64;
+use crate::protocol::tls::Machine;
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::front::client::Phase;
+use crate::telemetry::names::Counter;
+use crate::tls::challenges;
+
+impl<D: Driver> Engine<D> {
+    /// There will be no connection: for an error of the socket, or of the protocol or for lateness.
+    pub(in crate::session) fn handshake_failed(&mut self, index: usize, error: Option<&io::Error>) {
+        let silently = error.is_some_and(|error| self.left_silently(index, error));
+        self.metrics
+            .add(Counter::TlsHandshakeErrorsTotal, u64::from(!silently));
+        self.close_client(index);
+    }
+
+    /// Whether a client has gone before it said anything, as checks of health do: no fault of anybody.
+    pub(super) fn left_silently(&self, index: usize, error: &io::Error) -> bool {
+        !self.clients[index].heard && error.raw_os_error().is_some()
+    }
+
+    /// Bytes have come, maybe those of a handshake. The client may be gone afterwards.
+    pub(super) fn handshake_progress(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let opened = client.stream.has_just_opened();
+        let begins = client.phase == Phase::Handshake && (opened || client.stream.is_early());
+        if opened {
+            self.handshake_complete(index);
+        }
+        if begins {
+            self.begin_protocol(index);
+        }
+    }
+
+    /// It is known who the client is.
+    fn handshake_complete(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let shown = client.stream.tls().and_then(Machine::peer_certificate);
+        client.identity = shown.map(identity);
+        let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
+        self.metrics.add(Counter::TlsHandshakesTotal, 1);
+        self.metrics
+            .add(Counter::TlsResumptionsTotal, u64::from(resumed));
+    }
+
+    /// Requests come in the protocol that was agreed on.
+    fn begin_protocol(&mut self, index: usize) {
+        let client = &self.clients[index];
+        self.metrics.add(
+            Counter::TlsEarlyDataTotal,
+            u64::from(client.stream.is_early()),
+        );
+        match client.stream.tls().and_then(Machine::alpn) {
+            Some(b"h2") => return self.begin_multiplex(index),
+            // It has seen what it wanted to see.
+            Some(challenges::ALPN) => return self.close_client(index),
+            _ => {}
+        }
+        self.unlink_idle(index);
+        self.await_next_request(index);
+    }
+}
+
+/// A certificate as the value of `Client-Cert` (RFC 9440 §2.1).
+fn identity(certificate: &[u8]) -> Rc<str> {
+    let mut text = vec![b':'];
+    base64::encode(&mut text, certificate);
+    text.push(b':');
+    String::from_utf8_lossy(&text).into()
+}

@@ -1,0 +1,199 @@
+//! The way back of a stream: heads, bodies and ends of a lane become frames of its connection.
+//!
+//! Rule: a lane looks to an exchange like a client of its own; only here is it known that it is not.
+//! Called by whoever answers a client, where that client is a lane; see `multiplex`.
+
+use crate::protocol::h2::ErrorCode;
+use crate::runtime::driver::{Driver, Token};
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::front::client::{Client, Phase};
+use crate::session::front::stall::WriteWait;
+use crate::session::transport::Lane;
+
+impl<D: Driver> Engine<D> {
+    /// Sends a head as HTTP/1.1 has it; `ends` says that nothing follows.
+    pub(in crate::session) fn lane_head(&mut self, index: usize, head: &[u8], ends: bool) {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return;
+        };
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.out(&mut self.pool);
+            multiplex
+                .h2
+                .send_response_text(&mut multiplex.out, stream, head, ends);
+        }
+        self.with_lane(index, |lane| lane.finished |= ends);
+        self.queue_multiplexed(connection);
+    }
+
+    /// Sends a whole message as HTTP/1.1 has it, head and body.
+    pub(in crate::session) fn lane_message(&mut self, index: usize, message: &[u8]) {
+        let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
+        let (head, body) = message.split_at(end);
+        self.lane_head(index, head, body.is_empty());
+        if !body.is_empty() {
+            self.lane_send(index, body, &[], true);
+        }
+    }
+
+    /// Sends body bytes, or queues what the windows do not allow. With `ends` they are the last ones,
+    /// and no trailers follow.
+    pub(in crate::session) fn lane_send(
+        &mut self,
+        index: usize,
+        first: &[u8],
+        second: &[u8],
+        ends: bool,
+    ) {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return;
+        };
+        let mut left = (first, second);
+        if self.clients[index].output.is_empty() {
+            if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+                multiplex.out(&mut self.pool);
+                let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
+                let is_last = ends && second.is_empty();
+                left.0 = &first[h2.send_data(out, stream, first, is_last)..];
+                if left.0.is_empty() && !second.is_empty() {
+                    left.1 = &second[h2.send_data(out, stream, second, ends)..];
+                }
+                let finished = ends && left.0.is_empty() && left.1.is_empty();
+                self.with_lane(index, |lane| lane.finished |= finished);
+            }
+        }
+        let progressed = left.0.len() + left.1.len() < first.len() + second.len();
+        let client = &mut self.clients[index];
+        client.output.push(&mut self.pool, left.0);
+        client.output.push(&mut self.pool, left.1);
+        self.note_backlog(index, connection);
+        if !self.clients[index].is_flushed() {
+            self.await_client_write(index, progressed);
+        }
+        self.queue_multiplexed(connection);
+    }
+
+    /// Keeps the trailers of a response for its end; nothing for a client that is no lane.
+    pub(in crate::session) fn lane_trailers(&mut self, index: usize, lines: &[u8]) {
+        let lines = lines.to_vec();
+        self.with_lane(index, |lane| lane.trailers_out = lines);
+    }
+
+    /// The response is complete: ends the stream as soon as everything is sent.
+    pub(super) fn lane_end(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.close_when_sent = true;
+        // What still comes is not wanted.
+        client.input.clear(&mut self.pool);
+        client.phase = Phase::Idle;
+        if !client.output.is_empty() {
+            return self.await_client_write(index, false);
+        }
+        self.end_lane_response(index);
+        self.close_lane(index);
+    }
+
+    /// Ends our side of a stream.
+    pub(in crate::session) fn end_lane_response(&mut self, index: usize) {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return;
+        };
+        let mut trailers = Vec::new();
+        let mut finished = true;
+        self.with_lane(index, |lane| {
+            trailers = std::mem::take(&mut lane.trailers_out);
+            finished = std::mem::replace(&mut lane.finished, true);
+        });
+        if finished {
+            return;
+        }
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.out(&mut self.pool);
+            multiplex
+                .h2
+                .send_trailers(&mut multiplex.out, stream, &trailers);
+        }
+        self.queue_multiplexed(connection);
+    }
+
+    /// Sends what a lane has queued, as far as the windows allow; returns how many bytes went.
+    pub(super) fn flush_lane(&mut self, index: usize) -> usize {
+        let Some((connection, stream)) = self.lane_of(index) else {
+            return 0;
+        };
+        let mut output = std::mem::take(&mut self.clients[index].output);
+        let mut sent = 0;
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.out(&mut self.pool);
+            let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
+            sent = h2.send_data(out, stream, output.as_slice(), false);
+        }
+        output.consume(&mut self.pool, sent);
+        self.clients[index].output = output;
+        self.note_backlog(index, connection);
+        self.queue_multiplexed(connection);
+        self.lane_flushed(index, sent > 0);
+        sent
+    }
+
+    pub(super) fn lane_flushed(&mut self, index: usize, progressed: bool) {
+        let client = &mut self.clients[index];
+        if !client.is_flushed() {
+            return self.await_client_write(index, progressed);
+        }
+        client.write = WriteWait::default();
+        if client.close_when_sent {
+            self.lane_end(index);
+        } else {
+            self.client_flushed(index);
+        }
+    }
+
+    /// Frees a lane; a stream that is not over is reset. Its exchange should have ended before.
+    pub(super) fn close_lane(&mut self, index: usize) {
+        if let Some(exchange) = self.clients[index].exchange {
+            self.abandon_exchange(exchange, Outcome::ClientAborted);
+        }
+        let mut client = self.clients.remove(index);
+        self.timers.remove(&mut client.deadline);
+        client.input.clear(&mut self.pool);
+        client.output.clear(&mut self.pool);
+        self.lanes_now -= 1;
+        let Some(lane) = client.stream.lane() else {
+            return;
+        };
+        let code = match (lane.finished, lane.received) {
+            (true, true) => None,
+            (true, false) => Some(ErrorCode::NoError),
+            (false, _) => Some(ErrorCode::Internal),
+        };
+        if let Some(code) = code {
+            self.reset_stream(lane.connection, lane.id, code);
+        }
+        self.lane_closed(lane.connection, index);
+    }
+
+    pub(super) fn find_lane(&self, connection: usize, stream: u32, tag: u32) -> Option<usize> {
+        let lane = self.clients.get(tag as usize)?.stream.lane()?;
+        (lane.connection == connection && lane.id == stream).then_some(tag as usize)
+    }
+
+    pub(super) fn live_lane(&mut self, token: Token, index: usize) -> Option<&mut Client> {
+        self.clients
+            .get_mut(index)
+            .filter(|client| client.token == token && client.stream.lane().is_some())
+    }
+
+    pub(in crate::session) fn lane_of(&self, index: usize) -> Option<(usize, u32)> {
+        let lane = self.clients.get(index)?.stream.lane()?;
+        Some((lane.connection, lane.id))
+    }
+
+    pub(super) fn with_lane(&mut self, index: usize, change: impl FnOnce(&mut Lane)) {
+        let client = self.clients.get_mut(index);
+        if let Some(lane) = client.and_then(|client| client.stream.lane_mut()) {
+            change(lane);
+        }
+    }
+}

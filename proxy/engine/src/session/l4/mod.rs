@@ -1,0 +1,4 @@
+//! Bytes that pass unread: TLS that is not ours to end, and connections that have switched protocols.
+
+mod passthrough;
+pub(super) mod tunnel;

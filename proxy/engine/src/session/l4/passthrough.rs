@@ -1,0 +1,132 @@
+//! TLS that is not ours to end: connections that are passed on by the name in their first message.
+//!
+//! Rule: the first message is only looked at. If a frontend with `passthrough` has its name, bytes pass
+//! unread from the very first one, in an exchange that is a tunnel from its beginning; otherwise the
+//! handshake finds the message where it was. The more specific hostname decides which of the two, and
+//! between equals passing on. By the same look a handshake is chosen whose sessions may bring early data.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::protocol::hello::{self, HELLO_BYTES_MAX, Sight};
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Exchange;
+use crate::session::exchange::body::Body;
+use crate::session::front::client::Phase;
+use crate::state::frontend::Frontend;
+use crate::telemetry::names::Counter;
+use crate::tls::policy::Agreements;
+
+impl<D: Driver> Engine<D> {
+    /// Looks at the first message. The client may be gone afterwards.
+    pub(in crate::session) fn read_hello(&mut self, index: usize, receive: &mut [u8]) {
+        let client = &mut self.clients[index];
+        let count = match client.stream.peek(&mut receive[..HELLO_BYTES_MAX]) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                client.readable = false;
+                return;
+            }
+            Err(error) => return self.handshake_failed(index, Some(&error)),
+        };
+        let ended = count == 0 || client.hangup;
+        client.heard |= count > 0;
+        match hello::look(&receive[..count]) {
+            Sight::Incomplete if !ended => client.readable = false,
+            Sight::Named(name) => match self.passthrough_of(index, name.as_bytes()) {
+                Some(frontend) => self.begin_passthrough(index, frontend, &name),
+                None => {
+                    self.allow_early_data(index, name.as_bytes());
+                    self.terminate(index);
+                }
+            },
+            Sight::Incomplete | Sight::Nameless => self.terminate(index),
+        }
+    }
+
+    /// Whatever it is, the handshake has the words to answer it.
+    fn terminate(&mut self, index: usize) {
+        self.unlink_idle(index);
+        self.await_opening(index, Phase::Handshake);
+    }
+
+    /// Sessions of a host that asks for early data are kept here, one use each, rather than in tickets:
+    /// who sends such data again finds nothing to resume (RFC 8446 §8.1).
+    fn allow_early_data(&mut self, index: usize, name: &[u8]) {
+        let client = &mut self.clients[index];
+        if !client.listener.routes.may_come_early(name) {
+            return;
+        }
+        let settings = client.listener.settings();
+        if let Some(config) = settings.tls.as_ref().and_then(Agreements::early) {
+            client.stream.restart_tls(config);
+        }
+    }
+
+    pub(in crate::session) fn passthrough_of(
+        &self,
+        index: usize,
+        name: &[u8],
+    ) -> Option<Rc<Frontend>> {
+        let listener = &self.clients[index].listener;
+        let passed = listener.routes.passthroughs.borrow();
+        let ended = listener.routes.frontends.borrow().rank(name);
+        let frontend = passed.for_host(name)?;
+        (passed.rank(name) >= ended).then(|| frontend.clone())
+    }
+
+    /// From here on one generation serves the connection, as it does a request.
+    fn begin_passthrough(&mut self, index: usize, frontend: Rc<Frontend>, name: &str) {
+        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
+        if full || self.is_short_of_memory() {
+            self.metrics.add(Counter::RefusedRequestsTotal, 1);
+            return self.close_client(index);
+        }
+        let request_id = self.next_request_id();
+        let record = self.begin_passthrough_record(name, request_id);
+        self.unlink_idle(index);
+        let client = &mut self.clients[index];
+        client.deadline.clear();
+        client.phase = Phase::Tunnel;
+        client.stream.leave_tls();
+        let listener = client.listener.settings();
+        let exchange = Exchange {
+            client: index,
+            upstream: None,
+            listener,
+            cluster: frontend.cluster.settings(),
+            backends: frontend.cluster.backends(),
+            backend: None,
+            tried: Vec::new(),
+            is_repeated: false,
+            connect_failure: None,
+            settings: self.tables.settings.clone(),
+            generation_header: None,
+            head: Vec::new(),
+            head_bytes: 0,
+            request: Body::UntilClose,
+            request_chunked: false,
+            request_discarded: false,
+            // Nothing of ours can be said on a connection whose keys are not ours.
+            response: Some(Body::UntilClose),
+            response_chunked: false,
+            keep_alive: false,
+            http10: false,
+            head_only: false,
+            replayable: false,
+            upgrade: None,
+            expects_continue: false,
+            tunnel: true,
+            response_ended: false,
+            interim_count: 0,
+            record,
+            frontend,
+        };
+        self.metrics.add(Counter::PassthroughsTotal, 1);
+        self.metrics.add(Counter::TunnelsTotal, 1);
+        self.metrics.add(Counter::TunnelsNow, 1);
+        let exchange = self.insert_exchange(exchange);
+        self.try_backend(exchange);
+    }
+}

@@ -1,0 +1,104 @@
+//! Upgraded connections: bytes pass both ways unread, each side's end is passed on.
+
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::exchange::body::Body;
+
+/// How long a tunnel may live on with one direction ended: a peer that has closed altogether looks
+/// the same until something is sent to it.
+pub(in crate::session) const HALF_CLOSED_MS: u64 = 60_000;
+
+impl<D: Driver> Engine<D> {
+    pub(in crate::session) fn tunnel_from_client(&mut self, index: usize, data: &[u8]) -> usize {
+        let Some(number) = self.clients[index].exchange else {
+            return data.len();
+        };
+        let exchange = &mut self.exchanges[number as usize];
+        let Some(upstream) = exchange.upstream else {
+            return data.len();
+        };
+        if !self.upstreams[upstream].is_flushed() {
+            return 0;
+        }
+        exchange.record.bytes_in += data.len() as u64;
+        self.send_upstream(upstream, data, &[]);
+        data.len()
+    }
+
+    pub(in crate::session) fn tunnel_from_upstream(
+        &mut self,
+        index: usize,
+        number: u32,
+        data: &[u8],
+    ) -> usize {
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.record.bytes_out += data.len() as u64;
+        let client = exchange.client;
+        self.await_response(index);
+        self.send_client(client, data, &[]);
+        data.len()
+    }
+
+    /// The client sends no more: so the backend is told, and may go on talking.
+    pub(in crate::session) fn tunnel_client_ended(&mut self, index: usize) {
+        let Some(number) = self.clients[index].exchange else {
+            return;
+        };
+        self.clients[index].ended = true;
+        self.clients[index].hangup = false;
+        let exchange = &mut self.exchanges[number as usize];
+        exchange.request = Body::Done;
+        let Some(upstream) = exchange.upstream else {
+            return;
+        };
+        if self.upstreams[upstream].is_flushed() {
+            self.tunnel_request_sent(number, upstream);
+        } else {
+            self.upstreams[upstream].shut_when_sent = true;
+        }
+    }
+
+    /// All that an ended client said has gone to the backend.
+    pub(in crate::session) fn tunnel_request_sent(&mut self, number: u32, upstream: usize) {
+        if self.exchanges[number as usize].response_ended {
+            return self.close_tunnel(number);
+        }
+        if self.upstreams[upstream].stream.lane().is_some() {
+            self.trunk_lane_end(upstream, &[]);
+        } else {
+            self.upstreams[upstream]
+                .stream
+                .shutdown_write(&mut self.tls);
+        }
+        self.await_response(upstream);
+    }
+
+    /// The backend sends no more: so the client is told, and may go on talking.
+    pub(in crate::session) fn tunnel_upstream_ended(&mut self, index: usize, number: u32) {
+        let exchange = &mut self.exchanges[number as usize];
+        let client = exchange.client;
+        exchange.response_ended = true;
+        if self.clients[client].ended && self.upstreams[index].is_flushed() {
+            return self.close_tunnel(number);
+        }
+        // All that the backend sent has gone: it is read only while nothing is queued.
+        if self.clients[client].stream.lane().is_some() {
+            self.end_lane_response(client);
+        } else {
+            self.clients[client].stream.shutdown_write(&mut self.tls);
+        }
+        self.await_response(index);
+    }
+
+    /// Ends a tunnel in order: what is queued for the client still goes.
+    pub(in crate::session) fn close_tunnel(&mut self, number: u32) {
+        let exchange = &self.exchanges[number as usize];
+        let client = exchange.client;
+        if let Some(upstream) = exchange.upstream {
+            self.close_upstream(upstream);
+        }
+        self.remove_exchange(number, Outcome::TunnelClosed);
+        self.close_client_when_sent(client);
+    }
+}
