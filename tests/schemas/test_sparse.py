@@ -126,3 +126,20 @@ def test_another_language_is_another_protocol() -> None:
     here.
     """
     assert (wire.PROTOCOL, language()) == (3, "c92ec3b5291fb3d6")
+
+
+def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:
+    written: list[tuple[str, dict[str, object]]] = [
+        ("cluster", {}),
+        ("backend", {"address": "10.0.0.1:9001"}),
+        ("backend", {"address": "10.0.0.2:9001"}),
+        (
+            "frontend",
+            {"cluster": "tenant-1", "hostname": "tenant-1.example.com", "listeners": ["public"]},
+        ),
+    ]
+    models = [MODELS[kind].model_validate(fields) for kind, fields in written]
+    before = sum(len(canonical_text(model.full())) for model in models)
+    now = sum(len(canonical_text(model.value())) for model in models)
+    print(f"{now} bytes, {before} with defaults")
+    assert now <= 150
