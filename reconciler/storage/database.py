@@ -76,8 +76,8 @@ CREATE TABLE unfinished (
 """
 _STEPS = (
     _SCHEMA,
-    # 2: values are without their defaults. The tables are the same; `upgrade` sees by the name of the
-    # language that the values are of before.
+    # 2: values are without their defaults. The tables are the same, and `upgrade` sees by the name
+    # of the language that the values are of before.
     "",
 )
 """What leads from each version to the next."""
