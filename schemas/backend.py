@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from schemas.entity import Kind
+from schemas.base import Kind
 from schemas.names import Address
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, Self, cast, get_args, get_origin
+from typing import Any, ClassVar, Self, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -57,7 +57,13 @@ class Plain(BaseModel):
 
 
 class Model(Plain):
-    """What a kind is, and each map of keys within it."""
+    """A kind, or a map of keys within one."""
+
+
+class Kind(Model):
+    """What an entity of a kind says."""
+
+    KIND: ClassVar[str]
 
 
 class _Plan:

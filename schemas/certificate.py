@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Model, fault, shown
-from schemas.entity import Kind
+from schemas.base import Kind, Model, fault, shown
 from schemas.material import FilePath, NamedFile, NamedStaple
 from schemas.names import SortedUnique, parse_hostname
 

@@ -11,8 +11,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Model, fault, shown
-from schemas.entity import Kind
+from schemas.base import Kind, Model, fault, shown
 from schemas.material import NamedFile
 from schemas.names import parse_hostname
 from schemas.units import Duration, Measured

@@ -12,9 +12,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import ClassVar, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, TypeVar
 
-from schemas.base import Model
+if TYPE_CHECKING:
+    # Whoever only knows entities by name, as a command line does, spares the models.
+    from schemas.base import Kind
 
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 """A canonical value has no floats: no two languages print all of them alike."""
@@ -68,13 +70,7 @@ class Mark(NamedTuple):
     column: int
 
 
-class Kind(Model):
-    """The model of a kind of entity."""
-
-    KIND: ClassVar[str]
-
-
-KindT = TypeVar("KindT", bound=Kind)
+KindT = TypeVar("KindT", bound="Kind")
 
 
 @dataclass(frozen=True, slots=True)

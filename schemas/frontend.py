@@ -15,8 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import Model, fault, shown
-from schemas.entity import Kind
+from schemas.base import Kind, Model, fault, shown
 from schemas.names import Hostname, Method, Name, SortedUnique, parse_header_name
 from schemas.regex import check_regex
 

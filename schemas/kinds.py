@@ -13,10 +13,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from schemas.backend import Backend
-from schemas.base import Model
+from schemas.base import Kind, Model
 from schemas.certificate import Certificate
 from schemas.cluster import Cluster
-from schemas.entity import Entity, Json, Kind
+from schemas.entity import Entity, Json
 from schemas.frontend import Frontend
 from schemas.listener import Listener
 from schemas.material import File

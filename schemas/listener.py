@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Model, fault, shown
-from schemas.entity import Kind
+from schemas.base import Kind, Model, fault, shown
 from schemas.error_page import ErrorPages
 from schemas.material import NamedFile
 from schemas.names import Address, Name, Network, SortedUnique

@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from schemas.base import fault, shown
-from schemas.entity import Kind
+from schemas.base import Kind, fault, shown
 from schemas.error_page import ErrorPages
 from schemas.names import Address
 from schemas.units import Measured

@@ -18,8 +18,9 @@ from reconciler.language.foreign import EXPANDED_BEFORE, is_template
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
+from schemas.base import Kind
 from schemas.certificate import Certificate
-from schemas.entity import Entity, Kind
+from schemas.entity import Entity
 from schemas.kinds import MODELS
 from schemas.material import FIELDS, File, file_at, with_file
 from schemas.secrecy import is_secret
