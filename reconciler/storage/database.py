@@ -14,6 +14,7 @@ import contextlib
 import errno
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -23,8 +24,6 @@ from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
 
 FILE_NAME = "state.db"
-VERSION = 2
-"""`user_version`. A newer file is refused untouched; an older one is migrated forward."""
 
 # A checkpoint copies the WAL into the file; until then it only grows.
 WAL_BYTES_MAX = 8 * 1024 * 1024
@@ -32,8 +31,10 @@ WAL_BYTES_MAX = 8 * 1024 * 1024
 # A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
+# Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
+_STEPS = 10_000
 
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE running (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   generation INTEGER NOT NULL,
@@ -74,13 +75,31 @@ CREATE TABLE unfinished (
   removes TEXT NOT NULL
 );
 """
-_STEPS = (
-    _SCHEMA,
-    # 2: values are without their defaults. The tables are the same, and `upgrade` sees by the name
-    # of the language that the values are of before.
-    "",
-)
-"""What leads from each version to the next."""
+# The history, and a hash for what a file defines.
+_SECOND = """
+CREATE TABLE history (
+  number INTEGER PRIMARY KEY,
+  commit_id TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  told TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  entry TEXT NOT NULL,
+  hash BLOB NOT NULL
+);
+CREATE INDEX history_commits ON history (commit_id);
+CREATE INDEX history_sizes ON history (size);
+ALTER TABLE files RENAME TO former_files;
+CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO files SELECT path, defines, text_hash(path, defines) FROM former_files;
+DROP TABLE former_files;
+"""
+# Values without their defaults. The tables are the same: by the name of the language `upgrade` sees
+# that the values are of before.
+_THIRD = ""
+_FORMS = (_FIRST, _SECOND, _THIRD)
+"""What makes a file of each form from one of the form before."""
+VERSION = len(_FORMS)
+"""`user_version`. A newer file is refused untouched; an older one is migrated forward."""
 
 
 class DamagedError(MachineError):
@@ -119,7 +138,14 @@ _ERRNO = {
     sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
     sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_INTERRUPT: errno.ETIMEDOUT,
 }
+
+
+def end_after(connection: sqlite3.Connection, seconds: float) -> None:
+    """Whatever a connection is asked raises an error from a moment on."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 
 
 class Database:
@@ -219,27 +245,6 @@ class Database:
         sync_directory(self.path.parent)
         return aside.name
 
-    def last_numbers(self) -> tuple[int, int]:
-        """The generation and the epoch that a damaged file still tells, or zeros."""
-        with (
-            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
-            contextlib.closing(self.connect()) as connection,
-        ):
-            row = connection.execute("SELECT generation, epoch FROM running").fetchone()
-            if row is not None and all(isinstance(each, int) for each in row):
-                return row[0], row[1]
-        return 0, 0
-
-    def last_kept(self) -> dict[str, str]:
-        """What a damaged file still has of the texts of other parts."""
-        with (
-            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
-            contextlib.closing(self.connect()) as connection,
-        ):
-            found = connection.execute("SELECT name, text, hash FROM kept").fetchall()
-            return {name: text for name, text, kept in found if kept == text_hash(name, text)}
-        return {}
-
     def _migrate(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
@@ -250,5 +255,6 @@ class Database:
             )
         if version == VERSION:
             return
-        steps = "".join(_STEPS[version:])
+        connection.create_function("text_hash", 2, text_hash, deterministic=True)
+        steps = "".join(_FORMS[version:])
         connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

@@ -209,7 +209,7 @@ fn our_client_is_served_by_another_server() {
                  Content-Length: {length}\r\n\r\n"
             );
             let stream =
-                client.send_request(&mut out, text.as_bytes(), "https", length as u32, false);
+                client.send_request(&mut out, text.as_bytes(), "https", length as u64, false);
             let stream = stream.unwrap();
             let mut rest = body(length);
             let sent = client.send_data(&mut out, stream, &rest, true);

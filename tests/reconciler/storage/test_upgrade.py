@@ -72,7 +72,7 @@ def test_the_store_takes_over_what_version_1_of_the_digest_wrote(tmp_path: Path)
     old = leave(tmp_path, map(of_version_1, new.entities.values()), "another")
     with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         # The tables were the same.
-        database.execute("PRAGMA user_version=1")
+        database.execute("PRAGMA user_version=2")
     store = Store(tmp_path)
     assert store.running.state.digest == new.digest != old
     assert {each.key: each.value for each in store.running.state.values()} == {

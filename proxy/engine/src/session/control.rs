@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
-use crate::session::token::{CHECK_DRAINS, Owner, token};
+use crate::session::ids::listener_token;
+use crate::session::ids::{CHECK_DRAINS, ClientId};
 use crate::state::audit::{Audit, Audited};
 use crate::state::digest::Digest;
 use crate::state::listener::Listener;
@@ -143,11 +144,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let index = self.accepting.insert(listener.clone());
-        if self
-            .driver
-            .watch_input(fd, token(Owner::Listener, 0, index))
-            .is_err()
-        {
+        if self.driver.watch_input(fd, listener_token(index)).is_err() {
             self.accepting.remove(index);
             self.metrics.add(Counter::AcceptErrorsTotal, 1);
         }
@@ -206,7 +203,7 @@ impl<D: Driver> Engine<D> {
                 // It has just connected, or has just been answered: what comes is served, and the last.
                 self.unlink_idle(oldest);
                 let at_ms = self.clock.ms() + left_ms;
-                self.clients[oldest].set_deadline(&mut self.timers, at_ms);
+                self.clients[oldest].set_deadline(&mut self.timers, oldest, at_ms);
             }
         } else {
             // Its next request is here: it is served, and is the last.
@@ -229,7 +226,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn cut(&mut self, leaving: &Leaving) {
-        let concerned: Vec<usize> = match leaving {
+        let concerned: Vec<ClientId> = match leaving {
             Leaving::Listener(listener) => self
                 .clients
                 .iter()

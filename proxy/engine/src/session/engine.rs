@@ -24,11 +24,11 @@ use crate::runtime::clock::Clock;
 use crate::runtime::driver::{Driver, Event, Token};
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
-use crate::session::back::upstream;
+use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
-use crate::session::front::client;
-use crate::session::token::{self, Owner};
+use crate::session::front::client::Client;
+use crate::session::ids::{self, Arena, Owner};
 use crate::session::transport::TlsBuffers;
 use crate::state::audit::{Audit, Audited};
 use crate::state::listener::Listener;
@@ -75,9 +75,9 @@ pub struct Engine<D> {
     pub(super) challenges: Arc<Challenges>,
     pub(super) log: LogSink,
     pub(super) log_flush_queued: bool,
-    pub(super) clients: Slab<client::Client>,
-    pub(super) exchanges: Slab<Exchange>,
-    pub(super) upstreams: Slab<upstream::Upstream>,
+    pub(super) clients: Arena<Client>,
+    pub(super) exchanges: Arena<Exchange>,
+    pub(super) upstreams: Arena<Upstream>,
     pub(super) accepting: Slab<Rc<Listener>>,
     /// What the driver has told last, and how much of it has been seen to.
     pub(super) events: Vec<Event>,
@@ -98,7 +98,6 @@ pub struct Engine<D> {
     pub(super) heads: Heads,
     pub(super) request_head: RequestHead,
     pub(super) response_head: ResponseHead,
-    pub(super) serial: u32,
     pub(super) request_seed: u64,
     pub(super) request_serial: u64,
     pub(super) refused_now: usize,
@@ -134,7 +133,7 @@ impl<D: Driver> Engine<D> {
         served: Served,
         seed: u64,
     ) -> std::io::Result<Self> {
-        driver.watch_input(wake.as_raw_fd(), token::WAKE)?;
+        driver.watch_input(wake.as_raw_fd(), ids::WAKE)?;
         Ok(Self {
             driver,
             wake,
@@ -148,13 +147,13 @@ impl<D: Driver> Engine<D> {
             challenges: served.challenges,
             log: LogSink::off(),
             log_flush_queued: false,
-            clients: Slab::new(),
-            exchanges: Slab::new(),
-            upstreams: Slab::new(),
+            clients: Arena::default(),
+            exchanges: Arena::default(),
+            upstreams: Arena::default(),
             accepting: Slab::new(),
             events: Vec::new(),
             events_seen: 0,
-            at_work: token::WAKE,
+            at_work: ids::WAKE,
             ready: VecDeque::new(),
             bulk: VecDeque::new(),
             bulk_bytes: 0,
@@ -166,7 +165,6 @@ impl<D: Driver> Engine<D> {
             heads: Heads::new(seed),
             request_head: RequestHead::default(),
             response_head: ResponseHead::default(),
-            serial: 0,
             request_seed: seed,
             request_serial: 0,
             refused_now: 0,
@@ -222,7 +220,7 @@ impl<D: Driver> Engine<D> {
                 self.flush_multiplexed();
                 turns_unflushed = 0;
             }
-            self.at_work = token::WAKE;
+            self.at_work = ids::WAKE;
             self.audit_some();
             let queued = self.pool.queued_bytes() as u64;
             self.metrics.set(Counter::BufferedBytesNow, queued);
@@ -255,28 +253,29 @@ impl<D: Driver> Engine<D> {
     }
 
     fn dispatch(&mut self, event: &Event) {
-        match token::parts(event.token) {
-            (Owner::Engine, _) => {
+        match Owner::of(event.token) {
+            Owner::Engine => {
                 socket::quiet(self.wake.as_raw_fd());
                 while let Ok(command) = self.commands.try_recv() {
                     self.run_command(command);
                 }
             }
-            (Owner::Listener, index) => {
-                if let Some(listener) = self.accepting.get(index).cloned() {
+            Owner::Listener(place) => {
+                if let Some(listener) = self.accepting.get(place).cloned() {
                     self.accept_clients(&listener);
                 }
             }
-            (Owner::Client, index) => {
-                if self.find_client(event.token, index).is_some() {
-                    self.client_ready(index, event.readable, event.writable, event.hangup);
+            Owner::Client(id) => {
+                if self.clients.contains(id) {
+                    self.client_ready(id, event.readable, event.writable, event.hangup);
                 }
             }
-            (Owner::Upstream, index) => {
-                if self.find_upstream(event.token, index).is_some() {
-                    self.upstream_ready(index, event.readable, event.writable, event.hangup);
+            Owner::Upstream(id) => {
+                if self.upstreams.contains(id) {
+                    self.upstream_ready(id, event.readable, event.writable, event.hangup);
                 }
             }
+            Owner::Nobody => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RECEIVE_BYTES;
 use crate::session::exchange::Outcome;
-use crate::session::token::{Owner, parts};
+use crate::session::ids::{ClientId, Owner, UpstreamId};
 use crate::telemetry::names::Counter;
 
 impl<D: Driver> Engine<D> {
@@ -24,20 +24,16 @@ impl<D: Driver> Engine<D> {
             Ok(done) => return Some(done),
             Err(panic) => panic,
         };
-        let (owner, index) = parts(self.at_work);
-        if !matches!(owner, Owner::Client | Owner::Upstream) {
+        let owner = Owner::of(self.at_work);
+        if !matches!(owner, Owner::Client(_) | Owner::Upstream(_)) {
             resume_unwind(panic);
         }
         self.metrics.add(Counter::MishapsTotal, 1);
         self.find_tools_again();
         // A panic in here is the second one, and nobody stops it.
         match owner {
-            Owner::Client if self.find_client(self.at_work, index).is_some() => {
-                self.give_client_up(index);
-            }
-            Owner::Upstream if self.find_upstream(self.at_work, index).is_some() => {
-                self.give_upstream_up(index);
-            }
+            Owner::Client(id) if self.clients.contains(id) => self.give_client_up(id),
+            Owner::Upstream(id) if self.upstreams.contains(id) => self.give_upstream_up(id),
             _ => {}
         }
         None
@@ -51,42 +47,42 @@ impl<D: Driver> Engine<D> {
         self.heads = Heads::new(self.request_seed);
         self.shakes_hands = false;
         self.unflushed.clear();
-        for (_, client) in &self.clients {
+        for (id, client) in self.clients.iter() {
             if client.multiplex.as_ref().is_some_and(|it| it.queued) {
-                self.unflushed.push(client.token);
+                self.unflushed.push(id.token());
             }
         }
-        for (_, upstream) in &self.upstreams {
+        for (id, upstream) in self.upstreams.iter() {
             if upstream.trunk.as_ref().is_some_and(|it| it.queued) {
-                self.unflushed.push(upstream.token);
+                self.unflushed.push(id.token());
             }
         }
     }
 
-    fn give_client_up(&mut self, index: usize) {
+    fn give_client_up(&mut self, id: ClientId) {
         // What a stream was about may have left its connection in disorder.
-        let index = self.lane_of(index).map_or(index, |(of, _)| of);
-        self.clients[index].stream.reset_on_close();
-        if let Some(exchange) = self.clients[index].exchange {
+        let id = self.lane_of(id).map_or(id, |(of, _)| of);
+        self.clients[id].stream.reset_on_close();
+        if let Some(exchange) = self.clients[id].exchange {
             self.abandon_exchange(exchange, Outcome::InternalError);
         }
-        self.close_client(index);
+        self.close_client(id);
     }
 
-    fn give_upstream_up(&mut self, index: usize) {
-        let index = self.trunk_of(index).unwrap_or(index);
-        let upstream = &self.upstreams[index];
+    fn give_upstream_up(&mut self, id: UpstreamId) {
+        let id = self.trunk_of(id).unwrap_or(id);
+        let upstream = &self.upstreams[id];
         if upstream.trunk.is_some() {
-            return self.trunk_lost(index);
+            return self.trunk_lost(id);
         }
         match upstream.exchange {
             Some(exchange) => {
-                let client = self.exchanges[exchange as usize].client;
+                let client = self.exchanges[exchange].client;
                 self.clients[client].stream.reset_on_close();
                 self.abandon_exchange(exchange, Outcome::InternalError);
                 self.close_client(client);
             }
-            None => self.close_upstream(index),
+            None => self.close_upstream(id),
         }
     }
 }
@@ -116,10 +112,10 @@ mod tests {
         // An exchange that nobody knows: whoever looks for it panics.
         engine.clients[clients[1]].phase = crate::session::front::client::Phase::InExchange;
         engine.clients[clients[1]].exchange = None;
-        engine.at_work = engine.clients[clients[1]].token;
+        engine.at_work = clients[1].token();
         let outcome = engine.survive(|engine| {
             engine.receive = Box::default();
-            let nobody = engine.exchanges.len();
+            let nobody = engine.exchanges.vacant().id();
             engine.exchanges[nobody].client
         });
         assert_eq!(outcome, None);
@@ -146,7 +142,7 @@ mod tests {
     #[should_panic(expected = "about nobody")]
     fn a_panic_about_no_connection_ends_the_thread() {
         let Door { mut engine, .. } = engine_with_clients(1);
-        engine.at_work = crate::session::token::WAKE;
+        engine.at_work = crate::session::ids::WAKE;
         let _ = engine.survive(|_| panic!("about nobody"));
     }
 }

@@ -1,8 +1,8 @@
 //! What happens to connections: the path of a request is that of the rooms, `front` → `exchange` → `back`
 //! and home again; `l4` is for bytes that are not read.
 //!
-//! `engine` is the loop, with its tables; beside it is what all rooms use: `token` (names of what the driver
-//! and the timers know), `transport` (a connection's bytes in clear text or over TLS), `queue` (whose turn
+//! `engine` is the loop, with its tables; beside it is what all rooms use: `ids` (who is who, and arenas
+//! that check it), `transport` (a connection's bytes in clear text or over TLS), `queue` (whose turn
 //! it is), `timeout`, `mishap` (what a fault of ours costs), `control` (what the control thread may ask).
 
 mod back;
@@ -10,13 +10,13 @@ mod control;
 mod engine;
 mod exchange;
 mod front;
+mod ids;
 mod l4;
 mod mishap;
 mod queue;
 #[cfg(test)]
 mod testing;
 mod timeout;
-mod token;
 mod transport;
 
 pub use self::control::Command;

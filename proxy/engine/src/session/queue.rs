@@ -12,7 +12,7 @@ use crate::runtime::driver::{Driver, Token};
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
-use crate::session::token::{Owner, parts};
+use crate::session::ids::{ClientId, Owner, UpstreamId};
 
 /// Time for handshakes in one turn. One that has been begun is not interrupted.
 const HANDSHAKES_US_PER_TURN: u64 = 1000;
@@ -80,27 +80,27 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Puts the sending of much that waits off, to the client's turn.
-    pub(super) fn puts_client_flush_off(&mut self, index: usize) -> bool {
-        let client = &mut self.clients[index];
+    pub(super) fn puts_client_flush_off(&mut self, id: ClientId) -> bool {
+        let client = &mut self.clients[id];
         if client.output.len() < BULK_READ_BYTES_MIN {
             return false;
         }
         client.flush_waits = true;
         if !std::mem::replace(&mut client.queued, true) {
-            self.bulk.push_back(client.token);
+            self.bulk.push_back(id.token());
         }
         true
     }
 
     /// See [`Engine::puts_client_flush_off`], of an upload.
-    pub(super) fn puts_upstream_flush_off(&mut self, index: usize) -> bool {
-        let upstream = &mut self.upstreams[index];
+    pub(super) fn puts_upstream_flush_off(&mut self, id: UpstreamId) -> bool {
+        let upstream = &mut self.upstreams[id];
         if upstream.output.len() < BULK_READ_BYTES_MIN {
             return false;
         }
         upstream.flush_waits = true;
         if !std::mem::replace(&mut upstream.queued, true) {
-            self.bulk.push_back(upstream.token);
+            self.bulk.push_back(id.token());
         }
         true
     }
@@ -134,34 +134,32 @@ impl<D: Driver> Engine<D> {
 
     fn drive(&mut self, token: Token) {
         self.at_work = token;
-        match parts(token) {
-            (Owner::Client, index) => {
-                if self.find_client(token, index).is_none() {
+        match Owner::of(token) {
+            Owner::Client(id) => {
+                let Some(client) = self.clients.get_mut(id) else {
                     return;
-                }
-                let client = &mut self.clients[index];
+                };
                 client.queued = false;
                 if std::mem::take(&mut client.flush_waits) && !client.is_flushed() {
-                    self.flush_client(index);
+                    self.flush_client(id);
                 }
-                if self.find_client(token, index).is_some() {
-                    self.drive_client(index);
+                if self.clients.contains(id) {
+                    self.drive_client(id);
                 }
             }
-            (Owner::Upstream, index) => {
-                if self.find_upstream(token, index).is_none() {
+            Owner::Upstream(id) => {
+                let Some(upstream) = self.upstreams.get_mut(id) else {
                     return;
-                }
-                let upstream = &mut self.upstreams[index];
+                };
                 upstream.queued = false;
                 if std::mem::take(&mut upstream.flush_waits) && !upstream.is_flushed() {
-                    self.flush_upstream(index);
+                    self.flush_upstream(id);
                 }
-                if self.find_upstream(token, index).is_some() {
-                    self.drive_upstream(index);
+                if self.upstreams.contains(id) {
+                    self.drive_upstream(id);
                 }
             }
-            (Owner::Engine | Owner::Listener, _) => {}
+            Owner::Engine | Owner::Listener(_) | Owner::Nobody => {}
         }
     }
 
@@ -171,25 +169,25 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Puts a handshake of a client off, unless it is its turn.
-    pub(super) fn puts_client_off(&mut self, index: usize) -> bool {
-        let client = &mut self.clients[index];
+    pub(super) fn puts_client_off(&mut self, id: ClientId) -> bool {
+        let client = &mut self.clients[id];
         if self.shakes_hands || !matches!(client.phase, Phase::Handshake | Phase::Hello) {
             return false;
         }
         if !std::mem::replace(&mut client.queued, true) {
-            self.handshakes.push_back(client.token);
+            self.handshakes.push_back(id.token());
         }
         true
     }
 
     /// Puts a handshake with a backend off, unless it is its turn.
-    pub(super) fn puts_upstream_off(&mut self, index: usize) -> bool {
-        let upstream = &mut self.upstreams[index];
+    pub(super) fn puts_upstream_off(&mut self, id: UpstreamId) -> bool {
+        let upstream = &mut self.upstreams[id];
         if self.shakes_hands || upstream.link != Link::Securing {
             return false;
         }
         if !std::mem::replace(&mut upstream.queued, true) {
-            self.handshakes.push_back(upstream.token);
+            self.handshakes.push_back(id.token());
         }
         true
     }

@@ -10,6 +10,7 @@ use crate::runtime::epoll::Epoll;
 use crate::runtime::socket::{self, Stream};
 use crate::session::engine::Engine;
 use crate::session::engine::Served;
+use crate::session::ids::ClientId;
 use crate::session::transport::Transport;
 use crate::state::digest::Digest;
 use crate::state::entity::{Entity, Kind};
@@ -24,7 +25,7 @@ const LISTENER: &str = r#"{"address":"127.0.0.1:1","limits":{"connections":50}}"
 pub(super) struct Door {
     pub(super) engine: Engine<Epoll>,
     pub(super) listener: Rc<Listener>,
-    pub(super) clients: Vec<usize>,
+    pub(super) clients: Vec<ClientId>,
     pub(super) peers: Vec<TcpStream>,
 }
 
@@ -59,9 +60,9 @@ pub(super) fn engine_with_clients(count: usize) -> Door {
         let stream = Transport::Plain(Stream::connect(&address).unwrap());
         peers.push(door.accept().unwrap().0);
         let made = engine.insert_client(stream, address, listener.clone(), false);
-        let index = made.unwrap();
-        engine.await_request(index);
-        clients.push(index);
+        let id = made.unwrap();
+        engine.await_request(id);
+        clients.push(id);
     }
     door.set_nonblocking(true).unwrap();
     let name = listener.name.clone();

@@ -1,13 +1,13 @@
 //! What happens when a deadline passes.
 
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::exchange::record::Attempt;
 use crate::session::front::client::Phase;
-use crate::session::token::{self, Owner};
+use crate::session::ids::{self, ClientId, ExchangeId, Owner, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {
@@ -16,72 +16,84 @@ impl<D: Driver> Engine<D> {
         let now_ms = self.clock.ms();
         while let Some(due) = self.timers.poll_due(now_ms) {
             self.at_work = due;
-            match token::parts(due) {
-                (Owner::Client, index) => self.check_client(due, index, now_ms),
-                (Owner::Upstream, index) => self.check_upstream(due, index, now_ms),
-                (Owner::Engine, _) if due == token::FLUSH_LOG => self.flush_log(),
-                (Owner::Engine, _) if due == token::CHECK_DRAINS => self.check_drains(),
-                (Owner::Engine, _) if due == token::RESUME_ACCEPT => self.resume_accepting(),
-                _ => {}
+            match Owner::of(due) {
+                Owner::Client(id) => self.check_client(id, now_ms),
+                Owner::Upstream(id) => self.check_upstream(id, now_ms),
+                Owner::Engine if due == ids::FLUSH_LOG => self.flush_log(),
+                Owner::Engine if due == ids::CHECK_DRAINS => self.check_drains(),
+                Owner::Engine if due == ids::RESUME_ACCEPT => self.resume_accepting(),
+                Owner::Engine | Owner::Listener(_) | Owner::Nobody => {}
             }
         }
     }
 
-    fn check_client(&mut self, due: Token, index: usize, now_ms: u64) {
-        if self.find_client(due, index).is_none() {
+    /// Sets the time within which a client must make its next move.
+    pub(super) fn await_client_for(&mut self, id: ClientId, limit_ms: u64) {
+        let at_ms = self.clock.ms() + limit_ms;
+        self.clients[id].set_deadline(&mut self.timers, id, at_ms);
+    }
+
+    /// Sets the time within which an upstream must make its next move.
+    pub(super) fn await_upstream_for(&mut self, id: UpstreamId, limit_ms: u64) {
+        let at_ms = self.clock.ms() + limit_ms;
+        let deadline = &mut self.upstreams[id].deadline;
+        self.timers.set(deadline, id.token(), at_ms);
+    }
+
+    fn check_client(&mut self, id: ClientId, now_ms: u64) {
+        let Some(client) = self.clients.get_mut(id) else {
             return;
-        }
-        let client = &mut self.clients[index];
-        if !self.timers.check(&mut client.deadline, due, now_ms) {
+        };
+        if !self.timers.check(&mut client.deadline, id.token(), now_ms) {
             return;
         }
         client.deadline.clear();
         if client.write.is_due(now_ms) && !client.is_flushed() {
-            return self.look_at_write(index);
+            return self.look_at_write(id);
         }
-        client.clear_deadline(&mut self.timers);
+        client.clear_deadline(&mut self.timers, id);
         match client.phase {
-            Phase::Preamble => self.preamble_failed(index),
-            Phase::Hello | Phase::Handshake => self.handshake_failed(index, None),
-            Phase::Multiplexed => self.multiplex_late(index),
+            Phase::Preamble => self.preamble_failed(id),
+            Phase::Hello | Phase::Handshake => self.handshake_failed(id, None),
+            Phase::Multiplexed => self.multiplex_late(id),
             // A kept-alive connection nobody used: no fault of anybody.
-            Phase::Idle | Phase::Lingering => self.close_client(index),
+            Phase::Idle | Phase::Lingering => self.close_client(id),
             Phase::ExpectHead => {
                 self.metrics.add(Counter::TimeoutsTotal, 1);
                 self.metrics.add(Counter::Rejected408Total, 1);
-                self.record_rejected(index, 408, "request_head_timeout", &Attempt::default());
-                let words = self.words_now(index, None);
-                self.send_error(index, 408, &words, false, false);
+                self.record_rejected(id, 408, "request_head_timeout", &Attempt::default());
+                let words = self.words_now(id, None);
+                self.send_error(id, 408, &words, false, false);
             }
-            Phase::InExchange => self.request_body_late(index),
+            Phase::InExchange => self.request_body_late(id),
             Phase::Tunnel => {}
         }
     }
 
-    fn request_body_late(&mut self, index: usize) {
-        let Some(number) = self.clients[index].exchange else {
+    fn request_body_late(&mut self, id: ClientId) {
+        let Some(number) = self.clients[id].exchange else {
             return;
         };
-        if self.exchanges[number as usize].request_done() {
+        if self.exchanges[number].request_done() {
             return;
         }
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.add(Counter::Rejected408Total, 1);
-        self.exchanges[number as usize].keep_alive = false;
+        self.exchanges[number].keep_alive = false;
         self.fail_exchange(number, 408, Outcome::RequestTimeout);
     }
 
     /// Whether a response that is late is not late yet: the time for its head begins when the backend
     /// has taken the request's last byte, and the kernel may hold megabytes of it for a slow one. Looked
     /// at only now, so that it costs nothing while responses are in time.
-    fn is_still_taking(&mut self, index: usize, number: u32) -> bool {
-        let upstream = &self.upstreams[index];
-        let exchange = &self.exchanges[number as usize];
+    fn is_still_taking(&mut self, id: UpstreamId, number: ExchangeId) -> bool {
+        let upstream = &self.upstreams[id];
+        let exchange = &self.exchanges[number];
         if upstream.link != Link::Busy || exchange.tunnel || exchange.response.is_some() {
             return false;
         }
         if upstream.stream.lane().is_some() {
-            return self.is_still_carried(index, number);
+            return self.is_still_carried(id, number);
         }
         let Some(sending) = upstream.stream.raw().map(socket::sending) else {
             return false;
@@ -93,21 +105,19 @@ impl<D: Driver> Engine<D> {
             _ if progressed => limit,
             _ => 0,
         };
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         upstream.unacknowledged = sending.unacknowledged;
         if left == 0 {
             return false;
         }
-        let token = upstream.token;
-        self.timers
-            .set(&mut upstream.deadline, token, self.clock.ms() + left);
+        self.await_upstream_for(id, left);
         true
     }
 
     /// The same for one of many requests on a connection: what is acknowledged may be another's, so that
     /// it is looked at how far the connection has come.
-    fn is_still_carried(&mut self, index: usize, number: u32) -> bool {
-        let upstream = &self.upstreams[index];
+    fn is_still_carried(&mut self, id: UpstreamId, number: ExchangeId) -> bool {
+        let upstream = &self.upstreams[id];
         let Some(lane) = upstream.stream.lane() else {
             return false;
         };
@@ -118,11 +128,7 @@ impl<D: Driver> Engine<D> {
         let sending = socket::sending(socket);
         let waiting = carrier.stream.unsent_bytes() as u64 + u64::from(sending.unacknowledged);
         let taken = trunk.sent.saturating_sub(waiting);
-        let limit = self.exchanges[number as usize]
-            .cluster
-            .entity
-            .timeouts
-            .response_head;
+        let limit = self.exchanges[number].cluster.entity.timeouts.response_head;
         let progressed = upstream.unacknowledged != taken as u32;
         let was_carried = upstream.unacknowledged != 0;
         let is_carried = lane.blocked || upstream.ends_at.is_some_and(|end| end > taken);
@@ -137,47 +143,47 @@ impl<D: Driver> Engine<D> {
             }
             false => 0,
         };
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         upstream.unacknowledged = if is_carried { taken as u32 } else { 0 };
         if left == 0 {
             return false;
         }
-        let token = upstream.token;
-        self.timers
-            .set(&mut upstream.deadline, token, self.clock.ms() + left);
+        self.await_upstream_for(id, left);
         true
     }
 
-    fn response_late(&mut self, index: usize, number: u32) {
+    fn response_late(&mut self, id: UpstreamId, number: ExchangeId) {
         self.metrics.add(Counter::GatewayTimeout504Total, 1);
-        self.doubt_trunk_of(index);
+        self.doubt_trunk_of(id);
         self.fail_exchange(number, 504, Outcome::ResponseTimeout);
     }
 
-    fn check_upstream(&mut self, due: Token, index: usize, now_ms: u64) {
-        if self.find_upstream(due, index).is_none() {
+    fn check_upstream(&mut self, id: UpstreamId, now_ms: u64) {
+        let Some(upstream) = self.upstreams.get_mut(id) else {
             return;
-        }
-        let upstream = &mut self.upstreams[index];
-        if !self.timers.check(&mut upstream.deadline, due, now_ms) {
+        };
+        if !self
+            .timers
+            .check(&mut upstream.deadline, id.token(), now_ms)
+        {
             return;
         }
         upstream.deadline.clear();
         if upstream.trunk.is_some() {
-            return self.trunk_late(index);
+            return self.trunk_late(id);
         }
         let Some(number) = upstream.exchange else {
-            return self.close_upstream(index);
+            return self.close_upstream(id);
         };
         let (slot, link) = (upstream.backend.slot.id(), upstream.link);
-        if self.is_still_taking(index, number) {
+        if self.is_still_taking(id, number) {
             return;
         }
         // Its response has come, and it is the client who does not take it.
-        let upstream = &self.upstreams[index];
+        let upstream = &self.upstreams[id];
         let has_come = upstream.readable || !upstream.input.is_empty();
-        if has_come && link == Link::Busy && !self.upstream_wants_input(index) {
-            return self.await_response(index);
+        if has_come && link == Link::Busy && !self.upstream_wants_input(id) {
+            return self.await_response(id);
         }
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
@@ -185,10 +191,10 @@ impl<D: Driver> Engine<D> {
             if self.connect_failed(number, Outcome::ConnectTimeout) {
                 self.try_backend(number);
             }
-        } else if self.exchanges[number as usize].tunnel {
+        } else if self.exchanges[number].tunnel {
             self.close_tunnel(number);
         } else {
-            self.response_late(index, number);
+            self.response_late(id, number);
         }
     }
 }

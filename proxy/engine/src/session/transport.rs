@@ -50,22 +50,22 @@ pub(super) struct TlsBuffers {
 }
 
 /// One connection, in clear text or over TLS.
-pub(super) enum Transport {
+pub(super) enum Transport<C> {
     /// TCP alone.
     Plain(Stream),
     /// TLS over TCP.
     Tls(Box<Secure>),
     /// A stream of a connection that carries many; see `multiplex` and `trunk`.
-    Lane(Box<Lane>),
+    Lane(Box<Lane<C>>),
     /// What is left while it becomes another kind; never seen.
     Gone,
 }
 
 /// One stream of a multiplexed connection, in the place of a connection of its own.
 #[derive(Debug)]
-pub(super) struct Lane {
-    /// Index of the connection among the clients, or among the upstream connections.
-    pub(super) connection: usize,
+pub(super) struct Lane<C> {
+    /// The connection.
+    pub(super) connection: C,
     /// The stream's identifier; 0 before there is one.
     pub(super) id: u32,
     /// The connection has enough to send for now.
@@ -98,7 +98,7 @@ pub(super) struct Secure {
     fault: Option<TlsFault>,
 }
 
-impl Transport {
+impl<C> Transport<C> {
     /// The server's end of a TLS connection.
     ///
     /// # Errors
@@ -234,7 +234,7 @@ impl Transport {
     }
 
     /// The stream that it is, if it is one.
-    pub(super) fn lane(&self) -> Option<&Lane> {
+    pub(super) fn lane(&self) -> Option<&Lane<C>> {
         match self {
             Self::Lane(lane) => Some(lane),
             Self::Plain(_) | Self::Tls(_) | Self::Gone => None,
@@ -242,7 +242,7 @@ impl Transport {
     }
 
     /// See [`Transport::lane`].
-    pub(super) fn lane_mut(&mut self) -> Option<&mut Lane> {
+    pub(super) fn lane_mut(&mut self) -> Option<&mut Lane<C>> {
         match self {
             Self::Lane(lane) => Some(lane),
             Self::Plain(_) | Self::Tls(_) | Self::Gone => None,

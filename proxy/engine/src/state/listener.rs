@@ -10,6 +10,7 @@ use super::entity::{self, cidr::Cidr};
 use super::frontend::Frontend;
 use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
+use crate::runtime::driver::Token;
 use crate::tls::policy::Agreements;
 
 type Frontends = Rc<RefCell<Table<Rc<Frontend>>>>;
@@ -51,9 +52,6 @@ impl Routes {
         self.early.borrow().rank(host).is_some()
     }
 }
-
-/// End of an idle list: no connection.
-pub const NOBODY: u32 = u32::MAX;
 
 /// The committed settings of a listener, resolved once.
 pub struct ListenerSettings {
@@ -131,8 +129,8 @@ pub struct Listener {
     pub connections: Cell<u32>,
     /// No new connections; the ones there are end with their current request.
     pub draining: Cell<bool>,
-    /// The longest idle and the most recently idle connection (slab indexes, [`NOBODY`] if none).
-    pub idle: Cell<(u32, u32)>,
+    /// The longest idle and the most recently idle connection, 0 for nobody.
+    pub idle: Cell<(Token, Token)>,
     settings: RefCell<Rc<ListenerSettings>>,
 }
 
@@ -155,7 +153,7 @@ impl Listener {
             hash: Cell::new(hash),
             connections: Cell::new(0),
             draining: Cell::new(false),
-            idle: Cell::new((NOBODY, NOBODY)),
+            idle: Cell::new((0, 0)),
             settings: RefCell::new(Rc::new(settings)),
         }
     }

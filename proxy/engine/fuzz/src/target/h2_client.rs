@@ -64,7 +64,7 @@ fn client(settings: &Settings) -> Connection {
 }
 
 /// The tag of the request that is a HEAD.
-const HEAD: u32 = 1;
+const HEAD: u64 = 1;
 
 fn session(
     connection: &mut Connection,

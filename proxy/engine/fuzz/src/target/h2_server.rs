@@ -63,7 +63,7 @@ fn session(
     match *event {
         Event::Request { stream, ends } => {
             check_forwarded(heads);
-            connection.set_tag(stream, stream);
+            connection.set_tag(stream, stream.into());
             let is_short = heads.request.path(heads.text()).len() == 1;
             connection.send_response_text(out, stream, b"HTTP/1.1 200 OK\r\n\r\n", !is_short);
             if is_short {
@@ -86,7 +86,7 @@ fn session(
             0
         }
         Event::Writable { stream, tag } => {
-            assert_eq!(stream, tag);
+            assert_eq!(u64::from(stream), tag);
             connection.send_data(out, stream, b"more", true) as u64
         }
         Event::Trailers { .. } => heads.trailers().len() as u64,

@@ -69,4 +69,4 @@ pub use frame::PREFACE;
 pub use head::Heads;
 pub use priority::Priority;
 pub use settings::Settings;
-pub use stream::NO_TAG;
+pub use stream::{NO_TAG, Tag};

@@ -10,8 +10,11 @@ use super::flow::SendWindow;
 use super::head::Asked;
 use super::priority::Priority;
 
+/// What the session calls a stream: a name of its own, of which nothing is known here.
+pub type Tag = u64;
+
 /// The tag of a stream that the session has given none.
-pub const NO_TAG: u32 = u32::MAX;
+pub const NO_TAG: Tag = 0;
 
 /// One direction of a stream: what is expected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Half {
 #[derive(Debug)]
 pub(super) struct Stream {
     /// What the session calls it.
-    pub(super) tag: u32,
+    pub(super) tag: Tag,
     pub(super) receives: Half,
     pub(super) sends: Half,
     pub(super) send_window: SendWindow,

@@ -19,8 +19,8 @@ use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::exchange::attempt::may_repeat;
 use crate::session::front::client::split_left;
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;
-use crate::session::token::{Owner, parts, token};
 use crate::session::transport::Transport;
 use crate::state::entity::{self, ProxyProtocol};
 use crate::telemetry::names::{Counter, Field, Histogram};
@@ -32,10 +32,10 @@ const UNLOOKED_MS_MAX: u64 = 50;
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn reuse_connection(
         &mut self,
-        exchange: u32,
+        exchange: ExchangeId,
         backend: &Rc<Backend>,
     ) -> bool {
-        let entry = &self.exchanges[exchange as usize];
+        let entry = &self.exchanges[exchange];
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
         // What a pooled connection has lost once goes out on one that cannot be stale.
@@ -43,18 +43,18 @@ impl<D: Driver> Engine<D> {
         if is_fresh || entry.is_multiplexed() {
             return false;
         }
-        let Some(index) = self.take_pooled(exchange, backend) else {
+        let Some(id) = self.take_pooled(exchange, backend) else {
             return false;
         };
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         upstream.link = Link::Busy;
         upstream.reused = true;
         backend.probe_ended();
         upstream.exchange = Some(exchange);
-        self.exchanges[exchange as usize].upstream = Some(index);
+        self.exchanges[exchange].upstream = Some(id);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
         self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
-        self.send_head(index, exchange);
+        self.send_head(id, exchange);
         true
     }
 
@@ -62,14 +62,16 @@ impl<D: Driver> Engine<D> {
     /// something that nobody asked for, may wait behind this very event: a request that could not be sent
     /// again is worth a look at the socket, and so is a connection that was idle for long enough for its
     /// backend to think of that.
-    fn take_pooled(&mut self, exchange: u32, backend: &Rc<Backend>) -> Option<usize> {
+    fn take_pooled(&mut self, exchange: ExchangeId, backend: &Rc<Backend>) -> Option<UpstreamId> {
         loop {
             let pooled = backend.idle.borrow_mut().pop()?;
-            let (_, index) = parts(pooled);
-            if self.find_upstream(pooled, index).is_none() {
+            let Some(id) = UpstreamId::of(pooled) else {
                 continue;
-            }
-            let (entry, upstream) = (&self.exchanges[exchange as usize], &self.upstreams[index]);
+            };
+            let Some(upstream) = self.upstreams.get(id) else {
+                continue;
+            };
+            let entry = &self.exchanges[exchange];
             let same_policy = match (&entry.cluster.tls, &upstream.tls) {
                 (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
                 (None, None) => true,
@@ -77,23 +79,23 @@ impl<D: Driver> Engine<D> {
             };
             let is_fresh = self.clock.ms() - upstream.pooled_ms < UNLOOKED_MS_MAX;
             if same_policy && (is_fresh && may_repeat(entry) || upstream.stream.is_quiet()) {
-                return Some(index);
+                return Some(id);
             }
-            self.close_upstream(index);
+            self.close_upstream(id);
         }
     }
 
     pub(in crate::session) fn connect(
         &mut self,
-        exchange: u32,
+        exchange: ExchangeId,
         backend: &Rc<Backend>,
     ) -> io::Result<()> {
-        let cluster = self.exchanges[exchange as usize].cluster.clone();
-        let index = self.open_upstream(&cluster, backend)?;
-        self.upstreams[index].exchange = Some(exchange);
-        self.exchanges[exchange as usize].upstream = Some(index);
+        let cluster = self.exchanges[exchange].cluster.clone();
+        let id = self.open_upstream(&cluster, backend)?;
+        self.upstreams[id].exchange = Some(exchange);
+        self.exchanges[exchange].upstream = Some(id);
         // On a loopback or a near network the connect is done already: one wake-up less.
-        self.try_connected(index);
+        self.try_connected(id);
         Ok(())
     }
 
@@ -102,7 +104,7 @@ impl<D: Driver> Engine<D> {
         &mut self,
         cluster: &ClusterSettings,
         backend: &Rc<Backend>,
-    ) -> io::Result<usize> {
+    ) -> io::Result<UpstreamId> {
         self.metrics.add(Counter::UpstreamConnectsTotal, 1);
         let stream = Stream::connect(&backend.address)?;
         let stream = match &cluster.tls {
@@ -112,36 +114,30 @@ impl<D: Driver> Engine<D> {
                 Transport::connect_tls(stream, config.clone(), name)?
             }
         };
-        let index = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
+        let id = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
         backend.connections.set(backend.connections.get() + 1);
         self.metrics
             .slot_add(backend.slot.id(), Field::Connections, 1);
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
-        let upstream = &mut self.upstreams[index];
-        let (token, limit) = (upstream.token, cluster.entity.timeouts.connect);
-        self.timers
-            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
-        Ok(index)
+        self.await_upstream_for(id, cluster.entity.timeouts.connect);
+        Ok(id)
     }
 
     pub(super) fn insert_upstream(
         &mut self,
-        stream: Transport,
+        stream: Transport<UpstreamId>,
         tls: Option<Arc<ClientConfig>>,
         backend: &Rc<Backend>,
         link: Link,
-    ) -> io::Result<usize> {
-        let entry = self.upstreams.vacant_entry();
-        let index = entry.key();
-        self.serial = self.serial.wrapping_add(1);
-        let token = token(Owner::Upstream, self.serial, index);
+    ) -> io::Result<UpstreamId> {
+        let vacant = self.upstreams.vacant();
+        let id = vacant.id();
         if let Some(socket) = stream.raw() {
-            self.driver.watch_stream(socket, token)?;
+            self.driver.watch_stream(socket, id.token())?;
         }
-        entry.insert(Upstream {
+        vacant.insert(Upstream {
             stream,
             tls,
-            token,
             backend: backend.clone(),
             link,
             reused: false,
@@ -163,24 +159,24 @@ impl<D: Driver> Engine<D> {
             ends_at: None,
             trunk: None,
         });
-        Ok(index)
+        Ok(id)
     }
 
     /// Tries the first send on a connecting socket: its outcome is the connect's.
-    pub(super) fn try_connected(&mut self, index: usize) {
-        if self.upstreams[index].trunk.is_some() {
-            return self.greet(index);
+    pub(super) fn try_connected(&mut self, id: UpstreamId) {
+        if self.upstreams[id].trunk.is_some() {
+            return self.greet(id);
         }
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         let Some(exchange) = upstream.exchange else {
             return;
         };
         if upstream.tls.is_some() {
-            return self.try_begun(index, exchange);
+            return self.try_begun(id, exchange);
         }
         let preamble = self.preamble_of(exchange);
-        let upstream = &mut self.upstreams[index];
-        let head = &self.exchanges[exchange as usize].head;
+        let upstream = &mut self.upstreams[id];
+        let head = &self.exchanges[exchange].head;
         match upstream
             .stream
             .send(&mut self.tls, &mut self.pool, &preamble, head)
@@ -189,8 +185,8 @@ impl<D: Driver> Engine<D> {
                 let (preamble_left, left) = split_left(&preamble, head, sent);
                 upstream.output.push(&mut self.pool, preamble_left);
                 upstream.output.push(&mut self.pool, left);
-                self.connected(index);
-                self.head_sent(index, exchange);
+                self.connected(id);
+                self.head_sent(id, exchange);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => {
@@ -202,8 +198,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// What a backend is told before anything else: who the client is, if it wants to know.
-    fn preamble_of(&self, exchange: u32) -> Vec<u8> {
-        let exchange = &self.exchanges[exchange as usize];
+    fn preamble_of(&self, exchange: ExchangeId) -> Vec<u8> {
+        let exchange = &self.exchanges[exchange];
         let Some(version) = exchange.cluster.entity.proxy_protocol else {
             return Vec::new();
         };
@@ -224,9 +220,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The same over TLS: the first send is that of the handshake.
-    fn try_begun(&mut self, index: usize, exchange: u32) {
+    fn try_begun(&mut self, id: UpstreamId, exchange: ExchangeId) {
         let preamble = self.preamble_of(exchange);
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         match upstream
             .stream
             .begin(&mut self.tls, &mut self.pool, &preamble)
@@ -242,27 +238,27 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Bytes of a handshake have come: sends the head when it is complete.
-    pub(super) fn try_secured(&mut self, index: usize) {
-        if self.upstreams[index].trunk.is_some() {
-            return self.greet_secured(index);
+    pub(super) fn try_secured(&mut self, id: UpstreamId) {
+        if self.upstreams[id].trunk.is_some() {
+            return self.greet_secured(id);
         }
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         let Some(exchange) = upstream.exchange else {
             return;
         };
         if upstream.stream.has_just_opened() {
-            self.connected(index);
-            self.send_head(index, exchange);
+            self.connected(id);
+            self.send_head(id, exchange);
         }
     }
 
-    fn connected(&mut self, index: usize) {
-        self.upstreams[index].link = Link::Busy;
-        self.count_connected(index);
+    fn connected(&mut self, id: UpstreamId) {
+        self.upstreams[id].link = Link::Busy;
+        self.count_connected(id);
     }
 
-    pub(super) fn count_connected(&mut self, index: usize) {
-        let upstream = &self.upstreams[index];
+    pub(super) fn count_connected(&mut self, id: UpstreamId) {
+        let upstream = &self.upstreams[id];
         upstream.backend.connect_succeeded();
         if upstream.tls.is_some() {
             let slot = upstream.backend.slot.id();
@@ -273,9 +269,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends the head on a connection out of the pool, or on one that has just been secured.
-    fn send_head(&mut self, index: usize, exchange: u32) {
-        let head = &self.exchanges[exchange as usize].head;
-        let upstream = &mut self.upstreams[index];
+    fn send_head(&mut self, id: UpstreamId, exchange: ExchangeId) {
+        let head = &self.exchanges[exchange].head;
+        let upstream = &mut self.upstreams[id];
         match upstream
             .stream
             .send(&mut self.tls, &mut self.pool, head, &[])
@@ -290,14 +286,14 @@ impl<D: Driver> Engine<D> {
             }
             // The backend closed it while it was pooled; nothing of the request went anywhere.
             Err(_) if upstream.reused => return self.retry_stale(exchange),
-            Err(_) => return self.upstream_failed(index),
+            Err(_) => return self.upstream_failed(id),
         }
-        self.head_sent(index, exchange);
+        self.head_sent(id, exchange);
     }
 
-    pub(super) fn head_sent(&mut self, index: usize, exchange: u32) {
-        self.await_response(index);
-        let exchange = &self.exchanges[exchange as usize];
+    pub(super) fn head_sent(&mut self, id: UpstreamId, exchange: ExchangeId) {
+        self.await_response(id);
+        let exchange = &self.exchanges[exchange];
         let client = exchange.client;
         if !exchange.request_done() {
             self.wake_client(client);

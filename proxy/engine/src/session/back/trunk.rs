@@ -15,12 +15,12 @@ use std::sync::Arc;
 use crate::protocol::h2::{Connection, Event, Heads, Settings};
 use crate::protocol::tls::Machine;
 use crate::runtime::buffer::BufferPool;
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::session::back::upstream::{Link, Upstream};
 use crate::session::engine::Engine;
 use crate::session::exchange::attempt::may_repeat;
 use crate::session::exchange::{Exchange, Outcome};
-use crate::session::token::parts;
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::{Backend, ClusterSettings};
 
@@ -44,7 +44,7 @@ const UNREAD_ANSWERS_MAX: usize = 64 * 1024;
 pub(in crate::session) struct Trunk {
     pub(in crate::session) h2: Connection,
     /// Its lanes, by their indexes among the upstream connections.
-    pub(in crate::session) lanes: Vec<usize>,
+    pub(in crate::session) lanes: Vec<UpstreamId>,
     /// Frames for the end of the turn.
     pub(in crate::session) out: Vec<u8>,
     /// What it was made for last: the timeouts that hold for it.
@@ -52,7 +52,7 @@ pub(in crate::session) struct Trunk {
     /// It is in the list of those to be flushed.
     pub(in crate::session) queued: bool,
     /// Lanes whose response heads wait for the first bytes of the body, to leave in one write.
-    pub(in crate::session) held: Vec<usize>,
+    pub(in crate::session) held: Vec<UpstreamId>,
     /// Some lane waits for the backlog to shrink.
     pub(in crate::session) has_blocked: bool,
     /// Bytes that the connection has taken so far.
@@ -137,14 +137,14 @@ impl<D: Driver> Engine<D> {
     /// When no connection can be begun.
     pub(in crate::session) fn join_trunk(
         &mut self,
-        exchange: u32,
+        exchange: ExchangeId,
         backend: &Rc<Backend>,
     ) -> io::Result<()> {
-        let entry = &self.exchanges[exchange as usize];
+        let entry = &self.exchanges[exchange];
         let found = backend.trunks.borrow().iter().find_map(|&token| {
-            let (_, index) = parts(token);
-            let upstream = self.upstreams.get(index).filter(|it| it.token == token)?;
-            takes(upstream, entry).then_some(index)
+            let id = UpstreamId::of(token)?;
+            let upstream = self.upstreams.get(id)?;
+            takes(upstream, entry).then_some(id)
         });
         if let Some(trunk) = found {
             if self.upstreams[trunk].link == Link::Trunk {
@@ -158,15 +158,15 @@ impl<D: Driver> Engine<D> {
         let trunk = self.open_upstream(&cluster, backend)?;
         let upstream = &mut self.upstreams[trunk];
         upstream.trunk = Some(Box::new(Trunk::new(cluster, self.clock.ms())));
-        backend.trunks.borrow_mut().push(upstream.token);
+        backend.trunks.borrow_mut().push(trunk.token());
         self.open_lane_to_backend(trunk, exchange)?;
         self.greet(trunk);
         Ok(())
     }
 
     /// Sends the first bytes on a socket that may still be connecting.
-    pub(super) fn greet(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(super) fn greet(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         let Some(trunk) = upstream.trunk.as_mut() else {
             return;
         };
@@ -189,93 +189,93 @@ impl<D: Driver> Engine<D> {
             Ok(()) if upstream.tls.is_some() => upstream.link = Link::Securing,
             Ok(()) => upstream.link = Link::Greeting,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.trunk_lost(index),
+            Err(_) => self.trunk_lost(id),
         }
     }
 
     /// Bytes of a handshake have come.
-    pub(super) fn greet_secured(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(super) fn greet_secured(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         if !upstream.stream.has_just_opened() {
             return;
         }
         upstream.link = Link::Greeting;
         if upstream.stream.tls().and_then(Machine::alpn) != Some(b"h2") {
-            return self.trunk_lost(index);
+            return self.trunk_lost(id);
         }
-        self.queue_trunk(index);
+        self.queue_trunk(id);
     }
 
     /// Takes frames from the front of the input.
-    pub(super) fn trunk_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+    pub(super) fn trunk_input(&mut self, id: UpstreamId, data: &[u8]) -> usize {
         let now_ms = self.clock.ms();
         let mut at = 0;
-        if let Some(trunk) = self.upstreams[index].trunk.as_mut() {
+        if let Some(trunk) = self.upstreams[id].trunk.as_mut() {
             trunk.heard_ms = now_ms;
             trunk.is_silent = false;
             trunk.h2.pass_time(now_ms / 1000);
         }
-        while self.find_upstream(token, index).is_some() {
-            let Some(trunk) = self.upstreams[index].trunk.as_mut() else {
+        while self.upstreams.contains(id) {
+            let Some(trunk) = self.upstreams[id].trunk.as_mut() else {
                 return data.len();
             };
             let mut heads = std::mem::take(&mut self.heads);
             let Ok(step) = trunk.h2.next(&data[at..], &mut heads) else {
                 self.heads = heads;
-                self.trunk_broken(index);
+                self.trunk_broken(id);
                 return data.len();
             };
             at += step.consumed;
             if let Some(event) = step.event {
-                self.trunk_event(index, event, &mut heads);
+                self.trunk_event(id, event, &mut heads);
             }
             self.heads = heads;
             if step.event.is_none() {
                 break;
             }
         }
-        if self.find_upstream(token, index).is_some() {
-            self.send_held_heads(token, index);
+        if self.upstreams.contains(id) {
+            self.send_held_heads(id);
         }
-        if self.find_upstream(token, index).is_some() {
-            self.queue_trunk(index);
+        if self.upstreams.contains(id) {
+            self.queue_trunk(id);
         }
         at
     }
 
-    fn trunk_event(&mut self, index: usize, event: Event<'_>, heads: &mut Heads) {
+    fn trunk_event(&mut self, id: UpstreamId, event: Event<'_>, heads: &mut Heads) {
         match event {
             Event::Response { stream, tag, ends } => {
-                self.lane_response(index, (stream, tag), ends, heads);
+                self.lane_response(id, (stream, tag), ends, heads);
             }
-            Event::Interim { stream, tag } => self.lane_interim(index, (stream, tag), heads),
+            Event::Interim { stream, tag } => self.lane_interim(id, (stream, tag), heads),
             Event::Data {
                 stream,
                 tag,
                 data,
                 ends,
-            } => self.lane_response_data(index, (stream, tag), data, ends),
+            } => self.lane_response_data(id, (stream, tag), data, ends),
             Event::Trailers { stream, tag } => {
-                self.lane_response_trailers(index, (stream, tag), heads.trailers());
+                self.lane_response_trailers(id, (stream, tag), heads.trailers());
             }
             Event::Reset {
                 stream,
                 tag,
                 code,
                 fault,
-            } => self.lane_was_reset(index, (stream, tag), code, fault.is_some()),
-            Event::Writable { stream, tag } => self.lane_is_writable(index, (stream, tag)),
-            Event::Settings => self.trunk_may_open(index),
+            } => self.lane_was_reset(id, (stream, tag), code, fault.is_some()),
+            Event::Writable { stream, tag } => self.lane_is_writable(id, (stream, tag)),
+            Event::Settings => self.trunk_may_open(id),
             // It has never taken a request.
-            Event::GoAway { .. } if self.upstreams[index].link == Link::Greeting => {
-                self.lose_trunk(index, Some(Outcome::ConnectFailed));
+            Event::GoAway { .. } if self.upstreams[id].link == Link::Greeting => {
+                self.lose_trunk(id, Some(Outcome::ConnectFailed));
             }
-            Event::GoAway { .. } => self.leave_trunk(index),
+            Event::GoAway { .. } => self.leave_trunk(id),
             Event::Pong => {
-                if let Some(trunk) = self.upstreams[index].trunk.as_mut() {
+                if let Some(trunk) = self.upstreams[id].trunk.as_mut() {
                     trunk.pinged = false;
-                    self.upstreams[index].deadline.clear();
-                    self.rest_trunk(index);
+                    self.upstreams[id].deadline.clear();
+                    self.rest_trunk(id);
                 }
             }
             // What only a server is told.
@@ -285,23 +285,21 @@ impl<D: Driver> Engine<D> {
 
     /// The backend has told its settings: those who waited for that go. One that takes no request yet
     /// may say otherwise as long as a connect may last.
-    fn trunk_may_open(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    fn trunk_may_open(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         let takes = upstream.trunk.as_ref().map(|trunk| trunk.h2.can_open());
         if upstream.link != Link::Greeting || takes.is_none_or(|count| count == 0) {
             return;
         }
         upstream.link = Link::Trunk;
         upstream.deadline.clear();
-        self.count_connected(index);
-        let token = self.upstreams[index].token;
-        let waiting = self.upstreams[index].trunk.as_ref();
+        self.count_connected(id);
+        let waiting = self.upstreams[id].trunk.as_ref();
         let waiting = waiting.map_or_else(Vec::new, |trunk| trunk.lanes.clone());
         for lane in waiting {
             let Some(trunk) = self
                 .upstreams
-                .get(index)
-                .filter(|upstream| upstream.token == token)
+                .get(id)
                 .and_then(|upstream| upstream.trunk.as_ref())
             else {
                 return;
@@ -320,35 +318,35 @@ impl<D: Driver> Engine<D> {
     // The end of a connection.
 
     /// It ended, or failed.
-    pub(in crate::session) fn trunk_lost(&mut self, index: usize) {
-        let failure = match self.upstreams[index].link {
+    pub(in crate::session) fn trunk_lost(&mut self, id: UpstreamId) {
+        let failure = match self.upstreams[id].link {
             Link::Connecting => Some(Outcome::ConnectFailed),
             Link::Securing => Some(Outcome::TlsFailed),
             Link::Greeting => Some(Outcome::NotHttp2),
             _ => None,
         };
-        self.lose_trunk(index, failure);
+        self.lose_trunk(id, failure);
     }
 
     /// The backend broke the protocol, or was never going to speak it.
-    fn trunk_broken(&mut self, index: usize) {
+    fn trunk_broken(&mut self, id: UpstreamId) {
         self.metrics.add(Counter::Http2ErrorsTotal, 1);
-        self.flush_trunk_frames(index);
-        self.trunk_lost(index);
+        self.flush_trunk_frames(id);
+        self.trunk_lost(id);
     }
 
     /// Takes the exchanges off and closes. With `failure` nothing of them has been sent.
-    fn lose_trunk(&mut self, index: usize, failure: Option<Outcome>) {
-        let upstream = &mut self.upstreams[index];
-        let token = upstream.token;
+    fn lose_trunk(&mut self, id: UpstreamId, failure: Option<Outcome>) {
+        let upstream = &mut self.upstreams[id];
+        let token = id.token();
         upstream.backend.forget_trunk(token);
-        while self.find_upstream(token, index).is_some() {
-            let Some(trunk) = self.upstreams[index].trunk.as_mut() else {
+        while self.upstreams.contains(id) {
+            let Some(trunk) = self.upstreams[id].trunk.as_mut() else {
                 return;
             };
             trunk.leaving = true;
             let Some(&lane) = trunk.lanes.last() else {
-                return self.close_upstream(index);
+                return self.close_upstream(id);
             };
             match failure {
                 Some(failure) => self.lane_not_connected(lane, failure),
@@ -358,14 +356,14 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Its deadline has passed.
-    pub(in crate::session) fn trunk_late(&mut self, index: usize) {
-        let upstream = &self.upstreams[index];
+    pub(in crate::session) fn trunk_late(&mut self, id: UpstreamId) {
+        let upstream = &self.upstreams[id];
         let Some(trunk) = upstream.trunk.as_ref() else {
             return;
         };
         let slot = upstream.backend.slot.id();
         if trunk.lanes.is_empty() && !trunk.pinged {
-            return self.close_upstream(index);
+            return self.close_upstream(id);
         }
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
@@ -373,16 +371,16 @@ impl<D: Driver> Engine<D> {
             Link::Trunk => None,
             _ => Some(Outcome::ConnectTimeout),
         };
-        self.lose_trunk(index, failure);
+        self.lose_trunk(id, failure);
     }
 
     /// A request was not answered in time: is it the backend, or has the connection gone silently?
-    pub(in crate::session) fn doubt_trunk_of(&mut self, lane: usize) {
-        let Some(index) = self.trunk_of(lane) else {
+    pub(in crate::session) fn doubt_trunk_of(&mut self, lane: UpstreamId) {
+        let Some(id) = self.trunk_of(lane) else {
             return;
         };
         let now_ms = self.clock.ms();
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         let Some(trunk) = upstream.trunk.as_mut() else {
             return;
         };
@@ -392,36 +390,32 @@ impl<D: Driver> Engine<D> {
         }
         trunk.pinged = true;
         trunk.h2.ping();
-        let token = upstream.token;
-        self.timers
-            .set(&mut upstream.deadline, token, now_ms + limit);
-        self.queue_trunk(index);
+        self.await_upstream_for(id, limit);
+        self.queue_trunk(id);
     }
 
     /// No more requests on the connections of a backend; those that are there come to their ends.
     pub(super) fn leave_trunks(&mut self, backend: &Backend) {
         let trunks = std::mem::take(&mut *backend.trunks.borrow_mut());
         for token in trunks {
-            let (_, index) = parts(token);
-            if self.find_upstream(token, index).is_some() {
-                self.leave_trunk(index);
+            if let Some(id) = UpstreamId::of(token).filter(|&it| self.upstreams.contains(it)) {
+                self.leave_trunk(id);
             }
         }
     }
 
-    fn leave_trunk(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
-        upstream.backend.forget_trunk(upstream.token);
+    fn leave_trunk(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.backend.forget_trunk(id.token());
         if let Some(trunk) = upstream.trunk.as_mut() {
             trunk.leaving = true;
         }
-        self.rest_trunk(index);
+        self.rest_trunk(id);
     }
 
     /// Without a lane it waits for the next one, or is closed.
-    pub(super) fn rest_trunk(&mut self, index: usize) {
-        let now_ms = self.clock.ms();
-        let upstream = &mut self.upstreams[index];
+    pub(super) fn rest_trunk(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         let Some(trunk) = upstream.trunk.as_mut() else {
             return;
         };
@@ -435,20 +429,18 @@ impl<D: Driver> Engine<D> {
             && upstream.backend.accepts_requests()
             && kept <= kept_max;
         if !is_wanted {
-            return self.close_upstream(index);
+            return self.close_upstream(id);
         }
         trunk.h2.shrink();
         let limit = trunk.cluster.entity.timeouts.keep_alive;
-        let token = upstream.token;
-        self.timers
-            .set(&mut upstream.deadline, token, now_ms + limit);
+        self.await_upstream_for(id, limit);
     }
 
     // Sending.
 
-    pub(super) fn queue_trunk(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
-        let token = upstream.token;
+    pub(super) fn queue_trunk(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        let token = id.token();
         if let Some(trunk) = upstream.trunk.as_mut() {
             if !std::mem::replace(&mut trunk.queued, true) {
                 self.unflushed.push(token);
@@ -458,8 +450,8 @@ impl<D: Driver> Engine<D> {
 
     /// Sends the frames of this turn. What fails here shows when the connection is read, as there may
     /// be answers in it yet.
-    pub(in crate::session) fn flush_trunk_frames(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(in crate::session) fn flush_trunk_frames(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         let Some(trunk) = upstream.trunk.as_mut() else {
             return;
         };
@@ -473,7 +465,7 @@ impl<D: Driver> Engine<D> {
             trunk.h2.flush(&mut trunk.out);
         } else if trunk.h2.waiting_bytes() > UNREAD_ANSWERS_MAX {
             self.metrics.add(Counter::Http2ErrorsTotal, 1);
-            return self.trunk_lost(index);
+            return self.trunk_lost(id);
         }
         let out = std::mem::take(&mut trunk.out);
         let mut sent = 0;
@@ -486,24 +478,24 @@ impl<D: Driver> Engine<D> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => {
                     sent = out.len();
-                    self.trunk_is_deaf(index);
+                    self.trunk_is_deaf(id);
                 }
             }
         }
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         upstream.output.push(&mut self.pool, &out[sent..]);
         self.pool.give(out);
         if let Some(trunk) = upstream.trunk.as_mut() {
             trunk.sent += sent as u64;
         }
-        if self.upstreams[index].is_flushed() {
-            self.unblock_lanes(index);
+        if self.upstreams[id].is_flushed() {
+            self.unblock_lanes(id);
         }
     }
 
     /// The socket has room.
-    pub(super) fn flush_trunk(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(super) fn flush_trunk(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         if upstream.is_flushed() {
             return;
         }
@@ -519,28 +511,28 @@ impl<D: Driver> Engine<D> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.trunk_is_deaf(index),
+            Err(_) => return self.trunk_is_deaf(id),
         }
-        if self.upstreams[index].is_flushed() {
-            self.queue_trunk(index);
-            self.unblock_lanes(index);
+        if self.upstreams[id].is_flushed() {
+            self.queue_trunk(id);
+            self.unblock_lanes(id);
         }
     }
 
-    fn trunk_is_deaf(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    fn trunk_is_deaf(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         upstream.output.clear(&mut self.pool);
         upstream.readable = true;
         upstream.hangup = true;
-        upstream.backend.forget_trunk(upstream.token);
+        upstream.backend.forget_trunk(id.token());
         if let Some(trunk) = upstream.trunk.as_mut() {
             trunk.leaving = true;
         }
-        self.wake_upstream(index);
+        self.wake_upstream(id);
     }
 
-    fn unblock_lanes(&mut self, index: usize) {
-        let Some(trunk) = self.upstreams[index].trunk.as_mut() else {
+    fn unblock_lanes(&mut self, id: UpstreamId) {
+        let Some(trunk) = self.upstreams[id].trunk.as_mut() else {
             return;
         };
         if !std::mem::take(&mut trunk.has_blocked) {
@@ -557,7 +549,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The connection that a lane is on.
-    pub(in crate::session) fn trunk_of(&self, lane: usize) -> Option<usize> {
+    pub(in crate::session) fn trunk_of(&self, lane: UpstreamId) -> Option<UpstreamId> {
         let lane = self.upstreams.get(lane)?.stream.lane()?;
         Some(lane.connection)
     }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use crate::runtime::buffer::ByteQueue;
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::back::trunk::Trunk;
 use crate::session::engine::Engine;
 use crate::session::engine::READS_PER_TURN;
 use crate::session::exchange::Outcome;
 use crate::session::front::client::{Phase, split_left};
+use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::session::l4::tunnel::HALF_CLOSED_MS;
 use crate::session::queue::Bulk;
 use crate::session::transport::{Received, Transport};
@@ -45,11 +46,10 @@ pub(in crate::session) enum Link {
 
 /// One connection to a backend.
 pub(in crate::session) struct Upstream {
-    pub(in crate::session) stream: Transport,
+    pub(in crate::session) stream: Transport<UpstreamId>,
     /// What was asked of the backend in the handshake: a connection made under one policy serves no
     /// request that is to be sent under another.
     pub(in crate::session) tls: Option<Arc<ClientConfig>>,
-    pub(in crate::session) token: Token,
     pub(in crate::session) backend: Rc<Backend>,
     pub(in crate::session) link: Link,
     /// It has served a request before: the backend may have closed it meanwhile.
@@ -67,7 +67,7 @@ pub(in crate::session) struct Upstream {
     pub(in crate::session) shut_when_sent: bool,
     pub(in crate::session) input: ByteQueue,
     pub(in crate::session) output: ByteQueue,
-    pub(in crate::session) exchange: Option<u32>,
+    pub(in crate::session) exchange: Option<ExchangeId>,
     pub(in crate::session) deadline: Deadline,
     pub(super) connect_started_us: u64,
     /// When it was last left without a request.
@@ -94,25 +94,18 @@ impl Upstream {
 }
 
 impl<D: Driver> Engine<D> {
-    pub(in crate::session) fn find_upstream(&self, token: Token, index: usize) -> Option<usize> {
-        self.upstreams
-            .get(index)
-            .filter(|upstream| upstream.token == token)
-            .map(|_| index)
-    }
-
-    pub(in crate::session) fn upstream_has_room(&self, index: usize) -> bool {
-        self.upstreams[index].has_room()
+    pub(in crate::session) fn upstream_has_room(&self, id: UpstreamId) -> bool {
+        self.upstreams[id].has_room()
     }
 
     /// Sets the time within which the backend must make its next move. There is none while it is the
     /// client that is waited for, in the middle of an upload.
-    pub(in crate::session) fn await_response(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(in crate::session) fn await_response(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         let Some(exchange) = upstream.exchange else {
             return;
         };
-        let exchange = &self.exchanges[exchange as usize];
+        let exchange = &self.exchanges[exchange];
         let timeouts = &exchange.cluster.entity.timeouts;
         let half_closed = exchange.response_ended || exchange.request_done();
         let waits_for_continue = exchange.expects_continue && exchange.interim_count == 0;
@@ -125,96 +118,93 @@ impl<D: Driver> Engine<D> {
             None if !upstream.is_flushed() => timeouts.response_head,
             None => return upstream.deadline.clear(),
         };
-        let token = upstream.token;
-        self.timers
-            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
-        if upstream.stream.lane().is_some() {
-            self.note_end_of_lane(index);
+        let is_lane = upstream.stream.lane().is_some();
+        self.await_upstream_for(id, limit);
+        if is_lane {
+            self.note_end_of_lane(id);
         }
     }
 
     /// Readiness as the driver told it.
     pub(in crate::session) fn upstream_ready(
         &mut self,
-        index: usize,
+        id: UpstreamId,
         readable: bool,
         writable: bool,
         hangup: bool,
     ) {
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         upstream.readable |= readable;
         upstream.hangup |= hangup;
-        let token = upstream.token;
         if writable && upstream.link == Link::Connecting {
-            self.try_connected(index);
+            self.try_connected(id);
         } else if writable && upstream.trunk.is_some() {
-            self.flush_trunk(index);
-        } else if writable && !upstream.is_flushed() && !self.puts_upstream_flush_off(index) {
-            self.flush_upstream(index);
+            self.flush_trunk(id);
+        } else if writable && !upstream.is_flushed() && !self.puts_upstream_flush_off(id) {
+            self.flush_upstream(id);
         }
-        match self.find_upstream(token, index) {
-            Some(_) if self.upstreams[index].bulk.is_large() => self.wake_upstream(index),
-            Some(_) => self.drive_upstream(index),
+        match self.upstreams.get(id).map(|it| it.bulk.is_large()) {
+            Some(true) => self.wake_upstream(id),
+            Some(false) => self.drive_upstream(id),
             None => {}
         }
     }
 
     /// Queues an upstream connection to be driven: its client has made room.
-    pub(in crate::session) fn wake_upstream(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(in crate::session) fn wake_upstream(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         upstream.input_waits = !upstream.input.is_empty();
         if (upstream.readable || upstream.input_waits) && !upstream.queued {
             upstream.queued = true;
-            let (token, bulk) = (upstream.token, upstream.bulk);
-            self.queue(token, bulk);
+            let bulk = upstream.bulk;
+            self.queue(id.token(), bulk);
         }
     }
 
     /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
-    pub(in crate::session) fn drive_upstream(&mut self, index: usize) {
-        let token = self.upstreams[index].token;
+    pub(in crate::session) fn drive_upstream(&mut self, id: UpstreamId) {
         let mut receive = std::mem::take(&mut self.receive);
         let mut has_read = false;
         for reads in 0.. {
-            if self.find_upstream(token, index).is_none() {
+            if !self.upstreams.contains(id) {
                 break;
             }
-            let wants = self.upstream_wants_input(index);
-            let upstream = &mut self.upstreams[index];
+            let wants = self.upstream_wants_input(id);
+            let upstream = &mut self.upstreams[id];
             if std::mem::take(&mut upstream.input_waits) && wants {
                 let mut input = std::mem::take(&mut upstream.input);
-                let consumed = self.upstream_input(token, index, input.as_slice());
+                let consumed = self.upstream_input(id, input.as_slice());
                 input.consume(&mut self.pool, consumed);
-                match self.upstreams.get_mut(index) {
-                    Some(upstream) if upstream.token == token => upstream.input = input,
+                match self.upstreams.get_mut(id) {
+                    Some(upstream) => upstream.input = input,
                     _ => input.clear(&mut self.pool),
                 }
-                self.trunk_lane_consumed(token, index, consumed);
+                self.trunk_lane_consumed(id, consumed);
                 continue;
             }
             if !upstream.readable || !wants {
                 break;
             }
             if reads >= READS_PER_TURN || has_read && upstream.bulk.is_large() {
-                self.wake_upstream(index);
+                self.wake_upstream(id);
                 break;
             }
-            if self.puts_upstream_off(index) {
+            if self.puts_upstream_off(id) {
                 break;
             }
             has_read = true;
-            self.read_upstream(token, index, &mut receive);
+            self.read_upstream(id, &mut receive);
         }
         self.receive = receive;
     }
 
-    fn read_upstream(&mut self, token: Token, index: usize, receive: &mut [u8]) {
+    fn read_upstream(&mut self, id: UpstreamId, receive: &mut [u8]) {
         let is_saving = self.is_saving_memory();
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
         let for_lane = upstream.exchange.is_some_and(|exchange| {
-            let client = self.exchanges[exchange as usize].client;
+            let client = self.exchanges[exchange].client;
             self.clients[client].stream.lane().is_some()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
@@ -230,7 +220,7 @@ impl<D: Driver> Engine<D> {
                 ..
             }) => {
                 upstream.readable = false;
-                self.upstream_end_of_stream(index);
+                self.upstream_end_of_stream(id);
             }
             Ok(received) => {
                 upstream.bulk.brought(received.bytes);
@@ -238,68 +228,60 @@ impl<D: Driver> Engine<D> {
                 // See `read_client` on short reads.
                 upstream.readable = received.more || received.ended || upstream.hangup;
                 if upstream.link == Link::Securing {
-                    self.try_secured(index);
+                    self.try_secured(id);
                 }
                 if received.bytes == 0 {
                     return;
                 }
                 let data = &receive[..waiting + received.bytes];
-                let consumed = self.upstream_input(token, index, data);
-                if let Some(upstream) = self
-                    .upstreams
-                    .get_mut(index)
-                    .filter(|upstream| upstream.token == token)
-                {
+                let consumed = self.upstream_input(id, data);
+                if let Some(upstream) = self.upstreams.get_mut(id) {
                     upstream.input.replace(&mut self.pool, &data[consumed..]);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => upstream.readable = false,
-            Err(_) => self.upstream_failed(index),
+            Err(_) => self.upstream_failed(id),
         }
     }
 
-    pub(in crate::session) fn upstream_wants_input(&self, index: usize) -> bool {
-        let upstream = &self.upstreams[index];
+    pub(in crate::session) fn upstream_wants_input(&self, id: UpstreamId) -> bool {
+        let upstream = &self.upstreams[id];
         match (upstream.link, upstream.exchange) {
             (Link::Connecting | Link::Waiting, _) => false,
             (_, None) | (Link::Securing | Link::Greeting | Link::Trunk, _) => true,
             (Link::Pooled, _) => false,
             (Link::Busy, Some(exchange)) => {
-                self.clients[self.exchanges[exchange as usize].client].is_flushed()
+                self.clients[self.exchanges[exchange].client].is_flushed()
             }
         }
     }
 
-    pub(super) fn upstream_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
-        if self.upstreams[index].trunk.is_some() {
-            return self.trunk_input(token, index, data);
+    pub(super) fn upstream_input(&mut self, id: UpstreamId, data: &[u8]) -> usize {
+        if self.upstreams[id].trunk.is_some() {
+            return self.trunk_input(id, data);
         }
         let mut at = 0;
         while at < data.len() {
-            let Some(upstream) = self
-                .upstreams
-                .get(index)
-                .filter(|upstream| upstream.token == token)
-            else {
+            let Some(upstream) = self.upstreams.get(id) else {
                 return data.len();
             };
             let Some(number) = upstream.exchange else {
                 // A backend that speaks without being asked is out of step.
-                self.close_upstream(index);
+                self.close_upstream(id);
                 return data.len();
             };
-            let exchange = &self.exchanges[number as usize];
+            let exchange = &self.exchanges[number];
             let client = exchange.client;
             if at > 0 && !self.clients[client].is_flushed() {
                 break;
             }
             let rest = &data[at..];
             let consumed = if self.clients[client].phase == Phase::Tunnel {
-                self.tunnel_from_upstream(index, number, rest)
+                self.tunnel_from_upstream(id, number, rest)
             } else if exchange.response.is_none() {
-                self.response_head_input(index, number, rest)
+                self.response_head_input(id, number, rest)
             } else {
-                self.response_body_input(index, number, rest)
+                self.response_body_input(id, number, rest)
             };
             if consumed == 0 {
                 break;
@@ -309,29 +291,27 @@ impl<D: Driver> Engine<D> {
         at
     }
 
-    fn upstream_end_of_stream(&mut self, index: usize) {
-        match self.upstreams[index].exchange {
-            _ if self.upstreams[index].trunk.is_some() => self.trunk_lost(index),
-            None => self.close_upstream(index),
-            Some(_) if self.upstreams[index].link == Link::Securing => self.upstream_failed(index),
-            Some(number)
-                if self.clients[self.exchanges[number as usize].client].phase == Phase::Tunnel =>
-            {
-                self.tunnel_upstream_ended(index, number);
+    fn upstream_end_of_stream(&mut self, id: UpstreamId) {
+        match self.upstreams[id].exchange {
+            _ if self.upstreams[id].trunk.is_some() => self.trunk_lost(id),
+            None => self.close_upstream(id),
+            Some(_) if self.upstreams[id].link == Link::Securing => self.upstream_failed(id),
+            Some(number) if self.clients[self.exchanges[number].client].phase == Phase::Tunnel => {
+                self.tunnel_upstream_ended(id, number);
             }
-            Some(number) => self.response_end_of_stream(index, number),
+            Some(number) => self.response_end_of_stream(id, number),
         }
     }
 
     /// A read or a write failed.
-    pub(super) fn upstream_failed(&mut self, index: usize) {
-        if self.upstreams[index].trunk.is_some() {
-            return self.trunk_lost(index);
+    pub(super) fn upstream_failed(&mut self, id: UpstreamId) {
+        if self.upstreams[id].trunk.is_some() {
+            return self.trunk_lost(id);
         }
-        let Some(number) = self.upstreams[index].exchange else {
-            return self.close_upstream(index);
+        let Some(number) = self.upstreams[id].exchange else {
+            return self.close_upstream(id);
         };
-        let outcome = match self.upstreams[index].link {
+        let outcome = match self.upstreams[id].link {
             Link::Connecting => Some(Outcome::ConnectFailed),
             Link::Securing => Some(Outcome::TlsFailed),
             Link::Greeting | Link::Trunk | Link::Waiting | Link::Busy | Link::Pooled => None,
@@ -340,8 +320,8 @@ impl<D: Driver> Engine<D> {
             if self.connect_failed(number, outcome) {
                 self.try_backend(number);
             }
-        } else if self.exchanges[number as usize].response.is_none() {
-            self.upstream_ended_early(index, number);
+        } else if self.exchanges[number].response.is_none() {
+            self.upstream_ended_early(id, number);
         } else {
             self.metrics.add(Counter::AbortedByBackendTotal, 1);
             self.fail_exchange(number, 502, Outcome::BackendAborted);
@@ -349,11 +329,16 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends, or queues what the socket does not take.
-    pub(in crate::session) fn send_upstream(&mut self, index: usize, first: &[u8], second: &[u8]) {
-        if self.upstreams[index].stream.lane().is_some() {
-            return self.trunk_lane_send(index, first, second);
+    pub(in crate::session) fn send_upstream(
+        &mut self,
+        id: UpstreamId,
+        first: &[u8],
+        second: &[u8],
+    ) {
+        if self.upstreams[id].stream.lane().is_some() {
+            return self.trunk_lane_send(id, first, second);
         }
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams[id];
         let mut sent = 0;
         if upstream.is_flushed() {
             match upstream
@@ -362,7 +347,7 @@ impl<D: Driver> Engine<D> {
             {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return self.upstream_write_failed(index),
+                Err(_) => return self.upstream_write_failed(id),
             }
         }
         if sent < first.len() + second.len() {
@@ -370,29 +355,29 @@ impl<D: Driver> Engine<D> {
             upstream.output.push(&mut self.pool, first_left);
             upstream.output.push(&mut self.pool, second_left);
         }
-        self.await_response(index);
+        self.await_response(id);
     }
 
     /// The backend does not read the rest of the request; it may have answered before it stopped
     /// (RFC 9112 §9.5), so the response is still looked for.
-    fn upstream_write_failed(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    fn upstream_write_failed(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         upstream.output.clear(&mut self.pool);
         upstream.readable = true;
         upstream.hangup = true;
         upstream.keep_alive = false;
         let Some(number) = upstream.exchange else {
-            return self.close_upstream(index);
+            return self.close_upstream(id);
         };
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         exchange.request_discarded = true;
         let client = exchange.client;
-        self.wake_upstream(index);
+        self.wake_upstream(id);
         self.wake_client(client);
     }
 
-    pub(in crate::session) fn flush_upstream(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(in crate::session) fn flush_upstream(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         match upstream.stream.send(
             &mut self.tls,
             &mut self.pool,
@@ -404,42 +389,42 @@ impl<D: Driver> Engine<D> {
                 upstream.output.consume(&mut self.pool, sent);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.upstream_write_failed(index),
+            Err(_) => return self.upstream_write_failed(id),
         }
-        if !self.upstreams[index].is_flushed() {
-            return self.await_response(index);
+        if !self.upstreams[id].is_flushed() {
+            return self.await_response(id);
         }
-        if let Some(number) = self.upstreams[index].exchange {
-            if self.upstreams[index].shut_when_sent {
-                return self.tunnel_request_sent(number, index);
+        if let Some(number) = self.upstreams[id].exchange {
+            if self.upstreams[id].shut_when_sent {
+                return self.tunnel_request_sent(number, id);
             }
-            let client = self.exchanges[number as usize].client;
+            let client = self.exchanges[number].client;
             self.await_request_body(client);
             self.wake_client(client);
         }
     }
 
     /// The client has taken what was queued for it: its response may go on.
-    pub(in crate::session) fn client_made_room(&mut self, client: usize) {
+    pub(in crate::session) fn client_made_room(&mut self, client: ClientId) {
         let Some(number) = self.clients[client].exchange else {
             return;
         };
-        if let Some(upstream) = self.exchanges[number as usize].upstream {
+        if let Some(upstream) = self.exchanges[number].upstream {
             self.await_response(upstream);
             self.wake_upstream(upstream);
         }
     }
 
     /// Gives a connection whose response is complete back to its backend's pool, or closes it.
-    pub(in crate::session) fn release_upstream(&mut self, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(in crate::session) fn release_upstream(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
         if upstream.stream.lane().is_some() {
-            return self.close_upstream(index);
+            return self.close_upstream(id);
         }
         let Some(number) = upstream.exchange.take() else {
             return;
         };
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         exchange.upstream = None;
         let backend = upstream.backend.clone();
         let reusable = upstream.keep_alive
@@ -453,24 +438,22 @@ impl<D: Driver> Engine<D> {
             && backend.idle.borrow().len()
                 < exchange.cluster.entity.keep_alive_connections as usize;
         if !reusable {
-            return self.close_upstream(index);
+            return self.close_upstream(id);
         }
         upstream.link = Link::Pooled;
         upstream.pooled_ms = self.clock.ms();
-        let token = upstream.token;
+        let token = id.token();
         backend.idle.borrow_mut().push(token);
         let limit = exchange.cluster.entity.timeouts.keep_alive;
-        self.timers
-            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+        self.await_upstream_for(id, limit);
     }
 
     /// Closes the idle connections of a backend.
     pub(in crate::session) fn close_pooled(&mut self, backend: &Backend) {
         let pooled = std::mem::take(&mut *backend.idle.borrow_mut());
         for token in pooled {
-            let (_, index) = crate::session::token::parts(token);
-            if self.find_upstream(token, index).is_some() {
-                self.close_upstream(index);
+            if let Some(id) = UpstreamId::of(token) {
+                self.close_upstream(id);
             }
         }
         self.leave_trunks(backend);
@@ -478,25 +461,27 @@ impl<D: Driver> Engine<D> {
 
     /// Closes at once and forgets; an exchange that uses it must be seen to by the caller, and so must
     /// the lanes of a trunk.
-    pub(in crate::session) fn close_upstream(&mut self, index: usize) {
-        let mut upstream = self.upstreams.remove(index);
+    pub(in crate::session) fn close_upstream(&mut self, id: UpstreamId) {
+        let Some(mut upstream) = self.upstreams.remove(id) else {
+            return;
+        };
         self.timers.remove(&mut upstream.deadline);
         match upstream.link {
-            Link::Pooled => upstream.backend.forget_idle(upstream.token),
+            Link::Pooled => upstream.backend.forget_idle(id.token()),
             Link::Connecting | Link::Securing | Link::Greeting => upstream.backend.probe_ended(),
             Link::Trunk | Link::Waiting | Link::Busy => {}
         }
         if let Some(exchange) = upstream.exchange {
-            self.exchanges[exchange as usize].upstream = None;
+            self.exchanges[exchange].upstream = None;
         }
         upstream.input.clear(&mut self.pool);
         upstream.output.clear(&mut self.pool);
         upstream.stream.release(&mut self.pool);
         if let Some(lane) = upstream.stream.lane() {
-            return self.trunk_lane_closed(index, lane);
+            return self.trunk_lane_closed(id, lane);
         }
         if let Some(trunk) = upstream.trunk {
-            upstream.backend.forget_trunk(upstream.token);
+            upstream.backend.forget_trunk(id.token());
             self.pool.give(trunk.out);
         }
         let backend = upstream.backend;

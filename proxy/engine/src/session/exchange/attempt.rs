@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::{Exchange, Outcome};
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 use crate::tls::fault::TlsFault;
 use crate::upstream::Backend;
@@ -15,10 +16,10 @@ use crate::upstream::Backend;
 impl<D: Driver> Engine<D> {
     /// Chooses a backend for an exchange that has none and sends the head there; by another one
     /// when connecting fails at once.
-    pub(in crate::session) fn try_backend(&mut self, exchange: u32) {
+    pub(in crate::session) fn try_backend(&mut self, exchange: ExchangeId) {
         let now_ms = self.clock.ms();
         loop {
-            let entry = &self.exchanges[exchange as usize];
+            let entry = &self.exchanges[exchange];
             let probe_ms = entry.cluster.entity.timeouts.connect;
             let chosen = entry
                 .backends
@@ -33,7 +34,7 @@ impl<D: Driver> Engine<D> {
             if self.reuse_connection(exchange, &backend) {
                 return;
             }
-            let begun = match self.exchanges[exchange as usize].is_multiplexed() {
+            let begun = match self.exchanges[exchange].is_multiplexed() {
                 true => self.join_trunk(exchange, &backend),
                 false => self.connect(exchange, &backend),
             };
@@ -48,16 +49,16 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    pub(in crate::session) fn count_retry(&mut self, exchange: u32) {
-        let entry = &mut self.exchanges[exchange as usize];
+    pub(in crate::session) fn count_retry(&mut self, exchange: ExchangeId) {
+        let entry = &mut self.exchanges[exchange];
         entry.record.retries += 1;
         let slot = entry.frontend.cluster.slot.id();
         self.metrics.add(Counter::RetriesTotal, 1);
         self.metrics.slot_add(slot, Field::Retries, 1);
     }
 
-    fn no_backend_left(&mut self, exchange: u32) {
-        let entry = &self.exchanges[exchange as usize];
+    fn no_backend_left(&mut self, exchange: ExchangeId) {
+        let entry = &self.exchanges[exchange];
         match entry.connect_failure {
             None => {
                 self.metrics.add(Counter::Unavailable503Total, 1);
@@ -69,22 +70,26 @@ impl<D: Driver> Engine<D> {
 
     /// A connect failed: counts it, closes the connection, and says whether the exchange may try
     /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
-    pub(in crate::session) fn connect_failed(&mut self, exchange: u32, outcome: Outcome) -> bool {
+    pub(in crate::session) fn connect_failed(
+        &mut self,
+        exchange: ExchangeId,
+        outcome: Outcome,
+    ) -> bool {
         self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
         if outcome == Outcome::TlsFailed {
             self.metrics.add(Counter::UpstreamTlsErrorsTotal, 1);
             self.tell_tls_fault(exchange, TlsFault::Closed);
         }
-        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
+        if let Some(upstream) = self.exchanges[exchange].upstream.take() {
             self.close_upstream(upstream);
         }
         if let Some(backend) = self.release_backend(exchange) {
             backend.connect_failed(self.clock.ms());
             self.metrics
                 .slot_add(backend.slot.id(), Field::ConnectErrors, 1);
-            self.exchanges[exchange as usize].tried.push(backend);
+            self.exchanges[exchange].tried.push(backend);
         }
-        let entry = &mut self.exchanges[exchange as usize];
+        let entry = &mut self.exchanges[exchange];
         entry.connect_failure = Some(outcome);
         if entry.tried.len() <= entry.cluster.entity.retries as usize {
             return true;
@@ -94,7 +99,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Answers an exchange that no backend could be reached for.
-    fn give_up_connecting(&mut self, exchange: u32, failure: Outcome) {
+    fn give_up_connecting(&mut self, exchange: ExchangeId, failure: Outcome) {
         if failure == Outcome::ConnectTimeout {
             self.metrics.add(Counter::GatewayTimeout504Total, 1);
             self.fail_exchange(exchange, 504, failure);
@@ -106,9 +111,9 @@ impl<D: Driver> Engine<D> {
 
     /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
     /// TLS itself has no complaint it was `otherwise`.
-    fn tell_tls_fault(&mut self, exchange: u32, otherwise: TlsFault) {
-        let exchange = &mut self.exchanges[exchange as usize];
-        let Some(upstream) = exchange.upstream.map(|index| &self.upstreams[index]) else {
+    fn tell_tls_fault(&mut self, exchange: ExchangeId, otherwise: TlsFault) {
+        let exchange = &mut self.exchanges[exchange];
+        let Some(upstream) = exchange.upstream.map(|id| &self.upstreams[id]) else {
             return;
         };
         let secure = match upstream.stream.lane() {
@@ -127,23 +132,26 @@ impl<D: Driver> Engine<D> {
     /// A pooled connection turned out to be dead: the same request goes out once more, on a fresh one.
     /// It counts as one of the cluster's retries: a request that ends whatever connection it comes by
     /// must not visit them all.
-    pub(in crate::session) fn retry_stale(&mut self, exchange: u32) {
-        if let Some(upstream) = self.exchanges[exchange as usize].upstream.take() {
+    pub(in crate::session) fn retry_stale(&mut self, exchange: ExchangeId) {
+        if let Some(upstream) = self.exchanges[exchange].upstream.take() {
             self.close_upstream(upstream);
         }
         if let Some(backend) = self.release_backend(exchange) {
-            self.exchanges[exchange as usize].tried.push(backend);
+            self.exchanges[exchange].tried.push(backend);
         }
-        self.exchanges[exchange as usize].is_repeated = true;
+        self.exchanges[exchange].is_repeated = true;
         self.try_backend(exchange);
     }
 
     /// The connection ended or failed before a response had begun.
-    pub(in crate::session) fn upstream_ended_early(&mut self, index: usize, exchange: u32) {
-        let upstream = &self.upstreams[index];
-        let untouched =
-            upstream.input.is_empty() && self.exchanges[exchange as usize].interim_count == 0;
-        if upstream.reused && untouched && may_repeat(&self.exchanges[exchange as usize]) {
+    pub(in crate::session) fn upstream_ended_early(
+        &mut self,
+        id: UpstreamId,
+        exchange: ExchangeId,
+    ) {
+        let upstream = &self.upstreams[id];
+        let untouched = upstream.input.is_empty() && self.exchanges[exchange].interim_count == 0;
+        if upstream.reused && untouched && may_repeat(&self.exchanges[exchange]) {
             return self.retry_stale(exchange);
         }
         // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.

@@ -2,7 +2,7 @@
 //!
 //! Rule: an exchange takes references to everything that it is served by when its head is complete
 //! and keeps them to its end; a commit in between changes nothing for it. It knows its two sides by
-//! slab index only, so that either may speak another protocol than HTTP/1.1.
+//! their ids only, so that either may speak another protocol than HTTP/1.1.
 
 pub(super) mod attempt;
 pub(super) mod body;
@@ -21,6 +21,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::record::Record;
 use crate::session::exchange::refuse::Words;
+use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -93,8 +94,8 @@ impl Outcome {
 
 /// A request in flight.
 pub(in crate::session) struct Exchange {
-    pub(in crate::session) client: usize,
-    pub(in crate::session) upstream: Option<usize>,
+    pub(in crate::session) client: ClientId,
+    pub(in crate::session) upstream: Option<UpstreamId>,
     pub(in crate::session) listener: Rc<ListenerSettings>,
     pub(in crate::session) frontend: Rc<Frontend>,
     pub(in crate::session) cluster: Rc<ClusterSettings>,
@@ -166,7 +167,7 @@ impl Exchange {
 }
 
 impl<D: Driver> Engine<D> {
-    pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> u32 {
+    pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> ExchangeId {
         self.metrics.add(Counter::RequestsNow, 1);
         self.metrics
             .slot_add(exchange.frontend.slot.id(), Field::Active, 1);
@@ -174,31 +175,42 @@ impl<D: Driver> Engine<D> {
             .slot_add(exchange.frontend.cluster.slot.id(), Field::Active, 1);
         let client = exchange.client;
         self.pool.hold(exchange.head_bytes);
-        let index = self.exchanges.insert(exchange) as u32;
-        self.clients[client].exchange = Some(index);
-        index
+        let vacant = self.exchanges.vacant();
+        let id = vacant.id();
+        vacant.insert(exchange);
+        self.clients[client].exchange = Some(id);
+        id
     }
 
     /// Assigns a backend: it counts the request from here on.
-    pub(in crate::session) fn assign_backend(&mut self, exchange: u32, backend: Rc<Backend>) {
+    pub(in crate::session) fn assign_backend(
+        &mut self,
+        exchange: ExchangeId,
+        backend: Rc<Backend>,
+    ) {
         backend.active.set(backend.active.get() + 1);
         self.metrics.slot_add(backend.slot.id(), Field::Active, 1);
-        self.exchanges[exchange as usize].backend = Some(backend);
+        self.exchanges[exchange].backend = Some(backend);
     }
 
     /// Takes the backend back from an exchange, after a failed try or at the end.
-    pub(in crate::session) fn release_backend(&mut self, exchange: u32) -> Option<Rc<Backend>> {
-        let backend = self.exchanges[exchange as usize].backend.take()?;
+    pub(in crate::session) fn release_backend(
+        &mut self,
+        exchange: ExchangeId,
+    ) -> Option<Rc<Backend>> {
+        let backend = self.exchanges[exchange].backend.take()?;
         backend.active.set(backend.active.get() - 1);
         self.metrics.slot_sub(backend.slot.id(), Field::Active, 1);
         Some(backend)
     }
 
     /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
-    pub(in crate::session) fn remove_exchange(&mut self, index: u32, outcome: Outcome) {
-        self.record_exchange(index, outcome);
-        self.release_backend(index);
-        let exchange = self.exchanges.remove(index as usize);
+    pub(in crate::session) fn remove_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
+        self.record_exchange(id, outcome);
+        self.release_backend(id);
+        let Some(exchange) = self.exchanges.remove(id) else {
+            return;
+        };
         self.clients[exchange.client].exchange = None;
         self.metrics.sub(Counter::RequestsNow, 1);
         self.metrics
@@ -213,28 +225,33 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends an exchange whose client is gone: the upstream connection cannot be used again.
-    pub(in crate::session) fn abandon_exchange(&mut self, index: u32, outcome: Outcome) {
+    pub(in crate::session) fn abandon_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
         if outcome == Outcome::ClientAborted {
             self.metrics.add(Counter::AbortedByClientTotal, 1);
         }
-        if let Some(upstream) = self.exchanges[index as usize].upstream {
+        if let Some(upstream) = self.exchanges[id].upstream {
             self.close_upstream(upstream);
         }
-        self.remove_exchange(index, outcome);
+        self.remove_exchange(id, outcome);
     }
 
     /// Ends an exchange with an error: by an error response while that is possible, otherwise by
     /// cutting the response short so that the client cannot take it for complete.
-    pub(in crate::session) fn fail_exchange(&mut self, index: u32, status: u16, outcome: Outcome) {
-        let exchange = &mut self.exchanges[index as usize];
+    pub(in crate::session) fn fail_exchange(
+        &mut self,
+        id: ExchangeId,
+        status: u16,
+        outcome: Outcome,
+    ) {
+        let exchange = &mut self.exchanges[id];
         let client = exchange.client;
         if let Some(upstream) = exchange.upstream.take() {
             self.close_upstream(upstream);
         }
-        let exchange = &mut self.exchanges[index as usize];
+        let exchange = &mut self.exchanges[id];
         if exchange.response.is_some() {
             self.clients[client].stream.reset_on_close();
-            self.remove_exchange(index, outcome);
+            self.remove_exchange(id, outcome);
             return self.close_client(client);
         }
         let keep_alive = exchange.keep_alive && exchange.request_done();
@@ -249,19 +266,19 @@ impl<D: Driver> Engine<D> {
             is_grpc: grpc::is_call_head(&exchange.head),
             request_id: Some(exchange.record.request_id),
         };
-        self.remove_exchange(index, outcome);
+        self.remove_exchange(id, outcome);
         self.send_error(client, status, &words, head_only, keep_alive);
     }
 
     /// Ends an exchange whose response has been sent whole.
-    pub(in crate::session) fn finish_exchange(&mut self, index: u32) {
-        let exchange = &self.exchanges[index as usize];
+    pub(in crate::session) fn finish_exchange(&mut self, id: ExchangeId) {
+        let exchange = &self.exchanges[id];
         let client = exchange.client;
         let keep_alive = exchange.keep_alive && exchange.request_done();
         if let Some(upstream) = exchange.upstream {
             self.release_upstream(upstream);
         }
-        self.remove_exchange(index, Outcome::Complete);
+        self.remove_exchange(id, Outcome::Complete);
         self.end_response(client, keep_alive);
     }
 }

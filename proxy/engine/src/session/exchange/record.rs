@@ -9,7 +9,7 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
 use crate::session::exchange::Outcome;
-use crate::session::token::FLUSH_LOG;
+use crate::session::ids::{ClientId, ExchangeId, FLUSH_LOG};
 use crate::telemetry::access_log;
 use crate::telemetry::counters::SlotId;
 use crate::telemetry::names::{Counter, Field, Histogram};
@@ -157,8 +157,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Counts and logs an exchange at its end.
-    pub(super) fn record_exchange(&mut self, index: u32, outcome: Outcome) {
-        let exchange = &self.exchanges[index as usize];
+    pub(super) fn record_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
+        let exchange = &self.exchanges[id];
         let record = &exchange.record;
         let duration_us = self.clock.us() - record.started_us;
         self.metrics
@@ -209,9 +209,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Logs a request that no exchange was begun for.
-    pub(super) fn record_refused(&mut self, index: usize, record: &Record, outcome: Outcome) {
+    pub(super) fn record_refused(&mut self, id: ClientId, record: &Record, outcome: Outcome) {
         if self.log.is_on() {
-            let client = &self.clients[index];
+            let client = &self.clients[id];
             let way = Way::default();
             let dropped = push(
                 &mut self.log,
@@ -230,7 +230,7 @@ impl<D: Driver> Engine<D> {
     /// Logs bytes that were no request.
     pub(in crate::session) fn record_rejected(
         &mut self,
-        index: usize,
+        id: ClientId,
         status: u16,
         reason: &'static str,
         attempt: &Attempt<'_>,
@@ -239,10 +239,10 @@ impl<D: Driver> Engine<D> {
             let mut record = self.blank_record([b'0'; 32]);
             record.status = status;
             record.tell([attempt.method, attempt.host, attempt.target, &[], &[], &[]]);
-            if self.clients[index].stream.lane().is_some() {
+            if self.clients[id].stream.lane().is_some() {
                 record.protocol = "HTTP/2.0";
             }
-            let client = &self.clients[index];
+            let client = &self.clients[id];
             let way = Way::default();
             let dropped = push(
                 &mut self.log,

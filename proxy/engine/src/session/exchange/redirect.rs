@@ -11,6 +11,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::exchange::record::Record;
 use crate::session::exchange::refuse::Answer;
+use crate::session::ids::ClientId;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
@@ -20,14 +21,14 @@ const HTTPS_PORT: u16 = 443;
 impl<D: Driver> Engine<D> {
     pub(super) fn must_redirect(
         &self,
-        index: usize,
+        id: ClientId,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
         frontend: &Frontend,
     ) -> bool {
         let was_secure = || {
-            listener.trusts(self.clients[index].peer.ip())
+            listener.trusts(self.clients[id].peer.ip())
                 && head
                     .values(bytes, "x-forwarded-proto")
                     .any(|scheme| scheme.eq_ignore_ascii_case(b"https"))
@@ -40,7 +41,7 @@ impl<D: Driver> Engine<D> {
 
     pub(super) fn redirect(
         &mut self,
-        index: usize,
+        id: ClientId,
         head: &RequestHead,
         bytes: &[u8],
         frontend: &Frontend,
@@ -63,7 +64,7 @@ impl<D: Driver> Engine<D> {
             line: Some(location.into()),
             body: None,
         };
-        self.answer_request(index, head, bytes, record, answer);
+        self.answer_request(id, head, bytes, record, answer);
     }
 
     /// That of the frontend's own listener over TLS, if it has one.

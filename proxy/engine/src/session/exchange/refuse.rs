@@ -14,6 +14,7 @@ use crate::session::engine::RequestId;
 use crate::session::exchange::Outcome;
 use crate::session::exchange::record::{Attempt, Record};
 use crate::session::front::client::Phase;
+use crate::session::ids::ClientId;
 use crate::state::entity;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
@@ -46,11 +47,11 @@ impl<D: Driver> Engine<D> {
     /// What is said at a connection without a request in flight.
     pub(in crate::session) fn words_now(
         &self,
-        index: usize,
+        id: ClientId,
         request_id: Option<RequestId>,
     ) -> Words {
         Words {
-            listener: self.clients[index].listener.settings(),
+            listener: self.clients[id].listener.settings(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
             own_line: None,
@@ -63,7 +64,7 @@ impl<D: Driver> Engine<D> {
     /// Answers a request that no exchange was begun for.
     pub(super) fn answer_request(
         &mut self,
-        index: usize,
+        id: ClientId,
         head: &RequestHead,
         bytes: &[u8],
         mut record: Record,
@@ -71,8 +72,8 @@ impl<D: Driver> Engine<D> {
     ) {
         let status = answer.status;
         record.status = status;
-        let id = record.request_id;
-        self.record_refused(index, &record, answer.outcome);
+        let request_id = record.request_id;
+        self.record_refused(id, &record, answer.outcome);
         self.pool.give(std::mem::take(&mut record.text));
         // A body that nobody reads would be taken for the next request.
         let keep_alive = head.keep_alive
@@ -83,15 +84,15 @@ impl<D: Driver> Engine<D> {
             own_line: answer.line,
             own_body: answer.body,
             is_grpc: head.values(bytes, "content-type").any(grpc::is_call),
-            ..self.words_now(index, Some(id))
+            ..self.words_now(id, Some(request_id))
         };
-        self.send_error(index, status, &words, head_only, keep_alive);
+        self.send_error(id, status, &words, head_only, keep_alive);
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
     pub(in crate::session) fn reject_request(
         &mut self,
-        index: usize,
+        id: ClientId,
         reject: Reject,
         attempt: &Attempt<'_>,
     ) {
@@ -104,33 +105,32 @@ impl<D: Driver> Engine<D> {
             _ => Counter::Rejected400Total,
         };
         self.metrics.add(counter, 1);
-        self.record_rejected(index, status, reject.as_str(), attempt);
-        let words = self.words_now(index, None);
-        self.send_error(index, status, &words, false, false);
+        self.record_rejected(id, status, reject.as_str(), attempt);
+        let words = self.words_now(id, None);
+        self.send_error(id, status, &words, false, false);
     }
 
     /// Sends an error response and goes on with the connection, or closes it.
     pub(in crate::session) fn send_error(
         &mut self,
-        index: usize,
+        id: ClientId,
         status: u16,
         words: &Words,
         head_only: bool,
         keep_alive: bool,
     ) {
         self.count_status(status);
-        let closing = self.stopping || self.clients[index].listener.draining.get();
+        let closing = self.stopping || self.clients[id].listener.draining.get();
         let keep_alive = keep_alive && !closing;
         let out = self.error_response(status, words, head_only, !keep_alive);
-        self.clients[index].phase = Phase::Idle;
-        let token = self.clients[index].token;
-        if self.clients[index].stream.lane().is_some() {
-            self.lane_message(index, &out);
+        self.clients[id].phase = Phase::Idle;
+        if self.clients[id].stream.lane().is_some() {
+            self.lane_message(id, &out);
         } else {
-            self.send_client(index, &out, &[]);
+            self.send_client(id, &out, &[]);
         }
-        if self.find_client(token, index).is_some() {
-            self.end_response(index, keep_alive);
+        if self.clients.contains(id) {
+            self.end_response(id, keep_alive);
         }
     }
 
@@ -147,7 +147,7 @@ impl<D: Driver> Engine<D> {
             .iter()
             .find_map(|pages| pages.get(&key))
             .filter(|_| own.is_none() && !words.is_grpc && !is_bare);
-        let id = words
+        let request_id = words
             .request_id
             .as_ref()
             .and_then(|id| std::str::from_utf8(id).ok())
@@ -159,7 +159,7 @@ impl<D: Driver> Engine<D> {
         } else if words.is_grpc {
             grpc_lines = grpc::status_lines(status, reason_phrase(status));
         } else if page.is_none() && !is_bare {
-            default_error_body(&mut plain, status, id);
+            default_error_body(&mut plain, status, request_id);
         }
         let body = ErrorBody {
             content_type: match page {
@@ -184,7 +184,7 @@ impl<D: Driver> Engine<D> {
             &body,
             close,
             self.clock.date(),
-            id,
+            request_id,
             head_only,
         );
         out

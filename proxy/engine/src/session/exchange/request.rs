@@ -17,6 +17,7 @@ use crate::session::exchange::record::{Attempt, Record};
 use crate::session::exchange::refuse::Answer;
 use crate::session::exchange::{Exchange, Outcome};
 use crate::session::front::client::{Client, Phase};
+use crate::session::ids::{ClientId, ExchangeId};
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
@@ -44,51 +45,50 @@ impl HeaderLookup for Fields<'_> {
 
 impl<D: Driver> Engine<D> {
     /// Takes a request head from the front of the input; 0 when it is not complete yet.
-    pub(in crate::session) fn request_input(&mut self, index: usize, data: &[u8]) -> usize {
-        let listener = self.clients[index].listener.settings();
-        if listener.entity.h2c && !self.clients[index].served {
+    pub(in crate::session) fn request_input(&mut self, id: ClientId, data: &[u8]) -> usize {
+        let listener = self.clients[id].listener.settings();
+        if listener.entity.h2c && !self.clients[id].served {
             match h2::is_preface(data) {
                 Some(false) => {}
                 None => {
-                    self.await_rest_of_head(index, &listener);
+                    self.await_rest_of_head(id, &listener);
                     return 0;
                 }
                 Some(true) => {
-                    let token = self.clients[index].token;
-                    self.begin_multiplex(index);
-                    return self.multiplex_input(token, index, data);
+                    self.begin_multiplex(id);
+                    return self.multiplex_input(id, data);
                 }
             }
         }
         // Bytes that were parsed in vain before and still wait: a byte at a time must not cost a
         // parse each.
-        let seen = self.clients[index].input.len();
+        let seen = self.clients[id].input.len();
         if seen < data.len() && !is_worth_parsing(data, seen, &listener.head_limits) {
-            self.await_rest_of_head(index, &listener);
+            self.await_rest_of_head(id, &listener);
             return 0;
         }
         let mut head = std::mem::take(&mut self.request_head);
         head.slashes = listener.slashes;
         let consumed = match request::parse(data, &listener.head_limits, &mut head) {
             Ok(None) => {
-                self.await_rest_of_head(index, &listener);
+                self.await_rest_of_head(id, &listener);
                 0
             }
             Ok(Some(length)) => {
-                if !listener.trusts(self.clients[index].peer.ip()) {
+                if !listener.trusts(self.clients[id].peer.ip()) {
                     head.drop_forwarding_fields();
                 }
                 if !listener.entity.underscores_in_headers {
                     head.drop_underscores(&data[..length]);
                 }
-                self.unlink_idle(index);
-                self.clients[index].deadline.clear();
-                self.request_arrived(index, &listener, &head, &data[..length]);
+                self.unlink_idle(id);
+                self.clients[id].deadline.clear();
+                self.request_arrived(id, &listener, &head, &data[..length]);
                 length
             }
             Err(reject) => {
-                self.unlink_idle(index);
-                self.reject_request(index, reject, &Attempt::of_head(&head, data));
+                self.unlink_idle(id);
+                self.reject_request(id, reject, &Attempt::of_head(&head, data));
                 data.len()
             }
         };
@@ -96,54 +96,52 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
-    fn await_rest_of_head(&mut self, index: usize, listener: &ListenerSettings) {
-        let client = &mut self.clients[index];
+    fn await_rest_of_head(&mut self, id: ClientId, listener: &ListenerSettings) {
+        let client = &mut self.clients[id];
         if client.phase == Phase::ExpectHead {
             return;
         }
         client.phase = Phase::ExpectHead;
-        let token = client.token;
         let limit = listener.entity.timeouts.request_head;
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + limit);
-        self.unlink_idle(index);
+        self.await_client_for(id, limit);
+        self.unlink_idle(id);
     }
 
     /// A head is complete: from here on one generation serves this request.
     pub(in crate::session) fn request_arrived(
         &mut self,
-        index: usize,
+        id: ClientId,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
     ) {
         let request_id = self.next_request_id();
-        let trusted = listener.trusts(self.clients[index].peer.ip());
+        let trusted = listener.trusts(self.clients[id].peer.ip());
         let record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
-            return self.answer_challenge(index, head, bytes, record, answer);
+            return self.answer_challenge(id, head, bytes, record, answer);
         }
-        let frontend = self.route(index, head, bytes);
+        let frontend = self.route(id, head, bytes);
         let too_large = matches!((head.body, listener.entity.limits.body_bytes),
             (RequestBody::Length(length), Some(limit)) if length > limit);
         let full = self.exchanges.len() >= self.tables.settings.max_requests as usize
             || self.is_short_of_memory();
         let (status, outcome, counter) = match &frontend {
             _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
-            _ if self.is_misdirected(index, listener, head.host(bytes)) => {
+            _ if self.is_misdirected(id, listener, head.host(bytes)) => {
                 (421, Outcome::Misdirected, Counter::Rejected421Total)
             }
             None => (404, Outcome::NoFrontend, Counter::NotFound404Total),
-            Some(frontend) if self.must_show(index, frontend) => {
+            Some(frontend) if self.must_show(id, frontend) => {
                 (403, Outcome::CertificateMissing, Counter::Rejected403Total)
             }
-            Some(frontend) if self.is_too_early(index, head, bytes, frontend) => {
+            Some(frontend) if self.is_too_early(id, head, bytes, frontend) => {
                 (425, Outcome::TooEarly, Counter::Rejected425Total)
             }
             Some(frontend) if wants_other_websocket(head, frontend) => {
                 (426, Outcome::WebSocketVersion, Counter::Rejected426Total)
             }
-            Some(frontend) if self.must_not_switch(index, head, bytes, frontend) => {
+            Some(frontend) if self.must_not_switch(id, head, bytes, frontend) => {
                 (501, Outcome::UpgradeRefused, Counter::Rejected501Total)
             }
             Some(_) if too_large => (413, Outcome::RequestTooLarge, Counter::Rejected413Total),
@@ -157,20 +155,20 @@ impl<D: Driver> Engine<D> {
                 line: (status == 426).then(|| WEBSOCKET_VERSION.into()),
                 body: None,
             };
-            return self.answer_request(index, head, bytes, record, answer);
+            return self.answer_request(id, head, bytes, record, answer);
         };
-        if self.must_redirect(index, listener, head, bytes, &frontend) {
-            return self.redirect(index, head, bytes, &frontend, record);
+        if self.must_redirect(id, listener, head, bytes, &frontend) {
+            return self.redirect(id, head, bytes, &frontend, record);
         }
-        let exchange = self.begin_exchange(index, listener, head, bytes, frontend, record);
-        self.clients[index].phase = Phase::InExchange;
+        let exchange = self.begin_exchange(id, listener, head, bytes, frontend, record);
+        self.clients[id].phase = Phase::InExchange;
         self.try_backend(exchange);
     }
 
     /// An authority asks whether the host is ours.
     fn answer_challenge(
         &mut self,
-        index: usize,
+        id: ClientId,
         head: &RequestHead,
         bytes: &[u8],
         record: Record,
@@ -183,32 +181,32 @@ impl<D: Driver> Engine<D> {
             line: None,
             body: Some(answer.into()),
         };
-        self.answer_request(index, head, bytes, record, answer);
+        self.answer_request(id, head, bytes, record, answer);
     }
 
     /// Whether the TLS of a host is not ours to end, although the request has come over ours: by a
     /// connection for another host whose certificate is valid for this one too (RFC 9113 §9.1.1).
-    fn is_misdirected(&self, index: usize, listener: &ListenerSettings, host: &[u8]) -> bool {
+    fn is_misdirected(&self, id: ClientId, listener: &ListenerSettings, host: &[u8]) -> bool {
         listener.tls.is_some()
-            && !self.clients[index]
+            && !self.clients[id]
                 .listener
                 .routes
                 .passthroughs
                 .borrow()
                 .is_empty()
-            && self.passthrough_of(index, host).is_some()
+            && self.passthrough_of(id, host).is_some()
     }
 
     /// Whether a certificate is wanted that the client has not shown.
-    fn must_show(&self, index: usize, frontend: &Frontend) -> bool {
-        frontend.entity.client_certificate.is_some() && self.clients[index].identity.is_none()
+    fn must_show(&self, id: ClientId, frontend: &Frontend) -> bool {
+        frontend.entity.client_certificate.is_some() && self.clients[id].identity.is_none()
     }
 
     /// Whether a request may be somebody else's repetition, and is not one that nothing comes of (RFC 8470
     /// §3): its client asks again as soon as the handshake is complete.
     fn is_too_early(
         &self,
-        index: usize,
+        id: ClientId,
         head: &RequestHead,
         bytes: &[u8],
         frontend: &Frontend,
@@ -216,14 +214,14 @@ impl<D: Driver> Engine<D> {
         let is_safe = matches!(head.method(bytes), b"GET" | b"HEAD" | b"OPTIONS")
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && head.upgrade(bytes).is_none();
-        self.is_early(index) && !(is_safe && frontend.entity.early_data)
+        self.is_early(id) && !(is_safe && frontend.entity.early_data)
     }
 
     /// See [`Transport::is_early`], of a client or of the connection that it is a stream of.
     ///
     /// [`Transport::is_early`]: crate::session::transport::Transport::is_early
-    fn is_early(&self, index: usize) -> bool {
-        let stream = &self.clients[index].stream;
+    fn is_early(&self, id: ClientId) -> bool {
+        let stream = &self.clients[id].stream;
         match stream.lane() {
             Some(lane) => self.clients[lane.connection].stream.is_early(),
             None => stream.is_early(),
@@ -234,7 +232,7 @@ impl<D: Driver> Engine<D> {
     /// other reading (RFC 8441 §4).
     fn must_not_switch(
         &self,
-        index: usize,
+        id: ClientId,
         head: &RequestHead,
         bytes: &[u8],
         frontend: &Frontend,
@@ -242,11 +240,11 @@ impl<D: Driver> Engine<D> {
         let is_refused = head
             .upgrade(bytes)
             .is_some_and(|protocol| !frontend.entity.passes_on(protocol));
-        self.clients[index].stream.lane().is_some() && (is_refused || head.wants_other_websocket)
+        self.clients[id].stream.lane().is_some() && (is_refused || head.wants_other_websocket)
     }
 
-    fn route(&self, index: usize, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
-        let frontends = self.clients[index].listener.routes.frontends.borrow();
+    fn route(&self, id: ClientId, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
+        let frontends = self.clients[id].listener.routes.frontends.borrow();
         let fields = Fields { head, bytes };
         let request = Request {
             host: head.host(bytes),
@@ -260,14 +258,14 @@ impl<D: Driver> Engine<D> {
 
     fn begin_exchange(
         &mut self,
-        index: usize,
+        id: ClientId,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
         frontend: Rc<Frontend>,
         record: Record,
-    ) -> u32 {
-        let client = &self.clients[index];
+    ) -> ExchangeId {
+        let client = &self.clients[id];
         let upgrade = head
             .upgrade(bytes)
             .filter(|protocol| frontend.entity.passes_on(protocol))
@@ -282,7 +280,7 @@ impl<D: Driver> Engine<D> {
             trusted: listener.trusts(client.peer.ip()),
             client_cert: client.identity.as_deref(),
             request_id: record.id(),
-            early: self.is_early(index),
+            early: self.is_early(id),
             upstream_keep_alive: true,
             upgrade: upgrade.is_some(),
             body: head.body,
@@ -307,7 +305,7 @@ impl<D: Driver> Engine<D> {
         let cluster = frontend.cluster.settings();
         let is_multiplexed = cluster.is_multiplexed();
         let exchange = Exchange {
-            client: index,
+            client: id,
             upstream: None,
             listener: listener.clone(),
             cluster,
@@ -339,42 +337,42 @@ impl<D: Driver> Engine<D> {
         };
         self.metrics.add(Counter::RequestsTotal, 1);
         let exchange = self.insert_exchange(exchange);
-        self.await_request_body(index);
+        self.await_request_body(id);
         exchange
     }
 
     /// Sets the time within which more of a request body must come. Once the response has begun there
     /// is none: a stream may be silent in one direction, and only the silence of both ends it
     /// (`await_response`).
-    pub(in crate::session) fn await_request_body(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn await_request_body(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         let Some(exchange) = client.exchange else {
             return;
         };
-        let exchange = &self.exchanges[exchange as usize];
+        let exchange = &self.exchanges[exchange];
         if exchange.request_done() || client.phase != Phase::InExchange {
             return;
         }
         if exchange.response.is_some() {
-            return client.clear_deadline(&mut self.timers);
+            return client.clear_deadline(&mut self.timers, id);
         }
         let limit = exchange.listener.entity.timeouts.request_body;
-        client.set_deadline(&mut self.timers, self.clock.ms() + limit);
+        client.set_deadline(&mut self.timers, id, self.clock.ms() + limit);
     }
 
     /// Whether the request is not complete, or the response has begun. A client that ends its stream
     /// then has left: nobody shuts a sending side while reading an answer, and a stream of events
     /// must not go on for nobody.
-    pub(in crate::session) fn exchange_is_half_way(&self, index: usize) -> bool {
-        let exchange = self.clients[index]
+    pub(in crate::session) fn exchange_is_half_way(&self, id: ClientId) -> bool {
+        let exchange = self.clients[id]
             .exchange
-            .map(|exchange| &self.exchanges[exchange as usize]);
+            .map(|exchange| &self.exchanges[exchange]);
         exchange.is_some_and(|exchange| !exchange.request_done() || exchange.response.is_some())
     }
 
     /// Whether bytes of a client in an exchange have somewhere to go.
     pub(in crate::session) fn exchange_wants_input(&self, client: &Client) -> bool {
-        let Some(exchange) = client.exchange.map(|index| &self.exchanges[index as usize]) else {
+        let Some(exchange) = client.exchange.map(|id| &self.exchanges[id]) else {
             return false;
         };
         if client.phase == Phase::InExchange && exchange.request_done() {
@@ -390,11 +388,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes request body bytes from the front of the input; 0 when they must wait.
-    pub(in crate::session) fn request_body_input(&mut self, index: usize, data: &[u8]) -> usize {
-        let Some(number) = self.clients[index].exchange else {
+    pub(in crate::session) fn request_body_input(&mut self, id: ClientId, data: &[u8]) -> usize {
+        let Some(number) = self.clients[id].exchange else {
             return 0;
         };
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         let waits = exchange.request_done()
             || !(exchange.request_discarded
                 || exchange
@@ -410,13 +408,13 @@ impl<D: Driver> Engine<D> {
         let consumed = match taken {
             Ok(taken) => {
                 let consumed = taken.consumed;
-                self.pass_request_body(index, number, &out, &taken);
+                self.pass_request_body(id, number, &out, &taken);
                 consumed
             }
             Err(_) => {
                 self.metrics.add(Counter::Rejected400Total, 1);
                 // Where the next request begins is unknown.
-                self.exchanges[number as usize].keep_alive = false;
+                self.exchanges[number].keep_alive = false;
                 self.fail_exchange(number, 400, Outcome::RequestMalformed);
                 data.len()
             }
@@ -426,17 +424,17 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Frames have told that a request body is over (HTTP/2).
-    pub(in crate::session) fn request_body_ended(&mut self, index: usize, trailers: &[u8]) {
-        let Some(number) = self.clients[index].exchange else {
+    pub(in crate::session) fn request_body_ended(&mut self, id: ClientId, trailers: &[u8]) {
+        let Some(number) = self.clients[id].exchange else {
             return;
         };
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         if !matches!(exchange.request, Body::UntilClose) {
             return;
         }
         exchange.request = Body::Done;
-        self.clients[index].clear_deadline(&mut self.timers);
-        let exchange = &self.exchanges[number as usize];
+        self.clients[id].clear_deadline(&mut self.timers, id);
+        let exchange = &self.exchanges[number];
         if let Some(upstream) = exchange.upstream.filter(|_| !exchange.request_discarded) {
             if self.upstreams[upstream].stream.lane().is_some() {
                 return self.trunk_lane_end(upstream, trailers);
@@ -449,8 +447,14 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn pass_request_body(&mut self, index: usize, number: u32, out: &[u8], taken: &Taken<'_>) {
-        let exchange = &mut self.exchanges[number as usize];
+    fn pass_request_body(
+        &mut self,
+        id: ClientId,
+        number: ExchangeId,
+        out: &[u8],
+        taken: &Taken<'_>,
+    ) {
+        let exchange = &mut self.exchanges[number];
         exchange.record.bytes_in += taken.content;
         let over = exchange
             .listener
@@ -464,11 +468,11 @@ impl<D: Driver> Engine<D> {
             return self.fail_exchange(number, 413, Outcome::RequestTooLarge);
         }
         if exchange.request_done() {
-            self.clients[index].clear_deadline(&mut self.timers);
+            self.clients[id].clear_deadline(&mut self.timers, id);
         } else {
-            self.await_request_body(index);
+            self.await_request_body(id);
         }
-        let exchange = &self.exchanges[number as usize];
+        let exchange = &self.exchanges[number];
         let done = exchange.request_done();
         match exchange.upstream {
             Some(upstream) if !exchange.request_discarded => {

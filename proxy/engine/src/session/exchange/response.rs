@@ -10,6 +10,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::exchange::body::{Body, Taken};
 use crate::session::front::client::Phase;
+use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Interim responses that one exchange may pass on (T36).
@@ -19,11 +20,11 @@ impl<D: Driver> Engine<D> {
     /// Takes a response head from the front of the input; 0 when it is not complete yet.
     pub(in crate::session) fn response_head_input(
         &mut self,
-        index: usize,
-        number: u32,
+        id: UpstreamId,
+        number: ExchangeId,
         data: &[u8],
     ) -> usize {
-        let exchange = &self.exchanges[number as usize];
+        let exchange = &self.exchanges[number];
         let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
         let limits = exchange.cluster.head_limits();
         let mut head = std::mem::take(&mut self.response_head);
@@ -35,16 +36,10 @@ impl<D: Driver> Engine<D> {
             }
             Ok(Some(length)) => {
                 length
-                    + self.response_arrived(
-                        index,
-                        number,
-                        &mut head,
-                        &data[..length],
-                        &data[length..],
-                    )
+                    + self.response_arrived(id, number, &mut head, &data[..length], &data[length..])
             }
             Err(fault) => {
-                self.exchanges[number as usize].record.reason = Some(fault.as_str());
+                self.exchanges[number].record.reason = Some(fault.as_str());
                 self.response_malformed(number);
                 data.len()
             }
@@ -53,18 +48,18 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
-    pub(in crate::session) fn response_malformed(&mut self, number: u32) {
+    pub(in crate::session) fn response_malformed(&mut self, number: ExchangeId) {
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(number, 502, Outcome::ResponseMalformed);
     }
 
     pub(in crate::session) fn interim_arrived(
         &mut self,
-        number: u32,
+        number: ExchangeId,
         head: &ResponseHead,
         bytes: &[u8],
     ) {
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         exchange.interim_count += 1;
         if exchange.interim_count > INTERIM_COUNT_MAX {
             return self.response_malformed(number);
@@ -88,7 +83,7 @@ impl<D: Driver> Engine<D> {
         self.scratch = out;
     }
 
-    fn send_head_to_client(&mut self, client: usize, head: &[u8]) {
+    fn send_head_to_client(&mut self, client: ClientId, head: &[u8]) {
         if self.clients[client].stream.lane().is_some() {
             self.lane_head(client, head, false);
         } else {
@@ -100,13 +95,13 @@ impl<D: Driver> Engine<D> {
     /// bytes of `rest` were used up.
     pub(in crate::session) fn response_arrived(
         &mut self,
-        index: usize,
-        number: u32,
+        id: UpstreamId,
+        number: ExchangeId,
         head: &mut ResponseHead,
         bytes: &[u8],
         rest: &[u8],
     ) -> usize {
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         if exchange.hsts().is_some() {
             head.drop_fields(bytes, b"strict-transport-security");
         }
@@ -122,8 +117,8 @@ impl<D: Driver> Engine<D> {
         }
         let body = match head.body {
             // Frames tell the end, and their length has been checked against the head.
-            _ if self.upstreams[index].stream.lane().is_some() => {
-                match self.upstreams[index]
+            _ if self.upstreams[id].stream.lane().is_some() => {
+                match self.upstreams[id]
                     .stream
                     .lane()
                     .is_some_and(|lane| lane.received)
@@ -164,7 +159,7 @@ impl<D: Driver> Engine<D> {
         exchange.record.response_head_us = self.clock.us();
         let waited = exchange.record.response_head_us - exchange.record.started_us;
         self.metrics.observe(Histogram::UpstreamResponse, waited);
-        self.upstreams[index].keep_alive = head.keep_alive;
+        self.upstreams[id].keep_alive = head.keep_alive;
 
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
@@ -195,10 +190,10 @@ impl<D: Driver> Engine<D> {
             self.begin_tunnel(number);
             0
         } else {
-            if self.upstreams[index].stream.lane().is_some() {
+            if self.upstreams[id].stream.lane().is_some() {
                 self.give_head_back(number);
             }
-            match !is_lane && self.hold_response_head(index, number, &mut out) {
+            match !is_lane && self.hold_response_head(id, number, &mut out) {
                 true => 0,
                 false => self.begin_response(number, rest, &mut out),
             }
@@ -209,12 +204,12 @@ impl<D: Driver> Engine<D> {
 
     /// Sends the head in `out` with what of the body came with it; if that is malformed, nothing of it
     /// is sent but an error.
-    fn begin_response(&mut self, number: u32, rest: &[u8], out: &mut Vec<u8>) -> usize {
-        let exchange = &mut self.exchanges[number as usize];
+    fn begin_response(&mut self, number: ExchangeId, rest: &[u8], out: &mut Vec<u8>) -> usize {
+        let exchange = &mut self.exchanges[number];
         let (client, head_bytes) = (exchange.client, out.len());
         let is_whole = exchange.response.as_ref().is_some_and(Body::is_done);
         let Some(taken) = self.take_response_body(number, rest, out) else {
-            self.exchanges[number as usize].response = None;
+            self.exchanges[number].response = None;
             self.response_malformed(number);
             return rest.len();
         };
@@ -227,8 +222,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The request head was kept for another try; there will be none.
-    fn give_head_back(&mut self, number: u32) {
-        let exchange = &mut self.exchanges[number as usize];
+    fn give_head_back(&mut self, number: ExchangeId) {
+        let exchange = &mut self.exchanges[number];
         self.pool.release(std::mem::take(&mut exchange.head_bytes));
         self.pool.give(std::mem::take(&mut exchange.head));
     }
@@ -236,33 +231,26 @@ impl<D: Driver> Engine<D> {
     /// Takes response body bytes from the front of the input.
     pub(in crate::session) fn response_body_input(
         &mut self,
-        index: usize,
-        number: u32,
+        id: UpstreamId,
+        number: ExchangeId,
         data: &[u8],
     ) -> usize {
-        self.await_more_response(index, number);
+        self.await_more_response(id, number);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        out.append(&mut self.exchanges[number as usize].head);
+        out.append(&mut self.exchanges[number].head);
         let consumed = self.pass_response_body(number, data, &mut out);
         self.scratch = out;
         consumed
     }
 
-    fn await_more_response(&mut self, index: usize, number: u32) {
-        let limit = self.exchanges[number as usize]
-            .cluster
-            .entity
-            .timeouts
-            .response_body;
-        let upstream = &mut self.upstreams[index];
-        let token = upstream.token;
-        self.timers
-            .set(&mut upstream.deadline, token, self.clock.ms() + limit);
+    fn await_more_response(&mut self, id: UpstreamId, number: ExchangeId) {
+        let limit = self.exchanges[number].cluster.entity.timeouts.response_body;
+        self.await_upstream_for(id, limit);
     }
 
     /// Sends `out` and what of the body is in `data`; ends the exchange with the body.
-    fn pass_response_body(&mut self, number: u32, data: &[u8], out: &mut Vec<u8>) -> usize {
+    fn pass_response_body(&mut self, number: ExchangeId, data: &[u8], out: &mut Vec<u8>) -> usize {
         match self.take_response_body(number, data, out) {
             Some(taken) => self.send_response_body(number, data, out, &taken),
             None => {
@@ -275,11 +263,11 @@ impl<D: Driver> Engine<D> {
     /// `None` if it is malformed.
     fn take_response_body<'a>(
         &mut self,
-        number: u32,
+        number: ExchangeId,
         data: &'a [u8],
         out: &mut Vec<u8>,
     ) -> Option<Taken<'a>> {
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         let body = exchange.response.as_mut()?;
         match body.take(data, exchange.response_chunked, out) {
             Ok(taken) => Some(taken),
@@ -292,12 +280,12 @@ impl<D: Driver> Engine<D> {
 
     fn send_response_body(
         &mut self,
-        number: u32,
+        number: ExchangeId,
         data: &[u8],
         out: &[u8],
         taken: &Taken<'_>,
     ) -> usize {
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         let client = exchange.client;
         let done = exchange.response.as_ref().is_none_or(Body::is_done);
         exchange.record.bytes_out += taken.content;
@@ -319,18 +307,10 @@ impl<D: Driver> Engine<D> {
             self.lane_trailers(client, &taken.trailers);
         }
         // The client may have gone in the attempt, and the exchange with it.
-        let alive = self
-            .exchanges
-            .get(number as usize)
-            .is_some_and(|exchange| exchange.client == client)
-            && self
-                .clients
-                .get(client)
-                .is_some_and(|client| client.exchange == Some(number));
-        if done && alive {
+        if done && self.exchanges.contains(number) {
             if taken.consumed < data.len() {
                 // More than the response: nothing on this connection can be trusted.
-                if let Some(upstream) = self.exchanges[number as usize].upstream {
+                if let Some(upstream) = self.exchanges[number].upstream {
                     self.upstreams[upstream].keep_alive = false;
                 }
             }
@@ -340,8 +320,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Frames have told that a response body is over (HTTP/2).
-    pub(in crate::session) fn response_body_ended(&mut self, number: u32, trailers: &[u8]) {
-        let exchange = &mut self.exchanges[number as usize];
+    pub(in crate::session) fn response_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
+        let exchange = &mut self.exchanges[number];
         let client = exchange.client;
         exchange.response = Some(Body::Done);
         let mut out = std::mem::take(&mut self.scratch);
@@ -357,36 +337,32 @@ impl<D: Driver> Engine<D> {
         if !trailers.is_empty() {
             self.lane_trailers(client, trailers);
         }
-        if self
-            .clients
-            .get(client)
-            .is_some_and(|client| client.exchange == Some(number))
-        {
+        if self.exchanges.contains(number) {
             self.finish_exchange(number);
         }
     }
 
     /// The backend closed: the end of an unframed body, or a failure.
-    pub(in crate::session) fn response_end_of_stream(&mut self, index: usize, number: u32) {
-        self.upstreams[index].keep_alive = false;
-        let exchange = &mut self.exchanges[number as usize];
+    pub(in crate::session) fn response_end_of_stream(
+        &mut self,
+        id: UpstreamId,
+        number: ExchangeId,
+    ) {
+        self.upstreams[id].keep_alive = false;
+        let exchange = &mut self.exchanges[number];
         let client = exchange.client;
         let Some(body) = exchange.response.as_mut() else {
-            return self.upstream_ended_early(index, number);
+            return self.upstream_ended_early(id, number);
         };
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         // Over TLS, an end that was not announced may be anybody's.
-        let in_order = self.upstreams[index].stream.ended_in_order();
+        let in_order = self.upstreams[id].stream.ended_in_order();
         if in_order && body.end_of_stream(exchange.response_chunked, &mut out) {
             if !out.is_empty() {
                 self.send_client(client, &out, &[]);
             }
-            if self
-                .clients
-                .get(client)
-                .is_some_and(|client| client.exchange == Some(number))
-            {
+            if self.exchanges.contains(number) {
                 self.finish_exchange(number);
             }
         } else {
@@ -397,25 +373,18 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Starts passing bytes both ways unread (RFC 9110 §7.8): the client may be gone already.
-    fn begin_tunnel(&mut self, number: u32) {
-        let Some(exchange) = self.exchanges.get(number as usize) else {
+    fn begin_tunnel(&mut self, number: ExchangeId) {
+        let Some(exchange) = self.exchanges.get(number) else {
             return;
         };
         let client = exchange.client;
-        if self
-            .clients
-            .get(client)
-            .is_none_or(|client| client.exchange != Some(number))
-        {
-            return;
-        }
         self.clients[client].phase = Phase::Tunnel;
-        self.exchanges[number as usize].tunnel = true;
-        self.exchanges[number as usize].request = Body::UntilClose;
-        self.clients[client].clear_deadline(&mut self.timers);
+        self.exchanges[number].tunnel = true;
+        self.exchanges[number].request = Body::UntilClose;
+        self.clients[client].clear_deadline(&mut self.timers, client);
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);
-        if let Some(upstream) = self.exchanges[number as usize].upstream {
+        if let Some(upstream) = self.exchanges[number].upstream {
             self.await_response(upstream);
         }
         self.wake_client(client);

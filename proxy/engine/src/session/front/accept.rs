@@ -11,7 +11,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
-use crate::session::token::RESUME_ACCEPT;
+use crate::session::ids::{ClientId, RESUME_ACCEPT};
 use crate::session::transport::Transport;
 use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
@@ -73,13 +73,13 @@ impl<D: Driver> Engine<D> {
             },
         };
         match self.insert_client(stream, peer, listener.clone(), !admitted) {
-            Some(index) if admitted && listener.settings().introduces(peer.ip()) => {
-                self.await_preamble(index);
+            Some(id) if admitted && listener.settings().introduces(peer.ip()) => {
+                self.await_preamble(id);
             }
-            Some(index) if admitted => self.open_client(index),
-            Some(index) => {
-                let words = self.words_now(index, None);
-                self.send_error(index, 503, &words, false, false);
+            Some(id) if admitted => self.open_client(id),
+            Some(id) => {
+                let words = self.words_now(id, None);
+                self.send_error(id, 503, &words, false, false);
             }
             None if !admitted => self.refused_now -= 1,
             None => {}
@@ -88,27 +88,25 @@ impl<D: Driver> Engine<D> {
     }
 
     /// What comes is the client's own: a handshake or a request.
-    pub(super) fn open_client(&mut self, index: usize) {
-        let client = &self.clients[index];
+    pub(super) fn open_client(&mut self, id: ClientId) {
+        let client = &self.clients[id];
         if client.stream.tls().is_none() {
-            self.await_request(index);
+            self.await_request(id);
         } else if client.listener.routes.depend_on_hello() {
-            self.await_opening(index, Phase::Hello);
+            self.await_opening(id, Phase::Hello);
         } else {
-            self.await_opening(index, Phase::Handshake);
+            self.await_opening(id, Phase::Handshake);
         }
     }
 
     /// What comes before the first request has the time of a request head, and the connection gives way
     /// like any without a request.
-    pub(in crate::session) fn await_opening(&mut self, index: usize, phase: Phase) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn await_opening(&mut self, id: ClientId, phase: Phase) {
+        let client = &mut self.clients[id];
         client.phase = phase;
         let limit = client.listener.settings().entity.timeouts.request_head;
-        let token = client.token;
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + limit);
-        self.link_idle(index);
+        self.await_client_for(id, limit);
+        self.link_idle(id);
     }
 
     /// Whether so much waits for peers that nothing more is begun.

@@ -8,6 +8,7 @@
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::multiplex::OUT_BYTES_MAX;
+use crate::session::ids::ClientId;
 
 /// Bytes waiting for the socket beyond which lanes are told to wait: one lane must not fill the memory
 /// with what another one's reader does not take.
@@ -15,14 +16,14 @@ pub(in crate::session) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
 impl<D: Driver> Engine<D> {
     /// Whether a connection has enough to send.
-    pub(super) fn is_backed_up(&self, index: usize) -> bool {
-        let client = &self.clients[index];
+    pub(super) fn is_backed_up(&self, id: ClientId) -> bool {
+        let client = &self.clients[id];
         let frames = client.multiplex.as_ref().map_or(0, |it| it.out.len());
         client.output.len() + client.stream.unsent_bytes() + frames > BACKLOG_BYTES_MAX
     }
 
     /// Marks the lanes of a connection that has enough to send.
-    pub(super) fn note_backlog(&mut self, index: usize, connection: usize) {
+    pub(super) fn note_backlog(&mut self, id: ClientId, connection: ClientId) {
         let is_backed_up = self.is_backed_up(connection);
         let Some(multiplex) = self.clients[connection].multiplex.as_mut() else {
             return;
@@ -31,14 +32,14 @@ impl<D: Driver> Engine<D> {
         let was_backed_up = multiplex.has_blocked;
         multiplex.has_blocked |= is_backed_up;
         if was_backed_up || !is_backed_up {
-            return self.with_lane(index, |lane| lane.blocked = was_backed_up);
+            return self.with_lane(id, |lane| lane.blocked = was_backed_up);
         }
         let lanes = std::mem::take(&mut multiplex.lanes);
         for &lane in &lanes {
             self.with_lane(lane, |lane| lane.blocked = true);
             // Who still waits for a backend goes on waiting for it.
             let exchange = self.clients[lane].exchange;
-            if exchange.is_some_and(|it| self.exchanges[it as usize].response.is_some()) {
+            if exchange.is_some_and(|it| self.exchanges[it].response.is_some()) {
                 self.await_client_write(lane, false);
             }
         }
@@ -48,30 +49,30 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The socket took the frames of this turn at once, which those who wait for it do not know.
-    pub(super) fn frames_flushed(&mut self, index: usize) {
-        let client = &self.clients[index];
+    pub(super) fn frames_flushed(&mut self, id: ClientId) {
+        let client = &self.clients[id];
         let input_waits = client.input_waits || client.readable;
         if client.multiplex.as_ref().is_some_and(|it| it.has_blocked) {
-            self.multiplex_flushed(index);
+            self.multiplex_flushed(id);
         }
-        if input_waits && self.clients.contains(index) {
-            self.wake_client(index);
+        if input_waits && self.clients.contains(id) {
+            self.wake_client(id);
         }
     }
 
     /// The socket has taken everything: lanes that waited for that go on.
-    pub(super) fn multiplex_flushed(&mut self, index: usize) {
-        self.clients[index].clear_deadline(&mut self.timers);
-        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+    pub(super) fn multiplex_flushed(&mut self, id: ClientId) {
+        self.clients[id].clear_deadline(&mut self.timers, id);
+        let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
             return;
         };
         if std::mem::take(&mut multiplex.has_blocked) {
-            for lane in self.lanes_in_order(index) {
+            for lane in self.lanes_in_order(id) {
                 // One that was told before may have ended this one.
-                let Some((_, stream)) = self.lane_of(lane).filter(|(of, _)| *of == index) else {
+                let Some((_, stream)) = self.lane_of(lane).filter(|(of, _)| *of == id) else {
                     continue;
                 };
-                let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+                let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
                     return;
                 };
                 if multiplex.out.len() > BACKLOG_BYTES_MAX {
@@ -90,29 +91,29 @@ impl<D: Driver> Engine<D> {
                     self.wake_backend_of(lane);
                     continue;
                 }
-                if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+                if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
                     multiplex.h2.had_turn(stream);
                 }
                 self.lane_flushed(lane, true);
             }
         }
-        if self.clients.contains(index) {
-            self.rest_if_idle(index);
-            self.watch_head_anew(index);
+        if self.clients.contains(id) {
+            self.rest_if_idle(id);
+            self.watch_head_anew(id);
         }
     }
 
     /// Its response had not begun: it may have come meanwhile, but no time begins anew.
-    fn wake_backend_of(&mut self, lane: usize) {
+    fn wake_backend_of(&mut self, lane: ClientId) {
         let exchange = self.clients[lane].exchange;
-        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it as usize].upstream) {
+        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream) {
             self.wake_upstream(upstream);
         }
     }
 
     /// The lanes of a connection, as what they have is to be sent.
-    fn lanes_in_order(&mut self, index: usize) -> Vec<usize> {
-        let lanes = self.clients[index]
+    fn lanes_in_order(&mut self, id: ClientId) -> Vec<ClientId> {
+        let lanes = self.clients[id]
             .multiplex
             .as_ref()
             .map_or_else(Vec::new, |multiplex| multiplex.lanes.clone());
@@ -120,7 +121,7 @@ impl<D: Driver> Engine<D> {
             .into_iter()
             .filter_map(|lane| {
                 let (_, stream) = self.lane_of(lane)?;
-                let multiplex = self.clients[index].multiplex.as_mut()?;
+                let multiplex = self.clients[id].multiplex.as_mut()?;
                 Some((multiplex.h2.place(stream), lane))
             })
             .collect();

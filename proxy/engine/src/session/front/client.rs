@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::runtime::buffer::ByteQueue;
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
 use crate::session::engine::READS_PER_TURN;
@@ -16,10 +16,10 @@ use crate::session::exchange::Outcome;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
 use crate::session::front::multiplex::Multiplex;
 use crate::session::front::stall::WriteWait;
+use crate::session::ids::{ClientId, ExchangeId};
 use crate::session::queue::Bulk;
-use crate::session::token::{Owner, token};
 use crate::session::transport::{Received, Transport};
-use crate::state::listener::{Listener, NOBODY};
+use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
 
 /// What a client connection is doing.
@@ -51,8 +51,7 @@ const LINGER_MS: u64 = 2000;
 
 /// One accepted connection.
 pub(in crate::session) struct Client {
-    pub(in crate::session) stream: Transport,
-    pub(in crate::session) token: Token,
+    pub(in crate::session) stream: Transport<ClientId>,
     pub(in crate::session) peer: SocketAddr,
     pub(in crate::session) listener: Rc<Listener>,
     pub(in crate::session) phase: Phase,
@@ -75,7 +74,7 @@ pub(in crate::session) struct Client {
     pub(in crate::session) refused: bool,
     pub(in crate::session) input: ByteQueue,
     pub(in crate::session) output: ByteQueue,
-    pub(in crate::session) exchange: Option<u32>,
+    pub(in crate::session) exchange: Option<ExchangeId>,
     pub(in crate::session) deadline: Deadline,
     /// Output waits for the peer, since when and how; see `stall`.
     pub(in crate::session) write: WriteWait,
@@ -86,8 +85,8 @@ pub(in crate::session) struct Client {
     /// Bytes have come. Who leaves before was only looking whether somebody listens.
     pub(in crate::session) heard: bool,
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
-    pub(super) older: u32,
-    pub(super) younger: u32,
+    pub(super) older: Option<ClientId>,
+    pub(super) younger: Option<ClientId>,
     /// The certificate that the client has shown, as backends are told it.
     pub(in crate::session) identity: Option<Rc<str>>,
     /// What a connection that carries many requests knows of them.
@@ -104,17 +103,15 @@ impl Client {
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_client(
         &mut self,
-        stream: Transport,
+        stream: Transport<ClientId>,
         peer: SocketAddr,
         listener: Rc<Listener>,
         refused: bool,
-    ) -> Option<usize> {
-        let entry = self.clients.vacant_entry();
-        let index = entry.key();
-        self.serial = self.serial.wrapping_add(1);
-        let token = token(Owner::Client, self.serial, index);
+    ) -> Option<ClientId> {
+        let vacant = self.clients.vacant();
+        let id = vacant.id();
         if let Some(socket) = stream.raw() {
-            if self.driver.watch_stream(socket, token).is_err() {
+            if self.driver.watch_stream(socket, id.token()).is_err() {
                 return None;
             }
             self.metrics.add(Counter::ConnectionsNow, 1);
@@ -122,9 +119,8 @@ impl<D: Driver> Engine<D> {
         if !refused && stream.lane().is_none() {
             listener.connections.set(listener.connections.get() + 1);
         }
-        entry.insert(Client {
+        vacant.insert(Client {
             stream,
-            token,
             peer,
             listener,
             phase: Phase::Idle,
@@ -145,104 +141,94 @@ impl<D: Driver> Engine<D> {
             idle_since_ms: 0,
             served: false,
             heard: false,
-            older: NOBODY,
-            younger: NOBODY,
+            older: None,
+            younger: None,
             identity: None,
             multiplex: None,
         });
-        Some(index)
-    }
-
-    /// The index of a live client connection, `None` for a stale token.
-    pub(in crate::session) fn find_client(&self, token: Token, index: usize) -> Option<usize> {
-        self.clients
-            .get(index)
-            .filter(|client| client.token == token)
-            .map(|_| index)
+        Some(id)
     }
 
     /// Readiness as the driver told it.
     pub(in crate::session) fn client_ready(
         &mut self,
-        index: usize,
+        id: ClientId,
         readable: bool,
         writable: bool,
         hangup: bool,
     ) {
-        let client = &mut self.clients[index];
+        let client = &mut self.clients[id];
         client.readable |= readable;
         client.hangup |= hangup;
-        let token = client.token;
-        if writable && !client.is_flushed() && !self.puts_client_flush_off(index) {
-            self.flush_client(index);
+        if writable && !client.is_flushed() && !self.puts_client_flush_off(id) {
+            self.flush_client(id);
         }
-        match self.find_client(token, index) {
-            Some(_) if self.clients[index].bulk.is_large() => self.wake_client(index),
-            Some(_) => self.drive_client(index),
+        match self.clients.get(id).map(|it| it.bulk.is_large()) {
+            Some(true) => self.wake_client(id),
+            Some(false) => self.drive_client(id),
             None => {}
         }
     }
 
     /// Queues a client to be driven: something that it waited for has happened.
-    pub(in crate::session) fn wake_client(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn wake_client(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         client.input_waits = !client.input.is_empty();
         // The end of a lane's request may wait for room like any bytes of it.
         let end_waits = client.stream.lane().is_some_and(|lane| lane.received);
         let has_work = client.readable || client.input_waits || client.ended || end_waits;
         if has_work && !client.queued {
             client.queued = true;
-            let (token, bulk) = (client.token, client.bulk);
-            self.queue(token, bulk);
+            let bulk = client.bulk;
+            self.queue(id.token(), bulk);
         }
     }
 
     /// Takes what the connection has to give, at most [`READS_PER_TURN`] reads of it.
-    pub(in crate::session) fn drive_client(&mut self, index: usize) {
-        let token = self.clients[index].token;
+    pub(in crate::session) fn drive_client(&mut self, id: ClientId) {
         let mut receive = std::mem::take(&mut self.receive);
         let mut has_read = false;
         for reads in 0.. {
-            if self.find_client(token, index).is_none() {
+            if !self.clients.contains(id) {
                 break;
             }
-            let wants = self.client_wants_input(index);
-            let client = &mut self.clients[index];
+            let wants = self.client_wants_input(id);
+            let client = &mut self.clients[id];
             if wants && std::mem::take(&mut client.input_waits) {
                 let mut input = std::mem::take(&mut client.input);
-                let consumed = self.client_input(token, index, input.as_slice());
+                let consumed = self.client_input(id, input.as_slice());
                 input.consume(&mut self.pool, consumed);
-                self.keep_client_input(token, index, input);
-                self.lane_consumed(token, index, consumed);
+                self.keep_client_input(id, input);
+                self.lane_consumed(id, consumed);
                 continue;
             }
             if !client.readable || !wants {
                 break;
             }
             if reads >= READS_PER_TURN || has_read && client.bulk.is_large() {
-                self.wake_client(index);
+                self.wake_client(id);
                 break;
             }
-            if self.puts_client_off(index) {
+            if self.puts_client_off(id) {
                 break;
             }
             has_read = true;
-            self.read_client(token, index, &mut receive);
+            self.read_client(id, &mut receive);
         }
         self.receive = receive;
-        self.end_lane_request(token, index);
-        self.close_if_ended(token, index);
+        self.end_lane_request(id);
+        self.close_if_ended(id);
     }
 
     /// One read, behind the bytes that wait already.
-    fn read_client(&mut self, token: Token, index: usize, receive: &mut [u8]) {
-        match self.clients[index].phase {
-            Phase::Preamble => return self.read_preamble(index, receive),
-            Phase::Hello => return self.read_hello(index, receive),
+    fn read_client(&mut self, id: ClientId, receive: &mut [u8]) {
+        match self.clients[id].phase {
+            Phase::Preamble => return self.read_preamble(id, receive),
+            Phase::Hello => return self.read_hello(id, receive),
             _ => {}
         }
         let is_saving = self.is_saving_memory();
-        let client = &mut self.clients[index];
+        let client = &mut self.clients[id];
         let waiting = client.input.len();
         receive[..waiting].copy_from_slice(client.input.as_slice());
         let end = match is_saving {
@@ -257,7 +243,7 @@ impl<D: Driver> Engine<D> {
                 ..
             }) => {
                 client.readable = false;
-                self.client_end_of_stream(index);
+                self.client_end_of_stream(id);
             }
             Ok(received) => {
                 // A short read emptied the socket; the next bytes raise a new edge, but an end of
@@ -268,34 +254,30 @@ impl<D: Driver> Engine<D> {
                 self.bulk_bytes += received.bytes;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
-                self.handshake_progress(index);
-                self.note_unsent_records(token, index);
+                self.handshake_progress(id);
+                self.note_unsent_records(id);
                 if received.bytes == 0 {
                     return;
                 }
                 let data = &receive[..waiting + received.bytes];
-                let consumed = self.client_input(token, index, data);
-                if let Some(client) = self
-                    .clients
-                    .get_mut(index)
-                    .filter(|client| client.token == token)
-                {
+                let consumed = self.client_input(id, data);
+                if let Some(client) = self.clients.get_mut(id) {
                     client.input.replace(&mut self.pool, &data[consumed..]);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
             Err(error) => {
-                if self.clients[index].phase == Phase::Handshake {
-                    return self.handshake_failed(index, Some(&error));
+                if self.clients[id].phase == Phase::Handshake {
+                    return self.handshake_failed(id, Some(&error));
                 }
-                self.client_lost(index);
+                self.client_lost(id);
             }
         }
     }
 
-    fn keep_client_input(&mut self, token: Token, index: usize, mut input: ByteQueue) {
-        match self.clients.get_mut(index) {
-            Some(client) if client.token == token => {
+    fn keep_client_input(&mut self, id: ClientId, mut input: ByteQueue) {
+        match self.clients.get_mut(id) {
+            Some(client) => {
                 // Whatever has come meanwhile comes behind it.
                 input.push(&mut self.pool, client.input.as_slice());
                 client.input.clear(&mut self.pool);
@@ -305,8 +287,8 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn client_wants_input(&self, index: usize) -> bool {
-        let client = &self.clients[index];
+    fn client_wants_input(&self, id: ClientId) -> bool {
+        let client = &self.clients[id];
         // Whatever it sends may be worth an answer of TLS.
         if client.stream.unsent_bytes() > BACKLOG_BYTES_MAX {
             return false;
@@ -315,20 +297,16 @@ impl<D: Driver> Engine<D> {
             // A client that does not read its responses gets no more of them.
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
             Phase::Preamble | Phase::Hello | Phase::Handshake | Phase::Lingering => true,
-            Phase::Multiplexed => !self.is_backed_up(index),
+            Phase::Multiplexed => !self.is_backed_up(id),
             Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
         }
     }
 
     /// Takes bytes as the phase has it; returns how many were used up.
-    pub(super) fn client_input(&mut self, token: Token, index: usize, data: &[u8]) -> usize {
+    pub(super) fn client_input(&mut self, id: ClientId, data: &[u8]) -> usize {
         let mut at = 0;
         while at < data.len() {
-            let Some(client) = self
-                .clients
-                .get(index)
-                .filter(|client| client.token == token)
-            else {
+            let Some(client) = self.clients.get(id) else {
                 return data.len();
             };
             let rest = &data[at..];
@@ -340,11 +318,11 @@ impl<D: Driver> Engine<D> {
                 {
                     0
                 }
-                Phase::Idle | Phase::ExpectHead => self.request_input(index, rest),
-                Phase::InExchange => self.request_body_input(index, rest),
-                Phase::Tunnel => self.tunnel_from_client(index, rest),
+                Phase::Idle | Phase::ExpectHead => self.request_input(id, rest),
+                Phase::InExchange => self.request_body_input(id, rest),
+                Phase::Tunnel => self.tunnel_from_client(id, rest),
                 Phase::Preamble | Phase::Hello | Phase::Handshake => 0,
-                Phase::Multiplexed => self.multiplex_input(token, index, rest),
+                Phase::Multiplexed => self.multiplex_input(id, rest),
                 Phase::Lingering => rest.len(),
             };
             if consumed == 0 {
@@ -355,14 +333,14 @@ impl<D: Driver> Engine<D> {
         at
     }
 
-    fn client_end_of_stream(&mut self, index: usize) {
-        match self.clients[index].phase {
-            Phase::Tunnel => self.tunnel_client_ended(index),
-            Phase::InExchange if self.exchange_is_half_way(index) => self.client_lost(index),
+    fn client_end_of_stream(&mut self, id: ClientId) {
+        match self.clients[id].phase {
+            Phase::Tunnel => self.tunnel_client_ended(id),
+            Phase::InExchange if self.exchange_is_half_way(id) => self.client_lost(id),
             // It may have shut its sending side only, as `nc -N` does: it is answered.
-            Phase::InExchange => self.clients[index].ended = true,
-            Phase::Idle | Phase::ExpectHead if !self.clients[index].is_flushed() => {
-                self.clients[index].close_when_sent = true;
+            Phase::InExchange => self.clients[id].ended = true,
+            Phase::Idle | Phase::ExpectHead if !self.clients[id].is_flushed() => {
+                self.clients[id].close_when_sent = true;
             }
             Phase::Preamble
             | Phase::Hello
@@ -371,31 +349,27 @@ impl<D: Driver> Engine<D> {
             | Phase::Idle
             | Phase::ExpectHead
             | Phase::Lingering => {
-                self.close_client(index);
+                self.close_client(id);
             }
         }
     }
 
     /// Closes a connection that has sent its last request and got its last response.
-    fn close_if_ended(&mut self, token: Token, index: usize) {
-        let Some(client) = self
-            .clients
-            .get(index)
-            .filter(|client| client.token == token)
-        else {
+    fn close_if_ended(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(id) else {
             return;
         };
         let between = matches!(client.phase, Phase::Idle | Phase::ExpectHead);
         if client.ended && between && !client.input_waits && client.is_flushed() {
-            self.close_client_when_sent(index);
+            self.close_client_when_sent(id);
         }
     }
 
     /// Sends, or queues what the socket does not take. The client may be gone afterwards.
-    pub(in crate::session) fn send_client(&mut self, index: usize, first: &[u8], second: &[u8]) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn send_client(&mut self, id: ClientId, first: &[u8], second: &[u8]) {
+        let client = &mut self.clients[id];
         if client.stream.lane().is_some() {
-            return self.lane_send(index, first, second, false);
+            return self.lane_send(id, first, second, false);
         }
         let mut sent = 0;
         if client.is_flushed() {
@@ -405,7 +379,7 @@ impl<D: Driver> Engine<D> {
             {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return self.client_lost(index),
+                Err(_) => return self.client_lost(id),
             }
         }
         self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
@@ -414,14 +388,14 @@ impl<D: Driver> Engine<D> {
             client.output.push(&mut self.pool, first_left);
             client.output.push(&mut self.pool, second_left);
         }
-        if !self.clients[index].is_flushed() {
-            self.await_client_write(index, false);
+        if !self.clients[id].is_flushed() {
+            self.await_client_write(id, false);
         }
     }
 
     /// Sends what is queued; goes on with what waited for it.
-    pub(in crate::session) fn flush_client(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn flush_client(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         let unsent = client.stream.unsent_bytes();
         match client
             .stream
@@ -434,112 +408,110 @@ impl<D: Driver> Engine<D> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let progressed = client.stream.unsent_bytes() < unsent;
-                return self.await_client_write(index, progressed);
+                return self.await_client_write(id, progressed);
             }
-            Err(_) => return self.client_lost(index),
+            Err(_) => return self.client_lost(id),
         }
-        if !self.clients[index].is_flushed() {
-            return self.await_client_write(index, true);
+        if !self.clients[id].is_flushed() {
+            return self.await_client_write(id, true);
         }
-        self.clients[index].write = WriteWait::default();
-        if self.clients[index].close_when_sent {
-            return self.linger_client(index);
+        self.clients[id].write = WriteWait::default();
+        if self.clients[id].close_when_sent {
+            return self.linger_client(id);
         }
-        self.client_flushed(index);
+        self.client_flushed(id);
     }
 
     /// Nothing is queued any more: the response goes on, or the next request may come.
-    pub(super) fn client_flushed(&mut self, index: usize) {
-        match self.clients[index].phase {
+    pub(super) fn client_flushed(&mut self, id: ClientId) {
+        match self.clients[id].phase {
             Phase::InExchange | Phase::Tunnel => {
-                self.clients[index].clear_deadline(&mut self.timers);
-                self.await_request_body(index);
-                self.client_made_room(index);
+                self.clients[id].clear_deadline(&mut self.timers, id);
+                self.await_request_body(id);
+                self.client_made_room(id);
             }
-            Phase::Idle => self.await_request(index),
-            Phase::Multiplexed => self.multiplex_flushed(index),
+            Phase::Idle => self.await_request(id),
+            Phase::Multiplexed => self.multiplex_flushed(id),
             Phase::Preamble
             | Phase::Hello
             | Phase::Handshake
             | Phase::ExpectHead
             | Phase::Lingering => {}
         }
-        self.wake_client(index);
+        self.wake_client(id);
     }
 
     /// Starts waiting for a request on a kept-alive connection.
-    pub(in crate::session) fn await_request(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn await_request(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         client.phase = Phase::Idle;
         let limit = client.listener.settings().entity.timeouts.keep_alive;
-        let token = client.token;
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + limit);
-        self.link_idle(index);
+        self.await_client_for(id, limit);
+        self.link_idle(id);
     }
 
     /// A response is complete: on to the next request, or to the end.
-    pub(in crate::session) fn end_response(&mut self, index: usize, keep_alive: bool) {
-        if self.clients[index].stream.lane().is_some() {
-            return self.lane_end(index);
+    pub(in crate::session) fn end_response(&mut self, id: ClientId, keep_alive: bool) {
+        if self.clients[id].stream.lane().is_some() {
+            return self.lane_end(id);
         }
-        if !keep_alive || self.clients[index].listener.draining.get() {
-            return self.close_client_when_sent(index);
+        if !keep_alive || self.clients[id].listener.draining.get() {
+            return self.close_client_when_sent(id);
         }
-        self.clients[index].served = true;
-        self.await_next_request(index);
-        self.wake_client(index);
+        self.clients[id].served = true;
+        self.await_next_request(id);
+        self.wake_client(id);
     }
 
     /// Waits for a request as soon as everything is sent.
-    pub(super) fn await_next_request(&mut self, index: usize) {
-        if self.clients[index].is_flushed() {
-            self.await_request(index);
+    pub(super) fn await_next_request(&mut self, id: ClientId) {
+        if self.clients[id].is_flushed() {
+            self.await_request(id);
         } else {
-            self.clients[index].phase = Phase::Idle;
-            self.await_client_write(index, false);
+            self.clients[id].phase = Phase::Idle;
+            self.await_client_write(id, false);
         }
     }
 
     /// Closes after what is queued has gone, and after the peer has had time to read it.
-    pub(in crate::session) fn close_client_when_sent(&mut self, index: usize) {
-        if self.clients[index].stream.lane().is_some() {
-            return self.lane_end(index);
+    pub(in crate::session) fn close_client_when_sent(&mut self, id: ClientId) {
+        if self.clients[id].stream.lane().is_some() {
+            return self.lane_end(id);
         }
-        self.unlink_idle(index);
-        self.clients[index].close_when_sent = true;
-        if self.clients[index].is_flushed() {
-            self.linger_client(index);
+        self.unlink_idle(id);
+        self.clients[id].close_when_sent = true;
+        if self.clients[id].is_flushed() {
+            self.linger_client(id);
         }
     }
 
-    fn linger_client(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    fn linger_client(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         client.phase = Phase::Lingering;
         client.input.clear(&mut self.pool);
         client.stream.shutdown_write(&mut self.tls);
-        let token = client.token;
-        self.timers
-            .set(&mut client.deadline, token, self.clock.ms() + LINGER_MS);
-        self.wake_client(index);
+        self.await_client_for(id, LINGER_MS);
+        self.wake_client(id);
     }
 
     /// The connection failed or the peer left: everything that hangs on it ends.
-    pub(super) fn client_lost(&mut self, index: usize) {
-        self.close_client(index);
+    pub(super) fn client_lost(&mut self, id: ClientId) {
+        self.close_client(id);
     }
 
     /// Closes at once. The exchange, if any, should have been ended by somebody who knows why.
-    pub(in crate::session) fn close_client(&mut self, index: usize) {
-        if let Some(exchange) = self.clients[index].exchange {
+    pub(in crate::session) fn close_client(&mut self, id: ClientId) {
+        if let Some(exchange) = self.clients[id].exchange {
             self.abandon_exchange(exchange, Outcome::ClientAborted);
         }
-        if self.clients[index].stream.lane().is_some() {
-            return self.close_lane(index);
+        if self.clients[id].stream.lane().is_some() {
+            return self.close_lane(id);
         }
-        self.close_lanes_of(index);
-        self.unlink_idle(index);
-        let mut client = self.clients.remove(index);
+        self.close_lanes_of(id);
+        self.unlink_idle(id);
+        let Some(mut client) = self.clients.remove(id) else {
+            return;
+        };
         self.timers.remove(&mut client.deadline);
         client.input.clear(&mut self.pool);
         client.output.clear(&mut self.pool);

@@ -11,39 +11,40 @@ use crate::protocol::tls::Machine;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
+use crate::session::ids::ClientId;
 use crate::telemetry::names::Counter;
 use crate::tls::challenges;
 
 impl<D: Driver> Engine<D> {
     /// There will be no connection: for an error of the socket, or of the protocol or for lateness.
-    pub(in crate::session) fn handshake_failed(&mut self, index: usize, error: Option<&io::Error>) {
-        let silently = error.is_some_and(|error| self.left_silently(index, error));
+    pub(in crate::session) fn handshake_failed(&mut self, id: ClientId, error: Option<&io::Error>) {
+        let silently = error.is_some_and(|error| self.left_silently(id, error));
         self.metrics
             .add(Counter::TlsHandshakeErrorsTotal, u64::from(!silently));
-        self.close_client(index);
+        self.close_client(id);
     }
 
     /// Whether a client has gone before it said anything, as checks of health do: no fault of anybody.
-    pub(super) fn left_silently(&self, index: usize, error: &io::Error) -> bool {
-        !self.clients[index].heard && error.raw_os_error().is_some()
+    pub(super) fn left_silently(&self, id: ClientId, error: &io::Error) -> bool {
+        !self.clients[id].heard && error.raw_os_error().is_some()
     }
 
     /// Bytes have come, maybe those of a handshake. The client may be gone afterwards.
-    pub(super) fn handshake_progress(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    pub(super) fn handshake_progress(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         let opened = client.stream.has_just_opened();
         let begins = client.phase == Phase::Handshake && (opened || client.stream.is_early());
         if opened {
-            self.handshake_complete(index);
+            self.handshake_complete(id);
         }
         if begins {
-            self.begin_protocol(index);
+            self.begin_protocol(id);
         }
     }
 
     /// It is known who the client is.
-    fn handshake_complete(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    fn handshake_complete(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         let shown = client.stream.tls().and_then(Machine::peer_certificate);
         client.identity = shown.map(identity);
         let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
@@ -53,20 +54,20 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Requests come in the protocol that was agreed on.
-    fn begin_protocol(&mut self, index: usize) {
-        let client = &self.clients[index];
+    fn begin_protocol(&mut self, id: ClientId) {
+        let client = &self.clients[id];
         self.metrics.add(
             Counter::TlsEarlyDataTotal,
             u64::from(client.stream.is_early()),
         );
         match client.stream.tls().and_then(Machine::alpn) {
-            Some(b"h2") => return self.begin_multiplex(index),
+            Some(b"h2") => return self.begin_multiplex(id),
             // It has seen what it wanted to see.
-            Some(challenges::ALPN) => return self.close_client(index),
+            Some(challenges::ALPN) => return self.close_client(id),
             _ => {}
         }
-        self.unlink_idle(index);
-        self.await_next_request(index);
+        self.unlink_idle(id);
+        self.await_next_request(id);
     }
 }
 

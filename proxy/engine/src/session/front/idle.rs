@@ -1,6 +1,6 @@
 //! The idle list of a listener: kept-alive connections without a request, longest idle first.
 //!
-//! An intrusive doubly linked list through the slab, so that linking and unlinking at every request
+//! An intrusive doubly linked list through the arena, so that linking and unlinking at every request
 //! cost a few stores. Eviction when full takes the longest idle one that really is idle: a client that
 //! has just connected, or has just been answered, is about to send its request, or has sent it already.
 //!
@@ -12,7 +12,8 @@ use std::rc::Rc;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::client::{Client, Phase};
-use crate::state::listener::{Listener, NOBODY};
+use crate::session::ids::ClientId;
+use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
 
 /// A client that keeps sending has its next request here within this time.
@@ -26,103 +27,99 @@ const EVICTION_LOOKS_MAX: usize = 8;
 
 impl<D: Driver> Engine<D> {
     /// Appends a connection as the most recently idle one, wherever in the list it was before.
-    pub(super) fn link_idle(&mut self, index: usize) {
-        self.unlink_idle(index);
-        let listener = self.clients[index].listener.clone();
-        let (oldest, youngest) = listener.idle.get();
-        let this = index as u32;
-        self.clients[index].idle_since_ms = self.clock.ms();
-        self.clients[index].older = youngest;
-        self.clients[index].younger = NOBODY;
-        match self.clients.get_mut(youngest as usize) {
+    pub(super) fn link_idle(&mut self, id: ClientId) {
+        self.unlink_idle(id);
+        let listener = self.clients[id].listener.clone();
+        let (oldest, youngest) = ends_of(&listener);
+        let client = &mut self.clients[id];
+        client.idle_since_ms = self.clock.ms();
+        client.older = youngest;
+        client.younger = None;
+        match youngest.and_then(|it| self.clients.get_mut(it)) {
             Some(neighbour) => {
-                neighbour.younger = this;
-                listener.idle.set((oldest, this));
+                neighbour.younger = Some(id);
+                set_ends(&listener, oldest, Some(id));
             }
-            None => listener.idle.set((this, this)),
+            None => set_ends(&listener, Some(id), Some(id)),
         }
     }
 
     /// Takes a connection out, if it is in.
-    pub(in crate::session) fn unlink_idle(&mut self, index: usize) {
-        if !self.is_linked(index) {
+    pub(in crate::session) fn unlink_idle(&mut self, id: ClientId) {
+        if !self.is_linked(id) {
             return;
         }
-        let client = &mut self.clients[index];
+        let client = &mut self.clients[id];
         let (older, younger) = (client.older, client.younger);
-        client.older = NOBODY;
-        client.younger = NOBODY;
+        client.older = None;
+        client.younger = None;
         let listener = client.listener.clone();
-        let (mut oldest, mut youngest) = listener.idle.get();
-        let this = index as u32;
-        let is_older = |it: &&mut Client| it.younger == this;
-        let is_younger = |it: &&mut Client| it.older == this;
-        if older == NOBODY {
-            oldest = younger;
-        } else if let Some(it) = self.clients.get_mut(older as usize).filter(is_older) {
-            it.younger = younger;
-        } else {
-            return self.drop_idle_list(&listener);
+        let (mut oldest, mut youngest) = ends_of(&listener);
+        let is_older = |it: &&mut Client| it.younger == Some(id);
+        let is_younger = |it: &&mut Client| it.older == Some(id);
+        match older {
+            None => oldest = younger,
+            Some(it) => match self.clients.get_mut(it).filter(is_older) {
+                Some(neighbour) => neighbour.younger = younger,
+                None => return self.drop_idle_list(&listener),
+            },
         }
-        if younger == NOBODY {
-            youngest = older;
-        } else if let Some(it) = self.clients.get_mut(younger as usize).filter(is_younger) {
-            it.older = older;
-        } else {
-            return self.drop_idle_list(&listener);
+        match younger {
+            None => youngest = older,
+            Some(it) => match self.clients.get_mut(it).filter(is_younger) {
+                Some(neighbour) => neighbour.older = older,
+                None => return self.drop_idle_list(&listener),
+            },
         }
-        listener.idle.set((oldest, youngest));
+        set_ends(&listener, oldest, youngest);
     }
 
     /// Nobody is in the list any more: it had become one that leads nowhere.
     fn drop_idle_list(&mut self, listener: &Rc<Listener>) {
-        for (_, client) in &mut self.clients {
+        for client in self.clients.values_mut() {
             if Rc::ptr_eq(&client.listener, listener) {
-                client.older = NOBODY;
-                client.younger = NOBODY;
+                client.older = None;
+                client.younger = None;
             }
         }
-        listener.idle.set((NOBODY, NOBODY));
+        set_ends(listener, None, None);
     }
 
     /// The longest idle connection of a listener.
-    pub(in crate::session) fn oldest_idle(&mut self, listener: &Rc<Listener>) -> Option<usize> {
-        let (oldest, _) = listener.idle.get();
-        if oldest == NOBODY {
-            return None;
-        }
-        if !self.clients.contains(oldest as usize) {
+    pub(in crate::session) fn oldest_idle(&mut self, listener: &Rc<Listener>) -> Option<ClientId> {
+        let (oldest, _) = ends_of(listener);
+        let is_there = oldest.is_none_or(|it| self.clients.contains(it));
+        if !is_there {
             self.drop_idle_list(listener);
-            return None;
         }
-        Some(oldest as usize)
+        oldest.filter(|_| is_there)
     }
 
     /// Closes the longest idle connection of a listener; `false` if none is idle.
     pub(super) fn evict_idle(&mut self, listener: &Rc<Listener>) -> bool {
         let mut candidate = self.oldest_idle(listener);
         for _ in 0..EVICTION_LOOKS_MAX {
-            let Some(index) = candidate else {
+            let Some(id) = candidate else {
                 return false;
             };
-            if self.is_evictable(index) {
+            if self.is_evictable(id) {
                 self.metrics.add(Counter::EvictedIdleTotal, 1);
-                self.close_client(index);
+                self.close_client(id);
                 return true;
             }
-            let younger = self.clients[index].younger as usize;
-            candidate = Some(younger).filter(|&younger| self.clients.contains(younger));
+            let younger = self.clients[id].younger;
+            candidate = younger.filter(|&younger| self.clients.contains(younger));
         }
         false
     }
 
-    fn is_evictable(&self, index: usize) -> bool {
-        self.rest_ms(index) == 0 && self.clients[index].stream.is_quiet()
+    fn is_evictable(&self, id: ClientId) -> bool {
+        self.rest_ms(id) == 0 && self.clients[id].stream.is_quiet()
     }
 
     /// For how long the next request of an idle connection may still be on its way.
-    pub(in crate::session) fn rest_ms(&self, index: usize) -> u64 {
-        let client = &self.clients[index];
+    pub(in crate::session) fn rest_ms(&self, id: ClientId) -> u64 {
+        let client = &self.clients[id];
         let least_ms = match client.phase {
             Phase::Handshake => HANDSHAKE_IDLE_MS_MIN,
             _ if client.served => KEPT_IDLE_MS_MIN,
@@ -132,12 +129,23 @@ impl<D: Driver> Engine<D> {
         least_ms.saturating_sub(idle_ms)
     }
 
-    fn is_linked(&self, index: usize) -> bool {
-        let client = &self.clients[index];
-        client.older != NOBODY
-            || client.younger != NOBODY
-            || client.listener.idle.get() == (index as u32, index as u32)
+    fn is_linked(&self, id: ClientId) -> bool {
+        let client = &self.clients[id];
+        client.older.is_some()
+            || client.younger.is_some()
+            || ends_of(&client.listener) == (Some(id), Some(id))
     }
+}
+
+/// The longest idle connection of a listener, and the most recently idle one.
+fn ends_of(listener: &Listener) -> (Option<ClientId>, Option<ClientId>) {
+    let (oldest, youngest) = listener.idle.get();
+    (ClientId::of(oldest), ClientId::of(youngest))
+}
+
+fn set_ends(listener: &Listener, oldest: Option<ClientId>, youngest: Option<ClientId>) {
+    let token = |id: Option<ClientId>| id.map_or(0, ClientId::token);
+    listener.idle.set((token(oldest), token(youngest)));
 }
 
 #[cfg(test)]
@@ -150,19 +158,19 @@ mod tests {
     use crate::session::testing::{Door, engine_with_clients};
 
     /// The list, the longest idle first; it leads the same way back.
-    fn listed(engine: &Engine<Epoll>, listener: &Listener) -> Vec<usize> {
-        let (oldest, youngest) = listener.idle.get();
+    fn listed(engine: &Engine<Epoll>, listener: &Listener) -> Vec<ClientId> {
+        let (oldest, youngest) = ends_of(listener);
         let mut found = Vec::new();
-        let (mut at, mut before) = (oldest, NOBODY);
-        while at != NOBODY {
-            let client = &engine.clients[at as usize];
+        let (mut next, mut before) = (oldest, None);
+        while let Some(at) = next {
+            let client = &engine.clients[at];
             assert_eq!(client.older, before);
             assert!(
                 found.len() < engine.clients.len(),
                 "it goes round and round"
             );
-            found.push(at as usize);
-            (before, at) = (at, client.younger);
+            found.push(at);
+            (before, next) = (Some(at), client.younger);
         }
         assert_eq!(youngest, before);
         found
@@ -179,9 +187,9 @@ mod tests {
             ..
         } = engine_with_clients(3);
         assert_eq!(listed(&engine, &listener), clients);
-        for index in clients.clone() {
-            engine.client_flushed(index);
-            engine.client_flushed(index);
+        for id in clients.clone() {
+            engine.client_flushed(id);
+            engine.client_flushed(id);
             assert_eq!(listed(&engine, &listener).len(), 3);
         }
         engine.link_idle(clients[0]);
@@ -189,10 +197,10 @@ mod tests {
             listed(&engine, &listener),
             [clients[1], clients[2], clients[0]]
         );
-        for index in clients {
-            engine.close_client(index);
+        for id in clients {
+            engine.close_client(id);
         }
-        assert_eq!(listener.idle.get(), (NOBODY, NOBODY));
+        assert_eq!(listener.idle.get(), (0, 0));
     }
 
     /// Its first request may be on the way: a close now would be the answer to it.
@@ -211,7 +219,7 @@ mod tests {
         engine.begin_shutdown(Duration::from_secs(10));
         assert!(!engine.clients.contains(clients[0]), "it came long ago");
         assert!(engine.clients.contains(clients[1]));
-        assert_eq!(listener.idle.get(), (NOBODY, NOBODY), "no longer seen to");
+        assert_eq!(listener.idle.get(), (0, 0), "no longer seen to");
         thread::sleep(Duration::from_millis(FRESH_IDLE_MS_MIN + 20));
         engine.clock.tick();
         engine.run_timers();
@@ -220,27 +228,29 @@ mod tests {
 
     #[test]
     fn a_list_that_leads_nowhere_costs_no_worker() {
-        for broken in [1_000_000, 0, 1] {
+        for broken in [None, Some(0), Some(1)] {
             let Door {
                 mut engine,
                 listener,
                 clients,
                 ..
             } = engine_with_clients(3);
-            engine.clients[clients[1]].older = broken;
-            engine.clients[clients[1]].younger = broken;
-            for &index in &clients {
-                engine.unlink_idle(index);
-                engine.link_idle(index);
+            let nobody = engine.clients.vacant().id();
+            let broken = broken.map_or(nobody, |at: usize| clients[at]);
+            engine.clients[clients[1]].older = Some(broken);
+            engine.clients[clients[1]].younger = Some(broken);
+            for &id in &clients {
+                engine.unlink_idle(id);
+                engine.link_idle(id);
             }
             // Some are in no list any more, and all is in order again.
             assert!(!listed(&engine, &listener).is_empty());
-            listener.idle.set((1_000_000, 1_000_000));
+            set_ends(&listener, Some(nobody), Some(nobody));
             assert!(!engine.evict_idle(&listener));
-            for index in clients {
-                engine.close_client(index);
+            for id in clients {
+                engine.close_client(id);
             }
-            assert_eq!(listener.idle.get(), (NOBODY, NOBODY));
+            assert_eq!(listener.idle.get(), (0, 0));
         }
     }
 }

@@ -3,18 +3,19 @@
 //! Rule: a lane looks to an exchange like a client of its own; only here is it known that it is not.
 //! Called by whoever answers a client, where that client is a lane; see `multiplex`.
 
-use crate::protocol::h2::ErrorCode;
-use crate::runtime::driver::{Driver, Token};
+use crate::protocol::h2::{ErrorCode, Tag};
+use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::front::client::{Client, Phase};
 use crate::session::front::stall::WriteWait;
+use crate::session::ids::ClientId;
 use crate::session::transport::Lane;
 
 impl<D: Driver> Engine<D> {
     /// Sends a head as HTTP/1.1 has it; `ends` says that nothing follows.
-    pub(in crate::session) fn lane_head(&mut self, index: usize, head: &[u8], ends: bool) {
-        let Some((connection, stream)) = self.lane_of(index) else {
+    pub(in crate::session) fn lane_head(&mut self, id: ClientId, head: &[u8], ends: bool) {
+        let Some((connection, stream)) = self.lane_of(id) else {
             return;
         };
         if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
@@ -23,17 +24,17 @@ impl<D: Driver> Engine<D> {
                 .h2
                 .send_response_text(&mut multiplex.out, stream, head, ends);
         }
-        self.with_lane(index, |lane| lane.finished |= ends);
+        self.with_lane(id, |lane| lane.finished |= ends);
         self.queue_multiplexed(connection);
     }
 
     /// Sends a whole message as HTTP/1.1 has it, head and body.
-    pub(in crate::session) fn lane_message(&mut self, index: usize, message: &[u8]) {
+    pub(in crate::session) fn lane_message(&mut self, id: ClientId, message: &[u8]) {
         let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
         let (head, body) = message.split_at(end);
-        self.lane_head(index, head, body.is_empty());
+        self.lane_head(id, head, body.is_empty());
         if !body.is_empty() {
-            self.lane_send(index, body, &[], true);
+            self.lane_send(id, body, &[], true);
         }
     }
 
@@ -41,16 +42,16 @@ impl<D: Driver> Engine<D> {
     /// and no trailers follow.
     pub(in crate::session) fn lane_send(
         &mut self,
-        index: usize,
+        id: ClientId,
         first: &[u8],
         second: &[u8],
         ends: bool,
     ) {
-        let Some((connection, stream)) = self.lane_of(index) else {
+        let Some((connection, stream)) = self.lane_of(id) else {
             return;
         };
         let mut left = (first, second);
-        if self.clients[index].output.is_empty() {
+        if self.clients[id].output.is_empty() {
             if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
                 multiplex.out(&mut self.pool);
                 let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
@@ -60,48 +61,48 @@ impl<D: Driver> Engine<D> {
                     left.1 = &second[h2.send_data(out, stream, second, ends)..];
                 }
                 let finished = ends && left.0.is_empty() && left.1.is_empty();
-                self.with_lane(index, |lane| lane.finished |= finished);
+                self.with_lane(id, |lane| lane.finished |= finished);
             }
         }
         let progressed = left.0.len() + left.1.len() < first.len() + second.len();
-        let client = &mut self.clients[index];
+        let client = &mut self.clients[id];
         client.output.push(&mut self.pool, left.0);
         client.output.push(&mut self.pool, left.1);
-        self.note_backlog(index, connection);
-        if !self.clients[index].is_flushed() {
-            self.await_client_write(index, progressed);
+        self.note_backlog(id, connection);
+        if !self.clients[id].is_flushed() {
+            self.await_client_write(id, progressed);
         }
         self.queue_multiplexed(connection);
     }
 
     /// Keeps the trailers of a response for its end; nothing for a client that is no lane.
-    pub(in crate::session) fn lane_trailers(&mut self, index: usize, lines: &[u8]) {
+    pub(in crate::session) fn lane_trailers(&mut self, id: ClientId, lines: &[u8]) {
         let lines = lines.to_vec();
-        self.with_lane(index, |lane| lane.trailers_out = lines);
+        self.with_lane(id, |lane| lane.trailers_out = lines);
     }
 
     /// The response is complete: ends the stream as soon as everything is sent.
-    pub(super) fn lane_end(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    pub(super) fn lane_end(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         client.close_when_sent = true;
         // What still comes is not wanted.
         client.input.clear(&mut self.pool);
         client.phase = Phase::Idle;
         if !client.output.is_empty() {
-            return self.await_client_write(index, false);
+            return self.await_client_write(id, false);
         }
-        self.end_lane_response(index);
-        self.close_lane(index);
+        self.end_lane_response(id);
+        self.close_lane(id);
     }
 
     /// Ends our side of a stream.
-    pub(in crate::session) fn end_lane_response(&mut self, index: usize) {
-        let Some((connection, stream)) = self.lane_of(index) else {
+    pub(in crate::session) fn end_lane_response(&mut self, id: ClientId) {
+        let Some((connection, stream)) = self.lane_of(id) else {
             return;
         };
         let mut trailers = Vec::new();
         let mut finished = true;
-        self.with_lane(index, |lane| {
+        self.with_lane(id, |lane| {
             trailers = std::mem::take(&mut lane.trailers_out);
             finished = std::mem::replace(&mut lane.finished, true);
         });
@@ -118,11 +119,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends what a lane has queued, as far as the windows allow; returns how many bytes went.
-    pub(super) fn flush_lane(&mut self, index: usize) -> usize {
-        let Some((connection, stream)) = self.lane_of(index) else {
+    pub(super) fn flush_lane(&mut self, id: ClientId) -> usize {
+        let Some((connection, stream)) = self.lane_of(id) else {
             return 0;
         };
-        let mut output = std::mem::take(&mut self.clients[index].output);
+        let mut output = std::mem::take(&mut self.clients[id].output);
         let mut sent = 0;
         if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
             multiplex.out(&mut self.pool);
@@ -130,32 +131,34 @@ impl<D: Driver> Engine<D> {
             sent = h2.send_data(out, stream, output.as_slice(), false);
         }
         output.consume(&mut self.pool, sent);
-        self.clients[index].output = output;
-        self.note_backlog(index, connection);
+        self.clients[id].output = output;
+        self.note_backlog(id, connection);
         self.queue_multiplexed(connection);
-        self.lane_flushed(index, sent > 0);
+        self.lane_flushed(id, sent > 0);
         sent
     }
 
-    pub(super) fn lane_flushed(&mut self, index: usize, progressed: bool) {
-        let client = &mut self.clients[index];
+    pub(super) fn lane_flushed(&mut self, id: ClientId, progressed: bool) {
+        let client = &mut self.clients[id];
         if !client.is_flushed() {
-            return self.await_client_write(index, progressed);
+            return self.await_client_write(id, progressed);
         }
         client.write = WriteWait::default();
         if client.close_when_sent {
-            self.lane_end(index);
+            self.lane_end(id);
         } else {
-            self.client_flushed(index);
+            self.client_flushed(id);
         }
     }
 
     /// Frees a lane; a stream that is not over is reset. Its exchange should have ended before.
-    pub(super) fn close_lane(&mut self, index: usize) {
-        if let Some(exchange) = self.clients[index].exchange {
+    pub(super) fn close_lane(&mut self, id: ClientId) {
+        if let Some(exchange) = self.clients[id].exchange {
             self.abandon_exchange(exchange, Outcome::ClientAborted);
         }
-        let mut client = self.clients.remove(index);
+        let Some(mut client) = self.clients.remove(id) else {
+            return;
+        };
         self.timers.remove(&mut client.deadline);
         client.input.clear(&mut self.pool);
         client.output.clear(&mut self.pool);
@@ -171,27 +174,29 @@ impl<D: Driver> Engine<D> {
         if let Some(code) = code {
             self.reset_stream(lane.connection, lane.id, code);
         }
-        self.lane_closed(lane.connection, index);
+        self.lane_closed(lane.connection, id);
     }
 
-    pub(super) fn find_lane(&self, connection: usize, stream: u32, tag: u32) -> Option<usize> {
-        let lane = self.clients.get(tag as usize)?.stream.lane()?;
-        (lane.connection == connection && lane.id == stream).then_some(tag as usize)
+    /// The lane of a stream, by the name that it was given.
+    pub(super) fn find_lane(&self, connection: ClientId, tag: Tag) -> Option<ClientId> {
+        let id = ClientId::of(tag)?;
+        let lane = self.clients.get(id)?.stream.lane()?;
+        (lane.connection == connection).then_some(id)
     }
 
-    pub(super) fn live_lane(&mut self, token: Token, index: usize) -> Option<&mut Client> {
+    pub(super) fn live_lane(&mut self, id: ClientId) -> Option<&mut Client> {
         self.clients
-            .get_mut(index)
-            .filter(|client| client.token == token && client.stream.lane().is_some())
+            .get_mut(id)
+            .filter(|client| client.stream.lane().is_some())
     }
 
-    pub(in crate::session) fn lane_of(&self, index: usize) -> Option<(usize, u32)> {
-        let lane = self.clients.get(index)?.stream.lane()?;
+    pub(in crate::session) fn lane_of(&self, id: ClientId) -> Option<(ClientId, u32)> {
+        let lane = self.clients.get(id)?.stream.lane()?;
         Some((lane.connection, lane.id))
     }
 
-    pub(super) fn with_lane(&mut self, index: usize, change: impl FnOnce(&mut Lane)) {
-        let client = self.clients.get_mut(index);
+    pub(super) fn with_lane(&mut self, id: ClientId, change: impl FnOnce(&mut Lane<ClientId>)) {
+        let client = self.clients.get_mut(id);
         if let Some(lane) = client.and_then(|client| client.stream.lane_mut()) {
             change(lane);
         }

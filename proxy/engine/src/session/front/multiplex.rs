@@ -10,13 +10,13 @@
 use std::rc::Rc;
 
 use crate::protocol::h1::{Reject, Slashes};
-use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings};
+use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings, Tag};
 use crate::runtime::buffer::BufferPool;
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::record::Attempt;
 use crate::session::front::client::Phase;
-use crate::session::token::{Owner, parts};
+use crate::session::ids::{ClientId, Owner};
 use crate::session::transport::{Lane, Transport};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
@@ -34,7 +34,7 @@ const HEAD_REST_MS_MAX: u64 = 5000;
 pub(in crate::session) struct Multiplex {
     pub(in crate::session) h2: Connection,
     /// Its lanes, by their indexes among the clients.
-    pub(in crate::session) lanes: Vec<usize>,
+    pub(in crate::session) lanes: Vec<ClientId>,
     /// As many lanes as it may have streams.
     lanes_max: usize,
     /// Frames for the end of the turn.
@@ -90,35 +90,30 @@ impl Multiplex {
 
 impl<D: Driver> Engine<D> {
     /// The client has chosen HTTP/2.
-    pub(in crate::session) fn begin_multiplex(&mut self, index: usize) {
-        let listener = self.clients[index].listener.settings();
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn begin_multiplex(&mut self, id: ClientId) {
+        let listener = self.clients[id].listener.settings();
+        let client = &mut self.clients[id];
         client.phase = Phase::Multiplexed;
         client.multiplex = Some(Box::new(Multiplex::new(&listener)));
         self.metrics.add(Counter::Http2ConnectionsTotal, 1);
-        self.await_streams(index);
-        self.queue_multiplexed(index);
+        self.await_streams(id);
+        self.queue_multiplexed(id);
     }
 
     /// Takes frames from the front of the input.
-    pub(in crate::session) fn multiplex_input(
-        &mut self,
-        token: Token,
-        index: usize,
-        data: &[u8],
-    ) -> usize {
+    pub(in crate::session) fn multiplex_input(&mut self, id: ClientId, data: &[u8]) -> usize {
         let now_s = self.clock.ms() / 1000;
         let mut at = 0;
-        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+        if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
             multiplex.h2.pass_time(now_s);
         }
-        while self.find_client(token, index).is_some() {
-            if self.is_backed_up(index) {
+        while self.clients.contains(id) {
+            if self.is_backed_up(id) {
                 // Each frame may be one more request that we answer ourselves.
-                self.clients[index].input_waits = at < data.len();
+                self.clients[id].input_waits = at < data.len();
                 break;
             }
-            let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+            let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
                 return data.len();
             };
             let mut heads = std::mem::take(&mut self.heads);
@@ -131,58 +126,56 @@ impl<D: Driver> Engine<D> {
                 }
                 Err(_) => {
                     self.heads = heads;
-                    self.multiplex_failed(index);
+                    self.multiplex_failed(id);
                     return data.len();
                 }
             };
             if let Some(event) = event {
-                self.multiplex_event(index, event, &mut heads);
+                self.multiplex_event(id, event, &mut heads);
             }
             self.heads = heads;
             if event.is_none() {
                 break;
             }
         }
-        if self.find_client(token, index).is_some() {
-            self.watch_head(index);
-            self.queue_multiplexed(index);
+        if self.clients.contains(id) {
+            self.watch_head(id);
+            self.queue_multiplexed(id);
         }
         at
     }
 
-    fn multiplex_event(&mut self, index: usize, event: Event<'_>, heads: &mut Heads) {
+    fn multiplex_event(&mut self, id: ClientId, event: Event<'_>, heads: &mut Heads) {
         match event {
-            Event::Request { stream, ends } => self.lane_request(index, stream, ends, heads),
+            Event::Request { stream, ends } => self.lane_request(id, stream, ends, heads),
             Event::Refused {
                 stream,
                 reject,
                 ends,
-            } => self.lane_refused(index, stream, reject, ends, heads),
+            } => self.lane_refused(id, stream, reject, ends, heads),
             Event::Data {
                 stream,
                 tag,
                 data,
                 ends,
-            } => self.lane_data(index, stream, tag, data, ends),
+            } => self.lane_data(id, stream, tag, data, ends),
             Event::Trailers { stream, tag } => {
-                if let Some(lane) = self.find_lane(index, stream, tag) {
+                if let Some(lane) = self.find_lane(id, tag) {
                     let trailers = heads.trailers().to_vec();
                     self.with_lane(lane, |lane| lane.trailers_in = trailers);
-                    self.lane_data(index, stream, tag, &[], true);
+                    self.lane_data(id, stream, tag, &[], true);
                 }
             }
-            Event::Reset { stream, tag, .. } => {
-                if let Some(lane) = self.find_lane(index, stream, tag) {
+            Event::Reset { tag, .. } => {
+                if let Some(lane) = self.find_lane(id, tag) {
                     self.client_lost(lane);
                 }
             }
             Event::Writable { stream, tag } => {
-                let sent = self
-                    .find_lane(index, stream, tag)
-                    .map(|lane| self.flush_lane(lane));
+                let sent = self.find_lane(id, tag).map(|lane| self.flush_lane(lane));
                 if sent.is_none_or(|sent| sent == 0) {
                     // Nobody has anything for it, and it would be told again and again.
-                    self.reset_stream(index, stream, ErrorCode::Internal);
+                    self.reset_stream(id, stream, ErrorCode::Internal);
                 }
             }
             Event::Interim { .. }
@@ -194,8 +187,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// `None` for one lane too many: each holds what its backend has yet to read.
-    fn open_lane(&mut self, index: usize, stream: u32, received: bool) -> Option<usize> {
-        let client = &self.clients[index];
+    fn open_lane(&mut self, id: ClientId, stream: u32, received: bool) -> Option<ClientId> {
+        let client = &self.clients[id];
         let is_full = |multiplex: &Multiplex| multiplex.lanes.len() >= multiplex.lanes_max;
         if client.multiplex.as_deref().is_none_or(is_full) {
             return None;
@@ -203,7 +196,7 @@ impl<D: Driver> Engine<D> {
         let blocked = client.multiplex.as_ref().is_some_and(|it| it.has_blocked);
         let (peer, listener) = (client.peer, client.listener.clone());
         let lane = Lane {
-            connection: index,
+            connection: id,
             id: stream,
             blocked,
             finished: false,
@@ -213,21 +206,21 @@ impl<D: Driver> Engine<D> {
         };
         let lane = self.insert_client(Transport::Lane(Box::new(lane)), peer, listener, false)?;
         self.lanes_now += 1;
-        self.clients[lane].identity = self.clients[index].identity.clone();
-        self.unlink_idle(index);
-        let client = &mut self.clients[index];
-        client.clear_deadline(&mut self.timers);
+        self.clients[lane].identity = self.clients[id].identity.clone();
+        self.unlink_idle(id);
+        let client = &mut self.clients[id];
+        client.clear_deadline(&mut self.timers, id);
         if let Some(multiplex) = client.multiplex.as_mut() {
-            multiplex.h2.set_tag(stream, lane as u32);
+            multiplex.h2.set_tag(stream, lane.token());
             multiplex.lanes.push(lane);
             multiplex.awaits_head = false;
         }
         Some(lane)
     }
 
-    fn lane_request(&mut self, index: usize, stream: u32, ends: bool, heads: &mut Heads) {
-        let Some(lane) = self.open_lane(index, stream, ends) else {
-            return self.reset_stream(index, stream, ErrorCode::RefusedStream);
+    fn lane_request(&mut self, id: ClientId, stream: u32, ends: bool, heads: &mut Heads) {
+        let Some(lane) = self.open_lane(id, stream, ends) else {
+            return self.reset_stream(id, stream, ErrorCode::RefusedStream);
         };
         let listener = self.clients[lane].listener.settings();
         if !listener.trusts(self.clients[lane].peer.ip()) {
@@ -244,13 +237,13 @@ impl<D: Driver> Engine<D> {
 
     fn lane_refused(
         &mut self,
-        index: usize,
+        id: ClientId,
         stream: u32,
         reject: Reject,
         ends: bool,
         heads: &Heads,
     ) {
-        match self.open_lane(index, stream, ends) {
+        match self.open_lane(id, stream, ends) {
             Some(lane) => {
                 let (method, host, target) = heads.attempted();
                 let attempt = Attempt {
@@ -260,15 +253,14 @@ impl<D: Driver> Engine<D> {
                 };
                 self.reject_request(lane, reject, &attempt);
             }
-            None => self.reset_stream(index, stream, ErrorCode::RefusedStream),
+            None => self.reset_stream(id, stream, ErrorCode::RefusedStream),
         }
     }
 
-    fn lane_data(&mut self, index: usize, stream: u32, tag: u32, data: &[u8], ends: bool) {
-        let Some(lane) = self.find_lane(index, stream, tag) else {
+    fn lane_data(&mut self, id: ClientId, stream: u32, tag: Tag, data: &[u8], ends: bool) {
+        let Some(lane) = self.find_lane(id, tag) else {
             return;
         };
-        let token = self.clients[lane].token;
         self.with_lane(lane, |lane| lane.received |= ends);
         let takes = matches!(self.clients[lane].phase, Phase::InExchange | Phase::Tunnel);
         // Nobody wants the rest of a request that has been answered.
@@ -276,29 +268,26 @@ impl<D: Driver> Engine<D> {
         if takes {
             consumed = 0;
             if self.clients[lane].input.is_empty() && !data.is_empty() {
-                consumed = self.client_input(token, lane, data);
+                consumed = self.client_input(lane, data);
             }
-            if self.live_lane(token, lane).is_some() {
+            if self.live_lane(lane).is_some() {
                 let input = &mut self.clients[lane].input;
                 input.push(&mut self.pool, &data[consumed..]);
             }
         }
         if let Some(multiplex) = self
             .clients
-            .get_mut(index)
+            .get_mut(id)
             .and_then(|it| it.multiplex.as_mut())
         {
             multiplex.h2.consumed(stream, consumed);
         }
-        self.end_lane_request(token, lane);
+        self.end_lane_request(lane);
     }
 
     /// Bytes that waited in a lane have been passed on: the peer may send as many again.
-    pub(super) fn lane_consumed(&mut self, token: Token, index: usize, consumed: usize) {
-        let Some(lane) = self
-            .live_lane(token, index)
-            .and_then(|client| client.stream.lane())
-        else {
+    pub(super) fn lane_consumed(&mut self, id: ClientId, consumed: usize) {
+        let Some(lane) = self.live_lane(id).and_then(|client| client.stream.lane()) else {
             return;
         };
         let (connection, stream) = (lane.connection, lane.id);
@@ -306,12 +295,12 @@ impl<D: Driver> Engine<D> {
             multiplex.h2.consumed(stream, consumed);
         }
         self.queue_multiplexed(connection);
-        self.end_lane_request(token, index);
+        self.end_lane_request(id);
     }
 
     /// Ends the request of a lane of which everything has come and been passed on.
-    pub(super) fn end_lane_request(&mut self, token: Token, index: usize) {
-        let Some(client) = self.live_lane(token, index) else {
+    pub(super) fn end_lane_request(&mut self, id: ClientId) {
+        let Some(client) = self.live_lane(id) else {
             return;
         };
         let received = client.stream.lane().is_some_and(|lane| lane.received);
@@ -320,13 +309,13 @@ impl<D: Driver> Engine<D> {
         }
         let (phase, ended) = (client.phase, client.ended);
         match phase {
-            Phase::Tunnel if !ended => self.tunnel_client_ended(index),
-            Phase::InExchange if self.exchange_wants_input(&self.clients[index]) => {
+            Phase::Tunnel if !ended => self.tunnel_client_ended(id),
+            Phase::InExchange if self.exchange_wants_input(&self.clients[id]) => {
                 let mut trailers = Vec::new();
-                self.with_lane(index, |lane| {
+                self.with_lane(id, |lane| {
                     trailers = std::mem::take(&mut lane.trailers_in);
                 });
-                self.request_body_ended(index, &trailers);
+                self.request_body_ended(id, &trailers);
             }
             _ => {}
         }
@@ -340,20 +329,19 @@ impl<D: Driver> Engine<D> {
         let unflushed = std::mem::take(&mut self.unflushed);
         for &token in &unflushed {
             self.at_work = token;
-            let (owner, index) = parts(token);
-            if owner == Owner::Upstream {
-                if self.find_upstream(token, index).is_some() {
-                    self.flush_trunk_frames(index);
+            match Owner::of(token) {
+                Owner::Upstream(id) if self.upstreams.contains(id) => self.flush_trunk_frames(id),
+                Owner::Client(id) => {
+                    let Some(client) = self.clients.get_mut(id) else {
+                        continue;
+                    };
+                    if let Some(multiplex) = client.multiplex.as_mut() {
+                        multiplex.queued = false;
+                    }
+                    self.flush_frames(id);
                 }
-                continue;
+                _ => {}
             }
-            if self.find_client(token, index).is_none() {
-                continue;
-            }
-            if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
-                multiplex.queued = false;
-            }
-            self.flush_frames(index);
         }
         let mut unflushed = unflushed;
         unflushed.clear();
@@ -364,31 +352,30 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The client may be gone afterwards.
-    fn flush_frames(&mut self, index: usize) {
-        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
+    fn flush_frames(&mut self, id: ClientId) {
+        let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
             return;
         };
         multiplex.out(&mut self.pool);
         multiplex.h2.flush(&mut multiplex.out);
         let drained = multiplex.h2.is_drained() && multiplex.lanes.is_empty();
         let out = std::mem::take(&mut multiplex.out);
-        let token = self.clients[index].token;
         if !out.is_empty() {
-            self.send_client(index, &out, &[]);
+            self.send_client(id, &out, &[]);
         }
         self.pool.give(out);
-        if self.find_client(token, index).is_some() && self.clients[index].is_flushed() {
-            self.frames_flushed(index);
+        if self.clients.contains(id) && self.clients[id].is_flushed() {
+            self.frames_flushed(id);
         }
-        if drained && self.find_client(token, index).is_some() {
-            self.clients[index].multiplex = None;
-            self.close_client_when_sent(index);
+        if drained && self.clients.contains(id) {
+            self.clients[id].multiplex = None;
+            self.close_client_when_sent(id);
         }
     }
 
-    pub(super) fn queue_multiplexed(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        let token = client.token;
+    pub(super) fn queue_multiplexed(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
+        let token = id.token();
         if let Some(multiplex) = client.multiplex.as_mut() {
             if !std::mem::replace(&mut multiplex.queued, true) {
                 self.unflushed.push(token);
@@ -397,19 +384,18 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends a connection whose peer broke the protocol.
-    fn multiplex_failed(&mut self, index: usize) {
+    fn multiplex_failed(&mut self, id: ClientId) {
         self.metrics.add(Counter::Http2ErrorsTotal, 1);
-        self.lose_lanes(index);
-        let token = self.clients[index].token;
-        self.flush_frames(index);
-        if self.find_client(token, index).is_some() {
-            self.clients[index].multiplex = None;
-            self.close_client_when_sent(index);
+        self.lose_lanes(id);
+        self.flush_frames(id);
+        if self.clients.contains(id) {
+            self.clients[id].multiplex = None;
+            self.close_client_when_sent(id);
         }
     }
 
-    fn lose_lanes(&mut self, index: usize) {
-        while let Some(&lane) = self.clients[index]
+    fn lose_lanes(&mut self, id: ClientId) {
+        while let Some(&lane) = self.clients[id]
             .multiplex
             .as_ref()
             .and_then(|multiplex| multiplex.lanes.last())
@@ -419,120 +405,119 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The connection is being closed: so are its streams.
-    pub(super) fn close_lanes_of(&mut self, index: usize) {
-        self.lose_lanes(index);
-        if let Some(multiplex) = self.clients[index].multiplex.take() {
+    pub(super) fn close_lanes_of(&mut self, id: ClientId) {
+        self.lose_lanes(id);
+        if let Some(multiplex) = self.clients[id].multiplex.take() {
             self.pool.give(multiplex.out);
         }
     }
 
-    pub(super) fn reset_stream(&mut self, index: usize, stream: u32, code: ErrorCode) {
-        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+    pub(super) fn reset_stream(&mut self, id: ClientId, stream: u32, code: ErrorCode) {
+        if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
             multiplex.h2.reset(stream, code);
         }
-        self.queue_multiplexed(index);
+        self.queue_multiplexed(id);
     }
 
     /// Begins to leave: streams that are open are served to their ends.
     pub(in crate::session) fn leave_multiplexed(&mut self, listener: &Rc<Listener>) {
-        let concerned: Vec<usize> = self
+        let concerned: Vec<ClientId> = self
             .clients
             .iter()
             .filter(|(_, client)| client.multiplex.is_some())
             .filter(|(_, client)| Rc::ptr_eq(&client.listener, listener))
-            .map(|(index, _)| index)
+            .map(|(id, _)| id)
             .collect();
-        for index in concerned {
-            if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+        for id in concerned {
+            if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
                 multiplex.leaves = true;
                 multiplex.h2.shut_down();
             }
-            self.queue_multiplexed(index);
+            self.queue_multiplexed(id);
         }
     }
 
     /// Nothing has come within the time: neither a stream, nor the rest of a header block.
-    pub(in crate::session) fn multiplex_late(&mut self, index: usize) {
-        let Some(multiplex) = self.clients[index].multiplex.as_mut() else {
-            return self.close_client(index);
+    pub(in crate::session) fn multiplex_late(&mut self, id: ClientId) {
+        let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
+            return self.close_client(id);
         };
         if multiplex.awaits_head {
             self.metrics.add(Counter::TimeoutsTotal, 1);
             multiplex.h2.go_away(ErrorCode::EnhanceYourCalm);
-            return self.multiplex_failed(index);
+            return self.multiplex_failed(id);
         }
         if !multiplex.leaves {
-            return self.leave_idle_multiplexed(index);
+            return self.leave_idle_multiplexed(id);
         }
         multiplex.h2.go_away(ErrorCode::NoError);
-        let token = self.clients[index].token;
-        self.flush_frames(index);
-        if self.find_client(token, index).is_some() {
-            self.close_client(index);
+        self.flush_frames(id);
+        if self.clients.contains(id) {
+            self.close_client(id);
         }
     }
 
     /// Begins to leave a connection without a stream: one that is on its way is served (RFC 9113 §6.8),
     /// and who does not answer within the time for that is left.
-    pub(in crate::session) fn leave_idle_multiplexed(&mut self, index: usize) {
-        self.unlink_idle(index);
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn leave_idle_multiplexed(&mut self, id: ClientId) {
+        self.unlink_idle(id);
+        let client = &mut self.clients[id];
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.leaves = true;
             multiplex.h2.shut_down();
         }
-        client.set_deadline(&mut self.timers, self.clock.ms() + LEAVE_MS_MAX);
-        self.queue_multiplexed(index);
+        client.set_deadline(&mut self.timers, id, self.clock.ms() + LEAVE_MS_MAX);
+        self.queue_multiplexed(id);
     }
 
     /// Forgets a lane that is over.
-    pub(super) fn lane_closed(&mut self, index: usize, lane: usize) {
-        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+    pub(super) fn lane_closed(&mut self, id: ClientId, lane: ClientId) {
+        if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
             multiplex.lanes.retain(|&other| other != lane);
         }
-        self.queue_multiplexed(index);
-        self.rest_if_idle(index);
+        self.queue_multiplexed(id);
+        self.rest_if_idle(id);
     }
 
     /// Without a stream it is an idle connection like any other.
-    pub(super) fn rest_if_idle(&mut self, index: usize) {
-        let client = &self.clients[index];
+    pub(super) fn rest_if_idle(&mut self, id: ClientId) {
+        let client = &self.clients[id];
         let is_idle = client
             .multiplex
             .as_ref()
             .is_some_and(|multiplex| !multiplex.is_busy());
         if is_idle {
-            self.await_streams(index);
+            self.await_streams(id);
         }
     }
 
-    fn await_streams(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    fn await_streams(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         let closing = self.stopping || client.listener.draining.get();
         let limit = client.listener.settings().entity.timeouts.keep_alive;
         client.served = true;
         if let Some(multiplex) = client.multiplex.as_mut() {
             multiplex.h2.shrink();
             if closing || multiplex.leaves {
-                return self.leave_idle_multiplexed(index);
+                return self.leave_idle_multiplexed(id);
             }
         }
-        client.set_deadline(&mut self.timers, self.clock.ms() + limit);
-        self.unlink_idle(index);
-        self.link_idle(index);
+        client.set_deadline(&mut self.timers, id, self.clock.ms() + limit);
+        self.unlink_idle(id);
+        self.link_idle(id);
     }
 
     /// Another deadline has been in the place of a header block's.
-    pub(super) fn watch_head_anew(&mut self, index: usize) {
-        if let Some(multiplex) = self.clients[index].multiplex.as_mut() {
+    pub(super) fn watch_head_anew(&mut self, id: ClientId) {
+        if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
             multiplex.awaits_head = false;
         }
-        self.watch_head(index);
+        self.watch_head(id);
     }
 
     /// Sets the time for the rest of a header block.
-    fn watch_head(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+    fn watch_head(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         let Some(multiplex) = client.multiplex.as_mut() else {
             return;
         };
@@ -545,12 +530,12 @@ impl<D: Driver> Engine<D> {
         if pending {
             let limit = client.listener.settings().entity.timeouts.request_head;
             let at_ms = self.clock.ms() + limit.min(HEAD_REST_MS_MAX);
-            client.set_deadline(&mut self.timers, at_ms);
-            self.unlink_idle(index);
+            client.set_deadline(&mut self.timers, id, at_ms);
+            self.unlink_idle(id);
         } else if is_busy {
-            client.clear_deadline(&mut self.timers);
+            client.clear_deadline(&mut self.timers, id);
         } else {
-            self.await_streams(index);
+            self.await_streams(id);
         }
     }
 }

@@ -11,25 +11,26 @@ use crate::protocol::proxy::{self, PREAMBLE_BYTES_MAX};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
+use crate::session::ids::ClientId;
 use crate::telemetry::names::Counter;
 
 impl<D: Driver> Engine<D> {
     /// A preamble has the time of a request head, and gives way like any connection without a request.
-    pub(super) fn await_preamble(&mut self, index: usize) {
-        self.await_opening(index, Phase::Preamble);
+    pub(super) fn await_preamble(&mut self, id: ClientId) {
+        self.await_opening(id, Phase::Preamble);
     }
 
     /// Looks at what has come. The client may be gone afterwards.
-    pub(super) fn read_preamble(&mut self, index: usize, receive: &mut [u8]) {
-        let client = &mut self.clients[index];
+    pub(super) fn read_preamble(&mut self, id: ClientId, receive: &mut [u8]) {
+        let client = &mut self.clients[id];
         let count = match client.stream.peek(&mut receive[..PREAMBLE_BYTES_MAX]) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 client.readable = false;
                 return;
             }
-            Err(error) if self.left_silently(index, &error) => return self.close_client(index),
-            Err(_) => return self.preamble_failed(index),
+            Err(error) if self.left_silently(id, &error) => return self.close_client(id),
+            Err(_) => return self.preamble_failed(id),
         };
         client.heard |= count > 0;
         match proxy::parse(&receive[..count]) {
@@ -39,23 +40,23 @@ impl<D: Driver> Engine<D> {
                     .discard(&mut receive[..preamble.length])
                     .is_err()
                 {
-                    return self.preamble_failed(index);
+                    return self.preamble_failed(id);
                 }
                 client.peer = preamble.source.unwrap_or(client.peer);
-                self.unlink_idle(index);
-                self.open_client(index);
+                self.unlink_idle(id);
+                self.open_client(id);
             }
             // The rest will never come.
-            Ok(None) if !client.heard && count == 0 => self.close_client(index),
-            Ok(None) if count == 0 || client.hangup => self.preamble_failed(index),
+            Ok(None) if !client.heard && count == 0 => self.close_client(id),
+            Ok(None) if count == 0 || client.hangup => self.preamble_failed(id),
             Ok(None) => client.readable = false,
-            Err(_) => self.preamble_failed(index),
+            Err(_) => self.preamble_failed(id),
         }
     }
 
     /// Nothing can be answered: it is not even known to whom.
-    pub(in crate::session) fn preamble_failed(&mut self, index: usize) {
+    pub(in crate::session) fn preamble_failed(&mut self, id: ClientId) {
         self.metrics.add(Counter::ProxyProtocolErrorsTotal, 1);
-        self.close_client(index);
+        self.close_client(id);
     }
 }

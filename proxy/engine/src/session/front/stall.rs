@@ -6,12 +6,13 @@
 //! slow reader before it takes more. So `response_write` is looked at in parts, each of which compares
 //! what is unacknowledged. Called by whoever leaves output behind (`client`, `lane`), and by `timeout`.
 
-use crate::runtime::driver::{Driver, Token};
+use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::front::client::{Client, Phase};
+use crate::session::ids::ClientId;
 use crate::telemetry::names::Counter;
 
 /// Looks within `response_write`: as many in a row without progress end the connection.
@@ -42,64 +43,68 @@ impl WriteWait {
 
 impl Client {
     /// Sets the time of the next step, which a write that waits brings forward.
-    pub(in crate::session) fn set_deadline(&mut self, timers: &mut Timers, at_ms: u64) {
+    pub(in crate::session) fn set_deadline(
+        &mut self,
+        timers: &mut Timers,
+        id: ClientId,
+        at_ms: u64,
+    ) {
         let at_ms = match self.write.look_ms {
             0 => at_ms,
             look_ms => at_ms.min(look_ms),
         };
-        timers.set(&mut self.deadline, self.token, at_ms);
+        timers.set(&mut self.deadline, id.token(), at_ms);
     }
 
     /// Waits for no step any more, but for a write.
-    pub(in crate::session) fn clear_deadline(&mut self, timers: &mut Timers) {
+    pub(in crate::session) fn clear_deadline(&mut self, timers: &mut Timers, id: ClientId) {
         match self.write.look_ms {
             0 => self.deadline.clear(),
-            look_ms => timers.set(&mut self.deadline, self.token, look_ms),
+            look_ms => timers.set(&mut self.deadline, id.token(), look_ms),
         }
     }
 }
 
 impl<D: Driver> Engine<D> {
     /// Output waits; `progressed` when some has left since it was last said so.
-    pub(super) fn await_client_write(&mut self, index: usize, progressed: bool) {
-        let client = &self.clients[index];
+    pub(super) fn await_client_write(&mut self, id: ClientId, progressed: bool) {
+        let client = &self.clients[id];
         // Meanwhile it is not the backend that is slow.
         if let Some(upstream) = client
             .exchange
-            .and_then(|exchange| self.exchanges[exchange as usize].upstream)
+            .and_then(|exchange| self.exchanges[exchange].upstream)
         {
             self.upstreams[upstream].deadline.clear();
         }
         if client.write.look_ms == 0 || progressed {
-            let look_ms = self.clock.ms() + self.look_interval_ms(index);
-            self.clients[index].write = WriteWait {
+            let look_ms = self.clock.ms() + self.look_interval_ms(id);
+            self.clients[id].write = WriteWait {
                 look_ms,
                 ..WriteWait::default()
             };
         }
-        self.clients[index].clear_deadline(&mut self.timers);
+        self.clients[id].clear_deadline(&mut self.timers, id);
     }
 
     /// TLS had something to say of its own, and the socket was full.
-    pub(super) fn note_unsent_records(&mut self, token: Token, index: usize) {
-        let Some(index) = self.find_client(token, index) else {
+    pub(super) fn note_unsent_records(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(id) else {
             return;
         };
-        let client = &self.clients[index];
         // In other phases there is a deadline in any case.
         let has_none = matches!(
             client.phase,
             Phase::InExchange | Phase::Tunnel | Phase::Multiplexed
         );
         if has_none && client.stream.unsent_bytes() > 0 {
-            self.await_client_write(index, false);
+            self.await_client_write(id, false);
         }
     }
 
     /// Looks whether the peer has taken something since the last look.
-    pub(in crate::session) fn look_at_write(&mut self, index: usize) {
-        let look_ms = self.clock.ms() + self.look_interval_ms(index);
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn look_at_write(&mut self, id: ClientId) {
+        let look_ms = self.clock.ms() + self.look_interval_ms(id);
+        let client = &mut self.clients[id];
         let unacknowledged = client
             .stream
             .raw()
@@ -113,21 +118,21 @@ impl<D: Driver> Engine<D> {
         };
         if silent_looks >= LOOKS {
             self.metrics.add(Counter::TimeoutsTotal, 1);
-            return self.client_stalled(index);
+            return self.client_stalled(id);
         }
         client.write = WriteWait {
             look_ms,
             unacknowledged,
             silent_looks,
         };
-        client.clear_deadline(&mut self.timers);
+        client.clear_deadline(&mut self.timers, id);
     }
 
-    fn look_interval_ms(&self, index: usize) -> u64 {
-        let client = &self.clients[index];
+    fn look_interval_ms(&self, id: ClientId) -> u64 {
+        let client = &self.clients[id];
         let limit = match client.exchange {
             Some(exchange) => {
-                let listener = &self.exchanges[exchange as usize].listener;
+                let listener = &self.exchanges[exchange].listener;
                 listener.entity.timeouts.response_write
             }
             None => client.listener.settings().entity.timeouts.response_write,
@@ -136,11 +141,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The client does not read its response.
-    fn client_stalled(&mut self, index: usize) {
-        self.clients[index].stream.reset_on_close();
-        if let Some(exchange) = self.clients[index].exchange {
+    fn client_stalled(&mut self, id: ClientId) {
+        self.clients[id].stream.reset_on_close();
+        if let Some(exchange) = self.clients[id].exchange {
             self.abandon_exchange(exchange, Outcome::WriteTimeout);
         }
-        self.close_client(index);
+        self.close_client(id);
     }
 }

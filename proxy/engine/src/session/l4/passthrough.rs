@@ -14,47 +14,48 @@ use crate::session::engine::Engine;
 use crate::session::exchange::Exchange;
 use crate::session::exchange::body::Body;
 use crate::session::front::client::Phase;
+use crate::session::ids::ClientId;
 use crate::state::frontend::Frontend;
 use crate::telemetry::names::Counter;
 use crate::tls::policy::Agreements;
 
 impl<D: Driver> Engine<D> {
     /// Looks at the first message. The client may be gone afterwards.
-    pub(in crate::session) fn read_hello(&mut self, index: usize, receive: &mut [u8]) {
-        let client = &mut self.clients[index];
+    pub(in crate::session) fn read_hello(&mut self, id: ClientId, receive: &mut [u8]) {
+        let client = &mut self.clients[id];
         let count = match client.stream.peek(&mut receive[..HELLO_BYTES_MAX]) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 client.readable = false;
                 return;
             }
-            Err(error) => return self.handshake_failed(index, Some(&error)),
+            Err(error) => return self.handshake_failed(id, Some(&error)),
         };
         let ended = count == 0 || client.hangup;
         client.heard |= count > 0;
         match hello::look(&receive[..count]) {
             Sight::Incomplete if !ended => client.readable = false,
-            Sight::Named(name) => match self.passthrough_of(index, name.as_bytes()) {
-                Some(frontend) => self.begin_passthrough(index, frontend, &name),
+            Sight::Named(name) => match self.passthrough_of(id, name.as_bytes()) {
+                Some(frontend) => self.begin_passthrough(id, frontend, &name),
                 None => {
-                    self.allow_early_data(index, name.as_bytes());
-                    self.terminate(index);
+                    self.allow_early_data(id, name.as_bytes());
+                    self.terminate(id);
                 }
             },
-            Sight::Incomplete | Sight::Nameless => self.terminate(index),
+            Sight::Incomplete | Sight::Nameless => self.terminate(id),
         }
     }
 
     /// Whatever it is, the handshake has the words to answer it.
-    fn terminate(&mut self, index: usize) {
-        self.unlink_idle(index);
-        self.await_opening(index, Phase::Handshake);
+    fn terminate(&mut self, id: ClientId) {
+        self.unlink_idle(id);
+        self.await_opening(id, Phase::Handshake);
     }
 
     /// Sessions of a host that asks for early data are kept here, one use each, rather than in tickets:
     /// who sends such data again finds nothing to resume (RFC 8446 §8.1).
-    fn allow_early_data(&mut self, index: usize, name: &[u8]) {
-        let client = &mut self.clients[index];
+    fn allow_early_data(&mut self, id: ClientId, name: &[u8]) {
+        let client = &mut self.clients[id];
         if !client.listener.routes.may_come_early(name) {
             return;
         }
@@ -66,10 +67,10 @@ impl<D: Driver> Engine<D> {
 
     pub(in crate::session) fn passthrough_of(
         &self,
-        index: usize,
+        id: ClientId,
         name: &[u8],
     ) -> Option<Rc<Frontend>> {
-        let listener = &self.clients[index].listener;
+        let listener = &self.clients[id].listener;
         let passed = listener.routes.passthroughs.borrow();
         let ended = listener.routes.frontends.borrow().rank(name);
         let frontend = passed.for_host(name)?;
@@ -77,22 +78,22 @@ impl<D: Driver> Engine<D> {
     }
 
     /// From here on one generation serves the connection, as it does a request.
-    fn begin_passthrough(&mut self, index: usize, frontend: Rc<Frontend>, name: &str) {
+    fn begin_passthrough(&mut self, id: ClientId, frontend: Rc<Frontend>, name: &str) {
         let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
         if full || self.is_short_of_memory() {
             self.metrics.add(Counter::RefusedRequestsTotal, 1);
-            return self.close_client(index);
+            return self.close_client(id);
         }
         let request_id = self.next_request_id();
         let record = self.begin_passthrough_record(name, request_id);
-        self.unlink_idle(index);
-        let client = &mut self.clients[index];
+        self.unlink_idle(id);
+        let client = &mut self.clients[id];
         client.deadline.clear();
         client.phase = Phase::Tunnel;
         client.stream.leave_tls();
         let listener = client.listener.settings();
         let exchange = Exchange {
-            client: index,
+            client: id,
             upstream: None,
             listener,
             cluster: frontend.cluster.settings(),

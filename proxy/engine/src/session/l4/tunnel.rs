@@ -4,17 +4,18 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::exchange::body::Body;
+use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 
 /// How long a tunnel may live on with one direction ended: a peer that has closed altogether looks
 /// the same until something is sent to it.
 pub(in crate::session) const HALF_CLOSED_MS: u64 = 60_000;
 
 impl<D: Driver> Engine<D> {
-    pub(in crate::session) fn tunnel_from_client(&mut self, index: usize, data: &[u8]) -> usize {
-        let Some(number) = self.clients[index].exchange else {
+    pub(in crate::session) fn tunnel_from_client(&mut self, id: ClientId, data: &[u8]) -> usize {
+        let Some(number) = self.clients[id].exchange else {
             return data.len();
         };
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         let Some(upstream) = exchange.upstream else {
             return data.len();
         };
@@ -28,26 +29,26 @@ impl<D: Driver> Engine<D> {
 
     pub(in crate::session) fn tunnel_from_upstream(
         &mut self,
-        index: usize,
-        number: u32,
+        id: UpstreamId,
+        number: ExchangeId,
         data: &[u8],
     ) -> usize {
-        let exchange = &mut self.exchanges[number as usize];
+        let exchange = &mut self.exchanges[number];
         exchange.record.bytes_out += data.len() as u64;
         let client = exchange.client;
-        self.await_response(index);
+        self.await_response(id);
         self.send_client(client, data, &[]);
         data.len()
     }
 
     /// The client sends no more: so the backend is told, and may go on talking.
-    pub(in crate::session) fn tunnel_client_ended(&mut self, index: usize) {
-        let Some(number) = self.clients[index].exchange else {
+    pub(in crate::session) fn tunnel_client_ended(&mut self, id: ClientId) {
+        let Some(number) = self.clients[id].exchange else {
             return;
         };
-        self.clients[index].ended = true;
-        self.clients[index].hangup = false;
-        let exchange = &mut self.exchanges[number as usize];
+        self.clients[id].ended = true;
+        self.clients[id].hangup = false;
+        let exchange = &mut self.exchanges[number];
         exchange.request = Body::Done;
         let Some(upstream) = exchange.upstream else {
             return;
@@ -60,8 +61,12 @@ impl<D: Driver> Engine<D> {
     }
 
     /// All that an ended client said has gone to the backend.
-    pub(in crate::session) fn tunnel_request_sent(&mut self, number: u32, upstream: usize) {
-        if self.exchanges[number as usize].response_ended {
+    pub(in crate::session) fn tunnel_request_sent(
+        &mut self,
+        number: ExchangeId,
+        upstream: UpstreamId,
+    ) {
+        if self.exchanges[number].response_ended {
             return self.close_tunnel(number);
         }
         if self.upstreams[upstream].stream.lane().is_some() {
@@ -75,11 +80,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The backend sends no more: so the client is told, and may go on talking.
-    pub(in crate::session) fn tunnel_upstream_ended(&mut self, index: usize, number: u32) {
-        let exchange = &mut self.exchanges[number as usize];
+    pub(in crate::session) fn tunnel_upstream_ended(&mut self, id: UpstreamId, number: ExchangeId) {
+        let exchange = &mut self.exchanges[number];
         let client = exchange.client;
         exchange.response_ended = true;
-        if self.clients[client].ended && self.upstreams[index].is_flushed() {
+        if self.clients[client].ended && self.upstreams[id].is_flushed() {
             return self.close_tunnel(number);
         }
         // All that the backend sent has gone: it is read only while nothing is queued.
@@ -88,12 +93,12 @@ impl<D: Driver> Engine<D> {
         } else {
             self.clients[client].stream.shutdown_write(&mut self.tls);
         }
-        self.await_response(index);
+        self.await_response(id);
     }
 
     /// Ends a tunnel in order: what is queued for the client still goes.
-    pub(in crate::session) fn close_tunnel(&mut self, number: u32) {
-        let exchange = &self.exchanges[number as usize];
+    pub(in crate::session) fn close_tunnel(&mut self, number: ExchangeId) {
+        let exchange = &self.exchanges[number];
         let client = exchange.client;
         if let Some(upstream) = exchange.upstream {
             self.close_upstream(upstream);

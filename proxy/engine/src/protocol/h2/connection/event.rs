@@ -3,6 +3,7 @@
 use crate::protocol::h1::Reject;
 use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::error::StreamFault;
+use crate::protocol::h2::stream::Tag;
 
 /// Something that the session has to know. `tag` is what it has called the stream by
 /// [`super::Connection::set_tag`].
@@ -30,7 +31,7 @@ pub enum Event<'a> {
         /// Its stream.
         stream: u32,
         /// The session's name for it.
-        tag: u32,
+        tag: Tag,
     },
     /// Client: the final head, in [`crate::protocol::h2::Heads::response`]. A request that is still
     /// being sent may go on, or be given up by [`super::Connection::reset`].
@@ -38,7 +39,7 @@ pub enum Event<'a> {
         /// Its stream.
         stream: u32,
         /// The session's name for it.
-        tag: u32,
+        tag: Tag,
         /// It has no body.
         ends: bool,
     },
@@ -47,7 +48,7 @@ pub enum Event<'a> {
         /// Their stream.
         stream: u32,
         /// The session's name for it.
-        tag: u32,
+        tag: Tag,
         /// A part of the input; empty at most if it `ends`.
         data: &'a [u8],
         /// It was the last one.
@@ -58,7 +59,7 @@ pub enum Event<'a> {
         /// Their stream.
         stream: u32,
         /// The session's name for it.
-        tag: u32,
+        tag: Tag,
     },
     /// A stream is gone before its end. From a server that has answered whole,
     /// [`ErrorCode::NoError`] means that it does not want the rest of the request.
@@ -67,7 +68,7 @@ pub enum Event<'a> {
         /// Which.
         stream: u32,
         /// The session's name for it.
-        tag: u32,
+        tag: Tag,
         /// The peer's reason, or what it is told. [`ErrorCode::RefusedStream`]: nothing was done.
         code: ErrorCode,
         /// What the peer did wrong, if it was we who reset it.
@@ -78,7 +79,7 @@ pub enum Event<'a> {
         /// Which.
         stream: u32,
         /// The session's name for it.
-        tag: u32,
+        tag: Tag,
     },
     /// The peer has told its settings: [`super::Connection::can_open`] may have another answer.
     Settings,

@@ -39,6 +39,7 @@ use super::stream::End;
 use super::stream::Ended;
 use super::stream::Stream;
 use super::stream::Streams;
+use crate::protocol::h2::stream::Tag;
 use body::Payload;
 pub use event::Event;
 pub use event::Step;
@@ -156,7 +157,7 @@ impl Connection {
     }
 
     /// Gives a stream the name by which the session wants to be told of it.
-    pub fn set_tag(&mut self, stream: u32, tag: u32) {
+    pub fn set_tag(&mut self, stream: u32, tag: Tag) {
         if let Some(stream) = self.streams.get(stream) {
             stream.tag = tag;
         }

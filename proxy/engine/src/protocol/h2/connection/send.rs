@@ -24,6 +24,7 @@ use crate::protocol::h2::stream::End;
 use crate::protocol::h2::stream::Half;
 use crate::protocol::h2::stream::Part;
 use crate::protocol::h2::stream::Stream;
+use crate::protocol::h2::stream::Tag;
 
 impl Connection {
     /// Server: sends a response, interim ones as well, as [`crate::protocol::h1::write_response`]
@@ -81,7 +82,7 @@ impl Connection {
         out: &mut Vec<u8>,
         text: &[u8],
         scheme: &str,
-        tag: u32,
+        tag: Tag,
         ends: bool,
     ) -> Option<u32> {
         self.open_stream(out, text, scheme, tag, (ends, None))
@@ -94,7 +95,7 @@ impl Connection {
         out: &mut Vec<u8>,
         text: &[u8],
         scheme: &str,
-        tag: u32,
+        tag: Tag,
         protocol: &[u8],
     ) -> Option<u32> {
         self.open_stream(out, text, scheme, tag, (false, Some(protocol)))
@@ -105,7 +106,7 @@ impl Connection {
         out: &mut Vec<u8>,
         text: &[u8],
         scheme: &str,
-        tag: u32,
+        tag: Tag,
         (ends, protocol): (bool, Option<&[u8]>),
     ) -> Option<u32> {
         if self.can_open() == 0 {

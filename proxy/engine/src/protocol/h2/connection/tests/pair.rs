@@ -85,7 +85,7 @@ impl Run {
                 connection, out, ..
             } = &mut self.client;
             let text = text.as_bytes();
-            let stream = connection.send_request(out, text, "http", tag as u32, false);
+            let stream = connection.send_request(out, text, "http", tag as u64, false);
             self.send(true, stream.unwrap(), tag);
         }
     }
@@ -144,7 +144,7 @@ impl Run {
                     ..
                 } = &mut self.server;
                 let tag = heads.request.values(heads.text(), "x-tag").next().unwrap();
-                let tag: u32 = std::str::from_utf8(tag).unwrap().parse().unwrap();
+                let tag: u64 = std::str::from_utf8(tag).unwrap().parse().unwrap();
                 let flow = &self.flows[tag as usize];
                 let length = flow[0].to_send.len() + flow[0].received.len();
                 assert!(
