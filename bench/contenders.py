@@ -87,6 +87,49 @@ http {{
         yield port, path
 
 
+@contextlib.contextmanager
+def sink(base: Path, core: int) -> Iterator[int]:
+    """A backend that reads all of a request before it answers, 64 bytes each time: its port.
+
+    nginx would answer at once and throw the body away later, which ends the connection of a proxy
+    that takes it at its word. So it is a proxy before itself, and buffers what it is sent.
+    """
+    directory = _directory(base, "sink")
+    port = free_port()
+    text = f"""{_nginx_head(directory)}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600;
+    client_max_body_size 64m;
+    client_body_buffer_size 2m;
+    {_nginx_temporaries(directory)}
+    upstream answers {{
+        server unix:{directory}/answers;
+        keepalive 256;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen unix:{directory}/answers;
+        location / {{ return 200 "{"0" * 64}"; }}
+    }}
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        location / {{
+            proxy_pass http://answers;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Content-Length "";
+            proxy_pass_request_body off;
+        }}
+    }}
+}}
+"""
+    (directory / "nginx.conf").write_text(text)
+    with _nginx(directory, port, core):
+        yield port
+
+
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """A certificate chain and its key, both in PEM, that all three serve to clients."""

@@ -9,15 +9,16 @@ copies long bodies.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import report
 from bench.accounting import two_cores
-from bench.contenders import Contender, Setup, backend, ours
+from bench.contenders import Contender, Setup, backend, ours, sink
 from bench.generator import relay
 from bench.load import Sample, measure
 
@@ -36,6 +37,8 @@ class Course:
     connections: Sequence[int]
     bodies: Sequence[int]
     profile: str
+    # The bodies are those of requests.
+    is_upload: bool = False
 
 
 def run(course: Course) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def run(course: Course) -> dict[str, Any]:
         "rounds": course.rounds,
         "seconds": course.seconds,
         "profile": course.profile,
+        "upload": course.is_upload,
     }
     for body_bytes in course.bodies:
         found[f"{body_bytes} B"] = _body(course, body_bytes)
@@ -54,10 +58,11 @@ def run(course: Course) -> dict[str, Any]:
 def _body(course: Course, body_bytes: int) -> dict[str, Any]:
     core, load_core = two_cores()
     found: dict[str, Any] = {}
+    kind = "uploads" if course.is_upload else "bodies"
     with tempfile.TemporaryDirectory(prefix="kakehi-bench-") as name:
         base = Path(name)
         with (
-            backend(base, load_core, body_bytes) as (port, path),
+            _backend(base, load_core, course, body_bytes) as (port, path),
             ours(base, Setup(core, port, course.profile, body_bytes)) as kakehi,
             relay(port, core, base / "relay") as floor,
         ):
@@ -65,24 +70,46 @@ def _body(course: Course, body_bytes: int) -> dict[str, Any]:
             for connections in course.connections:
                 if connections * body_bytes > _FLIGHT_BYTES_MAX:
                     continue
-                rounds = _rounds(course, running, connections, load_core, path)
+                one = _measuring(course, connections, load_core, path, body_bytes)
+                rounds = _rounds(course, running, one)
                 print(
-                    f"\n{course.profile}, {connections} connections, {body_bytes} B bodies, "
+                    f"\n{course.profile}, {connections} connections, {body_bytes} B {kind}, "
                     f"{course.rounds} rounds of {course.seconds} s"
                 )
                 found[str(connections)] = _show(rounds)
     return found
 
 
-def _rounds(
-    course: Course, running: Sequence[Contender], connections: int, core: int, path: str
-) -> dict[str, list[Sample]]:
+@contextlib.contextmanager
+def _backend(base: Path, core: int, course: Course, body_bytes: int) -> Iterator[tuple[int, str]]:
+    if course.is_upload:
+        with sink(base, core) as port:
+            yield port, "/"
+    else:
+        with backend(base, core, body_bytes) as found:
+            yield found
+
+
+def _measuring(
+    course: Course, connections: int, core: int, path: str, body_bytes: int
+) -> Callable[[Contender, int], Sample]:
     def one(contender: Contender, seconds: int) -> Sample:
-        pids = contender.pids()
         return measure(
-            contender.port, pids, connections=connections, seconds=seconds, core=core, path=path
+            contender.port,
+            contender.pids(),
+            connections=connections,
+            seconds=seconds,
+            core=core,
+            path=path,
+            upload_bytes=body_bytes if course.is_upload else 0,
         )
 
+    return one
+
+
+def _rounds(
+    course: Course, running: Sequence[Contender], one: Callable[[Contender, int], Sample]
+) -> dict[str, list[Sample]]:
     rounds: dict[str, list[Sample]] = {contender.name: [] for contender in running}
     for contender in running:
         one(contender, _WARM_UP_S)

@@ -45,8 +45,9 @@ def measure(
     core: int,
     path: str,
     scheme: str = "http",
+    upload_bytes: int = 0,
 ) -> Sample:
-    """Put load on a proxy from `core` and account for it."""
+    """Put load on a proxy from `core` and account for it; with an upload, requests have a body."""
     command = [
         program("wrk"),
         "--threads=1",
@@ -55,6 +56,7 @@ def measure(
         "--timeout=5s",
         f"--script={_SCRIPT}",
         f"{scheme}://127.0.0.1:{port}{path}",
+        *(("--", str(upload_bytes)) if upload_bytes else ()),
     ]
     before = cpu_ns(pids)
     with pinned(core):

@@ -79,6 +79,15 @@ def test_only_the_facade_knows_the_engine() -> None:
     assert wrong == []
 
 
+def test_no_two_classes_of_the_control_plane_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules("reconciler"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 def test_every_file_fits_its_reader() -> None:
     long = {
         name_of(path): count

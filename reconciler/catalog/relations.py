@@ -163,7 +163,7 @@ def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
         yield Relation(CONTENT, digest)
 
 
-class Slot(NamedTuple):
+class MatchSlot(NamedTuple):
     """All of a match but its methods, on one listener: who shares a slot may be in conflict."""
 
     listener: str
@@ -179,7 +179,7 @@ class Slot(NamedTuple):
         return term(*self)
 
 
-def slots(entity: Entity | None) -> Iterator[Slot]:
+def slots(entity: Entity | None) -> Iterator[MatchSlot]:
     """Yield where a frontend matches; nothing of any other entity."""
     if entity is None or entity.key.kind != "frontend":
         return
@@ -187,7 +187,7 @@ def slots(entity: Entity | None) -> Iterator[Slot]:
     path_kind, path = frontend.path.given()
     headers, query = _asked(frontend.headers), _asked(frontend.query)
     for listener in frontend.listeners:
-        yield Slot(listener, frontend.hostname, path_kind, path, headers, query)
+        yield MatchSlot(listener, frontend.hostname, path_kind, path, headers, query)
 
 
 def _asked(matches: Mapping[str, OneOf]) -> str:

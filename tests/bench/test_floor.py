@@ -16,6 +16,20 @@ pytestmark = [
 ]
 
 
+def test_uploads_are_read_whole_by_the_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    bytes_up = 300_000
+    course = floor.Course(1, 1, connections=[2], bodies=[bytes_up], profile="lean", is_upload=True)
+    there = floor.run(course)[f"{bytes_up} B"]["2"]
+    for samples in there["samples"].values():
+        assert [each["errors"] for each in samples] == [0]
+        # Bytes that nobody had to pass on would cost less than that.
+        assert samples[0]["cpu_us"] > 30
+    assert f"{bytes_up} B uploads" in capsys.readouterr().out
+
+
 def test_it_tells_a_ratio_for_each_length_and_number_of_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
