@@ -34,12 +34,28 @@ _NO_MIDDLEWARES = (
     "redirect and hsts"
 )
 _NO_VARIABLES = EXPANDED_BEFORE
+_WHOLE = (
+    "a path is passed on whole, nothing is taken from it or put before it: match it with path:, "
+    "and have the backend serve it there"
+)
+_MOST_SPECIFIC = (
+    "frontends have no order to give: the most specific match wins, wherever it is written"
+)
+_ONE_ADDRESS = 'IP address and port are one text: address: "10.0.0.1:8080"'
 _BOUND = (
     "connections to backends are as many as there are requests; what bounds these is "
     "max_requests under settings:, and keep_alive_connections of the cluster bounds idle ones"
 )
 
 _SENTENCES: dict[str, str] = {
+    "add_prefix": _WHOLE,
+    "path_rewrite": _WHOLE,
+    "replace_path": _WHOLE,
+    "rewrite": _WHOLE,
+    "strip_path": _WHOLE,
+    "strip_prefix": _WHOLE,
+    "order": _MOST_SPECIFIC,
+    "priority": _MOST_SPECIFIC,
     "filters": _NO_MIDDLEWARES,
     "middleware": _NO_MIDDLEWARES,
     "middlewares": _NO_MIDDLEWARES,
@@ -61,6 +77,12 @@ _SENTENCES: dict[str, str] = {
     "vars": _NO_VARIABLES,
 }
 _SENTENCES_OF: dict[tuple[str, str], str] = {
+    ("backend", "host"): _ONE_ADDRESS,
+    ("backend", "ip"): _ONE_ADDRESS,
+    ("backend", "port"): _ONE_ADDRESS,
+    ("listener", "host"): _ONE_ADDRESS,
+    ("listener", "ip"): _ONE_ADDRESS,
+    ("listener", "port"): _ONE_ADDRESS,
     ("cluster", "max_connections"): _BOUND,
     ("cluster", "maxconn"): _BOUND,
     ("backend", "max_connections"): _BOUND,
@@ -88,15 +110,17 @@ def sentence(word: str, kind: str = "") -> str | None:
 def belongs(key: str, kind: str, loc: tuple[int | str, ...]) -> str | None:
     """Return where an unknown key is known: a level further in, or in another kind."""
     plain = normal(key)
-    inner = [
-        name
-        for name, field in fields_at(kind, loc).items()
-        if (model := inner_model(field)) is not None
-        and plain in model.model_fields
-        and not _is_by_name(kind, (*loc, name))
-    ]
-    if inner:
-        return f"it belongs into {' or '.join(inner)}: {inner[0]}: {{{plain}: …}}"
+    # Elsewhere the names of timeouts say so: `connect_timeout`.
+    for word in dict.fromkeys((plain, plain.removesuffix("_timeout"))):
+        inner = [
+            name
+            for name, field in fields_at(kind, loc).items()
+            if (model := inner_model(field)) is not None
+            and word in model.model_fields
+            and not _is_by_name(kind, (*loc, name))
+        ]
+        if inner:
+            return f"it belongs into {' or '.join(inner)}: {inner[0]}: {{{word}: …}}"
     kinds = [other for other in MODELS if other != kind and plain in MODELS[other].model_fields]
     if not kinds:
         return None

@@ -188,7 +188,10 @@ class _Builder:
             if kind is DocumentStartEvent:
                 documents += 1
                 if documents == 2:
-                    self._refuse(_place(event), "a file holds one document: a second begins here")
+                    message = "a file holds one document: a second begins here"
+                    self._refuse(
+                        _place(event), message, 'put it into a file of its own, or leave "---" out'
+                    )
                 if event.version not in (None, (1, 2)):
                     self._refuse(
                         _place(event), "files are read as YAML 1.2", "remove the directive"

@@ -37,7 +37,7 @@ def too_far_left(section: Node, kind: str) -> list[Slip]:
     slips: list[Slip] = []
     owner: str | None = None
     for name, body in section.items.items():
-        if name not in known or _fits(body, known):
+        if name not in known or _fits(body, known) or _is_alike(body, known):
             owner = name
         elif slips and slips[-1].owner == owner:
             slips[-1].names.append(name)
@@ -85,6 +85,13 @@ def _fits(body: Node, known: list[str]) -> bool:
     if body.value is None or body.broken:
         return True
     return isinstance(body.value, dict) and all(key in known for key in body.value)
+
+
+def _is_alike(body: Node, known: list[str]) -> bool:
+    """Tell whether a value is the body of an entity with a mistake in it: most keys are right."""
+    if not isinstance(body.value, dict):
+        return False
+    return 2 * sum(key in known for key in body.value) > len(body.value)
 
 
 def _lines(node: Node) -> Iterator[int]:

@@ -24,7 +24,7 @@ from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
 from reconciler.language.yaml_faults import unresolved_merge
 from schemas.base import shown
-from schemas.entity import Entity, EntityKey, Json, Provenance
+from schemas.entity import SETTINGS_KEY, Entity, EntityKey, Provenance
 from schemas.kinds import MODELS, SECTIONS
 from schemas.names import parse_address, parse_name
 
@@ -124,8 +124,7 @@ def validate(raw: RawEntity) -> Entity | None:
         return None
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
-    value: dict[str, Json] = model.value()
-    return Entity(raw.key, value, raw.provenance)
+    return Entity.of(raw.key, model, raw.provenance)
 
 
 def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
@@ -225,7 +224,7 @@ def _is_map(loaded: LoadedFile, node: Node, what: str) -> bool:
     # Nothing at all (a key whose entries are all commented out) is an empty map.
     if node.value is None or isinstance(node.value, dict) or node.broken:
         return not node.broken or isinstance(node.value, dict)
-    of_entries = what in SECTIONS or what.startswith(BACKENDS)
+    of_entries = what != SETTINGS_KEY.kind and (what in SECTIONS or what.startswith(BACKENDS))
     expected = "a map of entries by name" if of_entries else 'a map of "key: value"'
     takes_address = what.startswith(("backend ", "listener "))
     is_flow = (loaded.source_line(node.line) or "")[node.column - 1 : node.column] == "["
@@ -239,7 +238,7 @@ def _map_hint(node: Node, *, of_entries: bool, takes_address: bool, is_flow: boo
     if isinstance(node.value, list):
         if of_entries:
             instead = "" if is_flow else ' instead of a "-"'
-            return f'give each entry a name{instead}: "NAME: {{…}}"'
+            return f"give each entry a name{instead}: {_named(node.value)}"
         if is_flow:
             return 'write a map in braces: "{key: value}"'
         return 'leave the "-" out: "key: value"'
@@ -249,6 +248,17 @@ def _map_hint(node: Node, *, of_entries: bool, takes_address: bool, is_flow: boo
         return f'write {{address: "{parse_address(node.value)}"}}'
     except PydanticCustomError:
         return 'write a map: {address: "IP:port"}'
+
+
+def _named(values: list[Any]) -> str:
+    """Return the form of an entry of a map, with what the first of a list has."""
+    first = values[0] if values else None
+    if isinstance(first, dict) and isinstance(first.get("name"), str):
+        return f'"{first["name"]}: {{…}}"'
+    try:
+        return f'NAME: {{address: "{parse_address(first)}"}}'
+    except PydanticCustomError:
+        return '"NAME: {…}"'
 
 
 def _what(node: Node) -> str:
@@ -284,6 +294,8 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
     message, hint = wording(kind, error)
     if foreign.is_template(error["input"]):
         hint = foreign.EXPANDED_BEFORE
+    elif hint is None and error["type"] == "model_type":
+        hint = f"write a map; known there: {', '.join(keys_of(kind, loc))}"
     elif hint is None:
         hint = one_text(kind, loc, error["input"])
     where = f"{path}: " if path else ""

@@ -59,6 +59,9 @@ def _quotes_hint(error: ErrorDetails) -> str | None:
     value = error["input"]
     if error["type"] == "string_type" and isinstance(value, (int, float)):
         return f'write it in quotes: "{shown(value)}"'
+    if error["type"] == "dict_type" and isinstance(value, list) and value:
+        name, colon, text = str(value[0]).partition(":")
+        return f"write a map: {{{name}: {text.strip()}}}" if colon else None
     if error["type"] == "list_type" and isinstance(value, str):
         return f"write a list: [{value}]"
     if error["type"] in ("int_type", "bool_type") and isinstance(value, str):

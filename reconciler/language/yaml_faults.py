@@ -53,6 +53,8 @@ _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
 )
 _TAB = "a tab cannot indent in YAML", "use spaces"
 _ALIAS = "expected alphabetic or numeric character"
+_CURLY = re.compile("[“”„‘’‚]")
+_NO_SPACE = re.compile(r"""^[ ]*(?:-[ ]+)?([\w.-]+:)[\[{"']""")
 _MERGE = re.compile(r"<{7}(?: |$)")
 _MERGE_END = re.compile(r">{7}(?: |$)")
 _TEMPLATE_TAGS = ("{%", "{{", "<%")
@@ -97,9 +99,22 @@ def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, st
         return (line, column, *_bad_start(rest[0], mark.column))
     if not rest or not (rest[0][mark.column :] + "".join(rest[1:])).strip():
         return _at_the_end(error, problem, lines)
+    if (slip := _slip(rest[0])) is not None:
+        return (line, *slip)
     sentence, hint = _sentence(problem)
     hints = [part for part in (hint, _began(error)) if part]
     return line, column, sentence, "; ".join(hints) or None
+
+
+def _slip(source_line: str) -> tuple[int, str, str] | None:
+    """Return what a reader sees at once in a line that is not YAML, and its column."""
+    curly = _CURLY.search(source_line)
+    if curly is not None:
+        return curly.start() + 1, f"{curly[0]} is no quote in YAML", 'write straight quotes: "'
+    joined = _NO_SPACE.match(source_line)
+    if joined is not None:
+        return joined.end(1), 'a ":" after a key wants a space behind it', f"write {joined[1]} …"
+    return None
 
 
 def _at_the_end(

@@ -7,12 +7,13 @@
 //! that a test can show the difference. [`relay`] passes bytes on unread, at once (the floor under
 //! what any proxy costs) or after a time (a network that is far).
 //!
-//! Rule: [`histogram`], [`response`] and [`tally`] are pure; system calls that the standard library
+//! Rule: [`histogram`], [`moments`], [`response`] and [`tally`] are pure; system calls that the standard library
 //! lacks, and `unsafe`, are in [`poll`] alone.
 
 pub mod arguments;
 pub mod histogram;
 pub mod load;
+pub mod moments;
 pub mod poll;
 pub mod relay;
 pub mod response;

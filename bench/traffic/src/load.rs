@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::moments::Moments;
 use crate::poll::{self, Poller, Ready};
 use crate::response::{Progress, Reader};
 use crate::tally::{End, Tally};
@@ -16,10 +17,6 @@ use crate::tally::{End, Tally};
 /// Requests begun before the next look at what has come.
 const LAUNCHES_PER_TURN: usize = 32;
 const RECEIVE_BYTES: usize = 256 * 1024;
-/// Between two looks at how many are in flight, in the mean. They come at random: even ones would
-/// meet an even schedule always at the same place, and tell nothing of what lies between.
-const SAMPLE_EVERY: Duration = Duration::from_millis(2);
-
 /// When requests are due.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
@@ -94,8 +91,7 @@ struct Generator<'a> {
     deadlines: VecDeque<(Instant, usize, u64)>,
     buffer: Vec<u8>,
     started: Instant,
-    next_sample: Instant,
-    random: u64,
+    moments: Moments,
     launched: u64,
     in_flight: usize,
     serial: u64,
@@ -116,8 +112,7 @@ impl<'a> Generator<'a> {
             deadlines: VecDeque::new(),
             buffer: vec![0; RECEIVE_BYTES],
             started,
-            next_sample: started + plan.warm_up,
-            random: 0x9e37_79b9_7f4a_7c15,
+            moments: Moments::new(started + plan.warm_up),
             launched: 0,
             in_flight: 0,
             serial: 0,
@@ -148,10 +143,9 @@ impl<'a> Generator<'a> {
 
     fn turn(&mut self) -> io::Result<()> {
         self.launch_due();
-        self.sample();
         self.drop_overdue();
         let now = Instant::now();
-        let next_sample = Some(self.next_sample).filter(|next| *next < self.last());
+        let next_sample = Some(self.moments.next()).filter(|next| *next < self.last());
         let expiry = self
             .waiting
             .front()
@@ -160,6 +154,8 @@ impl<'a> Generator<'a> {
         let wake = [self.next_due(now), next_sample, expiry, deadline];
         let wake = wake.into_iter().flatten().min().unwrap_or(now);
         let ready: Vec<Ready> = self.poller.wait(Some(wake - now.min(wake)))?.collect();
+        // Before what has come is seen: until now it was in flight.
+        self.sample();
         for event in ready {
             self.dispatch(&event);
         }
@@ -400,26 +396,54 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// Looks at the moments that have passed since the last time, however late this comes. Who was due
+    /// by then counts, whether it was begun or not.
     fn sample(&mut self) {
-        let now = Instant::now();
-        while self.next_sample <= now && self.next_sample < self.last() {
-            let at = self.next_sample - self.first();
-            self.tally.in_flight.push((at, self.in_flight as u32));
-            let pause = self.pause();
-            self.next_sample += pause;
+        let now = Instant::now().min(self.last());
+        while let Some(moment) = self.moments.take(now) {
+            let not_begun = self.due_by(moment).saturating_sub(self.launched);
+            let in_flight = self.in_flight as u64 + not_begun;
+            let at = moment - self.first();
+            self.tally.in_flight.push((at, in_flight as u32));
         }
     }
 
-    /// Until the next sample: exponentially distributed (xorshift64).
-    fn pause(&mut self) -> Duration {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let uniform = ((self.random >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        SAMPLE_EVERY.mul_f64(-uniform.ln())
+    /// How many are due up to a moment by the schedule; a closed loop has none.
+    fn due_by(&self, moment: Instant) -> u64 {
+        match self.plan.pace {
+            Pace::Rate(rate) => ((moment - self.started).as_secs_f64() * rate) as u64 + 1,
+            Pace::InFlight(_) => 0,
+        }
     }
 }
 
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_due_while_the_generator_was_held_up_counts_from_then_on() {
+        let plan = Plan {
+            address: SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1),
+            request: Vec::new(),
+            pace: Pace::Rate(1000.0),
+            warm_up: Duration::ZERO,
+            measured: Duration::from_secs(60),
+            timeout: Duration::from_secs(1),
+            connections: 1,
+            fresh: false,
+        };
+        let mut generator = Generator::new(&plan).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        generator.sample();
+        let samples = &generator.tally.in_flight;
+        assert!(samples.len() > 20, "{}", samples.len());
+        for &(at, count) in samples {
+            assert_eq!(count, at.as_millis() as u32 + 1);
+        }
+    }
 }
