@@ -144,7 +144,7 @@ impl Proxy {
         let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
         assert_eq!(prepared, committed, "the loop must hold what was promised");
         assert_eq!(
-            self.engine.begin_audit().wait().unwrap().digest,
+            self.engine.begin_audit().wait().unwrap().unwrap().digest,
             committed,
             "and it must be what its entities add up to"
         );
