@@ -193,9 +193,18 @@ class EngineApi:
         """Begins the drain of what the generation removed."""
         self._engine.release(generation)
 
-    def audit(self) -> Audited:
-        """What the engine really holds; takes as long as there are entities."""
-        return Audited(*self._engine.audit())
+    def begin_audit(self) -> None:
+        """Has the engine find out what it really holds, a little in each turn."""
+        self._engine.begin_audit()
+
+    def end_audit(self) -> None:
+        """Ends it before its end."""
+        self._engine.end_audit()
+
+    def audited(self) -> Audited | None:
+        """Waits for what was found; None when it was ended before."""
+        found = self._engine.audited()
+        return None if found is None else Audited(*found)
 
     def read(self, position: int) -> Part:
         """A part of the entities that the engine holds; the first one is at position 0."""

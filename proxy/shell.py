@@ -56,6 +56,8 @@ class Shell:
         self._epoch = 0
         self._serving = False
         # None instead of a message: the connection has ended.
+        # An audit is under way, and whoever asks something ends it.
+        self._gives_way = False
         self._inbox: asyncio.Queue[tuple[_Peer, wire.ToWorker | None, list[int]]] = asyncio.Queue()
         self._ending: asyncio.Future[int] = self._loop.create_future()
 
@@ -107,6 +109,8 @@ class Shell:
                 if isinstance(message, wire.Prepare | wire.Serve) and message.sockets:
                     descriptors = peer.channel.take_descriptors(len(message.sockets))
                 self._inbox.put_nowait((peer, message, descriptors))
+                if self._gives_way:
+                    self._engine.end_audit()
         except (wire.WireError, OSError) as error:
             _say(f"worker {self._worker}: closing the control connection: {error}")
             self._close(peer)
@@ -205,7 +209,7 @@ class Shell:
             case wire.Serve():
                 reply = self._serve(message, descriptors)
             case wire.Audit():
-                reply = await asyncio.to_thread(self._audit)
+                reply = await self._audit(message)
             case wire.Recite():
                 reply = await asyncio.to_thread(self._recite, message)
             case wire.Shutdown():
@@ -322,8 +326,18 @@ class Shell:
             last=part.next is None,
         )
 
-    def _audit(self) -> wire.Audited:
-        found = self._engine.audit()
+    async def _audit(self, message: wire.Audit) -> wire.Audited | wire.AuditEnded:
+        """What is held. It takes a while, and a commit does not wait for it."""
+        self._gives_way = not message.to_the_end
+        try:
+            if self._gives_way and not self._inbox.empty():
+                return wire.AuditEnded()
+            self._engine.begin_audit()
+            found = await asyncio.to_thread(self._engine.audited)
+        finally:
+            self._gives_way = False
+        if found is None:
+            return wire.AuditEnded()
         return wire.Audited(
             generation=found.generation, digest=found.digest, differing=found.differing
         )

@@ -70,6 +70,7 @@ from schemas.change import Change, of_kinds
 from schemas.diagnostic import Diagnostic
 from schemas.entity import SETTINGS_KEY
 from schemas.plan import Plan
+from schemas.settings import Settings
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
@@ -318,7 +319,7 @@ class Daemon:
 
     async def _serve(self) -> None:
         """After the workers' start: finish what was begun, then follow the repository."""
-        admin = partial(self._setting_text, "admin")
+        admin = self._admin_address
         if not await self._admin.resume(admin()):
             self._parts.start("metrics", partial(self._admin.keep_resuming, admin), once=True)
         await self._runner.settle_in()
@@ -400,7 +401,7 @@ class Daemon:
         """What no other part tells in status."""
         problem = self._admin.problem
         found = [f"no metrics are served: {problem}"] if problem else []
-        if self._setting_text("admin") is not None:
+        if self._admin_address() is not None:
             left_out = self._measuring.left_out()
             found += [left_out] if left_out else []
         found += [self._row_audit.problem] if self._row_audit.problem else []
@@ -500,13 +501,11 @@ class Daemon:
     def drain_ms(self) -> int:
         """See `Listener`."""
         settings = self._store.running.state.get(SETTINGS_KEY)
-        value = settings.value.get("drain_timeout") if settings else None
-        return value if isinstance(value, int) else 0
+        return settings.typed(Settings).drain_timeout if settings else 0
 
-    def _setting_text(self, name: str) -> str | None:
+    def _admin_address(self) -> str | None:
         settings = self._store.running.state.get(SETTINGS_KEY)
-        value = settings.value.get(name) if settings else None
-        return value if isinstance(value, str) else None
+        return settings.typed(Settings).admin if settings else None
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

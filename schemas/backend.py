@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from schemas.base import Model
+from schemas.base import Kind
 from schemas.names import Address
 
 
-class Backend(Model):
+class Backend(Kind):
     """One address that serves requests of its cluster."""
+
+    KIND: ClassVar[str] = "backend"
 
     address: Annotated[
         Address,

@@ -1,13 +1,19 @@
-"""The base of all models, and the one way a model says that a value is wrong.
+"""The base of all models: canonical values, and the one way to say that something is wrong.
 
 Every model in `schemas/` derives from `Model`: frozen, strict (no guessing from text to number) and
 closed (an unknown key is an error). A check that needs a sentence of its own raises `fault(...)`;
 the validator of the reconciler puts file, line and column in front of it.
+
+A canonical value has only what differs from its default, at whatever depth. So an entity is small,
+and a release that adds a key changes the digest of no state. `value` and `of_value` lead from one
+form to the other, and nothing else in the product leaves a default out or puts one in.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, ClassVar, Self, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -19,14 +25,90 @@ SHOWN_CHARS_MAX = 60
 """A wrong value is quoted up to this length: enough to recognise it, and never a whole file."""
 
 
-class Model(BaseModel):
-    """What all kinds share. `value()` is the canonical value of design §5: plain, with defaults."""
+class Plain(BaseModel):
+    """Fields, and the two forms of their value."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     def value(self) -> dict[str, Any]:
-        """Return the canonical value: only str, int, bool, null, list and dict."""
-        return self.model_dump(mode="python")
+        """Return the canonical value: only str, int, bool, null, list and dict, and no default."""
+        return self.model_dump(exclude_defaults=True)
+
+    def full(self) -> dict[str, Any]:
+        """Return the value with every default, as people read it."""
+        return self.model_dump()
+
+    @classmethod
+    def of_value(cls, value: Mapping[str, Any]) -> Self:
+        """Return what has a canonical value, which has been checked before.
+
+        What else stands in the value is left out. Raises `KeyError` for what has no default.
+        """
+        plan = _plan(cls)
+        fields = {**plan.defaults, **value} if value.keys() <= plan.names else plan.known(value)
+        for name in plan.required:
+            if name not in fields:
+                raise KeyError(name)
+        for name, made in plan.inner.items():
+            if name in value:
+                fields[name] = made(value[name])
+        # The type checker takes what comes back for the class that this is written in.
+        return cast("Self", cls.model_construct(_NO_FIELDS, **fields))
+
+
+class Model(Plain):
+    """A kind, or a map of keys within one."""
+
+
+class Kind(Model):
+    """What an entity of a kind says."""
+
+    KIND: ClassVar[str]
+
+
+class _Plan:
+    """How a model is made of a value, found out once."""
+
+    def __init__(self, model: type[Plain]) -> None:
+        self.names = model.model_fields.keys()
+        self.required = [name for name, each in model.model_fields.items() if each.is_required()]
+        # Nobody changes what is in a model, so that all may have the same default.
+        self.defaults = {
+            name: field.get_default(call_default_factory=True, validated_data={})
+            for name, field in model.model_fields.items()
+            if not field.is_required()
+        }
+        self.inner = {
+            name: made
+            for name, field in model.model_fields.items()
+            if (made := _maker(field.annotation)) is not None
+        }
+
+    def known(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a value that has others too."""
+        return {**self.defaults, **{k: v for k, v in value.items() if k in self.names}}
+
+
+_plan = cache(_Plan)
+# Which fields were set is asked by no one, behind the checks that a value has passed.
+_NO_FIELDS: set[str] = set()
+
+
+def _maker(annotation: Any) -> Callable[[Any], Any] | None:
+    """Return what makes the models in a field's value; None where it has none."""
+    model = next(_models(annotation), None)
+    if model is None:
+        return None
+    if get_origin(annotation) is dict:
+        return lambda given: {name: model.of_value(each) for name, each in given.items()}
+    return lambda given: None if given is None else model.of_value(given)
+
+
+def _models(annotation: Any) -> Iterator[type[Plain]]:
+    if isinstance(annotation, type) and issubclass(annotation, Plain):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 def fault(message: str, hint: str | None = None) -> PydanticCustomError:

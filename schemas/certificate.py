@@ -5,13 +5,13 @@ Somebody brings the two as files, or they are ordered from an authority that spe
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Model, fault, shown
-from schemas.material import FilePath
+from schemas.base import Kind, Model, fault, shown
+from schemas.material import FilePath, NamedFile, NamedStaple
 from schemas.names import SortedUnique, parse_hostname
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -111,8 +111,10 @@ class Acme(Model):
     ] = LETS_ENCRYPT
 
 
-class Certificate(Model):
+class Certificate(Kind):
     """A certificate chain and its private key, for every https listener."""
+
+    KIND: ClassVar[str] = "certificate"
 
     acme: Annotated[
         Acme | None,
@@ -124,7 +126,7 @@ class Certificate(Model):
         ),
     ] = None
     certificate: Annotated[
-        FilePath | None,
+        NamedFile | None,
         Field(
             description=(
                 "The chain in PEM, the leaf first. Relative to the config directory (then the "
@@ -144,7 +146,7 @@ class Certificate(Model):
         ),
     ] = None
     ocsp: Annotated[
-        FilePath | None,
+        NamedStaple | None,
         Field(
             description=(
                 "What the issuer says of its revocation: an OCSP response in DER, which is stapled "
@@ -154,7 +156,7 @@ class Certificate(Model):
         ),
     ] = None
     private_key: Annotated[
-        FilePath | None,
+        NamedFile | None,
         Field(
             description=(
                 "The private key of the leaf in PEM, as it is or encrypted with age; a path as "

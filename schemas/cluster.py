@@ -7,12 +7,12 @@ changed backend is one change: this model holds the cluster without them.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Model, fault, shown
-from schemas.material import FilePath
+from schemas.base import Kind, Model, fault, shown
+from schemas.material import NamedFile
 from schemas.names import parse_hostname
 from schemas.units import Duration, Measured
 
@@ -121,7 +121,7 @@ class ClusterTls(Model):
     """TLS towards the backends; they are verified unless that is switched off."""
 
     ca: Annotated[
-        FilePath | None,
+        NamedFile | None,
         Field(
             description=(
                 "Authorities to trust, in PEM; relative to the config directory or absolute. A "
@@ -131,11 +131,11 @@ class ClusterTls(Model):
         ),
     ] = None
     certificate: Annotated[
-        FilePath | None,
+        NamedFile | None,
         Field(description="Our own chain in PEM, for backends that ask who we are."),
     ] = None
     private_key: Annotated[
-        FilePath | None, Field(description="The private key of that chain's leaf, in PEM.")
+        NamedFile | None, Field(description="The private key of that chain's leaf, in PEM.")
     ] = None
     server_name: Annotated[
         str | None,
@@ -173,8 +173,10 @@ class ClusterLimits(Model):
     ] = 256
 
 
-class Cluster(Model):
+class Cluster(Kind):
     """A set of backends that serve the same, and the policy by which one of them is chosen."""
+
+    KIND: ClassVar[str] = "cluster"
 
     keep_alive_connections: Annotated[
         int,

@@ -1,20 +1,28 @@
 """The entity: one (kind, name) of the state, its canonical value, and where it was written.
 
 Everything that carries configuration after validation carries entities: the catalog, the state, a
-change, the database. The value is plain data, so that its bytes, and with them its hash, are the
-same in Python and in the engine.
+change, the database. The value is plain data without defaults (`schemas.base`), so that its bytes,
+and with them its hash, are the same in Python and in the engine. Whoever wants to know what an
+entity says asks for it `typed`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    # Whoever only knows entities by name, as a command line does, spares the models.
+    from schemas.base import Kind
 
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 """A canonical value has no floats: no two languages print all of them alike."""
+
+DIGEST_VERSION = 2
+"""Which form of a value is hashed. 2: what equals its default is left out; 1 had every key."""
 
 KINDS: tuple[str, ...] = (
     "settings",
@@ -62,6 +70,9 @@ class Mark(NamedTuple):
     column: int
 
 
+KindT = TypeVar("KindT", bound="Kind")
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """One entity. Its provenance is beside the value and no part of its hash."""
@@ -69,6 +80,27 @@ class Entity:
     key: EntityKey
     value: dict[str, Json]
     provenance: Provenance
+    _model: Kind | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, key: EntityKey, model: Kind, provenance: Provenance) -> Self:
+        """Return an entity that is what a model says."""
+        entity = cls(key, model.value(), provenance)
+        object.__setattr__(entity, "_model", model)
+        return entity
+
+    def typed(self, kind: type[KindT]) -> KindT:
+        """Return what it says, as the model of its kind: made of its value when first asked for.
+
+        Raises `TypeError` when it is of another kind.
+        """
+        if isinstance(self._model, kind):
+            return self._model
+        if self.key.kind != kind.KIND:
+            raise TypeError(f"{self.key} is no {kind.KIND}")
+        model = kind.of_value(self.value)
+        object.__setattr__(self, "_model", model)
+        return model
 
 
 canonical_text: Callable[[Json], str] = json.JSONEncoder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote
 
 from pydantic import (
@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import Model, fault, shown
+from schemas.base import Kind, Model, fault, shown
 from schemas.names import Hostname, Method, Name, SortedUnique, parse_header_name
 from schemas.regex import check_regex
 
@@ -108,8 +108,15 @@ class OneOf(Model):
 
     @model_serializer(mode="plain")
     def _only_the_given(self) -> dict[str, str]:
-        values = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: value for key, value in values.items() if value is not None}
+        return dict([self.given()])
+
+    def given(self) -> tuple[str, str]:
+        """Return the key that is there, and its value."""
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            if value is not None:
+                return key, value
+        raise ValueError("a map with none of its keys")
 
 
 Regex = Annotated[str, BeforeValidator(check_regex)]
@@ -266,8 +273,10 @@ _SEEN_IN_REQUESTS = {
 }
 
 
-class Frontend(Model):
+class Frontend(Kind):
     """A match of requests, and the cluster that serves them. The most specific match wins."""
+
+    KIND: ClassVar[str] = "frontend"
 
     client_certificate: Annotated[
         Literal["required"] | None,

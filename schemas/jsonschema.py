@@ -107,7 +107,9 @@ def _definitions() -> dict[str, Any]:
         entries["additionalProperties"] = {
             "anyOf": [{"type": "string"}, entries["additionalProperties"]]
         }
-    return definitions
+    # A file is written as its path: its fields are no part of the language.
+    kinds = {model.__name__: definitions[model.__name__] for model in MODELS.values()}
+    return dict(sorted({**_needed(kinds, definitions), **kinds}.items()))
 
 
 def _without_words(node: Any, *, names: bool = False) -> Any:
@@ -145,7 +147,7 @@ def _references(node: Any) -> set[str]:
 
 def _all_models() -> set[type[Model]]:
     found: set[type[Model]] = {ErrorPage}
-    waiting = list(MODELS.values())
+    waiting: list[type[Model]] = list(MODELS.values())
     while waiting:
         model = waiting.pop()
         found.add(model)

@@ -13,22 +13,18 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from schemas.backend import Backend
-from schemas.base import Model
+from schemas.base import Kind, Model
 from schemas.certificate import Certificate
 from schemas.cluster import Cluster
-from schemas.entity import Json
+from schemas.entity import Entity, Json
 from schemas.frontend import Frontend
 from schemas.listener import Listener
+from schemas.material import File
 from schemas.settings import Settings
 from schemas.units import Measured
 
-MODELS: dict[str, type[Model]] = {
-    "settings": Settings,
-    "certificate": Certificate,
-    "listener": Listener,
-    "cluster": Cluster,
-    "backend": Backend,
-    "frontend": Frontend,
+MODELS: dict[str, type[Kind]] = {
+    model.KIND: model for model in (Settings, Certificate, Listener, Cluster, Backend, Frontend)
 }
 
 SECTIONS: dict[str, str] = {
@@ -49,7 +45,7 @@ def measured_fields(kind: str) -> dict[tuple[str, ...], Measured]:
 
 @cache
 def defaults(kind: str) -> dict[str, Json]:
-    """Return the default value of every field that has one, as in the canonical value."""
+    """Return the default value of every field that has one."""
     return defaults_of(MODELS[kind])
 
 
@@ -59,12 +55,17 @@ def defaults_of(model: type[Model]) -> dict[str, Json]:
     for name, field in model.model_fields.items():
         if not field.is_required():
             default = field.get_default(call_default_factory=True, validated_data={})
-            given[name] = default.value() if isinstance(default, Model) else default
+            given[name] = default.full() if isinstance(default, Model) else default
     return given
 
 
+def full(entity: Entity) -> dict[str, Json]:
+    """Return the value of an entity with every default, as people read it."""
+    return entity.typed(MODELS[entity.key.kind]).full()
+
+
 def written(kind: str, path: tuple[str, ...], value: Json) -> Json:
-    """Return a canonical value at a path as it is written in YAML: `30s` for 30000."""
+    """Return a value at a path as it is written in YAML: `30s` for 30000."""
     if isinstance(value, dict):
         return {key: written(kind, (*path, key), item) for key, item in value.items()}
     measured = measured_fields(kind).get(path)
@@ -74,7 +75,7 @@ def written(kind: str, path: tuple[str, ...], value: Json) -> Json:
 
 
 def units(kind: str, value: dict[str, Json]) -> dict[str, str]:
-    """Return the units of the measured numbers in a canonical value, by dotted path."""
+    """Return the units of the measured numbers in a value, by dotted path."""
     found: dict[str, str] = {}
     for path, measured in measured_fields(kind).items():
         inner: Json = value
@@ -92,7 +93,7 @@ def field_at(kind: str, loc: tuple[int | str, ...]) -> FieldInfo | None:
 
 def fields_at(kind: str, loc: tuple[int | str, ...]) -> dict[str, FieldInfo]:
     """Return the fields of the map at a path. Names of entries and indexes do not lead deeper."""
-    model = MODELS[kind]
+    model: type[Model] = MODELS[kind]
     for step in loc:
         field = model.model_fields.get(str(step))
         if field is not None:
@@ -111,6 +112,12 @@ def inner_model(field: FieldInfo) -> type[Model] | None:
         if isinstance(part, type) and issubclass(part, Model):
             return part
     return None
+
+
+def is_text(field: FieldInfo) -> bool:
+    """Say whether a field is written as a text."""
+    types = [part for part in parts(field) if isinstance(part, type)]
+    return any(issubclass(each, str | File) for each in types)
 
 
 def measure(field: FieldInfo) -> Measured | None:

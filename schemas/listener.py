@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Model, fault, shown
+from schemas.base import Kind, Model, fault, shown
 from schemas.error_page import ErrorPages
-from schemas.material import FilePath
+from schemas.material import NamedFile
 from schemas.names import Address, Name, Network, SortedUnique
 from schemas.units import Duration, Measured
 
@@ -58,7 +58,7 @@ class ListenerTls(Model):
         ),
     ] = "required"
     client_ca: Annotated[
-        FilePath | None,
+        NamedFile | None,
         Field(
             description=(
                 "Authorities, in PEM, that issue certificates of clients; clients are asked for "
@@ -68,7 +68,7 @@ class ListenerTls(Model):
         ),
     ] = None
     client_crl: Annotated[
-        FilePath | None,
+        NamedFile | None,
         Field(
             description=(
                 "Lists of revoked certificates, in PEM, one for each authority that issues them: "
@@ -146,8 +146,10 @@ class ListenerTimeouts(Model):
     ] = 30_000
 
 
-class Listener(Model):
+class Listener(Kind):
     """A socket address on which connections are accepted; frontends name it to be reached by it."""
+
+    KIND: ClassVar[str] = "listener"
 
     address: Annotated[
         Address,

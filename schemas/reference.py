@@ -18,7 +18,7 @@ from schemas import names
 from schemas.base import Model
 from schemas.frontend import OneOf
 from schemas.kinds import MODELS, inner_model, measure, parts
-from schemas.material import parse_path
+from schemas.material import parse_file, parse_path, parse_staple
 from schemas.regex import check_regex
 
 _HEAD = """\
@@ -129,6 +129,8 @@ _FORMS = {
     names.parse_method: "method",
     check_regex: "regex",
     parse_path: "path",
+    parse_file: "path",
+    parse_staple: "path",
 }
 
 
@@ -201,7 +203,7 @@ def _default(model: type[Model], field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     measured = measure(field)
     if isinstance(default, Model):
-        written = default.value()
+        written = default.full()
         # Where it only repeats the defaults of its own keys, they are in the rows below.
         return f"`{json.dumps(written)}`" if len(written) == 1 else ""
     if measured is not None and default is not None:

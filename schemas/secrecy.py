@@ -38,8 +38,15 @@ def is_secret(kind: str, path: tuple[str, ...]) -> bool:
 def without_secrets(kind: str, value: Json, path: tuple[str, ...] = ()) -> Json:
     """Return what stands at a path through the value of an entity as it may be shown."""
     if isinstance(value, dict):
-        return {name: without_secrets(kind, item, (*path, name)) for name, item in value.items()}
+        return value_without_secrets(kind, value, path)
     return HIDDEN if value is not None and is_secret(kind, path) else value
+
+
+def value_without_secrets(
+    kind: str, value: dict[str, Json], path: tuple[str, ...] = ()
+) -> dict[str, Json]:
+    """Return the same of a whole value, or of a map within one."""
+    return {name: without_secrets(kind, item, (*path, name)) for name, item in value.items()}
 
 
 def without_credentials(text: str) -> str:

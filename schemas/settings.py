@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from schemas.base import Model, fault, shown
+from schemas.base import Kind, fault, shown
 from schemas.error_page import ErrorPages
 from schemas.names import Address
 from schemas.units import Measured
@@ -35,8 +35,10 @@ def _workers(value: object) -> Any:
     return value
 
 
-class Settings(Model):
+class Settings(Kind):
     """What holds for the whole proxy."""
+
+    KIND: ClassVar[str] = "settings"
 
     access_log: Annotated[
         str,

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows with every change of these messages that the other side would not understand."""
 
 # No message comes near it: a state travels in chunks, and the largest entity is a file of 4 MiB.
@@ -142,9 +142,14 @@ class Challenges(_Message):
 
 
 class Audit(_Message):
-    """Asks what the worker really holds: its digest is computed anew. Answered by `Audited`."""
+    """Asks what the worker really holds: its digest is computed anew.
+
+    Answered by `Audited`, or by `AuditEnded` when something else was asked meanwhile, which does
+    not wait for it unless `to_the_end`.
+    """
 
     type: Literal["audit"] = "audit"
+    to_the_end: bool = False
 
 
 class Recite(_Message):
@@ -281,6 +286,12 @@ class Audited(_Message):
     differing: list[str]
 
 
+class AuditEnded(_Message):
+    """Something else was asked before the audit was through."""
+
+    type: Literal["audit_ended"] = "audit_ended"
+
+
 class Recited(_Message):
     """A part of what is held; the next one is at `next`, but behind the last.
 
@@ -337,6 +348,7 @@ FromWorker = (
     | TicketKeysTaken
     | ChallengesTaken
     | Audited
+    | AuditEnded
     | Recited
     | Leaving
     | Failed

@@ -25,6 +25,7 @@ from reconciler.durable import make_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
+from schemas.certificate import Certificate
 from schemas.challenges import ChallengeAnswers
 from schemas.entity import Entity, EntityKey
 
@@ -153,22 +154,13 @@ class Certifying:
 
     def _order_of(self, certificate: Entity) -> Order | None:
         """What to order: the hostnames that frontends claim; None when there are none."""
-        acme, hostnames = certificate.value["acme"], certificate.value["hostnames"]
-        assert isinstance(acme, dict), "it is ordered"
-        assert isinstance(hostnames, list), "it is ordered"
-        claimed = tuple(name for each in hostnames if self._claims(name := str(each)))
-        if not claimed:
+        wanted = certificate.typed(Certificate)
+        acme, claimed = wanted.acme, tuple(filter(self._claims, wanted.hostnames or ()))
+        if acme is None or not claimed:
             return None
-        contact = acme["contact"]
-        assert isinstance(contact, list), "the model checked it"
-        return Order(
-            certificate.key.name,
-            claimed,
-            str(acme["directory"]),
-            tuple(map(str, contact)),
-            str(acme["challenge"]),
-            str(acme["ca"]) if acme["ca"] else None,
-        )
+        contact = tuple(acme.contact)
+        name = certificate.key.name
+        return Order(name, claimed, acme.directory, contact, acme.challenge, acme.ca)
 
     def _pause_s(self, now: datetime) -> float:
         dues = [each.due for each in self._watched.values() if not each.running]

@@ -18,14 +18,17 @@ from reconciler.catalog.relations import (
     View,
     default_certificate,
     hostnames,
+    is_passthrough,
     is_secure,
-    listeners_of,
     users,
     wildcard_of,
 )
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import is_ordered
+from schemas.certificate import Certificate
 from schemas.entity import Entity, EntityKey
+from schemas.frontend import Frontend
+from schemas.listener import Listener
 
 _HINT = "add one under certificates:, or the name to one that is there"
 
@@ -40,9 +43,10 @@ def claims(view: View, hostname: str) -> bool:
     """Tell whether a frontend whose TLS is ours answers for an exact hostname."""
     # Among those of the wildcard are also those with an exact name that it covers.
     return any(
-        view[key].value["hostname"] == name and view[key].value["passthrough"] is False
+        frontend.hostname == name and not frontend.passthrough
         for name in (hostname, "*", wildcard_of(hostname) or "*")
         for key in view.related(HOST, name)
+        for frontend in (view[key].typed(Frontend),)
     )
 
 
@@ -61,9 +65,8 @@ def unclaimed(
         if missing:
             message = f"{key}: no frontend has {', '.join(missing[:5])}: it is not ordered"
             yield Finding("warning", key, ("hostnames",), message, "add a frontend for it")
-        acme = certificate.value["acme"]
-        assert isinstance(acme, dict), "it is ordered"
-        if acme["challenge"] == "http-01" and not view.related(CLEAR):
+        acme = certificate.typed(Certificate).acme
+        if acme and acme.challenge == "http-01" and not view.related(CLEAR):
             message = f"{key}: http-01 is asked in clear text, and no listener speaks it"
             hint = 'add a listener for port 80, or take "challenge: tls-alpn-01"'
             yield Finding("warning", key, ("acme", "challenge"), message, hint)
@@ -106,22 +109,22 @@ def unused(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             yield Finding("warning", key, (), f"no listener has protocol https to serve {key}")
         elif is_secure(entity) and view.count("certificate") == 0:
             there = [found for user in users(view, key) if (found := view.get(user)) is not None]
-            if there and all(user.value["passthrough"] for user in there):
+            if there and all(map(is_passthrough, there)):
                 continue
             message = f"{key}: there is no certificate, so that every handshake is refused"
             yield Finding("warning", key, ("protocol",), message, "add certificates:")
 
 
 def _check(frontend: Entity, view: View, *, any_certificate: bool) -> Iterator[Finding]:
-    named = [view.get(EntityKey("listener", name)) for name in listeners_of(frontend)]
-    if frontend.value["client_certificate"] is not None and not any(map(_asks, named)):
+    asked = frontend.typed(Frontend)
+    named = [view.get(EntityKey("listener", name)) for name in asked.listeners]
+    if asked.client_certificate is not None and not any(map(_asks, named)):
         message = f"{frontend.key}: no listener of it asks clients for certificates"
         hint = "every request is answered by 403; give a listener tls.client_ca"
         yield Finding("warning", frontend.key, ("client_certificate",), message, hint)
-    hostname = str(frontend.value["hostname"])
+    hostname = asked.hostname
     # What is passed on unread is shown the backend's certificate.
-    ours = frontend.value["passthrough"] is False
-    if not ours or hostname == "*" or hostname.startswith("["):
+    if asked.passthrough or hostname == "*" or hostname.startswith("["):
         return
     secure = [each for each in named if each is not None and is_secure(each)]
     if not secure or not any_certificate or _covers(view, hostname):
@@ -144,8 +147,8 @@ def _covers(view: View, hostname: str) -> bool:
 
 def _asks(listener: Entity | None) -> bool:
     """Tell whether a listener asks clients for certificates."""
-    tls = listener.value.get("tls") if listener else None
-    return isinstance(tls, dict) and tls["client_ca"] is not None
+    tls = listener.typed(Listener).tls if listener else None
+    return tls is not None and tls.client_ca is not None
 
 
 def _shown(listener: Entity | None) -> tuple[str | None, bool]:

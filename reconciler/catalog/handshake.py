@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from reconciler.catalog.relations import COVER, View, wildcard_of
+from reconciler.catalog.relations import COVER, View, default_certificate, wildcard_of
+from schemas.certificate import Certificate
 from schemas.entity import Entity, EntityKey
 
 
@@ -28,17 +29,20 @@ def certificates_for(hostname: str, listener: Entity, state: View) -> Shown:
     for name in (sni, wildcard_of(sni) if sni else None):
         named = sorted(state.related(COVER, name)) if name is not None else []
         # One that is ordered may not have come yet.
-        found = [each for key in named if (each := state[key]).value["certificate"] is not None]
+        found = [each for key in named if _is_there(each := state[key])]
         if found:
             choice = ", by what the client can verify" if len(found) > 1 else ""
             return Shown(found, f"for {name}{choice}")
-    tls = listener.value["tls"]
-    default = tls["default_certificate"] if isinstance(tls, dict) else None
-    entity = state.get(EntityKey("certificate", str(default))) if default else None
-    if entity is not None and entity.value["certificate"] is not None:
+    default = default_certificate(listener)
+    entity = state.get(EntityKey("certificate", default)) if default else None
+    if entity is not None and _is_there(entity):
         what = f"no certificate is for {sni}" if sni else "the client names no host"
         return Shown([entity], f"the default: {what}")
     return Shown([], f"no certificate is for {hostname}")
+
+
+def _is_there(certificate: Entity) -> bool:
+    return certificate.typed(Certificate).certificate is not None
 
 
 def _is_address(hostname: str) -> bool:

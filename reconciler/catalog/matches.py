@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from reconciler.catalog.relations import MATCH, REGEX, MatchSlot, View, slots, term
 from reconciler.language.findings import Finding, later_first, place
 from schemas.entity import Entity, EntityKey
+from schemas.frontend import Frontend
 from schemas.regex import literal_prefix
 
 
@@ -65,13 +66,13 @@ def _hidden_by(slot: MatchSlot, key: EntityKey, view: View) -> EntityKey | None:
 
 def _unconditional(frontend: Entity, slot: MatchSlot) -> bool:
     """Whether a frontend asks for nothing but its prefix: nothing under it gets past it."""
-    value = frontend.value
-    asks_more = value["methods"] or value["headers"] or value["query"]
+    asked = frontend.typed(Frontend)
+    asks_more = asked.methods or asked.headers or asked.query
     return slot.path_kind == "prefix" and not asks_more
 
 
 def _conflict(slot: MatchSlot, one: Entity, other: Entity) -> Iterator[Finding]:
-    methods, other_methods = _methods(one), _methods(other)
+    methods, other_methods = (set(each.typed(Frontend).methods) for each in (one, other))
     # A method is more specific than none, so that only the same ones are in each other's way.
     common = sorted(methods & other_methods)
     if not common and (methods or other_methods):
@@ -87,9 +88,3 @@ def _conflict(slot: MatchSlot, one: Entity, other: Entity) -> Iterator[Finding]:
     )
     hint = "make one of them more specific, or remove it"
     yield Finding("error", later.key, (), message, hint)
-
-
-def _methods(entity: Entity) -> set[str]:
-    methods = entity.value["methods"]
-    assert isinstance(methods, list), "the model checked it"
-    return {str(method) for method in methods}

@@ -21,7 +21,9 @@ from reconciler.catalog.relations import (
     users,
 )
 from reconciler.language.findings import Finding, place
+from schemas.cluster import Cluster
 from schemas.entity import Entity, EntityKey
+from schemas.frontend import Frontend
 
 
 def misplaced(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
@@ -46,16 +48,16 @@ def hidden(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     for key in changed:
         frontend = view.get(key) if key.kind == "frontend" else None
         if frontend is not None:
-            hostname = str(frontend.value["hostname"])
-            seen.update((listener, hostname) for listener in listeners_of(frontend))
+            asked = frontend.typed(Frontend)
+            seen.update((listener, asked.hostname) for listener in asked.listeners)
     for listener, hostname in sorted(seen):
         passing = view.related(PASSED, term(listener, hostname))
         if not passing:
             continue
         winner = view[min(passing)]
         for key in sorted(view.related(HOST, hostname).keys() - passing):
-            other = view[key]
-            if other.value["hostname"] != hostname or listener not in listeners_of(other):
+            other = view[key].typed(Frontend)
+            if other.hostname != hostname or listener not in other.listeners:
                 continue
             message = (
                 f'{key} never gets a request on listener "{listener}": {winner.key} '
@@ -74,8 +76,8 @@ def _check(frontend: Entity, view: View) -> Iterator[Finding]:
             )
             hint = 'name listeners with "protocol: https"'
             yield Finding("error", frontend.key, ("listeners",), message, hint)
-    cluster = view.get(EntityKey("cluster", str(frontend.value["cluster"])))
-    if cluster is not None and cluster.value["tls"] is not None:
+    cluster = view.get(EntityKey("cluster", frontend.typed(Frontend).cluster))
+    if cluster is not None and cluster.typed(Cluster).tls is not None:
         message = (
             f"{frontend.key} passes TLS on as it comes, and {cluster.key} ({place(cluster)}) would "
             "put TLS around it once more"

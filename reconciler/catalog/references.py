@@ -15,15 +15,19 @@ from reconciler.catalog.relations import (
     LISTEN,
     View,
     cluster_of,
-    is_secure,
+    dialled,
     listened,
     targets,
     users,
 )
 from reconciler.language.findings import Finding, later_first, place
 from reconciler.language.suggest import suggest
+from schemas.backend import Backend
 from schemas.base import shown
+from schemas.cluster import Cluster
 from schemas.entity import Entity, EntityKey
+from schemas.frontend import Frontend
+from schemas.listener import Listener
 from schemas.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
@@ -105,7 +109,8 @@ def loops(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         entity = view.get(key)
         if entity is None or key.kind not in ("backend", "listener"):
             continue
-        port = port_of(str(entity.value["address"]))
+        (address,) = dialled(entity) or listened(entity)
+        port = port_of(address)
         backends = view.related(DIAL, port) if key.kind == "listener" else (key,)
         listeners = view.related(LISTEN, port) if key.kind == "backend" else (key,)
         pairs.update(
@@ -115,8 +120,8 @@ def loops(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             if listener.kind == "listener"
         )
     for backend, listener in sorted(pairs):
-        address = str(view[backend].value["address"])
-        if _leads_to(address, str(view[listener].value["address"])):
+        address = view[backend].typed(Backend).address
+        if _leads_to(address, view[listener].typed(Listener).address):
             message = f"{backend}: {address} is {listener} of this proxy"
             message += f" ({place(view[listener])}): requests may go round in circles"
             yield Finding("warning", backend, ("address",), message)
@@ -149,9 +154,9 @@ def _clusters_near(key: EntityKey, view: View) -> set[str]:
     if key.kind in ("cluster", "backend"):
         return {cluster_of(key)}
     if entity is not None and key.kind == "frontend":
-        return {str(entity.value["cluster"])}
+        return {entity.typed(Frontend).cluster}
     if entity is not None and key.kind == "listener":
-        port = str(split_address(str(entity.value["address"]))[1])
+        port = port_of(entity.typed(Listener).address)
         return {cluster_of(each) for each in view.related(DIAL, port)}
     return set()
 
@@ -160,37 +165,34 @@ def _taking(cluster: str, view: View) -> list[Entity]:
     """Return the backends that take requests; none as soon as one surely leads elsewhere."""
     found = []
     for name in view.names("backend", f"{cluster}/"):
-        backend = view[EntityKey("backend", name)]
-        if not backend.value["weight"]:
+        entity = view[EntityKey("backend", name)]
+        backend = entity.typed(Backend)
+        if not backend.weight:
             continue
-        if not view.related(LISTEN, str(split_address(str(backend.value["address"]))[1])):
+        if not view.related(LISTEN, port_of(backend.address)):
             return []
-        found.append(backend)
+        found.append(entity)
     return found
 
 
 def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey | None:
     """Return the listener that takes what is sent to a backend, if it speaks what is spoken."""
-    address = str(backend.value["address"])
-    for key, listening in view.related(LISTEN, str(split_address(address)[1])).items():
-        listener = view[key]
+    address, sent = backend.typed(Backend).address, cluster.typed(Cluster)
+    for key, listening in view.related(LISTEN, port_of(address)).items():
         if key.kind != "listener" or not _leads_to(address, listening):
             continue
-        same_tls = is_secure(listener) == (cluster.value["tls"] is not None)
-        if (
-            same_tls
-            and not listener.value["proxy_protocol"]
-            and not cluster.value["proxy_protocol"]
-        ):
+        taken = view[key].typed(Listener)
+        same_tls = (taken.tls is None) == (sent.tls is None)
+        if same_tls and not taken.proxy_protocol and not sent.proxy_protocol:
             return key
     return None
 
 
 def _is_closed(listener: EntityKey, cluster: str, view: View) -> bool:
     """Tell whether every frontend of a listener leads to one cluster, whatever is asked for."""
-    frontends = [view[each] for each in users(view, listener)]
+    frontends = [view[each].typed(Frontend) for each in users(view, listener)]
     return bool(frontends) and all(
-        each.value["cluster"] == cluster and each.value["redirect"] is None for each in frontends
+        each.cluster == cluster and each.redirect is None for each in frontends
     )
 
 
@@ -205,7 +207,7 @@ def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Findi
         if key not in view:
             continue
         weights = [
-            view[EntityKey("backend", name)].value["weight"]
+            view[EntityKey("backend", name)].typed(Backend).weight
             for name in view.names("backend", f"{key.name}/")
         ]
         if not weights:

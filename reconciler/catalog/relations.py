@@ -8,13 +8,18 @@ that term and gets the few entities under it; nothing walks all of them. Called 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
-from schemas.entity import Entity, EntityKey, Json, Mark, canonical_text
+from schemas.backend import Backend
+from schemas.certificate import Certificate
+from schemas.entity import Entity, EntityKey, Mark, canonical_text
+from schemas.frontend import Frontend, OneOf
+from schemas.listener import Listener
 from schemas.material import materials_of
 from schemas.names import port_of
+from schemas.settings import Settings
 
 USE = "use"
 """`KIND/NAME` → who refers to it."""
@@ -132,17 +137,16 @@ class Remembered:
 
 
 def _of_frontend(entity: Entity) -> Iterator[Relation]:
-    methods = entity.value["methods"]
+    frontend = entity.typed(Frontend)
     for slot in slots(entity):
-        yield Relation(MATCH, slot.term, "+" if methods else "")
+        yield Relation(MATCH, slot.term, "+" if frontend.methods else "")
         place = term(slot.listener, slot.hostname)
         if slot.path_kind == "regex":
             yield Relation(REGEX, place, slot.path)
-        if is_passthrough(entity):
+        if frontend.passthrough:
             yield Relation(PASSED, place)
-    hostname = str(entity.value["hostname"])
-    yield Relation(HOST, hostname)
-    wildcard = wildcard_of(hostname)
+    yield Relation(HOST, frontend.hostname)
+    wildcard = wildcard_of(frontend.hostname)
     if wildcard is not None:
         yield Relation(HOST, wildcard)
 
@@ -179,16 +183,18 @@ def slots(entity: Entity | None) -> Iterator[MatchSlot]:
     """Yield where a frontend matches; nothing of any other entity."""
     if entity is None or entity.key.kind != "frontend":
         return
-    value = entity.value
-    ((path_kind, path),) = _map(value["path"]).items()
-    headers, query = _asked(value["headers"]), _asked(value["query"])
-    for listener in listeners_of(entity):
-        yield MatchSlot(listener, str(value["hostname"]), path_kind, str(path), headers, query)
+    frontend = entity.typed(Frontend)
+    path_kind, path = frontend.path.given()
+    headers, query = _asked(frontend.headers), _asked(frontend.query)
+    for listener in frontend.listeners:
+        yield MatchSlot(listener, frontend.hostname, path_kind, path, headers, query)
 
 
-def _asked(value: Json) -> str:
+def _asked(matches: Mapping[str, OneOf]) -> str:
     # Most frontends ask for nothing.
-    return canonical_text(value) if value else "{}"
+    if not matches:
+        return "{}"
+    return canonical_text({name: each.value() for name, each in matches.items()})
 
 
 def use_term(key: EntityKey) -> str:
@@ -208,8 +214,9 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
         return (EntityKey("certificate", default),) if default else ()
     if entity.key.kind != "frontend":
         return ()
-    named = [EntityKey("listener", name) for name in listeners_of(entity)]
-    return (EntityKey("cluster", str(entity.value["cluster"])), *named)
+    frontend = entity.typed(Frontend)
+    named = [EntityKey("listener", name) for name in frontend.listeners]
+    return (EntityKey("cluster", frontend.cluster), *named)
 
 
 def cluster_of(key: EntityKey) -> str:
@@ -219,52 +226,44 @@ def cluster_of(key: EntityKey) -> str:
 
 def listeners_of(frontend: Entity) -> Sequence[str]:
     """Return the names of a frontend's listeners."""
-    names = frontend.value["listeners"]
-    assert isinstance(names, list), "the model checked it"
-    return [str(name) for name in names]
+    return frontend.typed(Frontend).listeners
 
 
 def hostnames(certificate: Entity) -> Sequence[str]:
-    """Return the hostnames of a certificate."""
-    names = certificate.value["hostnames"]
-    assert isinstance(names, list), "it was completed by what the file has"
-    return [str(name) for name in names]
+    """Return the hostnames of a certificate, which has been completed by what its file has."""
+    return certificate.typed(Certificate).hostnames or ()
 
 
 def listened(entity: Entity) -> tuple[str, ...]:
     """Return the addresses on which an entity makes us listen."""
-    name = {"listener": "address", "settings": "admin"}.get(entity.key.kind)
-    address = entity.value[name] if name else None
-    return (address,) if isinstance(address, str) else ()
+    if entity.key.kind == "listener":
+        return (entity.typed(Listener).address,)
+    admin = entity.typed(Settings).admin if entity.key.kind == "settings" else None
+    return (admin,) if admin is not None else ()
 
 
 def dialled(entity: Entity) -> tuple[str, ...]:
     """Return the addresses to which an entity makes us connect."""
-    return (str(entity.value["address"]),) if entity.key.kind == "backend" else ()
+    return (entity.typed(Backend).address,) if entity.key.kind == "backend" else ()
 
 
 def is_secure(entity: Entity) -> bool:
     """Tell whether an entity is a listener that speaks TLS."""
-    return entity.key.kind == "listener" and isinstance(entity.value.get("tls"), dict)
+    return entity.key.kind == "listener" and entity.typed(Listener).tls is not None
 
 
 def default_certificate(listener: Entity | None) -> str | None:
     """Return the name of a listener's default certificate, "" without one, None without TLS."""
-    tls = listener.value.get("tls") if listener else None
-    return str(tls["default_certificate"] or "") if isinstance(tls, dict) else None
+    tls = listener.typed(Listener).tls if listener else None
+    return tls.default_certificate or "" if tls is not None else None
 
 
 def is_passthrough(entity: Entity) -> bool:
     """Tell whether an entity is a frontend that passes TLS on unread."""
-    return entity.key.kind == "frontend" and entity.value["passthrough"] is True
+    return entity.key.kind == "frontend" and entity.typed(Frontend).passthrough
 
 
 def wildcard_of(hostname: str) -> str | None:
     """Return the wildcard by which a certificate may have an exact hostname."""
     label, _, parent = hostname.partition(".")
     return f"*.{parent}" if parent and label != "*" else None
-
-
-def _map(value: Json) -> dict[str, Json]:
-    assert isinstance(value, dict), "the model checked it"
-    return value

@@ -17,10 +17,11 @@ from reconciler.language.findings import Finding, place
 from reconciler.language.loader import LoadedFile, Node, load_blob
 from reconciler.language.validator import RawEntity, raw_entities, validate
 from reconciler.materials.completing import Completed, is_ordered
+from schemas.certificate import Certificate
 from schemas.diagnostic import Diagnostic, sort_key
 from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance
-from schemas.kinds import defaults
 from schemas.material import FIELDS
+from schemas.settings import Settings
 
 FINDINGS_MAX = 500
 """Findings between entities in one candidate: removing one cluster can leave thousands dangling."""
@@ -201,10 +202,12 @@ class Staging:
     def _with_former(self, entity: Entity) -> Entity:
         """Keep what was served until something has been issued."""
         former = self.base.get(entity.key)
-        if former is None or entity.value["certificate"] is not None:
+        new = entity.typed(Certificate)
+        if former is None or new.certificate is not None:
             return entity
-        kept = {field: former.value[field] for field in ("certificate", "private_key")}
-        return replace(entity, value={**entity.value, **kept})
+        old = former.typed(Certificate)
+        kept = {"certificate": old.certificate, "private_key": old.private_key}
+        return Entity.of(entity.key, new.model_copy(update=kept), entity.provenance)
 
     def _is_new(self, raw: RawEntity) -> bool:
         """Say whether no file read before defines the entity too; report it if one does."""
@@ -259,7 +262,7 @@ class Staging:
         if self.desired.get(SETTINGS_KEY) is None and (
             SETTINGS_KEY in self.desired or self.base.get(SETTINGS_KEY) is None
         ):
-            entity = Entity(SETTINGS_KEY, defaults("settings"), NOWHERE)
+            entity = Entity.of(SETTINGS_KEY, Settings(), NOWHERE)
             old = self.base.get(SETTINGS_KEY)
             if old is not None and old.value == entity.value:
                 del self.desired[SETTINGS_KEY]

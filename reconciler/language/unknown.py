@@ -8,7 +8,7 @@ from reconciler.language import foreign
 from reconciler.language.outline import keys_of
 from reconciler.language.suggest import suggest
 from schemas.base import shown
-from schemas.kinds import SECTIONS, field_at, parts
+from schemas.kinds import SECTIONS, field_at, is_text
 
 
 def hint_for(kind: str, loc: tuple[int | str, ...], value: Any) -> str:
@@ -60,7 +60,7 @@ def one_text(kind: str, loc: tuple[int | str, ...], value: Any) -> str | None:
     field = field_at(kind, loc)
     if field is None or not isinstance(value, list) or not value:
         return None
-    if str not in parts(field) or any(of in str(field.annotation) for of in ("list[", "dict[")):
+    if not is_text(field) or any(of in str(field.annotation) for of in ("list[", "dict[")):
         return None
     first = shown(value[0]).strip('"')
     more = f"; for each other one write another {kind}" if len(value) > 1 else ""

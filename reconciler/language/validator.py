@@ -24,7 +24,7 @@ from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
 from reconciler.language.yaml_faults import unresolved_merge
 from schemas.base import shown
-from schemas.entity import SETTINGS_KEY, Entity, EntityKey, Json, Provenance
+from schemas.entity import SETTINGS_KEY, Entity, EntityKey, Provenance
 from schemas.kinds import MODELS, SECTIONS
 from schemas.names import parse_address, parse_name
 
@@ -124,8 +124,7 @@ def validate(raw: RawEntity) -> Entity | None:
         return None
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
-    value: dict[str, Json] = model.value()
-    return Entity(raw.key, value, raw.provenance)
+    return Entity.of(raw.key, model, raw.provenance)
 
 
 def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,11 @@ from reconciler.language.foreign import EXPANDED_BEFORE, is_template
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
-from schemas.entity import Entity, Json
-from schemas.material import FIELDS, value_at
+from schemas.base import Kind
+from schemas.certificate import Certificate
+from schemas.entity import Entity
+from schemas.kinds import MODELS
+from schemas.material import FIELDS, File, file_at, with_file
 from schemas.secrecy import is_secret
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ class Completed:
 
 def is_ordered(entity: Entity) -> bool:
     """Whether a certificate comes from an ACME server."""
-    return entity.key.kind == "certificate" and entity.value["acme"] is not None
+    return entity.key.kind == "certificate" and entity.typed(Certificate).acme is not None
 
 
 def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> Completed:
@@ -65,14 +68,14 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         return done
     if is_ordered(entity):
         return _complete_ordered(entity, read, machine)
-    value = entity.value
+    model: Kind = entity.typed(MODELS[entity.key.kind])
     found: dict[str, bytes] = {}
     warnings: list[Remark] = []
     for field in FIELDS[entity.key.kind]:
-        named = value_at(value, field)
-        if named is None:
+        file = file_at(model, field)
+        if file is None:
             continue
-        path = str(named["path"]) if isinstance(named, dict) else str(named)
+        path = file.path
         try:
             content = read(path)
         except UnreadableError as error:
@@ -100,12 +103,12 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         if is_clear and path.startswith("/") and _is_open_to_all(path):
             message = f"{path}: every user of this machine can read the private key"
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
-        value = _with(value, field, {"path": path, "sha256": digest})
+        model = with_file(model, field, file.model_copy(update={"sha256": digest}))
     if found and not done.remarks:
-        value = _check(entity.key.kind, value, found, done.remarks)
+        model = _check(model, found, done.remarks)
     done.remarks += warnings
     failed = any(remark.severity == "error" for remark in done.remarks)
-    done.entity = None if failed else replace(entity, value=value)
+    done.entity = None if failed else Entity.of(entity.key, model, entity.provenance)
     return done
 
 
@@ -127,14 +130,14 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
         return done
     digest = hashlib.sha256(content).hexdigest()
     done.contents[digest] = content
-    file: Json = {"path": path, "sha256": digest}
-    done.entity = replace(entity, value={**entity.value, "certificate": file, "private_key": file})
+    file = File(path=path, sha256=digest)
+    issued = {"certificate": file, "private_key": file}
+    model = entity.typed(Certificate).model_copy(update=issued)
+    done.entity = Entity.of(entity.key, model, entity.provenance)
     return done
 
 
-def _check(
-    kind: str, value: dict[str, Json], found: dict[str, bytes], remarks: list[Remark]
-) -> dict[str, Json]:
+def _check(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
     """Look into the files; fills in the hostnames that a certificate has by itself."""
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
@@ -144,54 +147,42 @@ def _check(
     if "client_crl" in found:
         remarks += pem.check_revocations(found["client_crl"], found["client_ca"], pem.utc_now())
     if "certificate" not in found:
-        return value
+        return model
     if pem.are_swapped(found["certificate"], found.get("private_key", b"")):
         message = "certificate and private_key are swapped: each names the other's file"
         remarks.append(Remark("error", "certificate", message, "exchange the two paths"))
-        return value
+        return model
     try:
         chain = pem.read_chain(found["certificate"])
     except ValueError as error:
         remarks.append(Remark("error", "certificate", str(error)))
-        return value
+        return model
     remarks += pem.check_chain(chain, pem.utc_now())
     if "private_key" in found:
         remarks += pem.check_key(chain, found["private_key"])
-    if kind != "certificate":
-        return value
-    if "ocsp" in found:
-        value = _with_staple(value, chain, found["ocsp"], remarks)
-    names = value["hostnames"]
-    if isinstance(names, list):
-        remarks += pem.check_names(chain, [str(name) for name in names])
-        return value
-    own: list[Json] = [*pem.dns_names(chain[0])]
+    if not isinstance(model, Certificate):
+        return model
+    if model.ocsp is not None and "ocsp" in found:
+        until = _staple_until(chain, found["ocsp"], remarks)
+        staple = model.ocsp.model_copy(update={"until": until})
+        model = model.model_copy(update={"ocsp": staple})
+    if model.hostnames is not None:
+        remarks += pem.check_names(chain, model.hostnames)
+        return model
+    own = pem.dns_names(chain[0])
     if not own:
         message = "the certificate has no DNS name, so that nobody can ask for it"
         remarks.append(Remark("error", "hostnames", message, "give hostnames:"))
-    return {**value, "hostnames": own}
+    return model.model_copy(update={"hostnames": own})
 
 
-def _with_staple(
-    value: dict[str, Json], chain: list[x509.Certificate], content: bytes, remarks: list[Remark]
-) -> dict[str, Json]:
-    """Look into an OCSP response, and put into the value until when it says something."""
+def _staple_until(chain: list[x509.Certificate], content: bytes, remarks: list[Remark]) -> int:
+    """Look into an OCSP response: until when it says something."""
     from reconciler.materials import ocsp, pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
     until, about = ocsp.check(content, chain, pem.utc_now())
     remarks += about
-    file = value["ocsp"]
-    assert isinstance(file, dict), "it was completed"
-    return {**value, "ocsp": {**file, "until": until}}
-
-
-def _with(value: dict[str, Json], field: tuple[str, ...], item: Json) -> dict[str, Json]:
-    step, *rest = field
-    if not rest:
-        return {**value, step: item}
-    inner = value[step]
-    assert isinstance(inner, dict), "the path leads through maps"
-    return {**value, step: _with(inner, tuple(rest), item)}
+    return until
 
 
 def _is_open_to_all(path: str) -> bool:

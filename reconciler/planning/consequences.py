@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 from urllib.parse import urlencode
 
 from reconciler.catalog.candidates import candidates
 from reconciler.catalog.relations import View, cluster_of, is_passthrough, listeners_of, users
+from schemas.backend import Backend
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, canonical
+from schemas.frontend import Frontend, HeaderMatch, QueryMatch
 from schemas.plan import Consequence
 from schemas.regex import literal_prefix
 
@@ -135,7 +136,7 @@ def _unusable(
 def usable(cluster: str, view: View, drained: Collection[str] = ()) -> bool:
     """Tell whether any backend of a cluster takes new requests."""
     return any(
-        name not in drained and view[EntityKey("backend", name)].value["weight"]
+        name not in drained and view[EntityKey("backend", name)].typed(Backend).weight
         for name in view.names("backend", f"{cluster}/")
     )
 
@@ -172,19 +173,17 @@ def _winners(frontend: Entity, view: View, rank: Rank) -> tuple[str | None, ...]
 
 def sample_of(frontend: Entity) -> Sample:
     """Return a request that a frontend matches, as far as that can be seen at a glance."""
-    value: Mapping[str, Any] = frontend.value
-    hostname = str(value["hostname"])
-    if hostname == "*":
-        hostname = _NO_HOST
-    ((kind, path),) = value["path"].items()
+    asked = frontend.typed(Frontend)
+    hostname = _NO_HOST if asked.hostname == "*" else asked.hostname
+    kind, path = asked.path.given()
     return Sample(
         hostname=f"any{hostname[1:]}" if hostname.startswith("*.") else hostname,
-        path=(literal_prefix(path) or "/") if kind == "regex" else str(path),
-        query=urlencode({name: _text(match) for name, match in value["query"].items()}),
-        method=next(iter(value["methods"]), "GET"),
-        headers=[(name, _text(match)) for name, match in value["headers"].items()],
+        path=(literal_prefix(path) or "/") if kind == "regex" else path,
+        query=urlencode({name: _text(match) for name, match in asked.query.items()}),
+        method=next(iter(asked.methods), "GET"),
+        headers=[(name, _text(match)) for name, match in asked.headers.items()],
     )
 
 
-def _text(match: Mapping[str, str]) -> str:
-    return str(match.get("exact", ""))
+def _text(match: HeaderMatch | QueryMatch) -> str:
+    return match.exact or ""

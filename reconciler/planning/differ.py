@@ -1,8 +1,9 @@
 """The differ: desired entities × running state → changes, field by field.
 
-deepdiff sees the changed entities only, and of these the top-level fields that differ, since it
-costs as much for what is equal as for what is not. All of them go in one call, which shares its
-fixed cost. Called by the daemon and by `plan`.
+It compares values with all their defaults, as people read them. deepdiff sees the changed entities
+only, and of these the top-level fields that differ, since it costs as much for what is equal as for
+what is not. All of them go in one call, which shares its fixed cost. Called by the daemon and by
+`plan`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 from schemas.change import Change, FieldChange
 from schemas.entity import Entity, EntityKey, Json
-from schemas.kinds import defaults
+from schemas.kinds import defaults, full
 from schemas.secrecy import without_secrets
 
 
@@ -46,7 +47,7 @@ def diff_entities(
 def _listed(entity: Entity, *, added: bool) -> tuple[FieldChange, ...]:
     """List what an entity has besides the defaults: what somebody wrote."""
     usual = defaults(entity.key.kind)
-    fields = _leaves(entity.key.kind, entity.value, usual, ())
+    fields = _leaves(entity.key.kind, full(entity), usual, ())
     return tuple(
         FieldChange(path, None, value) if added else FieldChange(path, value, None)
         for path, value in fields
@@ -72,11 +73,11 @@ def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldCha
 
     before: dict[int, dict[str, Json]] = {}
     after: dict[int, dict[str, Json]] = {}
-    for index, (old, new) in enumerate(pairs):
-        names = sorted(old.value.keys() | new.value.keys())
-        differing = [name for name in names if old.value.get(name) != new.value.get(name)]
-        before[index] = {name: old.value[name] for name in differing if name in old.value}
-        after[index] = {name: new.value[name] for name in differing if name in new.value}
+    values = [(full(old), full(new)) for old, new in pairs]
+    for index, (old, new) in enumerate(values):
+        differing = [name for name in old if old[name] != new[name]]
+        before[index] = {name: old[name] for name in differing}
+        after[index] = {name: new[name] for name in differing}
     # The two settings: names that begin with "__" count, and an entity of which little is alike
     # is still compared field by field.
     found = DeepDiff(
@@ -88,8 +89,8 @@ def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldCha
             index, *steps = level.path(output_format="list")
             paths[index].add(_field_path(steps))
     return [
-        tuple(_field_change(path, old, new) for path in sorted(changed))
-        for changed, (old, new) in zip(paths, pairs, strict=True)
+        tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
+        for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)
     ]
 
 
@@ -103,11 +104,11 @@ def _field_path(steps: list[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _field_change(path: tuple[str, ...], before: Entity, after: Entity) -> FieldChange:
+def _field_change(
+    kind: str, path: tuple[str, ...], before: dict[str, Json], after: dict[str, Json]
+) -> FieldChange:
     # A plan is read by more people than the secrets in it.
-    old, new = (
-        without_secrets(after.key.kind, _at(each.value, path), path) for each in (before, after)
-    )
+    old, new = (without_secrets(kind, _at(each, path), path) for each in (before, after))
     return FieldChange(".".join(path), old, new)
 
 

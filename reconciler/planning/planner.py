@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from schemas.backend import Backend
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import EntityKey
@@ -158,7 +159,7 @@ def _update_backend(change: Change, live: Live) -> str:
 
 
 def _weightless(change: Change) -> bool:
-    return change.after is not None and change.after.value.get("weight") == 0
+    return change.after is not None and change.after.typed(Backend).weight == 0
 
 
 def _remove_backend(change: Change, live: Live) -> str:

@@ -13,6 +13,7 @@ from reconciler.workers import spawning
 from schemas.change import Change, of_kinds
 from schemas.diagnostic import Diagnostic
 from schemas.entity import SETTINGS_KEY, Entity
+from schemas.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Sizing:
         if all(field.path != "workers" for field in change.fields):
             return []
         where = change.after.provenance
-        wanted = change.after.value["workers"]
+        wanted = change.after.typed(Settings).workers
         cores = len(spawning.usable_cores())
         if self.override is not None:
             text = f"workers has no effect: the daemon was started with --workers {self.override}"
@@ -52,5 +53,5 @@ class Sizing:
     def _count(self, settings: Entity | None) -> int:
         if self.override is not None:
             return self.override
-        wanted = settings.value.get("workers") if settings else "auto"
+        wanted = settings.typed(Settings).workers if settings else "auto"
         return wanted if isinstance(wanted, int) else spawning.automatic_count()

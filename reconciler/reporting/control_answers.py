@@ -41,8 +41,8 @@ from reconciler.workers.supervisor import Slot, Supervisor
 from schemas import control
 from schemas.diagnostic import Diagnostic
 from schemas.entity import KINDS, Entity, EntityKey
-from schemas.kinds import units
-from schemas.secrecy import without_secrets
+from schemas.kinds import full, units
+from schemas.secrecy import value_without_secrets
 
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
@@ -454,8 +454,7 @@ def _expires(certificate: Expiring, now: datetime) -> control.CertificateStatus:
 
 def _shown(entity: Entity) -> control.ShownEntity:
     where = entity.provenance
-    value = without_secrets(entity.key.kind, entity.value)
-    assert isinstance(value, dict), "a map stays one"
+    value = value_without_secrets(entity.key.kind, full(entity))
     return {
         "kind": entity.key.kind,
         "name": entity.key.name,

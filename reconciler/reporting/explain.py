@@ -15,11 +15,15 @@ from urllib.parse import urlsplit
 
 from reconciler.catalog.candidates import candidates, passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
-from reconciler.catalog.relations import View, listeners_of
+from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.planning.consequences import Sample
 from reconciler.workers.sockets import split_address
+from schemas.backend import Backend
+from schemas.cluster import Cluster
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey
+from schemas.frontend import Frontend, OneOf
+from schemas.listener import Listener
 from schemas.secrecy import without_secrets
 
 if TYPE_CHECKING:
@@ -67,9 +71,9 @@ def explain(
     """
     asked = _asked(request)
     listeners, note = _listeners(asked, state)
-    keeping = bool(listeners) and not any(each.value["merge_slashes"] for each in listeners)
+    keeping = bool(listeners) and not any(each.typed(Listener).merge_slashes for each in listeners)
     asked = _normal(asked, merge_slashes=not keeping)
-    secure = [each for each in listeners if each.value["tls"] is not None]
+    secure = [each for each in listeners if is_secure(each)]
     passing = {each.key.name for each in secure if passes_tls_on(state, each.key.name, asked.name)}
     shown = {
         each.key.name: certificates_for(asked.name, each, state)
@@ -105,9 +109,9 @@ def explain(
         result["status"] = 404
         result["message"] = f"{note}no frontend matches: the proxy answers 404"
         return result
-    if won.value["passthrough"]:
+    if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
-    if won.value["redirect"] == "https" and not secure:
+    if won.typed(Frontend).redirect == "https" and not secure:
         result["frontend"] = {"name": won.key.name, "source": _source(won)}
         result["status"] = 308
         result["message"] += "it is sent to the same place over TLS: 308"
@@ -138,7 +142,7 @@ def _describe_winner(
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None],
 ) -> None:
-    name = str(won.value["cluster"])
+    name = won.typed(Frontend).cluster
     cluster = state.get(EntityKey("cluster", name))
     backends = [state[EntityKey("backend", each)] for each in state.names("backend", f"{name}/")]
     result["frontend"] = {"name": won.key.name, "source": _source(won)}
@@ -146,8 +150,8 @@ def _describe_winner(
     result["backends"] = [
         {
             "name": each.key.name,
-            "address": each.value["address"],
-            "weight": each.value["weight"],
+            "address": each.typed(Backend).address,
+            "weight": each.typed(Backend).weight,
             "drained": each.key.name in drained,
             "tls_fault": tls_fault(each.key.name),
             "source": _source(each),
@@ -161,7 +165,7 @@ def _describe_winner(
     elif len(ready) == 1:
         result["message"] += f"{ready[0]['name']} serves it"
     else:
-        policy = cluster.value["load_balancing"] if cluster else "round_robin"
+        policy = cluster.typed(Cluster).load_balancing if cluster else "round_robin"
         result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
 
 
@@ -204,10 +208,10 @@ def _normal(asked: Asked, *, merge_slashes: bool) -> Asked:
 
 
 def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
-    described = {
+    described: dict[str, Any] = {
         "name": listener.key.name,
-        "address": listener.value["address"],
-        "protocol": listener.value["protocol"],
+        "address": listener.typed(Listener).address,
+        "protocol": listener.typed(Listener).protocol,
         "source": _source(listener),
         "certificates": [],
         "handshake": None,
@@ -223,7 +227,7 @@ def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
 def _listeners(asked: Asked, state: View) -> tuple[list[Entity], str]:
     """The listeners that the URL can arrive at, and what is to be said about them."""
     every = [state[EntityKey("listener", name)] for name in state.names("listener")]
-    speaking = [each for each in every if asked.scheme in (None, each.value["protocol"])]
+    speaking = [each for each in every if asked.scheme in (None, each.typed(Listener).protocol)]
     wanted = asked.port
     if wanted is None:
         wanted = 443 if asked.scheme == "https" else 80
@@ -232,8 +236,9 @@ def _listeners(asked: Asked, state: View) -> tuple[list[Entity], str]:
         return found, ""
     other = next((each for each in every if _port(each) == wanted), None)
     if other is not None:
-        speaks = f'listener "{other.key.name}" on port {wanted} speaks {other.value["protocol"]}'
-        return [], f"{speaks}, not {asked.scheme}"
+        speaks = other.typed(Listener).protocol
+        what = f'listener "{other.key.name}" on port {wanted} speaks {speaks}'
+        return [], f"{what}, not {asked.scheme}"
     if asked.port is None and speaking:
         return speaking, f"no listener on port {wanted}, so all listeners are looked at; "
     ports = ", ".join(sorted({str(_port(each)) for each in every}))
@@ -242,7 +247,7 @@ def _listeners(asked: Asked, state: View) -> tuple[list[Entity], str]:
 
 
 def _port(listener: Entity) -> int:
-    return split_address(str(listener.value["address"]))[1]
+    return split_address(listener.typed(Listener).address)[1]
 
 
 def _rank(
@@ -267,16 +272,17 @@ def _rank(
             lost.append((0, each, f"is on {', '.join(listeners_of(each))}"))
             continue
         miss = missed.get(name)
-        passed_on = _passed_on(asked, listeners, passing, each.value)
+        frontend = each.typed(Frontend)
+        passed_on = _passed_on(asked, listeners, passing, frontend)
         if miss is not None and (passed_on is None or miss.what == "hostname"):
-            lost.append((_STEPS.index(miss.what), each, _why_missed(miss, each.value)))
+            lost.append((_STEPS.index(miss.what), each, _why_missed(miss, frontend)))
         elif passed_on is not None:
             lost.append((_STEPS.index("passthrough"), each, passed_on))
     lost.sort(key=lambda each: (-each[0], _precedence(each[1])))
     beaten_or_won = [
         there[name]
         for name in matching
-        if _passed_on(asked, listeners, passing, there[name].value) is None
+        if _passed_on(asked, listeners, passing, there[name].typed(Frontend)) is None
     ]
     rest = [(each, reason) for _, each, reason in lost]
     if not beaten_or_won:
@@ -301,35 +307,35 @@ def _looked_at(asked: Asked, listeners: set[str], state: View) -> set[EntityKey]
 
 
 def _passed_on(
-    asked: Asked, listeners: set[str], passing: set[str], value: dict[str, Any]
+    asked: Asked, listeners: set[str], passing: set[str], frontend: Frontend
 ) -> str | None:
     """Why a frontend is not asked, by who ends TLS."""
-    on = listeners & set(value["listeners"])
-    if value["passthrough"]:
+    on = listeners & set(frontend.listeners)
+    if frontend.passthrough:
         beaten = f"passes TLS on, and another has {asked.name} more exactly"
         return None if passing & on else beaten
     return None if on - passing else f"TLS for {asked.name} is passed on unread"
 
 
-def _why_missed(miss: Miss, value: dict[str, Any]) -> str:
+def _why_missed(miss: Miss, frontend: Frontend) -> str:
     match miss.what:
         case "hostname":
-            return f"hostname is {value['hostname']}"
+            return f"hostname is {frontend.hostname}"
         case "path":
-            ((kind, pattern),) = value["path"].items()
+            kind, pattern = frontend.path.given()
             return f"path is {kind} {pattern}"
         case "methods":
-            return f"method is {', '.join(value['methods'])}"
+            return f"method is {', '.join(frontend.methods)}"
         case "headers":
-            wanted = _shown("headers", miss.field, value["headers"][miss.field])
+            wanted = _shown("headers", miss.field, frontend.headers[miss.field])
             return f"header {miss.field} is not {wanted}"
         case _:
-            wanted = _shown("query", miss.field, value["query"][miss.field])
+            wanted = _shown("query", miss.field, frontend.query[miss.field])
             return f"query parameter {miss.field} is not {wanted}"
 
 
-def _shown(field: str, name: str, match: dict[str, str]) -> str:
-    ((kind, pattern),) = match.items()
+def _shown(field: str, name: str, match: OneOf) -> str:
+    kind, pattern = match.given()
     shown = without_secrets("frontend", pattern, (field, name, kind))
     if shown != pattern:
         return str(shown)
@@ -337,21 +343,21 @@ def _shown(field: str, name: str, match: dict[str, str]) -> str:
 
 
 def _precedence(entity: Entity) -> tuple[Any, ...]:
-    value: dict[str, Any] = entity.value
-    hostname = value["hostname"]
+    frontend = entity.typed(Frontend)
+    hostname = frontend.hostname
     exact = hostname != "*" and not hostname.startswith("*.")
-    ((kind, pattern),) = value["path"].items()
+    kind, pattern = frontend.path.given()
     order = {"exact": 0, "prefix": 1, "regex": 2}[kind]
     length = len(pattern.rstrip("/") if kind == "prefix" else pattern.encode())
     return (
         0 if exact else 2 if hostname == "*" else 1,
         -len(hostname),
-        0 if value["passthrough"] else 1,
+        0 if frontend.passthrough else 1,
         order,
         -length,
-        0 if value["methods"] else 1,
-        -len(value["headers"]),
-        -len(value["query"]),
+        0 if frontend.methods else 1,
+        -len(frontend.headers),
+        -len(frontend.query),
         entity.key.name,
     )
 

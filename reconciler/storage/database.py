@@ -93,7 +93,10 @@ CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL, hash BLOB NOT 
 INSERT INTO files SELECT path, defines, text_hash(path, defines) FROM former_files;
 DROP TABLE former_files;
 """
-_FORMS = (_FIRST, _SECOND)
+# Values without their defaults. The tables are the same: by the name of the language `upgrade` sees
+# that the values are of before.
+_THIRD = ""
+_FORMS = (_FIRST, _SECOND, _THIRD)
 """What makes a file of each form from one of the form before."""
 VERSION = len(_FORMS)
 """`user_version`. A newer file is refused untouched; an older one is migrated forward."""

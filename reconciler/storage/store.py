@@ -550,8 +550,8 @@ class Store:
             return False
         self.former = (running.generation, running.state.digest)
         self.notes.append(
-            f"another version wrote the state: {changed} of {len(entities)} entities are "
-            "completed by defaults, and workers are replaced as their successors come into service"
+            f"another version wrote the state: {changed} of {len(entities)} entities are brought "
+            "into form, and workers are replaced as their successors come into service"
         )
         running.generation += 1
         running.state.digest = f"{digest % _MODULUS:032x}"

@@ -1,9 +1,9 @@
 """Brings a state that another version of Kakehi wrote into the form of this one.
 
-A version may add keys to the language, with defaults, or take some away. What is in the state
-directory then lacks them or has too many, and an engine of this version would not take it: so it is
-completed when it is read, without the repository, which may be away. Called by
-`reconciler.storage.store`.
+A version may take keys away or have other defaults, and versions of the digest before the second
+had every key in a value. An engine of this version would not take what is in the state directory
+then: so it is brought into form when it is read, without the repository, which may be away. A key
+that is new is not in it, and stands at its default. Called by `reconciler.storage.store`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from pathlib import Path
 from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
-from schemas.base import Model
-from schemas.entity import Entity, Json
-from schemas.frontend import OneOf
+from schemas.entity import DIGEST_VERSION, Entity
 from schemas.jsonschema import language
-from schemas.kinds import MODELS, inner_model
+from schemas.kinds import MODELS
 
-LANGUAGE = language()
-"""Names the language of this version: another one has other keys or other defaults."""
+LANGUAGE = f"{DIGEST_VERSION}.{language()}"
+"""Names the language of this version: another one has other keys, other defaults, another form."""
 
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
@@ -52,46 +50,17 @@ def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity]:
     """Return each in the form of this version. Raises `MachineError`."""
     try:
         return [upgraded(entity) for entity in entities]
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MachineError(
-            f"the state in {directory} is of another version, and cannot be completed: {error}; "
-            "move the directory away to start from the repository"
+            f"the state in {directory} is of another version, and cannot be brought into form: "
+            f"{error}; move the directory away to start from the repository"
         ) from error
 
 
 def upgraded(entity: Entity) -> Entity:
     """Return the entity in the form of this version; the same object when it is already.
 
-    Raises `ValueError` when it lacks what no default stands for.
+    Raises `KeyError` when it lacks what no default stands for.
     """
-    value = _completed(MODELS[entity.key.kind], entity.value)
+    value = MODELS[entity.key.kind].of_value(entity.value).value()
     return entity if value == entity.value else replace(entity, value=value)
-
-
-def _completed(model: type[Model], value: dict[str, Json]) -> dict[str, Json]:
-    completed: dict[str, Json] = {}
-    for name, field in model.model_fields.items():
-        inner = inner_model(field)
-        if name not in value:
-            if field.is_required():
-                raise ValueError(f'"{name}" is missing')
-            default = field.get_default(call_default_factory=True, validated_data={})
-            completed[name] = default.value() if isinstance(default, Model) else default
-        else:
-            given = value[name]
-            if inner is not None and not issubclass(inner, OneOf):
-                given = _completed_within(inner, given, entries="dict[" in str(field.annotation))
-            completed[name] = given
-    return completed
-
-
-def _completed_within(model: type[Model], given: Json, *, entries: bool) -> Json:
-    """What a field holds that is a model (or null), or with `entries` a map of models by name."""
-    if not isinstance(given, dict):
-        return given
-    if not entries:
-        return _completed(model, given)
-    return {
-        name: _completed(model, each) if isinstance(each, dict) else each
-        for name, each in given.items()
-    }

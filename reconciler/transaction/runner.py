@@ -30,6 +30,7 @@ from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.change import Change, of_kinds
 from schemas.entity import SETTINGS_KEY, Entity, EntityKey
+from schemas.settings import Settings
 
 # Of each chunk of the change, and of the check of the whole.
 PREPARE_DEADLINE_S = 10.0
@@ -283,9 +284,7 @@ async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
 def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
     """The metrics' address of settings that are put."""
     for entity in of_kinds(puts, SETTINGS_KEY.kind):
-        admin = entity.value.get("admin")
-        assert admin is None or isinstance(admin, str)
-        yield admin
+        yield entity.typed(Settings).admin
 
 
 def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:

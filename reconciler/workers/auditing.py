@@ -22,6 +22,8 @@ from schemas import wire
 
 AUDIT_EVERY_S = 10.0
 _ANSWER_S = 30.0
+_AGAIN_S = 0.2
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +62,31 @@ class Auditing:
                 await self._audit(worker)
 
     async def _audit(self, worker: Worker) -> None:
-        # Between transactions: none has to wait behind it at this worker, unless it comes just now.
-        async with self._supervisor.exclusive:
-            asked = worker.link.ask(wire.Audit())
-        try:
-            async with within(_ANSWER_S):
-                found = await asked
-        except (TimeoutError, WorkerGoneError):
-            # Whether it is alive is for others to find out.
-            return
+        found = await self._answer(worker)
         running = self._store.running
         if not isinstance(found, wire.Audited) or found.generation != running.generation:
             return
         if found.digest != running.state.digest:
             self._drifted(worker, found)
+
+    async def _answer(self, worker: Worker) -> wire.FromWorker | None:
+        """What a worker says; None when it does not: whether it lives is for others to find out.
+
+        It gives way to whatever else is asked, but where that goes on for ever.
+        """
+        for tried in range(_TRIES + 1):
+            # Between transactions, so that few have to end it.
+            async with self._supervisor.exclusive:
+                asked = worker.link.ask(wire.Audit(to_the_end=tried == _TRIES))
+            try:
+                async with within(_ANSWER_S):
+                    found = await asked
+            except (TimeoutError, WorkerGoneError):
+                return None
+            if not isinstance(found, wire.AuditEnded):
+                return found
+            await asyncio.sleep(_AGAIN_S)
+        return None
 
     def _drifted(self, worker: Worker, found: wire.Audited) -> None:
         self.count += 1

@@ -27,6 +27,7 @@ from reconciler.workers.streaming import Streaming
 from reconciler.workers.worker import Worker
 from schemas import wire
 from schemas.entity import Entity, EntityKey
+from schemas.listener import Listener
 from schemas.ops import chunks
 from schemas.state import EMPTY_DIGEST
 
@@ -241,6 +242,4 @@ def _listeners(entities: Iterable[Entity]) -> dict[str, str]:
 
 def listener_address(listener: Entity) -> str:
     """The address of a listener entity."""
-    address = listener.value["address"]
-    assert isinstance(address, str)
-    return address
+    return listener.typed(Listener).address

@@ -160,9 +160,18 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
 
 
 def digest(entities: Entities) -> str:
+    usual: dict[str, dict[str, Any]] = {
+        "settings": base_entities({}, "")["settings", "settings"][0],
+        "listener": base_entities({}, "")["listener", "main"][0],
+        "cluster": _cluster(Cluster()),
+        "backend": {"weight": 100},
+        "frontend": {**_frontend("", ""), "hostname": "*", "listeners": []},
+    }
     total = 0
     for (kind, name), (value, _) in entities.items():
-        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        # What is at its default is not in it; no map within has anything else here.
+        said = {key: each for key, each in value.items() if usual[kind].get(key, ...) != each}
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         content = f"{kind}\0{name}\0{canonical}".encode()
         total += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "big")
     return f"{total % (1 << 128):032x}"

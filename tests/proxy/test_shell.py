@@ -110,6 +110,32 @@ def test_prepare_changes_nothing_and_commit_all(connection: Connection, served: 
     assert audited == wire.Audited(generation=1, digest=served.state.digest, differing=[])
 
 
+def test_nobody_waits_for_an_audit_of_a_large_state(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    backend = served.state[EntityKey("backend", "shop/one")]
+    many = [replace(backend, key=EntityKey("backend", f"shop/{n}")) for n in range(20_000)]
+    wanted = State([*served.state.entities.values(), *many])
+    connection.prepare(wanted)
+    connection.ask(wire.Commit(transaction=7, generation=1))
+    whole = wire.Audited(generation=1, digest=wanted.digest, differing=[])
+
+    # Whether the first is through before the second comes is up to the machine.
+    ended = 0
+    for _ in range(20):
+        connection.send(wire.Audit())
+        connection.send(wire.Overlay(drained=[]))
+        found = connection.receive()
+        assert found in (wire.AuditEnded(), whole)
+        ended += found == wire.AuditEnded()
+        assert connection.receive() == wire.Overlaid(drained=[])
+    assert ended > 0
+
+    connection.send(wire.Audit(to_the_end=True))
+    connection.send(wire.Overlay(drained=[]))
+    assert [connection.receive(), connection.receive()] == [whole, wire.Overlaid(drained=[])]
+    assert connection.ask(wire.Audit()) == whole
+
+
 def test_what_is_held_is_told_in_bounded_parts(connection: Connection, served: Served) -> None:
     connection.descriptors(connection.greet())
     nothing = wire.Recited(generation=0, digest=EMPTY_DIGEST, entities="[]", next=0, last=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from schemas import wire
 from schemas.channel import Channel
 from schemas.entity import Entity, EntityKey, Json, Provenance
-from schemas.kinds import defaults
+from schemas.kinds import MODELS
 from schemas.ops import chunks
 from schemas.state import EMPTY_DIGEST, State
 
@@ -109,7 +109,7 @@ def state(listener: str, backend: str) -> State:
     """The smallest state that serves."""
 
     def entity(kind: str, name: str, **value: Json) -> Entity:
-        whole = {**defaults(kind), **value}
+        whole = MODELS[kind].of_value(value).value()
         return Entity(EntityKey(kind, name), whole, Provenance("a.yaml", 1, 1))
 
     return State(

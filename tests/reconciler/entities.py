@@ -14,12 +14,12 @@ from reconciler.storage.records import Begun, Header
 from reconciler.storage.running import Running
 from reconciler.storage.store import Store
 from schemas.change import Change
-from schemas.entity import Entity, EntityKey, Provenance
+from schemas.entity import Entity, EntityKey, Json, Provenance
 
 
 def backend(name: str, port: int, line: int = 1) -> Entity:
-    value = {"address": f"127.0.0.1:{port}", "weight": 100}
-    return Entity(EntityKey("backend", name), dict(value), Provenance("shop.yaml", line, 3))
+    value: dict[str, Json] = {"address": f"127.0.0.1:{port}"}
+    return Entity(EntityKey("backend", name), value, Provenance("shop.yaml", line, 3))
 
 
 def begun(

@@ -19,7 +19,6 @@ import pytest
 from reconciler.transaction.runner import Runner
 from schemas import wire
 from schemas.entity import NOWHERE, Entity, EntityKey
-from schemas.kinds import defaults
 from schemas.state import State
 from tests.harness.daemon import resident_kib
 from tests.harness.ports import address
@@ -53,14 +52,13 @@ class _NoAdmin:
 
 
 def tenants(count: int) -> Iterator[Entity]:
-    cluster, frontend = defaults("cluster"), defaults("frontend")
     for number in range(count):
         name = f"tenant-{number:06}"
-        yield Entity(EntityKey("cluster", name), {**cluster}, NOWHERE)
+        yield Entity(EntityKey("cluster", name), {}, NOWHERE)
         for each in "ab":
             yield replace(backend(f"{name}/{each}", 9), provenance=NOWHERE)
         leads = {"hostname": f"{name}.example.com", "listeners": ["public"], "cluster": name}
-        yield Entity(EntityKey("frontend", name), {**frontend, **leads}, NOWHERE)
+        yield Entity(EntityKey("frontend", name), dict(leads), NOWHERE)
 
 
 @asynccontextmanager

@@ -16,8 +16,10 @@ from pydantic_core import PydanticCustomError
 
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from reconciler.catalog.relations import cluster_of, targets
-from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
-from schemas.kinds import MODELS
+from schemas.base import Plain
+from schemas.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
+from schemas.frontend import OneOf
+from schemas.kinds import MODELS, inner_model
 from schemas.ops import chunks
 from schemas.regex import check_regex
 from schemas.state import EMPTY_DIGEST, State
@@ -107,6 +109,95 @@ def test_bounds_and_odd_spellings(engine: EngineApi, kind: str, fields: dict[str
     value = MODELS[kind].model_validate(fields).value()
     state = complete([Entity(EntityKey(kind, name), value, NOWHERE)])
     assert prepared_digest(engine, state) == state.digest
+
+
+# A value of each kind in which every map of keys is there that may be left out.
+WHOLE: dict[str, dict[str, Json]] = {
+    "settings": {"error_pages": {"503": {"body": "x"}}},
+    "certificate": {"acme": {}, "hostnames": ["a.test"]},
+    "listener": {
+        "address": "127.0.0.1:1",
+        "error_pages": {"503": {"body": "x"}},
+        "protocol": "https",
+        "tls": {},
+    },
+    "cluster": {"tls": {}},
+    "backend": {"address": "127.0.0.1:1"},
+    "frontend": {"cluster": "c", "hsts": {"max_age_days": 1}, "listeners": ["l"]},
+}
+# What the reconciler fills in before anything is sent.
+COMPLETED = {("certificate", "hostnames")}
+
+
+def defaults_within(
+    model: type[Plain], value: dict[str, Json]
+) -> Iterator[tuple[tuple[str, ...], Json]]:
+    """Every key that may be left out of a value and is, at whatever depth, and its default."""
+    plain = model.of_value(value).full()
+    for name, field in model.model_fields.items():
+        inner, given = inner_model(field), value.get(name)
+        if name not in value:
+            yield (name,), plain[name]
+        if inner is None or issubclass(inner, OneOf):
+            continue
+        maps = {(name,): given or {}} if "dict[" not in str(field.annotation) else {}
+        maps |= {(name, each): of for each, of in (given or {}).items()} if not maps else {}
+        for path, within in maps.items():
+            if isinstance(plain[name], dict):
+                yield from (
+                    ((*path, *step), usual) for step, usual in defaults_within(inner, within)
+                )
+
+
+def with_written(value: dict[str, Json], path: tuple[str, ...], usual: Json) -> dict[str, Json]:
+    step, *rest = path
+    if not rest:
+        return {**value, step: usual}
+    inner = value.get(step)
+    assert inner is None or isinstance(inner, dict)
+    return {**value, step: with_written(inner or {}, tuple(rest), usual)}
+
+
+DEFAULTS = [
+    (kind, path, usual)
+    for kind in KINDS
+    for path, usual in defaults_within(MODELS[kind], WHOLE[kind])
+    if (kind, *path) not in COMPLETED
+]
+
+
+def test_all_defaults_are_looked_at() -> None:
+    paths = {(kind, *path) for kind, path, _ in DEFAULTS}
+    assert len(paths) == len(DEFAULTS) > 60
+    assert {
+        ("listener", "tls", "profile"),
+        ("listener", "error_pages", "503", "content_type"),
+        ("cluster", "timeouts", "tunnel"),
+        ("certificate", "acme", "directory"),
+        ("frontend", "hsts", "preload"),
+        ("frontend", "path"),
+    } <= paths
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "usual"),
+    DEFAULTS,
+    ids=[".".join((kind, *path)) for kind, path, _ in DEFAULTS],
+)
+def test_both_have_the_same_default(
+    engine: EngineApi, kind: str, path: tuple[str, ...], usual: Json
+) -> None:
+    """The engine takes a value as it writes it itself: without what is its own default.
+
+    So where it refuses one in which the reconciler's default is written out, and takes that without
+    it, the two are the same.
+    """
+    key = EntityKey(kind, "settings" if kind == "settings" else "c/x" if kind == "backend" else "x")
+    state = complete([Entity(key, WHOLE[kind], NOWHERE)])
+    assert prepared_digest(engine, state) == state.digest
+    explicit = Entity(key, with_written(WHOLE[kind], path, usual), NOWHERE)
+    with pytest.raises(PrepareRefusedError, match="disagree about this entity"):
+        prepared_digest(engine, complete([explicit]))
 
 
 PATTERNS = st.lists(

@@ -14,8 +14,13 @@ def test_models_are_frozen_strict_and_closed() -> None:
             Backend.model_validate(value)
 
 
-def test_a_value_is_plain_and_has_the_defaults() -> None:
-    assert Backend(address="127.0.0.1:1").value() == {"address": "127.0.0.1:1", "weight": 100}
+def test_a_canonical_value_is_plain_and_has_no_default() -> None:
+    backend = Backend(address="127.0.0.1:1", weight=100)
+    assert backend.value() == {"address": "127.0.0.1:1"}
+    assert backend.full() == {"address": "127.0.0.1:1", "weight": 100}
+    assert Backend.of_value({"address": "127.0.0.1:1", "of_old": 1}) == backend
+    with pytest.raises(KeyError, match="address"):
+        Backend.of_value({"weight": 1})
 
 
 def test_a_fault_keeps_its_sentence_whatever_is_in_it() -> None:

@@ -10,10 +10,10 @@ BASE: dict[str, Any] = {"cluster": "shop", "listeners": ["public-http"]}
 
 
 def value_of(**fields: object) -> dict[str, Any]:
-    return Frontend.model_validate(BASE | fields).value()
+    return Frontend.model_validate(BASE | fields).full()
 
 
-def test_the_canonical_value_has_every_default() -> None:
+def test_the_full_value_has_every_default() -> None:
     assert value_of() == {
         "client_certificate": None,
         "cluster": "shop",
@@ -98,8 +98,8 @@ def test_what_is_refused(field: str, value: object, sentence: str) -> None:
 
 def test_protocols_that_may_be_switched_to() -> None:
     given = {"listeners": ["web"], "cluster": "shop", "upgrades": ["websocket", "TCP", "x/1"]}
-    assert Frontend.model_validate(given).value()["upgrades"] == ["tcp", "websocket", "x/1"]
-    assert Frontend.model_validate({**given, "upgrades": []}).value()["upgrades"] == []
+    assert Frontend.model_validate(given).full()["upgrades"] == ["tcp", "websocket", "x/1"]
+    assert Frontend.model_validate({**given, "upgrades": []}).full()["upgrades"] == []
 
 
 @pytest.mark.parametrize("name", ["h2c", "H2", "HTTP/1.1", "tls/1.3", "a b", "", "a/", "a/1/2", 7])

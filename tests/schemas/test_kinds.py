@@ -1,7 +1,16 @@
 from hypothesis import given
 
 from schemas.entity import KINDS, Entity
-from schemas.kinds import MODELS, SECTIONS, defaults, field_at, fields_at, measured_fields, written
+from schemas.kinds import (
+    MODELS,
+    SECTIONS,
+    defaults,
+    field_at,
+    fields_at,
+    full,
+    measured_fields,
+    written,
+)
 from tests.schemas.strategies import entities
 
 
@@ -17,9 +26,9 @@ def test_durations_and_sizes_are_found_by_path() -> None:
     assert measured_fields("backend") == {}
 
 
-def test_defaults_are_canonical_and_leave_out_what_is_required() -> None:
+def test_defaults_are_plain_and_leave_out_what_is_required() -> None:
     assert defaults("backend") == {"weight": 100}
-    assert defaults("settings") == MODELS["settings"]().value()
+    assert defaults("settings") == MODELS["settings"]().full()
 
 
 def test_fields_are_found_through_entries_and_indexes() -> None:
@@ -42,6 +51,7 @@ def test_a_value_is_written_as_in_yaml() -> None:
 
 @given(entities())
 def test_what_is_written_is_read_as_the_same_value(entity: Entity) -> None:
-    """The canonical value in its YAML form is a fixed point of the language."""
-    text = written(entity.key.kind, (), entity.value)
-    assert MODELS[entity.key.kind].model_validate(text).value() == entity.value
+    """A value in its YAML form is a fixed point of the language, with defaults and without."""
+    for value in (entity.value, full(entity)):
+        text = written(entity.key.kind, (), value)
+        assert MODELS[entity.key.kind].model_validate(text).value() == entity.value

@@ -6,8 +6,8 @@ from tests.schemas.refusals import refusal
 ADDRESS = {"address": "127.0.0.1:8080"}
 
 
-def test_the_canonical_value_has_every_default() -> None:
-    assert Listener.model_validate(ADDRESS).value() == {
+def test_the_full_value_has_every_default() -> None:
+    assert Listener.model_validate(ADDRESS).full() == {
         "address": "127.0.0.1:8080",
         "error_pages": {},
         "limits": {
@@ -34,7 +34,7 @@ def test_the_canonical_value_has_every_default() -> None:
 
 def test_tls_comes_with_https() -> None:
     secure = Listener.model_validate({**ADDRESS, "protocol": "https"})
-    assert secure.value()["tls"] == {
+    assert secure.full()["tls"] == {
         "client_auth": "required",
         "client_ca": None,
         "client_crl": None,

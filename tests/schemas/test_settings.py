@@ -4,8 +4,8 @@ from schemas.settings import Settings
 from tests.schemas.refusals import refusal
 
 
-def test_the_canonical_value_has_every_default() -> None:
-    assert Settings().value() == {
+def test_the_full_value_has_every_default() -> None:
+    assert Settings().full() == {
         "access_log": "stdout",
         "admin": None,
         "drain_timeout": 30000,
@@ -32,7 +32,7 @@ def test_the_canonical_value_has_every_default() -> None:
     ],
 )
 def test_what_can_be_set(value: dict[str, object]) -> None:
-    assert value.items() <= Settings.model_validate(value).value().items()
+    assert value.items() <= Settings.model_validate(value).full().items()
 
 
 def test_a_drain_may_be_at_once() -> None:

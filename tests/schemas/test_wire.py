@@ -63,6 +63,7 @@ FROM_WORKER: list[wire.FromWorker] = [
     wire.TicketKeysTaken(),
     wire.TicketKeysTaken(problem="no such file"),
     wire.Audited(generation=1, digest=DIGEST, differing=["frontend/web"]),
+    wire.AuditEnded(),
     wire.Recited(generation=1, digest=DIGEST, entities="[]", next=256, last=False),
     wire.Leaving(),
     wire.Failed(reason="because"),

@@ -25,6 +25,7 @@ use crate::state::digest::Digest;
 use crate::state::entity::Entity;
 use crate::state::entity::Kind;
 use crate::state::ops;
+use crate::thread::Auditing;
 use crate::thread::EngineThread;
 
 /// Of a head that is read for whoever asks.
@@ -45,11 +46,16 @@ fn refused(refusal: ops::Refused) -> PyErr {
 #[pyclass(frozen, module = "proxy._engine")]
 struct Engine {
     thread: Mutex<EngineThread>,
+    auditing: Mutex<Option<Auditing>>,
 }
 
 impl Engine {
     fn lock(&self) -> MutexGuard<'_, EngineThread> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn auditing(&self) -> MutexGuard<'_, Option<Auditing>> {
+        self.auditing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,6 +69,7 @@ impl Engine {
             .map_err(PyOSError::new_err)?;
         Ok(Self {
             thread: Mutex::new(thread),
+            auditing: Mutex::new(None),
         })
     }
 
@@ -153,11 +160,22 @@ impl Engine {
         )
     }
 
-    fn audit(&self, py: Python<'_>) -> PyResult<(u64, String, Vec<String>)> {
-        // The lock is not held meanwhile.
-        let auditing = self.lock().begin_audit();
+    fn begin_audit(&self) {
+        let begun = self.lock().begin_audit();
+        *self.auditing() = Some(begun);
+    }
+
+    fn end_audit(&self) {
+        self.lock().end_audits();
+    }
+
+    fn audited(&self, py: Python<'_>) -> PyResult<Option<(u64, String, Vec<String>)>> {
+        // No lock is held meanwhile.
+        let Some(auditing) = self.auditing().take() else {
+            return Ok(None);
+        };
         let found = py.detach(move || auditing.wait()).map_err(refused)?;
-        Ok((found.generation, found.digest.to_hex(), found.differing))
+        Ok(found.map(|found| (found.generation, found.digest.to_hex(), found.differing)))
     }
 
     fn read(

@@ -268,6 +268,11 @@ impl EngineThread {
         Auditing(found)
     }
 
+    /// Ends the audits that are under way: what they have found is of no use.
+    pub fn end_audits(&self) {
+        self.send(Command::EndAudits);
+    }
+
     /// A part of the entities that the loop holds, from a position on.
     ///
     /// # Errors
@@ -301,14 +306,14 @@ impl EngineThread {
 }
 
 /// An audit that was asked for.
-pub struct Auditing(Receiver<Audited>);
+pub struct Auditing(Receiver<Option<Audited>>);
 
 impl Auditing {
-    /// What it finds.
+    /// What it finds; None when it was ended before.
     ///
     /// # Errors
     /// [`Refused`] when the loop does not answer.
-    pub fn wait(self) -> Result<Audited, Refused> {
+    pub fn wait(self) -> Result<Option<Audited>, Refused> {
         await_answer(&self.0)
     }
 }

@@ -107,7 +107,10 @@ fn what_is_refused_leaves_no_trace() {
         let refusal = proxy.change(&ops).unwrap_err();
         assert!(refusal.contains(reason), "{refusal}");
         assert_eq!(proxy.engine.ledger.digest, digest);
-        assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, digest);
+        assert_eq!(
+            proxy.engine.begin_audit().wait().unwrap().unwrap().digest,
+            digest
+        );
         assert_eq!(get(&mut client).1, "blue");
     }
 }
@@ -132,13 +135,16 @@ fn an_abort_drops_what_was_staged_and_a_repeated_message_changes_nothing() {
         proxy.engine.commit(2).is_err(),
         "nothing is staged any more"
     );
-    assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, base.1);
+    assert_eq!(
+        proxy.engine.begin_audit().wait().unwrap().unwrap().digest,
+        base.1
+    );
     let again = stage(&mut proxy.engine);
     assert_eq!(proxy.engine.commit(2).unwrap(), again);
     assert_eq!(proxy.engine.commit(2).unwrap(), again, "idempotent");
     proxy.engine.abort(2);
     assert_eq!(
-        proxy.engine.begin_audit().wait().unwrap().digest,
+        proxy.engine.begin_audit().wait().unwrap().unwrap().digest,
         again,
         "a committed generation cannot be aborted"
     );
@@ -169,7 +175,10 @@ fn an_overlay_keeps_new_requests_away_and_is_no_part_of_the_digest() {
     for _ in 0..6 {
         assert_eq!(get(&mut client).1, "second");
     }
-    assert_eq!(proxy.engine.begin_audit().wait().unwrap().digest, digest);
+    assert_eq!(
+        proxy.engine.begin_audit().wait().unwrap().unwrap().digest,
+        digest
+    );
     proxy.engine.overlay(Vec::new()).unwrap();
     let answers: Vec<String> = (0..4).map(|_| get(&mut client).1).collect();
     assert!(answers.contains(&"first".to_owned()), "{answers:?}");
@@ -216,7 +225,7 @@ fn a_change_may_come_in_chunks_in_whatever_order_and_serves_when_told_to() {
     stage_all(&mut engine, 7, &chunks(&address.to_string()));
     let digest = engine.prepare(7, base, "c", 5, &EMPTY).unwrap();
     assert_eq!(engine.commit(7).unwrap(), digest);
-    assert_eq!(engine.begin_audit().wait().unwrap().digest, digest);
+    assert_eq!(engine.begin_audit().wait().unwrap().unwrap().digest, digest);
 
     let mut early = connect(address);
     early

@@ -126,7 +126,9 @@ def plan(
     if planned is None:
         return _invalid(diagnostics, as_json=form == "json")
     if only is not None:
-        planned["changes"] = grouping.filtered(planned["changes"], only)
+        every = planned["changes"]
+        planned["changes"] = grouping.filtered(every, only)
+        running |= {"only": only, "others": len(every) - len(planned["changes"])}
     subject = f"commit {ref}" if ref else f"the working tree of {place}"
     _print(planned, running, subject, form, full=full)
     if form == "text":

@@ -6,7 +6,7 @@ from typing import Any
 from reconciler.cli.output import value, visible
 from reconciler.cli.plans.differences import both
 from reconciler.cli.plans.grouping import Group, groups, move
-from reconciler.cli.plans.render import NO_CHANGES, SIGNS, meaning, named, start, summary
+from reconciler.cli.plans.render import SIGNS, meaning, named, start, summary, unchanged
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#"})
 
@@ -24,7 +24,7 @@ def plan(
         yield f"**The daemon would refuse this now:** {_plain(planned['refusal']['reason'])}"
         yield ""
     if not changes:
-        yield NO_CHANGES
+        yield unchanged(running)
     else:
         yield "| | Entity | Fields | Effect | Source |"
         yield "|---|---|---|---|---|"

@@ -12,6 +12,7 @@ from reconciler.cli.plans.grouping import SUMMED_MIN, Group, groups, move, sums,
 
 SIGNS = {"add": "+", "update": "~", "remove": "-"}
 NO_CHANGES = "No changes. The live proxy runs exactly this configuration."
+ALIKE = "No changes. Both have the same configuration."
 NAMED_MAX = 5
 """So many names of a group, or of what a change concerns, are said."""
 
@@ -34,7 +35,7 @@ def plan(
     yield ""
     changes = planned["changes"]
     if not changes:
-        yield NO_CHANGES
+        yield unchanged(running)
         return
     for group in groups(changes, full=full):
         yield from _group(group, paint)
@@ -51,6 +52,16 @@ def start(running: dict[str, Any]) -> str:
     commit = (running["commit"] or "nothing")[:12]
     workers = count(len(running["workers"]), "worker")
     return f"generation {running['generation']}, {commit}, on {workers}"
+
+
+def unchanged(running: dict[str, Any]) -> str:
+    """Return what a plan without changes means: of all, or of what was asked for (`only`)."""
+    if "only" in running:
+        others = count(running["others"], "change")
+        return f"No changes of {running['only']}." + (
+            f" The plan has {others} of others." if running["others"] else ""
+        )
+    return ALIKE if "beginning" in running else NO_CHANGES
 
 
 def summary(changes: list[dict[str, Any]]) -> str:

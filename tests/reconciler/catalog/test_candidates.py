@@ -9,7 +9,8 @@ from reconciler.catalog.candidates import candidates, covering, passes_tls_on
 from reconciler.catalog.views import MemoryView
 from routing import rank_frontends
 from schemas.entity import NOWHERE, Entity, EntityKey
-from schemas.kinds import defaults
+from schemas.frontend import Frontend
+from schemas.kinds import MODELS
 
 NAMES = ["*", "*.test", "*.b.test", "b.test", "a.b.test", "*.a.b.test", "c.a.b.test", "test"]
 HOSTS = [*(name for name in NAMES if "*" not in name), "x.b.test", "y.x.test", "other", "10.0.0.1"]
@@ -26,7 +27,8 @@ ASKED = ["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/ab", "/" + "a/" * 150]
 
 
 def frontend(name: str, **value: Any) -> Entity:
-    whole = {**defaults("frontend"), "cluster": "c", "listeners": ["l"], **value}
+    written = {"cluster": "c", "listeners": ["l"], **value}
+    whole = MODELS["frontend"].of_value(written).value()
     return Entity(EntityKey("frontend", name), whole, NOWHERE)
 
 
@@ -51,7 +53,7 @@ def test_all_that_the_engine_would_take_are_among_them() -> None:
         view = MemoryView(every)
         for hostname in HOSTS:
             for path in ASKED:
-                there = [each for each in every if "l" in each.value["listeners"]]
+                there = [each for each in every if "l" in each.typed(Frontend).listeners]
                 matching, _ = rank_frontends(
                     there, hostname=hostname, path=path, query="", method="GET", headers=()
                 )
@@ -70,9 +72,10 @@ def test_tls_is_passed_on_by_the_most_specific_hostname() -> None:
             wanted = False
             for name in covering(hostname):
                 there = [
-                    each.value["passthrough"]
+                    each.typed(Frontend).passthrough
                     for each in every
-                    if each.value["hostname"] == name and "l" in each.value["listeners"]
+                    if each.typed(Frontend).hostname == name
+                    and "l" in each.typed(Frontend).listeners
                 ]
                 if there:
                     wanted = any(there)

@@ -54,7 +54,7 @@ def test_settings_that_are_removed_go_back_to_the_defaults() -> None:
     candidate = ok(catalog.stage({"a.yaml": b""}))
     (entity,) = candidate.desired.values()
     assert entity is not None
-    assert (entity.value["workers"], entity.provenance) == ("auto", NOWHERE)
+    assert (entity.value, entity.provenance) == ({}, NOWHERE)
     catalog.accept(candidate)
     spelled_out = ok(catalog.stage({"b.yaml": b"settings: {workers: auto}"}))
     assert spelled_out.desired == {}

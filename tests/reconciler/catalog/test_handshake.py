@@ -13,7 +13,7 @@ from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explain import explain
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import defaults
+from schemas.kinds import MODELS
 from tests.harness import pki
 from tests.harness.ports import address, split
 from tests.reconciler.live import shop
@@ -28,14 +28,15 @@ HOSTS = ["shop.test", "a.shop.test", "b.shop.test", "b.a.shop.test", "c.b.shop.t
 
 
 def entity(kind: str, name: str, **value: Any) -> Entity:
-    return Entity(EntityKey(kind, name), {**defaults(kind), **value}, Provenance("tls.yaml", 3, 3))
+    return Entity(
+        EntityKey(kind, name), MODELS[kind].of_value(value).value(), Provenance("tls.yaml", 3, 3)
+    )
 
 
 def certificate(name: str, hostnames: list[str]) -> Entity:
     file = {"path": f"{name}.pem", "sha256": "0" * 64}
     value = {"certificate": file, "hostnames": list(hostnames), "private_key": file}
-    whole = {**defaults("certificate"), **value}
-    return Entity(EntityKey("certificate", name), whole, Provenance("tls.yaml", 9, 3))
+    return Entity(EntityKey("certificate", name), value, Provenance("tls.yaml", 9, 3))
 
 
 def listener(default: str | None = None, name: str = "safe", port: int = 8443) -> Entity:

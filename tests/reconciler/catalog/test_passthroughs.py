@@ -11,7 +11,7 @@ from reconciler.reporting.explain import explain
 from schemas.control import ExplainRequest
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import defaults
+from schemas.kinds import MODELS
 from tests.reconciler.catalog.configuration import Catalog
 
 HEAD = b"""\
@@ -106,7 +106,9 @@ def test_no_certificate_is_missed() -> None:
 
 
 def entity(kind: str, name: str, **value: Any) -> Entity:
-    return Entity(EntityKey(kind, name), {**defaults(kind), **value}, Provenance("a.yaml", 3, 3))
+    return Entity(
+        EntityKey(kind, name), MODELS[kind].of_value(value).value(), Provenance("a.yaml", 3, 3)
+    )
 
 
 @pytest.mark.parametrize(

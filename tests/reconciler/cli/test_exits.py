@@ -129,3 +129,13 @@ def test_failed_invalid_timeout_and_usage(shop: Repo, tmp_path: Path) -> None:
     shop.write({"bad.yaml": "clusters: {more: {}}\n"})
     line = ("plan", str(shop.directory), "--from", "HEAD", "--detailed-exitcode")
     assert kakehi(*line).returncode == exits.CHANGES
+
+
+def test_a_plan_between_commits_says_nothing_of_the_live_proxy(shop: Repo) -> None:
+    line = ("plan", str(shop.directory), "--from", "HEAD", "--ref", "HEAD")
+    done = kakehi(*line)
+    assert (done.returncode, "live proxy" in done.stdout) == (0, False)
+    assert "No changes. Both have the same configuration." in done.stdout
+    shop.write({"bad.yaml": "clusters: {more: {}}\n"})
+    done = kakehi("plan", str(shop.directory), "frontend", "--from", "HEAD")
+    assert "No changes of frontend. The plan has 1 change of others." in done.stdout

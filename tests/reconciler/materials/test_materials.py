@@ -49,8 +49,6 @@ def test_paths_get_the_hash_of_their_content(pair: Pair) -> None:
     assert done.remarks == []
     assert done.entity is not None
     assert done.entity.value == {
-        "acme": None,
-        "ocsp": None,
         "certificate": {"path": "a.crt", "sha256": digest(pair.chain)},
         "hostnames": ["*.shop.test", "shop.test"],
         "private_key": {"path": "a.key", "sha256": digest(pair.key)},

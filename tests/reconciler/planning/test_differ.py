@@ -5,6 +5,7 @@ from hypothesis import given
 from reconciler.planning.differ import diff_entities
 from schemas.change import Change, FieldChange
 from schemas.entity import Entity, EntityKey, Json
+from schemas.kinds import full
 from schemas.state import State
 from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
@@ -111,22 +112,24 @@ def test_the_fields_of_an_update_are_exactly_what_differs(
         if change.before is None or change.after is None:
             continue
         assert change.fields
-        value: Json = change.before.value
+        value: Json = full(change.before)
         for field in change.fields:
             assert field.before != field.after
-            value = _put(value, field.path.split("."), field.after)
-        assert _without_nulls(value) == _without_nulls(change.after.value)
+            value = _put(value, field.path.split("."), field.after, full(change.after))
+        assert _without_nulls(value) == _without_nulls(full(change.after))
 
 
-def _put(value: Json, path: list[str], after: Json) -> Json:
+def _put(value: Json, path: list[str], after: Json, wanted: Json) -> Json:
     if not path:
         return after
     fields = dict(value) if isinstance(value, dict) else {}
+    known = fields.keys() | (wanted.keys() if isinstance(wanted, dict) else set())
     for length in range(len(path), 0, -1):
         # A name in a path may have dots of its own.
         name = ".".join(path[:length])
-        if name in fields or length == 1:
-            return {**fields, name: _put(fields.get(name), path[length:], after)}
+        if name in known or length == 1:
+            within = wanted.get(name) if isinstance(wanted, dict) else None
+            return {**fields, name: _put(fields.get(name), path[length:], after, within)}
     return fields
 
 

@@ -14,7 +14,7 @@ from reconciler.reporting import explain as module
 from reconciler.reporting.explain import UnexplainableError, explain
 from schemas.control import ExplainRequest, ExplainResult
 from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import defaults
+from schemas.kinds import MODELS
 from tests.harness.rawclient import Connection
 from tests.reconciler.live import shop
 
@@ -48,14 +48,12 @@ CANARIES = [None, "always", "abc", "abcd"]
 
 
 def entity(kind: str, name: str, line: int = 1, **value: Any) -> Entity:
-    whole: dict[str, Any] = {**defaults(kind), **value}
-    for field in ("headers", "query"):
-        given = whole.get(field, {})
-        whole[field] = {
-            key: {"exact": each} if isinstance(each, str) else each for key, each in given.items()
+    for field in value.keys() & {"headers", "query"}:
+        value[field] = {
+            key: {"exact": each} if isinstance(each, str) else each
+            for key, each in value[field].items()
         }
-    if kind != "frontend":
-        whole = {key: each for key, each in whole.items() if key not in ("headers", "query")}
+    whole = MODELS[kind].of_value(value).value()
     return Entity(EntityKey(kind, name), whole, Provenance("shop.yaml", line, 3))
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from reconciler.errors import MachineError
+from reconciler.storage.database import FILE_NAME, VERSION
 from reconciler.storage.store import Store
 from reconciler.storage.upgrade import LANGUAGE, upgraded
 from schemas.entity import Entity, EntityKey, Provenance
-from schemas.error_page import ErrorPage
-from schemas.kinds import MODELS, defaults
+from schemas.kinds import full
 from tests.harness.ports import address, split
 from tests.proxy.worker import state
 from tests.reconciler.entities import leave
@@ -25,9 +26,9 @@ from tests.reconciler.workers.test_supervisor import Plane, alive, until
 from tests.schemas.strategies import entities
 
 
-def older(entity: Entity, *keys: str) -> Entity:
-    """The entity as a version wrote it that did not have these keys."""
-    return replace(entity, value={k: v for k, v in entity.value.items() if k not in keys})
+def of_version_1(entity: Entity) -> Entity:
+    """The entity as it was written when a value had every key."""
+    return replace(entity, value=full(entity))
 
 
 @given(entities())
@@ -35,43 +36,43 @@ def test_what_is_of_this_version_stays_the_same_object(entity: Entity) -> None:
     assert upgraded(entity) is entity
 
 
-@given(entities(), st.data())
-def test_missing_keys_get_their_defaults(entity: Entity, data: st.DataObject) -> None:
-    given_defaults = defaults(entity.key.kind)
-    keys = data.draw(st.sets(st.sampled_from(sorted(given_defaults)))) if given_defaults else set()
-    value = upgraded(older(entity, *keys)).value
-    assert value == {**entity.value, **{key: given_defaults[key] for key in keys}}
+@given(entities())
+def test_what_is_at_its_default_is_left_out(entity: Entity) -> None:
+    before = of_version_1(entity)
+    assert upgraded(before) == entity
     # Keys that this version has no longer are left out.
-    assert upgraded(replace(entity, value={**entity.value, "of_old": 1})).value == entity.value
+    assert upgraded(replace(before, value={**before.value, "of_old": 1})).value == entity.value
 
 
-def test_keys_within_are_completed_too() -> None:
+def test_keys_within_are_brought_into_form_too() -> None:
     key, where = EntityKey("listener", "web"), Provenance("a.yaml", 1, 1)
-    written = {"address": "127.0.0.1:1", "protocol": "https"}
-    value: dict[str, Any] = MODELS["listener"].model_validate(written).value()
-    value["error_pages"] = {"404": ErrorPage(body="gone").value()}
-    plain = value["error_pages"]["404"]["content_type"]
-    del value["timeouts"]["keep_alive"], value["tls"]["profile"]
-    del value["error_pages"]["404"]["content_type"]
-    completed: Any = upgraded(Entity(key, value, where)).value
-    assert completed["timeouts"]["keep_alive"] == 60_000
-    assert completed["tls"]["profile"] == "intermediate"
-    assert completed["error_pages"] == {"404": {"body": "gone", "content_type": plain}}
+    value: dict[str, Any] = {
+        "address": "127.0.0.1:1",
+        "error_pages": {"404": {"body": "gone", "content_type": "text/html; charset=utf-8"}},
+        "limits": {"connections": 10_000, "of_old": 1},
+        "protocol": "https",
+        "tls": {"profile": "intermediate"},
+    }
+    assert upgraded(Entity(key, value, where)).value == {
+        "address": "127.0.0.1:1",
+        "error_pages": {"404": {"body": "gone"}},
+        "protocol": "https",
+        "tls": {},
+    }
 
 
 def test_what_no_default_stands_for_is_refused() -> None:
     entity = Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))
-    with pytest.raises(ValueError, match="address"):
+    with pytest.raises(KeyError, match="address"):
         upgraded(entity)
 
 
-def test_the_store_completes_what_it_reads(tmp_path: Path) -> None:
+def test_the_store_takes_over_what_version_1_of_the_digest_wrote(tmp_path: Path) -> None:
     new = state(address(), "127.0.0.1:9")
-    old = leave(
-        tmp_path,
-        [older(each, "proxy_protocol", "passthrough") for each in new.entities.values()],
-        "another",
-    )
+    old = leave(tmp_path, map(of_version_1, new.entities.values()), "another")
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        # The tables were the same.
+        database.execute("PRAGMA user_version=2")
     store = Store(tmp_path)
     assert store.running.state.digest == new.digest != old
     assert {each.key: each.value for each in store.running.state.values()} == {
@@ -79,12 +80,23 @@ def test_the_store_completes_what_it_reads(tmp_path: Path) -> None:
     }
     assert store.former == (1, old)
     assert (store.running.generation, store.running.commit) == (2, f"{1:040x}")
-    assert "another version wrote the state: 3 of" in store.notes[0]
+    assert f"another version wrote the state: {len(new)} of" in store.notes[0]
     store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
     again = Store(tmp_path)
     assert (again.running.generation, again.former) == (2, None)
     assert again.running.state.digest == new.digest
     again.close()
+
+
+def test_a_language_with_one_more_key_changes_nothing(tmp_path: Path) -> None:
+    new = state(address(), "127.0.0.1:9")
+    digest = leave(tmp_path, new.entities.values(), "without the key")
+    store = Store(tmp_path)
+    assert (store.running.generation, store.running.state.digest) == (1, digest)
+    assert (store.former, store.notes) == (None, [])
+    store.close()
 
 
 def test_the_same_language_is_not_looked_through(tmp_path: Path) -> None:

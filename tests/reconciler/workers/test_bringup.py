@@ -14,7 +14,6 @@ import pytest
 from reconciler.workers import bringup, spawning
 from schemas import ops
 from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import defaults
 from schemas.state import EMPTY_DIGEST, State
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection
@@ -59,7 +58,7 @@ def large(where: str) -> State:
 
 
 def listener(name: str) -> Entity:
-    value = {**defaults("listener"), "address": address()}
+    value = {"address": address()}
     return Entity(EntityKey("listener", name), value, Provenance("a.yaml", 1, 1))
 
 

@@ -219,22 +219,7 @@ def test_the_engines_own_memory_is_understood() -> None:
             {
                 "kind": "cluster",
                 "name": "shop",
-                "value": {
-                    "keep_alive_connections": 1024,
-                    "limits": {"head_bytes": 65_536, "header_count": 256},
-                    "load_balancing": "round_robin",
-                    "protocol": "http",
-                    "proxy_protocol": None,
-                    "retries": 2,
-                    "timeouts": {
-                        "connect": 3000,
-                        "keep_alive": 50000,
-                        "response_body": 60000,
-                        "response_head": 60000,
-                        "tunnel": 3600000,
-                    },
-                    "tls": None,
-                },
+                "value": {},
             },
         ],
         "removes": [],

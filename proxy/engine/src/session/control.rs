@@ -36,8 +36,11 @@ pub enum Command {
     Overlay(Vec<String>, Sender<()>),
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
-    /// The digest computed anew from every entity held, over as many turns as it takes.
-    Audit(Sender<Audited>),
+    /// The digest computed anew from every entity held, over as many turns as it takes; None when it
+    /// was ended before.
+    Audit(Sender<Option<Audited>>),
+    /// End all audits: something more urgent has come.
+    EndAudits,
     /// The entities held, a part of them from a position on.
     Read(usize, Sender<Part>),
     /// Stop accepting, let requests end for so long, then stop.
@@ -80,6 +83,11 @@ impl<D: Driver> Engine<D> {
             Command::Audit(answer) => {
                 self.audits.push_back((Audit::begin(&self.tables), answer));
             }
+            Command::EndAudits => {
+                for (_, answer) in self.audits.drain(..) {
+                    let _ = answer.send(None);
+                }
+            }
             Command::Read(position, answer) => {
                 let _ = answer.send(Part::read(&self.tables, position));
             }
@@ -96,7 +104,7 @@ impl<D: Driver> Engine<D> {
         if let Some(found) = found
             && let Some((_, answer)) = self.audits.pop_front()
         {
-            let _ = answer.send(found);
+            let _ = answer.send(Some(found));
         }
     }
 

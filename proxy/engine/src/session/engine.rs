@@ -112,7 +112,7 @@ pub struct Engine<D> {
     /// What commits removed and no release has let go of yet.
     pub(super) removed: Vec<Leaving>,
     pub(super) drains: Vec<Drain>,
-    pub(super) audits: VecDeque<(Audit, Sender<Audited>)>,
+    pub(super) audits: VecDeque<(Audit, Sender<Option<Audited>>)>,
     pub(super) drained: Vec<String>,
     /// Whether connections are accepted.
     pub(super) serving: bool,

@@ -19,12 +19,7 @@ use crate::telemetry::counters::Metrics;
 use crate::tls::certificates::Certificates;
 use crate::tls::challenges::Challenges;
 
-const LISTENER: &str = concat!(
-    r#"{"address":"127.0.0.1:1","error_pages":{},"h2c":false,"limits":{"body_bytes":null,"#,
-    r#""connections":50,"head_bytes":4096,"header_count":50},"merge_slashes":true,"protocol":"http","#,
-    r#""proxy_protocol":[],"timeouts":{"keep_alive":5000,"request_body":5000,"#,
-    r#""request_head":5000,"response_write":5000},"tls":null,"trusted_proxies":[],"underscores_in_headers":true}"#
-);
+const LISTENER: &str = r#"{"address":"127.0.0.1:1","limits":{"connections":50}}"#;
 
 /// A listener's connections, and the other ends of them.
 pub(super) struct Door {

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod entity;
 pub mod frontend;
 pub mod incoming;
+pub mod kinds;
 pub mod ledger;
 pub mod listener;
 pub mod ops;

@@ -180,7 +180,7 @@ fn decode_put(kind: Kind, put: &WirePut<'_>) -> Result<Put, Refused> {
             "the engine and the reconciler disagree about this entity".to_owned(),
         ));
     }
-    check::entity(&entity).map_err(refused)?;
+    entity.check().map_err(refused)?;
     let hash = Digest::from_entity(kind, &put.name, text.as_bytes());
     Ok(Put {
         name: put.name.clone().into_owned(),
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    const BACKEND: &str = r#"{"address":"127.0.0.1:9001","weight":100}"#;
+    const BACKEND: &str = r#"{"address":"127.0.0.1:9001","weight":50}"#;
 
     fn put(kind: &str, name: &str, value: &str) -> String {
         format!(r#"{{"kind":"{kind}","name":"{name}","value":{value}}}"#)
@@ -214,10 +214,7 @@ mod tests {
 
     fn frontend(hostname: &str, path: &str) -> String {
         format!(
-            concat!(
-                r#"{{"client_certificate":null,"cluster":"shop","early_data":false,"headers":{{}},"hostname":"{}","hsts":null,"listeners":["web"],"#,
-                r#""methods":[],"passthrough":false,"path":{},"query":{{}},"redirect":null,"upgrades":[]}}"#
-            ),
+            r#"{{"cluster":"shop","hostname":"{}","listeners":["web"],"path":{},"upgrades":[]}}"#,
             hostname, path
         )
     }
@@ -231,7 +228,7 @@ mod tests {
         let text = ops(
             &[
                 put("backend", "shop/a", BACKEND),
-                put("frontend", "web", &frontend("*", r#"{"prefix":"/"}"#)),
+                put("frontend", "web", &frontend("a.test", r#"{"prefix":"/a"}"#)),
             ],
             &[r#"{"kind":"cluster","name":"old"}"#],
         );
@@ -274,10 +271,10 @@ mod tests {
     #[test]
     fn refuses_bytes_that_are_not_canonical() {
         for value in [
-            r#"{"address": "127.0.0.1:9001","weight":100}"#,
-            r#"{"weight":100,"address":"127.0.0.1:9001"}"#,
-            r#"{"address":"127.0.0.1:900\u0031","weight":100}"#,
-            r#"["127.0.0.1:9001",100]"#,
+            r#"{"address": "127.0.0.1:9001","weight":50}"#,
+            r#"{"weight":50,"address":"127.0.0.1:9001"}"#,
+            r#"{"address":"127.0.0.1:900\u0031","weight":50}"#,
+            r#"{"address":"127.0.0.1:9001","weight":100}"#,
         ] {
             let reason = reason(&[put("backend", "shop/a", value)]);
             assert_eq!(
@@ -290,19 +287,19 @@ mod tests {
     #[test]
     fn refuses_what_cannot_run() {
         let cases = [
-            (frontend("Shop", r#"{"prefix":"/"}"#), "hostname"),
+            (frontend("Shop", r#"{"prefix":"/a"}"#), "hostname"),
             (
-                frontend("*", r#"{"prefix":"shop"}"#),
+                frontend("a.test", r#"{"prefix":"shop"}"#),
                 "expected a slash first",
             ),
-            (frontend("*", r#"{"regex":"/(?=a)"}"#), "look-around"),
+            (frontend("a.test", r#"{"regex":"/(?=a)"}"#), "look-around"),
             (
-                frontend("*", r#"{"regex":"(a{1000}){1000}"}"#),
+                frontend("a.test", r#"{"regex":"(a{1000}){1000}"}"#),
                 "size limit",
             ),
-            (frontend("*", r#"{"suffix":"/"}"#), "suffix"),
+            (frontend("a.test", r#"{"suffix":"/"}"#), "suffix"),
             (
-                frontend("*", r#"{"exact":"/","prefix":"/"}"#),
+                frontend("a.test", r#"{"exact":"/","prefix":"/"}"#),
                 "not readable",
             ),
         ];
@@ -322,6 +319,8 @@ mod tests {
         assert!(reason(&[put("backend", "shop", BACKEND)]).contains("not the name"));
         assert!(reason(&[put("route", "shop", BACKEND)]).contains("no kind"));
         assert!(reason(&[put("certificate", "shop", "{}")]).contains("not readable"));
+        let list = put("backend", "shop/a", r#"["127.0.0.1:9001",50]"#);
+        assert!(reason(&[list]).contains("not readable"));
         let removal = ops(&[], &[r#"{"kind":"settings","name":"settings"}"#]);
         assert_eq!(
             decode(removal.as_bytes()).unwrap_err().reason,
@@ -362,7 +361,7 @@ mod tests {
 
         #[test]
         fn never_panics_on_nearly_right_bytes(at in 0usize..400, byte: u8, cut in 0usize..400) {
-            let value = frontend("*", r#"{"regex":"/a[0-9]+"}"#);
+            let value = frontend("a.test", r#"{"regex":"/a[0-9]+"}"#);
             let mut bytes = ops(&[put("frontend", "web", &value)], &[]).into_bytes();
             let at = at % bytes.len();
             bytes[at] = byte;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use _engine::state::digest::Digest;
+use _engine::state::entity::{Entity, Kind};
 use _engine::state::ops::Refused;
 use _engine::thread::EngineThread;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
@@ -33,7 +34,9 @@ pub fn frontend(cluster: &str) -> String {
     )
 }
 
+/// The operations, each value in its canonical form: as the reconciler would send them.
 pub fn ops(puts: &[String], removes: &[(&str, &str)]) -> Vec<u8> {
+    let puts: Vec<String> = puts.iter().map(|put| canonical(put)).collect();
     let removes: Vec<String> = removes
         .iter()
         .map(|(kind, name)| format!(r#"{{"kind":"{kind}","name":"{name}"}}"#))
@@ -44,6 +47,17 @@ pub fn ops(puts: &[String], removes: &[(&str, &str)]) -> Vec<u8> {
         removes.join(",")
     )
     .into_bytes()
+}
+
+fn canonical(put: &str) -> String {
+    let put: serde_json::Value = serde_json::from_str(put).unwrap();
+    let (kind, name) = (put["kind"].as_str().unwrap(), &put["name"]);
+    let written = put["value"].to_string();
+    let value = match Entity::from_json(Kind::parse(kind).unwrap(), &written) {
+        Ok(entity) => String::from_utf8(entity.canonical()).unwrap(),
+        Err(_) => written,
+    };
+    format!(r#"{{"kind":"{kind}","name":{name},"value":{value}}}"#)
 }
 
 /// Serves each connection, the first is 0, by a thread of its own, for as long as the test runs.
@@ -130,7 +144,7 @@ impl Proxy {
         let committed = self.engine.commit(next).map_err(|refusal| refusal.reason)?;
         assert_eq!(prepared, committed, "the loop must hold what was promised");
         assert_eq!(
-            self.engine.begin_audit().wait().unwrap().digest,
+            self.engine.begin_audit().wait().unwrap().unwrap().digest,
             committed,
             "and it must be what its entities add up to"
         );

@@ -3,11 +3,12 @@
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.cli.output import Painter, duration, table, visible
-from reconciler.cli.plans import differences, render
+from reconciler.cli.plans import differences, markdown, render
 
 RUNNING: dict[str, Any] = {"commit": "51ab0c4d" * 5, "generation": 412, "workers": [1, 2]}
 
@@ -87,6 +88,30 @@ def test_colour_adds_nothing_but_colour() -> None:
 
 def test_an_empty_plan_says_so() -> None:
     assert drawn([]).endswith("\n\nNo changes. The live proxy runs exactly this configuration.")
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted"),
+    [
+        ({"beginning": "commit main"}, "No changes. Both have the same configuration."),
+        ({**RUNNING, "only": "frontend/web", "others": 0}, "No changes of frontend/web."),
+        (
+            {**RUNNING, "only": "frontend/web", "others": 1},
+            "No changes of frontend/web. The plan has 1 change of others.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_an_empty_plan_says_no_more_than_was_looked_at(
+    running: dict[str, Any], wanted: str, form: str
+) -> None:
+    planned: dict[str, Any] = {"changes": [], "warnings": []}
+    if form == "text":
+        lines = list(render.plan(planned, running, "the working tree of shop", Painter(False)))
+    else:
+        lines = list(markdown.plan(planned, running, "the working tree of shop"))
+    assert wanted in lines
+    assert not any("live proxy" in line for line in lines)
 
 
 def test_what_the_repository_holds_cannot_drive_the_terminal() -> None:

@@ -1,30 +1,18 @@
-//! The bounds of every value: what the engine insists on, whoever wrote the entity.
+//! The bounds and the grammar of values that several kinds have: what the engine insists on, whoever
+//! wrote the entity.
 //!
 //! The reconciler has checked all of this before, with file and line. It is checked again because
-//! a worker must not be broken by any bytes on its control channel; so the rule here is to refuse
-//! what could harm the engine or a client, and to leave matters of taste to the reconciler.
+//! a worker must not be broken by any bytes on its control channel; so the rule here, and in the
+//! `check` of each kind, is to refuse what could harm the engine or a client, and to leave matters of
+//! taste to the reconciler.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use super::Backend;
-use super::Certificate;
-use super::Cluster;
-use super::ClusterProtocol;
-use super::Entity;
 use super::ErrorPage;
-use super::Frontend;
 use super::Kind;
-use super::Listener;
-use super::ListenerProtocol;
 use super::Material;
-use super::PathMatch;
-use super::Settings;
-use super::UpstreamTls;
-use super::ValueMatch;
-use super::Workers;
-use super::compile_regex;
 
 /// Checks the name of an entity of `kind` against the grammar of names.
 pub fn name(kind: Kind, name: &str) -> Result<(), String> {
@@ -42,18 +30,6 @@ pub fn name(kind: Kind, name: &str) -> Result<(), String> {
     }
 }
 
-/// Checks the values of an entity.
-pub fn entity(entity: &Entity) -> Result<(), String> {
-    match entity {
-        Entity::Settings(value) => settings(value),
-        Entity::Certificate(value) => certificate(value),
-        Entity::Listener(value) => listener(value),
-        Entity::Cluster(value) => cluster(value),
-        Entity::Backend(value) => backend(value),
-        Entity::Frontend(value) => frontend(value),
-    }
-}
-
 /// Reads `IP:port`; a name would have to be resolved, which is nothing for an event loop.
 pub fn socket_addr(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
@@ -67,67 +43,8 @@ pub fn socket_addr(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-fn settings(value: &Settings) -> Result<(), String> {
-    let log = value.access_log.as_str();
-    if !matches!(log, "stdout" | "off") && (!log.starts_with('/') || log.contains('\0')) {
-        return Err(format!(
-            "access_log {log:?}: expected stdout, off or an absolute path"
-        ));
-    }
-    if let Some(admin) = &value.admin {
-        socket_addr(admin)?;
-    }
-    error_pages(&value.error_pages)?;
-    within("drain_timeout", value.drain_timeout, 0..=DURATION_MS_MAX)?;
-    within(
-        "max_buffered_bytes",
-        value.max_buffered_bytes,
-        BUFFERED_BYTES,
-    )?;
-    within(
-        "max_connections",
-        value.max_connections,
-        1..=CONNECTIONS_MAX,
-    )?;
-    within("max_requests", value.max_requests, 1..=CONNECTIONS_MAX)?;
-    match value.workers {
-        Workers::Auto(_) => Ok(()),
-        Workers::Count(count) => within("workers", count, 1..=WORKERS_MAX),
-    }
-}
-
-fn certificate(value: &Certificate) -> Result<(), String> {
-    for file in [&value.certificate, &value.private_key]
-        .into_iter()
-        .flatten()
-    {
-        material(file)?;
-    }
-    if let Some(ocsp) = &value.ocsp {
-        material(&ocsp.material())?;
-    }
-    if value.certificate.is_some() != value.private_key.is_some() {
-        return Err("certificate and private_key belong together".to_owned());
-    }
-    if value.certificate.is_none() && value.acme.is_none() {
-        return Err("certificate: nobody brings it".to_owned());
-    }
-    let hostnames = &value.hostnames;
-    if hostnames.is_empty() || !hostnames.is_sorted_by(|a, b| a < b) {
-        return Err("hostnames: expected at least one, sorted, each once".to_owned());
-    }
-    match hostnames
-        .iter()
-        .find(|name| *name == "*" || !is_hostname(name))
-    {
-        None => Ok(()),
-        Some(name) => Err(format!(
-            "hostnames: {name:?} is not like shop.example.com or *.example.com"
-        )),
-    }
-}
-
-fn material(material: &Material) -> Result<(), String> {
+/// Checks the hash of a file; its path is for people.
+pub fn material(material: &Material) -> Result<(), String> {
     let hash = &material.sha256;
     let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if hash.len() == SHA256_DIGITS && hash.bytes().all(hex) {
@@ -139,175 +56,8 @@ fn material(material: &Material) -> Result<(), String> {
     }
 }
 
-fn upstream_tls(value: &UpstreamTls) -> Result<(), String> {
-    let files = [&value.ca, &value.certificate, &value.private_key];
-    files.into_iter().flatten().try_for_each(material)?;
-    if value.certificate.is_some() != value.private_key.is_some() {
-        return Err("tls: certificate and private_key belong together".to_owned());
-    }
-    match &value.server_name {
-        Some(name) if !is_hostname(name) || name.contains('*') => Err(format!(
-            "tls.server_name {name:?}: expected a name like shop.internal, in lower case"
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn listener(value: &Listener) -> Result<(), String> {
-    if value.tls.is_some() != (value.protocol == ListenerProtocol::Https) {
-        return Err("tls: expected with protocol https, and only there".to_owned());
-    }
-    if let Some(tls) = &value.tls {
-        let files = [&tls.client_ca, &tls.client_crl];
-        files.into_iter().flatten().try_for_each(material)?;
-        if tls.client_ca.is_none() && tls.client_crl.is_some() {
-            return Err("tls.client_crl: there is no client_ca".to_owned());
-        }
-    }
-    let default = value
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.default_certificate.as_deref());
-    if let Some(name) = default.filter(|name| !is_name(name)) {
-        return Err(format!(
-            "tls.default_certificate: {name:?} is not the name of a certificate"
-        ));
-    }
-    value.socket_addr()?;
-    value.trusted_networks()?;
-    value.introducing_networks()?;
-    error_pages(&value.error_pages)?;
-    let limits = &value.limits;
-    within(
-        "limits.body_bytes",
-        limits.body_bytes.unwrap_or(0),
-        0..=BODY_BYTES_MAX,
-    )?;
-    within(
-        "limits.connections",
-        limits.connections,
-        1..=CONNECTIONS_MAX,
-    )?;
-    within("limits.head_bytes", limits.head_bytes, HEAD_BYTES)?;
-    within("limits.header_count", limits.header_count, HEADER_COUNT)?;
-    let timeouts = &value.timeouts;
-    within("timeouts.keep_alive", timeouts.keep_alive, TIMEOUT_MS)?;
-    within("timeouts.request_body", timeouts.request_body, TIMEOUT_MS)?;
-    within("timeouts.request_head", timeouts.request_head, TIMEOUT_MS)?;
-    within(
-        "timeouts.response_write",
-        timeouts.response_write,
-        TIMEOUT_MS,
-    )
-}
-
-fn cluster(value: &Cluster) -> Result<(), String> {
-    let limits = &value.limits;
-    within("limits.head_bytes", limits.head_bytes, RESPONSE_HEAD_BYTES)?;
-    within("limits.header_count", limits.header_count, HEADER_COUNT)?;
-    within(
-        "keep_alive_connections",
-        value.keep_alive_connections,
-        0..=CONNECTIONS_MAX,
-    )?;
-    within("retries", value.retries, 0..=RETRIES_MAX)?;
-    if value.protocol == ClusterProtocol::H2 && value.proxy_protocol.is_some() {
-        return Err("proxy_protocol: over h2 many clients share a connection".to_owned());
-    }
-    value.tls.as_ref().map_or(Ok(()), upstream_tls)?;
-    let timeouts = &value.timeouts;
-    within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;
-    within("timeouts.keep_alive", timeouts.keep_alive, TIMEOUT_MS)?;
-    within("timeouts.response_body", timeouts.response_body, TIMEOUT_MS)?;
-    within("timeouts.response_head", timeouts.response_head, TIMEOUT_MS)?;
-    within("timeouts.tunnel", timeouts.tunnel, TIMEOUT_MS)
-}
-
-fn backend(value: &Backend) -> Result<(), String> {
-    value.socket_addr().map(drop)
-}
-
-fn frontend(value: &Frontend) -> Result<(), String> {
-    if !is_name(&value.cluster) {
-        return Err(format!(
-            "cluster {:?} is not the name of a cluster",
-            value.cluster
-        ));
-    }
-    if let Some(listener) = value.listeners.iter().find(|listener| !is_name(listener)) {
-        return Err(format!(
-            "listeners: {listener:?} is not the name of a listener"
-        ));
-    }
-    if value.listeners.is_empty() || !value.listeners.is_sorted_by(|a, b| a < b) {
-        return Err("listeners: expected at least one, sorted, each once".to_owned());
-    }
-    if !is_hostname(&value.hostname) {
-        return Err(format!(
-            "hostname {:?}: expected shop.example.com, *.example.com or *, in lower case",
-            value.hostname
-        ));
-    }
-    if let Some(method) = value.methods.iter().find(|method| !is_token(method)) {
-        return Err(format!("methods: {method:?} is not a method"));
-    }
-    if value.passthrough
-        && !(value.path == PathMatch::Prefix("/".to_owned())
-            && value.methods.is_empty()
-            && value.headers.is_empty()
-            && value.query.is_empty()
-            && value.hsts.is_none()
-            && value.client_certificate.is_none()
-            && !value.early_data
-            && value.redirect.is_none())
-    {
-        return Err("passthrough: nothing but the hostname can be matched".to_owned());
-    }
-    if !value.upgrades.is_sorted_by(|a, b| a < b)
-        || value
-            .upgrades
-            .iter()
-            .any(|name| name.bytes().any(|byte| byte.is_ascii_uppercase()))
-    {
-        return Err("upgrades: expected names in lower case, sorted, each once".to_owned());
-    }
-    path(&value.path)?;
-    for (name, value) in &value.headers {
-        if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(format!(
-                "headers: {name:?} is not a header name in lower case"
-            ));
-        }
-        value_match(value)?;
-    }
-    if value.query.contains_key("") {
-        return Err("query: a parameter needs a name".to_owned());
-    }
-    value.query.values().try_for_each(value_match)
-}
-
-fn path(path: &PathMatch) -> Result<(), String> {
-    match path {
-        PathMatch::Exact(path) | PathMatch::Prefix(path) => {
-            if !path.starts_with('/') || path.contains(['?', '#']) {
-                return Err(format!(
-                    "path {path:?}: expected a slash first and no query"
-                ));
-            }
-            within("path length", path.len(), 1..=PATH_BYTES_MAX)
-        }
-        PathMatch::Regex(pattern) => compile_regex(pattern).map(drop),
-    }
-}
-
-fn value_match(value: &ValueMatch) -> Result<(), String> {
-    match value {
-        ValueMatch::Exact(_) => Ok(()),
-        ValueMatch::Regex(pattern) => compile_regex(pattern).map(drop),
-    }
-}
-
-fn error_pages(pages: &BTreeMap<String, ErrorPage>) -> Result<(), String> {
+/// Checks pages by their statuses.
+pub fn error_pages(pages: &BTreeMap<String, ErrorPage>) -> Result<(), String> {
     for (status, page) in pages {
         let digits = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit());
         if !digits || !("400"..="599").contains(&status.as_str()) {
@@ -328,7 +78,7 @@ fn error_pages(pages: &BTreeMap<String, ErrorPage>) -> Result<(), String> {
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}`.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     bytes.len() <= NAME_BYTES_MAX
@@ -340,7 +90,7 @@ fn is_name(name: &str) -> bool {
 
 /// A hostname as frontends have it: lower case, ASCII, no trailing dot, perhaps `*.` before it, or
 /// an IPv6 address in brackets, which clients send as well.
-fn is_hostname(hostname: &str) -> bool {
+pub fn is_hostname(hostname: &str) -> bool {
     if hostname == "*" {
         return true;
     }
@@ -361,12 +111,13 @@ fn is_label(label: &str) -> bool {
 }
 
 /// A token of RFC 9110 §5.6.2, which methods and header names are.
-fn is_token(text: &str) -> bool {
+pub fn is_token(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn within<N>(what: &str, value: N, range: RangeInclusive<N>) -> Result<(), String>
+/// Checks that a number is within its bounds, both included.
+pub fn within<N>(what: &str, value: N, range: RangeInclusive<N>) -> Result<(), String>
 where
     N: PartialOrd + std::fmt::Display,
 {
@@ -391,16 +142,16 @@ const SHA256_DIGITS: usize = 64;
 const LABEL_BYTES_MAX: usize = 63;
 const NAME_BYTES_MAX: usize = 63;
 const TOKEN_BYTES_MAX: usize = 256;
-const BODY_BYTES_MAX: u64 = 1 << 50;
-const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
-const CONNECTIONS_MAX: u32 = 1_000_000;
-const DURATION_MS_MAX: u64 = 7 * 24 * 3_600_000;
-const RESPONSE_HEAD_BYTES: RangeInclusive<u32> = 1024..=128 * 1024;
-const HEAD_BYTES: RangeInclusive<u32> = 1024..=65536;
-const HEADER_COUNT: RangeInclusive<u32> = 1..=1000;
-const RETRIES_MAX: u32 = 10;
-const TIMEOUT_MS: RangeInclusive<u64> = 1..=DURATION_MS_MAX;
-const WORKERS_MAX: u32 = 1024;
+/// What may wait for peers in a worker.
+pub const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// Most connections, or requests, at one time.
+pub const CONNECTIONS_MAX: u32 = 1_000_000;
+/// A week.
+pub const DURATION_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Fields in a head.
+pub const HEADER_COUNT: RangeInclusive<u32> = 1..=1000;
+/// A timeout.
+pub const TIMEOUT_MS: RangeInclusive<u64> = 1..=DURATION_MS_MAX;
 
 #[cfg(test)]
 mod tests {

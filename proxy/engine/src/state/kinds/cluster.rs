@@ -1,0 +1,150 @@
+//! The cluster: a named set of interchangeable backends, and how they are dealt with.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::language::defaulted;
+use crate::state::entity::Material;
+use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
+use crate::state::entity::check::{is_hostname, material, within};
+
+/// What the backends of a cluster speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterProtocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2, in clear text by prior knowledge, over TLS by ALPN.
+    H2,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
+}
+
+defaulted! {
+    /// A named set of interchangeable backends and its policy.
+    pub struct Cluster {
+        /// Idle upstream connections kept per backend and worker.
+        pub keep_alive_connections: u32 = 1024,
+        /// Hard limits of its responses.
+        pub limits: ClusterLimits = ClusterLimits::default(),
+        /// How a backend is chosen.
+        pub load_balancing: LoadBalancing = LoadBalancing::RoundRobin,
+        /// What the backends speak.
+        pub protocol: ClusterProtocol = ClusterProtocol::Http,
+        /// How backends are told who the client is, before anything else.
+        pub proxy_protocol: Option<ProxyProtocol> = None,
+        /// Further backends tried when connecting failed.
+        pub retries: u32 = 2,
+        /// How long a backend may take.
+        pub timeouts: ClusterTimeouts = ClusterTimeouts::default(),
+        /// TLS towards the backends; `None` is clear text.
+        pub tls: Option<UpstreamTls> = None,
+    }
+}
+
+defaulted! {
+    /// Hard limits of what a backend sends, which is out of order beyond them.
+    pub struct ClusterLimits {
+        /// Largest response head.
+        pub head_bytes: u32 = 65_536,
+        /// Most fields in a response head.
+        pub header_count: u32 = 256,
+    }
+}
+
+defaulted! {
+    /// TLS towards backends.
+    pub struct UpstreamTls {
+        /// PEM bundle of the authorities to trust; `None` trusts the system's.
+        pub ca: Option<Material> = None,
+        /// PEM chain to show to a backend that asks who we are; with `private_key` or not at all.
+        pub certificate: Option<Material> = None,
+        /// PEM private key of that chain's leaf.
+        pub private_key: Option<Material> = None,
+        /// Name sent as SNI and expected in the backend's certificate; `None` is the backend's IP address.
+        pub server_name: Option<String> = None,
+        /// Whether the backend must prove who it is.
+        pub verify: bool = true,
+    }
+}
+
+/// How a backend of a cluster is chosen; all of them respect weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadBalancing {
+    /// The one with the fewest requests in flight.
+    LeastConnections,
+    /// The better of two taken at random.
+    PowerOfTwo,
+    /// Any.
+    Random,
+    /// In turn, smoothly by weight.
+    RoundRobin,
+}
+
+defaulted! {
+    /// How long a backend may take, in milliseconds.
+    pub struct ClusterTimeouts {
+        /// To accept a connection.
+        pub connect: u64 = 3_000,
+        /// How long an idle upstream connection is kept.
+        pub keep_alive: u64 = 50_000,
+        /// Between two pieces of a response body.
+        pub response_body: u64 = 300_000,
+        /// From the end of the request to the head of the response.
+        pub response_head: u64 = 60_000,
+        /// Without a byte in either direction of a tunnel.
+        pub tunnel: u64 = 3_600_000,
+    }
+}
+
+impl Cluster {
+    /// Checks the values.
+    pub fn check(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        within("limits.head_bytes", limits.head_bytes, RESPONSE_HEAD_BYTES)?;
+        within("limits.header_count", limits.header_count, HEADER_COUNT)?;
+        within(
+            "keep_alive_connections",
+            self.keep_alive_connections,
+            0..=CONNECTIONS_MAX,
+        )?;
+        within("retries", self.retries, 0..=RETRIES_MAX)?;
+        if self.protocol == ClusterProtocol::H2 && self.proxy_protocol.is_some() {
+            return Err("proxy_protocol: over h2 many clients share a connection".to_owned());
+        }
+        self.tls.as_ref().map_or(Ok(()), upstream_tls)?;
+        let timeouts = &self.timeouts;
+        within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;
+        within("timeouts.keep_alive", timeouts.keep_alive, TIMEOUT_MS)?;
+        within("timeouts.response_body", timeouts.response_body, TIMEOUT_MS)?;
+        within("timeouts.response_head", timeouts.response_head, TIMEOUT_MS)?;
+        within("timeouts.tunnel", timeouts.tunnel, TIMEOUT_MS)
+    }
+}
+
+fn upstream_tls(value: &UpstreamTls) -> Result<(), String> {
+    let files = [&value.ca, &value.certificate, &value.private_key];
+    files.into_iter().flatten().try_for_each(material)?;
+    if value.certificate.is_some() != value.private_key.is_some() {
+        return Err("tls: certificate and private_key belong together".to_owned());
+    }
+    match &value.server_name {
+        Some(name) if !is_hostname(name) || name.contains('*') => Err(format!(
+            "tls.server_name {name:?}: expected a name like shop.internal, in lower case"
+        )),
+        _ => Ok(()),
+    }
+}
+
+const RESPONSE_HEAD_BYTES: RangeInclusive<u32> = 1024..=128 * 1024;
+const RETRIES_MAX: u32 = 10;

@@ -1,0 +1,82 @@
+//! The settings: what concerns a worker as a whole. Limits are per worker.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::language::defaulted;
+use crate::state::entity::ErrorPage;
+use crate::state::entity::check::{BUFFERED_BYTES, CONNECTIONS_MAX, DURATION_MS_MAX};
+use crate::state::entity::check::{error_pages, socket_addr, within};
+
+defaulted! {
+    /// What concerns a worker as a whole. Limits are per worker.
+    pub struct Settings {
+        /// `stdout`, `off` or an absolute path.
+        pub access_log: String = "stdout".to_owned(),
+        /// Where the reconciler serves metrics; nothing to the engine.
+        pub admin: Option<String> = None,
+        /// Most time given to what is drained, in milliseconds.
+        pub drain_timeout: u64 = 30_000,
+        /// Pages by status for every listener.
+        pub error_pages: BTreeMap<String, ErrorPage> = BTreeMap::new(),
+        /// Whether responses tell the generation that served them.
+        pub generation_header: bool = false,
+        /// Bytes that may wait for peers to take them, or for the rest of a message.
+        pub max_buffered_bytes: u64 = 1 << 30,
+        /// Client connections at one time.
+        pub max_connections: u32 = 10_000,
+        /// Requests in flight at one time.
+        pub max_requests: u32 = 10_000,
+        /// How many workers; the reconciler's affair.
+        pub workers: Workers = Workers::Auto(Auto::Auto),
+    }
+}
+
+/// How many workers there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Workers {
+    /// As many as the machine suggests.
+    Auto(Auto),
+    /// This many.
+    Count(u32),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// As many as the machine suggests.
+    Auto,
+}
+
+impl Settings {
+    /// Checks the values.
+    pub fn check(&self) -> Result<(), String> {
+        let log = self.access_log.as_str();
+        if !matches!(log, "stdout" | "off") && (!log.starts_with('/') || log.contains('\0')) {
+            return Err(format!(
+                "access_log {log:?}: expected stdout, off or an absolute path"
+            ));
+        }
+        if let Some(admin) = &self.admin {
+            socket_addr(admin)?;
+        }
+        error_pages(&self.error_pages)?;
+        within("drain_timeout", self.drain_timeout, 0..=DURATION_MS_MAX)?;
+        within(
+            "max_buffered_bytes",
+            self.max_buffered_bytes,
+            BUFFERED_BYTES,
+        )?;
+        within("max_connections", self.max_connections, 1..=CONNECTIONS_MAX)?;
+        within("max_requests", self.max_requests, 1..=CONNECTIONS_MAX)?;
+        match self.workers {
+            Workers::Auto(_) => Ok(()),
+            Workers::Count(count) => within("workers", count, 1..=WORKERS_MAX),
+        }
+    }
+}
+
+const WORKERS_MAX: u32 = 1024;
