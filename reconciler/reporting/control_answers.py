@@ -20,6 +20,7 @@ from typing import Any
 from reconciler import log
 from reconciler.acme.certifying import Certifying
 from reconciler.catalog.relations import DIAL, cluster_of
+from reconciler.language.suggest import CANDIDATES_MAX, did_you_mean
 from reconciler.parts import Part, Parts
 from reconciler.patience import within
 from reconciler.planning.consequences import consequences, usable
@@ -35,6 +36,7 @@ from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.running import Running
+from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
@@ -311,12 +313,16 @@ class ControlAnswers:
         kind, name = request.kind, request.entity
         if kind is not None and kind not in KINDS:
             kinds = ", ".join(KINDS)
-            raise RefusedRequestError("usage", f"there is no kind {kind!r}; there are: {kinds}")
+            near = did_you_mean(kind, KINDS)
+            message = f"there is no kind {kind!r}; {near or f'there are: {kinds}'}"
+            raise RefusedRequestError("usage", message)
         with self.store.snapshot() as seen:
             if kind is not None and name is not None:
                 entity = seen.state.get(EntityKey(kind, name))
                 if entity is None:
-                    raise RefusedRequestError("not_found", f'there is no {kind} "{name}" running')
+                    near = _near(seen.state, kind, name)
+                    message = f'there is no {kind} "{name}" running{near}'
+                    raise RefusedRequestError("not_found", message)
                 shown = [_shown(entity)]
             else:
                 kinds_shown = KINDS if kind is None else (kind,)
@@ -378,8 +384,10 @@ class ControlAnswers:
             if not found:
                 raise RefusedRequestError("not_found", f"there is no backend at {text} running")
             return found
-        if self.store.running.state.get(EntityKey("backend", text)) is None:
-            message = f"there is no backend {text!r} running (CLUSTER/BACKEND, or an address)"
+        state = self.store.running.state
+        if state.get(EntityKey("backend", text)) is None:
+            near = _near(state, "backend", text) or " (CLUSTER/BACKEND, or an address)"
+            message = f"there is no backend {text!r} running{near}"
             raise RefusedRequestError("not_found", message)
         return [text]
 
@@ -432,6 +440,14 @@ class ControlAnswers:
             "expires_at": drain.expires_at,
             "active": self._active(backend),
         }
+
+
+def _near(state: StoredState, kind: str, name: str) -> str:
+    """The question for the entity that was meant, if that is quickly found."""
+    near = None
+    if state.count(kind) <= CANDIDATES_MAX:
+        near = did_you_mean(name, state.names(kind))
+    return f"; {near}" if near else ""
 
 
 def _part(part: Part) -> control.PartStatus:

@@ -235,6 +235,9 @@ def test_show(live: Kakehi) -> None:
     missing = live.run_cli("show", "cluster/nope")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "nope" in missing.stderr
+    near = live.run_cli("show", "cluster/shpo").stderr
+    assert 'there is no cluster "shpo" running; did you mean "shop"?' in near
+    assert 'did you mean "frontend"?' in live.run_cli("show", "frontends").stderr
 
 
 def test_explain(live: Kakehi, listener: str) -> None:
@@ -257,6 +260,7 @@ def test_drain_and_undrain(live: Kakehi) -> None:
         assert live.run_cli("undrain", "shop/shop-1").returncode == 0
     assert live.status()["drains"] == []
     assert live.run_cli("drain", "shop/nope").returncode == 1
+    assert 'did you mean "shop/shop-1"?' in live.run_cli("drain", "shop/shop1").stderr
 
 
 @pytest.mark.parametrize(
