@@ -29,6 +29,9 @@ ifeq ($(filter 4.% 5.%,$(MAKE_VERSION)),)
 $(error This Makefile needs GNU Make 4 or newer, and this is $(MAKE_VERSION))
 endif
 
+# The crate for fuzzing shares the directory, and so what it has in common with the engine is built once.
+FUZZ := --manifest-path $(FUZZ_MANIFEST) --target-dir $(ENGINE)/target --locked --quiet
+
 .PHONY: help build run test test-full test-rust test-python test-tools lint lint-python lint-rust fmt bench clean lock
 
 help: ## list the targets
@@ -54,7 +57,7 @@ test-rust: ## the tests of the engine, and a short fuzzing
 	cargo build --release --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
 	cargo bench --manifest-path $(MANIFEST) --locked --quiet --no-run --bench instructions
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
-	cargo run --release --locked --quiet --manifest-path $(FUZZ_MANIFEST) --bin fuzz_run -- all $(FUZZ_SECONDS)
+	cargo run $(FUZZ) --bin fuzz_run -- all $(FUZZ_SECONDS)
 
 test-python: build test-tools ## the tests of the control plane, and of the whole product
 	$(call say,Python and end-to-end tests)
@@ -75,7 +78,7 @@ lint-rust:
 	cargo fmt --manifest-path $(MANIFEST) --check
 	cargo clippy --manifest-path $(MANIFEST) --locked --all-targets --quiet -- -D warnings
 	cargo fmt --manifest-path $(FUZZ_MANIFEST) --check
-	cargo clippy --manifest-path $(FUZZ_MANIFEST) --locked --all-targets --quiet -- -D warnings
+	cargo clippy $(FUZZ) --all-targets -- -D warnings
 	cargo fmt --manifest-path $(TRAFFIC_MANIFEST) --check
 	cargo clippy --manifest-path $(TRAFFIC_MANIFEST) --locked --all-targets --quiet -- -D warnings
 

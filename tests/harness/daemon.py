@@ -227,17 +227,18 @@ class Kakehi:
     def _outcome(self, sha: str, timeout_s: int) -> str | None:
         """What became of a commit, as soon as it is known; None: there is no daemon to ask."""
         try:
-            return str(self.ask("wait", timeout_s + 30, commit=sha, timeout_s=timeout_s)["outcome"])
+            told = self._ask("wait", timeout_s + 30, commit=sha, timeout_s=timeout_s)
         except OSError:
             return None
+        return str(told["outcome"])
 
-    def ask(self, request: str, deadline_s: float = 60, **fields: object) -> Any:
+    def _ask(self, request: str, deadline_s: float = 60, **fields: object) -> Any:
         """Ask as the command line does; its start would be most of what that takes."""
         return control.ask(self.runtime_dir, request, deadline_s, **fields)
 
     def status(self) -> dict[str, Any]:
         try:
-            status: dict[str, Any] = self.ask("status")
+            status: dict[str, Any] = self._ask("status")
         except OSError as error:
             raise AssertionError(f"no daemon answers: {error}\n{self.log()}") from error
         return status

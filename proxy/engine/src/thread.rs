@@ -61,7 +61,7 @@ impl EngineThread {
         let metrics = Metrics::create(worker).map_err(say("cannot make the shared counters"))?;
         let metrics_fd =
             socket::duplicate(metrics.fd()).map_err(say("cannot share the counters"))?;
-        let tls = Tls::new()?;
+        let tls = Tls::default();
         let tickets = tls.tickets.clone();
         let challenges = tls.challenges.clone();
         let served = Served {

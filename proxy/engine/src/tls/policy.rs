@@ -86,21 +86,20 @@ pub struct Tls {
     system_anchors: OnceLock<Anchors>,
 }
 
-impl Tls {
+impl Default for Tls {
     /// Nothing in service yet.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes for ticket keys.
-    pub fn new() -> Result<Self, String> {
-        Ok(Self {
+    fn default() -> Self {
+        Self {
             provider: provider(),
             certificates: Arc::default(),
             challenges: Arc::default(),
-            tickets: Arc::new(Tickets::random()?),
+            tickets: Arc::default(),
             system_anchors: OnceLock::new(),
-        })
+        }
     }
+}
 
+impl Tls {
     /// What a listener with that policy agrees to; `material` finds files.
     ///
     /// # Errors

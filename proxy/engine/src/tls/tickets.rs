@@ -38,27 +38,22 @@ impl Key {
             secret: RandomizedNonceKey::new(&AES_256_GCM, secret).ok()?,
         })
     }
+
+    fn random() -> Option<Self> {
+        let mut bytes = [0; KEY_BYTES];
+        rand::fill(&mut bytes).ok()?;
+        Self::new(&bytes)
+    }
 }
 
-/// The keys of one worker.
+/// The keys of one worker. Until they are handed out it seals with one that nobody else has, made when it
+/// is needed: random bytes are gathered for 20 ms before the first, which not every worker asks for.
 #[derive(Default)]
 pub struct Tickets {
     keys: RwLock<Vec<Arc<Key>>>,
 }
 
 impl Tickets {
-    /// One key that nobody else has, until others are handed out.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
-    pub fn random() -> Result<Self, String> {
-        let mut key = [0; KEY_BYTES];
-        rand::fill(&mut key).map_err(|_| "no random bytes for ticket keys".to_owned())?;
-        let tickets = Self::default();
-        tickets.replace(&key)?;
-        Ok(tickets)
-    }
-
     /// Takes other keys in place of those held: one behind the other, the newest first.
     ///
     /// # Errors
@@ -79,6 +74,15 @@ impl Tickets {
 
     fn newest(&self) -> Option<Arc<Key>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = keys.first() {
+            return Some(key.clone());
+        }
+        drop(keys);
+        let own = Arc::new(Key::random()?);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_empty() {
+            keys.push(own);
+        }
         keys.first().cloned()
     }
 
@@ -239,9 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_a_random_key() {
-        let (one, other) = (Tickets::random().unwrap(), Tickets::random().unwrap());
-        let made = of(&Arc::new(one), "").encrypt(b"session").unwrap();
-        assert_eq!(of(&Arc::new(other), "").decrypt(&made), None);
+    fn without_keys_it_seals_with_one_that_nobody_else_has() {
+        let (one, other) = (Arc::new(Tickets::default()), Arc::new(Tickets::default()));
+        let made = of(&one, "").encrypt(b"session").unwrap();
+        assert_eq!(of(&one, "").decrypt(&made).unwrap(), b"session");
+        assert_eq!(
+            made[..NAME_BYTES],
+            of(&one, "").encrypt(b"another").unwrap()[..NAME_BYTES]
+        );
+        assert_eq!(of(&other, "").decrypt(&made), None);
+        of(&other, "").encrypt(b"session").unwrap();
+        assert_eq!(of(&other, "").decrypt(&made), None);
+        one.replace(&keys(&[1])).unwrap();
+        assert_eq!(of(&one, "").encrypt(b"session").unwrap()[0], 1);
+        assert_eq!(of(&one, "").decrypt(&made), None);
     }
 }

@@ -1,5 +1,5 @@
-//! `fuzz_run TARGET SECONDS [SEED]`: fuzzes one target (or `all`, each for as long) on a stable
-//! toolchain. `fuzz_run TARGET FILE` tries one input.
+//! `fuzz_run TARGET SECONDS [SEED]`: fuzzes one target (or `all`, each for as long, in a process of its
+//! own on each core) on a stable toolchain. `fuzz_run TARGET FILE` tries one input.
 //!
 //! First the whole corpus, then mutations of it until the time is over; inputs that behaved in a new
 //! way are mutated further. The seed is printed and gives the same inputs in the same order again.
@@ -8,8 +8,10 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::num::NonZero;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
+use std::process::Command;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -56,10 +58,41 @@ fn run(arguments: &[String]) -> Result<(), String> {
         }
         return Ok(());
     };
-    for target in targets {
-        fuzz(target, Duration::from_secs(seconds), seed)?;
+    match targets.as_slice() {
+        [target] => fuzz(*target, Duration::from_secs(seconds), seed),
+        all => fuzz_all(all, what, seed),
     }
-    Ok(())
+}
+
+/// What breaks one target ends none of the others.
+fn fuzz_all(targets: &[Target], seconds: &str, seed: u64) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let waiting = Mutex::new(targets.iter());
+    let broken = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let Some(target) = lock(&waiting).next() else {
+                        break;
+                    };
+                    let ended = Command::new(&program)
+                        .args([target.name, seconds, &seed.to_string()])
+                        .status();
+                    if !ended.is_ok_and(|status| status.success()) {
+                        lock(&broken).push(target.name);
+                    }
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("broken: {}", broken.join(", ")))
+    }
 }
 
 fn fuzz(target: Target, time: Duration, seed: u64) -> Result<(), String> {
