@@ -29,7 +29,7 @@ ifeq ($(filter 4.% 5.%,$(MAKE_VERSION)),)
 $(error This Makefile needs GNU Make 4 or newer, and this is $(MAKE_VERSION))
 endif
 
-.PHONY: help build run test test-full test-rust test-python test-tools lint fmt bench clean lock
+.PHONY: help build run test test-full test-rust test-python test-tools lint lint-python lint-rust fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -46,7 +46,7 @@ test: ## all tests: Rust units, then Python and end to end
 test-full: ## the same, with all that takes long: a thousand rotations, longer fuzzing
 	@KAKEHI_TEST_LONG=1 FUZZ_SECONDS=60 $(MAKE) test
 
-test-rust: build test-tools ## the tests of the engine, and a short fuzzing
+test-rust: ## the tests of the engine, and a short fuzzing
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
 	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
@@ -57,13 +57,17 @@ test-python: build test-tools ## the tests of the control plane, and of the whol
 	$(call say,Python and end-to-end tests)
 	@status=0; for part in parallel serial; do tests/run $$part $(PYTEST_ARGS) || status=$$?; done; exit $$status
 
-lint: build ## every check that reads the code without running the product
-	$(call say,Python: ruff, mypy, import rules)
+lint: lint-rust lint-python ## every check that reads the code without running the product
+
+lint-python: build
+	$(call say,Python: style and types and import rules)
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest proxy._engine
 	$(BIN)/lint-imports
+
+lint-rust:
 	$(call say,Rust: rustfmt and clippy)
 	cargo fmt --manifest-path $(MANIFEST) --check
 	cargo clippy --manifest-path $(MANIFEST) --locked --all-targets --quiet -- -D warnings
@@ -91,7 +95,7 @@ lock: $(VENV)/.locked ## resolve the locked Python packages anew
 	$(BIN)/pip-compile $(LOCKING) --extra dev --extra bench --output-file requirements-dev.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCKING) --output-file tests/suites.txt tests/suites.in
 
-test-tools:
+test-tools: $(VENV)/.locked
 	@tests/install-tools
 
 # The environment holds exactly what the lock says. Rebuilt in place when the lock changes.
@@ -112,6 +116,7 @@ $(VENV)/.engine-built: $(VENV)/.locked pyproject.toml $(RUST_SOURCES)
 	@command -v cargo >/dev/null || { echo "kakehi: cargo is missing; install Rust 1.85 or newer from rustup.rs" >&2; exit 1; }
 	@version=$$(cargo --version | cut -d' ' -f2); \
 	  printf '%s\n' 1.85.0 "$$version" | sort -V -C || { echo "kakehi: Rust 1.85 or newer is needed, and cargo is $$version" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "kakehi: cc is missing, with which Rust links; install it, for instance with: apt-get install gcc libc6-dev" >&2; exit 1; }
 	$(call say,Building the engine (release; the first time takes a few minutes))
 	env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
 	@touch $@

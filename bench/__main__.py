@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import floor, grpc, h2, ladder, proxies, reconfigure, tls, upstream
+from bench import floor, grpc, h2, ladder, proxies, reconfigure, site, tls, upstream
 from bench.contenders import PROFILES
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure"):
+        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure", "site"):
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("--changes", type=int, default=30, help="at each size")
     change.add_argument("--per-file", type=int, default=50, help="frontends in one file")
     change.add_argument("--peers", action="store_true", help="reload nginx and HAProxy, too")
+    large = commands.add_parser("site", help="what the operator of a large site waits for")
+    large.add_argument("--frontends", type=int, default=100_000, help="each in a file")
+    large.add_argument("--changes", type=int, default=1000, help="one by one")
     return parser
 
 
@@ -136,6 +139,8 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
+    elif chosen.command == "site":
+        site.run(chosen.frontends, chosen.changes)
     else:
         reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)
 

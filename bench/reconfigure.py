@@ -55,9 +55,13 @@ class Cost:
 class Subject:
     """A daemon with so many frontends, and the commits that change it."""
 
-    def __init__(self, base: Path, frontends: int, per_file: int = 50) -> None:
+    def __init__(
+        self, base: Path, frontends: int, per_file: int = 50, metrics_port: int | None = None
+    ) -> None:
         self.frontends = frontends
-        self.tenants = Tenants(frontends, free_port(), _FIRST_PORT, per_file)
+        self.tenants = Tenants(
+            frontends, free_port(), _FIRST_PORT, per_file, metrics_port=metrics_port
+        )
         self.daemon = Kakehi(Repo(base / f"repository-{frontends}"), workers=WORKERS)
         self.daemon.repo.commit(self.tenants.files())
         self._repository = pygit2.Repository(str(self.daemon.repo.directory))
@@ -66,17 +70,17 @@ class Subject:
     @contextlib.contextmanager
     def running(self) -> Iterator[Subject]:
         """Within, the daemon serves."""
-        self.load_s = self._started()
+        self.load_s = self.started()
         self.loaded_kib = self.memory_kib()
         # Everything is killed, and what was recorded is served again.
         self.daemon.kill()
-        self.restart_s = self._started()
+        self.restart_s = self.started()
         try:
             yield self
         finally:
             self.daemon.stop(check=False)
 
-    def _started(self) -> float:
+    def started(self) -> float:
         """Start the daemon; return after how many seconds every worker has the newest commit."""
         began = time.perf_counter()
         self.daemon.start(wait=False)
@@ -91,9 +95,15 @@ class Subject:
         assert self.daemon.process is not None
         return self.daemon.process.pid
 
-    def change(self) -> Cost:
-        """Move one backend and wait until every worker has it."""
-        commit = self._commit()
+    def kill_daemon(self) -> None:
+        """End the daemon alone, without a chance to prepare for it."""
+        assert self.daemon.process is not None
+        self.daemon.process.kill()
+        self.daemon.process.wait()
+
+    def change(self, *, count: int = 1, settle_s: float = _SETTLE_S) -> Cost:
+        """Move so many backends by one commit, and wait until every worker has it."""
+        commit = self._commit(count)
         reference = self._repository.references[_BRANCH]
         daemon_ns, workers_ns = cpu_ns([self.daemon_pid]), cpu_ns(self.worker_pids)
         began = time.perf_counter()
@@ -102,7 +112,7 @@ class Subject:
         wall_s = time.perf_counter() - began
         if answer["outcome"] != "applied":
             raise SystemExit(f"bench: {commit} was {answer['outcome']}: {answer['message']}")
-        time.sleep(_SETTLE_S)
+        time.sleep(settle_s)
         return Cost(
             wall_ms=wall_s * 1e3,
             daemon_ms=(cpu_ns([self.daemon_pid]) - daemon_ns) / 1e6,
@@ -116,20 +126,21 @@ class Subject:
             "worker": resident_kib(self.worker_pids[0]),
         }
 
-    def _commit(self) -> pygit2.Oid:
+    def _commit(self, count: int) -> pygit2.Oid:
         """A commit that nothing points to yet: writing objects is git's work, not Kakehi's."""
-        self._number += 1
-        # Walks through all files, and never comes back to the same port.
-        tenant = self._number * 7919 % self.frontends
-        path, text = self.tenants.move(tenant, _FIRST_PORT + self._number % 10_000)
         repository = self._repository
         parent = repository.references[_BRANCH].peel(pygit2.Commit)
         index = pygit2.Index()
         index.read_tree(parent.tree)
-        blob = repository.create_blob(text.encode())
-        index.add(pygit2.IndexEntry(path, blob, pygit2.enums.FileMode.BLOB))
+        for _ in range(count):
+            self._number += 1
+            # Walks through all files, and never comes back to the same port.
+            tenant = self._number * 7919 % self.frontends
+            path, text = self.tenants.move(tenant, _FIRST_PORT + self._number % 10_000)
+            blob = repository.create_blob(text.encode())
+            index.add(pygit2.IndexEntry(path, blob, pygit2.enums.FileMode.BLOB))
         tree = index.write_tree(repository)
-        message = f"Move tenant {tenant}"
+        message = f"Move {count} tenants"
         return repository.create_commit(None, _AUTHOR, _AUTHOR, message, tree, [parent.id])
 
 

@@ -21,13 +21,15 @@ class Tenants:
     backend_port: int
     per_file: int = 50
     access_log: str = "off"
+    metrics_port: int | None = None
     _moved: dict[int, int] = field(default_factory=dict)
 
     def files(self) -> dict[str, str]:
         """The whole configuration: path → text."""
         found = {self.path(number): self.text(number) for number in range(self._file_count)}
+        admin = f"  admin: 127.0.0.1:{self.metrics_port}\n" if self.metrics_port else ""
         found["listeners.yaml"] = (
-            f"settings:\n  access_log: {self.access_log}\n"
+            f"settings:\n  access_log: {self.access_log}\n{admin}"
             f'listeners:\n  public: {{address: "127.0.0.1:{self.listener_port}"}}\n'
         )
         return found

@@ -216,10 +216,10 @@ class Daemon:
             self._challenges,
             lambda: ordered(store.running.state),
             lambda hostname: claims(store.running.state, hostname),
-            store.served_content,
+            lambda key, path: store.materials.content_of(store.running.state.get(key), path),
             issued=wake.set,
         )
-        outcomes = Outcomes(self._source, store, History(options.state_dir / "history.jsonl"))
+        outcomes = Outcomes(self._source, store, History(store))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
         self._overviews = Overviews(
@@ -434,8 +434,7 @@ class Daemon:
         """The state directory was lost, and with it what other parts have there."""
         self._following.write(self._source)
         self._mending.mend()
-        history = self._reconciler.outcomes.history
-        for write in (self._challenges.write, self._drains.write, history.write):
+        for write in (self._challenges.write, self._drains.write):
             try:
                 write()
             except OSError as error:

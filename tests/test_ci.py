@@ -1,5 +1,7 @@
 """`.ci/run` and `tests/run` with programs that are made up: what is repeated, and what never is."""
 
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +15,7 @@ RECORD = f"""
 mkdir -p {Path(FAILED).parent}
 printf '{{\\n  "tests/test_a.py::test_b": true\\n}}' > {FAILED}
 """
+TOOK = re.compile("==> .*: [0-9]+ min [0-9]{2} s")
 
 
 @pytest.fixture
@@ -40,12 +43,17 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
         text=True,
         timeout=60,
     )
-    return done.returncode, done.stdout, (checkout / "called").read_text().splitlines()
+    called = (checkout / "called").read_text().splitlines()
+    # These two run beside each other.
+    said = [line for line in done.stdout.splitlines() if line and not TOOK.fullmatch(line)]
+    return done.returncode, "\n".join(said), [*sorted(called[:2]), *called[2:]]
 
 
-PARALLEL = "python -m pytest -n auto --dist loadfile -m not serial --durations=10"
+JOBS = 2 * len(os.sched_getaffinity(0))
+PARALLEL = f"python -m pytest -n {JOBS} --dist loadfile -m not serial --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
-EVERYTHING = ["make lint", "make test-rust", PARALLEL, SERIAL]
+LANES = ["make build test-tools lint-python", "make lint-rust test-rust"]
+EVERYTHING = [*LANES, PARALLEL, SERIAL]
 AGAIN = " --numprocesses=0 --last-failed --last-failed-no-failures=none"
 FIRST_OF_PARALLEL = '[[ "$*" = *"not serial"* && "$*" != *last-failed* ]] &&'
 FIRST_OF_SERIAL = '[[ "$*" = *"-m serial"* && "$*" != *last-failed* ]] &&'
@@ -96,9 +104,28 @@ def test_what_an_earlier_run_left_is_not_repeated(checkout: Path) -> None:
     assert (code, called) == (1, EVERYTHING)
 
 
-def test_a_rust_test_that_fails_ends_it(checkout: Path) -> None:
-    code, _, called = run(checkout, make="[ $1 = lint ]")
-    assert (code, called) == (1, EVERYTHING[:2])
+@pytest.mark.parametrize("failing", ["lint-rust", "lint-python"])
+def test_what_fails_in_a_lane_ends_it_when_the_other_has_ended(
+    checkout: Path, failing: str
+) -> None:
+    made = f'[[ "$*" != *{failing}* ]] || {{ echo WRONG; exit 2; }}; sleep 0.5; echo "$*" >> ended'
+    code, said, called = run(checkout, make=made)
+    assert (code, said, called) == (2, "WRONG", LANES)
+    [other] = [lane for lane in LANES if failing not in lane]
+    assert f"make {(checkout / 'ended').read_text().strip()}" == other
+
+
+def test_it_tells_how_long_each_part_takes(checkout: Path) -> None:
+    run(checkout)
+    done = subprocess.run(
+        [str(checkout / ".ci" / "run")],
+        env={"PATH": f"{checkout / 'bin'}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    told = [line for line in done.stdout.splitlines() if TOOK.fullmatch(line)]
+    parts = ["build, lint, Rust tests", "parallel Python tests", "serial Python tests"]
+    assert [line.removeprefix("==> ").partition(":")[0] for line in told] == parts
 
 
 def test_a_part_may_have_none_of_the_tests_that_were_asked_for(checkout: Path) -> None:

@@ -94,6 +94,15 @@ def test_cargo_is_old(machine: Path) -> None:
     assert sentence(machine, "build") == "kakehi: Rust 1.85 or newer is needed, and cargo is 1.70.0"
 
 
+def test_a_linker_is_missing(machine: Path) -> None:
+    built(machine)
+    program(machine, "cargo", 'echo "cargo 1.85.0 (abc 2025-02-17)"')
+    assert sentence(machine, "build") == (
+        "kakehi: cc is missing, with which Rust links; install it, for instance with: "
+        "apt-get install gcc libc6-dev"
+    )
+
+
 def test_the_targets_list_themselves() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     listed = [line.split()[0] for line in done.stdout.splitlines()]

@@ -11,13 +11,8 @@ import sys
 from importlib import import_module
 from typing import NamedTuple
 
-from reconciler.cli import output, streams
-from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError, UsageError
-from reconciler.cli.signatures import arguments
-
-COMPLETION_VARIABLE = "_KAKEHI_COMPLETE"
-"""Set by the shell's completion function; the script comes from `kakehi completion`."""
-
+from reconciler.cli import output, parsers, streams
+from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
 
 TRACEBACK_VARIABLE = "KAKEHI_TRACEBACK"
 """Set by whoever looks for an error in Kakehi itself."""
@@ -50,14 +45,20 @@ COMMANDS: dict[str, Entry] = {
     "schema": Entry("schema", "Print JSON Schemas: of the language, of what commands print."),
     "stop": Entry("stop", "End the proxy: workers too."),
     "completion": Entry("completion", "Print the completion script of a shell."),
+    "complete": Entry("complete", "Print the words that a shell may offer.", hidden=True),
     "demo": Entry("demo", "Run the demo shop.", hidden=True),
 }
 
 
-def load(name: str) -> arguments.Command:
+def summaries() -> dict[str, str | None]:
+    """Return the line of each command in the help; None for one that is hidden."""
+    return {name: None if entry.hidden else entry.summary for name, entry in COMMANDS.items()}
+
+
+def load(name: str) -> parsers.Command:
     """Import the module of a command and return its function."""
     module = import_module(f"reconciler.cli.commands.{COMMANDS[name].module}")
-    command: arguments.Command = getattr(module, name)
+    command: parsers.Command = getattr(module, name)
     return command
 
 
@@ -85,10 +86,6 @@ def main() -> int:
 
 def _run(line: list[str]) -> int:
     """Run one command; what it fails by goes to stderr, and to stdout as JSON if that is asked."""
-    if COMPLETION_VARIABLE in os.environ:
-        from reconciler.cli.signatures import completing
-
-        return completing.complete()
     name, rest = (line[0] if line else ""), line[1:]
     try:
         return _dispatch(name, rest)
@@ -127,26 +124,21 @@ def _unexpected(error: Exception) -> CommandError:
 
 
 def _dispatch(name: str, rest: list[str]) -> int:
-    if name in ("--version", "-V"):
-        from reconciler.cli.commands.version import VERSION
+    try:
+        if name in COMMANDS:
+            command = load(name)
+            values = parsers.parse(command, name, rest)
+        else:
+            from reconciler.cli import overview
 
-        sys.stdout.write(f"kakehi {VERSION}\n")
+            if not name:
+                overview.overview(summaries(), stream=sys.stderr).print_help(sys.stderr)
+                return USAGE
+            overview.answer(summaries(), [name, *rest])
+    except SystemExit:
+        # argparse ends so when it has printed the help, or the version.
         return DONE
-    if name in ("", "--help", "-h"):
-        from reconciler.cli.signatures import helping
-
-        helping.overview(sys.stdout if name else sys.stderr)
-        return DONE if name else USAGE
-    if name not in COMMANDS:
-        what = "option" if name.startswith("-") else "command"
-        raise UsageError(f"there is no {what} {name}", _nearest(name))
-    command = load(name)
-    if arguments.wants_help(command, rest):
-        from reconciler.cli.signatures import helping
-
-        helping.show(name, sys.stdout)
-        return DONE
-    return command(**arguments.parse(command, rest))
+    return command(**values)
 
 
 def _complain(name: str, error: CommandError) -> int:
@@ -158,13 +150,6 @@ def _complain(name: str, error: CommandError) -> int:
         lines.append(f"  usage: {who} --help")
     output.note("\n".join(lines))
     return error.code
-
-
-def _nearest(name: str) -> str | None:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, list(COMMANDS), n=1)
-    return f"did you mean `kakehi {close[0]}`?" if close else None
 
 
 def _sentence(error: OSError) -> str:

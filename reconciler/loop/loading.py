@@ -27,7 +27,8 @@ from reconciler.planning.differ import diff_entities
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.storage import bulk, parsed
 from reconciler.storage.bulk import Bulk
-from reconciler.storage.store import Running, Store
+from reconciler.storage.running import Running
+from reconciler.storage.store import Store
 from schemas.change import Change
 from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic

@@ -42,8 +42,9 @@ from reconciler.source.source import Changed, Head, Source, UnfetchedError
 from reconciler.source.tree_diff import ManyFilesError
 from reconciler.storage.database import DamagedError
 from reconciler.storage.records import Begun, Puts
+from reconciler.storage.running import Running
 from reconciler.storage.state import StoredState
-from reconciler.storage.store import Running, Store
+from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Order, Runner

@@ -23,8 +23,8 @@ from reconciler.planning.differ import diff_entities
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.bulk import Bulk
+from reconciler.storage.running import Running
 from reconciler.storage.state import StoredState
-from reconciler.storage.store import Running
 from schemas.change import Change
 from schemas.diagnostic import Diagnostic
 from schemas.entity import Entity, EntityKey, entity_hash

@@ -34,7 +34,8 @@ from reconciler.source.left_out import SUFFIXES
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.drains import Drain, Drains
-from reconciler.storage.store import Running, Store
+from reconciler.storage.running import Running
+from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
 from schemas import control
@@ -89,12 +90,9 @@ class Answers:
             case control.WaitRequest():
                 return await self._wait(request)
             case control.HistoryRequest(limit=limit):
-                history = self.reconciler.outcomes.history
-                entries = history.newest(limit)
-                since = entries[-1]["at"] if entries else ""
-                return {"entries": entries, "drains": history.drains(since)}
+                return await asyncio.to_thread(self.reconciler.outcomes.history.answer, limit)
             case control.ShowRequest():
-                return self._show(request)
+                return await asyncio.to_thread(self._show, request)
             case control.ExplainRequest():
                 return await self._explain(request)
             case control.DrainRequest():
@@ -314,22 +312,17 @@ class Answers:
         if kind is not None and kind not in KINDS:
             kinds = ", ".join(KINDS)
             raise RefusedRequestError("usage", f"there is no kind {kind!r}; there are: {kinds}")
-        state = self.store.running.state
-        if kind is not None and name is not None:
-            entity = state.get(EntityKey(kind, name))
-            if entity is None:
-                raise RefusedRequestError("not_found", f'there is no {kind} "{name}" running')
-            entities = [entity]
-        else:
-            kinds_shown = KINDS if kind is None else (kind,)
-            keys = [EntityKey(each, one) for each in kinds_shown for one in state.names(each)]
-            entities = [state[key] for key in keys]
-        running = self.store.running
-        return {
-            "generation": running.generation,
-            "commit": running.commit,
-            "entities": [_shown(entity) for entity in entities],
-        }
+        with self.store.snapshot() as seen:
+            if kind is not None and name is not None:
+                entity = seen.state.get(EntityKey(kind, name))
+                if entity is None:
+                    raise RefusedRequestError("not_found", f'there is no {kind} "{name}" running')
+                shown = [_shown(entity)]
+            else:
+                kinds_shown = KINDS if kind is None else (kind,)
+                found = (entity for each in kinds_shown for entity in seen.state.values(each))
+                shown = [_shown(entity) for entity in found]
+            return {"generation": seen.generation, "commit": seen.commit, "entities": shown}
 
     async def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
         drained = self.drains.names()

@@ -101,7 +101,8 @@ class ControlSocket:
     async def _one(self, line: bytes) -> bytes:
         try:
             request = control.decode_request(line)
-            return control.encode_result(await self._answer(request))
+            # An answer may have all that runs, and others are waiting.
+            return await asyncio.to_thread(control.encode_result, await self._answer(request))
         except control.MalformedMessageError as error:
             return control.encode_error("usage", str(error))
         except RefusedRequestError as error:

@@ -12,7 +12,7 @@ from typing import Protocol
 from reconciler.planning.consequences import Meaning
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Changed, Head
-from reconciler.storage.store import Running
+from reconciler.storage.running import Running
 from reconciler.transaction.retrying import Retrying
 from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic

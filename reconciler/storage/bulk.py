@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from reconciler.storage.database import DamagedError, translated
-from reconciler.storage.state import content_hash, decode_entity, encode_defines
+from reconciler.storage.state import content_hash, decode_entity, file_row
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Json, Mark, Provenance, canonical
 from schemas.material import FIELDS
@@ -50,7 +50,7 @@ CREATE TABLE relations (
 CREATE TABLE former (
   relation TEXT NOT NULL, term TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL
 );
-CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT) WITHOUT ROWID;
+CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT, hash BLOB) WITHOUT ROWID;
 CREATE TABLE moved (
   kind TEXT NOT NULL, name TEXT NOT NULL, file TEXT NOT NULL, line INTEGER, position INTEGER
 );
@@ -124,9 +124,9 @@ class BulkWriter:
     def files(self, files: Mapping[str, Mapping[EntityKey, Mark]]) -> None:
         """Take in what each file defines."""
         self._connection.executemany(
-            "INSERT INTO files VALUES (?, ?)",
+            "INSERT INTO files VALUES (?, ?, ?)",
             (
-                (path, encode_defines(files[path]) if files[path] else None)
+                file_row(path, files[path]) if files[path] else (path, None, None)
                 for path in sorted(files)
             ),
         )

@@ -43,6 +43,14 @@ class MaterialStore:
         """Make the directory. Raises `OSError`."""
         make_directory(self.directory)
 
+    def content_of(self, entity: Entity | None, path: str) -> bytes | None:
+        """Return the content of an entity's file; None when it has none of this path."""
+        for material in materials_of(entity) if entity else ():
+            if material.path == path:
+                with contextlib.suppress(OSError):
+                    return (self.directory / material.sha256).read_bytes()
+        return None
+
     def forget_unused(self) -> None:
         """What no running entity needs is a leftover, once it is sure what runs."""
         self._let_go([path.name for path in self.directory.iterdir()])

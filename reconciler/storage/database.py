@@ -14,6 +14,7 @@ import contextlib
 import errno
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -23,8 +24,6 @@ from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
 
 FILE_NAME = "state.db"
-VERSION = 1
-"""`user_version`. A newer file is refused untouched; an older one is migrated forward."""
 
 # A checkpoint copies the WAL into the file; until then it only grows.
 WAL_BYTES_MAX = 8 * 1024 * 1024
@@ -32,8 +31,10 @@ WAL_BYTES_MAX = 8 * 1024 * 1024
 # A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
+# Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
+_STEPS = 10_000
 
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE running (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   generation INTEGER NOT NULL,
@@ -74,6 +75,28 @@ CREATE TABLE unfinished (
   removes TEXT NOT NULL
 );
 """
+# The history, and a hash for what a file defines.
+_SECOND = """
+CREATE TABLE history (
+  number INTEGER PRIMARY KEY,
+  commit_id TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  told TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  entry TEXT NOT NULL,
+  hash BLOB NOT NULL
+);
+CREATE INDEX history_commits ON history (commit_id);
+CREATE INDEX history_sizes ON history (size);
+ALTER TABLE files RENAME TO former_files;
+CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO files SELECT path, defines, text_hash(path, defines) FROM former_files;
+DROP TABLE former_files;
+"""
+_FORMS = (_FIRST, _SECOND)
+"""What makes a file of each form from one of the form before."""
+VERSION = len(_FORMS)
+"""`user_version`. A newer file is refused untouched; an older one is migrated forward."""
 
 
 class DamagedError(MachineError):
@@ -112,7 +135,14 @@ _ERRNO = {
     sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
     sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_INTERRUPT: errno.ETIMEDOUT,
 }
+
+
+def end_after(connection: sqlite3.Connection, seconds: float) -> None:
+    """Whatever a connection is asked raises an error from a moment on."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 
 
 class Database:
@@ -212,27 +242,6 @@ class Database:
         sync_directory(self.path.parent)
         return aside.name
 
-    def last_numbers(self) -> tuple[int, int]:
-        """The generation and the epoch that a damaged file still tells, or zeros."""
-        with (
-            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
-            contextlib.closing(self.connect()) as connection,
-        ):
-            row = connection.execute("SELECT generation, epoch FROM running").fetchone()
-            if row is not None and all(isinstance(each, int) for each in row):
-                return row[0], row[1]
-        return 0, 0
-
-    def last_kept(self) -> dict[str, str]:
-        """What a damaged file still has of the texts of other parts."""
-        with (
-            contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
-            contextlib.closing(self.connect()) as connection,
-        ):
-            found = connection.execute("SELECT name, text, hash FROM kept").fetchall()
-            return {name: text for name, text, kept in found if kept == text_hash(name, text)}
-        return {}
-
     def _migrate(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
@@ -243,4 +252,6 @@ class Database:
             )
         if version == VERSION:
             return
-        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+        connection.create_function("text_hash", 2, text_hash, deterministic=True)
+        steps = "".join(_FORMS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

@@ -1,30 +1,29 @@
-"""The history: what became of each commit, one line of JSON each, for people.
+"""The history: what became of each commit, and of each drain, for people.
 
-The lines lie on the disk and in memory is only where each of them begins, so that neither commits
-of thousands of changes nor their number make the daemon larger. Not part of the state: losing its
-end in a power cut loses a line of the story and nothing else. Called by
-`reconciler.reporting.outcomes` (add), and by whoever asks what became of a commit.
+Its rows lie in the state database and none of them in memory, so that neither commits of thousands
+of changes nor their number make the daemon larger. No part of the state: a row is durable with
+whatever is written next, and losing the last one in a power cut loses a line of the story.
+`History` is called by `reconciler.reporting.outcomes` (add), and by whoever asks what became of a
+commit; `StoredHistory` is how the rows are read, by `reconciler.storage.running`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import weakref
+import sqlite3
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from reconciler import log
-from reconciler.durable import rename_durably, replace_durably
-from reconciler.presence import is_there
-from schemas.control import DrainEvent, HistoryEntry
+from reconciler.storage.database import DamagedError, text_hash, translated
+from schemas.control import DrainEvent, HistoryEntry, HistoryResult
 
 ENTRIES_MAX = 1000
+BYTES_MAX = 32 * 1024 * 1024
+"""What the rows may be long, all together; the oldest make room."""
 # Of a commit that changes more, the count is kept.
 CHANGES_MAX = 1000
 ENTRY_BYTES_MAX = 256 * 1024
@@ -33,211 +32,196 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 OF_COMMITS = frozenset(("applied", "unchanged", "refused", "superseded"))
 """The outcomes of commits; the others are what happened while one ran."""
 _TEXT_CHARS_MAX = 4000
-_FILE_BYTES_MAX = 16 * 1024 * 1024
 _TOLD_ONCE = ("refused", "not_renewed")
 _KEYS = frozenset(
     ("at", "commit", "outcome", "generation", "duration_ms", "change_count", "changes")
 )
-_CHECK = b',"check":"%s"'
-_CHECK_BYTES = len(_CHECK % (b"0" * 16) + b"}\n")
 _TOLD = ("commit", "outcome", "generation", "message")
+# Entries that could not be written are kept in memory, without their changes.
+_UNWRITTEN_MAX = 100
+
+_ROW = "commit_id, topic, told, size, entry, hash"
 
 
-class _File:
-    """An open file of lines; it can be read also after somebody took it away."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        weakref.finalize(self, os.close, descriptor)
-
-    def is_at(self, path: Path) -> bool:
-        """Whether it is what lies there."""
-        ours = os.fstat(self.descriptor)
-        try:
-            found = path.stat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """Where an entry is, and what of it decides whether another is the same."""
+class HistoryRow(NamedTuple):
+    """A row as it is stored."""
 
     commit: str
-    told: int
-    of_commit: bool
-    of_drains: bool
-    file: _File | None
-    start: int
-    length: int
-    kept: HistoryEntry | None = None
-    """The entry itself, without its changes, if it could not be written."""
+    topic: str
+    """`commit`, `files` (of the machine) or `drains`."""
+    told: str
+    """The same for two entries that tell the same."""
+    size: int
+    entry: str
+    hash: bytes
 
-    def read(self, *, whole: bool = True) -> HistoryEntry | None:
-        """The entry; None when it can no longer be read."""
-        if self.file is None:
-            return self.kept
-        try:
-            found = _decode(os.pread(self.file.descriptor, self.length, self.start))
-        except OSError:
-            return None
-        if found is not None and not whole:
-            found["changes"] = []
-        return found
+
+class StoredHistory:
+    """The rows, by one connection. Raises `DamagedError` and `OSError`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def newest(self, limit: int) -> Iterator[HistoryEntry]:
+        """Yield what became of commits and of files, newest first."""
+        left = ANSWER_BYTES_MAX
+        for row in self._rows("topic != 'drains'", limit=limit):
+            entry = _decoded(row)
+            if entry is not None:
+                left -= len(row.entry)
+                yield entry if left >= 0 else _without_changes(entry)
+
+    def drains(self, since: str) -> Iterator[HistoryEntry]:
+        """Yield what became of drains since a moment, newest first."""
+        for row in self._rows("topic = 'drains'"):
+            entry = _decoded(row)
+            if entry is not None and entry["at"] >= since:
+                yield entry
+
+    def find(self, commit: str) -> HistoryEntry | None:
+        """Return the newest entry that says what became of a commit."""
+        rows = self._rows("topic = 'commit' AND commit_id = ?", commit)
+        return next((entry for row in rows if (entry := _decoded(row))), None)
+
+    def after(self, number: int, limit: int) -> list[tuple[int, HistoryRow]]:
+        """Return the rows behind a number in their order, so many at most."""
+        query = f"SELECT number, {_ROW} FROM history WHERE number > ? ORDER BY number LIMIT ?"  # noqa: S608
+        with translated():
+            found = self._connection.execute(query, (number, limit)).fetchall()
+        return [(number, HistoryRow(*row)) for number, *row in found]
+
+    def last_told(self) -> str | None:
+        """Return what the newest row tells, in short."""
+        return next((row.told for row in self._rows("true", limit=1)), None)
+
+    def _rows(self, where: str, *values: str, limit: int = ENTRIES_MAX) -> Iterator[HistoryRow]:
+        query = (
+            f"SELECT {_ROW} FROM history WHERE {where}"  # noqa: S608  # words of ours
+            " ORDER BY number DESC LIMIT ?"
+        )
+        with translated():
+            for row in self._connection.execute(query, (*values, limit)):
+                yield HistoryRow(*row)
+
+
+class Moment(Protocol):
+    """One moment of the database."""
+
+    @property
+    def history(self) -> StoredHistory:
+        """What is stored of the history."""
+
+
+class Recording(Protocol):
+    """Where rows are written and read: `Store`."""
+
+    @property
+    def running(self) -> Moment:
+        """What is stored, for the loop."""
+
+    def snapshot(self) -> AbstractContextManager[Moment]:
+        """What is stored, for any thread."""
+
+    def record(self, row: HistoryRow) -> None:
+        """Write a row. Raises `OSError` and `DamagedError`."""
 
 
 class History:
-    """The newest entries, which lie in the last two files."""
+    """The newest entries."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines: deque[_Line] = deque(maxlen=ENTRIES_MAX)
-        self._file: _File | None = None
-        # What a power cut left of a line must not spoil the next one.
-        self._start = b""
-        for each in (path.with_suffix(".old"), path):
-            with contextlib.suppress(OSError):
-                self._file = self._opened(each, os.O_RDWR)
-                self._lines.extend(self._found(self._file))
+    def __init__(self, store: Recording) -> None:
+        self._store = store
+        self._unwritten: deque[HistoryEntry] = deque(maxlen=_UNWRITTEN_MAX)
 
     def add(self, entry: HistoryEntry) -> None:
-        """Appends; the same refusal after a restart is not told twice."""
-        last = self._lines[-1] if self._lines else None
-        if entry["outcome"] in _TOLD_ONCE and last is not None and last.told == _told(entry):
-            return
-        line = _encoded(entry)
+        """Append; the same refusal after a restart is not told twice."""
         try:
-            file, start = self._append(line)
-        except OSError as error:
-            log.warning("cannot write the history", reason=error.strerror or error)
-            self._lines.append(_line(entry, None, 0, 0, kept=_without_changes(entry)))
-            return
-        self._lines.append(_line(entry, file, start, len(line)))
+            row = row_of(entry)
+            if entry["outcome"] in _TOLD_ONCE and self._last_told() == row.told:
+                return
+            while self._unwritten:
+                self._store.record(row_of(self._unwritten[0]))
+                self._unwritten.popleft()
+            self._store.record(row)
+        except (DamagedError, OSError) as error:
+            log.warning("cannot write the history", reason=error)
+            self._unwritten.append(_without_changes(entry))
 
-    def write(self) -> None:
-        """Writes what there was, after the file was lost. Raises `OSError`."""
-        if is_there(self._path):
-            return
-        entries = [found for line in self._lines if (found := line.read(whole=False))]
-        replace_durably(self._path, b"".join(map(_encoded, entries)))
-        self._file = self._opened(self._path, os.O_RDWR)
-        self._lines = deque(self._found(self._file), maxlen=ENTRIES_MAX)
+    def answer(self, limit: int) -> HistoryResult:
+        """Return the newest entries, and what became of drains meanwhile; for any thread.
 
-    def newest(self, limit: int) -> list[HistoryEntry]:
-        """What became of commits, newest first."""
-        found: list[HistoryEntry] = []
-        left = ANSWER_BYTES_MAX
-        for line in reversed(self._lines):
-            if len(found) >= limit:
-                break
-            if line.of_drains:
-                continue
-            left -= line.length
-            entry = line.read(whole=left >= 0)
-            if entry is not None:
-                found.append(entry)
-        return found
-
-    def drains(self, since: str) -> list[DrainEvent]:
-        """What became of drains since a moment, newest first."""
-        lines = (line for line in reversed(self._lines) if line.of_drains)
-        found = (entry for line in lines if (entry := line.read()) and entry["at"] >= since)
-        return [
-            {
-                "at": each["at"],
-                "outcome": each["outcome"],
-                "backends": each["backends"],
-                "owner": each["author"],
-                "expires_at": each.get("expires_at"),
-                "commit": each["commit"],
-            }
-            for each in found
-        ]
-
-    def has(self, commit: str) -> bool:
-        """Whether anything is told of a commit."""
-        return any(line.of_commit and line.commit == commit for line in self._lines)
+        Raises `DamagedError` and `OSError`.
+        """
+        unwritten = list(reversed(self._unwritten))
+        with self._store.snapshot() as seen:
+            of_drains = [each for each in unwritten if "backends" in each]
+            entries = [each for each in unwritten if "backends" not in each]
+            entries = [*entries, *seen.history.newest(limit)][:limit]
+            since = entries[-1]["at"] if entries else ""
+            found = [each for each in of_drains if each["at"] >= since]
+            drains = [_event(each) for each in (*found, *seen.history.drains(since))]
+        return {"entries": entries, "drains": drains}
 
     def find(self, commit: str) -> HistoryEntry | None:
-        """The newest entry that says what became of a commit."""
-        about = (each for each in reversed(self._lines) if each.of_commit)
-        lines = (each for each in about if each.commit == commit)
-        return next((found for line in lines if (found := line.read())), None)
-
-    def _append(self, line: bytes) -> tuple[_File, int]:
-        if self._file is None or not self._file.is_at(self._path):
-            self._file = self._opened(self._path, os.O_RDWR | os.O_CREAT)
-        file = self._file
-        end = os.lseek(file.descriptor, 0, os.SEEK_END)
-        if end > _FILE_BYTES_MAX:
-            self._rotate(file)
-            return self._append(line)
-        content = self._start + line
+        """Return the newest entry that says what became of a commit."""
+        about = (each for each in reversed(self._unwritten) if each["outcome"] in OF_COMMITS)
+        found = next((each for each in about if each["commit"] == commit), None)
         try:
-            if os.pwrite(file.descriptor, content, end) != len(content):
-                raise OSError(28, os.strerror(28))
-        except OSError:
-            # Half a line would spoil the next one.
-            with contextlib.suppress(OSError):
-                os.ftruncate(file.descriptor, end)
-            raise
-        start, self._start = end + len(self._start), b""
-        return file, start
+            return found or self._store.running.history.find(commit)
+        except (DamagedError, OSError) as error:
+            # A story that cannot be read stops nothing.
+            log.warning("cannot read the history", reason=error)
+            return None
 
-    def _rotate(self, full: _File) -> None:
-        """The file becomes the former one, and what was that is forgotten."""
-        rename_durably(self._path, self._path.with_suffix(".old"))
-        kept = [line for line in self._lines if line.file in (None, full)]
-        self._lines = deque(kept, maxlen=ENTRIES_MAX)
-        self._file, self._start = None, b""
+    def has(self, commit: str) -> bool:
+        """Tell whether anything is told of a commit."""
+        return self.find(commit) is not None
 
-    def _opened(self, path: Path, flags: int) -> _File:
-        # Whatever the umask is, and whoever made it: it tells what was configured.
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-        with contextlib.suppress(OSError):
-            os.fchmod(descriptor, 0o600)
-        return _File(descriptor)
-
-    def _found(self, file: _File) -> Iterator[_Line]:
-        """The lines of a file that is there already."""
-        places: deque[tuple[int, int]] = deque(maxlen=ENTRIES_MAX)
-        position, content = 0, b"\n"
-        with os.fdopen(os.dup(file.descriptor), "rb") as opened:
-            for content in iter(lambda: opened.readline(_FILE_BYTES_MAX), b""):
-                places.append((position, len(content)))
-                position += len(content)
-        self._start = b"" if content.endswith(b"\n") else b"\n"
-        damaged = 0
-        for start, length in places:
-            entry = _decode(os.pread(file.descriptor, length, start))
-            if entry is not None:
-                yield _line(entry, file, start, length)
-            else:
-                damaged += 1
-        if damaged:
-            log.warning("lines of the history are not what was written", count=damaged)
+    def _last_told(self) -> str | None:
+        if self._unwritten:
+            return _told(self._unwritten[-1])
+        return self._store.running.history.last_told()
 
 
-def _line(
-    entry: HistoryEntry,
-    file: _File | None,
-    start: int,
-    length: int,
-    kept: HistoryEntry | None = None,
-) -> _Line:
-    of_commit = entry["outcome"] in OF_COMMITS
-    of_drains = "backends" in entry
-    return _Line(entry["commit"], _told(entry), of_commit, of_drains, file, start, length, kept)
+def row_of(entry: HistoryEntry) -> HistoryRow:
+    """Return the row of an entry, of a bounded length whatever was committed."""
+    text = _encoded(entry)
+    topic = "drains" if "backends" in entry else "files"
+    if entry["outcome"] in OF_COMMITS:
+        topic = "commit"
+    commit = entry["commit"]
+    return HistoryRow(commit, topic, _told(entry), len(text), text, text_hash(commit, text))
 
 
-def _told(entry: HistoryEntry) -> int:
-    """The same for two entries that tell the same."""
-    return hash(tuple(str(entry.get(key))[:_TEXT_CHARS_MAX] for key in _TOLD))
+def is_as_written(row: HistoryRow) -> bool:
+    """Tell whether a row has the content that it was stored with."""
+    return text_hash(row.commit, row.entry) == row.hash
 
 
-def _encoded(entry: HistoryEntry) -> bytes:
-    """One line, of a bounded length whatever was committed."""
+def record(connection: sqlite3.Connection, row: HistoryRow) -> None:
+    """Insert a row, for which the oldest make room. Raises `sqlite3.Error`."""
+    connection.execute(
+        f"INSERT INTO history ({_ROW}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # words of ours
+        row,
+    )
+    connection.execute(
+        "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?", (ENTRIES_MAX,)
+    )
+    (total,) = connection.execute("SELECT sum(size) FROM history").fetchone()
+    while total > BYTES_MAX:
+        oldest = "SELECT min(number) FROM history"
+        (size,) = connection.execute(
+            f"DELETE FROM history WHERE number = ({oldest}) RETURNING size"  # noqa: S608
+        ).fetchone()
+        total -= size
+
+
+def _told(entry: HistoryEntry) -> str:
+    telling = [str(entry.get(key))[:_TEXT_CHARS_MAX] for key in _TOLD]
+    return blake2b(json.dumps(telling).encode(), digest_size=8).hexdigest()
+
+
+def _encoded(entry: HistoryEntry) -> str:
     told: dict[str, Any] = {
         key: value[:_TEXT_CHARS_MAX] if isinstance(value, str) else value
         for key, value in entry.items()
@@ -245,9 +229,9 @@ def _encoded(entry: HistoryEntry) -> bytes:
     changes = told["changes"][:CHANGES_MAX]
     while True:
         told["changes"] = changes
-        line = _checked(json.dumps(told, separators=(",", ":")).encode("ascii"))
-        if len(line) <= ENTRY_BYTES_MAX or not changes:
-            return line
+        text = json.dumps(told, separators=(",", ":"))
+        if len(text) <= ENTRY_BYTES_MAX or not changes:
+            return text
         changes = changes[: len(changes) // 2]
 
 
@@ -257,20 +241,25 @@ def _without_changes(entry: HistoryEntry) -> HistoryEntry:
     return kept
 
 
-def _checked(text: bytes) -> bytes:
-    """The line of an entry, which ends by a hash of what stands before."""
-    return text[:-1] + _CHECK % blake2b(text, digest_size=8).hexdigest().encode() + b"}\n"
+def _event(entry: HistoryEntry) -> DrainEvent:
+    return {
+        "at": entry["at"],
+        "outcome": entry["outcome"],
+        "backends": entry["backends"],
+        "owner": entry["author"],
+        "expires_at": entry.get("expires_at"),
+        "commit": entry["commit"],
+    }
 
 
-def _decode(line: bytes) -> HistoryEntry | None:
-    text = line[:-_CHECK_BYTES] + b"}"
-    if _checked(text) != line:
-        return None
+def _decoded(row: HistoryRow) -> HistoryEntry | None:
+    """Return the entry of a row; None, which is told, when it is not what was written."""
     try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(row.entry) if is_as_written(row) else None
     except ValueError:
-        return None
+        found = None
     if not isinstance(found, dict) or not found.keys() >= _KEYS:
+        log.warning("an entry of the history is not what was written", commit=str(row.commit)[:12])
         return None
     entry: HistoryEntry = found  # type: ignore[assignment]  # its keys were just looked at
     return entry

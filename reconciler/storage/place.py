@@ -25,8 +25,6 @@ _FILES = (
     "state.db",
     "state.db-wal",
     "state.db-shm",
-    "history.jsonl",
-    "history.old",
     "tickets",
     "challenges",
 )

@@ -4,21 +4,25 @@ A row is checked when it is read, and of a large state most rows are not read fo
 bit would be found when a worker has to be brought up. So all of them are looked at now and then: in
 a thread, a few at a time, each few in a snapshot of their own that holds no checkpoint up. Every
 entity must be what was written, stand under each of its relations, and all of them have the digest
-that runs. What is found is treated as when it is read. Called by `reconciler.daemon`.
+that runs and the numbers that are counted; files and history must be what was written. What is
+found is treated as when it is read. Called by `reconciler.daemon`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconciler import log
 from reconciler.parts import heard_again_within
 from reconciler.storage.database import DamagedError
+from reconciler.storage.history import StoredHistory, is_as_written
+from reconciler.storage.state import StoredState, decode_file
 from reconciler.storage.store import Store
 from reconciler.storage.writing import Relate
-from schemas.entity import EntityKey
+from schemas.entity import KINDS, EntityKey
 
 EVERY_S = 6 * 3600.0
 FIRST_S = 300.0
@@ -40,7 +44,11 @@ class _Walk:
     generation: int
     digest: str
     total: int = 0
-    after: EntityKey = EntityKey("", "")  # noqa: RUF009  # a tuple
+    counts: Counter[str] = field(default_factory=Counter)
+    after: EntityKey | None = EntityKey("", "")  # noqa: RUF009  # a tuple
+    """The last entity that was looked at; None behind all of them."""
+    path: str | None = ""
+    number: int = 0
     steady: bool = True
     """No commit has come since it began, so that the sum means something."""
 
@@ -99,18 +107,46 @@ class RowAudit:
         """Check the next rows; tell whether there are more. Raises `DamagedError`, `OSError`."""
         with self._store.snapshot() as seen:
             walk.steady &= seen.generation == walk.generation
-            entities = seen.state.after(walk.after, _ROWS)
-            for entity, weight in entities:
-                walk.total += weight
-                for relation, term, note in self._relate(entity):
-                    if seen.state.related_note(relation, term, entity.key) != note:
-                        raise DamagedError(
-                            f"the state database is damaged: {entity.key} is not among what is "
-                            f"related by {relation}"
-                        )
-        if entities:
-            walk.after = entities[-1][0].key
-            return True
-        if walk.steady and walk.total % _MODULUS != int(walk.digest, 16):
-            raise DamagedError("the state database is damaged: entities are missing, or too many")
-        return False
+            if walk.after is not None:
+                self._check_entities(walk, walk.after, seen.state)
+                return True
+            if walk.path is not None:
+                _check_files(walk, walk.path, seen.state)
+                return True
+            return _check_history(walk, seen.history)
+
+    def _check_entities(self, walk: _Walk, after: EntityKey, state: StoredState) -> None:
+        entities = state.after(after, _ROWS)
+        for entity, weight in entities:
+            walk.total += weight
+            walk.counts[entity.key.kind] += 1
+            for relation, term, note in self._relate(entity):
+                if state.related_note(relation, term, entity.key) != note:
+                    raise DamagedError(
+                        f"the state database is damaged: {entity.key} is not among what is "
+                        f"related by {relation}"
+                    )
+        walk.after = entities[-1][0].key if entities else None
+        if not entities and walk.steady:
+            counted = {kind: number for kind in KINDS if (number := state.count(kind))}
+            if walk.total % _MODULUS != int(walk.digest, 16) or walk.counts != counted:
+                raise DamagedError(
+                    "the state database is damaged: entities are missing, or too many"
+                )
+
+
+def _check_files(walk: _Walk, after: str, state: StoredState) -> None:
+    files = state.files_after(after, _ROWS)
+    for row in files:
+        decode_file(*row)
+    walk.path = files[-1][0] if files else None
+
+
+def _check_history(walk: _Walk, history: StoredHistory) -> bool:
+    rows = history.after(walk.number, _ROWS)
+    for walk.number, row in rows:
+        if not is_as_written(row):
+            raise DamagedError(
+                "the state database is damaged: an entry of the history is not what was written"
+            )
+    return bool(rows)

@@ -163,12 +163,17 @@ class StoredState:
 
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
-        row = self._one("SELECT defines FROM files WHERE path = ?", (path,))
-        return {} if row is None else decode_defines(row[0])
+        row = self._one("SELECT path, defines, hash FROM files WHERE path = ?", (path,))
+        return {} if row is None else decode_file(*row)
 
     def paths(self) -> set[str]:
         """Return the paths of all configuration files."""
         return {path for (path,) in self._all("SELECT path FROM files", ())}
+
+    def files_after(self, path: str, limit: int) -> list[tuple[str, str, bytes]]:
+        """Return the rows of files behind a path in the order of paths, so many at most."""
+        query = "SELECT path, defines, hash FROM files WHERE path > ? ORDER BY path LIMIT ?"
+        return self._all(query, (path, limit))
 
     def kept(self, name: str) -> str | None:
         """Return what another part has kept. Raises `DamagedError`."""
@@ -206,22 +211,26 @@ class Whole:
         return self._state.texts()
 
 
-def encode_defines(defined: Mapping[EntityKey, Mark]) -> str:
-    """Return the stored form of what a file defines."""
+def file_row(path: str, defined: Mapping[EntityKey, Mark]) -> tuple[str, str, bytes]:
+    """Return the row of what a file defines."""
     found = [
         [key.kind, key.name, mark.fingerprint.hex(), mark.line, mark.column]
         for key, mark in defined.items()
     ]
-    return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    return path, text, text_hash(path, text)
 
 
-def decode_defines(stored: str) -> dict[EntityKey, Mark]:
-    """Return what a file defines, from its stored form. Raises `DamagedError`."""
+def decode_file(path: str, defines: str, stored: bytes) -> dict[EntityKey, Mark]:
+    """Return what a file defines, from its row. Raises `DamagedError`."""
     try:
-        found = json.loads(stored)
-        return {
-            EntityKey(kind, name): Mark(bytes.fromhex(fingerprint), line, column)
-            for kind, name, fingerprint, line, column in found
-        }
-    except (TypeError, ValueError) as error:
-        raise DamagedError("the state database is damaged: what a file defines") from error
+        if text_hash(path, defines) == stored:
+            return {
+                EntityKey(kind, name): Mark(bytes.fromhex(fingerprint), line, column)
+                for kind, name, fingerprint, line, column in json.loads(defines)
+            }
+    except (TypeError, ValueError):
+        pass
+    raise DamagedError(
+        f"the state database is damaged: what {path} defines is not what was written"
+    )

@@ -9,7 +9,7 @@ A directory that was deleted or replaced is written anew from the files that are
 it cannot be written, a copy elsewhere (`stand-in`) is read in its place; commits wait, unless
 nothing would be served without them.
 
-Called by `reconciler.transaction` (begin, commit, done), `reconciler.loop` (follow), and by every
+Called by `reconciler.transaction` (commit, done), `reconciler.loop` (follow), and by every
 part that asks what runs (`running`).
 """
 
@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler import faults, log
@@ -35,45 +35,34 @@ from reconciler.storage.database import (
     WAL_BYTES_MAX,
     DamagedError,
     Database,
+    end_after,
     translated,
 )
+from reconciler.storage.history import HistoryRow, StoredHistory
 from reconciler.storage.place import Place
 from reconciler.storage.records import Begun, Header, Recovered
+from reconciler.storage.running import Running, read_running
+from reconciler.storage.salvage import salvaged
 from reconciler.storage.state import StoredState, Whole, content_hash
 from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
-from reconciler.storage.view import Moment, View, changes_of
+from reconciler.storage.view import View, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Mark, canonical
-from schemas.material import materials_of
 from schemas.state import EMPTY_DIGEST
 
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
 _NOTES_MAX = 8
+# The longest that takes its time is a worker that is brought up with a very large state.
+SNAPSHOT_S_MAX = 600.0
 
 
 def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
     """For whoever asks for no relations."""
     return ()
-
-
-@dataclass(slots=True)
-class Running:
-    """The running state: what every worker holds, or is being brought to."""
-
-    state: StoredState
-    generation: int = 0
-    commit: str | None = None
-    tree: str | None = None
-    applied_at: str | None = None
-
-    @property
-    def moment(self) -> Moment:
-        """Which state it is."""
-        return Moment(self.generation, self.state.digest, self.commit or "")
 
 
 class Store:
@@ -90,12 +79,13 @@ class Store:
         self.notes: list[str] = []
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
-        self._open: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
         self._views: list[View] = []
         self._writing_apart = False
+        # What others have to write while a thread has the writer.
         self._put_off: dict[str, str] = {}
+        self._unrecorded: list[HistoryRow] = []
         self._checkpointing: threading.Thread | None = None
         self._connections = contextlib.ExitStack()
         self._home = self._database = Database(directory)
@@ -118,27 +108,17 @@ class Store:
             self._unlock()
             raise
 
-    def served_content(self, key: EntityKey, path: str) -> bytes | None:
-        """The content of an entity's file as it is served; None when it has none of this path."""
-        entity = self.running.state.get(key)
-        for material in materials_of(entity) if entity else ():
-            if material.path == path:
-                with contextlib.suppress(OSError):
-                    return (self.materials.directory / material.sha256).read_bytes()
-        return None
-
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Running]:
         """One moment of what runs, by a connection of its own: for any thread, one at a time.
 
-        Commit, tree and entities are those of the same moment, whatever is committed meanwhile.
+        Commit, tree and entities are those of the same moment, whatever is committed meanwhile;
+        reading them raises `OSError` when it goes on for too long, since it holds up checkpoints.
         """
         with translated(), contextlib.closing(self._database.connect()) as connection:
+            end_after(connection, SNAPSHOT_S_MAX)
             connection.execute("BEGIN")
-            generation, digest, *rest = connection.execute(
-                "SELECT generation, digest, commit_id, tree, applied_at FROM running"
-            ).fetchone()
-            yield Running(StoredState(connection, digest), generation, *rest)
+            yield read_running(connection)
 
     @contextlib.contextmanager
     def view(self) -> Iterator[View]:
@@ -189,6 +169,14 @@ class Store:
         put_off = self._put_off.get(name)
         return self.running.state.kept(name) if put_off is None else put_off
 
+    def record(self, row: HistoryRow) -> None:
+        """Add to the history. Raises `DamagedError`, `OSError`."""
+        if self._writing_apart:
+            self._unrecorded.append(row)
+            return
+        with self._writer.unsynced(), self._writing():
+            self._writer.record(row)
+
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
         self.epoch = max(self.epoch, epoch + 1)
@@ -220,21 +208,16 @@ class Store:
 
     # One transaction.
 
-    def begin(self, begun: Begun) -> None:
-        """Nothing is written: a transaction without a commit record has never been."""
-        faults.point("journal.begin")
-        self._open = begun
+    def commit(self, begun: Begun) -> None:
+        """The commit point: nothing is written before. Raises `OSError` when it was not passed."""
+        changes = self._before_commit(begun)
+        self._write_commit(begun)
+        self._behind_commit(begun, changes)
 
-    def commit(self) -> None:
-        """The commit point. Raises `OSError` when it was not passed."""
-        changes = self._before_commit()
-        self._write_commit()
-        self._behind_commit(changes)
-
-    async def commit_apart(self) -> None:
+    async def commit_apart(self, begun: Begun) -> None:
         """The same for a large change: it is written in a thread, while the loop is free."""
-        changes = self._before_commit()
-        writing = asyncio.ensure_future(asyncio.to_thread(self._write_commit))
+        changes = self._before_commit(begun)
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write_commit, begun))
         self._writing_apart = True
         try:
             await asyncio.shield(writing)
@@ -245,20 +228,27 @@ class Store:
         finally:
             self._writing_apart = False
             self._keep_put_off()
-        self._behind_commit(changes)
+        self._behind_commit(begun, changes)
 
     def _keep_put_off(self) -> None:
         put_off, self._put_off = self._put_off, {}
-        for name, text in put_off.items():
-            try:
-                self.keep(name, text)
-            except OSError as error:
-                log.warning("the state directory cannot be written", reason=error.strerror)
+        unrecorded, self._unrecorded = self._unrecorded, []
+        try:
+            self._restore(put_off, unrecorded)
+        except OSError as error:
+            log.warning("the state directory cannot be written", reason=error.strerror)
 
-    def _before_commit(self) -> list[Change]:
-        assert self._open is not None, "commit without begin"
+    def _restore(self, texts: Mapping[str, str], history: Iterable[HistoryRow]) -> None:
+        """Write what other parts keep. Raises `OSError`."""
+        with self._writing():
+            for name, text in texts.items():
+                self._writer.keep(name, text)
+            for row in history:
+                self._writer.record(row)
+
+    def _before_commit(self, begun: Begun) -> list[Change]:
         faults.point("journal.commit")
-        begun, running = self._open, self.running
+        running = self.running
         assert begun.base_generation == running.generation, "it is based on another generation"
         # What cannot be recorded is better served than nothing: workers can tell it.
         if len(running.state) > 0 and self._be_home():
@@ -268,9 +258,7 @@ class Store:
             return []
         return changes_of(running.state, begun.puts, begun.removes)
 
-    def _write_commit(self) -> None:
-        begun = self._open
-        assert begun is not None, "commit without begin"
+    def _write_commit(self, begun: Begun) -> None:
         with self._writer.attached(begun.bulk), self._writing():
             if begun.bulk is not None:
                 self._writer.bulk(begun)
@@ -289,16 +277,15 @@ class Store:
                 )
             )
 
-    def _behind_commit(self, changes: Iterable[Change]) -> None:
-        begun, running = self._open, self.running
-        assert begun is not None, "commit without begin"
+    def _behind_commit(self, begun: Begun, changes: Iterable[Change]) -> None:
+        running = self.running
         faults.point("journal.committed")
         running.generation, running.state.digest = begun.generation, begun.digest
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
         for view in self._views:
             if view.first.generation and view.first != running.moment:
                 view.note(running.moment, changes)
-        self.unfinished, self._open = begun, None
+        self.unfinished = begun
         self._checkpoint_if_due()
 
     def done(self) -> None:
@@ -339,7 +326,7 @@ class Store:
         `entities` must have the digest that runs. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
-        kept = self._database.last_kept()
+        found = salvaged(self._database)
         self._connections.close()
         aside = FILE_NAME
         try:
@@ -353,8 +340,7 @@ class Store:
             self._stand_in(copy=False)
             self._reopen(before)
             self._fill(entities, files)
-        for name, text in kept.items():
-            self.keep(name, text)
+        self._restore(found.texts, found.history)
         return aside
 
     def _fill(
@@ -493,17 +479,15 @@ class Store:
             self.unfinished = read_unfinished(reader, self._header(), self.running.state)
 
     def _start_anew(self, damage: DamagedError) -> None:
-        generation, epoch = self._database.last_numbers()
-        kept = self._database.last_kept()
+        found = salvaged(self._database)
         self._connections.close()
         aside = self._database.set_aside()
         self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
         self._start()
         # No number is used for two things.
-        self.running.generation = max(generation, self.running.generation)
-        self.epoch = max(epoch + 1, self.epoch)
-        for name, text in kept.items():
-            self.keep(name, text)
+        self.running.generation = max(found.generation, self.running.generation)
+        self.epoch = max(found.epoch + 1, self.epoch)
+        self._restore(found.texts, found.history)
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         row = reader.execute(
@@ -512,16 +496,20 @@ class Store:
         ).fetchone()
         if row is None:
             self._language = LANGUAGE
-            self.running = Running(StoredState(reader, EMPTY_DIGEST))
+            self.running = Running(StoredState(reader, EMPTY_DIGEST), StoredHistory(reader))
             return
         *fields, stored = row
         header = Header(*fields)
         if header.check_sum != stored:
             raise DamagedError("the state database is damaged: its header is not what was written")
         self.epoch, self._language = header.epoch, header.language
-        state = StoredState(reader, header.digest)
         self.running = Running(
-            state, header.generation, header.commit, header.tree, header.applied_at
+            StoredState(reader, header.digest),
+            StoredHistory(reader),
+            header.generation,
+            header.commit,
+            header.tree,
+            header.applied_at,
         )
 
     def _header(self) -> Header:

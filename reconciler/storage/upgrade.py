@@ -26,7 +26,14 @@ LANGUAGE = language()
 
 
 # What 0.1 wrote. Nobody runs it yet, so it is set aside and built anew from the repository.
-_FORMER_FILES = ("journal", "snapshot", "drains.json", "followed.json")
+_FORMER_FILES = (
+    "journal",
+    "snapshot",
+    "drains.json",
+    "followed.json",
+    "history.jsonl",
+    "history.old",
+)
 
 
 def set_former_aside(directory: Path) -> Iterator[str]:
@@ -34,7 +41,7 @@ def set_former_aside(directory: Path) -> Iterator[str]:
     for name in _FORMER_FILES:
         found = directory / name
         if is_there(found):
-            rename_durably(found, found.with_suffix(".former"))
+            rename_durably(found, found.with_name(f"{name}.former"))
             yield (
                 f"{name} was written by an early version; kept as {name}.former, starting from the "
                 "repository"

@@ -13,8 +13,9 @@ from dataclasses import astuple
 
 from reconciler.storage.bulk import Bulk
 from reconciler.storage.database import text_hash, translated
+from reconciler.storage.history import HistoryRow, record
 from reconciler.storage.records import Begun, Header
-from reconciler.storage.state import StoredState, content_hash, encode_defines
+from reconciler.storage.state import StoredState, content_hash, file_row
 from schemas.entity import Entity, EntityKey, Mark, canonical
 from schemas.state import EMPTY_DIGEST
 
@@ -24,7 +25,7 @@ Relate = Callable[[Entity], Iterable[tuple[str, str, str]]]
 
 _BULK_PLACES = """
 DELETE FROM files WHERE path IN (SELECT path FROM bulk.files WHERE defines IS NULL);
-REPLACE INTO files SELECT path, defines FROM bulk.files WHERE defines IS NOT NULL;
+REPLACE INTO files SELECT path, defines, hash FROM bulk.files WHERE defines IS NOT NULL;
 UPDATE entities SET file = found.file, line = found.line, position = found.position
   FROM bulk.moved AS found WHERE entities.kind = found.kind AND entities.name = found.name
 """
@@ -88,8 +89,8 @@ class Writer:
         gone = [(path,) for path, found in files.items() if not found]
         self._connection.executemany("DELETE FROM files WHERE path = ?", gone)
         self._connection.executemany(
-            "REPLACE INTO files VALUES (?, ?)",
-            [(path, encode_defines(found)) for path, found in files.items() if found],
+            "REPLACE INTO files VALUES (?, ?, ?)",
+            [file_row(path, found) for path, found in files.items() if found],
         )
 
     def entities(self, begun: Begun) -> None:
@@ -167,11 +168,24 @@ class Writer:
         )
 
     def finished(self) -> None:
-        """All workers are through. Not worth a sync: durable with whatever is written next."""
+        """All workers are through."""
+        with self.unsynced():
+            self._connection.execute("DELETE FROM unfinished")
+
+    def record(self, row: HistoryRow) -> None:
+        """What became of a commit, or of a drain."""
+        record(self._connection, row)
+
+    @contextlib.contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """What is not worth a sync: durable with whatever is written next. No transaction is open.
+
+        Raises `OSError`, `DamagedError`.
+        """
         with translated():
             self._connection.execute("PRAGMA synchronous=NORMAL")
             try:
-                self._connection.execute("DELETE FROM unfinished")
+                yield
             finally:
                 self._connection.execute("PRAGMA synchronous=FULL")
 

@@ -15,7 +15,6 @@ class Phase(enum.Enum):
     """Where the attempt stands."""
 
     NEW = "new"
-    BEGINNING = "beginning"
     PREPARING = "preparing"
     DECIDING = "deciding"
     COMMITTING = "committing"
@@ -31,11 +30,6 @@ class Phase(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Started:
     """The attempt may begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class BeginRecorded:
-    """The begin record is durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,6 @@ class Cancelled:
 
 Event: TypeAlias = (
     Started
-    | BeginRecorded
     | CommitRecorded
     | RecordFailed
     | StreamFailed
@@ -131,11 +124,6 @@ Event: TypeAlias = (
 )
 
 # Commands: what to do.
-
-
-@dataclass(frozen=True, slots=True)
-class RecordBegin:
-    """Make the begin record durable; answer with `BeginRecorded` or `RecordFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +180,7 @@ class SetDeadline:
 
 
 Command: TypeAlias = (
-    RecordBegin
-    | RecordCommit
+    RecordCommit
     | RecordDone
     | SendPrepare
     | SendCommit

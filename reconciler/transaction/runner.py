@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from reconciler import log
+from reconciler import faults, log
 from reconciler.patience import within
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
@@ -74,7 +74,7 @@ class Admin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be run: the begin record."""
+    """What is to be run."""
 
     begun: Begun
 
@@ -223,13 +223,14 @@ class Runner:
         )
         large = len(order.begun.puts) + len(order.begun.removes) > _INLINE_CHANGES_MAX
         self.open, self.open_order = machine, order
+        faults.point("transaction.begin")
         attempt.inbox.put_nowait(events.Started())
         try:
             while not machine.finished:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
                     if large and isinstance(command, events.RecordCommit):
-                        attempt.inbox.put_nowait(await self._record_commit_apart())
+                        attempt.inbox.put_nowait(await self._record_commit_apart(order.begun))
                     else:
                         self._execute(attempt, order.begun, command)
         finally:
@@ -239,10 +240,8 @@ class Runner:
 
     def _execute(self, attempt: Attempt, begun: Begun, command: Command) -> None:
         match command:
-            case events.RecordBegin():
-                attempt.inbox.put_nowait(self._record_begin(begun))
             case events.RecordCommit():
-                attempt.inbox.put_nowait(self._record_commit())
+                attempt.inbox.put_nowait(self._record_commit(begun))
             case events.RecordDone():
                 self._note_done()
             case events.SetDeadline(phase=phase):
@@ -261,24 +260,17 @@ class Runner:
 
     # The sync is about 0.4 ms; for a few entities a thread would cost more than it hides.
 
-    def _record_begin(self, begun: Begun) -> Event:
+    def _record_commit(self, begun: Begun) -> Event:
         try:
-            self._store.begin(begun)
-        except OSError as error:
-            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
-        return events.BeginRecorded()
-
-    def _record_commit(self) -> Event:
-        try:
-            self._store.commit()
+            self._store.commit(begun)
         except OSError as error:
             return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
         return events.CommitRecorded()
 
-    async def _record_commit_apart(self) -> Event:
+    async def _record_commit_apart(self, begun: Begun) -> Event:
         """What happens meanwhile waits in the inbox."""
         try:
-            await self._store.commit_apart()
+            await self._store.commit_apart(begun)
         except OSError as error:
             return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
         return events.CommitRecorded()

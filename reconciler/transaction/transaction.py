@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
 from reconciler.transaction.events import (
-    BeginRecorded,
     Cancelled,
     Command,
     CommitRecorded,
@@ -26,7 +25,6 @@ from reconciler.transaction.events import (
     Event,
     Failure,
     Phase,
-    RecordBegin,
     RecordCommit,
     RecordDone,
     RecordFailed,
@@ -81,10 +79,6 @@ class Transaction:
     # Before the commit point.
 
     def _on_started(self, _: Event) -> list[Command]:
-        self.phase = Phase.BEGINNING
-        return [RecordBegin()]
-
-    def _on_begin_recorded(self, _: Event) -> list[Command]:
         self.phase = Phase.PREPARING
         self.waiting = set(self._workers)
         self._told = set(self._workers)
@@ -227,10 +221,6 @@ class Transaction:
         (Phase.NEW, Started): _on_started,
         (Phase.NEW, WorkerLost): _on_early_loss,
         (Phase.NEW, Cancelled): _on_cancelled,
-        (Phase.BEGINNING, BeginRecorded): _on_begin_recorded,
-        (Phase.BEGINNING, RecordFailed): _on_record_failed,
-        (Phase.BEGINNING, WorkerLost): _on_early_loss,
-        (Phase.BEGINNING, Cancelled): _on_cancelled,
         (Phase.PREPARING, WorkerPrepared): _on_prepared,
         (Phase.PREPARING, WorkerRefused): _on_refused,
         (Phase.PREPARING, WorkerLost): _on_early_loss,

@@ -83,10 +83,13 @@ class TicketKeys:
         """Sessions of keys that nobody has any more are not resumed, and nothing else is lost."""
         try:
             found, check_sum = self._kept(), self._memory.kept(NAME)
-            if len(found) % KEY_BYTES == 0 and check_sum in (None, _check_sum(found)):
+            if not found and check_sum is None:
                 return
+            if len(found) % KEY_BYTES == 0 and check_sum == _check_sum(found):
+                return
+            # Where the sum was lost nobody can tell them from noise.
             log.warning("keys for TLS tickets are damaged, and made anew", path=self.path)
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
             self.rotate_if_due()
         except (DamagedError, OSError) as error:
             log.warning("keys for TLS tickets cannot be read", path=self.path, reason=error)

@@ -63,7 +63,7 @@ def deleted(directory: Path) -> None:
 
 def stored(directory: Path) -> list[Path]:
     """What holds the state, and no more: not the lock, and not what stands beside it."""
-    beside = {"lock", "tickets", "challenges", "history.jsonl"}
+    beside = {"lock", "tickets", "challenges"}
     found = [path for path in directory.iterdir() if path.is_file() and path.name not in beside]
     assert found, "there is something to damage"
     return found

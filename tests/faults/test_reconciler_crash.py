@@ -18,7 +18,7 @@ from tests.harness.site import Site
 
 # The first start of a site is a transaction too, on two workers: these counts are behind it.
 BEFORE_THE_COMMIT_POINT = [
-    "journal.begin:crash:2",
+    "transaction.begin:crash:2",
     "prepare.sent:crash:3",
     "journal.commit:crash:2",
 ]

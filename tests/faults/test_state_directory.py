@@ -142,7 +142,6 @@ def state_is_lost(site: Site) -> None:
 
 
 CASES: dict[str, Callable[[Site], None]] = {
-    "the begin record cannot be written": partial(unwritable, "journal.begin"),
     "the commit record cannot be written": partial(unwritable, "journal.commit"),
     **{
         f"the log of the database: {damage.__name__}": partial(torn, damage)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.harness import control
 from tests.harness.repo import Content, Repo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,16 +113,15 @@ class Kakehi:
         head = self.repo.head()
         deadline = time.monotonic() + START_DEADLINE_S
         while True:
-            done = self.run_cli("wait", "--commit", head, "--timeout", "5s")
-            if done.returncode == 0:
+            outcome = self._outcome(head, 5)
+            if outcome == "applied":
                 break
-            refused = done.returncode == 6
+            refused = outcome in ("refused", "superseded")
             if refused or self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(
-                    f"kakehi run does not serve {head[:12]}: wait said {done.returncode}, "
-                    f"{done.stderr.strip()}\n{self.log()}"
+                    f"kakehi run does not serve {head[:12]}: {outcome}\n{self.log()}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.01)
         self._remember()
 
     def stop(self, *, check: bool = True) -> None:
@@ -219,11 +219,27 @@ class Kakehi:
         return sha
 
     def wait(self, sha: str, timeout_s: int = 30) -> None:
-        command = ("wait", "--commit", sha, "--timeout", f"{timeout_s}s")
-        self.run_cli(*command, check=True, timeout_s=timeout_s + 30)
+        deadline = time.monotonic() + timeout_s
+        while (outcome := self._outcome(sha, timeout_s)) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert outcome == "applied", f"{sha[:12]}: {outcome or 'no daemon'}\n{self.log()}"
+
+    def _outcome(self, sha: str, timeout_s: int) -> str | None:
+        """What became of a commit, as soon as it is known; None: there is no daemon to ask."""
+        try:
+            return str(self.ask("wait", timeout_s + 30, commit=sha, timeout_s=timeout_s)["outcome"])
+        except OSError:
+            return None
+
+    def ask(self, request: str, deadline_s: float = 60, **fields: object) -> Any:
+        """Ask as the command line does; its start would be most of what that takes."""
+        return control.ask(self.runtime_dir, request, deadline_s, **fields)
 
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.json("status")
+        try:
+            status: dict[str, Any] = self.ask("status")
+        except OSError as error:
+            raise AssertionError(f"no daemon answers: {error}\n{self.log()}") from error
         return status
 
     @property

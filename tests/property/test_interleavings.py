@@ -143,7 +143,7 @@ class Interleavings(RuleBasedStateMachine):
         running = self.store.running
         generation = running.generation + 1
         moved: tuple[Entity, ...] = tuple(pending.candidate.moved.values())
-        self.store.begin(
+        self.store.commit(
             Begun(
                 generation=generation,
                 base_generation=running.generation,
@@ -158,7 +158,6 @@ class Interleavings(RuleBasedStateMachine):
                 files=pending.candidate.files,
             )
         )
-        self.store.commit()
         self.store.done()
         self.accepted = pending.wanted
 

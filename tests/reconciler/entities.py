@@ -11,7 +11,8 @@ from pathlib import Path
 from reconciler.loop.staging import digest_after
 from reconciler.storage.database import FILE_NAME
 from reconciler.storage.records import Begun, Header
-from reconciler.storage.store import Running, Store
+from reconciler.storage.running import Running
+from reconciler.storage.store import Store
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Provenance
 
@@ -27,7 +28,7 @@ def begun(
     removes: tuple[EntityKey, ...] = (),
     moved: tuple[Entity, ...] = (),
 ) -> Begun:
-    """The begin record of a transaction on what runs now."""
+    """A transaction on what runs now."""
     changes = []
     for entity in puts:
         before = running.state.get(entity.key)
@@ -50,8 +51,7 @@ def begun(
 
 def run(store: Store, puts: Iterable[Entity], removes: tuple[EntityKey, ...] = ()) -> None:
     """One transaction through the store, as the runner does it."""
-    store.begin(begun(store.running, tuple(puts), removes))
-    store.commit()
+    store.commit(begun(store.running, tuple(puts), removes))
     store.done()
 
 
@@ -66,8 +66,7 @@ def leave(
     store = Store(directory)
     puts = tuple(entities)
     made = begun(store.running, puts, tuple({*store.running.state} - {each.key for each in puts}))
-    store.begin(replace(made, commit=commit or made.commit, tree=tree or made.tree))
-    store.commit()
+    store.commit(replace(made, commit=commit or made.commit, tree=tree or made.tree))
     store.done()
     digest = store.running.state.digest
     store.close()

@@ -1,15 +1,68 @@
-"""`kakehi completion`: the script that teaches a shell to complete commands and options."""
+"""`kakehi completion`: the script that teaches a shell to complete commands, options and values.
 
-from typing import Annotated
+shtab makes it out of the parsers of all commands. What it cannot know, names of what runs and of
+commits, is asked for at the Tab by the functions below: of `kakehi complete`, and of git.
+"""
+
+import argparse
+import sys
+from typing import Annotated, Any
 
 from reconciler.cli.exits import DONE, UsageError
-from reconciler.cli.signatures.options import Argument
+from reconciler.cli.parameters import (
+    BACKENDS,
+    COMMITS,
+    DIRECTORY,
+    DRAINED,
+    ENTITIES,
+    FILE,
+    Argument,
+)
 
-SHELLS = ("bash", "zsh", "fish")
+_COMMITS = "git for-each-ref --format='%(refname:short)' 2>/dev/null"
+
+_BASH = f"""\
+_kakehi_ask() {{
+  compgen -W "$(kakehi complete "$1" -- "$2" "$COMP_LINE" 2>/dev/null)" -- "$2"
+}}
+_kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} "$1"; }}
+_kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} "$1"; }}
+_kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} "$1"; }}
+_kakehi_{COMMITS}() {{ compgen -W "HEAD $({_COMMITS})" -- "$1"; }}
+"""
+
+_ZSH = f"""\
+_kakehi_ask() {{
+  compadd -- ${{(f)"$(kakehi complete $1 -- "$PREFIX" "$BUFFER" 2>/dev/null)"}}
+}}
+_kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} }}
+_kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} }}
+_kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} }}
+_kakehi_{COMMITS}() {{ compadd -- HEAD ${{(f)"$({_COMMITS})"}} }}
+"""
+
+_FISH = f"""\
+function _kakehi_ask
+  kakehi complete $argv[1] -- (commandline -ct) (commandline -cp) 2>/dev/null
+end
+function _kakehi_{ENTITIES}; _kakehi_ask {ENTITIES}; end
+function _kakehi_{BACKENDS}; _kakehi_ask {BACKENDS}; end
+function _kakehi_{DRAINED}; _kakehi_ask {DRAINED}; end
+function _kakehi_{COMMITS}; echo HEAD; {_COMMITS}; end
+"""
+
+SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+"""The shells there are, and the functions of ours that each has."""
 
 
-def completion(shell: Annotated[str, Argument("SHELL", help="bash, zsh or fish.")]) -> int:
+def completion(
+    shell: Annotated[
+        str, Argument("SHELL", help="bash, zsh or fish.", completes=lambda: tuple(SHELLS))
+    ],
+) -> int:
     """Print the completion script of a shell.
+
+    It holds the options of this version: print it anew when kakehi was upgraded.
 
     Examples:
       kakehi completion bash > /etc/bash_completion.d/kakehi
@@ -18,7 +71,33 @@ def completion(shell: Annotated[str, Argument("SHELL", help="bash, zsh or fish."
     """
     if shell not in SHELLS:
         raise UsageError(f"there is no completion for {shell}", f"known are {', '.join(SHELLS)}")
-    from reconciler.cli.signatures.completing import print_script
+    import shtab
 
-    print_script(shell)
+    from reconciler.cli.main import load, summaries
+    from reconciler.cli.overview import overview
+
+    parser = overview(summaries(), load)
+    _mark(parser)
+    sys.stdout.write(shtab.complete(parser, shell, preamble=SHELLS[shell]) + "\n")
     return DONE
+
+
+def _mark(parser: argparse.ArgumentParser) -> None:
+    """Tell shtab what completes each value."""
+    for action in parser._actions:  # noqa: SLF001 - argparse names no other way to all of them
+        if isinstance(action.choices, dict):
+            for below in action.choices.values():
+                _mark(below)
+        found: Any = getattr(action, "completes", None)
+        if callable(found):
+            action.choices = found()
+        elif found is not None:
+            action.complete = _completed_by(found)  # type: ignore[attr-defined]
+
+
+def _completed_by(what: str) -> Any:
+    import shtab
+
+    ours = f"_kakehi_{what}"
+    known: dict[str, Any] = {FILE: shtab.FILE, DIRECTORY: shtab.DIRECTORY}
+    return known.get(what, {"bash": ours, "zsh": ours, "fish": f"({ours})"})

@@ -18,7 +18,7 @@ from typing import Annotated
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, CommandError
-from reconciler.cli.signatures.options import Argument
+from reconciler.cli.parameters import DIRECTORY, Argument
 
 PROXY_PORT = 8080
 ADMIN_PORT = 9901
@@ -40,7 +40,9 @@ class _EndedError(Exception):
 
 
 def demo(
-    directory: Annotated[str, Argument("[DIR]", help="Where the demo lives.")] = "demo",
+    directory: Annotated[
+        str, Argument("[DIR]", help="Where the demo lives.", completes=DIRECTORY)
+    ] = "demo",
 ) -> int:
     """Run the example shop: three backends, the proxy with its repository, and a tour.
 

@@ -10,25 +10,21 @@ from typing import Annotated, Any
 
 from reconciler.cli import output
 from reconciler.cli.asking import ask
+from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
-from reconciler.cli.signatures.arguments import milliseconds
-from reconciler.cli.signatures.options import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import BACKENDS, DRAINED, Argument, AsJson, Option, RuntimeDir
 
 GRACE_S = 5.0
 _ADDRESS = re.compile(r"[0-9.]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
-Backend = Annotated[
-    str,
-    Argument(
-        "CLUSTER/BACKEND",
-        help="The backend; or an address (10.0.0.7, 10.0.0.7:8080): all backends of that machine, "
-        "in every cluster.",
-    ),
-]
+_BACKEND = (
+    "The backend; or an address (10.0.0.7, 10.0.0.7:8080): all backends of that machine, in every "
+    "cluster."
+)
 
 
 def drain(
-    backend: Backend,
+    backend: Annotated[str, Argument("CLUSTER/BACKEND", help=_BACKEND, completes=BACKENDS)],
     wait: Annotated[
         bool, Option("--wait", help="Return when the last request there has ended.")
     ] = False,
@@ -88,7 +84,11 @@ def drain(
     return DONE
 
 
-def undrain(backend: Backend, as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
+def undrain(
+    backend: Annotated[str, Argument("CLUSTER/BACKEND", help=_BACKEND, completes=DRAINED)],
+    as_json: AsJson = False,
+    runtime_dir: RuntimeDir = None,
+) -> int:
     """Put a drained backend back into service.
 
     Examples:

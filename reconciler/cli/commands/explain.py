@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
-from reconciler.cli.signatures.options import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import Argument, AsJson, Option, RuntimeDir
 
 LOST_SHOWN = 10
 """The nearest of the frontends that did not win; `--json` has all."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
-from reconciler.cli.signatures.options import AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 
 CHANGES_SHOWN = 5
 """Changes of a commit that the text lists; `--json` has all that the daemon keeps."""

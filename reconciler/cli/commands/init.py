@@ -8,8 +8,8 @@ from typing import Annotated
 
 from reconciler.cli import output
 from reconciler.cli.exits import DONE, CommandError
+from reconciler.cli.parameters import DIRECTORY, Argument
 from reconciler.cli.paths import stored_schema
-from reconciler.cli.signatures.options import Argument
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "config.example"
 """In a checkout and in an installed wheel alike, the example lies beside the packages."""
@@ -41,7 +41,11 @@ jobs:
 """
 
 
-def init(directory: Annotated[str, Argument("DIR", help="A new or empty directory.")]) -> int:
+def init(
+    directory: Annotated[
+        str, Argument("DIR", help="A new or empty directory.", completes=DIRECTORY)
+    ],
+) -> int:
     """Start a configuration repository: sample files, editor schema, CI check, first commit.
 
     Examples:

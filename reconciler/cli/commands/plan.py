@@ -20,9 +20,16 @@ from reconciler.cli.exits import (
     CommandError,
     UsageError,
 )
+from reconciler.cli.parameters import (
+    COMMITS,
+    DIRECTORY,
+    ENTITIES,
+    Argument,
+    AsJson,
+    Option,
+    RuntimeDir,
+)
 from reconciler.cli.plans import grouping, render
-from reconciler.cli.signatures.options import Argument, AsJson, Option, RuntimeDir
-from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
     from reconciler.cli.trees.working_tree import Differing
@@ -34,21 +41,35 @@ FORMATS = ("text", "json", "markdown")
 def plan(
     directory: Annotated[
         str | None,
-        Argument("[DIR]", help="The config directory [default: the one that the proxy follows]."),
+        Argument(
+            "[DIR]",
+            help="The config directory [default: the one that the proxy follows].",
+            completes=DIRECTORY,
+        ),
     ] = None,
     only: Annotated[
         str | None,
-        Argument("[KIND[/NAME]]", help="Show the changes of one kind or of one entity alone."),
+        Argument(
+            "[KIND[/NAME]]",
+            help="Show the changes of one kind or of one entity alone.",
+            completes=ENTITIES,
+        ),
     ] = None,
     ref: Annotated[
         str | None,
-        Option("--ref", metavar="REF", help="Plan this commit instead of the working tree."),
+        Option(
+            "--ref",
+            metavar="REF",
+            completes=COMMITS,
+            help="Plan this commit instead of the working tree.",
+        ),
     ] = None,
     base: Annotated[
         str | None,
         Option(
             "--from",
             metavar="REF",
+            completes=COMMITS,
             help="Compare with this commit instead of with what runs; needs no daemon.",
         ),
     ] = None,
@@ -57,7 +78,12 @@ def plan(
     ] = False,
     form: Annotated[
         str,
-        Option("--format", metavar="FORMAT", help="text, json or markdown [default: text]."),
+        Option(
+            "--format",
+            metavar="FORMAT",
+            help="text, json or markdown [default: text].",
+            completes=lambda: FORMATS,
+        ),
     ] = "text",
     as_json: AsJson = False,
     detailed_exitcode: Annotated[
@@ -182,6 +208,7 @@ def _uncommitted(differing: "Differing", ref: str | None) -> str | None:
 
 def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
     """Return a warning for each edited file that looks like configuration and is none."""
+    from reconciler.cli.trees import files
     from reconciler.source.left_out import confirmed, warnings
 
     found = confirmed(left_out, lambda path: files.read(place / path))
@@ -231,6 +258,7 @@ def _request(
 
 def _resolved(place: Path, ref: str) -> str:
     """Return the commit as this repository knows it; otherwise let the daemon's find it."""
+    from reconciler.cli.trees import files
     from reconciler.source.repository import RepositoryError
 
     try:

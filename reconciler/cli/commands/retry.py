@@ -3,7 +3,7 @@
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.output import line, print_json
-from reconciler.cli.signatures.options import AsJson, RuntimeDir
+from reconciler.cli.parameters import AsJson, RuntimeDir
 
 
 def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:

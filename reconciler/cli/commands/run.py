@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
+from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import CommandError, UsageError
+from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, Identity, Option, RuntimeDir
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
-from reconciler.cli.signatures.arguments import milliseconds
-from reconciler.cli.signatures.options import Argument, Identity, Option, RuntimeDir
 
 if TYPE_CHECKING:
     from reconciler.daemon import DaemonOptions
@@ -20,13 +20,17 @@ FILES_MAX = 20_000
 
 def run(
     directory: Annotated[
-        str, Argument("[DIR]", help="The config directory [default: the current one].")
+        str,
+        Argument(
+            "[DIR]", help="The config directory [default: the current one].", completes=DIRECTORY
+        ),
     ] = ".",
     ref: Annotated[
         str | None,
         Option(
             "--ref",
             metavar="BRANCH",
+            completes=COMMITS,
             help="The branch to follow [default: the one of the last start, at first HEAD's].",
         ),
     ] = None,
@@ -67,6 +71,7 @@ def run(
         Option(
             "--state-dir",
             metavar="DIR",
+            completes=DIRECTORY,
             env="KAKEHI_STATE_DIR",
             help="Where the state is kept [default: $XDG_STATE_HOME/kakehi, as root "
             "/var/lib/kakehi].",

@@ -4,9 +4,16 @@ import sys
 from typing import Annotated
 
 from reconciler.cli.exits import DONE, UsageError
+from reconciler.cli.parameters import Argument
 from reconciler.cli.paths import stored_schema
-from reconciler.cli.signatures.options import Argument
 from reconciler.cli.streams import is_unicode
+
+
+def _subjects() -> list[str]:
+    from reconciler.cli.reports import SUBJECTS
+    from schemas.entity import KINDS
+
+    return [*KINDS, *SUBJECTS]
 
 
 def schema(
@@ -17,6 +24,7 @@ def schema(
             help="One kind of entity (listener, cluster, …), or a command, for its --json output; "
             "error, for what it prints when it fails. "
             "Without it: configuration files.",
+            completes=_subjects,
         ),
     ] = None,
 ) -> int:

@@ -5,13 +5,17 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
-from reconciler.cli.signatures.options import Argument, AsJson, RuntimeDir
+from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
 
 
 def show(
     entity: Annotated[
         str | None,
-        Argument("[KIND[/NAME]]", help="One kind or one entity; a backend is CLUSTER/BACKEND."),
+        Argument(
+            "[KIND[/NAME]]",
+            help="One kind or one entity; a backend is CLUSTER/BACKEND.",
+            completes=ENTITIES,
+        ),
     ] = None,
     as_json: AsJson = False,
     runtime_dir: RuntimeDir = None,

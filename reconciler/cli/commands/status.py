@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, DRIFT
-from reconciler.cli.signatures.options import AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 
 REFRESH_S = 0.5
 

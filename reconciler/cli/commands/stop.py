@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError
 from reconciler.cli.output import count, note
+from reconciler.cli.parameters import Option, RuntimeDir
 from reconciler.cli.paths import runtime_directory
-from reconciler.cli.signatures.arguments import milliseconds
-from reconciler.cli.signatures.options import Option, RuntimeDir
 
 
 def stop(

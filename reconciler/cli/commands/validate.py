@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
 from reconciler.cli.exits import DONE, INVALID, CommandError
+from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, AsJson, Identity, Option
 from reconciler.cli.paths import identity_file
-from reconciler.cli.signatures.options import Argument, AsJson, Identity, Option
-from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
     from schemas.diagnostic import Diagnostic
@@ -16,11 +15,19 @@ if TYPE_CHECKING:
 
 def validate(
     directory: Annotated[
-        str, Argument("[DIR]", help="The config directory [default: the current one].")
+        str,
+        Argument(
+            "[DIR]", help="The config directory [default: the current one].", completes=DIRECTORY
+        ),
     ] = ".",
     ref: Annotated[
         str | None,
-        Option("--ref", metavar="REF", help="Check this commit instead of the working tree."),
+        Option(
+            "--ref",
+            metavar="REF",
+            completes=COMMITS,
+            help="Check this commit instead of the working tree.",
+        ),
     ] = None,
     identity: Identity = None,
     as_json: AsJson = False,
@@ -36,6 +43,7 @@ def validate(
       kakehi validate --json | jq '.diagnostics[] | "\\(.file):\\(.line)"'
     """
     from reconciler.catalog.offline import load_directory
+    from reconciler.cli.trees import files
     from reconciler.materials.completing import Machine
     from reconciler.materials.sealed import Keyring
     from reconciler.source.left_out import warnings as left_out_warnings
@@ -70,6 +78,8 @@ def validate(
 def _configuration(
     place: Path, ref: str | None, left_out: dict[str, str]
 ) -> Iterable[tuple[str, bytes]]:
+    from reconciler.cli.trees import files
+
     if ref is None:
         return files.of_working_tree(place, left_out)
     return files.of_commit(place, ref, left_out)

@@ -4,10 +4,10 @@ import time
 from typing import Annotated, Any
 
 from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
 from reconciler.cli.output import line, note, print_json
-from reconciler.cli.signatures.arguments import milliseconds
-from reconciler.cli.signatures.options import AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import COMMITS, AsJson, Option, RuntimeDir
 
 GRACE_S = 5.0
 """The daemon answers in the time given; so much longer may its answer take before it is silent."""
@@ -18,7 +18,10 @@ LOOK_S = 0.1
 
 def wait(
     commit: Annotated[
-        str, Option("--commit", metavar="REF", help="A commit, HEAD, a branch or a tag.")
+        str,
+        Option(
+            "--commit", metavar="REF", completes=COMMITS, help="A commit, HEAD, a branch or a tag."
+        ),
     ] = "HEAD",
     timeout: Annotated[
         str, Option("--timeout", metavar="TIME", help="How long to wait [default: 30s].")

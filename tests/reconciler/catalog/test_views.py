@@ -61,8 +61,7 @@ def test_the_database_answers_like_memory(
     removes = tuple(list(before)[::2])
     kept = {key: each for key, each in before.items() if key not in removes or key in after}
     for puts, gone in ((before, ()), (after, tuple(key for key in removes if key not in after))):
-        store.begin(begun(store.running, tuple(puts.values()), gone))
-        store.commit()
+        store.commit(begun(store.running, tuple(puts.values()), gone))
         store.done()
     every = [*before.values(), *after.values()]
     whole = MemoryView((kept | after).values())

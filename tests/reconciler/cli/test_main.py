@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.cli.commands.version import VERSION
 from reconciler.cli.main import COMMANDS, load
-from reconciler.cli.signatures.options import Argument, parameters
+from reconciler.cli.parameters import Argument, parameters
 from tests.reconciler.cli.program import kakehi
 
 
@@ -21,6 +21,12 @@ def test_the_overview_names_every_command() -> None:
     for name, entry in COMMANDS.items():
         assert (f"  {name} " in done.stdout) is not entry.hidden
     assert "\033" not in done.stdout
+
+
+def test_the_overview_fits_and_names_every_exit_code() -> None:
+    done = kakehi("--help")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\n  3  invalid configuration" in done.stdout
 
 
 def test_no_command_is_a_usage_error_with_help() -> None:
@@ -48,6 +54,12 @@ def test_the_help_of_a_command_has_examples_and_all_it_takes(name: str) -> None:
     [
         (("statsu",), "kakehi: there is no command statsu", "did you mean `kakehi status`?"),
         (("--verbose",), "kakehi: there is no option --verbose", None),
+        (("--vesion",), "kakehi: there is no option --vesion", "did you mean --version?"),
+        (
+            ("--json", "status"),
+            "kakehi: there is no option --json",
+            "options stand behind the command: kakehi status --json",
+        ),
         (("plan", "--jsn"), "kakehi plan: there is no option --jsn", "did you mean --json?"),
         (("wait", "--timeout", "soon"), "kakehi wait: --timeout needs a duration", None),
         (("history", "-n", "0"), "kakehi history: --limit must be 1 or more", None),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from reconciler.cli.main import COMMANDS, load
+from reconciler.cli.parameters import parameters
 from reconciler.cli.reports import REPORTS, SUBJECTS, report_schema
-from reconciler.cli.signatures.options import parameters
 from tests.reconciler.cli.program import kakehi
 
 TYPES: dict[str, type | tuple[type, ...]] = {

@@ -22,6 +22,7 @@ HEAVY = (
     "pydantic",
     "pygit2",
     "rich",
+    "shtab",
     "ruamel",
     "typer",
     "uvloop",
@@ -38,6 +39,8 @@ LINES = [
     ("show",),
     ("explain", "http://x/"),
     ("drain", "a/b"),
+    ("plan", "--help"),
+    ("complete", "backends"),
 ]
 
 
@@ -79,36 +82,24 @@ def test_a_command_imports_nothing_heavy(line: tuple[str, ...], tmp_path: Path) 
     assert (done.stdout.strip(), done.stderr) == ("", "")
 
 
-TABS = ["", "pl", "plan --", "show ", "schema f", "drain sh", "completion ", "run --"]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-@pytest.mark.parametrize("typed", TABS)
-def test_a_tab_imports_nothing_heavy(typed: str, shell: str, tmp_path: Path) -> None:
-    """Counted are imports, which are the same on any machine; the time follows from them."""
+@pytest.mark.parametrize("what", ["entities", "backends", "drained"])
+def test_a_tab_imports_nothing_heavy(what: str, tmp_path: Path) -> None:
+    """What the script of a shell asks for; the rest it knows by itself."""
     script = (
         "import sys; from reconciler.cli.main import main\n"
+        f"sys.argv = ['kakehi', 'complete', {what!r}, '--', '', 'kakehi drain ']\n"
         "sys.stdout = sys.stderr = open('/dev/null', 'w')\n"
         "main()\n"
         f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.__stdout__)"
     )
-    line = f"kakehi {typed}"
-    environment = {
-        "KAKEHI_RUNTIME_DIR": str(tmp_path),
-        "_KAKEHI_COMPLETE": f"complete_{shell}",
-        "_TYPER_COMPLETE_ARGS": line,
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(line.count(" ")),
-    }
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, **environment},
+        env={**os.environ, "KAKEHI_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    # Dataclasses, of which the kinds and the messages are made, bring `inspect` with them.
+    # Dataclasses, of which the kinds are made, bring `inspect` with them.
     assert (done.stdout.replace("inspect", "").strip(), done.stderr) == ("", "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.main import COMMANDS, load
-from reconciler.cli.signatures.options import parameters
+from reconciler.cli.parameters import parameters
 from tests.harness.repo import Repo
 from tests.reconciler.cli.program import KAKEHI, kakehi
 

@@ -114,13 +114,12 @@ def test_a_commit_of_rows_leaves_the_same_database(before: Map, after: Map) -> N
             files=files(after, before),
             moved=tuple(moved(before, after)),
         )
-        plain.begin(ordinary)
-        plain.commit()
+        plain.commit(ordinary)
 
         rows = written(apart_dir, before, after)
         assert rows.digest == ordinary.digest
-        apart.begin(replace(ordinary, puts=rows.puts, removes=rows.removes, bulk=rows))
-        asyncio.run(apart.commit_apart())
+        large = replace(ordinary, puts=rows.puts, removes=rows.removes, bulk=rows)
+        asyncio.run(apart.commit_apart(large))
         rows.close()
 
         found, expected = contents(apart_dir), contents(plain_dir)
@@ -176,8 +175,7 @@ def test_an_unfinished_load_is_the_whole_state_at_the_next_start(tmp_path: Path)
     store = Store(tmp_path, relations_of)
     rows = written(tmp_path, {}, after)
     found = begun(store.running, tuple(after.values()))
-    store.begin(replace(found, puts=rows.puts, bulk=rows, whole=True))
-    asyncio.run(store.commit_apart())
+    asyncio.run(store.commit_apart(replace(found, puts=rows.puts, bulk=rows, whole=True)))
     rows.close()
     store.close()
     store = Store(tmp_path, relations_of)
@@ -195,9 +193,8 @@ def test_a_commit_of_rows_that_cannot_be_written_was_never_made(tmp_path: Path) 
     with closing(sqlite3.connect(tmp_path / bulk.FILE_NAME)) as connection:
         connection.execute("DROP TABLE files")
     found = begun(store.running, (backend("shop/b", 2),))
-    store.begin(replace(found, puts=rows.puts, bulk=rows))
     with pytest.raises(Exception, match="damaged"):
-        asyncio.run(store.commit_apart())
+        asyncio.run(store.commit_apart(replace(found, puts=rows.puts, bulk=rows)))
     assert contents(tmp_path) == before
     assert store.running.generation == 1
     run(store, [backend("shop/c", 3)])

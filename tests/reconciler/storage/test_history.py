@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-import os
+import sqlite3
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.storage import history as module
-from reconciler.storage.history import History
+from reconciler.storage.history import History, HistoryRow
+from reconciler.storage.store import Store
 from schemas.control import HistoryEntry
 
 
@@ -29,83 +31,141 @@ def entry(commit: str, outcome: str = "applied", message: str | None = None) -> 
     return made
 
 
-def test_newest_first_and_after_a_restart(tmp_path: Path) -> None:
-    history = History(tmp_path / "history.jsonl")
+def newest(history: History, limit: int = 1000) -> list[HistoryEntry]:
+    return history.answer(limit)["entries"]
+
+
+def commits(history: History, limit: int = 1000) -> list[str]:
+    return [each["commit"] for each in newest(history, limit)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def again(store: Store) -> Store:
+    store.close()
+    return Store(store.place.directory)
+
+
+def test_newest_first_and_after_a_restart(store: Store) -> None:
+    history = History(store)
     for number in range(5):
         history.add(entry(f"c{number}"))
-    for each in (history, History(tmp_path / "history.jsonl")):
-        assert [found["commit"] for found in each.newest(3)] == ["c4", "c3", "c2"]
-        assert each.newest(0) == []
-    found = history.find("c1")
-    assert found is not None
-    assert found["subject"] == "ü"
-    assert history.find("other") is None
+    for each in (history, History(after := again(store))):
+        if each is history:
+            continue
+        assert commits(each, 3) == ["c4", "c3", "c2"]
+        assert newest(each, 0) == []
+        found = each.find("c1")
+        assert found is not None
+        assert found["subject"] == "ü"
+        assert each.find("other") is None
+    after.close()
 
 
-def test_the_same_refusal_is_told_once(tmp_path: Path) -> None:
-    history = History(tmp_path / "history.jsonl")
+def test_the_same_refusal_is_told_once(store: Store) -> None:
+    history = History(store)
     history.add(entry("a", "refused", "because"))
+    history.add(entry("a", "refused", "because"))
+    after = again(store)
+    history = History(after)
     history.add(entry("a", "refused", "because"))
     history.add(entry("a", "refused", "another reason"))
-    assert len(history.newest(10)) == 2
+    assert len(newest(history)) == 2
+    after.close()
 
 
-def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    history = History(path)
+def test_what_is_told_of_drains_stands_beside(store: Store) -> None:
+    history = History(store)
     history.add(entry("a"))
-    with path.open("a") as file:
-        file.write('{"at": "2026')
-    again = History(path)
-    again.add(entry("b"))
-    assert [found["commit"] for found in History(path).newest(9)] == ["b", "a"]
+    drained = entry("a", "drained")
+    drained["backends"] = ["web/b0"]
+    history.add(drained)
+    found = history.answer(9)
+    assert [each["outcome"] for each in found["entries"]] == ["applied"]
+    assert [each["backends"] for each in found["drains"]] == [["web/b0"]]
+    assert history.find("a") == entry("a")
 
 
-def test_a_flipped_bit_is_no_other_story(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "history.jsonl"
-    history = History(path)
+def test_a_flipped_bit_is_no_other_story(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(store)
     for commit in ("aaa", "bbb"):
         history.add(entry(commit))
-    path.write_bytes(path.read_bytes().replace(b"aaa", b"aac"))
-    assert [found["commit"] for found in History(path).newest(9)] == ["bbb"]
-    assert "lines of the history are not what was written count=1" in capsys.readouterr().err
+    with sqlite3.connect(store.place.directory / "state.db") as connection:
+        connection.execute("UPDATE history SET entry = replace(entry, 'aaa', 'aac')")
+    assert commits(history) == ["bbb"]
+    assert history.find("aaa") is None
+    assert "an entry of the history is not what was written commit=aaa" in capsys.readouterr().err
 
 
-def test_the_file_does_not_grow_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_FILE_BYTES_MAX", 1000)
-    path = tmp_path / "history.jsonl"
-    history = History(path)
+@pytest.mark.parametrize("value", [b"\xff\xfe", 7, 1.5, "", "[]", "{}"])
+def test_a_row_of_anything_is_no_story(store: Store, value: object) -> None:
+    history = History(store)
+    history.add(entry("aaa"))
+    with sqlite3.connect(store.place.directory / "state.db") as connection:
+        connection.execute("UPDATE history SET entry = ?", (value,))
+    history.add(entry("bbb"))
+    assert commits(history) == ["bbb"]
+
+
+def test_it_does_not_grow_without_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES_MAX", 2000)
+    history = History(store)
     for number in range(50):
         history.add(entry(f"c{number}"))
-    assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 2500
-    assert History(path).newest(1)[0]["commit"] == "c49"
+    assert sum(len(json.dumps(each)) for each in newest(history)) < 2500
+    assert commits(history)[:2] == ["c49", "c48"]
+    monkeypatch.setattr(module, "BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(module, "ENTRIES_MAX", 10)
+    for number in range(50):
+        history.add(entry(f"d{number}"))
+    assert commits(history) == [f"d{number}" for number in range(49, 39, -1)]
 
 
-def test_a_disk_that_is_full_costs_a_line_and_nothing_else(tmp_path: Path) -> None:
-    history = History(tmp_path / "gone" / "history.jsonl")
+def test_a_disk_that_is_full_costs_nothing_but_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History(store)
     history.add(entry("a"))
-    assert history.newest(1)[0]["commit"] == "a"
+    record = store.record
+
+    def full(_: HistoryRow) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "record", full)
+    large = entry("b")
+    large["changes"] = [{"x": "y"}]
+    for each in (large, entry("c", "refused", "r"), entry("c", "refused", "r")):
+        history.add(each)
+    assert commits(history) == ["c", "b", "a"]
+    assert commits(history, 1) == ["c"]
+    found = history.find("b")
+    assert found is not None
+    assert found["changes"] == []
+    monkeypatch.setattr(store, "record", record)
+    history.add(entry("d"))
+    assert commits(History(store)) == ["d", "c", "b", "a"], "they are written when it goes again"
 
 
-def test_nobody_else_may_read_it_whatever_the_umask_is(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        History(tmp_path / "history.jsonl").add(entry("a"))
-    finally:
-        os.umask(before)
-    assert (tmp_path / "history.jsonl").stat().st_mode & 0o777 == 0o600
+def test_what_comes_while_a_thread_writes_is_written_behind(store: Store) -> None:
+    history = History(store)
+    store._writing_apart = True
+    history.add(entry("a"))
+    assert commits(history) == []
+    store._writing_apart = False
+    store._keep_put_off()
+    assert commits(history) == ["a"]
 
 
-def test_commits_of_many_changes_do_not_stay_in_memory(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
+def test_commits_of_many_changes_do_not_stay_in_memory(store: Store) -> None:
     change = {"action": "update", "kind": "backend", "name": "b", "fields": {"x": "y" * 2000}}
     tracemalloc.start()
     try:
-        history = History(path)
+        history = History(store)
         for number in range(150):
             large = entry(f"c{number}")
             large["change_count"] = 5000
@@ -113,55 +173,68 @@ def test_commits_of_many_changes_do_not_stay_in_memory(tmp_path: Path) -> None:
             history.add(large)
         del large
         held, _ = tracemalloc.get_traced_memory()
-        again = History(path)
-        with_both, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert held < 500_000
-    assert with_both < 1_000_000
-    longest = max(map(len, path.read_bytes().splitlines(keepends=True)))
-    assert 100_000 < longest <= module.ENTRY_BYTES_MAX
-    for each in (history, again):
-        found = each.newest(1000)
-        assert [one["commit"] for one in found[:2]] == ["c149", "c148"]
-        assert len(found) > 20, "as many as two files hold"
-        assert {one["change_count"] for one in found} == {5000}
-        assert len(found[0]["changes"]) >= 50
-        assert len(json.dumps(found)) < 2 * module.ANSWER_BYTES_MAX, "an answer is bounded, too"
+    found = newest(history)
+    assert [one["commit"] for one in found[:2]] == ["c149", "c148"]
+    assert len(found) == 150
+    assert {one["change_count"] for one in found} == {5000}
+    assert len(found[0]["changes"]) >= 50
+    assert len(json.dumps(found)) < 2 * module.ANSWER_BYTES_MAX, "an answer is bounded, too"
 
 
-def test_texts_are_cut(tmp_path: Path) -> None:
-    history = History(tmp_path / "history.jsonl")
+def test_texts_are_cut(store: Store) -> None:
+    history = History(store)
     long = entry("a", "refused", "because " * 100_000)
     long["subject"] = "s" * 1_000_000
     history.add(long)
-    [found] = history.newest(1)
+    [found] = newest(history)
     assert len(found["message"]) == len(found["subject"]) == 4000
     history.add(long)
-    assert len(history.newest(9)) == 1
+    assert len(newest(history)) == 1
 
 
-def test_a_file_that_was_taken_away_is_begun_anew_and_what_was_in_it_is_told(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "history.jsonl"
-    history = History(path)
+def test_it_outlives_a_database_that_is_damaged(store: Store) -> None:
+    history = History(store)
+    for commit in ("aaa", "bbb", "ccc"):
+        history.add(entry(commit))
+    store.close()
+    path = store.place.directory / "state.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE running SET commit_id = 'other'")
+        connection.execute("UPDATE history SET entry = replace(entry, 'bbb', 'bbc')")
+    after = Store(store.place.directory)
+    assert any("damaged" in note for note in after.notes)
+    assert commits(History(after)) == ["ccc", "aaa"]
+    after.close()
+
+
+def test_it_outlives_a_directory_that_is_taken_away(store: Store, tmp_path: Path) -> None:
+    history = History(store)
     history.add(entry("a"))
-    path.unlink()
+    store.place.directory.rename(tmp_path / "away")
     history.add(entry("b"))
-    assert [found["commit"] for found in history.newest(9)] == ["b", "a"]
-    assert path.read_bytes().count(b"\n") == 1
-    path.unlink()
-    history.write()
-    assert path.stat().st_mode & 0o777 == 0o600
-    history.add(entry("c"))
-    for each in (history, History(path)):
-        assert [found["commit"] for found in each.newest(9)] == ["c", "b", "a"]
+    store.look()
+    assert commits(history) == ["b", "a"]
+    after = again(store)
+    assert commits(History(after)) == ["b", "a"]
+    after.close()
 
 
-def test_one_that_everybody_could_read_is_closed(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    History(path).add(entry("a"))
-    path.chmod(0o644)
-    History(path).add(entry("b"))
-    assert path.stat().st_mode & 0o777 == 0o600
+def test_a_database_of_the_form_before_gets_one(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    from reconciler.storage import database
+
+    with sqlite3.connect(directory / "state.db") as connection:
+        connection.executescript(database._FIRST)
+        connection.execute("INSERT INTO files VALUES ('a.yaml', '[]')")
+        connection.execute("PRAGMA user_version = 1")
+    store = Store(directory)
+    assert store.notes == []
+    assert store.running.state.marks("a.yaml") == {}
+    history = History(store)
+    history.add(entry("a"))
+    assert commits(history) == ["a"]
+    store.close()

@@ -14,13 +14,15 @@ import pytest
 from reconciler.catalog.relations import relations_of
 from reconciler.storage import rows as module
 from reconciler.storage.database import FILE_NAME, DamagedError
+from reconciler.storage.history import History
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
-from schemas.entity import Entity, EntityKey
+from schemas.entity import Entity, EntityKey, Mark
 from tests.harness.daemon import EXECUTABLE
 from tests.reconciler.building import entity, frontend
 from tests.reconciler.entities import run as apply
 from tests.reconciler.live import Shop, eventually, serves, shop
+from tests.reconciler.storage.test_history import entry as told
 
 MANY = 450
 
@@ -55,6 +57,18 @@ DAMAGES = {
         "UPDATE relations SET term = 'h1.test' WHERE relation = 'host' AND term = 'h0.test'",
         'frontend "f000" is not among what is related by host',
     ),
+    "a count": (
+        "UPDATE counts SET number = 7 WHERE kind = 'frontend'",
+        "entities are missing, or too many",
+    ),
+    "what a file defines": (
+        "UPDATE files SET defines = replace(defines, '3', '4')",
+        "what a.yaml defines is not what was written",
+    ),
+    "the history": (
+        "UPDATE history SET entry = replace(entry, 'applied', 'refused')",
+        "an entry of the history is not what was written",
+    ),
     "a note": (
         "UPDATE relations SET note = '+' WHERE relation = 'match' AND name = 'f449'",
         "is not among what is related by match",
@@ -66,6 +80,9 @@ DAMAGES = {
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path, relations_of)
     apply(made, whole())
+    marks = {EntityKey("frontend", "f000"): Mark(b"hash", 3, 1)}
+    made.follow("0" * 40, "0" * 40, (), "2026-01-01", {"a.yaml": marks})
+    History(made).add(told("0" * 40))
     return made
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,8 +28,7 @@ def apply(store: Store, *changes: tuple[str, int], removes: tuple[str, ...] = ()
     running = store.running
     puts = tuple(backend(name, port) for name, port in changes)
     keys = tuple(backend(name, 1).key for name in removes)
-    store.begin(begun(running, puts, keys))
-    store.commit()
+    store.commit(begun(running, puts, keys))
     store.done()
 
 
@@ -63,24 +63,11 @@ def test_the_epoch_grows_with_each_start(tmp_path: Path) -> None:
     assert epochs == [1, 2, 3]
 
 
-def test_a_begin_alone_is_an_abort(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    apply(store, ("shop/a", 1))
-    store.begin(begun(store.running, (backend("shop/a", 9),)))
-    store = reopened(store, tmp_path)
-    assert ports(store) == {"shop/a": "127.0.0.1:1"}
-    # The number is free again: a generation is a committed transaction.
-    apply(store, ("shop/a", 2))
-    assert store.running.generation == 2
-    store.close()
-
-
 def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> None:
     store = Store(tmp_path)
     apply(store, ("shop/a", 1))
     order = begun(store.running, (backend("shop/a", 9),))
-    store.begin(order)
-    store.commit()
+    store.commit(order)
     store = reopened(store, tmp_path)
     found = store.unfinished
     assert found is not None
@@ -91,6 +78,21 @@ def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> 
     store.done()
     store = reopened(store, tmp_path)
     assert store.unfinished is None
+    store.close()
+
+
+def test_a_snapshot_does_not_last_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.storage.store.SNAPSHOT_S_MAX", 0.2)
+    monkeypatch.setattr("reconciler.storage.database._STEPS", 1)
+    store = Store(tmp_path)
+    apply(store, ("shop/a", 1))
+    with store.snapshot() as seen:
+        assert seen.state.count("backend") == 1
+        time.sleep(0.3)
+        with pytest.raises(OSError, match="interrupted"):
+            list(seen.state.values())
+    with store.snapshot() as seen:
+        assert seen.state.count("backend") == 1
     store.close()
 
 
@@ -275,9 +277,9 @@ def test_a_disk_that_is_full_at_begin_changes_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr("reconciler.faults.point", full)
-        store._open = begun(store.running, (backend("shop/a", 9),))
+        order = begun(store.running, (backend("shop/a", 9),))
         with pytest.raises(OSError, match="no space"):
-            store.commit()
+            store.commit(order)
     apply(store, ("shop/a", 2))
     store = reopened(store, tmp_path)
     assert (store.running.generation, ports(store)) == (2, {"shop/a": "127.0.0.1:2"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,15 +28,14 @@ def told(transaction: Transaction, *events: Event) -> list[Command]:
     return commands
 
 
-PREPARING: list[Event] = [e.Started(), e.BeginRecorded()]
+PREPARING: list[Event] = [e.Started()]
 PREPARED: list[Event] = [*PREPARING, e.WorkerPrepared(0, DIGEST), e.WorkerPrepared(1, DIGEST)]
 COMMITTING: list[Event] = [*PREPARED, e.CommitRecorded()]
 
 
 def test_a_commit_from_begin_to_done() -> None:
     transaction = machine(0, 1)
-    assert told(transaction, e.Started()) == [e.RecordBegin()]
-    assert told(transaction, e.BeginRecorded()) == [
+    assert told(transaction, e.Started()) == [
         e.SetDeadline(Phase.PREPARING),
         e.SendPrepare(0),
         e.SendPrepare(1),
@@ -149,10 +147,9 @@ def test_a_worker_that_commits_another_digest_is_replaced() -> None:
     assert commands[-1] == e.SendRelease(0)
 
 
-@pytest.mark.parametrize("events", [[e.Started()], PREPARED])
-def test_a_journal_that_cannot_be_written_aborts(events: list[Event]) -> None:
+def test_a_state_that_cannot_be_written_aborts() -> None:
     transaction = machine(0, 1)
-    told(transaction, *events, e.RecordFailed("disk full"))
+    told(transaction, *PREPARED, e.RecordFailed("disk full"))
     told(transaction, e.WorkerAborted(0), e.WorkerAborted(1))
     assert transaction.phase is Phase.ABORTED
     assert transaction.failure == e.Failure("disk full", transient=True, stage="journal")
@@ -161,7 +158,7 @@ def test_a_journal_that_cannot_be_written_aborts(events: list[Event]) -> None:
 def test_late_and_repeated_replies_mean_nothing() -> None:
     transaction = machine(0, 1)
     told(transaction, *COMMITTING)
-    for event in (e.WorkerPrepared(0, DIGEST), e.WorkerAborted(1), e.BeginRecorded(), e.Started()):
+    for event in (e.WorkerPrepared(0, DIGEST), e.WorkerAborted(1), e.Started()):
         assert told(transaction, event) == []
     assert transaction.phase is Phase.COMMITTING
 
@@ -183,9 +180,6 @@ class World:
     def execute(self, commands: list[Command], journal_fails: bool) -> None:
         for command in commands:
             match command:
-                case e.RecordBegin():
-                    failed = e.RecordFailed("full")
-                    self.inbox.append(failed if journal_fails else e.BeginRecorded())
                 case e.RecordCommit():
                     assert all(self.state[w] == "staged" for w in self.alive if self.alive[w])
                     self.commit_durable = not journal_fails

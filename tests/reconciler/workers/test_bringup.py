@@ -65,8 +65,7 @@ def listener(name: str) -> Entity:
 
 def commit(made: Plane, *puts: Entity, removes: tuple[EntityKey, ...] = ()) -> None:
     """What a transaction with the workers in service leaves, when there are none."""
-    made.store.begin(begun(made.store.running, puts, removes))
-    made.store.commit()
+    made.store.commit(begun(made.store.running, puts, removes))
     made.store.done()
 
 

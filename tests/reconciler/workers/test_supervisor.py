@@ -78,8 +78,7 @@ class Plane:
 
     def run(self, wanted: State) -> None:
         """Make a state the running one, as a finished transaction does."""
-        self.store.begin(begun(self.store.running, tuple(wanted.entities.values())))
-        self.store.commit()
+        self.store.commit(begun(self.store.running, tuple(wanted.entities.values())))
         self.store.done()
 
     def workers(self) -> Iterable[Worker]:
@@ -177,8 +176,7 @@ def test_an_adopted_worker_in_mid_transaction_is_led_to_its_end(tmp_path: Path) 
             for key, entity in wanted.entities.items()
             if store.running.state[key].value != entity.value
         )
-        store.begin(begun(store.running, changed))
-        store.commit()
+        store.commit(begun(store.running, changed))
         store.close()
         second = Plane(tmp_path)
         assert second.store.unfinished is not None
@@ -201,8 +199,7 @@ def test_a_worker_that_holds_something_else_is_replaced(tmp_path: Path) -> None:
         await first.leave()
         for _ in range(2):
             store = Store(tmp_path / "state")
-            store.begin(begun(store.running, tuple(store.running.state.values())))
-            store.commit()
+            store.commit(begun(store.running, tuple(store.running.state.values())))
             store.done()
             store.close()
         second = Plane(tmp_path)

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import pytest
 
+from reconciler.cli import parsers
+from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import USAGE, UsageError
-from reconciler.cli.signatures import arguments
-from reconciler.cli.signatures.options import Argument, Option
+from reconciler.cli.parameters import Argument, Option
 
 
 def sample(
@@ -23,8 +24,29 @@ def sample(
     return 0
 
 
+def wordy(
+    long: Annotated[
+        int,
+        Option(
+            "--long",
+            "-l",
+            metavar="N",
+            env="WORDY",
+            help="Words that go on until the columns of a small terminal end with "
+            "--detailed-exitcode.",
+        ),
+    ] = 1,
+) -> int:
+    """Stand in for a command.
+
+    Examples:
+      kakehi wordy   --spaces   are kept
+    """
+    return long
+
+
 def parsed(*line: str) -> dict[str, object]:
-    return arguments.parse(sample, list(line))
+    return parsers.parse(sample, "sample", list(line))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +73,11 @@ def test_every_way_to_write_an_option(line: tuple[str, ...]) -> None:
 
 
 def test_values_may_look_like_options() -> None:
-    assert parsed("x", "--header", "--loud")["header"] == ("--loud",)
+    assert parsed("x", "--header=--loud")["header"] == ("--loud",)
+    assert parsed("x", "-H", "-a: 1")["header"] == ("-a: 1",)
+    assert parsed("x", "-n", "-1")["count"] == -1
     assert parsed("--", "-l")["name"] == "-l"
+    assert parsed("x", "--", "--loud") == {**parsed("x"), "other": "--loud"}
     assert parsed("-")["name"] == "-"
 
 
@@ -64,6 +89,9 @@ def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMPLE_LIMIT", "5")
     assert parsed("x")["limit"] == 5
     assert parsed("x", "--limit", "6")["limit"] == 6
+    monkeypatch.setenv("SAMPLE_LIMIT", "many")
+    with pytest.raises(UsageError, match=r"^\$SAMPLE_LIMIT needs a whole number, not 'many'$"):
+        parsed("x")
     monkeypatch.setenv("SAMPLE_LIMIT", "")
     assert parsed("x")["limit"] is None
 
@@ -77,6 +105,8 @@ def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
         (("x", "--loud=1"), "--loud takes no value", None),
         (("x", "--count"), "--count needs a value", None),
         (("x", "--count", "many"), "--count needs a whole number, not 'many'", None),
+        (("x", "--header", "--loud"), "--header needs a value", None),
+        (("x", "--lou"), "there is no option --lou", "did you mean --loud?"),
         (("x", "-z"), "there is no option -z", None),
     ],
 )
@@ -88,18 +118,31 @@ def test_errors_say_what_is_wrong(line: tuple[str, ...], message: str, hint: str
     assert raised.value.code == USAGE
 
 
-@pytest.mark.parametrize(
-    ("line", "wanted"),
-    [
-        (["--help"], True),
-        (["x", "-h"], True),
-        (["--", "--help"], False),
-        (["--header", "--help"], False),
-        (["--loud", "--help"], True),
-    ],
-)
-def test_help_is_help_only_where_it_is_no_value(line: list[str], wanted: bool) -> None:
-    assert arguments.wants_help(sample, line) is wanted
+@pytest.mark.parametrize("line", [["--help"], ["x", "-h"], ["--lowd", "--help"], ["x", "y", "-h"]])
+def test_help_comes_before_what_is_wrong(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed(*line)
+    assert capsys.readouterr().out.startswith("Usage: kakehi sample NAME [OTHER] [OPTIONS]\n")
+
+
+@pytest.mark.parametrize("line", [["--", "--help"], ["--header=--help", "x"]])
+def test_a_value_is_no_question_for_help(line: list[str]) -> None:
+    assert "--help" in str(parsed(*line))
+
+
+def test_help_breaks_between_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsers.parse(wordy, "wordy", ["--help"])
+    assert capsys.readouterr().out == (
+        "Usage: kakehi wordy [OPTIONS]\n\nStand in for a command.\n\n"
+        "Examples:\n  kakehi wordy   --spaces   are kept\n\n"
+        "Options:\n"
+        "  -l, --long N  Words that go on until the columns of a small terminal end with\n"
+        "                --detailed-exitcode. ($WORDY)\n"
+        "  -h, --help    Show this help.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,10 +151,10 @@ def test_help_is_help_only_where_it_is_no_value(line: list[str], wanted: bool) -
 def test_durations_are_those_of_the_language(text: str, wanted: int) -> None:
     from schemas.units import parse_duration
 
-    assert arguments.milliseconds(text, "--timeout") == wanted == parse_duration(text)
+    assert milliseconds(text, "--timeout") == wanted == parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["30", "", "s", "1.5s", "-1s", "٣s", "1d", "1 s"])
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--timeout needs a duration"):
-        arguments.milliseconds(text, "--timeout")
+        milliseconds(text, "--timeout")

@@ -4,18 +4,29 @@
         watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     ) -> int: ...
 
-`arguments` parses a command line by these signatures, `helping` prints them, `completing` completes
-by them. All of them read the annotations as they are, so a command's module must not postpone their
-evaluation (`from __future__ import annotations`).
+`parsers` makes argparse's parsers out of these signatures, and with them help and completion. The
+annotations are read as they are, so a command's module must not postpone their evaluation
+(`from __future__ import annotations`).
 """
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
+
+Completes = str | Callable[[], Sequence[str]] | None
+"""What a shell offers for a value: one of those below, or these words."""
+
+FILE = "file"
+DIRECTORY = "directory"
+COMMITS = "commits"
+ENTITIES = "entities"
+BACKENDS = "backends"
+DRAINED = "drained"
 
 
 class Option:
     """An option: a flag where the parameter is a bool, otherwise one that takes a value."""
 
-    __slots__ = ("env", "flags", "help", "metavar")
+    __slots__ = ("completes", "env", "flags", "help", "metavar")
 
     def __init__(
         self,
@@ -23,7 +34,9 @@ class Option:
         help: str,  # noqa: A002
         metavar: str | None = None,
         env: str | None = None,
+        completes: Completes = None,
     ) -> None:
+        self.completes = completes
         self.flags = flags
         self.help = help
         self.metavar = metavar
@@ -33,9 +46,15 @@ class Option:
 class Argument:
     """A positional argument; it may be left out where the parameter has a default."""
 
-    __slots__ = ("help", "metavar")
+    __slots__ = ("completes", "help", "metavar")
 
-    def __init__(self, metavar: str, help: str) -> None:  # noqa: A002
+    def __init__(
+        self,
+        metavar: str,
+        help: str,  # noqa: A002
+        completes: Completes = None,
+    ) -> None:
+        self.completes = completes
         self.metavar = metavar
         self.help = help
 
@@ -85,6 +104,7 @@ Identity = Annotated[
         "--identity",
         metavar="FILE",
         env="KAKEHI_IDENTITY",
+        completes=FILE,
         help="Opens private keys that are committed encrypted: an identity of age, or a key of ssh "
         "[default: the systemd credential kakehi.identity].",
     ),
@@ -96,6 +116,7 @@ RuntimeDir = Annotated[
         "--runtime-dir",
         metavar="DIR",
         env="KAKEHI_RUNTIME_DIR",
+        completes=DIRECTORY,
         help="Where the daemon has its sockets [default: $XDG_RUNTIME_DIR/kakehi, as root "
         "/run/kakehi].",
     ),

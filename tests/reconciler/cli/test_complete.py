@@ -1,0 +1,66 @@
+"""What the scripts of shells ask for at a Tab: names of what runs."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.commands.complete import ANSWER_WITHIN_S
+from tests.reconciler.cli.program import kakehi
+from tests.reconciler.live import Shop, shop
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("shop"), workers=1) as made:
+        yield made
+
+
+def completed(what: str, word: str, line: str = "", **environment: str) -> list[str]:
+    done = kakehi("complete", what, "--", word, line, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def in_shop(running: Shop, what: str, word: str) -> list[str]:
+    return completed(what, word, KAKEHI_RUNTIME_DIR=str(running.daemon.runtime_dir))
+
+
+def test_without_a_daemon_there_are_kinds_but_no_names_and_no_words_about_it(
+    tmp_path: Path,
+) -> None:
+    nowhere = str(tmp_path)
+    assert completed("entities", "c", KAKEHI_RUNTIME_DIR=nowhere) == ["certificate", "cluster"]
+    assert completed("entities", "frontend/", KAKEHI_RUNTIME_DIR=nowhere) == []
+    for what in ("backends", "drained"):
+        assert completed(what, "", KAKEHI_RUNTIME_DIR=nowhere) == []
+
+
+def test_a_daemon_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "control.sock"))
+        silent.listen()
+        began = time.monotonic()
+        assert completed("backends", "", KAKEHI_RUNTIME_DIR=str(tmp_path)) == []
+        assert time.monotonic() - began < ANSWER_WITHIN_S + 5
+
+
+def test_names_come_from_the_daemon(running: Shop) -> None:
+    assert in_shop(running, "backends", "x") == []
+    assert in_shop(running, "backends", "sh") == ["shop/one"]
+    assert in_shop(running, "entities", "fr") == ["frontend", "frontend/web"]
+    assert in_shop(running, "entities", "backend/") == ["backend/shop/one"]
+    assert in_shop(running, "drained", "") == []
+    running.daemon.run_cli("drain", "shop/one", check=True)
+    assert in_shop(running, "drained", "") == ["shop/one"]
+
+
+@pytest.mark.parametrize("form", ["--runtime-dir {}", "--runtime-dir={}", "--runtime-dir '{}'"])
+def test_the_runtime_directory_may_stand_in_the_line(running: Shop, form: str) -> None:
+    line = f"kakehi drain {form.format(running.daemon.runtime_dir)} "
+    assert completed("backends", "", line) == ["shop/one"]
+    assert completed("backends", "", f'{line} "open') == ["shop/one"]
