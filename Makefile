@@ -50,6 +50,9 @@ test-rust: ## the tests of the engine, and a short fuzzing
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
 	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
+	$(call say,Building what the tests of the benchmarks run)
+	cargo build --release --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
+	cargo bench --manifest-path $(MANIFEST) --locked --quiet --no-run --bench instructions
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
 	cargo run --release --locked --quiet --manifest-path $(FUZZ_MANIFEST) --bin fuzz_run -- all $(FUZZ_SECONDS)
 

@@ -6,7 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import floor, grpc, h2, ladder, proxies, reconfigure, site, tls, upstream
+from bench import (
+    floor,
+    grpc,
+    h2,
+    instructions,
+    ladder,
+    proxies,
+    reconfigure,
+    site,
+    tls,
+    upstream,
+)
 from bench.contenders import PROFILES
 
 
@@ -39,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
     least.add_argument("--profile", choices=PROFILES, default="lean")
     _add_ladder(commands.add_parser("ladder", help="rates raised until failure"))
+    counted = commands.add_parser("instructions", help="of parsing, routing, rewriting: callgrind")
+    counted.add_argument("--renew", action="store_true", help="write bench/instructions.json")
     secure = commands.add_parser("tls", help="handshakes and requests over TLS, side by side")
     secure.add_argument("--rounds", type=int, default=5)
     secure.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -123,6 +136,8 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     elif chosen.command == "ladder":
         _climb(chosen)
+    elif chosen.command == "instructions":
+        instructions.run(is_renewed=chosen.renew)
     elif chosen.command == "h2":
         h2.run(
             h2.Course(

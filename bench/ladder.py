@@ -2,11 +2,11 @@
 
 `python -m bench ladder`. Sizes, latency and limits are fixed, requests come by a schedule (our own
 generator), and each step asks all proxies at that rate in turn, in the opposite order of the step
-before. Each proxy climbs until it has failed at a rate twice in a row, or until the generator does
-not keep pace. Then all are asked at half of what the least of them can do, for percentiles to
-compare, and each at three times what it can do. The rules are in `bench.steps`. Distance is a relay
-between proxy and backend that passes everything on later: a network emulator in the kernel (netem)
-would do, but not every kernel has one.
+before. Each proxy climbs until it, or the generator, has failed at a rate twice in a row. Then all
+are asked at half of what the least of them can do, for percentiles to compare, and each at three
+times what it can do. The rules are in `bench.steps`. Distance is a relay between proxy and backend
+that passes everything on later: a network emulator in the kernel (netem) would do, but not every
+kernel has one.
 """
 
 from __future__ import annotations
@@ -151,11 +151,11 @@ def _climb(field: _Field) -> Ladders:
     for number in range(field.course.steps_max):
         for contender in list(climbing if number % 2 == 0 else reversed(climbing)):
             step = field.step(contender, rate)
-            if not step.holds and not step.is_of_the_generator:
-                # One stall of a machine that is shared is no failure of the proxy.
+            if not step.is_passed:
+                # One stall of a machine that is shared is no failure, of whomever.
                 step = field.step(contender, rate)
             ladders[contender.name].append(step)
-            if not step.holds or step.is_of_the_generator:
+            if not step.is_passed:
                 climbing.remove(contender)
         if not climbing:
             break
@@ -238,8 +238,9 @@ def _beyond_table(beyond: Mapping[str, Overload]) -> str:
             str(each.outcome.errors),
             f"{each.memory_growth:.2f}",
             f"{each.outcome.late.p50:.0f}",
+            {None: "-", True: "yes", False: "NO"}[each.reconciles],
         ]
         for name, each in beyond.items()
     ]
     head = ["", "due/s", "of its peak", "p99 µs", "/ unloaded", "refused", "refused p99 µs"]
-    return report.table([*head, "timeouts", "errors", "memory", "late µs"], rows)
+    return report.table([*head, "timeouts", "errors", "memory", "late µs", "counted"], rows)

@@ -48,10 +48,22 @@ class Overload:
         """Memory after it against before."""
         return self.memory_kib[1] / max(self.memory_kib[0], 1)
 
+    @property
+    def reconciles(self) -> bool | None:
+        """Whether what came is what was served and what was cut short; `None` if a proxy does not
+        tell."""
+        if not self.counted:
+            return None
+        grown = {name.removeprefix("kakehi_"): count for name, count in self.counted.items()}
+        whole = (
+            grown["requests_total"] == grown["requests_served_total"] + grown["requests_cut_total"]
+        )
+        return whole and grown["mishaps_total"] == 0
+
     def to_json(self) -> dict[str, Any]:
         """Everything by name."""
         ratios = {"stretched": self.stretched, "kept": self.kept, "grown": self.memory_growth}
-        return {**asdict(self), **ratios}
+        return {**asdict(self), **ratios, "reconciles": self.reconciles}
 
 
 def overload(contender: Contender, load: Load, core: int, steps: Sequence[Step]) -> Overload:

@@ -43,6 +43,11 @@ class Step:
         return self.outcome.late.p50 > _LATE_US_MAX
 
     @property
+    def is_passed(self) -> bool:
+        """Whether the next step is worth trying."""
+        return self.holds and not self.is_of_the_generator
+
+    @property
     def power(self) -> float:
         """Kleinrock's power: what is served a second by the time that it takes, in the median."""
         return self.outcome.served_per_s / self.outcome.served.p50 if self.outcome.served.p50 else 0
@@ -74,7 +79,7 @@ class Step:
 def knee(steps: Sequence[Step]) -> Step | None:
     """The step of the greatest power among those that hold: beyond it, more is served only by
     letting everybody wait longer than it is worth."""
-    held = [step for step in steps if step.holds and not step.is_of_the_generator]
+    held = [step for step in steps if step.is_passed]
     return max(held, key=lambda step: step.power, default=None)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy import _engine
-from schemas.challenges import Answers
+from schemas.challenges import ChallengeAnswers
 from schemas.entity import Entity, canonical
 
 
@@ -216,7 +216,7 @@ class EngineApi:
         """
         self._engine.take_ticket_keys(keys)
 
-    def take_challenges(self, answers: Answers) -> None:
+    def take_challenges(self, answers: ChallengeAnswers) -> None:
         """The answers to ACME challenges, in place of those held.
 
         Raises `ValueError`; those held are kept then.

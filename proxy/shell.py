@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas import wire
-from schemas.challenges import Answers
+from schemas.challenges import ChallengeAnswers
 from schemas.channel import Channel
 from schemas.lines import STDERR
 
@@ -297,7 +297,7 @@ class Shell:
 
     def _take_challenges(self, path: Path) -> str | None:
         try:
-            answers = Answers.model_validate_json(path.read_bytes())
+            answers = ChallengeAnswers.model_validate_json(path.read_bytes())
             self._engine.take_challenges(answers)
         except ValidationError:
             return f"{path} is damaged"

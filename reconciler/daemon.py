@@ -37,11 +37,11 @@ from reconciler.patience import within
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
-from reconciler.reporting.answers import Answers
+from reconciler.reporting.control_answers import ControlAnswers
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.expiry import Expiry
+from reconciler.reporting.measuring import ENTITIES_MAX, Measuring
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.reporting.overview import ENTITIES_MAX, Overviews
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
@@ -222,7 +222,7 @@ class Daemon:
         outcomes = Outcomes(self._source, store, History(store))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
-        self._overviews = Overviews(
+        self._measuring = Measuring(
             store,
             self._supervisor,
             outcomes,
@@ -235,7 +235,7 @@ class Daemon:
             self._began,
             options.metrics_entities,
         )
-        self._admin = AdminListener(self._overviews.metrics, self._overviews.health)
+        self._admin = AdminListener(self._measuring.metrics, self._measuring.health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(
             self._source, store, self._runner, outcomes, stager, machine, self, wake
@@ -245,7 +245,7 @@ class Daemon:
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
-        answers = Answers(
+        answers = ControlAnswers(
             source=self._source,
             store=store,
             supervisor=self._supervisor,
@@ -401,7 +401,7 @@ class Daemon:
         problem = self._admin.problem
         found = [f"no metrics are served: {problem}"] if problem else []
         if self._setting_text("admin") is not None:
-            left_out = self._overviews.left_out()
+            left_out = self._measuring.left_out()
             found += [left_out] if left_out else []
         found += [self._row_audit.problem] if self._row_audit.problem else []
         return found + self._shortages()
@@ -449,7 +449,7 @@ class Daemon:
 
     def live(self, changes: Sequence[Change]) -> Live:
         """See `Observer`."""
-        return self._overviews.live(changes)
+        return self._measuring.live(changes)
 
     def looked(self) -> None:
         """See `Observer`."""

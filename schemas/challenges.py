@@ -12,7 +12,7 @@ ANSWERS_MAX = 4096
 """Of each kind; the engine takes no more."""
 
 
-class Answers(BaseModel):
+class ChallengeAnswers(BaseModel):
     """By token a key authorization, by hostname the PEM chain and key to show in handshakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

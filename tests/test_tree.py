@@ -79,7 +79,7 @@ def test_only_the_facade_knows_the_engine() -> None:
     assert wrong == []
 
 
-def test_an_exchange_knows_no_version_and_no_connection() -> None:
+def test_an_exchange_does_not_know_what_is_spoken() -> None:
     room = ROOT / "proxy" / "engine" / "src" / "session" / "exchange"
     files = sorted(room.glob("*.rs"))
     assert files
@@ -91,6 +91,15 @@ def test_an_exchange_knows_no_version_and_no_connection() -> None:
     ]
     of_connections = re.compile(r"lane|trunk|Multiplex|Transport|protocol::h2|h1::request::parse")
     assert [found for found in code if of_connections.search(found[1])] == []
+
+
+def test_no_two_classes_of_the_control_plane_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules("reconciler"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_every_file_fits_its_reader() -> None:

@@ -11,25 +11,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reconciler import log
-from reconciler.acme.apart import apart
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
-from schemas.challenges import Answers
+from schemas.challenges import ChallengeAnswers
 from schemas.entity import Entity, EntityKey
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+T = TypeVar("T")
 
 DIRECTORY = "acme"
 ACCOUNTS = "accounts"
@@ -232,7 +234,7 @@ class Certifying:
             watched.due = watched.issued_at + _REORDER_PAUSE
             return
         log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
-        content = await apart(partial(obtain, order, self._accounts, self._publisher(order)))
+        content = await _in_thread(partial(obtain, order, self._accounts, self._publisher(order)))
         try:
             self._keep(order.name, content)
         except OSError as error:
@@ -255,7 +257,7 @@ class Certifying:
         watched.ask_again = _now() + _ADVICE_PAUSE
         try:
             content = self._path(watched.order.name).read_bytes()
-            at, again = await apart(partial(suggested_renewal, watched.order, content))
+            at, again = await _in_thread(partial(suggested_renewal, watched.order, content))
         except (OrderError, OSError) as error:
             # There is time: what the lifetime says stands.
             log.warning("no advice on a renewal", name=watched.order.name, reason=error)
@@ -264,10 +266,10 @@ class Certifying:
         if at is not None:
             watched.renewal = at
 
-    def _publisher(self, order: Order) -> Callable[[Answers], None]:
+    def _publisher(self, order: Order) -> Callable[[ChallengeAnswers], None]:
         loop = asyncio.get_running_loop()
 
-        def publish(answers: Answers) -> None:
+        def publish(answers: ChallengeAnswers) -> None:
             giving = self._challenges.give(order.name, answers)
             problems = asyncio.run_coroutine_threadsafe(giving, loop).result()
             if problems and (answers.http or answers.tls):
@@ -290,3 +292,29 @@ class Certifying:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Return what `work` returns, or raise what it raises. Cancelled, it goes on for nobody.
+
+    The loop's own threads would keep a daemon from leaving for as long as an authority takes.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: Callable[[], None]) -> None:
+        # The loop may have ended meanwhile.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: None if done.done() else result())
+
+    def run() -> None:
+        try:
+            found = work()
+        except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
+            failure = error
+            tell(lambda: done.set_exception(failure))
+        else:
+            tell(lambda: done.set_result(found))
+
+    threading.Thread(target=run, name="certificate order", daemon=True).start()
+    return await done

@@ -29,7 +29,7 @@ from reconciler import log
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_directory, rename_durably, replace_durably
 from reconciler.presence import is_file
-from schemas.challenges import Answers
+from schemas.challenges import ChallengeAnswers
 
 NETWORK_TIMEOUT_S = 30
 ORDER_TIMEOUT = timedelta(minutes=3)
@@ -40,7 +40,7 @@ _one_account = threading.Lock()
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 _OCTETS_32 = b"\x04\x20"
 
-Publish = Callable[[Answers], None]
+Publish = Callable[[ChallengeAnswers], None]
 """Has every worker give these answers before it returns. Raises `OrderError`."""
 
 
@@ -78,7 +78,7 @@ def obtain(order: Order, accounts: Path, publish: Publish) -> bytes:
             issued = acme.poll_and_finalize(pending, deadline)
         finally:
             if chosen:
-                publish(Answers())
+                publish(ChallengeAnswers())
     return _key_pem(key) + issued.fullchain_pem.encode()
 
 
@@ -164,9 +164,9 @@ def _request(order: Order, key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _answers(
     order: Order, pending: messages.OrderResource, key: JWK
-) -> tuple[Answers, list[messages.ChallengeBody]]:
+) -> tuple[ChallengeAnswers, list[messages.ChallengeBody]]:
     """What has to be answered, and the challenges for which the authority then looks."""
-    answers, chosen = Answers(), []
+    answers, chosen = ChallengeAnswers(), []
     for authorization in pending.authorizations:
         if authorization.body.status == messages.STATUS_VALID:
             continue

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reconciler.catalog import coverage, matches, passthroughs, references
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
-from reconciler.catalog.staging import FINDINGS_MAX, Staged
+from reconciler.catalog.staging import FINDINGS_MAX, Staging
 from reconciler.catalog.views import Overlay
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete
@@ -72,7 +72,7 @@ def stage(
     content than before. What `files_naming` gives for them must be among the changed.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), stale, _relate(machine))
+    staged = Staging(base, partial(complete, read=read, machine=machine), stale, _relate(machine))
     for path in sorted(changed):
         staged.read(path, changed[path])
     return _settled(staged)
@@ -93,7 +93,7 @@ def stage_parsed(
     `settled` is called with what they come to before it is known whether that has errors.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(
+    staged = Staging(
         base, partial(complete, read=read, machine=machine), stale, _relate(machine), content
     )
     for path, parsed in files:
@@ -108,7 +108,7 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     For when the configuration itself cannot be read: they are taken as they are in the base.
     """
     keys = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staged(base, partial(complete, read=read, machine=machine), keys, _relate(machine))
+    staged = Staging(base, partial(complete, read=read, machine=machine), keys, _relate(machine))
     for key in sorted(keys):
         staged.renew(key)
     return _settled(staged)
@@ -118,7 +118,7 @@ def _relate(machine: Machine) -> Relate:
     return partial(relations_of, machine=machine)
 
 
-def _settled(staged: Staged, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
+def _settled(staged: Staging, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
     staged.settle()
     view = Overlay(staged.base, staged.desired, staged.moved, staged.relate)
     settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
@@ -153,7 +153,7 @@ def files_naming(view: View, paths: Iterable[str]) -> set[str]:
     return {view[key].provenance.file for key in keys}
 
 
-def _errors(staged: Staged, view: View) -> Iterator[Finding]:
+def _errors(staged: Staging, view: View) -> Iterator[Finding]:
     keys = sorted(staged.desired)
     # With a file that cannot be read, everything may be missing that it holds.
     if not staged.incomplete:
@@ -164,7 +164,7 @@ def _errors(staged: Staged, view: View) -> Iterator[Finding]:
     yield from passthroughs.misplaced(keys, view)
 
 
-def _warnings(staged: Staged, view: View, faulty: set[str]) -> Iterator[Finding]:
+def _warnings(staged: Staging, view: View, faulty: set[str]) -> Iterator[Finding]:
     """Yield what is unused or never reached, unless an error may be the reason for it.
 
     `faulty` are the files with errors. A cluster's backends are in its file, and a name that is

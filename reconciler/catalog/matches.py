@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from reconciler.catalog.relations import MATCH, REGEX, Slot, View, slots, term
+from reconciler.catalog.relations import MATCH, REGEX, MatchSlot, View, slots, term
 from reconciler.language.findings import Finding, later_first, place
 from schemas.entity import Entity, EntityKey
 from schemas.regex import literal_prefix
@@ -48,7 +48,7 @@ def hidden(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             yield Finding("warning", key, ("path",), message, "write it as prefix or exact")
 
 
-def _hidden_by(slot: Slot, key: EntityKey, view: View) -> EntityKey | None:
+def _hidden_by(slot: MatchSlot, key: EntityKey, view: View) -> EntityKey | None:
     """Return the frontend that takes everything a regex could match on one listener."""
     known = literal_prefix(slot.path)
     # Only whole elements count: what is known of "/item[0-9]" is "/", of "/item/[0-9]" "/item".
@@ -56,21 +56,21 @@ def _hidden_by(slot: Slot, key: EntityKey, view: View) -> EntityKey | None:
     parts = known.split("/")[:-1] or [""]
     for length in range(len(parts), 0, -1):
         prefix = "/".join(parts[:length]) or "/"
-        there = view.related(MATCH, Slot(slot.listener, slot.hostname, "prefix", prefix).term)
+        there = view.related(MATCH, MatchSlot(slot.listener, slot.hostname, "prefix", prefix).term)
         winners = [other for other, methods in there.items() if not methods and other != key]
         if winners:
             return min(winners)
     return None
 
 
-def _unconditional(frontend: Entity, slot: Slot) -> bool:
+def _unconditional(frontend: Entity, slot: MatchSlot) -> bool:
     """Whether a frontend asks for nothing but its prefix: nothing under it gets past it."""
     value = frontend.value
     asks_more = value["methods"] or value["headers"] or value["query"]
     return slot.path_kind == "prefix" and not asks_more
 
 
-def _conflict(slot: Slot, one: Entity, other: Entity) -> Iterator[Finding]:
+def _conflict(slot: MatchSlot, one: Entity, other: Entity) -> Iterator[Finding]:
     methods, other_methods = _methods(one), _methods(other)
     # A method is more specific than none, so that only the same ones are in each other's way.
     common = sorted(methods & other_methods)

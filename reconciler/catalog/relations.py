@@ -159,7 +159,7 @@ def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
         yield Relation(CONTENT, digest)
 
 
-class Slot(NamedTuple):
+class MatchSlot(NamedTuple):
     """All of a match but its methods, on one listener: who shares a slot may be in conflict."""
 
     listener: str
@@ -175,7 +175,7 @@ class Slot(NamedTuple):
         return term(*self)
 
 
-def slots(entity: Entity | None) -> Iterator[Slot]:
+def slots(entity: Entity | None) -> Iterator[MatchSlot]:
     """Yield where a frontend matches; nothing of any other entity."""
     if entity is None or entity.key.kind != "frontend":
         return
@@ -183,7 +183,7 @@ def slots(entity: Entity | None) -> Iterator[Slot]:
     ((path_kind, path),) = _map(value["path"]).items()
     headers, query = _asked(value["headers"]), _asked(value["query"])
     for listener in listeners_of(entity):
-        yield Slot(listener, str(value["hostname"]), path_kind, str(path), headers, query)
+        yield MatchSlot(listener, str(value["hostname"]), path_kind, str(path), headers, query)
 
 
 def _asked(value: Json) -> str:

@@ -26,7 +26,7 @@ FINDINGS_MAX = 500
 """Findings between entities in one candidate: removing one cluster can leave thousands dangling."""
 
 
-class Staged:
+class Staging:
     """The changed files while they are looked at, and what they change."""
 
     def __init__(

@@ -21,7 +21,7 @@ _OF_STDOUT = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _GARBAGE_MIN = 50_000
 
 
-class Entry(NamedTuple):
+class Listed(NamedTuple):
     """Where a command lives, and its line in `kakehi --help`."""
 
     module: str
@@ -29,24 +29,24 @@ class Entry(NamedTuple):
     hidden: bool = False
 
 
-COMMANDS: dict[str, Entry] = {
-    "init": Entry("init", "Start a configuration repository."),
-    "validate": Entry("validate", "Check a working tree or a commit, without a daemon."),
-    "plan": Entry("plan", "Show what would change on the live proxy."),
-    "run": Entry("run", "Run the proxy in the foreground."),
-    "wait": Entry("wait", "Wait until every worker runs a commit."),
-    "status": Entry("status", "Show which commit every worker runs."),
-    "history": Entry("history", "List applied and refused commits."),
-    "show": Entry("show", "Show running entities and where they come from."),
-    "explain": Entry("explain", "Tell what would serve a request, and why."),
-    "drain": Entry("drain", "Take a backend out of service, for a time."),
-    "undrain": Entry("drain", "Put a drained backend back into service."),
-    "retry": Entry("retry", "Try again what was refused or failed, now."),
-    "schema": Entry("schema", "Print JSON Schemas: of the language, of what commands print."),
-    "stop": Entry("stop", "End the proxy: workers too."),
-    "completion": Entry("completion", "Print the completion script of a shell."),
-    "complete": Entry("complete", "Print the words that a shell may offer.", hidden=True),
-    "demo": Entry("demo", "Run the demo shop.", hidden=True),
+COMMANDS: dict[str, Listed] = {
+    "init": Listed("init", "Start a configuration repository."),
+    "validate": Listed("validate", "Check a working tree or a commit, without a daemon."),
+    "plan": Listed("plan", "Show what would change on the live proxy."),
+    "run": Listed("run", "Run the proxy in the foreground."),
+    "wait": Listed("wait", "Wait until every worker runs a commit."),
+    "status": Listed("status", "Show which commit every worker runs."),
+    "history": Listed("history", "List applied and refused commits."),
+    "show": Listed("show", "Show running entities and where they come from."),
+    "explain": Listed("explain", "Tell what would serve a request, and why."),
+    "drain": Listed("drain", "Take a backend out of service, for a time."),
+    "undrain": Listed("drain", "Put a drained backend back into service."),
+    "retry": Listed("retry", "Try again what was refused or failed, now."),
+    "schema": Listed("schema", "Print JSON Schemas: of the language, of what commands print."),
+    "stop": Listed("stop", "End the proxy: workers too."),
+    "completion": Listed("completion", "Print the completion script of a shell."),
+    "complete": Listed("complete", "Print the words that a shell may offer.", hidden=True),
+    "demo": Listed("demo", "Run the demo shop.", hidden=True),
 }
 
 

@@ -20,7 +20,7 @@ from typing import (
 from schemas import control
 
 
-class Place(TypedDict):
+class WrittenAt(TypedDict):
     """Where an entity is written; file "" and line 0 stand for the defaults."""
 
     file: str
@@ -50,7 +50,7 @@ class PlannedChange(TypedDict):
     kind: str
     name: str
     fields: dict[str, FieldSides]
-    source: Place
+    source: WrittenAt
     effect: str
     in_use: InUse
     heirs: NotRequired[list[str | None]]
@@ -113,7 +113,7 @@ class ValidateReport(TypedDict):
     diagnostics: list[FoundDiagnostic]
 
 
-class Failure(TypedDict):
+class CommandFailure(TypedDict):
     """What a command failed by. `exit_code`: that of the command, as `kakehi --help` has them."""
 
     exit_code: int
@@ -124,7 +124,7 @@ class Failure(TypedDict):
 class ErrorReport(TypedDict):
     """What every command prints with `--json` when it fails and has no result of its own."""
 
-    error: Failure
+    error: CommandFailure
 
 
 REPORTS: dict[str, type] = {

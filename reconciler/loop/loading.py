@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from reconciler import log
 from reconciler.catalog.catalog import Candidate
 from reconciler.loop.loader import Request
-from reconciler.loop.staging import Staged
+from reconciler.loop.staging import StagedCommit
 from reconciler.materials.completing import Machine
 from reconciler.parts import heard_again_within
 from reconciler.planning.differ import diff_entities
@@ -62,7 +62,7 @@ class Loading:
 
     async def stage(
         self, running: Running, commit: str, tree: str, touched: frozenset[str]
-    ) -> Staged:
+    ) -> StagedCommit:
         """What `Stager.stage` does. Raises `RepositoryError` and `LoadError`."""
         place = self._store.scratch
         keyring = self._machine.keyring
@@ -93,7 +93,7 @@ class Loading:
         """What was parsed is part of what runs."""
         parsed.remove(self._store.scratch / parsed.FILE_NAME)
 
-    def _staged(self, found: dict[str, Any], place: Path) -> Staged:
+    def _staged(self, found: dict[str, Any], place: Path) -> StagedCommit:
         diagnostics = tuple(Diagnostic(**each) for each in found["diagnostics"])
         contents = {
             digest: base64.b64decode(content)
@@ -105,9 +105,9 @@ class Loading:
         whole = bool(found["full"])
         if not candidate.ok:
             (place / bulk.FILE_NAME).unlink(missing_ok=True)
-            return Staged(candidate, whole, (), (), (), outside)
+            return StagedCommit(candidate, whole, (), (), (), outside)
         rows = Bulk(place / bulk.FILE_NAME, found["digest"], compare)
-        return Staged(candidate, whole, rows.changes, (), warnings, outside, rows)
+        return StagedCommit(candidate, whole, rows.changes, (), warnings, outside, rows)
 
     async def _run(self, request: Request) -> dict[str, Any]:
         try:

@@ -28,7 +28,7 @@ from reconciler.catalog.catalog import (
 from reconciler.catalog.views import Overlay
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
 from reconciler.loop.observer import Observer
-from reconciler.loop.staging import Staged, Stager, digest_after, leaves_nothing
+from reconciler.loop.staging import StagedCommit, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
@@ -47,7 +47,7 @@ from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
-from reconciler.transaction.runner import Order, Runner
+from reconciler.transaction.runner import Runner
 from schemas.control import LoadingStatus
 from schemas.diagnostic import Diagnostic
 from schemas.entity import EntityKey
@@ -346,7 +346,7 @@ class Reconciler:
             self._loading.committed()
         return end
 
-    async def _look_at(self, head: Head, touched: frozenset[str]) -> Staged:
+    async def _look_at(self, head: Head, touched: frozenset[str]) -> StagedCommit:
         """What the commit changes."""
         heard_again_within(_WORK_WITHIN_S)
         try:
@@ -366,7 +366,7 @@ class Reconciler:
         return self._with_plan_warnings(staged)
 
     async def _carry_out(
-        self, head: Head, staged: Staged, began: float, touched: frozenset[str]
+        self, head: Head, staged: StagedCommit, began: float, touched: frozenset[str]
     ) -> _End:
         running = self._store.running
         errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
@@ -390,19 +390,19 @@ class Reconciler:
             self._refuse(head, lambda: self.outcomes.blocked(head, began, blocked))
             return "refused"
         base = running.commit
-        order = self._order(head, plan, staged)
+        begun = self._begun(head, plan, staged)
         try:
-            self._store.materials.keep(order.begun.puts, dict(staged.candidate.contents))
+            self._store.materials.keep(begun.puts, dict(staged.candidate.contents))
         except OSError as error:
             raise self._unwritable("keep certificates", error) from None
         heard_again_within(_WORK_WITHIN_S + len(plan.changes) / _WORK_CHANGES_PER_S)
-        failure = await self._runner.run(order)
+        failure = await self._runner.run(begun)
         if failure is not None:
             self._external.want(staged.outside)
             if failure.stage != "journal":
                 # Of a failed write nobody knows yet what it will say after a restart.
-                self._store.materials.dropped(order.begun.puts)
-            return self._failed(head, began, order.begun, failure)
+                self._store.materials.dropped(begun.puts)
+            return self._failed(head, began, begun, failure)
         self.retrying.clear()
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
@@ -424,10 +424,10 @@ class Reconciler:
     def _outside_files(self) -> dict[str, frozenset[str]]:
         return outside_files(self._store.running.state)
 
-    async def _stage(self, state: StoredState, changed: Changed) -> Staged:
+    async def _stage(self, state: StoredState, changed: Changed) -> StagedCommit:
         return self._with_plan_warnings(await self._stager.stage(state, changed))
 
-    def _with_plan_warnings(self, staged: Staged) -> Staged:
+    def _with_plan_warnings(self, staged: StagedCommit) -> StagedCommit:
         # What else there is to warn of lives in other parts, on the loop.
         warnings = (*staged.warnings, *self._observer.plan_warnings(staged.changes))
         return replace(staged, warnings=warnings)
@@ -474,7 +474,7 @@ class Reconciler:
         key = EntityKey(obstacle.kind, obstacle.name)
         return Verdict("prepare", f"{key}: {obstacle.reason}")
 
-    def _order(self, head: Head, plan: Plan, staged: Staged) -> Order:
+    def _begun(self, head: Head, plan: Plan, staged: StagedCommit) -> Begun:
         running = self._store.running
         bulk = staged.bulk
         puts: Puts
@@ -484,7 +484,7 @@ class Reconciler:
             puts = tuple(change.after for change in plan.changes if change.after is not None)
             removes = tuple(change.key for change in plan.changes if change.after is None)
             digest = digest_after(running.state.digest, plan.changes)
-        begun = Begun(
+        return Begun(
             generation=running.generation + 1,
             base_generation=running.generation,
             base_digest=running.state.digest,
@@ -499,7 +499,6 @@ class Reconciler:
             whole=staged.whole,
             bulk=bulk,
         )
-        return Order(begun)
 
     def _blocked(self, plan: Plan, commit: str | None) -> str | None:
         # Only a plan that removes frontends can be what the guards look for.
@@ -510,7 +509,7 @@ class Reconciler:
 
     # What became of it.
 
-    def _follow(self, head: Head, staged: Staged | None, began: float) -> None:
+    def _follow(self, head: Head, staged: StagedCommit | None, began: float) -> None:
         base = self._store.running.commit
         moved = staged.moved if staged else ()
         files = staged.candidate.files if staged else {}

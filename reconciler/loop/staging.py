@@ -34,7 +34,7 @@ _INLINE_BYTES_MAX = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StagedCommit:
     """A commit, looked at: what it changes. Nothing of it is in what runs."""
 
     candidate: Candidate
@@ -58,13 +58,13 @@ class Stager:
         self._machine = machine
         self._materials = materials
 
-    async def stage(self, state: StoredState, changed: Changed) -> Staged:
+    async def stage(self, state: StoredState, changed: Changed) -> StagedCommit:
         """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
         if changed.size > _INLINE_BYTES_MAX:
             return await asyncio.to_thread(self._stage_now, state, changed)
         return self._stage_now(state, changed)
 
-    def _stage_now(self, state: StoredState, changed: Changed) -> Staged:
+    def _stage_now(self, state: StoredState, changed: Changed) -> StagedCommit:
         base: View = MemoryView() if changed.full else state
         outside: dict[str, Signature | None] = {}
         read = partial(self.read_file, changed, outside)
@@ -79,7 +79,7 @@ class Stager:
         else:
             candidate = stage(base, changed.files, read, changed.others, self._machine)
         if not candidate.ok:
-            return Staged(candidate, changed.full, (), (), (), outside)
+            return StagedCommit(candidate, changed.full, (), (), (), outside)
         desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
         if changed.full:
             desired.update((key, None) for key in state if key not in desired)
@@ -91,7 +91,7 @@ class Stager:
             if entity is not None and entity.key not in touched and _has_moved(state, entity)
         )
         warnings = (*changed.warnings, *candidate.warnings)
-        return Staged(candidate, changed.full, changes, moved, warnings, outside)
+        return StagedCommit(candidate, changed.full, changes, moved, warnings, outside)
 
     def whole(self, tree: str) -> Candidate:
         """All files of a tree, for whoever has time. Raises `RepositoryError`."""

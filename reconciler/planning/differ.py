@@ -16,7 +16,7 @@ from schemas.kinds import defaults
 from schemas.secrecy import without_secrets
 
 
-class Running(Protocol):
+class RunningEntities(Protocol):
     """What is compared against: a State, or any map of entities."""
 
     def get(self, key: EntityKey, /) -> Entity | None:
@@ -24,7 +24,7 @@ class Running(Protocol):
 
 
 def diff_entities(
-    desired: Mapping[EntityKey, Entity | None], running: Running
+    desired: Mapping[EntityKey, Entity | None], running: RunningEntities
 ) -> tuple[Change, ...]:
     """Return what is to be done so that the running entities become the desired ones, by key."""
     changes: list[Change] = []

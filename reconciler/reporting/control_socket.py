@@ -1,6 +1,6 @@
 """The control socket: one line of JSON in, one line out. For the same user and for root only.
 
-Called by `reconciler.daemon`; what is answered is in `reconciler.reporting.answers`.
+Called by `reconciler.daemon`; what is answered is in `reconciler.reporting.control_answers`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from reconciler import log
 from reconciler.errors import MachineError
-from reconciler.reporting.answers import RefusedRequestError
+from reconciler.reporting.control_answers import RefusedRequestError
 from schemas import control
 
 _PEERCRED = struct.Struct("3i")

@@ -2,7 +2,8 @@
 
 Who matches, and in which order, the engine's own routing says (`routing`), on those of the running
 frontends that may match; only the reason why one was beaten by the winner is put into words here. A
-test compares the answers with what workers really do. Called by `reconciler.reporting.answers`.
+test compares the answers with what workers really do. Called by
+`reconciler.reporting.control_answers`.
 """
 
 from __future__ import annotations

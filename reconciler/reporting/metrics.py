@@ -34,7 +34,7 @@ _STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class OwnNumbers:
     """The reconciler's numbers at one moment."""
 
     generation: int
@@ -62,14 +62,14 @@ class KakehiCollector(Collector):
     """Turns readings into metric families."""
 
     def __init__(
-        self, overview: Callable[[], Overview], readings: Callable[[], dict[int, Reading]]
+        self, numbers: Callable[[], OwnNumbers], readings: Callable[[], dict[int, Reading]]
     ) -> None:
-        self._overview = overview
+        self._numbers = numbers
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client at each scrape."""
-        yield from _reconciler(self._overview())
+        yield from _reconciler(self._numbers())
         readings = self._readings()
         yield from _workers(readings)
         yield from _histograms(readings)
@@ -88,11 +88,11 @@ def render(made: CollectorRegistry) -> bytes:
     return generate_latest(made)
 
 
-def _reconciler(overview: Overview) -> Iterator[Metric]:
-    tally = overview.tally
-    yield GaugeMetricFamily("kakehi_generation", "Committed generation.", overview.generation)
+def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
+    tally = numbers.tally
+    yield GaugeMetricFamily("kakehi_generation", "Committed generation.", numbers.generation)
     info = GaugeMetricFamily("kakehi_commit_info", "The applied commit.", labels=["commit"])
-    info.add_metric([overview.commit], 1)
+    info.add_metric([numbers.commit], 1)
     yield info
     commits = CounterMetricFamily("kakehi_commits", "Commits by outcome.", labels=["outcome"])
     for outcome, count in tally.commits.items():
@@ -104,53 +104,53 @@ def _reconciler(overview: Overview) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "kakehi_last_commit_seconds", "The same of the last one.", tally.seconds_last
     )
-    yield GaugeMetricFamily("kakehi_workers", "Workers wanted.", overview.workers)
+    yield GaugeMetricFamily("kakehi_workers", "Workers wanted.", numbers.workers)
     yield GaugeMetricFamily(
         "kakehi_workers_in_service",
         "Workers that hold the committed generation.",
-        overview.workers_in_service,
+        numbers.workers_in_service,
     )
     yield GaugeMetricFamily(
         "kakehi_workers_silent",
         "Workers in service that do not answer the daemon.",
-        overview.workers_silent,
+        numbers.workers_silent,
     )
     restarts = CounterMetricFamily(
         "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]
     )
-    for worker, count in overview.restarts.items():
+    for worker, count in numbers.restarts.items():
         restarts.add_metric([str(worker)], count)
     yield restarts
     yield CounterMetricFamily(
         "kakehi_drifts",
         "Workers that did not hold what was committed, and were replaced.",
-        value=overview.drifts,
+        value=numbers.drifts,
     )
     yield GaugeMetricFamily(
         "kakehi_source_following",
         "1 while the followed branch can be read and fetched, 0 while it cannot.",
-        int(overview.following),
+        int(numbers.following),
     )
-    yield GaugeMetricFamily("kakehi_uptime_seconds", "Age of the daemon.", overview.uptime_s)
-    yield from _expiry(overview.expiry_days)
+    yield GaugeMetricFamily("kakehi_uptime_seconds", "Age of the daemon.", numbers.uptime_s)
+    yield from _expiry(numbers.expiry_days)
     failures = GaugeMetricFamily(
         "kakehi_certificate_order_failures",
         "Failed attempts to order or renew a certificate, since one went well.",
         labels=["certificate"],
     )
-    for name, count in overview.order_failures.items():
+    for name, count in numbers.order_failures.items():
         failures.add_metric([name], count)
     yield failures
-    yield from _parts(overview.parts)
+    yield from _parts(numbers.parts)
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",
         "Frontends, clusters and backends without series of their own (--metrics-entities).",
-        overview.entities_left_out,
+        numbers.entities_left_out,
     )
     yield CounterMetricFamily(
         "kakehi_log_dropped",
         "Lines of the daemon's log that were dropped because nobody read stderr.",
-        value=overview.log_dropped,
+        value=numbers.log_dropped,
     )
 
 

@@ -1,7 +1,7 @@
 """What reporting asks of the reconciliation loop, which lies above it and fits this Protocol.
 
-Used by `reconciler.reporting.answers` and `reconciler.reporting.waiting`; `reconciler.daemon` gives
-them the loop itself.
+Used by `reconciler.reporting.control_answers` and `reconciler.reporting.waiting`;
+`reconciler.daemon` gives them the loop itself.
 """
 
 from __future__ import annotations

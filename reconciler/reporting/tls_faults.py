@@ -38,7 +38,7 @@ SENTENCES = {
 _WORDS = tuple(SENTENCES)
 
 
-class Counters(Protocol):
+class FaultCounters(Protocol):
     """What a worker counts about entities."""
 
     def slot_least(self, kind: str, name: str, field: str) -> int:
@@ -51,7 +51,7 @@ def word(number: int) -> str | None:
     return _WORDS[number - 1] if 0 < number <= len(_WORDS) else None
 
 
-def fault_of(backend: str, workers: Iterable[Counters]) -> str | None:
+def fault_of(backend: str, workers: Iterable[FaultCounters]) -> str | None:
     """Say what is wrong with a backend as the workers have it, if anything is."""
     words = (word(each.slot_least("backend", backend, FIELD)) for each in workers)
     found = next((each for each in words if each is not None), None)

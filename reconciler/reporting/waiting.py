@@ -1,7 +1,7 @@
 """The barrier behind `kakehi wait`: until every worker runs a commit, or none ever will.
 
 Looks again whenever the reconciler says that something changed. Called by
-`reconciler.reporting.answers`.
+`reconciler.reporting.control_answers`.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ class StoredHistory:
                 yield HistoryRow(*row)
 
 
-class Moment(Protocol):
-    """One moment of the database."""
+class HasHistory(Protocol):
+    """One moment of the database, as far as its history goes."""
 
     @property
     def history(self) -> StoredHistory:
@@ -116,10 +116,10 @@ class Recording(Protocol):
     """Where rows are written and read: `Store`."""
 
     @property
-    def running(self) -> Moment:
+    def running(self) -> HasHistory:
         """What is stored, for the loop."""
 
-    def snapshot(self) -> AbstractContextManager[Moment]:
+    def snapshot(self) -> AbstractContextManager[HasHistory]:
         """What is stored, for any thread."""
 
     def record(self, row: HistoryRow) -> None:

@@ -46,7 +46,7 @@ from reconciler.storage.salvage import salvaged
 from reconciler.storage.state import StoredState, Whole, content_hash
 from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
-from reconciler.storage.view import View, changes_of
+from reconciler.storage.view import StateView, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey, Mark, canonical
@@ -81,7 +81,7 @@ class Store:
         self.unfinished: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
-        self._views: list[View] = []
+        self._views: list[StateView] = []
         self._writing_apart = False
         # What others have to write while a thread has the writer.
         self._put_off: dict[str, str] = {}
@@ -121,13 +121,13 @@ class Store:
             yield read_running(connection)
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[View]:
+    def view(self) -> Iterator[StateView]:
         """The running state as it is now, for somebody who takes his time."""
         self.look()
         with self.snapshot() as seen, self.materials.kept():
             # A thread may have committed what the loop has not been told of yet.
             now = seen.moment if self._writing_apart else self.running.moment
-            view = View(now, Whole(seen.state))
+            view = StateView(now, Whole(seen.state))
             self._views.append(view)
             try:
                 yield view

@@ -45,7 +45,7 @@ class Missed(NamedTuple):
     removes: Iterable[EntityKey]
 
 
-class View:
+class StateView:
     """`entities` are those of the first moment, whatever is committed while they are read."""
 
     def __init__(self, moment: Moment, entities: Iterable[Entity]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -72,15 +71,8 @@ class Admin(Protocol):
         """Lets it go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be run."""
-
-    begun: Begun
-
-
 class Runner:
-    """Runs orders, one at a time."""
+    """Runs transactions, one at a time."""
 
     def __init__(
         self, store: Store, supervisor: Supervisor, sockets: SocketTable, admin: Admin
@@ -91,9 +83,9 @@ class Runner:
         self._admin = admin
         self._numbers = 0
         self.open: Transaction | None = None
-        self.open_order: Order | None = None
+        self.begun: Begun | None = None
 
-    async def run(self, order: Order) -> Failure | None:
+    async def run(self, begun: Begun) -> Failure | None:
         """Returns None when every worker holds the generation, else why none does."""
         await self._wait_for_service()
         async with self._supervisor.exclusive:
@@ -102,13 +94,13 @@ class Runner:
                 return Failure("no worker is in service", transient=True)
             opened: list[tuple[int, str]] = []
             try:
-                sockets = self._open_sockets(order, workers, opened)
-                self._prepare_admin(order)
-                failure = await self._run(order, workers, sockets)
+                sockets = self._open_sockets(begun, workers, opened)
+                self._prepare_admin(begun)
+                failure = await self._run(begun, workers, sockets)
             except _Unbindable as error:
                 failure = error.failure
             finally:
-                if self._store.running.generation != order.begun.generation:
+                if self._store.running.generation != begun.generation:
                     self._sockets.discard(opened)
                     self._admin.abort()
             if failure is not None:
@@ -150,10 +142,10 @@ class Runner:
     # What has to be there before anybody is told.
 
     def _open_sockets(
-        self, order: Order, workers: dict[int, Worker], opened: list[tuple[int, str]]
+        self, begun: Begun, workers: dict[int, Worker], opened: list[tuple[int, str]]
     ) -> dict[int, dict[str, int]]:
         """Per worker: listener name → descriptor, of each listener whose address is new."""
-        needed = self._needed(order.begun.puts, order.begun.removes)
+        needed = self._needed(begun.puts, begun.removes)
         made: dict[int, dict[str, int]] = {}
         for worker in workers:
             made[worker] = {}
@@ -200,8 +192,8 @@ class Runner:
             return error.failure
         return None
 
-    def _prepare_admin(self, order: Order) -> None:
-        for admin in _admin_addresses(order.begun.puts):
+    def _prepare_admin(self, begun: Begun) -> None:
+        for admin in _admin_addresses(begun.puts):
             _bindable(SETTINGS_KEY, partial(self._admin.prepare, admin))
 
     def _settle_sockets(self) -> None:
@@ -214,15 +206,13 @@ class Runner:
     # The machine.
 
     async def _run(
-        self, order: Order, workers: dict[int, Worker], sockets: dict[int, dict[str, int]]
+        self, begun: Begun, workers: dict[int, Worker], sockets: dict[int, dict[str, int]]
     ) -> Failure | None:
         self._numbers += 1
-        machine = Transaction(frozenset(workers), order.begun.digest)
-        attempt = Attempt(
-            self._numbers, order.begun, workers, sockets, self._store.materials.directory
-        )
-        large = len(order.begun.puts) + len(order.begun.removes) > _INLINE_CHANGES_MAX
-        self.open, self.open_order = machine, order
+        machine = Transaction(frozenset(workers), begun.digest)
+        attempt = Attempt(self._numbers, begun, workers, sockets, self._store.materials.directory)
+        large = len(begun.puts) + len(begun.removes) > _INLINE_CHANGES_MAX
+        self.open, self.begun = machine, begun
         faults.point("transaction.begin")
         attempt.inbox.put_nowait(events.Started())
         try:
@@ -230,12 +220,12 @@ class Runner:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
                     if large and isinstance(command, events.RecordCommit):
-                        attempt.inbox.put_nowait(await self._record_commit_apart(order.begun))
+                        attempt.inbox.put_nowait(await self._record_commit_apart(begun))
                     else:
-                        self._execute(attempt, order.begun, command)
+                        self._execute(attempt, begun, command)
         finally:
             attempt.end()
-            self.open = self.open_order = None
+            self.open = self.begun = None
         return machine.failure
 
     def _execute(self, attempt: Attempt, begun: Begun, command: Command) -> None:

@@ -20,7 +20,7 @@ from reconciler.patience import within
 from reconciler.storage.records import Begun
 from reconciler.storage.state import Whole
 from reconciler.storage.store import Store
-from reconciler.storage.view import Missed, Moment, View
+from reconciler.storage.view import Missed, Moment, StateView
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.streaming import Streaming
@@ -71,11 +71,11 @@ class Bringup:
         """Whether it serves the running state in the form that another version had for it."""
         return (worker.generation, worker.digest) == self._store.former
 
-    def view(self) -> AbstractContextManager[View]:
+    def view(self) -> AbstractContextManager[StateView]:
         """What a newcomer is brought to, first without and then with the lock."""
         return self._store.view()
 
-    async def approach(self, worker: Worker, view: View) -> None:
+    async def approach(self, worker: Worker, view: StateView) -> None:
         """Brings a newcomer to where little is left to do. Raises `MachineError`."""
         if not _is_newcomer(worker) or view.first.generation == 0:
             return
@@ -85,7 +85,7 @@ class Bringup:
                 return
             await self._catch_up(worker, view)
 
-    async def enter(self, worker: Worker, view: View) -> None:
+    async def enter(self, worker: Worker, view: StateView) -> None:
         """Returns when the worker serves the running generation. Raises `MachineError`."""
         running, unfinished = self._store.running.moment, self._store.unfinished
         if view.is_behind and (worker.generation, worker.digest) == view.taken[:2]:
@@ -142,7 +142,7 @@ class Bringup:
         before = Moment(begun.base_generation, begun.base_digest, "")
         await self._transfer(worker, Missed(before, after, begun.puts, begun.removes))
 
-    async def _catch_up(self, worker: Worker, view: View) -> None:
+    async def _catch_up(self, worker: Worker, view: StateView) -> None:
         missed = view.take()
         await self._transfer(worker, missed)
         # The others have let go of it.

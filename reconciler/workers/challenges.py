@@ -18,7 +18,7 @@ from reconciler.durable import replace_durably
 from reconciler.patience import within
 from reconciler.workers.worker import Worker
 from schemas import wire
-from schemas.challenges import ANSWERS_MAX, Answers
+from schemas.challenges import ANSWERS_MAX, ChallengeAnswers
 
 FILE = "challenges"
 _TAKEN_WAIT_S = 5.0
@@ -30,14 +30,14 @@ class Challenges:
     def __init__(self, state_dir: Path, workers: Callable[[], Iterable[Worker]]) -> None:
         self.path = state_dir / FILE
         self._workers = workers
-        self._given: dict[str, Answers] = {}
+        self._given: dict[str, ChallengeAnswers] = {}
         try:
             # What a daemon before us was asked for is nobody's any more.
             self.write()
         except OSError as error:
             log.warning("no challenges can be answered", path=self.path, reason=error.strerror)
 
-    async def give(self, order: str, answers: Answers) -> list[str]:
+    async def give(self, order: str, answers: ChallengeAnswers) -> list[str]:
         """Give these answers for an order in place of its former ones; returns what went wrong."""
         former = self._given.pop(order, None)
         if answers.http or answers.tls:
@@ -70,7 +70,7 @@ class Challenges:
 
     def write(self) -> None:
         """Writes what is to be answered now. Raises `OSError`."""
-        merged = Answers(
+        merged = ChallengeAnswers(
             http={
                 token: proof for each in self._given.values() for token, proof in each.http.items()
             },

@@ -41,9 +41,13 @@ def test_each_proxy_climbs_to_what_its_places_allow(
         steps = there["steps"]
         # 32 places of 100 ms are 320 requests a second: 60 holds, and 540 does not.
         assert 59 <= there["capacity"] < 350, name
-        assert len(steps) in {2, 3}, name
         assert (steps[0]["due"], steps[0]["lost"] <= 0.01) == (60, True), name
         assert steps[0]["served"]["p50"] >= DELAY_MS * 1000, name
+        if steps[-1]["is_of_the_generator"]:
+            # On a machine that others use, too, that is all that it has to say.
+            assert there["ending"] == "the generator was the limit"
+            continue
+        assert len(steps) in {2, 3}, name
         assert steps[-1]["ends"]["refused"] > 0, name
         beyond = found["overload"][name]
         ends = beyond["outcome"]["ends"]
@@ -53,5 +57,6 @@ def test_each_proxy_climbs_to_what_its_places_allow(
         # Those who are admitted wait for the backend and for nobody else.
         assert DELAY_MS <= beyond["outcome"]["served"]["p50"] / 1000 < 4 * DELAY_MS, name
         assert name in found["half load"]["rounds"]
+    assert found["overload"]["kakehi"]["reconciles"] is True
     assert (tmp_path / f"ladder-{DELAY_MS}ms.svg").exists()
     assert "three times its capacity" in capsys.readouterr().out

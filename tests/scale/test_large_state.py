@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.transaction.runner import Order, Runner
+from reconciler.transaction.runner import Runner
 from schemas import wire
 from schemas.entity import NOWHERE, Entity, EntityKey
 from schemas.kinds import defaults
@@ -162,11 +162,11 @@ def test_a_large_change_reaches_a_worker_in_service(
         made.supervisor.scale(1)
         await until(lambda: made.supervisor.complete)
         [worker] = made.workers()
-        order = Order(begun(made.store.running, tuple(tenants(TENANTS))))
+        record = begun(made.store.running, tuple(tenants(TENANTS)))
         runner = Runner(made.store, made.supervisor, made.sockets, _NoAdmin())
         began = time.monotonic()
         async with heartbeat() as worst:
-            assert await runner.run(order) is None
+            assert await runner.run(record) is None
         took_s = time.monotonic() - began
         assert list(made.workers()) == [worker]
         await check(made, where)

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.errors import MachineError
 from reconciler.reporting import control_socket as module
-from reconciler.reporting.answers import RefusedRequestError
+from reconciler.reporting.control_answers import RefusedRequestError
 from reconciler.reporting.control_socket import ControlSocket
 from schemas import control
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
+from reconciler.reporting.measuring import ENTITIES_MAX
+from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
-from reconciler.reporting.overview import ENTITIES_MAX
 from reconciler.workers.counters import Counters, SlotKey, Wanted
 from tests.harness import ports
 from tests.reconciler.live import shop
@@ -30,8 +30,8 @@ def test_a_scrape_of_a_large_site_is_printed_in_a_second() -> None:
         for number in range(position, 3 * ENTITIES_MAX, 3)
     ]
     wanted = Wanted(keys)
-    overview = Overview(1, "c", 2, 2, 0, {}, True, 0, 1.0, Tally())
-    made = registry(KakehiCollector(lambda: overview, lambda: {0: counters.read(wanted)}))
+    numbers = OwnNumbers(1, "c", 2, 2, 0, {}, True, 0, 1.0, Tally())
+    made = registry(KakehiCollector(lambda: numbers, lambda: {0: counters.read(wanted)}))
     began = time.process_time()
     text = render(made)
     took = time.process_time() - began

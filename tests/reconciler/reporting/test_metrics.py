@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.reporting.metrics import KakehiCollector, Overview, registry, render
+from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
 from reconciler.reporting.tls_faults import word
 from reconciler.workers.counters import Counters, Reading
 from tests.reconciler.memory import Memory
 
 
-def overview(tally: Tally) -> Overview:
-    return Overview(
+def numbers(tally: Tally) -> OwnNumbers:
+    return OwnNumbers(
         generation=12,
         commit="c" * 40,
         workers=2,
@@ -29,7 +29,7 @@ def overview(tally: Tally) -> Overview:
 
 def samples(readings: dict[int, Reading], tally: Tally | None = None) -> dict[str, float]:
     """Every sample by its full text, read back by the client library's own parser."""
-    collector = KakehiCollector(lambda: overview(tally or Tally()), lambda: readings)
+    collector = KakehiCollector(lambda: numbers(tally or Tally()), lambda: readings)
     text = render(registry(collector)).decode()
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.storage.view import Missed, Moment, View
+from reconciler.storage.view import Missed, Moment, StateView
 from schemas.change import Change
 from schemas.entity import Entity, EntityKey
 from schemas.state import State
@@ -44,7 +44,7 @@ def applied(state: State, missed: Missed) -> State:
 @given(st.lists(PORTS, min_size=1, max_size=6), st.sets(st.integers(0, 5)))
 def test_what_was_missed_leads_to_now(steps: Sequence[dict[str, int]], looks: set[int]) -> None:
     first, *later = (State(entities(ports)) for ports in steps)
-    view = View(Moment(1, first.digest, ""), tuple(first.entities.values()))
+    view = StateView(Moment(1, first.digest, ""), tuple(first.entities.values()))
     held, now = State(view.entities), first
     assert not view.is_behind
     for number, state in enumerate(later, 2):

@@ -23,7 +23,7 @@ from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
-from schemas.challenges import ANSWERS_MAX, Answers
+from schemas.challenges import ANSWERS_MAX, ChallengeAnswers
 from schemas.entity import EntityKey
 from schemas.state import State
 from tests.harness.ports import address
@@ -267,8 +267,10 @@ def test_a_successor_gives_the_answers_too_and_only_while_they_are_wanted(tmp_pa
             found = made.store.running.state[EntityKey("listener", listener)]
             where = str(found.value["address"])
             assert (await asked(where))[0] != 200
-            many = Answers(http={str(number): "proof" for number in range(ANSWERS_MAX)})
-            assert await made.challenges.give("one", Answers(http={"token": "proof"})) == []
+            many = ChallengeAnswers(http={str(number): "proof" for number in range(ANSWERS_MAX)})
+            assert (
+                await made.challenges.give("one", ChallengeAnswers(http={"token": "proof"})) == []
+            )
             [problem] = await made.challenges.give("other", many)
             assert problem == f"there are more than {ANSWERS_MAX} hostnames to answer for at once"
             assert await asked(where) == (200, b"proof")
@@ -276,7 +278,7 @@ def test_a_successor_gives_the_answers_too_and_only_while_they_are_wanted(tmp_pa
             os.kill(pid, signal.SIGKILL)
             await until(lambda: made.pids() not in ([pid], [0]))
             assert await asked(where) == (200, b"proof")
-            assert await made.challenges.give("one", Answers()) == []
+            assert await made.challenges.give("one", ChallengeAnswers()) == []
             assert (await asked(where))[0] != 200
 
     asyncio.run(run())

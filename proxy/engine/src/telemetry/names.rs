@@ -29,6 +29,11 @@ named_indexes! {
     Counter {
         /// Requests whose head was complete and valid.
         RequestsTotal = "requests_total",
+        /// Those of them, and connections passed on unread, that ended whole: with all of a response, of
+        /// a backend or of our own. `requests + passthroughs = served + cut + in flight`, exactly.
+        RequestsServedTotal = "requests_served_total",
+        /// Those of them that ended before that, whoever left.
+        RequestsCutTotal = "requests_cut_total",
         /// Interim responses passed on.
         Responses1xxTotal = "responses_1xx_total",
         /// Responses by status, backends' and our own.

@@ -183,6 +183,16 @@ impl<D: Driver> Engine<D> {
         if exchange.reply.has_begun() && record.status > 0 {
             self.count_status(record.status);
         }
+        // An answer of our own has a status before any response, and is whole.
+        let is_whole = matches!(outcome, Outcome::Complete | Outcome::TunnelClosed)
+            || (!exchange.reply.has_begun() && record.status > 0);
+        self.metrics.add(
+            match is_whole {
+                true => Counter::RequestsServedTotal,
+                false => Counter::RequestsCutTotal,
+            },
+            1,
+        );
         if self.log.is_on() {
             let backend = exchange.backend().or(exchange.tries.last());
             let way = Way {

@@ -58,6 +58,7 @@ impl<D: Driver> Engine<D> {
         let (host, path) = (text(head.host(bytes)), text(head.path(bytes)));
         let location = format!("Location: https://{host}{port}{path}{query}\r\n");
         self.metrics.add(Counter::RequestsTotal, 1);
+        self.metrics.add(Counter::RequestsServedTotal, 1);
         let answer = Answer {
             status: 308,
             outcome: Outcome::Redirected,

@@ -121,6 +121,7 @@ impl<D: Driver> Engine<D> {
         answer: String,
     ) {
         self.metrics.add(Counter::RequestsTotal, 1);
+        self.metrics.add(Counter::RequestsServedTotal, 1);
         let answer = Answer {
             status: 200,
             outcome: Outcome::ChallengeAnswered,

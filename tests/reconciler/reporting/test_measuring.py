@@ -12,7 +12,7 @@ import pytest
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
-from reconciler.reporting.overview import Overviews
+from reconciler.reporting.measuring import Measuring
 from schemas.entity import Entity
 from schemas.state import State
 from tests.reconciler.building import entity, frontend
@@ -58,7 +58,7 @@ def live(desired: list[Entity], *, running: list[Entity], override: int | None =
         nobody = cast("Any", None)
         count_after = Sizing(store, override).count_after
         others = [nobody] * 5
-        return Overviews(store, supervisor, nobody, count_after, *others, 0.0).live(changes)
+        return Measuring(store, supervisor, nobody, count_after, *others, 0.0).live(changes)
 
     return asyncio.run(look())
 

@@ -59,7 +59,7 @@ class RefusedRequestError(Exception):
 
 
 @dataclass(slots=True)
-class Answers:
+class ControlAnswers:
     """Everything that may be asked."""
 
     source: Source
@@ -183,12 +183,12 @@ class Answers:
         }
 
     def _transaction(self) -> control.TransactionStatus | None:
-        opened, order = self.waiting.runner.open, self.waiting.runner.open_order
-        if opened is None or order is None:
+        opened, begun = self.waiting.runner.open, self.waiting.runner.begun
+        if opened is None or begun is None:
             return None
         return {
-            "commit": order.begun.commit,
-            "generation": order.begun.generation,
+            "commit": begun.commit,
+            "generation": begun.generation,
             "phase": opened.phase.value,
             "waiting_for": sorted(opened.waiting),
         }

@@ -26,7 +26,7 @@ from schemas.change import Change
 from schemas.entity import EntityKey
 
 if TYPE_CHECKING:
-    from reconciler.reporting.metrics import Overview
+    from reconciler.reporting.metrics import OwnNumbers
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
@@ -35,7 +35,7 @@ _LOOKED_UP_MAX = 16
 ENTITIES_MAX = 1_500
 
 
-class Overviews:
+class Measuring:
     """Looks at the parts when somebody asks."""
 
     def __init__(
@@ -137,15 +137,15 @@ class Overviews:
     def _registry(self) -> Any:
         from reconciler.reporting import metrics  # noqa: PLC0415  # as above
 
-        return metrics.registry(metrics.KakehiCollector(self._overview, self._readings))
+        return metrics.registry(metrics.KakehiCollector(self._numbers, self._readings))
 
-    def _overview(self) -> Overview:
-        from reconciler.reporting.metrics import Overview  # noqa: PLC0415  # as above
+    def _numbers(self) -> OwnNumbers:
+        from reconciler.reporting.metrics import OwnNumbers  # noqa: PLC0415  # as above
 
         running = self._store.running
         slots = list(self._supervisor.slots)
         in_service = [slot.worker for slot in slots if slot.worker is not None]
-        return Overview(
+        return OwnNumbers(
             generation=running.generation,
             commit=running.commit or "",
             workers=len(slots),
