@@ -79,6 +79,20 @@ def test_only_the_facade_knows_the_engine() -> None:
     assert wrong == []
 
 
+def test_an_exchange_does_not_know_what_is_spoken() -> None:
+    room = ROOT / "proxy" / "engine" / "src" / "session" / "exchange"
+    files = sorted(room.glob("*.rs"))
+    assert files
+    code = [
+        (name_of(path), line)
+        for path in files
+        for line in path.read_text().splitlines()
+        if not line.lstrip().startswith("//")
+    ]
+    of_connections = re.compile(r"lane|trunk|Multiplex|Transport|protocol::h2|h1::request::parse")
+    assert [found for found in code if of_connections.search(found[1])] == []
+
+
 def test_no_two_classes_of_the_control_plane_have_one_name() -> None:
     places: dict[str, list[str]] = {}
     for path in modules("reconciler"):

@@ -82,9 +82,9 @@ class Daemon(Kakehi):
         assert self.process is not None
         return self.process.pid
 
-    def ask(self, request: str, **fields: Any) -> Any:
+    def ask(self, request: str, deadline_s: float = control.DEADLINE_S, **fields: Any) -> Any:
         """A request over the control socket; waits for a daemon that is just starting."""
-        return control.ask_when_there(self.runtime_dir, request, **fields)
+        return control.ask_when_there(self.runtime_dir, request, deadline_s, **fields)
 
     def outcome(self, commit: str, timeout_s: float = WAIT_S) -> str:
         """What `kakehi wait` would say of a commit: applied, refused, superseded, timeout."""

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::Outcome;
+use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::listener_token;
 use crate::session::ids::{CHECK_DRAINS, ClientId};
 use crate::state::audit::{Audit, Audited};
@@ -243,13 +243,10 @@ impl<D: Driver> Engine<D> {
                 .collect(),
             Leaving::Backend(backend) => {
                 let exchanges = self.exchanges.iter();
-                let uses = |other: &Option<Rc<Backend>>| {
-                    other
-                        .as_ref()
-                        .is_some_and(|other| Rc::ptr_eq(other, backend))
-                };
+                let uses =
+                    |it: &Exchange| it.backend().is_some_and(|other| Rc::ptr_eq(other, backend));
                 exchanges
-                    .filter(|(_, exchange)| uses(&exchange.backend))
+                    .filter(|(_, exchange)| uses(exchange))
                     .map(|(_, exchange)| exchange.client)
                     .collect()
             }

@@ -1,11 +1,11 @@
 //! The loop of one engine thread and its tables, nothing else: what an event means is said in the rooms.
 //!
 //! Words. A *client* is a connection that was accepted, or a stream of one. An *exchange* is a request and
-//! its response; a *try* is one way of it to a backend. An *upstream* is a connection to a backend, or a
-//! stream of one. They know each other by their places in the tables here.
+//! its response; an *attempt* is one try of it at a backend. An *upstream* is a connection to a backend, or a
+//! stream of one. They know each other by ids, which the arenas here check.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
-//! a pool can serve. A function that may end a connection says so, and its caller looks it up anew.
+//! a pool can serve. A function that may end what it was called for returns its `Fate`.
 //! Work per connection and turn is bounded ([`READS_PER_TURN`]); what is left over waits in `queue`.
 
 use std::collections::VecDeque;

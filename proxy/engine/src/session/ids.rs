@@ -226,6 +226,15 @@ impl<T> Arena<T> {
         (entry.id == id).then_some(&mut entry.value)
     }
 
+    /// See [`Fate`].
+    #[inline]
+    pub(super) fn fate_of(&self, id: Id<T>) -> Fate {
+        match self.contains(id) {
+            true => Fate::Lives,
+            false => Fate::Gone,
+        }
+    }
+
     /// Whether it is there.
     #[inline]
     pub(super) fn contains(&self, id: Id<T>) -> bool {
@@ -278,6 +287,21 @@ impl<T> IndexMut<Id<T>> for Arena<T> {
             Some(value) => value,
             None => gone(id),
         }
+    }
+}
+
+/// Whether what a function was called for is still there when it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what it was called for may be gone"]
+pub(super) enum Fate {
+    Lives,
+    Gone,
+}
+
+impl Fate {
+    /// Whether it is.
+    pub(super) fn lives(self) -> bool {
+        self == Self::Lives
     }
 }
 

@@ -140,10 +140,8 @@ impl<D: Driver> Engine<D> {
                     return;
                 };
                 client.queued = false;
-                if std::mem::take(&mut client.flush_waits) && !client.is_flushed() {
-                    self.flush_client(id);
-                }
-                if self.clients.contains(id) {
+                let flushes = std::mem::take(&mut client.flush_waits) && !client.is_flushed();
+                if !flushes || self.flush_client(id).lives() {
                     self.drive_client(id);
                 }
             }

@@ -5,7 +5,7 @@ use crate::runtime::socket;
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
-use crate::session::exchange::record::Attempt;
+use crate::session::exchange::record::Glimpse;
 use crate::session::front::client::Phase;
 use crate::session::ids::{self, ClientId, ExchangeId, Owner, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
@@ -61,7 +61,7 @@ impl<D: Driver> Engine<D> {
             Phase::ExpectHead => {
                 self.metrics.add(Counter::TimeoutsTotal, 1);
                 self.metrics.add(Counter::Rejected408Total, 1);
-                self.record_rejected(id, 408, "request_head_timeout", &Attempt::default());
+                self.record_rejected(id, 408, "request_head_timeout", &Glimpse::default());
                 let words = self.words_now(id, None);
                 self.send_error(id, 408, &words, false, false);
             }
@@ -89,7 +89,7 @@ impl<D: Driver> Engine<D> {
     fn is_still_taking(&mut self, id: UpstreamId, number: ExchangeId) -> bool {
         let upstream = &self.upstreams[id];
         let exchange = &self.exchanges[number];
-        if upstream.link != Link::Busy || exchange.tunnel || exchange.response.is_some() {
+        if upstream.link != Link::Busy || exchange.reply.has_begun() {
             return false;
         }
         if upstream.stream.lane().is_some() {
@@ -188,10 +188,8 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
         if matches!(link, Link::Connecting | Link::Securing) {
-            if self.connect_failed(number, Outcome::ConnectTimeout) {
-                self.try_backend(number);
-            }
-        } else if self.exchanges[number].tunnel {
+            self.connect_failed(number, Outcome::ConnectTimeout);
+        } else if self.exchanges[number].reply.is_tunnel() {
             self.close_tunnel(number);
         } else {
             self.response_late(id, number);

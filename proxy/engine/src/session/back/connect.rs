@@ -17,7 +17,6 @@ use crate::runtime::timer::Deadline;
 use crate::session::back::upstream::{Link, Upstream};
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
-use crate::session::exchange::attempt::may_repeat;
 use crate::session::front::client::split_left;
 use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;
@@ -30,17 +29,31 @@ use crate::upstream::{Backend, ClusterSettings};
 const UNLOOKED_MS_MAX: u64 = 50;
 
 impl<D: Driver> Engine<D> {
-    pub(in crate::session) fn reuse_connection(
+    /// Gives the request of an exchange to a backend: by a connection that is there, or by a new one.
+    ///
+    /// # Errors
+    /// When none can be begun.
+    pub(in crate::session) fn reach(
         &mut self,
         exchange: ExchangeId,
         backend: &Rc<Backend>,
-    ) -> bool {
+    ) -> io::Result<()> {
+        if self.exchanges[exchange].is_multiplexed() {
+            return self.join_trunk(exchange, backend);
+        }
+        match self.reuse_connection(exchange, backend) {
+            true => Ok(()),
+            false => self.connect(exchange, backend),
+        }
+    }
+
+    fn reuse_connection(&mut self, exchange: ExchangeId, backend: &Rc<Backend>) -> bool {
         let entry = &self.exchanges[exchange];
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
         // What a pooled connection has lost once goes out on one that cannot be stale.
-        let is_fresh = entry.frontend.entity.passthrough || entry.is_repeated || is_private;
-        if is_fresh || entry.is_multiplexed() {
+        let is_fresh = entry.frontend.entity.passthrough || entry.tries.lost_by_pool || is_private;
+        if is_fresh {
             return false;
         }
         let Some(id) = self.take_pooled(exchange, backend) else {
@@ -50,8 +63,7 @@ impl<D: Driver> Engine<D> {
         upstream.link = Link::Busy;
         upstream.reused = true;
         backend.probe_ended();
-        upstream.exchange = Some(exchange);
-        self.exchanges[exchange].upstream = Some(id);
+        self.carry(exchange, id);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
         self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
         self.send_head(id, exchange);
@@ -78,22 +90,17 @@ impl<D: Driver> Engine<D> {
                 _ => false,
             };
             let is_fresh = self.clock.ms() - upstream.pooled_ms < UNLOOKED_MS_MAX;
-            if same_policy && (is_fresh && may_repeat(entry) || upstream.stream.is_quiet()) {
+            if same_policy && (is_fresh && entry.may_repeat() || upstream.stream.is_quiet()) {
                 return Some(id);
             }
             self.close_upstream(id);
         }
     }
 
-    pub(in crate::session) fn connect(
-        &mut self,
-        exchange: ExchangeId,
-        backend: &Rc<Backend>,
-    ) -> io::Result<()> {
+    fn connect(&mut self, exchange: ExchangeId, backend: &Rc<Backend>) -> io::Result<()> {
         let cluster = self.exchanges[exchange].cluster.clone();
         let id = self.open_upstream(&cluster, backend)?;
-        self.upstreams[id].exchange = Some(exchange);
-        self.exchanges[exchange].upstream = Some(id);
+        self.carry(exchange, id);
         // On a loopback or a near network the connect is done already: one wake-up less.
         self.try_connected(id);
         Ok(())
@@ -189,11 +196,7 @@ impl<D: Driver> Engine<D> {
                 self.head_sent(id, exchange);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => {
-                if self.connect_failed(exchange, Outcome::ConnectFailed) {
-                    self.try_backend(exchange);
-                }
-            }
+            Err(_) => self.connect_failed(exchange, Outcome::ConnectFailed),
         }
     }
 
@@ -229,11 +232,7 @@ impl<D: Driver> Engine<D> {
         {
             Ok(()) => upstream.link = Link::Securing,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => {
-                if self.connect_failed(exchange, Outcome::ConnectFailed) {
-                    self.try_backend(exchange);
-                }
-            }
+            Err(_) => self.connect_failed(exchange, Outcome::ConnectFailed),
         }
     }
 

@@ -1,9 +1,12 @@
 //! The backends' side: tries become bytes, and bytes responses.
 //!
-//! What must live here: connections to backends and their pools (`connect`, `upstream` for HTTP/1.1, `trunk`
-//! and `trunk_lane` for HTTP/2). What must not: whether a request is tried again, which is the exchange's.
+//! What must live here: connections to backends and their pools (`connect`), what is spoken on them (`upstream`
+//! and `h1` for HTTP/1.1, `trunk`, `trunk_lane` and `lane_reply` for HTTP/2). What must not: whether a request
+//! is tried again, which is the exchange's.
 
 mod connect;
+mod h1;
+mod lane_reply;
 mod trunk;
 mod trunk_lane;
 pub(super) mod upstream;

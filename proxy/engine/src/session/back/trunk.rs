@@ -18,7 +18,6 @@ use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::back::upstream::{Link, Upstream};
 use crate::session::engine::Engine;
-use crate::session::exchange::attempt::may_repeat;
 use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
@@ -135,7 +134,7 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// When no connection can be begun.
-    pub(in crate::session) fn join_trunk(
+    pub(super) fn join_trunk(
         &mut self,
         exchange: ExchangeId,
         backend: &Rc<Backend>,
@@ -555,12 +554,6 @@ impl<D: Driver> Engine<D> {
     }
 }
 
-/// Whether a request that meets a connection which its backend has closed is sent again: once, so that
-/// one that makes backends close does not visit all of them.
-pub(super) fn may_repeat_once(exchange: &Exchange) -> bool {
-    may_repeat(exchange) && exchange.record.retries == 0
-}
-
 /// Whether an exchange may go on a connection. That the backend has closed it may not be known yet: a
 /// request that could not be sent again is worth a look at the socket.
 fn takes(upstream: &Upstream, exchange: &Exchange) -> bool {
@@ -575,5 +568,5 @@ fn takes(upstream: &Upstream, exchange: &Exchange) -> bool {
     let is_idle = upstream.link == Link::Trunk && trunk.lanes.is_empty();
     same_policy
         && trunk.has_room(upstream.link)
-        && (!is_idle || may_repeat_once(exchange) || upstream.stream.is_quiet())
+        && (!is_idle || exchange.may_repeat_once() || upstream.stream.is_quiet())
 }

@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use crate::protocol::h1::write_last_chunk;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::back::trunk::Trunk;
 use crate::session::engine::Engine;
 use crate::session::engine::READS_PER_TURN;
-use crate::session::exchange::Outcome;
-use crate::session::front::client::{Phase, split_left};
+use crate::session::exchange::{Outcome, Reply};
+use crate::session::front::client::split_left;
 use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::session::l4::tunnel::HALF_CLOSED_MS;
 use crate::session::queue::Bulk;
@@ -94,10 +95,6 @@ impl Upstream {
 }
 
 impl<D: Driver> Engine<D> {
-    pub(in crate::session) fn upstream_has_room(&self, id: UpstreamId) -> bool {
-        self.upstreams[id].has_room()
-    }
-
     /// Sets the time within which the backend must make its next move. There is none while it is the
     /// client that is waited for, in the middle of an upload.
     pub(in crate::session) fn await_response(&mut self, id: UpstreamId) {
@@ -107,16 +104,19 @@ impl<D: Driver> Engine<D> {
         };
         let exchange = &self.exchanges[exchange];
         let timeouts = &exchange.cluster.entity.timeouts;
-        let half_closed = exchange.response_ended || exchange.request_done();
         let waits_for_continue = exchange.expects_continue && exchange.interim_count == 0;
-        let limit = match exchange.response {
-            _ if exchange.tunnel && half_closed => timeouts.tunnel.min(HALF_CLOSED_MS),
-            _ if exchange.tunnel => timeouts.tunnel,
-            Some(_) => timeouts.response_body,
-            None if exchange.request_done() || waits_for_continue => timeouts.response_head,
+        let limit = match exchange.reply {
+            Reply::Tunnel { ended } if ended || exchange.request_done() => {
+                timeouts.tunnel.min(HALF_CLOSED_MS)
+            }
+            Reply::Tunnel { .. } => timeouts.tunnel,
+            Reply::Body(_) => timeouts.response_body,
+            Reply::Awaited if exchange.request_done() || waits_for_continue => {
+                timeouts.response_head
+            }
             // It does not read what it is sent.
-            None if !upstream.is_flushed() => timeouts.response_head,
-            None => return upstream.deadline.clear(),
+            Reply::Awaited if !upstream.is_flushed() => timeouts.response_head,
+            Reply::Awaited => return upstream.deadline.clear(),
         };
         let is_lane = upstream.stream.lane().is_some();
         self.await_upstream_for(id, limit);
@@ -276,12 +276,10 @@ impl<D: Driver> Engine<D> {
                 break;
             }
             let rest = &data[at..];
-            let consumed = if self.clients[client].phase == Phase::Tunnel {
-                self.tunnel_from_upstream(id, number, rest)
-            } else if exchange.response.is_none() {
-                self.response_head_input(id, number, rest)
-            } else {
-                self.response_body_input(id, number, rest)
+            let consumed = match exchange.reply {
+                Reply::Tunnel { .. } => self.tunnel_from_upstream(id, number, rest),
+                Reply::Awaited => self.response_head_input(id, number, rest),
+                Reply::Body(_) => self.response_body_input(id, number, rest),
             };
             if consumed == 0 {
                 break;
@@ -296,7 +294,7 @@ impl<D: Driver> Engine<D> {
             _ if self.upstreams[id].trunk.is_some() => self.trunk_lost(id),
             None => self.close_upstream(id),
             Some(_) if self.upstreams[id].link == Link::Securing => self.upstream_failed(id),
-            Some(number) if self.clients[self.exchanges[number].client].phase == Phase::Tunnel => {
+            Some(number) if self.exchanges[number].reply.is_tunnel() => {
                 self.tunnel_upstream_ended(id, number);
             }
             Some(number) => self.response_end_of_stream(id, number),
@@ -317,10 +315,8 @@ impl<D: Driver> Engine<D> {
             Link::Greeting | Link::Trunk | Link::Waiting | Link::Busy | Link::Pooled => None,
         };
         if let Some(outcome) = outcome {
-            if self.connect_failed(number, outcome) {
-                self.try_backend(number);
-            }
-        } else if self.exchanges[number].response.is_none() {
+            self.connect_failed(number, outcome);
+        } else if !self.exchanges[number].reply.has_begun() {
             self.upstream_ended_early(id, number);
         } else {
             self.metrics.add(Counter::AbortedByBackendTotal, 1);
@@ -356,6 +352,48 @@ impl<D: Driver> Engine<D> {
             upstream.output.push(&mut self.pool, second_left);
         }
         self.await_response(id);
+    }
+
+    /// Sends a part of a request body, or queues it; with `last`, the trailers, the request ends with it.
+    pub(in crate::session) fn upload(
+        &mut self,
+        id: UpstreamId,
+        first: &[u8],
+        second: &[u8],
+        last: Option<&[u8]>,
+    ) {
+        if let Some(trailers) = last
+            && self.upstreams[id].stream.lane().is_some()
+        {
+            self.trunk_lane_end_after(id, trailers);
+        }
+        self.send_upstream(id, first, second);
+    }
+
+    /// Ends a request whose length was not known.
+    pub(in crate::session) fn end_upload(&mut self, id: UpstreamId, trailers: &[u8]) {
+        if self.upstreams[id].stream.lane().is_some() {
+            return self.trunk_lane_end(id, trailers);
+        }
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        write_last_chunk(&mut out, trailers);
+        self.send_upstream(id, &out, &[]);
+        self.scratch = out;
+    }
+
+    /// Ends our side of a tunnel: the backend may go on talking.
+    pub(in crate::session) fn end_sending(&mut self, id: UpstreamId) {
+        if self.upstreams[id].stream.lane().is_some() {
+            self.trunk_lane_end(id, &[]);
+        } else {
+            self.upstreams[id].stream.shutdown_write(&mut self.tls);
+        }
+    }
+
+    /// The connection of an upstream, which is its own or that of which it is a stream.
+    pub(in crate::session) fn carrier_of(&self, id: UpstreamId) -> &Upstream {
+        &self.upstreams[self.trunk_of(id).unwrap_or(id)]
     }
 
     /// The backend does not read the rest of the request; it may have answered before it stopped
@@ -409,7 +447,7 @@ impl<D: Driver> Engine<D> {
         let Some(number) = self.clients[client].exchange else {
             return;
         };
-        if let Some(upstream) = self.exchanges[number].upstream {
+        if let Some(upstream) = self.exchanges[number].upstream() {
             self.await_response(upstream);
             self.wake_upstream(upstream);
         }
@@ -424,8 +462,9 @@ impl<D: Driver> Engine<D> {
         let Some(number) = upstream.exchange.take() else {
             return;
         };
-        let exchange = &mut self.exchanges[number];
-        exchange.upstream = None;
+        self.put_down(number);
+        let upstream = &mut self.upstreams[id];
+        let exchange = &self.exchanges[number];
         let backend = upstream.backend.clone();
         let reusable = upstream.keep_alive
             // What it has begun with was about this client.
@@ -472,7 +511,7 @@ impl<D: Driver> Engine<D> {
             Link::Trunk | Link::Waiting | Link::Busy => {}
         }
         if let Some(exchange) = upstream.exchange {
-            self.exchanges[exchange].upstream = None;
+            self.put_down(exchange);
         }
         upstream.input.clear(&mut self.pool);
         upstream.output.clear(&mut self.pool);

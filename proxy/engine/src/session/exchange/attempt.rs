@@ -13,7 +13,83 @@ use crate::telemetry::names::{Counter, Field};
 use crate::tls::fault::TlsFault;
 use crate::upstream::Backend;
 
+/// A try: a backend that counts the request from here on, and who carries it there.
+pub(in crate::session) struct Attempt {
+    pub(in crate::session) backend: Rc<Backend>,
+    /// `None` before it has one, and when that is gone.
+    pub(in crate::session) upstream: Option<UpstreamId>,
+}
+
+/// What the tries of an exchange have come to.
+#[derive(Default)]
+pub(in crate::session) struct Tries {
+    /// The backends of those that failed, the last one last.
+    failed: Vec<Rc<Backend>>,
+    /// A pooled connection has lost the request once.
+    pub(in crate::session) lost_by_pool: bool,
+    /// How the last try to connect failed.
+    connect_failure: Option<Outcome>,
+}
+
+impl Tries {
+    /// The backend of the last one.
+    pub(super) fn last(&self) -> Option<&Rc<Backend>> {
+        self.failed.last()
+    }
+}
+
+/// What is left to do for an exchange after a try has failed.
+#[derive(Debug)]
+#[must_use = "an exchange that is not tried elsewhere must have been answered"]
+enum Next {
+    /// Another backend may be tried.
+    Try,
+    /// Nothing: it has been answered.
+    Answered,
+}
+
 impl<D: Driver> Engine<D> {
+    /// Begins a try: the backend counts the request from here on.
+    fn begin_attempt(&mut self, exchange: ExchangeId, backend: Rc<Backend>) {
+        backend.active.set(backend.active.get() + 1);
+        self.metrics.slot_add(backend.slot.id(), Field::Active, 1);
+        self.exchanges[exchange].attempt = Some(Attempt {
+            backend,
+            upstream: None,
+        });
+    }
+
+    /// Gives a try to who carries it.
+    pub(in crate::session) fn carry(&mut self, exchange: ExchangeId, upstream: UpstreamId) {
+        self.upstreams[upstream].exchange = Some(exchange);
+        if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
+            attempt.upstream = Some(upstream);
+        }
+    }
+
+    /// Takes a try from who carries it.
+    pub(in crate::session) fn put_down(&mut self, exchange: ExchangeId) {
+        if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
+            attempt.upstream = None;
+        }
+    }
+
+    /// Ends a try, and what carries it: the backend, if one was tried.
+    pub(in crate::session) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
+        self.close_upstream_of(exchange);
+        let backend = self.exchanges[exchange].attempt.take()?.backend;
+        backend.active.set(backend.active.get() - 1);
+        self.metrics.slot_sub(backend.slot.id(), Field::Active, 1);
+        Some(backend)
+    }
+
+    /// Closes what carries an exchange, whose backend is still to be told of.
+    pub(super) fn close_upstream_of(&mut self, exchange: ExchangeId) {
+        if let Some(upstream) = self.exchanges[exchange].upstream() {
+            self.close_upstream(upstream);
+        }
+    }
+
     /// Chooses a backend for an exchange that has none and sends the head there; by another one
     /// when connecting fails at once.
     pub(in crate::session) fn try_backend(&mut self, exchange: ExchangeId) {
@@ -21,30 +97,23 @@ impl<D: Driver> Engine<D> {
         loop {
             let entry = &self.exchanges[exchange];
             let probe_ms = entry.cluster.entity.timeouts.connect;
-            let chosen = entry
-                .backends
-                .choose(&entry.tried, now_ms, probe_ms, &mut self.random);
+            let chosen =
+                entry
+                    .backends
+                    .choose(&entry.tries.failed, now_ms, probe_ms, &mut self.random);
             let Some(backend) = chosen.or_else(|| repeats_at(entry)) else {
                 return self.no_backend_left(exchange);
             };
-            if !entry.tried.is_empty() {
+            if !entry.tries.failed.is_empty() {
                 self.count_retry(exchange);
             }
-            self.assign_backend(exchange, backend.clone());
-            if self.reuse_connection(exchange, &backend) {
-                return;
-            }
-            let begun = match self.exchanges[exchange].is_multiplexed() {
-                true => self.join_trunk(exchange, &backend),
-                false => self.connect(exchange, &backend),
-            };
-            match begun {
+            self.begin_attempt(exchange, backend.clone());
+            match self.reach(exchange, &backend) {
                 Ok(()) => return,
-                Err(_) => {
-                    if !self.connect_failed(exchange, Outcome::ConnectFailed) {
-                        return;
-                    }
-                }
+                Err(_) => match self.note_connect_failed(exchange, Outcome::ConnectFailed) {
+                    Next::Try => {}
+                    Next::Answered => return,
+                },
             }
         }
     }
@@ -59,7 +128,7 @@ impl<D: Driver> Engine<D> {
 
     fn no_backend_left(&mut self, exchange: ExchangeId) {
         let entry = &self.exchanges[exchange];
-        match entry.connect_failure {
+        match entry.tries.connect_failure {
             None => {
                 self.metrics.add(Counter::Unavailable503Total, 1);
                 self.fail_exchange(exchange, 503, Outcome::NoBackend);
@@ -68,34 +137,35 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// A connect failed: counts it, closes the connection, and says whether the exchange may try
-    /// another backend (it has been answered otherwise). Nothing has been sent, so any method may.
-    pub(in crate::session) fn connect_failed(
-        &mut self,
-        exchange: ExchangeId,
-        outcome: Outcome,
-    ) -> bool {
+    /// A connect failed: tries another backend, or answers.
+    pub(in crate::session) fn connect_failed(&mut self, exchange: ExchangeId, outcome: Outcome) {
+        match self.note_connect_failed(exchange, outcome) {
+            Next::Try => self.try_backend(exchange),
+            Next::Answered => {}
+        }
+    }
+
+    /// Counts a connect that failed and closes the connection. Nothing has been sent, so any method may
+    /// be tried elsewhere.
+    fn note_connect_failed(&mut self, exchange: ExchangeId, outcome: Outcome) -> Next {
         self.metrics.add(Counter::UpstreamConnectErrorsTotal, 1);
         if outcome == Outcome::TlsFailed {
             self.metrics.add(Counter::UpstreamTlsErrorsTotal, 1);
             self.tell_tls_fault(exchange, TlsFault::Closed);
         }
-        if let Some(upstream) = self.exchanges[exchange].upstream.take() {
-            self.close_upstream(upstream);
-        }
-        if let Some(backend) = self.release_backend(exchange) {
+        if let Some(backend) = self.end_attempt(exchange) {
             backend.connect_failed(self.clock.ms());
             self.metrics
                 .slot_add(backend.slot.id(), Field::ConnectErrors, 1);
-            self.exchanges[exchange].tried.push(backend);
+            self.exchanges[exchange].tries.failed.push(backend);
         }
         let entry = &mut self.exchanges[exchange];
-        entry.connect_failure = Some(outcome);
-        if entry.tried.len() <= entry.cluster.entity.retries as usize {
-            return true;
+        entry.tries.connect_failure = Some(outcome);
+        if entry.tries.failed.len() <= entry.cluster.entity.retries as usize {
+            return Next::Try;
         }
         self.give_up_connecting(exchange, outcome);
-        false
+        Next::Answered
     }
 
     /// Answers an exchange that no backend could be reached for.
@@ -112,20 +182,16 @@ impl<D: Driver> Engine<D> {
     /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
     /// TLS itself has no complaint it was `otherwise`.
     fn tell_tls_fault(&mut self, exchange: ExchangeId, otherwise: TlsFault) {
-        let exchange = &mut self.exchanges[exchange];
-        let Some(upstream) = exchange.upstream.map(|id| &self.upstreams[id]) else {
+        let Some(upstream) = self.exchanges[exchange].upstream() else {
             return;
         };
-        let secure = match upstream.stream.lane() {
-            Some(lane) => &self.upstreams[lane.connection],
-            None => upstream,
-        };
+        let secure = self.carrier_of(upstream);
         let fault = secure.stream.tls_fault().unwrap_or(otherwise);
         if fault == TlsFault::None {
             return;
         }
-        exchange.record.reason = Some(fault.as_str());
         let slot = secure.backend.slot.id();
+        self.exchanges[exchange].record.reason = Some(fault.as_str());
         self.metrics.slot_set(slot, Field::TlsFault, fault as u64);
     }
 
@@ -133,13 +199,10 @@ impl<D: Driver> Engine<D> {
     /// It counts as one of the cluster's retries: a request that ends whatever connection it comes by
     /// must not visit them all.
     pub(in crate::session) fn retry_stale(&mut self, exchange: ExchangeId) {
-        if let Some(upstream) = self.exchanges[exchange].upstream.take() {
-            self.close_upstream(upstream);
-        }
-        if let Some(backend) = self.release_backend(exchange) {
-            self.exchanges[exchange].tried.push(backend);
-        }
-        self.exchanges[exchange].is_repeated = true;
+        let backend = self.end_attempt(exchange);
+        let tries = &mut self.exchanges[exchange].tries;
+        tries.failed.extend(backend);
+        tries.lost_by_pool = true;
         self.try_backend(exchange);
     }
 
@@ -151,7 +214,7 @@ impl<D: Driver> Engine<D> {
     ) {
         let upstream = &self.upstreams[id];
         let untouched = upstream.input.is_empty() && self.exchanges[exchange].interim_count == 0;
-        if upstream.reused && untouched && may_repeat(&self.exchanges[exchange]) {
+        if upstream.reused && untouched && self.exchanges[exchange].may_repeat() {
             return self.retry_stale(exchange);
         }
         // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.
@@ -161,15 +224,31 @@ impl<D: Driver> Engine<D> {
     }
 }
 
-/// Whether a request that was sent may be sent again.
-pub(in crate::session) fn may_repeat(exchange: &Exchange) -> bool {
-    exchange.replayable && !exchange.is_repeated && exchange.cluster.entity.retries > 0
+impl Exchange {
+    /// Whether the request may be sent again although it was sent.
+    pub(in crate::session) fn may_repeat(&self) -> bool {
+        self.replayable && !self.tries.lost_by_pool && self.cluster.entity.retries > 0
+    }
+
+    /// The same where many share a connection: once, so that a request which makes backends close does not
+    /// visit all of them.
+    pub(in crate::session) fn may_repeat_once(&self) -> bool {
+        self.may_repeat() && self.record.retries == 0
+    }
+
+    /// Whether a request that its backend has not looked at can be sent again: all of it is here.
+    pub(in crate::session) fn is_untouched(&self) -> bool {
+        !self.reply.has_begun()
+            && self.interim_count == 0
+            && self.record.bytes_in == 0
+            && self.record.retries < self.cluster.entity.retries
+    }
 }
 
 /// The backend of a request that a pooled connection has lost, when there is no other: it may well be
 /// there. `None` once it could not be reached.
 fn repeats_at(exchange: &Exchange) -> Option<Rc<Backend>> {
-    let may = exchange.is_repeated && exchange.connect_failure.is_none();
-    let last = exchange.tried.last().filter(|_| may)?;
+    let may = exchange.tries.lost_by_pool && exchange.tries.connect_failure.is_none();
+    let last = exchange.tries.last().filter(|_| may)?;
     last.accepts_requests().then(|| last.clone())
 }

@@ -12,12 +12,15 @@ mod refuse;
 mod request;
 mod response;
 mod text;
+mod upload;
 
 use std::rc::Rc;
 
 use crate::protocol::grpc;
+use crate::protocol::h1::Version;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::record::Record;
 use crate::session::exchange::refuse::Words;
@@ -25,6 +28,7 @@ use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
+use crate::state::tables::Tables;
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::{Backend, BackendSet, ClusterSettings};
 
@@ -92,63 +96,146 @@ impl Outcome {
     }
 }
 
+/// How far the answer to a request has come.
+pub(in crate::session) enum Reply {
+    /// Its final head has not.
+    Awaited,
+    /// Its head has, and so much of its body is to come.
+    Body(Body),
+    /// Bytes pass both ways unread: since a 101, or from the beginning.
+    Tunnel {
+        /// The backend has ended its side.
+        ended: bool,
+    },
+}
+
+impl Reply {
+    /// Whether something of it may have been passed on.
+    pub(in crate::session) fn has_begun(&self) -> bool {
+        !matches!(self, Self::Awaited)
+    }
+
+    /// Whether bytes pass unread.
+    pub(in crate::session) fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Tunnel { .. })
+    }
+
+    /// Whether it is a tunnel whose backend has ended its side.
+    pub(in crate::session) fn is_half_closed(&self) -> bool {
+        matches!(self, Self::Tunnel { ended: true })
+    }
+
+    /// Whether nothing is to come of its body.
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Body(Body::Done))
+    }
+}
+
 /// A request in flight.
 pub(in crate::session) struct Exchange {
     pub(in crate::session) client: ClientId,
-    pub(in crate::session) upstream: Option<UpstreamId>,
+    /// The version of its client: no chunks for 1.0 and 2, no interim responses for 1.0.
+    version: Version,
     pub(in crate::session) listener: Rc<ListenerSettings>,
     pub(in crate::session) frontend: Rc<Frontend>,
     pub(in crate::session) cluster: Rc<ClusterSettings>,
-    pub(in crate::session) backends: Rc<BackendSet>,
-    pub(in crate::session) backend: Option<Rc<Backend>>,
-    pub(in crate::session) tried: Vec<Rc<Backend>>,
-    /// A pooled connection has lost it once.
-    pub(in crate::session) is_repeated: bool,
-    /// How the last try to connect failed.
-    pub(in crate::session) connect_failure: Option<Outcome>,
+    backends: Rc<BackendSet>,
+    /// The try that is being made.
+    pub(in crate::session) attempt: Option<Attempt>,
+    /// What those before have come to.
+    pub(in crate::session) tries: Tries,
     /// The settings that it is served by.
-    pub(in crate::session) settings: Rc<entity::Settings>,
+    settings: Rc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
-    pub(in crate::session) generation_header: Option<Rc<str>>,
+    generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
-    /// for a moment, the response head that waits for its body's first bytes; see `trunk_lane`.
+    /// for a moment, the response head that waits for its body's first bytes; see `back::trunk_lane`.
     pub(in crate::session) head: Vec<u8>,
     /// What of it is counted as memory that waits.
-    pub(in crate::session) head_bytes: u32,
+    head_bytes: u32,
     /// What is to come of the request body.
     pub(in crate::session) request: Body,
     /// The request body is framed in chunks towards the backend.
-    pub(in crate::session) request_chunked: bool,
+    request_chunked: bool,
     /// The upstream does not read any more: the rest of the request body is thrown away.
     pub(in crate::session) request_discarded: bool,
-    /// What is to come of the response body; `None` before the final response head.
-    pub(in crate::session) response: Option<Body>,
+    pub(in crate::session) reply: Reply,
     /// The response body is framed in chunks towards the client.
-    pub(in crate::session) response_chunked: bool,
+    response_chunked: bool,
     /// The client's connection may be used again afterwards.
     pub(in crate::session) keep_alive: bool,
-    /// The client speaks HTTP/1.0: no chunks, no interim responses.
-    pub(in crate::session) http10: bool,
     pub(in crate::session) head_only: bool,
     /// Sending it twice does no harm and nothing of it is lost: no body, idempotent method
     /// (RFC 9110 §9.2.2).
-    pub(in crate::session) replayable: bool,
+    replayable: bool,
     /// The protocol that the backend has been asked to switch to.
     pub(in crate::session) upgrade: Option<Box<[u8]>>,
     /// The client waits for 100 before it sends the body.
     pub(in crate::session) expects_continue: bool,
-    /// The client's and the backend's bytes pass unread since a 101.
-    pub(in crate::session) tunnel: bool,
-    /// A tunnel's backend has ended its side.
-    pub(in crate::session) response_ended: bool,
     /// Interim responses passed on so far.
     pub(in crate::session) interim_count: u32,
     pub(in crate::session) record: Record,
 }
 
+/// What an exchange is made of: who asks whom, by what.
+pub(in crate::session) struct Parties<'a> {
+    pub(in crate::session) client: ClientId,
+    pub(in crate::session) version: Version,
+    pub(in crate::session) listener: Rc<ListenerSettings>,
+    pub(in crate::session) frontend: Rc<Frontend>,
+    pub(in crate::session) tables: &'a Tables,
+}
+
 impl Exchange {
+    /// A request without a body, whose answer is awaited. `head` is sent to the backend.
+    pub(in crate::session) fn new(parties: Parties<'_>, head: Vec<u8>, record: Record) -> Self {
+        let Parties {
+            client,
+            version,
+            listener,
+            frontend,
+            tables,
+        } = parties;
+        Self {
+            client,
+            version,
+            listener,
+            cluster: frontend.cluster.settings(),
+            backends: frontend.cluster.backends(),
+            attempt: None,
+            tries: Tries::default(),
+            settings: tables.settings.clone(),
+            generation_header: tables.generation_header(),
+            head_bytes: head.len() as u32,
+            head,
+            request: Body::Done,
+            request_chunked: false,
+            request_discarded: false,
+            reply: Reply::Awaited,
+            response_chunked: false,
+            keep_alive: false,
+            head_only: false,
+            replayable: false,
+            upgrade: None,
+            expects_continue: false,
+            interim_count: 0,
+            record,
+            frontend,
+        }
+    }
+
+    /// The upstream that carries it.
+    pub(in crate::session) fn upstream(&self) -> Option<UpstreamId> {
+        self.attempt.as_ref().and_then(|attempt| attempt.upstream)
+    }
+
+    /// The backend that is tried.
+    pub(in crate::session) fn backend(&self) -> Option<&Rc<Backend>> {
+        self.attempt.as_ref().map(|attempt| &attempt.backend)
+    }
+
     /// The header that keeps clients from asking in clear text again, where it may be said.
-    pub(in crate::session) fn hsts(&self) -> Option<&str> {
+    fn hsts(&self) -> Option<&str> {
         self.frontend
             .hsts
             .as_deref()
@@ -182,39 +269,17 @@ impl<D: Driver> Engine<D> {
         id
     }
 
-    /// Assigns a backend: it counts the request from here on.
-    pub(in crate::session) fn assign_backend(
-        &mut self,
-        exchange: ExchangeId,
-        backend: Rc<Backend>,
-    ) {
-        backend.active.set(backend.active.get() + 1);
-        self.metrics.slot_add(backend.slot.id(), Field::Active, 1);
-        self.exchanges[exchange].backend = Some(backend);
-    }
-
-    /// Takes the backend back from an exchange, after a failed try or at the end.
-    pub(in crate::session) fn release_backend(
-        &mut self,
-        exchange: ExchangeId,
-    ) -> Option<Rc<Backend>> {
-        let backend = self.exchanges[exchange].backend.take()?;
-        backend.active.set(backend.active.get() - 1);
-        self.metrics.slot_sub(backend.slot.id(), Field::Active, 1);
-        Some(backend)
-    }
-
     /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
     pub(in crate::session) fn remove_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
         self.record_exchange(id, outcome);
-        self.release_backend(id);
+        self.end_attempt(id);
         let Some(exchange) = self.exchanges.remove(id) else {
             return;
         };
         self.clients[exchange.client].exchange = None;
         self.metrics.sub(Counter::RequestsNow, 1);
         self.metrics
-            .sub(Counter::TunnelsNow, u64::from(exchange.tunnel));
+            .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
         self.metrics
             .slot_sub(exchange.frontend.slot.id(), Field::Active, 1);
         self.metrics
@@ -229,9 +294,7 @@ impl<D: Driver> Engine<D> {
         if outcome == Outcome::ClientAborted {
             self.metrics.add(Counter::AbortedByClientTotal, 1);
         }
-        if let Some(upstream) = self.exchanges[id].upstream {
-            self.close_upstream(upstream);
-        }
+        self.close_upstream_of(id);
         self.remove_exchange(id, outcome);
     }
 
@@ -243,13 +306,10 @@ impl<D: Driver> Engine<D> {
         status: u16,
         outcome: Outcome,
     ) {
+        self.close_upstream_of(id);
         let exchange = &mut self.exchanges[id];
         let client = exchange.client;
-        if let Some(upstream) = exchange.upstream.take() {
-            self.close_upstream(upstream);
-        }
-        let exchange = &mut self.exchanges[id];
-        if exchange.response.is_some() {
+        if exchange.reply.has_begun() {
             self.clients[client].stream.reset_on_close();
             self.remove_exchange(id, outcome);
             return self.close_client(client);
@@ -275,7 +335,7 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[id];
         let client = exchange.client;
         let keep_alive = exchange.keep_alive && exchange.request_done();
-        if let Some(upstream) = exchange.upstream {
+        if let Some(upstream) = exchange.upstream() {
             self.release_upstream(upstream);
         }
         self.remove_exchange(id, Outcome::Complete);

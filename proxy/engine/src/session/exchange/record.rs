@@ -32,7 +32,7 @@ pub(in crate::session) struct Record {
     pub(in crate::session) retries: u32,
     pub(in crate::session) protocol: &'static str,
     /// What was wrong in particular, where the outcome does not say it.
-    pub(super) reason: Option<&'static str>,
+    pub(in crate::session) reason: Option<&'static str>,
     /// Method, host, target, user agent, referer and the request id of a trusted peer.
     pub(in crate::session) text: Vec<u8>,
     ends: [u32; 6],
@@ -63,15 +63,15 @@ impl Record {
 
 /// What is known of a request that was refused, in the bytes of the client.
 #[derive(Default)]
-pub(in crate::session) struct Attempt<'a> {
+pub(in crate::session) struct Glimpse<'a> {
     pub(in crate::session) method: &'a [u8],
     pub(in crate::session) host: &'a [u8],
     pub(in crate::session) target: &'a [u8],
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> Glimpse<'a> {
     /// As far as a head was read before it was refused; `bytes` begin with it.
-    pub(super) fn of_head(head: &'a RequestHead, bytes: &'a [u8]) -> Self {
+    pub(in crate::session) fn of_head(head: &'a RequestHead, bytes: &'a [u8]) -> Self {
         let (method, target) = head.attempted(bytes);
         let host = head.values(bytes, "host").next().unwrap_or_default();
         Self {
@@ -165,8 +165,7 @@ impl<D: Driver> Engine<D> {
             .observe(Histogram::RequestDuration, duration_us);
         // The tries that failed count as connect errors; the last one has the request.
         let backend = exchange
-            .backend
-            .as_ref()
+            .backend()
             .map_or(SlotId::NONE, |backend| backend.slot.id());
         for slot in [
             exchange.frontend.slot.id(),
@@ -181,12 +180,12 @@ impl<D: Driver> Engine<D> {
                 .slot_add(slot, Field::BytesOut, record.bytes_out);
             self.metrics.slot_add(slot, Field::DurationUs, duration_us);
         }
-        if exchange.response.is_some() && record.status > 0 {
+        if exchange.reply.has_begun() && record.status > 0 {
             self.count_status(record.status);
         }
         // An answer of our own has a status before any response, and is whole.
         let is_whole = matches!(outcome, Outcome::Complete | Outcome::TunnelClosed)
-            || (exchange.response.is_none() && record.status > 0);
+            || (!exchange.reply.has_begun() && record.status > 0);
         self.metrics.add(
             match is_whole {
                 true => Counter::RequestsServedTotal,
@@ -195,7 +194,7 @@ impl<D: Driver> Engine<D> {
             1,
         );
         if self.log.is_on() {
-            let backend = exchange.backend.as_ref().or(exchange.tried.last());
+            let backend = exchange.backend().or(exchange.tries.last());
             let way = Way {
                 frontend: Some(&exchange.frontend.name),
                 cluster: Some(&exchange.frontend.cluster.name),
@@ -243,15 +242,13 @@ impl<D: Driver> Engine<D> {
         id: ClientId,
         status: u16,
         reason: &'static str,
-        attempt: &Attempt<'_>,
+        attempt: &Glimpse<'_>,
     ) {
         if self.log.is_on() {
             let mut record = self.blank_record([b'0'; 32]);
             record.status = status;
             record.tell([attempt.method, attempt.host, attempt.target, &[], &[], &[]]);
-            if self.clients[id].stream.lane().is_some() {
-                record.protocol = "HTTP/2.0";
-            }
+            record.protocol = self.protocol_of(id);
             let client = &self.clients[id];
             let way = Way::default();
             let dropped = push(

@@ -12,7 +12,8 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
 use crate::session::exchange::Outcome;
-use crate::session::exchange::record::{Attempt, Record};
+use crate::session::exchange::record::{Glimpse, Record};
+use crate::session::front::answer::Part;
 use crate::session::front::client::Phase;
 use crate::session::ids::ClientId;
 use crate::state::entity;
@@ -23,7 +24,7 @@ use crate::telemetry::names::Counter;
 pub(in crate::session) struct Words {
     pub(in crate::session) listener: Rc<ListenerSettings>,
     pub(in crate::session) settings: Rc<entity::Settings>,
-    pub(in crate::session) generation_header: Option<Rc<str>>,
+    pub(super) generation_header: Option<Rc<str>>,
     /// One more line of the head, with its CRLF.
     pub(super) own_line: Option<Box<str>>,
     /// Said in place of any page.
@@ -94,7 +95,7 @@ impl<D: Driver> Engine<D> {
         &mut self,
         id: ClientId,
         reject: Reject,
-        attempt: &Attempt<'_>,
+        attempt: &Glimpse<'_>,
     ) {
         let status = reject.status();
         let counter = match status {
@@ -124,12 +125,7 @@ impl<D: Driver> Engine<D> {
         let keep_alive = keep_alive && !closing;
         let out = self.error_response(status, words, head_only, !keep_alive);
         self.clients[id].phase = Phase::Idle;
-        if self.clients[id].stream.lane().is_some() {
-            self.lane_message(id, &out);
-        } else {
-            self.send_client(id, &out, &[]);
-        }
-        if self.clients.contains(id) {
+        if self.answer(id, &Part::whole(&out)).lives() {
             self.end_response(id, keep_alive);
         }
     }

@@ -1,53 +1,26 @@
-//! The response's way out: parse, check against the request, frame for the client, send.
+//! The response's way out: checked against the request, framed for the client, sent.
+//!
+//! Rule: a head has one form whatever version it came by, and how its body ends is told with it. Called by
+//! `back` with what has come; what is sent leaves by `front::answer`.
 
-use crate::protocol::h1::response::{self, ResponseHead};
+use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
-    ChunkLimits, ChunkedDecoder, Delivery, Persistence, ResponseBody, ResponseForward,
-    websocket_accept, write_last_chunk, write_response,
+    Delivery, Persistence, ResponseBody, ResponseForward, Version, websocket_accept,
+    write_last_chunk, write_response,
 };
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::Outcome;
 use crate::session::exchange::body::{Body, Taken};
+use crate::session::exchange::{Exchange, Outcome, Reply};
+use crate::session::front::answer::Part;
 use crate::session::front::client::Phase;
-use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Interim responses that one exchange may pass on (T36).
 const INTERIM_COUNT_MAX: u32 = 16;
 
 impl<D: Driver> Engine<D> {
-    /// Takes a response head from the front of the input; 0 when it is not complete yet.
-    pub(in crate::session) fn response_head_input(
-        &mut self,
-        id: UpstreamId,
-        number: ExchangeId,
-        data: &[u8],
-    ) -> usize {
-        let exchange = &self.exchanges[number];
-        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
-        let limits = exchange.cluster.head_limits();
-        let mut head = std::mem::take(&mut self.response_head);
-        let consumed = match response::parse(data, &limits, head_only, upgrade, &mut head) {
-            Ok(None) => 0,
-            Ok(Some(length)) if head.interim => {
-                self.interim_arrived(number, &head, &data[..length]);
-                length
-            }
-            Ok(Some(length)) => {
-                length
-                    + self.response_arrived(id, number, &mut head, &data[..length], &data[length..])
-            }
-            Err(fault) => {
-                self.exchanges[number].record.reason = Some(fault.as_str());
-                self.response_malformed(number);
-                data.len()
-            }
-        };
-        self.response_head = head;
-        consumed
-    }
-
     pub(in crate::session) fn response_malformed(&mut self, number: ExchangeId) {
         self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(number, 502, Outcome::ResponseMalformed);
@@ -65,7 +38,7 @@ impl<D: Driver> Engine<D> {
             return self.response_malformed(number);
         }
         // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
-        if exchange.http10 {
+        if exchange.version == Version::Http10 {
             return;
         }
         let client = exchange.client;
@@ -79,26 +52,19 @@ impl<D: Driver> Engine<D> {
             protocol: &[],
         };
         write_response(&mut out, bytes, head, &forward);
-        self.send_head_to_client(client, &out);
+        // Nothing is done for it afterwards.
+        let _ = self.answer(client, &Part::head(&out));
         self.scratch = out;
     }
 
-    fn send_head_to_client(&mut self, client: ClientId, head: &[u8]) {
-        if self.clients[client].stream.lane().is_some() {
-            self.lane_head(client, head, false);
-        } else {
-            self.send_client(client, head, &[]);
-        }
-    }
-
-    /// The final head: passes it on with as much of the body as came with it. Returns how many
-    /// bytes of `rest` were used up.
+    /// The final head, and how its `body` will end: passes it on with as much of that as came with it.
+    /// Returns how many bytes of `rest` were used up.
     pub(in crate::session) fn response_arrived(
         &mut self,
-        id: UpstreamId,
         number: ExchangeId,
         head: &mut ResponseHead,
         bytes: &[u8],
+        body: Body,
         rest: &[u8],
     ) -> usize {
         let exchange = &mut self.exchanges[number];
@@ -106,70 +72,24 @@ impl<D: Driver> Engine<D> {
             head.drop_fields(bytes, b"strict-transport-security");
         }
         let client = exchange.client;
-        let is_lane = self.clients[client].stream.lane().is_some();
-        let mut proof = None;
-        if head.switching_protocols && head.status != 101 {
-            // Over HTTP/2 it is a 200 (RFC 8441 §5).
-            head.status = 101;
-            proof = websocket_accept(&exchange.head)
-                .filter(|_| !is_lane)
-                .map(|accept| [b"Sec-WebSocket-Accept: ", accept.as_slice(), b"\r\n"].concat());
-        }
-        let body = match head.body {
-            // Frames tell the end, and their length has been checked against the head.
-            _ if self.upstreams[id].stream.lane().is_some() => {
-                match self.upstreams[id]
-                    .stream
-                    .lane()
-                    .is_some_and(|lane| lane.received)
-                {
-                    true => Body::Done,
-                    false => Body::UntilClose,
-                }
-            }
-            ResponseBody::None | ResponseBody::Length(0) => Body::Done,
-            ResponseBody::Length(length) => Body::Length(length),
-            ResponseBody::Chunked => {
-                Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::of_backend())))
-            }
-            ResponseBody::UntilClose => Body::UntilClose,
-        };
-        let delivery = match head.body {
-            ResponseBody::None => Delivery::NoBody,
-            ResponseBody::Length(length) => Delivery::Length(length),
-            ResponseBody::Chunked | ResponseBody::UntilClose if exchange.http10 || is_lane => {
-                Delivery::UntilClose
-            }
-            ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
-        };
+        let proof = switch(head, exchange);
+        let delivery = delivery_of(head.body, exchange.version);
         let closing = self.clients[client].listener.draining.get() || self.stopping;
-        // An answer before the end of the request: whether the body still comes is unknown after
-        // `Expect: 100-continue` (RFC 9110 §10.1.1), and if the answer is here whole, it will be over
-        // first. The rest of the request could not be told from a next one.
-        let unasked = exchange.expects_continue && exchange.interim_count == 0;
-        let is_whole = match body {
-            Body::Done => true,
-            Body::Length(length) => length <= rest.len() as u64,
-            Body::Chunked(_) | Body::UntilClose => false,
-        };
-        let is_early = !exchange.request_done() && (unasked || is_whole);
-        exchange.keep_alive &= !closing && !is_early && !matches!(delivery, Delivery::UntilClose);
+        let exchange = &mut self.exchanges[number];
+        exchange.keep_alive &= !closing
+            && !is_early(exchange, &body, rest)
+            && !matches!(delivery, Delivery::UntilClose);
         exchange.response_chunked = matches!(delivery, Delivery::Chunked);
         exchange.record.status = head.status;
         exchange.record.response_head_us = self.clock.us();
         let waited = exchange.record.response_head_us - exchange.record.started_us;
         self.metrics.observe(Histogram::UpstreamResponse, waited);
-        self.upstreams[id].keep_alive = head.keep_alive;
 
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let forward = ResponseForward {
             delivery,
-            persistence: match (exchange.keep_alive, exchange.http10) {
-                (true, false) => Persistence::Implied,
-                (true, true) => Persistence::KeepAlive,
-                (false, _) => Persistence::Close,
-            },
+            persistence: exchange.persistence(),
             date: self.clock.date(),
             extra: [
                 exchange
@@ -182,21 +102,18 @@ impl<D: Driver> Engine<D> {
             protocol: exchange.upgrade.as_deref().unwrap_or_default(),
         };
         write_response(&mut out, bytes, head, &forward);
-        exchange.response = Some(body);
+        exchange.reply = Reply::Body(body);
         self.await_request_body(client);
         let consumed = if head.switching_protocols {
             self.give_head_back(number);
-            self.send_head_to_client(client, &out);
-            self.begin_tunnel(number);
+            if self.answer(client, &Part::head(&out)).lives() {
+                self.begin_tunnel(number);
+            }
+            0
+        } else if self.holds_response_head(number, &mut out) {
             0
         } else {
-            if self.upstreams[id].stream.lane().is_some() {
-                self.give_head_back(number);
-            }
-            match !is_lane && self.hold_response_head(id, number, &mut out) {
-                true => 0,
-                false => self.begin_response(number, rest, &mut out),
-            }
+            self.begin_response(number, rest, &mut out)
         };
         self.scratch = out;
         consumed
@@ -205,27 +122,83 @@ impl<D: Driver> Engine<D> {
     /// Sends the head in `out` with what of the body came with it; if that is malformed, nothing of it
     /// is sent but an error.
     fn begin_response(&mut self, number: ExchangeId, rest: &[u8], out: &mut Vec<u8>) -> usize {
-        let exchange = &mut self.exchanges[number];
-        let (client, head_bytes) = (exchange.client, out.len());
-        let is_whole = exchange.response.as_ref().is_some_and(Body::is_done);
+        let head_bytes = out.len();
         let Some(taken) = self.take_response_body(number, rest, out) else {
-            self.exchanges[number].response = None;
+            self.exchanges[number].reply = Reply::Awaited;
             self.response_malformed(number);
             return rest.len();
         };
         self.give_head_back(number);
-        if self.clients[client].stream.lane().is_some() {
-            self.lane_head(client, &out[..head_bytes], is_whole);
-            out.drain(..head_bytes);
-        }
-        self.send_response_body(number, rest, out, &taken)
+        self.send_response_body(number, rest, (out, head_bytes), &taken)
     }
 
     /// The request head was kept for another try; there will be none.
-    fn give_head_back(&mut self, number: ExchangeId) {
+    pub(in crate::session) fn give_head_back(&mut self, number: ExchangeId) {
         let exchange = &mut self.exchanges[number];
         self.pool.release(std::mem::take(&mut exchange.head_bytes));
         self.pool.give(std::mem::take(&mut exchange.head));
+    }
+
+    /// Sends a head of so many bytes, if it begins with one, and body; ends the exchange with the body.
+    fn send_response_body(
+        &mut self,
+        number: ExchangeId,
+        data: &[u8],
+        (bytes, head_bytes): (&[u8], usize),
+        taken: &Taken<'_>,
+    ) -> usize {
+        let exchange = &mut self.exchanges[number];
+        let client = exchange.client;
+        let done = exchange.reply.is_done();
+        exchange.record.bytes_out += taken.content;
+        if !done && data.len() == taken.consumed {
+            if let Some(upstream) = exchange.upstream() {
+                self.await_more_response(upstream, number);
+            }
+        }
+        let part = Part {
+            bytes,
+            head_bytes,
+            tail: taken.tail,
+            is_last: done && taken.trailers.is_empty(),
+        };
+        if !part.is_empty() && !self.answer(client, &part).lives() {
+            return taken.consumed;
+        }
+        if !taken.trailers.is_empty() {
+            self.answer_trailers(client, &taken.trailers);
+        }
+        if done {
+            if taken.consumed < data.len() {
+                // More than the response: nothing on this connection can be trusted.
+                self.forbid_reuse(number);
+            }
+            self.finish_exchange(number);
+        }
+        taken.consumed
+    }
+
+    fn forbid_reuse(&mut self, number: ExchangeId) {
+        if let Some(upstream) = self.exchanges[number].upstream() {
+            self.upstreams[upstream].keep_alive = false;
+        }
+    }
+
+    /// Starts passing bytes both ways unread (RFC 9110 §7.8).
+    fn begin_tunnel(&mut self, number: ExchangeId) {
+        let exchange = &mut self.exchanges[number];
+        let client = exchange.client;
+        exchange.reply = Reply::Tunnel { ended: false };
+        exchange.request = Body::UntilClose;
+        let upstream = exchange.upstream();
+        self.clients[client].phase = Phase::Tunnel;
+        self.clients[client].clear_deadline(&mut self.timers, client);
+        self.metrics.add(Counter::TunnelsTotal, 1);
+        self.metrics.add(Counter::TunnelsNow, 1);
+        if let Some(upstream) = upstream {
+            self.await_response(upstream);
+        }
+        self.wake_client(client);
     }
 
     /// Takes response body bytes from the front of the input.
@@ -239,7 +212,14 @@ impl<D: Driver> Engine<D> {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         out.append(&mut self.exchanges[number].head);
-        let consumed = self.pass_response_body(number, data, &mut out);
+        let head_bytes = out.len();
+        let consumed = match self.take_response_body(number, data, &mut out) {
+            Some(taken) => self.send_response_body(number, data, (&out, head_bytes), &taken),
+            None => {
+                self.response_malformed(number);
+                data.len()
+            }
+        };
         self.scratch = out;
         consumed
     }
@@ -247,17 +227,6 @@ impl<D: Driver> Engine<D> {
     fn await_more_response(&mut self, id: UpstreamId, number: ExchangeId) {
         let limit = self.exchanges[number].cluster.entity.timeouts.response_body;
         self.await_upstream_for(id, limit);
-    }
-
-    /// Sends `out` and what of the body is in `data`; ends the exchange with the body.
-    fn pass_response_body(&mut self, number: ExchangeId, data: &[u8], out: &mut Vec<u8>) -> usize {
-        match self.take_response_body(number, data, out) {
-            Some(taken) => self.send_response_body(number, data, out, &taken),
-            None => {
-                self.response_malformed(number);
-                data.len()
-            }
-        }
     }
 
     /// `None` if it is malformed.
@@ -268,7 +237,9 @@ impl<D: Driver> Engine<D> {
         out: &mut Vec<u8>,
     ) -> Option<Taken<'a>> {
         let exchange = &mut self.exchanges[number];
-        let body = exchange.response.as_mut()?;
+        let Reply::Body(body) = &mut exchange.reply else {
+            return None;
+        };
         match body.take(data, exchange.response_chunked, out) {
             Ok(taken) => Some(taken),
             Err(error) => {
@@ -278,68 +249,26 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn send_response_body(
-        &mut self,
-        number: ExchangeId,
-        data: &[u8],
-        out: &[u8],
-        taken: &Taken<'_>,
-    ) -> usize {
-        let exchange = &mut self.exchanges[number];
-        let client = exchange.client;
-        let done = exchange.response.as_ref().is_none_or(Body::is_done);
-        exchange.record.bytes_out += taken.content;
-        if !done && data.len() == taken.consumed {
-            let upstream = exchange.upstream;
-            if let Some(upstream) = upstream {
-                self.await_more_response(upstream, number);
-            }
-        }
-        if !out.is_empty() || !taken.tail.is_empty() {
-            if self.clients[client].stream.lane().is_some() {
-                let ends = done && taken.trailers.is_empty();
-                self.lane_send(client, out, taken.tail, ends);
-            } else {
-                self.send_client(client, out, taken.tail);
-            }
-        }
-        if !taken.trailers.is_empty() {
-            self.lane_trailers(client, &taken.trailers);
-        }
-        // The client may have gone in the attempt, and the exchange with it.
-        if done && self.exchanges.contains(number) {
-            if taken.consumed < data.len() {
-                // More than the response: nothing on this connection can be trusted.
-                if let Some(upstream) = self.exchanges[number].upstream {
-                    self.upstreams[upstream].keep_alive = false;
-                }
-            }
-            self.finish_exchange(number);
-        }
-        taken.consumed
-    }
-
     /// Frames have told that a response body is over (HTTP/2).
     pub(in crate::session) fn response_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
         let exchange = &mut self.exchanges[number];
         let client = exchange.client;
-        exchange.response = Some(Body::Done);
+        exchange.reply = Reply::Body(Body::Done);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         out.append(&mut exchange.head);
         if exchange.response_chunked {
             write_last_chunk(&mut out, trailers);
         }
-        if !out.is_empty() {
-            self.send_client(client, &out, &[]);
-        }
+        let lives = out.is_empty() || self.answer(client, &Part::body(&out)).lives();
         self.scratch = out;
+        if !lives {
+            return;
+        }
         if !trailers.is_empty() {
-            self.lane_trailers(client, trailers);
+            self.answer_trailers(client, trailers);
         }
-        if self.exchanges.contains(number) {
-            self.finish_exchange(number);
-        }
+        self.finish_exchange(number);
     }
 
     /// The backend closed: the end of an unframed body, or a failure.
@@ -351,7 +280,7 @@ impl<D: Driver> Engine<D> {
         self.upstreams[id].keep_alive = false;
         let exchange = &mut self.exchanges[number];
         let client = exchange.client;
-        let Some(body) = exchange.response.as_mut() else {
+        let Reply::Body(body) = &mut exchange.reply else {
             return self.upstream_ended_early(id, number);
         };
         let mut out = std::mem::take(&mut self.scratch);
@@ -359,10 +288,7 @@ impl<D: Driver> Engine<D> {
         // Over TLS, an end that was not announced may be anybody's.
         let in_order = self.upstreams[id].stream.ended_in_order();
         if in_order && body.end_of_stream(exchange.response_chunked, &mut out) {
-            if !out.is_empty() {
-                self.send_client(client, &out, &[]);
-            }
-            if self.exchanges.contains(number) {
+            if out.is_empty() || self.answer(client, &Part::body(&out)).lives() {
                 self.finish_exchange(number);
             }
         } else {
@@ -371,22 +297,52 @@ impl<D: Driver> Engine<D> {
         }
         self.scratch = out;
     }
+}
 
-    /// Starts passing bytes both ways unread (RFC 9110 §7.8): the client may be gone already.
-    fn begin_tunnel(&mut self, number: ExchangeId) {
-        let Some(exchange) = self.exchanges.get(number) else {
-            return;
-        };
-        let client = exchange.client;
-        self.clients[client].phase = Phase::Tunnel;
-        self.exchanges[number].tunnel = true;
-        self.exchanges[number].request = Body::UntilClose;
-        self.clients[client].clear_deadline(&mut self.timers, client);
-        self.metrics.add(Counter::TunnelsTotal, 1);
-        self.metrics.add(Counter::TunnelsNow, 1);
-        if let Some(upstream) = self.exchanges[number].upstream {
-            self.await_response(upstream);
+impl Exchange {
+    /// What its client is told of its connection.
+    fn persistence(&self) -> Persistence {
+        match (self.keep_alive, self.version) {
+            (true, Version::Http10) => Persistence::KeepAlive,
+            (true, Version::Http11 | Version::Http2) => Persistence::Implied,
+            (false, _) => Persistence::Close,
         }
-        self.wake_client(client);
     }
+}
+
+/// Makes a switch of protocols that came by HTTP/2 the one of HTTP/1.1: over HTTP/2 it is a 200 (RFC 8441
+/// §5). What its client is to be shown, if it has asked over HTTP/1.1.
+fn switch(head: &mut ResponseHead, exchange: &Exchange) -> Option<Vec<u8>> {
+    if !head.switching_protocols || head.status == 101 {
+        return None;
+    }
+    head.status = 101;
+    let accept = websocket_accept(&exchange.head)?;
+    (exchange.version != Version::Http2)
+        .then(|| [b"Sec-WebSocket-Accept: ", accept.as_slice(), b"\r\n"].concat())
+}
+
+/// How a client is told where a body ends.
+fn delivery_of(body: ResponseBody, version: Version) -> Delivery {
+    match (body, version) {
+        (ResponseBody::None, _) => Delivery::NoBody,
+        (ResponseBody::Length(length), _) => Delivery::Length(length),
+        (ResponseBody::Chunked | ResponseBody::UntilClose, Version::Http11) => Delivery::Chunked,
+        (ResponseBody::Chunked | ResponseBody::UntilClose, Version::Http10 | Version::Http2) => {
+            Delivery::UntilClose
+        }
+    }
+}
+
+/// An answer before the end of the request: whether the body still comes is unknown after
+/// `Expect: 100-continue` (RFC 9110 §10.1.1), and if the answer is here whole, it will be over first. The rest
+/// of the request could not be told from a next one.
+fn is_early(exchange: &Exchange, body: &Body, rest: &[u8]) -> bool {
+    let unasked = exchange.expects_continue && exchange.interim_count == 0;
+    let is_whole = match body {
+        Body::Done => true,
+        Body::Length(length) => *length <= rest.len() as u64,
+        Body::Chunked(_) | Body::UntilClose => false,
+    };
+    !exchange.request_done() && (unasked || is_whole)
 }

@@ -39,7 +39,7 @@ impl<D: Driver> Engine<D> {
             self.with_lane(lane, |lane| lane.blocked = true);
             // Who still waits for a backend goes on waiting for it.
             let exchange = self.clients[lane].exchange;
-            if exchange.is_some_and(|it| self.exchanges[it].response.is_some()) {
+            if exchange.is_some_and(|it| self.exchanges[it].reply.has_begun()) {
                 self.await_client_write(lane, false);
             }
         }
@@ -106,7 +106,7 @@ impl<D: Driver> Engine<D> {
     /// Its response had not begun: it may have come meanwhile, but no time begins anew.
     fn wake_backend_of(&mut self, lane: ClientId) {
         let exchange = self.clients[lane].exchange;
-        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream) {
+        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream()) {
             self.wake_upstream(upstream);
         }
     }

@@ -16,7 +16,7 @@ use crate::session::exchange::Outcome;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
 use crate::session::front::multiplex::Multiplex;
 use crate::session::front::stall::WriteWait;
-use crate::session::ids::{ClientId, ExchangeId};
+use crate::session::ids::{ClientId, ExchangeId, Fate};
 use crate::session::queue::Bulk;
 use crate::session::transport::{Received, Transport};
 use crate::state::listener::Listener;
@@ -160,13 +160,13 @@ impl<D: Driver> Engine<D> {
         let client = &mut self.clients[id];
         client.readable |= readable;
         client.hangup |= hangup;
-        if writable && !client.is_flushed() && !self.puts_client_flush_off(id) {
-            self.flush_client(id);
+        let flushes = writable && !client.is_flushed() && !self.puts_client_flush_off(id);
+        if flushes && !self.flush_client(id).lives() {
+            return;
         }
-        match self.clients.get(id).map(|it| it.bulk.is_large()) {
-            Some(true) => self.wake_client(id),
-            Some(false) => self.drive_client(id),
-            None => {}
+        match self.clients[id].bulk.is_large() {
+            true => self.wake_client(id),
+            false => self.drive_client(id),
         }
     }
 
@@ -254,7 +254,9 @@ impl<D: Driver> Engine<D> {
                 self.bulk_bytes += received.bytes;
                 self.metrics
                     .add(Counter::BytesFromClientsTotal, received.bytes as u64);
-                self.handshake_progress(id);
+                if !self.handshake_progress(id).lives() {
+                    return;
+                }
                 self.note_unsent_records(id);
                 if received.bytes == 0 {
                     return;
@@ -365,11 +367,12 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Sends, or queues what the socket does not take. The client may be gone afterwards.
-    pub(in crate::session) fn send_client(&mut self, id: ClientId, first: &[u8], second: &[u8]) {
+    /// Sends, or queues what the socket does not take.
+    pub(super) fn send_client(&mut self, id: ClientId, first: &[u8], second: &[u8]) -> Fate {
         let client = &mut self.clients[id];
         if client.stream.lane().is_some() {
-            return self.lane_send(id, first, second, false);
+            self.lane_send(id, first, second, false);
+            return Fate::Lives;
         }
         let mut sent = 0;
         if client.is_flushed() {
@@ -379,7 +382,10 @@ impl<D: Driver> Engine<D> {
             {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return self.client_lost(id),
+                Err(_) => {
+                    self.client_lost(id);
+                    return Fate::Gone;
+                }
             }
         }
         self.metrics.add(Counter::BytesToClientsTotal, sent as u64);
@@ -391,10 +397,11 @@ impl<D: Driver> Engine<D> {
         if !self.clients[id].is_flushed() {
             self.await_client_write(id, false);
         }
+        Fate::Lives
     }
 
     /// Sends what is queued; goes on with what waited for it.
-    pub(in crate::session) fn flush_client(&mut self, id: ClientId) {
+    pub(in crate::session) fn flush_client(&mut self, id: ClientId) -> Fate {
         let client = &mut self.clients[id];
         let unsent = client.stream.unsent_bytes();
         match client
@@ -408,18 +415,25 @@ impl<D: Driver> Engine<D> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let progressed = client.stream.unsent_bytes() < unsent;
-                return self.await_client_write(id, progressed);
+                self.await_client_write(id, progressed);
+                return Fate::Lives;
             }
-            Err(_) => return self.client_lost(id),
+            Err(_) => {
+                self.client_lost(id);
+                return Fate::Gone;
+            }
         }
-        if !self.clients[id].is_flushed() {
-            return self.await_client_write(id, true);
+        let client = &mut self.clients[id];
+        if !client.is_flushed() {
+            self.await_client_write(id, true);
+            return Fate::Lives;
         }
-        self.clients[id].write = WriteWait::default();
-        if self.clients[id].close_when_sent {
-            return self.linger_client(id);
+        client.write = WriteWait::default();
+        match client.close_when_sent {
+            true => self.linger_client(id),
+            false => self.client_flushed(id),
         }
-        self.client_flushed(id);
+        self.clients.fate_of(id)
     }
 
     /// Nothing is queued any more: the response goes on, or the next request may come.

@@ -11,7 +11,7 @@ use crate::protocol::tls::Machine;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
-use crate::session::ids::ClientId;
+use crate::session::ids::{ClientId, Fate};
 use crate::telemetry::names::Counter;
 use crate::tls::challenges;
 
@@ -29,16 +29,29 @@ impl<D: Driver> Engine<D> {
         !self.clients[id].heard && error.raw_os_error().is_some()
     }
 
-    /// Bytes have come, maybe those of a handshake. The client may be gone afterwards.
-    pub(super) fn handshake_progress(&mut self, id: ClientId) {
+    /// Bytes have come, maybe those of a handshake.
+    pub(super) fn handshake_progress(&mut self, id: ClientId) -> Fate {
         let client = &mut self.clients[id];
         let opened = client.stream.has_just_opened();
         let begins = client.phase == Phase::Handshake && (opened || client.stream.is_early());
         if opened {
             self.handshake_complete(id);
         }
-        if begins {
-            self.begin_protocol(id);
+        if !begins {
+            return Fate::Lives;
+        }
+        self.begin_protocol(id);
+        self.clients.fate_of(id)
+    }
+
+    /// See [`Transport::is_early`], of a client or of the connection that it is a stream of.
+    ///
+    /// [`Transport::is_early`]: crate::session::transport::Transport::is_early
+    pub(in crate::session) fn is_early(&self, id: ClientId) -> bool {
+        let stream = &self.clients[id].stream;
+        match stream.lane() {
+            Some(lane) => self.clients[lane.connection].stream.is_early(),
+            None => stream.is_early(),
         }
     }
 

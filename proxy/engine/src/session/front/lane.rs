@@ -14,7 +14,7 @@ use crate::session::transport::Lane;
 
 impl<D: Driver> Engine<D> {
     /// Sends a head as HTTP/1.1 has it; `ends` says that nothing follows.
-    pub(in crate::session) fn lane_head(&mut self, id: ClientId, head: &[u8], ends: bool) {
+    pub(super) fn lane_head(&mut self, id: ClientId, head: &[u8], ends: bool) {
         let Some((connection, stream)) = self.lane_of(id) else {
             return;
         };
@@ -28,25 +28,9 @@ impl<D: Driver> Engine<D> {
         self.queue_multiplexed(connection);
     }
 
-    /// Sends a whole message as HTTP/1.1 has it, head and body.
-    pub(in crate::session) fn lane_message(&mut self, id: ClientId, message: &[u8]) {
-        let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
-        let (head, body) = message.split_at(end);
-        self.lane_head(id, head, body.is_empty());
-        if !body.is_empty() {
-            self.lane_send(id, body, &[], true);
-        }
-    }
-
     /// Sends body bytes, or queues what the windows do not allow. With `ends` they are the last ones,
     /// and no trailers follow.
-    pub(in crate::session) fn lane_send(
-        &mut self,
-        id: ClientId,
-        first: &[u8],
-        second: &[u8],
-        ends: bool,
-    ) {
+    pub(super) fn lane_send(&mut self, id: ClientId, first: &[u8], second: &[u8], ends: bool) {
         let Some((connection, stream)) = self.lane_of(id) else {
             return;
         };
@@ -76,7 +60,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Keeps the trailers of a response for its end; nothing for a client that is no lane.
-    pub(in crate::session) fn lane_trailers(&mut self, id: ClientId, lines: &[u8]) {
+    pub(super) fn lane_trailers(&mut self, id: ClientId, lines: &[u8]) {
         let lines = lines.to_vec();
         self.with_lane(id, |lane| lane.trailers_out = lines);
     }
@@ -96,7 +80,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends our side of a stream.
-    pub(in crate::session) fn end_lane_response(&mut self, id: ClientId) {
+    pub(super) fn end_lane_response(&mut self, id: ClientId) {
         let Some((connection, stream)) = self.lane_of(id) else {
             return;
         };

@@ -14,9 +14,9 @@ use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings, Tag};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::record::Attempt;
+use crate::session::exchange::record::Glimpse;
 use crate::session::front::client::Phase;
-use crate::session::ids::{ClientId, Owner};
+use crate::session::ids::{ClientId, Fate, Owner};
 use crate::session::transport::{Lane, Transport};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
@@ -90,7 +90,7 @@ impl Multiplex {
 
 impl<D: Driver> Engine<D> {
     /// The client has chosen HTTP/2.
-    pub(in crate::session) fn begin_multiplex(&mut self, id: ClientId) {
+    pub(super) fn begin_multiplex(&mut self, id: ClientId) {
         let listener = self.clients[id].listener.settings();
         let client = &mut self.clients[id];
         client.phase = Phase::Multiplexed;
@@ -101,7 +101,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes frames from the front of the input.
-    pub(in crate::session) fn multiplex_input(&mut self, id: ClientId, data: &[u8]) -> usize {
+    pub(super) fn multiplex_input(&mut self, id: ClientId, data: &[u8]) -> usize {
         let now_s = self.clock.ms() / 1000;
         let mut at = 0;
         if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
@@ -246,12 +246,12 @@ impl<D: Driver> Engine<D> {
         match self.open_lane(id, stream, ends) {
             Some(lane) => {
                 let (method, host, target) = heads.attempted();
-                let attempt = Attempt {
+                let glimpse = Glimpse {
                     method,
                     host,
                     target,
                 };
-                self.reject_request(lane, reject, &attempt);
+                self.reject_request(lane, reject, &glimpse);
             }
             None => self.reset_stream(id, stream, ErrorCode::RefusedStream),
         }
@@ -338,7 +338,8 @@ impl<D: Driver> Engine<D> {
                     if let Some(multiplex) = client.multiplex.as_mut() {
                         multiplex.queued = false;
                     }
-                    self.flush_frames(id);
+                    // Nothing is done for it afterwards.
+                    let _ = self.flush_frames(id);
                 }
                 _ => {}
             }
@@ -351,26 +352,25 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// The client may be gone afterwards.
-    fn flush_frames(&mut self, id: ClientId) {
+    /// Sends the frames of a connection; closes it behind the last of one that leaves.
+    fn flush_frames(&mut self, id: ClientId) -> Fate {
         let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
-            return;
+            return Fate::Lives;
         };
         multiplex.out(&mut self.pool);
         multiplex.h2.flush(&mut multiplex.out);
         let drained = multiplex.h2.is_drained() && multiplex.lanes.is_empty();
         let out = std::mem::take(&mut multiplex.out);
-        if !out.is_empty() {
-            self.send_client(id, &out, &[]);
-        }
+        let lives = out.is_empty() || self.send_client(id, &out, &[]).lives();
         self.pool.give(out);
-        if self.clients.contains(id) && self.clients[id].is_flushed() {
+        if lives && self.clients[id].is_flushed() {
             self.frames_flushed(id);
         }
         if drained && self.clients.contains(id) {
             self.clients[id].multiplex = None;
             self.close_client_when_sent(id);
         }
+        self.clients.fate_of(id)
     }
 
     pub(super) fn queue_multiplexed(&mut self, id: ClientId) {
@@ -387,8 +387,7 @@ impl<D: Driver> Engine<D> {
     fn multiplex_failed(&mut self, id: ClientId) {
         self.metrics.add(Counter::Http2ErrorsTotal, 1);
         self.lose_lanes(id);
-        self.flush_frames(id);
-        if self.clients.contains(id) {
+        if self.flush_frames(id).lives() {
             self.clients[id].multiplex = None;
             self.close_client_when_sent(id);
         }
@@ -451,8 +450,7 @@ impl<D: Driver> Engine<D> {
             return self.leave_idle_multiplexed(id);
         }
         multiplex.h2.go_away(ErrorCode::NoError);
-        self.flush_frames(id);
-        if self.clients.contains(id) {
+        if self.flush_frames(id).lives() {
             self.close_client(id);
         }
     }

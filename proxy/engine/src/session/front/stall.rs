@@ -72,7 +72,7 @@ impl<D: Driver> Engine<D> {
         // Meanwhile it is not the backend that is slow.
         if let Some(upstream) = client
             .exchange
-            .and_then(|exchange| self.exchanges[exchange].upstream)
+            .and_then(|exchange| self.exchanges[exchange].upstream())
         {
             self.upstreams[upstream].deadline.clear();
         }

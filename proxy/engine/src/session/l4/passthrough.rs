@@ -8,11 +8,12 @@
 use std::io;
 use std::rc::Rc;
 
+use crate::protocol::h1::Version;
 use crate::protocol::hello::{self, HELLO_BYTES_MAX, Sight};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::Exchange;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::{Exchange, Parties, Reply};
 use crate::session::front::client::Phase;
 use crate::session::ids::ClientId;
 use crate::state::frontend::Frontend;
@@ -92,38 +93,17 @@ impl<D: Driver> Engine<D> {
         client.phase = Phase::Tunnel;
         client.stream.leave_tls();
         let listener = client.listener.settings();
-        let exchange = Exchange {
+        let parties = Parties {
             client: id,
-            upstream: None,
+            version: Version::Http11,
             listener,
-            cluster: frontend.cluster.settings(),
-            backends: frontend.cluster.backends(),
-            backend: None,
-            tried: Vec::new(),
-            is_repeated: false,
-            connect_failure: None,
-            settings: self.tables.settings.clone(),
-            generation_header: None,
-            head: Vec::new(),
-            head_bytes: 0,
-            request: Body::UntilClose,
-            request_chunked: false,
-            request_discarded: false,
-            // Nothing of ours can be said on a connection whose keys are not ours.
-            response: Some(Body::UntilClose),
-            response_chunked: false,
-            keep_alive: false,
-            http10: false,
-            head_only: false,
-            replayable: false,
-            upgrade: None,
-            expects_continue: false,
-            tunnel: true,
-            response_ended: false,
-            interim_count: 0,
-            record,
             frontend,
+            tables: &self.tables,
         };
+        let mut exchange = Exchange::new(parties, Vec::new(), record);
+        exchange.request = Body::UntilClose;
+        // Nothing of ours can be said on a connection whose keys are not ours.
+        exchange.reply = Reply::Tunnel { ended: false };
         self.metrics.add(Counter::PassthroughsTotal, 1);
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);

@@ -2,8 +2,9 @@
 
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::Outcome;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::{Outcome, Reply};
+use crate::session::front::answer::Part;
 use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 
 /// How long a tunnel may live on with one direction ended: a peer that has closed altogether looks
@@ -16,7 +17,7 @@ impl<D: Driver> Engine<D> {
             return data.len();
         };
         let exchange = &mut self.exchanges[number];
-        let Some(upstream) = exchange.upstream else {
+        let Some(upstream) = exchange.upstream() else {
             return data.len();
         };
         if !self.upstreams[upstream].is_flushed() {
@@ -37,7 +38,8 @@ impl<D: Driver> Engine<D> {
         exchange.record.bytes_out += data.len() as u64;
         let client = exchange.client;
         self.await_response(id);
-        self.send_client(client, data, &[]);
+        // Whoever has read them looks anew.
+        let _ = self.answer(client, &Part::body(data));
         data.len()
     }
 
@@ -50,7 +52,7 @@ impl<D: Driver> Engine<D> {
         self.clients[id].hangup = false;
         let exchange = &mut self.exchanges[number];
         exchange.request = Body::Done;
-        let Some(upstream) = exchange.upstream else {
+        let Some(upstream) = exchange.upstream() else {
             return;
         };
         if self.upstreams[upstream].is_flushed() {
@@ -66,16 +68,10 @@ impl<D: Driver> Engine<D> {
         number: ExchangeId,
         upstream: UpstreamId,
     ) {
-        if self.exchanges[number].response_ended {
+        if self.exchanges[number].reply.is_half_closed() {
             return self.close_tunnel(number);
         }
-        if self.upstreams[upstream].stream.lane().is_some() {
-            self.trunk_lane_end(upstream, &[]);
-        } else {
-            self.upstreams[upstream]
-                .stream
-                .shutdown_write(&mut self.tls);
-        }
+        self.end_sending(upstream);
         self.await_response(upstream);
     }
 
@@ -83,16 +79,12 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn tunnel_upstream_ended(&mut self, id: UpstreamId, number: ExchangeId) {
         let exchange = &mut self.exchanges[number];
         let client = exchange.client;
-        exchange.response_ended = true;
+        exchange.reply = Reply::Tunnel { ended: true };
         if self.clients[client].ended && self.upstreams[id].is_flushed() {
             return self.close_tunnel(number);
         }
         // All that the backend sent has gone: it is read only while nothing is queued.
-        if self.clients[client].stream.lane().is_some() {
-            self.end_lane_response(client);
-        } else {
-            self.clients[client].stream.shutdown_write(&mut self.tls);
-        }
+        self.end_answer(client);
         self.await_response(id);
     }
 
@@ -100,7 +92,7 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn close_tunnel(&mut self, number: ExchangeId) {
         let exchange = &self.exchanges[number];
         let client = exchange.client;
-        if let Some(upstream) = exchange.upstream {
+        if let Some(upstream) = exchange.upstream() {
             self.close_upstream(upstream);
         }
         self.remove_exchange(number, Outcome::TunnelClosed);

@@ -1,0 +1,57 @@
+//! Responses in HTTP/1.1: a head off the front of what has come, and how its body will end.
+//!
+//! Rule: what a head means is said in `exchange::response`, in whatever version it came. Called by `upstream`
+//! while an answer is awaited.
+
+use crate::protocol::h1::response;
+use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, ResponseBody};
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::body::Body;
+use crate::session::ids::{ExchangeId, UpstreamId};
+
+impl<D: Driver> Engine<D> {
+    /// Takes a response head from the front of the input; 0 when it is not complete yet.
+    pub(super) fn response_head_input(
+        &mut self,
+        id: UpstreamId,
+        number: ExchangeId,
+        data: &[u8],
+    ) -> usize {
+        let exchange = &self.exchanges[number];
+        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
+        let limits = exchange.cluster.head_limits();
+        let mut head = std::mem::take(&mut self.response_head);
+        let consumed = match response::parse(data, &limits, head_only, upgrade, &mut head) {
+            Ok(None) => 0,
+            Ok(Some(length)) if head.interim => {
+                self.interim_arrived(number, &head, &data[..length]);
+                length
+            }
+            Ok(Some(length)) => {
+                let body = body_of(head.body);
+                let (text, rest) = data.split_at(length);
+                self.upstreams[id].keep_alive = head.keep_alive;
+                length + self.response_arrived(number, &mut head, text, body, rest)
+            }
+            Err(fault) => {
+                self.exchanges[number].record.reason = Some(fault.as_str());
+                self.response_malformed(number);
+                data.len()
+            }
+        };
+        self.response_head = head;
+        consumed
+    }
+}
+
+fn body_of(body: ResponseBody) -> Body {
+    match body {
+        ResponseBody::None | ResponseBody::Length(0) => Body::Done,
+        ResponseBody::Length(length) => Body::Length(length),
+        ResponseBody::Chunked => {
+            Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::of_backend())))
+        }
+        ResponseBody::UntilClose => Body::UntilClose,
+    }
+}
