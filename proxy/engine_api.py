@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy import _engine
-from schemas.challenges import ChallengeAnswers
-from schemas.entity import Entity, canonical
+from schemas.entities.entity import Entity, canonical
+from schemas.messages.challenges import ChallengeAnswers
 
 
 class PrepareRefusedError(Exception):

@@ -20,10 +20,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from proxy.engine_api import EngineApi, PrepareRefusedError
-from schemas import wire
-from schemas.challenges import ChallengeAnswers
-from schemas.channel import Channel
-from schemas.lines import STDERR
+from schemas.messages import wire
+from schemas.messages.challenges import ChallengeAnswers
+from schemas.messages.channel import Channel
+from schemas.messages.lines import STDERR
 
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
 SIGNAL_DRAIN_MS = 30_000

@@ -19,7 +19,7 @@ import uvloop
 
 from proxy.engine_api import EngineApi
 from proxy.shell import SIGNAL_DRAIN_MS, Shell
-from schemas.lines import STDERR
+from schemas.messages.lines import STDERR
 
 # How long the end waits for whoever reads the last lines.
 _FLUSH_S = 1.0

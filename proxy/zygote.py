@@ -15,7 +15,7 @@ import signal
 import socket
 
 from proxy.worker import live, take_name
-from schemas.zygote import REPLY, REQUEST
+from schemas.messages.zygote import REPLY, REQUEST
 
 _LOST = -errno.ECHILD
 # What Python has by itself; a command line that is to end soon collects less often.

@@ -65,12 +65,12 @@ from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
-from schemas import control, wire
-from schemas.change import Change, of_kinds
-from schemas.diagnostic import Diagnostic
-from schemas.entity import SETTINGS_KEY
-from schemas.plan import Plan
-from schemas.settings import Settings
+from schemas.changes.change import Change, of_kinds
+from schemas.changes.plan import Plan
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import SETTINGS_KEY
+from schemas.kinds.settings import Settings
+from schemas.messages import control, wire
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas.lines import STDERR
+from schemas.messages.lines import STDERR
 
 _UNDER_SYSTEMD = "JOURNAL_STREAM" in os.environ
 # The journal reads the priority from such a prefix (sd-daemon(3)).

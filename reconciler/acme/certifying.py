@@ -25,9 +25,9 @@ from reconciler.durable import make_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
 from reconciler.workers.challenges import Challenges
-from schemas.certificate import Certificate
-from schemas.challenges import ChallengeAnswers
-from schemas.entity import Entity, EntityKey
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.certificate import Certificate
+from schemas.messages.challenges import ChallengeAnswers
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -29,7 +29,7 @@ from reconciler import log
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_directory, rename_durably, replace_durably
 from reconciler.presence import is_file
-from schemas.challenges import ChallengeAnswers
+from schemas.messages.challenges import ChallengeAnswers
 
 NETWORK_TIMEOUT_S = 30
 ORDER_TIMEOUT = timedelta(minutes=3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.catalog.relations import MATCH, PASSED, View, term
-from schemas.entity import EntityKey
+from schemas.entities.entity import EntityKey
 
 _ELEMENTS_MAX = 100
 """A path of more is looked for under its hostname alone: each element costs two questions."""

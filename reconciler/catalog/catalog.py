@@ -22,8 +22,8 @@ from reconciler.catalog.views import Overlay
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete
 from reconciler.materials.reading import Reader, no_files
-from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey, Mark
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey, Mark
 
 
 @dataclass(frozen=True, slots=True)

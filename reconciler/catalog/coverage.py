@@ -25,10 +25,10 @@ from reconciler.catalog.relations import (
 )
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import is_ordered
-from schemas.certificate import Certificate
-from schemas.entity import Entity, EntityKey
-from schemas.frontend import Frontend
-from schemas.listener import Listener
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.certificate import Certificate
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.listener import Listener
 
 _HINT = "add one under certificates:, or the name to one that is there"
 

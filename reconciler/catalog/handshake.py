@@ -11,8 +11,8 @@ import ipaddress
 from dataclasses import dataclass
 
 from reconciler.catalog.relations import COVER, View, default_certificate, wildcard_of
-from schemas.certificate import Certificate
-from schemas.entity import Entity, EntityKey
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.certificate import Certificate
 
 
 @dataclass(frozen=True, slots=True)

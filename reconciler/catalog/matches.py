@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.catalog.relations import MATCH, REGEX, MatchSlot, View, slots, term
 from reconciler.language.findings import Finding, later_first, place
-from schemas.entity import Entity, EntityKey
-from schemas.frontend import Frontend
-from schemas.regex import literal_prefix
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.frontend import Frontend
+from schemas.values.regex import literal_prefix
 
 
 def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:

@@ -8,8 +8,8 @@ from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.reading import Reader, no_files
-from schemas.diagnostic import Diagnostic
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.diagnostic import Diagnostic
 
 
 def load_directory(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from reconciler.catalog.relations import Relation, relations_of
 from reconciler.language.loader import load_blob
 from reconciler.language.validator import raw_entities, validate
-from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
-from schemas.material import FIELDS
+from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
+from schemas.entities.material import FIELDS
 
 
 @dataclass(frozen=True, slots=True)

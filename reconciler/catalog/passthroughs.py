@@ -21,9 +21,9 @@ from reconciler.catalog.relations import (
     users,
 )
 from reconciler.language.findings import Finding, place
-from schemas.cluster import Cluster
-from schemas.entity import Entity, EntityKey
-from schemas.frontend import Frontend
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.cluster import Cluster
+from schemas.kinds.frontend import Frontend
 
 
 def misplaced(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:

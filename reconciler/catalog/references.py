@@ -22,13 +22,13 @@ from reconciler.catalog.relations import (
 )
 from reconciler.language.findings import Finding, later_first, place
 from reconciler.language.suggest import suggest
-from schemas.backend import Backend
 from schemas.base import shown
-from schemas.cluster import Cluster
-from schemas.entity import Entity, EntityKey
-from schemas.frontend import Frontend
-from schemas.listener import Listener
-from schemas.names import is_name, port_of, split_address
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.backend import Backend
+from schemas.kinds.cluster import Cluster
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.listener import Listener
+from schemas.values.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
 """So many names are listed for one that is unknown and like none of them."""

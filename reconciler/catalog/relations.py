@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
-from schemas.backend import Backend
-from schemas.certificate import Certificate
-from schemas.entity import Entity, EntityKey, Mark, canonical_text
-from schemas.frontend import Frontend, OneOf
-from schemas.listener import Listener
-from schemas.material import materials_of
-from schemas.names import port_of
-from schemas.settings import Settings
+from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
+from schemas.entities.material import materials_of
+from schemas.kinds.backend import Backend
+from schemas.kinds.certificate import Certificate
+from schemas.kinds.frontend import Frontend, OneOf
+from schemas.kinds.listener import Listener
+from schemas.kinds.settings import Settings
+from schemas.values.names import port_of
 
 USE = "use"
 """`KIND/NAME` → who refers to it."""

@@ -17,11 +17,11 @@ from reconciler.language.findings import Finding, place
 from reconciler.language.loader import LoadedFile, Node, load_blob
 from reconciler.language.validator import RawEntity, raw_entities, validate
 from reconciler.materials.completing import Completed, is_ordered
-from schemas.certificate import Certificate
-from schemas.diagnostic import Diagnostic, sort_key
-from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance
-from schemas.material import FIELDS
-from schemas.settings import Settings
+from schemas.entities.diagnostic import Diagnostic, sort_key
+from schemas.entities.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance
+from schemas.entities.material import FIELDS
+from schemas.kinds.certificate import Certificate
+from schemas.kinds.settings import Settings
 
 FINDINGS_MAX = 500
 """Findings between entities in one candidate: removing one cluster can leave thousands dangling."""

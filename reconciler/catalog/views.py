@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from reconciler.catalog.relations import Relate, View, relations_of
-from schemas.entity import Entity, EntityKey, Mark
+from schemas.entities.entity import Entity, EntityKey, Mark
 
 LAST = "\U0010ffff"
 """Behind every character that a name may have."""

@@ -1,8 +1,8 @@
 """Speaks to the daemon for a command, and turns its errors into exit codes.
 
-The messages are those of `schemas.control`, written here as plain JSON: importing their classes
-takes longer than all else that `kakehi status` does. tests/reconciler/cli/test_requests.py decodes
-what every command sends by those classes.
+The messages are those of `schemas.messages.control`, written here as plain JSON: importing their
+classes takes longer than all else that `kakehi status` does. tests/reconciler/cli/test_requests.py
+decodes what every command sends by those classes.
 """
 
 import json
@@ -13,7 +13,7 @@ from reconciler.cli.exits import FAILED, INVALID, TIMEOUT, USAGE, CommandError
 from reconciler.cli.paths import control_socket, runtime_directory
 
 CODES = {"usage": USAGE, "invalid": INVALID, "timeout": TIMEOUT}
-"""The exit code of each `schemas.control.ErrorCode`; those that are not here are FAILED."""
+"""The exit code of each `control.ErrorCode`; those that are not here are FAILED."""
 
 CHUNK_BYTES = 256 * 1024
 
@@ -24,7 +24,7 @@ def ask(
     fields: dict[str, Any] | None = None,
     timeout_s: float = 30.0,
 ) -> dict[str, Any]:
-    """Send one request to the daemon and return its result, a `*Result` of `schemas.control`."""
+    """Send one request to the daemon and return its result, a `*Result` of `control`."""
     path = control_socket(runtime_dir)
     message = json.dumps({"request": request, **(fields or {})}).encode("ascii") + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -1,6 +1,7 @@
 """Durations as options take them: written as in the configuration. Called by commands that wait.
 
-`schemas.units` reads the same; importing it takes longer than a command such as `wait` may start.
+`schemas.values.units` reads the same; importing it takes longer than a command such as `wait` may
+take to start.
 """
 
 from reconciler.cli.exits import UsageError

@@ -1,7 +1,7 @@
 """What every command prints with `--json`, as types: the reference, and `kakehi schema COMMAND`.
 
-Those that come from the daemon are in `schemas.control`; `plan` and `validate` are here. A key that
-is here stays; new ones may come, so readers ignore what they do not know.
+Those that come from the daemon are in `schemas.messages.control`; `plan` and `validate` are here. A
+key that is here stays; new ones may come, so readers ignore what they do not know.
 """
 
 import textwrap
@@ -17,7 +17,7 @@ from typing import (
     is_typeddict,
 )
 
-from schemas import control
+from schemas.messages import control
 
 
 class WrittenAt(TypedDict):

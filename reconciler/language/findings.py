@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.diagnostic import Severity
-from schemas.entity import Entity, EntityKey
+from schemas.entities.diagnostic import Severity
+from schemas.entities.entity import Entity, EntityKey
 
 Entities = Mapping[EntityKey, Entity]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from schemas.base import shown
-from schemas.kinds import MODELS, SECTIONS, fields_at, inner_model
+from schemas.kinds.registry import MODELS, SECTIONS, fields_at, inner_model
 
 EXPANDED_BEFORE = (
     "variables and templates are not expanded: write the value itself, or have the file generated "

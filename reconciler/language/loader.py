@@ -33,8 +33,8 @@ from ruamel.yaml.events import (
 from reconciler.language import foreign, yaml_faults
 from reconciler.language.scalars import AmbiguousScalarError, resolve
 from schemas.base import shown
-from schemas.diagnostic import Diagnostic, Severity
-from schemas.entity import EntityKey
+from schemas.entities.diagnostic import Diagnostic, Severity
+from schemas.entities.entity import EntityKey
 
 try:
     # The package ruamel.yaml alone installs no C part, and works without: slower by a factor of 20.

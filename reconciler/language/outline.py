@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reconciler.language.loader import Node
-from schemas.kinds import SECTIONS, fields_at
+from schemas.kinds.registry import SECTIONS, fields_at
 
 BACKENDS = "backends"
 """The one key of a cluster that is not in its model: the entities that nest in it."""

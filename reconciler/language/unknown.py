@@ -8,7 +8,7 @@ from reconciler.language import foreign
 from reconciler.language.outline import keys_of
 from reconciler.language.suggest import suggest
 from schemas.base import shown
-from schemas.kinds import SECTIONS, field_at, is_text
+from schemas.kinds.registry import SECTIONS, field_at, is_text
 
 
 def hint_for(kind: str, loc: tuple[int | str, ...], value: Any) -> str:

@@ -24,9 +24,9 @@ from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
 from reconciler.language.yaml_faults import unresolved_merge
 from schemas.base import shown
-from schemas.entity import SETTINGS_KEY, Entity, EntityKey, Provenance
-from schemas.kinds import MODELS, SECTIONS
-from schemas.names import parse_address, parse_name
+from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey, Provenance
+from schemas.kinds.registry import MODELS, SECTIONS
+from schemas.values.names import parse_address, parse_name
 
 
 @dataclass(slots=True)

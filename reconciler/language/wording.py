@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from schemas.base import FAULT, shown
-from schemas.kinds import field_at
+from schemas.kinds.registry import field_at
 
 
 def wording(kind: str, error: ErrorDetails) -> tuple[str, str | None]:

@@ -39,7 +39,7 @@ from reconciler.storage.database import Database
 from reconciler.storage.parsed import ParsedBlobs
 from reconciler.storage.state import StoredState
 from reconciler.storage.upgrade import LANGUAGE
-from schemas.entity import Entity, EntityKey
+from schemas.entities.entity import Entity, EntityKey
 
 _TELL_EVERY_S = 0.2
 # Another number is what makes results of another program unknown.

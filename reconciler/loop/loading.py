@@ -29,10 +29,10 @@ from reconciler.storage import bulk, parsed
 from reconciler.storage.bulk import Bulk
 from reconciler.storage.running import Running
 from reconciler.storage.store import Store
-from schemas.change import Change
-from schemas.control import LoadingStatus
-from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey
+from schemas.changes.change import Change
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey
+from schemas.messages.control import LoadingStatus
 
 FILES_MAX = 1000
 BYTES_MAX = 256 * 1024

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from reconciler.planning.planner import Live
-from schemas.change import Change
-from schemas.diagnostic import Diagnostic
-from schemas.plan import Plan
+from schemas.changes.change import Change
+from schemas.changes.plan import Plan
+from schemas.entities.diagnostic import Diagnostic
 
 
 class Observer(Protocol):

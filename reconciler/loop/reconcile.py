@@ -48,11 +48,11 @@ from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Runner
-from schemas.control import LoadingStatus
-from schemas.diagnostic import Diagnostic
-from schemas.entity import EntityKey
-from schemas.plan import Plan, Verdict
-from schemas.state import State
+from schemas.changes.plan import Plan, Verdict
+from schemas.changes.state import State
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import EntityKey
+from schemas.messages.control import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0

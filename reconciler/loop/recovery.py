@@ -32,9 +32,9 @@ from reconciler.storage.records import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers import spawning
 from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet
-from schemas import wire
-from schemas.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
+from schemas.messages import wire
 
 _GREET_S = 5.0
 _PART_S = 10.0

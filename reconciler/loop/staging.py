@@ -25,9 +25,9 @@ from reconciler.source.source import Changed, Source
 from reconciler.storage.bulk import Bulk
 from reconciler.storage.running import Running
 from reconciler.storage.state import StoredState
-from schemas.change import Change
-from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey, entity_hash
+from schemas.changes.change import Change
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey, entity_hash
 
 # Loading more than this takes longer than the loop should be silent. It costs 2 ms for each KiB.
 _INLINE_BYTES_MAX = 16 * 1024

@@ -19,11 +19,11 @@ from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
 from schemas.base import Kind
-from schemas.certificate import Certificate
-from schemas.entity import Entity
-from schemas.kinds import MODELS
-from schemas.material import FIELDS, File, file_at, with_file
-from schemas.secrecy import is_secret
+from schemas.entities.entity import Entity
+from schemas.entities.material import FIELDS, File, file_at, with_file
+from schemas.entities.secrecy import is_secret
+from schemas.kinds.certificate import Certificate
+from schemas.kinds.registry import MODELS
 
 if TYPE_CHECKING:
     from cryptography import x509

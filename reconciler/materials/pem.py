@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from reconciler.language.findings import Remark
-from schemas.names import parse_hostname
+from schemas.values.names import parse_hostname
 
 EXPIRES_SOON = timedelta(days=14)
 RSA_BITS_MIN = 2048

@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 
 from reconciler.catalog.candidates import candidates
 from reconciler.catalog.relations import View, cluster_of, is_passthrough, listeners_of, users
-from schemas.backend import Backend
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey, canonical
-from schemas.frontend import Frontend, HeaderMatch, QueryMatch
-from schemas.plan import Consequence
-from schemas.regex import literal_prefix
+from schemas.changes.change import Change
+from schemas.changes.plan import Consequence
+from schemas.entities.entity import Entity, EntityKey, canonical
+from schemas.kinds.backend import Backend
+from schemas.kinds.frontend import Frontend, HeaderMatch, QueryMatch
+from schemas.values.regex import literal_prefix
 
 FRONTENDS_MAX = 200
 """Of so many changed frontends it is told who takes requests over; each is a question."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from schemas.change import Change, FieldChange
-from schemas.entity import Entity, EntityKey, Json
-from schemas.kinds import defaults, full
-from schemas.secrecy import without_secrets
+from schemas.changes.change import Change, FieldChange
+from schemas.entities.entity import Entity, EntityKey, Json
+from schemas.entities.secrecy import without_secrets
+from schemas.kinds.registry import defaults, full
 
 
 class RunningEntities(Protocol):

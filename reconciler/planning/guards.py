@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from schemas.plan import Plan
-from schemas.state import Entities
+from schemas.changes.plan import Plan
+from schemas.changes.state import Entities
 
 FRONTENDS_MIN = 10
 """With fewer frontends running, an empty plan is a try-out and no accident (octoDNS has 10 too)."""

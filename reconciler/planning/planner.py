@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from schemas.backend import Backend
-from schemas.change import Change
-from schemas.diagnostic import Diagnostic
-from schemas.entity import EntityKey
-from schemas.plan import InUse, Plan
+from schemas.changes.change import Change
+from schemas.changes.plan import InUse, Plan
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import EntityKey
+from schemas.kinds.backend import Backend
 
 _ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""

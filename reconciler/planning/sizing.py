@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from reconciler.storage.store import Store
 from reconciler.workers import spawning
-from schemas.change import Change, of_kinds
-from schemas.diagnostic import Diagnostic
-from schemas.entity import SETTINGS_KEY, Entity
-from schemas.settings import Settings
+from schemas.changes.change import Change, of_kinds
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import SETTINGS_KEY, Entity
+from schemas.kinds.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

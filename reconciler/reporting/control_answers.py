@@ -1,4 +1,4 @@
-"""What the daemon answers: one method per request of `schemas.control`.
+"""What the daemon answers: one method per request of `schemas.messages.control`.
 
 Called by `reconciler.reporting.control_socket`, which speaks the protocol. Reads what the other
 parts hold; the two that act are `drain` and `stop`.
@@ -40,11 +40,11 @@ from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
-from schemas import control
-from schemas.diagnostic import Diagnostic
-from schemas.entity import KINDS, Entity, EntityKey
-from schemas.kinds import full, units
-from schemas.secrecy import value_without_secrets
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import KINDS, Entity, EntityKey
+from schemas.entities.secrecy import value_without_secrets
+from schemas.kinds.registry import full, units
+from schemas.messages import control
 
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05

@@ -18,7 +18,7 @@ from typing import Any
 from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.reporting.control_answers import RefusedRequestError
-from schemas import control
+from schemas.messages import control
 
 _PEERCRED = struct.Struct("3i")
 _CONNECTIONS_MAX = 64

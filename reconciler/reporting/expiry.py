@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
-from schemas.entity import EntityKey
-from schemas.material import materials_of
+from schemas.entities.entity import EntityKey
+from schemas.entities.material import materials_of
 
 
 class Expiring(NamedTuple):

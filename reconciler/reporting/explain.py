@@ -18,13 +18,13 @@ from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.planning.consequences import Sample
 from reconciler.workers.sockets import split_address
-from schemas.backend import Backend
-from schemas.cluster import Cluster
-from schemas.control import ExplainRequest, ExplainResult
-from schemas.entity import Entity, EntityKey
-from schemas.frontend import Frontend, OneOf
-from schemas.listener import Listener
-from schemas.secrecy import without_secrets
+from schemas.entities.entity import Entity, EntityKey
+from schemas.entities.secrecy import without_secrets
+from schemas.kinds.backend import Backend
+from schemas.kinds.cluster import Cluster
+from schemas.kinds.frontend import Frontend, OneOf
+from schemas.kinds.listener import Listener
+from schemas.messages.control import ExplainRequest, ExplainResult
 
 if TYPE_CHECKING:
     from routing import Miss

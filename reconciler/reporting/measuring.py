@@ -22,8 +22,8 @@ from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey, Wanted
 from reconciler.workers.supervisor import Slot, Supervisor
-from schemas.change import Change
-from schemas.entity import EntityKey
+from schemas.changes.change import Change
+from schemas.entities.entity import EntityKey
 
 if TYPE_CHECKING:
     from reconciler.reporting.metrics import OwnNumbers

@@ -19,10 +19,10 @@ from reconciler.storage.history import CHANGES_MAX, OF_COMMITS, History
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
 from reconciler.transaction.events import Failure
-from schemas.control import HistoryEntry, LastError
-from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey
-from schemas.plan import Plan
+from schemas.changes.plan import Plan
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey
+from schemas.messages.control import HistoryEntry, LastError
 
 # Status says it at each question: a line of a file, or a reason, may be of any length.
 TEXT_CHARS_MAX = 4000

@@ -14,9 +14,9 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Changed, Head
 from reconciler.storage.running import Running
 from reconciler.transaction.retrying import Retrying
-from schemas.control import LoadingStatus
-from schemas.diagnostic import Diagnostic
-from schemas.plan import Plan
+from schemas.changes.plan import Plan
+from schemas.entities.diagnostic import Diagnostic
+from schemas.messages.control import LoadingStatus
 
 
 class Reconciling(Protocol):

@@ -15,7 +15,7 @@ from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
 from reconciler.workers.supervisor import Supervisor
-from schemas.control import WaitRequest, WaitResult
+from schemas.messages.control import WaitRequest, WaitResult
 
 _FULL_ID_CHARS = 40
 _HEXADECIMAL = frozenset("0123456789abcdef")

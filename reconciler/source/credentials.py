@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from reconciler.patience import within
 from reconciler.source.repository import RepositoryError
-from schemas.secrecy import without_credentials
+from schemas.entities.secrecy import without_credentials
 
 _ANSWER_S = 10.0
 _ANSWER_BYTES_MAX = 64 * 1024

@@ -13,7 +13,7 @@ from reconciler.presence import is_there
 from reconciler.source.remote import FETCH_TIMEOUT_S, fetch
 from reconciler.source.repository import Repository, RepositoryError
 from reconciler.source.source import Source
-from schemas.secrecy import without_credentials
+from schemas.entities.secrecy import without_credentials
 
 INTERVAL_S = 30.0
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from itertools import islice
 
-from schemas.diagnostic import Diagnostic
+from schemas.entities.diagnostic import Diagnostic
 
 SUFFIXES = (b".yaml", b".yml")
 """Of files that hold configuration."""

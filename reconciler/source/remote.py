@@ -17,7 +17,7 @@ from pathlib import Path
 from reconciler.patience import within
 from reconciler.source import credentials
 from reconciler.source.repository import RepositoryError
-from schemas.secrecy import without_credentials
+from schemas.entities.secrecy import without_credentials
 
 REMOTE_REFS = "refs/kakehi/remote/"
 # A fetch that takes longer hangs; the next interval tries anew.

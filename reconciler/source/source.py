@@ -28,8 +28,8 @@ from reconciler.source.repository import (
     RepositoryError,
 )
 from reconciler.source.tree_diff import diff_trees, holds_configuration
-from schemas.diagnostic import Diagnostic
-from schemas.secrecy import without_credentials
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.secrecy import without_credentials
 
 # How far back the commits are looked for that a newer one has overtaken.
 SUPERSEDED_MAX = 100

@@ -18,10 +18,10 @@ from typing import Any, TypeVar, overload
 
 from reconciler.storage.database import DamagedError, translated
 from reconciler.storage.state import content_hash, decode_entity, file_row
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey, Json, Mark, Provenance, canonical
-from schemas.material import FIELDS
-from schemas.ops import EntityText
+from schemas.changes.change import Change
+from schemas.changes.ops import EntityText
+from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance, canonical
+from schemas.entities.material import FIELDS
 
 T = TypeVar("T")
 

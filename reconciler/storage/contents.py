@@ -15,9 +15,9 @@ from reconciler import log
 from reconciler.durable import make_directory, replace_durably
 from reconciler.errors import UnreadableError
 from reconciler.presence import is_file, is_there
-from schemas.change import Change, with_files
-from schemas.entity import Entity
-from schemas.material import materials_of
+from schemas.changes.change import Change, with_files
+from schemas.entities.entity import Entity
+from schemas.entities.material import materials_of
 
 DIRECTORY = "material"
 

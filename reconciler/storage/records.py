@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from reconciler.storage.bulk import Bulk
-from schemas.entity import Entity, EntityKey, Mark
+from schemas.entities.entity import Entity, EntityKey, Mark
 
 
 @dataclass(frozen=True, slots=True)

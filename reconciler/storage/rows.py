@@ -22,7 +22,7 @@ from reconciler.storage.history import StoredHistory, is_as_written
 from reconciler.storage.state import StoredState, decode_file
 from reconciler.storage.store import Store
 from reconciler.storage.writing import Relate
-from schemas.entity import KINDS, EntityKey
+from schemas.entities.entity import KINDS, EntityKey
 
 EVERY_S = 6 * 3600.0
 FIRST_S = 300.0

@@ -14,8 +14,8 @@ from hashlib import blake2b
 from typing import Any
 
 from reconciler.storage.database import DamagedError, text_hash, translated
-from schemas.entity import Entity, EntityKey, Json, Mark, Provenance
-from schemas.ops import EntityText
+from schemas.changes.ops import EntityText
+from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
 

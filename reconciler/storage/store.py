@@ -48,9 +48,9 @@ from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
 from reconciler.storage.view import StateView, changes_of
 from reconciler.storage.writing import Relate, Writer
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey, Mark, canonical
-from schemas.state import EMPTY_DIGEST
+from schemas.changes.change import Change
+from schemas.changes.state import EMPTY_DIGEST
+from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.

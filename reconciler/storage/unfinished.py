@@ -12,7 +12,7 @@ import sqlite3
 from reconciler.storage.database import DamagedError
 from reconciler.storage.records import Begun, Header, Puts
 from reconciler.storage.state import StoredState, Whole
-from schemas.entity import EntityKey
+from schemas.entities.entity import EntityKey
 
 
 def read_unfinished(reader: sqlite3.Connection, header: Header, state: StoredState) -> Begun | None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
-from schemas.entity import DIGEST_VERSION, Entity
-from schemas.jsonschema import language
-from schemas.kinds import MODELS
+from schemas.describing.jsonschema import language
+from schemas.entities.entity import DIGEST_VERSION, Entity
+from schemas.kinds.registry import MODELS
 
 LANGUAGE = f"{DIGEST_VERSION}.{language()}"
 """Names the language of this version: another one has other keys, other defaults, another form."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from reconciler.storage.state import StoredState
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey
+from schemas.changes.change import Change
+from schemas.entities.entity import Entity, EntityKey
 
 
 def changes_of(

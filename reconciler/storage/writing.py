@@ -16,8 +16,8 @@ from reconciler.storage.database import text_hash, translated
 from reconciler.storage.history import HistoryRow, record
 from reconciler.storage.records import Begun, Header
 from reconciler.storage.state import StoredState, content_hash, file_row
-from schemas.entity import Entity, EntityKey, Mark, canonical
-from schemas.state import EMPTY_DIGEST
+from schemas.changes.state import EMPTY_DIGEST
+from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 
 Relate = Callable[[Entity], Iterable[tuple[str, str, str]]]
 """An entity's relations: (relation, term, note)."""

@@ -19,8 +19,8 @@ from reconciler.transaction import events
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.streaming import Reply, Streaming
 from reconciler.workers.worker import Worker
-from schemas import wire
-from schemas.ops import chunks
+from schemas.changes.ops import chunks
+from schemas.messages import wire
 
 # The engine's refusals that are about what it holds, not about an entity of the commit.
 _OWN_FAULT_KIND = "state"

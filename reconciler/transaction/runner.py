@@ -27,10 +27,10 @@ from reconciler.workers.holders import holder
 from reconciler.workers.sockets import BindError, SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
-from schemas import wire
-from schemas.change import Change, of_kinds
-from schemas.entity import SETTINGS_KEY, Entity, EntityKey
-from schemas.settings import Settings
+from schemas.changes.change import Change, of_kinds
+from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey
+from schemas.kinds.settings import Settings
+from schemas.messages import wire
 
 # Of each chunk of the change, and of the check of the whole.
 PREPARE_DEADLINE_S = 10.0

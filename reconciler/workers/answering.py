@@ -17,7 +17,7 @@ from reconciler import log
 from reconciler.parts import heard_again_within
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
-from schemas import wire
+from schemas.messages import wire
 
 _TURN_S = 1.0
 _TURN_WITHIN_S = 30.0

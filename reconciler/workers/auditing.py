@@ -18,7 +18,7 @@ from reconciler.storage.store import Store
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
-from schemas import wire
+from schemas.messages import wire
 
 AUDIT_EVERY_S = 10.0
 _ANSWER_S = 30.0

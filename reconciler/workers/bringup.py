@@ -25,11 +25,11 @@ from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.streaming import Streaming
 from reconciler.workers.worker import Worker
-from schemas import wire
-from schemas.entity import Entity, EntityKey
-from schemas.listener import Listener
-from schemas.ops import chunks
-from schemas.state import EMPTY_DIGEST
+from schemas.changes.ops import chunks
+from schemas.changes.state import EMPTY_DIGEST
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.listener import Listener
+from schemas.messages import wire
 
 # 400,000 entities are checked in well under a second and swapped in within two, when the machine
 # has time; more means that the worker hangs.

@@ -17,8 +17,8 @@ from reconciler import log
 from reconciler.durable import replace_durably
 from reconciler.patience import within
 from reconciler.workers.worker import Worker
-from schemas import wire
-from schemas.challenges import ANSWERS_MAX, ChallengeAnswers
+from schemas.messages import wire
+from schemas.messages.challenges import ANSWERS_MAX, ChallengeAnswers
 
 FILE = "challenges"
 _TAKEN_WAIT_S = 5.0

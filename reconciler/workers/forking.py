@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from schemas.zygote import REPLY, REQUEST
+from schemas.messages.zygote import REPLY, REQUEST
 
 # A zygote that has just been executed imports first, on a machine that may be busy.
 _FORK_TIMEOUT_S = 15.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from reconciler.workers.link import Link, WorkerGoneError
 from reconciler.workers.process import Process
 from reconciler.workers.worker import Worker
-from schemas import wire
-from schemas.state import EMPTY_DIGEST
+from schemas.changes.state import EMPTY_DIGEST
+from schemas.messages import wire
 
 
 @dataclass(eq=False, slots=True)

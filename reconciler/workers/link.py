@@ -17,8 +17,8 @@ from pathlib import Path
 
 from reconciler.errors import MachineError
 from reconciler.patience import within
-from schemas import wire
-from schemas.channel import Channel
+from schemas.messages import wire
+from schemas.messages.channel import Channel
 
 _PEERCRED = struct.Struct("3i")
 _UNASKED = (wire.Leaving, wire.Failed, wire.Stale)

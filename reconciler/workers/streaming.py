@@ -16,8 +16,8 @@ from pathlib import Path
 
 from reconciler import faults
 from reconciler.workers.link import Link, WorkerGoneError
-from schemas import wire
-from schemas.ops import Chunk
+from schemas.changes.ops import Chunk
+from schemas.messages import wire
 
 # While a worker stages one, the next lies in its socket and another is being encoded.
 WINDOW = 3

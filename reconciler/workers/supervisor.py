@@ -29,7 +29,7 @@ from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, conne
 from reconciler.workers.process import Process
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.worker import Worker
-from schemas import wire
+from schemas.messages import wire
 
 # An adopted worker only has to wake up; a new one has to load its modules first.
 ADOPT_TIMEOUT_S = 5.0

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from reconciler.workers.link import Link
 from reconciler.workers.process import Process
-from schemas import wire
-from schemas.state import EMPTY_DIGEST
+from schemas.changes.state import EMPTY_DIGEST
+from schemas.messages import wire
 
 
 class Worker:

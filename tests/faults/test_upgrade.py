@@ -16,10 +16,10 @@ from typing import Any
 from reconciler.storage.store import Store
 from reconciler.workers import sockets, spawning
 from reconciler.workers.link import connect
-from schemas import wire
-from schemas.entity import Entity
-from schemas.kinds import full
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.entity import Entity
+from schemas.kinds.registry import full
+from schemas.messages import wire
 from tests.harness import processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
@@ -29,7 +29,7 @@ from tests.reconciler.entities import leave
 # A worker as another version has it: the real one, whose greeting has another number.
 OTHER_WORKER = """
 import sys
-from schemas import wire
+from schemas.messages import wire
 wire.PROTOCOL = 2
 from proxy.__main__ import main
 sys.argv.remove("proxy")

@@ -26,9 +26,9 @@ from reconciler.loop.staging import digest_after
 from reconciler.planning.differ import diff_entities
 from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey
-from schemas.state import State
+from schemas.changes.change import Change
+from schemas.changes.state import State
+from schemas.entities.entity import Entity, EntityKey
 
 LONG = bool(os.environ.get("KAKEHI_TEST_LONG"))
 EXAMPLES, STEPS = (200, 50) if LONG else (12, 25)

@@ -22,9 +22,9 @@ import pytest
 from reconciler.storage.store import Store
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.tickets import TicketKeys
-from schemas import wire
-from schemas.entity import NOWHERE, Entity, EntityKey
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import NOWHERE, Entity, EntityKey
+from schemas.messages import wire
 from tests.harness.ports import address, split
 from tests.harness.rawbackend import RawBackend
 from tests.proxy.worker import DEADLINE_S, Connection, Worker, prepare, stages, state

@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from schemas import wire
-from schemas.channel import Channel
-from schemas.entity import Entity, EntityKey, Json, Provenance
-from schemas.kinds import MODELS
-from schemas.ops import chunks
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes.ops import chunks
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import Entity, EntityKey, Json, Provenance
+from schemas.kinds.registry import MODELS
+from schemas.messages import wire
+from schemas.messages.channel import Channel
 
 DEADLINE_S = 20.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import MODELS
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import MODELS
 
 SHOP = b"""\
 listeners:

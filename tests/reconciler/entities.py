@@ -13,8 +13,8 @@ from reconciler.storage.database import FILE_NAME
 from reconciler.storage.records import Begun, Header
 from reconciler.storage.running import Running
 from reconciler.storage.store import Store
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey, Json, Provenance
+from schemas.changes.change import Change
+from schemas.entities.entity import Entity, EntityKey, Json, Provenance
 
 
 def backend(name: str, port: int, line: int = 1) -> Entity:

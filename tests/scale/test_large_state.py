@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.transaction.runner import Runner
-from schemas import wire
-from schemas.entity import NOWHERE, Entity, EntityKey
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.entity import NOWHERE, Entity, EntityKey
+from schemas.messages import wire
 from tests.harness.daemon import resident_kib
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection

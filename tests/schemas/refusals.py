@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from reconciler.language.wording import wording
-from schemas.kinds import MODELS
+from schemas.kinds.registry import MODELS
 
 
 def refusal(kind: str, value: dict[str, Any]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import MODELS
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import MODELS
 
 NAMES = st.sampled_from(["a", "b", "shop", "web-1", "x.y_z", "0"])
 DURATIONS = st.one_of(

@@ -17,12 +17,12 @@ from pydantic_core import PydanticCustomError
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from reconciler.catalog.relations import cluster_of, targets
 from schemas.base import Plain
-from schemas.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
-from schemas.frontend import OneOf
-from schemas.kinds import MODELS, inner_model
-from schemas.ops import chunks
-from schemas.regex import check_regex
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes.ops import chunks
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
+from schemas.kinds.frontend import OneOf
+from schemas.kinds.registry import MODELS, inner_model
+from schemas.values.regex import check_regex
 from tests.schemas.strategies import entities
 
 LEAST: dict[str, dict[str, object]] = {

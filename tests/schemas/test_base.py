@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.backend import Backend
 from schemas.base import FAULT, SHOWN_CHARS_MAX, fault, shown
+from schemas.kinds.backend import Backend
 
 
 def test_models_are_frozen_strict_and_closed() -> None:

@@ -11,16 +11,16 @@ from pydantic import Field
 
 from reconciler.language.loader import load_blob
 from reconciler.language.validator import raw_entities, validate
-from schemas import wire
 from schemas.base import Model
-from schemas.cluster import Cluster, ClusterTimeouts
-from schemas.entity import NOWHERE, Entity, EntityKey, canonical_text, entity_hash
-from schemas.frontend import Frontend
-from schemas.jsonschema import language
-from schemas.kinds import MODELS, full
-from schemas.listener import Listener
-from schemas.settings import Settings
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.describing.jsonschema import language
+from schemas.entities.entity import NOWHERE, Entity, EntityKey, canonical_text, entity_hash
+from schemas.kinds.cluster import Cluster, ClusterTimeouts
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.listener import Listener
+from schemas.kinds.registry import MODELS, full
+from schemas.kinds.settings import Settings
+from schemas.messages import wire
 from tests.schemas.strategies import RAW, entities
 
 

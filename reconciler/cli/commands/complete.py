@@ -43,7 +43,7 @@ def complete(
 
 def _entities(runtime_dir: str | None, word: str) -> list[str]:
     """Return kinds, and once there is only one left its entities as well."""
-    from schemas.entity import KINDS
+    from schemas.entities.entity import KINDS
 
     kind, slash, _ = word.partition("/")
     kinds = [each for each in KINDS if (each == kind if slash else each.startswith(kind))]

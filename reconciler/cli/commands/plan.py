@@ -144,7 +144,7 @@ def plan(
 
 
 def _is_filter(text: str) -> bool:
-    from schemas.entity import KINDS
+    from schemas.entities.entity import KINDS
 
     return text.partition("/")[0] in KINDS and not Path(text).is_dir()
 
@@ -271,7 +271,7 @@ def _resolved(place: Path, ref: str) -> str:
 
 def _texts(contents: dict[str, Any]) -> dict[str, str | None]:
     """Return the files as they travel in JSON; refuses more than one message may hold."""
-    from schemas.control import MESSAGE_BYTES_MAX
+    from schemas.messages.control import MESSAGE_BYTES_MAX
 
     size = sum(len(content or b"") for content in contents.values())
     if size > MESSAGE_BYTES_MAX // 2:

@@ -11,7 +11,7 @@ from reconciler.cli.streams import is_unicode
 
 def _subjects() -> list[str]:
     from reconciler.cli.reports import SUBJECTS
-    from schemas.entity import KINDS
+    from schemas.entities.entity import KINDS
 
     return [*KINDS, *SUBJECTS]
 
@@ -41,8 +41,8 @@ def schema(
     import json
 
     from reconciler.cli.reports import SUBJECTS, report_schema
-    from schemas.entity import KINDS
-    from schemas.jsonschema import json_schema
+    from schemas.describing.jsonschema import json_schema
+    from schemas.entities.entity import KINDS
 
     if subject in SUBJECTS:
         found = report_schema(subject)

@@ -46,7 +46,7 @@ def show(
 
 
 def _print_entity(found: dict[str, Any], paint: output.Painter) -> None:
-    from schemas.kinds import written
+    from schemas.kinds.registry import written
 
     output.line(f"{paint('bold', found['kind'] + ' ' + found['name'])}  {_where(found)}")
     for path, value in fields(written(found["kind"], (), found["value"])):

@@ -11,7 +11,7 @@ from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, AsJson, Iden
 from reconciler.cli.paths import identity_file
 
 if TYPE_CHECKING:
-    from schemas.diagnostic import Diagnostic
+    from schemas.entities.diagnostic import Diagnostic
 
 GARBAGE_MIN = 200_000
 """So many objects more than before are looked through for cycles; imports make half as many."""
@@ -92,7 +92,7 @@ def _configuration(
 
 
 def _nothing(place: Path, ref: str | None) -> "Diagnostic":
-    from schemas.diagnostic import Diagnostic
+    from schemas.entities.diagnostic import Diagnostic
 
     where = f"{place}" if ref is None else f"{place} at {ref}"
     return Diagnostic(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
-    from schemas.diagnostic import Diagnostic
-    from schemas.state import State
+    from schemas.changes.state import State
+    from schemas.entities.diagnostic import Diagnostic
 
 UNTRIED = ["ports", "capacity", "connections"]
 
@@ -27,7 +27,7 @@ def between(place: Path, base: str, ref: str | None) -> tuple[dict[str, Any] | N
     from reconciler.planning.differ import diff_entities
     from reconciler.planning.planner import make_plan
     from reconciler.reporting.explain import winners
-    from schemas.plan import Verdict
+    from schemas.changes.plan import Verdict
 
     before, found = _loaded(place, base, {})
     if before is None:
@@ -56,7 +56,7 @@ def _loaded(
 ) -> "tuple[State | None, tuple[Diagnostic, ...]]":
     from reconciler.catalog.offline import load_directory
     from reconciler.source.left_out import warnings
-    from schemas.diagnostic import Diagnostic
+    from schemas.entities.diagnostic import Diagnostic
 
     read = (
         files.of_working_tree(place, left_out)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from reconciler.source.left_out import shown
-from schemas.diagnostic import Diagnostic
+from schemas.entities.diagnostic import Diagnostic
 
 KEY_FILE_BYTES_MAX = 64 * 1024
 """Private keys are under 16 KiB; what is larger is no PEM file and not worth a scan."""

@@ -13,7 +13,7 @@ from reconciler.catalog.relations import ORDERED, relations_of
 from reconciler.catalog.views import MemoryView
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.reading import Reader, no_files
-from schemas.entity import Entity
+from schemas.entities.entity import Entity
 
 
 def parsed(content: bytes | None) -> str | None:

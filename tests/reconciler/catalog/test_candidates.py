@@ -8,9 +8,9 @@ from typing import Any
 from reconciler.catalog.candidates import candidates, covering, passes_tls_on
 from reconciler.catalog.views import MemoryView
 from routing import rank_frontends
-from schemas.entity import NOWHERE, Entity, EntityKey
-from schemas.frontend import Frontend
-from schemas.kinds import MODELS
+from schemas.entities.entity import NOWHERE, Entity, EntityKey
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.registry import MODELS
 
 NAMES = ["*", "*.test", "*.b.test", "b.test", "a.b.test", "*.a.b.test", "c.a.b.test", "test"]
 HOSTS = [*(name for name in NAMES if "*" not in name), "x.b.test", "y.x.test", "other", "10.0.0.1"]

@@ -10,8 +10,8 @@ from reconciler.catalog.offline import load_directory
 from reconciler.catalog.staging import FINDINGS_MAX
 from reconciler.language.loader import DIAGNOSTICS_MAX
 from reconciler.planning.differ import diff_entities
-from schemas.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
 from tests.reconciler.building import SHOP
 from tests.reconciler.catalog.configuration import Catalog
 from tests.schemas.strategies import BACKENDS, DOCUMENTS, NAMES, file_of

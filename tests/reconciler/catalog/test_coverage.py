@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.catalog.relations import wildcard_of
-from schemas.diagnostic import Diagnostic
+from schemas.entities.diagnostic import Diagnostic
 from tests.harness import pki
 from tests.harness.pki import sample_file
 from tests.reconciler.catalog.configuration import Catalog

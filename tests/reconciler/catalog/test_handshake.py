@@ -11,9 +11,9 @@ from typing import Any
 from reconciler.catalog.handshake import certificates_for
 from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explain import explain
-from schemas.control import ExplainRequest, ExplainResult
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import MODELS
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import MODELS
+from schemas.messages.control import ExplainRequest, ExplainResult
 from tests.harness import pki
 from tests.harness.ports import address, split
 from tests.reconciler.live import shop

@@ -6,7 +6,7 @@ import pytest
 from reconciler.catalog import matches
 from reconciler.catalog.views import MemoryView
 from reconciler.language.findings import Finding
-from schemas.entity import Entity
+from schemas.entities.entity import Entity
 from tests.reconciler.building import frontend
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explain import explain
-from schemas.control import ExplainRequest
-from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import MODELS
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import MODELS
+from schemas.messages.control import ExplainRequest
 from tests.reconciler.catalog.configuration import Catalog
 
 HEAD = b"""\

@@ -8,7 +8,7 @@ from reconciler.catalog.references import GUESSES_MAX, Written, dangling
 from reconciler.catalog.relations import cluster_of, targets
 from reconciler.catalog.views import MemoryView
 from reconciler.language.findings import Finding
-from schemas.entity import Entity, EntityKey
+from schemas.entities.entity import Entity, EntityKey
 from tests.reconciler.building import entity, frontend
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from reconciler.catalog.relations import View, relations_of
 from reconciler.catalog.views import MemoryView, Overlay
 from reconciler.storage.store import Store
-from schemas.entity import KINDS, Entity, EntityKey
+from schemas.entities.entity import KINDS, Entity, EntityKey
 from tests.reconciler.entities import begun
 from tests.schemas.strategies import ENTITY_MAPS
 

@@ -149,7 +149,7 @@ def test_help_breaks_between_words(capsys: pytest.CaptureFixture[str]) -> None:
     ("text", "wanted"), [("250ms", 250), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000)]
 )
 def test_durations_are_those_of_the_language(text: str, wanted: int) -> None:
-    from schemas.units import parse_duration
+    from schemas.values.units import parse_duration
 
     assert milliseconds(text, "--timeout") == wanted == parse_duration(text)
 

@@ -1,4 +1,4 @@
-"""What each command sends is a request of `schemas.control`, with the fields that were asked for.
+"""What each command sends is a request of `control`, with the fields that were asked for.
 
 The commands write JSON without importing those classes; here a socket reads it with them.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schemas import control
+from schemas.messages import control
 from tests.reconciler.cli.program import kakehi
 
 

@@ -120,8 +120,8 @@ NEVER = {
     "watchfiles",
 }
 LONGER = [
-    (("init", "made"), {*NEVER, "pydantic", "ruamel", "schemas.kinds"}),
-    (("validate", "shop"), {*NEVER, "schemas.control", "schemas.wire"}),
+    (("init", "made"), {*NEVER, "pydantic", "ruamel", "schemas.kinds.registry"}),
+    (("validate", "shop"), {*NEVER, "schemas.messages.control", "schemas.messages.wire"}),
     (("schema",), {*NEVER, "pydantic", "pygit2", "ruamel"}),
 ]
 

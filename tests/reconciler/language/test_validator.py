@@ -3,7 +3,7 @@ from hypothesis import given
 
 from reconciler.language.loader import DIAGNOSTICS_MAX, load_blob
 from reconciler.language.validator import raw_entities, validate
-from schemas.entity import Entity, EntityKey, Provenance
+from schemas.entities.entity import Entity, EntityKey, Provenance
 from tests.schemas.strategies import DOCUMENTS, file_of
 
 

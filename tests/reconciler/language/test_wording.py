@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.language.wording import wording
-from schemas.kinds import MODELS
+from schemas.kinds.registry import MODELS
 
 
 def findings(kind: str, value: Any) -> list[tuple[str, str | None]]:

@@ -11,8 +11,8 @@ import pytest
 
 from reconciler.catalog.offline import load_directory
 from reconciler.loop.staging import digest_after
-from schemas.change import Change
-from schemas.state import State
+from schemas.changes.change import Change
+from schemas.changes.state import State
 from tests.harness.repo import Repo
 from tests.reconciler.entities import backend
 from tests.reconciler.live import Shop, shop

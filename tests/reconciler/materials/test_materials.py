@@ -12,9 +12,9 @@ from reconciler.errors import UnreadableError
 from reconciler.materials.completing import Completed, complete
 from reconciler.materials.reading import MATERIAL_BYTES_MAX, no_files, read_external
 from reconciler.storage.contents import MaterialStore
-from schemas.change import Change
-from schemas.entity import Entity
-from schemas.material import materials_of
+from schemas.changes.change import Change
+from schemas.entities.entity import Entity
+from schemas.entities.material import materials_of
 from tests.harness import pki
 from tests.harness.pki import Pair
 from tests.reconciler.building import entity

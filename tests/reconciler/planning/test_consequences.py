@@ -9,9 +9,9 @@ from reconciler.catalog.views import MemoryView
 from reconciler.planning.consequences import consequences
 from reconciler.planning.differ import diff_entities
 from reconciler.reporting.explain import winners
-from schemas.entity import EntityKey
-from schemas.plan import Consequence
-from schemas.state import State
+from schemas.changes.plan import Consequence
+from schemas.changes.state import State
+from schemas.entities.entity import EntityKey
 
 BASE = """\
 listeners:

@@ -3,10 +3,10 @@ import json
 from hypothesis import given
 
 from reconciler.planning.differ import diff_entities
-from schemas.change import Change, FieldChange
-from schemas.entity import Entity, EntityKey, Json
-from schemas.kinds import full
-from schemas.state import State
+from schemas.changes.change import Change, FieldChange
+from schemas.changes.state import State
+from schemas.entities.entity import Entity, EntityKey, Json
+from schemas.kinds.registry import full
 from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
 

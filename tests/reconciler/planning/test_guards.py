@@ -3,8 +3,8 @@ import pytest
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.guards import FRONTENDS_MIN, refusal
 from reconciler.planning.planner import make_plan
-from schemas.entity import Entity, EntityKey
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.entity import Entity, EntityKey
 from tests.reconciler.building import frontend
 
 

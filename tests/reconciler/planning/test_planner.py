@@ -5,9 +5,9 @@ from hypothesis import given
 
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
-from schemas.diagnostic import Diagnostic
-from schemas.entity import Entity, EntityKey
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey
 from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
 

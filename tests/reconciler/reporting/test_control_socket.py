@@ -15,7 +15,7 @@ from reconciler.errors import MachineError
 from reconciler.reporting import control_socket as module
 from reconciler.reporting.control_answers import RefusedRequestError
 from reconciler.reporting.control_socket import ControlSocket
-from schemas import control
+from schemas.messages import control
 
 
 async def answer(request: control.Request) -> Any:

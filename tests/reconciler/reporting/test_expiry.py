@@ -11,7 +11,7 @@ from reconciler.catalog.relations import relations_of
 from reconciler.materials.completing import complete
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.storage.store import Store
-from schemas.entity import Entity, EntityKey
+from schemas.entities.entity import Entity, EntityKey
 from tests.harness import pki
 from tests.harness.pki import Pair
 from tests.reconciler.building import entity

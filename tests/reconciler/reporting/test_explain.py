@@ -12,9 +12,9 @@ import pytest
 from reconciler.catalog.views import MemoryView
 from reconciler.reporting import explain as module
 from reconciler.reporting.explain import UnexplainableError, explain
-from schemas.control import ExplainRequest, ExplainResult
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import MODELS
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import MODELS
+from schemas.messages.control import ExplainRequest, ExplainResult
 from tests.harness.rawclient import Connection
 from tests.reconciler.live import shop
 

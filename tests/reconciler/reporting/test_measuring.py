@@ -13,8 +13,8 @@ from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.measuring import Measuring
-from schemas.entity import Entity
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.entity import Entity
 from tests.reconciler.building import entity, frontend
 
 RUNNING = [

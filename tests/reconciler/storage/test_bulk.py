@@ -22,11 +22,11 @@ from reconciler.storage import bulk
 from reconciler.storage.bulk import Bulk, BulkWriter
 from reconciler.storage.database import FILE_NAME
 from reconciler.storage.store import Store
-from schemas.change import Change, FieldChange, of_kinds, with_files
-from schemas.entity import KINDS, Entity, EntityKey, Mark, Provenance
-from schemas.ops import chunks
-from schemas.plan import Plan
-from schemas.state import State
+from schemas.changes.change import Change, FieldChange, of_kinds, with_files
+from schemas.changes.ops import chunks
+from schemas.changes.plan import Plan
+from schemas.changes.state import State
+from schemas.entities.entity import KINDS, Entity, EntityKey, Mark, Provenance
 from tests.reconciler.entities import backend, begun, run
 from tests.schemas.strategies import ENTITY_MAPS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.storage.contents import MaterialStore
-from schemas.change import Change
-from schemas.entity import NOWHERE, Entity, EntityKey
+from schemas.changes.change import Change
+from schemas.entities.entity import NOWHERE, Entity, EntityKey
 
 OLD, NEW = b"old", b"new"
 

@@ -11,8 +11,8 @@ import pytest
 from reconciler.catalog.relations import HOST, relations_of
 from reconciler.storage.records import Recovered
 from reconciler.storage.store import Store
-from schemas.entity import EntityKey, Mark
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import EntityKey, Mark
 from tests.reconciler.building import entity, frontend
 from tests.reconciler.entities import run as apply
 

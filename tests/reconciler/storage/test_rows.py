@@ -17,7 +17,7 @@ from reconciler.storage.database import FILE_NAME, DamagedError
 from reconciler.storage.history import History
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
-from schemas.entity import Entity, EntityKey, Mark
+from schemas.entities.entity import Entity, EntityKey, Mark
 from tests.harness.daemon import EXECUTABLE
 from tests.reconciler.building import entity, frontend
 from tests.reconciler.entities import run as apply

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from reconciler.errors import MachineError
 from reconciler.storage.database import FILE_NAME, DamagedError
 from reconciler.storage.store import Store
-from schemas.entity import Entity
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import Entity
 from tests.reconciler.entities import backend, begun
 
 

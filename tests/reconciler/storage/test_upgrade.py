@@ -16,8 +16,8 @@ from reconciler.errors import MachineError
 from reconciler.storage.database import FILE_NAME, VERSION
 from reconciler.storage.store import Store
 from reconciler.storage.upgrade import LANGUAGE, upgraded
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.kinds import full
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import full
 from tests.harness.ports import address, split
 from tests.proxy.worker import state
 from tests.reconciler.entities import leave

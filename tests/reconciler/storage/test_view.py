@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.storage.view import Missed, Moment, StateView
-from schemas.change import Change
-from schemas.entity import Entity, EntityKey
-from schemas.state import State
+from schemas.changes.change import Change
+from schemas.changes.state import State
+from schemas.entities.entity import Entity, EntityKey
 from tests.reconciler.entities import backend
 
 # Of each backend its port; none: it is not there.

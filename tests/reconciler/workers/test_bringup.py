@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.workers import bringup, spawning
-from schemas import ops
-from schemas.entity import Entity, EntityKey, Provenance
-from schemas.state import EMPTY_DIGEST, State
+from schemas.changes import ops
+from schemas.changes.state import EMPTY_DIGEST, State
+from schemas.entities.entity import Entity, EntityKey, Provenance
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection
 from tests.proxy.worker import state

@@ -18,7 +18,7 @@ from reconciler.errors import MachineError
 from reconciler.workers import forking, spawning
 from reconciler.workers.forking import Zygote
 from reconciler.workers.link import connect
-from schemas import wire
+from schemas.messages import wire
 from tests.reconciler.live import eventually, shop
 
 

@@ -23,9 +23,9 @@ from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
 from reconciler.workers.worker import Worker
-from schemas.challenges import ANSWERS_MAX, ChallengeAnswers
-from schemas.entity import EntityKey
-from schemas.state import State
+from schemas.changes.state import State
+from schemas.entities.entity import EntityKey
+from schemas.messages.challenges import ANSWERS_MAX, ChallengeAnswers
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection
 from tests.proxy.worker import state

@@ -1,0 +1,86 @@
+"""The change: one difference between the desired and the running state, and its fields.
+
+Made by the differ, ordered by the planner, applied by `State.apply`, printed by `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from schemas.entities.entity import Entity, EntityKey, Json
+from schemas.kinds.registry import written
+
+Action = Literal["add", "update", "remove"]
+Keyed = TypeVar("Keyed", "Change", Entity)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field that differs. `path` joins the keys by dots; lists are compared as a whole.
+
+    A field of an added entity has the `before` null, one of a removed entity the `after`.
+    """
+
+    path: str
+    before: Json
+    after: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entity that is added (no `before`), updated, or removed (no `after`).
+
+    `fields` is for people: of an added or removed entity it has what is not the default.
+    """
+
+    action: Action
+    key: EntityKey
+    before: Entity | None
+    after: Entity | None
+    fields: tuple[FieldChange, ...]
+
+    def to_json(self, render: bool = True) -> dict[str, Json]:
+        """Return the form of `plan --json`; with `render`, durations and sizes as in YAML."""
+        entity = self.after or self.before
+        assert entity is not None, "a change has at least one side"
+        return {
+            "action": self.action,
+            "kind": self.key.kind,
+            "name": self.key.name,
+            "fields": {field.path: self._field_json(field, render) for field in self.fields},
+            "source": {"file": entity.provenance.file, "line": entity.provenance.line},
+        }
+
+    def _field_json(self, field: FieldChange, render: bool) -> Json:
+        if not render:
+            return {"from": field.before, "to": field.after}
+        path = tuple(field.path.split("."))
+        return {
+            "from": written(self.key.kind, path, field.before),
+            "to": written(self.key.kind, path, field.after),
+        }
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """Many changes or entities that lie somewhere, of which one may read some alone."""
+
+    def of_kinds(self, *kinds: str) -> Iterable[Any]:
+        """Yield those of some kinds."""
+
+    def with_files(self) -> Iterable[Any]:
+        """Yield those with a value that names files."""
+
+
+def of_kinds(found: Iterable[Keyed], *kinds: str) -> Iterable[Keyed]:
+    """Return the changes or entities of some kinds, without a walk over the others if possible."""
+    if isinstance(found, Selectable):
+        return found.of_kinds(*kinds)
+    return (each for each in found if each.key.kind in kinds)
+
+
+def with_files(found: Iterable[Keyed]) -> Iterable[Keyed]:
+    """Return the changes or entities that may name files, without a walk over the others."""
+    return found.with_files() if isinstance(found, Selectable) else found

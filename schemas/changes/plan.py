@@ -1,0 +1,120 @@
+"""The plan: the changes of one commit in the order in which they take effect, with what they do.
+
+Made by `reconciler.planning.planner.make_plan`; printed by `kakehi plan`; run by the transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from schemas.changes.change import Change
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import EntityKey, Json
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why the daemon would refuse a plan that is valid. `stage`: guard | prepare."""
+
+    stage: str
+    reason: str
+
+
+@runtime_checkable
+class Countable(Protocol):
+    """Changes that are counted where they lie."""
+
+    def counts(self, kind: str | None = None) -> Mapping[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What a change means for others than the entity itself. In names None stands for 404."""
+
+    heirs: tuple[str | None, ...] | None = None
+    """The frontends that take a frontend's former requests over."""
+    takes_from: tuple[str | None, ...] | None = None
+    """The frontends from which a frontend takes requests."""
+    frontends: tuple[str, ...] = ()
+    """Those that lead to a cluster."""
+    leaves_no_backend: bool = False
+    """The cluster has no backend that takes requests any more: 503."""
+    renamed: EntityKey | None = None
+    """What is removed, or added, with the same value."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the keys that it adds to a change."""
+        found: dict[str, Json] = {}
+        if self.heirs is not None:
+            found["heirs"] = list(self.heirs)
+        if self.takes_from is not None:
+            found["takes_from"] = list(self.takes_from)
+        if self.frontends:
+            found["frontends"] = list(self.frontends)
+        if self.leaves_no_backend:
+            found["leaves_no_backend"] = True
+        if self.renamed is not None:
+            found["renamed"] = self.renamed.name
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """How much of what a change touches is in use now, all workers; None: not known."""
+
+    connections: int | None = None
+    requests: int | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the form of `plan --json`."""
+        return {"connections": self.connections, "requests": self.requests}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An ordered list of changes. `commit` is None for a working tree that nobody committed."""
+
+    commit: str | None
+    changes: Sequence[Change]
+    warnings: tuple[Diagnostic, ...] = ()
+    effects: Mapping[EntityKey, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    """None: nothing is known that would stand in its way."""
+    consequences: Mapping[EntityKey, Consequence] = field(default_factory=dict)
+    in_use: Mapping[EntityKey, InUse] = field(default_factory=dict)
+
+    def counts(self, kind: str | None = None) -> dict[str, int]:
+        """Return how many entities, or how many of a kind, are added, updated and removed."""
+        if isinstance(self.changes, Countable):
+            return dict(self.changes.counts(kind))
+        counted = Counter(
+            change.action for change in self.changes if kind is None or change.key.kind == kind
+        )
+        return {action: counted[action] for action in ("add", "update", "remove")}
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the form of `plan --json`."""
+        changes: list[Json] = [
+            {
+                **change.to_json(),
+                "effect": self.effects.get(change.key, ""),
+                "in_use": self.in_use.get(change.key, InUse()).to_json(),
+                **self.consequences.get(change.key, Consequence()).to_json(),
+            }
+            for change in self.changes
+        ]
+        warnings: list[Json] = [warning.to_json() for warning in self.warnings]
+        summary: dict[str, Json] = dict(self.counts())
+        return {
+            "commit": self.commit,
+            "changes": changes,
+            "summary": summary,
+            "warnings": warnings,
+            "refusal": None
+            if self.verdict is None
+            else {"stage": self.verdict.stage, "reason": self.verdict.reason},
+        }

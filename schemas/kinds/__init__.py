@@ -1,0 +1,4 @@
+"""The language: one module per kind of entity, and the registry of all kinds.
+
+May know what entities and values are.
+"""

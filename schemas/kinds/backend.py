@@ -1,0 +1,29 @@
+"""The backend: one address in a cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from schemas.base import Kind
+from schemas.values.names import Address
+
+
+class Backend(Kind):
+    """One address that serves requests of its cluster."""
+
+    KIND: ClassVar[str] = "backend"
+
+    address: Annotated[
+        Address,
+        Field(description="IP address and port; IPv6 in brackets.", examples=["127.0.0.1:9001"]),
+    ]
+    weight: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=65_535,
+            description="Its share among the cluster's backends. 0: no new requests.",
+        ),
+    ] = 100

@@ -1,0 +1,244 @@
+"""The listener: an address on which the proxy accepts connections, with its limits and timeouts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from schemas.base import Kind, Model, fault, shown
+from schemas.entities.material import NamedFile
+from schemas.kinds.error_page import ErrorPages
+from schemas.values.names import Address, Name, Network, SortedUnique
+from schemas.values.units import Duration, Measured
+
+_PROTOCOLS = ("http", "https")
+_PROFILES = ("intermediate", "modern")
+_CLIENT_AUTH = ("optional", "required")
+
+
+def _protocol(value: object) -> str:
+    if value in _PROTOCOLS:
+        return str(value)
+    hint: str | None
+    if value in ("h2", "h2c", "http2"):
+        hint = 'write "protocol: http" and "h2c: true", or "protocol: https" for TLS'
+        raise fault(f"{shown(value)}: HTTP/2 is no protocol of its own here", hint)
+    hint = 'did you mean "https"?' if str(value).lower() in ("tls", "ssl", "https") else None
+    raise fault(f'expected "http" or "https", not {shown(value)}', hint)
+
+
+def _profile(value: object) -> str:
+    if value in _PROFILES:
+        return str(value)
+    hint = "TLS 1.0 and 1.1 are not supported" if value == "old" else None
+    raise fault(f'expected "intermediate" or "modern", not {shown(value)}', hint)
+
+
+def _client_auth(value: object) -> str:
+    if value in _CLIENT_AUTH:
+        return str(value)
+    hint = 'leave "client_ca" out, and no client is asked' if value in ("none", "off") else None
+    raise fault(f'expected "optional" or "required", not {shown(value)}', hint)
+
+
+class ListenerTls(Model):
+    """How TLS is agreed on with clients."""
+
+    client_auth: Annotated[
+        str,
+        BeforeValidator(_client_auth),
+        WithJsonSchema({"enum": list(_CLIENT_AUTH), "type": "string"}),
+        Field(
+            description=(
+                "With client_ca: whether a client without a certificate is refused in the "
+                "handshake (required) or served without a Client-Cert header (optional). A "
+                "certificate that does not verify is refused in either case."
+            )
+        ),
+    ] = "required"
+    client_ca: Annotated[
+        NamedFile | None,
+        Field(
+            description=(
+                "Authorities, in PEM, that issue certificates of clients; clients are asked for "
+                "one, and backends are told it (Client-Cert, RFC 9440). null: no client is asked."
+            ),
+            examples=["tls/clients-ca.pem"],
+        ),
+    ] = None
+    client_crl: Annotated[
+        NamedFile | None,
+        Field(
+            description=(
+                "Lists of revoked certificates, in PEM, one for each authority that issues them: "
+                "a certificate of an authority without a list is refused."
+            )
+        ),
+    ] = None
+    default_certificate: Annotated[
+        Name | None,
+        Field(
+            description=(
+                "Certificate for clients that name no host, or one that no certificate has. "
+                "null: their handshakes are refused."
+            ),
+            examples=["shop"],
+        ),
+    ] = None
+    profile: Annotated[
+        str,
+        BeforeValidator(_profile),
+        WithJsonSchema({"enum": list(_PROFILES), "type": "string"}),
+        Field(
+            description=(
+                "As Mozilla names them: intermediate is TLS 1.2 and 1.3, modern is TLS 1.3 alone."
+            )
+        ),
+    ] = "intermediate"
+
+    @model_validator(mode="after")
+    def _lists_belong_to_authorities(self) -> ListenerTls:
+        if self.client_ca is None and self.client_crl is not None:
+            raise fault("client_crl: there is no client_ca whose certificates it could revoke")
+        if self.client_ca is None and self.client_auth == "optional":
+            raise fault("client_auth: there is no client_ca, so that no client is asked")
+        return self
+
+
+class ListenerLimits(Model):
+    """Bounds of what one listener takes, so that no client can use up a worker."""
+
+    body_bytes: Annotated[
+        Annotated[int, Measured("size", "0B", "1024TiB")] | None,
+        Field(
+            description="Largest request body; a larger one is answered by 413. null: no limit.",
+            examples=["10MiB"],
+        ),
+    ] = None
+    connections: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="Open connections per worker; 503 beyond them."),
+    ] = 10_000
+    head_bytes: Annotated[
+        Annotated[int, Measured("size", "1KiB", "64KiB")],
+        Field(description="Largest request head: request line and header; 431 or 414 beyond it."),
+    ] = 32_768
+    header_count: Annotated[
+        int, Field(ge=1, le=1000, description="Most fields in a request header; 431 beyond them.")
+    ] = 100
+
+
+class ListenerTimeouts(Model):
+    """How long a client may take for each step."""
+
+    keep_alive: Annotated[
+        Duration, Field(description="A connection without a request is closed after this.")
+    ] = 60_000
+    request_body: Annotated[
+        Duration, Field(description="Longest pause while the client sends a body; then 408.")
+    ] = 30_000
+    request_head: Annotated[
+        Duration, Field(description="From the first byte of a request to its whole head; then 408.")
+    ] = 10_000
+    response_write: Annotated[
+        Duration, Field(description="Longest pause while the client reads nothing; then closed.")
+    ] = 30_000
+
+
+class Listener(Kind):
+    """A socket address on which connections are accepted; frontends name it to be reached by it."""
+
+    KIND: ClassVar[str] = "listener"
+
+    address: Annotated[
+        Address,
+        Field(
+            description='IP address and port; IPv6 in brackets, where "[::]" leaves IPv4 out.',
+            examples=["0.0.0.0:8080"],
+        ),
+    ]
+    error_pages: ErrorPages = Field(default_factory=dict)
+    h2c: Annotated[
+        bool,
+        Field(
+            description=(
+                "In clear text, take HTTP/2 too from clients that begin with it (prior knowledge). "
+                "Over TLS, HTTP/2 is always offered."
+            )
+        ),
+    ] = False
+    limits: Annotated[
+        ListenerLimits, Field(description="Bounds of what is taken from clients.")
+    ] = ListenerLimits()
+    merge_slashes: Annotated[
+        bool,
+        Field(
+            description=(
+                "Take // in a path for /, so that //admin cannot pass where /admin may not. false "
+                "keeps empty segments, for addresses and keys within paths, and for signed paths: "
+                "then a backend that merges slashes may serve what no frontend has matched."
+            )
+        ),
+    ] = True
+    protocol: Annotated[
+        str,
+        BeforeValidator(_protocol),
+        WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
+        Field(
+            description="What clients speak: HTTP in clear text, or over TLS with HTTP/2 and 1.1."
+        ),
+    ] = "http"
+    proxy_protocol: Annotated[
+        list[Network],
+        SortedUnique,
+        Field(
+            description=(
+                "Networks of load balancers that begin each connection by saying who the client "
+                "is, in the PROXY protocol, version 1 or 2. They have to, and nobody else may."
+            ),
+            examples=[["10.0.0.0/8"]],
+        ),
+    ] = Field(default_factory=list)
+    timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
+        ListenerTimeouts()
+    )
+    tls: Annotated[
+        ListenerTls | None,
+        Field(description="With protocol https only, where it may be left out."),
+    ] = None
+    trusted_proxies: Annotated[
+        list[Network],
+        SortedUnique,
+        Field(
+            description=(
+                "Networks of clients whose X-Forwarded-*, Forwarded and X-Request-Id are passed "
+                "on. From everybody else these headers are replaced."
+            ),
+            examples=[["10.0.0.0/8"]],
+        ),
+    ] = Field(default_factory=list)
+    underscores_in_headers: Annotated[
+        bool,
+        Field(
+            description=(
+                "Pass request headers on whose names have an underscore. Those that are a header "
+                "of the proxy's own to whoever reads _ as - (X_Forwarded_For, Client_Cert, ...) "
+                "are dropped in any case. false drops them all."
+            )
+        ),
+    ] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_belongs_to_https(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        secure = value.get("protocol") == "https"
+        if secure and value.get("h2c"):
+            raise fault("h2c: over TLS, HTTP/2 is offered without it", "remove it")
+        if secure and value.get("tls") is None:
+            return {**value, "tls": {}}
+        if value.get("tls") is not None and value.get("protocol", "http") == "http":
+            raise fault("tls: a listener in clear text has none", 'add "protocol: https"')
+        return value

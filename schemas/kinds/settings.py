@@ -1,0 +1,93 @@
+"""The settings: what holds for the whole proxy. There is one of them, and it always exists."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from schemas.base import Kind, fault, shown
+from schemas.kinds.error_page import ErrorPages
+from schemas.values.names import Address
+from schemas.values.units import Measured
+
+WORKERS_MAX = 1024
+
+
+def _access_log(value: object) -> str:
+    expected = 'expected "stdout", "off", or an absolute path like "/var/log/kakehi/access.log"'
+    if not isinstance(value, str):
+        raise fault(
+            f"{expected}, not {shown(value)}", 'write "off" in quotes' if value is False else None
+        )
+    if value in ("stdout", "off"):
+        return value
+    if not value.startswith("/") or value.endswith("/") or "\0" in value:
+        raise fault(f"{expected}, not {shown(value)}")
+    return value
+
+
+def _workers(value: object) -> Any:
+    if value == "auto":
+        return value
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WORKERS_MAX:
+        raise fault(f'expected "auto" or a number from 1 to {WORKERS_MAX}, not {shown(value)}')
+    return value
+
+
+class Settings(Kind):
+    """What holds for the whole proxy."""
+
+    KIND: ClassVar[str] = "settings"
+
+    access_log: Annotated[
+        str,
+        BeforeValidator(_access_log),
+        Field(
+            description='Where the JSON access log goes: "stdout", "off", or an absolute path.',
+            examples=["/var/log/kakehi/access.log"],
+        ),
+    ] = "stdout"
+    admin: Annotated[
+        Address | None,
+        Field(
+            description="Where Prometheus may read the metrics. null: nowhere.",
+            examples=["127.0.0.1:9901"],
+        ),
+    ] = None
+    drain_timeout: Annotated[
+        Annotated[int, Measured("duration", "0s", "24h")],
+        Field(description="How long requests may go on where something was removed; then closed."),
+    ] = 30_000
+    error_pages: ErrorPages = Field(default_factory=dict)
+    generation_header: Annotated[
+        bool, Field(description="Add `Kakehi-Generation: G` to every response.")
+    ] = False
+    max_buffered_bytes: Annotated[
+        Annotated[int, Measured("size", "1MiB", "1TiB")],
+        Field(
+            description=(
+                "Bytes per worker that may wait for clients and backends to read them; 503 beyond."
+            )
+        ),
+    ] = 1 << 30
+    max_connections: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="Open client connections per worker; 503 beyond."),
+    ] = 10_000
+    max_requests: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Requests in flight per worker; 503 beyond.")
+    ] = 10_000
+    workers: Annotated[
+        int | str,
+        BeforeValidator(_workers),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"const": "auto"},
+                    {"type": "integer", "minimum": 1, "maximum": WORKERS_MAX},
+                ]
+            }
+        ),
+        Field(description='Worker processes: a number, or "auto" for one per usable core.'),
+    ] = "auto"

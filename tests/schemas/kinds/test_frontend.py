@@ -1,0 +1,109 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.kinds.frontend import Frontend
+from tests.schemas.refusals import refusal
+
+BASE: dict[str, Any] = {"cluster": "shop", "listeners": ["public-http"]}
+
+
+def value_of(**fields: object) -> dict[str, Any]:
+    return Frontend.model_validate(BASE | fields).full()
+
+
+def test_the_full_value_has_every_default() -> None:
+    assert value_of() == {
+        "client_certificate": None,
+        "cluster": "shop",
+        "early_data": False,
+        "headers": {},
+        "hostname": "*",
+        "hsts": None,
+        "listeners": ["public-http"],
+        "methods": [],
+        "passthrough": False,
+        "path": {"prefix": "/"},
+        "query": {},
+        "redirect": None,
+        "upgrades": ["websocket"],
+    }
+
+
+def test_lists_are_sorted_and_unique() -> None:
+    value = value_of(listeners=["b", "a", "b"], methods=["POST", "GET", "POST"])
+    assert value["listeners"] == ["a", "b"]
+    assert value["methods"] == ["GET", "POST"]
+
+
+def test_header_names_are_lower_case_and_a_plain_text_is_exact() -> None:
+    value = value_of(headers={"X-Tier": "gold", "x-v": {"regex": "[0-9]+"}}, query={"v": "2"})
+    assert value["headers"] == {"x-tier": {"exact": "gold"}, "x-v": {"regex": "[0-9]+"}}
+    assert value["query"] == {"v": {"exact": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ({"prefix": "/"}, {"prefix": "/"}),
+        ({"prefix": "/api/"}, {"prefix": "/api"}),
+        ({"exact": "/api/"}, {"exact": "/api/"}),
+        ({"exact": "/caf%c3%a9"}, {"exact": "/caf%C3%A9"}),
+        ({"regex": "/item/[0-9]+"}, {"regex": "/item/[0-9]+"}),
+        ({"prefix": "/a", "exact": None}, {"prefix": "/a"}),
+    ],
+)
+def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
+    assert value_of(path=written)["path"] == canonical
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("path", "/api", "expected a map with one of prefix, exact, regex"),
+        ("path", {}, 'expected exactly one of "prefix", "exact", "regex", not none'),
+        ("path", {"prefix": "/", "exact": "/"}, 'not "prefix" and "exact"'),
+        ("path", {"prefix": "api"}, 'expected a path like "/api"'),
+        ("path", {"prefix": "/a?b"}, "characters that no path has"),
+        ("path", {"prefix": "/é"}, "characters that no path has"),
+        ("path", {"prefix": "/%zz"}, "characters that no path has"),
+        ("path", {"prefix": "/a//b"}, "not a normal path"),
+        ("path", {"prefix": "/a/../b"}, "not a normal path"),
+        ("path", {"prefix": "/%41"}, '"%41" needs no escape'),
+        ("path", {"exact": "/%00"}, "is in no path"),
+        ("path", {"prefix": "/api/*"}, 'a prefix ends without "*"'),
+        ("path", {"exact": "/" + "a" * 2048}, "too long"),
+        ("path", {"regex": "(?=a)"}, "look-ahead"),
+        ("headers", {"X-A": "1", "x-a": "2"}, '"X-A" and "x-a" are the same header'),
+        ("headers", {"Host": "x"}, "the Host header is not matched here"),
+        ("headers", {"x-a": 5}, "expected text, not 5"),
+        ("headers", {"x-a": " gold"}, "the text begins or ends with a space"),
+        ("headers", {"x-a": "a\nb"}, "a control character"),
+        ("headers", {f"x-{number}": "a" for number in range(17)}, "at most 16 may be"),
+        ("query", {"v": "x" * 4097}, "too long"),
+        ("query", {"": "x"}, "expected the name of a query parameter"),
+        ("query", {"v": {"exact": "1", "regex": "2"}}, "expected exactly one of"),
+        ("listeners", [], "the list is empty; it needs at least 1"),
+        ("listeners", "public-http", "expected a list"),
+        ("listeners", ["A"], '"A" is not a name'),
+        ("methods", ["get"], '"get" is not upper case'),
+        ("hostname", "a:80", "expected a hostname"),
+        ("cluster", None, "nothing is not a name"),
+    ],
+)
+def test_what_is_refused(field: str, value: object, sentence: str) -> None:
+    assert sentence in refusal("frontend", {**BASE, field: value})
+
+
+def test_protocols_that_may_be_switched_to() -> None:
+    given = {"listeners": ["web"], "cluster": "shop", "upgrades": ["websocket", "TCP", "x/1"]}
+    assert Frontend.model_validate(given).full()["upgrades"] == ["tcp", "websocket", "x/1"]
+    assert Frontend.model_validate({**given, "upgrades": []}).full()["upgrades"] == []
+
+
+@pytest.mark.parametrize("name", ["h2c", "H2", "HTTP/1.1", "tls/1.3", "a b", "", "a/", "a/1/2", 7])
+def test_protocols_that_never_may(name: object) -> None:
+    given = {"listeners": ["web"], "cluster": "shop", "upgrades": [name]}
+    with pytest.raises(ValidationError, match=r"nobody has looked at|name of a protocol"):
+        Frontend.model_validate(given)
