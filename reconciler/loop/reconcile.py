@@ -298,7 +298,8 @@ class Reconciler:
 
     async def _rebuild(self, damage: DamagedError) -> None:
         """Write the state database anew, if the commit that runs still gives what runs."""
-        self._hold(str(damage))
+        if not (self.problem or "").startswith(str(damage)):
+            self._hold(str(damage))
         running = self._store.running
         try:
             if running.tree is None:
@@ -307,35 +308,37 @@ class Reconciler:
             candidate = await asyncio.to_thread(self._stager.whole, running.tree)
             found = [entity for entity in candidate.desired.values() if entity is not None]
             if not candidate.ok or State(found).digest != running.state.digest:
-                log.warning("the commit that runs does not give the state that was damaged")
+                self._hold(f"{damage}; the commit that runs does not give this state any more")
                 return
             aside = self._store.rebuild(found, candidate.files)
         except (RepositoryError, OSError) as error:
-            log.warning("the state database cannot be written anew", reason=error)
+            self._hold(f"{damage}; it cannot be written anew: {error}")
             return
         log.warning("the state database is written anew from the commit that runs", kept=aside)
         self.wake()
 
     def _settled(self) -> None:
-        if self.problem is not None:
-            if not self._told:
-                log.info("following again", ref=self._source.shown_ref)
-            self.outcomes.problem = None
-            self.notify()
+        self._follows_again()
         self.retrying.clear()
         self.outcomes.resolved()
         commit = self._store.running.commit
         if commit is not None and self._marked != commit:
             self._mark_applied(commit)
 
+    def _follows_again(self) -> None:
+        if self.problem is None:
+            return
+        if not self._told:
+            log.info("following again", ref=self._source.shown_ref)
+        self.outcomes.problem = None
+        self.notify()
+
     # One commit.
 
     async def _reconcile(self, head: Head, touched: frozenset[str] = frozenset()) -> _End:
         """`touched` are files outside of the repository with another content than runs."""
         began = time.monotonic()
-        running = self._store.running
-        if head.commit != running.commit:
-            self.outcomes.problem = None
+        is_new = head.commit != self._store.running.commit
         staged = await self._look_at(head, touched)
         try:
             end = await self._carry_out(head, staged, began, touched)
@@ -344,6 +347,9 @@ class Reconciler:
                 staged.bulk.close()
         if end == "done":
             self._loading.committed()
+        # Not before: what cannot be read is found on the way, and again at each look.
+        if is_new:
+            self._follows_again()
         return end
 
     async def _look_at(self, head: Head, touched: frozenset[str]) -> StagedCommit:
