@@ -172,7 +172,6 @@ def _warnings(staged: Staging, view: View, faulty: set[str]) -> Iterator[Finding
     """
     keys = sorted(staged.desired)
     for found in chain(
-        matches.hidden(keys, view),
         passthroughs.hidden(keys, view),
         references.loops(keys, view),
         references.without_backends(keys, view),

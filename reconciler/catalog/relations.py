@@ -29,8 +29,6 @@ DIAL = "dial"
 """Port → backends there; the note is the address."""
 MATCH = "match"
 """All of a match but its methods, on one listener → frontends; the note is "" without methods."""
-REGEX = "regex"
-"""Listener and hostname → frontends with a regular expression, which is the note."""
 HOST = "host"
 """Hostname → frontends; those with an exact one also under the wildcard that covers it."""
 PASSED = "passed"
@@ -140,11 +138,8 @@ def _of_frontend(entity: Entity) -> Iterator[Relation]:
     frontend = entity.typed(Frontend)
     for slot in slots(entity):
         yield Relation(MATCH, slot.term, "+" if frontend.methods else "")
-        place = term(slot.listener, slot.hostname)
-        if slot.path_kind == "regex":
-            yield Relation(REGEX, place, slot.path)
         if frontend.passthrough:
-            yield Relation(PASSED, place)
+            yield Relation(PASSED, term(slot.listener, slot.hostname))
     yield Relation(HOST, frontend.hostname)
     wildcard = wildcard_of(frontend.hostname)
     if wildcard is not None:

@@ -428,6 +428,8 @@ class ControlAnswers:
             "active": sum(map(self._active, backends)),
             "expires_at": drain.expires_at if drain else None,
             "timed_out": timed_out,
+            # What was written meanwhile lies elsewhere, and goes with the daemon.
+            "not_kept": self.store.place.problem,
         }
 
     def _drain_status(self, backend: str) -> control.DrainStatus:

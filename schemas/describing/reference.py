@@ -114,8 +114,9 @@ _REMARKS = {
     "backend": "Backends stand within their cluster. Elsewhere their name is `CLUSTER/BACKEND`.",
     "frontend": (
         "The hostname decides first (exact, then the longest wildcard, then any), then the path "
-        "(exact, then the longest prefix, then regex), then the method, the number of headers and "
-        "the number of query parameters. No match is answered by 404. Two frontends with the same "
+        "(exact, then the longer literal beginning: a prefix, or what all matches of a regex begin "
+        "with; at equal length the regex), then the method, the number of headers and the number "
+        "of query parameters. No match is answered by 404. Two frontends with the same "
         "match are an error."
     ),
     "settings": "They may be given once in the whole directory.",

@@ -123,7 +123,11 @@ Regex = Annotated[str, BeforeValidator(check_regex)]
 
 
 class PathMatch(OneOf):
-    """How a path is matched. An exact path goes before the longest prefix, that before a regex."""
+    """How a path is matched.
+
+    An exact path goes before all others. Of these the longer literal beginning wins, and at equal
+    length a regex before a prefix.
+    """
 
     @model_validator(mode="before")
     @classmethod

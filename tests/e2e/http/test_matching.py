@@ -26,6 +26,9 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "regex-only": {"hostname": "regex.test", "path": {"regex": "/item/[0-9]+"}},
     "regex-prefix": {"hostname": "regex.test", "path": {"prefix": "/item/7"}},
     "regex-exact": {"hostname": "regex.test", "path": {"exact": "/item/77"}},
+    "regex-beside-all": {"hostname": "beside.test", "path": {"regex": ".*\\.png"}},
+    "all-beside-regex": {"hostname": "beside.test"},
+    "longer-beside-regex": {"hostname": "beside.test", "path": {"prefix": "/static"}},
     "method-any": {"hostname": "method.test"},
     "method-get": {"hostname": "method.test", "methods": ["GET", "HEAD"]},
     "method-post-only": {"hostname": "post.test", "methods": ["POST"]},
@@ -151,8 +154,23 @@ def test_path(ask: Ask, path: str, expected: str) -> None:
         ("/an/item/5", "404"),
     ],
 )
-def test_regex_is_anchored_and_comes_last(ask: Ask, path: str, expected: str) -> None:
+def test_a_regex_is_anchored_and_competes_by_its_beginning(
+    ask: Ask, path: str, expected: str
+) -> None:
     assert ask("regex.test", path) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a.png", "regex-beside-all"),
+        ("/a/b.png", "regex-beside-all"),
+        ("/a.html", "all-beside-regex"),
+        ("/static/a.png", "longer-beside-regex"),
+    ],
+)
+def test_a_regex_beside_a_catch_all_gets_its_requests(ask: Ask, path: str, expected: str) -> None:
+    assert ask("beside.test", path) == expected
 
 
 def test_method(ask: Ask) -> None:

@@ -4,7 +4,7 @@
 //! turns. The rule of this layer is the precedence of Gateway API 1.6, one level per file:
 //!
 //! 1. [`hostname`]: exact, then the longest wildcard, then `*`;
-//! 2. [`path`]: exact, then the longest prefix of whole elements, then the longest expression;
+//! 2. [`path`]: exact, then the longer literal beginning: a prefix of whole elements, or an expression;
 //! 3. [`rule`]: a method, then more headers, then more query parameters, then the name.
 //!
 //! A level decides only among frontends that match: when nothing under the most specific hostname

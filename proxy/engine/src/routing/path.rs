@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use ahash::AHashMap;
 use regex::bytes::Regex;
+use regex_syntax::hir::literal::Extractor;
 
 use crate::state::entity::PathMatch;
 use crate::state::entity::check::PATH_BYTES_MAX;
@@ -25,9 +26,33 @@ pub enum PathPattern {
     Regex {
         /// The compiled expression.
         regex: Regex,
-        /// Length of the expression as written: longer ones come first.
-        length: usize,
+        /// Where it stands among prefixes and other expressions.
+        rank: RegexRank,
     },
+}
+
+/// How specific an expression is; the smallest is the most specific.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RegexRank {
+    /// Length of the text with which everything that it matches begins. It competes with prefixes of
+    /// this length, and goes before one of the same.
+    beginning: Reverse<usize>,
+    /// Length of the expression as written.
+    length: Reverse<usize>,
+}
+
+impl RegexRank {
+    fn of(pattern: &str) -> Self {
+        // Every path begins with a slash, whatever can be told of the expression.
+        let beginning = regex_syntax::parse(pattern).map_or(1, |parsed| {
+            let texts = Extractor::new().extract(&parsed);
+            texts.longest_common_prefix().map_or(1, <[u8]>::len).max(1)
+        });
+        Self {
+            beginning: Reverse(beginning),
+            length: Reverse(pattern.len()),
+        }
+    }
 }
 
 impl PathPattern {
@@ -38,13 +63,13 @@ impl PathPattern {
             PathMatch::Prefix(path) => Self::Prefix(path.as_bytes().into()),
             PathMatch::Regex(pattern) => Self::Regex {
                 regex: compile_regex(pattern)?,
-                length: pattern.len(),
+                rank: RegexRank::of(pattern),
             },
         })
     }
 
     /// Whether a path that was found by [`PathMap::find`] really matches: an expression is found by
-    /// its length alone.
+    /// its rank alone.
     #[inline]
     pub fn confirms(&self, path: &[u8]) -> bool {
         match self {
@@ -54,16 +79,19 @@ impl PathPattern {
     }
 }
 
-/// Values by [`PathPattern`]; expressions of one length share a value.
+/// Values by [`PathPattern`]; expressions of one rank share a value.
 #[derive(Debug)]
 pub struct PathMap<V> {
     exact: AHashMap<Box<[u8]>, V>,
     prefix: Node<V>,
-    regex: BTreeMap<Reverse<usize>, V>,
+    regex: BTreeMap<RegexRank, V>,
 }
 
 impl<V> PathMap<V> {
     /// Offers every value whose pattern may match `path`, most specific first, until one is taken.
+    ///
+    /// That is the exact path, then what has the longer literal beginning, prefix or expression; of
+    /// two alike the expression, since it says more.
     ///
     /// Costs one hash for the path and one per element of it, and the expressions one by one: an
     /// expression cannot be indexed.
@@ -80,10 +108,18 @@ impl<V> PathMap<V> {
         }
         // What does not begin with a slash (`*` of OPTIONS) has no elements: `/` alone covers it.
         let elements = path.strip_prefix(b"/");
-        if let Some(found) = self.prefix.find(elements, &mut visit) {
-            return Some(found);
-        }
-        self.regex.values().find_map(visit)
+        let mut expressions = self.regex.iter().peekable();
+        let found = self.prefix.find(elements, 0, &mut |length, value| {
+            while let Some((_, expression)) =
+                expressions.next_if(|(rank, _)| rank.beginning.0 >= length)
+            {
+                if let Some(found) = visit(expression) {
+                    return Some(found);
+                }
+            }
+            visit(value)
+        });
+        found.or_else(|| expressions.find_map(|(_, expression)| visit(expression)))
     }
 
     /// The value of a pattern itself.
@@ -91,7 +127,7 @@ impl<V> PathMap<V> {
         match pattern {
             PathPattern::Exact(path) => self.exact.get(path),
             PathPattern::Prefix(path) => self.prefix.get(elements(path)),
-            PathPattern::Regex { length, .. } => self.regex.get(&Reverse(*length)),
+            PathPattern::Regex { rank, .. } => self.regex.get(rank),
         }
     }
 
@@ -111,7 +147,7 @@ impl<V> PathMap<V> {
                 });
                 node.value.get_or_insert_default()
             }
-            PathPattern::Regex { length, .. } => self.regex.entry(Reverse(*length)).or_default(),
+            PathPattern::Regex { rank, .. } => self.regex.entry(*rank).or_default(),
         }
     }
 
@@ -132,11 +168,11 @@ impl<V> PathMap<V> {
                 Some(result)
             }
             PathPattern::Prefix(path) => self.prefix.change(elements(path), change, is_empty),
-            PathPattern::Regex { length, .. } => {
-                let value = self.regex.get_mut(&Reverse(*length))?;
+            PathPattern::Regex { rank, .. } => {
+                let value = self.regex.get_mut(rank)?;
                 let result = change(value);
                 if is_empty(value) {
-                    self.regex.remove(&Reverse(*length));
+                    self.regex.remove(rank);
                 }
                 Some(result)
             }
@@ -180,9 +216,10 @@ struct Node<V> {
 }
 
 impl<V> Node<V> {
-    fn find<'a, R, F>(&'a self, elements: Option<&[u8]>, visit: &mut F) -> Option<R>
+    /// `visit` gets the length of each prefix with its value; `taken` is that of this one.
+    fn find<'a, R, F>(&'a self, elements: Option<&[u8]>, taken: usize, visit: &mut F) -> Option<R>
     where
-        F: FnMut(&'a V) -> Option<R>,
+        F: FnMut(usize, &'a V) -> Option<R>,
     {
         if let (Some(elements), Some(children)) = (elements, &self.children) {
             let (element, rest) = match memchr::memchr(b'/', elements) {
@@ -191,12 +228,14 @@ impl<V> Node<V> {
             };
             if let Some(found) = children
                 .get(element)
-                .and_then(|child| child.find(rest, visit))
+                .and_then(|child| child.find(rest, taken + 1 + element.len(), visit))
             {
                 return Some(found);
             }
         }
-        self.value.as_ref().and_then(visit)
+        let value = self.value.as_ref()?;
+        // That of all paths is a slash.
+        visit(taken.max(1), value)
     }
 
     fn get<'a>(&self, mut elements: impl Iterator<Item = &'a [u8]>) -> Option<&V> {
@@ -294,15 +333,58 @@ mod tests {
     }
 
     #[test]
-    fn exact_then_prefix_then_the_longest_expression() {
+    fn exact_then_the_longest_beginning_then_the_longest_expression() {
         let map = map(&[
             (regex("/.*"), "short"),
             (regex("/[a-z]*"), "long"),
+            (regex("/foo/v[0-9]+"), "version"),
+            (regex("/foo.*"), "foo and more"),
             (prefix("/"), "root"),
+            (prefix("/foo"), "foo"),
+            (prefix("/foo/vault"), "vault"),
             (exact("/foo"), "exact"),
         ]);
-        assert_eq!(offered(&map, "/foo"), ["exact", "root", "long", "short"]);
-        assert_eq!(offered(&map, "/foo/"), ["root", "long", "short"]);
+        let rest = ["version", "foo and more", "foo", "long", "short", "root"];
+        assert_eq!(offered(&map, "/foo"), [&["exact"], &rest[..]].concat());
+        assert_eq!(offered(&map, "/foo/"), rest);
+        assert_eq!(
+            offered(&map, "/foo/vault/x"),
+            [&["vault"], &rest[..]].concat()
+        );
+        let others = ["version", "foo and more", "long", "short", "root"];
+        assert_eq!(offered(&map, "/bar"), others);
+    }
+
+    #[test]
+    fn without_a_catch_all_expressions_are_offered_all_the_same() {
+        let map = map(&[(regex("/a.*"), "a"), (prefix("/b"), "b")]);
+        assert_eq!(offered(&map, "/b"), ["a", "b"]);
+        assert_eq!(offered(&map, "/c"), ["a"]);
+        assert_eq!(offered(&map, "*"), ["a"]);
+    }
+
+    #[test]
+    fn the_beginning_of_an_expression_is_what_all_its_matches_share() {
+        for (pattern, length) in [
+            ("/item/[0-9]+", 6),
+            ("/item/[0-9]{4}", 6),
+            ("/item/?", 5),
+            ("/items?", 5),
+            ("/(item|it)/x", 3),
+            ("/a|/b", 1),
+            ("/api|other", 1),
+            (".*", 1),
+            ("(?i)/api", 1),
+            ("/(?:api)/v1", 7),
+            ("^/api", 4),
+            ("/a\\.b", 4),
+            ("/é.*", 3),
+        ] {
+            let PathPattern::Regex { rank, .. } = regex(pattern) else {
+                unreachable!("it is one")
+            };
+            assert_eq!(rank.beginning.0, length, "{pattern}");
+        }
     }
 
     #[test]

@@ -98,13 +98,22 @@ fn name(index: usize) -> String {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct NaiveRank {
     hostname: Reverse<usize>,
-    path: (u8, Reverse<usize>),
+    path: (Reverse<usize>, u8, Reverse<usize>),
     any_method: bool,
     headers: Reverse<usize>,
     query: Reverse<usize>,
 }
 
-/// `None` when it does not match. Written from the text of Gateway API alone, on whole strings.
+/// The expressions that are tried, with the length of what all their matches begin with.
+const EXPRESSIONS: [(&str, usize); 5] = [
+    ("/a.*", 2),
+    ("/.*b", 1),
+    ("/[ab/]*", 1),
+    ("/(a|b)/?", 1),
+    ("/a/a", 4),
+];
+
+/// `None` when it does not match. Written from what the guide says alone, on whole strings.
 fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
     let host = match frontend.hostname.as_str() {
         "*" => 0,
@@ -112,17 +121,20 @@ fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
         hostname if asked.host.ends_with(hostname.strip_prefix('*')?) => hostname.len(),
         _ => return None,
     };
-    let (kind, length) = match &frontend.path {
-        PathMatch::Exact(path) if *path == asked.path => (0, path.len()),
+    let (beginning, kind, length) = match &frontend.path {
+        PathMatch::Exact(path) if *path == asked.path => (usize::MAX, 0, path.len()),
         PathMatch::Prefix(path) => {
             let path = path.strip_suffix('/').unwrap_or(path);
             let below = format!("{path}/");
             if !path.is_empty() && asked.path != path && !asked.path.starts_with(&below) {
                 return None;
             }
-            (1, path.len())
+            (path.len().max(1), 1, path.len())
         }
-        PathMatch::Regex(pattern) if regex_matches(pattern, &asked.path) => (2, pattern.len()),
+        PathMatch::Regex(pattern) if regex_matches(pattern, &asked.path) => {
+            let known = EXPRESSIONS.iter().find(|(text, _)| text == pattern)?;
+            (known.1, 0, pattern.len())
+        }
         _ => return None,
     };
     let method = frontend.methods.is_empty() || frontend.methods.iter().any(|m| m == asked.method);
@@ -147,7 +159,7 @@ fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
     });
     (method && headers && query).then_some(NaiveRank {
         hostname: Reverse(host),
-        path: (kind, Reverse(length)),
+        path: (Reverse(beginning), kind, Reverse(length)),
         any_method: frontend.methods.is_empty(),
         headers: Reverse(frontend.headers.len()),
         query: Reverse(frontend.query.len()),
@@ -217,7 +229,7 @@ fn any_frontend() -> impl Strategy<Value = Frontend> {
         prop::sample::select(vec!["*.com", "*.a.com", "*.b.a.com"]).prop_map(str::to_owned),
         prop::sample::select(vec!["com", "a.com", "b.a.com"]).prop_map(str::to_owned),
     ];
-    let pattern = prop::sample::select(vec!["/a.*", "/.*b", "/[ab/]*", "/(a|b)/?", "/a/a"]);
+    let pattern = prop::sample::select(EXPRESSIONS.map(|(pattern, _)| pattern).to_vec());
     let path = prop_oneof![
         3 => any_path().prop_map(PathMatch::Prefix),
         1 => any_path().prop_map(PathMatch::Exact),
