@@ -56,6 +56,8 @@ from schemas.messages.control import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
+# To write the database anew costs a look at the whole commit.
+REBUILD_EVERY_S = 30.0
 # A look is over long before, unless it finds work: that takes longer with what there is to do, and
 # may have to wait until each worker has come up.
 _LOOK_WITHIN_S = 30.0
@@ -95,6 +97,7 @@ class Reconciler:
         self.looked = asyncio.Event()
         self._wake = wake
         self._damage: DamagedError | None = None
+        self._rebuild_at = 0.0
         self._changed = asyncio.Event()
         self._stager = stager
         self._loading = Loading(source.directory, store, machine)
@@ -202,8 +205,9 @@ class Reconciler:
 
     async def _look(self) -> None:
         self._store.look()
-        damage, self._damage = self._damage, None
-        if damage is not None:
+        found = self._store.damage.take()
+        damage, self._damage = self._damage or found, None
+        if damage is not None and time.monotonic() >= self._rebuild_at:
             raise damage
         try:
             head = await self._find_head()
@@ -298,8 +302,7 @@ class Reconciler:
 
     async def _rebuild(self, damage: DamagedError) -> None:
         """Write the state database anew, if the commit that runs still gives what runs."""
-        if not (self.problem or "").startswith(str(damage)):
-            self._hold(str(damage))
+        self._hold(str(damage))
         running = self._store.running
         try:
             if running.tree is None:
@@ -307,12 +310,13 @@ class Reconciler:
             heard_again_within(_WORK_WITHIN_S)
             candidate = await asyncio.to_thread(self._stager.whole, running.tree)
             found = [entity for entity in candidate.desired.values() if entity is not None]
+            self._rebuild_at = time.monotonic() + REBUILD_EVERY_S
             if not candidate.ok or State(found).digest != running.state.digest:
-                self._hold(f"{damage}; the commit that runs does not give this state any more")
+                log.warning("the commit that runs does not give the state that was damaged")
                 return
             aside = self._store.rebuild(found, candidate.files)
         except (RepositoryError, OSError) as error:
-            self._hold(f"{damage}; it cannot be written anew: {error}")
+            log.warning("the state database cannot be written anew", reason=error)
             return
         log.warning("the state database is written anew from the commit that runs", kept=aside)
         self.wake()
@@ -321,24 +325,21 @@ class Reconciler:
         self._follows_again()
         self.retrying.clear()
         self.outcomes.resolved()
-        commit = self._store.running.commit
-        if commit is not None and self._marked != commit:
+        if (commit := self._store.running.commit) and self._marked != commit:
             self._mark_applied(commit)
 
     def _follows_again(self) -> None:
-        if self.problem is None:
-            return
-        if not self._told:
-            log.info("following again", ref=self._source.shown_ref)
-        self.outcomes.problem = None
-        self.notify()
+        if self.problem is not None:
+            if not self._told:
+                log.info("following again", ref=self._source.shown_ref)
+            self.outcomes.problem = None
+            self.notify()
 
     # One commit.
 
     async def _reconcile(self, head: Head, touched: frozenset[str] = frozenset()) -> _End:
         """`touched` are files outside of the repository with another content than runs."""
-        began = time.monotonic()
-        is_new = head.commit != self._store.running.commit
+        began, is_new = time.monotonic(), head.commit != self._store.running.commit
         staged = await self._look_at(head, touched)
         try:
             end = await self._carry_out(head, staged, began, touched)

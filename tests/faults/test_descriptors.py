@@ -69,7 +69,7 @@ def a_worker_dies(free: int, site: Site) -> None:
     if free == 0:
         processes.wait_until(lambda: "oo many open files" in log(), "it is told", 20)
     processes.pause(4)
-    assert "internal error" not in log()
+    assert "internal error while supervising" not in log()
     resource.prlimit(site.daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
     processes.wait_until(lambda: site.worker_pids()[0] not in (0, pid), "another one comes", 40)
     site.commit(files(site, "blue"))

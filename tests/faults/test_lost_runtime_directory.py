@@ -88,9 +88,10 @@ def lost_while_running(loss: Callable[[Path], None], site: Site) -> None:
         assert site.everywhere("main.test") == {"blue"}
         load.wait_for(5)
         load.stop()
-        assert load.failures == []
-        # A former worker drains: what is idle there is closed.
-        assert load.closed == [] or replaced
+        # A former worker drains: what is idle there is closed, which a request may cross.
+        failed = [each.error for each in load.failures if "closed before" not in each.error]
+        assert failed == []
+        assert replaced or (load.failures, load.closed) == ([], [])
     assert site.daemon.ask("status")["warnings"] == []
     kills_are_mended(site)
     is_adopted(site)
@@ -125,6 +126,7 @@ def cannot_be_made_anew(site: Site) -> None:
     """Nobody can ask it then: its log and /healthz tell, once, until it can."""
     site.settings["admin"] = ports.address()
     site.start(files(site, "red"))
+    pids = site.worker_pids()
     directory, url = site.daemon.runtime_dir, f"http://{site.settings['admin']}/healthz"
     deleted(directory)
     directory.touch()
@@ -135,7 +137,7 @@ def cannot_be_made_anew(site: Site) -> None:
 
     processes.wait_until(lambda: "cannot use the directory" in said(), "it is told", TOLD_WITHIN_S)
     processes.pause(3)
-    assert site.everywhere("main.test") == {"red"}
+    assert set(site.kept("main.test", pids=pids).values()) == {"red"}
     assert site.daemon.log().count("nobody can reach the daemon") == 1
     directory.unlink()
     processes.wait_until(lambda: answers(site) and all_listen(site), "all is well", WAIT_S)
