@@ -56,6 +56,8 @@ from schemas.messages.control import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
+# To write the database anew costs a look at the whole commit.
+REBUILD_EVERY_S = 30.0
 # A look is over long before, unless it finds work: that takes longer with what there is to do, and
 # may have to wait until each worker has come up.
 _LOOK_WITHIN_S = 30.0
@@ -95,6 +97,7 @@ class Reconciler:
         self.looked = asyncio.Event()
         self._wake = wake
         self._damage: DamagedError | None = None
+        self._rebuild_at = 0.0
         self._changed = asyncio.Event()
         self._stager = stager
         self._loading = Loading(source.directory, store, machine)
@@ -202,8 +205,9 @@ class Reconciler:
 
     async def _look(self) -> None:
         self._store.look()
-        damage, self._damage = self._damage, None
-        if damage is not None:
+        found = self._store.damage.take()
+        damage, self._damage = self._damage or found, None
+        if damage is not None and time.monotonic() >= self._rebuild_at:
             raise damage
         try:
             head = await self._find_head()
@@ -306,6 +310,7 @@ class Reconciler:
             heard_again_within(_WORK_WITHIN_S)
             candidate = await asyncio.to_thread(self._stager.whole, running.tree)
             found = [entity for entity in candidate.desired.values() if entity is not None]
+            self._rebuild_at = time.monotonic() + REBUILD_EVERY_S
             if not candidate.ok or State(found).digest != running.state.digest:
                 log.warning("the commit that runs does not give the state that was damaged")
                 return

@@ -25,7 +25,7 @@ from reconciler.parts import Part, Parts
 from reconciler.patience import within
 from reconciler.planning.consequences import consequences, usable
 from reconciler.reporting.expiry import Expiring, Expiry
-from reconciler.reporting.explain import UnexplainableError, explain, winners
+from reconciler.reporting.explain import UnexplainableError, explain, uncompilable, winners
 from reconciler.reporting.reconciling import Reconciling
 from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
@@ -279,6 +279,9 @@ class ControlAnswers:
             wanted = partial(self._wanted, request.files, head)
             meaning = partial(consequences, rank=winners, drained=self.drains.names())
             plan, found, base = await self.reconciler.plan(wanted, commit, meaning)
+            if plan is not None and plan.verdict is None:
+                refused = await asyncio.to_thread(uncompilable, plan.changes)
+                plan = replace(plan, verdict=refused)
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]
@@ -430,6 +433,8 @@ class ControlAnswers:
             "active": sum(map(self._active, backends)),
             "expires_at": drain.expires_at if drain else None,
             "timed_out": timed_out,
+            # What was written meanwhile lies elsewhere, and goes with the daemon.
+            "not_kept": self.store.place.problem,
         }
 
     def _drain_status(self, backend: str) -> control.DrainStatus:

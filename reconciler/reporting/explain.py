@@ -19,7 +19,9 @@ from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.planning.consequences import Sample
 from reconciler.workers.sockets import split_address
-from schemas.entities.entity import Entity, EntityKey
+from schemas.changes.change import Change, of_kinds
+from schemas.changes.plan import Verdict
+from schemas.entities.entity import Entity, EntityKey, canonical_text
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
@@ -136,6 +138,27 @@ def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
         headers=sample.headers,
     )
     return matching
+
+
+def uncompilable(changes: Iterable[Change]) -> Verdict | None:
+    """Tell of an expression that the engine would not take, such as one that is too large.
+
+    The language lets through what only a compiler can tell.
+    """
+    from routing import PrepareRefusedError  # noqa: PLC0415  # loads the engine, only for who asks
+
+    sample = Sample("", "/", "", "GET")
+    for change in of_kinds(changes, "frontend"):
+        entity = change.after
+        if entity is None or '"regex"' not in canonical_text(entity.value):
+            continue
+        try:
+            winners([entity], sample)
+        except PrepareRefusedError as error:
+            where = entity.provenance
+            place = f"{where.file}:{where.line}:{where.column}: " if where.line else ""
+            return Verdict("prepare", f"{place}{entity.key}: {error.reason}")
+    return None
 
 
 def _describe_winner(
@@ -361,14 +384,14 @@ def _precedence(entity: Entity) -> tuple[Any, ...]:
     hostname = frontend.hostname
     exact = hostname != "*" and not hostname.startswith("*.")
     kind, pattern = frontend.path.given()
-    order = {"exact": 0, "prefix": 1, "regex": 2}[kind]
     length = len(pattern.rstrip("/") if kind == "prefix" else pattern.encode())
     return (
         0 if exact else 2 if hostname == "*" else 1,
         -len(hostname),
         0 if frontend.passthrough else 1,
-        order,
-        -length,
+        0 if kind == "exact" else 1,
+        # The engine knows which of two is the more specific; here it is enough that they differ.
+        (-length, kind, pattern),
         0 if frontend.methods else 1,
         -len(frontend.headers),
         -len(frontend.query),
@@ -380,8 +403,8 @@ _PRECEDENCE_WORDS = (
     "its hostname is less specific",
     "its hostname is less specific",
     "TLS for its hostname is passed on unread",
-    "its kind of path comes later (exact, prefix, regex)",
-    "its path is shorter",
+    "its path is not exact",
+    "its path is less specific",
     "it asks for no method",
     "it asks for fewer headers",
     "it asks for fewer query parameters",

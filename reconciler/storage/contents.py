@@ -111,6 +111,7 @@ class MaterialStore:
 
         What has another content by now where it came from stays as it is. Raises `OSError`.
         """
+        self.make()
         mended = []
         for found in {
             each.sha256: each for entity in entities for each in materials_of(entity)

@@ -106,6 +106,27 @@ class DamagedError(MachineError):
     """The database, or a row of it, is not what was written."""
 
 
+class Damage:
+    """What somebody has come upon in the database, until somebody else sees to it."""
+
+    def __init__(self) -> None:
+        self._found: DamagedError | None = None
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within, damage is noted, and raised all the same."""
+        try:
+            yield
+        except DamagedError as error:
+            self._found = error
+            raise
+
+    def take(self) -> DamagedError | None:
+        """Return what was noted since the last call."""
+        found, self._found = self._found, None
+        return found
+
+
 class NewerError(MachineError):
     """The database is of a newer version of Kakehi."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from reconciler.storage.database import Damage
 from reconciler.storage.history import StoredHistory
 from reconciler.storage.state import StoredState
 from reconciler.storage.view import Moment
@@ -30,10 +31,10 @@ class Running:
         return Moment(self.generation, self.state.digest, self.commit or "")
 
 
-def read_running(connection: sqlite3.Connection) -> Running:
+def read_running(connection: sqlite3.Connection, damage: Damage) -> Running:
     """Return what a snapshot says. Raises `sqlite3.Error`."""
     generation, digest, *rest = connection.execute(
         "SELECT generation, digest, commit_id, tree, applied_at FROM running"
     ).fetchone()
-    state = StoredState(connection, digest)
+    state = StoredState(connection, digest, damage)
     return Running(state, StoredHistory(connection), generation, *rest)

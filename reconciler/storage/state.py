@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from reconciler.storage.database import DamagedError, text_hash, translated
+from reconciler.storage.database import Damage, DamagedError, text_hash, translated
 from schemas.changes.ops import EntityText
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 
@@ -55,14 +55,18 @@ def _is_as_written(row: Row) -> bool:
 class StoredState:
     """A view of the entities, by one connection."""
 
-    def __init__(self, connection: sqlite3.Connection, digest: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, digest: str, damage: Damage | None = None
+    ) -> None:
         self._connection = connection
         self.digest = digest
+        self._damage = damage or Damage()
 
     def get(self, key: EntityKey, /) -> Entity | None:
         """Return an entity, or None."""
-        row = self._one(f"{_ENTITY} WHERE kind = ? AND name = ?", key)
-        return None if row is None else decode_entity(row)
+        with self._damage.noted():
+            row = self._one(f"{_ENTITY} WHERE kind = ? AND name = ?", key)
+            return None if row is None else decode_entity(row)
 
     def __getitem__(self, key: EntityKey, /) -> Entity:
         found = self.get(key)
@@ -108,13 +112,13 @@ class StoredState:
         query, values = f"{_ENTITY} ORDER BY kind, name", tuple[str, ...]()
         if kind is not None:
             query, values = f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,)
-        with translated():
+        with self._damage.noted(), translated():
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
 
     def texts(self) -> Iterator[EntityText]:
         """Yield what `values` does with each value as text, which spares decoding and encoding."""
-        with translated():
+        with self._damage.noted(), translated():
             for row in self._connection.execute(f"{_ENTITY} ORDER BY kind, name"):
                 _check(row)
                 yield row[0], row[1], row[2].decode()
@@ -163,8 +167,9 @@ class StoredState:
 
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
-        row = self._one("SELECT path, defines, hash FROM files WHERE path = ?", (path,))
-        return {} if row is None else decode_file(*row)
+        with self._damage.noted():
+            row = self._one("SELECT path, defines, hash FROM files WHERE path = ?", (path,))
+            return {} if row is None else decode_file(*row)
 
     def paths(self) -> set[str]:
         """Return the paths of all configuration files."""
@@ -186,11 +191,11 @@ class StoredState:
         return str(text)
 
     def _one(self, query: str, values: tuple[object, ...]) -> Any:
-        with translated():
+        with self._damage.noted(), translated():
             return self._connection.execute(query, values).fetchone()
 
     def _all(self, query: str, values: tuple[object, ...]) -> list[Any]:
-        with translated():
+        with self._damage.noted(), translated():
             return self._connection.execute(query, values).fetchall()
 
 

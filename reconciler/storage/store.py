@@ -33,6 +33,7 @@ from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
     FILE_NAME,
     WAL_BYTES_MAX,
+    Damage,
     DamagedError,
     Database,
     end_after,
@@ -76,6 +77,8 @@ class Store:
         self._was_rebuilt = False
         self._return_at = self._probe_at = 0.0
         self.epoch = 0
+        self.damage = Damage()
+        """What any reader has come upon; the loop sees to it."""
         self.notes: list[str] = []
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
@@ -118,7 +121,7 @@ class Store:
         with translated(), contextlib.closing(self._database.connect()) as connection:
             end_after(connection, SNAPSHOT_S_MAX)
             connection.execute("BEGIN")
-            yield read_running(connection)
+            yield read_running(connection, self.damage)
 
     @contextlib.contextmanager
     def view(self) -> Iterator[StateView]:
@@ -496,7 +499,9 @@ class Store:
         ).fetchone()
         if row is None:
             self._language = LANGUAGE
-            self.running = Running(StoredState(reader, EMPTY_DIGEST), StoredHistory(reader))
+            self.running = Running(
+                StoredState(reader, EMPTY_DIGEST, self.damage), StoredHistory(reader)
+            )
             return
         *fields, stored = row
         header = Header(*fields)
@@ -504,7 +509,7 @@ class Store:
             raise DamagedError("the state database is damaged: its header is not what was written")
         self.epoch, self._language = header.epoch, header.language
         self.running = Running(
-            StoredState(reader, header.digest),
+            StoredState(reader, header.digest, self.damage),
             StoredHistory(reader),
             header.generation,
             header.commit,

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from reconciler import faults, log
@@ -191,6 +194,10 @@ class Runner:
                 _bindable(SETTINGS_KEY, partial(self._admin.check, admin))
         except _Unbindable as error:
             return error.failure
+        for settings in of_kinds(puts, SETTINGS_KEY.kind):
+            reason = _unwritable(settings.typed(Settings).access_log)
+            if reason is not None:
+                return Failure(reason, transient=False, kind=SETTINGS_KEY.kind)
         return None
 
     def _prepare_admin(self, begun: Begun) -> None:
@@ -285,6 +292,27 @@ def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
     """The metrics' address of settings that are put."""
     for entity in of_kinds(puts, SETTINGS_KEY.kind):
         yield entity.typed(Settings).admin
+
+
+def _unwritable(access_log: str) -> str | None:
+    """Why workers could not open the access log, as far as it can be told without making it."""
+    if not access_log.startswith("/"):
+        return None
+    reason: int | None = None
+    try:
+        os.close(os.open(access_log, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
+    except FileNotFoundError:
+        directory = Path(access_log).parent
+        if not os.access(directory, os.F_OK):
+            reason = errno.ENOENT
+        elif not os.access(directory, os.W_OK | os.X_OK):
+            reason = errno.EACCES
+    except OSError as error:
+        # A pipe that nobody reads yet is opened when somebody does.
+        reason = error.errno if error.errno != errno.ENXIO else None
+    if reason is None:
+        return None
+    return f"cannot open the access log {access_log}: {os.strerror(reason).lower()}"
 
 
 def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:

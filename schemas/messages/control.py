@@ -429,7 +429,7 @@ class DrainResult(TypedDict):
 
     `backends` are those that are meant, several where an address was named; `others` the drains of
     another owner that were there before; `without_backend` the clusters that have no backend left
-    that takes requests.
+    that takes requests; `not_kept` is why the next start will not know of it, null: it will.
     """
 
     backend: str
@@ -440,6 +440,7 @@ class DrainResult(TypedDict):
     active: int
     expires_at: str | None
     timed_out: bool
+    not_kept: str | None
 
 
 class RetryResult(TypedDict):

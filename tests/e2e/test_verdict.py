@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,43 @@ def test_the_ports_of_the_proxy_itself_are_not_in_its_way(running: Shop) -> None
     )
     done = planned(running)
     assert (done.returncode, "would refuse" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"path": {"regex": "(a{1000}){1000}"}},
+        {"path": {"regex": "/\\d{400}"}},
+        {"headers": {"x-a": {"regex": "(a{1000}){100}"}}},
+        {"query": {"a": {"regex": "(a{1000}){100}"}}},
+    ],
+    ids=lambda match: next(iter(match)),
+)
+def test_an_expression_that_is_too_large_for_the_engine(
+    running: Shop, match: dict[str, Any]
+) -> None:
+    large = {"listeners": ["public"], "hostname": "large.test", "cluster": "shop", **match}
+    running.repo.write({"large.yaml": {"frontends": {"large": large}}})
+    done = planned(running)
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "large.yaml:" in done.stderr
+    assert "regex" in done.stderr
+    assert "size limit" in done.stderr
+    sha = running.repo.commit({}, "the daemon says the same")
+    assert running.daemon.run_cli("wait", "--commit", sha).returncode == 6
+    running.repo.git("reset", "--quiet", "--hard", "HEAD~1")
+
+
+@pytest.mark.parametrize("kind", ["no directory", "a directory"])
+def test_an_access_log_that_cannot_be_opened(running: Shop, tmp_path: Path, kind: str) -> None:
+    path = {"no directory": tmp_path / "gone" / "access.log", "a directory": tmp_path}[kind]
+    running.repo.write(running.files(0, access_log=str(path)))
+    done = planned(running)
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert f"cannot open the access log {path}: " in done.stderr
+    running.repo.write(running.files(0, access_log=str(tmp_path / "access.log")))
+    assert planned(running).returncode == 0
+    assert not (tmp_path / "access.log").exists()
 
 
 def test_a_guard(running: Shop) -> None:

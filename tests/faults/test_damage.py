@@ -7,8 +7,11 @@ next one. With the workers gone as well, so that the directory and the repositor
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,42 @@ def test_a_damaged_file_is_told_and_survived(
             with site.connect() as client:
                 assert client.get("www.test").body.decode() == color
         assert set(untold) <= NOTHING_IN_IT
+
+
+def test_a_damaged_entity_is_mended_when_a_worker_needs_it(tmp_path: Path) -> None:
+    """Nobody waits for the audit of all rows, which comes minutes later."""
+    with TlsSite(tmp_path) as site:
+        pair = site.leaf("www.test")
+        site.start(site.files({"www": pair}, clusters={"main": ["red"]}))
+        end(site)
+        with closing(sqlite3.connect(site.daemon.state_dir / "state.db")) as connection:
+            connection.execute(
+                "UPDATE entities SET value = replace(value, '127.0.0.1', '127.0.0.9')"
+                " WHERE kind = 'backend'"
+            )
+            connection.commit()
+        site.daemon.return_()
+        processes.wait_until(
+            lambda: "is written anew from the commit that runs" in site.daemon.log(), "it is told"
+        )
+        assert site.everywhere("www.test") == {"red"}
+
+
+def test_contents_that_were_taken_away_are_back_for_a_worker_that_needs_them(
+    tmp_path: Path,
+) -> None:
+    with TlsSite(tmp_path) as site:
+        pair = site.leaf("www.test")
+        site.start(site.files({"www": pair}, clusters={"main": ["red"]}))
+        shutil.rmtree(site.daemon.state_dir / "material")
+        before = site.worker_pids()
+        os.kill(before[0], signal.SIGKILL)
+        processes.wait_until(
+            lambda: (
+                not set(before[:1]) & set(site.worker_pids())
+                and len(site.worker_pids()) == len(before)
+            ),
+            "it is replaced",
+        )
+        assert site.everywhere("www.test") == {"red"}
+        assert "are back" in site.daemon.log()

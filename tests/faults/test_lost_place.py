@@ -168,9 +168,12 @@ def unwritable_at_the_start(how: Any, stopped: bool, site: Site) -> None:
         error = site.daemon.ask("status")["last_error"]
         assert (error["commit"], error["stage"]) == (sha, "journal")
         assert site.running() == (generation, digest)
+        drained = site.daemon.ask("drain", backend="main/b0", owner="somebody", ttl_s=3600.0)
+        assert "cannot be written" in drained["not_kept"]
         mend()
         site.wait(sha)
         assert not warned(site, "cannot be written")
+        assert site.daemon.ask("undrain", backend="main/b0")["not_kept"] is None
         assert site.running() == (generation + 1, site.committed_digest())
         starts_alone(site)
 

@@ -69,6 +69,7 @@ def drain(
     )
     if not as_json:
         _tell_others(result, who)
+        _tell_not_kept(result)
     if result["timed_out"]:
         raise CommandError(
             f"{_named(result)} drained, but after {timeout} there {_in_flight(result['active'])}",
@@ -101,6 +102,7 @@ def undrain(
     if as_json:
         output.print_json(result)
     else:
+        _tell_not_kept(result)
         takes = "takes" if len(result["backends"]) == 1 else "take"
         output.line(f"{', '.join(result['backends'])} {takes} requests again")
     return DONE
@@ -118,6 +120,11 @@ def _check(backend: str) -> None:
 def _named(result: dict[str, Any]) -> str:
     backends = result["backends"]
     return f"{', '.join(backends)} {'is' if len(backends) == 1 else 'are'}"
+
+
+def _tell_not_kept(result: dict[str, Any]) -> None:
+    if result["not_kept"]:
+        output.note(f"note: the next start of the daemon will not know of it: {result['not_kept']}")
 
 
 def _tell_others(result: dict[str, Any], who: str) -> None:
