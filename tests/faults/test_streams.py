@@ -26,11 +26,15 @@ class LargeScene(Scene):
     """The change has more than one message could bear."""
 
     def _files(self, backend: str) -> dict[str, Any]:
-        clusters = {
-            f"c{number}": {"backends": {"b": {"address": "127.0.0.1:9"}}}
-            for number in range(CLUSTERS if backend == "blue" else 1)
+        return {
+            **super()._files(backend),
+            "many.yaml": clusters(CLUSTERS if backend == "blue" else 1),
         }
-        return {**super()._files(backend), "many.yaml": {"clusters": clusters}}
+
+
+def clusters(count: int) -> dict[str, Any]:
+    backends = {"b": {"address": "127.0.0.1:9"}}
+    return {"clusters": {f"c{number}": {"backends": backends} for number in range(count)}}
 
 
 def daemon_dies(site: Site) -> None:
@@ -92,21 +96,36 @@ def worker_stands_still_and_goes_on(site: Site) -> None:
         scene.check_next()
 
 
+def stopped_newcomer(site: Site, second: int) -> int:
+    """Kill the second worker, and stop its successor before that is in service."""
+
+    def state() -> dict[str, Any]:
+        worker: dict[str, Any] = site.daemon.ask("status")["workers"][1]
+        return worker
+
+    for _ in range(20):
+        os.kill(second, signal.SIGKILL)
+        processes.wait_until(lambda former=second: state()["pid"] not in (0, former), "another")
+        pid = int(state()["pid"])
+        processes.stop(pid)
+        if state()["state"] == "starting":
+            return pid
+        # It has been too quick.
+        processes.resume(pid)
+        processes.wait_until(lambda: state()["state"] == "running", "it is in service")
+        second = pid
+    raise AssertionError("a newcomer is in service before it can be stopped")
+
+
 def newcomer_stands_still(site: Site) -> None:
     """Commits go on with the others; it has them all when it comes into service."""
-    site.start({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})
+    # It takes a while to take the state in, and meanwhile it is stopped.
+    document = site.document({"main": ["red"]}, {"main": "main"})
+    site.start({"kakehi.yaml": document, "many.yaml": clusters(CLUSTERS)})
     first, second = site.worker_pids()
     # Fresh connections may wait in the socket of the other one for its successor.
     assert set(site.kept("main.test", pids=[first, second]).values()) == {"red"}
-    os.kill(second, signal.SIGKILL)
-
-    def newcomer() -> int:
-        pid = int(site.daemon.ask("status")["workers"][1]["pid"] or 0)
-        return pid if pid != second else 0
-
-    processes.wait_until(newcomer, "a successor starts")
-    pid = newcomer()
-    processes.stop(pid)
+    pid = stopped_newcomer(site, second)
     generation = int(site.daemon.ask("status")["generation"])
     for number, backend in enumerate(("blue", "red", "blue"), 1):
         site.repo.commit({"kakehi.yaml": site.document({"main": [backend]}, {"main": "main"})})
