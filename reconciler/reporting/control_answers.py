@@ -230,7 +230,7 @@ class ControlAnswers:
             for slot in self.supervisor.slots
             if slot.former is not None
         ]
-        warnings += self.store.notes
+        warnings += self.store.notes.told()
         others = (
             self.store.place.problem,
             self.following.warning(self.source),
