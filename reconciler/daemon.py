@@ -25,7 +25,7 @@ from reconciler import log
 from reconciler.acme.certifying import Certifying, issued_directory
 from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
-from reconciler.errors import KakehiError, MachineError
+from reconciler.errors import KakehiError
 from reconciler.loop.mending import Mending
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.recovery import Recovery
@@ -50,17 +50,16 @@ from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.history import History
-from reconciler.storage.place import lock_directory
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
-from reconciler.workers import spawning
 from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
 from reconciler.workers.descriptors import shortages
+from reconciler.workers.runtime_directory import RuntimeDirectory
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.tickets import TicketKeys
@@ -118,17 +117,17 @@ def _run_told(options: DaemonOptions) -> int:
 
 async def _run(options: DaemonOptions) -> None:
     _raise_open_files_limit()
-    runtime_lock = _make_runtime_dir(options.runtime_dir)
+    runtime = RuntimeDirectory(options.runtime_dir)
     try:
         machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
         store = Store(options.state_dir, partial(relations_of, machine=machine))
         try:
             places = await _recover(options, store, machine)
-            await Daemon(options, store, machine, places).run()
+            await Daemon(options, store, machine, places, runtime).run()
         finally:
             store.close()
     finally:
-        os.close(runtime_lock)
+        runtime.close()
 
 
 async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
@@ -142,7 +141,7 @@ async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> in
             store.materials.forget_unused()
     older = _older_than_applied(store, source)
     if older is not None:
-        store.notes.append(older)
+        store.notes.add(older, until_applied=True)
     return places
 
 
@@ -173,9 +172,17 @@ class Daemon:
     Listens to the supervisor (`Listener`) and to the loop (`Observer`).
     """
 
-    def __init__(self, options: DaemonOptions, store: Store, machine: Machine, places: int) -> None:
+    def __init__(
+        self,
+        options: DaemonOptions,
+        store: Store,
+        machine: Machine,
+        places: int,
+        runtime: RuntimeDirectory,
+    ) -> None:
         self._options = options
         self._places = places
+        self._runtime = runtime
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -186,7 +193,7 @@ class Daemon:
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
-        for note in store.notes:
+        for note in store.notes.told():
             log.warning(note)
         directory = options.directory.absolute()
         self._fetching = Fetching(options.remote, options.fetch_interval_s)
@@ -236,7 +243,7 @@ class Daemon:
             self._began,
             options.metrics_entities,
         )
-        self._admin = AdminListener(self._measuring.metrics, self._measuring.health)
+        self._admin = AdminListener(self._measuring.metrics, self._health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         self._reconciler = Reconciler(
             self._source, store, self._runner, outcomes, stager, machine, self, wake
@@ -287,6 +294,8 @@ class Daemon:
         parts = self._parts
         parts.start("watchdog", self._systemd.watchdog)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
+        keeping = partial(self._runtime.keep, self._control, self._supervisor)
+        parts.start("runtime directory", keeping)
         parts.start("auditing", self._auditing.run)
         parts.start("auditing rows", self._row_audit.run)
         parts.start("answering", self._answering.run)
@@ -405,7 +414,13 @@ class Daemon:
             left_out = self._measuring.left_out()
             found += [left_out] if left_out else []
         found += [self._row_audit.problem] if self._row_audit.problem else []
-        return found + self._shortages()
+        return found + self._runtime.warnings(self._supervisor) + self._shortages()
+
+    def _health(self) -> tuple[bool, str]:
+        """That nobody can ask us hurts no request, but can be said nowhere else."""
+        healthy, said = self._measuring.health()
+        problem = self._runtime.problem
+        return healthy, f"{said}; {problem}" if problem else said
 
     def _shortages(self) -> list[str]:
         """Whether descriptors are few for the listeners that there are."""
@@ -516,18 +531,6 @@ def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         log.error("internal error", reason=doing)
     else:
         log.internal_error(doing, failure)
-
-
-def _make_runtime_dir(directory: Path) -> int:
-    lock = lock_directory(directory)
-    try:
-        directory.chmod(0o700)
-        (directory / spawning.WORKERS_DIRECTORY).mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        os.close(lock)
-        reason = error.strerror or error
-        raise MachineError(f"cannot use the runtime directory {directory}: {reason}") from error
-    return lock
 
 
 def _raise_open_files_limit() -> None:

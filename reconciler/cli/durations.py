@@ -6,6 +6,10 @@ take to start.
 
 from reconciler.cli.exits import UsageError
 
+HOURS_MAX = 87_600
+"""Ten years: what clocks, timers and sockets can all say. `control.SECONDS_MAX` is the same."""
+
+_DIGITS_MAX = 15
 _UNITS_MS = (("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000))
 
 
@@ -14,5 +18,8 @@ def milliseconds(text: str, name: str) -> int:
     for unit, factor in _UNITS_MS:
         digits = text.removesuffix(unit)
         if digits != text and digits.isascii() and digits.isdigit():
-            return int(digits) * factor
+            found = int(digits) * factor if len(digits) <= _DIGITS_MAX else None
+            if found is None or found > HOURS_MAX * 3_600_000:
+                raise UsageError(f"{name} must be at most {HOURS_MAX}h")
+            return found
     raise UsageError(f'{name} needs a duration such as "500ms", "30s" or "5m", not {text!r}')

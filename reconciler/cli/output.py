@@ -7,6 +7,7 @@ is shown with its control characters escaped, so that it cannot drive the termin
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -23,6 +24,9 @@ STYLES = {
     "update": "33",
     "warning": "33;1",
 }
+
+_OURS = re.compile(f"(\033\\[(?:0|{'|'.join(STYLES.values())})m)")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Painter:
@@ -47,14 +51,29 @@ def painter(stream: Any = None) -> Painter:
 
 def line(text: str = "") -> None:
     """Write one line of the result."""
-    sys.stdout.write(_fitted(text, sys.stdout) + "\n")
+    sys.stdout.write(_fitted(_harmless(text, sys.stdout), sys.stdout) + "\n")
 
 
 def note(text: str) -> None:
     """Write one line about the result, to stderr."""
     # The result counts, and the exit code: a full disk behind stderr changes neither.
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(_fitted(text, sys.stderr) + "\n")
+        sys.stderr.write(_fitted(_harmless(text, sys.stderr), sys.stderr) + "\n")
+
+
+def _harmless(text: str, stream: TextIO) -> str:
+    """Return text with all escaped that drives a terminal, but for our colours on one.
+
+    Whatever a command forgets to make visible ends here; only line breaks and tabs may pass.
+    """
+    if text.isprintable():
+        return text
+    parts = _OURS.split(text) if stream.isatty() else [text]
+    # Every other part is what was split at.
+    return "".join(
+        part if index % 2 else _CONTROLS.sub(lambda found: visible(found[0]), part)
+        for index, part in enumerate(parts)
+    )
 
 
 def columns(stream: TextIO) -> int | None:

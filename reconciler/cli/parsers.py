@@ -21,6 +21,10 @@ Command = Callable[..., int]
 COLUMNS = 80
 """As many as the smallest terminal that people use has."""
 
+NUMBER_MAX = 1_000_000_000
+"""More than anything of ours is counted in, and what a database and a C program can hold."""
+
+_DIGITS_MAX = 20
 _LABEL_COLUMNS_MAX = 30
 HELP_TEXT = "Show this help."
 _REQUIRED = "the following arguments are required: "
@@ -204,9 +208,12 @@ def _converting(parameter: Parameter) -> dict[str, Any]:
 
 def _whole_number(text: str) -> int:
     try:
-        return int(text)
+        number = int(text[:_DIGITS_MAX])
     except ValueError:
         raise argparse.ArgumentTypeError(f"needs a whole number, not {text!r}") from None
+    if len(text) > _DIGITS_MAX or number > NUMBER_MAX:
+        raise argparse.ArgumentTypeError(f"must be at most {NUMBER_MAX}")
+    return number
 
 
 def _value(parameter: Parameter, given: dict[str, object]) -> object:

@@ -322,25 +322,24 @@ class Reconciler:
         self.wake()
 
     def _settled(self) -> None:
+        self._follows_again()
+        self.retrying.clear()
+        self.outcomes.resolved()
+        if (commit := self._store.running.commit) and self._marked != commit:
+            self._mark_applied(commit)
+
+    def _follows_again(self) -> None:
         if self.problem is not None:
             if not self._told:
                 log.info("following again", ref=self._source.shown_ref)
             self.outcomes.problem = None
             self.notify()
-        self.retrying.clear()
-        self.outcomes.resolved()
-        commit = self._store.running.commit
-        if commit is not None and self._marked != commit:
-            self._mark_applied(commit)
 
     # One commit.
 
     async def _reconcile(self, head: Head, touched: frozenset[str] = frozenset()) -> _End:
         """`touched` are files outside of the repository with another content than runs."""
-        began = time.monotonic()
-        running = self._store.running
-        if head.commit != running.commit:
-            self.outcomes.problem = None
+        began, is_new = time.monotonic(), head.commit != self._store.running.commit
         staged = await self._look_at(head, touched)
         try:
             end = await self._carry_out(head, staged, began, touched)
@@ -349,6 +348,9 @@ class Reconciler:
                 staged.bulk.close()
         if end == "done":
             self._loading.committed()
+        # Not before: what cannot be read is found on the way, and again at each look.
+        if is_new:
+            self._follows_again()
         return end
 
     async def _look_at(self, head: Head, touched: frozenset[str]) -> StagedCommit:

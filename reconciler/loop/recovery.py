@@ -147,7 +147,7 @@ class Recovery:
             return False
         unknown = sum(map(_is_nowhere, entities))
         place = f"; where {unknown} entities are written is not known" if unknown else ""
-        self._store.notes.append(
+        self._store.notes.add(
             f"the state directory {what}: generation {worker.generation}, which workers serve, was "
             f"taken {source}{place}"
         )
@@ -158,7 +158,7 @@ class Recovery:
         generation = max((each.generation for each in unknown), default=0)
         if generation > self._store.running.generation and len(self._store.running.state) == 0:
             self._store.recover(Recovered(generation, EMPTY_DIGEST), (), {})
-            self._store.notes.append(
+            self._store.notes.add(
                 f"nobody knows generation {generation} any more, which workers serve: they go on "
                 "until a commit is served by others"
             )

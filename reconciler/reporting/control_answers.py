@@ -32,7 +32,7 @@ from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
 from reconciler.source.following import Following
 from reconciler.source.left_out import SUFFIXES
-from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.repository import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.drains import Drain, Drains
 from reconciler.storage.running import Running
@@ -230,7 +230,7 @@ class ControlAnswers:
             for slot in self.supervisor.slots
             if slot.former is not None
         ]
-        warnings += self.store.notes
+        warnings += self.store.notes.told()
         others = (
             self.store.place.problem,
             self.following.warning(self.source),
@@ -285,6 +285,8 @@ class ControlAnswers:
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]
+        except UnknownCommitError as error:
+            raise RefusedRequestError("usage", str(error)) from None
         except RepositoryError as error:
             raise RefusedRequestError("not_found", str(error)) from None
         return {

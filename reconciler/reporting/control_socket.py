@@ -36,7 +36,13 @@ class ControlSocket:
         self._connections: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
-        """Listens. Raises `MachineError`. The runtime directory's lock makes the path ours."""
+        """Listens, also when it did before. Raises `MachineError`.
+
+        The runtime directory's lock makes the path ours. What is being answered goes on.
+        """
+        if self._server is not None:
+            self._server.close()
+            self._server = self._bound = None
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._path.unlink(missing_ok=True)
@@ -56,12 +62,17 @@ class ControlSocket:
         if self._server is not None:
             self._server.close()
         # A daemon that took over from us listens under the same name.
-        if self._bound is not None and self._identity() == self._bound:
+        if self.is_found:
             self._path.unlink(missing_ok=True)
         if self._connections:
             await asyncio.wait(self._connections, timeout=1.0)
         for task in self._connections:
             task.cancel()
+
+    @property
+    def is_found(self) -> bool:
+        """Whether somebody who connects comes to us."""
+        return self._bound is not None and self._identity() == self._bound
 
     def _identity(self) -> tuple[int, int] | None:
         try:

@@ -8,6 +8,7 @@ test compares the answers with what workers really do. Called by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # Beyond this nobody reads on; the best ones come first.
 LOST_MAX = 100
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Of more frontends only those are looked at that may match, by hostname and path.
 _ALL_SHOWN_MAX = 500
 
@@ -195,6 +198,9 @@ def _describe_winner(
 def _asked(request: ExplainRequest) -> Asked:
     has_scheme = "://" in request.url
     url = request.url if has_scheme else f"http://{request.url}"
+    if "\t" in url or _CONTROLS.search(url):
+        # Some of them `urlsplit` takes out silently.
+        raise UnexplainableError(f"{request.url!r} has control characters, which no URL has")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -202,7 +208,7 @@ def _asked(request: ExplainRequest) -> Asked:
         raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
-    headers = [(name.lower(), value) for name, value in request.headers]
+    headers = [_header(each) for each in request.headers]
     host = next((value for name, value in headers if name == "host"), None)
     return Asked(
         scheme=parts.scheme if has_scheme else None,
@@ -214,6 +220,14 @@ def _asked(request: ExplainRequest) -> Asked:
         method=request.method,
         headers=headers,
     )
+
+
+def _header(field_line: list[str]) -> tuple[str, str]:
+    """The field as it is compared. Raises `UnexplainableError` when no client can send it."""
+    text = ": ".join(field_line)
+    if len(field_line) != 2 or not _TOKEN.fullmatch(field_line[0]) or _CONTROLS.search(text):
+        raise UnexplainableError(f"{text!r} is not a header that a client can send")
+    return field_line[0].lower(), field_line[1]
 
 
 def _normal(asked: Asked, *, merge_slashes: bool) -> Asked:

@@ -63,7 +63,11 @@ class Waiting:
             repository = self.source.repository
         except RepositoryError:
             return
-        may_come = text == "HEAD" or (self.source.is_remote and set(text.lower()) <= _HEXADECIMAL)
+        if text == "HEAD":
+            # A branch that had commits and has none now was deleted.
+            may_come = self.source.is_remote or self.store.running.commit is None
+        else:
+            may_come = self.source.is_remote and set(text.lower()) <= _HEXADECIMAL
         if may_come or self._commit_id(text) is not None:
             return
         try:

@@ -45,6 +45,10 @@ class RepositoryError(MachineError):
     """The repository cannot give what was asked for, now. The running state is held."""
 
 
+class UnknownCommitError(RepositoryError):
+    """What somebody named is no commit of the repository."""
+
+
 class NoConfigurationError(RepositoryError):
     """A commit without any configuration; `commit` is None where only its tree is known.
 
@@ -101,7 +105,7 @@ class Repository:
         if self._git.is_bare:
             return ""
         place, top = directory.resolve(), Path(self._git.workdir).resolve()
-        if place == self.git_dir or self.git_dir in place.parents:
+        if self.holds(directory):
             # Where hooks run: what they ask about is the whole repository.
             return ""
         if not place.is_relative_to(top):
@@ -110,6 +114,11 @@ class Repository:
             )
         inside = place.relative_to(top)
         return "" if inside == Path() else inside.as_posix()
+
+    def holds(self, directory: Path) -> bool:
+        """Whether a directory is git's own, or lies in it."""
+        place = directory.resolve()
+        return place == self.git_dir or self.git_dir in place.parents
 
     @property
     def git(self) -> pygit2.Repository:
@@ -197,7 +206,7 @@ class Repository:
             return str(self._git.revparse_single(spec).peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError, OSError):
             missing = f"{spec!r} names no commit of {self.git_dir}{self._meant(spec)}"
-            raise RepositoryError(missing) from None
+            raise UnknownCommitError(missing) from None
 
     def config_tree(self, commit: str) -> str:
         """The tree of the config directory in a commit."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import sqlite3
 import time
@@ -146,6 +147,8 @@ def translated() -> Iterator[None]:
         if code == sqlite3.SQLITE_ERROR:
             # Our statements are right: what they are about is not there any more.
             raise DamagedError(f"the state database is damaged: {error}") from error
+        if code == sqlite3.SQLITE_CANTOPEN and (reason := _why_none_opens()) is not None:
+            raise OSError(reason, os.strerror(reason)) from error
         raise OSError(_ERRNO.get(code, errno.EIO), str(error)) from error
     # SQLite may cite what it cannot read.
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -161,6 +164,15 @@ _ERRNO = {
     sqlite3.SQLITE_PERM: errno.EACCES,
     sqlite3.SQLITE_INTERRUPT: errno.ETIMEDOUT,
 }
+
+
+def _why_none_opens() -> int | None:
+    """SQLite does not tell why it cannot open a file: whether no file at all can be opened."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def end_after(connection: sqlite3.Connection, seconds: float) -> None:

@@ -2,8 +2,8 @@
 
 Somebody may delete or replace it while a daemon runs; what is written then goes into files that no
 start will ever find. So its inode, and those of the files that hold the state, are looked at before
-each commit: a call of `stat` each. Called by `reconciler.storage.store`; `lock_directory` also by
-whoever else must be alone in a directory.
+each commit: a call of `stat` each. Called by `reconciler.storage.store`; `lock_directory` and
+`holds_lock` also by whoever else must be alone in a directory.
 """
 
 from __future__ import annotations
@@ -79,12 +79,7 @@ class Place:
         self._identity = _identity(self.directory)
 
     def _has_lock(self) -> bool:
-        try:
-            return self._lock >= 0 and _identity(self.directory / LOCK_NAME) == _identity(
-                self._lock
-            )
-        except OSError:
-            return False
+        return self._lock >= 0 and holds_lock(self.directory, self._lock)
 
     def clear(self) -> list[str]:
         """Directories in the place of files are set aside; says which. Raises `OSError`."""
@@ -125,6 +120,14 @@ class Place:
 def _identity(where: Path | int) -> tuple[int, int]:
     found = where.stat() if isinstance(where, Path) else os.fstat(where)
     return found.st_dev, found.st_ino
+
+
+def holds_lock(directory: Path, lock: int) -> bool:
+    """Whether the lock is the directory's that is there now."""
+    try:
+        return _identity(directory / LOCK_NAME) == _identity(lock)
+    except OSError:
+        return False
 
 
 def lock_directory(directory: Path) -> int:

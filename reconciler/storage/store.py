@@ -40,6 +40,7 @@ from reconciler.storage.database import (
     translated,
 )
 from reconciler.storage.history import HistoryRow, StoredHistory
+from reconciler.storage.notes import Notes
 from reconciler.storage.place import Place
 from reconciler.storage.records import Begun, Header, Recovered
 from reconciler.storage.running import Running, read_running
@@ -56,7 +57,6 @@ from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
-_NOTES_MAX = 8
 # The longest that takes its time is a worker that is brought up with a very large state.
 SNAPSHOT_S_MAX = 600.0
 
@@ -79,7 +79,7 @@ class Store:
         self.epoch = 0
         self.damage = Damage()
         """What any reader has come upon; the loop sees to it."""
-        self.notes: list[str] = []
+        self.notes = Notes()
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
@@ -96,8 +96,8 @@ class Store:
         self.materials = MaterialStore(directory, self._is_needed)
         try:
             try:
-                self.notes += set_former_aside(directory)
-                self.notes += self.place.clear()
+                for note in (*set_former_aside(directory), *self.place.clear()):
+                    self.notes.add(note)
                 self._start_somehow()
                 self.place.remember(self._home.files)
             except OSError as error:
@@ -285,6 +285,7 @@ class Store:
         faults.point("journal.committed")
         running.generation, running.state.digest = begun.generation, begun.digest
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
+        self.notes.applied()
         for view in self._views:
             if view.first.generation and view.first != running.moment:
                 view.note(running.moment, changes)
@@ -319,6 +320,7 @@ class Store:
                 self._writer.places(moved)
             self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
         running.commit, running.tree, running.applied_at = commit, tree, at
+        self.notes.applied()
         self._checkpoint_if_due()
 
     def rebuild(
@@ -418,7 +420,7 @@ class Store:
         self.place.remember(self._home.files)
         self.place.probe()
         self._return_at = 0.0
-        self.notes = [*self.notes[-_NOTES_MAX:], f"{self._directory} was written anew"]
+        self.notes.add(f"{self._directory} was written anew")
         log.warning("the state directory is written anew", directory=self._directory)
         self._was_rebuilt = True
 
@@ -485,7 +487,7 @@ class Store:
         found = salvaged(self._database)
         self._connections.close()
         aside = self._database.set_aside()
-        self.notes.append(f"{damage}; kept as {aside}, starting from the repository")
+        self.notes.add(f"{damage}; kept as {aside}, starting from the repository")
         self._start()
         # No number is used for two things.
         self.running.generation = max(found.generation, self.running.generation)
@@ -554,7 +556,7 @@ class Store:
         if not changed:
             return False
         self.former = (running.generation, running.state.digest)
-        self.notes.append(
+        self.notes.add(
             f"another version wrote the state: {changed} of {len(entities)} entities are brought "
             "into form, and workers are replaced as their successors come into service"
         )

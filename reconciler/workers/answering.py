@@ -2,10 +2,10 @@
 
 A worker that hangs (a stopped process, a loop that never turns) looks like one that is idle until
 somebody asks it something. So each is asked what costs one turn of its engine: to take the drained
-backends, which it has. While anything else waits for its answer, that is the question. One that
-has not answered for some seconds is told in `status` and `/healthz`; one that goes on like that is
-replaced. Seconds are turns of this loop, so that a daemon that was paused blames nobody. Called by
-`reconciler.daemon`.
+backends, which it has. While anything else waits for its answer, that is the question, also in the
+middle of a commit; what takes its time there has more, by its size. One that has not answered for
+some seconds is told in `status` and `/healthz`; one that goes on like that is replaced. Seconds are
+turns of this loop, so that a daemon that was paused blames nobody. Called by `reconciler.daemon`.
 """
 
 from __future__ import annotations
@@ -56,16 +56,17 @@ class Answering:
     def _look_at(self, worker: Worker) -> None:
         awaited = worker.link.awaited
         question, turns = self._unanswered[worker]
-        if awaited is None or awaited.is_long:
-            # How long a change may take depends on its size: whoever asked knows.
-            self._unanswered[worker] = (-1, 0)
+        if awaited is None:
+            question, turns = -1, 0
         elif awaited.number != question:
-            self._unanswered[worker] = (awaited.number, 0)
+            question, turns = awaited.number, 0
         else:
-            self._unanswered[worker] = (question, turns + 1)
-        _, turns = self._unanswered[worker]
-        self._tell(worker, is_silent=turns >= SILENT_AFTER)
-        if turns >= REPLACE_AFTER:
+            turns += 1
+        self._unanswered[worker] = question, turns
+        # How long a change may take depends on its size.
+        beyond = turns - (awaited.work_s if awaited else 0.0)
+        self._tell(worker, is_silent=beyond >= SILENT_AFTER)
+        if beyond >= REPLACE_AFTER:
             self._supervisor.replace(worker.id, f"it has not answered for {turns:.0f} s")
 
     def _tell(self, worker: Worker, *, is_silent: bool) -> None:

@@ -30,10 +30,14 @@ class WorkerGoneError(MachineError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something that was asked; `is_long` when its answer takes as long as there is to do."""
+    """Something that was asked, and how much longer than a turn its answer may take."""
 
     number: int
-    is_long: bool
+    work_s: float
+
+
+# A worker stages a part of a change in some milliseconds, and looks at it again when it prepares.
+_WORK_CHUNK_S = 0.1
 
 
 class OutrankedError(WorkerGoneError):
@@ -73,22 +77,22 @@ class Link:
         self, message: wire.ToWorker, descriptors: list[int] | None = None
     ) -> asyncio.Future[wire.FromWorker]:
         """Sends a message; the future gets its reply, or `WorkerGoneError`."""
-        is_long = isinstance(message, wire.Prepare)
-        return self.ask_encoded(wire.encode(message), descriptors, is_long=is_long)
+        work_s = message.chunks * _WORK_CHUNK_S if isinstance(message, wire.Prepare) else 0.0
+        return self.ask_encoded(wire.encode(message), descriptors, work_s=work_s)
 
     def ask_encoded(
-        self, frame: bytes, descriptors: list[int] | None = None, *, is_long: bool = True
+        self, frame: bytes, descriptors: list[int] | None = None, *, work_s: float = 0.0
     ) -> asyncio.Future[wire.FromWorker]:
         """The same with a message that was encoded once for several workers.
 
-        `is_long`: its answer may take a while, and is no sign of a worker that hangs.
+        `work_s`: so much there is to do before it can answer.
         """
         reply: asyncio.Future[wire.FromWorker] = self._loop.create_future()
         if self._closed:
             reply.set_exception(WorkerGoneError("the worker is gone"))
             return reply
         self._asked.append(reply)
-        self._questions.append(Question(next(self._numbers), is_long))
+        self._questions.append(Question(next(self._numbers), work_s))
         try:
             self._channel.send(frame, descriptors)
         except (wire.WireError, OSError) as error:

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from reconciler.presence import is_there
 from reconciler.workers.forking import zygote
 
 WORKERS_DIRECTORY = "workers"
@@ -37,6 +38,13 @@ def listening(runtime_dir: Path) -> set[int]:
 def successor_path(runtime_dir: Path, worker: int) -> Path:
     """Where it listens while another one still serves in its place."""
     return runtime_dir / WORKERS_DIRECTORY / f"{worker}.next"
+
+
+def is_found(runtime_dir: Path, worker: int) -> bool:
+    """Whether the next daemon would find one there."""
+    return is_there(socket_path(runtime_dir, worker)) or is_there(
+        successor_path(runtime_dir, worker)
+    )
 
 
 def succeed(runtime_dir: Path, worker: int) -> None:

@@ -115,6 +115,14 @@ class Supervisor:
         """Whether every slot has its worker."""
         return len(self.in_service) == len(self.slots)
 
+    def unreachable(self) -> list[Worker]:
+        """Those in service whose socket a later daemon would not find."""
+        return [
+            worker
+            for worker in self.in_service.values()
+            if not spawning.is_found(self._runtime_dir, worker.id)
+        ]
+
     def scale(self, count: int) -> None:
         """Starts or drains workers until there are `count`."""
         cores = spawning.usable_cores()
@@ -190,6 +198,10 @@ class Supervisor:
             except MachineError as error:
                 slot.problem = str(error)
                 log.warning("a worker is not in service", worker=slot.id, reason=error)
+            except OSError as error:
+                # Such as descriptors that have run out.
+                slot.problem = error.strerror or str(error)
+                log.warning("a worker is not in service", worker=slot.id, reason=slot.problem)
             except Exception as error:  # noqa: BLE001  # one slot's fault must not end the others
                 slot.problem = log.internal_error(f"supervising worker {slot.id}", error)
             adopt = False

@@ -18,6 +18,9 @@ from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 SOCKET_NAME = "control.sock"
 # A plan request carries the changed files of a working tree; 16 MiB holds about 100,000 entities.
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+# Ten years, and more entries than there can be: what clocks, timers and SQLite can hold.
+SECONDS_MAX = 87_600 * 3_600
+NUMBER_MAX = 1_000_000_000
 
 ErrorCode = Literal["usage", "invalid", "not_found", "unavailable", "timeout", "internal"]
 
@@ -480,6 +483,8 @@ def decode_request(line: bytes) -> Request:
             raise MalformedMessageError(
                 f"field {key!r} of request {name!r} is not {fields[key].type}"
             )
+        if not _is_in_range(value):
+            raise MalformedMessageError(f"field {key!r} of request {name!r} is out of range")
     try:
         request: Request = kind(**body)
     except TypeError as error:
@@ -506,6 +511,13 @@ def _decode_object(line: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise MalformedMessageError("not a JSON object")
     return body
+
+
+def _is_in_range(value: object) -> bool:
+    """Floats are seconds, integers count; NaN is in no range."""
+    if isinstance(value, float):
+        return abs(value) <= SECONDS_MAX
+    return not isinstance(value, int) or abs(value) <= NUMBER_MAX
 
 
 def _has_type(value: object, declared: str) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.harness import ports
+from tests.harness import ports, processes
 from tests.harness.site import Site
 
 LISTENERS = 60
@@ -57,9 +58,27 @@ def runs_out(free: int, site: Site) -> None:
     assert len(site.worker_pids()) == 2
 
 
+def a_worker_dies(site: Site) -> None:
+    """Its successor comes as soon as there are some; until then the log tells the reason."""
+    site.start(files(site, "red"))
+    pid = site.worker_pids()[0]
+    _, hard = resource.prlimit(site.daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(site.daemon.pid, resource.RLIMIT_NOFILE, (used(site), hard))
+    os.kill(pid, signal.SIGKILL)
+    log = site.daemon.log
+    processes.wait_until(lambda: "oo many open files" in log(), "it is told", 20)
+    processes.pause(4)
+    assert "internal error while supervising" not in log()
+    resource.prlimit(site.daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    processes.wait_until(lambda: site.worker_pids()[0] not in (0, pid), "another one comes", 40)
+    site.commit(files(site, "blue"))
+    assert site.everywhere("main.test") == {"blue"}
+
+
 CASES: dict[str, Callable[[Site], None]] = {
     "few": partial(runs_out, 90),
     "hardly any": partial(runs_out, 20),
+    "none as a worker dies": a_worker_dies,
 }
 
 

@@ -50,6 +50,29 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
+def test_a_missing_file_is_told_once_for_as_long_as_it_is_missing(shared: Site) -> None:
+    site = shared
+    site.commit(files(site, "red"))
+    log_before = len(site.daemon.log())
+    repo, objects = site.repo, site.repo.directory / ".git" / "objects"
+    repo.write(files(site, "blue"))
+    repo.git("add", "--all")
+    blob = repo.git("rev-parse", ":kakehi.yaml").strip()
+    sha = repo.git("commit-tree", "-p", "HEAD", "-m", "x", repo.git("write-tree").strip()).strip()
+    file, aside = objects / blob[:2] / blob[2:], objects / "aside"
+    file.rename(aside)
+    repo.git("update-ref", "refs/heads/main", sha)
+    assert blob[:7] in wait_held(site)
+    processes.pause(4)
+    assert site.daemon.ask("status")["source"]["state"] == "holding"
+    assert site.daemon.log()[log_before:].count("holding the running state") == 1
+    aside.rename(file)
+    site.wait(sha)
+    assert site.everywhere("main.test") == {"blue"}
+    assert site.daemon.ask("status")["source"]["state"] == "following"
+    assert site.daemon.log()[log_before:].count("following again") == 1
+
+
 # F2: a broken commit between two good ones
 
 

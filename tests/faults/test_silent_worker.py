@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,6 +59,23 @@ def hangs_for_good(site: Site) -> None:
     assert site.daemon.log().count("a worker does not answer") == 1
 
 
+def hangs_as_a_commit_comes(pause_s: float, site: Site) -> None:
+    pids = start(site)
+    processes.pause(pause_s)
+    processes.stop(pids[1])
+    began = time.monotonic()
+    site.repo.commit({"kakehi.yaml": site.document({"main": ["blue"]}, {"main": "main"})})
+    processes.wait_until(lambda: healthz(site)[0] == 503, "/healthz tells", TOLD_WITHIN_S)
+    assert time.monotonic() - began < TOLD_WITHIN_S
+    assert "worker 1 does not answer" in healthz(site)[1]
+    assert "worker 1: it does not answer" in site.daemon.run_cli("status", check=True).stdout
+    processes.wait_until(
+        lambda: worker(site, 1)["pid"] not in (0, pids[1]), "it is replaced", REPLACED_WITHIN_S
+    )
+    processes.wait_until(lambda: healthz(site)[0] == 200, "all is well")
+    processes.wait_until(lambda: site.everywhere("main.test") == {"blue"}, "it is applied", 40)
+
+
 def hangs_for_a_while(site: Site) -> None:
     pids = start(site)
     processes.stop(pids[0])
@@ -84,6 +102,8 @@ def only_the_daemon_was_away(site: Site) -> None:
 
 CASES: dict[str, Callable[[Site], None]] = {
     "hangs for good": hangs_for_good,
+    "hangs as a commit comes": partial(hangs_as_a_commit_comes, 0.0),
+    "hangs as a commit comes, later": partial(hangs_as_a_commit_comes, 1.6),
     "hangs for a while": hangs_for_a_while,
     "is well while the daemon was away": only_the_daemon_was_away,
 }

@@ -50,6 +50,8 @@ def drain(
       kakehi undrain shop/shop-1
     """
     _check(backend)
+    if owner is not None and not owner.strip():
+        raise UsageError("--owner needs a name", "without --owner it is your login")
     who = _login() if owner is None else owner
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     ttl_s = None if expires == "forever" else milliseconds(expires, "--for") / 1_000
@@ -131,8 +133,9 @@ def _tell_others(result: dict[str, Any], who: str) -> None:
         until = output.moment(each["expires_at"]) if each["expires_at"] else "it is undrained"
         since = output.moment(each["since"])
         output.note(
-            f"note: {each['backend']} was drained by {each['owner'] or 'somebody'} since {since}, "
-            f"until {until}; now it is {who}'s"
+            f"note: {each['backend']} was drained by "
+            f"{output.visible(each['owner']) or 'somebody'} since {since}, "
+            f"until {until}; now it is {output.visible(who)}'s"
         )
 
 

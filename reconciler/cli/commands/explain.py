@@ -47,7 +47,8 @@ def _header(text: str) -> list[str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise UsageError(f"{text!r} is not a header", "write it as -H 'Name: value'")
-    return [name.strip(), value.strip()]
+    # A line break at the end is one that no client can send: the daemon says so.
+    return [name.strip(" \t"), value.strip(" \t")]
 
 
 def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
@@ -76,7 +77,7 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
         text.append(f"{cells}  {paint('dim', where)}".rstrip())
     if result["message"]:
         style = "bold" if result["status"] is None else "warning"
-        text.extend(["", paint(style, result["message"])])
+        text.extend(["", paint(style, output.visible(result["message"]))])
     return text + _lost(result["lost"], paint)
 
 

@@ -77,14 +77,14 @@ def plan(
         bool, Option("--full", help="Show each change, also those that are alike.")
     ] = False,
     form: Annotated[
-        str,
+        str | None,
         Option(
             "--format",
             metavar="FORMAT",
             help="text, json or markdown [default: text].",
             completes=lambda: FORMATS,
         ),
-    ] = "text",
+    ] = None,
     as_json: AsJson = False,
     detailed_exitcode: Annotated[
         bool, Option("--detailed-exitcode", help="Exit with 2 when there are changes.")
@@ -106,9 +106,7 @@ def plan(
       kakehi plan --json | jq '.changes[] | .action + " " + .kind + " " + .name'
       kakehi plan --detailed-exitcode; test $? -eq 2 && echo "something to commit"
     """
-    if form not in FORMATS:
-        raise UsageError(f"there is no format {form}", f"known are {', '.join(FORMATS)}")
-    form = "json" if as_json else form
+    form = _form(form, as_json=as_json)
     if only is None and directory is not None and _is_filter(directory):
         directory, only = None, directory
     if only is not None and not _is_filter(only):
@@ -117,17 +115,20 @@ def plan(
     if base is not None:
         place = Path(directory or ".")
         running: dict[str, Any] = {"beginning": f"commit {base}"}
-        planned, diagnostics = _without_daemon(place, base, ref)
+        planned, diagnostics = _without_daemon(place, base, ref, only)
         note = "Without a daemon: ports, capacity and open connections were not tried."
     else:
         running = _running(runtime_dir)
-        place = Path(directory or running["source"]["directory"])
+        followed = Path(running["source"]["directory"])
+        place = followed if directory is None else _place(directory, followed, ref)
         planned, diagnostics, note = _asked(runtime_dir, place, ref, running)
     if planned is None:
         return _invalid(diagnostics, as_json=form == "json")
     if only is not None:
         every = planned["changes"]
         planned["changes"] = grouping.filtered(every, only)
+        if base is None and not planned["changes"]:
+            _expect_running(runtime_dir, only)
         running |= {"only": only, "others": len(every) - len(planned["changes"])}
     subject = f"commit {ref}" if ref else f"the working tree of {place}"
     _print(planned, running, subject, form, full=full)
@@ -141,6 +142,45 @@ def plan(
         output.note(f"The daemon would refuse this now: {output.visible(refusal['reason'])}")
         return BLOCKED if refusal["stage"] == "guard" else REFUSED
     return CHANGES if detailed_exitcode and planned["changes"] else DONE
+
+
+def _form(form: str | None, *, as_json: bool) -> str:
+    """Return the format that is asked for, by `--format` or as `--json`."""
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"there is no format {form}", f"known are {', '.join(FORMATS)}")
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} contradict each other")
+    return "json" if as_json else form or "text"
+
+
+def _place(directory: str, followed: Path, ref: str | None) -> Path:
+    """Return the directory that was named; its files must be those that the proxy follows."""
+    from reconciler.cli.trees import files
+
+    place = Path(directory)
+    files.expect_directory(place)
+    if ref is None and place.resolve() != followed.resolve():
+        try:
+            prefix = files.open_repository(followed).prefix
+        except CommandError:
+            # It may be where this user, or this machine, cannot look.
+            return place
+        found = files.open_repository(place)
+        if found.holds(place):
+            raise UsageError(f"{directory} is git's own directory, and has no configuration")
+        if found.prefix != prefix:
+            raise UsageError(
+                f"{directory} is not what the proxy follows: that is {followed}",
+                "name that, or the same directory of another clone; or none at all",
+            )
+    return place
+
+
+def _expect_running(runtime_dir: str | None, only: str) -> None:
+    """Raise the daemon's sentence, as for `show`, when an entity without changes is nowhere."""
+    kind, _, name = only.partition("/")
+    if name:
+        ask(runtime_dir, "show", {"kind": kind, "entity": name})
 
 
 def _is_filter(text: str) -> bool:
@@ -166,11 +206,11 @@ def _print(
 
 
 def _without_daemon(
-    place: Path, base: str, ref: str | None
+    place: Path, base: str, ref: str | None, only: str | None
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     from reconciler.cli.plans.offline_plan import between
 
-    return between(place, base, ref)
+    return between(place, base, ref, only)
 
 
 def _asked(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from reconciler.cli import output
 from reconciler.cli.asking import ask
-from reconciler.cli.exits import DONE, DRIFT
+from reconciler.cli.exits import DONE, DRIFT, UsageError
 from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 
 REFRESH_S = 0.5
@@ -30,7 +30,10 @@ def status(
       kakehi status --json | jq -r .commit
       kakehi status --detailed-exitcode || page somebody
     """
-    if watch and not as_json:
+    if watch and (as_json or detailed_exitcode):
+        other = "--json" if as_json else "--detailed-exitcode"
+        raise UsageError(f"--watch and {other} contradict each other")
+    if watch:
         return _watch(runtime_dir)
     result = ask(runtime_dir, "status")
     if as_json:
@@ -69,7 +72,7 @@ def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
     facts = [
         ("commit", paint("bold", (result["commit"] or "none yet")[:12])),
         ("generation", f"{result['generation']}, digest {result['digest'][:12]}"),
-        ("following", f"{source['ref']} of {source['directory']}"),
+        ("following", output.visible(f"{source['ref']} of {source['directory']}")),
         *([("remote", _remote(source))] if source["remote"] else []),
         ("entities", counted or "none"),
         *([("expiry", _expiry(result["certificates"]))] if result["certificates"] else []),
@@ -112,7 +115,7 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     for drain in result["drains"]:
         expires = drain["expires_at"]
         until = f"until {output.moment(expires)}" if expires else "until it is undrained"
-        owner = f" by {drain['owner']}" if drain["owner"] else ""
+        owner = f" by {output.visible(drain['owner'])}" if drain["owner"] else ""
         remarks.append(
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
             f"{output.count(drain['active'], 'request')} in flight"
@@ -141,8 +144,9 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     if fetch_problem:
         remarks.append(f"{paint('warning', 'fetching fails')}  {output.visible(fetch_problem)}")
     # Before anything was fetched this is the reason why the state is held, too.
-    if result["source"]["problem"] not in (None, fetch_problem):
-        remarks.append(f"{paint('warning', 'holding')}  {result['source']['problem']}")
+    problem = result["source"]["problem"]
+    if problem not in (None, fetch_problem):
+        remarks.append(f"{paint('warning', 'holding')}  {output.visible(problem)}")
     drift = result["drift"]
     if drift is not None:
         what = ", ".join(drift["differing"]) or "entities that nobody committed"

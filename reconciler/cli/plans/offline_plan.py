@@ -7,19 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
     from schemas.changes.state import State
     from schemas.entities.diagnostic import Diagnostic
+    from schemas.entities.entity import EntityKey
 
 UNTRIED = ["ports", "capacity", "connections"]
 
 
-def between(place: Path, base: str, ref: str | None) -> tuple[dict[str, Any] | None, list[Any]]:
+def between(
+    place: Path, base: str, ref: str | None, only: str | None = None
+) -> tuple[dict[str, Any] | None, list[Any]]:
     """Return the plan in the form of `plan --json`, None if it is invalid, and all diagnostics.
 
-    Without a `ref` the working tree is where it leads.
+    Without a `ref` the working tree is where it leads. An entity that is asked for (`only`) must be
+    on one side at least.
     """
     from reconciler.catalog.views import MemoryView
     from reconciler.planning import guards
@@ -36,6 +41,7 @@ def between(place: Path, base: str, ref: str | None) -> tuple[dict[str, Any] | N
     after, found = _loaded(place, ref, left_out)
     if after is None:
         return None, [_told(each) for each in found]
+    _expect(only, [*before, *after])
     desired = {key: after.get(key) for key in {*before, *after}}
     changes = diff_entities(desired, before)
     repository = files.open_repository(place)
@@ -49,6 +55,16 @@ def between(place: Path, base: str, ref: str | None) -> tuple[dict[str, Any] | N
         consequences=consequences(changes, was, will_be, winners),
     )
     return {**made.to_json(), "untried": UNTRIED}, [_told(each) for each in found]
+
+
+def _expect(only: str | None, known: "list[EntityKey]") -> None:
+    from reconciler.language.suggest import did_you_mean
+
+    kind, _, name = (only or "").partition("/")
+    names = [each.name for each in known if each.kind == kind]
+    if name and name not in names:
+        near = did_you_mean(name, names)
+        raise CommandError(f'there is no {kind} "{name}"' + (f"; {near}" if near else ""))
 
 
 def _loaded(

@@ -6,12 +6,13 @@ executed, and the git program is not needed.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
 from reconciler.materials.sealed import is_sealed
+from reconciler.presence import is_directory, is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
 
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 """One more than the loader takes: enough for it to see that a file is too large."""
 
+Ignored = Callable[[str], bool]
+"""Whether git ignores a path below the config directory; folders end with a slash."""
+
 _SUFFIXES = (".yaml", ".yml")
 _MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key", ".age", ".der")
+
+
+def nothing_ignored(path: str) -> bool:
+    """Ignore nothing, as where there is no git."""
+    return False
 
 
 def is_configuration(path: str) -> bool:
@@ -43,25 +52,28 @@ def may_be_material(path: str, *contents: bytes | None) -> bool:
 
 
 def all_files(
-    directory: Path, hidden: bool = False, left_out: dict[str, str] | None = None
+    directory: Path,
+    hidden: bool = False,
+    left_out: dict[str, str] | None = None,
+    ignored: Ignored = nothing_ignored,
 ) -> Iterator[str]:
     """Return the path of every regular file in a stable order; never those of git itself.
 
     What a commit has no content of (links, the repositories of others) is put into `left_out`.
+    Raises OSError for a folder that cannot be read, unless it is `ignored`.
     """
-    if not directory.is_dir():
-        raise CommandError(f"{directory} is not a directory")
+    expect_directory(directory)
     skipped = {} if left_out is None else left_out
 
     def wanted(name: str) -> bool:
         return name != ".git" if hidden else not name.startswith(".")
 
-    for folder, folders, names in os.walk(directory):
+    for folder, folders, names in os.walk(directory, onerror=_unread(directory, ignored)):
         for name in sorted(filter(wanted, folders)):
             path = Path(folder, name)
             if path.is_symlink():
                 skipped[_shown(path, directory)] = rules.A_LINK
-            elif (path / ".git").exists():
+            elif is_there(path / ".git"):
                 skipped[_shown(path, directory)] = rules.A_SUBMODULE
         folders[:] = [
             name
@@ -74,6 +86,41 @@ def all_files(
                 skipped[_shown(path, directory)] = rules.A_LINK
             elif path.is_file():
                 yield path.relative_to(directory).as_posix()
+
+
+def expect_directory(directory: Path) -> None:
+    """Raise UsageError, with what may have been meant, when there is no such directory."""
+    if is_directory(directory):
+        return
+    from reconciler.cli.parsers import closest
+    from schemas.entities.entity import KINDS
+
+    meant = None
+    if not is_there(directory):
+        kind, slash, name = str(directory).partition("/")
+        near = closest(kind, KINDS)
+        meant = f"{near}{slash}{name}" if near else None
+        beside = directory.parent
+        names = [each.name for each in beside.iterdir()] if is_directory(beside) else []
+        found = closest(directory.name, [each for each in names if is_directory(beside / each)])
+        meant = str(beside / found) if found else meant
+    hint = f"did you mean {meant}?" if meant else None
+    raise UsageError(f"{directory} is not a directory", hint)
+
+
+def expect_readable(directory: Path, ignored: Ignored) -> None:
+    """Raise OSError for a folder that cannot be read: git silently takes it for an empty one."""
+    for _, folders, _ in os.walk(directory, onerror=_unread(directory, ignored)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+
+
+def _unread(directory: Path, ignored: Ignored) -> Callable[[OSError], None]:
+    def fail(error: OSError) -> None:
+        path = Path(error.filename)
+        if path == directory or not ignored(f"{path.relative_to(directory).as_posix()}/"):
+            raise error
+
+    return fail
 
 
 def _shown(path: Path, directory: Path) -> str:
@@ -102,7 +149,8 @@ def of_working_tree(
         # Not in git (yet).
         tree = None
     ignoring = ignoring_of(directory)
-    for path in all_files(directory, left_out=skipped):
+    ignored = tree.never_commits if tree is not None else nothing_ignored
+    for path in all_files(directory, left_out=skipped, ignored=ignored):
         if ignoring.covers(path):
             continue
         raw = os.fsencode(path)

@@ -12,6 +12,7 @@ import pygit2
 
 from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import files
+from reconciler.presence import is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, parse
 
@@ -66,7 +67,7 @@ class WorkingTree:
 
     def committable(self) -> Iterator[tuple[str, bytes]]:
         """Return path and content of every file, hidden or not, that git does not ignore."""
-        for path in files.all_files(self.directory, hidden=True):
+        for path in files.all_files(self.directory, hidden=True, ignored=self._ignores):
             if not self._ignores(path):
                 yield path, files.read(self.directory / path)
 
@@ -173,6 +174,7 @@ class WorkingTree:
         The index knows from a file's times and size that nobody touched it, so that a hundred
         thousand files are not read again.
         """
+        files.expect_readable(self.directory, self._ignores)
         index = self._git.index
         index.read()
         untracked = (
@@ -180,7 +182,10 @@ class WorkingTree:
             | pygit2.enums.DiffOption.RECURSE_UNTRACKED_DIRS
             | pygit2.enums.DiffOption.INCLUDE_IGNORED
         )
-        diffs = (index.diff_to_tree(tree), index.diff_to_workdir(untracked))
+        try:
+            diffs = (index.diff_to_tree(tree), index.diff_to_workdir(untracked))
+        except pygit2.GitError as error:
+            raise self._unreadable(error) from None
         deltas = (delta for diff in diffs for delta in diff.deltas)
         return {
             os.fsdecode(side.raw_path).removesuffix("/"): delta.status
@@ -189,6 +194,18 @@ class WorkingTree:
             for side in (delta.old_file, delta.new_file)
         }
 
+    def _unreadable(self, error: pygit2.GitError) -> Exception:
+        """Return why git failed, which names a file that cannot be read otherwise than we do."""
+        for entry in self._git.index:
+            try:
+                os.close(os.open(Path(self._git.workdir, entry.path), os.O_RDONLY | os.O_NOFOLLOW))
+            except PermissionError as refused:
+                return refused
+            except OSError:
+                # It is gone, or a link: git can tell that.
+                continue
+        return CommandError(f"git cannot compare the files of {self.directory}: {error}")
+
 
 def _reason(on_disk: Path, name: str, *, is_ignored: bool) -> str | None:
     """Return why an edited file is left out that looks like configuration."""
@@ -196,7 +213,7 @@ def _reason(on_disk: Path, name: str, *, is_ignored: bool) -> str | None:
         return None
     if on_disk.is_symlink():
         return rules.A_LINK
-    if on_disk.is_dir() and (on_disk / ".git").exists():
+    if on_disk.is_dir() and is_there(on_disk / ".git"):
         return rules.A_SUBMODULE
     if not on_disk.is_file():
         return None

@@ -77,7 +77,7 @@ def test_a_subdirectory_can_be_the_config_directory(shop: Repo) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
-        (("missing",), 1, "missing is not a directory"),
+        (("missing",), 64, "missing is not a directory"),
         (("shop", "--ref", "nope"), 64, "'nope' names no commit of"),
         ((".", "--ref", "HEAD"), 1, "is not in a git repository"),
     ],

@@ -133,7 +133,7 @@ def test_a_plan_says_what_workers_would_do(running: Shop) -> None:
 
 def test_a_plan_of_what_is_not_there(running: Shop) -> None:
     code, message = error(running, "plan", commit="nonsense")
-    assert (code, "names no commit" in message) == ("not_found", True)
+    assert (code, "names no commit" in message) == ("usage", True)
 
 
 def test_what_runs_is_shown(running: Shop) -> None:

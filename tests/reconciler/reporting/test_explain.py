@@ -216,6 +216,8 @@ def test_host_and_path_are_read_as_a_listener_reads_them() -> None:
     with pytest.raises(UnexplainableError, match="answers 501"):
         asked("http://a:8080/", method="CONNECT")
     with pytest.raises(UnexplainableError, match="answers 4"):
+        asked("http://a:8080/", headers=[["Host", "a b"]])
+    with pytest.raises(UnexplainableError, match="is not a header that a client can send"):
         asked("http://a:8080/", headers=[["Host", "a\r\nX: y"]])
 
 

@@ -155,6 +155,6 @@ def test_drains_outlive_a_damaged_state(tmp_path: Path) -> None:
         database.execute("UPDATE running SET digest = replace(digest, '0', '1')")
         database.commit()
     store = Store(tmp_path)
-    assert store.notes, "the damage is told"
+    assert store.notes.told(), "the damage is told"
     assert Drains(store).names() == ["shop/a"]
     store.close()

@@ -205,7 +205,7 @@ def test_it_outlives_a_database_that_is_damaged(store: Store) -> None:
         connection.execute("UPDATE running SET commit_id = 'other'")
         connection.execute("UPDATE history SET entry = replace(entry, 'bbb', 'bbc')")
     after = Store(store.place.directory)
-    assert any("damaged" in note for note in after.notes)
+    assert any("damaged" in note for note in after.notes.told())
     assert commits(History(after)) == ["ccc", "aaa"]
     after.close()
 
@@ -232,7 +232,7 @@ def test_a_database_of_the_form_before_gets_one(tmp_path: Path) -> None:
         connection.execute("INSERT INTO files VALUES ('a.yaml', '[]')")
         connection.execute("PRAGMA user_version = 1")
     store = Store(directory)
-    assert store.notes == []
+    assert store.notes.told() == []
     assert store.running.state.marks("a.yaml") == {}
     history = History(store)
     history.add(entry("a"))

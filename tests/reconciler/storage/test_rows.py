@@ -169,11 +169,9 @@ def test_a_database_older_than_what_was_applied_is_told(tmp_path: Path) -> None:
         shutil.rmtree(daemon.state_dir)
         shutil.move(backup, daemon.state_dir)
         daemon.start()
-        [warning] = daemon.status()["warnings"]
-        assert "is older than the repository's refs/kakehi/applied" in warning
-        assert f"it has {old[:12]}, and {new[:12]} was applied after it" in warning
-        assert warning in daemon.log()
+        log = daemon.log()
+        assert "is older than the repository's refs/kakehi/applied" in log
+        assert f"it has {old[:12]}, and {new[:12]} was applied after it" in log
         assert running.served_by() == 1
-        assert daemon.interrupt() == 0
-        daemon.start()
+        # It holds no more: the newest commit was applied meanwhile.
         assert daemon.status()["warnings"] == []

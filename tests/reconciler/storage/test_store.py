@@ -130,7 +130,7 @@ def test_power_loss_at_every_place_of_three_transactions(tmp_path: Path) -> None
         running = again.running
         assert running.state.digest == states[running.generation, running.commit or ""]
         assert digest_of(running.state.values()) == running.state.digest
-        assert again.notes == []
+        assert again.notes.told() == []
         seen.add(running.generation)
         apply(again, ("shop/after", 5))
         assert again.running.generation == running.generation
@@ -177,7 +177,7 @@ def test_a_damaged_database_is_found_or_harmless(
         store.close()
         return
     assert found in written
-    assert found != () or store.notes or part != FILE_NAME
+    assert found != () or store.notes.told() or part != FILE_NAME
     store.close()
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_file_is_put_aside_and_no_number_is_used_twice(tmp_path: Path)
     path.write_bytes(b"x" * len(content))
     store = Store(tmp_path)
     assert ports(store) == {}
-    assert "kept as state.db.damaged-1" in store.notes[0]
+    assert "kept as state.db.damaged-1" in store.notes.told()[0]
     store.close()
 
 
@@ -214,7 +214,7 @@ def test_what_the_first_version_wrote_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"1")
     (tmp_path / "snapshot").write_bytes(b"2")
     store = Store(tmp_path)
-    assert (store.running.generation, len(store.notes)) == (0, 2)
+    assert (store.running.generation, len(store.notes.told())) == (0, 2)
     store.close()
     assert (tmp_path / "journal.former").read_bytes() == b"1"
 

@@ -80,7 +80,7 @@ def test_the_store_takes_over_what_version_1_of_the_digest_wrote(tmp_path: Path)
     }
     assert store.former == (1, old)
     assert (store.running.generation, store.running.commit) == (2, f"{1:040x}")
-    assert f"another version wrote the state: {len(new)} of" in store.notes[0]
+    assert f"another version wrote the state: {len(new)} of" in store.notes.told()[0]
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
@@ -95,7 +95,7 @@ def test_a_language_with_one_more_key_changes_nothing(tmp_path: Path) -> None:
     digest = leave(tmp_path, new.entities.values(), "without the key")
     store = Store(tmp_path)
     assert (store.running.generation, store.running.state.digest) == (1, digest)
-    assert (store.former, store.notes) == (None, [])
+    assert (store.former, store.notes.told()) == (None, [])
     store.close()
 
 

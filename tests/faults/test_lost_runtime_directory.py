@@ -1,0 +1,164 @@
+"""The runtime directory, or some of it, is deleted while the daemon runs: told, and made anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import urllib.request
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import ports, processes
+from tests.harness.load import OpenLoop
+from tests.harness.site import Site
+
+TOLD_WITHIN_S = 10.0
+WAIT_S = 60.0
+
+
+def files(site: Site, backend: str) -> dict[str, Any]:
+    return {"kakehi.yaml": site.document({"main": [backend]}, {"main": "main"})}
+
+
+def deleted(directory: Path) -> None:
+    shutil.rmtree(directory)
+
+
+def moved_away(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+    directory.mkdir()
+
+
+def without_control_socket(directory: Path) -> None:
+    (directory / "control.sock").unlink()
+
+
+def without_workers(directory: Path) -> None:
+    shutil.rmtree(directory / "workers")
+
+
+def without_a_worker(directory: Path) -> None:
+    (directory / "workers" / "1.sock").unlink()
+
+
+def without_lock(directory: Path) -> None:
+    (directory / "lock").unlink()
+
+
+LOSES_WORKERS = {
+    deleted: {0, 1},
+    moved_away: {0, 1},
+    without_workers: {0, 1},
+    without_a_worker: {1},
+}
+
+
+def answers(site: Site) -> bool:
+    return site.daemon.run_cli("status", check=False).returncode == 0
+
+
+def all_listen(site: Site) -> bool:
+    there = all(
+        (site.daemon.runtime_dir / "workers" / f"{number}.sock").exists() for number in (0, 1)
+    )
+    return there and all(
+        each["state"] == "running" for each in site.daemon.ask("status")["workers"]
+    )
+
+
+def lost_while_running(loss: Callable[[Path], None], site: Site) -> None:
+    site.start(files(site, "red"))
+    pids = site.worker_pids()
+    directory = site.daemon.runtime_dir
+    with OpenLoop(site.address, ["main.test"], site.directory / "load", rate=100, fresh=2) as load:
+        loss(directory)
+        processes.wait_until(lambda: "made anew" in told(site), "it is told", TOLD_WITHIN_S)
+        processes.wait_until(lambda: answers(site), "it answers", TOLD_WITHIN_S)
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        processes.wait_until(lambda: all_listen(site), "every worker can be adopted", WAIT_S)
+        # Who lost nothing is not replaced.
+        replaced = {number for number in (0, 1) if site.worker_pids()[number] != pids[number]}
+        assert replaced == LOSES_WORKERS.get(loss, set())
+        site.commit(files(site, "blue"))
+        assert site.everywhere("main.test") == {"blue"}
+        load.wait_for(5)
+        load.stop()
+        # A former worker drains: what is idle there is closed, which a request may cross.
+        failed = [each.error for each in load.failures if "closed before" not in each.error]
+        assert failed == []
+        assert replaced or (load.failures, load.closed) == ([], [])
+    assert site.daemon.ask("status")["warnings"] == []
+    kills_are_mended(site)
+    is_adopted(site)
+
+
+def told(site: Site) -> str:
+    log = site.daemon.log()
+    # A worker's socket alone is told by its being replaced.
+    return log.replace("its control socket is gone", "made anew")
+
+
+def kills_are_mended(site: Site) -> None:
+    pid = site.worker_pids()[0]
+    os.kill(pid, 9)
+    processes.wait_until(
+        lambda: site.worker_pids()[0] not in (0, pid) and all_listen(site),
+        "another one comes",
+        WAIT_S,
+    )
+
+
+def is_adopted(site: Site) -> None:
+    pids = site.worker_pids()
+    site.daemon.leave()
+    site.daemon.return_(wait=False)
+    processes.wait_until(lambda: answers(site) and all_listen(site), "all are led", WAIT_S)
+    assert site.worker_pids() == pids
+    assert site.everywhere("main.test") == {"blue"}
+
+
+def cannot_be_made_anew(site: Site) -> None:
+    """Nobody can ask it then: its log and /healthz tell, once, until it can."""
+    site.settings["admin"] = ports.address()
+    site.start(files(site, "red"))
+    pids = site.worker_pids()
+    directory, url = site.daemon.runtime_dir, f"http://{site.settings['admin']}/healthz"
+    deleted(directory)
+    directory.touch()
+
+    def said() -> str:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    processes.wait_until(lambda: "cannot use the directory" in said(), "it is told", TOLD_WITHIN_S)
+    processes.pause(3)
+    assert set(site.kept("main.test", pids=pids).values()) == {"red"}
+    assert site.daemon.log().count("nobody can reach the daemon") == 1
+    directory.unlink()
+    processes.wait_until(lambda: answers(site) and all_listen(site), "all is well", WAIT_S)
+    assert "cannot use" not in said()
+    assert site.daemon.log().count("the runtime directory is gone") == 1
+    kills_are_mended(site)
+
+
+CASES: dict[str, Callable[[Site], None]] = {
+    loss.__name__: partial(lost_while_running, loss)
+    for loss in (
+        deleted,
+        moved_away,
+        without_control_socket,
+        without_workers,
+        without_a_worker,
+        without_lock,
+    )
+} | {"a file": cannot_be_made_anew}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_made_anew_when_it_is(outcome: Callable[[str], None], case: str) -> None:
+    outcome(case)

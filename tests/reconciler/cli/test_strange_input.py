@@ -1,0 +1,254 @@
+"""What no command can make sense of is refused plainly, and drives neither daemon nor terminal."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli import durations
+from schemas.messages import control
+from tests.harness import control as asking
+from tests.harness.daemon import Kakehi
+from tests.harness.ports import address
+from tests.harness.repo import Repo
+from tests.reconciler.cli.program import KAKEHI
+from tests.reconciler.cli.test_live import configuration
+
+USAGE = 64
+_WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+"""Who is root may read everything; so he is not asked whether a file can be read."""
+RINGING = "eve\x1b]0;pwn\x07\nroot"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kakehi]:
+    """Return a daemon that follows a repository with a directory beside its files."""
+    repo = Repo(tmp_path_factory.mktemp("strange") / "shop")
+    listener = address()
+    repo.commit(
+        {
+            "shop.yaml": configuration(listener),
+            "services/more.yaml": "clusters: {more: {backends: {x: {address: '127.0.0.1:9'}}}}\n",
+        }
+    )
+    with Kakehi(repo, workers=1) as daemon:
+        yield daemon
+
+
+def run(live: Kakehi, *line: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line in the directory that the daemon follows."""
+    return subprocess.run(
+        [*(_WITHOUT_RIGHTS if os.getuid() == 0 else ()), KAKEHI, *line],
+        env={**os.environ, "KAKEHI_RUNTIME_DIR": str(live.runtime_dir)},
+        cwd=live.repo.directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("front", "did you mean frontend?"),
+        ("fronted/shop", "did you mean frontend/shop?"),
+        ("shop.yaml", "shop.yaml is not a directory"),
+        ("servcies", "did you mean services?"),
+        (".git", "git's own"),
+        ("services", "is not what the proxy follows"),
+    ],
+)
+def test_a_plan_of_another_place_is_refused(live: Kakehi, named: str, told: str) -> None:
+    done = run(live, "plan", named)
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert told in done.stderr
+
+
+def test_a_place_that_is_none_is_refused_alike_without_a_daemon(live: Kakehi) -> None:
+    for line in (("plan", "shop.yaml", "--from", "HEAD"), ("validate", "shop.yaml")):
+        done = run(live, *line)
+        assert (done.returncode, done.stdout) == (USAGE, ""), line
+        assert "shop.yaml" in done.stderr
+
+
+def test_a_plan_of_what_is_nowhere_says_so(live: Kakehi) -> None:
+    for line in (("plan", "frontend/shp"), ("plan", "frontend/shp", "--from", "HEAD")):
+        done = run(live, *line)
+        assert (done.returncode, done.stdout) == (1, ""), line
+        assert 'there is no frontend "shp"' in done.stderr
+        assert 'did you mean "shop"?' in done.stderr
+    assert run(live, "plan", "frontend/shop").returncode == 0
+    assert run(live, "plan", "frontend/shop", "--from", "HEAD").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("history", "-n", "99999999999999999999"),
+        ("drain", "shop/shop-1", "--for", "9999999999999h"),
+        ("drain", "shop/shop-1", "--for", f"{'9' * 5000}h"),
+        ("drain", "shop/shop-1", "--timeout", "9999999999999h"),
+        ("wait", "--timeout", "9999999999999h"),
+        ("stop", "--timeout", "9999999999999h"),
+        ("run", "--workers", "99999999999999999999"),
+        ("run", "--remote", "origin", "--fetch-interval", "9999999999999h"),
+    ],
+)
+def test_a_number_beyond_all_measure_is_refused(live: Kakehi, line: tuple[str, ...]) -> None:
+    done = run(live, *line)
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert "at most" in done.stderr
+    assert "Kakehi itself" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("request_name", "fields"),
+    [
+        ("history", {"limit": 2**70}),
+        ("drain", {"backend": "shop/shop-1", "ttl_s": 1e300}),
+        ("drain", {"backend": "shop/shop-1", "ttl_s": float("nan")}),
+        ("drain", {"backend": "shop/shop-1", "timeout_s": float("inf"), "wait": True}),
+        ("wait", {"commit": "HEAD", "timeout_s": 1e300}),
+    ],
+)
+def test_the_daemon_refuses_such_numbers_too(
+    live: Kakehi, request_name: str, fields: dict[str, object]
+) -> None:
+    with pytest.raises(AssertionError, match="'code': 'usage'"):
+        asking.ask(live.runtime_dir, request_name, **fields)
+    assert live.status()["drains"] == []
+
+
+def test_both_sides_have_the_same_bound() -> None:
+    assert durations.HOURS_MAX * 3600 == control.SECONDS_MAX
+
+
+def test_whose_a_drain_is_does_not_drive_the_terminal(live: Kakehi) -> None:
+    assert run(live, "drain", "shop/shop-1", "--owner", RINGING).returncode == 0
+    try:
+        told = [
+            run(live, "status"),
+            run(live, "history"),
+            run(live, "drain", "shop/shop-1", "--owner", "\x9bme"),
+            run(live, "drain", "shop/shop-1", "--owner", "you"),
+        ]
+        text = "".join(each.stdout + each.stderr for each in told)
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
+        assert text.count(r"eve\x1b]0;pwn\x07\nroot") >= 2
+        assert r"\x9bme" in text
+        assert run(live, "drain", "shop/shop-1", "--owner", "").returncode == USAGE
+    finally:
+        run(live, "undrain", "shop/shop-1")
+
+
+def test_nothing_else_drives_it_and_colours_stay() -> None:
+    """On a terminal too, where lines have colours of ours."""
+    code = (
+        "from reconciler.cli import output\n"
+        "output.line(output.painter()('error', 'red') + '\\x1b]0;pwn\\x07 \\x1b[2J')\n"
+    )
+    parent, child = pty.openpty()
+    environment = {"TERM": "xterm", "PATH": "/usr/bin"}
+    python = str(Path(KAKEHI).with_name("python"))
+    with open(parent, "rb", buffering=0) as reading:
+        with open(child, "wb", buffering=0) as writing:
+            subprocess.run([python, "-c", code], stdout=writing, env=environment, check=True)
+        told = reading.read(1000)
+    assert told == b"\x1b[31;1mred\x1b[0m\\x1b]0;pwn\\x07 \\x1b[2J\r\n"
+
+
+def test_a_commit_that_is_none_is_a_fault_of_the_line(live: Kakehi) -> None:
+    for line in (("plan", "--ref", "nope"), ("validate", "--ref", "nope")):
+        done = run(live, *line)
+        assert (done.returncode, "nope" in done.stderr) == (USAGE, True), line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("plan", "--json", "--format", "markdown"),
+        ("plan", "--json", "--format", "text"),
+        ("status", "--json", "--watch"),
+        ("status", "--detailed-exitcode", "--watch"),
+    ],
+)
+def test_options_that_contradict_each_other(live: Kakehi, line: tuple[str, ...]) -> None:
+    done = run(live, *line)
+    assert done.returncode == USAGE
+    assert run(live, "plan", "--json", "--format", "json").returncode == 0
+
+
+@pytest.mark.parametrize("header", ["X: a\nb", "X: a\x00", "X Y: a", "X\r: a", "Ä: a", "X: \x7f"])
+def test_a_header_that_no_client_can_send(live: Kakehi, header: str) -> None:
+    url = f"http://{live.status()['source']['ref']}.test/"
+    if "\x00" not in header:
+        done = run(live, "explain", url, "-H", header)
+        assert (done.returncode, done.stdout) == (USAGE, "")
+    name, _, value = header.partition(":")
+    with pytest.raises(AssertionError, match="'code': 'usage'"):
+        asking.ask(live.runtime_dir, "explain", url=url, headers=[[name, value]])
+
+
+def test_a_url_that_no_client_can_send(live: Kakehi) -> None:
+    assert run(live, "explain", "http://shop.test/a\nb").returncode == USAGE
+
+
+def test_wait_does_not_wait_for_a_branch_that_is_gone(live: Kakehi) -> None:
+    """HEAD before its first commit may come; one that had commits, and has none, is none."""
+    head = live.repo.head()
+    live.repo.git("update-ref", "-d", "refs/heads/main")
+    try:
+        done = run(live, "wait", "--timeout", "20s")
+        assert done.returncode == USAGE
+        assert "names no commit" in done.stderr
+    finally:
+        live.repo.git("update-ref", "refs/heads/main", head)
+
+
+@pytest.fixture
+def closed(live: Kakehi, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return a file or directory of the working tree that its owner may not read."""
+    directory = live.repo.directory
+    live.repo.write({"new.yaml": "{}\n", ".gitignore": "mine/\n"})
+    for name in ("folder", "mine"):
+        (directory / name).mkdir()
+    (directory / "mine").chmod(0)
+    name: str = request.param
+    if name == "mine":
+        yield name
+    else:
+        # Git looks into a file only if its times or its mode have changed.
+        before = (directory / name).stat().st_mode
+        (directory / name).chmod(0)
+        yield name
+        (directory / name).chmod(before & 0o777)
+    for each in ("folder", "mine"):
+        (directory / each).rmdir()
+    live.repo.write({"new.yaml": None, ".gitignore": None})
+
+
+_LINES = (("validate",), ("plan",), ("plan", "--from", "HEAD"))
+
+
+@pytest.mark.parametrize("closed", ["shop.yaml", "services", "new.yaml", "folder"], indirect=True)
+@pytest.mark.parametrize("line", _LINES)
+def test_what_cannot_be_read_is_told_with_its_path(
+    live: Kakehi, closed: str, line: tuple[str, ...]
+) -> None:
+    done = run(live, *line)
+    assert (done.returncode, done.stdout) == (1, "")
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(f"kakehi {line[0]}: ")
+    assert closed in told
+    assert told.endswith(": permission denied")
+
+
+@pytest.mark.parametrize("closed", ["mine"], indirect=True)
+@pytest.mark.parametrize("line", _LINES)
+def test_what_git_ignores_may_be_closed(live: Kakehi, closed: str, line: tuple[str, ...]) -> None:
+    done = run(live, *line)
+    assert (done.returncode, closed in done.stderr) == (0, False), done.stderr
