@@ -108,6 +108,9 @@ impl<V> PathMap<V> {
         }
         // What does not begin with a slash (`*` of OPTIONS) has no elements: `/` alone covers it.
         let elements = path.strip_prefix(b"/");
+        if self.regex.is_empty() {
+            return self.prefix.find(elements, 0, &mut |_, value| visit(value));
+        }
         let mut expressions = self.regex.iter().peekable();
         let found = self.prefix.find(elements, 0, &mut |length, value| {
             while let Some((_, expression)) =
