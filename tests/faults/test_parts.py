@@ -51,6 +51,7 @@ NAMES = (
     "reconciling",
     "watchdog",
     "tickets",
+    "runtime directory",
     "auditing",
     "auditing rows",
     "answering",

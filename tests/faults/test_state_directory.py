@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.scene import Scene
 from tests.harness import processes
+from tests.harness.daemon import stopped
 from tests.harness.load import OpenLoop
 from tests.harness.rawclient import Connection
 from tests.harness.site import Daemon, Site
@@ -110,10 +111,15 @@ def newer_takes_over(site: Site) -> None:
         first, second = site.daemon, Daemon(site.repo, workers=2)
         shutil.copytree(first.state_dir, second.state_dir)
         second.runtime_dir = first.runtime_dir
-        (first.runtime_dir / "lock").unlink()
+        assert first.process is not None
         site.daemon = second
         try:
-            second.start()
+            # The first one would notice within a second, and take the lock anew.
+            with stopped(first.process.pid):
+                (first.runtime_dir / "lock").unlink()
+                second.start(wait=False)
+                processes.wait_until(lambda: "kakehi runs" in second.log(), "it has the lock")
+            second.wait_ready()
             first.await_end()
             assert site.identity() == workers
             assert "newer" in first.log()
