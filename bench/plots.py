@@ -15,8 +15,8 @@ _COLOURS = ("#1b6ca8", "#2e8b57", "#c1440e")
 
 def draw(path: Path, ladders: Mapping[str, Sequence[Step]], delay_ms: int) -> None:
     """Write one picture, as SVG. The same steps give the same bytes."""
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    import matplotlib as mpl  # noqa: PLC0415  # for who draws alone
+    from matplotlib.figure import Figure  # noqa: PLC0415  # likewise
 
     with mpl.rc_context({"svg.hashsalt": "kakehi", "svg.fonttype": "none"}):
         figure = Figure(figsize=(10, 4), layout="constrained")

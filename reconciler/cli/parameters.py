@@ -31,7 +31,7 @@ class Option:
     def __init__(
         self,
         *flags: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # as argparse calls it
         metavar: str | None = None,
         env: str | None = None,
         completes: Completes = None,
@@ -51,7 +51,7 @@ class Argument:
     def __init__(
         self,
         metavar: str,
-        help: str,  # noqa: A002
+        help: str,  # noqa: A002  # as argparse calls it
         completes: Completes = None,
     ) -> None:
         self.completes = completes

@@ -184,7 +184,7 @@ def _add_argument(group: "argparse._ArgumentGroup", parameter: Parameter, marker
     nargs = None if parameter.required else "?"
     keywords = _converting(parameter) | {"default": argparse.SUPPRESS, "help": marker.help}
     action = group.add_argument(parameter.name, metavar=marker.metavar, nargs=nargs, **keywords)
-    action.completes = marker.completes  # type: ignore[attr-defined]
+    action.completes = marker.completes  # type: ignore[attr-defined]  # ours, for completion
 
 
 def _add_option(group: "argparse._ArgumentGroup", parameter: Parameter, marker: Option) -> None:
@@ -199,7 +199,7 @@ def _add_option(group: "argparse._ArgumentGroup", parameter: Parameter, marker: 
         keywords["action"] = "append" if parameter.kind is tuple else "store"
         keywords["metavar"] = marker.metavar
     action = group.add_argument(*marker.flags, **keywords)
-    action.completes = marker.completes  # type: ignore[attr-defined]
+    action.completes = marker.completes  # type: ignore[attr-defined]  # ours, for completion
 
 
 def _converting(parameter: Parameter) -> dict[str, Any]:
