@@ -27,6 +27,7 @@ from reconciler.catalog.catalog import (
 )
 from reconciler.catalog.views import Overlay
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
+from reconciler.loop.marking import Marking
 from reconciler.loop.observer import Observer
 from reconciler.loop.staging import StagedCommit, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import Machine
@@ -103,7 +104,7 @@ class Reconciler:
         self._loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
         self.retrying = Retrying()
-        self._marked: str | None = None
+        self._marking = Marking(source, outcomes)
         self._external = ExternalFiles(stager.opened)
         self._probe = Probe(source.probe)
         self._renewing = False
@@ -172,6 +173,9 @@ class Reconciler:
                 self.looked.set()
             try:
                 self._observer.looked()
+                # Whoever waits for what was found is answered before.
+                await asyncio.sleep(0)
+                self._marking.mark()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
@@ -325,8 +329,7 @@ class Reconciler:
         self._follows_again()
         self.retrying.clear()
         self.outcomes.resolved()
-        if (commit := self._store.running.commit) and self._marked != commit:
-            self._mark_applied(commit)
+        self._marking.wanted = self._store.running.commit
 
     def _follows_again(self) -> None:
         if self.problem is not None:
@@ -411,10 +414,10 @@ class Reconciler:
                 self._store.materials.dropped(begun.puts)
             return self._failed(head, began, begun, failure)
         self.retrying.clear()
+        self._marking.wanted = head.commit
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
-            ("marking the commit", partial(self._mark_applied, head.commit)),
             ("recording", partial(self.outcomes.applied, head, began, plan, base)),
             ("telling the other parts", partial(self._observer.applied, plan)),
         ):
@@ -526,19 +529,9 @@ class Reconciler:
             self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole, bulk=bulk)
         except OSError as error:
             raise self._unwritable("write the state", error) from None
-        self._mark_applied(head.commit)
+        self._marking.wanted = head.commit
         self.outcomes.unchanged(head, began, base, staged.warnings if staged else ())
         self.notify()
-
-    def _mark_applied(self, commit: str) -> None:
-        try:
-            self._source.repository.mark_applied(commit)
-            self._marked = commit
-            self.outcomes.repository_warning = None
-        except RepositoryError as error:
-            if self.outcomes.repository_warning != str(error):
-                log.warning("the applied commit is not protected from gc", reason=error)
-            self.outcomes.repository_warning = str(error)
 
     def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> _End:
         if not failure.transient:

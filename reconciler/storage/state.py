@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from reconciler.storage.database import Damage, DamagedError, text_hash, translated
-from schemas.changes.ops import EntityText
+from schemas.changes.ops import EntityText, Texts
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
@@ -199,7 +199,7 @@ class StoredState:
             return self._connection.execute(query, values).fetchall()
 
 
-class Whole:
+class Whole(Texts):
     """All entities of a state, read anew whenever somebody goes through them."""
 
     def __init__(self, state: StoredState) -> None:

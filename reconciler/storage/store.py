@@ -20,7 +20,6 @@ import contextlib
 import errno
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,10 +28,10 @@ from pathlib import Path
 from reconciler import faults, log
 from reconciler.errors import MachineError
 from reconciler.storage.bulk import Bulk
+from reconciler.storage.checkpoints import Checkpoints
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
     FILE_NAME,
-    WAL_BYTES_MAX,
     Damage,
     DamagedError,
     Database,
@@ -89,7 +88,7 @@ class Store:
         # What others have to write while a thread has the writer.
         self._put_off: dict[str, str] = {}
         self._unrecorded: list[HistoryRow] = []
-        self._checkpointing: threading.Thread | None = None
+        self._checkpoints = Checkpoints()
         self._connections = contextlib.ExitStack()
         self._home = self._database = Database(directory)
         self._standing: tempfile.TemporaryDirectory[str] | None = None
@@ -139,8 +138,7 @@ class Store:
 
     def close(self) -> None:
         """Gives the lock back."""
-        if self._checkpointing is not None:
-            self._checkpointing.join()
+        self._checkpoints.finish()
         self._unlock()
 
     def look(self) -> None:
@@ -290,7 +288,7 @@ class Store:
             if view.first.generation and view.first != running.moment:
                 view.note(running.moment, changes)
         self.unfinished = begun
-        self._checkpoint_if_due()
+        self._checkpoints.begin_if_due(self._database)
 
     def done(self) -> None:
         """All workers are through. May be lost: doing it again is harmless."""
@@ -321,7 +319,7 @@ class Store:
             self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
         running.commit, running.tree, running.applied_at = commit, tree, at
         self.notes.applied()
-        self._checkpoint_if_due()
+        self._checkpoints.begin_if_due(self._database)
 
     def rebuild(
         self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
@@ -566,21 +564,6 @@ class Store:
 
     def _is_needed(self, digest: str) -> bool:
         return bool(self.running.state.related("content", digest))
-
-    def _checkpoint_if_due(self) -> None:
-        """Off the commit's way: in a thread, which a commit never waits for."""
-        running = self._checkpointing
-        if self._database.wal_bytes < WAL_BYTES_MAX or (running and running.is_alive()):
-            return
-        self._checkpointing = threading.Thread(target=self._checkpoint, daemon=True)
-        self._checkpointing.start()
-
-    def _checkpoint(self) -> None:
-        # Nothing depends on it, and the next commit tries again.
-        with contextlib.suppress(OSError, MachineError):
-            faults.point("checkpoint.begin")
-            self._database.checkpoint()
-            faults.point("checkpoint.end")
 
     def _unlock(self) -> None:
         self._connections.close()
