@@ -13,6 +13,7 @@ import importlib
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +75,10 @@ from schemas.messages import control, wire
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
 
+# How long a thread that computes (staging, the audit of rows) keeps the loop waiting each time that
+# the loop has let go of the interpreter, which it does with each query and each send.
+_SWITCH_S = 0.0005
+
 # Taking an overlay is one turn of a worker's event loop.
 _OVERLAY_WAIT_S = 2.0
 
@@ -97,6 +102,7 @@ class DaemonOptions:
 
 def run(options: DaemonOptions) -> int:
     """Runs until a signal or `kakehi stop`; returns the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
     with log.in_background():
         return _run_told(options)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -65,8 +64,8 @@ _LOOK_WITHIN_S = 30.0
 _WORK_WITHIN_S = 300.0
 _WORK_BYTES_PER_S = 50_000
 _WORK_CHANGES_PER_S = 200
-# Behind a change of this size what lives now is told to the collector as lasting.
-_FREEZE_CHANGES_MIN = 1000
+# To read so many takes a millisecond or two.
+_INLINE_FILES_MAX = 50
 
 _End = Literal["done", "refused", "later"]
 """What became of a try; "later" is to be tried again as it is."""
@@ -361,7 +360,7 @@ class Reconciler:
         heard_again_within(_WORK_WITHIN_S)
         try:
             with self._store.snapshot() as seen:
-                changed = self._source.changed(seen.tree, head.tree, FILES_MAX)
+                changed = await self._changed_files(seen.tree, head.tree)
                 if changed.size > BYTES_MAX:
                     raise ManyFilesError
                 changed = replace(changed, others=changed.others | touched)
@@ -374,6 +373,12 @@ class Reconciler:
             except LoadError as error:
                 raise self._delayed(f"cannot load {head.commit[:12]}: {error}") from None
         return self._with_plan_warnings(staged)
+
+    async def _changed_files(self, base: str | None, tree: str) -> Changed:
+        """Raises `ManyFilesError`. Very few are read at once, more in a thread."""
+        with contextlib.suppress(ManyFilesError):
+            return self._source.changed(base, tree, _INLINE_FILES_MAX)
+        return await asyncio.to_thread(self._source.changed, base, tree, FILES_MAX)
 
     async def _carry_out(
         self, head: Head, staged: StagedCommit, began: float, touched: frozenset[str]
@@ -425,9 +430,6 @@ class Reconciler:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
-        if staged.bulk is None and len(plan.changes) >= _FREEZE_CHANGES_MIN:
-            gc.collect()
-            gc.freeze()
         self.notify()
         return "done"
 

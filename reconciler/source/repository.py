@@ -7,6 +7,7 @@ or be repacked at any moment while traffic must not notice. Called by `reconcile
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -360,7 +361,9 @@ class Repository:
         """The content of a tree object."""
         cached = self._trees.get(oid)
         if cached is not None:
-            self._trees.move_to_end(oid)
+            with contextlib.suppress(KeyError):
+                # Another thread may have made room.
+                self._trees.move_to_end(oid)
             return cached
         content = self._read(oid, "tree")
         if len(content) >= _CACHED_TREE_BYTES_MIN:
