@@ -124,7 +124,7 @@ class Subject:
         self.daemon.repo.git("reset", "--quiet", "--hard")
         # What was written in the same second as git's index is read again by whoever compares.
         time.sleep(1)
-        self.daemon.repo.git("update-index", "--refresh", "--quiet")
+        self.daemon.repo.git("update-index", "-q", "--refresh")
 
     def memory_kib(self) -> dict[str, int]:
         """What the daemon and one worker have for themselves: no files, no shared memory."""

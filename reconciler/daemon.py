@@ -28,6 +28,7 @@ from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError
 from reconciler.loop.mending import Mending
+from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.recovery import Recovery
 from reconciler.loop.staging import Stager
@@ -251,8 +252,9 @@ class Daemon:
         )
         self._admin = AdminListener(self._measuring.metrics, self._health)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
+        rebuilding = Rebuilding(store, stager, self._supervisor)
         self._reconciler = Reconciler(
-            self._source, store, self._runner, outcomes, stager, machine, self, wake
+            self._source, store, self._runner, outcomes, stager, rebuilding, machine, self, wake
         )
         relate = partial(relations_of, machine=machine)
         self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)

@@ -28,6 +28,7 @@ from reconciler.catalog.views import Overlay
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
 from reconciler.loop.marking import Marking
 from reconciler.loop.observer import Observer
+from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.staging import StagedCommit, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
@@ -49,15 +50,12 @@ from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Runner
 from schemas.changes.plan import Plan, Verdict
-from schemas.changes.state import State
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 from schemas.messages.control import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
-# To write the database anew costs a look at the whole commit.
-REBUILD_EVERY_S = 30.0
 # A look is over long before, unless it finds work: that takes longer with what there is to do, and
 # may have to wait until each worker has come up.
 _LOOK_WITHIN_S = 30.0
@@ -81,6 +79,7 @@ class Reconciler:
         runner: Runner,
         outcomes: Outcomes,
         stager: Stager,
+        rebuilding: Rebuilding,
         machine: Machine,
         observer: Observer,
         wake: asyncio.Event,
@@ -96,10 +95,9 @@ class Reconciler:
         self.given_up: str | None = None
         self.looked = asyncio.Event()
         self._wake = wake
-        self._damage: DamagedError | None = None
-        self._rebuild_at = 0.0
         self._changed = asyncio.Event()
         self._stager = stager
+        self._rebuilding = rebuilding
         self._loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
         self.retrying = Retrying()
@@ -203,14 +201,12 @@ class Reconciler:
 
     def found_damaged(self, damage: DamagedError) -> None:
         """Somebody has come upon a row that is not what was written."""
-        self._damage = damage
+        self._rebuilding.found(damage)
         self.wake()
 
     async def _look(self) -> None:
         self._store.look()
-        found = self._store.damage.take()
-        damage, self._damage = self._damage or found, None
-        if damage is not None and time.monotonic() >= self._rebuild_at:
+        if (damage := self._rebuilding.due()) is not None:
             raise damage
         try:
             head = await self._find_head()
@@ -304,25 +300,10 @@ class Reconciler:
         return "done"
 
     async def _rebuild(self, damage: DamagedError) -> None:
-        """Write the state database anew, if the commit that runs still gives what runs."""
         self._hold(str(damage))
-        running = self._store.running
-        try:
-            if running.tree is None:
-                return
-            heard_again_within(_WORK_WITHIN_S)
-            candidate = await asyncio.to_thread(self._stager.whole, running.tree)
-            found = [entity for entity in candidate.desired.values() if entity is not None]
-            self._rebuild_at = time.monotonic() + REBUILD_EVERY_S
-            if not candidate.ok or State(found).digest != running.state.digest:
-                log.warning("the commit that runs does not give the state that was damaged")
-                return
-            aside = self._store.rebuild(found, candidate.files)
-        except (RepositoryError, OSError) as error:
-            log.warning("the state database cannot be written anew", reason=error)
-            return
-        log.warning("the state database is written anew from the commit that runs", kept=aside)
-        self.wake()
+        heard_again_within(_WORK_WITHIN_S)
+        if await self._rebuilding.run():
+            self.wake()
 
     def _settled(self) -> None:
         self._follows_again()

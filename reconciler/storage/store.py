@@ -196,16 +196,18 @@ class Store:
         """
         completed = completed_all(entities, self._directory)
         self.unfinished = self.former = None
-        running = self.running
-        running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
-        running.state.digest, running.applied_at = held.digest, None
+        self._run(self.running, held)
         self._note_completed(entities, completed)
         try:
             self._fill(completed, files)
         except OSError:
             self._stand_in()
-            self._reopen(running)
+            self._reopen(self.running)
             self._fill(completed, files)
+
+    def _run(self, running: Running, held: Recovered) -> None:
+        running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
+        running.state.digest, running.applied_at = held.digest, None
 
     # One transaction.
 
@@ -322,13 +324,19 @@ class Store:
         self._checkpoints.begin_if_due(self._database)
 
     def rebuild(
-        self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
+        self,
+        entities: Sequence[Entity],
+        files: Mapping[str, Mapping[EntityKey, Mark]],
+        instead: Recovered | None = None,
     ) -> str:
         """Writes the running state anew, which was damaged; returns what the old file is now.
 
-        `entities` must have the digest that runs. Raises `OSError`.
+        `entities` must have the digest that runs; `instead` is another state, which they are then,
+        where nobody serves what ran. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
+        if instead is not None:
+            self._run(before, instead)
         found = salvaged(self._database)
         self._connections.close()
         aside = FILE_NAME
