@@ -60,7 +60,7 @@ from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
-from reconciler.workers.descriptors import shortages
+from reconciler.workers.descriptors import Reserve, shortages
 from reconciler.workers.runtime_directory import RuntimeDirectory
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
@@ -200,6 +200,8 @@ class Daemon:
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
+        # Before all else: a limit that is lowered later is below what is opened last.
+        self._reserve = Reserve()
         for note in store.notes.told():
             log.warning(note)
         directory = options.directory.absolute()
@@ -250,7 +252,7 @@ class Daemon:
             self._began,
             options.metrics_entities,
         )
-        self._admin = AdminListener(self._measuring.metrics, self._health)
+        self._admin = AdminListener(self._measuring.metrics, self._health, self._reserve)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
         rebuilding = Rebuilding(store, stager, self._supervisor)
         self._reconciler = Reconciler(
@@ -280,7 +282,9 @@ class Daemon:
             remote=self._fetching.shown_remote,
             stop=self._stop_asked,
         )
-        self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)
+        self._control = ControlSocket(
+            options.runtime_dir / control.SOCKET_NAME, answers.answer, self._reserve
+        )
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -289,7 +293,7 @@ class Daemon:
             self._loop.add_signal_handler(number, self._on_signal, drain)
         self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.retry)
         self._loop.add_signal_handler(signal.SIGUSR1, self._supervisor.reopen_logs)
-        await self._control.open()
+        self._control.open()
         log.info(
             "kakehi runs",
             directory=self._source.directory,
@@ -337,7 +341,7 @@ class Daemon:
     async def _serve(self) -> None:
         """After the workers' start: finish what was begun, then follow the repository."""
         admin = self._admin_address
-        if not await self._admin.resume(admin()):
+        if not self._admin.resume(admin()):
             self._parts.start("metrics", partial(self._admin.keep_resuming, admin), once=True)
         await self._runner.settle_in()
         await self._runner.finish()
@@ -371,7 +375,7 @@ class Daemon:
             log.info("the daemon leaves, the workers go on serving")
             self._supervisor.detach()
             self._sockets.close()
-        await self._admin.close()
+        self._admin.close()
         if not self._ended.done():
             self._ended.set_result(None)
         await self._control.close()
@@ -422,6 +426,7 @@ class Daemon:
             left_out = self._measuring.left_out()
             found += [left_out] if left_out else []
         found += [self._row_audit.problem] if self._row_audit.problem else []
+        found += [self._reserve.problem] if self._reserve.problem else []
         return found + self._runtime.warnings(self._supervisor) + self._shortages()
 
     def _health(self) -> tuple[bool, str]:

@@ -40,6 +40,7 @@ from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
+from schemas.changes.plan import Verdict
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from schemas.entities.secrecy import value_without_secrets
@@ -280,8 +281,10 @@ class ControlAnswers:
             meaning = partial(consequences, rank=winners, drained=self.drains.names())
             plan, found, base = await self.reconciler.plan(wanted, commit, meaning)
             if plan is not None and plan.verdict is None:
-                refused = await asyncio.to_thread(uncompilable, plan.changes)
-                plan = replace(plan, verdict=refused)
+                entities = [each.after for each in plan.changes if each.after is not None]
+                refused = await asyncio.to_thread(next, uncompilable(entities), None)
+                if refused is not None:
+                    plan = replace(plan, verdict=Verdict("prepare", refused.render()))
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]

@@ -17,10 +17,9 @@ from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR
 
-import pygit2
-
 from reconciler.errors import MachineError
 from reconciler.language.suggest import suggest
+from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at, is_directory
 from reconciler.source.ignoring import BYTES_MAX, NOTHING, Ignoring, parse
 from reconciler.source.quarantine import object_directories

@@ -36,6 +36,7 @@ class Watcher:
         self._woken = woken
         self._tasks: list[asyncio.Task[None]] = []
         self._watched: tuple[tuple[Path, int], ...] = ()
+        self._told: str | None = None
 
     def watch(self, alone: list[Path], deep: list[Path]) -> None:
         """Watches these directories from now on; does nothing if they are watched already."""
@@ -75,15 +76,22 @@ class Watcher:
                         rust_timeout=10_000,
                         ignore_permission_denied=True,
                     ):
+                        self._told = None
                         self._woken()
             except TimeoutError:
                 continue
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
-                log.warning("watching the repository failed, polling goes on", error=str(error))
+                self._tell(str(error))
                 await asyncio.sleep(_RESTART_DELAY_S)
                 if not all(is_directory(path) for path in paths):
                     # The next look at the source finds what became of it and watches anew.
                     return
+
+    def _tell(self, reason: str) -> None:
+        """Once, and not each time that it is tried again."""
+        if reason != self._told:
+            log.warning("watching the repository failed, polling goes on", error=reason)
+        self._told = reason
 
 
 def _is_news(_: object, path: str) -> bool:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pygit2
-
 from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import files
+from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, parse

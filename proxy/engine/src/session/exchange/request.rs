@@ -63,6 +63,8 @@ impl<D: Driver> Engine<D> {
     ) {
         let request_id = self.next_request_id();
         let trusted = listener.trusts(self.clients[id].peer.ip());
+        self.clients[id].says_last =
+            !head.keep_alive && body_of(head).is_done() && head.upgrade(bytes).is_none();
         let record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
             return self.answer_challenge(id, head, bytes, record, answer);
