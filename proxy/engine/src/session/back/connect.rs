@@ -79,7 +79,7 @@ impl<D: Driver> Engine<D> {
 
     pub(super) fn insert_upstream(
         &mut self,
-        stream: Transport<UpstreamId>,
+        stream: Transport,
         tls: Option<Arc<ClientConfig>>,
         backend: &Rc<Backend>,
         link: Link,

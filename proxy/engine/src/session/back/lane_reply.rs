@@ -314,7 +314,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Forgets a lane that is over; a stream that is not is reset.
-    pub(super) fn trunk_lane_closed(&mut self, id: UpstreamId, lane: &Lane<UpstreamId>) {
+    pub(super) fn trunk_lane_closed(&mut self, id: UpstreamId, lane: &Lane) {
         let Some(upstream) = self.upstreams.get_mut(lane.connection) else {
             return;
         };

@@ -47,7 +47,7 @@ pub(in crate::session) enum Link {
 
 /// One connection to a backend.
 pub(in crate::session) struct Upstream {
-    pub(in crate::session) stream: Transport<UpstreamId>,
+    pub(in crate::session) stream: Transport,
     /// What was asked of the backend in the handshake: a connection made under one policy serves no
     /// request that is to be sent under another.
     pub(in crate::session) tls: Option<Arc<ClientConfig>>,

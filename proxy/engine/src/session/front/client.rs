@@ -48,7 +48,7 @@ pub(in crate::session) enum Phase {
 
 /// One accepted connection.
 pub(in crate::session) struct Client {
-    pub(in crate::session) stream: Transport<ClientId>,
+    pub(in crate::session) stream: Transport,
     pub(in crate::session) peer: SocketAddr,
     pub(in crate::session) listener: Rc<Listener>,
     pub(in crate::session) phase: Phase,
@@ -108,7 +108,7 @@ impl Client {
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_client(
         &mut self,
-        stream: Transport<ClientId>,
+        stream: Transport,
         peer: SocketAddr,
         listener: Rc<Listener>,
         refused: bool,
