@@ -166,10 +166,10 @@ impl<D: Driver> Engine<D> {
         // The tries that failed count as connect errors; the last one has the request.
         let backend = exchange
             .backend()
-            .map_or(SlotId::NONE, |backend| backend.slot.id());
+            .map_or(SlotId::NONE, |backend| backend.slot());
         for slot in [
-            exchange.frontend.slot.id(),
-            exchange.frontend.cluster.slot.id(),
+            exchange.frontend.slot(),
+            exchange.frontend.cluster.slot(),
             backend,
         ] {
             self.metrics.slot_add(slot, Field::Requests, 1);
@@ -196,8 +196,8 @@ impl<D: Driver> Engine<D> {
         if self.log.is_on() {
             let backend = exchange.backend().or(exchange.tries.last());
             let way = Way {
-                frontend: Some(&exchange.frontend.name),
-                cluster: Some(&exchange.frontend.cluster.name),
+                frontend: Some(&exchange.frontend.entry().name),
+                cluster: Some(exchange.frontend.cluster.name()),
                 backend: backend.map(|backend| backend.name.as_str()),
                 backend_address: backend.map(|backend| backend.address),
             };

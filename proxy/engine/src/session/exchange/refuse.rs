@@ -1,6 +1,7 @@
 //! Answers of our own: errors, by the pages of the listener, of the settings, or a plain one.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
@@ -23,7 +24,7 @@ use crate::telemetry::names::Counter;
 /// What an answer of our own is made with: that of the generation which serves the request.
 pub(in crate::session) struct Words {
     pub(in crate::session) listener: Rc<ListenerSettings>,
-    pub(in crate::session) settings: Rc<entity::Settings>,
+    pub(in crate::session) settings: Arc<entity::Settings>,
     pub(super) generation_header: Option<Rc<str>>,
     /// One more line of the head, with its CRLF.
     pub(super) own_line: Option<Box<str>>,
