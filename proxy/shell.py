@@ -9,6 +9,7 @@ timer here: an idle worker is not woken by its shell.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -28,6 +29,8 @@ from schemas.messages.lines import STDERR
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
 SIGNAL_DRAIN_MS = 30_000
 _CONNECTIONS_MAX = 8
+# So soon it is tried again when there was no descriptor to accept with.
+_AGAIN_S = 0.05
 _PEERCRED = struct.Struct("3i")
 
 
@@ -49,6 +52,8 @@ class Shell:
         self._cpu = cpu
         self._engine = engine
         self._control = control
+        # Clients may take all descriptors; a reconciler that connects then gets this one.
+        self._spare: int | None = os.dup(control.fileno())
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._on_stray)
         self._peers: set[_Peer] = set()
@@ -87,9 +92,8 @@ class Shell:
     # Connections.
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._control.accept()
-        except OSError:
+        connection = self._accepted()
+        if connection is None:
             return
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
         _, uid, _ = _PEERCRED.unpack(credentials)
@@ -99,6 +103,25 @@ class Shell:
         peer = _Peer(Channel(connection))
         self._peers.add(peer)
         self._loop.add_reader(peer.channel.fileno(), self._read, peer)
+
+    def _accepted(self) -> socket.socket | None:
+        for _ in range(2):
+            try:
+                return self._control.accept()[0]
+            except (BlockingIOError, ConnectionError):
+                return None
+            except OSError:
+                if self._spare is None:
+                    break
+                os.close(self._spare)
+                self._spare = None
+        self._loop.remove_reader(self._control.fileno())
+        self._loop.call_later(_AGAIN_S, self._accept_again)
+        return None
+
+    def _accept_again(self) -> None:
+        if self._control.fileno() >= 0:
+            self._loop.add_reader(self._control.fileno(), self._accept)
 
     def _read(self, peer: _Peer) -> None:
         try:
@@ -148,6 +171,9 @@ class Shell:
         self._loop.remove_writer(peer.channel.fileno())
         peer.channel.close()
         self._peers.discard(peer)
+        if self._spare is None:
+            with contextlib.suppress(OSError):
+                self._spare = os.dup(self._control.fileno())
         if self._current is peer:
             self._current = None
             self._inbox.put_nowait((peer, None, []))

@@ -13,6 +13,7 @@ import importlib
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError
 from reconciler.loop.mending import Mending
+from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.recovery import Recovery
 from reconciler.loop.staging import Stager
@@ -58,7 +60,7 @@ from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.challenges import Challenges
-from reconciler.workers.descriptors import shortages
+from reconciler.workers.descriptors import Reserve, shortages
 from reconciler.workers.runtime_directory import RuntimeDirectory
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
@@ -73,6 +75,10 @@ from schemas.messages import control, wire
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
+
+# How long a thread that computes (staging, the audit of rows) keeps the loop waiting each time that
+# the loop has let go of the interpreter, which it does with each query and each send.
+_SWITCH_S = 0.0005
 
 # Taking an overlay is one turn of a worker's event loop.
 _OVERLAY_WAIT_S = 2.0
@@ -97,6 +103,7 @@ class DaemonOptions:
 
 def run(options: DaemonOptions) -> int:
     """Runs until a signal or `kakehi stop`; returns the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
     with log.in_background():
         return _run_told(options)
 
@@ -193,6 +200,8 @@ class Daemon:
         self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
+        # Before all else: a limit that is lowered later is below what is opened last.
+        self._reserve = Reserve()
         for note in store.notes.told():
             log.warning(note)
         directory = options.directory.absolute()
@@ -243,10 +252,11 @@ class Daemon:
             self._began,
             options.metrics_entities,
         )
-        self._admin = AdminListener(self._measuring.metrics, self._health)
+        self._admin = AdminListener(self._measuring.metrics, self._health, self._reserve)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
+        rebuilding = Rebuilding(store, stager, self._supervisor)
         self._reconciler = Reconciler(
-            self._source, store, self._runner, outcomes, stager, machine, self, wake
+            self._source, store, self._runner, outcomes, stager, rebuilding, machine, self, wake
         )
         relate = partial(relations_of, machine=machine)
         self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
@@ -272,7 +282,9 @@ class Daemon:
             remote=self._fetching.shown_remote,
             stop=self._stop_asked,
         )
-        self._control = ControlSocket(options.runtime_dir / control.SOCKET_NAME, answers.answer)
+        self._control = ControlSocket(
+            options.runtime_dir / control.SOCKET_NAME, answers.answer, self._reserve
+        )
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -281,7 +293,7 @@ class Daemon:
             self._loop.add_signal_handler(number, self._on_signal, drain)
         self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.retry)
         self._loop.add_signal_handler(signal.SIGUSR1, self._supervisor.reopen_logs)
-        await self._control.open()
+        self._control.open()
         log.info(
             "kakehi runs",
             directory=self._source.directory,
@@ -329,7 +341,7 @@ class Daemon:
     async def _serve(self) -> None:
         """After the workers' start: finish what was begun, then follow the repository."""
         admin = self._admin_address
-        if not await self._admin.resume(admin()):
+        if not self._admin.resume(admin()):
             self._parts.start("metrics", partial(self._admin.keep_resuming, admin), once=True)
         await self._runner.settle_in()
         await self._runner.finish()
@@ -363,7 +375,7 @@ class Daemon:
             log.info("the daemon leaves, the workers go on serving")
             self._supervisor.detach()
             self._sockets.close()
-        await self._admin.close()
+        self._admin.close()
         if not self._ended.done():
             self._ended.set_result(None)
         await self._control.close()
@@ -414,6 +426,7 @@ class Daemon:
             left_out = self._measuring.left_out()
             found += [left_out] if left_out else []
         found += [self._row_audit.problem] if self._row_audit.problem else []
+        found += [self._reserve.problem] if self._reserve.problem else []
         return found + self._runtime.warnings(self._supervisor) + self._shortages()
 
     def _health(self) -> tuple[bool, str]:

@@ -8,6 +8,7 @@ Never a traceback: `internal_error` says in one line where a program error happe
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -23,6 +24,17 @@ _UNDER_SYSTEMD = "JOURNAL_STREAM" in os.environ
 _PRIORITIES = {"info": "<6>", "warning": "<4>", "error": "<3>"}
 # How long the end of the daemon waits for whoever reads its last lines.
 _FLUSH_S = 1.0
+_LACKING = {
+    number: os.strerror(number)[0].lower() + os.strerror(number)[1:]
+    for number in (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOMEM,
+        errno.EROFS,
+    )
+}
 _background = False
 
 
@@ -83,10 +95,28 @@ def internal_error(doing: str, failure: BaseException) -> str:
 
 
 def internal_sentence(doing: str, failure: BaseException) -> str:
-    """What a program error is called, for who tells it himself."""
+    """What a program error is called, for who tells it himself; want of something is none."""
+    lacking = _lacking(failure)
+    if lacking is not None:
+        return f"{lacking} while {doing}"
     frames = traceback.extract_tb(failure.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
     return f"internal error while {doing}: {type(failure).__name__}: {failure} ({where})"
+
+
+def _lacking(failure: BaseException | None) -> str | None:
+    """What a machine has no more of, if something failed by that; libraries wrap it."""
+    while failure is not None:
+        if isinstance(failure, MemoryError):
+            return "out of memory"
+        if isinstance(failure, OSError) and failure.errno in _LACKING:
+            return _LACKING[failure.errno]
+        if isinstance(failure, ImportError):
+            for number, lacking in _LACKING.items():
+                if os.strerror(number) in str(failure):
+                    return lacking
+        failure = failure.__cause__ or failure.__context__
+    return None
 
 
 def _write(level: str, message: str, fields: dict[str, object]) -> None:

@@ -16,6 +16,7 @@ CODES = {"usage": USAGE, "invalid": INVALID, "timeout": TIMEOUT}
 """The exit code of each `control.ErrorCode`; those that are not here are FAILED."""
 
 CHUNK_BYTES = 256 * 1024
+AT_ONCE_S = 0.01
 
 
 def ask(
@@ -28,7 +29,8 @@ def ask(
     path = control_socket(runtime_dir)
     message = json.dumps({"request": request, **(fields or {})}).encode("ascii") + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
+        # With 0 it would not wait for what is there at once, either.
+        connection.settimeout(timeout_s or AT_ONCE_S)
         _connect(connection, path, runtime_dir)
         try:
             connection.sendall(message)

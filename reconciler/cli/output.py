@@ -51,17 +51,17 @@ def painter(stream: Any = None) -> Painter:
 
 def line(text: str = "") -> None:
     """Write one line of the result."""
-    sys.stdout.write(_fitted(_harmless(text, sys.stdout), sys.stdout) + "\n")
+    sys.stdout.write(_fitted(harmless(text, sys.stdout), sys.stdout) + "\n")
 
 
 def note(text: str) -> None:
     """Write one line about the result, to stderr."""
     # The result counts, and the exit code: a full disk behind stderr changes neither.
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(_fitted(_harmless(text, sys.stderr), sys.stderr) + "\n")
+        sys.stderr.write(_fitted(harmless(text, sys.stderr), sys.stderr) + "\n")
 
 
-def _harmless(text: str, stream: TextIO) -> str:
+def harmless(text: str, stream: TextIO) -> str:
     """Return text with all escaped that drives a terminal, but for our colours on one.
 
     Whatever a command forgets to make visible ends here; only line breaks and tabs may pass.

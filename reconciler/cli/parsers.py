@@ -196,10 +196,26 @@ def _add_option(group: "argparse._ArgumentGroup", parameter: Parameter, marker: 
     if parameter.kind is bool:
         keywords["action"] = "store_true"
     else:
-        keywords["action"] = "append" if parameter.kind is tuple else "store"
+        keywords["action"] = "append" if parameter.kind is tuple else _Once
         keywords["metavar"] = marker.metavar
     action = group.add_argument(*marker.flags, **keywords)
     action.completes = marker.completes  # type: ignore[attr-defined]  # ours, for completion
+
+
+class _Once(argparse.Action):
+    """Stores a value; a second one that differs contradicts it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        first = getattr(namespace, self.dest, values)
+        if first != values:
+            raise argparse.ArgumentError(self, f"is given twice: {first} and {values}")
+        setattr(namespace, self.dest, values)
 
 
 def _converting(parameter: Parameter) -> dict[str, Any]:

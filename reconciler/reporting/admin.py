@@ -8,13 +8,14 @@ the commit is done. Called by `reconciler.transaction.runner` (prepare, commit, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from reconciler import log
 from reconciler.patience import within
+from reconciler.reporting.accepting import Accepting
+from reconciler.workers.descriptors import Reserve
 from reconciler.workers.sockets import BindError, check_exclusive, exclusive
 
 _HEAD_BYTES_MAX = 8 * 1024
@@ -30,12 +31,16 @@ class AdminListener:
     """At most one served address and one that is being prepared."""
 
     def __init__(
-        self, metrics: Callable[[], bytes], health: Callable[[], tuple[bool, str]]
+        self,
+        metrics: Callable[[], bytes],
+        health: Callable[[], tuple[bool, str]],
+        reserve: Reserve,
     ) -> None:
         self._metrics = metrics
         self._health = health
         self._address: str | None = None
-        self._server: asyncio.Server | None = None
+        self._reserve = reserve
+        self._accepting: Accepting | None = None
         self.problem: str | None = None
         """Why the metrics are not served."""
         self._staged: tuple[str | None, socket.socket | None] | None = None
@@ -57,16 +62,14 @@ class AdminListener:
         bound = None if address is None else exclusive(address, beside=self._address)
         self._staged = (address, bound)
 
-    async def commit(self) -> None:
+    def commit(self) -> None:
         """Serves what was prepared, and no longer what was served before."""
         if self._staged is None:
             return
         (address, bound), self._staged = self._staged, None
-        await self.close()
+        self.close()
         if bound is not None:
-            self._server = await asyncio.start_server(
-                self._serve, sock=bound, limit=_HEAD_BYTES_MAX
-            )
+            self._accepting = Accepting(bound, self._serve, _HEAD_BYTES_MAX, self._reserve)
         self._address, self.problem = address, None
 
     def abort(self) -> None:
@@ -75,18 +78,18 @@ class AdminListener:
             self._staged[1].close()
         self._staged = None
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Serves nothing any more."""
-        server, self._server = self._server, None
+        accepting, self._accepting = self._accepting, None
         self._address = None
-        if server is not None:
-            server.close()
+        if accepting is not None:
+            accepting.close()
 
-    async def resume(self, address: str | None) -> bool:
+    def resume(self, address: str | None) -> bool:
         """At the start: what the running settings say; a taken address does not stop the rest."""
         try:
             self.prepare(address)
-            await self.commit()
+            self.commit()
         except (BindError, OSError) as error:
             if str(error) != self.problem:
                 log.warning("the admin listener is not served", reason=error)
@@ -102,7 +105,7 @@ class AdminListener:
             await asyncio.sleep(_RESUME_S)
             # A transaction may be about to say where.
             if self._staged is None:
-                served = await self.resume(address())
+                served = self.resume(address())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -121,9 +124,6 @@ class AdminListener:
             log.internal_error("serving metrics", error)
         finally:
             self._connections -= 1
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def _print_metrics(self) -> bytes:
         """10,000 frontends take a while to print; the loop goes on meanwhile.

@@ -17,7 +17,9 @@ from typing import Any
 
 from reconciler import log
 from reconciler.errors import MachineError
+from reconciler.reporting.accepting import Accepting
 from reconciler.reporting.control_answers import RefusedRequestError
+from reconciler.workers.descriptors import Reserve
 from schemas.messages import control
 
 _PEERCRED = struct.Struct("3i")
@@ -28,29 +30,38 @@ _SOCKET_MODE = 0o600
 class ControlSocket:
     """The listening socket and its connections."""
 
-    def __init__(self, path: Path, answer: Callable[[control.Request], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        answer: Callable[[control.Request], Awaitable[Any]],
+        reserve: Reserve,
+    ) -> None:
         self._path = path
         self._answer = answer
-        self._server: asyncio.Server | None = None
+        self._reserve = reserve
+        self._accepting: Accepting | None = None
         self._bound: tuple[int, int] | None = None
-        self._connections: set[asyncio.Task[Any]] = set()
+        self._connections = 0
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listens, also when it did before. Raises `MachineError`.
 
         The runtime directory's lock makes the path ours. What is being answered goes on.
         """
-        if self._server is not None:
-            self._server.close()
-            self._server = self._bound = None
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        if self._accepting is not None:
+            self._accepting.close()
+            self._accepting = self._bound = None
+        try:
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            raise MachineError(f"cannot listen on {self._path}: {error.strerror}") from error
         try:
             self._path.unlink(missing_ok=True)
             listening.bind(str(self._path))
             self._path.chmod(_SOCKET_MODE)
             self._bound = self._identity()
-            self._server = await asyncio.start_unix_server(
-                self._serve, sock=listening, limit=control.MESSAGE_BYTES_MAX
+            self._accepting = Accepting(
+                listening, self._serve, control.MESSAGE_BYTES_MAX, self._reserve
             )
         except OSError as error:
             listening.close()
@@ -59,14 +70,15 @@ class ControlSocket:
 
     async def close(self) -> None:
         """Answers nothing new; lets answers under way be written."""
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.close()
         # A daemon that took over from us listens under the same name.
         if self.is_found:
             self._path.unlink(missing_ok=True)
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=1.0)
-        for task in self._connections:
+        under_way = self._accepting.conversations if self._accepting is not None else set()
+        if under_way:
+            await asyncio.wait(under_way, timeout=1.0)
+        for task in under_way:
             task.cancel()
 
     @property
@@ -82,19 +94,20 @@ class ControlSocket:
         return status.st_dev, status.st_ino
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+        if not _may_ask(writer):
+            return
+        self._connections += 1
         try:
-            if _may_ask(writer) and len(self._connections) <= _CONNECTIONS_MAX:
-                await self._converse(reader, writer)
+            if self._connections > _CONNECTIONS_MAX:
+                error = f"more than {_CONNECTIONS_MAX} ask at once: try again"
+                writer.write(control.encode_error("unavailable", error))
+                await writer.drain()
+                return
+            await self._converse(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._connections.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            self._connections -= 1
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

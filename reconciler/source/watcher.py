@@ -15,6 +15,7 @@ from watchfiles import awatch
 
 from reconciler import log
 from reconciler.presence import found_at, is_directory
+from reconciler.source.repository import APPLIED_REF
 
 # watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a
 # core when idle. HEAD and packed-refs, in the directory itself, are in less of a hurry.
@@ -35,6 +36,7 @@ class Watcher:
         self._woken = woken
         self._tasks: list[asyncio.Task[None]] = []
         self._watched: tuple[tuple[Path, int], ...] = ()
+        self._told: str | None = None
 
     def watch(self, alone: list[Path], deep: list[Path]) -> None:
         """Watches these directories from now on; does nothing if they are watched already."""
@@ -67,22 +69,34 @@ class Watcher:
                     async for _ in awatch(
                         *paths,
                         # The default filter ignores everything below a `.git`.
-                        watch_filter=None,
+                        watch_filter=_is_news,
                         debounce=_DEBOUNCE_MS,
                         step=step,
                         recursive=recursive,
                         rust_timeout=10_000,
                         ignore_permission_denied=True,
                     ):
+                        self._told = None
                         self._woken()
             except TimeoutError:
                 continue
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
-                log.warning("watching the repository failed, polling goes on", error=str(error))
+                self._tell(str(error))
                 await asyncio.sleep(_RESTART_DELAY_S)
                 if not all(is_directory(path) for path in paths):
                     # The next look at the source finds what became of it and watches anew.
                     return
+
+    def _tell(self, reason: str) -> None:
+        """Once, and not each time that it is tried again."""
+        if reason != self._told:
+            log.warning("watching the repository failed, polling goes on", error=reason)
+        self._told = reason
+
+
+def _is_news(_: object, path: str) -> bool:
+    """The ref that we move ourselves tells us nothing."""
+    return not path.removesuffix(".lock").endswith(APPLIED_REF)
 
 
 def _inode(path: Path) -> int:

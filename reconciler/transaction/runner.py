@@ -68,7 +68,7 @@ class Admin(Protocol):
     def prepare(self, address: str | None) -> None:
         """Binds, aside. Raises `BindError`."""
 
-    async def commit(self) -> None:
+    def commit(self) -> None:
         """Serves there from now on."""
 
     def abort(self) -> None:
@@ -116,7 +116,7 @@ class Runner:
     async def _serve_admin(self) -> None:
         """Behind the commit point: what fails here is told, and undoes nothing."""
         try:
-            await self._admin.commit()
+            self._admin.commit()
         except OSError as error:
             log.warning("the admin listener is not served", reason=error.strerror or error)
 

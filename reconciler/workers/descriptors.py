@@ -1,20 +1,27 @@
-"""Whether there are descriptors enough for the sockets of all listeners and workers.
+"""The daemon's descriptors: whether there are enough, and those kept back for when there are not.
 
 A listener is a socket for each worker; the daemon holds them all, and under systemd the manager
 keeps another of each (`FileDescriptorStoreMax=`), so that none is lost when the service dies. Too
-few of either is told before it is felt. Called by `reconciler.daemon` at the start and for status.
+few of either is told before it is felt. When they do run out, the reserve lets questions be
+answered. Called by `reconciler.daemon` at the start and for status, and by
+`reconciler.reporting.accepting` for each question.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Mapping
 
 _OWN = 128
-"""What the daemon needs beside: its database, control connections, the repository."""
+"""What the daemon needs beside: its database, control connections, the repository, a reserve."""
 _PER_WORKER = 8
 """Its control connection, process, counters, and those of a successor."""
+
+_KEPT = 24
+_FOR_ANSWER = 12
+"""What a question may open: its connection, the database three times, the repository, a module."""
 
 
 def shortages(
@@ -39,3 +46,51 @@ def shortages(
             "FileDescriptorStoreMax="
         )
     return found
+
+
+class Reserve:
+    """Descriptors that nobody else can take until a question needs them."""
+
+    def __init__(self) -> None:
+        self._kept: list[int] = []
+        self._answering = 0
+        self._are_few = False
+        self._look()
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence, when they had run out as it was last looked."""
+        if not self._are_few:
+            return None
+        return (
+            "file descriptors have run out, nothing new can be opened: raise LimitNOFILE= (or "
+            "`ulimit -n`) and start again; what is asked is answered from a reserve"
+        )
+
+    def begin(self) -> None:
+        """Before something is asked: gives the reserve up if there is too little beside it."""
+        self._answering += 1
+        self._look()
+
+    def end(self) -> None:
+        """Once it is answered: takes back what those who still wait for an answer do not need."""
+        self._answering -= 1
+        self._open(max(0, _KEPT - _FOR_ANSWER * self._answering))
+
+    def close(self) -> None:
+        """Gives it up for good."""
+        self._close(0)
+
+    def _look(self) -> None:
+        self._open(_KEPT + _FOR_ANSWER)
+        self._are_few = len(self._kept) < _KEPT + _FOR_ANSWER
+        self._close(0 if self._are_few else _KEPT)
+
+    def _open(self, count: int) -> None:
+        with contextlib.suppress(OSError):
+            while len(self._kept) < count:
+                self._kept.append(os.open(os.devnull, os.O_RDONLY))
+
+    def _close(self, count: int) -> None:
+        while len(self._kept) > count:
+            os.close(self._kept.pop())

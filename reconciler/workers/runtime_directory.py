@@ -34,7 +34,7 @@ class Control(Protocol):
     def is_found(self) -> bool:
         """Whether somebody who connects comes to us."""
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listens, also when it did before. Raises `MachineError`."""
 
 
@@ -65,7 +65,7 @@ class RuntimeDirectory:
             try:
                 self._restore()
                 if not control.is_found:
-                    await control.open()
+                    control.open()
                     log.warning(
                         "the control socket is gone, it was made anew", directory=self._path
                     )

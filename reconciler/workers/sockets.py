@@ -155,6 +155,9 @@ def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:
         )
         _leave_some(made)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections have it from the socket that they came by, those too that come before a worker
+        # looks at it.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if share:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -45,15 +45,20 @@ class Channel:
         return bool(self._outgoing)
 
     def send(self, frame: bytes, descriptors: list[int] | None = None) -> None:
-        """Queues a frame and writes what the socket takes. Descriptors are duplicated."""
+        """Writes what the socket takes, queues the rest; descriptors that wait are duplicated."""
         if descriptors and len(descriptors) > DESCRIPTORS_MAX:
             raise WireError(f"{len(descriptors)} descriptors exceed {DESCRIPTORS_MAX} a message")
         if self._queued_bytes + len(frame) > _QUEUED_BYTES_MAX:
             raise WireError("the peer does not read")
-        duplicates = [os.dup(each) for each in descriptors or ()]
-        self._outgoing.append((memoryview(frame), duplicates))
-        self._queued_bytes += len(frame)
-        self.flush()
+        rest, kept = memoryview(frame), list(descriptors or ())
+        if not self._outgoing:
+            # Whoever has no descriptor left can still send those that it has.
+            with contextlib.suppress(BlockingIOError):
+                sent = self._connection.sendmsg([rest], _ancillary(kept))
+                rest, kept = rest[sent:], []
+        if rest:
+            self._outgoing.append((rest, [os.dup(each) for each in kept]))
+            self._queued_bytes += len(rest)
 
     def flush(self) -> None:
         """Writes until the socket takes no more. Raises `OSError` when the peer is gone."""
@@ -87,7 +92,9 @@ class Channel:
                 numbers = array.array("i")
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
                 self._received.extend(numbers)
-        if flags & socket.MSG_CTRUNC or len(self._received) > DESCRIPTORS_MAX:
+        if flags & socket.MSG_CTRUNC:
+            raise WireError("descriptors were lost on the way: too many files are open here")
+        if len(self._received) > DESCRIPTORS_MAX:
             raise WireError("more descriptors arrived than a message may carry")
         if not data:
             return [], True

@@ -15,6 +15,7 @@ from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
 from reconciler.cli.parameters import BACKENDS, DRAINED, Argument, AsJson, Option, RuntimeDir
 
 GRACE_S = 5.0
+WAIT = "30s"
 _ADDRESS = re.compile(r"[0-9.]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
 _BACKEND = (
@@ -29,8 +30,9 @@ def drain(
         bool, Option("--wait", help="Return when the last request there has ended.")
     ] = False,
     timeout: Annotated[
-        str, Option("--timeout", metavar="TIME", help="How long to wait [default: 30s].")
-    ] = "30s",
+        str | None,
+        Option("--timeout", metavar="TIME", help="How long to wait, with --wait [default: 30s]."),
+    ] = None,
     expires: Annotated[
         str,
         Option("--for", metavar="TIME", help="When it ends by itself [default: 1h]; or `forever`."),
@@ -53,6 +55,12 @@ def drain(
     if owner is not None and not owner.strip():
         raise UsageError("--owner needs a name", "without --owner it is your login")
     who = _login() if owner is None else owner
+    if timeout is not None and not wait:
+        raise UsageError(
+            "--timeout bounds --wait, and that is missing",
+            "add --wait; how long the drain lasts is said by --for",
+        )
+    timeout = timeout or WAIT
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     ttl_s = None if expires == "forever" else milliseconds(expires, "--for") / 1_000
     result = ask(

@@ -99,4 +99,4 @@ def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
 
 def _where(found: dict[str, Any]) -> str:
     source = found["source"]
-    return f"{source['file']}:{source['line']}"
+    return output.visible(f"{source['file']}:{source['line']}")

@@ -5,6 +5,7 @@ files that were edited since the commit that runs, and sends those. With `--from
 daemon: two commits are compared here.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,6 +108,7 @@ def plan(
       kakehi plan --detailed-exitcode; test $? -eq 2 && echo "something to commit"
     """
     form = _form(form, as_json=as_json)
+    _expect_sense(form, base, runtime_dir, full=full)
     if only is None and directory is not None and _is_filter(directory):
         directory, only = None, directory
     if only is not None and not _is_filter(only):
@@ -151,6 +153,17 @@ def _form(form: str | None, *, as_json: bool) -> str:
     if as_json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} contradict each other")
     return "json" if as_json else form or "text"
+
+
+def _expect_sense(form: str, base: str | None, runtime_dir: str | None, *, full: bool) -> None:
+    """Refuse options that would do nothing."""
+    if full and form == "json":
+        raise UsageError("--full changes nothing of JSON", "leave it out: JSON has each change")
+    if base is not None and runtime_dir not in (None, os.environ.get("KAKEHI_RUNTIME_DIR")):
+        raise UsageError(
+            "--from asks no daemon, so that --runtime-dir names one in vain",
+            "leave one of them out",
+        )
 
 
 def _place(directory: str, followed: Path, ref: str | None) -> Path:
@@ -227,7 +240,8 @@ def _asked(
             "plan again",
             STALE,
         )
-    result["diagnostics"] += _warnings(place, left_out)
+    known = result["diagnostics"]
+    known += [each for each in _warnings(place, left_out) if each not in known]
     planned: dict[str, Any] | None = result["plan"]
     note = None
     if differing is not None:

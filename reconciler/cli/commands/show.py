@@ -66,4 +66,5 @@ def fields(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def _where(found: dict[str, Any]) -> str:
     source = found["source"]
-    return f"{source['file']}:{source['line']}" if source.get("file") else "(default)"
+    where = f"{source['file']}:{source['line']}" if source.get("file") else "(default)"
+    return output.visible(where)

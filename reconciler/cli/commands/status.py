@@ -1,5 +1,6 @@
 """`kakehi status`: which commit runs where, and what went wrong last."""
 
+import sys
 import time
 from typing import Annotated, Any
 
@@ -34,6 +35,11 @@ def status(
         other = "--json" if as_json else "--detailed-exitcode"
         raise UsageError(f"--watch and {other} contradict each other")
     if watch:
+        if not sys.stdout.isatty():
+            raise UsageError(
+                "--watch redraws a terminal, and stdout is none",
+                "leave it out; or see it change by: watch kakehi status",
+            )
         return _watch(runtime_dir)
     result = ask(runtime_dir, "status")
     if as_json:
@@ -138,7 +144,7 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
         remarks.append(
             f"{paint('warning', 'trying again')}  {retry['commit'][:12]} in "
             f"{retry['next_s']:g} s, after {output.count(retry['attempts'], 'attempt')}: "
-            f"{retry['reason']} (now: kakehi retry)"
+            f"{output.visible(retry['reason'])} (now: kakehi retry)"
         )
     fetch_problem = result["source"]["fetch_problem"]
     if fetch_problem:
@@ -155,7 +161,9 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('error', 'drift')}  worker {drift['worker']} did not hold generation "
             f"{drift['generation']} as committed ({what}); replaced {when}"
         )
-    remarks.extend(f"{paint('warning', 'warning')}  {text}" for text in result["warnings"])
+    remarks.extend(
+        f"{paint('warning', 'warning')}  {output.visible(text)}" for text in result["warnings"]
+    )
     error = result["last_error"]
     if error is not None:
         what = "refused" if error["stage"] != "files" else "files do not fit"
@@ -180,7 +188,9 @@ def _watch(runtime_dir: str | None) -> int:
     with Live(auto_refresh=False) as screen:
         while True:
             result = ask(runtime_dir, "status")
-            screen.update(Text.from_ansi("\n".join(lines(result, paint))), refresh=True)
+            # Rich takes all that looks like a terminal's own for that: ours is all there is.
+            shown = (output.harmless(text, sys.stdout) for text in lines(result, paint))
+            screen.update(Text.from_ansi("\n".join(shown)), refresh=True)
             time.sleep(REFRESH_S)
 
 

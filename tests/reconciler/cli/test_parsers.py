@@ -58,7 +58,7 @@ def parsed(*line: str) -> dict[str, object]:
         ("x", "-n7"),
         ("--count", "7", "x"),
         ("-n7", "--", "x"),
-        ("--count", "1", "x", "--count", "7"),
+        ("--count", "7", "x", "-n", "7"),
     ],
 )
 def test_every_way_to_write_an_option(line: tuple[str, ...]) -> None:
@@ -70,6 +70,11 @@ def test_every_way_to_write_an_option(line: tuple[str, ...]) -> None:
         "limit": None,
         "header": (),
     }
+
+
+def test_two_values_for_one_option_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match="--count is given twice: 1 and 7"):
+        parsed("--count", "1", "x", "-n", "7")
 
 
 def test_values_may_look_like_options() -> None:

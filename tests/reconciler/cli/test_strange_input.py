@@ -2,8 +2,12 @@
 
 import os
 import pty
+import re
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from reconciler.cli import durations
 from schemas.messages import control
 from tests.harness import control as asking
+from tests.harness import processes
 from tests.harness.daemon import Kakehi
 from tests.harness.ports import address
 from tests.harness.repo import Repo
@@ -91,7 +96,7 @@ def test_a_plan_of_what_is_nowhere_says_so(live: Kakehi) -> None:
         ("history", "-n", "99999999999999999999"),
         ("drain", "shop/shop-1", "--for", "9999999999999h"),
         ("drain", "shop/shop-1", "--for", f"{'9' * 5000}h"),
-        ("drain", "shop/shop-1", "--timeout", "9999999999999h"),
+        ("drain", "shop/shop-1", "--wait", "--timeout", "9999999999999h"),
         ("wait", "--timeout", "9999999999999h"),
         ("stop", "--timeout", "9999999999999h"),
         ("run", "--workers", "99999999999999999999"),
@@ -161,6 +166,44 @@ def test_nothing_else_drives_it_and_colours_stay() -> None:
     assert told == b"\x1b[31;1mred\x1b[0m\\x1b]0;pwn\\x07 \\x1b[2J\r\n"
 
 
+def test_a_status_that_is_watched_has_no_markup_of_others(live: Kakehi) -> None:
+    """It is drawn by a library of its own, which knows more than colours."""
+    owner = "[bold red]eve[/] [link=http://evil/]\x1b[2J :smile:"
+    assert run(live, "drain", "shop/shop-1", "--owner", owner).returncode == 0
+    live.repo.commit({"\x1b]0;[blink]pwn\x07.yaml": "a: ["})
+    try:
+        processes.wait_until(lambda: live.status()["last_error"], "it is refused")
+        told = watched(live, b"refused")
+    finally:
+        live.repo.git("reset", "--quiet", "--hard", "HEAD~1")
+        live.wait(live.repo.head())
+        run(live, "undrain", "shop/shop-1")
+    assert r"[bold red]eve[/] [link=http://evil/]\x1b[2J :smile:" in told
+    assert r"\x1b]0;[blink]pwn\x07.yaml" in told
+
+
+def watched(live: Kakehi, until: bytes) -> str:
+    """What a terminal is sent by `status --watch`, without what the library draws by."""
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        environment = {**live.environment, "TERM": "xterm", "COLUMNS": "500", "LINES": "60"}
+        os.execve(KAKEHI, [KAKEHI, "status", "--watch"], environment)
+    told = bytearray()
+    try:
+        while b"\n" not in told.partition(until)[2]:
+            told += os.read(descriptor, 65536)
+    finally:
+        os.kill(pid, signal.SIGINT)
+        with suppress(OSError):
+            while os.read(descriptor, 65536):
+                pass
+        os.waitpid(pid, 0)
+        os.close(descriptor)
+    text = told.decode()
+    assert not re.search("\x1b[^\\[]|\x1b\\[2J|\x07", text), text
+    return text
+
+
 def test_a_commit_that_is_none_is_a_fault_of_the_line(live: Kakehi) -> None:
     for line in (("plan", "--ref", "nope"), ("validate", "--ref", "nope")):
         done = run(live, *line)
@@ -174,11 +217,25 @@ def test_a_commit_that_is_none_is_a_fault_of_the_line(live: Kakehi) -> None:
         ("plan", "--json", "--format", "text"),
         ("status", "--json", "--watch"),
         ("status", "--detailed-exitcode", "--watch"),
+        ("status", "--watch"),
+        ("drain", "shop/shop-1", "--timeout", "1s"),
+        ("drain", "shop/shop-1", "--for", "1m", "--for", "2m"),
+        ("drain", "shop/shop-1", "--for", "0s"),
+        ("plan", "--full", "--json"),
+        ("plan", "--from", "HEAD", "--runtime-dir", "/elsewhere"),
+        ("plan", "--ref", "HEAD", "--ref", "main"),
+        ("history", "-n", "1", "--limit", "2"),
+        ("run", "--fetch-interval", "30s"),
+        ("run", "--workers", "1", "--workers", "2"),
+        ("wait", "--timeout", "1s", "--timeout", "2s"),
     ],
 )
 def test_options_that_contradict_each_other(live: Kakehi, line: tuple[str, ...]) -> None:
+    """Or do nothing: refused before anything is done, with what to do."""
     done = run(live, *line)
-    assert done.returncode == USAGE
+    assert done.returncode == USAGE, done.stderr
+    assert done.stdout == "" or "--json" in line
+    assert live.status()["drains"] == []
     assert run(live, "plan", "--json", "--format", "json").returncode == 0
 
 
@@ -207,6 +264,17 @@ def test_wait_does_not_wait_for_a_branch_that_is_gone(live: Kakehi) -> None:
         assert "names no commit" in done.stderr
     finally:
         live.repo.git("update-ref", "refs/heads/main", head)
+
+
+def test_no_time_at_all_is_a_time(live: Kakehi) -> None:
+    """A timeout of 0 is no way to read without waiting."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(live.base / "control.sock"))
+        silent.listen()
+        stop = [KAKEHI, "stop", "--timeout", "0s", "--runtime-dir", str(live.base)]
+        done = subprocess.run(stop, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 8
+    assert done.stderr == "kakehi stop: the daemon did not answer within 0 s\n"
 
 
 @pytest.fixture

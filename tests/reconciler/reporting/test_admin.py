@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from reconciler.reporting.admin import AdminListener
+from reconciler.workers.descriptors import Reserve
 from reconciler.workers.sockets import BindError, split_address
 from tests.harness.ports import address
 
@@ -19,12 +20,14 @@ def served(
 
     async def run() -> None:
         where = address()
-        admin = AdminListener(lambda: b"kakehi_generation 1.0\n", lambda: (healthy, "2 of 2"))
-        await admin.resume(where)
+        admin = AdminListener(
+            lambda: b"kakehi_generation 1.0\n", lambda: (healthy, "2 of 2"), Reserve()
+        )
+        admin.resume(where)
         try:
             await conversation(admin, where)
         finally:
-            await admin.close()
+            admin.close()
 
     asyncio.run(run())
 
@@ -79,12 +82,12 @@ def test_it_moves_only_when_committed() -> None:
         with pytest.raises(ConnectionRefusedError):
             await get(other, request)
         admin.prepare(other)
-        await admin.commit()
+        admin.commit()
         assert await get(other, request)
         with pytest.raises(ConnectionRefusedError):
             await get(where, request)
         admin.prepare(None)
-        await admin.commit()
+        admin.commit()
         with pytest.raises(ConnectionRefusedError):
             await get(other, request)
 
@@ -112,8 +115,8 @@ def test_scrapes_that_give_up_leave_one_thread_behind() -> None:
 
     async def run() -> None:
         where = address()
-        admin = AdminListener(slow, lambda: (True, "fine"))
-        await admin.resume(where)
+        admin = AdminListener(slow, lambda: (True, "fine"), Reserve())
+        admin.resume(where)
         for _ in range(40):
             _, writer = await asyncio.open_connection(*split_address(where))
             writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
@@ -127,6 +130,6 @@ def test_scrapes_that_give_up_leave_one_thread_behind() -> None:
         freed.set()
         await asyncio.sleep(0.3)
         assert (await get(where, b"GET /metrics HTTP/1.1\r\n\r\n")).endswith(b"printed\n")
-        await admin.close()
+        admin.close()
 
     asyncio.run(run())

@@ -15,6 +15,7 @@ from reconciler.errors import MachineError
 from reconciler.reporting import control_socket as module
 from reconciler.reporting.control_answers import RefusedRequestError
 from reconciler.reporting.control_socket import ControlSocket
+from reconciler.workers.descriptors import Reserve
 from schemas.messages import control
 
 
@@ -49,8 +50,8 @@ class Client:
 def conversation(tmp_path: Path, talk: Callable[[Client], Awaitable[None]]) -> None:
     async def run() -> None:
         path = tmp_path / "control.sock"
-        server = ControlSocket(path, answer)
-        await server.open()
+        server = ControlSocket(path, answer, Reserve())
+        server.open()
         client = Client(*await asyncio.open_unix_connection(str(path), limit=1 << 26))
         try:
             await talk(client)
@@ -149,6 +150,6 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     async def run() -> None:
         with pytest.raises(MachineError, match="cannot listen on"):
-            await ControlSocket(tmp_path / "gone" / "control.sock", answer).open()
+            ControlSocket(tmp_path / "gone" / "control.sock", answer, Reserve()).open()
 
     asyncio.run(run())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
-from reconciler.workers.descriptors import shortages
+from reconciler.workers.descriptors import Reserve, shortages
 from tests.harness import ports
 from tests.reconciler.live import shop
 
@@ -38,3 +40,49 @@ def test_it_is_told_at_the_start_and_in_status(tmp_path: Path) -> None:
         assert warning.startswith(told)
         assert running.daemon.log().count(told) == 1
         assert running.served_by() == 0
+
+
+def test_the_reserve_is_given_up_for_questions_alone() -> None:
+    reserve = Reserve()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+    try:
+        taken += opened()
+        assert opened() == []
+        reserve.begin()
+        assert reserve.problem is not None
+        assert "LimitNOFILE=" in reserve.problem
+        answering = opened()
+        assert len(answering) >= 24
+        close(answering)
+        # While one more waits, what it needs is left to it.
+        reserve.begin()
+        reserve.end()
+        waiting = opened()
+        assert len(waiting) == 12
+        close(waiting)
+        reserve.end()
+        assert opened() == []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        reserve.begin()
+        assert reserve.problem is None
+        reserve.end()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        reserve.close()
+        close(taken)
+
+
+def opened() -> list[int]:
+    """As many descriptors as there are."""
+    found = []
+    with suppress(OSError):
+        while True:
+            found.append(os.dup(0))
+    return found
+
+
+def close(descriptors: list[int]) -> None:
+    for each in descriptors:
+        os.close(each)

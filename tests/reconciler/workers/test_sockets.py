@@ -35,6 +35,13 @@ def test_each_worker_has_its_own_socket_of_an_address(table: SocketTable) -> Non
     assert not os.get_inheritable(one.fileno())
 
 
+def test_connections_have_no_delay_from_their_socket(table: SocketTable) -> None:
+    where = address()
+    found = table.open(0, where)
+    with connect(where), found.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_ipv6_is_ipv6_alone(table: SocketTable) -> None:
     port = free_port("::1")
     table.open(0, f"[::]:{port}")

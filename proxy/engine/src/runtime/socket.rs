@@ -40,7 +40,7 @@ impl Stream {
         let stream = Self {
             fd: unsafe { OwnedFd::from_raw_fd(fd) },
         };
-        stream.set_no_delay();
+        set_no_delay(fd);
         let (storage, length) = to_sockaddr(address);
         // SAFETY: `storage` lives across the call and `length` is the size of its family's struct.
         let result = unsafe { libc::connect(fd, (&raw const storage).cast(), length) };
@@ -143,30 +143,32 @@ impl Stream {
             l_onoff: 1,
             l_linger: 0,
         };
-        self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
-    }
-
-    fn set_no_delay(&self) {
-        let on: libc::c_int = 1;
-        self.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY, &on);
-    }
-
-    fn set_option<T>(&self, level: i32, name: i32, value: &T) {
-        // SAFETY: `value` lives across the call and its size is given. An option that the kernel
-        // refuses (a dead connection) changes nothing that matters.
-        unsafe {
-            libc::setsockopt(
-                self.raw(),
-                level,
-                name,
-                std::ptr::from_ref(value).cast(),
-                mem::size_of::<T>() as libc::socklen_t,
-            )
-        };
+        set_option(self.raw(), libc::SOL_SOCKET, libc::SO_LINGER, &linger);
     }
 }
 
-/// Accepts one connection of a listening socket.
+fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) {
+    // SAFETY: `value` lives across the call and its size is given. An option that the kernel
+    // refuses (a dead connection) changes nothing that matters.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            mem::size_of::<T>() as libc::socklen_t,
+        )
+    };
+}
+
+/// Sends small segments at once. A listening socket passes it on to the connections that come from then
+/// on (tcp(7)).
+pub fn set_no_delay(fd: RawFd) {
+    let on: libc::c_int = 1;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &on);
+}
+
+/// Accepts one connection of a listening socket, from which it has [`set_no_delay`].
 ///
 /// # Errors
 /// `WouldBlock` when none waits; `EMFILE` and the like when resources are short.
@@ -184,7 +186,6 @@ pub fn accept(listener: RawFd) -> io::Result<(Stream, SocketAddr)> {
     let stream = Stream {
         fd: unsafe { OwnedFd::from_raw_fd(fd) },
     };
-    stream.set_no_delay();
     Ok((stream, from_sockaddr(&storage)))
 }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::runtime::driver::Driver;
+use crate::runtime::socket;
 use crate::session::engine::Engine;
 use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::listener_token;
@@ -151,6 +152,8 @@ impl<D: Driver> Engine<D> {
         let Some(fd) = listener.raw_socket().filter(|_| !self.accept_paused) else {
             return;
         };
+        // Whoever made it: connections have it from there.
+        socket::set_no_delay(fd);
         let index = self.accepting.insert(listener.clone());
         if self.driver.watch_input(fd, listener_token(index)).is_err() {
             self.accepting.remove(index);

@@ -50,6 +50,9 @@ pub(super) const READS_PER_TURN: usize = 2;
 /// Turns after which frames leave although there are events all the time.
 const UNFLUSHED_TURNS_MAX: u32 = 4;
 
+/// A turn with at most so many events is not followed by a look whether there are more: frames leave at once.
+const FEW_EVENTS_MAX: usize = 2;
+
 /// 128 bits in hexadecimal.
 pub(super) type RequestId = [u8; 32];
 
@@ -98,6 +101,8 @@ pub struct Engine<D> {
     pub(super) heads: Heads,
     pub(super) request_head: RequestHead,
     pub(super) response_head: ResponseHead,
+    /// The head that is seen to has come with some of its body behind it.
+    pub(super) body_at_hand: bool,
     pub(super) request_seed: u64,
     pub(super) request_serial: u64,
     pub(super) refused_now: usize,
@@ -166,6 +171,7 @@ impl<D: Driver> Engine<D> {
             heads: Heads::new(seed),
             request_head: RequestHead::default(),
             response_head: ResponseHead::default(),
+            body_at_hand: false,
             request_seed: seed,
             request_serial: 0,
             refused_now: 0,
@@ -216,7 +222,8 @@ impl<D: Driver> Engine<D> {
             // Frames wait while there is more to put behind them: what a wake-up costs the other side
             // is then paid for many of them.
             turns_unflushed += 1;
-            let is_due = self.events.is_empty() || turns_unflushed >= UNFLUSHED_TURNS_MAX;
+            let is_due =
+                self.events.len() <= FEW_EVENTS_MAX || turns_unflushed >= UNFLUSHED_TURNS_MAX;
             if is_due || self.flush_now {
                 self.flush_multiplexed();
                 turns_unflushed = 0;

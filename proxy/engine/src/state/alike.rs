@@ -83,3 +83,79 @@ fn one_of<T: ?Sized + std::hash::Hash + Eq>(known: &mut AHashSet<Arc<T>>, value:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::ops;
+
+    fn decoded(alike: &mut Alike, puts: &[&str]) -> Vec<Entity> {
+        let text = format!(r#"{{"puts":[{}],"removes":[]}}"#, puts.join(","));
+        let ops = ops::decode(text.as_bytes(), alike).unwrap();
+        ops.puts.into_iter().map(|entry| entry.entity).collect()
+    }
+
+    #[test]
+    fn what_frontends_have_alike_is_kept_once() {
+        let frontend = |name: &str, path: &str| {
+            format!(
+                r#"{{"kind":"frontend","name":"{name}","value":{{"cluster":"c","hostname":"a.test","listeners":["web"],"path":{{"prefix":"{path}"}}}}}}"#
+            )
+        };
+        let mut alike = Alike::default();
+        let mut found = decoded(&mut alike, &[&frontend("a", "/x"), &frontend("b", "/y")]);
+        // In another chunk of the change as well.
+        found.extend(decoded(&mut alike, &[&frontend("c", "/y")]));
+        let [
+            Entity::Frontend(a),
+            Entity::Frontend(b),
+            Entity::Frontend(c),
+        ] = &found[..]
+        else {
+            panic!("three frontends");
+        };
+        for other in [b, c] {
+            assert!(Arc::ptr_eq(&a.hostname, &other.hostname));
+            assert!(Arc::ptr_eq(&a.listeners, &other.listeners));
+            assert!(Arc::ptr_eq(&a.upgrades, &other.upgrades));
+        }
+        let paths = [&a.path, &b.path, &c.path].map(|path| match path {
+            PathMatch::Prefix(path) => path,
+            _ => panic!("a prefix"),
+        });
+        assert_eq!(paths.map(|path| &**path), ["/x", "/y", "/y"]);
+        assert!(Arc::ptr_eq(paths[1], paths[2]));
+    }
+
+    #[test]
+    fn clusters_of_one_policy_share_it_and_their_settings() {
+        let cluster = |name: &str, value: &str| {
+            format!(r#"{{"kind":"cluster","name":"{name}","value":{value}}}"#)
+        };
+        let retries = r#"{"retries":1}"#;
+        let puts = [
+            cluster("a", retries),
+            cluster("b", "{}"),
+            cluster("c", retries),
+        ];
+        let mut alike = Alike::default();
+        let found = decoded(&mut alike, &puts.each_ref().map(String::as_str));
+        let settings: Vec<_> = found
+            .iter()
+            .map(|entity| match entity {
+                Entity::Cluster(cluster) => alike.settings(cluster, || Ok(None)).unwrap(),
+                _ => panic!("a cluster"),
+            })
+            .collect();
+        assert!(Arc::ptr_eq(&settings[0], &settings[2]));
+        assert!(Arc::ptr_eq(&settings[0].entity, &settings[2].entity));
+        assert!(!Arc::ptr_eq(&settings[0], &settings[1]));
+        let mut alike = Alike::default();
+        let [Entity::Cluster(cluster)] = &decoded(&mut alike, &[&puts[0]])[..] else {
+            panic!("a cluster");
+        };
+        let refused = alike.settings(cluster, || Err("no such file".into()));
+        assert_eq!(refused.unwrap_err(), "no such file");
+        assert!(alike.settings(cluster, || Ok(None)).is_ok(), "it has come");
+    }
+}

@@ -129,6 +129,8 @@ pub struct Listener {
     pub entry: RefCell<Arc<Entry>>,
     /// Connections accepted and not yet closed.
     pub connections: Cell<u32>,
+    /// How many are accepted in its next turn at most, in quarters; see `session::front::accept`.
+    pub accepts: Cell<u32>,
     /// No new connections; the ones there are end with their current request.
     pub draining: Cell<bool>,
     /// The longest idle and the most recently idle connection, 0 for nobody.
@@ -153,6 +155,7 @@ impl Listener {
             routes,
             entry: RefCell::new(entry),
             connections: Cell::new(0),
+            accepts: Cell::new(4),
             draining: Cell::new(false),
             idle: Cell::new((0, 0)),
             settings: RefCell::new(Rc::new(settings)),

@@ -6,10 +6,10 @@ use _engine::routing::table::HeaderLookup;
 use _engine::routing::table::Request;
 use _engine::routing::table::Rule;
 use _engine::routing::table::Table;
+use _engine::state::alike::Alike;
 use _engine::state::digest::Digest;
 use _engine::state::entity::Entity;
 use _engine::state::entity::Frontend;
-use _engine::state::alike::Alike;
 use _engine::state::entry::Entry;
 use _engine::state::ops::decode;
 
@@ -60,7 +60,8 @@ fn check_put(put: &Entry) {
         r#"{{"puts":[{{"kind":"{}","name":"{name}","value":{value}}}],"removes":[]}}"#,
         kind.as_str()
     );
-    let again = decode(again.as_bytes(), &mut Alike::default()).expect("what was taken once is taken again");
+    let again = decode(again.as_bytes(), &mut Alike::default())
+        .expect("what was taken once is taken again");
     assert!(again.puts[0].hash == put.hash && again.puts[0].entity == put.entity);
     match &put.entity {
         Entity::Listener(listener) => {

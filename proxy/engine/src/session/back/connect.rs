@@ -158,6 +158,7 @@ impl<D: Driver> Engine<D> {
             shut_when_sent: false,
             input: ByteQueue::default(),
             output: ByteQueue::default(),
+            awaits_body: false,
             exchange: None,
             deadline: Deadline::NONE,
             connect_started_us: self.clock.us(),
@@ -271,6 +272,11 @@ impl<D: Driver> Engine<D> {
     fn send_head(&mut self, id: UpstreamId, exchange: ExchangeId) {
         let head = &self.exchanges[exchange].head;
         let upstream = &mut self.upstreams[id];
+        if self.body_at_hand && !self.exchanges[exchange].request_done() {
+            upstream.output.push(&mut self.pool, head);
+            upstream.awaits_body = true;
+            return self.await_response(id);
+        }
         match upstream
             .stream
             .send(&mut self.tls, &mut self.pool, head, &[])

@@ -68,6 +68,8 @@ pub(in crate::session) struct Upstream {
     pub(in crate::session) shut_when_sent: bool,
     pub(in crate::session) input: ByteQueue,
     pub(in crate::session) output: ByteQueue,
+    /// What is in `output` is a head that leaves with the first of its body, which is at hand.
+    pub(super) awaits_body: bool,
     pub(in crate::session) exchange: Option<ExchangeId>,
     pub(in crate::session) deadline: Deadline,
     pub(super) connect_started_us: u64,
@@ -85,7 +87,7 @@ pub(in crate::session) struct Upstream {
 impl Upstream {
     /// Whether bytes can be sent without queueing.
     pub(in crate::session) fn has_room(&self) -> bool {
-        self.link == Link::Busy && self.is_flushed()
+        self.link == Link::Busy && (self.is_flushed() || self.awaits_body)
     }
 
     /// Whether the socket has taken everything that was sent.
@@ -335,6 +337,9 @@ impl<D: Driver> Engine<D> {
             return self.trunk_lane_send(id, first, second);
         }
         let upstream = &mut self.upstreams[id];
+        if std::mem::take(&mut upstream.awaits_body) {
+            return self.send_with_head(id, first, second);
+        }
         let mut sent = 0;
         if upstream.is_flushed() {
             match upstream
@@ -352,6 +357,17 @@ impl<D: Driver> Engine<D> {
             upstream.output.push(&mut self.pool, second_left);
         }
         self.await_response(id);
+    }
+
+    /// Sends the beginning of a request body together with the head that waits for it.
+    fn send_with_head(&mut self, id: UpstreamId, first: &[u8], second: &[u8]) {
+        let upstream = &mut self.upstreams[id];
+        let mut joined = self.pool.take();
+        joined.extend_from_slice(upstream.output.as_slice());
+        joined.extend_from_slice(first);
+        upstream.output.clear(&mut self.pool);
+        self.send_upstream(id, &joined, second);
+        self.pool.give(joined);
     }
 
     /// Sends a part of a request body, or queues it; with `last`, the trailers, the request ends with it.

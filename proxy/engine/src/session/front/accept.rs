@@ -16,24 +16,30 @@ use crate::session::transport::Transport;
 use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
 
-/// Connections accepted of one listener in one turn.
-const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted of one listener in one turn, at most, in quarters as [`Listener::accepts`] is.
+const ACCEPTS_PER_TURN_MAX: u32 = 4 * 64;
 /// Refused connections that are held until they have read their 503; more are just closed.
 const REFUSED_MAX: usize = 256;
 /// Pause after descriptors ran out and nothing could be evicted.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 impl<D: Driver> Engine<D> {
-    /// Accepts what waits at a listener, a turn's share of it.
+    /// Accepts what waits at a listener, a turn's share of it: as many as there were when nobody was left
+    /// last, and a quarter more each time that they came. To hear that nobody else is there costs a call as
+    /// well, which would be every second one where connections come one by one; whoever is left behind is
+    /// told of by the next turn.
     pub(in crate::session) fn accept_clients(&mut self, listener: &Rc<Listener>) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        let quarters = listener.accepts.get();
+        for accepted in 0..quarters / 4 {
             if self.has_hands_full() && listener.settings().tls.is_some() {
                 return;
             }
             if !self.accept_client(listener) {
-                return;
+                return listener.accepts.set(4 * accepted.max(1));
             }
         }
+        let more = quarters + (quarters / 4).max(1);
+        listener.accepts.set(more.min(ACCEPTS_PER_TURN_MAX));
     }
 
     /// Accepts everything that waits at a listener that is about to close, so that nobody who got
@@ -77,10 +83,7 @@ impl<D: Driver> Engine<D> {
                 self.await_preamble(id);
             }
             Some(id) if admitted => self.open_client(id),
-            Some(id) => {
-                let words = self.words_now(id, None);
-                self.send_error(id, 503, &words, false, false);
-            }
+            Some(id) => self.turn_away(id),
             None if !admitted => self.refused_now -= 1,
             None => {}
         }
@@ -190,8 +193,58 @@ impl<D: Driver> Engine<D> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
+    use crate::runtime::socket::duplicate;
     use crate::session::testing::{Door, engine_with_clients};
+
+    fn connect(listener: &Listener, count: usize) -> Vec<TcpStream> {
+        (0..count)
+            .map(|_| TcpStream::connect(listener.address).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn connections_send_at_once_as_their_listener_does() {
+        let Door {
+            mut engine,
+            listener,
+            ..
+        } = engine_with_clients(0);
+        engine.watch_listener(&listener);
+        let _peers = connect(&listener, 1);
+        engine.accept_clients(&listener);
+        let (_, client) = engine.clients.iter().next().unwrap();
+        let copy = duplicate(client.stream.raw().unwrap()).unwrap();
+        assert!(TcpStream::from(copy).nodelay().unwrap());
+    }
+
+    #[test]
+    fn a_turn_accepts_about_as_many_as_come_and_leaves_nobody_behind() {
+        let Door {
+            mut engine,
+            listener,
+            ..
+        } = engine_with_clients(0);
+        let mut accepted_in_turns = |peers: Vec<TcpStream>, turns: usize| {
+            let before = engine.metrics.get(Counter::ConnectionsAcceptedTotal);
+            for _ in 0..turns {
+                engine.accept_clients(&listener);
+            }
+            drop(peers);
+            engine.metrics.get(Counter::ConnectionsAcceptedTotal) - before
+        };
+        // One by one: most turns ask for no more than there is.
+        for _ in 0..20 {
+            assert_eq!(accepted_in_turns(connect(&listener, 1), 1), 1);
+            assert!(listener.accepts.get() <= 8);
+        }
+        // A crowd: the share grows with each turn that does not see its end, and is forgotten.
+        assert_eq!(accepted_in_turns(connect(&listener, 48), 16), 48);
+        assert_eq!(accepted_in_turns(Vec::new(), 1), 0);
+        assert_eq!(listener.accepts.get(), 4);
+    }
 
     #[test]
     fn a_pause_leaves_nothing_behind() {

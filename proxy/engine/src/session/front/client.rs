@@ -82,6 +82,8 @@ pub(in crate::session) struct Client {
     pub(super) idle_since_ms: u64,
     /// It has had a request answered.
     pub(in crate::session) served: bool,
+    /// Its request is whole, and the last by its own word.
+    pub(in crate::session) says_last: bool,
     /// Bytes have come. Who leaves before was only looking whether somebody listens.
     pub(in crate::session) heard: bool,
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
@@ -97,6 +99,12 @@ impl Client {
     /// Whether the socket has taken everything that was sent.
     pub(in crate::session) fn is_flushed(&self) -> bool {
         self.output.is_empty() && !self.stream.has_unsent()
+    }
+
+    /// Whether nothing more can come, which could make a reset of an orderly close. Over TLS it may still say
+    /// goodbye.
+    fn has_said_all(&self) -> bool {
+        self.says_last && self.input.is_empty() && !self.readable && self.stream.tls().is_none()
     }
 }
 
@@ -140,6 +148,7 @@ impl<D: Driver> Engine<D> {
             write: WriteWait::default(),
             idle_since_ms: 0,
             served: false,
+            says_last: false,
             heard: false,
             older: None,
             younger: None,
@@ -501,6 +510,9 @@ impl<D: Driver> Engine<D> {
 
     fn linger_client(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
+        if client.has_said_all() {
+            return self.close_client(id);
+        }
         client.phase = Phase::Lingering;
         client.input.clear(&mut self.pool);
         client.stream.shutdown_write(&mut self.tls);

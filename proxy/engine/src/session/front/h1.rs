@@ -53,7 +53,9 @@ impl<D: Driver> Engine<D> {
                 }
                 self.unlink_idle(id);
                 self.clients[id].deadline.clear();
+                self.body_at_hand = length < data.len();
                 self.request_arrived(id, &listener, &head, &data[..length]);
+                self.body_at_hand = false;
                 length
             }
             Err(reject) => {
