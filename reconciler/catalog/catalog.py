@@ -18,10 +18,11 @@ from reconciler.catalog import coverage, matches, passthroughs, references
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
 from reconciler.catalog.staging import FINDINGS_MAX, Staging
-from reconciler.catalog.views import laid_over
+from reconciler.catalog.views import MemoryView, laid_over
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete
 from reconciler.materials.reading import Reader, no_files
+from schemas.changes.state import State
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, Mark
 
@@ -112,6 +113,20 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     for key in sorted(keys):
         staged.renew(key)
     return _settled(staged)
+
+
+def load_directory(
+    files: Iterable[tuple[str, bytes]], read: Reader = no_files, machine: Machine = NOTHING_HERE
+) -> tuple[State | None, tuple[Diagnostic, ...]]:
+    """Return the state that the files describe, None if they have errors, and all diagnostics.
+
+    `read` gives the files that entities name, `machine` what they are completed by.
+    """
+    candidate = stage(MemoryView(), dict(files), read, machine=machine)
+    if not candidate.ok:
+        return None, candidate.diagnostics
+    entities = (entity for entity in candidate.desired.values() if entity is not None)
+    return State(entities), candidate.diagnostics
 
 
 def _relate(machine: Machine) -> Relate:
