@@ -1,6 +1,6 @@
 """Two views of a configuration: one in memory, and one with a change laid over another view.
 
-Staging asks an `Overlay` and so writes nothing into what is accepted, however many stage at once.
+Staging asks a `StagedView` and so writes nothing into what is accepted, however many stage at once.
 `MemoryView` is what `validate` and a first load begin with. Called by `reconciler.catalog`.
 """
 
@@ -55,6 +55,9 @@ class MemoryView:
             if not terms[row.term]:
                 del terms[row.term]
 
+    def __len__(self) -> int:
+        return len(self._entities)
+
     def values(self) -> Iterable[Entity]:
         """Return all entities."""
         return self._entities.values()
@@ -95,7 +98,19 @@ class MemoryView:
         return self.files.get(path, {})
 
 
-class Overlay:
+def laid_over(
+    base: View,
+    desired: Mapping[EntityKey, Entity | None],
+    moved: Mapping[EntityKey, Entity],
+    relate: Relate = relations_of,
+) -> View:
+    """Return what an `StagedView` shows; over nothing, as at a first load, without asking it."""
+    if isinstance(base, MemoryView) and not len(base):
+        return MemoryView((each for each in desired.values() if each is not None), relate)
+    return StagedView(base, desired, moved, relate)
+
+
+class StagedView:
     """A view with some entities put, removed (None) or moved to another place of the files."""
 
     def __init__(

@@ -70,8 +70,7 @@ impl<D: Driver> Engine<D> {
         };
         let id = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
         backend.connections.set(backend.connections.get() + 1);
-        self.metrics
-            .slot_add(backend.slot.id(), Field::Connections, 1);
+        self.metrics.slot_add(backend.slot(), Field::Connections, 1);
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
         self.await_upstream_for(id, cluster.entity.timeouts.connect);
         Ok(id)
@@ -206,7 +205,7 @@ impl<D: Driver> Engine<D> {
         let upstream = &self.upstreams[id];
         upstream.backend.connect_succeeded();
         if upstream.tls.is_some() {
-            let slot = upstream.backend.slot.id();
+            let slot = upstream.backend.slot();
             self.metrics.slot_set(slot, Field::TlsFault, 0);
         }
         let waited = self.clock.us() - upstream.connect_started_us;

@@ -23,7 +23,8 @@ impl<D: Driver> Engine<D> {
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
         // What a pooled connection has lost once goes out on one that cannot be stale.
-        let is_fresh = entry.frontend.entity.passthrough || entry.tries.lost_by_pool || is_private;
+        let is_fresh =
+            entry.frontend.entity().passthrough || entry.tries.lost_by_pool || is_private;
         if is_fresh {
             return false;
         }
@@ -36,7 +37,7 @@ impl<D: Driver> Engine<D> {
         backend.probe_ended();
         self.carry(exchange, id);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
-        self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
+        self.metrics.slot_add(backend.slot(), Field::Reuses, 1);
         self.send_head(id, exchange);
         true
     }
@@ -140,8 +141,7 @@ impl<D: Driver> Engine<D> {
         }
         let backend = upstream.backend;
         backend.connections.set(backend.connections.get() - 1);
-        self.metrics
-            .slot_sub(backend.slot.id(), Field::Connections, 1);
+        self.metrics.slot_sub(backend.slot(), Field::Connections, 1);
         self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
     }
 }
