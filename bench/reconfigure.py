@@ -119,6 +119,13 @@ class Subject:
             workers_ms=(cpu_ns(self.worker_pids) - workers_ns) / 1e6,
         )
 
+    def check_out(self) -> None:
+        """Bring the working tree to the newest commit, as `git pull` does."""
+        self.daemon.repo.git("reset", "--quiet", "--hard")
+        # What was written in the same second as git's index is read again by whoever compares.
+        time.sleep(1)
+        self.daemon.repo.git("update-index", "-q", "--refresh")
+
     def memory_kib(self) -> dict[str, int]:
         """What the daemon and one worker have for themselves: no files, no shared memory."""
         return {

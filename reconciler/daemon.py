@@ -13,6 +13,7 @@ import importlib
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
 from reconciler.errors import KakehiError
 from reconciler.loop.mending import Mending
+from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.recovery import Recovery
 from reconciler.loop.staging import Stager
@@ -74,6 +76,10 @@ from schemas.messages import control, wire
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
 
+# How long a thread that computes (staging, the audit of rows) keeps the loop waiting each time that
+# the loop has let go of the interpreter, which it does with each query and each send.
+_SWITCH_S = 0.0005
+
 # Taking an overlay is one turn of a worker's event loop.
 _OVERLAY_WAIT_S = 2.0
 
@@ -97,6 +103,7 @@ class DaemonOptions:
 
 def run(options: DaemonOptions) -> int:
     """Runs until a signal or `kakehi stop`; returns the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
     with log.in_background():
         return _run_told(options)
 
@@ -247,8 +254,9 @@ class Daemon:
         )
         self._admin = AdminListener(self._measuring.metrics, self._health, self._reserve)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
+        rebuilding = Rebuilding(store, stager, self._supervisor)
         self._reconciler = Reconciler(
-            self._source, store, self._runner, outcomes, stager, machine, self, wake
+            self._source, store, self._runner, outcomes, stager, rebuilding, machine, self, wake
         )
         relate = partial(relations_of, machine=machine)
         self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)

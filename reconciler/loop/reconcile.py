@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +26,9 @@ from reconciler.catalog.catalog import (
 )
 from reconciler.catalog.views import Overlay
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
+from reconciler.loop.marking import Marking
 from reconciler.loop.observer import Observer
+from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.staging import StagedCommit, Stager, digest_after, leaves_nothing
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
@@ -49,23 +50,20 @@ from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Runner
 from schemas.changes.plan import Plan, Verdict
-from schemas.changes.state import State
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 from schemas.messages.control import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
-# To write the database anew costs a look at the whole commit.
-REBUILD_EVERY_S = 30.0
 # A look is over long before, unless it finds work: that takes longer with what there is to do, and
 # may have to wait until each worker has come up.
 _LOOK_WITHIN_S = 30.0
 _WORK_WITHIN_S = 300.0
 _WORK_BYTES_PER_S = 50_000
 _WORK_CHANGES_PER_S = 200
-# Behind a change of this size what lives now is told to the collector as lasting.
-_FREEZE_CHANGES_MIN = 1000
+# To read so many takes a millisecond or two.
+_INLINE_FILES_MAX = 50
 
 _End = Literal["done", "refused", "later"]
 """What became of a try; "later" is to be tried again as it is."""
@@ -81,6 +79,7 @@ class Reconciler:
         runner: Runner,
         outcomes: Outcomes,
         stager: Stager,
+        rebuilding: Rebuilding,
         machine: Machine,
         observer: Observer,
         wake: asyncio.Event,
@@ -96,14 +95,13 @@ class Reconciler:
         self.given_up: str | None = None
         self.looked = asyncio.Event()
         self._wake = wake
-        self._damage: DamagedError | None = None
-        self._rebuild_at = 0.0
         self._changed = asyncio.Event()
         self._stager = stager
+        self._rebuilding = rebuilding
         self._loading = Loading(source.directory, store, machine)
         self._seen: str | None = None
         self.retrying = Retrying()
-        self._marked: str | None = None
+        self._marking = Marking(source, outcomes)
         self._external = ExternalFiles(stager.opened)
         self._probe = Probe(source.probe)
         self._renewing = False
@@ -172,6 +170,9 @@ class Reconciler:
                 self.looked.set()
             try:
                 self._observer.looked()
+                # Whoever waits for what was found is answered before.
+                await asyncio.sleep(0)
+                self._marking.mark()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
@@ -200,14 +201,12 @@ class Reconciler:
 
     def found_damaged(self, damage: DamagedError) -> None:
         """Somebody has come upon a row that is not what was written."""
-        self._damage = damage
+        self._rebuilding.found(damage)
         self.wake()
 
     async def _look(self) -> None:
         self._store.look()
-        found = self._store.damage.take()
-        damage, self._damage = self._damage or found, None
-        if damage is not None and time.monotonic() >= self._rebuild_at:
+        if (damage := self._rebuilding.due()) is not None:
             raise damage
         try:
             head = await self._find_head()
@@ -301,32 +300,16 @@ class Reconciler:
         return "done"
 
     async def _rebuild(self, damage: DamagedError) -> None:
-        """Write the state database anew, if the commit that runs still gives what runs."""
         self._hold(str(damage))
-        running = self._store.running
-        try:
-            if running.tree is None:
-                return
-            heard_again_within(_WORK_WITHIN_S)
-            candidate = await asyncio.to_thread(self._stager.whole, running.tree)
-            found = [entity for entity in candidate.desired.values() if entity is not None]
-            self._rebuild_at = time.monotonic() + REBUILD_EVERY_S
-            if not candidate.ok or State(found).digest != running.state.digest:
-                log.warning("the commit that runs does not give the state that was damaged")
-                return
-            aside = self._store.rebuild(found, candidate.files)
-        except (RepositoryError, OSError) as error:
-            log.warning("the state database cannot be written anew", reason=error)
-            return
-        log.warning("the state database is written anew from the commit that runs", kept=aside)
-        self.wake()
+        heard_again_within(_WORK_WITHIN_S)
+        if await self._rebuilding.run():
+            self.wake()
 
     def _settled(self) -> None:
         self._follows_again()
         self.retrying.clear()
         self.outcomes.resolved()
-        if (commit := self._store.running.commit) and self._marked != commit:
-            self._mark_applied(commit)
+        self._marking.wanted = self._store.running.commit
 
     def _follows_again(self) -> None:
         if self.problem is not None:
@@ -358,7 +341,7 @@ class Reconciler:
         heard_again_within(_WORK_WITHIN_S)
         try:
             with self._store.snapshot() as seen:
-                changed = self._source.changed(seen.tree, head.tree, FILES_MAX)
+                changed = await self._changed_files(seen.tree, head.tree)
                 if changed.size > BYTES_MAX:
                     raise ManyFilesError
                 changed = replace(changed, others=changed.others | touched)
@@ -371,6 +354,12 @@ class Reconciler:
             except LoadError as error:
                 raise self._delayed(f"cannot load {head.commit[:12]}: {error}") from None
         return self._with_plan_warnings(staged)
+
+    async def _changed_files(self, base: str | None, tree: str) -> Changed:
+        """Raises `ManyFilesError`. Very few are read at once, more in a thread."""
+        with contextlib.suppress(ManyFilesError):
+            return self._source.changed(base, tree, _INLINE_FILES_MAX)
+        return await asyncio.to_thread(self._source.changed, base, tree, FILES_MAX)
 
     async def _carry_out(
         self, head: Head, staged: StagedCommit, began: float, touched: frozenset[str]
@@ -411,10 +400,10 @@ class Reconciler:
                 self._store.materials.dropped(begun.puts)
             return self._failed(head, began, begun, failure)
         self.retrying.clear()
+        self._marking.wanted = head.commit
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
-            ("marking the commit", partial(self._mark_applied, head.commit)),
             ("recording", partial(self.outcomes.applied, head, began, plan, base)),
             ("telling the other parts", partial(self._observer.applied, plan)),
         ):
@@ -422,9 +411,6 @@ class Reconciler:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
-        if staged.bulk is None and len(plan.changes) >= _FREEZE_CHANGES_MIN:
-            gc.collect()
-            gc.freeze()
         self.notify()
         return "done"
 
@@ -526,19 +512,9 @@ class Reconciler:
             self._store.follow(head.commit, head.tree, moved, _now(), files, whole=whole, bulk=bulk)
         except OSError as error:
             raise self._unwritable("write the state", error) from None
-        self._mark_applied(head.commit)
+        self._marking.wanted = head.commit
         self.outcomes.unchanged(head, began, base, staged.warnings if staged else ())
         self.notify()
-
-    def _mark_applied(self, commit: str) -> None:
-        try:
-            self._source.repository.mark_applied(commit)
-            self._marked = commit
-            self.outcomes.repository_warning = None
-        except RepositoryError as error:
-            if self.outcomes.repository_warning != str(error):
-                log.warning("the applied commit is not protected from gc", reason=error)
-            self.outcomes.repository_warning = str(error)
 
     def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> _End:
         if not failure.transient:

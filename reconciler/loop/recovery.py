@@ -11,11 +11,9 @@ supervisor ends no worker before its successor holds a commit. Called by `reconc
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +21,8 @@ from reconciler import log
 from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import MachineError
+from reconciler.loop.reading_back import UnknownStateError, files_of, is_nowhere, read_back
 from reconciler.materials.completing import Machine
-from reconciler.patience import within
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
@@ -33,21 +31,15 @@ from reconciler.storage.store import Store
 from reconciler.workers import spawning
 from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet
 from schemas.changes.state import EMPTY_DIGEST, State
-from schemas.entities.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
-from schemas.messages import wire
+from schemas.entities.entity import Entity, EntityKey, Mark
 
 _GREET_S = 5.0
-_PART_S = 10.0
 # Daemons that lost their state one after the other; each of them outranks the one before.
 _EPOCHS_MAX = 8
 
 
 Files = Mapping[str, Mapping[EntityKey, Mark]]
 """What each configuration file defines; see `Candidate.files`."""
-
-
-class _UnknownError(Exception):
-    """What a worker holds cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +134,10 @@ class Recovery:
         try:
             recovered, entities, files, source = await self._what_it_holds(worker)
             self._store.recover(recovered, entities, files)
-        except (_UnknownError, MachineError) as error:
+        except (UnknownStateError, MachineError) as error:
             log.warning("what a worker holds is not known", worker=worker.id, reason=error)
             return False
-        unknown = sum(map(_is_nowhere, entities))
+        unknown = sum(map(is_nowhere, entities))
         place = f"; where {unknown} entities are written is not known" if unknown else ""
         self._store.notes.add(
             f"the state directory {what}: generation {worker.generation}, which workers serve, was "
@@ -166,7 +158,7 @@ class Recovery:
     # What a worker holds.
 
     async def _what_it_holds(self, worker: Held) -> tuple[Recovered, list[Entity], Files, str]:
-        """(which state, its entities, its files, where it is from). Raises `_UnknownError`."""
+        """(which state, its entities, its files, where it is from). Raises `UnknownStateError`."""
         generation, digest = worker.generation, worker.digest
         named = await self._load(worker.commit) if worker.commit else None
         for loaded in (named, await self._load(APPLIED_REF)):
@@ -175,15 +167,12 @@ class Recovery:
                 held = Recovered(generation, digest, loaded.commit, loaded.tree)
                 return held, [*state.entities.values()], loaded.files, "from the repository"
         written = named.written if named else {}
-        entities = [_placed(each, written) for each in await _read_back(worker)]
-        state = State(entities)
-        if state.digest != worker.digest:
-            raise _UnknownError("its entities do not add up to its digest")
+        entities = await read_back(worker.link, generation, digest, written)
         # Without every place, the next commit is compared as a whole.
-        whole = named is not None and not any(map(_is_nowhere, entities))
+        whole = named is not None and not any(map(is_nowhere, entities))
         tree = named.tree if named is not None and whole else None
         held = Recovered(generation, digest, worker.commit or None, tree)
-        return held, entities, _files_of(entities), "from a worker"
+        return held, entities, files_of(entities), "from a worker"
 
     async def _load(self, name: str) -> _Loaded | None:
         if name not in self._loaded:
@@ -208,58 +197,3 @@ class Recovery:
         written = {key: each for key, each in candidate.desired.items() if each is not None}
         state = State(written.values()) if candidate.ok else None
         return _Loaded(head.commit, head.tree, state, written, candidate.files)
-
-
-async def _read_back(worker: Held) -> list[Entity]:
-    """All entities that it holds. Raises `_UnknownError`."""
-    entities: list[Entity] = []
-    position, last = 0, False
-    while not last:
-        part = await _read_part(worker, position)
-        if (part.generation, part.digest) != (worker.generation, worker.digest):
-            raise _UnknownError("it holds something else meanwhile")
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            entities += _decode(part.entities)
-        if not part.last and part.next <= position:
-            raise _UnknownError("its answer has no end")
-        position, last = part.next, part.last
-    return entities
-
-
-async def _read_part(worker: Held, position: int) -> wire.Recited:
-    try:
-        async with within(_PART_S):
-            reply = await worker.link.ask(wire.Recite(position=position))
-    except TimeoutError:
-        raise _UnknownError(f"it did not answer in {_PART_S:g} s") from None
-    except WorkerGoneError as error:
-        raise _UnknownError(str(error)) from None
-    if not isinstance(reply, wire.Recited):
-        raise _UnknownError(f"it answered by {reply.type}")
-    return reply
-
-
-def _decode(text: str) -> Iterator[Entity]:
-    for each in json.loads(text):
-        key = EntityKey(str(each["kind"]), str(each["name"]))
-        if key.kind not in KINDS or not isinstance(each["value"], dict):
-            raise ValueError(f"{key} is no entity")
-        yield Entity(key, each["value"], NOWHERE)
-
-
-def _placed(entity: Entity, written: dict[EntityKey, Entity]) -> Entity:
-    found = written.get(entity.key)
-    return replace(entity, provenance=found.provenance) if found is not None else entity
-
-
-def _is_nowhere(entity: Entity) -> bool:
-    return entity.provenance == NOWHERE and entity.key != SETTINGS_KEY
-
-
-def _files_of(entities: Iterable[Entity]) -> dict[str, dict[EntityKey, Mark]]:
-    """What files define, of entities that are to be validated anew when their file changes."""
-    files: dict[str, dict[EntityKey, Mark]] = {}
-    for entity in entities:
-        if entity.provenance != NOWHERE:
-            files.setdefault(entity.provenance.file, {})[entity.key] = Mark(b"", 0, 0)
-    return files

@@ -40,6 +40,7 @@ from reconciler.storage.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor
+from schemas.changes.plan import Verdict
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from schemas.entities.secrecy import value_without_secrets
@@ -48,6 +49,8 @@ from schemas.messages import control
 
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
+# Entities that a plan looks at although they do not change: so many take it a tenth of a second.
+_WHOLE_MAX = 500
 # Backends that `status` names because their handshakes fail.
 _TLS_FAULTS_MAX = 10
 
@@ -279,9 +282,17 @@ class ControlAnswers:
             wanted = partial(self._wanted, request.files, head)
             meaning = partial(consequences, rank=winners, drained=self.drains.names())
             plan, found, base = await self.reconciler.plan(wanted, commit, meaning)
+            if plan is not None and len(self.store.running.state) <= _WHOLE_MAX:
+                # What does not change is warned of as well.
+                every = partial(wanted, whole=True)
+                whole, warnings, _ = await self.reconciler.plan(every, commit, meaning)
+                if whole is not None:
+                    plan, found = replace(plan, warnings=whole.warnings), warnings
             if plan is not None and plan.verdict is None:
-                refused = await asyncio.to_thread(uncompilable, plan.changes)
-                plan = replace(plan, verdict=refused)
+                entities = [each.after for each in plan.changes if each.after is not None]
+                refused = await asyncio.to_thread(next, uncompilable(entities), None)
+                if refused is not None:
+                    plan = replace(plan, verdict=Verdict("prepare", refused.render()))
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]
@@ -296,12 +307,22 @@ class ControlAnswers:
         }
 
     def _wanted(
-        self, laid_over: dict[str, str | None], head: Head | None, base: Running
+        self,
+        laid_over: dict[str, str | None],
+        head: Head | None,
+        base: Running,
+        *,
+        whole: bool = False,
     ) -> Changed:
-        """A commit, and files over it, against what runs. Raises `RepositoryError`."""
+        """A commit, and files over it, against what runs. Raises `RepositoryError`.
+
+        `whole`: with all files that do not differ from what runs.
+        """
+        tree = head.tree if head is not None else base.tree
+        before = None if whole else base.tree
         changed = Changed({}, (), full=False, tree=base.tree)
-        if head is not None and head.tree != base.tree:
-            changed = self.source.changed(base.tree, head.tree)
+        if tree is not None and tree != before:
+            changed = self.source.changed(before, tree)
         files, overlay = dict(changed.files), dict[str, bytes | None]()
         for path, text in laid_over.items():
             content = None if text is None else text.encode("utf-8", "surrogateescape")

@@ -3,25 +3,30 @@
 Who matches, and in which order, the engine's own routing says (`routing`), on those of the running
 frontends that may match; only the reason why one was beaten by the winner is put into words here. A
 test compares the answers with what workers really do. Called by
-`reconciler.reporting.control_answers`.
+`reconciler.reporting.control_answers`, and, for what the engine would not compile, by `validate`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from reconciler.catalog.candidates import candidates, passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
-from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
+from reconciler.catalog.relations import (
+    View,
+    has_expression,
+    is_passthrough,
+    is_secure,
+    listeners_of,
+)
 from reconciler.planning.consequences import Sample
 from reconciler.workers.sockets import split_address
-from schemas.changes.change import Change, of_kinds
-from schemas.changes.plan import Verdict
-from schemas.entities.entity import Entity, EntityKey, canonical_text
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
@@ -140,25 +145,23 @@ def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
     return matching
 
 
-def uncompilable(changes: Iterable[Change]) -> Verdict | None:
-    """Tell of an expression that the engine would not take, such as one that is too large.
+def uncompilable(entities: Iterable[Entity]) -> Iterator[Diagnostic]:
+    """Tell of expressions that the engine would not take, such as one that is too large.
 
     The language lets through what only a compiler can tell.
     """
+    expressive = [entity for entity in entities if has_expression(entity)]
+    if not expressive:
+        return
     from routing import PrepareRefusedError  # noqa: PLC0415  # loads the engine, only for who asks
 
     sample = Sample("", "/", "", "GET")
-    for change in of_kinds(changes, "frontend"):
-        entity = change.after
-        if entity is None or '"regex"' not in canonical_text(entity.value):
-            continue
+    for entity in expressive:
         try:
             winners([entity], sample)
         except PrepareRefusedError as error:
-            where = entity.provenance
-            place = f"{where.file}:{where.line}:{where.column}: " if where.line else ""
-            return Verdict("prepare", f"{place}{entity.key}: {error.reason}")
-    return None
+            where, message = entity.provenance, f"{entity.key}: {error.reason}"
+            yield Diagnostic("error", where.file, where.line, where.column, message)
 
 
 def _describe_winner(

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
+from queue import SimpleQueue
 
 from reconciler.patience import within
 from reconciler.source.repository import RepositoryError
 
 ANSWER_S = 5.0
+
+_Asked = SimpleQueue[Callable[[], object] | None]
 
 
 class StalledError(RepositoryError):
@@ -30,6 +34,8 @@ class Probe:
         self._check = check
         self._answer_s = answer_s
         self._pending: asyncio.Event | None = None
+        # One thread for all looks: to start one takes longer than to look.
+        self._asked: _Asked | None = None
 
     async def wait(self) -> None:
         """Returns when the repository has answered. Raises `StalledError`."""
@@ -47,10 +53,11 @@ class Probe:
 
     def _ask(self, answered: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
+        check = self._check
 
         def run() -> None:
             try:
-                self._check()
+                check()
             except Exception:  # noqa: BLE001, S110  # an answer as well; the look finds it again
                 pass
             finally:
@@ -58,5 +65,15 @@ class Probe:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(answered.set)
 
-        # Not the loop's own threads: the process waits for those at its end.
-        threading.Thread(target=run, name="probe", daemon=True).start()
+        if self._asked is None:
+            self._asked = SimpleQueue()
+            # Not the loop's own threads: the process waits for those at its end.
+            threading.Thread(target=_answer, args=(self._asked,), name="probe", daemon=True).start()
+            weakref.finalize(self, self._asked.put, None)
+        self._asked.put(run)
+
+
+def _answer(asked: _Asked) -> None:
+    """Do what is asked for, one after the other; None is the end."""
+    while (work := asked.get()) is not None:
+        work()

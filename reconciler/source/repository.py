@@ -7,6 +7,7 @@ or be repacked at any moment while traffic must not notice. Called by `reconcile
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -16,10 +17,9 @@ from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR
 
-import pygit2
-
 from reconciler.errors import MachineError
 from reconciler.language.suggest import suggest
+from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at, is_directory
 from reconciler.source.ignoring import BYTES_MAX, NOTHING, Ignoring, parse
 from reconciler.source.quarantine import object_directories
@@ -91,6 +91,8 @@ class Repository:
             self.git_dir = Path(self._git.path).resolve()
             self.common_dir = _common_dir(self.git_dir)
             self.prefix = self._prefix(directory)
+            # Looked at before each step of a commit: the paths are made once.
+            self._way_in = None if self._git.is_bare else Path(self._git.workdir, ".git")
             self._identity = self._inodes()
             self._way = self._way_here()
         except (OSError, RuntimeError, ValueError) as error:
@@ -137,13 +139,14 @@ class Repository:
 
     def _way_here(self) -> tuple[int, int, int] | None:
         """What leads from the working tree to the git directory: that, a link to it, or a file."""
-        found = None if self._git.is_bare else found_at(Path(self._git.workdir, ".git"))
+        found = found_at(self._way_in) if self._way_in else None
         if found is None:
             return None
         return found.st_dev, found.st_ino, 0 if S_ISDIR(found.st_mode) else found.st_mtime_ns
 
     def _inodes(self) -> tuple[int, int, int, int]:
-        own, common = self.git_dir.stat(), self.common_dir.stat()
+        own = self.git_dir.stat()
+        common = own if self.common_dir == self.git_dir else self.common_dir.stat()
         return own.st_dev, own.st_ino, common.st_dev, common.st_ino
 
     # Refs and commits.
@@ -357,7 +360,9 @@ class Repository:
         """The content of a tree object."""
         cached = self._trees.get(oid)
         if cached is not None:
-            self._trees.move_to_end(oid)
+            with contextlib.suppress(KeyError):
+                # Another thread may have made room.
+                self._trees.move_to_end(oid)
             return cached
         content = self._read(oid, "tree")
         if len(content) >= _CACHED_TREE_BYTES_MIN:

@@ -10,6 +10,7 @@ next look tries again. Called by `reconciler.loop.reconcile` and, for questions,
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ from reconciler.source.repository import (
 from reconciler.source.tree_diff import diff_trees, holds_configuration
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.secrecy import without_credentials
+
+# A look asks for the repository a dozen times; whether it was replaced is seen once.
+_CURRENT_S = 0.01
 
 # How far back the commits are looked for that a newer one has overtaken.
 SUPERSEDED_MAX = 100
@@ -100,14 +104,18 @@ class Source:
         self.stalled: str | None = None
         self._ref: str | None = None
         self._repository: Repository | None = None
+        self._checked_at = 0.0
 
     @property
     def repository(self) -> Repository:
         """The open repository. Raises `RepositoryError`."""
         if self.stalled is not None:
             raise RepositoryError(self.stalled)
-        if self._repository is not None and not self._repository.is_current():
-            self._repository = None
+        now = time.monotonic()
+        if now - self._checked_at > _CURRENT_S:
+            self._checked_at = now
+            if self._repository is not None and not self._repository.is_current():
+                self._repository = None
         if self._repository is None:
             if not is_directory(self.directory) and not self._was_opened:
                 raise RepositoryError(f"{self.directory} is not a directory")
@@ -172,6 +180,7 @@ class Source:
 
     def head(self) -> Head:
         """The wanted commit, now. Raises `RepositoryError`."""
+        self._checked_at = 0.0
         repository = self.repository
         if self._remote is None:
             commit = repository.resolve(self.ref)

@@ -18,8 +18,9 @@ from typing import Any, TypeVar, overload
 
 from reconciler.storage.database import DamagedError, translated
 from reconciler.storage.state import content_hash, decode_entity, file_row
-from schemas.changes.change import Change
-from schemas.changes.ops import EntityText
+from schemas.changes.change import Change, Selectable
+from schemas.changes.ops import EntityText, Texts
+from schemas.changes.plan import Countable
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance, canonical
 from schemas.entities.material import FIELDS
 
@@ -190,7 +191,7 @@ class Bulk:
             self.path.unlink(missing_ok=True)
 
 
-class _Rows(Sequence[T]):
+class _Rows(Sequence[T], Selectable):
     """Rows in the order of the plan, read whenever somebody asks for them."""
 
     columns = ""
@@ -248,7 +249,7 @@ class _Rows(Sequence[T]):
                 yield self.decode(row)
 
 
-class StoredPuts(_Rows[Entity]):
+class StoredPuts(_Rows[Entity], Texts):
     """The entities that are added or updated."""
 
     columns = "kind, name, value, hash, file, line, position"
@@ -266,7 +267,7 @@ class StoredPuts(_Rows[Entity]):
                 yield kind, name, value.decode()
 
 
-class StoredChanges(_Rows[Change]):
+class StoredChanges(_Rows[Change], Countable):
     """The changes. What differs field by field is found out for whoever reads one."""
 
     columns = "action, before, kind, name, value, hash, file, line, position"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reconciler.storage.database import Damage
 from reconciler.storage.history import StoredHistory
-from reconciler.storage.state import StoredState
+from reconciler.storage.state import SnapshotState, StoredState
 from reconciler.storage.view import Moment
 
 
@@ -36,5 +36,5 @@ def read_running(connection: sqlite3.Connection, damage: Damage) -> Running:
     generation, digest, *rest = connection.execute(
         "SELECT generation, digest, commit_id, tree, applied_at FROM running"
     ).fetchone()
-    state = StoredState(connection, digest, damage)
+    state = SnapshotState(connection, digest, damage)
     return Running(state, StoredHistory(connection), generation, *rest)

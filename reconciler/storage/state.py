@@ -14,12 +14,14 @@ from hashlib import blake2b
 from typing import Any
 
 from reconciler.storage.database import Damage, DamagedError, text_hash, translated
-from schemas.changes.ops import EntityText
+from schemas.changes.ops import EntityText, Texts
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
 
 _ENTITY = "SELECT kind, name, value, hash, file, line, position FROM entities"
+# Of a snapshot; more is of a change that is staged elsewhere.
+_REMEMBERED_MAX = 5000
 # Behind every character that a name or a term may have.
 _LAST = "\U0010ffff"
 
@@ -199,7 +201,35 @@ class StoredState:
             return self._connection.execute(query, values).fetchall()
 
 
-class Whole:
+class SnapshotState(StoredState):
+    """The same of one moment, so that what was read need not be read again.
+
+    A check of a change asks for each of its entities half a dozen times.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, digest: str, damage: Damage) -> None:
+        super().__init__(connection, digest, damage)
+        self._entities: dict[EntityKey, Entity | None] = {}
+        self._marks: dict[str, dict[EntityKey, Mark]] = {}
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+        if key not in self._entities:
+            if len(self._entities) >= _REMEMBERED_MAX:
+                self._entities.clear()
+            self._entities[key] = super().get(key)
+        return self._entities[key]
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defines."""
+        if path not in self._marks:
+            if len(self._marks) >= _REMEMBERED_MAX:
+                self._marks.clear()
+            self._marks[path] = super().marks(path)
+        return self._marks[path]
+
+
+class Whole(Texts):
     """All entities of a state, read anew whenever somebody goes through them."""
 
     def __init__(self, state: StoredState) -> None:

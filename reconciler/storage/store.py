@@ -20,7 +20,6 @@ import contextlib
 import errno
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,10 +28,10 @@ from pathlib import Path
 from reconciler import faults, log
 from reconciler.errors import MachineError
 from reconciler.storage.bulk import Bulk
+from reconciler.storage.checkpoints import Checkpoints
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
     FILE_NAME,
-    WAL_BYTES_MAX,
     Damage,
     DamagedError,
     Database,
@@ -89,7 +88,7 @@ class Store:
         # What others have to write while a thread has the writer.
         self._put_off: dict[str, str] = {}
         self._unrecorded: list[HistoryRow] = []
-        self._checkpointing: threading.Thread | None = None
+        self._checkpoints = Checkpoints()
         self._connections = contextlib.ExitStack()
         self._home = self._database = Database(directory)
         self._standing: tempfile.TemporaryDirectory[str] | None = None
@@ -139,8 +138,7 @@ class Store:
 
     def close(self) -> None:
         """Gives the lock back."""
-        if self._checkpointing is not None:
-            self._checkpointing.join()
+        self._checkpoints.finish()
         self._unlock()
 
     def look(self) -> None:
@@ -198,16 +196,18 @@ class Store:
         """
         completed = completed_all(entities, self._directory)
         self.unfinished = self.former = None
-        running = self.running
-        running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
-        running.state.digest, running.applied_at = held.digest, None
+        self._run(self.running, held)
         self._note_completed(entities, completed)
         try:
             self._fill(completed, files)
         except OSError:
             self._stand_in()
-            self._reopen(running)
+            self._reopen(self.running)
             self._fill(completed, files)
+
+    def _run(self, running: Running, held: Recovered) -> None:
+        running.generation, running.commit, running.tree = held.generation, held.commit, held.tree
+        running.state.digest, running.applied_at = held.digest, None
 
     # One transaction.
 
@@ -290,7 +290,7 @@ class Store:
             if view.first.generation and view.first != running.moment:
                 view.note(running.moment, changes)
         self.unfinished = begun
-        self._checkpoint_if_due()
+        self._checkpoints.begin_if_due(self._database)
 
     def done(self) -> None:
         """All workers are through. May be lost: doing it again is harmless."""
@@ -321,16 +321,22 @@ class Store:
             self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
         running.commit, running.tree, running.applied_at = commit, tree, at
         self.notes.applied()
-        self._checkpoint_if_due()
+        self._checkpoints.begin_if_due(self._database)
 
     def rebuild(
-        self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
+        self,
+        entities: Sequence[Entity],
+        files: Mapping[str, Mapping[EntityKey, Mark]],
+        instead: Recovered | None = None,
     ) -> str:
         """Writes the running state anew, which was damaged; returns what the old file is now.
 
-        `entities` must have the digest that runs. Raises `OSError`.
+        `entities` must have the digest that runs; `instead` is another state, which they are then,
+        where nobody serves what ran. Raises `OSError`.
         """
         before, self.unfinished = self.running, None
+        if instead is not None:
+            self._run(before, instead)
         found = salvaged(self._database)
         self._connections.close()
         aside = FILE_NAME
@@ -566,21 +572,6 @@ class Store:
 
     def _is_needed(self, digest: str) -> bool:
         return bool(self.running.state.related("content", digest))
-
-    def _checkpoint_if_due(self) -> None:
-        """Off the commit's way: in a thread, which a commit never waits for."""
-        running = self._checkpointing
-        if self._database.wal_bytes < WAL_BYTES_MAX or (running and running.is_alive()):
-            return
-        self._checkpointing = threading.Thread(target=self._checkpoint, daemon=True)
-        self._checkpointing.start()
-
-    def _checkpoint(self) -> None:
-        # Nothing depends on it, and the next commit tries again.
-        with contextlib.suppress(OSError, MachineError):
-            faults.point("checkpoint.begin")
-            self._database.checkpoint()
-            faults.point("checkpoint.end")
 
     def _unlock(self) -> None:
         self._connections.close()

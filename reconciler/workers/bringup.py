@@ -37,6 +37,10 @@ PREPARE_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 10.0
 # So much of what a newcomer has missed is left for the moment in which commits wait for it.
 _MISSED_MAX = 1000
+# While commits wait for it, all of a newcomer's last step takes no longer, whatever is wrong with
+# it: this, and as much for each entity that it has missed.
+_ENTER_S = 2.0
+_ENTITY_S = 0.001
 # Large changes that come as fast as it takes them in do not keep it out of service for ever.
 _ROUNDS_MAX = 10
 
@@ -86,8 +90,27 @@ class Bringup:
                 return
             await self._catch_up(worker, view)
 
+    def has_begun(self, worker: Worker, view: StateView) -> bool:
+        """Whether the first state came while a newcomer waited, so that all of it is missing."""
+        return (
+            _is_newcomer(worker)
+            and view.first.generation == 0
+            and len(self._store.running.state) > _MISSED_MAX
+        )
+
     async def enter(self, worker: Worker, view: StateView) -> None:
         """Returns when the worker serves the running generation. Raises `MachineError`."""
+        if worker.serving:
+            await self._enter(worker, view)
+            return
+        limit_s = _ENTER_S + view.missed_count * _ENTITY_S
+        try:
+            async with within(limit_s):
+                await self._enter(worker, view)
+        except TimeoutError:
+            raise WorkerGoneError(f"its last step took longer than {limit_s:g} s") from None
+
+    async def _enter(self, worker: Worker, view: StateView) -> None:
         running, unfinished = self._store.running.moment, self._store.unfinished
         if view.is_behind and (worker.generation, worker.digest) == view.taken[:2]:
             await self._catch_up(worker, view)

@@ -212,6 +212,17 @@ class Supervisor:
                 delay = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** (failures - 2))
                 await asyncio.sleep(delay)
 
+    async def _bring_up(self, slot: Slot, worker: Worker) -> None:
+        """Returns when the worker is in service. Raises `MachineError`."""
+        while True:
+            with self._bringup.view() as view:
+                await self._bringup.approach(worker, view)
+                async with self.exclusive:
+                    if not self._bringup.has_begun(worker, view):
+                        await self._bringup.enter(worker, view)
+                        slot.worker = worker
+                        return
+
     async def _live(self, slot: Slot, adopt: bool) -> None:
         """One worker's life in the slot, from its start to its end."""
         slot.served = slot.was_killed = False
@@ -232,11 +243,7 @@ class Supervisor:
         handed_over = False
         try:
             await self._all_looked.wait()
-            with self._bringup.view() as view:
-                await self._bringup.approach(worker, view)
-                async with self.exclusive:
-                    await self._bringup.enter(worker, view)
-                    slot.worker = worker
+            await self._bring_up(slot, worker)
             slot.problem, slot.served = "", True
             log.info(
                 "worker in service",

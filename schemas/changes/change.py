@@ -5,9 +5,10 @@ Made by the differ, ordered by the planner, applied by `State.apply`, printed by
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, TypeVar
 
 from schemas.entities.entity import Entity, EntityKey, Json
 from schemas.kinds.registry import written
@@ -63,13 +64,14 @@ class Change:
         }
 
 
-@runtime_checkable
-class Selectable(Protocol):
+class Selectable(ABC):
     """Many changes or entities that lie somewhere, of which one may read some alone."""
 
+    @abstractmethod
     def of_kinds(self, *kinds: str) -> Iterable[Any]:
         """Yield those of some kinds."""
 
+    @abstractmethod
     def with_files(self) -> Iterable[Any]:
         """Yield those with a value that names files."""
 

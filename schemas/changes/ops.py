@@ -7,9 +7,10 @@ a worker is busy with one for long, whatever the size of the change. Called by w
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from json.encoder import encode_basestring
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from schemas.entities.entity import NOWHERE, Entity, EntityKey, canonical_text
 from schemas.entities.material import FIELDS, materials_of
@@ -25,10 +26,10 @@ EntityText = tuple[str, str, str]
 """Kind, name, and the value in its canonical text."""
 
 
-@runtime_checkable
-class Texts(Protocol):
+class Texts(ABC):
     """Entities that lie somewhere as text: read as such, they need not be decoded to be sent."""
 
+    @abstractmethod
     def texts(self) -> Iterator[EntityText]:
         """Yield them in their order."""
 

@@ -5,10 +5,10 @@ Made by `reconciler.planning.planner.make_plan`; printed by `kakehi plan`; run b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 from schemas.changes.change import Change
 from schemas.entities.diagnostic import Diagnostic
@@ -23,10 +23,10 @@ class Verdict:
     reason: str
 
 
-@runtime_checkable
-class Countable(Protocol):
+class Countable(ABC):
     """Changes that are counted where they lie."""
 
+    @abstractmethod
     def counts(self, kind: str | None = None) -> Mapping[str, int]:
         """Return how many entities, or how many of a kind, are added, updated and removed."""
 

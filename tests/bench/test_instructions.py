@@ -12,7 +12,9 @@ from bench.instructions import Counts, count, incomparable, reference, renew, to
 OLD = Counts("1.95.0", "x86_64", {"parse": 1000.0, "route": 200.0})
 
 
-# The benchmark is built by `make test-rust`; whoever runs this alone waits for it.
+# The benchmark is built by `make test-rust`, beside which `.ci/run` has the parallel part; whoever
+# runs this alone waits for it.
+@pytest.mark.serial
 @pytest.mark.timeout(1800)
 def test_no_stage_takes_more_or_less_than_it_did(capsys: pytest.CaptureFixture[str]) -> None:
     counts = count()

@@ -6,17 +6,19 @@ side, refused, answered by the proxy itself, and turned into tunnels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from tests.harness import metrics, ports, rawclient, websocket, wire
 from tests.harness.daemon import Kakehi
+from tests.harness.h2client import H2Client
 from tests.harness.rawbackend import Exchange, RawBackend
 from tests.harness.repo import Repo
 
 PLACES = 4
+BODY_MAX = 1024
 
 
 def _answer(exchange: Exchange) -> None:
@@ -68,7 +70,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         {
             "kakehi.yaml": {
                 "settings": {"access_log": "off", "admin": admin, "max_requests": PLACES},
-                "listeners": {"front": {"address": address}},
+                "listeners": {
+                    "front": {
+                        "address": address,
+                        "h2c": True,
+                        "limits": {"body_bytes": f"{BODY_MAX}B"},
+                    }
+                },
                 "clusters": {
                     "only": {"backends": {"raw": {"address": backend.address}}},
                     "empty": {"backends": {}},
@@ -115,6 +123,46 @@ def test_what_is_answered_is_served(
         after = site.numbers()
     assert tuple(_grown(before, after).values()) == grown
     _assert_reconciled(after)
+
+
+def _too_large_over_http1(address: str) -> int:
+    with rawclient.Connection(address) as client:
+        response = client.post("a", b"x" * (BODY_MAX + 1))
+        assert response.status == 413
+        return len(response.body)
+
+
+def _too_large_over_http2(address: str) -> int:
+    with H2Client(address) as client:
+        stream = client.h2.get_next_available_stream_id()
+        pseudo = {"method": "POST", "scheme": "http", "path": "/", "authority": "a"}
+        fields = [(f":{name}", value) for name, value in pseudo.items()]
+        client.h2.send_headers(stream, [*fields, ("content-length", str(BODY_MAX + 1))])
+        client.flush()
+        client.read_until(lambda: stream in client.ended)
+        assert client.statuses[stream] == 413
+        return len(client.bodies[stream])
+
+
+@pytest.mark.parametrize("ask", [_too_large_over_http1, _too_large_over_http2])
+def test_an_answer_of_our_own_counts_for_the_frontend_that_gives_it(
+    site: Site, ask: Callable[[str], int]
+) -> None:
+    before = site.numbers()
+    length = ask(site.address)
+    after = site.numbers()
+    assert tuple(_grown(before, after).values()) == (1, 1, 0, 0, 0)
+    _assert_reconciled(after)
+    names = {
+        "frontend_requests": 1,
+        "frontend_bytes_out": length,
+        "cluster_requests": 0,
+        "rejected_413": 1,
+    }
+    keys = {name: f"kakehi_{name}_total" for name in names}
+    assert {name: after[key] - before[key] for name, key in keys.items()} == names
+    by_class = "kakehi_responses_total.4xx"
+    assert after[by_class] - before[by_class] == 1
 
 
 def test_a_response_that_its_backend_cuts_is_cut(site: Site) -> None:

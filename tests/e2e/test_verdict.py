@@ -96,14 +96,50 @@ def test_an_expression_that_is_too_large_for_the_engine(
 ) -> None:
     large = {"listeners": ["public"], "hostname": "large.test", "cluster": "shop", **match}
     running.repo.write({"large.yaml": {"frontends": {"large": large}}})
+    directory = str(running.repo.directory)
     done = planned(running)
     assert done.returncode == 6, done.stdout + done.stderr
     assert "large.yaml:" in done.stderr
     assert "regex" in done.stderr
     assert "size limit" in done.stderr
+    # Without a daemon it is told as well.
+    for line in (("validate", directory), ("plan", directory, "--from", "HEAD")):
+        done = running.daemon.run_cli(*line)
+        assert done.returncode == 3, line
+        assert "large.yaml:" in done.stderr
+        assert "size limit" in done.stderr
     sha = running.repo.commit({}, "the daemon says the same")
     assert running.daemon.run_cli("wait", "--commit", sha).returncode == 6
     running.repo.git("reset", "--quiet", "--hard", "HEAD~1")
+
+
+def warned(told: str) -> list[str]:
+    return sorted(line for line in told.splitlines() if ": warning: " in line)
+
+
+def test_warnings_are_those_of_validate(running: Shop) -> None:
+    """Also of what does not change: whoever plans reads all that is to be said of a site."""
+    spare = {"clusters": {"spare": {"backends": {"b": {"address": "127.0.0.1:9"}}}}}
+    head = running.repo.head()
+    running.daemon.commit({"spare.yaml": spare, "old.YAML": "a: 1"})
+    try:
+        validated = running.daemon.run_cli("validate", str(running.repo.directory))
+        said = warned(validated.stderr)
+        assert len(said) == 2, validated.stderr
+        for line in ((), ("--ref", "HEAD")):
+            done = planned(running, *line)
+            assert done.returncode == 0
+            assert "no changes" in done.stdout.lower()
+            assert warned(done.stderr) == said
+        running.repo.write(running.files(1))
+        done = planned(running)
+        assert warned(done.stderr) == said
+        assert "spare" not in done.stdout
+        found = running.daemon.json("plan", "--ref", "HEAD")
+        assert len(found["warnings"]) == 2
+    finally:
+        running.repo.git("reset", "--quiet", "--hard", head)
+        running.daemon.wait(head)
 
 
 @pytest.mark.parametrize("kind", ["no directory", "a directory"])

@@ -121,6 +121,76 @@ def test_a_damaged_entity_is_mended_when_a_worker_needs_it(tmp_path: Path) -> No
         assert site.everywhere("www.test") == {"red"}
 
 
+def with_files_outside(site: TlsSite, directory: Path) -> Path:
+    """Serve a certificate that lies outside of the repository; return its file."""
+    pair = site.leaf("www.test")
+    files = site.files({"www": pair}, clusters={"main": ["red"]})
+    outside = {"certificate": directory / "www.crt", "private_key": directory / "www.key"}
+    outside["certificate"].write_bytes(pair.chain)
+    outside["private_key"].write_bytes(pair.key)
+    files["kakehi.yaml"]["certificates"]["www"] = {k: str(v) for k, v in outside.items()}  # type: ignore[index,call-overload]
+    site.start(files)
+    return outside["certificate"]
+
+
+def alter_a_backend(site: TlsSite) -> None:
+    with closing(sqlite3.connect(site.daemon.state_dir / "state.db")) as connection:
+        connection.execute(
+            "UPDATE entities SET value = replace(value, '127.0.0.1', '127.0.0.9')"
+            " WHERE kind = 'backend'"
+        )
+        connection.commit()
+
+
+def test_what_the_repository_gives_no_more_is_read_back_from_a_worker(tmp_path: Path) -> None:
+    """A file outside was lost: the commit that runs is not valid now, and serves all the same."""
+    with TlsSite(tmp_path) as site:
+        certificate = with_files_outside(site, tmp_path)
+        digest = site.running()[1]
+        certificate.unlink()
+        alter_a_backend(site)
+        victim = site.worker_pids()[0]
+        os.kill(victim, signal.SIGKILL)
+        processes.wait_until(
+            lambda: "is written anew from a worker" in site.daemon.log(), "it is told"
+        )
+        processes.wait_until(
+            lambda: all(
+                each["state"] == "running" and each["pid"] != victim
+                for each in site.daemon.ask("status")["workers"]
+            ),
+            "it is replaced",
+        )
+        assert site.running()[1] == digest
+        assert site.everywhere("www.test") == {"red"}
+        assert "Traceback" not in site.daemon.log()
+        # It is known where things are written: the next commit is a difference.
+        assert site.daemon.run_cli("show", "backend/main/b0").stdout.startswith("backend")
+        certificate.write_bytes(site.leaf("www.test").chain)
+        files = site.files({"www": site.leaf("www.test")}, clusters={"main": ["blue"]})
+        site.commit(files)
+        assert site.everywhere("www.test") == {"blue"}
+
+
+def test_where_nobody_serves_what_the_commit_gives_now_is_served(tmp_path: Path) -> None:
+    with TlsSite(tmp_path) as site:
+        certificate = with_files_outside(site, tmp_path)
+        generation = site.running()[0]
+        end(site)
+        pair = site.leaf("www.test")
+        certificate.write_bytes(pair.chain)
+        certificate.with_name("www.key").write_bytes(pair.key)
+        alter_a_backend(site)
+        site.daemon.return_()
+        processes.wait_until(
+            lambda: "from what the commit that runs gives now" in site.daemon.log(), "it is told"
+        )
+        assert site.everywhere("www.test") == {"red"}
+        assert site.shown() == pair.der
+        assert site.running()[0] > generation
+        assert "Traceback" not in site.daemon.log()
+
+
 def test_contents_that_were_taken_away_are_back_for_a_worker_that_needs_them(
     tmp_path: Path,
 ) -> None:

@@ -96,7 +96,7 @@ def _with_modeline(text: str, depth: int) -> str:
 
 
 def _commit(place: Path) -> str:
-    import pygit2
+    from reconciler.libgit2 import pygit2
 
     repository = pygit2.init_repository(str(place), initial_head="main")
     repository.index.add_all()

@@ -240,7 +240,8 @@ def _asked(
             "plan again",
             STALE,
         )
-    result["diagnostics"] += _warnings(place, left_out)
+    known = result["diagnostics"]
+    known += [each for each in _warnings(place, left_out) if each not in known]
     planned: dict[str, Any] | None = result["plan"]
     note = None
     if differing is not None:

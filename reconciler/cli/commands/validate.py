@@ -11,6 +11,7 @@ from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, AsJson, Iden
 from reconciler.cli.paths import identity_file
 
 if TYPE_CHECKING:
+    from schemas.changes.state import State
     from schemas.entities.diagnostic import Diagnostic
 
 GARBAGE_MIN = 200_000
@@ -60,6 +61,9 @@ def validate(
     left_out: dict[str, str] = {}
     configuration = list(_configuration(place, ref, left_out))
     state, found = load_directory(configuration, files.reader(place, ref), machine)
+    if state is not None:
+        refused = tuple(_uncompilable(state))
+        state, found = (None if refused else state), (*found, *refused)
     if not configuration:
         # The daemon holds what runs rather than take an empty commit for "remove everything".
         state, found = None, (_nothing(place, ref),)
@@ -89,6 +93,18 @@ def _configuration(
     if ref is None:
         return files.of_working_tree(place, left_out)
     return files.of_commit(place, ref, left_out)
+
+
+def _uncompilable(state: "State") -> "Iterable[Diagnostic]":
+    from reconciler.catalog.relations import has_expression
+
+    expressive = [state[key] for key in state if has_expression(state[key])]
+    if not expressive:
+        # What asks the engine need not be imported.
+        return ()
+    from reconciler.reporting.explain import uncompilable
+
+    return uncompilable(expressive)
 
 
 def _nothing(place: Path, ref: str | None) -> "Diagnostic":

@@ -71,6 +71,7 @@ def _loaded(
     place: Path, ref: str | None, left_out: dict[str, str]
 ) -> "tuple[State | None, tuple[Diagnostic, ...]]":
     from reconciler.catalog.offline import load_directory
+    from reconciler.reporting.explain import uncompilable
     from reconciler.source.left_out import warnings
     from schemas.entities.diagnostic import Diagnostic
 
@@ -81,6 +82,9 @@ def _loaded(
     )
     configuration = list(read)
     state, found = load_directory(configuration, files.reader(place, ref))
+    if state is not None:
+        refused = tuple(uncompilable(state[key] for key in state))
+        state, found = (None if refused else state), (*found, *refused)
     if not configuration:
         where = str(place) if ref is None else f"{place} at {ref}"
         message = f"there is no configuration: no *.yaml file in {where}"

@@ -108,12 +108,6 @@ def expect_directory(directory: Path) -> None:
     raise UsageError(f"{directory} is not a directory", hint)
 
 
-def expect_readable(directory: Path, ignored: Ignored) -> None:
-    """Raise OSError for a folder that cannot be read: git silently takes it for an empty one."""
-    for _, folders, _ in os.walk(directory, onerror=_unread(directory, ignored)):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-
-
 def _unread(directory: Path, ignored: Ignored) -> Callable[[OSError], None]:
     def fail(error: OSError) -> None:
         path = Path(error.filename)

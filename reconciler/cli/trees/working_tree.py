@@ -3,15 +3,15 @@
 `plan` sends the edited files to the daemon; `validate` looks for keys in what is committed.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pygit2
-
 from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import files
+from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, parse
@@ -172,27 +172,60 @@ class WorkingTree:
         """Return the paths that may differ, by the index, and whether git ignores them.
 
         The index knows from a file's times and size that nobody touched it, so that a hundred
-        thousand files are not read again.
+        thousand files are not read again. A folder that cannot be read git takes for an empty one,
+        silently: those with files of which it misses some, and those that it does not know, are
+        looked at. Raises `OSError` for one.
         """
-        files.expect_readable(self.directory, self._ignores)
         index = self._git.index
-        index.read()
         untracked = (
-            pygit2.enums.DiffOption.INCLUDE_UNTRACKED
-            | pygit2.enums.DiffOption.RECURSE_UNTRACKED_DIRS
-            | pygit2.enums.DiffOption.INCLUDE_IGNORED
+            pygit2.enums.DiffOption.INCLUDE_UNTRACKED | pygit2.enums.DiffOption.INCLUDE_IGNORED
         )
         try:
             diffs = (index.diff_to_tree(tree), index.diff_to_workdir(untracked))
         except pygit2.GitError as error:
             raise self._unreadable(error) from None
-        deltas = (delta for diff in diffs for delta in diff.deltas)
-        return {
-            os.fsdecode(side.raw_path).removesuffix("/"): delta.status
-            == pygit2.enums.DeltaStatus.IGNORED
-            for delta in deltas
-            for side in (delta.old_file, delta.new_file)
-        }
+        found: dict[str, bool] = {}
+        for delta in (delta for diff in diffs for delta in diff.deltas):
+            if delta.status == pygit2.enums.DeltaStatus.DELETED:
+                self._expect_searchable(delta.old_file.raw_path)
+            is_ignored = delta.status == pygit2.enums.DeltaStatus.IGNORED
+            for raw in {delta.old_file.raw_path, delta.new_file.raw_path}:
+                path = os.fsdecode(raw)
+                if path.endswith("/"):
+                    found |= self._below(path)
+                else:
+                    found[path] = is_ignored
+        return found
+
+    def _expect_searchable(self, raw: bytes) -> None:
+        """Raise OSError when a file that git misses may lie where nobody can look."""
+        path = Path(self._git.workdir, os.fsdecode(raw))
+        if path.is_relative_to(self.directory):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.lstat()
+                next(path.parent.iterdir(), None)
+
+    def _below(self, folder: str) -> dict[str, bool]:
+        """Return the same for a folder that git does not know: its files, or what stands for it."""
+        top = Path(self._git.workdir)
+        name = folder.removesuffix("/")
+        place = Path(top, name)
+        if not folder.startswith(self._prefix) and not self._prefix.startswith(folder):
+            return {}
+        if any(part.startswith(".") for part in Path(name.removeprefix(self._prefix)).parts):
+            return {name: False}
+        if self._git.path_is_ignored(folder):
+            return {name: True}
+        if place.is_symlink() or is_there(place / ".git"):
+            return {name: False}
+        found: dict[str, bool] = {}
+        for each in place.iterdir():
+            path = each.relative_to(top).as_posix()
+            if each.is_dir() and not each.is_symlink():
+                found |= self._below(f"{path}/")
+            else:
+                found[path] = self._ignores(path.removeprefix(self._prefix))
+        return found
 
     def _unreadable(self, error: pygit2.GitError) -> Exception:
         """Return why git failed, which names a file that cannot be read otherwise than we do."""

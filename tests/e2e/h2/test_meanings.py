@@ -108,6 +108,9 @@ def test_a_call_of_grpc_gets_a_status_of_its_own(mixed: Mixed) -> None:
     assert (head[":status"], head["grpc-status"]) == ("503", "14")
     assert head["grpc-message"] and head["content-type"] == "application/grpc"
     assert mixed.body == b""
+    # Nor is a head that is no request, as far as it could be read.
+    head = mixed.ask(*grpc, path="/refused/%zz", method="POST")
+    assert (head[":status"], head["grpc-status"], mixed.body) == ("400", "13", b"")
 
 
 @pytest.mark.parametrize(("host", "status"), [("shop.test", "426"), ("plain.test", "501")])

@@ -68,7 +68,13 @@ def test_clear_text_is_sent_to_the_same_place_over_tls(strict: Strict, method: s
         # The connection goes on.
         assert client.get("plain.test").status == 200
     [*_, entry] = strict.daemon.wait_for_access(lambda each: each["status"] == 308)
-    assert entry["outcome"] == "redirected"
+    told = {name: entry[name] for name in ("outcome", "frontend", "cluster", "backend")}
+    assert told == {
+        "outcome": "redirected",
+        "frontend": "www",
+        "cluster": None,
+        "backend": None,
+    }
 
 
 def test_what_a_trusted_proxy_got_over_tls_is_not_sent_there_again(strict: Strict) -> None:
@@ -87,6 +93,18 @@ def test_browsers_are_told_in_every_response_over_tls(strict: Strict) -> None:
         assert response.all("strict-transport-security") == [HSTS]
     with strict.connect("plain.test") as client:
         assert client.get("plain.test").get("strict-transport-security") is None
+
+
+def test_answers_of_our_own_over_tls_tell_it_too(strict: Strict) -> None:
+    """Whether a backend could not be asked, or was not."""
+    fields = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 12")
+    with strict.connect("www.test") as client:
+        response = client.get(
+            "www.test", "/", *fields, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+        )
+        assert response.status == 426
+        assert response.all("strict-transport-security") == [HSTS]
+        assert client.get("nowhere.test").all("strict-transport-security") == []
 
 
 def test_the_backends_own_word_gives_way_to_the_frontends(strict: Strict) -> None:

@@ -31,6 +31,14 @@ def test_the_current_directory_is_the_default(shop: Repo) -> None:
     assert kakehi("validate", cwd=shop.directory).returncode == 0
 
 
+def test_the_authorities_of_tls_are_nothing_to_it(shop: Repo) -> None:
+    """Reading them would take longer than the check; and they may be nonsense."""
+    (shop.directory / "README").write_text("no certificate")
+    nonsense = {"SSL_CERT_FILE": str(shop.directory / "README")}
+    done = kakehi("validate", str(shop.directory), **nonsense)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_all_errors_at_once_on_stderr(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(BROKEN)
     (tmp_path / "two.yaml").write_text("listeners: [")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import MachineError
-from reconciler.storage.database import FILE_NAME, DamagedError
+from reconciler.storage.database import FILE_NAME, DamagedError, Database
 from reconciler.storage.store import Store
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity
@@ -232,16 +232,28 @@ def test_a_snapshot_sees_one_moment(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_log_is_copied_beside_the_commits(
+def test_the_log_is_copied_when_there_is_enough_to_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.storage.store.WAL_BYTES_MAX", 100_000)
+    """The log never becomes shorter; its length must not make each commit copy it."""
+    due_bytes, begun = 400_000, []
+    monkeypatch.setattr("reconciler.storage.checkpoints.DUE_BYTES", due_bytes)
+    checkpoint = Database.checkpoint
+
+    def counted(database: Database) -> None:
+        begun.append(database.uncopied_bytes)
+        checkpoint(database)
+
+    monkeypatch.setattr(Database, "checkpoint", counted)
     store = Store(tmp_path)
-    for number in range(60):
+    for number in range(150):
         apply(store, ("shop/a", number + 1))
+        store._checkpoints.finish()
+    assert all(each >= due_bytes for each in begun)
+    assert 2 <= len(begun) < 15
     store.close()
     store = Store(tmp_path)
-    assert ports(store) == {"shop/a": "127.0.0.1:60"}
+    assert ports(store) == {"shop/a": "127.0.0.1:150"}
     store.close()
 
 

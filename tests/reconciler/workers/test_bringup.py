@@ -166,6 +166,61 @@ def test_one_that_dies_or_hangs_in_mid_stream_has_a_successor(
     asyncio.run(run())
 
 
+def test_one_that_hangs_in_its_last_step_holds_up_no_commit(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = Plane(tmp_path)
+        made.run(state(address(), "127.0.0.1:9"))
+        lock = made.supervisor.exclusive
+        async with lock:
+            made.supervisor.scale(1)
+            await until(lambda: lock._waiters)  # type: ignore[attr-defined]
+            pid = made.supervisor.slots[0].pid
+            os.kill(pid, signal.SIGSTOP)
+        began = asyncio.get_running_loop().time()
+        async with lock:
+            assert not made.supervisor.in_service
+            waited = asyncio.get_running_loop().time() - began
+        await until(lambda: made.supervisor.complete)
+        assert made.pids() != [pid]
+        await until(lambda: not alive(pid))
+        await made.end()
+        assert waited < 4
+
+    asyncio.run(run())
+
+
+def test_what_was_first_committed_while_it_waited_is_no_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits wait for as much as a newcomer may have missed, and not for a whole state."""
+    monkeypatch.setattr(bringup, "_MISSED_MAX", 10)
+    transferred: list[tuple[int, bool]] = []
+    transfer = bringup.Bringup._transfer
+
+    async def noting(self: bringup.Bringup, worker: bringup.Worker, missed: bringup.Missed) -> None:
+        transferred.append((len(missed.puts), lock.locked()))
+        await transfer(self, worker, missed)
+
+    monkeypatch.setattr(bringup.Bringup, "_transfer", noting)
+
+    async def run() -> None:
+        nonlocal lock
+        made = Plane(tmp_path)
+        lock = made.supervisor.exclusive
+        async with lock:
+            made.supervisor.scale(1)
+            await until(lambda: lock._waiters)  # type: ignore[attr-defined]
+            made.run(large(address()))
+        await until(lambda: made.supervisor.complete)
+        assert made.digests() == {made.store.running.state.digest}
+        await made.end()
+        assert [count for count, locked in transferred if locked and count > 10] == []
+        assert max(count for count, _ in transferred) > BACKENDS
+
+    lock = asyncio.Lock()
+    asyncio.run(run())
+
+
 def test_the_next_daemon_begins_a_stream_anew(tmp_path: Path) -> None:
     """The last one died in the middle of it; the worker is whole, and holds nothing yet."""
 

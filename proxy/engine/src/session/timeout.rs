@@ -5,7 +5,6 @@ use crate::runtime::socket;
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
-use crate::session::exchange::record::Glimpse;
 use crate::session::front::client::Phase;
 use crate::session::ids::{self, ClientId, ExchangeId, Owner, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
@@ -58,13 +57,7 @@ impl<D: Driver> Engine<D> {
             Phase::Multiplexed => self.multiplex_late(id),
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(id),
-            Phase::ExpectHead => {
-                self.metrics.add(Counter::TimeoutsTotal, 1);
-                self.metrics.add(Counter::Rejected408Total, 1);
-                self.record_rejected(id, 408, "request_head_timeout", &Glimpse::default());
-                let words = self.words_now(id, None);
-                self.send_error(id, 408, &words, false, false);
-            }
+            Phase::ExpectHead => self.head_is_late(id),
             Phase::InExchange => self.request_body_late(id),
             Phase::Tunnel => {}
         }

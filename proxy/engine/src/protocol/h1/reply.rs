@@ -12,10 +12,10 @@ pub struct ErrorBody<'a> {
     /// The bytes of the page.
     pub body: &'a [u8],
     /// Whole lines of the head of our own, each with its CRLF.
-    pub extra: [&'a [u8]; 3],
+    pub extra: [&'a [u8]; 4],
 }
 
-/// Appends a whole response with `status`, its body left out for HEAD.
+/// Appends a whole response with `status`, its body left out for HEAD; returns how long its head is.
 pub fn write_error(
     out: &mut Vec<u8>,
     status: u16,
@@ -24,7 +24,8 @@ pub fn write_error(
     date: &[u8],
     request_id: &str,
     head_only: bool,
-) {
+) -> usize {
+    let start = out.len();
     out.reserve(OWN_BYTES + error.content_type.len() + error.body.len() + request_id.len());
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(out, u64::from(status));
@@ -51,9 +52,11 @@ pub fn write_error(
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
+    let head_bytes = out.len() - start;
     if !head_only {
         out.extend_from_slice(error.body);
     }
+    head_bytes
 }
 
 /// The media type of [`default_error_body`]: text, so that nothing in it can be markup.
@@ -128,7 +131,7 @@ mod tests {
         let page = ErrorBody {
             content_type,
             body: b"page",
-            extra: [b"", b"", b""],
+            extra: [b""; 4],
         };
         let mut out = Vec::new();
         write_error(&mut out, 503, &page, close, b"today", "id", head_only);

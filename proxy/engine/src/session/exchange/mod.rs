@@ -6,9 +6,9 @@
 
 pub(super) mod attempt;
 pub(super) mod body;
+mod own;
 pub(super) mod record;
 mod redirect;
-mod refuse;
 mod request;
 mod response;
 mod text;
@@ -22,8 +22,8 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::body::Body;
-use crate::session::exchange::record::Record;
-use crate::session::exchange::refuse::Words;
+use crate::session::exchange::own::{Answer, Asked};
+use crate::session::exchange::record::{Ended, Record, Tally};
 use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::state::entity;
 use crate::state::frontend::Frontend;
@@ -236,10 +236,22 @@ impl Exchange {
 
     /// The header that keeps clients from asking in clear text again, where it may be said.
     fn hsts(&self) -> Option<&str> {
-        self.frontend
-            .hsts
-            .as_deref()
-            .filter(|_| self.listener.tls.is_some())
+        hsts_of(&self.frontend, &self.listener)
+    }
+
+    /// What an answer of our own needs to know of it.
+    fn asked(&self) -> Asked {
+        Asked {
+            client: self.client,
+            listener: self.listener.clone(),
+            settings: self.settings.clone(),
+            generation_header: self.generation_header.clone(),
+            frontend: Some(self.frontend.clone()),
+            request_id: Some(self.record.request_id),
+            is_grpc: grpc::is_call_head(&self.head),
+            head_only: self.head_only,
+            keep_alive: self.keep_alive && self.request_done(),
+        }
     }
 
     /// Whether it shares its connection to the backend with others.
@@ -263,6 +275,34 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// What is counted and logged of it. An answer of our own has a status before any response, and is whole.
+    fn ended<'a>(&'a self, backend: Option<&'a Backend>, outcome: Outcome) -> Ended<'a> {
+        let has_begun = self.reply.has_begun();
+        let is_whole = matches!(outcome, Outcome::Complete | Outcome::TunnelClosed)
+            || (!has_begun && self.record.status > 0);
+        Ended {
+            client: self.client,
+            record: &self.record,
+            frontend: Some(&self.frontend),
+            cluster: Some(&self.frontend.cluster),
+            backend,
+            tried: backend.or(self.tries.last().map(Rc::as_ref)),
+            outcome: outcome.as_str(),
+            tally: match is_whole {
+                true => Tally::Served,
+                false => Tally::Cut,
+            },
+        }
+    }
+}
+
+/// The line that keeps clients from asking a frontend in clear text again, where it may be said.
+fn hsts_of<'a>(frontend: &'a Frontend, listener: &ListenerSettings) -> Option<&'a str> {
+    let line = frontend.hsts.as_deref();
+    line.filter(|_| listener.tls.is_some())
+}
+
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> ExchangeId {
         self.metrics.add(Counter::RequestsNow, 1);
@@ -281,11 +321,11 @@ impl<D: Driver> Engine<D> {
 
     /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
     pub(in crate::session) fn remove_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
-        self.record_exchange(id, outcome);
-        self.end_attempt(id);
+        let backend = self.end_attempt(id);
         let Some(exchange) = self.exchanges.remove(id) else {
             return;
         };
+        self.record(&exchange.ended(backend.as_deref(), outcome));
         self.clients[exchange.client].exchange = None;
         self.metrics.sub(Counter::RequestsNow, 1);
         self.metrics
@@ -317,27 +357,19 @@ impl<D: Driver> Engine<D> {
         outcome: Outcome,
     ) {
         self.close_upstream_of(id);
-        let exchange = &mut self.exchanges[id];
+        let exchange = &self.exchanges[id];
         let client = exchange.client;
         if exchange.reply.has_begun() {
             self.clients[client].stream.reset_on_close();
             self.remove_exchange(id, outcome);
             return self.close_client(client);
         }
-        let keep_alive = exchange.keep_alive && exchange.request_done();
-        let head_only = exchange.head_only;
-        exchange.record.status = status;
-        let words = Words {
-            listener: exchange.listener.clone(),
-            settings: exchange.settings.clone(),
-            generation_header: exchange.generation_header.clone(),
-            own_line: exchange.hsts().map(Into::into),
-            own_body: None,
-            is_grpc: grpc::is_call_head(&exchange.head),
-            request_id: Some(exchange.record.request_id),
-        };
+        let made = self.make(&exchange.asked(), &Answer::taken(status, outcome));
+        let record = &mut self.exchanges[id].record;
+        record.status = status;
+        record.bytes_out = made.content_bytes();
         self.remove_exchange(id, outcome);
-        self.send_error(client, status, &words, head_only, keep_alive);
+        self.send_made(client, &made);
     }
 
     /// Ends an exchange whose response has been sent whole.

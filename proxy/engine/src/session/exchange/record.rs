@@ -4,15 +4,17 @@
 
 use std::net::SocketAddr;
 
+use crate::protocol::grpc;
 use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
-use crate::session::exchange::Outcome;
-use crate::session::ids::{ClientId, ExchangeId, FLUSH_LOG};
+use crate::session::ids::{ClientId, FLUSH_LOG};
+use crate::state::frontend::Frontend;
 use crate::telemetry::access_log;
 use crate::telemetry::counters::SlotId;
 use crate::telemetry::names::{Counter, Field, Histogram};
+use crate::upstream::{Backend, Cluster};
 
 /// How long a record may wait for others before it is handed to the log's writer.
 const LOG_DELAY_MS: u64 = 200;
@@ -67,6 +69,8 @@ pub(in crate::session) struct Glimpse<'a> {
     pub(in crate::session) method: &'a [u8],
     pub(in crate::session) host: &'a [u8],
     pub(in crate::session) target: &'a [u8],
+    /// It would have been a call of gRPC.
+    pub(in crate::session) is_grpc: bool,
 }
 
 impl<'a> Glimpse<'a> {
@@ -78,17 +82,86 @@ impl<'a> Glimpse<'a> {
             method,
             host,
             target,
+            is_grpc: is_call(head, bytes),
         }
     }
 }
 
-/// Where a request went, as far as it went.
-#[derive(Default)]
-struct Way<'a> {
-    frontend: Option<&'a str>,
-    cluster: Option<&'a str>,
-    backend: Option<&'a str>,
-    backend_address: Option<SocketAddr>,
+/// Whether a head is that of a call of gRPC.
+pub(in crate::session) fn is_call(head: &RequestHead, bytes: &[u8]) -> bool {
+    head.values(bytes, "content-type").any(grpc::is_call)
+}
+
+/// What a request is to the worker's own counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tally {
+    /// One of its requests, which ended whole.
+    Served,
+    /// One of its requests, which did not.
+    Cut,
+    /// None of them: it has a counter of its own.
+    Apart,
+}
+
+/// A request that is over, and where it went, as far as it went.
+pub(super) struct Ended<'a> {
+    pub(super) client: ClientId,
+    pub(super) record: &'a Record,
+    pub(super) frontend: Option<&'a Frontend>,
+    pub(super) cluster: Option<&'a Cluster>,
+    /// The one that has the request: tries that failed count as connect errors.
+    pub(super) backend: Option<&'a Backend>,
+    /// The one that is named in the log.
+    pub(super) tried: Option<&'a Backend>,
+    /// For the access log.
+    pub(super) outcome: &'static str,
+    pub(super) tally: Tally,
+}
+
+impl<'a> Ended<'a> {
+    /// Who counts it.
+    fn slots(&self) -> [SlotId; 3] {
+        [
+            self.frontend.map_or(SlotId::NONE, |it| it.slot.id()),
+            self.cluster.map_or(SlotId::NONE, |it| it.slot.id()),
+            self.backend.map_or(SlotId::NONE, |it| it.slot.id()),
+        ]
+    }
+
+    /// As the access log has it.
+    fn entry(&self, peer: SocketAddr, listener: &'a str, now_us: u64) -> access_log::Record<'a> {
+        let record = self.record;
+        let has_answered = record.response_head_us > 0;
+        let given_id = record.part(5);
+        access_log::Record {
+            time_us: record.started_unix_us,
+            client: peer,
+            method: record.part(0),
+            host: record.part(1),
+            path: record.part(2),
+            protocol: record.protocol,
+            user_agent: Some(record.part(3)).filter(|part| !part.is_empty()),
+            referer: Some(record.part(4)).filter(|part| !part.is_empty()),
+            status: record.status,
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            duration_us: now_us - record.started_us,
+            upstream_us: has_answered.then(|| record.response_head_us - record.started_us),
+            generation: record.generation,
+            listener: Some(listener),
+            frontend: self.frontend.map(|frontend| frontend.name.as_str()),
+            cluster: self.cluster.map(|cluster| cluster.name.as_str()),
+            backend: self.tried.map(|backend| backend.name.as_str()),
+            backend_address: self.tried.map(|backend| backend.address),
+            request_id: match given_id.is_empty() {
+                true => &record.request_id,
+                false => given_id,
+            },
+            retries: record.retries,
+            outcome: self.outcome,
+            reason: record.reason,
+        }
+    }
 }
 
 impl<D: Driver> Engine<D> {
@@ -156,110 +229,47 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Counts and logs an exchange at its end.
-    pub(super) fn record_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
-        let exchange = &self.exchanges[id];
-        let record = &exchange.record;
-        let duration_us = self.clock.us() - record.started_us;
-        self.metrics
-            .observe(Histogram::RequestDuration, duration_us);
-        // The tries that failed count as connect errors; the last one has the request.
-        let backend = exchange
-            .backend()
-            .map_or(SlotId::NONE, |backend| backend.slot.id());
-        for slot in [
-            exchange.frontend.slot.id(),
-            exchange.frontend.cluster.slot.id(),
-            backend,
-        ] {
-            self.metrics.slot_add(slot, Field::Requests, 1);
-            self.metrics
-                .slot_add(slot, Field::of_status(record.status), 1);
-            self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
-            self.metrics
-                .slot_add(slot, Field::BytesOut, record.bytes_out);
-            self.metrics.slot_add(slot, Field::DurationUs, duration_us);
+    /// The record of bytes that are no request, as far as they can be told.
+    pub(super) fn record_of_glimpse(&mut self, id: ClientId, attempt: &Glimpse<'_>) -> Record {
+        let mut record = self.blank_record([b'0'; 32]);
+        record.protocol = self.protocol_of(id);
+        if self.log.is_on() {
+            record.text = self.pool.take();
+            record.tell([attempt.method, attempt.host, attempt.target, &[], &[], &[]]);
         }
-        if exchange.reply.has_begun() && record.status > 0 {
+        record
+    }
+
+    /// Counts and logs a request that is over, whoever has answered it.
+    pub(super) fn record(&mut self, ended: &Ended<'_>) {
+        let record = ended.record;
+        let now_us = self.clock.us();
+        if record.status > 0 {
             self.count_status(record.status);
         }
-        // An answer of our own has a status before any response, and is whole.
-        let is_whole = matches!(outcome, Outcome::Complete | Outcome::TunnelClosed)
-            || (!exchange.reply.has_begun() && record.status > 0);
-        self.metrics.add(
-            match is_whole {
-                true => Counter::RequestsServedTotal,
-                false => Counter::RequestsCutTotal,
-            },
-            1,
-        );
-        if self.log.is_on() {
-            let backend = exchange.backend().or(exchange.tries.last());
-            let way = Way {
-                frontend: Some(&exchange.frontend.name),
-                cluster: Some(&exchange.frontend.cluster.name),
-                backend: backend.map(|backend| backend.name.as_str()),
-                backend_address: backend.map(|backend| backend.address),
-            };
-            let client = &self.clients[exchange.client];
-            let log = &mut self.log;
-            let dropped = push(
-                log,
-                client.peer,
-                &client.listener.name,
-                record,
-                &way,
-                outcome.as_str(),
-                self.clock.us(),
-            );
-            self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
-            self.queue_log_flush();
+        match ended.tally {
+            Tally::Served => self.metrics.add(Counter::RequestsServedTotal, 1),
+            Tally::Cut => self.metrics.add(Counter::RequestsCutTotal, 1),
+            Tally::Apart => {}
         }
-    }
-
-    /// Logs a request that no exchange was begun for.
-    pub(super) fn record_refused(&mut self, id: ClientId, record: &Record, outcome: Outcome) {
-        if self.log.is_on() {
-            let client = &self.clients[id];
-            let way = Way::default();
-            let dropped = push(
-                &mut self.log,
-                client.peer,
-                &client.listener.name,
-                record,
-                &way,
-                outcome.as_str(),
-                self.clock.us(),
-            );
-            self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
-            self.queue_log_flush();
+        if ended.tally != Tally::Apart {
+            let duration_us = now_us - record.started_us;
+            self.metrics
+                .observe(Histogram::RequestDuration, duration_us);
+            for slot in ended.slots() {
+                self.metrics.slot_add(slot, Field::Requests, 1);
+                self.metrics
+                    .slot_add(slot, Field::of_status(record.status), 1);
+                self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
+                self.metrics
+                    .slot_add(slot, Field::BytesOut, record.bytes_out);
+                self.metrics.slot_add(slot, Field::DurationUs, duration_us);
+            }
         }
-    }
-
-    /// Logs bytes that were no request.
-    pub(in crate::session) fn record_rejected(
-        &mut self,
-        id: ClientId,
-        status: u16,
-        reason: &'static str,
-        attempt: &Glimpse<'_>,
-    ) {
         if self.log.is_on() {
-            let mut record = self.blank_record([b'0'; 32]);
-            record.status = status;
-            record.tell([attempt.method, attempt.host, attempt.target, &[], &[], &[]]);
-            record.protocol = self.protocol_of(id);
-            let client = &self.clients[id];
-            let way = Way::default();
-            let dropped = push(
-                &mut self.log,
-                client.peer,
-                &client.listener.name,
-                &record,
-                &way,
-                reason,
-                self.clock.us(),
-            );
+            let client = &self.clients[ended.client];
+            let (peer, listener) = (client.peer, client.listener.name.as_str());
+            let dropped = self.log.push(&ended.entry(peer, listener, now_us));
             self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
         }
@@ -288,46 +298,4 @@ impl<D: Driver> Engine<D> {
         let dropped = self.log.flush();
         self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
     }
-}
-
-fn push(
-    log: &mut access_log::LogSink,
-    peer: SocketAddr,
-    listener: &str,
-    record: &Record,
-    way: &Way<'_>,
-    outcome: &str,
-    now_us: u64,
-) -> u64 {
-    let upstream_us =
-        (record.response_head_us > 0).then(|| record.response_head_us - record.started_us);
-    log.push(&access_log::Record {
-        time_us: record.started_unix_us,
-        client: peer,
-        method: record.part(0),
-        host: record.part(1),
-        path: record.part(2),
-        protocol: record.protocol,
-        user_agent: Some(record.part(3)).filter(|part| !part.is_empty()),
-        referer: Some(record.part(4)).filter(|part| !part.is_empty()),
-        status: record.status,
-        bytes_in: record.bytes_in,
-        bytes_out: record.bytes_out,
-        duration_us: now_us - record.started_us,
-        upstream_us,
-        generation: record.generation,
-        listener: Some(listener),
-        frontend: way.frontend,
-        cluster: way.cluster,
-        backend: way.backend,
-        backend_address: way.backend_address,
-        request_id: if record.part(5).is_empty() {
-            &record.request_id
-        } else {
-            record.part(5)
-        },
-        retries: record.retries,
-        outcome,
-        reason: record.reason,
-    })
 }

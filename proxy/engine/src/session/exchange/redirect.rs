@@ -8,13 +8,9 @@ use std::rc::Rc;
 use crate::protocol::h1::RequestHead;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::Outcome;
-use crate::session::exchange::record::Record;
-use crate::session::exchange::refuse::Answer;
 use crate::session::ids::ClientId;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
-use crate::telemetry::names::Counter;
 
 const HTTPS_PORT: u16 = 443;
 
@@ -39,14 +35,8 @@ impl<D: Driver> Engine<D> {
             && !was_secure()
     }
 
-    pub(super) fn redirect(
-        &mut self,
-        id: ClientId,
-        head: &RequestHead,
-        bytes: &[u8],
-        frontend: &Frontend,
-        record: Record,
-    ) {
+    /// Where it is sent, as a line of the head.
+    pub(super) fn location(&self, head: &RequestHead, bytes: &[u8], frontend: &Frontend) -> String {
         let text = |part| String::from_utf8_lossy(part);
         let port = match self.secure_port(frontend) {
             HTTPS_PORT => String::new(),
@@ -56,16 +46,7 @@ impl<D: Driver> Engine<D> {
             .query(bytes)
             .map_or(String::new(), |query| format!("?{}", text(query)));
         let (host, path) = (text(head.host(bytes)), text(head.path(bytes)));
-        let location = format!("Location: https://{host}{port}{path}{query}\r\n");
-        self.metrics.add(Counter::RequestsTotal, 1);
-        self.metrics.add(Counter::RequestsServedTotal, 1);
-        let answer = Answer {
-            status: 308,
-            outcome: Outcome::Redirected,
-            line: Some(location.into()),
-            body: None,
-        };
-        self.answer_request(id, head, bytes, record, answer);
+        format!("Location: https://{host}{port}{path}{query}\r\n")
     }
 
     /// That of the frontend's own listener over TLS, if it has one.

@@ -12,8 +12,8 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
 use crate::session::exchange::body::Body;
-use crate::session::exchange::record::Record;
-use crate::session::exchange::refuse::Answer;
+use crate::session::exchange::own::{Answer, Asked};
+use crate::session::exchange::record::{Record, Tally, is_call};
 use crate::session::exchange::text::AddressText;
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::client::Phase;
@@ -38,6 +38,26 @@ fn must_not_switch(head: &RequestHead, bytes: &[u8], frontend: &Frontend) -> boo
         .upgrade(bytes)
         .is_some_and(|protocol| !frontend.entity.passes_on(protocol));
     head.version == Version::Http2 && (is_refused || head.wants_other_websocket)
+}
+
+/// An answer of our own, and the frontend that has it answered, if one has taken the request.
+struct Own {
+    frontend: Option<Rc<Frontend>>,
+    answer: Answer,
+}
+
+impl Own {
+    /// To a request that no frontend has taken, and that has a counter of its own.
+    fn apart(status: u16, outcome: Outcome, counter: Counter) -> Box<Self> {
+        let answer = Answer {
+            counter: Some(counter),
+            ..Answer::new(status, outcome.as_str(), Tally::Apart)
+        };
+        Box::new(Self {
+            frontend: None,
+            answer,
+        })
+    }
 }
 
 /// The fields of a parsed head, for the routing table.
@@ -67,70 +87,123 @@ impl<D: Driver> Engine<D> {
             !head.keep_alive && body_of(head).is_done() && head.upgrade(bytes).is_none();
         let record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
-            return self.answer_challenge(id, head, bytes, record, answer);
+            // An authority asks whether the host is ours.
+            let answer = Answer {
+                body: Some(answer.into()),
+                ..Answer::taken(200, Outcome::ChallengeAnswered)
+            };
+            let asked = self.asked(id, listener, None, &record, head, bytes);
+            return self.answer_unbegun(&asked, record, &answer);
         }
         let frontend = self.route(id, head, bytes);
-        let too_large = matches!((head.body, listener.entity.limits.body_bytes),
-            (RequestBody::Length(length), Some(limit)) if length > limit);
-        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize
-            || self.is_short_of_memory();
-        let (status, outcome, counter) = match &frontend {
-            _ if full => (503, Outcome::Overloaded, Counter::RefusedRequestsTotal),
-            _ if self.is_misdirected(id, listener, head.host(bytes)) => {
-                (421, Outcome::Misdirected, Counter::Rejected421Total)
+        let frontend = match self.admit(id, listener, head, bytes, frontend) {
+            Ok(frontend) => frontend,
+            Err(own) => {
+                let Own { frontend, answer } = *own;
+                let asked = self.asked(id, listener, frontend, &record, head, bytes);
+                return self.answer_unbegun(&asked, record, &answer);
             }
-            None => (404, Outcome::NoFrontend, Counter::NotFound404Total),
-            Some(frontend) if self.must_show(id, frontend) => {
-                (403, Outcome::CertificateMissing, Counter::Rejected403Total)
-            }
-            Some(frontend) if self.is_too_early(id, head, bytes, frontend) => {
-                (425, Outcome::TooEarly, Counter::Rejected425Total)
-            }
-            Some(frontend) if wants_other_websocket(head, frontend) => {
-                (426, Outcome::WebSocketVersion, Counter::Rejected426Total)
-            }
-            Some(frontend) if must_not_switch(head, bytes, frontend) => {
-                (501, Outcome::UpgradeRefused, Counter::Rejected501Total)
-            }
-            Some(_) if too_large => (413, Outcome::RequestTooLarge, Counter::Rejected413Total),
-            Some(_) => (0, Outcome::Complete, Counter::RequestsTotal),
         };
-        let Some(frontend) = frontend.filter(|_| status == 0) else {
-            self.metrics.add(counter, 1);
-            let answer = Answer {
-                status,
-                outcome,
-                line: (status == 426).then(|| WEBSOCKET_VERSION.into()),
-                body: None,
-            };
-            return self.answer_request(id, head, bytes, record, answer);
-        };
-        if self.must_redirect(id, listener, head, bytes, &frontend) {
-            return self.redirect(id, head, bytes, &frontend, record);
-        }
         let exchange = self.begin_exchange(id, listener, head, bytes, frontend, record);
         self.clients[id].phase = Phase::InExchange;
         self.try_backend(exchange);
     }
 
-    /// An authority asks whether the host is ours.
-    fn answer_challenge(
-        &mut self,
+    /// The frontend that serves a request; or else what we answer ourselves.
+    fn admit(
+        &self,
         id: ClientId,
+        listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
-        record: Record,
-        answer: String,
-    ) {
-        self.metrics.add(Counter::RequestsTotal, 1);
-        self.metrics.add(Counter::RequestsServedTotal, 1);
-        let answer = Answer {
-            status: 200,
-            outcome: Outcome::ChallengeAnswered,
-            line: None,
-            body: Some(answer.into()),
+        frontend: Option<Rc<Frontend>>,
+    ) -> Result<Rc<Frontend>, Box<Own>> {
+        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize
+            || self.is_short_of_memory();
+        if full {
+            let counter = Counter::RefusedRequestsTotal;
+            return Err(Own::apart(503, Outcome::Overloaded, counter));
+        }
+        if self.is_misdirected(id, listener, head.host(bytes)) {
+            let counter = Counter::Rejected421Total;
+            return Err(Own::apart(421, Outcome::Misdirected, counter));
+        }
+        let Some(frontend) = frontend else {
+            let counter = Counter::NotFound404Total;
+            return Err(Own::apart(404, Outcome::NoFrontend, counter));
         };
-        self.answer_request(id, head, bytes, record, answer);
+        match self.answer_of(id, listener, head, bytes, &frontend) {
+            None => Ok(frontend),
+            Some(answer) => Err(Box::new(Own {
+                frontend: Some(frontend),
+                answer,
+            })),
+        }
+    }
+
+    /// What a frontend has answered for it, before any backend is asked.
+    fn answer_of(
+        &self,
+        id: ClientId,
+        listener: &Rc<ListenerSettings>,
+        head: &RequestHead,
+        bytes: &[u8],
+        frontend: &Frontend,
+    ) -> Option<Answer> {
+        let too_large = matches!((head.body, listener.entity.limits.body_bytes),
+            (RequestBody::Length(length), Some(limit)) if length > limit);
+        let mut line = None;
+        let (status, outcome, counter) = if self.must_show(id, frontend) {
+            let counter = Counter::Rejected403Total;
+            (403, Outcome::CertificateMissing, Some(counter))
+        } else if self.is_too_early(id, head, bytes, frontend) {
+            (425, Outcome::TooEarly, Some(Counter::Rejected425Total))
+        } else if wants_other_websocket(head, frontend) {
+            line = Some(WEBSOCKET_VERSION.into());
+            let counter = Counter::Rejected426Total;
+            (426, Outcome::WebSocketVersion, Some(counter))
+        } else if must_not_switch(head, bytes, frontend) {
+            let counter = Counter::Rejected501Total;
+            (501, Outcome::UpgradeRefused, Some(counter))
+        } else if too_large {
+            let counter = Counter::Rejected413Total;
+            (413, Outcome::RequestTooLarge, Some(counter))
+        } else if self.must_redirect(id, listener, head, bytes, frontend) {
+            line = Some(self.location(head, bytes, frontend).into());
+            (308, Outcome::Redirected, None)
+        } else {
+            return None;
+        };
+        Some(Answer {
+            counter,
+            line,
+            ..Answer::taken(status, outcome)
+        })
+    }
+
+    /// What an answer of our own needs to know of a request that no exchange is begun for.
+    fn asked(
+        &self,
+        id: ClientId,
+        listener: &Rc<ListenerSettings>,
+        frontend: Option<Rc<Frontend>>,
+        record: &Record,
+        head: &RequestHead,
+        bytes: &[u8],
+    ) -> Asked {
+        Asked {
+            client: id,
+            listener: listener.clone(),
+            settings: self.tables.settings.clone(),
+            generation_header: self.tables.generation_header(),
+            frontend,
+            request_id: Some(record.request_id),
+            is_grpc: is_call(head, bytes),
+            head_only: head.method(bytes) == b"HEAD",
+            // A body that nobody reads would be taken for the next request.
+            keep_alive: head.keep_alive
+                && matches!(head.body, RequestBody::None | RequestBody::Length(0)),
+        }
     }
 
     /// Whether the TLS of a host is not ours to end, although the request has come over ours: by a

@@ -84,10 +84,7 @@ impl<D: Driver> Engine<D> {
                 self.await_preamble(id);
             }
             Some(id) if admitted => self.open_client(id),
-            Some(id) => {
-                let words = self.words_now(id, None);
-                self.send_error(id, 503, &words, false, false);
-            }
+            Some(id) => self.turn_away(id),
             None if !admitted => self.refused_now -= 1,
             None => {}
         }

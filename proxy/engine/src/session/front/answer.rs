@@ -38,11 +38,10 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A whole answer.
-    pub(in crate::session) fn whole(bytes: &'a [u8]) -> Self {
-        let end = memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    /// A whole answer, whose head is so long.
+    pub(in crate::session) fn whole(bytes: &'a [u8], head_bytes: usize) -> Self {
         Self {
-            head_bytes: end,
+            head_bytes,
             is_last: true,
             ..Self::head(bytes)
         }

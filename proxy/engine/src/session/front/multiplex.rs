@@ -14,7 +14,7 @@ use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings, Tag};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::record::Glimpse;
+use crate::session::exchange::record::{Glimpse, is_call};
 use crate::session::front::client::Phase;
 use crate::session::ids::{ClientId, Fate, Owner};
 use crate::session::transport::{Lane, Transport};
@@ -250,6 +250,7 @@ impl<D: Driver> Engine<D> {
                     method,
                     host,
                     target,
+                    is_grpc: is_call(&heads.request, heads.text()),
                 };
                 self.reject_request(lane, reject, &glimpse);
             }

@@ -1,0 +1,253 @@
+//! Answers of our own: refusals, errors, redirections; by the pages of the listener, of the settings, or a plain one.
+//!
+//! Rule: all of them take one path, whatever the client speaks, whether or not a backend was asked, and whoever
+//! has decided on them: made here, counted and logged by `record`, sent by `front::answer`. What a frontend
+//! has to say about its answers holds for those that are ours. Called by the exchange, and by the front for
+//! what was no request.
+
+use std::rc::Rc;
+
+use crate::protocol::grpc;
+use crate::protocol::h1::error::Reject;
+use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
+use crate::protocol::h1::{ErrorBody, default_error_body, reason_phrase, write_error};
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::engine::RequestId;
+use crate::session::exchange::record::{Ended, Glimpse, Record, Tally};
+use crate::session::exchange::{Outcome, hsts_of};
+use crate::session::front::answer::Part;
+use crate::session::front::client::Phase;
+use crate::session::ids::ClientId;
+use crate::state::entity;
+use crate::state::frontend::Frontend;
+use crate::state::listener::ListenerSettings;
+use crate::telemetry::names::Counter;
+
+/// Who is answered, and by what: all that an answer needs to know of a request, in the generation which
+/// serves it.
+pub(super) struct Asked {
+    pub(super) client: ClientId,
+    pub(super) listener: Rc<ListenerSettings>,
+    pub(super) settings: Rc<entity::Settings>,
+    pub(super) generation_header: Option<Rc<str>>,
+    /// The one that has taken the request, if any has.
+    pub(super) frontend: Option<Rc<Frontend>>,
+    pub(super) request_id: Option<RequestId>,
+    /// It is a call of gRPC.
+    pub(super) is_grpc: bool,
+    pub(super) head_only: bool,
+    /// Where its connection can go on, if nothing else is against it.
+    pub(super) keep_alive: bool,
+}
+
+/// What is answered.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// For the access log.
+    pub(super) outcome: &'static str,
+    pub(super) tally: Tally,
+    /// What counts it beside that.
+    pub(super) counter: Option<Counter>,
+    /// One more line of the head, with its CRLF.
+    pub(super) line: Option<Box<str>>,
+    /// In place of any page.
+    pub(super) body: Option<Box<str>>,
+}
+
+impl Answer {
+    pub(super) fn new(status: u16, outcome: &'static str, tally: Tally) -> Self {
+        Self {
+            status,
+            outcome,
+            tally,
+            counter: None,
+            line: None,
+            body: None,
+        }
+    }
+
+    /// To a request that a frontend has taken.
+    pub(super) fn taken(status: u16, outcome: Outcome) -> Self {
+        Self::new(status, outcome.as_str(), Tally::Served)
+    }
+}
+
+/// An answer that is made, and whether its client may go on afterwards.
+pub(super) struct Made {
+    bytes: Vec<u8>,
+    head_bytes: usize,
+    keep_alive: bool,
+}
+
+impl Made {
+    /// How much of it is content.
+    pub(super) fn content_bytes(&self) -> u64 {
+        (self.bytes.len() - self.head_bytes) as u64
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// What is said at a connection without a request in flight.
+    fn asked_now(&self, id: ClientId) -> Asked {
+        Asked {
+            client: id,
+            listener: self.clients[id].listener.settings(),
+            settings: self.tables.settings.clone(),
+            generation_header: self.tables.generation_header(),
+            frontend: None,
+            request_id: None,
+            is_grpc: false,
+            head_only: false,
+            keep_alive: false,
+        }
+    }
+
+    /// Answers what no exchange was begun for.
+    pub(super) fn answer_unbegun(&mut self, asked: &Asked, mut record: Record, answer: &Answer) {
+        let is_request = answer.tally != Tally::Apart;
+        self.metrics
+            .add(Counter::RequestsTotal, u64::from(is_request));
+        if let Some(counter) = answer.counter {
+            self.metrics.add(counter, 1);
+        }
+        let made = self.make(asked, answer);
+        record.status = answer.status;
+        record.bytes_out = made.content_bytes();
+        self.record(&Ended {
+            client: asked.client,
+            record: &record,
+            frontend: asked.frontend.as_deref(),
+            cluster: None,
+            backend: None,
+            tried: None,
+            outcome: answer.outcome,
+            tally: answer.tally,
+        });
+        self.pool.give(record.text);
+        self.send_made(asked.client, &made);
+    }
+
+    /// Answers bytes that are no request; where the next one would begin is unknown.
+    pub(in crate::session) fn reject_request(
+        &mut self,
+        id: ClientId,
+        reject: Reject,
+        attempt: &Glimpse<'_>,
+    ) {
+        let status = reject.status();
+        let counter = match status {
+            413 => Counter::Rejected413Total,
+            414 => Counter::Rejected414Total,
+            431 => Counter::Rejected431Total,
+            501 => Counter::Rejected501Total,
+            _ => Counter::Rejected400Total,
+        };
+        let answer = Answer::new(status, reject.as_str(), Tally::Apart);
+        self.answer_no_request(id, attempt, answer, counter);
+    }
+
+    /// The rest of a head has not come in time.
+    pub(in crate::session) fn head_is_late(&mut self, id: ClientId) {
+        self.metrics.add(Counter::TimeoutsTotal, 1);
+        let answer = Answer::new(408, "request_head_timeout", Tally::Apart);
+        self.answer_no_request(id, &Glimpse::default(), answer, Counter::Rejected408Total);
+    }
+
+    fn answer_no_request(
+        &mut self,
+        id: ClientId,
+        attempt: &Glimpse<'_>,
+        mut answer: Answer,
+        counter: Counter,
+    ) {
+        answer.counter = Some(counter);
+        let record = self.record_of_glimpse(id, attempt);
+        let asked = Asked {
+            is_grpc: attempt.is_grpc,
+            ..self.asked_now(id)
+        };
+        self.answer_unbegun(&asked, record, &answer);
+    }
+
+    /// Sends a connection away at the door, where nothing has been asked: there is nothing to log.
+    pub(in crate::session) fn turn_away(&mut self, id: ClientId) {
+        let asked = self.asked_now(id);
+        let answer = Answer::new(503, Outcome::Overloaded.as_str(), Tally::Apart);
+        let made = self.make(&asked, &answer);
+        self.count_status(answer.status);
+        self.send_made(id, &made);
+    }
+
+    /// Sends an answer and goes on with the connection, or closes it.
+    pub(super) fn send_made(&mut self, id: ClientId, made: &Made) {
+        self.clients[id].phase = Phase::Idle;
+        let part = Part::whole(&made.bytes, made.head_bytes);
+        if self.answer(id, &part).lives() {
+            self.end_response(id, made.keep_alive);
+        }
+    }
+
+    /// Makes an answer.
+    pub(super) fn make(&self, asked: &Asked, answer: &Answer) -> Made {
+        let key = answer.status.to_string();
+        // A page may have to wait for its reader, like any body.
+        let is_bare = self.is_short_of_memory();
+        let pages = [
+            &asked.listener.entity.error_pages,
+            &asked.settings.error_pages,
+        ];
+        let own = answer.body.as_deref();
+        let page = pages
+            .iter()
+            .find_map(|pages| pages.get(&key))
+            .filter(|_| own.is_none() && !asked.is_grpc && !is_bare);
+        let request_id = asked.request_id.as_ref();
+        let request_id = request_id
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .unwrap_or_default();
+        let mut plain = Vec::new();
+        let mut grpc_lines = String::new();
+        if let Some(own) = own {
+            plain.extend_from_slice(own.as_bytes());
+        } else if asked.is_grpc {
+            grpc_lines = grpc::status_lines(answer.status, reason_phrase(answer.status));
+        } else if page.is_none() && !is_bare {
+            default_error_body(&mut plain, answer.status, request_id);
+        }
+        let frontend = asked.frontend.as_deref();
+        let hsts = frontend.and_then(|frontend| hsts_of(frontend, &asked.listener));
+        let body = ErrorBody {
+            content_type: match page {
+                Some(page) => &page.content_type,
+                None if asked.is_grpc => grpc::CONTENT_TYPE,
+                None => DEFAULT_CONTENT_TYPE,
+            },
+            body: page.map_or(&plain, |page| page.body.as_bytes()),
+            extra: [
+                asked.generation_header.as_deref().unwrap_or_default(),
+                answer.line.as_deref().unwrap_or_default(),
+                hsts.unwrap_or_default(),
+                &grpc_lines,
+            ]
+            .map(str::as_bytes),
+        };
+        let closing = self.stopping || self.clients[asked.client].listener.draining.get();
+        let keep_alive = asked.keep_alive && !closing;
+        let mut bytes = Vec::with_capacity(512);
+        let head_bytes = write_error(
+            &mut bytes,
+            answer.status,
+            &body,
+            !keep_alive,
+            self.clock.date(),
+            request_id,
+            asked.head_only,
+        );
+        Made {
+            bytes,
+            head_bytes,
+            keep_alive,
+        }
+    }
+}

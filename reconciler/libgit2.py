@@ -1,0 +1,24 @@
+"""pygit2, imported without the authorities of TLS: whoever reads repositories has it from here.
+
+At its import it has libgit2 read all certificates that the system trusts, a tenth of what
+`kakehi validate` costs, and fails where SSL_CERT_FILE names nonsense. Nothing here connects: what
+is fetched, git fetches.
+"""
+
+from __future__ import annotations
+
+import os
+
+_AUTHORITIES = "SSL_CERT_FILE"
+
+_given = os.environ.get(_AUTHORITIES)
+os.environ[_AUTHORITIES] = os.devnull
+try:
+    import pygit2
+finally:
+    if _given is None:
+        del os.environ[_AUTHORITIES]
+    else:
+        os.environ[_AUTHORITIES] = _given
+
+__all__ = ["pygit2"]

@@ -1,0 +1,123 @@
+"""The state database written anew, when rows of it are not what was written.
+
+What runs is known otherwise: from the commit that runs, as long as it gives the same digest (a file
+outside of the repository may be another by now), else from any worker that serves. Where nobody
+serves, what the commit gives now is better than nothing. Called by `reconciler.loop.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from reconciler import log
+from reconciler.catalog.catalog import Candidate
+from reconciler.loop.reading_back import UnknownStateError, files_of, read_back
+from reconciler.loop.staging import Stager
+from reconciler.source.repository import RepositoryError
+from reconciler.storage.database import DamagedError
+from reconciler.storage.records import Recovered
+from reconciler.storage.store import Store
+from reconciler.workers.worker import Worker
+from schemas.changes.state import State
+from schemas.entities.entity import Entity, EntityKey
+
+# It costs a look at the whole commit.
+EVERY_S = 30.0
+
+
+class Serving(Protocol):
+    """Who knows the workers."""
+
+    @property
+    def in_service(self) -> dict[int, Worker]:
+        """Those that serve, by number."""
+
+
+class Rebuilding:
+    """Sees to damage that anybody has come upon."""
+
+    def __init__(self, store: Store, stager: Stager, serving: Serving) -> None:
+        self._store = store
+        self._stager = stager
+        self._serving = serving
+        self._found: DamagedError | None = None
+        self._not_before = 0.0
+        self._told: str | None = None
+
+    def found(self, damage: DamagedError) -> None:
+        """Somebody has come upon a row that is not what was written."""
+        self._found = damage
+
+    def due(self) -> DamagedError | None:
+        """What was found since the last time, unless it was tried a moment ago."""
+        noted = self._store.damage.take()
+        damage, self._found = self._found or noted, None
+        return damage if time.monotonic() >= self._not_before else None
+
+    async def run(self) -> bool:
+        """Write it anew; return whether it was. What stands in the way is told once."""
+        running = self._store.running
+        try:
+            candidate = await self._candidate(running.tree)
+            self._not_before = time.monotonic() + EVERY_S
+            aside, source = await self._rebuild(candidate)
+        except (RepositoryError, UnknownStateError, OSError) as error:
+            if str(error) != self._told:
+                self._told = str(error)
+                log.warning("the state database cannot be written anew", reason=error)
+            return False
+        self._told = None
+        log.warning(f"the state database is written anew {source}", kept=aside)
+        return True
+
+    async def _candidate(self, tree: str | None) -> Candidate | None:
+        if tree is None:
+            return None
+        return await asyncio.to_thread(self._stager.whole, tree)
+
+    async def _rebuild(self, candidate: Candidate | None) -> tuple[str, str]:
+        """Return what the old file is now, and what the new one is from.
+
+        Raises `UnknownStateError` and `OSError`.
+        """
+        running = self._store.running
+        written = _entities(candidate)
+        state = State(written.values())
+        is_valid = candidate is not None and candidate.ok
+        if is_valid and state.digest == running.state.digest:
+            assert candidate is not None, "it is valid"
+            aside = self._store.rebuild(list(written.values()), candidate.files)
+            return aside, "from the commit that runs"
+        workers = self._serving.in_service.values()
+        if workers:
+            entities = await self._read_back(workers, written)
+            return self._store.rebuild(entities, files_of(entities)), "from a worker"
+        if not is_valid:
+            raise UnknownStateError("nobody serves it, and the commit that runs is not valid now")
+        assert candidate is not None, "it is valid"
+        self._store.materials.keep(written.values(), dict(candidate.contents))
+        held = Recovered(running.generation + 1, state.digest, running.commit, running.tree)
+        aside = self._store.rebuild(list(written.values()), candidate.files, held)
+        return aside, "from what the commit that runs gives now, since nobody serves what it gave"
+
+    async def _read_back(
+        self, workers: Iterable[Worker], written: dict[EntityKey, Entity]
+    ) -> list[Entity]:
+        running = self._store.running
+        reason = "no worker holds what runs"
+        for worker in list(workers):
+            if (worker.generation, worker.digest) == (running.generation, running.state.digest):
+                try:
+                    return await read_back(worker.link, *running.moment[:2], written)
+                except UnknownStateError as error:
+                    reason = f"worker {worker.id}: {error}"
+        raise UnknownStateError(reason)
+
+
+def _entities(candidate: Candidate | None) -> dict[EntityKey, Entity]:
+    if candidate is None:
+        return {}
+    return {key: each for key, each in candidate.desired.items() if each is not None}
