@@ -12,12 +12,15 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// What a pipe should hold, as the kernel counts it: a slot of 4 KiB for each part of a page, however little is
-/// in it. More than that it allows to nobody else than root; less it may.
+/// What a pipe holds, as the kernel counts it: 4 KiB for each part of a page, however little is in it. Most that
+/// it allows to others than root, and not for ever more of them: 64 MiB for all pipes of a user (pipe(7)).
 const PIPE_BYTES: usize = 1024 * 1024;
 
 /// Pipes of one engine, two descriptors each: those who find none left copy.
 const PIPES_MAX: usize = 64;
+
+/// Pipes that are not asked for after one could not be had.
+const TAKES_REFUSED: u32 = 1000;
 
 /// A pipe, which nobody else reads or writes.
 #[derive(Debug)]
@@ -36,14 +39,17 @@ impl Pipe {
         if failed {
             return Err(io::Error::last_os_error());
         }
-        let [reading, writing] = ends;
-        // SAFETY: no pointers. A pipe that stays smaller carries less at once.
-        unsafe { libc::fcntl(writing, libc::F_SETPIPE_SZ, PIPE_BYTES as libc::c_int) };
+        // SAFETY: the kernel just gave us both, and nobody else owns them.
+        let [reading, writing] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+        let size = PIPE_BYTES as libc::c_int;
+        // SAFETY: no pointers.
+        if unsafe { libc::fcntl(writing.as_raw_fd(), libc::F_SETPIPE_SZ, size) } < 0 {
+            // Where many have been made they begin with 8 KiB, by which nothing is gained.
+            return Err(io::Error::last_os_error());
+        }
         Ok(Self {
-            // SAFETY: the kernel just gave us both, and nobody else owns them.
-            reading: unsafe { OwnedFd::from_raw_fd(reading) },
-            // SAFETY: as above.
-            writing: unsafe { OwnedFd::from_raw_fd(writing) },
+            reading,
+            writing,
             filled: 0,
         })
     }
@@ -111,17 +117,33 @@ fn splice(from: RawFd, to: RawFd, most: usize) -> io::Result<usize> {
 pub struct Pipes {
     spare: Vec<Pipe>,
     lent: usize,
+    /// As many times more it is not tried to make one.
+    refused: u32,
 }
 
 impl Pipes {
     /// An empty pipe, if there may be one more.
     pub fn take(&mut self) -> Option<Pipe> {
+        self.take_or_make(Pipe::new)
+    }
+
+    fn take_or_make(&mut self, make: impl FnOnce() -> io::Result<Pipe>) -> Option<Pipe> {
         if self.lent >= PIPES_MAX {
             return None;
         }
         let pipe = match self.spare.pop() {
             Some(pipe) => pipe,
-            None => Pipe::new().ok()?,
+            None if self.refused > 0 => {
+                self.refused -= 1;
+                return None;
+            }
+            None => match make() {
+                Ok(pipe) => pipe,
+                Err(_) => {
+                    self.refused = TAKES_REFUSED;
+                    return None;
+                }
+            },
         };
         self.lent += 1;
         Some(pipe)
@@ -200,6 +222,25 @@ mod tests {
             }
         };
         assert!((1..=10_000).contains(&left));
+    }
+
+    #[test]
+    fn after_one_that_could_not_be_had_none_is_asked_for_in_a_while() {
+        let mut pipes = Pipes::default();
+        let mut asked = 0;
+        for _ in 0..2 * (TAKES_REFUSED + 1) {
+            let made = pipes.take_or_make(|| {
+                asked += 1;
+                Err(io::ErrorKind::PermissionDenied.into())
+            });
+            assert!(made.is_none());
+        }
+        assert_eq!((asked, pipes.lent), (2, 0));
+        pipes.refused = 0;
+        let kept = pipes.take().unwrap();
+        pipes.give(kept);
+        pipes.refused = 1;
+        assert!(pipes.take().is_some(), "one that is there");
     }
 
     #[test]
