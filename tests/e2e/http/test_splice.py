@@ -1,6 +1,7 @@
 """Bytes that nobody has to look at pass from socket to socket in the kernel.
 
-Every one of them does, whoever is slow, and nothing is left behind when somebody leaves in the middle.
+Every one of them does, whoever is slow, and nothing is left behind when somebody leaves in the
+middle.
 """
 
 from __future__ import annotations
