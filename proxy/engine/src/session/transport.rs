@@ -21,7 +21,7 @@ use crate::session::plain::Plain;
 use crate::tls::fault::TlsFault;
 
 /// Plaintext encrypted for one `send`; what is behind it waits for the socket first.
-const PLAINTEXT_PER_SEND: usize = 4 * RECORD_BYTES_MAX;
+const PLAINTEXT_PER_SEND: usize = 16 * RECORD_BYTES_MAX;
 
 /// Most bytes of an incomplete record or handshake message that may wait: rustls refuses handshake
 /// messages of 64 KiB, and a record is at most 18 KiB.
