@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     large = commands.add_parser("site", help="what the operator of a large site waits for")
     large.add_argument("--frontends", type=int, default=100_000, help="each in a file")
     large.add_argument("--changes", type=int, default=1000, help="one by one")
+    large.add_argument("--profile", action="store_true", help="tell the functions, too")
     return parser
 
 
@@ -161,7 +162,7 @@ def _run(chosen: argparse.Namespace) -> None:
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
     elif chosen.command == "site":
-        site.run(chosen.frontends, chosen.changes)
+        site.run(chosen.frontends, chosen.changes, sampled=chosen.profile)
     else:
         reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)
 

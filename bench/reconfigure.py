@@ -66,6 +66,7 @@ class Subject:
         self.daemon.repo.commit(self.tenants.files())
         self._repository = pygit2.Repository(str(self.daemon.repo.directory))
         self._number = 0
+        self.worker_pids: list[int] = []
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Subject]:
@@ -94,6 +95,14 @@ class Subject:
         """The reconciler's process."""
         assert self.daemon.process is not None
         return self.daemon.process.pid
+
+    def processes(self) -> dict[str, list[int]]:
+        """The processes that are there, by what they are."""
+        process = self.daemon.process
+        return {
+            "daemon": [process.pid] if process is not None else [],
+            "workers": self.worker_pids,
+        }
 
     def kill_daemon(self) -> None:
         """End the daemon alone, without a chance to prepare for it."""

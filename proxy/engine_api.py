@@ -46,7 +46,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class EngineAudit:
     """The digest computed anew from all entities; `differing` are those (`KIND/NAME`) that are not
     what was committed, as far as that can be told of each by itself."""
 
@@ -95,7 +95,7 @@ def rank_frontends(
     return matching, {name: Miss(what, field) for name, what, field in missed}
 
 
-class Place(NamedTuple):
+class RequestPlace(NamedTuple):
     """Where a request goes, in the normal form by which it is matched."""
 
     hostname: str
@@ -103,11 +103,11 @@ class Place(NamedTuple):
     query: str
 
 
-def place_of(method: str, target: str, host: str, *, merge_slashes: bool) -> Place:
+def place_of(method: str, target: str, host: str, *, merge_slashes: bool) -> RequestPlace:
     """Read a request as a listener would. Raises `ValueError(reason, status)` if it is refused."""
     head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"
     hostname, path, query = _engine.read_request(_bytes(head), merge_slashes)
-    return Place(_text(hostname), _text(path), _text(query or b""))
+    return RequestPlace(_text(hostname), _text(path), _text(query or b""))
 
 
 def _text(content: bytes) -> str:
@@ -119,7 +119,7 @@ def _bytes(text: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Recital:
     """Some of the entities that the engine holds: a JSON array of `{kind, name, value}`.
 
     `next` is the position of the next part, None behind the last one."""
@@ -201,14 +201,14 @@ class EngineApi:
         """Ends it before its end."""
         self._engine.end_audit()
 
-    def audited(self) -> Audited | None:
+    def audited(self) -> EngineAudit | None:
         """Waits for what was found; None when it was ended before."""
         found = self._engine.audited()
-        return None if found is None else Audited(*found)
+        return None if found is None else EngineAudit(*found)
 
-    def read(self, position: int) -> Part:
+    def read(self, position: int) -> Recital:
         """A part of the entities that the engine holds; the first one is at position 0."""
-        return Part(*self._engine.read(position))
+        return Recital(*self._engine.read(position))
 
     def listener_fds(self) -> dict[str, int]:
         """Listener name → its socket; they stay the engine's."""

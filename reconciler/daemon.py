@@ -59,12 +59,12 @@ from reconciler.transaction.runner import Runner
 from reconciler.workers.answering import Answering
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.bringup import Bringup
-from reconciler.workers.challenges import Challenges
+from reconciler.workers.challenges import ChallengeKeeper
 from reconciler.workers.descriptors import Reserve, shortages
 from reconciler.workers.runtime_directory import RuntimeDirectory
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
-from reconciler.workers.tickets import TicketKeys
+from reconciler.workers.tickets import TicketKeeper
 from reconciler.workers.worker import Worker
 from schemas.changes.change import Change, of_kinds
 from schemas.changes.plan import Plan
@@ -176,7 +176,7 @@ def _older_than_applied(store: Store, source: Source) -> str | None:
 class Daemon:
     """All parts of one daemon; joins those that may not know each other.
 
-    Listens to the supervisor (`Listener`) and to the loop (`Observer`).
+    Listens to the supervisor (`WorkerObserver`) and to the loop (`Observer`).
     """
 
     def __init__(
@@ -210,8 +210,8 @@ class Daemon:
         self._source = Source(directory, self._following.wanted, options.remote)
         self._sockets = SocketTable()
         self._drains = Drains(store, self._send_overlay, self._on_drains_expired)
-        self._tickets = TicketKeys(options.state_dir, store)
-        self._challenges = Challenges(options.state_dir, self._workers)
+        self._tickets = TicketKeeper(options.state_dir, store)
+        self._challenges = ChallengeKeeper(options.state_dir, self._workers)
         stager = Stager(self._source, machine, store.materials.directory)
         self._mending = Mending(self._source, store, stager)
         bringup = Bringup(
@@ -397,12 +397,12 @@ class Daemon:
             self._ending.set_result(drain)
 
     def workers_changed(self) -> None:
-        """See `Listener`."""
+        """See `WorkerObserver`."""
         self._reconciler.notify()
         self._systemd.store_sockets()
 
     def was_replaced(self) -> None:
-        """See `Listener`."""
+        """See `WorkerObserver`."""
         self._end(False)
 
     def applied(self, plan: Plan) -> None:
@@ -527,7 +527,7 @@ class Daemon:
                     await asyncio.wait(self._overlaying)
 
     def drain_ms(self) -> int:
-        """See `Listener`."""
+        """See `WorkerObserver`."""
         settings = self._store.running.state.get(SETTINGS_KEY)
         return settings.typed(Settings).drain_timeout if settings else 0
 

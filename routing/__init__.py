@@ -6,6 +6,6 @@ They are pure, so that no worker is needed. Called by `reconciler.reporting.expl
 belongs here.
 """
 
-from proxy.engine_api import Miss, Place, PrepareRefusedError, place_of, rank_frontends
+from proxy.engine_api import Miss, PrepareRefusedError, RequestPlace, place_of, rank_frontends
 
-__all__ = ["Miss", "Place", "PrepareRefusedError", "place_of", "rank_frontends"]
+__all__ = ["Miss", "PrepareRefusedError", "RequestPlace", "place_of", "rank_frontends"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from reconciler.cli.main import COMMANDS
 from tests.harness import pki
 

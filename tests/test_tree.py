@@ -93,9 +93,9 @@ def test_an_exchange_does_not_know_what_is_spoken() -> None:
     assert [found for found in code if of_connections.search(found[1])] == []
 
 
-def test_no_two_classes_of_the_control_plane_have_one_name() -> None:
+def test_no_two_classes_have_one_name() -> None:
     places: dict[str, list[str]] = {}
-    for path in modules("reconciler"):
+    for path in all_modules():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(name_of(path))

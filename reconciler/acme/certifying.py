@@ -24,7 +24,7 @@ from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
-from reconciler.workers.challenges import Challenges
+from reconciler.workers.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.certificate import Certificate
 from schemas.messages.challenges import ChallengeAnswers
@@ -91,7 +91,7 @@ class Certifying:
     def __init__(
         self,
         state_dir: Path,
-        challenges: Challenges,
+        challenges: ChallengeKeeper,
         ordered: Callable[[], list[Entity]],
         claims: Callable[[str], bool],
         served: Callable[[EntityKey, str], bytes | None],

@@ -18,10 +18,11 @@ from reconciler.catalog import coverage, matches, passthroughs, references
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
 from reconciler.catalog.staging import FINDINGS_MAX, Staging
-from reconciler.catalog.views import Overlay
+from reconciler.catalog.views import MemoryView, StagedView
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete
 from reconciler.materials.reading import Reader, no_files
+from schemas.changes.state import State
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, Mark
 
@@ -114,13 +115,27 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     return _settled(staged)
 
 
+def load_directory(
+    files: Iterable[tuple[str, bytes]], read: Reader = no_files, machine: Machine = NOTHING_HERE
+) -> tuple[State | None, tuple[Diagnostic, ...]]:
+    """Return the state that the files describe, None if they have errors, and all diagnostics.
+
+    `read` gives the files that entities name, `machine` what they are completed by.
+    """
+    candidate = stage(MemoryView(), dict(files), read, machine=machine)
+    if not candidate.ok:
+        return None, candidate.diagnostics
+    entities = (entity for entity in candidate.desired.values() if entity is not None)
+    return State(entities), candidate.diagnostics
+
+
 def _relate(machine: Machine) -> Relate:
     return partial(relations_of, machine=machine)
 
 
 def _settled(staged: Staging, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
     staged.settle()
-    view = Overlay(staged.base, staged.desired, staged.moved, staged.relate)
+    view = StagedView(staged.base, staged.desired, staged.moved, staged.relate)
     settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
     findings = list(islice(_errors(staged, view), FINDINGS_MAX + 1))
     warnings = _warnings(staged, view, staged.faulty_files(findings))

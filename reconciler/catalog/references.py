@@ -131,7 +131,8 @@ def circles(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     """Yield errors about clusters that surely lead back to where their requests come from.
 
     Sure is what holds for every request: each backend that takes any is a listener of ours, and
-    all frontends there lead to the very cluster. Anything less is a warning of `loops`.
+    all frontends there lead to the very cluster, or those that lead to it listen nowhere else, so
+    that they get again what they sent. Anything less is a warning of `loops`.
     """
     clusters: set[str] = set()
     for key in changed:
@@ -141,10 +142,16 @@ def circles(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         backends = _taking(name, view) if cluster is not None else []
         back = [_listener_behind(cluster, each, view) for each in backends if cluster]
         first = back[0] if back else None
-        if first is None or not all(each and _is_closed(each, name, view) for each in back):
+        if first is None:
+            continue
+        if all(each and _is_closed(each, name, view) for each in back):
+            why = "whose frontends all lead to it"
+        elif set(back) == {first} and _come_from(first, name, view):
+            why = "where its requests come from"
+        else:
             continue
         message = f"cluster {shown(name)} leads back to {first} ({place(view[first])})"
-        message += ", whose frontends all lead to it: every request would go round in circles"
+        message += f", {why}: every request would go round in circles"
         hint = "write the addresses of the servers behind the proxy"
         yield Finding("error", backends[0].key, ("address",), message, hint)
 
@@ -193,6 +200,16 @@ def _is_closed(listener: EntityKey, cluster: str, view: View) -> bool:
     frontends = [view[each].typed(Frontend) for each in users(view, listener)]
     return bool(frontends) and all(
         each.cluster == cluster and each.redirect is None for each in frontends
+    )
+
+
+def _come_from(listener: EntityKey, cluster: str, view: View) -> bool:
+    """Tell whether all requests of a cluster are those that a listener would route to it again."""
+    frontends = [view[each].typed(Frontend) for each in users(view, EntityKey("cluster", cluster))]
+    return bool(frontends) and all(
+        # What a header says may be otherwise the second time.
+        list(each.listeners) == [listener.name] and each.redirect is None and not each.headers
+        for each in frontends
     )
 
 

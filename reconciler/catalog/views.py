@@ -1,6 +1,6 @@
 """Two views of a configuration: one in memory, and one with a change laid over another view.
 
-Staging asks an `Overlay` and so writes nothing into what is accepted, however many stage at once.
+Staging asks a `StagedView` and so writes nothing into what is accepted, however many stage at once.
 `MemoryView` is what `validate` and a first load begin with. Called by `reconciler.catalog`.
 """
 
@@ -95,7 +95,7 @@ class MemoryView:
         return self.files.get(path, {})
 
 
-class Overlay:
+class StagedView:
     """A view with some entities put, removed (None) or moved to another place of the files."""
 
     def __init__(

@@ -12,6 +12,8 @@ annotations are read as they are, so a command's module must not postpone their 
 from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 
+from reconciler.cli.exits import UsageError
+
 Completes = str | Callable[[], Sequence[str]] | None
 """What a shell offers for a value: one of those below, or these words."""
 
@@ -121,3 +123,25 @@ RuntimeDir = Annotated[
         "/run/kakehi].",
     ),
 ]
+
+HOURS_MAX = 87_600
+"""Ten years: what clocks, timers and sockets can all say. `control.SECONDS_MAX` is the same."""
+
+_DIGITS_MAX = 15
+_UNITS_MS = (("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000))
+
+
+def milliseconds(text: str, name: str) -> int:
+    """Return the milliseconds of a duration, written as in the configuration.
+
+    `name` is the option it was given to. `schemas.values.units` reads the same; importing it takes
+    longer than a command such as `wait` may take to start.
+    """
+    for unit, factor in _UNITS_MS:
+        digits = text.removesuffix(unit)
+        if digits != text and digits.isascii() and digits.isdigit():
+            found = int(digits) * factor if len(digits) <= _DIGITS_MAX else None
+            if found is None or found > HOURS_MAX * 3_600_000:
+                raise UsageError(f"{name} must be at most {HOURS_MAX}h")
+            return found
+    raise UsageError(f'{name} needs a duration such as "500ms", "30s" or "5m", not {text!r}')

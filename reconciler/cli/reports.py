@@ -31,7 +31,7 @@ class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
     """A field's value on the running proxy and in the plan, as YAML writes it."""
 
 
-class InUse(TypedDict):
+class ReportedUse(TypedDict):
     """What is open or in flight now, all workers; null where it is not known or not counted."""
 
     connections: int | None
@@ -52,7 +52,7 @@ class PlannedChange(TypedDict):
     fields: dict[str, FieldSides]
     source: WrittenAt
     effect: str
-    in_use: InUse
+    in_use: ReportedUse
     heirs: NotRequired[list[str | None]]
     takes_from: NotRequired[list[str | None]]
     frontends: NotRequired[list[str]]

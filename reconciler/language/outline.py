@@ -46,6 +46,16 @@ def too_far_left(section: Node, kind: str) -> list[Slip]:
     return slips
 
 
+def too_far_right(backends: Node) -> list[str]:
+    """Return entries among the backends of a cluster that are keys of the cluster itself."""
+    known, keys = keys_of("backend"), keys_of("cluster")
+    return [
+        name
+        for name, body in backends.items.items()
+        if name in keys and not _fits(body, known) and not _is_alike(body, known)
+    ]
+
+
 def is_section_within(name: str, body: Node, kind: str) -> bool:
     """Tell whether an entry of a section is itself a section."""
     return name in SECTIONS and isinstance(body.value, dict) and not _fits(body, keys_of(kind))

@@ -172,6 +172,13 @@ def _report_slips(loaded: LoadedFile, section: Node, slips: list[outline.Slip]) 
     return alone
 
 
+def _report_further_out(loaded: LoadedFile, section: Node, names: list[str], owner: str) -> None:
+    nodes = [(section.keys[name], section.items[name]) for name in names]
+    belong = "belongs" if len(names) == 1 else "belong"
+    message = f"{outline.listed(names)} {belong} into {owner}, beside {BACKENDS} and not into it"
+    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} less")
+
+
 def _report_at_the_top(loaded: LoadedFile, kind: str, name: str, root: Node) -> None:
     nodes = [(root.keys[name], root.items[name])]
     message = f'"{name}" looks like a {kind}, and stands at the top of the file'
@@ -210,6 +217,10 @@ def _backends(loaded: LoadedFile, cluster: str, section: Node) -> Iterator[RawEn
     if not _is_map(loaded, section, f'{BACKENDS} of cluster "{cluster}"'):
         return
     alone = _report_slips(loaded, section, outline.too_far_left(section, "backend"))
+    slipped = outline.too_far_right(section)
+    if slipped:
+        _report_further_out(loaded, section, slipped, f'cluster "{cluster}"')
+    alone.update(slipped)
     for name, body in section.items.items():
         if name in alone:
             continue

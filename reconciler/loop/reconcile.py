@@ -24,7 +24,7 @@ from reconciler.catalog.catalog import (
     named_together,
     outside_files,
 )
-from reconciler.catalog.views import Overlay
+from reconciler.catalog.views import StagedView
 from reconciler.loop.loading import BYTES_MAX, FILES_MAX, LoadError, Loading
 from reconciler.loop.marking import Marking
 from reconciler.loop.observer import Observer
@@ -444,7 +444,7 @@ class Reconciler:
             staged = await self._stage(base.state, changed)
             is_empty = staged.candidate.ok and leaves_nothing(base, changed)
             desired = {each.key: each.after for each in staged.changes}
-            after = Overlay(base.state, desired, {})
+            after = StagedView(base.state, desired, {})
             meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:

@@ -43,7 +43,7 @@ Files = Mapping[str, Mapping[EntityKey, Mark]]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ServingWorker:
     """A worker that serves, and what it says that it holds."""
 
     id: int
@@ -92,7 +92,7 @@ class Recovery:
                 each.link.close("it has been looked at")
         return max(self._places, default=-1) + 1
 
-    def _is_newer(self, worker: Held) -> bool:
+    def _is_newer(self, worker: ServingWorker) -> bool:
         running = self._store.running
         if worker.digest == EMPTY_DIGEST or (worker.generation, worker.digest) == (
             running.generation,
@@ -101,7 +101,7 @@ class Recovery:
             return False
         return len(running.state) == 0 or worker.generation > running.generation
 
-    async def _greet(self, number: int) -> Held | None:
+    async def _greet(self, number: int) -> ServingWorker | None:
         for _ in range(_EPOCHS_MAX):
             # A successor alone is one that has not been given its place yet.
             found = connect(spawning.socket_path(self._runtime_dir, number)) or connect(
@@ -125,10 +125,10 @@ class Recovery:
                     os.close(descriptor)
                 link.welcome_descriptors = []
                 held = (welcome.generation, welcome.digest, welcome.commit)
-                return Held(number, link, *held)
+                return ServingWorker(number, link, *held)
         return None
 
-    async def _recover(self, worker: Held) -> bool:
+    async def _recover(self, worker: ServingWorker) -> bool:
         was = self._store.running
         what = "held nothing" if len(was.state) == 0 else f"held generation {was.generation}"
         try:
@@ -145,7 +145,7 @@ class Recovery:
         )
         return True
 
-    def _go_on_from(self, unknown: Iterable[Held]) -> None:
+    def _go_on_from(self, unknown: Iterable[ServingWorker]) -> None:
         """Nobody can say what they hold; their numbers are not used again all the same."""
         generation = max((each.generation for each in unknown), default=0)
         if generation > self._store.running.generation and len(self._store.running.state) == 0:
@@ -157,7 +157,9 @@ class Recovery:
 
     # What a worker holds.
 
-    async def _what_it_holds(self, worker: Held) -> tuple[Recovered, list[Entity], Files, str]:
+    async def _what_it_holds(
+        self, worker: ServingWorker
+    ) -> tuple[Recovered, list[Entity], Files, str]:
         """(which state, its entities, its files, where it is from). Raises `UnknownStateError`."""
         generation, digest = worker.generation, worker.digest
         named = await self._load(worker.commit) if worker.commit else None

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -89,7 +89,7 @@ class ControlAnswers:
         """The result. Raises `RefusedRequestError`."""
         match request:
             case control.StatusRequest():
-                return self._status()
+                return await self._status()
             case control.PlanRequest():
                 return await self._plan(request)
             case control.WaitRequest():
@@ -112,7 +112,11 @@ class ControlAnswers:
 
     # Status.
 
-    def _status(self) -> control.StatusResult:
+    async def _status(self) -> control.StatusResult:
+        # The counters of very many entities take a while to go through: not on the loop.
+        faults = await asyncio.to_thread(self._tls_faults)
+        drains = list(self.drains.all())
+        active = await asyncio.to_thread(self._active_by_backend, [each.backend for each in drains])
         running = self.store.running
         certificates, now = self.expiry.all(), datetime.now(UTC)
         return {
@@ -128,14 +132,14 @@ class ControlAnswers:
             "applied_at": running.applied_at,
             "uptime_s": int(asyncio.get_running_loop().time() - self.began),
             "entities": {kind: running.state.count(kind) for kind in KINDS},
-            "drains": [self._drain_status(each.backend) for each in self.drains.all()],
+            "drains": [_drain_status(each, active) for each in drains],
             "loading": self.reconciler.loading,
             "transaction": self._transaction(),
             "retry": self._retry_status(),
             "certificates": [_expires(each, now) for each in certificates],
             "drift": self._drift(),
             "parts": [_part(each) for each in self.parts.all()],
-            "warnings": self._warnings(certificates, now),
+            "warnings": self._warnings(certificates, now) + faults,
         }
 
     def _drift(self) -> control.DriftStatus | None:
@@ -249,7 +253,7 @@ class ControlAnswers:
             f"{path}: what is served is not what the file has now"
             for path in self.reconciler.not_taken_over()
         ]
-        return warnings + self._tls_faults()
+        return warnings
 
     def _tls_faults(self) -> list[str]:
         """Backends whose handshakes fail, the first of them: in an outage they all do."""
@@ -385,7 +389,7 @@ class ControlAnswers:
         timed_out = False
         if request.wait:
             timed_out = not await self._await_idle(backends, request.timeout_s)
-        return self._drain_result(request.backend, backends, timed_out, others)
+        return await self._drain_result(request.backend, backends, timed_out, others)
 
     async def _undrain(self, backend: str) -> control.DrainResult:
         host = _address_in(backend)
@@ -400,7 +404,7 @@ class ControlAnswers:
         log.info("drained no longer", backend=",".join(each.backend for each in ended))
         self.reconciler.outcomes.overlaid("undrained", ended)
         await self.overlaid()
-        return self._drain_result(backend, [each.backend for each in ended], False, ())
+        return await self._drain_result(backend, [each.backend for each in ended], False, ())
 
     def _meant(self, text: str) -> list[str]:
         """The backends that are named, or are at an address. Raises `RefusedRequestError`."""
@@ -431,15 +435,22 @@ class ControlAnswers:
     async def _await_idle(self, backends: Sequence[str], timeout_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with within(timeout_s):
-                while any(map(self._active, backends)):  # noqa: ASYNC110  # workers count, and tell nobody
+                while await self._active(backends):  # noqa: ASYNC110  # workers tell nobody
                     await asyncio.sleep(_DRAIN_LOOK_S)
-        return not any(map(self._active, backends))
+        return not await self._active(backends)
 
-    def _active(self, backend: str) -> int:
-        slots = self.supervisor.slots
-        return sum(slot.counters.slot_field("backend", backend, "active") for slot in slots)
+    async def _active(self, backends: Sequence[str]) -> int:
+        """How many requests these have in flight, over all workers."""
+        return sum((await asyncio.to_thread(self._active_by_backend, backends)).values())
 
-    def _drain_result(
+    def _active_by_backend(self, backends: Sequence[str]) -> dict[str, int]:
+        slots = list(self.supervisor.slots)
+        return {
+            backend: sum(slot.counters.slot_field("backend", backend, "active") for slot in slots)
+            for backend in backends
+        }
+
+    async def _drain_result(
         self, asked: str, backends: Sequence[str], timed_out: bool, others: Sequence[Drain]
     ) -> control.DrainResult:
         drain = self.drains.get(backends[0])
@@ -451,22 +462,11 @@ class ControlAnswers:
             "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
             "without_backend": [each for each in clusters if not usable(each, state, drained)],
             "drained": drain is not None,
-            "active": sum(map(self._active, backends)),
+            "active": await self._active(backends),
             "expires_at": drain.expires_at if drain else None,
             "timed_out": timed_out,
             # What was written meanwhile lies elsewhere, and goes with the daemon.
             "not_kept": self.store.place.problem,
-        }
-
-    def _drain_status(self, backend: str) -> control.DrainStatus:
-        drain = self.drains.get(backend)
-        assert drain is not None
-        return {
-            "backend": backend,
-            "owner": drain.owner,
-            "since": drain.since,
-            "expires_at": drain.expires_at,
-            "active": self._active(backend),
         }
 
 
@@ -476,6 +476,16 @@ def _near(state: StoredState, kind: str, name: str) -> str:
     if state.count(kind) <= CANDIDATES_MAX:
         near = did_you_mean(name, state.names(kind))
     return f"; {near}" if near else ""
+
+
+def _drain_status(drain: Drain, active: Mapping[str, int]) -> control.DrainStatus:
+    return {
+        "backend": drain.backend,
+        "owner": drain.owner,
+        "since": drain.since,
+        "expires_at": drain.expires_at,
+        "active": active.get(drain.backend, 0),
+    }
 
 
 def _part(part: Part) -> control.PartStatus:

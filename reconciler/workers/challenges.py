@@ -24,7 +24,7 @@ FILE = "challenges"
 _TAKEN_WAIT_S = 5.0
 
 
-class Challenges:
+class ChallengeKeeper:
     """The answers of one daemon, by the order that they belong to."""
 
     def __init__(self, state_dir: Path, workers: Callable[[], Iterable[Worker]]) -> None:

@@ -51,7 +51,13 @@ class OutrankedError(WorkerGoneError):
 class Link:
     """The control connection to one worker."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        unasked: Callable[[Link, wire.FromWorker], None] = lambda _link, _message: None,
+    ) -> None:
+        """`unasked` hears what the worker says by itself."""
+        self._unasked = unasked
         self._channel = Channel(connection)
         self._loop = asyncio.get_running_loop()
         self._asked: deque[asyncio.Future[wire.FromWorker]] = deque()
@@ -59,7 +65,8 @@ class Link:
         self._numbers = itertools.count()
         self._closed = False
         self.welcome_descriptors: list[int] = []
-        self.on_unasked: Callable[[wire.FromWorker], None] = lambda _: None
+        self.outranked_by: int | None = None
+        """The epoch of a daemon that the worker has been spoken to by since."""
         self.closed_callbacks: list[Callable[[str], None]] = []
         self._loop.add_reader(self._channel.fileno(), self._read)
 
@@ -145,7 +152,9 @@ class Link:
             count = len(message.listeners) + 1
             self.welcome_descriptors = self._channel.take_descriptors(count)
         if isinstance(message, _UNASKED):
-            self.on_unasked(message)
+            if isinstance(message, wire.Stale):
+                self.outranked_by = message.epoch
+            self._unasked(self, message)
             return
         if not self._asked:
             raise wire.WireError(f"{message.type} was not asked for")
@@ -157,21 +166,14 @@ class Link:
 
 async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:
     """Says hello. Raises `WorkerGoneError` when no welcome comes in time, or `OutrankedError`."""
-    outranked: list[int] = []
-
-    def unasked(message: wire.FromWorker) -> None:
-        if isinstance(message, wire.Stale):
-            outranked.append(message.epoch)
-
-    link.on_unasked = unasked
     try:
         async with within(timeout_s):
             reply = await link.ask(wire.Hello(epoch=epoch, protocol=wire.PROTOCOL))
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer in {timeout_s:g} s") from None
     except WorkerGoneError:
-        if outranked:
-            raise OutrankedError(outranked[0]) from None
+        if link.outranked_by is not None:
+            raise OutrankedError(link.outranked_by) from None
         raise
     if not isinstance(reply, wire.Welcome):
         raise WorkerGoneError(f"it answered hello by {reply.type}")

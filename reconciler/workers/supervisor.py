@@ -25,7 +25,7 @@ from reconciler.workers import spawning
 from reconciler.workers.bringup import Bringup
 from reconciler.workers.counters import Counters
 from reconciler.workers.former import Former
-from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet
+from reconciler.workers.link import Link, WorkerGoneError, connect, greet
 from reconciler.workers.process import Process
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.worker import Worker
@@ -61,7 +61,7 @@ class Slot:
     was_killed: bool = False
 
 
-class Listener(Protocol):
+class WorkerObserver(Protocol):
     """Who has to know what becomes of the workers."""
 
     def workers_changed(self) -> None:
@@ -84,7 +84,7 @@ class Supervisor:
         sockets: SocketTable,
         bringup: Bringup,
         parts: Parts,
-        listener: Listener,
+        listener: WorkerObserver,
     ) -> None:
         self._runtime_dir = runtime_dir
         self._epoch = epoch
@@ -237,7 +237,6 @@ class Supervisor:
             worker = await self._start(slot)
         closed = asyncio.Event()
         worker.link.closed_callbacks.append(lambda _: closed.set())
-        worker.link.on_unasked = lambda message: self._unasked(slot, worker, message)
         if worker.link.closed:
             closed.set()
         handed_over = False
@@ -294,7 +293,6 @@ class Supervisor:
             self._keep_serving(slot, worker, worker.unwanted or "it cannot be led")
 
     def _keep_serving(self, slot: Slot, worker: Worker, reason: str) -> None:
-        worker.link.on_unasked = lambda message: self._unasked(slot, worker, message)
         slot.former = Former.of(worker, reason)
         # What it was given last may still be on the way to it.
         self._sockets.shared |= slot.former.link is None
@@ -318,13 +316,11 @@ class Supervisor:
         if found is None:
             return None
         connection, pid = found
-        link = Link(connection)
+        link = Link(connection, partial(self._unasked, slot))
         try:
             welcome = await greet(link, self._epoch, ADOPT_TIMEOUT_S)
         except WorkerGoneError as error:
             link.close("not adopted")
-            if isinstance(error, OutrankedError):
-                self._outranked(slot)
             log.warning("a running worker cannot be adopted", worker=slot.id, reason=error)
             if spawning.is_worker(pid, slot.id):
                 slot.problem = f"process {pid} cannot be led, it serves until another one does"
@@ -363,7 +359,7 @@ class Supervisor:
             found = connect(path)
             if found is None:
                 raise WorkerGoneError("its control socket is gone")
-            link = Link(found[0])
+            link = Link(found[0], partial(self._unasked, slot))
             welcome = await greet(link, self._epoch, START_TIMEOUT_S)
         except BaseException as error:
             if link is not None:
@@ -385,13 +381,14 @@ class Supervisor:
             self._sockets.adopt(slot.id, descriptor)
         slot.counters.attach(memory)
 
-    def _unasked(self, slot: Slot, worker: Worker, message: wire.FromWorker) -> None:
+    def _unasked(self, slot: Slot, link: Link, message: wire.FromWorker) -> None:
+        worker = slot.worker
         match message:
             case wire.Stale():
                 self._outranked(slot)
             case wire.Failed(reason=reason):
                 log.error("a worker failed", worker=slot.id, reason=reason)
-            case wire.Leaving() if slot.worker is worker:
+            case wire.Leaving() if worker is not None and worker.link is link:
                 # Somebody ended it by a signal: it drains while its successor takes the sockets.
                 log.warning("a worker leaves by a signal", worker=slot.id, pid=worker.process.pid)
                 worker.leaving = True

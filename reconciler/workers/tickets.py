@@ -33,7 +33,7 @@ ROTATION_S = 6 * 3600.0
 _RETRY_S = 60.0
 
 
-class TicketKeys:
+class TicketKeeper:
     """The file of one daemon. `rotation_s` is the age at which the newest key is replaced."""
 
     def __init__(self, state_dir: Path, memory: Memory, rotation_s: float = ROTATION_S) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from reconciler.loop.loading import FILES_MAX
 from reconciler.storage import bulk, parsed
 from tests.harness.daemon import Kakehi

@@ -1,6 +1,6 @@
 """Ends the daemon at its n-th call that writes, syncs, renames or sends: `killer.c`, preloaded.
 
-Used by `tests.faults.test_kill_at_every_call`. Needs the C compiler that the engine's build links
+Used by `tests.faults.killing`. Needs the C compiler that the engine's build links
 with.
 """
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from tests.harness import control, daemon, ports, processes
 from tests.harness.daemon import Kakehi
 from tests.harness.manager import ServiceManager

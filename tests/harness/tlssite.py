@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from reconciler.materials.reading import read_external
 from tests.harness import pki, ports, processes, tls
 from tests.harness.pki import Pair

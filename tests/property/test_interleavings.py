@@ -19,8 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from reconciler.catalog.catalog import Candidate, stage
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import Candidate, load_directory, stage
 from reconciler.catalog.relations import relations_of
 from reconciler.loop.staging import digest_after
 from reconciler.planning.differ import diff_entities

@@ -21,7 +21,7 @@ import pytest
 
 from reconciler.storage.store import Store
 from reconciler.workers.sockets import SocketTable
-from reconciler.workers.tickets import TicketKeys
+from reconciler.workers.tickets import TicketKeeper
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import NOWHERE, Entity, EntityKey
 from schemas.messages import wire
@@ -189,7 +189,7 @@ def test_messages_may_be_repeated(connection: Connection, served: Served) -> Non
 def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_path: Path) -> None:
     connection.descriptors(connection.greet())
     store = Store(tmp_path / "state")
-    keys = TicketKeys(tmp_path, store)
+    keys = TicketKeeper(tmp_path, store)
     keys.rotate_if_due()
     store.close()
     taken = connection.ask(wire.TicketKeys(path=str(keys.path)))

@@ -10,9 +10,16 @@ from typing import Annotated, Any
 
 from reconciler.cli import output
 from reconciler.cli.asking import ask
-from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
-from reconciler.cli.parameters import BACKENDS, DRAINED, Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import (
+    BACKENDS,
+    DRAINED,
+    Argument,
+    AsJson,
+    Option,
+    RuntimeDir,
+    milliseconds,
+)
 
 GRACE_S = 5.0
 WAIT = "30s"

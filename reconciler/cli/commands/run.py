@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
-from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import CommandError, UsageError
-from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, Identity, Option, RuntimeDir
+from reconciler.cli.parameters import (
+    COMMITS,
+    DIRECTORY,
+    Argument,
+    Identity,
+    Option,
+    RuntimeDir,
+    milliseconds,
+)
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
 
 if TYPE_CHECKING:

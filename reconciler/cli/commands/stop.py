@@ -3,10 +3,9 @@
 from typing import Annotated
 
 from reconciler.cli.asking import NoDaemonError, ask
-from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError
 from reconciler.cli.output import count, note
-from reconciler.cli.parameters import Option, RuntimeDir
+from reconciler.cli.parameters import Option, RuntimeDir, milliseconds
 from reconciler.cli.paths import runtime_directory
 
 

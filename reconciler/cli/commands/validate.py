@@ -49,7 +49,7 @@ def validate(
     """
     # What is imported stays, and that is most of what a small repository costs.
     gc.set_threshold(GARBAGE_MIN)
-    from reconciler.catalog.offline import load_directory
+    from reconciler.catalog.catalog import load_directory
     from reconciler.cli.trees import files
     from reconciler.materials.completing import Machine
     from reconciler.materials.sealed import Keyring

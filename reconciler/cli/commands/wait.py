@@ -4,10 +4,9 @@ import time
 from typing import Annotated, Any
 
 from reconciler.cli.asking import NoDaemonError, ask
-from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
 from reconciler.cli.output import line, note, print_json
-from reconciler.cli.parameters import COMMITS, AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import COMMITS, AsJson, Option, RuntimeDir, milliseconds
 
 GRACE_S = 5.0
 """The daemon answers in the time given; so much longer may its answer take before it is silent."""

@@ -70,7 +70,7 @@ def _expect(only: str | None, known: "list[EntityKey]") -> None:
 def _loaded(
     place: Path, ref: str | None, left_out: dict[str, str]
 ) -> "tuple[State | None, tuple[Diagnostic, ...]]":
-    from reconciler.catalog.offline import load_directory
+    from reconciler.catalog.catalog import load_directory
     from reconciler.reporting.explain import uncompilable
     from reconciler.source.left_out import warnings
     from schemas.entities.diagnostic import Diagnostic

@@ -5,8 +5,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from reconciler.catalog import staging as staging_module
-from reconciler.catalog.catalog import Candidate
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import Candidate, load_directory
 from reconciler.catalog.staging import FINDINGS_MAX
 from reconciler.language.loader import DIAGNOSTICS_MAX
 from reconciler.planning.differ import diff_entities

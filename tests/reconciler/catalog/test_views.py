@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.catalog.relations import View, relations_of
-from reconciler.catalog.views import MemoryView, Overlay
+from reconciler.catalog.views import MemoryView, StagedView
 from reconciler.storage.store import Store
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from tests.reconciler.entities import begun
@@ -47,7 +47,7 @@ def test_what_is_removed_leaves_no_trace(found: Map) -> None:
 def test_an_overlay_answers_like_the_whole(before: Map, after: Map) -> None:
     desired: dict[EntityKey, Entity | None] = dict.fromkeys(list(before)[::2]) | after
     merged = {key: each for key, each in before.items() if key not in desired} | after
-    overlay = Overlay(MemoryView(before.values()), desired, {})
+    overlay = StagedView(MemoryView(before.values()), desired, {})
     every = [*before.values(), *after.values()]
     assert answers(overlay, every) == answers(MemoryView(merged.values()), every)
 

@@ -5,9 +5,8 @@ from typing import Annotated
 import pytest
 
 from reconciler.cli import parsers
-from reconciler.cli.durations import milliseconds
 from reconciler.cli.exits import USAGE, UsageError
-from reconciler.cli.parameters import Argument, Option
+from reconciler.cli.parameters import Argument, Option, milliseconds
 
 
 def sample(

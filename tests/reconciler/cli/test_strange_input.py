@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import durations
+from reconciler.cli import parameters
 from schemas.messages import control
 from tests.harness import control as asking
 from tests.harness import processes
@@ -129,7 +129,7 @@ def test_the_daemon_refuses_such_numbers_too(
 
 
 def test_both_sides_have_the_same_bound() -> None:
-    assert durations.HOURS_MAX * 3600 == control.SECONDS_MAX
+    assert parameters.HOURS_MAX * 3600 == control.SECONDS_MAX
 
 
 def test_whose_a_drain_is_does_not_drive_the_terminal(live: Kakehi) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from reconciler.loop.staging import digest_after
 from schemas.changes.change import Change
 from schemas.changes.state import State

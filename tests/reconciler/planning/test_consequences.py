@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from reconciler.catalog.views import MemoryView
 from reconciler.planning.consequences import consequences
 from reconciler.planning.differ import diff_entities

@@ -18,10 +18,10 @@ from reconciler.storage.store import Store
 from reconciler.workers import spawning
 from reconciler.workers import supervisor as module
 from reconciler.workers.bringup import Bringup
-from reconciler.workers.challenges import Challenges
+from reconciler.workers.challenges import ChallengeKeeper
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
-from reconciler.workers.tickets import TicketKeys
+from reconciler.workers.tickets import TicketKeeper
 from reconciler.workers.worker import Worker
 from schemas.changes.state import State
 from schemas.entities.entity import EntityKey
@@ -51,9 +51,9 @@ class Plane:
         self.store = Store(directory / "state")
         self.sockets = SocketTable()
         self.drained: list[str] = []
-        self.tickets = TicketKeys(directory / "state", self.store)
+        self.tickets = TicketKeeper(directory / "state", self.store)
         self.tickets.rotate_if_due()
-        self.challenges = Challenges(directory, self.workers)
+        self.challenges = ChallengeKeeper(directory, self.workers)
         bringup = Bringup(
             self.store,
             self.sockets,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.storage.store import Store
-from reconciler.workers.tickets import KEY_BYTES, KEYS_MAX, TicketKeys
+from reconciler.workers.tickets import KEY_BYTES, KEYS_MAX, TicketKeeper
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ def age(directory: Path, seconds: float) -> None:
 
 
 def test_the_first_key_is_made_at_once(tmp_path: Path, store: Store) -> None:
-    assert TicketKeys(tmp_path, store).rotate_if_due()
+    assert TicketKeeper(tmp_path, store).rotate_if_due()
     [key] = keys(tmp_path)
     assert len(key) == KEY_BYTES
     assert (tmp_path / "tickets").stat().st_mode & 0o777 == 0o600
     # It is there for the next daemon.
-    assert not TicketKeys(tmp_path, store).rotate_if_due()
+    assert not TicketKeeper(tmp_path, store).rotate_if_due()
     assert keys(tmp_path) == [key]
 
 
 def test_a_new_key_comes_first_and_old_ones_go(tmp_path: Path, store: Store) -> None:
-    made = TicketKeys(tmp_path, store, rotation_s=100)
+    made = TicketKeeper(tmp_path, store, rotation_s=100)
     seen: list[bytes] = []
     for number in range(1, KEYS_MAX + 3):
         assert made.rotate_if_due()
@@ -56,7 +56,7 @@ def test_a_new_key_comes_first_and_old_ones_go(tmp_path: Path, store: Store) -> 
 
 
 def test_a_clock_that_was_set_back_keeps_no_key_alive(tmp_path: Path, store: Store) -> None:
-    made = TicketKeys(tmp_path, store, rotation_s=100)
+    made = TicketKeeper(tmp_path, store, rotation_s=100)
     made.rotate_if_due()
     age(tmp_path, -3600)
     assert made.rotate_if_due()
@@ -66,10 +66,10 @@ def test_a_clock_that_was_set_back_keeps_no_key_alive(tmp_path: Path, store: Sto
 def test_a_damaged_file_is_replaced(
     tmp_path: Path, store: Store, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    TicketKeys(tmp_path, store).rotate_if_due()
+    TicketKeeper(tmp_path, store).rotate_if_due()
     before = keys(tmp_path)
     (tmp_path / "tickets").write_bytes(content)
-    TicketKeys(tmp_path, store)
+    TicketKeeper(tmp_path, store)
     assert "keys for TLS tickets are damaged" in capsys.readouterr().err
     [key] = keys(tmp_path)
     assert key not in (*before, content)
@@ -86,7 +86,7 @@ def test_rotation_is_told(tmp_path: Path, store: Store) -> None:
             if len(told) > KEYS_MAX:
                 enough.set()
 
-        task = asyncio.create_task(TicketKeys(tmp_path, store, rotation_s=0.05).run(changed))
+        task = asyncio.create_task(TicketKeeper(tmp_path, store, rotation_s=0.05).run(changed))
         await enough.wait()
         task.cancel()
 
@@ -98,7 +98,7 @@ def test_a_directory_that_cannot_be_written_is_no_end(
     tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> None:
-        made = TicketKeys(tmp_path / "gone", store)
+        made = TicketKeeper(tmp_path / "gone", store)
         task = asyncio.create_task(made.run(lambda: None))
         await asyncio.sleep(0.05)
         assert not task.done()

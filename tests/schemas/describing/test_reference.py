@@ -1,6 +1,6 @@
 import re
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from schemas.describing.reference import reference_markdown
 from schemas.kinds.registry import MODELS, measured_fields
 from tests.harness import pki

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.catalog.offline import load_directory
+from reconciler.catalog.catalog import load_directory
 from tests.harness import pki
 from tests.reconciler.catalog.configuration import Catalog
 
