@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from reconciler.storage.database import DamagedError, translated
-from reconciler.storage.state import content_hash, decode_entity, file_row
+from reconciler.storage.state import PUT, content_hash, decode_entity, file_row
 from schemas.changes.change import Change, Selectable
-from schemas.changes.ops import EntityText, Texts
+from schemas.changes.ops import Texts
 from schemas.changes.plan import Countable
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance, canonical
 from schemas.entities.material import FIELDS
@@ -259,12 +259,12 @@ class StoredPuts(_Rows[Entity], Texts):
         """Return the entity of a row. Raises `DamagedError`."""
         return decode_entity(row)
 
-    def texts(self) -> Iterator[EntityText]:
+    def puts(self) -> Iterator[str]:
         """Yield them as they are sent, which spares decoding and encoding."""
-        query = f"SELECT kind, name, value FROM changes WHERE {self.where} ORDER BY number"  # noqa: S608
+        query = f"SELECT {PUT} FROM changes WHERE {self.where} ORDER BY number"  # noqa: S608
         with translated():
-            for kind, name, value in self._connection.execute(query):
-                yield kind, name, value.decode()
+            for (text,) in self._connection.execute(query):
+                yield text
 
 
 class StoredChanges(_Rows[Change], Countable):

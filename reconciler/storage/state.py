@@ -14,12 +14,17 @@ from hashlib import blake2b
 from typing import Any
 
 from reconciler.storage.database import Damage, DamagedError, text_hash, translated
-from schemas.changes.ops import EntityText, Texts
+from schemas.changes.ops import Texts
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
 
 _ENTITY = "SELECT kind, name, value, hash, file, line, position FROM entities"
+# The operation that puts the entity of a row, as `schemas.changes.ops` writes it.
+PUT = (
+    """'{"kind":"' || kind || '","name":' || json_quote(name)"""
+    """ || ',"value":' || CAST(value AS TEXT) || '}'"""
+)
 # Of a snapshot; more is of a change that is staged elsewhere.
 _REMEMBERED_MAX = 5000
 # Behind every character that a name or a term may have.
@@ -118,12 +123,27 @@ class StoredState:
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
 
-    def texts(self) -> Iterator[EntityText]:
-        """Yield what `values` does with each value as text, which spares decoding and encoding."""
+    def puts(self) -> Iterator[str]:
+        """Yield all entities as the operations that put them, written by SQLite.
+
+        Not checked row by row: whoever takes them all in tells the digest of what came, and when
+        that is another one, `check` says why.
+        """
+        query = f"SELECT {PUT} FROM entities ORDER BY kind, name"  # noqa: S608  # words of ours
+        try:
+            with self._damage.noted(), translated():
+                for (text,) in self._connection.execute(query):
+                    yield text
+        except OSError:
+            # A value that is no text is damage as well, which SQLite does not call so.
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """Look at every row. Raises `DamagedError` when one is not what was written."""
         with self._damage.noted(), translated():
             for row in self._connection.execute(f"{_ENTITY} ORDER BY kind, name"):
                 _check(row)
-                yield row[0], row[1], row[2].decode()
 
     def after(self, key: EntityKey, limit: int) -> list[tuple[Entity, int]]:
         """Return the entities behind a key in the order of keys, with what each adds to the digest.
@@ -241,9 +261,13 @@ class Whole(Texts):
     def __len__(self) -> int:
         return len(self._state)
 
-    def texts(self) -> Iterator[EntityText]:
+    def puts(self) -> Iterator[str]:
         """Yield them as they are sent. Raises `DamagedError`."""
-        return self._state.texts()
+        return self._state.puts()
+
+    def check(self) -> None:
+        """Look at every row. Raises `DamagedError` when one is not what was written."""
+        self._state.check()
 
 
 def file_row(path: str, defined: Mapping[EntityKey, Mark]) -> tuple[str, str, bytes]:

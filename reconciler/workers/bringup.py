@@ -178,11 +178,19 @@ class Bringup:
         reply = await self._prepare(worker, missed)
         if isinstance(reply, wire.Refused) and self._mend():
             reply = await self._prepare(worker, missed)
+        holds = reply.digest if isinstance(reply, wire.Prepared) else None
+        if holds != missed.after.digest and isinstance(missed.puts, Whole):
+            # It was sent as it lies there: if that is not what was written, this says so.
+            missed.puts.check()
         if isinstance(reply, wire.Refused):
             what = f'{reply.kind} "{reply.name}": ' if reply.kind else ""
             raise WorkerGoneError(f"it refused the running state: {what}{reply.reason}")
         if not isinstance(reply, wire.Prepared):
             raise WorkerGoneError(f"it answered prepare by {reply.type}")
+        if holds != missed.after.digest:
+            raise WorkerGoneError(
+                f"it came to the digest {holds} by the running state, not {missed.after.digest}"
+            )
         await self._commit(worker, missed.after)
 
     async def _prepare(self, worker: Worker, missed: Missed) -> wire.FromWorker:

@@ -176,6 +176,13 @@ class _Memory:
         cut = name[: 1 - _NAME_SUFFIX_BYTES]
         return length == self.name_bytes and cut in wanted.beginnings(self.name_bytes)
 
+    def unused(self, keys: Iterable[SlotKey]) -> dict[SlotKey, dict[str, int]]:
+        """What entities without a slot have counted."""
+        nothing = dict.fromkeys(self.field_names, 0)
+        # One whose name does not fit would stand under another one.
+        room = self.name_bytes
+        return {key: dict(nothing) for key in sorted(keys) if len(key.name.encode()) <= room}
+
     @property
     def used_at_most(self) -> int:
         """How many slots may be in use, without a look at any."""
@@ -275,7 +282,7 @@ class Counters:
         memory.let_go()
 
     def read(self, wanted: Wanted | None = None) -> Reading:
-        """What the slot has counted, of all entities or of the wanted.
+        """What the slot has counted: of all entities that had a request, or of the wanted.
 
         Costs in proportion to the slots in use, little for those that are not wanted.
         """
@@ -288,11 +295,14 @@ class Counters:
             if self._memory is not memory:
                 # It ended meanwhile: what was just read is in the past already.
                 return self._past
-            if live.counters.get("generation_now"):
+            if live.counters.get("generation_now") and wanted is not None:
                 # An entity that is gone has no line any more; its past is forgotten with it. But a
-                # successor that holds nothing yet says nothing about what is gone.
-                slots = {key: past for key, past in self._past.slots.items() if key in live.slots}
+                # successor that holds nothing yet says nothing about what is gone, and an entity
+                # has no slot before its first request.
+                room = memory.name_bytes
+                slots = {key: it for key, it in self._past.slots.items() if wanted.has(key, room)}
                 self._past = Reading(self._past.counters, self._past.histograms, slots)
+                live.slots.update(memory.unused(wanted.keys - live.slots.keys()))
             return _sum(self._past, live)
 
     def fields(self, wanted: Wanted) -> dict[SlotKey, dict[str, int]]:

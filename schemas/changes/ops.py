@@ -22,16 +22,12 @@ CHUNK_CHARS_MAX = 256 * 1024
 CHUNK_MATERIALS_MAX = 100
 
 
-EntityText = tuple[str, str, str]
-"""Kind, name, and the value in its canonical text."""
-
-
 class Texts(ABC):
     """Entities that lie somewhere as text: read as such, they need not be decoded to be sent."""
 
     @abstractmethod
-    def texts(self) -> Iterator[EntityText]:
-        """Yield them in their order."""
+    def puts(self) -> Iterator[str]:
+        """Yield the operations that put them, in their order: as `_put` writes them."""
 
 
 class Chunk(NamedTuple):
@@ -44,11 +40,11 @@ class Chunk(NamedTuple):
 def chunks(puts: Iterable[Entity] | Texts, removes: Iterable[EntityKey] = ()) -> Iterator[Chunk]:
     """Yield a change chunk by chunk, puts first, each in the order given; nothing for no change."""
     building = _Building()
-    for kind, name, value in puts.texts() if isinstance(puts, Texts) else _texts(puts):
+    for text in puts.puts() if isinstance(puts, Texts) else map(_put, puts):
         if building.is_full:
             yield building.finish()
             building = _Building()
-        building.put(kind, name, value)
+        building.put(text)
     for key in removes:
         if building.is_full:
             yield building.finish()
@@ -58,14 +54,21 @@ def chunks(puts: Iterable[Entity] | Texts, removes: Iterable[EntityKey] = ()) ->
         yield building.finish()
 
 
-def _texts(puts: Iterable[Entity]) -> Iterator[EntityText]:
-    for entity in puts:
-        yield *entity.key, canonical_text(entity.value)
+def _put(entity: Entity) -> str:
+    # Canonical JSON of the whole has the canonical text of the value at its place.
+    return f'{{{_identity(*entity.key)},"value":{canonical_text(entity.value)}}}'
 
 
-def _materials(kind: str, name: str, value: str) -> Iterator[str]:
-    entity = Entity(EntityKey(kind, name), json.loads(value), NOWHERE)
-    return (found.sha256 for found in materials_of(entity))
+def _materials(text: str) -> Iterator[str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        # Whoever reads the chunk refuses it, and says so.
+        return iter(())
+    key = EntityKey(found["kind"], found["name"])
+    if key.kind not in FIELDS:
+        return iter(())
+    return (each.sha256 for each in materials_of(Entity(key, found["value"], NOWHERE)))
 
 
 class _Building:
@@ -79,13 +82,11 @@ class _Building:
         self.count = 0
         self.is_full = False
 
-    def put(self, kind: str, name: str, value: str) -> None:
-        # Canonical JSON of the whole has the canonical text of the value at its place.
-        text = f'{{{_identity(kind, name)},"value":{value}}}'
+    def put(self, text: str) -> None:
         self._puts.append(text)
         # Few clusters have files, and most entities of any large state are none.
-        if kind in FIELDS and '"sha256"' in value:
-            self._materials.update(_materials(kind, name, value))
+        if '"sha256"' in text:
+            self._materials.update(_materials(text))
         self._added(text)
 
     def remove(self, key: EntityKey) -> None:

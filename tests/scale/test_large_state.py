@@ -44,7 +44,7 @@ class _NoAdmin:
     def prepare(self, address: str | None) -> None:
         assert address is None
 
-    async def commit(self) -> None:
+    def commit(self) -> None:
         return
 
     def abort(self) -> None:

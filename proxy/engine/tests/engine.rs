@@ -6,7 +6,8 @@ mod support;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use _engine::thread::EngineThread;
@@ -319,4 +320,50 @@ fn what_one_chunk_is_refused_for_the_change_is_refused_for() {
     stage_all(&mut engine, 1, &[gone.clone(), gone]);
     let refusal = engine.prepare(1, base, "c", 2, &EMPTY).unwrap_err();
     assert!(refusal.reason.contains("twice"), "{refusal}");
+}
+
+/// Whether an entity of that name has a slot in the shared counters.
+fn has_slot(proxy: &Proxy, name: &str) -> bool {
+    // SAFETY: the descriptor is the engine's, which lives on.
+    let shared = unsafe { BorrowedFd::borrow_raw(proxy.engine.metrics_fd()) };
+    let file = std::fs::File::from(shared.try_clone_to_owned().unwrap());
+    let mut bytes = vec![0; 1 << 20];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    // Used, its kind, the length of its name, its turn, its name.
+    bytes.windows(4 + name.len()).any(|found| {
+        (found[0], found[2] as usize) == (1, name.len())
+            && found[1] < 3
+            && found[4..] == *name.as_bytes()
+    })
+}
+
+#[test]
+fn counters_come_with_the_first_request() {
+    let mut proxy = Proxy::start(start_backend("blue"));
+    for name in ["all", "blue", "blue/1"] {
+        assert!(!has_slot(&proxy, name), "{name}");
+    }
+    let mut client = connect(proxy.address);
+    assert_eq!(get(&mut client).1, "blue");
+    for name in ["all", "blue", "blue/1"] {
+        assert!(has_slot(&proxy, name), "{name}");
+    }
+    // A change goes on counting in the same slots, and what goes away gives its own back.
+    let puts = [frontend("blue").replace("websocket", "other")];
+    proxy.change(&ops(&puts, &[])).unwrap();
+    assert_eq!(get(&mut client).1, "blue");
+    assert!(has_slot(&proxy, "all"));
+    let green = [cluster("green"), frontend("green")];
+    let removes = [("backend", "blue/1"), ("cluster", "blue")];
+    proxy.change(&ops(&green, &removes)).unwrap();
+    proxy.engine.release().unwrap();
+    drop(client);
+    let gone = |proxy: &Proxy| !has_slot(proxy, "blue") && !has_slot(proxy, "blue/1");
+    for _ in 0..200 {
+        if gone(&proxy) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("slots are kept by nobody");
 }

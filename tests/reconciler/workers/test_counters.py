@@ -58,13 +58,32 @@ def test_a_successor_goes_on_from_where_its_predecessor_ended() -> None:
     assert counters.read().slots[SlotKey("frontend", "web")]["requests"] == 9
     second.count(requests_total=1, generation_now=3)
     second.measure(1, 0, 0, sum_us=5)
+    wanted = Wanted([SlotKey("frontend", "web")])
+    # Nobody has asked for it yet.
+    before = counters.read(wanted)
+    assert before.slots[SlotKey("frontend", "web")]["requests"] == 9
     second.slot(5, "frontend", "web", requests=2)
-    reading = counters.read()
+    reading = counters.read(wanted)
     assert reading.counters == {"requests_total": 11, "connections_now": 0, "generation_now": 3}
     assert reading.slots == {
         SlotKey("frontend", "web"): {**dict.fromkeys(FIELDS, 0), "requests": 11}
     }
+    assert counters.read().slots == reading.slots, "what is gone is forgotten"
     assert reading.histograms["request_duration"] == HistogramReading((10, 20), (4, 2, 1), 105)
+
+
+def test_an_entity_without_a_request_has_counted_nothing() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.count(generation_now=1)
+    memory.slot(0, "frontend", "web", requests=2)
+    # A name that does not fit has a slot under another one, which is not told from others here.
+    names = ("web", "idle", "x" * 200)
+    found = counters.read(Wanted(SlotKey("frontend", name) for name in names)).slots
+    assert [(key.name, fields["requests"]) for key, fields in found.items()] == [
+        ("web", 2),
+        ("idle", 0),
+    ]
 
 
 def test_a_freed_slot_is_not_read() -> None:
@@ -228,9 +247,9 @@ def test_the_engines_own_memory_is_understood() -> None:
     engine.stage(1, 0, text, {})
     engine.prepare(1, (0, "0" * 32), "c", 1, {})
     engine.commit(1)
-    reading = counters.read()
+    assert counters.read().slots == {}, "a slot comes with the first request"
+    reading = counters.read(Wanted([SlotKey("cluster", "shop")]))
     assert reading.counters["generation_now"] == 1
-    assert SlotKey("cluster", "shop") in reading.slots
     assert set(FIELDS) <= set(reading.slots[SlotKey("cluster", "shop")])
     assert set(reading.histograms) == {"request_duration", "upstream_response", "connect_duration"}
     engine.shutdown(0)

@@ -2,10 +2,12 @@
 //! table of a thousand frontends. Changing any of it makes other figures; they are renewed with it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use _engine::protocol::h1::{RequestHead, ResponseHead};
 use _engine::routing::rule::Rule;
 use _engine::routing::table::Table;
+use _engine::state::entity::rare::Rare;
 use _engine::state::entity::{Frontend, PathMatch, ValueMatch};
 
 use crate::Bench;
@@ -64,12 +66,12 @@ pub fn bench() -> Bench {
 }
 
 /// Four paths of each of 200 hosts, one of them twice with a condition, and a wildcard.
-fn table() -> Table<usize> {
+fn table() -> Table<(Rule, usize)> {
     let mut table = Table::new();
     let mut insert = |frontend: &Frontend| {
         let number = table.len() + 1;
         let rule = Rule::compile(&format!("f{number:04}"), frontend);
-        table.insert(rule.expect("every rule is valid"), number);
+        table.insert((rule.expect("every rule is valid"), number));
     };
     for host in 0..HOSTS {
         let hostname = format!("shop-{host}.example.com");
@@ -78,7 +80,7 @@ fn table() -> Table<usize> {
         }
         let mut second = frontend(&hostname, "/api");
         let version = ValueMatch::Exact("2".to_owned());
-        second.headers = BTreeMap::from([("x-api-version".to_owned(), version)]);
+        second.headers = BTreeMap::from([("x-api-version".to_owned(), version)]).into();
         insert(&second);
     }
     insert(&frontend("*.wild.example.net", "/"));
@@ -88,17 +90,17 @@ fn table() -> Table<usize> {
 fn frontend(hostname: &str, path: &str) -> Frontend {
     Frontend {
         client_certificate: None,
-        cluster: "shop".to_owned(),
+        cluster: "shop".into(),
         early_data: false,
-        headers: BTreeMap::new(),
-        hostname: hostname.to_owned(),
+        headers: Rare::default(),
+        hostname: hostname.into(),
         hsts: None,
-        listeners: vec!["web".to_owned()],
-        methods: Vec::new(),
+        listeners: ["web".into()].into(),
+        methods: Rare::default(),
         passthrough: false,
-        path: PathMatch::Prefix(path.to_owned()),
-        query: BTreeMap::new(),
+        path: PathMatch::Prefix(path.into()),
+        query: Rare::default(),
         redirect: None,
-        upgrades: Vec::new(),
+        upgrades: Arc::new([]),
     }
 }

@@ -15,7 +15,7 @@ use _engine::protocol::h1::respond::{self, Persistence, ResponseForward};
 use _engine::protocol::h1::response;
 use _engine::protocol::h1::{Delivery, HeadLimits, RequestHead, ResponseBody, ResponseHead};
 use _engine::routing::matcher::{HeaderLookup, Request};
-use _engine::routing::table::Table;
+use _engine::routing::table::{Rule, Table};
 
 /// Times that the corpus is gone through.
 const ROUNDS: usize = 50;
@@ -30,7 +30,7 @@ struct Bench {
     heads: Vec<RequestHead>,
     responses: Vec<Vec<u8>>,
     response_heads: Vec<ResponseHead>,
-    table: Table<usize>,
+    table: Table<(Rule, usize)>,
     out: Vec<u8>,
 }
 
@@ -71,7 +71,7 @@ fn route(bench: &mut Bench) -> usize {
             method: head.method(bytes),
             headers: &fields,
         };
-        bench.table.lookup(black_box(&request))
+        bench.table.lookup(black_box(&request)).map(|it| it.1)
     })
     .sum()
 }

@@ -39,15 +39,14 @@ pub fn rank<H: HeaderLookup>(rules: Vec<Rule>, request: &Request<'_, H>) -> Rank
         match miss(&rule, request) {
             Some(why) => missed.push((rule.name().to_owned(), why)),
             None => {
-                let name = rule.name().to_owned();
-                table.insert(rule, name);
+                table.insert(rule);
             }
         }
     }
     let mut matching = Vec::with_capacity(table.len());
-    while let Some(name) = table.lookup(request).cloned() {
-        table.remove(&name);
-        matching.push(name);
+    while let Some(rule) = table.lookup(request).cloned() {
+        table.remove(&rule);
+        matching.push(rule.name().to_owned());
     }
     Ranking { matching, missed }
 }
@@ -60,7 +59,7 @@ fn miss<H: HeaderLookup>(rule: &Rule, request: &Request<'_, H>) -> Option<Miss> 
     }
     let mut paths = PathMap::<()>::default();
     paths.get_or_default(rule.path());
-    if paths.find(request.path, |_| Some(())).is_none() || !rule.path().confirms(request.path) {
+    if paths.find(request.path, |_| Some(())).is_none() || !rule.confirms_path(request.path) {
         return Some(Miss::Path);
     }
     rule.missed_condition(request).map(Miss::Condition)

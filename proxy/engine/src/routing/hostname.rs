@@ -3,28 +3,31 @@
 //! Callers hand hostnames over in lower case, without port and without a trailing dot; nothing is
 //! normalised here.
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
 
+use super::text::Text;
 use crate::state::entity::check::HOSTNAME_BYTES_MAX;
 
 /// Which hostnames a frontend serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostPattern {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPattern<'a> {
     /// `*`, or no hostname at all.
     Any,
     /// This one only.
-    Exact(Box<[u8]>),
+    Exact(&'a Arc<str>),
     /// Any below this one, over any number of labels, but not itself.
-    Wildcard(Box<[u8]>),
+    Wildcard(&'a [u8]),
 }
 
-impl HostPattern {
+impl<'a> HostPattern<'a> {
     /// Reads the `hostname` of a frontend.
-    pub fn new(hostname: &str) -> Self {
+    pub fn of(hostname: &'a Arc<str>) -> Self {
         match hostname.strip_prefix("*.") {
-            _ if hostname == "*" => Self::Any,
-            Some(suffix) => Self::Wildcard(suffix.as_bytes().into()),
-            None => Self::Exact(hostname.as_bytes().into()),
+            _ if **hostname == *"*" => Self::Any,
+            Some(suffix) => Self::Wildcard(suffix.as_bytes()),
+            None => Self::Exact(hostname),
         }
     }
 }
@@ -44,7 +47,7 @@ pub enum Rank {
 #[derive(Debug)]
 pub struct HostMap<V> {
     any: Option<V>,
-    exact: AHashMap<Box<[u8]>, V>,
+    exact: AHashMap<Text, V>,
     wildcard: AHashMap<Box<[u8]>, V>,
 }
 
@@ -95,47 +98,45 @@ impl<V> HostMap<V> {
     }
 
     /// The value of a pattern itself.
-    pub fn get(&self, pattern: &HostPattern) -> Option<&V> {
+    pub fn get(&self, pattern: HostPattern<'_>) -> Option<&V> {
         match pattern {
             HostPattern::Any => self.any.as_ref(),
-            HostPattern::Exact(host) => self.exact.get(host),
+            HostPattern::Exact(host) => self.exact.get(host.as_bytes()),
             HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
         }
     }
 
     /// The value of a pattern, made when there is none.
-    pub fn get_or_default(&mut self, pattern: &HostPattern) -> &mut V
+    pub fn get_or_default(&mut self, pattern: HostPattern<'_>) -> &mut V
     where
         V: Default,
     {
         match pattern {
             HostPattern::Any => self.any.get_or_insert_default(),
-            HostPattern::Exact(host) => self.exact.entry(host.clone()).or_default(),
-            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.clone()).or_default(),
+            HostPattern::Exact(host) => self.exact.entry(Text(host.clone())).or_default(),
+            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix.into()).or_default(),
         }
     }
 
     /// Runs `change` on the value of a pattern, and drops the value when `is_empty` holds after it.
     pub fn change<R>(
         &mut self,
-        pattern: &HostPattern,
+        pattern: HostPattern<'_>,
         change: impl FnOnce(&mut V) -> R,
         is_empty: impl FnOnce(&V) -> bool,
     ) -> Option<R> {
-        let (map, key) = match pattern {
-            HostPattern::Exact(host) => (&mut self.exact, host),
-            HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
-            HostPattern::Any => {
-                let value = self.any.as_mut()?;
-                let result = change(value);
-                self.any.take_if(|value| is_empty(value));
-                return Some(result);
-            }
+        let value = match pattern {
+            HostPattern::Any => self.any.as_mut()?,
+            HostPattern::Exact(host) => self.exact.get_mut(host.as_bytes())?,
+            HostPattern::Wildcard(suffix) => self.wildcard.get_mut(suffix)?,
         };
-        let value = map.get_mut(key)?;
         let result = change(value);
         if is_empty(value) {
-            map.remove(key);
+            match pattern {
+                HostPattern::Any => drop(self.any.take()),
+                HostPattern::Exact(host) => drop(self.exact.remove(host.as_bytes())),
+                HostPattern::Wildcard(suffix) => drop(self.wildcard.remove(suffix)),
+            }
         }
         Some(result)
     }
@@ -163,7 +164,7 @@ mod tests {
     fn map(patterns: &[&'static str]) -> HostMap<&'static str> {
         let mut map = HostMap::default();
         for pattern in patterns {
-            *map.get_or_default(&HostPattern::new(pattern)) = *pattern;
+            *map.get_or_default(HostPattern::of(&Arc::from(*pattern))) = *pattern;
         }
         map
     }
@@ -231,12 +232,13 @@ mod tests {
     fn drops_what_became_empty() {
         let mut map = map(&["*", "*.a.com", "a.com"]);
         for pattern in ["*", "*.a.com", "a.com"] {
-            let pattern = HostPattern::new(pattern);
-            assert!(map.get(&pattern).is_some());
-            assert_eq!(map.change(&pattern, |_| 7, |_| false), Some(7));
-            assert!(map.get(&pattern).is_some());
-            assert_eq!(map.change(&pattern, |_| 7, |_| true), Some(7));
-            assert_eq!(map.change(&pattern, |_| 7, |_| true), None);
+            let pattern: Arc<str> = pattern.into();
+            let pattern = HostPattern::of(&pattern);
+            assert!(map.get(pattern).is_some());
+            assert_eq!(map.change(pattern, |_| 7, |_| false), Some(7));
+            assert!(map.get(pattern).is_some());
+            assert_eq!(map.change(pattern, |_| 7, |_| true), Some(7));
+            assert_eq!(map.change(pattern, |_| 7, |_| true), None);
         }
         assert!(map.is_empty());
     }

@@ -1,11 +1,13 @@
 //! What a request is looked up by, and the conditions that no index can answer: method, header
 //! fields and query parameters.
 
+use std::sync::Arc;
+
 use regex::bytes::Regex;
 
+use super::regexes::Regexes;
 use crate::state::entity::Frontend;
 use crate::state::entity::ValueMatch;
-use crate::state::entity::compile_regex;
 
 /// The parts of a request that decide where it goes. Nothing is normalised after this point.
 #[derive(Debug)]
@@ -38,14 +40,15 @@ pub struct Conditions {
 
 impl Conditions {
     /// Compiles the conditions of a frontend.
-    pub fn compile(frontend: &Frontend) -> Result<Self, String> {
-        let mut headers = Vec::with_capacity(frontend.headers.len());
+    pub fn compile(frontend: &Frontend, regexes: &mut Regexes) -> Result<Self, String> {
+        let mut headers = Vec::new();
         for (name, value) in &frontend.headers {
-            headers.push((name.as_str().into(), ValuePattern::compile(value)?));
+            headers.push((name.as_str().into(), ValuePattern::compile(value, regexes)?));
         }
-        let mut query = Vec::with_capacity(frontend.query.len());
+        let mut query = Vec::new();
         for (name, value) in &frontend.query {
-            query.push((name.as_bytes().into(), ValuePattern::compile(value)?));
+            let value = ValuePattern::compile(value, regexes)?;
+            query.push((name.as_bytes().into(), value));
         }
         Ok(Self {
             methods: frontend
@@ -56,6 +59,11 @@ impl Conditions {
             headers: headers.into(),
             query: query.into(),
         })
+    }
+
+    /// Whether every request matches.
+    pub fn is_empty(&self) -> bool {
+        self.counts() == (false, 0, 0)
     }
 
     /// Whether a request with this method can match at all; empty is any.
@@ -132,14 +140,14 @@ fn allows_query<H: HeaderLookup>(
 #[derive(Clone, Debug)]
 enum ValuePattern {
     Exact(Box<[u8]>),
-    Regex(Regex),
+    Regex(Arc<Regex>),
 }
 
 impl ValuePattern {
-    fn compile(value: &ValueMatch) -> Result<Self, String> {
+    fn compile(value: &ValueMatch, regexes: &mut Regexes) -> Result<Self, String> {
         Ok(match value {
             ValueMatch::Exact(value) => Self::Exact(value.as_bytes().into()),
-            ValueMatch::Regex(pattern) => Self::Regex(compile_regex(pattern)?),
+            ValueMatch::Regex(pattern) => Self::Regex(regexes.compile(pattern)?),
         })
     }
 
@@ -210,11 +218,19 @@ mod tests {
     use super::*;
 
     fn exact(value: &str) -> ValuePattern {
-        ValuePattern::compile(&ValueMatch::Exact(value.to_owned())).unwrap()
+        ValuePattern::compile(
+            &ValueMatch::Exact(value.to_owned()),
+            &mut Regexes::default(),
+        )
+        .unwrap()
     }
 
     fn regex(pattern: &str) -> ValuePattern {
-        ValuePattern::compile(&ValueMatch::Regex(pattern.to_owned())).unwrap()
+        ValuePattern::compile(
+            &ValueMatch::Regex(pattern.to_owned()),
+            &mut Regexes::default(),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -15,5 +15,7 @@ pub mod explain;
 pub mod hostname;
 pub mod matcher;
 pub mod path;
+pub mod regexes;
 pub mod rule;
 pub mod table;
+mod text;

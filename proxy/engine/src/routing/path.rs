@@ -6,29 +6,45 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ahash::AHashMap;
 use regex::bytes::Regex;
 use regex_syntax::hir::literal::Extractor;
 
+use super::regexes::Regexes;
+use super::text::Text;
 use crate::state::entity::PathMatch;
 use crate::state::entity::check::PATH_BYTES_MAX;
-use crate::state::entity::compile_regex;
 
 /// Which paths a frontend serves.
-#[derive(Clone, Debug)]
-pub enum PathPattern {
+#[derive(Clone, Copy, Debug)]
+pub enum PathPattern<'a> {
     /// This one only.
-    Exact(Box<[u8]>),
+    Exact(&'a Arc<str>),
     /// This one and all below it. `/` is all paths; one slash at the end means nothing.
-    Prefix(Box<[u8]>),
+    Prefix(&'a [u8]),
     /// Those that the expression matches wholly.
-    Regex {
-        /// The compiled expression.
-        regex: Regex,
-        /// Where it stands among prefixes and other expressions.
-        rank: RegexRank,
-    },
+    Regex(RegexRank),
+}
+
+/// An expression that matches a path wholly or not at all.
+#[derive(Debug)]
+pub struct Expression {
+    /// The compiled expression.
+    pub(super) regex: Arc<Regex>,
+    /// Where it stands among prefixes and other expressions.
+    rank: RegexRank,
+}
+
+impl Expression {
+    /// Compiles an expression, or takes one that has been.
+    pub fn compile(pattern: &str, regexes: &mut Regexes) -> Result<Self, String> {
+        Ok(Self {
+            regex: regexes.compile(pattern)?,
+            rank: RegexRank::of(pattern),
+        })
+    }
 }
 
 /// How specific an expression is; the smallest is the most specific.
@@ -55,26 +71,14 @@ impl RegexRank {
     }
 }
 
-impl PathPattern {
-    /// Compiles the `path` of a frontend.
-    pub fn compile(path: &PathMatch) -> Result<Self, String> {
-        Ok(match path {
-            PathMatch::Exact(path) => Self::Exact(path.as_bytes().into()),
-            PathMatch::Prefix(path) => Self::Prefix(path.as_bytes().into()),
-            PathMatch::Regex(pattern) => Self::Regex {
-                regex: compile_regex(pattern)?,
-                rank: RegexRank::of(pattern),
-            },
-        })
-    }
-
-    /// Whether a path that was found by [`PathMap::find`] really matches: an expression is found by
-    /// its rank alone.
-    #[inline]
-    pub fn confirms(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Exact(_) | Self::Prefix(_) => true,
-            Self::Regex { regex, .. } => regex.is_match(path),
+impl<'a> PathPattern<'a> {
+    /// Reads the `path` of a frontend, with its expression if it is one.
+    pub fn of(path: &'a PathMatch, expression: Option<&Expression>) -> Self {
+        match (path, expression) {
+            (PathMatch::Exact(path), _) => Self::Exact(path),
+            (PathMatch::Prefix(path), _) => Self::Prefix(path.as_bytes()),
+            (PathMatch::Regex(_), Some(expression)) => Self::Regex(expression.rank),
+            (PathMatch::Regex(pattern), None) => Self::Regex(RegexRank::of(pattern)),
         }
     }
 }
@@ -82,8 +86,15 @@ impl PathPattern {
 /// Values by [`PathPattern`]; expressions of one rank share a value.
 #[derive(Debug)]
 pub struct PathMap<V> {
-    exact: AHashMap<Box<[u8]>, V>,
     prefix: Node<V>,
+    // Most hostnames have prefixes alone, and there may be 100,000 hostnames.
+    others: Option<Box<Others<V>>>,
+}
+
+/// Values by whole paths and by expressions.
+#[derive(Debug)]
+struct Others<V> {
+    exact: AHashMap<Text, V>,
     regex: BTreeMap<RegexRank, V>,
 }
 
@@ -101,17 +112,17 @@ impl<V> PathMap<V> {
         path: &[u8],
         mut visit: impl FnMut(&'a V) -> Option<R>,
     ) -> Option<R> {
-        if !self.exact.is_empty() && path.len() <= PATH_BYTES_MAX {
-            if let Some(found) = self.exact.get(path).and_then(&mut visit) {
+        // What does not begin with a slash (`*` of OPTIONS) has no elements: `/` alone covers it.
+        let elements = path.strip_prefix(b"/");
+        let Some(others) = &self.others else {
+            return self.prefix.find(elements, 0, &mut |_, value| visit(value));
+        };
+        if !others.exact.is_empty() && path.len() <= PATH_BYTES_MAX {
+            if let Some(found) = others.exact.get(path).and_then(&mut visit) {
                 return Some(found);
             }
         }
-        // What does not begin with a slash (`*` of OPTIONS) has no elements: `/` alone covers it.
-        let elements = path.strip_prefix(b"/");
-        if self.regex.is_empty() {
-            return self.prefix.find(elements, 0, &mut |_, value| visit(value));
-        }
-        let mut expressions = self.regex.iter().peekable();
+        let mut expressions = others.regex.iter().peekable();
         let found = self.prefix.find(elements, 0, &mut |length, value| {
             while let Some((_, expression)) =
                 expressions.next_if(|(rank, _)| rank.beginning.0 >= length)
@@ -126,21 +137,24 @@ impl<V> PathMap<V> {
     }
 
     /// The value of a pattern itself.
-    pub fn get(&self, pattern: &PathPattern) -> Option<&V> {
+    pub fn get(&self, pattern: PathPattern<'_>) -> Option<&V> {
         match pattern {
-            PathPattern::Exact(path) => self.exact.get(path),
+            PathPattern::Exact(path) => self.others.as_ref()?.exact.get(path.as_bytes()),
             PathPattern::Prefix(path) => self.prefix.get(elements(path)),
-            PathPattern::Regex { rank, .. } => self.regex.get(rank),
+            PathPattern::Regex(rank) => self.others.as_ref()?.regex.get(&rank),
         }
     }
 
     /// The value of a pattern, made when there is none.
-    pub fn get_or_default(&mut self, pattern: &PathPattern) -> &mut V
+    pub fn get_or_default(&mut self, pattern: PathPattern<'_>) -> &mut V
     where
         V: Default,
     {
         match pattern {
-            PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default(),
+            PathPattern::Exact(path) => {
+                let exact = &mut self.others.get_or_insert_default().exact;
+                exact.entry(Text(path.clone())).or_default()
+            }
             PathPattern::Prefix(path) => {
                 let node = elements(path).fold(&mut self.prefix, |node, element| {
                     node.children
@@ -150,49 +164,61 @@ impl<V> PathMap<V> {
                 });
                 node.value.get_or_insert_default()
             }
-            PathPattern::Regex { rank, .. } => self.regex.entry(*rank).or_default(),
+            PathPattern::Regex(rank) => {
+                let regex = &mut self.others.get_or_insert_default().regex;
+                regex.entry(rank).or_default()
+            }
         }
     }
 
     /// Runs `change` on the value of a pattern, and drops the value when `is_empty` holds after it.
     pub fn change<R>(
         &mut self,
-        pattern: &PathPattern,
+        pattern: PathPattern<'_>,
         change: impl FnOnce(&mut V) -> R,
         is_empty: impl FnOnce(&V) -> bool,
     ) -> Option<R> {
-        match pattern {
-            PathPattern::Exact(path) => {
-                let value = self.exact.get_mut(path)?;
-                let result = change(value);
-                if is_empty(value) {
-                    self.exact.remove(path);
-                }
-                Some(result)
-            }
-            PathPattern::Prefix(path) => self.prefix.change(elements(path), change, is_empty),
-            PathPattern::Regex { rank, .. } => {
-                let value = self.regex.get_mut(rank)?;
-                let result = change(value);
-                if is_empty(value) {
-                    self.regex.remove(rank);
-                }
-                Some(result)
+        if let PathPattern::Prefix(path) = pattern {
+            return self.prefix.change(elements(path), change, is_empty);
+        }
+        let others = self.others.as_mut()?;
+        let value = match pattern {
+            PathPattern::Exact(path) => others.exact.get_mut(path.as_bytes())?,
+            PathPattern::Regex(rank) => others.regex.get_mut(&rank)?,
+            PathPattern::Prefix(_) => return None,
+        };
+        let result = change(value);
+        if is_empty(value) {
+            match pattern {
+                PathPattern::Exact(path) => drop(others.exact.remove(path.as_bytes())),
+                PathPattern::Regex(rank) => drop(others.regex.remove(&rank)),
+                PathPattern::Prefix(_) => {}
             }
         }
+        self.others
+            .take_if(|others| others.exact.is_empty() && others.regex.is_empty());
+        Some(result)
     }
 
     /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
+        self.others.is_none() && self.prefix.is_empty()
     }
 }
 
 impl<V> Default for PathMap<V> {
     fn default() -> Self {
         Self {
-            exact: AHashMap::new(),
             prefix: Node::default(),
+            others: None,
+        }
+    }
+}
+
+impl<V> Default for Others<V> {
+    fn default() -> Self {
+        Self {
+            exact: AHashMap::new(),
             regex: BTreeMap::new(),
         }
     }
@@ -286,22 +312,22 @@ impl<V> Default for Node<V> {
 mod tests {
     use super::*;
 
-    fn prefix(path: &str) -> PathPattern {
-        PathPattern::compile(&PathMatch::Prefix(path.to_owned())).unwrap()
+    fn prefix(path: &str) -> PathMatch {
+        PathMatch::Prefix(path.into())
     }
 
-    fn exact(path: &str) -> PathPattern {
-        PathPattern::compile(&PathMatch::Exact(path.to_owned())).unwrap()
+    fn exact(path: &str) -> PathMatch {
+        PathMatch::Exact(path.into())
     }
 
-    fn regex(pattern: &str) -> PathPattern {
-        PathPattern::compile(&PathMatch::Regex(pattern.to_owned())).unwrap()
+    fn regex(pattern: &str) -> PathMatch {
+        PathMatch::Regex(pattern.into())
     }
 
-    fn map(patterns: &[(PathPattern, &'static str)]) -> PathMap<&'static str> {
+    fn map(patterns: &[(PathMatch, &'static str)]) -> PathMap<&'static str> {
         let mut map = PathMap::default();
         for (pattern, name) in patterns {
-            *map.get_or_default(pattern) = *name;
+            *map.get_or_default(PathPattern::of(pattern, None)) = *name;
         }
         map
     }
@@ -383,18 +409,9 @@ mod tests {
             ("/a\\.b", 4),
             ("/é.*", 3),
         ] {
-            let PathPattern::Regex { rank, .. } = regex(pattern) else {
-                unreachable!("it is one")
-            };
+            let rank = RegexRank::of(pattern);
             assert_eq!(rank.beginning.0, length, "{pattern}");
         }
-    }
-
-    #[test]
-    fn an_expression_confirms_the_whole_path() {
-        assert!(regex("/v[0-9]+").confirms(b"/v12"));
-        assert!(!regex("/v[0-9]+").confirms(b"/v12/"));
-        assert!(!regex("v[0-9]+").confirms(b"/v12"));
     }
 
     #[test]
@@ -414,6 +431,7 @@ mod tests {
         ];
         let mut map = map(&patterns.clone().map(|pattern| (pattern, "")));
         for pattern in &patterns {
+            let pattern = PathPattern::of(pattern, None);
             assert!(map.get(pattern).is_some());
             assert_eq!(map.change(pattern, |_| 7, |_| false), Some(7));
             assert!(map.get(pattern).is_some());

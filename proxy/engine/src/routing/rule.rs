@@ -1,4 +1,4 @@
-//! The third level of a lookup: one frontend's match, compiled, and its place among its equals.
+//! The third level of a lookup: one frontend's match, and its place among its equals.
 
 use std::cmp::Ordering;
 use std::cmp::Reverse;
@@ -9,70 +9,108 @@ use super::matcher::Conditions;
 use super::matcher::HeaderLookup;
 use super::matcher::Missed;
 use super::matcher::Request;
+use super::path::Expression;
 use super::path::PathPattern;
+use super::regexes::Regexes;
+use crate::state::digest::Digest;
+use crate::state::entity::Entity;
 use crate::state::entity::Frontend;
+use crate::state::entity::PathMatch;
+use crate::state::entry::Entry;
+use crate::state::named::HasName;
 
-/// A frontend's match, compiled. A clone is the same rule, so that the tables of several listeners
-/// share one; it may be compiled on another thread than the one that looks requests up.
+/// A frontend's match: hostname and path are those of its entry, and the rest is compiled where there
+/// is any. A clone is the same rule; it may be compiled on another thread than the one that looks
+/// requests up.
 #[derive(Clone, Debug)]
-pub struct Rule(Arc<Parts>);
+pub struct Rule {
+    entry: Arc<Entry>,
+    rest: Option<Arc<Rest>>,
+}
 
+/// What few frontends ask of requests.
 #[derive(Debug)]
-struct Parts {
-    name: Box<str>,
-    host: HostPattern,
-    path: PathPattern,
+struct Rest {
+    expression: Option<Expression>,
     conditions: Conditions,
 }
 
+/// What a rule leads to.
+pub trait Target: HasName {
+    /// The rule by which it is found.
+    fn rule(&self) -> &Rule;
+}
+
 impl Rule {
-    /// Compiles the match of the frontend called `name`; fails on an expression that is not valid
-    /// or too large.
+    /// The rule of a frontend's entry; fails on an expression that is not valid or too large. What was
+    /// compiled of others is used again.
+    pub fn of(entry: Arc<Entry>, regexes: &mut Regexes) -> Result<Self, String> {
+        let frontend = entry.frontend();
+        let expression = match &frontend.path {
+            PathMatch::Regex(pattern) => Some(Expression::compile(pattern, regexes)?),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+        };
+        let conditions = Conditions::compile(frontend, regexes)?;
+        let rest = (expression.is_some() || !conditions.is_empty()).then(|| {
+            Arc::new(Rest {
+                expression,
+                conditions,
+            })
+        });
+        Ok(Self { entry, rest })
+    }
+
+    /// The rule of a frontend that nobody holds.
     pub fn compile(name: &str, frontend: &Frontend) -> Result<Self, String> {
-        Ok(Self(Arc::new(Parts {
-            name: name.into(),
-            host: HostPattern::new(&frontend.hostname),
-            path: PathPattern::compile(&frontend.path)?,
-            conditions: Conditions::compile(frontend)?,
-        })))
+        let entity = Entity::Frontend(Box::new(frontend.clone()));
+        let entry = Entry::new(name, entity, Digest::default());
+        Self::of(Arc::new(entry), &mut Regexes::default())
+    }
+
+    /// The frontend as committed.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
     }
 
     /// The frontend's name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.entry.name
     }
 
     /// Which hostnames it serves.
-    pub fn host(&self) -> &HostPattern {
-        &self.0.host
+    pub fn host(&self) -> HostPattern<'_> {
+        HostPattern::of(&self.entry.frontend().hostname)
     }
 
     /// Which paths it serves.
-    pub fn path(&self) -> &PathPattern {
-        &self.0.path
+    pub fn path(&self) -> PathPattern<'_> {
+        let expression = self.rest.as_ref().and_then(|rest| rest.expression.as_ref());
+        PathPattern::of(&self.entry.frontend().path, expression)
     }
 
     /// Whether a request that was found by hostname and path matches in all else.
     #[inline]
     fn confirms<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
-        let Parts {
-            path, conditions, ..
-        } = &*self.0;
-        // Cheapest first.
-        conditions.allows_method(request.method)
-            && path.confirms(request.path)
-            && conditions.allows_fields(request)
+        self.rest.as_ref().is_none_or(|rest| rest.confirms(request))
+    }
+
+    /// Whether the path of a request that was found by it really matches: an expression is found by its
+    /// rank alone.
+    pub fn confirms_path(&self, path: &[u8]) -> bool {
+        let rest = self.rest.as_ref();
+        rest.is_none_or(|rest| rest.confirms_path(path))
     }
 
     /// The first condition beside hostname and path that a request does not fulfil.
     pub fn missed_condition<H: HeaderLookup>(&self, request: &Request<'_, H>) -> Option<Missed> {
-        self.0.conditions.missed(request)
+        self.rest.as_ref()?.conditions.missed(request)
     }
 
     /// Order among rules whose hostname and path are equally specific: the winner first.
     fn precedence(&self, other: &Self) -> Ordering {
         let rank = |rule: &Self| {
-            let (method, headers, query) = rule.0.conditions.counts();
+            let counts = rule.rest.as_ref().map(|rest| rest.conditions.counts());
+            let (method, headers, query) = counts.unwrap_or_default();
             (Reverse(method), Reverse(headers), Reverse(query))
         };
         rank(self)
@@ -81,60 +119,124 @@ impl Rule {
     }
 }
 
-/// The rules of one hostname and one path (or one length of expression), winner first.
-#[derive(Debug)]
-pub struct Group<T> {
-    entries: Vec<(Rule, T)>,
+impl Rest {
+    #[inline]
+    fn confirms<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
+        // Cheapest first.
+        self.conditions.allows_method(request.method)
+            && self.confirms_path(request.path)
+            && self.conditions.allows_fields(request)
+    }
+
+    #[inline]
+    fn confirms_path(&self, path: &[u8]) -> bool {
+        let expression = self.expression.as_ref();
+        expression.is_none_or(|expression| expression.regex.is_match(path))
+    }
 }
 
-impl<T> Group<T> {
-    /// The target of the first rule that matches.
+impl HasName for Rule {
+    fn name(&self) -> &str {
+        self.name()
+    }
+}
+
+impl Target for Rule {
+    fn rule(&self) -> &Self {
+        self
+    }
+}
+
+impl<T> HasName for (Rule, T) {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl<T> Target for (Rule, T) {
+    fn rule(&self) -> &Rule {
+        &self.0
+    }
+}
+
+/// The targets of one hostname and one path (or one length of expression), winner first.
+#[derive(Debug)]
+pub enum Group<T> {
+    /// Nearly all groups have one, and there may be 100,000 groups.
+    One(T),
+    /// Any number, none included.
+    Some(Box<Vec<T>>),
+}
+
+impl<T: Target> Group<T> {
+    /// The first target whose rule matches.
     #[inline]
     pub fn pick<H: HeaderLookup>(&self, request: &Request<'_, H>) -> Option<&T> {
-        self.entries
+        self.all()
             .iter()
-            .find_map(|(rule, target)| rule.confirms(request).then_some(target))
+            .find(|target| target.rule().confirms(request))
     }
 
-    /// The target of the winner.
+    /// The winner.
     pub fn first(&self) -> Option<&T> {
-        self.entries.first().map(|(_, target)| target)
+        self.all().first()
     }
 
-    /// The target of this rule.
-    pub fn get(&self, rule: &Rule) -> Option<&T> {
-        self.position(rule).ok().map(|index| &self.entries[index].1)
+    /// Puts a target in its place.
+    pub fn insert(&mut self, target: T) {
+        let (Ok(index) | Err(index)) = self.position(target.rule());
+        *self = match self.take() {
+            all if all.is_empty() => Self::One(target),
+            mut all => {
+                all.insert(index, target);
+                Self::Some(Box::new(all))
+            }
+        };
     }
 
-    /// Puts a rule in its place.
-    pub fn insert(&mut self, rule: Rule, target: T) {
-        let (Ok(index) | Err(index)) = self.position(&rule);
-        // Nearly all groups have one rule; there may be 100,000 groups.
-        self.entries.reserve_exact(1);
-        self.entries.insert(index, (rule, target));
-    }
-
-    /// Takes a rule out.
+    /// Takes the target of a rule out.
     pub fn remove(&mut self, rule: &Rule) -> Option<T> {
         let index = self.position(rule).ok()?;
-        Some(self.entries.remove(index).1)
+        let mut all = self.take();
+        let removed = all.remove(index);
+        *self = match (all.len(), all.pop()) {
+            (1, Some(last)) => Self::One(last),
+            (_, last) => {
+                all.extend(last);
+                Self::Some(Box::new(all))
+            }
+        };
+        Some(removed)
     }
 
-    /// Whether there is no rule.
+    /// Whether there is no target.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.all().is_empty()
+    }
+
+    #[inline]
+    fn all(&self) -> &[T] {
+        match self {
+            Self::One(target) => std::slice::from_ref(target),
+            Self::Some(targets) => targets,
+        }
+    }
+
+    fn take(&mut self) -> Vec<T> {
+        match std::mem::take(self) {
+            Self::One(target) => vec![target],
+            Self::Some(targets) => *targets,
+        }
     }
 
     fn position(&self, rule: &Rule) -> Result<usize, usize> {
-        self.entries
-            .binary_search_by(|(other, _)| other.precedence(rule))
+        self.all()
+            .binary_search_by(|other| other.rule().precedence(rule))
     }
 }
 
 impl<T> Default for Group<T> {
     fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-        }
+        Self::Some(Box::default())
     }
 }

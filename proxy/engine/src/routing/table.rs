@@ -4,8 +4,6 @@
 //! have the very same hostname and path), never the table. Every map is keyed at random per
 //! process, so that nobody can choose hostnames or paths that collide.
 
-use ahash::AHashMap;
-
 use super::hostname::HostMap;
 pub use super::hostname::Rank;
 pub use super::matcher::HeaderLookup;
@@ -13,20 +11,21 @@ pub use super::matcher::Request;
 use super::path::PathMap;
 use super::rule::Group;
 pub use super::rule::Rule;
+pub use super::rule::Target;
 
-/// Rules with their targets.
+/// Targets by their rules.
 #[derive(Debug)]
 pub struct Table<T> {
     hosts: HostMap<PathMap<Group<T>>>,
-    rules: AHashMap<Box<str>, Rule>,
+    count: usize,
 }
 
-impl<T> Table<T> {
+impl<T: Target> Table<T> {
     /// An empty table.
     pub fn new() -> Self {
         Self {
             hosts: HostMap::default(),
-            rules: AHashMap::new(),
+            count: 0,
         }
     }
 
@@ -49,45 +48,37 @@ impl<T> Table<T> {
             .find(host, |paths| paths.find(b"/", Group::first))
     }
 
-    /// Adds a rule, or replaces the one of the same name; returns what that led to.
-    pub fn insert(&mut self, rule: Rule, target: T) -> Option<T> {
-        let replaced = self.remove(rule.name());
-        self.rules.insert(rule.name().into(), rule.clone());
+    /// Adds a target. One of the same name must have been taken out before.
+    pub fn insert(&mut self, target: T) {
+        self.count += 1;
+        let rule = target.rule().clone();
         let paths = self.hosts.get_or_default(rule.host());
-        paths.get_or_default(rule.path()).insert(rule, target);
-        replaced
+        paths.get_or_default(rule.path()).insert(target);
     }
 
-    /// Takes a rule out; returns what it led to.
-    pub fn remove(&mut self, name: &str) -> Option<T> {
-        let rule = self.rules.remove(name)?;
+    /// Takes the target of a rule out.
+    pub fn remove(&mut self, rule: &Rule) -> Option<T> {
         let remove = |paths: &mut PathMap<Group<T>>| {
-            paths.change(rule.path(), |group| group.remove(&rule), Group::is_empty)
+            paths.change(rule.path(), |group| group.remove(rule), Group::is_empty)
         };
-        self.hosts
-            .change(rule.host(), remove, PathMap::is_empty)
-            .flatten()
-            .flatten()
+        let removed = self.hosts.change(rule.host(), remove, PathMap::is_empty);
+        let removed = removed.flatten().flatten()?;
+        self.count -= 1;
+        Some(removed)
     }
 
-    /// What the rule of this name leads to.
-    pub fn get(&self, name: &str) -> Option<&T> {
-        let rule = self.rules.get(name)?;
-        self.hosts.get(rule.host())?.get(rule.path())?.get(rule)
-    }
-
-    /// How many rules there are.
+    /// How many targets there are.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.count
     }
 
-    /// Whether there is no rule.
+    /// Whether there is no target.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.count == 0
     }
 }
 
-impl<T> Default for Table<T> {
+impl<T: Target> Default for Table<T> {
     fn default() -> Self {
         Self::new()
     }

@@ -110,7 +110,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn commit(&mut self, staged: Staged) {
-        let applied = self.tables.apply(staged, &mut self.metrics);
+        let applied = self.tables.apply(staged);
         if self.serving {
             for listener in &applied.opened {
                 self.watch_listener(listener);
@@ -269,9 +269,9 @@ impl<D: Driver> Engine<D> {
 
     fn overlay(&mut self, names: Vec<String>) {
         for name in &self.drained {
-            if let Some(backend) = self.tables.backends.get(name) {
+            if let Some(backend) = self.tables.backend(name) {
                 backend.drained.set(false);
-                self.metrics.slot_set(backend.slot.id(), Field::Drained, 0);
+                self.metrics.slot_set(backend.slot(), Field::Drained, 0);
             }
         }
         self.drained = names;
@@ -283,11 +283,11 @@ impl<D: Driver> Engine<D> {
         let drained: Vec<_> = self
             .drained
             .iter()
-            .filter_map(|name| self.tables.backends.get(name).cloned())
+            .filter_map(|name| self.tables.backend(name))
             .collect();
         for backend in drained {
             backend.drained.set(true);
-            self.metrics.slot_set(backend.slot.id(), Field::Drained, 1);
+            self.metrics.slot_set(backend.slot(), Field::Drained, 1);
             self.close_pooled(&backend);
         }
     }

@@ -73,7 +73,7 @@ pub struct Engine<D> {
     pub(super) timers: Timers,
     pub(super) pool: BufferPool,
     pub(super) random: Random,
-    pub(super) metrics: Metrics,
+    pub(super) metrics: Rc<Metrics>,
     pub(super) tables: Tables,
     pub(super) challenges: Arc<Challenges>,
     pub(super) log: LogSink,
@@ -139,6 +139,7 @@ impl<D: Driver> Engine<D> {
         seed: u64,
     ) -> std::io::Result<Self> {
         driver.watch_input(wake.as_raw_fd(), ids::WAKE)?;
+        let metrics = Rc::new(metrics);
         Ok(Self {
             driver,
             wake,
@@ -147,8 +148,8 @@ impl<D: Driver> Engine<D> {
             timers: Timers::default(),
             pool: BufferPool::default(),
             random: Random::new(seed),
+            tables: Tables::new(served.certificates, metrics.clone()),
             metrics,
-            tables: Tables::new(served.certificates),
             challenges: served.challenges,
             log: LogSink::off(),
             log_flush_queued: false,

@@ -14,6 +14,7 @@ use crate::session::ids::ClientId;
 use crate::session::transport::Transport;
 use crate::state::digest::Digest;
 use crate::state::entity::{Entity, Kind};
+use crate::state::entry::Entry;
 use crate::state::listener::{Listener, ListenerSettings, Routes};
 use crate::telemetry::counters::Metrics;
 use crate::tls::certificates::Certificates;
@@ -42,17 +43,19 @@ pub(super) fn engine_with_clients(count: usize) -> Door {
     let wake = socket::wake_descriptor().unwrap();
     let epoll = Epoll::new().unwrap();
     let mut engine = Engine::new(epoll, wake, inbox, metrics, served, 1).unwrap();
-    let Ok(Entity::Listener(entity)) = Entity::from_json(Kind::Listener, LISTENER) else {
+    let entity = Entity::from_json(Kind::Listener, LISTENER).unwrap();
+    let entry = Arc::new(Entry::new("web", entity, Digest::default()));
+    let Entity::Listener(value) = &entry.entity else {
         panic!("a listener");
     };
+    let settings = ListenerSettings::new(value.clone(), None);
     let mut clients = Vec::new();
     let mut peers = Vec::new();
     let accepting = OwnedFd::from(door.try_clone().unwrap());
     let listener = Rc::new(Listener::new(
-        "web".into(),
+        entry,
         address,
-        ListenerSettings::new(entity, None),
-        Digest::default(),
+        settings,
         Some(accepting),
         Routes::default(),
     ));
@@ -65,8 +68,7 @@ pub(super) fn engine_with_clients(count: usize) -> Door {
         clients.push(id);
     }
     door.set_nonblocking(true).unwrap();
-    let name = listener.name.clone();
-    engine.tables.listeners.insert(name, listener.clone());
+    engine.tables.listeners.insert(listener.clone());
     Door {
         engine,
         listener,

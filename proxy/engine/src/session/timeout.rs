@@ -168,7 +168,7 @@ impl<D: Driver> Engine<D> {
         let Some(number) = upstream.exchange else {
             return self.close_upstream(id);
         };
-        let (slot, link) = (upstream.backend.slot.id(), upstream.link);
+        let (slot, link) = (upstream.backend.slot(), upstream.link);
         if self.is_still_taking(id, number) {
             return;
         }

@@ -5,8 +5,9 @@
 //! slices but a position; whatever changes the tables in between makes it begin anew.
 
 use super::digest::Digest;
-use super::entity::{Entity, Kind};
-use super::tables::{Named, Tables};
+use super::entity::Kind;
+use super::entry::Entry;
+use super::tables::Tables;
 
 /// Names that are told; where more differ, something larger is wrong than their names could tell.
 const DIFFERING_MAX: usize = 8;
@@ -57,9 +58,9 @@ impl Audit {
                 return None;
             }
             let before = left;
-            tables.each(*kind, self.offset, left, &mut |name, entity, hash| {
+            tables.each(*kind, self.offset, left, &mut |entry| {
                 left -= 1;
-                self.found.take(*kind, name, entity, hash);
+                self.found.take(*kind, entry);
             });
             if left > 0 {
                 self.kind += 1;
@@ -73,27 +74,12 @@ impl Audit {
 }
 
 impl Audited {
-    fn take(&mut self, kind: Kind, name: &str, entity: &Entity, hash: Digest) {
-        let actual = Digest::from_entity(kind, name, &entity.canonical());
+    fn take(&mut self, kind: Kind, entry: &Entry) {
+        let name = &entry.name;
+        let actual = Digest::from_entity(kind, name, &entry.entity.canonical());
         self.digest = self.digest.add(actual);
-        if actual != hash && self.differing.len() < DIFFERING_MAX {
+        if actual != entry.hash && self.differing.len() < DIFFERING_MAX {
             self.differing.push(format!("{}/{name}", kind.as_str()));
         }
-    }
-}
-
-/// Hands `count` entries of a map over, from `offset` on, in the map's own order: at no cost for those
-/// that come before.
-pub(super) fn slice<V>(
-    map: &Named<V>,
-    offset: usize,
-    count: usize,
-    entity: impl Fn(&V) -> (Entity, Digest),
-    take: &mut dyn FnMut(&str, &Entity, Digest),
-) {
-    let end = offset.saturating_add(count).min(map.len());
-    for (name, value) in map.as_slice().get_range(offset..end).into_iter().flatten() {
-        let (entity, hash) = entity(value);
-        take(name, &entity, hash);
     }
 }

@@ -4,8 +4,12 @@
 //! Each kind is a module of [`super::kinds`]. Here is what they share, and [`Entity`], which is one of
 //! any kind. Limits of values that several kinds have are in [`check`].
 
+pub mod address;
 pub mod check;
 pub mod cidr;
+pub mod rare;
+
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
@@ -71,33 +75,33 @@ impl Kind {
     }
 }
 
-/// One value of the state, of any kind.
+/// One value of the state, of any kind. Those that are large, or that many have alike, are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entity {
     /// See [`Settings`].
-    Settings(Settings),
+    Settings(Arc<Settings>),
     /// See [`Certificate`].
-    Certificate(Certificate),
+    Certificate(Box<Certificate>),
     /// See [`Listener`].
-    Listener(Listener),
+    Listener(Arc<Listener>),
     /// See [`Cluster`].
-    Cluster(Cluster),
+    Cluster(Arc<Cluster>),
     /// See [`Backend`].
     Backend(Backend),
     /// See [`Frontend`].
-    Frontend(Frontend),
+    Frontend(Box<Frontend>),
 }
 
 impl Entity {
     /// Reads the JSON value of an entity of `kind`; its values are not checked yet.
     pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
         Ok(match kind {
-            Kind::Settings => Self::Settings(serde_json::from_str(text)?),
-            Kind::Certificate => Self::Certificate(serde_json::from_str(text)?),
-            Kind::Listener => Self::Listener(serde_json::from_str(text)?),
-            Kind::Cluster => Self::Cluster(serde_json::from_str(text)?),
+            Kind::Settings => Self::Settings(Arc::new(serde_json::from_str(text)?)),
+            Kind::Certificate => Self::Certificate(Box::new(serde_json::from_str(text)?)),
+            Kind::Listener => Self::Listener(Arc::new(serde_json::from_str(text)?)),
+            Kind::Cluster => Self::Cluster(Arc::new(serde_json::from_str(text)?)),
             Kind::Backend => Self::Backend(serde_json::from_str(text)?),
-            Kind::Frontend => Self::Frontend(serde_json::from_str(text)?),
+            Kind::Frontend => Self::Frontend(Box::new(serde_json::from_str(text)?)),
         })
     }
 
@@ -128,12 +132,12 @@ impl Entity {
     /// The canonical bytes: compact JSON without defaults, keys sorted, UTF-8 unescaped.
     pub fn canonical(&self) -> Vec<u8> {
         let bytes = match self {
-            Self::Settings(value) => serde_json::to_vec(value),
-            Self::Certificate(value) => serde_json::to_vec(value),
-            Self::Listener(value) => serde_json::to_vec(value),
-            Self::Cluster(value) => serde_json::to_vec(value),
+            Self::Settings(value) => serde_json::to_vec(&**value),
+            Self::Certificate(value) => serde_json::to_vec(&**value),
+            Self::Listener(value) => serde_json::to_vec(&**value),
+            Self::Cluster(value) => serde_json::to_vec(&**value),
             Self::Backend(value) => serde_json::to_vec(value),
-            Self::Frontend(value) => serde_json::to_vec(value),
+            Self::Frontend(value) => serde_json::to_vec(&**value),
         };
         bytes.expect("maps with string keys and plain values always serialise")
     }

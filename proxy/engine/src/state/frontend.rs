@@ -1,24 +1,78 @@
 //! One frontend as it runs: where its requests go. The match itself lives in `routing`.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::digest::Digest;
 use super::entity;
+use super::entry::Entry;
+use super::named::HasName;
 use super::slot::Slot;
+use crate::routing::rule::{Rule, Target};
+use crate::telemetry::counters::{SlotId, SlotKind};
 use crate::upstream::Cluster;
 
 /// The target of a routing table's entry.
 pub struct Frontend {
-    /// Its name.
-    pub name: String,
+    rule: Rule,
     /// Where its requests go.
     pub cluster: Rc<Cluster>,
-    /// The entity as committed.
-    pub entity: entity::Frontend,
+    hsts: Option<Box<Line>>,
+    slot: OnceCell<Rc<Slot>>,
+}
+
+/// A line of a response head: few frontends have one.
+struct Line(Box<str>);
+
+impl Frontend {
+    /// A frontend. When it was another one before, it goes on counting where that one did.
+    #[must_use]
+    pub fn new(rule: Rule, cluster: Rc<Cluster>, before: Option<&Self>) -> Self {
+        // What has no slot yet serves no request that could ask for one.
+        let slot = before.map_or_else(OnceCell::new, |before| before.slot.clone());
+        let hsts = rule.entry().frontend().hsts.as_ref();
+        Self {
+            hsts: hsts.map(|hsts| Box::new(Line(hsts.line().into()))),
+            rule,
+            cluster,
+            slot,
+        }
+    }
+
+    /// As committed.
+    #[must_use]
+    pub fn entry(&self) -> &Arc<Entry> {
+        self.rule.entry()
+    }
+
+    /// The value of it.
+    #[must_use]
+    pub fn entity(&self) -> &entity::Frontend {
+        self.entry().frontend()
+    }
+
     /// The line of `hsts`, with its CRLF.
-    pub hsts: Option<Box<str>>,
-    /// Hash of the entity, part of the state's digest.
-    pub hash: Digest,
-    /// Its counters in shared memory, kept over changes of the frontend.
-    pub slot: Rc<Slot>,
+    #[must_use]
+    pub fn hsts(&self) -> Option<&str> {
+        self.hsts.as_deref().map(|line| &*line.0)
+    }
+
+    /// Its counters in shared memory, from its first request on.
+    #[must_use]
+    pub fn slot(&self) -> SlotId {
+        let make = || Rc::new(self.cluster.slot_for(SlotKind::Frontend, self.rule.name()));
+        self.slot.get_or_init(make).id()
+    }
+}
+
+impl HasName for Rc<Frontend> {
+    fn name(&self) -> &str {
+        self.rule.name()
+    }
+}
+
+impl Target for Rc<Frontend> {
+    fn rule(&self) -> &Rule {
+        &self.rule
+    }
 }

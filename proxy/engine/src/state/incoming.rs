@@ -9,26 +9,18 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::digest::Digest;
+use super::alike::Alike;
 use super::entity::{self, Entity, Kind};
-use super::ops::{self, Ops, Put, Refused};
-use super::staged::StagedPut;
-use super::tables::cluster_of;
+use super::entry::Entry;
+use super::ops::{self, Ops, Refused};
+use super::staged::{Compiled, StagedPut};
+use crate::routing::regexes::Regexes;
 use crate::routing::rule::Rule;
 use crate::tls::certificates::{self, Identity};
 use crate::tls::policy::{Agreements, Tls};
 
 /// Contents of files by their SHA-256.
 pub type Materials = HashMap<String, Vec<u8>>;
-
-/// What the ledger keeps of an entity.
-pub(super) struct Held {
-    pub(super) hash: Digest,
-    /// What it needs to exist.
-    pub(super) needs: Vec<(Kind, String)>,
-    /// A listener's address: a new one needs a new socket.
-    pub(super) address: Option<String>,
-}
 
 /// The chunks of one change that have come so far.
 #[derive(Default)]
@@ -38,11 +30,10 @@ pub(super) struct Incoming {
     /// How many chunks have come.
     pub(super) chunks: u64,
     pub(super) puts: Vec<StagedPut>,
-    /// Of each put, in the same order.
-    pub(super) held: Vec<((Kind, String), Held)>,
     pub(super) removes: Vec<(Kind, String)>,
     /// Where the settings want the access log, if they are among the puts.
     pub(super) access_log: Option<String>,
+    alike: Alike,
     /// What one of the chunks was refused for: the rest of them is refused as well.
     refused: Option<Refused>,
 }
@@ -67,12 +58,14 @@ impl Incoming {
         bytes: &[u8],
         materials: &Materials,
         tls: &Tls,
+        regexes: &mut Regexes,
     ) -> Result<(), Refused> {
         if let Some(refused) = self.refusal() {
             return Err(refused);
         }
         self.chunks += 1;
-        self.add(bytes, materials, tls).inspect_err(|refused| {
+        let added = self.add(bytes, materials, tls, regexes);
+        added.inspect_err(|refused| {
             *self = Self {
                 refused: Some(refused.clone()),
                 chunks: self.chunks,
@@ -81,23 +74,22 @@ impl Incoming {
         })
     }
 
-    fn add(&mut self, bytes: &[u8], materials: &Materials, tls: &Tls) -> Result<(), Refused> {
-        let Ops { puts, removes } = ops::decode(bytes)?;
-        self.puts.reserve(puts.len());
-        self.held.reserve(puts.len());
-        for put in puts {
-            if let Entity::Settings(settings) = &put.entity {
+    fn add(
+        &mut self,
+        bytes: &[u8],
+        materials: &Materials,
+        tls: &Tls,
+        regexes: &mut Regexes,
+    ) -> Result<(), Refused> {
+        let Ops { puts, removes } = ops::decode(bytes, &mut self.alike)?;
+        for entry in puts {
+            if let Entity::Settings(settings) = &entry.entity {
                 self.access_log = Some(settings.access_log.clone());
             }
-            let (needs, address) = needs_of(&put.name, &put.entity);
-            let key = (put.entity.kind(), put.name.clone());
-            let held = Held {
-                hash: put.hash,
-                needs,
-                address,
-            };
-            self.puts.push(compile(put, materials, tls)?);
-            self.held.push((key, held));
+            let entry = Arc::new(entry);
+            let compiled = compile(&entry, materials, tls, &mut self.alike, regexes)
+                .map_err(|reason| Refused::new(entry.kind().as_str(), &entry.name, reason))?;
+            self.puts.push(StagedPut { entry, compiled });
         }
         self.removes.extend(removes);
         Ok(())
@@ -105,47 +97,40 @@ impl Incoming {
 }
 
 /// Everything of one entity that can fail to compile.
-fn compile(put: Put, materials: &Materials, tls: &Tls) -> Result<StagedPut, Refused> {
-    let Put { name, entity, hash } = put;
-    let kind = entity.kind().as_str();
-    let parts = || {
-        Ok((
-            rules(&name, &entity)?,
-            identity(&entity, materials, tls)?,
-            agreements(&entity, materials, tls)?,
-            upstream_tls(&entity, materials, tls)?,
-        ))
-    };
-    let (rules, identity, agreements, upstream_tls) =
-        parts().map_err(|reason: String| Refused::new(kind, &name, reason))?;
-    Ok(StagedPut {
-        name,
-        entity,
-        hash,
-        rules,
-        identity,
-        tls: agreements,
-        upstream_tls,
+fn compile(
+    entry: &Arc<Entry>,
+    materials: &Materials,
+    tls: &Tls,
+    alike: &mut Alike,
+    regexes: &mut Regexes,
+) -> Result<Compiled, String> {
+    Ok(match &entry.entity {
+        Entity::Certificate(certificate) => {
+            Compiled::Certificate(identity(certificate, materials, tls)?.map(Box::new))
+        }
+        Entity::Listener(listener) => {
+            Compiled::Listener(agreements(listener, materials, tls)?.map(Box::new))
+        }
+        Entity::Cluster(cluster) => {
+            let upstream_tls = || upstream_tls(cluster, materials, tls);
+            Compiled::Cluster(alike.settings(cluster, upstream_tls)?)
+        }
+        Entity::Frontend(_) => Compiled::Frontend(Rule::of(entry.clone(), regexes)?),
+        Entity::Settings(_) | Entity::Backend(_) => Compiled::Nothing,
     })
 }
 
-fn rules(name: &str, entity: &Entity) -> Result<Vec<(String, Rule)>, String> {
-    let Entity::Frontend(frontend) = entity else {
-        return Ok(Vec::new());
-    };
-    // Once: a rule is shared by the tables of all its listeners.
-    let rule = Rule::compile(name, frontend)?;
-    let of = |listener: &String| (listener.clone(), rule.clone());
-    Ok(frontend.listeners.iter().map(of).collect())
-}
-
-fn identity(entity: &Entity, materials: &Materials, tls: &Tls) -> Result<Option<Identity>, String> {
-    let Entity::Certificate(entity::Certificate {
+fn identity(
+    certificate: &entity::Certificate,
+    materials: &Materials,
+    tls: &Tls,
+) -> Result<Option<Identity>, String> {
+    let entity::Certificate {
         certificate: Some(chain),
         private_key: Some(private_key),
         ocsp,
         ..
-    }) = entity
+    } = certificate
     else {
         return Ok(None);
     };
@@ -162,35 +147,28 @@ fn identity(entity: &Entity, materials: &Materials, tls: &Tls) -> Result<Option<
 }
 
 fn agreements(
-    entity: &Entity,
+    listener: &entity::Listener,
     materials: &Materials,
     tls: &Tls,
 ) -> Result<Option<Agreements>, String> {
-    let Entity::Listener(entity::Listener {
-        tls: Some(policy), ..
-    }) = entity
-    else {
-        return Ok(None);
-    };
-    tls.server_config(policy, |wanted| material(materials, wanted))
-        .map(Some)
+    let agreed = listener
+        .tls
+        .as_ref()
+        .map(|policy| tls.server_config(policy, |wanted| material(materials, wanted)));
+    agreed.transpose()
 }
 
 fn upstream_tls(
-    entity: &Entity,
+    cluster: &entity::Cluster,
     materials: &Materials,
     tls: &Tls,
 ) -> Result<Option<Arc<ClientConfig>>, String> {
-    let Entity::Cluster(entity::Cluster {
-        tls: Some(policy),
-        protocol,
-        ..
-    }) = entity
-    else {
-        return Ok(None);
-    };
-    tls.client_config(policy, *protocol, |wanted| material(materials, wanted))
-        .map(Some)
+    let asked = cluster.tls.as_ref().map(|policy| {
+        tls.client_config(policy, cluster.protocol, |wanted| {
+            material(materials, wanted)
+        })
+    });
+    asked.transpose()
 }
 
 fn material<'a>(materials: &'a Materials, wanted: &entity::Material) -> Result<&'a [u8], String> {
@@ -203,31 +181,4 @@ fn material<'a>(materials: &'a Materials, wanted: &entity::Material) -> Result<&
                 wanted.path
             )
         })
-}
-
-fn needs_of(name: &str, entity: &Entity) -> (Vec<(Kind, String)>, Option<String>) {
-    match entity {
-        Entity::Frontend(frontend) => {
-            let listeners = frontend
-                .listeners
-                .iter()
-                .map(|listener| (Kind::Listener, listener.clone()));
-            (
-                listeners
-                    .chain([(Kind::Cluster, frontend.cluster.clone())])
-                    .collect(),
-                None,
-            )
-        }
-        Entity::Backend(_) => (vec![(Kind::Cluster, cluster_of(name).to_owned())], None),
-        Entity::Listener(listener) => {
-            let default = listener
-                .tls
-                .as_ref()
-                .and_then(|tls| tls.default_certificate.clone());
-            let needs = default.map(|name| (Kind::Certificate, name));
-            (needs.into_iter().collect(), Some(listener.address.clone()))
-        }
-        Entity::Settings(_) | Entity::Certificate(_) | Entity::Cluster(_) => (Vec::new(), None),
-    }
 }

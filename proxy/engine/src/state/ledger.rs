@@ -1,20 +1,24 @@
 //! The control thread's side of a transaction: everything that can fail, before the commit.
 //!
-//! The ledger remembers of each entity its hash and what it refers to, no more. [`Ledger::stage`]
-//! decodes and compiles a change as it comes in, [`Ledger::prepare`] checks the whole of it against
-//! what is held; the result either waits as [`Staged`] or leaves no trace. Called by the engine's
-//! Python face with no lock on the request path.
+//! The ledger holds the very entries that the tables hold, and how often each is referred to.
+//! [`Ledger::stage`] decodes and compiles a change as it comes in, [`Ledger::prepare`] checks the whole
+//! of it against what is held; the result either waits as [`Staged`] or leaves no trace. Called by the
+//! engine's Python face with no lock on the request path.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use super::digest::Digest;
 use super::entity::{Entity, Kind};
-use super::incoming::{Held, Incoming, Materials};
+use super::entry::Entry;
+use super::held::Held;
+use super::incoming::{Incoming, Materials};
 use super::ops::Refused;
 use super::staged::{Staged, StagedPut};
+use crate::routing::regexes::Regexes;
 use crate::telemetry::access_log::LogWriter;
 use crate::tls::policy::Tls;
 
@@ -26,9 +30,7 @@ pub struct Ledger {
     pub commit: String,
     /// The digest of the committed state.
     pub digest: Digest,
-    held: AHashMap<(Kind, String), Held>,
-    /// How many entities need a given one.
-    needed: AHashMap<(Kind, String), usize>,
+    held: Held,
     access_log: String,
     /// A listener has its socket from the moment that it is committed. Before a worker serves it has
     /// none: it gets all of them at once.
@@ -36,11 +38,12 @@ pub struct Ledger {
     incoming: Option<Incoming>,
     staged: Option<(Staged, Delta)>,
     tls: Tls,
+    regexes: Regexes,
 }
 
 /// What a staged transaction does to the ledger.
 struct Delta {
-    puts: Vec<((Kind, String), Held)>,
+    puts: Vec<Arc<Entry>>,
     removes: Vec<(Kind, String)>,
     access_log: Option<String>,
 }
@@ -53,13 +56,13 @@ impl Ledger {
             generation: 0,
             commit: String::new(),
             digest: Digest::default(),
-            held: AHashMap::new(),
-            needed: AHashMap::new(),
+            held: Held::default(),
             access_log: String::new(),
             serving: false,
             incoming: None,
             staged: None,
             tls,
+            regexes: Regexes::default(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Ledger {
         }
         match &mut self.incoming {
             Some(incoming) if (incoming.generation, incoming.chunks) == (generation, number) => {
-                incoming.take(bytes, materials, &self.tls)
+                incoming.take(bytes, materials, &self.tls, &mut self.regexes)
             }
             Some(incoming) if incoming.generation == generation => {
                 // What follows a refused chunk was on its way already.
@@ -164,7 +167,6 @@ impl Ledger {
         self.staged = None;
         let Incoming {
             puts,
-            held,
             removes,
             access_log,
             ..
@@ -179,7 +181,7 @@ impl Ledger {
         };
         self.check_sockets(&puts, &sockets)?;
         let delta = Delta {
-            puts: held,
+            puts: puts.iter().map(|put| put.entry.clone()).collect(),
             removes,
             access_log,
         };
@@ -200,10 +202,10 @@ impl Ledger {
 
     /// The listeners that are held.
     pub fn listeners(&self) -> impl Iterator<Item = &str> {
-        let names = self.held.keys();
-        names
-            .filter(|(kind, _)| *kind == Kind::Listener)
-            .map(|(_, name)| name.as_str())
+        self.held
+            .of(Kind::Listener)
+            .values()
+            .map(|entry| &*entry.name)
     }
 
     /// Takes the staged transaction out to be swapped in; `None` when that generation is not staged.
@@ -218,16 +220,7 @@ impl Ledger {
         if let Some(target) = delta.access_log {
             self.access_log = target;
         }
-        for key in delta.removes {
-            self.forget(&key);
-        }
-        for (key, held) in delta.puts {
-            self.forget(&key);
-            for need in &held.needs {
-                *self.needed.entry(need.clone()).or_default() += 1;
-            }
-            self.held.insert(key, held);
-        }
+        self.held.change(&delta.removes, delta.puts);
         Some(staged)
     }
 
@@ -245,20 +238,6 @@ impl Ledger {
         }
     }
 
-    fn forget(&mut self, key: &(Kind, String)) {
-        let Some(held) = self.held.remove(key) else {
-            return;
-        };
-        for need in held.needs {
-            if let Some(count) = self.needed.get_mut(&need) {
-                *count -= 1;
-                if *count == 0 {
-                    self.needed.remove(&need);
-                }
-            }
-        }
-    }
-
     fn check_sockets(
         &self,
         puts: &[StagedPut],
@@ -267,17 +246,18 @@ impl Ledger {
         if !self.serving {
             return Ok(());
         }
-        for put in puts {
-            let Entity::Listener(listener) = &put.entity else {
+        for StagedPut { entry, .. } in puts {
+            let Entity::Listener(listener) = &entry.entity else {
                 continue;
             };
-            let before = self.held.get(&(Kind::Listener, put.name.clone()));
-            let moved =
-                before.is_none_or(|held| held.address.as_deref() != Some(&listener.address));
-            if moved && !sockets.contains_key(&put.name) {
+            let before = self.held.get(Kind::Listener, &entry.name);
+            let stays = before.is_some_and(|before| {
+                matches!(&before.entity, Entity::Listener(it) if it.address == listener.address)
+            });
+            if !stays && !sockets.contains_key(&*entry.name) {
                 return Err(refused(
                     "listener",
-                    &put.name,
+                    &entry.name,
                     format!("no listening socket came with {}", listener.address),
                 ));
             }
@@ -287,86 +267,77 @@ impl Ledger {
 
     /// Everything that is needed after the change must be there after the change.
     fn check_references(&self, delta: &Delta) -> Result<(), Refused> {
-        let put_keys: AHashMap<&(Kind, String), ()> =
-            delta.puts.iter().map(|(key, _)| (key, ())).collect();
-        if put_keys.len() != delta.puts.len() {
-            return Err(refused(
-                "state",
-                "",
-                "the change names an entity twice".into(),
-            ));
+        let of_state = |reason: &str| Err(refused("state", "", reason.into()));
+        let put: AHashSet<(Kind, &str)> = delta.puts.iter().map(|put| key(put)).collect();
+        if put.len() != delta.puts.len() {
+            return of_state("the change names an entity twice");
         }
-        let removed: AHashMap<&(Kind, String), ()> =
-            delta.removes.iter().map(|key| (key, ())).collect();
+        let removes = delta.removes.iter().map(|(kind, name)| (*kind, &**name));
+        let removed: AHashSet<(Kind, &str)> = removes.collect();
         if removed.len() != delta.removes.len() {
-            return Err(refused(
-                "state",
-                "",
-                "the change removes an entity twice".into(),
-            ));
+            return of_state("the change removes an entity twice");
         }
-        for (key, held) in &delta.puts {
-            for need in &held.needs {
-                let there = put_keys.contains_key(need)
-                    || (self.held.contains_key(need) && !removed.contains_key(need));
-                if !there {
-                    return Err(refused(
-                        key.0.as_str(),
-                        &key.1,
-                        format!(
-                            "refers to the {} {:?}, which is not there",
-                            need.0.as_str(),
-                            need.1
-                        ),
-                    ));
-                }
+        for entry in &delta.puts {
+            let there = |need: &(Kind, &str)| {
+                put.contains(need)
+                    || (self.held.get(need.0, need.1).is_some() && !removed.contains(need))
+            };
+            if let Some((kind, name)) = entry.needs().find(|need| !there(need)) {
+                let kind = kind.as_str();
+                return Err(refused(
+                    entry.kind().as_str(),
+                    &entry.name,
+                    format!("refers to the {kind} {name:?}, which is not there"),
+                ));
             }
         }
-        let mut released: AHashMap<&(Kind, String), usize> = AHashMap::new();
-        let replaced = delta.puts.iter().map(|(key, _)| key);
-        for key in delta.removes.iter().chain(replaced) {
-            for need in self.held.get(key).iter().flat_map(|held| &held.needs) {
+        self.check_removes(delta, &put)
+    }
+
+    fn check_removes(&self, delta: &Delta, put: &AHashSet<(Kind, &str)>) -> Result<(), Refused> {
+        if delta.removes.is_empty() {
+            return Ok(());
+        }
+        let mut released: AHashMap<(Kind, &str), u32> = AHashMap::new();
+        let removed = delta.removes.iter().map(|(kind, name)| (*kind, &**name));
+        let replaced = delta.puts.iter().map(|put| key(put));
+        for (kind, name) in removed.clone().chain(replaced) {
+            let before = self.held.get(kind, name);
+            for need in before.iter().flat_map(|entry| entry.needs()) {
                 *released.entry(need).or_default() += 1;
             }
         }
-        for key in &delta.removes {
-            if !self.held.contains_key(key) {
-                return Err(refused(
-                    key.0.as_str(),
-                    &key.1,
-                    "cannot be removed, it is not there".into(),
-                ));
+        for (kind, name) in removed {
+            let refused = |reason: &str| Err(refused(kind.as_str(), name, reason.into()));
+            if self.held.get(kind, name).is_none() {
+                return refused("cannot be removed, it is not there");
             }
-            if key.0 == Kind::Settings || put_keys.contains_key(key) {
-                return Err(refused(key.0.as_str(), &key.1, "cannot be removed".into()));
+            if kind == Kind::Settings || put.contains(&(kind, name)) {
+                return refused("cannot be removed");
             }
-            let users = self.needed.get(key).copied().unwrap_or(0);
-            if users > released.get(key).copied().unwrap_or(0) {
-                return Err(refused(
-                    key.0.as_str(),
-                    &key.1,
-                    "cannot be removed, others refer to it".into(),
-                ));
+            let users = self.held.users(kind, name);
+            if users > released.get(&(kind, name)).copied().unwrap_or(0) {
+                return refused("cannot be removed, others refer to it");
             }
         }
         Ok(())
     }
 
     fn digest_after(&self, delta: &Delta) -> Digest {
-        let hash_before = |key: &(Kind, String)| {
-            self.held
-                .get(key)
-                .map_or(Digest::default(), |held| held.hash)
-        };
         let mut digest = self.digest;
-        for key in &delta.removes {
-            digest = digest.sub(hash_before(key));
+        for (kind, name) in &delta.removes {
+            digest = digest.sub(self.held.hash(*kind, name));
         }
-        for (key, held) in &delta.puts {
-            digest = digest.sub(hash_before(key)).add(held.hash);
+        for put in &delta.puts {
+            let (kind, name) = key(put);
+            digest = digest.sub(self.held.hash(kind, name)).add(put.hash);
         }
         digest
     }
+}
+
+fn key(entry: &Entry) -> (Kind, &str) {
+    (entry.kind(), &entry.name)
 }
 
 fn refused(kind: &str, name: &str, reason: String) -> Refused {

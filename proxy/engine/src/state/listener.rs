@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::digest::Digest;
 use super::entity::{self, cidr::Cidr};
+use super::entry::Entry;
 use super::frontend::Frontend;
+use super::named::HasName;
 use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
 use crate::runtime::driver::Token;
@@ -56,7 +58,7 @@ impl Routes {
 /// The committed settings of a listener, resolved once.
 pub struct ListenerSettings {
     /// The entity as committed.
-    pub entity: entity::Listener,
+    pub entity: Arc<entity::Listener>,
     /// Limits for the parser.
     pub head_limits: HeadLimits,
     /// How it reads paths.
@@ -70,7 +72,7 @@ pub struct ListenerSettings {
 impl ListenerSettings {
     /// Resolves an entity that [`super::ops`] has checked.
     #[must_use]
-    pub fn new(entity: entity::Listener, tls: Option<Agreements>) -> Self {
+    pub fn new(entity: Arc<entity::Listener>, tls: Option<Agreements>) -> Self {
         let head_limits = HeadLimits {
             head_bytes_max: entity.limits.head_bytes as usize,
             header_count_max: entity.limits.header_count as usize,
@@ -123,8 +125,8 @@ pub struct Listener {
     pub socket: RefCell<Option<OwnedFd>>,
     /// Who answers on it.
     pub routes: Routes,
-    /// Hash of the entity, part of the state's digest.
-    pub hash: Cell<Digest>,
+    /// The entity as committed.
+    pub entry: RefCell<Arc<Entry>>,
     /// Connections accepted and not yet closed.
     pub connections: Cell<u32>,
     /// How many are accepted in its next turn at most, in quarters; see `session::front::accept`.
@@ -140,19 +142,18 @@ impl Listener {
     /// A listener that has accepted nothing yet.
     #[must_use]
     pub fn new(
-        name: String,
+        entry: Arc<Entry>,
         address: SocketAddr,
         settings: ListenerSettings,
-        hash: Digest,
         socket: Option<OwnedFd>,
         routes: Routes,
     ) -> Self {
         Self {
-            name,
+            name: entry.name.to_string(),
             address,
             socket: RefCell::new(socket),
             routes,
-            hash: Cell::new(hash),
+            entry: RefCell::new(entry),
             connections: Cell::new(0),
             accepts: Cell::new(4),
             draining: Cell::new(false),
@@ -174,8 +175,14 @@ impl Listener {
     }
 
     /// Replaces the settings; connections see them from their next request on.
-    pub fn replace_settings(&self, settings: ListenerSettings, hash: Digest) {
-        self.hash.set(hash);
+    pub fn replace_settings(&self, settings: ListenerSettings, entry: Arc<Entry>) {
+        self.entry.replace(entry);
         *self.settings.borrow_mut() = Rc::new(settings);
+    }
+}
+
+impl HasName for Rc<Listener> {
+    fn name(&self) -> &str {
+        &self.name
     }
 }

@@ -15,13 +15,15 @@ use ahash::AHashSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::alike::Alike;
 use super::digest::Digest;
 use super::entity::Entity;
 use super::entity::Kind;
 use super::entity::check;
+use super::entry::Entry;
 
-/// Reads and checks the operations of one chunk.
-pub fn decode(bytes: &[u8]) -> Result<Ops, Refused> {
+/// Reads and checks the operations of one chunk; what its entities have alike with others is kept once.
+pub fn decode(bytes: &[u8], alike: &mut Alike) -> Result<Ops, Refused> {
     if bytes.len() > OPS_BYTES_MAX {
         return Err(Refused::message(format!(
             "{} bytes of operations, at most {OPS_BYTES_MAX} are taken",
@@ -36,7 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<Ops, Refused> {
     for put in &wire.puts {
         let kind = identity(&put.kind, &put.name)?;
         claim(&mut seen, kind, &put.name)?;
-        puts.push(decode_put(kind, put)?);
+        puts.push(decode_put(kind, put, alike)?);
     }
     let mut removes = Vec::with_capacity(wire.removes.len());
     for remove in &wire.removes {
@@ -58,20 +60,9 @@ pub fn decode(bytes: &[u8]) -> Result<Ops, Refused> {
 #[derive(Debug)]
 pub struct Ops {
     /// Entities to add or to replace.
-    pub puts: Vec<Put>,
+    pub puts: Vec<Entry>,
     /// Entities to take away.
     pub removes: Vec<(Kind, String)>,
-}
-
-/// One entity to add or to replace.
-#[derive(Debug)]
-pub struct Put {
-    /// Its name.
-    pub name: String,
-    /// Its checked value.
-    pub entity: Entity,
-    /// Its part of the digest.
-    pub hash: Digest,
 }
 
 /// Why a transaction is not taken, and because of which entity; kind and name are empty where it
@@ -170,23 +161,32 @@ fn claim<'a>(
     ))
 }
 
-fn decode_put(kind: Kind, put: &WirePut<'_>) -> Result<Put, Refused> {
-    let refused = |reason: String| Refused::new(kind.as_str(), &put.name, reason);
+fn decode_put(kind: Kind, put: &WirePut<'_>, alike: &mut Alike) -> Result<Entry, Refused> {
     let text = put.value.get();
-    let entity = Entity::from_json(kind, text)
-        .map_err(|error| refused(format!("the value is not readable: {error}")))?;
-    if entity.canonical() != text.as_bytes() {
-        return Err(refused(
-            "the engine and the reconciler disagree about this entity".to_owned(),
-        ));
-    }
-    entity.check().map_err(refused)?;
+    let known = (kind == Kind::Cluster)
+        .then(|| alike.cluster(text))
+        .flatten();
+    let entity = match known {
+        Some(cluster) => cluster,
+        None => {
+            let refused = |reason| Refused::new(kind.as_str(), &put.name, reason);
+            let mut entity = decode_value(kind, text).map_err(refused)?;
+            alike.share(text, &mut entity);
+            entity
+        }
+    };
     let hash = Digest::from_entity(kind, &put.name, text.as_bytes());
-    Ok(Put {
-        name: put.name.clone().into_owned(),
-        entity,
-        hash,
-    })
+    Ok(Entry::new(&put.name, entity, hash))
+}
+
+fn decode_value(kind: Kind, text: &str) -> Result<Entity, String> {
+    let entity = Entity::from_json(kind, text)
+        .map_err(|error| format!("the value is not readable: {error}"))?;
+    if entity.canonical() != text.as_bytes() {
+        return Err("the engine and the reconciler disagree about this entity".to_owned());
+    }
+    entity.check()?;
+    Ok(entity)
 }
 
 /// The largest frame of the control channel. A chunk is far smaller, unless a single entity is not.
@@ -197,6 +197,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<Ops, Refused> {
+        super::decode(bytes, &mut Alike::default())
+    }
 
     const BACKEND: &str = r#"{"address":"127.0.0.1:9001","weight":50}"#;
 
@@ -234,7 +238,7 @@ mod tests {
         );
         let ops = decode(text.as_bytes()).unwrap();
         assert_eq!(ops.puts.len(), 2);
-        assert_eq!(ops.puts[0].name, "shop/a");
+        assert_eq!(&*ops.puts[0].name, "shop/a");
         assert_eq!(ops.puts[0].entity.canonical(), BACKEND.as_bytes());
         let hash = Digest::from_entity(Kind::Backend, "shop/a", BACKEND.as_bytes());
         assert_eq!(ops.puts[0].hash, hash);

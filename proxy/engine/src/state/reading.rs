@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::digest::Digest;
-use super::entity::{Entity, Kind};
+use super::entity::Kind;
+use super::entry::Entry;
 use super::tables::Tables;
 
 /// Entities in one part: about a millisecond of a loop's turn.
@@ -51,9 +52,9 @@ impl Part {
                 continue;
             }
             let left = PART_ENTITIES - taken;
-            tables.each(kind, offset, left, &mut |name, entity, _| {
+            tables.each(kind, offset, left, &mut |entry| {
                 if entities.len() < PART_BYTES {
-                    write(&mut entities, kind, name, entity);
+                    write(&mut entities, entry);
                     taken += 1;
                 }
             });
@@ -74,14 +75,14 @@ impl Part {
     }
 }
 
-fn write(entities: &mut String, kind: Kind, name: &str, entity: &Entity) {
-    let text = String::from_utf8(entity.canonical()).unwrap_or_default();
+fn write(entities: &mut String, entry: &Entry) {
+    let text = String::from_utf8(entry.entity.canonical()).unwrap_or_default();
     let Ok(value) = RawValue::from_string(text) else {
         return;
     };
     let written = Written {
-        kind: kind.as_str(),
-        name,
+        kind: entry.kind().as_str(),
+        name: &entry.name,
         value: &value,
     };
     if let Ok(text) = serde_json::to_string(&written) {

@@ -1,29 +1,26 @@
 //! A counter slot that is given back when the entity that owns it is gone.
 //!
 //! Requests in flight may hold a removed entity for a while; their counts must not land in a slot
-//! that somebody else already uses. So an object owns its slot and returns it in `drop`.
+//! that somebody else already uses. So an object owns its slot and returns it in `drop`. It takes one
+//! with its first request: whoever serves nothing costs no memory.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::telemetry::counters::SlotId;
-
-/// Slots whose owners are gone, to be freed by the engine at its next commit.
-pub type Returned = Rc<RefCell<Vec<SlotId>>>;
+use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
 
 /// An owned slot.
 pub struct Slot {
     id: SlotId,
-    returned: Option<Returned>,
+    metrics: Option<Rc<Metrics>>,
 }
 
 impl Slot {
-    /// Owns `id` until dropped.
+    /// Takes a slot, until dropped.
     #[must_use]
-    pub fn new(id: SlotId, returned: &Returned) -> Self {
+    pub fn take(metrics: &Rc<Metrics>, kind: SlotKind, name: &str) -> Self {
         Self {
-            id,
-            returned: Some(returned.clone()),
+            id: metrics.alloc_slot(kind, name),
+            metrics: Some(metrics.clone()),
         }
     }
 
@@ -32,7 +29,7 @@ impl Slot {
     pub fn none() -> Self {
         Self {
             id: SlotId::NONE,
-            returned: None,
+            metrics: None,
         }
     }
 
@@ -45,8 +42,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(returned) = &self.returned {
-            returned.borrow_mut().push(self.id);
+        if let Some(metrics) = &self.metrics {
+            metrics.free_slot(self.id);
         }
     }
 }

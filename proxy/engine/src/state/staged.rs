@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-
 use super::digest::Digest;
-use super::entity::{Entity, Kind};
+use super::entity::Kind;
+use super::entry::Entry;
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogSink;
 use crate::tls::certificates::Identity;
 use crate::tls::policy::Agreements;
+use crate::upstream::ClusterSettings;
 
 /// One checked transaction.
 pub struct Staged {
@@ -32,20 +32,24 @@ pub struct Staged {
     pub log: Option<LogSink>,
 }
 
-/// One entity to add or replace, with everything compiled that can fail to compile.
+/// One entity to add or replace.
 pub struct StagedPut {
-    /// Its name.
-    pub name: String,
-    /// Its value.
-    pub entity: Entity,
-    /// Its hash.
-    pub hash: Digest,
-    /// A frontend's compiled match, one for each of its listeners.
-    pub rules: Vec<(String, Rule)>,
-    /// A certificate's chain and key.
-    pub identity: Option<Identity>,
-    /// What an https listener agrees to.
-    pub tls: Option<Agreements>,
-    /// What a cluster over TLS asks of its backends.
-    pub upstream_tls: Option<Arc<ClientConfig>>,
+    /// The entity.
+    pub entry: Arc<Entry>,
+    /// Everything of it that can fail to compile.
+    pub compiled: Compiled,
+}
+
+/// What is made of an entity before its commit.
+pub enum Compiled {
+    /// It is taken as it is.
+    Nothing,
+    /// A certificate's chain and key; `None` when it has not been issued yet.
+    Certificate(Option<Box<Identity>>),
+    /// What a listener agrees to; `None` in clear text.
+    Listener(Option<Box<Agreements>>),
+    /// How a cluster deals with its backends.
+    Cluster(Arc<ClusterSettings>),
+    /// A frontend's match.
+    Frontend(Rule),
 }

@@ -4,28 +4,22 @@
 //! (and the members of the clusters it touches). Objects of entities that did not change stay the
 //! same objects: their connections, counters and positions survive.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
-use super::audit::slice;
 use super::digest::Digest;
 use super::entity::{self, Entity, Kind};
+use super::entry::{Entry, cluster_of};
 use super::frontend::Frontend;
 use super::listener::{Listener, ListenerSettings, Routes};
-use super::slot::{Returned, Slot};
-use super::staged::{Staged, StagedPut};
-use crate::routing::rule::Rule;
+use super::named::Named;
+use super::staged::{Compiled, Staged, StagedPut};
+use crate::routing::rule::{Rule, Target};
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
-use crate::telemetry::names::SlotKind;
 use crate::tls::certificates::{Certificates, Identity};
+use crate::tls::policy::Agreements;
 use crate::upstream::{Backend, Cluster, ClusterSettings};
-
-/// Entities by name, and by position for those who walk over them in parts.
-pub type Named<V> = IndexMap<String, V, ahash::RandomState>;
 
 /// Everything that a request can look up, at one generation.
 pub struct Tables {
@@ -37,18 +31,19 @@ pub struct Tables {
     /// The digest of what is held here.
     pub digest: Digest,
     /// The settings entity.
-    pub settings: Rc<entity::Settings>,
-    settings_hash: Digest,
+    pub settings: Arc<entity::Settings>,
+    /// The same as committed; `None` before the first commit.
+    settings_entry: Option<Arc<Entry>>,
     /// Listeners by name.
     pub listeners: Named<Rc<Listener>>,
-    /// Backends by `CLUSTER/BACKEND`.
-    pub backends: Named<Rc<Backend>>,
     clusters: Named<Rc<Cluster>>,
+    /// Backends by `CLUSTER/BACKEND`; as they run, they are in their clusters.
+    backends: Named<Arc<Entry>>,
     frontends: Named<Rc<Frontend>>,
-    certificates: Named<(entity::Certificate, Digest)>,
+    certificates: Named<Arc<Entry>>,
     /// The same, as handshakes look them up.
     in_service: Arc<Certificates>,
-    returned: Returned,
+    metrics: Rc<Metrics>,
 }
 
 /// What a swap leaves the event loop to do.
@@ -67,34 +62,33 @@ pub struct Applied {
 impl Tables {
     /// Nothing: generation 0. What handshakes look up is kept in `in_service`.
     #[must_use]
-    pub fn new(in_service: Arc<Certificates>) -> Self {
+    pub fn new(in_service: Arc<Certificates>, metrics: Rc<Metrics>) -> Self {
         // Before the first commit nothing listens, so that no limit here ever counts.
         let settings = entity::Settings {
             access_log: "off".into(),
-            admin: None,
-            drain_timeout: 0,
-            error_pages: BTreeMap::new(),
-            generation_header: false,
-            max_buffered_bytes: 0,
-            max_connections: 0,
-            max_requests: 0,
-            workers: entity::Workers::Auto(entity::Auto::Auto),
+            ..entity::Settings::default()
         };
         Self {
             generation: 0,
             generation_header: "".into(),
             commit: String::new(),
             digest: Digest::default(),
-            settings: Rc::new(settings),
-            settings_hash: Digest::default(),
+            settings: Arc::new(settings),
+            settings_entry: None,
             listeners: Named::default(),
-            backends: Named::default(),
             clusters: Named::default(),
+            backends: Named::default(),
             frontends: Named::default(),
             certificates: Named::default(),
             in_service,
-            returned: Returned::default(),
+            metrics,
         }
+    }
+
+    /// A backend as requests see it.
+    #[must_use]
+    pub fn backend(&self, name: &str) -> Option<Rc<Backend>> {
+        self.clusters.get(cluster_of(name))?.backend(name)
     }
 
     /// The response header that names the generation, when the settings ask for it.
@@ -106,10 +100,7 @@ impl Tables {
     }
 
     /// Swaps a staged transaction in: make before break.
-    pub fn apply(&mut self, staged: Staged, metrics: &mut Metrics) -> Applied {
-        for slot in self.returned.borrow_mut().drain(..) {
-            metrics.free_slot(slot);
-        }
+    pub fn apply(&mut self, staged: Staged) -> Applied {
         let Staged {
             generation,
             commit,
@@ -124,44 +115,25 @@ impl Tables {
             ..Applied::default()
         };
         let mut touched: Vec<Rc<Cluster>> = Vec::new();
-        let mut later: Vec<StagedPut> = Vec::new();
-        for put in puts {
-            match put.entity {
-                Entity::Settings(settings) => self.put_settings(settings, put.hash),
-                Entity::Certificate(certificate) => {
-                    self.put_certificate(put.name, certificate, put.hash, put.identity);
+        // What frontends and backends name comes first.
+        let (others, last): (Vec<_>, Vec<_>) = puts
+            .into_iter()
+            .partition(|put| !matches!(put.entry.kind(), Kind::Backend | Kind::Frontend));
+        for StagedPut { entry, compiled } in others {
+            match compiled {
+                Compiled::Certificate(identity) => self.put_certificate(entry, identity),
+                Compiled::Cluster(settings) => touched.extend(self.put_cluster(entry, settings)),
+                Compiled::Listener(tls) => {
+                    let socket = sockets.remove(&*entry.name);
+                    self.put_listener(entry, tls, socket, &mut applied);
                 }
-                Entity::Cluster(cluster) => {
-                    let settings = ClusterSettings {
-                        entity: cluster,
-                        tls: put.upstream_tls,
-                    };
-                    touched.push(self.put_cluster(put.name, settings, put.hash, metrics))
-                }
-                Entity::Listener(listener) => {
-                    let socket = sockets.remove(&put.name);
-                    let settings = ListenerSettings::new(listener, put.tls);
-                    self.put_listener(put.name, settings, put.hash, socket, &mut applied);
-                }
-                Entity::Backend(_) | Entity::Frontend(_) => later.push(put),
+                Compiled::Nothing | Compiled::Frontend(_) => self.put_settings(entry),
             }
         }
-        later.sort_by_key(|put| matches!(put.entity, Entity::Frontend(_)));
-        for put in later {
-            match put.entity {
-                Entity::Backend(backend) => {
-                    touched.extend(self.put_backend(
-                        put.name,
-                        backend,
-                        put.hash,
-                        metrics,
-                        &mut applied,
-                    ));
-                }
-                Entity::Frontend(frontend) => {
-                    self.put_frontend(put.name, frontend, put.hash, put.rules, metrics)
-                }
-                _ => unreachable!("only backends and frontends are put off"),
+        for StagedPut { entry, compiled } in last {
+            match compiled {
+                Compiled::Frontend(rule) => self.put_frontend(rule),
+                _ => touched.extend(self.put_backend(entry, &mut applied)),
             }
         }
         self.apply_removes(removes, &mut touched, &mut applied);
@@ -183,7 +155,7 @@ impl Tables {
     /// How many entities of a kind there are.
     pub(super) fn count(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Settings => usize::from(self.settings_hash != Digest::default()),
+            Kind::Settings => self.settings_entry.iter().count(),
             Kind::Certificate => self.certificates.len(),
             Kind::Listener => self.listeners.len(),
             Kind::Cluster => self.clusters.len(),
@@ -192,230 +164,172 @@ impl Tables {
         }
     }
 
-    /// Hands entities of a kind with their hashes over, `count` from `offset` on: for audits.
+    /// Hands entities of a kind over, `count` from `offset` on: for audits.
     pub(super) fn each(
         &self,
         kind: Kind,
         offset: usize,
         count: usize,
-        take: &mut dyn FnMut(&str, &Entity, Digest),
+        take: &mut dyn FnMut(&Entry),
     ) {
         match kind {
             Kind::Settings => {
-                // Before the first commit there are none.
-                if offset == 0 && self.settings_hash != Digest::default() {
-                    let settings = Entity::Settings((*self.settings).clone());
-                    take("settings", &settings, self.settings_hash);
-                }
+                let settings = self.settings_entry.iter();
+                settings
+                    .skip(offset)
+                    .take(count)
+                    .for_each(|entry| take(entry));
             }
             Kind::Certificate => {
-                let entity = |(entity, hash): &(entity::Certificate, Digest)| {
-                    (Entity::Certificate(entity.clone()), *hash)
-                };
-                slice(&self.certificates, offset, count, entity, take);
+                let part = self.certificates.part(offset, count);
+                part.iter().for_each(|entry| take(entry));
             }
             Kind::Listener => {
-                let entity = |listener: &Rc<Listener>| {
-                    let entity = listener.settings().entity.clone();
-                    (Entity::Listener(entity), listener.hash.get())
-                };
-                slice(&self.listeners, offset, count, entity, take);
+                let part = self.listeners.part(offset, count);
+                part.iter().for_each(|it| take(&it.entry.borrow()));
             }
             Kind::Cluster => {
-                let entity = |cluster: &Rc<Cluster>| {
-                    let entity = cluster.settings().entity.clone();
-                    (Entity::Cluster(entity), cluster.hash.get())
-                };
-                slice(&self.clusters, offset, count, entity, take);
+                let part = self.clusters.part(offset, count);
+                part.iter().for_each(|it| take(&it.entry()));
             }
             Kind::Backend => {
-                let entity = |backend: &Rc<Backend>| {
-                    let entity = backend.entity.borrow().clone();
-                    (Entity::Backend(entity), backend.hash.get())
-                };
-                slice(&self.backends, offset, count, entity, take);
+                let part = self.backends.part(offset, count);
+                part.iter().for_each(|entry| take(entry));
             }
             Kind::Frontend => {
-                let entity = |frontend: &Rc<Frontend>| {
-                    (Entity::Frontend(frontend.entity.clone()), frontend.hash)
-                };
-                slice(&self.frontends, offset, count, entity, take);
+                let part = self.frontends.part(offset, count);
+                part.iter().for_each(|it| take(it.entry()));
             }
         }
     }
 
-    fn put_settings(&mut self, settings: entity::Settings, hash: Digest) {
-        self.replace_hash(self.settings_hash, hash);
-        self.settings_hash = hash;
-        self.settings = Rc::new(settings);
+    fn put_settings(&mut self, entry: Arc<Entry>) {
+        let Entity::Settings(settings) = &entry.entity else {
+            unreachable!("all other kinds compile to something");
+        };
+        self.settings = settings.clone();
+        let hash = entry.hash;
+        let before = self.settings_entry.replace(entry);
+        self.replace_hash(before.map(|before| before.hash), Some(hash));
     }
 
-    fn put_certificate(
-        &mut self,
-        name: String,
-        entity: entity::Certificate,
-        hash: Digest,
-        identity: Option<Identity>,
-    ) {
-        self.take_certificate(&name);
+    fn put_certificate(&mut self, entry: Arc<Entry>, identity: Option<Box<Identity>>) {
+        self.take_certificate(&entry.name);
+        let Entity::Certificate(certificate) = &entry.entity else {
+            unreachable!("only a certificate compiles to an identity");
+        };
         // One that has not been issued yet is there for nobody.
         if let Some(identity) = identity {
             // One that was ordered may be of a time when it had other hostnames.
-            let hostnames: Vec<_> = entity
+            let hostnames: Vec<_> = certificate
                 .hostnames
                 .iter()
-                .filter(|hostname| entity.acme.is_none() || identity.is_valid_for(hostname))
+                .filter(|hostname| certificate.acme.is_none() || identity.is_valid_for(hostname))
                 .cloned()
                 .collect();
-            self.in_service.insert(&name, &hostnames, &identity);
+            self.in_service.insert(&entry.name, &hostnames, &identity);
         }
-        self.replace_hash(Digest::default(), hash);
-        self.certificates.insert(name, (entity, hash));
+        self.replace_hash(None, Some(entry.hash));
+        self.certificates.insert(entry);
     }
 
     fn take_certificate(&mut self, name: &str) {
-        if let Some((entity, hash)) = self.certificates.swap_remove(name) {
-            self.replace_hash(hash, Digest::default());
-            self.in_service.remove(name, &entity.hostnames);
+        let Some(entry) = self.certificates.swap_remove(name) else {
+            return;
+        };
+        self.replace_hash(Some(entry.hash), None);
+        if let Entity::Certificate(certificate) = &entry.entity {
+            self.in_service.remove(name, &certificate.hostnames);
         }
     }
 
+    /// Tells the cluster when it was there before.
     fn put_cluster(
         &mut self,
-        name: String,
-        settings: ClusterSettings,
-        hash: Digest,
-        metrics: &mut Metrics,
-    ) -> Rc<Cluster> {
-        if let Some(cluster) = self.clusters.get(&name).cloned() {
-            self.replace_hash(cluster.hash.get(), hash);
-            cluster.replace_settings(settings, hash);
-            return cluster;
+        entry: Arc<Entry>,
+        settings: Arc<ClusterSettings>,
+    ) -> Option<Rc<Cluster>> {
+        if let Some(cluster) = self.clusters.get(&entry.name).cloned() {
+            self.replace_hash(Some(cluster.entry().hash), Some(entry.hash));
+            cluster.replace_settings(entry, settings);
+            return Some(cluster);
         }
-        self.replace_hash(Digest::default(), hash);
-        let slot = self.slot(SlotKind::Cluster, &name, metrics);
-        let cluster = Rc::new(Cluster::new(name.clone(), settings, hash, slot));
-        self.clusters.insert(name, cluster.clone());
-        cluster
+        self.replace_hash(None, Some(entry.hash));
+        let cluster = Cluster::new(entry, settings, self.metrics.clone());
+        self.clusters.insert(Rc::new(cluster));
+        None
     }
 
     fn put_listener(
         &mut self,
-        name: String,
-        settings: ListenerSettings,
-        hash: Digest,
+        entry: Arc<Entry>,
+        tls: Option<Box<Agreements>>,
         socket: Option<std::os::fd::OwnedFd>,
         applied: &mut Applied,
     ) {
-        let before = self.listeners.get(&name).cloned();
-        self.replace_hash(
-            before
-                .as_ref()
-                .map_or(Digest::default(), |listener| listener.hash.get()),
-            hash,
-        );
+        let Entity::Listener(listener) = &entry.entity else {
+            unreachable!("only a listener compiles to agreements");
+        };
+        let settings = ListenerSettings::new(listener.clone(), tls.map(|tls| *tls));
+        let before = self.listeners.get(&entry.name).cloned();
+        let hash_before = before.as_ref().map(|it| it.entry.borrow().hash);
+        self.replace_hash(hash_before, Some(entry.hash));
         let address = settings.entity.socket_addr().ok();
         match (before, socket, address) {
             (Some(listener), None, address) if address == Some(listener.address) => {
-                listener.replace_settings(settings, hash);
+                listener.replace_settings(settings, entry);
             }
             (before, socket, Some(address)) => {
                 let routes = before
                     .as_ref()
                     .map_or_else(Routes::default, |listener| listener.routes.clone());
-                let listener = Rc::new(Listener::new(
-                    name.clone(),
-                    address,
-                    settings,
-                    hash,
-                    socket,
-                    routes,
-                ));
+                let listener = Listener::new(entry, address, settings, socket, routes);
+                let listener = Rc::new(listener);
                 applied.opened.push(listener.clone());
                 applied.closed.extend(before);
-                self.listeners.insert(name, listener);
+                self.listeners.insert(listener);
             }
             (_, _, None) => unreachable!("the decoder refuses a listener without address"),
         }
     }
 
-    fn put_backend(
-        &mut self,
-        name: String,
-        entity: entity::Backend,
-        hash: Digest,
-        metrics: &mut Metrics,
-        applied: &mut Applied,
-    ) -> Option<Rc<Cluster>> {
-        let cluster = self.clusters.get(cluster_of(&name))?.clone();
-        let address = entity.socket_addr().ok()?;
-        let before = self.backends.get(&name).cloned();
-        self.replace_hash(
-            before
-                .as_ref()
-                .map_or(Digest::default(), |backend| backend.hash.get()),
-            hash,
-        );
-        match before {
-            Some(backend) if backend.address == address => {
-                backend.replace_entity(entity, hash);
-                return Some(cluster);
-            }
-            Some(moved) => {
-                moved.removed.set(true);
-                applied.removed.push(moved);
-            }
-            None => {}
-        }
-        let slot = self.slot(SlotKind::Backend, &name, metrics);
-        let backend = Rc::new(Backend::new(name.clone(), entity, address, hash, slot));
-        cluster.insert(backend.clone());
-        self.backends.insert(name, backend);
+    fn put_backend(&mut self, entry: Arc<Entry>, applied: &mut Applied) -> Option<Rc<Cluster>> {
+        let cluster = self.clusters.get(cluster_of(&entry.name))?.clone();
+        applied.removed.extend(cluster.insert(entry.clone()));
+        let hash = entry.hash;
+        let before = self.backends.insert(entry);
+        self.replace_hash(before.map(|before| before.hash), Some(hash));
         Some(cluster)
     }
 
-    fn put_frontend(
-        &mut self,
-        name: String,
-        entity: entity::Frontend,
-        hash: Digest,
-        rules: Vec<(String, Rule)>,
-        metrics: &mut Metrics,
-    ) {
-        let Some(cluster) = self.clusters.get(&entity.cluster).cloned() else {
+    fn put_frontend(&mut self, rule: Rule) {
+        let entry = rule.entry();
+        let Some(cluster) = self.clusters.get(&entry.frontend().cluster).cloned() else {
             unreachable!("the ledger refuses a frontend without cluster");
         };
-        let slot = match self.take_frontend(&name) {
-            Some(before) => before.slot.clone(),
-            None => Rc::new(self.slot(SlotKind::Frontend, &name, metrics)),
-        };
-        self.replace_hash(Digest::default(), hash);
-        let frontend = Rc::new(Frontend {
-            name: name.clone(),
-            cluster,
-            hsts: entity.hsts.as_ref().map(|hsts| hsts.line().into()),
-            entity,
-            hash,
-            slot,
-        });
-        for (listener, rule) in rules {
-            if let Some(listener) = self.listeners.get(&listener) {
-                for table in listener.routes.of(&frontend.entity) {
-                    table.borrow_mut().insert(rule.clone(), frontend.clone());
+        let before = self.take_frontend(&entry.name);
+        self.replace_hash(None, Some(entry.hash));
+        let frontend = Rc::new(Frontend::new(rule, cluster, before.as_deref()));
+        let value = frontend.entity();
+        for listener in value.listeners.iter() {
+            if let Some(listener) = self.listeners.get(listener) {
+                for table in listener.routes.of(value) {
+                    table.borrow_mut().insert(frontend.clone());
                 }
             }
         }
-        self.frontends.insert(name, frontend);
+        self.frontends.insert(frontend);
     }
 
     /// Takes a frontend out of every table that leads to it.
     fn take_frontend(&mut self, name: &str) -> Option<Rc<Frontend>> {
         let frontend = self.frontends.swap_remove(name)?;
-        self.replace_hash(frontend.hash, Digest::default());
-        for listener in &frontend.entity.listeners {
+        self.replace_hash(Some(frontend.entry().hash), None);
+        let value = frontend.entity();
+        for listener in value.listeners.iter() {
             if let Some(listener) = self.listeners.get(listener) {
-                for table in listener.routes.of(&frontend.entity) {
-                    table.borrow_mut().remove(name);
+                for table in listener.routes.of(value) {
+                    table.borrow_mut().remove(frontend.rule());
                 }
             }
         }
@@ -439,24 +353,23 @@ impl Tables {
             match kind {
                 Kind::Listener => {
                     if let Some(listener) = self.listeners.swap_remove(&name) {
-                        self.replace_hash(listener.hash.get(), Digest::default());
+                        let hash = listener.entry.borrow().hash;
+                        self.replace_hash(Some(hash), None);
                         applied.closed.push(listener);
                     }
                 }
                 Kind::Backend => {
-                    if let Some(backend) = self.backends.swap_remove(&name) {
-                        self.replace_hash(backend.hash.get(), Digest::default());
-                        backend.removed.set(true);
+                    if let Some(entry) = self.backends.swap_remove(&name) {
+                        self.replace_hash(Some(entry.hash), None);
                         if let Some(cluster) = self.clusters.get(cluster_of(&name)) {
-                            cluster.remove(&name);
+                            applied.removed.extend(cluster.remove(&name));
                             touched.push(cluster.clone());
                         }
-                        applied.removed.push(backend);
                     }
                 }
                 Kind::Cluster => {
                     if let Some(cluster) = self.clusters.swap_remove(&name) {
-                        self.replace_hash(cluster.hash.get(), Digest::default());
+                        self.replace_hash(Some(cluster.entry().hash), None);
                     }
                 }
                 Kind::Certificate => self.take_certificate(&name),
@@ -465,19 +378,8 @@ impl Tables {
         }
     }
 
-    fn replace_hash(&mut self, before: Digest, after: Digest) {
+    fn replace_hash(&mut self, before: Option<Digest>, after: Option<Digest>) {
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
         self.digest = self.digest.sub(before).add(after);
     }
-
-    fn slot(&self, kind: SlotKind, name: &str, metrics: &mut Metrics) -> Slot {
-        Slot::new(metrics.alloc_slot(kind, name), &self.returned)
-    }
-}
-
-/// The cluster's part of `CLUSTER/BACKEND`.
-#[must_use]
-pub fn cluster_of(backend: &str) -> &str {
-    backend
-        .split_once('/')
-        .map_or(backend, |(cluster, _)| cluster)
 }

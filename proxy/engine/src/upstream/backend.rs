@@ -4,28 +4,24 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
 use crate::runtime::driver::Token;
-use crate::state::digest::Digest;
-use crate::state::entity;
 use crate::state::slot::Slot;
+use crate::telemetry::counters::SlotId;
 
 /// First pause after a failed connect; doubled by each further failure in a row.
 const RETRY_AFTER_MS_MIN: u64 = 250;
 /// Longest pause before a failing backend is tried again.
 const RETRY_AFTER_MS_MAX: u64 = 10_000;
 
-/// A backend of a cluster. The same object lives on while its address stays the same, so that its
-/// connections, load and failures survive a change of its weight.
+/// A backend of a cluster, from the first request to the cluster on. The same object lives on while its
+/// address stays the same, so that its connections, load and failures survive a change of its weight.
 pub struct Backend {
     /// `CLUSTER/BACKEND`.
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The entity as committed.
-    pub entity: RefCell<entity::Backend>,
-    /// Hash of the entity, part of the state's digest.
-    pub hash: Cell<Digest>,
-    /// Its counters in shared memory.
-    pub slot: Slot,
+    /// Its share of the requests, as committed.
+    pub weight: Cell<u16>,
+    slot: Slot,
     /// Requests in flight.
     pub active: Cell<u32>,
     /// Upstream connections, idle ones included.
@@ -48,18 +44,11 @@ pub struct Backend {
 impl Backend {
     /// A backend that nobody has used yet.
     #[must_use]
-    pub fn new(
-        name: String,
-        entity: entity::Backend,
-        address: SocketAddr,
-        hash: Digest,
-        slot: Slot,
-    ) -> Self {
+    pub fn new(name: String, address: SocketAddr, weight: u16, slot: Slot) -> Self {
         Self {
             name,
             address,
-            entity: RefCell::new(entity),
-            hash: Cell::new(hash),
+            weight: Cell::new(weight),
             slot,
             active: Cell::new(0),
             connections: Cell::new(0),
@@ -74,10 +63,10 @@ impl Backend {
         }
     }
 
-    /// Replaces the entity by one with the same address; the cluster's set is rebuilt in the same turn.
-    pub fn replace_entity(&self, entity: entity::Backend, hash: Digest) {
-        self.hash.set(hash);
-        *self.entity.borrow_mut() = entity;
+    /// Its counters in shared memory.
+    #[must_use]
+    pub fn slot(&self) -> SlotId {
+        self.slot.id()
     }
 
     /// Whether new requests may go there as far as people decide it.

@@ -214,22 +214,13 @@ impl Balancer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::digest::Digest;
-    use crate::state::entity;
     use crate::state::slot::Slot;
 
     fn backends(weights: &[u16]) -> Vec<Rc<Backend>> {
         let make = |(index, &weight): (usize, &u16)| {
-            let address = format!("127.0.0.1:{}", 9000 + index);
-            let socket_address = address.parse().unwrap();
-            let entity = entity::Backend { address, weight };
-            Rc::new(Backend::new(
-                format!("c/b{index}"),
-                entity,
-                socket_address,
-                Digest::default(),
-                Slot::none(),
-            ))
+            let address = format!("127.0.0.1:{}", 9000 + index).parse().unwrap();
+            let name = format!("c/b{index}");
+            Rc::new(Backend::new(name, address, weight, Slot::none()))
         };
         weights.iter().enumerate().map(make).collect()
     }

@@ -1,7 +1,6 @@
 //! One cluster as it runs: its committed settings and the set of backends that requests choose from.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,15 +8,19 @@ use rustls::ClientConfig;
 
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
+use super::members::Members;
 use crate::protocol::h1::HeadLimits;
-use crate::state::digest::Digest;
 use crate::state::entity::{self, ClusterProtocol, LoadBalancing};
+use crate::state::entry::Entry;
+use crate::state::named::HasName;
 use crate::state::slot::Slot;
+use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
 
-/// The committed settings of a cluster, resolved once.
+/// The committed settings of a cluster, resolved once; clusters of the same settings share them.
+#[derive(Debug)]
 pub struct ClusterSettings {
     /// The entity as committed.
-    pub entity: entity::Cluster,
+    pub entity: Arc<entity::Cluster>,
     /// What is asked of backends in handshakes; `None` in clear text.
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -41,78 +44,136 @@ impl ClusterSettings {
 
 /// A cluster. The object outlives changes of its settings and members; a request keeps the
 /// [`ClusterSettings`] and the [`BackendSet`] that it found when its head was complete, and is
-/// thereby served by one generation.
+/// thereby served by one generation. What requests alone need comes with the first of them.
 pub struct Cluster {
-    /// Its name.
-    pub name: String,
-    /// Its counters in shared memory.
-    pub slot: Slot,
-    /// Hash of the entity, part of the state's digest.
-    pub hash: Cell<Digest>,
-    settings: RefCell<Rc<ClusterSettings>>,
-    members: RefCell<BTreeMap<String, Rc<Backend>>>,
-    set: RefCell<Rc<BackendSet>>,
+    /// The entry that it was made of, for its name.
+    first: Arc<Entry>,
+    now: RefCell<Now>,
+    metrics: Rc<Metrics>,
+    slot: OnceCell<Slot>,
+}
+
+/// What changes of it.
+struct Now {
+    entry: Arc<Entry>,
+    settings: Arc<ClusterSettings>,
+    members: Members,
+    set: Option<Rc<BackendSet>>,
 }
 
 impl Cluster {
     /// A cluster without backends.
     #[must_use]
-    pub fn new(name: String, settings: ClusterSettings, hash: Digest, slot: Slot) -> Self {
-        let set = BackendSet::new(Vec::new(), settings.entity.load_balancing, None);
+    pub fn new(entry: Arc<Entry>, settings: Arc<ClusterSettings>, metrics: Rc<Metrics>) -> Self {
         Self {
-            name,
-            slot,
-            hash: Cell::new(hash),
-            settings: RefCell::new(Rc::new(settings)),
-            members: RefCell::default(),
-            set: RefCell::new(Rc::new(set)),
+            first: entry.clone(),
+            now: RefCell::new(Now {
+                entry,
+                settings,
+                members: Members::default(),
+                set: None,
+            }),
+            metrics,
+            slot: OnceCell::new(),
         }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.first.name
+    }
+
+    /// The entity as committed.
+    #[must_use]
+    pub fn entry(&self) -> Arc<Entry> {
+        self.now.borrow().entry.clone()
+    }
+
+    /// Its counters in shared memory, from its first request on.
+    #[must_use]
+    pub fn slot(&self) -> SlotId {
+        let make = || self.slot_for(SlotKind::Cluster, self.name());
+        self.slot.get_or_init(make).id()
+    }
+
+    /// A slot for one of those who lead here.
+    #[must_use]
+    pub fn slot_for(&self, kind: SlotKind, name: &str) -> Slot {
+        Slot::take(&self.metrics, kind, name)
     }
 
     /// The committed settings.
     #[must_use]
-    pub fn settings(&self) -> Rc<ClusterSettings> {
-        self.settings.borrow().clone()
+    pub fn settings(&self) -> Arc<ClusterSettings> {
+        self.now.borrow().settings.clone()
     }
 
     /// The backends to choose from.
     #[must_use]
     pub fn backends(&self) -> Rc<BackendSet> {
-        self.set.borrow().clone()
+        let now = &mut *self.now.borrow_mut();
+        let set = now.set.get_or_insert_with(|| {
+            let policy = now.settings.entity.load_balancing;
+            Rc::new(BackendSet::new(
+                now.members.live(&self.metrics),
+                policy,
+                None,
+            ))
+        });
+        set.clone()
+    }
+
+    /// The member of that name, as requests see it.
+    #[must_use]
+    pub fn backend(&self, name: &str) -> Option<Rc<Backend>> {
+        self.now.borrow_mut().members.get(name, &self.metrics)
     }
 
     /// Replaces the settings; [`Cluster::rebuild`] must follow in the same turn.
-    pub fn replace_settings(&self, mut settings: ClusterSettings, hash: Digest) {
-        self.hash.set(hash);
-        let before = self.settings();
-        if before.entity.tls == settings.entity.tls
-            && before.entity.protocol == settings.entity.protocol
-        {
-            // The same policy: connections that were made under it may be used again.
-            settings.tls.clone_from(&before.tls);
-        }
-        *self.settings.borrow_mut() = Rc::new(settings);
+    pub fn replace_settings(&self, entry: Arc<Entry>, settings: Arc<ClusterSettings>) {
+        let mut now = self.now.borrow_mut();
+        let (before, after) = (&now.settings, &settings);
+        let same_policy = before.entity.tls == after.entity.tls
+            && before.entity.protocol == after.entity.protocol;
+        now.settings = if same_policy && after.tls.is_some() {
+            // Connections that were made under it may be used again.
+            Arc::new(ClusterSettings {
+                entity: settings.entity.clone(),
+                tls: before.tls.clone(),
+            })
+        } else {
+            settings
+        };
+        now.entry = entry;
     }
 
-    /// Adds or replaces a member; [`Cluster::rebuild`] must follow in the same turn.
-    pub fn insert(&self, backend: Rc<Backend>) {
-        self.members
-            .borrow_mut()
-            .insert(backend.name.clone(), backend);
+    /// Adds or replaces a member, and returns the one before if it ends; [`Cluster::rebuild`] must follow
+    /// in the same turn.
+    pub fn insert(&self, entry: Arc<Entry>) -> Option<Rc<Backend>> {
+        self.now.borrow_mut().members.insert(entry)
     }
 
     /// Takes a member out; [`Cluster::rebuild`] must follow in the same turn.
-    pub fn remove(&self, name: &str) {
-        self.members.borrow_mut().remove(name);
+    pub fn remove(&self, name: &str) -> Option<Rc<Backend>> {
+        self.now.borrow_mut().members.remove(name)
     }
 
-    /// Makes the set of backends anew, with the same one's turn as before: costs what the cluster has
-    /// members.
+    /// Makes the set of backends anew if there is one, with the same one's turn as before: costs what the
+    /// cluster has members.
     pub fn rebuild(&self) {
-        let members = self.members.borrow().values().cloned().collect();
-        let policy = self.settings.borrow().entity.load_balancing;
-        let before = self.backends();
-        *self.set.borrow_mut() = Rc::new(BackendSet::new(members, policy, Some(&before)));
+        let now = &mut *self.now.borrow_mut();
+        if let Some(before) = &now.set {
+            let members = now.members.live(&self.metrics);
+            let policy = now.settings.entity.load_balancing;
+            now.set = Some(Rc::new(BackendSet::new(members, policy, Some(before))));
+        }
+    }
+}
+
+impl HasName for Rc<Cluster> {
+    fn name(&self) -> &str {
+        &self.first.name
     }
 }
 
@@ -126,11 +187,11 @@ impl BackendSet {
     fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing, before: Option<&Self>) -> Self {
         let backends: Vec<_> = members
             .into_iter()
-            .filter(|backend| backend.entity.borrow().weight > 0)
+            .filter(|backend| backend.weight.get() > 0)
             .collect();
         let weights = backends
             .iter()
-            .map(|backend| u32::from(backend.entity.borrow().weight))
+            .map(|backend| u32::from(backend.weight.get()))
             .collect();
         let balancer = Balancer::new(policy, weights);
         if let Some(before) = before {
@@ -180,20 +241,8 @@ mod tests {
     use super::*;
 
     fn backend(name: &str) -> Rc<Backend> {
-        let address = "127.0.0.1:9";
-        let entity = entity::Backend {
-            address: address.into(),
-            weight: 1,
-        };
-        let address = address.parse().unwrap();
-        let slot = Slot::none();
-        Rc::new(Backend::new(
-            name.into(),
-            entity,
-            address,
-            Digest::default(),
-            slot,
-        ))
+        let address = "127.0.0.1:9".parse().unwrap();
+        Rc::new(Backend::new(name.into(), address, 1, Slot::none()))
     }
 
     fn set(members: &[&Rc<Backend>]) -> BackendSet {

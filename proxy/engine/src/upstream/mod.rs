@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod balance;
 pub mod cluster;
+mod members;
 
 pub use backend::Backend;
 pub use balance::Random;

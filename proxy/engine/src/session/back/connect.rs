@@ -52,7 +52,8 @@ impl<D: Driver> Engine<D> {
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
         // What a pooled connection has lost once goes out on one that cannot be stale.
-        let is_fresh = entry.frontend.entity.passthrough || entry.tries.lost_by_pool || is_private;
+        let is_fresh =
+            entry.frontend.entity().passthrough || entry.tries.lost_by_pool || is_private;
         if is_fresh {
             return false;
         }
@@ -65,7 +66,7 @@ impl<D: Driver> Engine<D> {
         backend.probe_ended();
         self.carry(exchange, id);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
-        self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
+        self.metrics.slot_add(backend.slot(), Field::Reuses, 1);
         self.send_head(id, exchange);
         true
     }
@@ -123,8 +124,7 @@ impl<D: Driver> Engine<D> {
         };
         let id = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
         backend.connections.set(backend.connections.get() + 1);
-        self.metrics
-            .slot_add(backend.slot.id(), Field::Connections, 1);
+        self.metrics.slot_add(backend.slot(), Field::Connections, 1);
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
         self.await_upstream_for(id, cluster.entity.timeouts.connect);
         Ok(id)
@@ -261,7 +261,7 @@ impl<D: Driver> Engine<D> {
         let upstream = &self.upstreams[id];
         upstream.backend.connect_succeeded();
         if upstream.tls.is_some() {
-            let slot = upstream.backend.slot.id();
+            let slot = upstream.backend.slot();
             self.metrics.slot_set(slot, Field::TlsFault, 0);
         }
         let waited = self.clock.us() - upstream.connect_started_us;

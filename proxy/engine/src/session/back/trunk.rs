@@ -47,7 +47,7 @@ pub(in crate::session) struct Trunk {
     /// Frames for the end of the turn.
     pub(in crate::session) out: Vec<u8>,
     /// What it was made for last: the timeouts that hold for it.
-    pub(in crate::session) cluster: Rc<ClusterSettings>,
+    pub(in crate::session) cluster: Arc<ClusterSettings>,
     /// It is in the list of those to be flushed.
     pub(in crate::session) queued: bool,
     /// Lanes whose response heads wait for the first bytes of the body, to leave in one write.
@@ -71,7 +71,7 @@ pub(in crate::session) struct Trunk {
 }
 
 impl Trunk {
-    fn new(cluster: Rc<ClusterSettings>, now_ms: u64) -> Self {
+    fn new(cluster: Arc<ClusterSettings>, now_ms: u64) -> Self {
         let settings = Settings {
             head_limits: cluster.head_limits(),
             stream_window: STREAM_WINDOW_BYTES,
@@ -150,7 +150,7 @@ impl<D: Driver> Engine<D> {
                 backend.probe_ended();
             }
             self.metrics.add(Counter::UpstreamReusesTotal, 1);
-            self.metrics.slot_add(backend.slot.id(), Field::Reuses, 1);
+            self.metrics.slot_add(backend.slot(), Field::Reuses, 1);
             return self.open_lane_to_backend(trunk, exchange);
         }
         let cluster = entry.cluster.clone();
@@ -360,7 +360,7 @@ impl<D: Driver> Engine<D> {
         let Some(trunk) = upstream.trunk.as_ref() else {
             return;
         };
-        let slot = upstream.backend.slot.id();
+        let slot = upstream.backend.slot();
         if trunk.lanes.is_empty() && !trunk.pinged {
             return self.close_upstream(id);
         }

@@ -46,7 +46,7 @@ impl<D: Driver> Engine<D> {
         if let Some(trunk) = self.upstreams[trunk].trunk.as_mut() {
             trunk.lanes.push(id);
             let cluster = &self.exchanges[exchange].cluster;
-            if !std::rc::Rc::ptr_eq(&trunk.cluster, cluster) {
+            if !std::sync::Arc::ptr_eq(&trunk.cluster, cluster) {
                 trunk.cluster = cluster.clone();
             }
         }

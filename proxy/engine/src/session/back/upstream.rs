@@ -541,8 +541,7 @@ impl<D: Driver> Engine<D> {
         }
         let backend = upstream.backend;
         backend.connections.set(backend.connections.get() - 1);
-        self.metrics
-            .slot_sub(backend.slot.id(), Field::Connections, 1);
+        self.metrics.slot_sub(backend.slot(), Field::Connections, 1);
         self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
     }
 }

@@ -52,7 +52,7 @@ impl<D: Driver> Engine<D> {
     /// Begins a try: the backend counts the request from here on.
     fn begin_attempt(&mut self, exchange: ExchangeId, backend: Rc<Backend>) {
         backend.active.set(backend.active.get() + 1);
-        self.metrics.slot_add(backend.slot.id(), Field::Active, 1);
+        self.metrics.slot_add(backend.slot(), Field::Active, 1);
         self.exchanges[exchange].attempt = Some(Attempt {
             backend,
             upstream: None,
@@ -79,7 +79,7 @@ impl<D: Driver> Engine<D> {
         self.close_upstream_of(exchange);
         let backend = self.exchanges[exchange].attempt.take()?.backend;
         backend.active.set(backend.active.get() - 1);
-        self.metrics.slot_sub(backend.slot.id(), Field::Active, 1);
+        self.metrics.slot_sub(backend.slot(), Field::Active, 1);
         Some(backend)
     }
 
@@ -121,7 +121,7 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn count_retry(&mut self, exchange: ExchangeId) {
         let entry = &mut self.exchanges[exchange];
         entry.record.retries += 1;
-        let slot = entry.frontend.cluster.slot.id();
+        let slot = entry.frontend.cluster.slot();
         self.metrics.add(Counter::RetriesTotal, 1);
         self.metrics.slot_add(slot, Field::Retries, 1);
     }
@@ -156,7 +156,7 @@ impl<D: Driver> Engine<D> {
         if let Some(backend) = self.end_attempt(exchange) {
             backend.connect_failed(self.clock.ms());
             self.metrics
-                .slot_add(backend.slot.id(), Field::ConnectErrors, 1);
+                .slot_add(backend.slot(), Field::ConnectErrors, 1);
             self.exchanges[exchange].tries.failed.push(backend);
         }
         let entry = &mut self.exchanges[exchange];
@@ -190,7 +190,7 @@ impl<D: Driver> Engine<D> {
         if fault == TlsFault::None {
             return;
         }
-        let slot = secure.backend.slot.id();
+        let slot = secure.backend.slot();
         self.exchanges[exchange].record.reason = Some(fault.as_str());
         self.metrics.slot_set(slot, Field::TlsFault, fault as u64);
     }

@@ -15,6 +15,7 @@ mod text;
 mod upload;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
@@ -138,14 +139,14 @@ pub(in crate::session) struct Exchange {
     version: Version,
     pub(in crate::session) listener: Rc<ListenerSettings>,
     pub(in crate::session) frontend: Rc<Frontend>,
-    pub(in crate::session) cluster: Rc<ClusterSettings>,
+    pub(in crate::session) cluster: Arc<ClusterSettings>,
     backends: Rc<BackendSet>,
     /// The try that is being made.
     pub(in crate::session) attempt: Option<Attempt>,
     /// What those before have come to.
     pub(in crate::session) tries: Tries,
     /// The settings that it is served by.
-    settings: Rc<entity::Settings>,
+    settings: Arc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
     generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
@@ -256,7 +257,7 @@ impl Exchange {
 
     /// Whether it shares its connection to the backend with others.
     pub(in crate::session) fn is_multiplexed(&self) -> bool {
-        self.cluster.is_multiplexed() && !self.frontend.entity.passthrough
+        self.cluster.is_multiplexed() && !self.frontend.entity().passthrough
     }
 
     /// Whether all of the request has been read.
@@ -289,7 +290,7 @@ impl Exchange {
 
 /// The line that keeps clients from asking a frontend in clear text again, where it may be said.
 fn hsts_of<'a>(frontend: &'a Frontend, listener: &ListenerSettings) -> Option<&'a str> {
-    let line = frontend.hsts.as_deref();
+    let line = frontend.hsts();
     line.filter(|_| listener.tls.is_some())
 }
 
@@ -297,9 +298,9 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> ExchangeId {
         self.metrics.add(Counter::RequestsNow, 1);
         self.metrics
-            .slot_add(exchange.frontend.slot.id(), Field::Active, 1);
+            .slot_add(exchange.frontend.slot(), Field::Active, 1);
         self.metrics
-            .slot_add(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+            .slot_add(exchange.frontend.cluster.slot(), Field::Active, 1);
         let client = exchange.client;
         self.pool.hold(exchange.head_bytes);
         let vacant = self.exchanges.vacant();
@@ -321,9 +322,9 @@ impl<D: Driver> Engine<D> {
         self.metrics
             .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
         self.metrics
-            .slot_sub(exchange.frontend.slot.id(), Field::Active, 1);
+            .slot_sub(exchange.frontend.slot(), Field::Active, 1);
         self.metrics
-            .slot_sub(exchange.frontend.cluster.slot.id(), Field::Active, 1);
+            .slot_sub(exchange.frontend.cluster.slot(), Field::Active, 1);
         self.pool.release(exchange.head_bytes);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);

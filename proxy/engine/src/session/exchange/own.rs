@@ -6,6 +6,7 @@
 //! what was no request.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
@@ -29,7 +30,7 @@ use crate::telemetry::names::Counter;
 pub(super) struct Asked {
     pub(super) client: ClientId,
     pub(super) listener: Rc<ListenerSettings>,
-    pub(super) settings: Rc<entity::Settings>,
+    pub(super) settings: Arc<entity::Settings>,
     pub(super) generation_header: Option<Rc<str>>,
     /// The one that has taken the request, if any has.
     pub(super) frontend: Option<Rc<Frontend>>,

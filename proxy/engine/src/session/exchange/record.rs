@@ -122,9 +122,9 @@ impl<'a> Ended<'a> {
     /// Who counts it.
     fn slots(&self) -> [SlotId; 3] {
         [
-            self.frontend.map_or(SlotId::NONE, |it| it.slot.id()),
-            self.cluster.map_or(SlotId::NONE, |it| it.slot.id()),
-            self.backend.map_or(SlotId::NONE, |it| it.slot.id()),
+            self.frontend.map_or(SlotId::NONE, |it| it.slot()),
+            self.cluster.map_or(SlotId::NONE, |it| it.slot()),
+            self.backend.map_or(SlotId::NONE, |it| it.slot()),
         ]
     }
 
@@ -149,8 +149,8 @@ impl<'a> Ended<'a> {
             upstream_us: has_answered.then(|| record.response_head_us - record.started_us),
             generation: record.generation,
             listener: Some(listener),
-            frontend: self.frontend.map(|frontend| frontend.name.as_str()),
-            cluster: self.cluster.map(|cluster| cluster.name.as_str()),
+            frontend: self.frontend.map(|frontend| &*frontend.entry().name),
+            cluster: self.cluster.map(|cluster| cluster.name()),
             backend: self.tried.map(|backend| backend.name.as_str()),
             backend_address: self.tried.map(|backend| backend.address),
             request_id: match given_id.is_empty() {

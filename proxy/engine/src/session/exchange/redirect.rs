@@ -29,7 +29,7 @@ impl<D: Driver> Engine<D> {
                     .values(bytes, "x-forwarded-proto")
                     .any(|scheme| scheme.eq_ignore_ascii_case(b"https"))
         };
-        frontend.entity.redirect.is_some()
+        frontend.entity().redirect.is_some()
             && listener.tls.is_none()
             && !head.host(bytes).is_empty()
             && !was_secure()
@@ -52,7 +52,7 @@ impl<D: Driver> Engine<D> {
     /// That of the frontend's own listener over TLS, if it has one.
     fn secure_port(&self, frontend: &Frontend) -> u16 {
         frontend
-            .entity
+            .entity()
             .listeners
             .iter()
             .filter_map(|name| self.tables.listeners.get(name))

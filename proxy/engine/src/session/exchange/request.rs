@@ -28,7 +28,7 @@ const WEBSOCKET_VERSION: &str =
 
 /// Whether WebSocket is passed on here, and asked for in a version that is not.
 fn wants_other_websocket(head: &RequestHead, frontend: &Frontend) -> bool {
-    head.wants_other_websocket && frontend.entity.passes_on(b"websocket")
+    head.wants_other_websocket && frontend.entity().passes_on(b"websocket")
 }
 
 /// Over HTTP/1.1 a handshake that is not passed on is an ordinary request; in a stream it has no
@@ -36,7 +36,7 @@ fn wants_other_websocket(head: &RequestHead, frontend: &Frontend) -> bool {
 fn must_not_switch(head: &RequestHead, bytes: &[u8], frontend: &Frontend) -> bool {
     let is_refused = head
         .upgrade(bytes)
-        .is_some_and(|protocol| !frontend.entity.passes_on(protocol));
+        .is_some_and(|protocol| !frontend.entity().passes_on(protocol));
     head.version == Version::Http2 && (is_refused || head.wants_other_websocket)
 }
 
@@ -221,7 +221,7 @@ impl<D: Driver> Engine<D> {
 
     /// Whether a certificate is wanted that the client has not shown.
     fn must_show(&self, id: ClientId, frontend: &Frontend) -> bool {
-        frontend.entity.client_certificate.is_some() && self.clients[id].identity.is_none()
+        frontend.entity().client_certificate.is_some() && self.clients[id].identity.is_none()
     }
 
     /// Whether a request may be somebody else's repetition, and is not one that nothing comes of (RFC 8470
@@ -236,7 +236,7 @@ impl<D: Driver> Engine<D> {
         let is_safe = matches!(head.method(bytes), b"GET" | b"HEAD" | b"OPTIONS")
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && head.upgrade(bytes).is_none();
-        self.is_early(id) && !(is_safe && frontend.entity.early_data)
+        self.is_early(id) && !(is_safe && frontend.entity().early_data)
     }
 
     fn route(&self, id: ClientId, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
@@ -264,7 +264,7 @@ impl<D: Driver> Engine<D> {
     ) -> ExchangeId {
         let upgrade: Option<Box<[u8]>> = head
             .upgrade(bytes)
-            .filter(|protocol| frontend.entity.passes_on(protocol))
+            .filter(|protocol| frontend.entity().passes_on(protocol))
             .map(Into::into);
         let text = self.text_of(id, listener, head, bytes, record.id(), upgrade.is_some());
         let parties = Parties {

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use super::language::language;
-use crate::state::entity::check::socket_addr;
+use crate::state::entity::address::Address;
 
 language! {
     /// One address in a cluster.
     pub struct Backend {
         /// `IP:port`, IPv6 in brackets.
-        pub address: String,
+        pub address: Address,
         /// Share of the requests; 0 takes no new ones.
         pub weight: u16 = 100,
     }
@@ -18,7 +18,7 @@ language! {
 impl Backend {
     /// The address to connect to.
     pub fn socket_addr(&self) -> Result<SocketAddr, String> {
-        socket_addr(&self.address)
+        self.address.socket_addr()
     }
 }
 

@@ -1,42 +1,49 @@
 //! The frontend: a match of requests that leads to a cluster.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
 use super::language::language;
 use crate::state::entity::check::{PATH_BYTES_MAX, is_hostname, is_name, is_token, within};
 use crate::state::entity::compile_regex;
+use crate::state::entity::rare::Rare;
+
+// Defaults, which most frontends have: kept once.
+static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
+static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| "/".into());
+static UPGRADES: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| ["websocket".into()].into());
 
 language! {
-    /// A match that leads to a cluster.
+    /// A match that leads to a cluster. What frontends have alike is shared.
     pub struct Frontend {
         /// What a client has to have shown.
         pub client_certificate: Option<ClientCertificate> = None,
         /// The cluster that serves what matches.
-        pub cluster: String,
+        pub cluster: Box<str>,
         /// Requests that are safe may come as early data.
         pub early_data: bool = false,
         /// Header name (lower case) to what one of its values must be.
-        pub headers: BTreeMap<String, ValueMatch> = BTreeMap::new(),
+        pub headers: Rare<BTreeMap<String, ValueMatch>> = Rare::default(),
         /// `shop.example.com`, `*.example.com` or `*`.
-        pub hostname: String = "*".to_owned(),
+        pub hostname: Arc<str> = ANY.clone(),
         /// What clients are told of TLS in responses over it.
         pub hsts: Option<Hsts> = None,
         /// The listeners on which this match exists.
-        pub listeners: Vec<String>,
+        pub listeners: Arc<[Box<str>]>,
         /// Methods that match; empty is any.
-        pub methods: Vec<String> = Vec::new(),
+        pub methods: Rare<Vec<String>> = Rare::default(),
         /// TLS for this hostname is passed on unread.
         pub passthrough: bool = false,
         /// What the path must be.
-        pub path: PathMatch = PathMatch::Prefix("/".to_owned()),
+        pub path: PathMatch = PathMatch::Prefix(ROOT.clone()),
         /// Query parameter name to what its value must be.
-        pub query: BTreeMap<String, ValueMatch> = BTreeMap::new(),
+        pub query: Rare<BTreeMap<String, ValueMatch>> = Rare::default(),
         /// Where requests in clear text are sent instead.
         pub redirect: Option<Redirect> = None,
         /// Protocols, in lower case, that may be switched to.
-        pub upgrades: Vec<String> = vec!["websocket".to_owned()],
+        pub upgrades: Arc<[Box<str>]> = UPGRADES.clone(),
     }
 }
 
@@ -96,11 +103,11 @@ pub enum Redirect {
 #[serde(rename_all = "lowercase")]
 pub enum PathMatch {
     /// Exactly this.
-    Exact(String),
+    Exact(Arc<str>),
     /// This, or anything below it, whole elements only.
-    Prefix(String),
+    Prefix(Arc<str>),
     /// Wholly matched by this expression.
-    Regex(String),
+    Regex(Arc<str>),
 }
 
 /// What the value of a header or of a query parameter must be.
@@ -140,7 +147,7 @@ impl Frontend {
             return Err(format!("methods: {method:?} is not a method"));
         }
         if self.passthrough
-            && !(self.path == PathMatch::Prefix("/".to_owned())
+            && !(self.path == PathMatch::Prefix(ROOT.clone())
                 && self.methods.is_empty()
                 && self.headers.is_empty()
                 && self.query.is_empty()
@@ -168,10 +175,12 @@ impl Frontend {
             }
             value_match(wanted)?;
         }
-        if self.query.contains_key("") {
+        if self.query.get().is_some_and(|query| query.contains_key("")) {
             return Err("query: a parameter needs a name".to_owned());
         }
-        self.query.values().try_for_each(value_match)
+        self.query
+            .iter()
+            .try_for_each(|(_, wanted)| value_match(wanted))
     }
 }
 
