@@ -8,7 +8,7 @@ and plans, and by `offline`, which stages all files at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -18,7 +18,7 @@ from reconciler.catalog import coverage, matches, passthroughs, references
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
 from reconciler.catalog.staging import FINDINGS_MAX, Staging
-from reconciler.catalog.views import MemoryView, StagedView
+from reconciler.catalog.views import MemoryView, laid_over
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete
 from reconciler.materials.reading import Reader, no_files
@@ -135,10 +135,11 @@ def _relate(machine: Machine) -> Relate:
 
 def _settled(staged: Staging, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
     staged.settle()
-    view = StagedView(staged.base, staged.desired, staged.moved, staged.relate)
+    view = laid_over(staged.base, staged.desired, staged.moved, staged.relate)
     settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
-    findings = list(islice(_errors(staged, view), FINDINGS_MAX + 1))
-    warnings = _warnings(staged, view, staged.faulty_files(findings))
+    keys = sorted(staged.desired)
+    findings = list(islice(_errors(staged, keys, view), FINDINGS_MAX + 1))
+    warnings = _warnings(staged, keys, view, staged.faulty_files(findings))
     findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))
     diagnostics = staged.diagnostics(findings)
     return Candidate(diagnostics, staged.desired, staged.moved, staged.files, staged.contents)
@@ -168,8 +169,7 @@ def files_naming(view: View, paths: Iterable[str]) -> set[str]:
     return {view[key].provenance.file for key in keys}
 
 
-def _errors(staged: Staging, view: View) -> Iterator[Finding]:
-    keys = sorted(staged.desired)
+def _errors(staged: Staging, keys: Sequence[EntityKey], view: View) -> Iterator[Finding]:
     # With a file that cannot be read, everything may be missing that it holds.
     if not staged.incomplete:
         yield from references.dangling(keys, view, staged.declared, staged.written)
@@ -179,13 +179,14 @@ def _errors(staged: Staging, view: View) -> Iterator[Finding]:
     yield from passthroughs.misplaced(keys, view)
 
 
-def _warnings(staged: Staging, view: View, faulty: set[str]) -> Iterator[Finding]:
+def _warnings(
+    staged: Staging, keys: Sequence[EntityKey], view: View, faulty: set[str]
+) -> Iterator[Finding]:
     """Yield what is unused or never reached, unless an error may be the reason for it.
 
     `faulty` are the files with errors. A cluster's backends are in its file, and a name that is
     not used may be meant by whatever could not be read.
     """
-    keys = sorted(staged.desired)
     for found in chain(
         passthroughs.hidden(keys, view),
         references.loops(keys, view),

@@ -55,6 +55,9 @@ class MemoryView:
             if not terms[row.term]:
                 del terms[row.term]
 
+    def __len__(self) -> int:
+        return len(self._entities)
+
     def values(self) -> Iterable[Entity]:
         """Return all entities."""
         return self._entities.values()
@@ -93,6 +96,18 @@ class MemoryView:
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
         return self.files.get(path, {})
+
+
+def laid_over(
+    base: View,
+    desired: Mapping[EntityKey, Entity | None],
+    moved: Mapping[EntityKey, Entity],
+    relate: Relate = relations_of,
+) -> View:
+    """Return what an `StagedView` shows; over nothing, as at a first load, without asking it."""
+    if isinstance(base, MemoryView) and not len(base):
+        return MemoryView((each for each in desired.values() if each is not None), relate)
+    return StagedView(base, desired, moved, relate)
 
 
 class StagedView:

@@ -89,18 +89,18 @@ class Rebuilding:
         is_valid = candidate is not None and candidate.ok
         if is_valid and state.digest == running.state.digest:
             assert candidate is not None, "it is valid"
-            aside = self._store.rebuild(list(written.values()), candidate.files)
+            aside = await self._store.rebuild(list(written.values()), candidate.files)
             return aside, "from the commit that runs"
         workers = self._serving.in_service.values()
         if workers:
             entities = await self._read_back(workers, written)
-            return self._store.rebuild(entities, files_of(entities)), "from a worker"
+            return await self._store.rebuild(entities, files_of(entities)), "from a worker"
         if not is_valid:
             raise UnknownStateError("nobody serves it, and the commit that runs is not valid now")
         assert candidate is not None, "it is valid"
         self._store.materials.keep(written.values(), dict(candidate.contents))
         held = Recovered(running.generation + 1, state.digest, running.commit, running.tree)
-        aside = self._store.rebuild(list(written.values()), candidate.files, held)
+        aside = await self._store.rebuild(list(written.values()), candidate.files, held)
         return aside, "from what the commit that runs gives now, since nobody serves what it gave"
 
     async def _read_back(

@@ -8,10 +8,12 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from reconciler.storage.database import Damage
+from reconciler.storage.database import Damage, DamagedError
 from reconciler.storage.history import StoredHistory
+from reconciler.storage.records import Header
 from reconciler.storage.state import SnapshotState, StoredState
 from reconciler.storage.view import Moment
+from schemas.changes.state import EMPTY_DIGEST
 
 
 @dataclass(slots=True)
@@ -29,6 +31,31 @@ class Running:
     def moment(self) -> Moment:
         """Which state it is."""
         return Moment(self.generation, self.state.digest, self.commit or "")
+
+
+def read_header(connection: sqlite3.Connection) -> Header | None:
+    """Return the header row; None of a new file. Raises `sqlite3.Error`, `DamagedError`."""
+    row = connection.execute(
+        "SELECT generation, digest, commit_id, tree, applied_at, epoch, language, check_sum"
+        " FROM running"
+    ).fetchone()
+    if row is None:
+        return None
+    *fields, stored = row
+    header = Header(*fields)
+    if header.check_sum != stored:
+        raise DamagedError("the state database is damaged: its header is not what was written")
+    return header
+
+
+def running_of(connection: sqlite3.Connection, header: Header | None, damage: Damage) -> Running:
+    """Return what runs by a header, and what is asked for by a connection as it is then."""
+    history = StoredHistory(connection)
+    if header is None:
+        return Running(StoredState(connection, EMPTY_DIGEST, damage), history)
+    state = StoredState(connection, header.digest, damage)
+    of_commit = header.commit, header.tree, header.applied_at
+    return Running(state, history, header.generation, *of_commit)
 
 
 def read_running(connection: sqlite3.Connection, damage: Damage) -> Running:

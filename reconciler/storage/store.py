@@ -22,11 +22,13 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from reconciler import faults, log
+from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
+from reconciler.storage.anew import aside, remove_leftover
 from reconciler.storage.bulk import Bulk
 from reconciler.storage.checkpoints import Checkpoints
 from reconciler.storage.contents import MaterialStore
@@ -38,19 +40,18 @@ from reconciler.storage.database import (
     end_after,
     translated,
 )
-from reconciler.storage.history import HistoryRow, StoredHistory
+from reconciler.storage.history import HistoryRow
 from reconciler.storage.notes import Notes
 from reconciler.storage.place import Place
 from reconciler.storage.records import Begun, Header, Recovered
-from reconciler.storage.running import Running, read_running
+from reconciler.storage.running import Running, read_header, read_running, running_of
 from reconciler.storage.salvage import salvaged
-from reconciler.storage.state import StoredState, Whole, content_hash
+from reconciler.storage.state import Whole, content_hash
 from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
 from reconciler.storage.view import StateView, changes_of
 from reconciler.storage.writing import Relate, Writer
 from schemas.changes.change import Change
-from schemas.changes.state import EMPTY_DIGEST
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 
 _MODULUS = 1 << 128
@@ -98,6 +99,7 @@ class Store:
                 for note in (*set_former_aside(directory), *self.place.clear()):
                     self.notes.add(note)
                 self._start_somehow()
+                remove_leftover(directory)
                 self.place.remember(self._home.files)
             except OSError as error:
                 self.place.failed(error)
@@ -323,7 +325,7 @@ class Store:
         self.notes.applied()
         self._checkpoints.begin_if_due(self._database)
 
-    def rebuild(
+    async def rebuild(
         self,
         entities: Sequence[Entity],
         files: Mapping[str, Mapping[EntityKey, Mark]],
@@ -332,18 +334,39 @@ class Store:
         """Writes the running state anew, which was damaged; returns what the old file is now.
 
         `entities` must have the digest that runs; `instead` is another state, which they are then,
-        where nobody serves what ran. Raises `OSError`.
+        where nobody serves what ran. Nothing may be committed meanwhile. Raises `OSError`.
         """
+        header = self._header()
+        if instead is not None:
+            header = replace(header, **asdict(instead), applied_at=None)
+        with contextlib.ExitStack() as stack:
+            try:
+                fresh = stack.enter_context(aside(self.scratch))
+                await asyncio.to_thread(fresh.fill, self._relate, header, entities, files)
+            except OSError as error:
+                return self._take_over(error, entities, files, instead)
+            return self._take_over(fresh.path, entities, files, instead)
+
+    def _take_over(
+        self,
+        fresh: Path | OSError,
+        entities: Sequence[Entity],
+        files: Mapping[str, Mapping[EntityKey, Mark]],
+        instead: Recovered | None,
+    ) -> str:
+        """A fresh file goes to its place; where it cannot, a copy elsewhere stands in."""
         before, self.unfinished = self.running, None
         if instead is not None:
             self._run(before, instead)
         found = salvaged(self._database)
         self._connections.close()
-        aside = FILE_NAME
+        kept = FILE_NAME
         try:
-            aside = self._database.set_aside()
+            if isinstance(fresh, OSError):
+                raise fresh
+            kept = self._database.set_aside()
+            rename_durably(fresh, self._database.path)
             self._reopen(before)
-            self._fill(entities, files)
             if self._is_home:
                 self.place.remember(self._home.files)
         except OSError as error:
@@ -352,7 +375,7 @@ class Store:
             self._reopen(before)
             self._fill(entities, files)
         self._restore(found.texts, found.history)
-        return aside
+        return kept
 
     def _fill(
         self, entities: Sequence[Entity], files: Mapping[str, Mapping[EntityKey, Mark]]
@@ -501,29 +524,12 @@ class Store:
         self._restore(found.texts, found.history)
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
-        row = reader.execute(
-            "SELECT generation, digest, commit_id, tree, applied_at, epoch, language, check_sum"
-            " FROM running"
-        ).fetchone()
-        if row is None:
+        header = read_header(reader)
+        if header is None:
             self._language = LANGUAGE
-            self.running = Running(
-                StoredState(reader, EMPTY_DIGEST, self.damage), StoredHistory(reader)
-            )
-            return
-        *fields, stored = row
-        header = Header(*fields)
-        if header.check_sum != stored:
-            raise DamagedError("the state database is damaged: its header is not what was written")
-        self.epoch, self._language = header.epoch, header.language
-        self.running = Running(
-            StoredState(reader, header.digest, self.damage),
-            StoredHistory(reader),
-            header.generation,
-            header.commit,
-            header.tree,
-            header.applied_at,
-        )
+        else:
+            self.epoch, self._language = header.epoch, header.language
+        self.running = running_of(reader, header, self.damage)
 
     def _header(self) -> Header:
         running = self.running

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.catalog.relations import View, relations_of
-from reconciler.catalog.views import MemoryView, StagedView
+from reconciler.catalog.views import MemoryView, StagedView, laid_over
 from reconciler.storage.store import Store
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from tests.reconciler.entities import begun
@@ -50,6 +50,9 @@ def test_an_overlay_answers_like_the_whole(before: Map, after: Map) -> None:
     overlay = StagedView(MemoryView(before.values()), desired, {})
     every = [*before.values(), *after.values()]
     assert answers(overlay, every) == answers(MemoryView(merged.values()), every)
+    for base in (MemoryView(before.values()), MemoryView()):
+        over = StagedView(base, desired, {})
+        assert answers(laid_over(base, desired, {}), every) == answers(over, every)
 
 
 @given(ENTITY_MAPS, ENTITY_MAPS)
