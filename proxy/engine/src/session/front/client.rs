@@ -11,7 +11,7 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
-use crate::session::engine::READS_PER_TURN;
+use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
 use crate::session::front::asker::Asker;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
 use crate::session::front::multiplex::Multiplex;
@@ -216,7 +216,9 @@ impl<D: Driver> Engine<D> {
                 break;
             }
             has_read = true;
-            self.read_client(id, &mut receive);
+            if !self.splice_request(id) {
+                self.read_client(id, &mut receive);
+            }
         }
         self.receive = receive;
         self.close_if_ended(id);
@@ -235,6 +237,9 @@ impl<D: Driver> Engine<D> {
         receive[..waiting].copy_from_slice(client.input.as_slice());
         let end = match is_saving {
             true => receive.len().min(waiting + client.stream.room_min()),
+            false if matches!(client.phase, Phase::Idle | Phase::ExpectHead) => {
+                receive.len().min(waiting + READ_WITH_HEAD_BYTES)
+            }
             false => receive.len(),
         };
         let room = &mut receive[waiting..end];
@@ -343,7 +348,7 @@ impl<D: Driver> Engine<D> {
         at
     }
 
-    fn client_end_of_stream(&mut self, id: ClientId) {
+    pub(in crate::session) fn client_end_of_stream(&mut self, id: ClientId) {
         let exchange = self.clients[id].exchange;
         let is_half_way = exchange.is_some_and(|it| self.exchanges[it].is_half_way());
         match self.clients[id].phase {

@@ -69,7 +69,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The connection failed or the peer left: everything that hangs on it ends.
-    pub(super) fn client_lost(&mut self, id: ClientId) {
+    pub(in crate::session) fn client_lost(&mut self, id: ClientId) {
         self.close_client(id);
     }
 

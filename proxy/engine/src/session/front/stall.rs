@@ -91,7 +91,7 @@ impl Stream {
 
 impl<D: Driver> Engine<D> {
     /// Output waits; `progressed` when some has left since it was last said so.
-    pub(super) fn await_write(&mut self, asker: Asker, progressed: bool) {
+    pub(in crate::session) fn await_write(&mut self, asker: Asker, progressed: bool) {
         // Meanwhile it is not the backend that is slow.
         let exchange = self.exchange_of(asker);
         if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream()) {
