@@ -6,19 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import (
-    floor,
-    grpc,
-    h2,
-    instructions,
-    ladder,
-    proxies,
-    reconfigure,
-    site,
-    tls,
-    upstream,
-)
-from bench.contenders import PROFILES
+from bench import instructions
+from bench.changes import reconfigure, site
+from bench.climb import ladder
+from bench.measuring.contenders import PROFILES
+from bench.side import floor, grpc, h2, proxies, tls, upstream
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import report
-from bench.service import program
+from bench.measuring import report
+from bench.measuring.service import program
 
 REFERENCE = Path(__file__).with_name("instructions.json")
 RENEW = ".venv/bin/python -m bench instructions --renew"

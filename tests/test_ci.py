@@ -52,7 +52,8 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
 
 
 JOBS = 3 * len(os.sched_getaffinity(0))
-PARALLEL = f"python -m pytest -n {JOBS} --dist loadfile -m not serial --durations=10"
+_DIST = "--dist loadfile --no-loadscope-reorder"
+PARALLEL = f"python -m pytest -n {JOBS} {_DIST} -m not serial --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
 PYTHON, RUST = "make build test-tools lint-python", "make lint-rust test-rust"
 LANES = [PYTHON, RUST]

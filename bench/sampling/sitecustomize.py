@@ -1,9 +1,9 @@
 """Notes what every thread of a Python process is at, some hundred times a second.
 
-Python imports a module of this name at its start: `bench.profile` has this directory on the path of
-the daemon that it measures, and so every process that the daemon starts is looked at as well. A
-line of the file is the time (s, as of `time.monotonic`) and the functions of Kakehi that one thread
-is in. Threads that wait in a function that is known for it are left out.
+Python imports a module of this name at its start: `bench.changes.profile` has this directory on the
+path of the daemon that it measures, and so every process that the daemon starts is looked at as
+well. A line of the file is the time (s, as of `time.monotonic`) and the functions of Kakehi that
+one thread is in. Threads that wait in a function that is known for it are left out.
 """
 
 import os

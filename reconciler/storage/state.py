@@ -130,9 +130,14 @@ class StoredState:
         that is another one, `check` says why.
         """
         query = f"SELECT {PUT} FROM entities ORDER BY kind, name"  # noqa: S608  # words of ours
-        with self._damage.noted(), translated():
-            for (text,) in self._connection.execute(query):
-                yield text
+        try:
+            with self._damage.noted(), translated():
+                for (text,) in self._connection.execute(query):
+                    yield text
+        except OSError:
+            # A value that is no text is damage as well, which SQLite does not call so.
+            self.check()
+            raise
 
     def check(self) -> None:
         """Look at every row. Raises `DamagedError` when one is not what was written."""

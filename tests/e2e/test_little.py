@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.contenders import backend
-from bench.generator import Load, generate, relay
+from bench.measuring.contenders import backend
+from bench.measuring.generator import Load, generate, relay
 from tests.harness import metrics, ports
 from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo

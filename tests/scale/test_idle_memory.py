@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.accounting import cpu_ns
+from bench.measuring.accounting import cpu_ns
 from tests.harness import ports
 from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.nginx import Nginx

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bench.accounting import cpu_ns
+from bench.measuring.accounting import cpu_ns
 from tests.harness import pki, ports
 from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.repo import Content, Repo

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.tenants import Tenants
+from bench.changes.tenants import Tenants
 from tests.harness import ports
 from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.nginx import Nginx

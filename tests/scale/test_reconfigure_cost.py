@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.reconfigure import Subject, measure, show
-from bench.report import Spread
+from bench.changes.reconfigure import Subject, measure, show
+from bench.measuring.report import Spread
 
 # Processor time of one change, by ratio.
 pytestmark = pytest.mark.serial

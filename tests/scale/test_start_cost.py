@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import start
+from bench.changes import start
 
 _RUNS = 3
 # Twice of what it takes, since a core that is shared is slower, too.

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.storage.database import FILE_NAME, DamagedError
 from reconciler.workers import bringup, spawning
 from schemas.changes import ops
 from schemas.changes.state import EMPTY_DIGEST, State
@@ -122,6 +124,39 @@ def test_a_newcomer_catches_up_with_what_was_committed_meanwhile(tmp_path: Path)
         for each in addresses:
             assert await asyncio.to_thread(answers, each)
         assert made.store._views == []
+        await made.end()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "altered",
+    ["""CAST(replace(value, ':9"', ':8"') AS BLOB)""", "x'7b00'", "x'ff'", "7"],
+    ids=["another value", "no value", "no text", "a number"],
+)
+def test_a_row_that_is_not_what_was_written_is_served_by_nobody(
+    tmp_path: Path, altered: str
+) -> None:
+    """Rows are sent as they lie there, and it is the digest that tells."""
+    where = address()
+
+    async def run() -> None:
+        made = Plane(tmp_path)
+        made.run(large(where))
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as database:
+            database.execute(f"UPDATE entities SET value = {altered} WHERE name = 'shop/b7'")
+            database.commit()
+        made.supervisor.scale(1)
+        found: list[DamagedError] = []
+
+        def noted() -> bool:
+            damage = made.store.damage.take()
+            found.extend([damage] if damage else [])
+            return bool(found)
+
+        await until(noted)
+        assert str(found[0]).startswith("the state database is damaged")
+        assert not made.supervisor.in_service
         await made.end()
 
     asyncio.run(run())

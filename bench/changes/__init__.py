@@ -1,0 +1,1 @@
+"""What a change costs, a start, and a site of many frontends."""

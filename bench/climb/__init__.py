@@ -1,0 +1,1 @@
+"""Rates raised until failure: what comes through, how late, and what happens beyond."""

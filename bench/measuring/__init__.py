@@ -1,0 +1,1 @@
+"""What all benchmarks measure with: proxies set up alike, load, processor time, tables."""

@@ -1,0 +1,1 @@
+"""Beside other proxies, and beside bytes passed on unread: in turn, round by round."""

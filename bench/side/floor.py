@@ -1,0 +1,126 @@
+"""What a request costs beside passing its bytes on unread, which is the least that any proxy costs.
+
+`python -m bench floor`. The floor is our relay (`bench/traffic`): one thread, edge-triggered epoll
+and the socket options of the engine, a connection to the backend for each of a client, and nothing
+looked at. It and Kakehi are alive at once on one core, and are measured in turn, as in
+`bench.side.proxies`. Below 1 is possible: Kakehi shares connections to the backend, and the floor
+copies long bodies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.measuring import report
+from bench.measuring.accounting import two_cores
+from bench.measuring.contenders import Contender, Setup, backend, ours, sink
+from bench.measuring.generator import relay
+from bench.measuring.load import Sample, measure
+from bench.measuring.rounds import in_turn
+
+_FLOOR = "floor"
+# More than that on the way at once would take minutes a round, and measure the machine's memory.
+_FLIGHT_BYTES_MAX = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is measured: how often, how long, with how many connections and how long bodies."""
+
+    rounds: int
+    seconds: int
+    connections: Sequence[int]
+    bodies: Sequence[int]
+    profile: str
+    # The bodies are those of requests.
+    is_upload: bool = False
+
+
+def run(course: Course) -> dict[str, Any]:
+    """Measure, print, and write a file for programs; return what is in it."""
+    found: dict[str, Any] = {
+        "rounds": course.rounds,
+        "seconds": course.seconds,
+        "profile": course.profile,
+        "upload": course.is_upload,
+    }
+    for body_bytes in course.bodies:
+        found[f"{body_bytes} B"] = _body(course, body_bytes)
+    print(f"\nwritten to {report.save('floor', found)}")
+    return found
+
+
+def _body(course: Course, body_bytes: int) -> dict[str, Any]:
+    core, load_core = two_cores()
+    found: dict[str, Any] = {}
+    kind = "uploads" if course.is_upload else "bodies"
+    with tempfile.TemporaryDirectory(prefix="kakehi-bench-") as name:
+        base = Path(name)
+        with (
+            _backend(base, load_core, course, body_bytes) as (port, path),
+            ours(base, Setup(core, port, course.profile, body_bytes)) as kakehi,
+            relay(port, core, base / "relay") as floor,
+        ):
+            running = (kakehi, Contender(_FLOOR, floor.port, None, lambda: floor.pids))
+            for connections in course.connections:
+                if connections * body_bytes > _FLIGHT_BYTES_MAX:
+                    continue
+                one = _measuring(course, connections, load_core, path, body_bytes)
+                rounds = in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
+                print(
+                    f"\n{course.profile}, {connections} connections, {body_bytes} B {kind}, "
+                    f"{course.rounds} rounds of {course.seconds} s"
+                )
+                found[str(connections)] = _show(rounds)
+    return found
+
+
+@contextlib.contextmanager
+def _backend(base: Path, core: int, course: Course, body_bytes: int) -> Iterator[tuple[int, str]]:
+    if course.is_upload:
+        with sink(base, core) as port:
+            yield port, "/"
+    else:
+        with backend(base, core, body_bytes) as found:
+            yield found
+
+
+def _measuring(
+    course: Course, connections: int, core: int, path: str, body_bytes: int
+) -> Callable[[Contender, int], Sample]:
+    def one(contender: Contender, seconds: int) -> Sample:
+        return measure(
+            contender.port,
+            contender.pids(),
+            connections=connections,
+            seconds=seconds,
+            core=core,
+            path=path,
+            upload_bytes=body_bytes if course.is_upload else 0,
+        )
+
+    return one
+
+
+def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
+    """Print the table and the ratio; return both for programs."""
+    rows = [
+        [
+            name,
+            report.Spread.of([each.requests_per_s for each in samples]).show(0),
+            report.Spread.of([each.cpu_us for each in samples]).show(1),
+            str(sum(each.errors for each in samples)),
+        ]
+        for name, samples in rounds.items()
+    ]
+    print(report.table(["", "requests/s", "CPU µs/request", "errors"], rows))
+    cpu = {name: [each.cpu_us for each in samples] for name, samples in rounds.items()}
+    ratio = report.ratios(cpu["kakehi"], cpu[_FLOOR])
+    print(f"kakehi / floor: CPU/request {ratio.show()}", flush=True)
+    samples = {name: [each.to_json() for each in all_] for name, all_ in rounds.items()}
+    return {"samples": samples, "ratio": ratio.to_json()}

@@ -1,0 +1,104 @@
+"""HTTP/1.1 clients in front of HTTP/2 backends: what it saves that requests share connections.
+
+`python -m bench upstream`. Kakehi over HTTP/2 to the backend beside Kakehi, nginx and HAProxy over
+HTTP/1.1, and HAProxy over HTTP/2, all alive at once on one core and measured in turn as in
+`bench.side.proxies`. Both backends are nginx.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.measuring import report
+from bench.measuring.accounting import two_cores
+from bench.measuring.contenders import Contender, Setup, backend, contenders, multiplexers
+from bench.measuring.load import Sample, measure
+from bench.measuring.rounds import in_turn
+
+_OURS = "kakehi h2"
+_RIVALS = (("kakehi",), ("nginx", "haproxy"), ("haproxy h2",))
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is measured: how often, how long, with how many connections of clients."""
+
+    rounds: int
+    seconds: int
+    connections: Sequence[int]
+    body_bytes: int
+    # All on one core: a proxy then finds many events at once, as one does that has no time left.
+    one_core: bool
+
+
+def run(course: Course) -> None:
+    """Measure, print, and write a file for programs."""
+    found: dict[str, Any] = {"rounds": course.rounds, "seconds": course.seconds}
+    core, load_core = two_cores()
+    if course.one_core:
+        load_core = core
+    found["one_core"] = course.one_core
+    length = course.body_bytes
+    with tempfile.TemporaryDirectory(prefix="kakehi-bench-") as name:
+        base = Path(name)
+        with (
+            backend(base, load_core, length) as (port, path),
+            backend(base, load_core, length, h2=True) as (h2_port, _),
+            contenders(base, Setup(core, port, "lean", length)) as plain,
+            multiplexers(base, Setup(core, h2_port, "lean", length, h2=True)) as multiplexed,
+        ):
+            for connections in course.connections:
+                running = (*plain, *multiplexed)
+                rounds = _rounds(course, running, connections, load_core, path)
+                where = ", load on the same core" if course.one_core else ""
+                print(
+                    f"\n{connections} connections of clients, {length} B bodies{where}, "
+                    f"{course.rounds} rounds of {course.seconds} s"
+                )
+                found[str(connections)] = _show(rounds)
+    print(f"\nwritten to {report.save('upstream', found)}")
+
+
+def _rounds(
+    course: Course, running: Sequence[Contender], connections: int, core: int, path: str
+) -> dict[str, list[Sample]]:
+    def one(contender: Contender, seconds: int) -> Sample:
+        pids = contender.pids()
+        return measure(
+            contender.port, pids, connections=connections, seconds=seconds, core=core, path=path
+        )
+
+    return in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
+
+
+def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
+    """Print the table and the ratios; return both for programs."""
+    rows = [
+        [
+            name,
+            report.Spread.of([each.requests_per_s for each in samples]).show(0),
+            report.Spread.of([each.cpu_us for each in samples]).show(1),
+            f"{report.Spread.of([each.p50_us for each in samples]).median:.0f}",
+            f"{report.Spread.of([each.p99_us for each in samples]).median:.0f}",
+            str(sum(each.errors for each in samples)),
+        ]
+        for name, samples in rounds.items()
+    ]
+    head = ["", "requests/s", "CPU µs/request", "p50 µs", "p99 µs", "errors"]
+    print(report.table(head, rows))
+    found: dict[str, Any] = {
+        name: [each.to_json() for each in samples] for name, samples in rounds.items()
+    }
+    ours = [each.cpu_us for each in rounds[_OURS]]
+    for rivals in _RIVALS:
+        there = [rounds[rival] for rival in rivals]
+        better = [min(each.cpu_us for each in peer) for peer in zip(*there, strict=True)]
+        title = f"{_OURS} / {'better of ' if len(rivals) > 1 else ''}{' and '.join(rivals)}"
+        ratio = report.ratios(ours, better)
+        print(f"{title}: CPU/request {ratio.show()}", flush=True)
+        found[title] = ratio.to_json()
+    return found
