@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from schemas.changes.ops import chunks
+from schemas.changes.ops import Chunk, chunks
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity, EntityKey, Json, Provenance
 from schemas.kinds.registry import MODELS
@@ -18,6 +18,7 @@ from schemas.messages import wire
 from schemas.messages.channel import Channel
 
 DEADLINE_S = 20.0
+SMALL_MAX = 100
 
 
 class Connection:
@@ -124,8 +125,7 @@ def state(listener: str, backend: str) -> State:
 
 
 def stages(wanted: State, generation: int = 1, transaction: int = 7) -> list[wire.Stage]:
-    """The messages that bring a fresh worker to a state, one for each entity."""
-    parts = [chunk for entity in wanted.entities.values() for chunk in chunks([entity])]
+    """The messages that bring a fresh worker to a state."""
     return [
         wire.Stage(
             transaction=transaction,
@@ -135,8 +135,16 @@ def stages(wanted: State, generation: int = 1, transaction: int = 7) -> list[wir
             material_dir="",
             materials=chunk.materials,
         )
-        for number, chunk in enumerate(parts)
+        for number, chunk in enumerate(_parts(wanted))
     ]
+
+
+def _parts(wanted: State) -> list[Chunk]:
+    """One for each entity; of a large state as few as the reconciler makes of it."""
+    entities = wanted.entities.values()
+    if len(wanted) > SMALL_MAX:
+        return list(chunks(entities))
+    return [chunk for entity in entities for chunk in chunks([entity])]
 
 
 def prepare(wanted: State, generation: int = 1, transaction: int = 7) -> wire.Prepare:
@@ -147,6 +155,6 @@ def prepare(wanted: State, generation: int = 1, transaction: int = 7) -> wire.Pr
         base_generation=0,
         base_digest=EMPTY_DIGEST,
         commit="c" * 40,
-        chunks=len(wanted),
+        chunks=len(_parts(wanted)),
         sockets=[],
     )

@@ -3,6 +3,8 @@
 //! An idle connection holds an empty [`ByteQueue`] (32 bytes) and no memory behind it. What queues hold
 //! is counted where it is allocated, so that all of it has one bound; `session` asks for it.
 
+use super::pipe::Pipes;
+
 /// Buffers kept for reuse; more are given back to the allocator.
 const SPARE_BUFFERS_MAX: usize = 256;
 /// A larger buffer is not kept: one slow peer must not pin memory for ever.
@@ -13,6 +15,8 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub struct BufferPool {
     spare: Vec<Vec<u8>>,
     queued: usize,
+    /// Pipes, which count when bytes wait in them.
+    pub pipes: Pipes,
 }
 
 impl BufferPool {
@@ -22,13 +26,13 @@ impl BufferPool {
     }
 
     /// Counts memory that somebody holds beside the queues, until [`BufferPool::release`].
-    pub fn hold(&mut self, bytes: u32) {
-        self.queued += bytes as usize;
+    pub fn hold(&mut self, bytes: usize) {
+        self.queued += bytes;
     }
 
     /// See [`BufferPool::hold`].
-    pub fn release(&mut self, bytes: u32) {
-        self.queued -= bytes as usize;
+    pub fn release(&mut self, bytes: usize) {
+        self.queued -= bytes;
     }
 
     /// Bytes of memory behind all queues, and what is held beside them.

@@ -7,5 +7,6 @@ pub mod buffer;
 pub mod clock;
 pub mod driver;
 pub mod epoll;
+pub mod pipe;
 pub mod socket;
 pub mod timer;

@@ -44,6 +44,10 @@ use crate::upstream::Random;
 /// against 16 KiB.
 pub(super) const RECEIVE_BYTES: usize = 256 * 1024;
 
+/// Read at most while a head is awaited: a long body need not be read at all (`l4::splice`), and one of 64 KiB
+/// comes with its head.
+pub(super) const READ_WITH_HEAD_BYTES: usize = 80 * 1024;
+
 /// Reads of one connection in one turn; after them it waits for the others.
 pub(super) const READS_PER_TURN: usize = 2;
 

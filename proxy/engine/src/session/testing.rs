@@ -11,6 +11,7 @@ use crate::runtime::socket::{self, Stream};
 use crate::session::engine::Engine;
 use crate::session::engine::Served;
 use crate::session::ids::ClientId;
+use crate::session::plain::Plain;
 use crate::session::transport::Transport;
 use crate::state::digest::Digest;
 use crate::state::entity::{Entity, Kind};
@@ -60,7 +61,7 @@ pub(super) fn engine_with_clients(count: usize) -> Door {
         Routes::default(),
     ));
     for _ in 0..count {
-        let stream = Transport::Plain(Stream::connect(&address).unwrap());
+        let stream = Transport::Plain(Plain::new(Stream::connect(&address).unwrap()));
         peers.push(door.accept().unwrap().0);
         let made = engine.insert_client(stream, address, listener.clone(), false);
         let id = made.unwrap();

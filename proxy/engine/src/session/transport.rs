@@ -17,10 +17,11 @@ use crate::protocol::tls::{Machine, RECORD_BYTES_MAX, Records};
 use crate::runtime::buffer::{BufferPool, ByteQueue};
 use crate::runtime::socket::Stream;
 use crate::session::front::client::split_left;
+use crate::session::plain::Plain;
 use crate::tls::fault::TlsFault;
 
 /// Plaintext encrypted for one `send`; what is behind it waits for the socket first.
-const PLAINTEXT_PER_SEND: usize = 4 * RECORD_BYTES_MAX;
+const PLAINTEXT_PER_SEND: usize = 16 * RECORD_BYTES_MAX;
 
 /// Most bytes of an incomplete record or handshake message that may wait: rustls refuses handshake
 /// messages of 64 KiB, and a record is at most 18 KiB.
@@ -52,7 +53,7 @@ pub(super) struct TlsBuffers {
 /// One connection, in clear text or over TLS.
 pub(super) enum Transport<C> {
     /// TCP alone.
-    Plain(Stream),
+    Plain(Plain),
     /// TLS over TCP.
     Tls(Box<Secure>),
     /// A stream of a connection that carries many; see `multiplex` and `trunk`.
@@ -130,7 +131,7 @@ impl<C> Transport<C> {
     /// Leaves TLS to others, before any byte of it was taken: what comes is passed on unread.
     pub(super) fn leave_tls(&mut self) {
         *self = match std::mem::replace(self, Self::Gone) {
-            Self::Tls(secure) => Self::Plain(secure.stream),
+            Self::Tls(secure) => Self::Plain(Plain::new(secure.stream)),
             other => other,
         };
     }
@@ -180,7 +181,7 @@ impl<C> Transport<C> {
 
     fn stream(&self) -> Option<&Stream> {
         match self {
-            Self::Plain(stream) => Some(stream),
+            Self::Plain(plain) => Some(&plain.stream),
             Self::Tls(secure) => Some(&secure.stream),
             Self::Lane(_) | Self::Gone => None,
         }
@@ -277,19 +278,21 @@ impl<C> Transport<C> {
         }
     }
 
-    /// Whether records wait for the socket.
+    /// Whether records wait for the socket, or bytes that have been passed on.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Gone => false,
+            Self::Gone => false,
+            Self::Plain(plain) => plain.unsent_bytes() > 0,
             Self::Lane(lane) => lane.blocked,
             Self::Tls(secure) => !secure.unsent.is_empty(),
         }
     }
 
-    /// How many bytes of records wait for the socket.
+    /// How many bytes of them wait for the socket.
     pub(super) fn unsent_bytes(&self) -> usize {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => 0,
+            Self::Lane(_) | Self::Gone => 0,
+            Self::Plain(plain) => plain.unsent_bytes(),
             Self::Tls(secure) => secure.unsent.len(),
         }
     }
@@ -315,7 +318,7 @@ impl<C> Transport<C> {
         room: &mut [u8],
     ) -> io::Result<Received> {
         match self {
-            Self::Plain(stream) => stream.receive(room).map(|bytes| Received {
+            Self::Plain(plain) => plain.stream.receive(room).map(|bytes| Received {
                 bytes,
                 more: bytes == room.len(),
                 ended: bytes == 0,
@@ -338,7 +341,7 @@ impl<C> Transport<C> {
         second: &[u8],
     ) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => stream.send(first, second),
+            Self::Plain(plain) => plain.send(pool, first, second),
             Self::Tls(secure) => secure.send(buffers, pool, first, second),
             Self::Lane(_) | Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -356,9 +359,13 @@ impl<C> Transport<C> {
 
     /// Gives the buffers back.
     pub(super) fn release(&mut self, pool: &mut BufferPool) {
-        if let Self::Tls(secure) = self {
-            secure.pending.clear(pool);
-            secure.unsent.clear(pool);
+        match self {
+            Self::Plain(plain) => plain.release(pool),
+            Self::Tls(secure) => {
+                secure.pending.clear(pool);
+                secure.unsent.clear(pool);
+            }
+            Self::Lane(_) | Self::Gone => {}
         }
     }
 }

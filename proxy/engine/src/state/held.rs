@@ -61,6 +61,9 @@ impl Held {
                 self.release(&before);
             }
         }
+        if puts.len() > MANY {
+            self.make_room(&puts);
+        }
         for entry in &puts {
             let entries = &mut self.kinds[entry.kind() as usize].entries;
             if let Some(before) = entries.insert(entry.clone()) {
@@ -70,6 +73,17 @@ impl Held {
         for entry in puts {
             for (kind, name) in entry.needs() {
                 self.count(kind, name, |users| users + 1);
+            }
+        }
+    }
+
+    /// For a large change, of which most is new where little is held.
+    fn make_room(&mut self, puts: &[Arc<Entry>]) {
+        for kind in Kind::ALL {
+            let of_kind = puts.iter().filter(|entry| entry.kind() == kind).count();
+            let entries = &mut self.kinds[kind as usize].entries;
+            if of_kind > MANY.max(entries.len()) {
+                entries.reserve(of_kind - entries.len());
             }
         }
     }
@@ -90,6 +104,9 @@ impl Held {
         }
     }
 }
+
+/// Fewer find their room on the way.
+const MANY: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,15 @@ impl<T: HasName> Named<T> {
         }
     }
 
+    /// Makes room for so many more at once: growing on the way asks each thing for its name again.
+    pub fn reserve(&mut self, count: usize) {
+        let (things, hasher) = (&self.things, &self.hasher);
+        self.places.reserve(count, |place| {
+            hasher.hash_one(things[*place as usize].name())
+        });
+        self.things.reserve_exact(count);
+    }
+
     /// Takes a thing out; the last one takes its place.
     pub fn swap_remove(&mut self, name: &str) -> Option<T> {
         let hash = self.hasher.hash_one(name);

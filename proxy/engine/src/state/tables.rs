@@ -119,6 +119,7 @@ impl Tables {
         let (others, last): (Vec<_>, Vec<_>) = puts
             .into_iter()
             .partition(|put| !matches!(put.entry.kind(), Kind::Backend | Kind::Frontend));
+        self.make_room(&others, &last);
         for StagedPut { entry, compiled } in others {
             match compiled {
                 Compiled::Certificate(identity) => self.put_certificate(entry, identity),
@@ -150,6 +151,26 @@ impl Tables {
         self.generation_header = format!("Kakehi-Generation: {generation}\r\n").into();
         self.commit = commit;
         applied
+    }
+
+    /// For a large change, of which most is new where little is held.
+    fn make_room(&mut self, others: &[StagedPut], last: &[StagedPut]) {
+        let count = |puts: &[StagedPut], kind: Kind| {
+            let of_kind = puts.iter().filter(|put| put.entry.kind() == kind);
+            of_kind.count()
+        };
+        if last.len() < MANY {
+            return;
+        }
+        let clusters = count(others, Kind::Cluster);
+        let backends = count(last, Kind::Backend);
+        let frontends = last.len() - backends;
+        self.clusters
+            .reserve(clusters.saturating_sub(self.clusters.len()));
+        self.backends
+            .reserve(backends.saturating_sub(self.backends.len()));
+        self.frontends
+            .reserve(frontends.saturating_sub(self.frontends.len()));
     }
 
     /// How many entities of a kind there are.
@@ -383,3 +404,6 @@ impl Tables {
         self.digest = self.digest.sub(before).add(after);
     }
 }
+
+/// Fewer entities find their room on the way.
+const MANY: usize = 1000;

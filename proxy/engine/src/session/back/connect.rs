@@ -19,6 +19,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::front::client::split_left;
 use crate::session::ids::{ExchangeId, UpstreamId};
+use crate::session::plain::Plain;
 use crate::session::queue::Bulk;
 use crate::session::transport::Transport;
 use crate::state::entity::{self, ProxyProtocol};
@@ -116,7 +117,7 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::UpstreamConnectsTotal, 1);
         let stream = Stream::connect(&backend.address)?;
         let stream = match &cluster.tls {
-            None => Transport::Plain(stream),
+            None => Transport::Plain(Plain::new(stream)),
             Some(config) => {
                 let name = server_name(&cluster.entity, backend);
                 Transport::connect_tls(stream, config.clone(), name)?

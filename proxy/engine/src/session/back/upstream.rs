@@ -16,7 +16,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::back::trunk::Trunk;
 use crate::session::engine::Engine;
-use crate::session::engine::READS_PER_TURN;
+use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
 use crate::session::exchange::{Outcome, Reply};
 use crate::session::front::client::split_left;
 use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
@@ -195,7 +195,9 @@ impl<D: Driver> Engine<D> {
                 break;
             }
             has_read = true;
-            self.read_upstream(id, &mut receive);
+            if !self.splice_response(id) {
+                self.read_upstream(id, &mut receive);
+            }
         }
         self.receive = receive;
     }
@@ -205,13 +207,16 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[id];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
+        let mut is_head = false;
         let for_lane = upstream.exchange.is_some_and(|exchange| {
-            let client = self.exchanges[exchange].client;
-            self.clients[client].stream.lane().is_some()
+            let exchange = &self.exchanges[exchange];
+            is_head = !exchange.reply.has_begun();
+            self.clients[exchange.client].stream.lane().is_some()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
         let end = match for_lane || is_saving {
             true => receive.len().min(waiting + upstream.stream.room_min()),
+            false if is_head => receive.len().min(waiting + READ_WITH_HEAD_BYTES),
             false => receive.len(),
         };
         let room = &mut receive[waiting..end];
@@ -291,7 +296,7 @@ impl<D: Driver> Engine<D> {
         at
     }
 
-    fn upstream_end_of_stream(&mut self, id: UpstreamId) {
+    pub(in crate::session) fn upstream_end_of_stream(&mut self, id: UpstreamId) {
         match self.upstreams[id].exchange {
             _ if self.upstreams[id].trunk.is_some() => self.trunk_lost(id),
             None => self.close_upstream(id),
@@ -304,7 +309,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A read or a write failed.
-    pub(super) fn upstream_failed(&mut self, id: UpstreamId) {
+    pub(in crate::session) fn upstream_failed(&mut self, id: UpstreamId) {
         if self.upstreams[id].trunk.is_some() {
             return self.trunk_lost(id);
         }
@@ -414,7 +419,7 @@ impl<D: Driver> Engine<D> {
 
     /// The backend does not read the rest of the request; it may have answered before it stopped
     /// (RFC 9112 §9.5), so the response is still looked for.
-    fn upstream_write_failed(&mut self, id: UpstreamId) {
+    pub(in crate::session) fn upstream_write_failed(&mut self, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];
         upstream.output.clear(&mut self.pool);
         upstream.readable = true;
@@ -432,6 +437,7 @@ impl<D: Driver> Engine<D> {
 
     pub(in crate::session) fn flush_upstream(&mut self, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];
+        let unsent = upstream.stream.unsent_bytes();
         match upstream.stream.send(
             &mut self.tls,
             &mut self.pool,
@@ -442,7 +448,12 @@ impl<D: Driver> Engine<D> {
                 self.bulk_bytes += sent;
                 upstream.output.consume(&mut self.pool, sent);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if upstream.stream.unsent_bytes() < unsent {
+                    self.await_response(id);
+                }
+                return;
+            }
             Err(_) => return self.upstream_write_failed(id),
         }
         if !self.upstreams[id].is_flushed() {

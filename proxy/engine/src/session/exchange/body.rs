@@ -89,6 +89,18 @@ impl Body {
         }
     }
 
+    /// So many bytes of it have passed unread, in their own framing; returns whether that was all.
+    pub(in crate::session) fn pass(&mut self, bytes: u64) -> bool {
+        if let Self::Length(left) = self {
+            *left -= bytes;
+            if *left == 0 {
+                *self = Self::Done;
+                return true;
+            }
+        }
+        false
+    }
+
     /// The sender closed: whether that is the body's end.
     pub(super) fn end_of_stream(&mut self, chunked_out: bool, out: &mut Vec<u8>) -> bool {
         match self {

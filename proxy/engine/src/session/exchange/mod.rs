@@ -260,6 +260,16 @@ impl Exchange {
         self.cluster.is_multiplexed() && !self.frontend.entity().passthrough
     }
 
+    /// Whether the bytes of its request body are those that the backend is sent.
+    pub(in crate::session) fn sends_request_as_it_comes(&self) -> bool {
+        !self.request_chunked && !self.request_discarded
+    }
+
+    /// Whether the bytes of its response body are those that the client is sent, and its head has been.
+    pub(in crate::session) fn sends_response_as_it_comes(&self) -> bool {
+        !self.response_chunked && (self.head.is_empty() || self.reply.is_tunnel())
+    }
+
     /// Whether all of the request has been read.
     pub(in crate::session) fn request_done(&self) -> bool {
         self.request.is_done()
@@ -302,7 +312,7 @@ impl<D: Driver> Engine<D> {
         self.metrics
             .slot_add(exchange.frontend.cluster.slot(), Field::Active, 1);
         let client = exchange.client;
-        self.pool.hold(exchange.head_bytes);
+        self.pool.hold(exchange.head_bytes as usize);
         let vacant = self.exchanges.vacant();
         let id = vacant.id();
         vacant.insert(exchange);
@@ -325,7 +335,7 @@ impl<D: Driver> Engine<D> {
             .slot_sub(exchange.frontend.slot(), Field::Active, 1);
         self.metrics
             .slot_sub(exchange.frontend.cluster.slot(), Field::Active, 1);
-        self.pool.release(exchange.head_bytes);
+        self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);
     }

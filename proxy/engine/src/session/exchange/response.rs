@@ -135,7 +135,8 @@ impl<D: Driver> Engine<D> {
     /// The request head was kept for another try; there will be none.
     pub(in crate::session) fn give_head_back(&mut self, number: ExchangeId) {
         let exchange = &mut self.exchanges[number];
-        self.pool.release(std::mem::take(&mut exchange.head_bytes));
+        self.pool
+            .release(std::mem::take(&mut exchange.head_bytes) as usize);
         self.pool.give(std::mem::take(&mut exchange.head));
     }
 

@@ -12,6 +12,7 @@ use crate::runtime::socket;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
 use crate::session::ids::{ClientId, RESUME_ACCEPT};
+use crate::session::plain::Plain;
 use crate::session::transport::Transport;
 use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
@@ -67,7 +68,7 @@ impl<D: Driver> Engine<D> {
         }
         let secure = listener.settings().tls.clone();
         let stream = match secure {
-            None => Transport::Plain(stream),
+            None => Transport::Plain(Plain::new(stream)),
             // A 503 would cost a handshake, which is what there is no room for.
             Some(_) if !admitted => {
                 self.refused_now -= 1;

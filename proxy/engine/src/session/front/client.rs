@@ -11,7 +11,7 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
-use crate::session::engine::READS_PER_TURN;
+use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
 use crate::session::exchange::Outcome;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
 use crate::session::front::multiplex::Multiplex;
@@ -222,7 +222,9 @@ impl<D: Driver> Engine<D> {
                 break;
             }
             has_read = true;
-            self.read_client(id, &mut receive);
+            if !self.splice_request(id) {
+                self.read_client(id, &mut receive);
+            }
         }
         self.receive = receive;
         self.end_lane_request(id);
@@ -242,6 +244,9 @@ impl<D: Driver> Engine<D> {
         receive[..waiting].copy_from_slice(client.input.as_slice());
         let end = match is_saving {
             true => receive.len().min(waiting + client.stream.room_min()),
+            false if matches!(client.phase, Phase::Idle | Phase::ExpectHead) => {
+                receive.len().min(waiting + READ_WITH_HEAD_BYTES)
+            }
             false => receive.len(),
         };
         let room = &mut receive[waiting..end];
@@ -344,7 +349,7 @@ impl<D: Driver> Engine<D> {
         at
     }
 
-    fn client_end_of_stream(&mut self, id: ClientId) {
+    pub(in crate::session) fn client_end_of_stream(&mut self, id: ClientId) {
         match self.clients[id].phase {
             Phase::Tunnel => self.tunnel_client_ended(id),
             Phase::InExchange if self.exchange_is_half_way(id) => self.client_lost(id),
@@ -521,7 +526,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The connection failed or the peer left: everything that hangs on it ends.
-    pub(super) fn client_lost(&mut self, id: ClientId) {
+    pub(in crate::session) fn client_lost(&mut self, id: ClientId) {
         self.close_client(id);
     }
 

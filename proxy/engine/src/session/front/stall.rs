@@ -67,7 +67,7 @@ impl Client {
 
 impl<D: Driver> Engine<D> {
     /// Output waits; `progressed` when some has left since it was last said so.
-    pub(super) fn await_client_write(&mut self, id: ClientId, progressed: bool) {
+    pub(in crate::session) fn await_client_write(&mut self, id: ClientId, progressed: bool) {
         let client = &self.clients[id];
         // Meanwhile it is not the backend that is slow.
         if let Some(upstream) = client
