@@ -66,12 +66,14 @@ def test_a_connection_that_sends_nothing_is_closed(lane: Lane) -> None:
     assert data == b"" or data.startswith(b"HTTP/1.1 408 ")
 
 
-@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("framing", ["length", "chunked", "nothing"])
 def test_a_request_body_that_stops_is_408(lane: Lane, framing: str) -> None:
     def attempt() -> Connection:
         client = lane.connect("hurried")
         if framing == "length":
             client.send(lane.head("POST /", "Content-Length: 100") + b"only this")
+        elif framing == "nothing":
+            client.send(lane.head("POST /", "Content-Length: 100"))
         else:
             client.send(lane.head("POST /", "Transfer-Encoding: chunked") + b"64\r\nonly this")
         assert client.read_response().status == 408

@@ -12,8 +12,8 @@ use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::engine::Engine;
 use crate::session::exchange::{Exchange, Outcome};
+use crate::session::ids::CHECK_DRAINS;
 use crate::session::ids::listener_token;
-use crate::session::ids::{CHECK_DRAINS, ClientId};
 use crate::state::audit::{Audit, Audited};
 use crate::state::digest::Digest;
 use crate::state::listener::Listener;
@@ -237,33 +237,39 @@ impl<D: Driver> Engine<D> {
     }
 
     fn cut(&mut self, leaving: &Leaving) {
-        let concerned: Vec<ClientId> = match leaving {
-            Leaving::Listener(listener) => self
-                .clients
-                .iter()
-                .filter(|(_, client)| Rc::ptr_eq(&client.listener, listener))
-                .map(|(index, _)| index)
-                .collect(),
-            Leaving::Backend(backend) => {
-                let exchanges = self.exchanges.iter();
-                let uses =
-                    |it: &Exchange| it.backend().is_some_and(|other| Rc::ptr_eq(other, backend));
-                exchanges
-                    .filter(|(_, exchange)| uses(exchange))
-                    .map(|(_, exchange)| exchange.client)
-                    .collect()
+        let is_concerned = |exchange: &Exchange| match leaving {
+            Leaving::Listener(listener) => {
+                Rc::ptr_eq(&self.client_of(exchange.asker).listener, listener)
             }
+            Leaving::Backend(backend) => exchange
+                .backend()
+                .is_some_and(|other| Rc::ptr_eq(other, backend)),
         };
-        for index in concerned {
-            // A lane goes with its connection.
-            if !self.clients.contains(index) {
-                continue;
+        let exchanges = self.exchanges.iter();
+        let concerned: Vec<_> = exchanges
+            .filter(|(_, exchange)| is_concerned(exchange))
+            .map(|(id, exchange)| (id, exchange.asker))
+            .collect();
+        for (id, asker) in concerned {
+            // One goes with the connection of another.
+            if self.exchanges.contains(id) {
+                self.abandon_exchange(id, Outcome::Drained);
+                self.cut_asker(asker);
             }
-            if let Some(exchange) = self.clients[index].exchange {
-                self.clients[index].stream.reset_on_close();
-                self.abandon_exchange(exchange, Outcome::Drained);
-            }
-            self.close_client(index);
+        }
+        if let Leaving::Listener(listener) = leaving {
+            self.close_clients_of(listener);
+        }
+    }
+
+    fn close_clients_of(&mut self, listener: &Rc<Listener>) {
+        let clients = self.clients.iter();
+        let concerned: Vec<_> = clients
+            .filter(|(_, client)| Rc::ptr_eq(&client.listener, listener))
+            .map(|(id, _)| id)
+            .collect();
+        for id in concerned {
+            self.close_client(id);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The loop of one engine thread and its tables, nothing else: what an event means is said in the rooms.
 //!
-//! Words. A *client* is a connection that was accepted, or a stream of one. An *exchange* is a request and
-//! its response; an *attempt* is one try of it at a backend. An *upstream* is a connection to a backend, or a
+//! Words. A *client* is a connection that was accepted, a *stream* one of the requests on one of HTTP/2, and an
+//! *asker* whichever of the two has a request. An *exchange* is a request and its response; an *attempt* is one
+//! try of it at a backend. An *upstream* is a connection to a backend, or a
 //! stream of one. They know each other by ids, which the arenas here check.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
@@ -28,6 +29,7 @@ use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
 use crate::session::front::client::Client;
+use crate::session::front::stream::Stream;
 use crate::session::ids::{self, Arena, Owner};
 use crate::session::transport::TlsBuffers;
 use crate::state::audit::{Audit, Audited};
@@ -83,6 +85,7 @@ pub struct Engine<D> {
     pub(super) log: LogSink,
     pub(super) log_flush_queued: bool,
     pub(super) clients: Arena<Client>,
+    pub(super) streams: Arena<Stream>,
     pub(super) exchanges: Arena<Exchange>,
     pub(super) upstreams: Arena<Upstream>,
     pub(super) accepting: Slab<Rc<Listener>>,
@@ -110,8 +113,6 @@ pub struct Engine<D> {
     pub(super) request_seed: u64,
     pub(super) request_serial: u64,
     pub(super) refused_now: usize,
-    /// Streams of multiplexed connections among the clients.
-    pub(super) lanes_now: usize,
     /// Multiplexed connections, of clients and to backends, with something to send at the end of the
     /// turn.
     pub(super) unflushed: Vec<Token>,
@@ -158,6 +159,7 @@ impl<D: Driver> Engine<D> {
             log: LogSink::off(),
             log_flush_queued: false,
             clients: Arena::default(),
+            streams: Arena::default(),
             exchanges: Arena::default(),
             upstreams: Arena::default(),
             accepting: Slab::new(),
@@ -179,7 +181,6 @@ impl<D: Driver> Engine<D> {
             request_seed: seed,
             request_serial: 0,
             refused_now: 0,
-            lanes_now: 0,
             unflushed: Vec::new(),
             flush_now: false,
             accept_paused: false,
@@ -287,7 +288,8 @@ impl<D: Driver> Engine<D> {
                     self.upstream_ready(id, event.readable, event.writable, event.hangup);
                 }
             }
-            Owner::Nobody => {}
+            // A stream has no socket.
+            Owner::Stream(_) | Owner::Nobody => {}
         }
     }
 }

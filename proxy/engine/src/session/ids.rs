@@ -19,6 +19,7 @@ use crate::runtime::driver::Token;
 use crate::session::back::upstream::Upstream;
 use crate::session::exchange::Exchange;
 use crate::session::front::client::Client;
+use crate::session::front::stream::Stream;
 
 /// The eventfd by which the control thread wakes the loop.
 pub(super) const WAKE: Token = 0;
@@ -55,8 +56,14 @@ impl Kind for Exchange {
     const TAG: u64 = 4;
 }
 
-/// A client.
+impl Kind for Stream {
+    const TAG: u64 = 5;
+}
+
+/// A client's connection.
 pub(super) type ClientId = Id<Client>;
+/// A stream of one.
+pub(super) type StreamId = Id<Stream>;
 /// An upstream.
 pub(super) type UpstreamId = Id<Upstream>;
 /// An exchange.
@@ -70,6 +77,7 @@ pub(super) enum Owner {
     /// A listening socket, by its place among those that are accepted from.
     Listener(usize),
     Client(ClientId),
+    Stream(StreamId),
     Upstream(UpstreamId),
     /// None that was made here.
     Nobody,
@@ -83,6 +91,7 @@ impl Owner {
             (OF_ENGINE, _) => Self::Engine,
             (OF_LISTENER, _) => Self::Listener((token & PLACE_MASK) as usize),
             (Client::TAG, Some(id)) => Self::Client(Id(id, PhantomData)),
+            (Stream::TAG, Some(id)) => Self::Stream(Id(id, PhantomData)),
             (Upstream::TAG, Some(id)) => Self::Upstream(Id(id, PhantomData)),
             _ => Self::Nobody,
         }
@@ -341,6 +350,8 @@ mod tests {
         assert_eq!(Owner::of(client.token()), Owner::Client(client));
         let upstream = UpstreamId::new(1, 0);
         assert_eq!(Owner::of(upstream.token()), Owner::Upstream(upstream));
+        let stream = StreamId::new(2, 1);
+        assert_eq!(Owner::of(stream.token()), Owner::Stream(stream));
         assert_eq!(Owner::of(listener_token(7)), Owner::Listener(7));
         for token in [WAKE, FLUSH_LOG, CHECK_DRAINS, RESUME_ACCEPT] {
             assert_eq!(Owner::of(token), Owner::Engine);

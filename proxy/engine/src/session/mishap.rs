@@ -25,7 +25,10 @@ impl<D: Driver> Engine<D> {
             Err(panic) => panic,
         };
         let owner = Owner::of(self.at_work);
-        if !matches!(owner, Owner::Client(_) | Owner::Upstream(_)) {
+        if !matches!(
+            owner,
+            Owner::Client(_) | Owner::Stream(_) | Owner::Upstream(_)
+        ) {
             resume_unwind(panic);
         }
         self.metrics.add(Counter::MishapsTotal, 1);
@@ -33,6 +36,10 @@ impl<D: Driver> Engine<D> {
         // A panic in here is the second one, and nobody stops it.
         match owner {
             Owner::Client(id) if self.clients.contains(id) => self.give_client_up(id),
+            // What a stream was about may have left its connection in disorder.
+            Owner::Stream(id) if self.streams.contains(id) => {
+                self.give_client_up(self.streams[id].connection);
+            }
             Owner::Upstream(id) if self.upstreams.contains(id) => self.give_upstream_up(id),
             _ => {}
         }
@@ -60,8 +67,6 @@ impl<D: Driver> Engine<D> {
     }
 
     fn give_client_up(&mut self, id: ClientId) {
-        // What a stream was about may have left its connection in disorder.
-        let id = self.lane_of(id).map_or(id, |(of, _)| of);
         self.clients[id].stream.reset_on_close();
         if let Some(exchange) = self.clients[id].exchange {
             self.abandon_exchange(exchange, Outcome::InternalError);
@@ -77,10 +82,9 @@ impl<D: Driver> Engine<D> {
         }
         match upstream.exchange {
             Some(exchange) => {
-                let client = self.exchanges[exchange].client;
-                self.clients[client].stream.reset_on_close();
+                let asker = self.exchanges[exchange].asker;
                 self.abandon_exchange(exchange, Outcome::InternalError);
-                self.close_client(client);
+                self.cut_asker(asker);
             }
             None => self.close_upstream(id),
         }
@@ -116,7 +120,7 @@ mod tests {
         let outcome = engine.survive(|engine| {
             engine.receive = Box::default();
             let nobody = engine.exchanges.vacant().id();
-            engine.exchanges[nobody].client
+            engine.exchanges[nobody].asker
         });
         assert_eq!(outcome, None);
         assert_eq!(engine.receive.len(), RECEIVE_BYTES);

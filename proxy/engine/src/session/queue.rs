@@ -145,6 +145,12 @@ impl<D: Driver> Engine<D> {
                     self.drive_client(id);
                 }
             }
+            Owner::Stream(id) => {
+                if let Some(stream) = self.streams.get_mut(id) {
+                    stream.queued = false;
+                    self.drive_stream(id);
+                }
+            }
             Owner::Upstream(id) => {
                 let Some(upstream) = self.upstreams.get_mut(id) else {
                     return;

@@ -5,8 +5,9 @@ use crate::runtime::socket;
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
+use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
-use crate::session::ids::{self, ClientId, ExchangeId, Owner, UpstreamId};
+use crate::session::ids::{self, ClientId, ExchangeId, Owner, StreamId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {
@@ -17,6 +18,7 @@ impl<D: Driver> Engine<D> {
             self.at_work = due;
             match Owner::of(due) {
                 Owner::Client(id) => self.check_client(id, now_ms),
+                Owner::Stream(id) => self.check_stream(id, now_ms),
                 Owner::Upstream(id) => self.check_upstream(id, now_ms),
                 Owner::Engine if due == ids::FLUSH_LOG => self.flush_log(),
                 Owner::Engine if due == ids::CHECK_DRAINS => self.check_drains(),
@@ -48,7 +50,7 @@ impl<D: Driver> Engine<D> {
         }
         client.deadline.clear();
         if client.write.is_due(now_ms) && !client.is_flushed() {
-            return self.look_at_write(id);
+            return self.look_at_write(Asker::Connection(id));
         }
         client.clear_deadline(&mut self.timers, id);
         match client.phase {
@@ -57,23 +59,29 @@ impl<D: Driver> Engine<D> {
             Phase::Multiplexed => self.multiplex_late(id),
             // A kept-alive connection nobody used: no fault of anybody.
             Phase::Idle | Phase::Lingering => self.close_client(id),
-            Phase::ExpectHead => self.head_is_late(id),
-            Phase::InExchange => self.request_body_late(id),
+            Phase::ExpectHead => self.head_is_late(Asker::Connection(id)),
+            Phase::InExchange => {
+                if let Some(exchange) = client.exchange {
+                    self.request_body_late(exchange);
+                }
+            }
             Phase::Tunnel => {}
         }
     }
 
-    fn request_body_late(&mut self, id: ClientId) {
-        let Some(number) = self.clients[id].exchange else {
+    fn check_stream(&mut self, id: StreamId, now_ms: u64) {
+        let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        if self.exchanges[number].request_done() {
+        if !self.timers.check(&mut stream.deadline, id.token(), now_ms) {
             return;
         }
-        self.metrics.add(Counter::TimeoutsTotal, 1);
-        self.metrics.add(Counter::Rejected408Total, 1);
-        self.exchanges[number].keep_alive = false;
-        self.fail_exchange(number, 408, Outcome::RequestTimeout);
+        stream.deadline.clear();
+        if stream.write.is_due(now_ms) && !stream.is_flushed() {
+            return self.look_at_write(Asker::Stream(id));
+        }
+        self.clear_asker_deadline(Asker::Stream(id));
+        self.stream_late(id);
     }
 
     /// Whether a response that is late is not late yet: the time for its head begins when the backend

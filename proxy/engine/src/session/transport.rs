@@ -17,6 +17,7 @@ use crate::protocol::tls::{Machine, RECORD_BYTES_MAX, Records};
 use crate::runtime::buffer::{BufferPool, ByteQueue};
 use crate::runtime::socket::Stream;
 use crate::session::front::client::split_left;
+use crate::session::ids::UpstreamId;
 use crate::session::plain::Plain;
 use crate::tls::fault::TlsFault;
 
@@ -51,22 +52,22 @@ pub(super) struct TlsBuffers {
 }
 
 /// One connection, in clear text or over TLS.
-pub(super) enum Transport<C> {
+pub(super) enum Transport {
     /// TCP alone.
     Plain(Plain),
     /// TLS over TCP.
     Tls(Box<Secure>),
-    /// A stream of a connection that carries many; see `multiplex` and `trunk`.
-    Lane(Box<Lane<C>>),
+    /// A stream of a connection that carries many requests to a backend; see `trunk`.
+    Lane(Box<Lane>),
     /// What is left while it becomes another kind; never seen.
     Gone,
 }
 
 /// One stream of a multiplexed connection, in the place of a connection of its own.
 #[derive(Debug)]
-pub(super) struct Lane<C> {
+pub(super) struct Lane {
     /// The connection.
-    pub(super) connection: C,
+    pub(super) connection: UpstreamId,
     /// The stream's identifier; 0 before there is one.
     pub(super) id: u32,
     /// The connection has enough to send for now.
@@ -99,7 +100,7 @@ pub(super) struct Secure {
     fault: Option<TlsFault>,
 }
 
-impl<C> Transport<C> {
+impl Transport {
     /// The server's end of a TLS connection.
     ///
     /// # Errors
@@ -235,7 +236,7 @@ impl<C> Transport<C> {
     }
 
     /// The stream that it is, if it is one.
-    pub(super) fn lane(&self) -> Option<&Lane<C>> {
+    pub(super) fn lane(&self) -> Option<&Lane> {
         match self {
             Self::Lane(lane) => Some(lane),
             Self::Plain(_) | Self::Tls(_) | Self::Gone => None,
@@ -243,7 +244,7 @@ impl<C> Transport<C> {
     }
 
     /// See [`Transport::lane`].
-    pub(super) fn lane_mut(&mut self) -> Option<&mut Lane<C>> {
+    pub(super) fn lane_mut(&mut self) -> Option<&mut Lane> {
         match self {
             Self::Lane(lane) => Some(lane),
             Self::Plain(_) | Self::Tls(_) | Self::Gone => None,

@@ -26,9 +26,6 @@ use crate::state::entity::{self, ProxyProtocol};
 use crate::telemetry::names::{Counter, Field, Histogram};
 use crate::upstream::{Backend, ClusterSettings};
 
-/// A connection is idle for longer than this before its backend ends it.
-const UNLOOKED_MS_MAX: u64 = 50;
-
 impl<D: Driver> Engine<D> {
     /// Gives the request of an exchange to a backend: by a connection that is there, or by a new one.
     ///
@@ -45,57 +42,6 @@ impl<D: Driver> Engine<D> {
         match self.reuse_connection(exchange, backend) {
             true => Ok(()),
             false => self.connect(exchange, backend),
-        }
-    }
-
-    fn reuse_connection(&mut self, exchange: ExchangeId, backend: &Rc<Backend>) -> bool {
-        let entry = &self.exchanges[exchange];
-        // What is passed on unread has to begin at the beginning of a connection.
-        let is_private = entry.cluster.entity.proxy_protocol.is_some();
-        // What a pooled connection has lost once goes out on one that cannot be stale.
-        let is_fresh =
-            entry.frontend.entity().passthrough || entry.tries.lost_by_pool || is_private;
-        if is_fresh {
-            return false;
-        }
-        let Some(id) = self.take_pooled(exchange, backend) else {
-            return false;
-        };
-        let upstream = &mut self.upstreams[id];
-        upstream.link = Link::Busy;
-        upstream.reused = true;
-        backend.probe_ended();
-        self.carry(exchange, id);
-        self.metrics.add(Counter::UpstreamReusesTotal, 1);
-        self.metrics.slot_add(backend.slot(), Field::Reuses, 1);
-        self.send_head(id, exchange);
-        true
-    }
-
-    /// The most recently used idle connection. The news that the backend has closed it, or has said
-    /// something that nobody asked for, may wait behind this very event: a request that could not be sent
-    /// again is worth a look at the socket, and so is a connection that was idle for long enough for its
-    /// backend to think of that.
-    fn take_pooled(&mut self, exchange: ExchangeId, backend: &Rc<Backend>) -> Option<UpstreamId> {
-        loop {
-            let pooled = backend.idle.borrow_mut().pop()?;
-            let Some(id) = UpstreamId::of(pooled) else {
-                continue;
-            };
-            let Some(upstream) = self.upstreams.get(id) else {
-                continue;
-            };
-            let entry = &self.exchanges[exchange];
-            let same_policy = match (&entry.cluster.tls, &upstream.tls) {
-                (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
-                (None, None) => true,
-                _ => false,
-            };
-            let is_fresh = self.clock.ms() - upstream.pooled_ms < UNLOOKED_MS_MAX;
-            if same_policy && (is_fresh && entry.may_repeat() || upstream.stream.is_quiet()) {
-                return Some(id);
-            }
-            self.close_upstream(id);
         }
     }
 
@@ -133,7 +79,7 @@ impl<D: Driver> Engine<D> {
 
     pub(super) fn insert_upstream(
         &mut self,
-        stream: Transport<UpstreamId>,
+        stream: Transport,
         tls: Option<Arc<ClientConfig>>,
         backend: &Rc<Backend>,
         link: Link,
@@ -208,13 +154,11 @@ impl<D: Driver> Engine<D> {
         let Some(version) = exchange.cluster.entity.proxy_protocol else {
             return Vec::new();
         };
-        let client = &self.clients[exchange.client];
-        // A stream of a connection that carries many has come by that one.
-        let socket = match client.stream.lane() {
-            Some(lane) => self.clients[lane.connection].stream.raw(),
-            None => client.stream.raw(),
-        };
-        let local = socket.and_then(|socket| local_address(socket).ok());
+        let client = self.client_of(exchange.asker);
+        let local = client
+            .stream
+            .raw()
+            .and_then(|socket| local_address(socket).ok());
         let destination = local.unwrap_or(client.listener.address);
         let mut preamble = Vec::new();
         match version {
@@ -270,7 +214,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends the head on a connection out of the pool, or on one that has just been secured.
-    fn send_head(&mut self, id: UpstreamId, exchange: ExchangeId) {
+    pub(super) fn send_head(&mut self, id: UpstreamId, exchange: ExchangeId) {
         let head = &self.exchanges[exchange].head;
         let upstream = &mut self.upstreams[id];
         if self.body_at_hand && !self.exchanges[exchange].request_done() {
@@ -300,9 +244,9 @@ impl<D: Driver> Engine<D> {
     pub(super) fn head_sent(&mut self, id: UpstreamId, exchange: ExchangeId) {
         self.await_response(id);
         let exchange = &self.exchanges[exchange];
-        let client = exchange.client;
+        let asker = exchange.asker;
         if !exchange.request_done() {
-            self.wake_client(client);
+            self.wake_asker(asker);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::telemetry::names::Counter;
 const SHORT_BYTES_MAX: u64 = 64 * 1024;
 
 /// With more streams than this none of a client's gets a wider window.
-const LONG_LANES_MAX: usize = 4;
+const LONG_STREAMS_MAX: usize = 4;
 
 impl<D: Driver> Engine<D> {
     pub(super) fn lane_interim(&mut self, trunk: UpstreamId, named: Named, heads: &mut Heads) {
@@ -67,12 +67,12 @@ impl<D: Driver> Engine<D> {
             ResponseBody::Chunked | ResponseBody::UntilClose => true,
             ResponseBody::None => false,
         };
-        let client = &self.clients[self.exchanges[number].client];
+        let client = self.client_of(self.exchanges[number].asker);
         is_long
-            && client.stream.lane().is_none_or(|lane| {
-                let multiplex = self.clients[lane.connection].multiplex.as_ref();
-                multiplex.is_some_and(|multiplex| multiplex.lane_count() <= LONG_LANES_MAX)
-            })
+            && client
+                .multiplex
+                .as_ref()
+                .is_none_or(|multiplex| multiplex.stream_count() <= LONG_STREAMS_MAX)
     }
 
     pub(super) fn lane_response_data(
@@ -135,7 +135,7 @@ impl<D: Driver> Engine<D> {
             return false;
         };
         // Frames of a client leave together in any case.
-        if self.clients[exchange.client].stream.lane().is_some() {
+        if exchange.asker.shares() {
             return false;
         }
         let connection = lane.connection;
@@ -168,9 +168,9 @@ impl<D: Driver> Engine<D> {
                 continue;
             }
             let head = std::mem::take(&mut exchange.head);
-            let client = exchange.client;
+            let asker = exchange.asker;
             // Each is looked up anew.
-            let _ = self.answer(client, &Part::body(&head));
+            let _ = self.answer(asker, &Part::body(&head));
             self.pool.give(head);
         }
         if self.upstreams.contains(trunk_index) {
@@ -314,7 +314,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Forgets a lane that is over; a stream that is not is reset.
-    pub(super) fn trunk_lane_closed(&mut self, id: UpstreamId, lane: &Lane<UpstreamId>) {
+    pub(super) fn trunk_lane_closed(&mut self, id: UpstreamId, lane: &Lane) {
         let Some(upstream) = self.upstreams.get_mut(lane.connection) else {
             return;
         };

@@ -251,10 +251,10 @@ impl<D: Driver> Engine<D> {
     /// More of the request may be taken from its client.
     pub(super) fn lane_has_room(&mut self, id: UpstreamId) {
         if let Some(number) = self.upstreams[id].exchange {
-            let client = self.exchanges[number].client;
+            let asker = self.exchanges[number].asker;
             self.await_response(id);
-            self.await_request_body(client);
-            self.wake_client(client);
+            self.await_request_body(number);
+            self.wake_asker(asker);
         }
     }
 

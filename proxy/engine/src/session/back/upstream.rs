@@ -19,11 +19,11 @@ use crate::session::engine::Engine;
 use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
 use crate::session::exchange::{Outcome, Reply};
 use crate::session::front::client::split_left;
-use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::session::l4::tunnel::HALF_CLOSED_MS;
 use crate::session::queue::Bulk;
 use crate::session::transport::{Received, Transport};
-use crate::telemetry::names::{Counter, Field};
+use crate::telemetry::names::Counter;
 use crate::upstream::Backend;
 
 /// What an upstream connection is doing.
@@ -47,7 +47,7 @@ pub(in crate::session) enum Link {
 
 /// One connection to a backend.
 pub(in crate::session) struct Upstream {
-    pub(in crate::session) stream: Transport<UpstreamId>,
+    pub(in crate::session) stream: Transport,
     /// What was asked of the backend in the handshake: a connection made under one policy serves no
     /// request that is to be sent under another.
     pub(in crate::session) tls: Option<Arc<ClientConfig>>,
@@ -106,14 +106,13 @@ impl<D: Driver> Engine<D> {
         };
         let exchange = &self.exchanges[exchange];
         let timeouts = &exchange.cluster.entity.timeouts;
-        let waits_for_continue = exchange.expects_continue && exchange.interim_count == 0;
         let limit = match exchange.reply {
             Reply::Tunnel { ended } if ended || exchange.request_done() => {
                 timeouts.tunnel.min(HALF_CLOSED_MS)
             }
             Reply::Tunnel { .. } => timeouts.tunnel,
             Reply::Body(_) => timeouts.response_body,
-            Reply::Awaited if exchange.request_done() || waits_for_continue => {
+            Reply::Awaited if exchange.request_done() || exchange.waits_for_continue() => {
                 timeouts.response_head
             }
             // It does not read what it is sent.
@@ -208,13 +207,13 @@ impl<D: Driver> Engine<D> {
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
         let mut is_head = false;
-        let for_lane = upstream.exchange.is_some_and(|exchange| {
+        let shares = upstream.exchange.is_some_and(|exchange| {
             let exchange = &self.exchanges[exchange];
             is_head = !exchange.reply.has_begun();
-            self.clients[exchange.client].stream.lane().is_some()
+            exchange.asker.shares()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
-        let end = match for_lane || is_saving {
+        let end = match shares || is_saving {
             true => receive.len().min(waiting + upstream.stream.room_min()),
             false if is_head => receive.len().min(waiting + READ_WITH_HEAD_BYTES),
             false => receive.len(),
@@ -257,9 +256,7 @@ impl<D: Driver> Engine<D> {
             (Link::Connecting | Link::Waiting, _) => false,
             (_, None) | (Link::Securing | Link::Greeting | Link::Trunk, _) => true,
             (Link::Pooled, _) => false,
-            (Link::Busy, Some(exchange)) => {
-                self.clients[self.exchanges[exchange].client].is_flushed()
-            }
+            (Link::Busy, Some(exchange)) => self.takes_more(self.exchanges[exchange].asker),
         }
     }
 
@@ -278,8 +275,7 @@ impl<D: Driver> Engine<D> {
                 return data.len();
             };
             let exchange = &self.exchanges[number];
-            let client = exchange.client;
-            if at > 0 && !self.clients[client].is_flushed() {
+            if at > 0 && !self.takes_more(exchange.asker) {
                 break;
             }
             let rest = &data[at..];
@@ -430,9 +426,9 @@ impl<D: Driver> Engine<D> {
         };
         let exchange = &mut self.exchanges[number];
         exchange.request_discarded = true;
-        let client = exchange.client;
+        let asker = exchange.asker;
         self.wake_upstream(id);
-        self.wake_client(client);
+        self.wake_asker(asker);
     }
 
     pub(in crate::session) fn flush_upstream(&mut self, id: UpstreamId) {
@@ -463,96 +459,18 @@ impl<D: Driver> Engine<D> {
             if self.upstreams[id].shut_when_sent {
                 return self.tunnel_request_sent(number, id);
             }
-            let client = self.exchanges[number].client;
-            self.await_request_body(client);
-            self.wake_client(client);
+            let asker = self.exchanges[number].asker;
+            self.await_request_body(number);
+            self.wake_asker(asker);
         }
     }
 
-    /// The client has taken what was queued for it: its response may go on.
-    pub(in crate::session) fn client_made_room(&mut self, client: ClientId) {
-        let Some(number) = self.clients[client].exchange else {
-            return;
-        };
+    /// Its asker has taken what was queued for it: the exchange goes on, in both directions.
+    pub(in crate::session) fn asker_made_room(&mut self, number: ExchangeId) {
+        self.await_request_body(number);
         if let Some(upstream) = self.exchanges[number].upstream() {
             self.await_response(upstream);
             self.wake_upstream(upstream);
         }
-    }
-
-    /// Gives a connection whose response is complete back to its backend's pool, or closes it.
-    pub(in crate::session) fn release_upstream(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        if upstream.stream.lane().is_some() {
-            return self.close_upstream(id);
-        }
-        let Some(number) = upstream.exchange.take() else {
-            return;
-        };
-        self.put_down(number);
-        let upstream = &mut self.upstreams[id];
-        let exchange = &self.exchanges[number];
-        let backend = upstream.backend.clone();
-        let reusable = upstream.keep_alive
-            // What it has begun with was about this client.
-            && exchange.cluster.entity.proxy_protocol.is_none()
-            && exchange.request_done()
-            && !exchange.request_discarded
-            && upstream.is_flushed()
-            && !upstream.hangup
-            && backend.accepts_requests()
-            && backend.idle.borrow().len()
-                < exchange.cluster.entity.keep_alive_connections as usize;
-        if !reusable {
-            return self.close_upstream(id);
-        }
-        upstream.link = Link::Pooled;
-        upstream.pooled_ms = self.clock.ms();
-        let token = id.token();
-        backend.idle.borrow_mut().push(token);
-        let limit = exchange.cluster.entity.timeouts.keep_alive;
-        self.await_upstream_for(id, limit);
-    }
-
-    /// Closes the idle connections of a backend.
-    pub(in crate::session) fn close_pooled(&mut self, backend: &Backend) {
-        let pooled = std::mem::take(&mut *backend.idle.borrow_mut());
-        for token in pooled {
-            if let Some(id) = UpstreamId::of(token) {
-                self.close_upstream(id);
-            }
-        }
-        self.leave_trunks(backend);
-    }
-
-    /// Closes at once and forgets; an exchange that uses it must be seen to by the caller, and so must
-    /// the lanes of a trunk.
-    pub(in crate::session) fn close_upstream(&mut self, id: UpstreamId) {
-        let Some(mut upstream) = self.upstreams.remove(id) else {
-            return;
-        };
-        self.timers.remove(&mut upstream.deadline);
-        match upstream.link {
-            Link::Pooled => upstream.backend.forget_idle(id.token()),
-            Link::Connecting | Link::Securing | Link::Greeting => upstream.backend.probe_ended(),
-            Link::Trunk | Link::Waiting | Link::Busy => {}
-        }
-        if let Some(exchange) = upstream.exchange {
-            self.put_down(exchange);
-        }
-        upstream.input.clear(&mut self.pool);
-        upstream.output.clear(&mut self.pool);
-        upstream.stream.release(&mut self.pool);
-        if let Some(lane) = upstream.stream.lane() {
-            return self.trunk_lane_closed(id, lane);
-        }
-        if let Some(trunk) = upstream.trunk {
-            upstream.backend.forget_trunk(id.token());
-            self.pool.give(trunk.out);
-        }
-        let backend = upstream.backend;
-        backend.connections.set(backend.connections.get() - 1);
-        self.metrics.slot_sub(backend.slot(), Field::Connections, 1);
-        self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
     }
 }

@@ -25,7 +25,8 @@ use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
-use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
+use crate::session::front::asker::Asker;
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -134,7 +135,7 @@ impl Reply {
 
 /// A request in flight.
 pub(in crate::session) struct Exchange {
-    pub(in crate::session) client: ClientId,
+    pub(in crate::session) asker: Asker,
     /// The version of its client: no chunks for 1.0 and 2, no interim responses for 1.0.
     version: Version,
     pub(in crate::session) listener: Rc<ListenerSettings>,
@@ -180,7 +181,7 @@ pub(in crate::session) struct Exchange {
 
 /// What an exchange is made of: who asks whom, by what.
 pub(in crate::session) struct Parties<'a> {
-    pub(in crate::session) client: ClientId,
+    pub(in crate::session) asker: Asker,
     pub(in crate::session) version: Version,
     pub(in crate::session) listener: Rc<ListenerSettings>,
     pub(in crate::session) frontend: Rc<Frontend>,
@@ -191,14 +192,14 @@ impl Exchange {
     /// A request without a body, whose answer is awaited. `head` is sent to the backend.
     pub(in crate::session) fn new(parties: Parties<'_>, head: Vec<u8>, record: Record) -> Self {
         let Parties {
-            client,
+            asker,
             version,
             listener,
             frontend,
             tables,
         } = parties;
         Self {
-            client,
+            asker,
             version,
             listener,
             cluster: frontend.cluster.settings(),
@@ -243,7 +244,7 @@ impl Exchange {
     /// What an answer of our own needs to know of it.
     fn asked(&self) -> Asked {
         Asked {
-            client: self.client,
+            asker: self.asker,
             listener: self.listener.clone(),
             settings: self.settings.clone(),
             generation_header: self.generation_header.clone(),
@@ -283,7 +284,7 @@ impl Exchange {
         let is_whole = matches!(outcome, Outcome::Complete | Outcome::TunnelClosed)
             || (!has_begun && self.record.status > 0);
         Ended {
-            client: self.client,
+            asker: self.asker,
             record: &self.record,
             frontend: Some(&self.frontend),
             cluster: Some(&self.frontend.cluster),
@@ -311,12 +312,12 @@ impl<D: Driver> Engine<D> {
             .slot_add(exchange.frontend.slot(), Field::Active, 1);
         self.metrics
             .slot_add(exchange.frontend.cluster.slot(), Field::Active, 1);
-        let client = exchange.client;
+        let asker = exchange.asker;
         self.pool.hold(exchange.head_bytes as usize);
         let vacant = self.exchanges.vacant();
         let id = vacant.id();
         vacant.insert(exchange);
-        self.clients[client].exchange = Some(id);
+        self.set_exchange(asker, Some(id));
         id
     }
 
@@ -327,7 +328,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         self.record(&exchange.ended(backend.as_deref(), outcome));
-        self.clients[exchange.client].exchange = None;
+        self.set_exchange(exchange.asker, None);
         self.metrics.sub(Counter::RequestsNow, 1);
         self.metrics
             .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
@@ -359,29 +360,28 @@ impl<D: Driver> Engine<D> {
     ) {
         self.close_upstream_of(id);
         let exchange = &self.exchanges[id];
-        let client = exchange.client;
+        let asker = exchange.asker;
         if exchange.reply.has_begun() {
-            self.clients[client].stream.reset_on_close();
             self.remove_exchange(id, outcome);
-            return self.close_client(client);
+            return self.cut_asker(asker);
         }
         let made = self.make(&exchange.asked(), &Answer::taken(status, outcome));
         let record = &mut self.exchanges[id].record;
         record.status = status;
         record.bytes_out = made.content_bytes();
         self.remove_exchange(id, outcome);
-        self.send_made(client, &made);
+        self.send_made(asker, &made);
     }
 
     /// Ends an exchange whose response has been sent whole.
     pub(in crate::session) fn finish_exchange(&mut self, id: ExchangeId) {
         let exchange = &self.exchanges[id];
-        let client = exchange.client;
+        let asker = exchange.asker;
         let keep_alive = exchange.keep_alive && exchange.request_done();
         if let Some(upstream) = exchange.upstream() {
             self.release_upstream(upstream);
         }
         self.remove_exchange(id, Outcome::Complete);
-        self.end_response(client, keep_alive);
+        self.end_response(asker, keep_alive);
     }
 }

@@ -18,8 +18,7 @@ use crate::session::engine::RequestId;
 use crate::session::exchange::record::{Ended, Glimpse, Record, Tally};
 use crate::session::exchange::{Outcome, hsts_of};
 use crate::session::front::answer::Part;
-use crate::session::front::client::Phase;
-use crate::session::ids::ClientId;
+use crate::session::front::asker::Asker;
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -28,7 +27,7 @@ use crate::telemetry::names::Counter;
 /// Who is answered, and by what: all that an answer needs to know of a request, in the generation which
 /// serves it.
 pub(super) struct Asked {
-    pub(super) client: ClientId,
+    pub(super) asker: Asker,
     pub(super) listener: Rc<ListenerSettings>,
     pub(super) settings: Arc<entity::Settings>,
     pub(super) generation_header: Option<Rc<str>>,
@@ -90,10 +89,10 @@ impl Made {
 
 impl<D: Driver> Engine<D> {
     /// What is said at a connection without a request in flight.
-    fn asked_now(&self, id: ClientId) -> Asked {
+    fn asked_now(&self, asker: Asker) -> Asked {
         Asked {
-            client: id,
-            listener: self.clients[id].listener.settings(),
+            asker,
+            listener: self.client_of(asker).listener.settings(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
             frontend: None,
@@ -116,7 +115,7 @@ impl<D: Driver> Engine<D> {
         record.status = answer.status;
         record.bytes_out = made.content_bytes();
         self.record(&Ended {
-            client: asked.client,
+            asker: asked.asker,
             record: &record,
             frontend: asked.frontend.as_deref(),
             cluster: None,
@@ -126,13 +125,13 @@ impl<D: Driver> Engine<D> {
             tally: answer.tally,
         });
         self.pool.give(record.text);
-        self.send_made(asked.client, &made);
+        self.send_made(asked.asker, &made);
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
     pub(in crate::session) fn reject_request(
         &mut self,
-        id: ClientId,
+        asker: Asker,
         reject: Reject,
         attempt: &Glimpse<'_>,
     ) {
@@ -145,47 +144,52 @@ impl<D: Driver> Engine<D> {
             _ => Counter::Rejected400Total,
         };
         let answer = Answer::new(status, reject.as_str(), Tally::Apart);
-        self.answer_no_request(id, attempt, answer, counter);
+        self.answer_no_request(asker, attempt, answer, counter);
     }
 
     /// The rest of a head has not come in time.
-    pub(in crate::session) fn head_is_late(&mut self, id: ClientId) {
+    pub(in crate::session) fn head_is_late(&mut self, asker: Asker) {
         self.metrics.add(Counter::TimeoutsTotal, 1);
         let answer = Answer::new(408, "request_head_timeout", Tally::Apart);
-        self.answer_no_request(id, &Glimpse::default(), answer, Counter::Rejected408Total);
+        self.answer_no_request(
+            asker,
+            &Glimpse::default(),
+            answer,
+            Counter::Rejected408Total,
+        );
     }
 
     fn answer_no_request(
         &mut self,
-        id: ClientId,
+        asker: Asker,
         attempt: &Glimpse<'_>,
         mut answer: Answer,
         counter: Counter,
     ) {
         answer.counter = Some(counter);
-        let record = self.record_of_glimpse(id, attempt);
+        let record = self.record_of_glimpse(asker, attempt);
         let asked = Asked {
             is_grpc: attempt.is_grpc,
-            ..self.asked_now(id)
+            ..self.asked_now(asker)
         };
         self.answer_unbegun(&asked, record, &answer);
     }
 
     /// Sends a connection away at the door, where nothing has been asked: there is nothing to log.
-    pub(in crate::session) fn turn_away(&mut self, id: ClientId) {
-        let asked = self.asked_now(id);
+    pub(in crate::session) fn turn_away(&mut self, asker: Asker) {
+        let asked = self.asked_now(asker);
         let answer = Answer::new(503, Outcome::Overloaded.as_str(), Tally::Apart);
         let made = self.make(&asked, &answer);
         self.count_status(answer.status);
-        self.send_made(id, &made);
+        self.send_made(asker, &made);
     }
 
     /// Sends an answer and goes on with the connection, or closes it.
-    pub(super) fn send_made(&mut self, id: ClientId, made: &Made) {
-        self.clients[id].phase = Phase::Idle;
+    pub(super) fn send_made(&mut self, asker: Asker, made: &Made) {
+        self.end_asking(asker);
         let part = Part::whole(&made.bytes, made.head_bytes);
-        if self.answer(id, &part).lives() {
-            self.end_response(id, made.keep_alive);
+        if self.answer(asker, &part).lives() {
+            self.end_response(asker, made.keep_alive);
         }
     }
 
@@ -233,7 +237,7 @@ impl<D: Driver> Engine<D> {
             ]
             .map(str::as_bytes),
         };
-        let closing = self.stopping || self.clients[asked.client].listener.draining.get();
+        let closing = self.stopping || self.client_of(asked.asker).listener.draining.get();
         let keep_alive = asked.keep_alive && !closing;
         let mut bytes = Vec::with_capacity(512);
         let head_bytes = write_error(

@@ -9,7 +9,8 @@ use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
-use crate::session::ids::{ClientId, FLUSH_LOG};
+use crate::session::front::asker::Asker;
+use crate::session::ids::FLUSH_LOG;
 use crate::state::frontend::Frontend;
 use crate::telemetry::access_log;
 use crate::telemetry::counters::SlotId;
@@ -105,7 +106,7 @@ pub(super) enum Tally {
 
 /// A request that is over, and where it went, as far as it went.
 pub(super) struct Ended<'a> {
-    pub(super) client: ClientId,
+    pub(super) asker: Asker,
     pub(super) record: &'a Record,
     pub(super) frontend: Option<&'a Frontend>,
     pub(super) cluster: Option<&'a Cluster>,
@@ -230,9 +231,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The record of bytes that are no request, as far as they can be told.
-    pub(super) fn record_of_glimpse(&mut self, id: ClientId, attempt: &Glimpse<'_>) -> Record {
+    pub(super) fn record_of_glimpse(&mut self, asker: Asker, attempt: &Glimpse<'_>) -> Record {
         let mut record = self.blank_record([b'0'; 32]);
-        record.protocol = self.protocol_of(id);
+        record.protocol = asker.protocol();
         if self.log.is_on() {
             record.text = self.pool.take();
             record.tell([attempt.method, attempt.host, attempt.target, &[], &[], &[]]);
@@ -267,7 +268,7 @@ impl<D: Driver> Engine<D> {
             }
         }
         if self.log.is_on() {
-            let client = &self.clients[ended.client];
+            let client = &self.clients[self.connection_of(ended.asker)];
             let (peer, listener) = (client.peer, client.listener.name.as_str());
             let dropped = self.log.push(&ended.entry(peer, listener, now_us));
             self.metrics.add(Counter::AccessLogDroppedTotal, dropped);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::protocol::h1::RequestHead;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::ids::ClientId;
+use crate::session::front::asker::Asker;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 
@@ -17,14 +17,14 @@ const HTTPS_PORT: u16 = 443;
 impl<D: Driver> Engine<D> {
     pub(super) fn must_redirect(
         &self,
-        id: ClientId,
+        asker: Asker,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
         frontend: &Frontend,
     ) -> bool {
         let was_secure = || {
-            listener.trusts(self.clients[id].peer.ip())
+            listener.trusts(self.client_of(asker).peer.ip())
                 && head
                     .values(bytes, "x-forwarded-proto")
                     .any(|scheme| scheme.eq_ignore_ascii_case(b"https"))

@@ -16,8 +16,8 @@ use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Record, Tally, is_call};
 use crate::session::exchange::text::AddressText;
 use crate::session::exchange::{Exchange, Outcome, Parties};
-use crate::session::front::client::Phase;
-use crate::session::ids::{ClientId, ExchangeId};
+use crate::session::front::asker::Asker;
+use crate::session::ids::ExchangeId;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
@@ -76,15 +76,13 @@ impl<D: Driver> Engine<D> {
     /// A head is complete: from here on one generation serves this request.
     pub(in crate::session) fn request_arrived(
         &mut self,
-        id: ClientId,
+        asker: Asker,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
     ) {
         let request_id = self.next_request_id();
-        let trusted = listener.trusts(self.clients[id].peer.ip());
-        self.clients[id].says_last =
-            !head.keep_alive && body_of(head).is_done() && head.upgrade(bytes).is_none();
+        let trusted = listener.trusts(self.client_of(asker).peer.ip());
         let record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
             // An authority asks whether the host is ours.
@@ -92,27 +90,27 @@ impl<D: Driver> Engine<D> {
                 body: Some(answer.into()),
                 ..Answer::taken(200, Outcome::ChallengeAnswered)
             };
-            let asked = self.asked(id, listener, None, &record, head, bytes);
+            let asked = self.asked(asker, listener, None, &record, head, bytes);
             return self.answer_unbegun(&asked, record, &answer);
         }
-        let frontend = self.route(id, head, bytes);
-        let frontend = match self.admit(id, listener, head, bytes, frontend) {
+        let frontend = self.route(asker, head, bytes);
+        let frontend = match self.admit(asker, listener, head, bytes, frontend) {
             Ok(frontend) => frontend,
             Err(own) => {
                 let Own { frontend, answer } = *own;
-                let asked = self.asked(id, listener, frontend, &record, head, bytes);
+                let asked = self.asked(asker, listener, frontend, &record, head, bytes);
                 return self.answer_unbegun(&asked, record, &answer);
             }
         };
-        let exchange = self.begin_exchange(id, listener, head, bytes, frontend, record);
-        self.clients[id].phase = Phase::InExchange;
+        let exchange = self.begin_exchange(asker, listener, head, bytes, frontend, record);
+        self.begin_asking(asker);
         self.try_backend(exchange);
     }
 
     /// The frontend that serves a request; or else what we answer ourselves.
     fn admit(
         &self,
-        id: ClientId,
+        asker: Asker,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
@@ -124,7 +122,7 @@ impl<D: Driver> Engine<D> {
             let counter = Counter::RefusedRequestsTotal;
             return Err(Own::apart(503, Outcome::Overloaded, counter));
         }
-        if self.is_misdirected(id, listener, head.host(bytes)) {
+        if self.is_misdirected(asker, listener, head.host(bytes)) {
             let counter = Counter::Rejected421Total;
             return Err(Own::apart(421, Outcome::Misdirected, counter));
         }
@@ -132,7 +130,7 @@ impl<D: Driver> Engine<D> {
             let counter = Counter::NotFound404Total;
             return Err(Own::apart(404, Outcome::NoFrontend, counter));
         };
-        match self.answer_of(id, listener, head, bytes, &frontend) {
+        match self.answer_of(asker, listener, head, bytes, &frontend) {
             None => Ok(frontend),
             Some(answer) => Err(Box::new(Own {
                 frontend: Some(frontend),
@@ -144,7 +142,7 @@ impl<D: Driver> Engine<D> {
     /// What a frontend has answered for it, before any backend is asked.
     fn answer_of(
         &self,
-        id: ClientId,
+        asker: Asker,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
@@ -153,10 +151,10 @@ impl<D: Driver> Engine<D> {
         let too_large = matches!((head.body, listener.entity.limits.body_bytes),
             (RequestBody::Length(length), Some(limit)) if length > limit);
         let mut line = None;
-        let (status, outcome, counter) = if self.must_show(id, frontend) {
+        let (status, outcome, counter) = if self.must_show(asker, frontend) {
             let counter = Counter::Rejected403Total;
             (403, Outcome::CertificateMissing, Some(counter))
-        } else if self.is_too_early(id, head, bytes, frontend) {
+        } else if self.is_too_early(asker, head, bytes, frontend) {
             (425, Outcome::TooEarly, Some(Counter::Rejected425Total))
         } else if wants_other_websocket(head, frontend) {
             line = Some(WEBSOCKET_VERSION.into());
@@ -168,7 +166,7 @@ impl<D: Driver> Engine<D> {
         } else if too_large {
             let counter = Counter::Rejected413Total;
             (413, Outcome::RequestTooLarge, Some(counter))
-        } else if self.must_redirect(id, listener, head, bytes, frontend) {
+        } else if self.must_redirect(asker, listener, head, bytes, frontend) {
             line = Some(self.location(head, bytes, frontend).into());
             (308, Outcome::Redirected, None)
         } else {
@@ -184,7 +182,7 @@ impl<D: Driver> Engine<D> {
     /// What an answer of our own needs to know of a request that no exchange is begun for.
     fn asked(
         &self,
-        id: ClientId,
+        asker: Asker,
         listener: &Rc<ListenerSettings>,
         frontend: Option<Rc<Frontend>>,
         record: &Record,
@@ -192,7 +190,7 @@ impl<D: Driver> Engine<D> {
         bytes: &[u8],
     ) -> Asked {
         Asked {
-            client: id,
+            asker,
             listener: listener.clone(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
@@ -208,27 +206,30 @@ impl<D: Driver> Engine<D> {
 
     /// Whether the TLS of a host is not ours to end, although the request has come over ours: by a
     /// connection for another host whose certificate is valid for this one too (RFC 9113 §9.1.1).
-    fn is_misdirected(&self, id: ClientId, listener: &ListenerSettings, host: &[u8]) -> bool {
+    fn is_misdirected(&self, asker: Asker, listener: &ListenerSettings, host: &[u8]) -> bool {
         listener.tls.is_some()
-            && !self.clients[id]
+            && !self
+                .client_of(asker)
                 .listener
                 .routes
                 .passthroughs
                 .borrow()
                 .is_empty()
-            && self.passthrough_of(id, host).is_some()
+            && self
+                .passthrough_of(self.connection_of(asker), host)
+                .is_some()
     }
 
     /// Whether a certificate is wanted that the client has not shown.
-    fn must_show(&self, id: ClientId, frontend: &Frontend) -> bool {
-        frontend.entity().client_certificate.is_some() && self.clients[id].identity.is_none()
+    fn must_show(&self, asker: Asker, frontend: &Frontend) -> bool {
+        frontend.entity().client_certificate.is_some() && self.client_of(asker).identity.is_none()
     }
 
     /// Whether a request may be somebody else's repetition, and is not one that nothing comes of (RFC 8470
     /// §3): its client asks again as soon as the handshake is complete.
     fn is_too_early(
         &self,
-        id: ClientId,
+        asker: Asker,
         head: &RequestHead,
         bytes: &[u8],
         frontend: &Frontend,
@@ -236,11 +237,11 @@ impl<D: Driver> Engine<D> {
         let is_safe = matches!(head.method(bytes), b"GET" | b"HEAD" | b"OPTIONS")
             && matches!(head.body, RequestBody::None | RequestBody::Length(0))
             && head.upgrade(bytes).is_none();
-        self.is_early(id) && !(is_safe && frontend.entity().early_data)
+        self.client_of(asker).stream.is_early() && !(is_safe && frontend.entity().early_data)
     }
 
-    fn route(&self, id: ClientId, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
-        let frontends = self.clients[id].listener.routes.frontends.borrow();
+    fn route(&self, asker: Asker, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
+        let frontends = self.client_of(asker).listener.routes.frontends.borrow();
         let fields = Fields { head, bytes };
         let request = Request {
             host: head.host(bytes),
@@ -255,7 +256,7 @@ impl<D: Driver> Engine<D> {
     /// From here on one generation serves a request.
     fn begin_exchange(
         &mut self,
-        id: ClientId,
+        asker: Asker,
         listener: &Rc<ListenerSettings>,
         head: &RequestHead,
         bytes: &[u8],
@@ -266,9 +267,9 @@ impl<D: Driver> Engine<D> {
             .upgrade(bytes)
             .filter(|protocol| frontend.entity().passes_on(protocol))
             .map(Into::into);
-        let text = self.text_of(id, listener, head, bytes, record.id(), upgrade.is_some());
+        let text = self.text_of(asker, listener, head, bytes, record.id(), upgrade.is_some());
         let parties = Parties {
-            client: id,
+            asker,
             version: head.version,
             listener: listener.clone(),
             frontend,
@@ -290,14 +291,14 @@ impl<D: Driver> Engine<D> {
         exchange.expects_continue = head.expect_continue;
         self.metrics.add(Counter::RequestsTotal, 1);
         let exchange = self.insert_exchange(exchange);
-        self.await_request_body(id);
+        self.await_request_body(exchange);
         exchange
     }
 
     /// The head as it is sent to a backend.
     fn text_of(
         &mut self,
-        id: ClientId,
+        asker: Asker,
         listener: &ListenerSettings,
         head: &RequestHead,
         bytes: &[u8],
@@ -305,7 +306,7 @@ impl<D: Driver> Engine<D> {
         upgrade: bool,
     ) -> Vec<u8> {
         let mut text = self.pool.take();
-        let client = &self.clients[id];
+        let client = self.client_of(asker);
         let address = AddressText::new(client.peer);
         let forward = Forward {
             client_ip: address.ip(),
@@ -315,7 +316,7 @@ impl<D: Driver> Engine<D> {
             trusted: listener.trusts(client.peer.ip()),
             client_cert: client.identity.as_deref(),
             request_id,
-            early: self.is_early(id),
+            early: self.client_of(asker).stream.is_early(),
             upstream_keep_alive: true,
             upgrade,
             body: head.body,

@@ -13,7 +13,6 @@ use crate::session::engine::Engine;
 use crate::session::exchange::body::{Body, Taken};
 use crate::session::exchange::{Exchange, Outcome, Reply};
 use crate::session::front::answer::Part;
-use crate::session::front::client::Phase;
 use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Histogram};
 
@@ -41,7 +40,7 @@ impl<D: Driver> Engine<D> {
         if exchange.version == Version::Http10 {
             return;
         }
-        let client = exchange.client;
+        let asker = exchange.asker;
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let forward = ResponseForward {
@@ -52,9 +51,11 @@ impl<D: Driver> Engine<D> {
             protocol: &[],
         };
         write_response(&mut out, bytes, head, &forward);
-        // Nothing is done for it afterwards.
-        let _ = self.answer(client, &Part::head(&out));
+        let lives = self.answer(asker, &Part::head(&out)).lives();
         self.scratch = out;
+        if lives {
+            self.await_request_body(number);
+        }
     }
 
     /// The final head, and how its `body` will end: passes it on with as much of that as came with it.
@@ -71,10 +72,10 @@ impl<D: Driver> Engine<D> {
         if exchange.hsts().is_some() {
             head.drop_fields(bytes, b"strict-transport-security");
         }
-        let client = exchange.client;
+        let asker = exchange.asker;
         let proof = switch(head, exchange);
         let delivery = delivery_of(head.body, exchange.version);
-        let closing = self.clients[client].listener.draining.get() || self.stopping;
+        let closing = self.client_of(asker).listener.draining.get() || self.stopping;
         let exchange = &mut self.exchanges[number];
         exchange.keep_alive &= !closing
             && !is_early(exchange, &body, rest)
@@ -103,10 +104,10 @@ impl<D: Driver> Engine<D> {
         };
         write_response(&mut out, bytes, head, &forward);
         exchange.reply = Reply::Body(body);
-        self.await_request_body(client);
+        self.await_request_body(number);
         let consumed = if head.switching_protocols {
             self.give_head_back(number);
-            if self.answer(client, &Part::head(&out)).lives() {
+            if self.answer(asker, &Part::head(&out)).lives() {
                 self.begin_tunnel(number);
             }
             0
@@ -149,7 +150,7 @@ impl<D: Driver> Engine<D> {
         taken: &Taken<'_>,
     ) -> usize {
         let exchange = &mut self.exchanges[number];
-        let client = exchange.client;
+        let asker = exchange.asker;
         let done = exchange.reply.is_done();
         exchange.record.bytes_out += taken.content;
         if !done && data.len() == taken.consumed {
@@ -163,11 +164,11 @@ impl<D: Driver> Engine<D> {
             tail: taken.tail,
             is_last: done && taken.trailers.is_empty(),
         };
-        if !part.is_empty() && !self.answer(client, &part).lives() {
+        if !part.is_empty() && !self.answer(asker, &part).lives() {
             return taken.consumed;
         }
         if !taken.trailers.is_empty() {
-            self.answer_trailers(client, &taken.trailers);
+            self.answer_trailers(asker, &taken.trailers);
         }
         if done {
             if taken.consumed < data.len() {
@@ -188,18 +189,17 @@ impl<D: Driver> Engine<D> {
     /// Starts passing bytes both ways unread (RFC 9110 §7.8).
     fn begin_tunnel(&mut self, number: ExchangeId) {
         let exchange = &mut self.exchanges[number];
-        let client = exchange.client;
+        let asker = exchange.asker;
         exchange.reply = Reply::Tunnel { ended: false };
         exchange.request = Body::UntilClose;
         let upstream = exchange.upstream();
-        self.clients[client].phase = Phase::Tunnel;
-        self.clients[client].clear_deadline(&mut self.timers, client);
+        self.begin_passing(asker);
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);
         if let Some(upstream) = upstream {
             self.await_response(upstream);
         }
-        self.wake_client(client);
+        self.wake_asker(asker);
     }
 
     /// Takes response body bytes from the front of the input.
@@ -253,7 +253,7 @@ impl<D: Driver> Engine<D> {
     /// Frames have told that a response body is over (HTTP/2).
     pub(in crate::session) fn response_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
         let exchange = &mut self.exchanges[number];
-        let client = exchange.client;
+        let asker = exchange.asker;
         exchange.reply = Reply::Body(Body::Done);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
@@ -261,13 +261,13 @@ impl<D: Driver> Engine<D> {
         if exchange.response_chunked {
             write_last_chunk(&mut out, trailers);
         }
-        let lives = out.is_empty() || self.answer(client, &Part::body(&out)).lives();
+        let lives = out.is_empty() || self.answer(asker, &Part::body(&out)).lives();
         self.scratch = out;
         if !lives {
             return;
         }
         if !trailers.is_empty() {
-            self.answer_trailers(client, trailers);
+            self.answer_trailers(asker, trailers);
         }
         self.finish_exchange(number);
     }
@@ -280,7 +280,7 @@ impl<D: Driver> Engine<D> {
     ) {
         self.upstreams[id].keep_alive = false;
         let exchange = &mut self.exchanges[number];
-        let client = exchange.client;
+        let asker = exchange.asker;
         let Reply::Body(body) = &mut exchange.reply else {
             return self.upstream_ended_early(id, number);
         };
@@ -289,7 +289,7 @@ impl<D: Driver> Engine<D> {
         // Over TLS, an end that was not announced may be anybody's.
         let in_order = self.upstreams[id].stream.ended_in_order();
         if in_order && body.end_of_stream(exchange.response_chunked, &mut out) {
-            if out.is_empty() || self.answer(client, &Part::body(&out)).lives() {
+            if out.is_empty() || self.answer(asker, &Part::body(&out)).lives() {
                 self.finish_exchange(number);
             }
         } else {
@@ -339,7 +339,7 @@ fn delivery_of(body: ResponseBody, version: Version) -> Delivery {
 /// `Expect: 100-continue` (RFC 9110 §10.1.1), and if the answer is here whole, it will be over first. The rest
 /// of the request could not be told from a next one.
 fn is_early(exchange: &Exchange, body: &Body, rest: &[u8]) -> bool {
-    let unasked = exchange.expects_continue && exchange.interim_count == 0;
+    let unasked = exchange.waits_for_continue();
     let is_whole = match body {
         Body::Done => true,
         Body::Length(length) => *length <= rest.len() as u64,

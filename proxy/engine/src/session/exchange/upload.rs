@@ -5,81 +5,80 @@
 
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::Outcome;
 use crate::session::exchange::body::{Body, Taken};
-use crate::session::front::client::{Client, Phase};
-use crate::session::ids::{ClientId, ExchangeId};
+use crate::session::exchange::{Exchange, Outcome};
+use crate::session::ids::ExchangeId;
 use crate::telemetry::names::Counter;
+
+impl Exchange {
+    /// Whether the request is not complete, or the response has begun. A client that ends its connection
+    /// then has left: nobody shuts a sending side while reading an answer, and a stream of events
+    /// must not go on for nobody.
+    pub(in crate::session) fn is_half_way(&self) -> bool {
+        !self.request_done() || self.reply.has_begun()
+    }
+
+    /// Whether its client wants to be told to go on before it sends the body, and has not been.
+    pub(in crate::session) fn waits_for_continue(&self) -> bool {
+        self.expects_continue && self.interim_count == 0
+    }
+}
 
 impl<D: Driver> Engine<D> {
     /// Sets the time within which more of a request body must come. Once the response has begun there
     /// is none: a stream may be silent in one direction, and only the silence of both ends it
-    /// (`await_response`).
-    pub(in crate::session) fn await_request_body(&mut self, id: ClientId) {
-        let client = &mut self.clients[id];
-        let Some(exchange) = client.exchange else {
-            return;
-        };
-        let exchange = &self.exchanges[exchange];
-        if exchange.request_done() || client.phase != Phase::InExchange {
+    /// (`await_response`). Nor is there any while the client waits to be told that it may begin.
+    pub(in crate::session) fn await_request_body(&mut self, number: ExchangeId) {
+        let exchange = &self.exchanges[number];
+        let is_over = exchange.request_done() || exchange.reply.is_tunnel();
+        if is_over || exchange.waits_for_continue() && exchange.record.bytes_in == 0 {
             return;
         }
+        let asker = exchange.asker;
         if exchange.reply.has_begun() {
-            return client.clear_deadline(&mut self.timers, id);
+            return self.clear_asker_deadline(asker);
         }
         let limit = exchange.listener.entity.timeouts.request_body;
-        client.set_deadline(&mut self.timers, id, self.clock.ms() + limit);
+        self.await_asker_for(asker, limit);
     }
 
-    /// Whether the request is not complete, or the response has begun. A client that ends its stream
-    /// then has left: nobody shuts a sending side while reading an answer, and a stream of events
-    /// must not go on for nobody.
-    pub(in crate::session) fn exchange_is_half_way(&self, id: ClientId) -> bool {
-        let exchange = self.clients[id]
-            .exchange
-            .map(|exchange| &self.exchanges[exchange]);
-        exchange.is_some_and(|exchange| !exchange.request_done() || exchange.reply.has_begun())
+    /// Whether what its asker says has somewhere to go.
+    pub(in crate::session) fn exchange_wants_input(&self, number: ExchangeId) -> bool {
+        let exchange = &self.exchanges[number];
+        if !exchange.reply.is_tunnel() && exchange.request_done() {
+            // The start of the next request may be read, and so is the end of the connection.
+            return self.has_no_input(exchange.asker);
+        }
+        exchange.request_discarded || self.has_room_for(exchange)
     }
 
-    /// Whether bytes of a client in an exchange have somewhere to go.
-    pub(in crate::session) fn exchange_wants_input(&self, client: &Client) -> bool {
-        let Some(exchange) = client.exchange.map(|id| &self.exchanges[id]) else {
-            return false;
-        };
-        if client.phase == Phase::InExchange && exchange.request_done() {
-            // The start of the next request may be read, and so is the end of the stream.
-            return client.input.is_empty();
-        }
-        if exchange.request_discarded {
-            return true;
-        }
+    /// Whether its upstream takes more of the request.
+    fn has_room_for(&self, exchange: &Exchange) -> bool {
         exchange
             .upstream()
             .is_some_and(|upstream| self.upstreams[upstream].has_room())
     }
 
     /// Takes request body bytes from the front of the input; 0 when they must wait.
-    pub(in crate::session) fn request_body_input(&mut self, id: ClientId, data: &[u8]) -> usize {
-        let Some(number) = self.clients[id].exchange else {
-            return 0;
-        };
-        let exchange = &mut self.exchanges[number];
-        let waits = exchange.request_done()
-            || !(exchange.request_discarded
-                || exchange
-                    .upstream()
-                    .is_some_and(|upstream| self.upstreams[upstream].has_room()));
-        if waits {
+    pub(in crate::session) fn request_body_input(
+        &mut self,
+        number: ExchangeId,
+        data: &[u8],
+    ) -> usize {
+        let exchange = &self.exchanges[number];
+        let has_place = exchange.request_discarded || self.has_room_for(exchange);
+        if exchange.request_done() || !has_place {
             return 0;
         }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
+        let exchange = &mut self.exchanges[number];
         let chunked = exchange.request_chunked;
         let taken = exchange.request.take(data, chunked, &mut out);
         let consumed = match taken {
             Ok(taken) => {
                 let consumed = taken.consumed;
-                self.pass_request_body(id, number, &out, &taken);
+                self.pass_request_body(number, &out, &taken);
                 consumed
             }
             Err(_) => {
@@ -94,30 +93,22 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
-    /// Frames have told that a request body is over (HTTP/2).
-    pub(in crate::session) fn request_body_ended(&mut self, id: ClientId, trailers: &[u8]) {
-        let Some(number) = self.clients[id].exchange else {
-            return;
-        };
+    /// It has been told that a request body is over (HTTP/2).
+    pub(in crate::session) fn request_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
         let exchange = &mut self.exchanges[number];
         if !matches!(exchange.request, Body::UntilClose) {
             return;
         }
         exchange.request = Body::Done;
-        self.clients[id].clear_deadline(&mut self.timers, id);
+        let asker = exchange.asker;
+        self.clear_asker_deadline(asker);
         let exchange = &self.exchanges[number];
         if let Some(upstream) = exchange.upstream().filter(|_| !exchange.request_discarded) {
             self.end_upload(upstream, trailers);
         }
     }
 
-    fn pass_request_body(
-        &mut self,
-        id: ClientId,
-        number: ExchangeId,
-        out: &[u8],
-        taken: &Taken<'_>,
-    ) {
+    fn pass_request_body(&mut self, number: ExchangeId, out: &[u8], taken: &Taken<'_>) {
         let exchange = &mut self.exchanges[number];
         exchange.record.bytes_in += taken.content;
         let over = exchange
@@ -131,16 +122,27 @@ impl<D: Driver> Engine<D> {
             exchange.keep_alive = false;
             return self.fail_exchange(number, 413, Outcome::RequestTooLarge);
         }
-        if exchange.request_done() {
-            self.clients[id].clear_deadline(&mut self.timers, id);
+        let (asker, done) = (exchange.asker, exchange.request_done());
+        if done {
+            self.clear_asker_deadline(asker);
         } else {
-            self.await_request_body(id);
+            self.await_request_body(number);
         }
         let exchange = &self.exchanges[number];
-        let done = exchange.request_done();
         if let Some(upstream) = exchange.upstream().filter(|_| !exchange.request_discarded) {
             let last = done.then_some(taken.trailers.as_slice());
             self.upload(upstream, out, taken.tail, last);
         }
+    }
+
+    /// The request was not here in time.
+    pub(in crate::session) fn request_body_late(&mut self, number: ExchangeId) {
+        if self.exchanges[number].request_done() {
+            return;
+        }
+        self.metrics.add(Counter::TimeoutsTotal, 1);
+        self.metrics.add(Counter::Rejected408Total, 1);
+        self.exchanges[number].keep_alive = false;
+        self.fail_exchange(number, 408, Outcome::RequestTimeout);
     }
 }

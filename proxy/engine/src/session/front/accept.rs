@@ -10,6 +10,7 @@ use std::rc::Rc;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::engine::Engine;
+use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
 use crate::session::ids::{ClientId, RESUME_ACCEPT};
 use crate::session::plain::Plain;
@@ -84,7 +85,7 @@ impl<D: Driver> Engine<D> {
                 self.await_preamble(id);
             }
             Some(id) if admitted => self.open_client(id),
-            Some(id) => self.turn_away(id),
+            Some(id) => self.turn_away(Asker::Connection(id)),
             None if !admitted => self.refused_now -= 1,
             None => {}
         }
@@ -130,7 +131,7 @@ impl<D: Driver> Engine<D> {
         {
             return false;
         }
-        let admitted = self.clients.len() - self.refused_now - self.lanes_now;
+        let admitted = self.clients.len() - self.refused_now;
         admitted < self.tables.settings.max_connections as usize
             || self.evict_idle_anywhere(listener)
     }

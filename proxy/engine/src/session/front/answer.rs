@@ -5,7 +5,8 @@
 
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::ids::{ClientId, Fate};
+use crate::session::front::asker::Asker;
+use crate::session::ids::Fate;
 
 /// A part of an answer.
 pub(in crate::session) struct Part<'a> {
@@ -55,40 +56,44 @@ impl<'a> Part<'a> {
 
 impl<D: Driver> Engine<D> {
     /// Sends a part of an answer, or queues it. With its client an exchange goes, too.
-    pub(in crate::session) fn answer(&mut self, id: ClientId, part: &Part<'_>) -> Fate {
-        if self.clients[id].stream.lane().is_none() {
-            return self.send_client(id, part.bytes, part.tail);
-        }
+    pub(in crate::session) fn answer(&mut self, asker: Asker, part: &Part<'_>) -> Fate {
+        let id = match asker {
+            Asker::Connection(id) => return self.send_client(id, part.bytes, part.tail),
+            Asker::Stream(id) => id,
+        };
         let (head, body) = part.bytes.split_at(part.head_bytes);
         let has_body = !body.is_empty() || !part.tail.is_empty();
         if !head.is_empty() {
-            self.lane_head(id, head, part.is_last && !has_body);
+            self.stream_head(id, head, part.is_last && !has_body);
         }
         if has_body {
-            self.lane_send(id, body, part.tail, part.is_last);
+            self.stream_send(id, body, part.tail, part.is_last);
         }
         Fate::Lives
     }
 
     /// Keeps the trailers of an answer for its end, where they are not part of the body.
-    pub(in crate::session) fn answer_trailers(&mut self, id: ClientId, lines: &[u8]) {
-        self.lane_trailers(id, lines);
-    }
-
-    /// Ends our side of a tunnel: the client may go on talking.
-    pub(in crate::session) fn end_answer(&mut self, id: ClientId) {
-        if self.clients[id].stream.lane().is_some() {
-            self.end_lane_response(id);
-        } else {
-            self.clients[id].stream.shutdown_write(&mut self.tls);
+    pub(in crate::session) fn answer_trailers(&mut self, asker: Asker, lines: &[u8]) {
+        if let Asker::Stream(id) = asker {
+            self.streams[id].trailers_out = lines.to_vec();
         }
     }
 
-    /// How the access log calls what a client speaks whose request had no readable head.
-    pub(in crate::session) fn protocol_of(&self, id: ClientId) -> &'static str {
-        match self.clients[id].stream.lane() {
-            Some(_) => "HTTP/2.0",
-            None => "HTTP/1.1",
+    /// Ends our side of a tunnel: the client may go on talking.
+    pub(in crate::session) fn end_answer(&mut self, asker: Asker) {
+        match asker {
+            Asker::Connection(id) => self.clients[id].stream.shutdown_write(&mut self.tls),
+            Asker::Stream(id) => self.end_stream_response(id),
+        }
+    }
+}
+
+impl Asker {
+    /// How the access log calls what is spoken where a request had no readable head.
+    pub(in crate::session) fn protocol(self) -> &'static str {
+        match self {
+            Self::Connection(_) => "HTTP/1.1",
+            Self::Stream(_) => "HTTP/2.0",
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
 use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
-use crate::session::exchange::Outcome;
+use crate::session::front::asker::Asker;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
 use crate::session::front::multiplex::Multiplex;
 use crate::session::front::stall::WriteWait;
@@ -46,12 +46,9 @@ pub(in crate::session) enum Phase {
     Lingering,
 }
 
-/// How long a closing connection may take to notice.
-const LINGER_MS: u64 = 2000;
-
 /// One accepted connection.
 pub(in crate::session) struct Client {
-    pub(in crate::session) stream: Transport<ClientId>,
+    pub(in crate::session) stream: Transport,
     pub(in crate::session) peer: SocketAddr,
     pub(in crate::session) listener: Rc<Listener>,
     pub(in crate::session) phase: Phase,
@@ -103,7 +100,7 @@ impl Client {
 
     /// Whether nothing more can come, which could make a reset of an orderly close. Over TLS it may still say
     /// goodbye.
-    fn has_said_all(&self) -> bool {
+    pub(super) fn has_said_all(&self) -> bool {
         self.says_last && self.input.is_empty() && !self.readable && self.stream.tls().is_none()
     }
 }
@@ -111,7 +108,7 @@ impl Client {
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_client(
         &mut self,
-        stream: Transport<ClientId>,
+        stream: Transport,
         peer: SocketAddr,
         listener: Rc<Listener>,
         refused: bool,
@@ -124,7 +121,7 @@ impl<D: Driver> Engine<D> {
             }
             self.metrics.add(Counter::ConnectionsNow, 1);
         }
-        if !refused && stream.lane().is_none() {
+        if !refused {
             listener.connections.set(listener.connections.get() + 1);
         }
         vacant.insert(Client {
@@ -183,9 +180,7 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn wake_client(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.input_waits = !client.input.is_empty();
-        // The end of a lane's request may wait for room like any bytes of it.
-        let end_waits = client.stream.lane().is_some_and(|lane| lane.received);
-        let has_work = client.readable || client.input_waits || client.ended || end_waits;
+        let has_work = client.readable || client.input_waits || client.ended;
         if has_work && !client.queued {
             client.queued = true;
             let bulk = client.bulk;
@@ -208,7 +203,6 @@ impl<D: Driver> Engine<D> {
                 let consumed = self.client_input(id, input.as_slice());
                 input.consume(&mut self.pool, consumed);
                 self.keep_client_input(id, input);
-                self.lane_consumed(id, consumed);
                 continue;
             }
             if !client.readable || !wants {
@@ -227,7 +221,6 @@ impl<D: Driver> Engine<D> {
             }
         }
         self.receive = receive;
-        self.end_lane_request(id);
         self.close_if_ended(id);
     }
 
@@ -314,7 +307,9 @@ impl<D: Driver> Engine<D> {
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
             Phase::Preamble | Phase::Hello | Phase::Handshake | Phase::Lingering => true,
             Phase::Multiplexed => !self.is_backed_up(id),
-            Phase::InExchange | Phase::Tunnel => self.exchange_wants_input(client),
+            Phase::InExchange | Phase::Tunnel => client
+                .exchange
+                .is_some_and(|exchange| self.exchange_wants_input(exchange)),
         }
     }
 
@@ -335,8 +330,12 @@ impl<D: Driver> Engine<D> {
                     0
                 }
                 Phase::Idle | Phase::ExpectHead => self.request_input(id, rest),
-                Phase::InExchange => self.request_body_input(id, rest),
-                Phase::Tunnel => self.tunnel_from_client(id, rest),
+                Phase::InExchange => client
+                    .exchange
+                    .map_or(0, |exchange| self.request_body_input(exchange, rest)),
+                Phase::Tunnel => client.exchange.map_or(rest.len(), |exchange| {
+                    self.tunnel_from_client(exchange, rest)
+                }),
                 Phase::Preamble | Phase::Hello | Phase::Handshake => 0,
                 Phase::Multiplexed => self.multiplex_input(id, rest),
                 Phase::Lingering => rest.len(),
@@ -350,9 +349,15 @@ impl<D: Driver> Engine<D> {
     }
 
     pub(in crate::session) fn client_end_of_stream(&mut self, id: ClientId) {
+        let exchange = self.clients[id].exchange;
+        let is_half_way = exchange.is_some_and(|it| self.exchanges[it].is_half_way());
         match self.clients[id].phase {
-            Phase::Tunnel => self.tunnel_client_ended(id),
-            Phase::InExchange if self.exchange_is_half_way(id) => self.client_lost(id),
+            Phase::Tunnel => {
+                if let Some(exchange) = exchange {
+                    self.tunnel_client_ended(exchange);
+                }
+            }
+            Phase::InExchange if is_half_way => self.client_lost(id),
             // It may have shut its sending side only, as `nc -N` does: it is answered.
             Phase::InExchange => self.clients[id].ended = true,
             Phase::Idle | Phase::ExpectHead if !self.clients[id].is_flushed() => {
@@ -370,24 +375,9 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Closes a connection that has sent its last request and got its last response.
-    fn close_if_ended(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get(id) else {
-            return;
-        };
-        let between = matches!(client.phase, Phase::Idle | Phase::ExpectHead);
-        if client.ended && between && !client.input_waits && client.is_flushed() {
-            self.close_client_when_sent(id);
-        }
-    }
-
     /// Sends, or queues what the socket does not take.
     pub(super) fn send_client(&mut self, id: ClientId, first: &[u8], second: &[u8]) -> Fate {
         let client = &mut self.clients[id];
-        if client.stream.lane().is_some() {
-            self.lane_send(id, first, second, false);
-            return Fate::Lives;
-        }
         let mut sent = 0;
         if client.is_flushed() {
             match client
@@ -409,7 +399,7 @@ impl<D: Driver> Engine<D> {
             client.output.push(&mut self.pool, second_left);
         }
         if !self.clients[id].is_flushed() {
-            self.await_client_write(id, false);
+            self.await_write(Asker::Connection(id), false);
         }
         Fate::Lives
     }
@@ -429,7 +419,7 @@ impl<D: Driver> Engine<D> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let progressed = client.stream.unsent_bytes() < unsent;
-                self.await_client_write(id, progressed);
+                self.await_write(Asker::Connection(id), progressed);
                 return Fate::Lives;
             }
             Err(_) => {
@@ -439,7 +429,7 @@ impl<D: Driver> Engine<D> {
         }
         let client = &mut self.clients[id];
         if !client.is_flushed() {
-            self.await_client_write(id, true);
+            self.await_write(Asker::Connection(id), true);
             return Fate::Lives;
         }
         client.write = WriteWait::default();
@@ -455,8 +445,9 @@ impl<D: Driver> Engine<D> {
         match self.clients[id].phase {
             Phase::InExchange | Phase::Tunnel => {
                 self.clients[id].clear_deadline(&mut self.timers, id);
-                self.await_request_body(id);
-                self.client_made_room(id);
+                if let Some(exchange) = self.clients[id].exchange {
+                    self.asker_made_room(exchange);
+                }
             }
             Phase::Idle => self.await_request(id),
             Phase::Multiplexed => self.multiplex_flushed(id),
@@ -476,86 +467,6 @@ impl<D: Driver> Engine<D> {
         let limit = client.listener.settings().entity.timeouts.keep_alive;
         self.await_client_for(id, limit);
         self.link_idle(id);
-    }
-
-    /// A response is complete: on to the next request, or to the end.
-    pub(in crate::session) fn end_response(&mut self, id: ClientId, keep_alive: bool) {
-        if self.clients[id].stream.lane().is_some() {
-            return self.lane_end(id);
-        }
-        if !keep_alive || self.clients[id].listener.draining.get() {
-            return self.close_client_when_sent(id);
-        }
-        self.clients[id].served = true;
-        self.await_next_request(id);
-        self.wake_client(id);
-    }
-
-    /// Waits for a request as soon as everything is sent.
-    pub(super) fn await_next_request(&mut self, id: ClientId) {
-        if self.clients[id].is_flushed() {
-            self.await_request(id);
-        } else {
-            self.clients[id].phase = Phase::Idle;
-            self.await_client_write(id, false);
-        }
-    }
-
-    /// Closes after what is queued has gone, and after the peer has had time to read it.
-    pub(in crate::session) fn close_client_when_sent(&mut self, id: ClientId) {
-        if self.clients[id].stream.lane().is_some() {
-            return self.lane_end(id);
-        }
-        self.unlink_idle(id);
-        self.clients[id].close_when_sent = true;
-        if self.clients[id].is_flushed() {
-            self.linger_client(id);
-        }
-    }
-
-    fn linger_client(&mut self, id: ClientId) {
-        let client = &mut self.clients[id];
-        if client.has_said_all() {
-            return self.close_client(id);
-        }
-        client.phase = Phase::Lingering;
-        client.input.clear(&mut self.pool);
-        client.stream.shutdown_write(&mut self.tls);
-        self.await_client_for(id, LINGER_MS);
-        self.wake_client(id);
-    }
-
-    /// The connection failed or the peer left: everything that hangs on it ends.
-    pub(in crate::session) fn client_lost(&mut self, id: ClientId) {
-        self.close_client(id);
-    }
-
-    /// Closes at once. The exchange, if any, should have been ended by somebody who knows why.
-    pub(in crate::session) fn close_client(&mut self, id: ClientId) {
-        if let Some(exchange) = self.clients[id].exchange {
-            self.abandon_exchange(exchange, Outcome::ClientAborted);
-        }
-        if self.clients[id].stream.lane().is_some() {
-            return self.close_lane(id);
-        }
-        self.close_lanes_of(id);
-        self.unlink_idle(id);
-        let Some(mut client) = self.clients.remove(id) else {
-            return;
-        };
-        self.timers.remove(&mut client.deadline);
-        client.input.clear(&mut self.pool);
-        client.output.clear(&mut self.pool);
-        client.stream.release(&mut self.pool);
-        self.metrics.sub(Counter::ConnectionsNow, 1);
-        if client.refused {
-            self.refused_now -= 1;
-        } else {
-            client
-                .listener
-                .connections
-                .set(client.listener.connections.get() - 1);
-        }
     }
 }
 

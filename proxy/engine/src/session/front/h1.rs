@@ -3,12 +3,13 @@
 //! Rule: bytes that were parsed in vain are not parsed again for each byte that follows. What a head means
 //! is said in `exchange::request`, in whatever version it came. Called by `client` between two requests.
 
-use crate::protocol::h1::is_worth_parsing;
 use crate::protocol::h1::request;
+use crate::protocol::h1::{RequestBody, is_worth_parsing};
 use crate::protocol::h2;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::record::Glimpse;
+use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
 use crate::session::ids::ClientId;
 use crate::state::listener::ListenerSettings;
@@ -54,13 +55,21 @@ impl<D: Driver> Engine<D> {
                 self.unlink_idle(id);
                 self.clients[id].deadline.clear();
                 self.body_at_hand = length < data.len();
-                self.request_arrived(id, &listener, &head, &data[..length]);
+                self.clients[id].says_last = !head.keep_alive
+                    && matches!(head.body, RequestBody::None | RequestBody::Length(0))
+                    && head.upgrade(data).is_none();
+                let asker = Asker::Connection(id);
+                self.request_arrived(asker, &listener, &head, &data[..length]);
                 self.body_at_hand = false;
                 length
             }
             Err(reject) => {
                 self.unlink_idle(id);
-                self.reject_request(id, reject, &Glimpse::of_head(&head, data));
+                self.reject_request(
+                    Asker::Connection(id),
+                    reject,
+                    &Glimpse::of_head(&head, data),
+                );
                 data.len()
             }
         };

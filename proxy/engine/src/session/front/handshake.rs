@@ -44,17 +44,6 @@ impl<D: Driver> Engine<D> {
         self.clients.fate_of(id)
     }
 
-    /// See [`Transport::is_early`], of a client or of the connection that it is a stream of.
-    ///
-    /// [`Transport::is_early`]: crate::session::transport::Transport::is_early
-    pub(in crate::session) fn is_early(&self, id: ClientId) -> bool {
-        let stream = &self.clients[id].stream;
-        match stream.lane() {
-            Some(lane) => self.clients[lane.connection].stream.is_early(),
-            None => stream.is_early(),
-        }
-    }
-
     /// It is known who the client is.
     fn handshake_complete(&mut self, id: ClientId) {
         let client = &mut self.clients[id];

@@ -1,23 +1,18 @@
 //! Connections that carry many requests: HTTP/2 from clients.
 //!
-//! Rule: each stream is a client of its own, a *lane*, whose transport is the connection. So everything
-//! that holds for a client (an exchange, back-pressure, timeouts, refusals) holds for a stream, by the
-//! same code, and streams of one connection may be served by different generations. A lane may outlive
-//! its stream, when a backend has yet to read what came before the end, but never its connection. Here
-//! is only what takes a connection apart into lanes; `lane` puts their answers together again. Frames
-//! of all lanes are collected and leave in one write at the end of the turn.
+//! Rule: here is what concerns the connection as a whole: its beginning, its rest, its end, and that frames of
+//! all streams are collected and leave in one write at the end of the turn. `h2` takes it apart into streams,
+//! each of which asks for itself (`stream`), and may be served by another generation than its neighbours.
 
 use std::rc::Rc;
 
-use crate::protocol::h1::{Reject, Slashes};
-use crate::protocol::h2::{Connection, ErrorCode, Event, Heads, Settings, Tag};
+use crate::protocol::h1::Slashes;
+use crate::protocol::h2::{Connection, ErrorCode, Settings};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::record::{Glimpse, is_call};
 use crate::session::front::client::Phase;
-use crate::session::ids::{ClientId, Fate, Owner};
-use crate::session::transport::{Lane, Transport};
+use crate::session::ids::{ClientId, Fate, Owner, StreamId};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
 
@@ -33,22 +28,22 @@ const HEAD_REST_MS_MAX: u64 = 5000;
 /// What a connection knows of its streams.
 pub(in crate::session) struct Multiplex {
     pub(in crate::session) h2: Connection,
-    /// Its lanes, by their indexes among the clients.
-    pub(in crate::session) lanes: Vec<ClientId>,
-    /// As many lanes as it may have streams.
-    lanes_max: usize,
+    /// Those of its streams that are served.
+    pub(in crate::session) streams: Vec<StreamId>,
+    /// As many of them as it may have open.
+    streams_max: usize,
     /// Frames for the end of the turn.
     pub(in crate::session) out: Vec<u8>,
     /// It is in the list of those to be flushed.
     pub(in crate::session) queued: bool,
-    /// Lanes wait for the backlog to shrink; see `backlog`.
+    /// Streams wait for the backlog to shrink; see `backlog`.
     pub(in crate::session) has_blocked: bool,
     /// The connection's deadline is that of a header block.
     awaits_head: bool,
     /// The client has been told that we are about to leave.
     leaves: bool,
     /// How paths are read.
-    slashes: Slashes,
+    pub(super) slashes: Slashes,
 }
 
 impl Multiplex {
@@ -59,8 +54,8 @@ impl Multiplex {
         };
         Self {
             h2: Connection::server(&settings),
-            lanes: Vec::new(),
-            lanes_max: settings.streams_max as usize,
+            streams: Vec::new(),
+            streams_max: settings.streams_max as usize,
             out: Vec::new(),
             queued: false,
             has_blocked: false,
@@ -71,13 +66,24 @@ impl Multiplex {
     }
 
     /// How many streams it has that are served.
-    pub(in crate::session) fn lane_count(&self) -> usize {
-        self.lanes.len()
+    pub(in crate::session) fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 
-    /// Whether something is open: a stream without a lane waits to be reset.
+    /// Whether it may have no more of them.
+    pub(super) fn is_full(&self) -> bool {
+        self.streams.len() >= self.streams_max
+    }
+
+    /// Takes one more; the deadline of the connection has been cleared for it.
+    pub(super) fn opened(&mut self, stream: StreamId) {
+        self.streams.push(stream);
+        self.awaits_head = false;
+    }
+
+    /// Whether something is open: a stream that is not served waits to be reset.
     fn is_busy(&self) -> bool {
-        self.h2.stream_count() > 0 || !self.lanes.is_empty()
+        self.h2.stream_count() > 0 || !self.streams.is_empty()
     }
 
     pub(in crate::session) fn out(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
@@ -99,230 +105,6 @@ impl<D: Driver> Engine<D> {
         self.await_streams(id);
         self.queue_multiplexed(id);
     }
-
-    /// Takes frames from the front of the input.
-    pub(super) fn multiplex_input(&mut self, id: ClientId, data: &[u8]) -> usize {
-        let now_s = self.clock.ms() / 1000;
-        let mut at = 0;
-        if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
-            multiplex.h2.pass_time(now_s);
-        }
-        while self.clients.contains(id) {
-            if self.is_backed_up(id) {
-                // Each frame may be one more request that we answer ourselves.
-                self.clients[id].input_waits = at < data.len();
-                break;
-            }
-            let Some(multiplex) = self.clients[id].multiplex.as_mut() else {
-                return data.len();
-            };
-            let mut heads = std::mem::take(&mut self.heads);
-            heads.request.slashes = multiplex.slashes;
-            let step = multiplex.h2.next(&data[at..], &mut heads);
-            let event = match step {
-                Ok(step) => {
-                    at += step.consumed;
-                    step.event
-                }
-                Err(_) => {
-                    self.heads = heads;
-                    self.multiplex_failed(id);
-                    return data.len();
-                }
-            };
-            if let Some(event) = event {
-                self.multiplex_event(id, event, &mut heads);
-            }
-            self.heads = heads;
-            if event.is_none() {
-                break;
-            }
-        }
-        if self.clients.contains(id) {
-            self.watch_head(id);
-            self.queue_multiplexed(id);
-        }
-        at
-    }
-
-    fn multiplex_event(&mut self, id: ClientId, event: Event<'_>, heads: &mut Heads) {
-        match event {
-            Event::Request { stream, ends } => self.lane_request(id, stream, ends, heads),
-            Event::Refused {
-                stream,
-                reject,
-                ends,
-            } => self.lane_refused(id, stream, reject, ends, heads),
-            Event::Data {
-                stream,
-                tag,
-                data,
-                ends,
-            } => self.lane_data(id, stream, tag, data, ends),
-            Event::Trailers { stream, tag } => {
-                if let Some(lane) = self.find_lane(id, tag) {
-                    let trailers = heads.trailers().to_vec();
-                    self.with_lane(lane, |lane| lane.trailers_in = trailers);
-                    self.lane_data(id, stream, tag, &[], true);
-                }
-            }
-            Event::Reset { tag, .. } => {
-                if let Some(lane) = self.find_lane(id, tag) {
-                    self.client_lost(lane);
-                }
-            }
-            Event::Writable { stream, tag } => {
-                let sent = self.find_lane(id, tag).map(|lane| self.flush_lane(lane));
-                if sent.is_none_or(|sent| sent == 0) {
-                    // Nobody has anything for it, and it would be told again and again.
-                    self.reset_stream(id, stream, ErrorCode::Internal);
-                }
-            }
-            Event::Interim { .. }
-            | Event::Response { .. }
-            | Event::Settings
-            | Event::GoAway { .. }
-            | Event::Pong => {}
-        }
-    }
-
-    /// `None` for one lane too many: each holds what its backend has yet to read.
-    fn open_lane(&mut self, id: ClientId, stream: u32, received: bool) -> Option<ClientId> {
-        let client = &self.clients[id];
-        let is_full = |multiplex: &Multiplex| multiplex.lanes.len() >= multiplex.lanes_max;
-        if client.multiplex.as_deref().is_none_or(is_full) {
-            return None;
-        }
-        let blocked = client.multiplex.as_ref().is_some_and(|it| it.has_blocked);
-        let (peer, listener) = (client.peer, client.listener.clone());
-        let lane = Lane {
-            connection: id,
-            id: stream,
-            blocked,
-            finished: false,
-            received,
-            trailers_out: Vec::new(),
-            trailers_in: Vec::new(),
-        };
-        let lane = self.insert_client(Transport::Lane(Box::new(lane)), peer, listener, false)?;
-        self.lanes_now += 1;
-        self.clients[lane].identity = self.clients[id].identity.clone();
-        self.unlink_idle(id);
-        let client = &mut self.clients[id];
-        client.clear_deadline(&mut self.timers, id);
-        if let Some(multiplex) = client.multiplex.as_mut() {
-            multiplex.h2.set_tag(stream, lane.token());
-            multiplex.lanes.push(lane);
-            multiplex.awaits_head = false;
-        }
-        Some(lane)
-    }
-
-    fn lane_request(&mut self, id: ClientId, stream: u32, ends: bool, heads: &mut Heads) {
-        let Some(lane) = self.open_lane(id, stream, ends) else {
-            return self.reset_stream(id, stream, ErrorCode::RefusedStream);
-        };
-        let listener = self.clients[lane].listener.settings();
-        if !listener.trusts(self.clients[lane].peer.ip()) {
-            heads.request.drop_forwarding_fields();
-        }
-        if !listener.entity.underscores_in_headers {
-            let (request, text) = heads.request_and_text();
-            request.drop_underscores(text);
-        }
-        let head = std::mem::take(&mut heads.request);
-        self.request_arrived(lane, &listener, &head, heads.text());
-        heads.request = head;
-    }
-
-    fn lane_refused(
-        &mut self,
-        id: ClientId,
-        stream: u32,
-        reject: Reject,
-        ends: bool,
-        heads: &Heads,
-    ) {
-        match self.open_lane(id, stream, ends) {
-            Some(lane) => {
-                let (method, host, target) = heads.attempted();
-                let glimpse = Glimpse {
-                    method,
-                    host,
-                    target,
-                    is_grpc: is_call(&heads.request, heads.text()),
-                };
-                self.reject_request(lane, reject, &glimpse);
-            }
-            None => self.reset_stream(id, stream, ErrorCode::RefusedStream),
-        }
-    }
-
-    fn lane_data(&mut self, id: ClientId, stream: u32, tag: Tag, data: &[u8], ends: bool) {
-        let Some(lane) = self.find_lane(id, tag) else {
-            return;
-        };
-        self.with_lane(lane, |lane| lane.received |= ends);
-        let takes = matches!(self.clients[lane].phase, Phase::InExchange | Phase::Tunnel);
-        // Nobody wants the rest of a request that has been answered.
-        let mut consumed = data.len();
-        if takes {
-            consumed = 0;
-            if self.clients[lane].input.is_empty() && !data.is_empty() {
-                consumed = self.client_input(lane, data);
-            }
-            if self.live_lane(lane).is_some() {
-                let input = &mut self.clients[lane].input;
-                input.push(&mut self.pool, &data[consumed..]);
-            }
-        }
-        if let Some(multiplex) = self
-            .clients
-            .get_mut(id)
-            .and_then(|it| it.multiplex.as_mut())
-        {
-            multiplex.h2.consumed(stream, consumed);
-        }
-        self.end_lane_request(lane);
-    }
-
-    /// Bytes that waited in a lane have been passed on: the peer may send as many again.
-    pub(super) fn lane_consumed(&mut self, id: ClientId, consumed: usize) {
-        let Some(lane) = self.live_lane(id).and_then(|client| client.stream.lane()) else {
-            return;
-        };
-        let (connection, stream) = (lane.connection, lane.id);
-        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
-            multiplex.h2.consumed(stream, consumed);
-        }
-        self.queue_multiplexed(connection);
-        self.end_lane_request(id);
-    }
-
-    /// Ends the request of a lane of which everything has come and been passed on.
-    pub(super) fn end_lane_request(&mut self, id: ClientId) {
-        let Some(client) = self.live_lane(id) else {
-            return;
-        };
-        let received = client.stream.lane().is_some_and(|lane| lane.received);
-        if !received || !client.input.is_empty() {
-            return;
-        }
-        let (phase, ended) = (client.phase, client.ended);
-        match phase {
-            Phase::Tunnel if !ended => self.tunnel_client_ended(id),
-            Phase::InExchange if self.exchange_wants_input(&self.clients[id]) => {
-                let mut trailers = Vec::new();
-                self.with_lane(id, |lane| {
-                    trailers = std::mem::take(&mut lane.trailers_in);
-                });
-                self.request_body_ended(id, &trailers);
-            }
-            _ => {}
-        }
-    }
-
-    // The connection as a whole.
 
     /// Sends the frames of this turn, of every connection that has some.
     pub(in crate::session) fn flush_multiplexed(&mut self) {
@@ -360,7 +142,7 @@ impl<D: Driver> Engine<D> {
         };
         multiplex.out(&mut self.pool);
         multiplex.h2.flush(&mut multiplex.out);
-        let drained = multiplex.h2.is_drained() && multiplex.lanes.is_empty();
+        let drained = multiplex.h2.is_drained() && multiplex.streams.is_empty();
         let out = std::mem::take(&mut multiplex.out);
         let lives = out.is_empty() || self.send_client(id, &out, &[]).lives();
         self.pool.give(out);
@@ -385,28 +167,28 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends a connection whose peer broke the protocol.
-    fn multiplex_failed(&mut self, id: ClientId) {
+    pub(super) fn multiplex_failed(&mut self, id: ClientId) {
         self.metrics.add(Counter::Http2ErrorsTotal, 1);
-        self.lose_lanes(id);
+        self.lose_streams(id);
         if self.flush_frames(id).lives() {
             self.clients[id].multiplex = None;
             self.close_client_when_sent(id);
         }
     }
 
-    fn lose_lanes(&mut self, id: ClientId) {
-        while let Some(&lane) = self.clients[id]
+    fn lose_streams(&mut self, id: ClientId) {
+        while let Some(&stream) = self.clients[id]
             .multiplex
             .as_ref()
-            .and_then(|multiplex| multiplex.lanes.last())
+            .and_then(|multiplex| multiplex.streams.last())
         {
-            self.client_lost(lane);
+            self.close_stream(stream);
         }
     }
 
     /// The connection is being closed: so are its streams.
-    pub(super) fn close_lanes_of(&mut self, id: ClientId) {
-        self.lose_lanes(id);
+    pub(super) fn close_streams_of(&mut self, id: ClientId) {
+        self.lose_streams(id);
         if let Some(multiplex) = self.clients[id].multiplex.take() {
             self.pool.give(multiplex.out);
         }
@@ -469,10 +251,10 @@ impl<D: Driver> Engine<D> {
         self.queue_multiplexed(id);
     }
 
-    /// Forgets a lane that is over.
-    pub(super) fn lane_closed(&mut self, id: ClientId, lane: ClientId) {
+    /// Forgets a stream that is over.
+    pub(super) fn stream_closed(&mut self, id: ClientId, stream: StreamId) {
         if let Some(multiplex) = self.clients[id].multiplex.as_mut() {
-            multiplex.lanes.retain(|&other| other != lane);
+            multiplex.streams.retain(|&other| other != stream);
         }
         self.queue_multiplexed(id);
         self.rest_if_idle(id);
@@ -515,7 +297,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sets the time for the rest of a header block.
-    fn watch_head(&mut self, id: ClientId) {
+    pub(super) fn watch_head(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         let Some(multiplex) = client.multiplex.as_mut() else {
             return;

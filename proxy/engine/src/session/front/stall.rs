@@ -4,15 +4,17 @@
 //! requests nor any other deadline of the connection puts it off. Progress is what the socket or a
 //! window has taken, and what the peer has acknowledged meanwhile: the kernel may hold megabytes for a
 //! slow reader before it takes more. So `response_write` is looked at in parts, each of which compares
-//! what is unacknowledged. Called by whoever leaves output behind (`client`, `lane`), and by `timeout`.
+//! what is unacknowledged. Called by whoever leaves output behind (`client`, `stream_out`), and by `timeout`.
 
-use crate::runtime::driver::Driver;
+use crate::runtime::driver::{Driver, Token};
 use crate::runtime::socket;
-use crate::runtime::timer::Timers;
+use crate::runtime::timer::{Deadline, Timers};
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
+use crate::session::front::asker::Asker;
 use crate::session::front::client::{Client, Phase};
-use crate::session::ids::ClientId;
+use crate::session::front::stream::Stream;
+use crate::session::ids::{ClientId, StreamId};
 use crate::telemetry::names::Counter;
 
 /// Looks within `response_write`: as many in a row without progress end the connection.
@@ -41,49 +43,76 @@ impl WriteWait {
     }
 }
 
+/// Sets the time of the next step, which a write that waits brings forward.
+fn set(timers: &mut Timers, deadline: &mut Deadline, write: WriteWait, token: Token, at_ms: u64) {
+    let at_ms = match write.look_ms {
+        0 => at_ms,
+        look_ms => at_ms.min(look_ms),
+    };
+    timers.set(deadline, token, at_ms);
+}
+
+/// Waits for no step any more, but for a write.
+fn clear(timers: &mut Timers, deadline: &mut Deadline, write: WriteWait, token: Token) {
+    match write.look_ms {
+        0 => deadline.clear(),
+        look_ms => timers.set(deadline, token, look_ms),
+    }
+}
+
 impl Client {
-    /// Sets the time of the next step, which a write that waits brings forward.
+    /// See [`set`].
     pub(in crate::session) fn set_deadline(
         &mut self,
         timers: &mut Timers,
         id: ClientId,
         at_ms: u64,
     ) {
-        let at_ms = match self.write.look_ms {
-            0 => at_ms,
-            look_ms => at_ms.min(look_ms),
-        };
-        timers.set(&mut self.deadline, id.token(), at_ms);
+        set(timers, &mut self.deadline, self.write, id.token(), at_ms);
     }
 
-    /// Waits for no step any more, but for a write.
+    /// See [`clear`].
     pub(in crate::session) fn clear_deadline(&mut self, timers: &mut Timers, id: ClientId) {
-        match self.write.look_ms {
-            0 => self.deadline.clear(),
-            look_ms => timers.set(&mut self.deadline, id.token(), look_ms),
-        }
+        clear(timers, &mut self.deadline, self.write, id.token());
+    }
+}
+
+impl Stream {
+    /// See [`set`].
+    pub(super) fn set_deadline(&mut self, timers: &mut Timers, id: StreamId, at_ms: u64) {
+        set(timers, &mut self.deadline, self.write, id.token(), at_ms);
+    }
+
+    /// See [`clear`].
+    pub(super) fn clear_deadline(&mut self, timers: &mut Timers, id: StreamId) {
+        clear(timers, &mut self.deadline, self.write, id.token());
     }
 }
 
 impl<D: Driver> Engine<D> {
     /// Output waits; `progressed` when some has left since it was last said so.
-    pub(in crate::session) fn await_client_write(&mut self, id: ClientId, progressed: bool) {
-        let client = &self.clients[id];
+    pub(in crate::session) fn await_write(&mut self, asker: Asker, progressed: bool) {
         // Meanwhile it is not the backend that is slow.
-        if let Some(upstream) = client
-            .exchange
-            .and_then(|exchange| self.exchanges[exchange].upstream())
-        {
+        let exchange = self.exchange_of(asker);
+        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream()) {
             self.upstreams[upstream].deadline.clear();
         }
-        if client.write.look_ms == 0 || progressed {
-            let look_ms = self.clock.ms() + self.look_interval_ms(id);
-            self.clients[id].write = WriteWait {
+        let look_ms = self.clock.ms() + self.look_interval_ms(asker);
+        let write = self.write_of(asker);
+        if write.look_ms == 0 || progressed {
+            *write = WriteWait {
                 look_ms,
                 ..WriteWait::default()
             };
         }
-        self.clients[id].clear_deadline(&mut self.timers, id);
+        self.clear_asker_deadline(asker);
+    }
+
+    fn write_of(&mut self, asker: Asker) -> &mut WriteWait {
+        match asker {
+            Asker::Connection(id) => &mut self.clients[id].write,
+            Asker::Stream(id) => &mut self.streams[id].write,
+        }
     }
 
     /// TLS had something to say of its own, and the socket was full.
@@ -97,55 +126,59 @@ impl<D: Driver> Engine<D> {
             Phase::InExchange | Phase::Tunnel | Phase::Multiplexed
         );
         if has_none && client.stream.unsent_bytes() > 0 {
-            self.await_client_write(id, false);
+            self.await_write(Asker::Connection(id), false);
         }
     }
 
     /// Looks whether the peer has taken something since the last look.
-    pub(in crate::session) fn look_at_write(&mut self, id: ClientId) {
-        let look_ms = self.clock.ms() + self.look_interval_ms(id);
-        let client = &mut self.clients[id];
-        let unacknowledged = client
-            .stream
-            .raw()
-            .map(|socket| socket::sending(socket).unacknowledged);
-        // What holds a lane up that waits for its connection is looked at there.
-        let progressed = client.stream.has_unsent() && client.stream.lane().is_some()
-            || unacknowledged < client.write.unacknowledged;
+    pub(in crate::session) fn look_at_write(&mut self, asker: Asker) {
+        let look_ms = self.clock.ms() + self.look_interval_ms(asker);
+        let (progressed, unacknowledged) = match asker {
+            Asker::Connection(id) => {
+                let client = &self.clients[id];
+                let socket = client.stream.raw();
+                let now = socket.map(|socket| socket::sending(socket).unacknowledged);
+                (now < client.write.unacknowledged, now)
+            }
+            // What holds a stream up that waits for its connection is looked at there.
+            Asker::Stream(id) => (self.streams[id].blocked, None),
+        };
+        let write = self.write_of(asker);
         let silent_looks = match progressed {
             true => 0,
-            false => client.write.silent_looks + 1,
+            false => write.silent_looks + 1,
         };
         if silent_looks >= LOOKS {
             self.metrics.add(Counter::TimeoutsTotal, 1);
-            return self.client_stalled(id);
+            return self.asker_stalled(asker);
         }
-        client.write = WriteWait {
+        *write = WriteWait {
             look_ms,
             unacknowledged,
             silent_looks,
         };
-        client.clear_deadline(&mut self.timers, id);
+        self.clear_asker_deadline(asker);
     }
 
-    fn look_interval_ms(&self, id: ClientId) -> u64 {
-        let client = &self.clients[id];
-        let limit = match client.exchange {
+    fn look_interval_ms(&self, asker: Asker) -> u64 {
+        let limit = match self.exchange_of(asker) {
             Some(exchange) => {
                 let listener = &self.exchanges[exchange].listener;
                 listener.entity.timeouts.response_write
             }
-            None => client.listener.settings().entity.timeouts.response_write,
+            None => {
+                let listener = self.client_of(asker).listener.settings();
+                listener.entity.timeouts.response_write
+            }
         };
         (limit / u64::from(LOOKS)).max(1)
     }
 
-    /// The client does not read its response.
-    fn client_stalled(&mut self, id: ClientId) {
-        self.clients[id].stream.reset_on_close();
-        if let Some(exchange) = self.clients[id].exchange {
+    /// It does not read its response.
+    fn asker_stalled(&mut self, asker: Asker) {
+        if let Some(exchange) = self.exchange_of(asker) {
             self.abandon_exchange(exchange, Outcome::WriteTimeout);
         }
-        self.close_client(id);
+        self.cut_asker(asker);
     }
 }

@@ -14,6 +14,7 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::{Exchange, Parties, Reply};
+use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
 use crate::session::ids::ClientId;
 use crate::state::frontend::Frontend;
@@ -94,7 +95,7 @@ impl<D: Driver> Engine<D> {
         client.stream.leave_tls();
         let listener = client.listener.settings();
         let parties = Parties {
-            client: id,
+            asker: Asker::Connection(id),
             version: Version::Http11,
             listener,
             frontend,

@@ -11,6 +11,7 @@ use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Reply;
 use crate::session::exchange::body::Body;
+use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
 use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
 use crate::session::plain::Then;
@@ -34,7 +35,7 @@ impl<D: Driver> Engine<D> {
         let is_direct = upstream.link == Link::Busy
             && upstream.input.is_empty()
             && exchange.sends_response_as_it_comes()
-            && self.clients[exchange.client].is_flushed()
+            && self.takes_more(exchange.asker)
             && !self.is_saving_memory();
         is_direct.then_some((number, most))
     }
@@ -44,7 +45,9 @@ impl<D: Driver> Engine<D> {
         let Some((number, most)) = self.response_may_pass(id) else {
             return false;
         };
-        let client = self.exchanges[number].client;
+        let Asker::Connection(client) = self.exchanges[number].asker else {
+            return false;
+        };
         let (Transport::Plain(sender), Transport::Plain(receiver)) = (
             &mut self.upstreams[id].stream,
             &mut self.clients[client].stream,
@@ -69,7 +72,7 @@ impl<D: Driver> Engine<D> {
         if bytes > 0 {
             self.await_response(id);
             if !self.clients[client].is_flushed() {
-                self.await_client_write(client, false);
+                self.await_write(Asker::Connection(client), false);
             }
         }
         match passed.then {
@@ -137,7 +140,7 @@ impl<D: Driver> Engine<D> {
             if is_whole {
                 self.clients[id].clear_deadline(&mut self.timers, id);
             } else {
-                self.await_request_body(id);
+                self.await_request_body(number);
             }
             self.await_response(upstream);
         }

@@ -5,17 +5,18 @@ use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::{Outcome, Reply};
 use crate::session::front::answer::Part;
-use crate::session::ids::{ClientId, ExchangeId, UpstreamId};
+use crate::session::ids::{ExchangeId, UpstreamId};
 
 /// How long a tunnel may live on with one direction ended: a peer that has closed altogether looks
 /// the same until something is sent to it.
 pub(in crate::session) const HALF_CLOSED_MS: u64 = 60_000;
 
 impl<D: Driver> Engine<D> {
-    pub(in crate::session) fn tunnel_from_client(&mut self, id: ClientId, data: &[u8]) -> usize {
-        let Some(number) = self.clients[id].exchange else {
-            return data.len();
-        };
+    pub(in crate::session) fn tunnel_from_client(
+        &mut self,
+        number: ExchangeId,
+        data: &[u8],
+    ) -> usize {
         let exchange = &mut self.exchanges[number];
         let Some(upstream) = exchange.upstream() else {
             return data.len();
@@ -36,22 +37,20 @@ impl<D: Driver> Engine<D> {
     ) -> usize {
         let exchange = &mut self.exchanges[number];
         exchange.record.bytes_out += data.len() as u64;
-        let client = exchange.client;
+        let asker = exchange.asker;
         self.await_response(id);
         // Whoever has read them looks anew.
-        let _ = self.answer(client, &Part::body(data));
+        let _ = self.answer(asker, &Part::body(data));
         data.len()
     }
 
     /// The client sends no more: so the backend is told, and may go on talking.
-    pub(in crate::session) fn tunnel_client_ended(&mut self, id: ClientId) {
-        let Some(number) = self.clients[id].exchange else {
-            return;
-        };
-        self.clients[id].ended = true;
-        self.clients[id].hangup = false;
+    pub(in crate::session) fn tunnel_client_ended(&mut self, number: ExchangeId) {
         let exchange = &mut self.exchanges[number];
         exchange.request = Body::Done;
+        let asker = exchange.asker;
+        self.note_ended(asker);
+        let exchange = &self.exchanges[number];
         let Some(upstream) = exchange.upstream() else {
             return;
         };
@@ -78,24 +77,24 @@ impl<D: Driver> Engine<D> {
     /// The backend sends no more: so the client is told, and may go on talking.
     pub(in crate::session) fn tunnel_upstream_ended(&mut self, id: UpstreamId, number: ExchangeId) {
         let exchange = &mut self.exchanges[number];
-        let client = exchange.client;
+        let asker = exchange.asker;
         exchange.reply = Reply::Tunnel { ended: true };
-        if self.clients[client].ended && self.upstreams[id].is_flushed() {
+        if self.has_ended(asker) && self.upstreams[id].is_flushed() {
             return self.close_tunnel(number);
         }
         // All that the backend sent has gone: it is read only while nothing is queued.
-        self.end_answer(client);
+        self.end_answer(asker);
         self.await_response(id);
     }
 
     /// Ends a tunnel in order: what is queued for the client still goes.
     pub(in crate::session) fn close_tunnel(&mut self, number: ExchangeId) {
         let exchange = &self.exchanges[number];
-        let client = exchange.client;
+        let asker = exchange.asker;
         if let Some(upstream) = exchange.upstream() {
             self.close_upstream(upstream);
         }
         self.remove_exchange(number, Outcome::TunnelClosed);
-        self.close_client_when_sent(client);
+        self.close_asker_when_sent(asker);
     }
 }

@@ -1,0 +1,100 @@
+//! The end of a response and of a client's connection: on to the next request, or closed in good order.
+//!
+//! Rule: whoever closes a connection at once knows what became of its exchange and has said so. A connection that
+//! ends in order is read on for a moment, so that our last words are not lost (RFC 9112 §9.6). Called by who
+//! has answered, and by whoever finds that there is nobody any more.
+
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
+use crate::session::front::asker::Asker;
+use crate::session::front::client::Phase;
+use crate::session::ids::ClientId;
+use crate::telemetry::names::Counter;
+
+/// How long a closing connection may take to notice.
+const LINGER_MS: u64 = 2000;
+
+impl<D: Driver> Engine<D> {
+    /// Closes a connection that has sent its last request and got its last response.
+    pub(super) fn close_if_ended(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(id) else {
+            return;
+        };
+        let between = matches!(client.phase, Phase::Idle | Phase::ExpectHead);
+        if client.ended && between && !client.input_waits && client.is_flushed() {
+            self.close_client_when_sent(id);
+        }
+    }
+
+    /// A response is complete: on to the next request, or to the end.
+    pub(super) fn end_client_response(&mut self, id: ClientId, keep_alive: bool) {
+        if !keep_alive || self.clients[id].listener.draining.get() {
+            return self.close_client_when_sent(id);
+        }
+        self.clients[id].served = true;
+        self.await_next_request(id);
+        self.wake_client(id);
+    }
+
+    /// Waits for a request as soon as everything is sent.
+    pub(super) fn await_next_request(&mut self, id: ClientId) {
+        if self.clients[id].is_flushed() {
+            self.await_request(id);
+        } else {
+            self.clients[id].phase = Phase::Idle;
+            self.await_write(Asker::Connection(id), false);
+        }
+    }
+
+    /// Closes after what is queued has gone, and after the peer has had time to read it.
+    pub(in crate::session) fn close_client_when_sent(&mut self, id: ClientId) {
+        self.unlink_idle(id);
+        self.clients[id].close_when_sent = true;
+        if self.clients[id].is_flushed() {
+            self.linger_client(id);
+        }
+    }
+
+    pub(super) fn linger_client(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
+        if client.has_said_all() {
+            return self.close_client(id);
+        }
+        client.phase = Phase::Lingering;
+        client.input.clear(&mut self.pool);
+        client.stream.shutdown_write(&mut self.tls);
+        self.await_client_for(id, LINGER_MS);
+        self.wake_client(id);
+    }
+
+    /// The connection failed or the peer left: everything that hangs on it ends.
+    pub(in crate::session) fn client_lost(&mut self, id: ClientId) {
+        self.close_client(id);
+    }
+
+    /// Closes at once. The exchange, if any, should have been ended by somebody who knows why.
+    pub(in crate::session) fn close_client(&mut self, id: ClientId) {
+        if let Some(exchange) = self.clients[id].exchange {
+            self.abandon_exchange(exchange, Outcome::ClientAborted);
+        }
+        self.close_streams_of(id);
+        self.unlink_idle(id);
+        let Some(mut client) = self.clients.remove(id) else {
+            return;
+        };
+        self.timers.remove(&mut client.deadline);
+        client.input.clear(&mut self.pool);
+        client.output.clear(&mut self.pool);
+        client.stream.release(&mut self.pool);
+        self.metrics.sub(Counter::ConnectionsNow, 1);
+        if client.refused {
+            self.refused_now -= 1;
+        } else {
+            client
+                .listener
+                .connections
+                .set(client.listener.connections.get() - 1);
+        }
+    }
+}
