@@ -51,7 +51,7 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
     return done.returncode, "\n".join(said), [*lanes, *tests]
 
 
-JOBS = 3 * len(os.sched_getaffinity(0))
+JOBS = 2 * len(os.sched_getaffinity(0))
 _DIST = "--dist loadfile --no-loadscope-reorder"
 PARALLEL = f"python -m pytest -n {JOBS} {_DIST} -m not serial --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"

@@ -149,21 +149,20 @@ class Kakehi:
         except subprocess.TimeoutExpired:
             return None
 
-    def kill(self) -> list[int]:
-        """SIGKILL what is left of this daemon, workers included; return which pids that were."""
+    def kill(self) -> list[str]:
+        """SIGKILL what is left of this daemon, workers included; return what that was."""
         self._remember()
         left = []
         for pid in sorted(self._known_pids):
             if self._is_ours(pid):
-                left.append(pid)
-                try:
+                with contextlib.suppress(OSError):
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    left.remove(pid)
+                    left.append(f"{pid} ({command.decode(errors='replace')[:200]!r})")
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
-                left.append(self.process.pid)
+                left.append(str(self.process.pid))
             self.process.wait(END_DEADLINE_S)
         return left
 
