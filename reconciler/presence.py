@@ -16,7 +16,7 @@ def found_at(path: str | Path) -> os.stat_result | None:
     """What `stat` says of a path, through links; None when it cannot be looked at."""
     try:
         # Asked at each step of a commit: a `Path` would take longer to make than to ask.
-        return os.stat(path)  # noqa: PTH116
+        return os.stat(path)  # noqa: PTH116  # as said above
     except (OSError, ValueError):
         return None
 

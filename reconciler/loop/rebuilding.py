@@ -14,9 +14,9 @@ from typing import Protocol
 
 from reconciler import log
 from reconciler.catalog.catalog import Candidate
+from reconciler.errors import MachineError
 from reconciler.loop.reading_back import UnknownStateError, files_of, read_back
 from reconciler.loop.staging import Stager
-from reconciler.source.repository import RepositoryError
 from reconciler.storage.database import DamagedError
 from reconciler.storage.records import Recovered
 from reconciler.storage.store import Store
@@ -64,7 +64,7 @@ class Rebuilding:
             candidate = await self._candidate(running.tree)
             self._not_before = time.monotonic() + EVERY_S
             aside, source = await self._rebuild(candidate)
-        except (RepositoryError, UnknownStateError, OSError) as error:
+        except (MachineError, UnknownStateError, OSError) as error:
             if str(error) != self._told:
                 self._told = str(error)
                 log.warning("the state database cannot be written anew", reason=error)
