@@ -42,7 +42,7 @@ from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.control_answers import ControlAnswers
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.expiry import Expiry
-from reconciler.reporting.measuring import ENTITIES_MAX, Measuring
+from reconciler.reporting.measuring import Measuring
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
@@ -70,7 +70,6 @@ from schemas.changes.change import Change, of_kinds
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import SETTINGS_KEY
-from schemas.kinds.settings import Settings
 from schemas.messages import control, wire
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
@@ -97,7 +96,6 @@ class DaemonOptions:
     fetch_interval_s: float | None = None
     identity: Path | None = None
     """Opens private keys that are committed encrypted."""
-    metrics_entities: int = ENTITIES_MAX
     """So many of each kind have metrics of their own."""
 
 
@@ -250,7 +248,6 @@ class Daemon:
             self._certifying,
             self._parts,
             self._began,
-            options.metrics_entities,
         )
         self._admin = AdminListener(self._measuring.metrics, self._health, self._reserve)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
@@ -422,9 +419,7 @@ class Daemon:
         """What no other part tells in status."""
         problem = self._admin.problem
         found = [f"no metrics are served: {problem}"] if problem else []
-        if self._admin_address() is not None:
-            left_out = self._measuring.left_out()
-            found += [left_out] if left_out else []
+        found += self._measuring.left_out()
         found += [self._row_audit.problem] if self._row_audit.problem else []
         found += [self._reserve.problem] if self._reserve.problem else []
         return found + self._runtime.warnings(self._supervisor) + self._shortages()
@@ -528,12 +523,10 @@ class Daemon:
 
     def drain_ms(self) -> int:
         """See `WorkerObserver`."""
-        settings = self._store.running.state.get(SETTINGS_KEY)
-        return settings.typed(Settings).drain_timeout if settings else 0
+        return self._store.running.state.settings.drain_timeout
 
     def _admin_address(self) -> str | None:
-        settings = self._store.running.state.get(SETTINGS_KEY)
-        return settings.typed(Settings).admin if settings else None
+        return self._store.running.state.settings.admin
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
-# So many of each kind have series of their own, unless the command line says another number: some
-# 70,000 lines, which are printed within a second.
-ENTITIES_MAX = 1_500
 
 
 class Measuring:
@@ -50,7 +47,6 @@ class Measuring:
         certifying: Certifying,
         parts: Parts,
         began: float,
-        entities_max: int = ENTITIES_MAX,
     ) -> None:
         self._store = store
         self._expiry = expiry
@@ -62,7 +58,6 @@ class Measuring:
         self._certifying = certifying
         self._parts = parts
         self._began = began
-        self._entities_max = entities_max
         self._loop = asyncio.get_running_loop()
 
     def metrics(self) -> bytes:
@@ -71,21 +66,30 @@ class Measuring:
 
         return metrics.render(self._registry)
 
-    def left_out(self) -> str | None:
-        """What to say when not all entities have series of their own."""
-        counts = {kind: self._store.running.state.count(kind) for kind in SLOT_KINDS}
+    def left_out(self) -> list[str]:
+        """What to say when not all entities have series of their own, or not all are counted."""
+        state = self._store.running.state
+        settings, found = state.settings, list[str]()
+        counts = {kind: state.count(kind) for kind in SLOT_KINDS}
         most = max(counts, key=lambda kind: counts[kind])
-        if counts[most] <= self._entities_max:
-            return None
-        return (
-            f"the metrics have {self._entities_max} of {counts[most]} {most}s, the first by name; "
-            "start with --metrics-entities to have more"
-        )
+        if settings.admin is not None and counts[most] > settings.metrics_entities:
+            found.append(
+                f"the metrics have {settings.metrics_entities} of {counts[most]} {most}s, the "
+                "first by name; settings.metrics_entities says how many"
+            )
+        slots = list(self._supervisor.slots)
+        if any(slot.counters.gauge("slots_refused_total") for slot in slots):
+            found.append(
+                "workers have refused to count entities, since they count "
+                f"{settings.max_counted_entities} already (settings.max_counted_entities); with a "
+                "higher bound each is counted from its next change on"
+            )
+        return found
 
     def _counted(self) -> tuple[Wanted | None, int]:
         """The entities that have series, None for all of them, and how many have none."""
         with self._store.snapshot() as seen:
-            state, limit = seen.state, self._entities_max
+            state, limit = seen.state, seen.state.settings.metrics_entities
             left_out = sum(max(0, state.count(kind) - limit) for kind in SLOT_KINDS)
             if not left_out:
                 return None, 0

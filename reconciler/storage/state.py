@@ -15,7 +15,8 @@ from typing import Any
 
 from reconciler.storage.database import Damage, DamagedError, text_hash, translated
 from schemas.changes.ops import Texts
-from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
+from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey, Json, Mark, Provenance
+from schemas.kinds.settings import Settings
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
 
@@ -74,6 +75,12 @@ class StoredState:
         with self._damage.noted():
             row = self._one(f"{_ENTITY} WHERE kind = ? AND name = ?", key)
             return None if row is None else decode_entity(row)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that run; where nothing does, those that nobody has written."""
+        found = self.get(SETTINGS_KEY)
+        return Settings() if found is None else found.typed(Settings)
 
     def __getitem__(self, key: EntityKey, /) -> Entity:
         found = self.get(key)

@@ -102,7 +102,6 @@ class _Memory:
         ]
         self.slots_offset: int = header["slots_offset"]
         self.slot_size: int = header["slot_size"]
-        self.slot_count: int = header["slots"]
         self.field_names: list[str] = header["slot_fields"]
         self._fields = struct.Struct(f"<{len(self.field_names)}Q")
         # The fields end a slot, so that one of another version with fewer of them is read too.
@@ -231,7 +230,8 @@ class _Memory:
 
     def _extents(self) -> Iterator[tuple[int, int]]:
         """(first slot, how many) of each part that was ever written."""
-        end = self._slot_offset(self.slot_count)
+        # It becomes longer as more slots are used.
+        end = os.fstat(self.descriptor).st_size
         position = self.slots_offset
         while position < end:
             try:

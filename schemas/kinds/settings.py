@@ -75,9 +75,31 @@ class Settings(Kind):
         int,
         Field(ge=1, le=1_000_000, description="Open client connections per worker; 503 beyond."),
     ] = 10_000
+    max_counted_entities: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=4_000_000,
+            description=(
+                "Frontends, clusters and backends that a worker counts one by one, from the first "
+                "request of each."
+            ),
+        ),
+    ] = 1_000_000
     max_requests: Annotated[
         int, Field(ge=1, le=1_000_000, description="Requests in flight per worker; 503 beyond.")
     ] = 10_000
+    metrics_entities: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description=(
+                "Frontends, clusters and backends each that have metrics of their own, the first "
+                "by name."
+            ),
+        ),
+    ] = 1_500
     workers: Annotated[
         int | str,
         BeforeValidator(_workers),

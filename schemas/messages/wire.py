@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Grows with every change of these messages that the other side would not understand."""
 
 # No message comes near it: a state travels in chunks, and the largest entity is a file of 4 MiB.

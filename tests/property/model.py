@@ -150,7 +150,9 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         "generation_header": False,
         "max_buffered_bytes": 1073741824,
         "max_connections": 10000,
+        "max_counted_entities": 1000000,
         "max_requests": 10000,
+        "metrics_entities": 1500,
         "workers": "auto",
     }
     return {

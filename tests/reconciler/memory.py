@@ -34,7 +34,6 @@ class Memory:
             ],
             "slots_offset": _SLOTS_OFFSET,
             "slot_size": 256,
-            "slots": _SLOTS,
             "slot_fields": FIELDS,
         }
         text = json.dumps(header).encode()

@@ -83,6 +83,8 @@ SETTINGS = _optional(
     drain_timeout=st.integers(0, 24).map("{}h".format),
     generation_header=st.booleans(),
     max_buffered_bytes=st.integers(1, 1024).map("{}MiB".format),
+    max_counted_entities=st.integers(1, 4_000_000),
+    metrics_entities=st.integers(0, 1_000_000),
     workers=st.one_of(st.just("auto"), st.integers(1, 1024)),
 )
 RAW: dict[str, st.SearchStrategy[dict[str, Any]]] = {

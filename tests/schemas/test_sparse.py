@@ -125,7 +125,7 @@ def test_another_language_is_another_protocol() -> None:
     Where this fails, keys or defaults have changed: `wire.PROTOCOL` goes up, and both are written
     here.
     """
-    assert (wire.PROTOCOL, language()) == (3, "c92ec3b5291fb3d6")
+    assert (wire.PROTOCOL, language()) == (4, "713530887071adb8")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

@@ -61,16 +61,6 @@ def run(
             help="How often to fetch, with --remote [default: 30s].",
         ),
     ] = None,
-    metrics_entities: Annotated[
-        int | None,
-        Option(
-            "--metrics-entities",
-            metavar="N",
-            env="KAKEHI_METRICS_ENTITIES",
-            help="So many frontends, clusters and backends each have metrics of their own "
-            "[default: 1500].",
-        ),
-    ] = None,
     identity: Identity = None,
     runtime_dir: RuntimeDir = None,
     state_dir: Annotated[
@@ -99,8 +89,6 @@ def run(
     """
     if workers is not None and workers < 1:
         raise UsageError("--workers must be 1 or more")
-    if metrics_entities is not None and metrics_entities < 0:
-        raise UsageError("--metrics-entities must be 0 or more")
     if fetch_interval is not None and remote is None:
         raise UsageError("--fetch-interval needs a --remote")
     interval_s = None
@@ -130,7 +118,6 @@ def run(
         remote=remote,
         fetch_interval_s=interval_s,
         identity=identity_file(identity),
-        **({} if metrics_entities is None else {"metrics_entities": metrics_entities}),
     )
     try:
         if options.remote is None:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from reconciler.reporting.measuring import ENTITIES_MAX
 from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
 from reconciler.workers.counters import Counters, SlotKey, Wanted
+from schemas.kinds.settings import Settings
 from tests.harness import ports
 from tests.reconciler.live import shop
 from tests.reconciler.memory import Memory
 
 MANY = 40
+ENTITIES_MAX = Settings().metrics_entities
 
 
 def test_a_scrape_of_a_large_site_is_printed_in_a_second() -> None:
@@ -47,10 +48,13 @@ def test_what_has_no_series_is_told(tmp_path: Path) -> None:
         with urlopen(f"http://{admin}/metrics", timeout=20) as response:
             return str(response.read().decode())
 
-    with shop(tmp_path, 2, ("--metrics-entities", "3"), admin=admin) as running:
+    with shop(tmp_path, 2, admin=admin) as running:
+        files: dict[str, Any] = running.files(admin=admin)
+        settings = files["settings.yaml"]["settings"]
+        settings["metrics_entities"] = 3
+        running.daemon.commit(files)
         assert running.daemon.status()["warnings"] == []
         assert "kakehi_metrics_entities_left_out 0.0" in scrape()
-        files: dict[str, Any] = running.files(admin=admin)
         for number in range(MANY):
             web = {"listeners": ["public"], "cluster": "shop", "hostname": f"h{number}.test"}
             files["shop.yaml"]["frontends"][f"a{number:02}"] = web
@@ -61,3 +65,19 @@ def test_what_has_no_series_is_told(tmp_path: Path) -> None:
         assert [line for line in text.splitlines() if "frontend_requests_total{" in line] == shown
         [warning] = running.daemon.status()["warnings"]
         assert warning.startswith("the metrics have 3 of 41 frontends, the first by name")
+
+        settings["metrics_entities"] = MANY + 1
+        running.daemon.commit(files)
+        assert "kakehi_metrics_entities_left_out 0.0" in scrape()
+        assert running.daemon.status()["warnings"] == []
+
+
+def test_what_is_not_counted_is_told(tmp_path: Path) -> None:
+    """Of a frontend, its cluster and their backend one finds no room; requests are served."""
+    with shop(tmp_path, 1) as running:
+        files: dict[str, Any] = running.files()
+        files["settings.yaml"]["settings"]["max_counted_entities"] = 2
+        running.daemon.commit(files)
+        assert running.get() == 200
+        [warning] = running.daemon.status()["warnings"]
+        assert warning.startswith("workers have refused to count entities, since they count 2")

@@ -13,7 +13,9 @@ def test_the_full_value_has_every_default() -> None:
         "generation_header": False,
         "max_buffered_bytes": 1073741824,
         "max_connections": 10000,
+        "max_counted_entities": 1000000,
         "max_requests": 10000,
+        "metrics_entities": 1500,
         "workers": "auto",
     }
 
@@ -53,7 +55,10 @@ def test_a_drain_may_be_at_once() -> None:
         ("drain_timeout", "25h", "from 0s to 24h"),
         ("generation_header", "yes", "expected true or false"),
         ("max_buffered_bytes", "64KiB", "from 1MiB to 1TiB"),
+        ("max_counted_entities", 0, "too small"),
+        ("max_counted_entities", 4_000_001, "too large"),
         ("max_requests", 0, "too small"),
+        ("metrics_entities", -1, "too small"),
     ],
 )
 def test_what_is_refused(field: str, value: object, sentence: str) -> None:

@@ -229,6 +229,7 @@ impl Tables {
             unreachable!("all other kinds compile to something");
         };
         self.settings = settings.clone();
+        self.metrics.set_slots_max(settings.max_counted_entities);
         let hash = entry.hash;
         let before = self.settings_entry.replace(entry);
         self.replace_hash(before.map(|before| before.hash), Some(hash));

@@ -7,4 +7,5 @@
 pub mod access_log;
 pub mod counters;
 pub mod histogram;
+mod mapping;
 pub mod names;

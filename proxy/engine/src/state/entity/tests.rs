@@ -10,7 +10,7 @@ const VALUES: [(Kind, &str); 12] = [
         concat!(
             r#"{"access_log":"off","admin":"127.0.0.1:9100","drain_timeout":0,"error_pages":"#,
             r#"{"503":{"body":"\u0001\b\f\t\n\"\\/é","content_type":"text/html"}},"#,
-            r#""generation_header":true,"max_buffered_bytes":1048576,"max_connections":1,"max_requests":1,"workers":4}"#
+            r#""generation_header":true,"max_buffered_bytes":1048576,"max_connections":1,"max_counted_entities":1,"max_requests":1,"metrics_entities":0,"workers":4}"#
         ),
     ),
     (Kind::Settings, r#"{"error_pages":{"503":{"body":""}}}"#),

@@ -1,6 +1,7 @@
 //! The settings: what concerns a worker as a whole. Limits are per worker.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use super::language::defaulted;
 use crate::state::entity::ErrorPage;
 use crate::state::entity::check::{BUFFERED_BYTES, CONNECTIONS_MAX, DURATION_MS_MAX};
 use crate::state::entity::check::{error_pages, socket_addr, within};
+use crate::telemetry::counters::SLOTS_MAX;
 
 defaulted! {
     /// What concerns a worker as a whole. Limits are per worker.
@@ -26,8 +28,12 @@ defaulted! {
         pub max_buffered_bytes: u64 = 1 << 30,
         /// Client connections at one time.
         pub max_connections: u32 = 10_000,
+        /// Frontends, clusters and backends that are counted, each by itself.
+        pub max_counted_entities: u32 = 1_000_000,
         /// Requests in flight at one time.
         pub max_requests: u32 = 10_000,
+        /// How many entities of a kind have metrics of their own; the reconciler's affair.
+        pub metrics_entities: u32 = 1_500,
         /// How many workers; the reconciler's affair.
         pub workers: Workers = Workers::Auto(Auto::Auto),
     }
@@ -71,6 +77,16 @@ impl Settings {
             BUFFERED_BYTES,
         )?;
         within("max_connections", self.max_connections, 1..=CONNECTIONS_MAX)?;
+        within(
+            "max_counted_entities",
+            self.max_counted_entities,
+            COUNTED_ENTITIES,
+        )?;
+        within(
+            "metrics_entities",
+            self.metrics_entities,
+            0..=METRICS_ENTITIES_MAX,
+        )?;
         within("max_requests", self.max_requests, 1..=CONNECTIONS_MAX)?;
         match self.workers {
             Workers::Auto(_) => Ok(()),
@@ -80,3 +96,5 @@ impl Settings {
 }
 
 const WORKERS_MAX: u32 = 1024;
+const COUNTED_ENTITIES: RangeInclusive<u32> = 1..=SLOTS_MAX;
+const METRICS_ENTITIES_MAX: u32 = 1_000_000;

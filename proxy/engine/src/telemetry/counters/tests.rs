@@ -15,7 +15,7 @@ struct Reader {
 
 impl Reader {
     fn new(metrics: &Metrics) -> Self {
-        let file = File::from(metrics.shared.fd.try_clone().unwrap());
+        let file = metrics.shared.share();
         let mut start = [0; 16];
         file.read_exact_at(&mut start, 0).unwrap();
         assert_eq!(&start[..8], b"KAKEHI01");
@@ -48,7 +48,9 @@ impl Reader {
         self.word(self.offset("counters_offset") + 8 * self.index("counters", name))
     }
 
+    /// The first is nobody's.
     fn slot(&self, index: u64) -> Vec<u8> {
+        let index = index + 1;
         let mut slot = vec![0; self.offset("slot_size") as usize];
         let offset = self.offset("slots_offset") + index * self.offset("slot_size");
         self.file.read_exact_at(&mut slot, offset).unwrap();
@@ -133,23 +135,48 @@ fn the_first_word_of_a_slot_tells_owners_of_like_names_apart() {
 }
 
 #[test]
-fn a_full_table_counts_what_it_cannot_take() {
+fn there_is_room_for_as_many_slots_as_are_used() {
     let metrics = Metrics::create(0).unwrap();
-    for _ in 0..SLOTS {
-        assert_ne!(
-            metrics.alloc_slot(SlotKind::Backend, "shop/a"),
-            SlotId::NONE
-        );
+    let reader = Reader::new(&metrics);
+    let length = || reader.file.metadata().unwrap().len();
+    let small = length();
+    let slots: Vec<_> = (0..70_000)
+        .map(|number| metrics.alloc_slot(SlotKind::Backend, &format!("shop/a{number}")))
+        .collect();
+    for (number, slot) in slots.iter().enumerate() {
+        assert_ne!(*slot, SlotId::NONE);
+        metrics.slot_add(*slot, Field::Requests, number as u64);
     }
-    let slot = metrics.alloc_slot(SlotKind::Backend, "shop/b");
-    assert_eq!(slot, SlotId::NONE);
-    metrics.slot_add(slot, Field::Requests, 1);
-    metrics.free_slot(slot);
-    assert_eq!(metrics.get(Counter::SlotsRefusedTotal), 1);
-    assert_eq!(
-        metrics.alloc_slot(SlotKind::Backend, "shop/b"),
-        SlotId::NONE
-    );
+    assert_eq!(metrics.get(Counter::SlotsRefusedTotal), 0);
+    assert!(length() > 16 * small);
+    for number in [0, 4_095, 4_096, 65_535, 65_536, 69_999] {
+        let name = format!("shop/a{number}");
+        assert_eq!(&reader.slot(number)[4..4 + name.len()], name.as_bytes());
+        assert_eq!(reader.field(number, "requests"), number);
+    }
+}
+
+#[test]
+fn what_is_beyond_the_bound_is_refused_and_counted() {
+    let metrics = Metrics::create(0).unwrap();
+    let take = || metrics.alloc_slot(SlotKind::Backend, "shop/a");
+    metrics.set_slots_max(2);
+    let first = take();
+    assert!(first != SlotId::NONE && take() != SlotId::NONE);
+    let refused = take();
+    assert_eq!(refused, SlotId::NONE);
+    metrics.slot_add(refused, Field::Requests, 1);
+    metrics.free_slot(refused);
+    assert_eq!(take(), SlotId::NONE, "nobody's slot is given to nobody");
+    assert_eq!(metrics.get(Counter::SlotsRefusedTotal), 2);
+
+    metrics.free_slot(first);
+    assert_eq!(take(), first);
+    metrics.set_slots_max(1);
+    metrics.slot_add(first, Field::Requests, 1);
+    assert_eq!(take(), SlotId::NONE);
+    metrics.set_slots_max(3);
+    assert_ne!(take(), SlotId::NONE, "a bound may be raised");
 }
 
 #[test]
@@ -164,7 +191,7 @@ fn names_too_long_for_a_slot_stay_apart() {
 #[test]
 fn readers_cannot_write_or_resize() {
     let metrics = Metrics::create(0).unwrap();
-    let file = File::from(metrics.shared.fd.try_clone().unwrap());
+    let file = metrics.shared.share();
     assert!(file.write_at(b"x", 0).is_err());
     assert!(file.set_len(1).is_err());
     metrics.add(Counter::RequestsTotal, 1);
