@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import os
 import resource
 import signal
@@ -36,6 +35,7 @@ from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.parts import Parts
 from reconciler.patience import within
+from reconciler.planning import differ
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
@@ -359,8 +359,8 @@ class Daemon:
             async with asyncio.timeout(READY_WAIT_S):
                 await self._reconciler.looked.wait()
         self._systemd.ready()
-        # It takes 0.2 s to load, which the first change would wait for.
-        await asyncio.to_thread(importlib.import_module, "deepdiff")
+        # The first change would wait for it.
+        await asyncio.to_thread(differ.load)
         gc.collect()
         gc.freeze()
 

@@ -8,6 +8,7 @@ what is not. All of them go in one call, which shares its fixed cost. Called by 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +16,10 @@ from schemas.changes.change import Change, FieldChange
 from schemas.entities.entity import Entity, EntityKey, Json
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.registry import defaults, full
+
+# deepdiff imports these where the environment has them, for values that ours never are: most of
+# what loading it takes, in every daemon and every `plan`.
+_FOREIGN = ("numpy", "pandas", "polars")
 
 
 class RunningEntities(Protocol):
@@ -68,8 +73,23 @@ def _leaves(
             yield ".".join((*path, name)), without_secrets(kind, item, (*path, name))
 
 
+def load() -> None:
+    """Import what compares: most commands never do, and a daemon does it when it is idle."""
+    if "deepdiff" in sys.modules:
+        return
+    absent = [name for name in _FOREIGN if name not in sys.modules]
+    try:
+        # None is how Python is told that there is no such module.
+        sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+        import deepdiff  # noqa: F401, PLC0415
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
 def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
-    from deepdiff import DeepDiff  # noqa: PLC0415  # 0.2 s, and most commands compare nothing
+    load()
+    from deepdiff import DeepDiff  # noqa: PLC0415
 
     before: dict[int, dict[str, Json]] = {}
     after: dict[int, dict[str, Json]] = {}
