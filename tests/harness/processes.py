@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-# As /proc/net/tcp writes them, on a little-endian machine.
-_HOST, _PORT, _STATE = "[0-9A-F]{8}", "[0-9A-F]{4}", "[0-9A-F]{2}"
-_ANY = f"{_HOST}:{_PORT}"
-_ESTABLISHED, _LISTENING = "01", "0A"
+from tests.harness.ports import split
+from tests.harness.sockdiag import CONNECTED, ESTABLISHED, LISTENING, tcp_sockets
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _NANOSLEEP_CALLS = {"x86_64": "230", "aarch64": "115"}
 
@@ -113,11 +111,8 @@ def socket_inodes(pid: int) -> set[int]:
 def listening(pid: int) -> dict[int, str]:
     """Inode → address of the IPv4 sockets that the process listens on."""
     own = socket_inodes(pid)
-    return {
-        int(inode): _address(local)
-        for local, inode in _find(rf"({_ANY}) {_ANY} {_LISTENING}", f" {_LISTENING} ")
-        if int(inode) in own
-    }
+    found = tcp_sockets(LISTENING)
+    return {each.inode: each.local for each in found if each.inode in own}
 
 
 def clients(pid: int, address: str) -> set[int]:
@@ -128,49 +123,32 @@ def clients(pid: int, address: str) -> set[int]:
 def servers(pids: Iterable[int], address: str) -> dict[int, int]:
     """The port of each client of `address` → which of the processes has accepted it."""
     owner = {inode: pid for pid in pids for inode in socket_inodes(pid)}
-    local = _hexadecimal(address)
-    found = _find(rf"{local} {_HOST}:({_PORT}) (?!{_LISTENING}){_STATE}", local)
-    return {int(port, 16): owner[int(inode)] for port, inode in found if int(inode) in owner}
+    found = tcp_sockets(CONNECTED, local_port=split(address)[1])
+    return {
+        split(each.remote)[1]: owner[each.inode]
+        for each in found
+        if each.local == address and each.inode in owner
+    }
 
 
 def connections(pid: int, address: str) -> set[int]:
     """The local ports of the connections that this process has opened to `address`."""
     own = socket_inodes(pid)
-    remote = _hexadecimal(address)
-    found = _find(rf"{_HOST}:({_PORT}) {remote} {_ESTABLISHED}", remote)
-    return {int(port, 16) for port, inode in found if int(inode) in own}
+    found = tcp_sockets(ESTABLISHED, remote_port=split(address)[1])
+    return {split(each.local)[1] for each in found if each.remote == address and each.inode in own}
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
-    """Look until the condition holds; everything that a test waits for is bounded by this."""
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {deadline_s} s: {what}")
-        time.sleep(0.005)
+    """Look until the condition holds; everything that a test waits for is bounded by this.
 
-
-def _find(pattern: str, part: str) -> list[tuple[str, str]]:
-    """(what the pattern's group is, inode) of every IPv4 TCP socket that it matches.
-
-    The pattern covers local address, remote address and state. Thousands of sockets that are long
-    closed stand there too: a line is only looked at when it has this part of the pattern.
+    What takes long is looked at less often, since a look costs processor time on both sides.
     """
-    whole = re.compile(rf" *\d+: {pattern} \S+ \S+ \S+ +\d+ +\d+ (\d+) ")
-    lines = Path("/proc/net/tcp").read_text().splitlines()
-    matches = (whole.match(line) for line in lines if part in line)
-    return [(match[1], match[2]) for match in matches if match]
-
-
-def _address(text: str) -> str:
-    host, _, port = text.partition(":")
-    octets = bytes.fromhex(host)[::-1]
-    return f"{'.'.join(str(octet) for octet in octets)}:{int(port, 16)}"
-
-
-def _hexadecimal(address: str) -> str:
-    host, _, port = address.partition(":")
-    return f"{bytes(int(octet) for octet in host.split('.'))[::-1].hex().upper()}:{int(port):04X}"
+    began = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - began
+        if waited > deadline_s:
+            raise AssertionError(f"not within {deadline_s} s: {what}")
+        time.sleep(min(0.05, max(0.005, waited / 10)))
 
 
 def _stat(path: str) -> list[str]:
