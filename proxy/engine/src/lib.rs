@@ -2,9 +2,10 @@
 //!
 //! Layers, each knowing only those before it:
 //! `runtime` (system calls, timers, buffers) and `protocol` (bytes in, events and bytes out), then
-//! `telemetry`, `routing`, `state` with `upstream`, then `session` (the event loop that joins them),
+//! `telemetry`, `routing`, `policy`, `state` with `upstream`, then `session` (the event loop that joins them),
 //! then `thread` (the loop's thread as the control side sees it), then `python` (feature `python`).
 
+pub mod policy;
 pub mod protocol;
 #[cfg(feature = "python")]
 mod python;

@@ -8,6 +8,7 @@ use super::entity;
 use super::entry::Entry;
 use super::named::HasName;
 use super::slot::Slot;
+use crate::policy::plan::Plan;
 use crate::routing::rule::{Rule, Target};
 use crate::telemetry::counters::{SlotId, SlotKind};
 use crate::upstream::Cluster;
@@ -17,23 +18,24 @@ pub struct Frontend {
     rule: Rule,
     /// Where its requests go.
     pub cluster: Rc<Cluster>,
-    hsts: Option<Box<Line>>,
+    plan: Option<Box<Plan>>,
     slot: OnceCell<Rc<Slot>>,
 }
-
-/// A line of a response head: few frontends have one.
-struct Line(Box<str>);
 
 impl Frontend {
     /// A frontend. When it was another one before, it goes on counting where that one did.
     #[must_use]
-    pub fn new(rule: Rule, cluster: Rc<Cluster>, before: Option<&Self>) -> Self {
+    pub fn new(
+        rule: Rule,
+        plan: Option<Box<Plan>>,
+        cluster: Rc<Cluster>,
+        before: Option<&Self>,
+    ) -> Self {
         // What has no slot yet serves no request that could ask for one.
         let slot = before.map_or_else(OnceCell::new, |before| before.slot.clone());
-        let hsts = rule.entry().frontend().hsts.as_ref();
         Self {
-            hsts: hsts.map(|hsts| Box::new(Line(hsts.line().into()))),
             rule,
+            plan,
             cluster,
             slot,
         }
@@ -51,10 +53,11 @@ impl Frontend {
         self.entry().frontend()
     }
 
-    /// The line of `hsts`, with its CRLF.
+    /// What it has done with its requests; most frontends have nothing done.
+    #[inline]
     #[must_use]
-    pub fn hsts(&self) -> Option<&str> {
-        self.hsts.as_deref().map(|line| &*line.0)
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
     }
 
     /// Its counters in shared memory, from its first request on.

@@ -14,6 +14,7 @@ use super::entity::{self, Entity, Kind};
 use super::entry::Entry;
 use super::ops::{self, Ops, Refused};
 use super::staged::{Compiled, StagedPut};
+use crate::policy::plan::Plan;
 use crate::routing::regexes::Regexes;
 use crate::routing::rule::Rule;
 use crate::tls::certificates::{self, Identity};
@@ -115,7 +116,9 @@ fn compile(
             let upstream_tls = || upstream_tls(cluster, materials, tls);
             Compiled::Cluster(alike.settings(cluster, upstream_tls)?)
         }
-        Entity::Frontend(_) => Compiled::Frontend(Rule::of(entry.clone(), regexes)?),
+        Entity::Frontend(frontend) => {
+            Compiled::Frontend(Rule::of(entry.clone(), regexes)?, Plan::of(frontend))
+        }
         Entity::Settings(_) | Entity::Backend(_) => Compiled::Nothing,
     })
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::entity::Kind;
 use super::entry::Entry;
+use crate::policy::plan::Plan;
 use crate::routing::rule::Rule;
 use crate::telemetry::access_log::LogSink;
 use crate::tls::certificates::Identity;
@@ -50,6 +51,6 @@ pub enum Compiled {
     Listener(Option<Box<Agreements>>),
     /// How a cluster deals with its backends.
     Cluster(Arc<ClusterSettings>),
-    /// A frontend's match.
-    Frontend(Rule),
+    /// A frontend's match, and what it has done with requests.
+    Frontend(Rule, Option<Box<Plan>>),
 }

@@ -14,6 +14,7 @@ use super::frontend::Frontend;
 use super::listener::{Listener, ListenerSettings, Routes};
 use super::named::Named;
 use super::staged::{Compiled, Staged, StagedPut};
+use crate::policy::plan::Plan;
 use crate::routing::rule::{Rule, Target};
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
@@ -128,12 +129,12 @@ impl Tables {
                     let socket = sockets.remove(&*entry.name);
                     self.put_listener(entry, tls, socket, &mut applied);
                 }
-                Compiled::Nothing | Compiled::Frontend(_) => self.put_settings(entry),
+                Compiled::Nothing | Compiled::Frontend(..) => self.put_settings(entry),
             }
         }
         for StagedPut { entry, compiled } in last {
             match compiled {
-                Compiled::Frontend(rule) => self.put_frontend(rule),
+                Compiled::Frontend(rule, plan) => self.put_frontend(rule, plan),
                 _ => touched.extend(self.put_backend(entry, &mut applied)),
             }
         }
@@ -324,14 +325,14 @@ impl Tables {
         Some(cluster)
     }
 
-    fn put_frontend(&mut self, rule: Rule) {
+    fn put_frontend(&mut self, rule: Rule, plan: Option<Box<Plan>>) {
         let entry = rule.entry();
         let Some(cluster) = self.clusters.get(&entry.frontend().cluster).cloned() else {
             unreachable!("the ledger refuses a frontend without cluster");
         };
         let before = self.take_frontend(&entry.name);
         self.replace_hash(None, Some(entry.hash));
-        let frontend = Rc::new(Frontend::new(rule, cluster, before.as_deref()));
+        let frontend = Rc::new(Frontend::new(rule, plan, cluster, before.as_deref()));
         let value = frontend.entity();
         for listener in value.listeners.iter() {
             if let Some(listener) = self.listeners.get(listener) {

@@ -8,7 +8,6 @@ pub(super) mod attempt;
 pub(super) mod body;
 mod own;
 pub(super) mod record;
-mod redirect;
 mod request;
 mod response;
 mod text;
@@ -301,7 +300,7 @@ impl Exchange {
 
 /// The line that keeps clients from asking a frontend in clear text again, where it may be said.
 fn hsts_of<'a>(frontend: &'a Frontend, listener: &ListenerSettings) -> Option<&'a str> {
-    let line = frontend.hsts();
+    let line = frontend.plan()?.hsts();
     line.filter(|_| listener.tls.is_some())
 }
 

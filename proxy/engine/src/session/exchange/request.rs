@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use crate::policy::facts::Facts;
+use crate::policy::{self, HTTPS_PORT, Reason, Verdict};
 use crate::protocol::h1::forward::{self, Forward};
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
@@ -22,24 +24,6 @@ use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
 
-/// What a client is told whose version of WebSocket is not carried (RFC 6455 §4.4, RFC 9110 §15.5.22).
-const WEBSOCKET_VERSION: &str =
-    "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
-
-/// Whether WebSocket is passed on here, and asked for in a version that is not.
-fn wants_other_websocket(head: &RequestHead, frontend: &Frontend) -> bool {
-    head.wants_other_websocket && frontend.entity().passes_on(b"websocket")
-}
-
-/// Over HTTP/1.1 a handshake that is not passed on is an ordinary request; in a stream it has no
-/// other reading (RFC 8441 §4).
-fn must_not_switch(head: &RequestHead, bytes: &[u8], frontend: &Frontend) -> bool {
-    let is_refused = head
-        .upgrade(bytes)
-        .is_some_and(|protocol| !frontend.entity().passes_on(protocol));
-    head.version == Version::Http2 && (is_refused || head.wants_other_websocket)
-}
-
 /// An answer of our own, and the frontend that has it answered, if one has taken the request.
 struct Own {
     frontend: Option<Rc<Frontend>>,
@@ -57,6 +41,33 @@ impl Own {
             frontend: None,
             answer,
         })
+    }
+}
+
+impl From<policy::Answer> for Answer {
+    fn from(decided: policy::Answer) -> Self {
+        let (outcome, counter) = match decided.reason {
+            Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
+            Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
+            Reason::Redirected => (Outcome::Redirected, None),
+            Reason::CertificateMissing => {
+                let counter = Counter::Rejected403Total;
+                (Outcome::CertificateMissing, Some(counter))
+            }
+            Reason::WebSocketVersion => {
+                let counter = Counter::Rejected426Total;
+                (Outcome::WebSocketVersion, Some(counter))
+            }
+            Reason::UpgradeRefused => {
+                let counter = Counter::Rejected501Total;
+                (Outcome::UpgradeRefused, Some(counter))
+            }
+        };
+        Self {
+            counter,
+            line: decided.line,
+            ..Self::taken(decided.status, outcome)
+        }
     }
 }
 
@@ -140,6 +151,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// What a frontend has answered for it, before any backend is asked.
+    #[inline]
     fn answer_of(
         &self,
         asker: Asker,
@@ -148,35 +160,29 @@ impl<D: Driver> Engine<D> {
         bytes: &[u8],
         frontend: &Frontend,
     ) -> Option<Answer> {
-        let too_large = matches!((head.body, listener.entity.limits.body_bytes),
-            (RequestBody::Length(length), Some(limit)) if length > limit);
-        let mut line = None;
-        let (status, outcome, counter) = if self.must_show(asker, frontend) {
-            let counter = Counter::Rejected403Total;
-            (403, Outcome::CertificateMissing, Some(counter))
-        } else if self.is_too_early(asker, head, bytes, frontend) {
-            (425, Outcome::TooEarly, Some(Counter::Rejected425Total))
-        } else if wants_other_websocket(head, frontend) {
-            line = Some(WEBSOCKET_VERSION.into());
-            let counter = Counter::Rejected426Total;
-            (426, Outcome::WebSocketVersion, Some(counter))
-        } else if must_not_switch(head, bytes, frontend) {
-            let counter = Counter::Rejected501Total;
-            (501, Outcome::UpgradeRefused, Some(counter))
-        } else if too_large {
-            let counter = Counter::Rejected413Total;
-            (413, Outcome::RequestTooLarge, Some(counter))
-        } else if self.must_redirect(asker, listener, head, bytes, frontend) {
-            line = Some(self.location(head, bytes, frontend).into());
-            (308, Outcome::Redirected, None)
-        } else {
-            return None;
+        let client = self.client_of(asker);
+        let facts = Facts {
+            head,
+            bytes,
+            listener,
+            peer: client.peer.ip(),
+            is_early: client.stream.is_early(),
+            has_certificate: client.identity.is_some(),
+            secure_port: &|| self.secure_port(frontend),
         };
-        Some(Answer {
-            counter,
-            line,
-            ..Answer::taken(status, outcome)
-        })
+        match policy::decide(frontend.entity(), frontend.plan(), &facts) {
+            Verdict::Continue => None,
+            Verdict::Answer(answer) => Some(answer.into()),
+        }
+    }
+
+    /// That of the frontend's own listener over TLS, if it has one.
+    fn secure_port(&self, frontend: &Frontend) -> u16 {
+        let listeners = frontend.entity().listeners.iter();
+        listeners
+            .filter_map(|name| self.tables.listeners.get(name))
+            .find(|listener| listener.settings().tls.is_some())
+            .map_or(HTTPS_PORT, |listener| listener.address.port())
     }
 
     /// What an answer of our own needs to know of a request that no exchange is begun for.
@@ -218,26 +224,6 @@ impl<D: Driver> Engine<D> {
             && self
                 .passthrough_of(self.connection_of(asker), host)
                 .is_some()
-    }
-
-    /// Whether a certificate is wanted that the client has not shown.
-    fn must_show(&self, asker: Asker, frontend: &Frontend) -> bool {
-        frontend.entity().client_certificate.is_some() && self.client_of(asker).identity.is_none()
-    }
-
-    /// Whether a request may be somebody else's repetition, and is not one that nothing comes of (RFC 8470
-    /// §3): its client asks again as soon as the handshake is complete.
-    fn is_too_early(
-        &self,
-        asker: Asker,
-        head: &RequestHead,
-        bytes: &[u8],
-        frontend: &Frontend,
-    ) -> bool {
-        let is_safe = matches!(head.method(bytes), b"GET" | b"HEAD" | b"OPTIONS")
-            && matches!(head.body, RequestBody::None | RequestBody::Length(0))
-            && head.upgrade(bytes).is_none();
-        self.client_of(asker).stream.is_early() && !(is_safe && frontend.entity().early_data)
     }
 
     fn route(&self, asker: Asker, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
