@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from reconciler import log
@@ -86,7 +86,7 @@ class ControlAnswers:
     stop: Callable[[], asyncio.Future[None]]
 
     async def answer(self, request: control.Request) -> Any:
-        """The result. Raises `RefusedRequestError`."""
+        """The result, or an iterator of the parts of a line. Raises `RefusedRequestError`."""
         match request:
             case control.StatusRequest():
                 return await self._status()
@@ -97,7 +97,7 @@ class ControlAnswers:
             case control.HistoryRequest(limit=limit):
                 return await asyncio.to_thread(self.reconciler.outcomes.history.answer, limit)
             case control.ShowRequest():
-                return await asyncio.to_thread(self._show, request)
+                return self._show(request)
             case control.ExplainRequest():
                 return await self._explain(request)
             case control.DrainRequest():
@@ -339,7 +339,7 @@ class ControlAnswers:
             changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
         )
 
-    def _show(self, request: control.ShowRequest) -> control.ShowResult:
+    def _show(self, request: control.ShowRequest) -> Generator[bytes]:
         kind, name = request.kind, request.entity
         if kind is not None and kind not in KINDS:
             kinds = ", ".join(KINDS)
@@ -347,18 +347,17 @@ class ControlAnswers:
             message = f"there is no kind {kind!r}; {near or f'there are: {kinds}'}"
             raise RefusedRequestError("usage", message)
         with self.store.snapshot() as seen:
+            result = {"generation": seen.generation, "commit": seen.commit}
+            kinds_shown = KINDS if kind is None else (kind,)
+            found: Iterator[Entity] = chain.from_iterable(map(seen.state.values, kinds_shown))
             if kind is not None and name is not None:
                 entity = seen.state.get(EntityKey(kind, name))
                 if entity is None:
                     near = _near(seen.state, kind, name)
                     message = f'there is no {kind} "{name}" running{near}'
                     raise RefusedRequestError("not_found", message)
-                shown = [_shown(entity)]
-            else:
-                kinds_shown = KINDS if kind is None else (kind,)
-                found = (entity for each in kinds_shown for entity in seen.state.values(each))
-                shown = [_shown(entity) for entity in found]
-            return {"generation": seen.generation, "commit": seen.commit, "entities": shown}
+                found = iter((entity,))
+            yield from control.encode_listing(result, "entities", map(_shown, found))
 
     async def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
         drained = self.drains.names()

@@ -11,12 +11,13 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from reconciler import log
 from reconciler.errors import MachineError
+from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
 from reconciler.reporting.control_answers import RefusedRequestError
 from reconciler.workers.descriptors import Reserve
@@ -25,6 +26,8 @@ from schemas.messages import control
 _PEERCRED = struct.Struct("3i")
 _CONNECTIONS_MAX = 64
 _SOCKET_MODE = 0o600
+# Who reads nothing for so long has left.
+_READ_S_MAX = 30.0
 
 
 class ControlSocket:
@@ -119,23 +122,46 @@ class ControlSocket:
                 writer.write(control.encode_error("usage", error))
                 await writer.drain()
                 return
-            writer.write(await self._one(line))
-            await writer.drain()
+            await self._answer_to(line, writer)
 
-    async def _one(self, line: bytes) -> bytes:
+    async def _answer_to(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        """Writes the answer at the pace of whoever reads it."""
+        part: bytes | None
+        part, rest = await self._begin(line)
         try:
-            request = control.decode_request(line)
+            while part is not None:
+                writer.write(part)
+                # It may hold a snapshot of what runs meanwhile.
+                async with within(_READ_S_MAX):
+                    await writer.drain()
+                part = await asyncio.to_thread(next, rest, None)
+        finally:
+            # One that still runs in its thread ends with it.
+            with contextlib.suppress(ValueError):
+                rest.close()
+
+    async def _begin(self, line: bytes) -> tuple[bytes, Generator[bytes]]:
+        """The first part of an answer, or all that is to be said, and what follows it."""
+        try:
+            result = await self._answer(control.decode_request(line))
             # An answer may have all that runs, and others are waiting.
-            return await asyncio.to_thread(control.encode_result, await self._answer(request))
+            if isinstance(result, Generator):
+                return await asyncio.to_thread(next, result), result
+            return await asyncio.to_thread(control.encode_result, result), _nothing()
         except control.MalformedMessageError as error:
-            return control.encode_error("usage", str(error))
+            said = control.encode_error("usage", str(error))
         except RefusedRequestError as error:
-            return control.encode_error(error.code, str(error))
+            said = control.encode_error(error.code, str(error))
         except MachineError as error:
-            return control.encode_error("unavailable", str(error))
+            said = control.encode_error("unavailable", str(error))
         except Exception as error:  # noqa: BLE001  # a bad request must not end the daemon
             name = _name(line)
-            return control.encode_error("internal", log.internal_error(f"answering {name}", error))
+            said = control.encode_error("internal", log.internal_error(f"answering {name}", error))
+        return said, _nothing()
+
+
+def _nothing() -> Generator[bytes]:
+    yield from ()
 
 
 def _may_ask(writer: asyncio.StreamWriter) -> bool:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 SOCKET_NAME = "control.sock"
@@ -21,6 +23,8 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 # Ten years, and more entries than there can be: what clocks, timers and SQLite can hold.
 SECONDS_MAX = 87_600 * 3_600
 NUMBER_MAX = 1_000_000_000
+# Entities of a listing that are encoded, and wait for their reader, at one time.
+_LISTED_AT_ONCE = 500
 
 ErrorCode = Literal["usage", "invalid", "not_found", "unavailable", "timeout", "internal"]
 
@@ -495,6 +499,17 @@ def decode_request(line: bytes) -> Request:
 def encode_result(result: Any) -> bytes:
     """A successful response as one line."""
     return json.dumps({"ok": True, "result": result}, separators=(",", ":")).encode() + b"\n"
+
+
+def encode_listing(result: Any, name: str, items: Iterable[Any]) -> Iterator[bytes]:
+    """A successful response as one line, with a list in it that is never held whole: in parts."""
+    head, _, end = encode_result({**result, name: []}).rpartition(b"]")
+    yield head
+    rest, between = iter(items), b""
+    while some := list(islice(rest, _LISTED_AT_ONCE)):
+        yield between + json.dumps(some, separators=(",", ":")).encode()[1:-1]
+        between = b","
+    yield b"]" + end
 
 
 def encode_error(code: ErrorCode, message: str) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,34 @@ from reconciler.reporting.control_socket import ControlSocket
 from reconciler.workers.descriptors import Reserve
 from schemas.messages import control
 
+PART = b"x" * 65_536
+closed = threading.Event()
+
+
+def listing() -> Generator[bytes]:
+    """A line of a gibibyte, which nobody holds whole."""
+    closed.clear()
+    try:
+        yield b'"'
+        yield from (PART for _ in range(16_384))
+        yield b'"\n'
+    finally:
+        closed.set()
+
+
+def refusing() -> Generator[bytes]:
+    yield from ()
+    raise RefusedRequestError("not_found", "no such thing")
+
 
 async def answer(request: control.Request) -> Any:
     match request:
         case control.StatusRequest():
             return {"generation": 3}
+        case control.ShowRequest(kind="frontend"):
+            return listing()
         case control.ShowRequest():
-            raise RefusedRequestError("not_found", "no such thing")
+            return refusing()
         case control.HistoryRequest():
             raise MachineError("the disk is gone")
         case control.UndrainRequest():
@@ -153,3 +175,42 @@ def test_a_path_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
             ControlSocket(tmp_path / "gone" / "control.sock", answer, Reserve()).open()
 
     asyncio.run(run())
+
+
+def resident_kib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+
+def test_a_long_answer_is_written_as_it_is_read(tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        client.writer.write(b'{"request":"show","kind":"frontend"}\n')
+        before, read = resident_kib(), 0
+        while not (part := await client.reader.read(1 << 20)).endswith(b"\n"):
+            assert part
+            read += len(part)
+            assert resident_kib() - before < 200 * 1024
+        assert read > len(PART) * 16_384 - (1 << 20)
+
+    conversation(tmp_path, talk)
+
+
+def test_a_long_answer_ends_with_its_reader(tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        client.writer.write(b'{"request":"show","kind":"frontend"}\n')
+        await client.reader.readexactly(len(PART))
+        assert not closed.is_set()
+        client.writer.close()
+        assert await asyncio.to_thread(closed.wait, 10)
+
+    conversation(tmp_path, talk)
+
+
+def test_who_reads_nothing_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_READ_S_MAX", 0.2)
+
+    async def talk(client: Client) -> None:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(b'{"request":"show","kind":"frontend"}\n')
+        assert await asyncio.to_thread(closed.wait, 10)
+
+    conversation(tmp_path, talk)

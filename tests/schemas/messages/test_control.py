@@ -85,3 +85,12 @@ def test_responses_are_one_line() -> None:
     error = control.encode_error("not_found", "two\nlines")
     assert error.count(b"\n") == 1
     assert json.loads(error)["error"] == {"code": "not_found", "message": "two\nlines"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 500, 501, 1200])
+def test_a_listing_is_the_line_of_its_result_in_parts(count: int) -> None:
+    items = [{"name": f"é]{number}", "list": []} for number in range(count)]
+    result = {"commit": None, "others": []}
+    parts = list(control.encode_listing(result, "entities", iter(items)))
+    assert b"".join(parts) == control.encode_result({**result, "entities": items})
+    assert max(map(len, parts)) < 500 * 40, "no part has more than some of them"
