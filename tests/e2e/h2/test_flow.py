@@ -88,7 +88,7 @@ def test_long_bodies_both_ways_at_once(front: Front) -> None:
         request.end()
 
     front.start(front.backend(script).address)
-    path = front.repo.directory.parent / "body"
+    path = front.directory / "body"
     body = bytes(range(251)) * 20_000
     path.write_bytes(body)
     for version in ("--http1.1", "--http2-prior-knowledge"):

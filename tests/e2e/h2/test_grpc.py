@@ -39,11 +39,11 @@ def way(front: Front, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
         document = front.document(
             server.address, tls={"ca": "tls/ca.pem", "server_name": "shop.test"}
         )
-        document["listeners"]["front"] = {"address": front.address, "protocol": "https"}
+        document["listeners"][front.name] = {"address": front.address, "protocol": "https"}
         document["certificates"] = {
             "shop": {"certificate": "tls/shop.crt", "private_key": "tls/shop.key"}
         }
-        front.repo.commit(
+        front.serve(
             {
                 "kakehi.yaml": document,
                 "tls/ca.pem": pair.pem.decode(),
@@ -51,7 +51,6 @@ def way(front: Front, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
                 "tls/shop.key": pair.key.decode(),
             }
         )
-        front.daemon.start()
         yield Way(front, server, client)
 
 

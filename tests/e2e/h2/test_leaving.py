@@ -7,17 +7,25 @@ the last one. A connection is closed when its client knows.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame
 
-from tests.e2e.h2.conftest import Front
+from tests.e2e.h2.conftest import Front, Shared
 from tests.harness import ports, processes
 from tests.harness.h2frames import Attacker
 
 LAST_OF_ALL = 2**31 - 1
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Shared]:
+    """Nothing is shared, since it is ended."""
+    with Shared(tmp_path) as made:
+        yield made
 
 
 def begin_shutdown(front: Front) -> None:
@@ -33,7 +41,7 @@ def await_shutdown(front: Front, way: str) -> None:
 
 def remove_listener(front: Front) -> None:
     document = front.document(*(each.address for each in front.backends))
-    document["listeners"] = {"front": {"address": ports.address(), "h2c": True}}
+    document["listeners"] = {front.name: {"address": ports.address(), "h2c": True}}
     front.daemon.commit({"kakehi.yaml": document})
 
 
@@ -50,9 +58,8 @@ WAYS: dict[str, tuple[Callable[[Front], None], dict[str, Any]]] = {
 
 def start(front: Front, listener: dict[str, Any]) -> None:
     document = front.document(front.backend().address)
-    document["listeners"]["front"] |= listener
-    front.repo.commit({"kakehi.yaml": document})
-    front.daemon.start()
+    document["listeners"][front.name] |= listener
+    front.serve({"kakehi.yaml": document})
 
 
 def farewells(client: Attacker) -> list[int]:

@@ -41,7 +41,7 @@ def test_bodies_pass_both_ways(front: Front, version: str, length: int) -> None:
     backend = front.backend()
     front.start(backend.address)
     body = bytes(range(256)) * (length // 256 + 1)
-    path = front.repo.directory.parent / "body"
+    path = front.directory / "body"
     path.write_bytes(body[:length])
     status, _, answer = front.curl("/", version, "--data-binary", f"@{path}")
     assert (status, answer) == (200, body[:length])
