@@ -33,6 +33,8 @@ _GENERAL = (
 _REASONS_MAX = 3
 _REASON_CHARS_MAX = 1000
 _LAST_WORDS_S = 1.0
+_IS_THERE = 0
+_ENDED_LOOKS, _ENDED_LOOK_S = 50, 0.01
 
 
 def followed_ref(remote: str, branch: str) -> str:
@@ -97,14 +99,23 @@ async def fetch(
         raise RepositoryError(f"fetching from {shown} took over {timeout_s:g} s") from None
     finally:
         reading.cancel()
-        # Also ssh below it, and also when this task is cancelled.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode is None:
-            await process.wait()
+        await _end(process)
     if code != 0:
         reason = _reason(said.decode(errors="replace")) or f"git ended with {code}"
         raise RepositoryError(f"cannot fetch {name} from {shown}: {without_credentials(reason)}")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Also ssh below it, and also when this task is cancelled: a daemon leaves nobody behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            await process.wait()
+        # A kill is only a request. Who is over may stay in the group until somebody asks for it, so
+        # that nobody waits for the last one for long.
+        for _ in range(_ENDED_LOOKS):
+            os.killpg(process.pid, _IS_THERE)
+            await asyncio.sleep(_ENDED_LOOK_S)
 
 
 async def _read_last(stream: asyncio.StreamReader, said: bytearray) -> None:

@@ -33,6 +33,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def group(number: int) -> list[int]:
+    """The processes of a process group, those that are over with them."""
+    found = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):  # ended since the directory was read
+            if name.isdigit() and int(_stat(f"/proc/{name}/stat")[2]) == number:
+                found.append(int(name))
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of all its threads."""
     fields = _stat(f"/proc/{pid}/stat")

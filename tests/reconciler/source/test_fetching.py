@@ -8,43 +8,21 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.harness.daemon import EXECUTABLE
 from tests.harness.ports import address
 from tests.harness.repo import Repo
-from tests.reconciler.live import Shop, eventually, serves
+from tests.reconciler.live import Shop, eventually
 
 
 def test_the_remotes_branch_is_followed(tmp_path: Path) -> None:
-    running = Shop(tmp_path / "upstream", workers=1)
-    clone = tmp_path / "clone"
+    running = following_a_remote(tmp_path)
+    daemon, clone = running.daemon, running.daemon.repo
     try:
-        running.repo.commit(running.files(0))
-        subprocess.run(["git", "clone", "-q", running.repo.directory, clone], check=True)
-        script = (
-            "import sys; from pathlib import Path; from reconciler import daemon\n"
-            "sys.exit(daemon.run(daemon.DaemonOptions(Path(sys.argv[1]), None, 1,"
-            " Path(sys.argv[2]), Path(sys.argv[3]), remote='origin', fetch_interval_s=1)))"
-        )
-        daemon = running.daemon
-        python = Path(EXECUTABLE).parent / "python"
-        with daemon.output.open("ab") as output:
-            daemon.process = subprocess.Popen(
-                [python, "-c", script, clone, daemon.runtime_dir, daemon.state_dir],
-                env=daemon.environment,
-                stdout=output,
-                stderr=output,
-            )
-        eventually(lambda: serves(running))
+        daemon.start()
         assert running.served_by() == 0
         sha = running.repo.commit(running.files(1))
         daemon.wait(sha)
         assert running.served_by() == 1
-        assert (
-            subprocess.run(
-                ["git", "-C", clone, "status", "--porcelain"], capture_output=True, check=True
-            ).stdout
-            == b""
-        )
+        assert clone.git("status", "--porcelain") == ""
         shutil.move(running.repo.directory, tmp_path / "away")
         time.sleep(1.5)
         assert running.served_by() == 1

@@ -14,6 +14,7 @@ import pytest
 from reconciler.source.remote import fetch, followed_ref
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Source
+from tests.harness import processes
 from tests.harness.ports import address
 from tests.harness.repo import Repo
 
@@ -203,3 +204,40 @@ def test_all_that_git_says_is_read(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     assert "the reason" in failure(repo, "/nowhere")
+
+
+def test_nobody_outlives_a_fetch_that_is_cancelled(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many times, since those who are killed are mostly gone at once all the same."""
+    groups = tmp_path / "groups"
+    program = tmp_path / "ssh"
+    program.write_text(
+        "#!/bin/sh\nsleep 60 &\nsleep 60 &\nread _ _ _ _ group _ < /proc/$$/stat\n"
+        f"echo $group >> {groups}\nwait\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(program))
+    monkeypatch.setenv("GIT_SSH_VARIANT", "simple")
+    groups.touch()
+
+    async def cancelled(number: int) -> None:
+        fetching = asyncio.create_task(
+            fetch(repo.directory / ".git", "ssh://host.test/x.git", "refs/heads/main")
+        )
+        await asyncio.to_thread(
+            processes.wait_until,
+            lambda: len(groups.read_text().splitlines()) > number,
+            "git has called it",
+        )
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        group = int(groups.read_text().splitlines()[-1])
+        assert [pid for pid in processes.group(group) if processes.is_alive(pid)] == []
+
+    async def many() -> None:
+        for number in range(15):
+            await cancelled(number)
+
+    asyncio.run(many())
