@@ -15,7 +15,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -26,10 +25,6 @@ from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
 
 FILE_NAME = "state.db"
-
-# Of the WAL index: what is read of its head, and the pages that it counts.
-_INDEX_BYTES = 100
-_PAGE_BYTES = 4096
 
 # A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
 _BUSY_TIMEOUT_S = 5.0
@@ -258,25 +253,13 @@ class Database:
             with contextlib.suppress(OSError):
                 shutil.copyfile(path, directory / path.name)
 
+    @property
+    def index(self) -> Path:
+        """The index of the WAL, while somebody has the file open."""
+        return self._beside("-shm")
+
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(FILE_NAME + suffix)
-
-    @property
-    def uncopied_bytes(self) -> int:
-        """How much is in the WAL and not in the file, about.
-
-        By the index of the WAL (https://sqlite.org/walformat.html §2), since the WAL itself is as
-        long as it ever was: what is copied is written over, and nothing makes it shorter.
-        """
-        try:
-            with self._beside("-shm").open("rb") as index:
-                head = index.read(_INDEX_BYTES)
-        except OSError:
-            return 0
-        if len(head) < _INDEX_BYTES:
-            return 0
-        frames, copied = (int.from_bytes(head[at : at + 4], sys.byteorder) for at in (16, 96))
-        return max(0, frames - copied) * _PAGE_BYTES
 
     def set_aside(self) -> str:
         """Rename a damaged file, with what belongs to it; return its new name."""

@@ -22,6 +22,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.storage.anew import aside, remove_leftover
 from reconciler.storage.bulk import Bulk
-from reconciler.storage.checkpoints import Checkpoints
+from reconciler.storage.checkpoints import Checkpoints, LogIndex
 from reconciler.storage.contents import MaterialStore
 from reconciler.storage.database import (
     FILE_NAME,
@@ -46,6 +47,7 @@ from reconciler.storage.place import Place
 from reconciler.storage.records import Begun, Header, Recovered
 from reconciler.storage.running import Running, read_header, read_running, running_of
 from reconciler.storage.salvage import salvaged
+from reconciler.storage.snapshots import Snapshots
 from reconciler.storage.state import Whole, content_hash
 from reconciler.storage.unfinished import read_unfinished
 from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
@@ -119,9 +121,8 @@ class Store:
         Commit, tree and entities are those of the same moment, whatever is committed meanwhile;
         reading them raises `OSError` when it goes on for too long, since it holds up checkpoints.
         """
-        with translated(), contextlib.closing(self._database.connect()) as connection:
+        with translated(), self._snapshots.begin() as connection:
             end_after(connection, SNAPSHOT_S_MAX)
-            connection.execute("BEGIN")
             yield read_running(connection, self.damage)
 
     @contextlib.contextmanager
@@ -292,7 +293,7 @@ class Store:
             if view.first.generation and view.first != running.moment:
                 view.note(running.moment, changes)
         self.unfinished = begun
-        self._checkpoints.begin_if_due(self._database)
+        self._checkpoints.begin_if_due(self._database, self._index)
 
     def done(self) -> None:
         """All workers are through. May be lost: doing it again is harmless."""
@@ -323,7 +324,7 @@ class Store:
             self._writer.header(replace(self._header(), commit=commit, tree=tree, applied_at=at))
         running.commit, running.tree, running.applied_at = commit, tree, at
         self.notes.applied()
-        self._checkpoints.begin_if_due(self._database)
+        self._checkpoints.begin_if_due(self._database, self._index)
 
     async def rebuild(
         self,
@@ -484,9 +485,12 @@ class Store:
     # Opening.
 
     def _connect(self) -> sqlite3.Connection:
-        writing = self._connections.enter_context(contextlib.closing(self._database.open()))
+        # What is entered first is closed last.
+        self._index = self._connections.enter_context(closing(LogIndex(self._database)))
+        self._snapshots = self._connections.enter_context(closing(Snapshots(self._database)))
+        writing = self._connections.enter_context(closing(self._database.open()))
         self._writer = Writer(writing, self._relate)
-        reader = self._connections.enter_context(contextlib.closing(self._database.connect()))
+        reader = self._connections.enter_context(closing(self._database.connect()))
         self._reader = reader
         self._read_running(reader)
         return reader

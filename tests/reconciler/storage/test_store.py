@@ -239,13 +239,13 @@ def test_the_log_is_copied_when_there_is_enough_to_copy(
     due_bytes, begun = 400_000, []
     monkeypatch.setattr("reconciler.storage.checkpoints.DUE_BYTES", due_bytes)
     checkpoint = Database.checkpoint
+    store = Store(tmp_path)
 
     def counted(database: Database) -> None:
-        begun.append(database.uncopied_bytes)
+        begun.append(store._index.uncopied_bytes)
         checkpoint(database)
 
     monkeypatch.setattr(Database, "checkpoint", counted)
-    store = Store(tmp_path)
     for number in range(150):
         apply(store, ("shop/a", number + 1))
         store._checkpoints.finish()
@@ -254,6 +254,27 @@ def test_the_log_is_copied_when_there_is_enough_to_copy(
     store.close()
     store = Store(tmp_path)
     assert ports(store) == {"shop/a": "127.0.0.1:150"}
+    store.close()
+
+
+def test_a_commit_leaves_the_locks_of_the_database(tmp_path: Path) -> None:
+    """Without them the next process that opens it begins a new index of the log under this one."""
+    store = Store(tmp_path)
+    apply(store, ("shop/a", 1))
+    with store.snapshot() as seen:
+        assert len(seen.state) == 1
+    apply(store, ("shop/a", 2))
+    # SQLite's lock that says that the index is in use (unixLockSharedMemory in its os_unix.c).
+    script = (
+        "import fcntl, sys; index = open(sys.argv[1], 'r+b')\n"
+        "try: fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128); print('free')\n"
+        "except OSError: print('held')"
+    )
+    index = str(tmp_path / f"{FILE_NAME}-shm")
+    done = subprocess.run(
+        [sys.executable, "-c", script, index], capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "held\n", done.stderr
     store.close()
 
 
