@@ -148,6 +148,12 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until cancelled."""
+        try:
+            await self._keep_looking()
+        finally:
+            self._marking.finish()
+
+    async def _keep_looking(self) -> None:
         while True:
             heard_again_within(_LOOK_WITHIN_S)
             self._wake.clear()
@@ -170,9 +176,7 @@ class Reconciler:
                 self.looked.set()
             try:
                 self._observer.looked()
-                # Whoever waits for what was found is answered before.
-                await asyncio.sleep(0)
-                self._marking.mark()
+                self._marking.mark_soon()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):

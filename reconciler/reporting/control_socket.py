@@ -143,7 +143,11 @@ class ControlSocket:
     async def _begin(self, line: bytes) -> tuple[bytes, Generator[bytes]]:
         """The first part of an answer, or all that is to be said, and what follows it."""
         try:
-            result = await self._answer(control.decode_request(line))
+            request = control.decode_request(line)
+            result = await self._answer(request)
+            if isinstance(request, control.WaitRequest):
+                # A sentence: to hand it to a thread would take longer than to write it.
+                return control.encode_result(result), _nothing()
             # An answer may have all that runs, and others are waiting.
             if isinstance(result, Generator):
                 return await asyncio.to_thread(next, result), result

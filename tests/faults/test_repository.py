@@ -199,10 +199,15 @@ class BareRepo(Repo):
 # F16: objects move and go
 
 
+def _marked(site: Site) -> str:
+    return site.repo.git("rev-parse", "refs/kakehi/applied")
+
+
 def test_gc_never_takes_the_applied_commit_away(shared: Site) -> None:
     site = shared
     site.commit(files(site, "red", "kept"))
     applied = site.commit(files(site, "blue", "kept"))
+    processes.wait_until(lambda: _marked(site) == applied, "the ref of the applied commit", 1)
     processes.stop(site.daemon.pid)
     # The branch moves to a history of its own, and everything unreachable is thrown away.
     site.repo.git("checkout", "--quiet", "--orphan", "rewritten")
@@ -212,7 +217,7 @@ def test_gc_never_takes_the_applied_commit_away(shared: Site) -> None:
     site.repo.git("reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all")
     site.repo.git("gc", "--quiet", "--prune=now")
     site.repo.git("pack-refs", "--all")
-    assert site.repo.git("rev-parse", "refs/kakehi/applied") == applied
+    assert _marked(site) == applied
     site.repo.git("cat-file", "-e", f"{applied}:kakehi.yaml")
     processes.resume(site.daemon.pid)
     site.wait(sha)

@@ -1,7 +1,7 @@
-"""How often a thread of another process calls the kernel, as strace counts it.
+"""How often a thread of another process calls the kernel, and in which order, as strace tells it.
 
-Such counts are the same whatever else the machine does, which times are not. Used by
-`tests/scale`.
+Both are the same whatever else the machine does, which times are not. Used by `tests/scale` and
+`tests/reconciler/loop`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,34 @@ def engine_thread(worker: int) -> int:
 def counted(thread: int, output: Path) -> Iterator[Counter[str]]:
     """What is called meanwhile, by name; filled at the end."""
     calls: Counter[str] = Counter()
-    with subprocess.Popen(
-        ["strace", "-c", "-U", "name,calls", "-o", output, "-p", str(thread)],
-        stderr=subprocess.DEVNULL,
-    ) as strace:
-        try:
-            _wait_until_traced(thread, strace)
-            yield calls
-        finally:
-            strace.send_signal(signal.SIGINT)
-            strace.wait(_DEADLINE_S)
+    with _strace(thread, "-c", "-U", "name,calls", "-o", str(output)):
+        yield calls
     for line in output.read_text().splitlines():
         name, *rest = line.split()
         if rest and rest[0].isdigit() and name != "total":
             calls[name] = int(rest[0])
+
+
+@contextlib.contextmanager
+def told(thread: int, output: Path, names: str) -> Iterator[list[str]]:
+    """Those of some names that are called meanwhile, one by one; filled at the end."""
+    calls: list[str] = []
+    with _strace(thread, "-e", f"trace={names}", "-s", "200", "-o", str(output)):
+        yield calls
+    calls += output.read_text().splitlines()
+
+
+@contextlib.contextmanager
+def _strace(thread: int, *options: str) -> Iterator[None]:
+    with subprocess.Popen(
+        ["strace", *options, "-p", str(thread)], stderr=subprocess.DEVNULL
+    ) as strace:
+        try:
+            _wait_until_traced(thread, strace)
+            yield
+        finally:
+            strace.send_signal(signal.SIGINT)
+            strace.wait(_DEADLINE_S)
 
 
 def _wait_until_traced(thread: int, strace: subprocess.Popen[bytes]) -> None:

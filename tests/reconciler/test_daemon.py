@@ -37,12 +37,6 @@ def test_a_commit_moves_traffic_and_its_revert_takes_it_back(tmp_path: Path) -> 
             assert os.sched_getaffinity(worker["pid"]) == {worker["cpu"]}
 
 
-def test_the_applied_commit_is_kept_alive(tmp_path: Path) -> None:
-    with shop(tmp_path, workers=1) as running:
-        sha = running.commit(1)
-        assert running.repo.git("rev-parse", "refs/kakehi/applied") == sha
-
-
 def test_a_commit_that_changes_no_entity_needs_no_transaction(tmp_path: Path) -> None:
     with shop(tmp_path, workers=1) as running:
         running.daemon.commit({"README.md": "hello"})
