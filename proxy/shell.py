@@ -29,6 +29,8 @@ from schemas.messages.lines import STDERR
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
 SIGNAL_DRAIN_MS = 30_000
 _CONNECTIONS_MAX = 8
+# Some dozen operations, which the engine stages and checks in less than a millisecond.
+_SHORT_CHARS = 4 * 1024
 # So soon it is tried again when there was no descriptor to accept with.
 _AGAIN_S = 0.05
 _PEERCRED = struct.Struct("3i")
@@ -60,9 +62,11 @@ class Shell:
         self._current: _Peer | None = None
         self._epoch = 0
         self._serving = False
-        # None instead of a message: the connection has ended.
+        # What is staged is little.
+        self._is_short = False
         # An audit is under way, and whoever asks something ends it.
         self._gives_way = False
+        # None instead of a message: the connection has ended.
         self._inbox: asyncio.Queue[tuple[_Peer, wire.ToWorker | None, list[int]]] = asyncio.Queue()
         self._ending: asyncio.Future[int] = self._loop.create_future()
 
@@ -229,7 +233,15 @@ class Shell:
         reply: wire.FromWorker
         match message:
             case wire.Stage():
-                reply = await asyncio.to_thread(self._stage, message)
+                # One chunk of a few entities takes less than a thread takes to begin.
+                is_first = message.number == 0 and not message.materials
+                self._is_short = is_first and len(message.ops) <= _SHORT_CHARS
+                if self._is_short:
+                    reply = self._stage(message)
+                else:
+                    reply = await asyncio.to_thread(self._stage, message)
+            case wire.Prepare() if self._is_short:
+                reply = self._prepare(message, descriptors)
             case wire.Prepare():
                 reply = await asyncio.to_thread(self._prepare, message, descriptors)
             case wire.Serve():

@@ -1,9 +1,8 @@
 """The differ: desired entities × running state → changes, field by field.
 
 It compares values with all their defaults, as people read them. deepdiff sees the changed entities
-only, and of these the top-level fields that differ, since it costs as much for what is equal as for
-what is not. All of them go in one call, which shares its fixed cost. Called by the daemon and by
-`plan`.
+only, and of these the maps that differ, since it costs as much for what is equal as for what is
+not. All of them go in one call, which shares its fixed cost. Called by the daemon and by `plan`.
 """
 
 from __future__ import annotations
@@ -88,30 +87,46 @@ def load() -> None:
 
 
 def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
-    load()
-    from deepdiff import DeepDiff  # noqa: PLC0415
-
     before: dict[int, dict[str, Json]] = {}
     after: dict[int, dict[str, Json]] = {}
     values = [(full(old), full(new)) for old, new in pairs]
+    paths: list[set[tuple[str, ...]]] = [set() for _ in pairs]
     for index, (old, new) in enumerate(values):
-        differing = [name for name in old if old[name] != new[name]]
-        before[index] = {name: old[name] for name in differing}
-        after[index] = {name: new[name] for name in differing}
+        for name in old:
+            if old[name] == new[name]:
+                continue
+            if isinstance(old[name], dict) and isinstance(new[name], dict):
+                before.setdefault(index, {})[name] = old[name]
+                after.setdefault(index, {})[name] = new[name]
+            else:
+                # There is nothing in it by which it could be told apart.
+                paths[index].add((name,))
+    if before:
+        _note_inner(before, after, paths)
+    return [
+        tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
+        for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)
+    ]
+
+
+def _note_inner(
+    before: dict[int, dict[str, Json]],
+    after: dict[int, dict[str, Json]],
+    paths: list[set[tuple[str, ...]]],
+) -> None:
+    """Add where maps differ that are in the place of each other."""
+    load()
+    from deepdiff import DeepDiff  # noqa: PLC0415
+
     # The two settings: names that begin with "__" count, and an entity of which little is alike
     # is still compared field by field.
     found = DeepDiff(
         before, after, ignore_private_variables=False, threshold_to_diff_deeper=0, view="tree"
     )
-    paths: list[set[tuple[str, ...]]] = [set() for _ in pairs]
     for levels in found.values():
         for level in levels:
             index, *steps = level.path(output_format="list")
             paths[index].add(_field_path(steps))
-    return [
-        tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
-        for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)
-    ]
 
 
 def _field_path(steps: list[Any]) -> tuple[str, ...]:
