@@ -7,7 +7,7 @@ ENGINE := proxy/engine
 MANIFEST := $(ENGINE)/Cargo.toml
 FUZZ_MANIFEST := $(ENGINE)/fuzz/Cargo.toml
 TRAFFIC_MANIFEST := bench/traffic/Cargo.toml
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 5
 RUST_SOURCES := $(shell find $(ENGINE) -name '*.rs' -not -path '*/target/*' -not -path '*/fuzz/*' 2>/dev/null) $(MANIFEST) $(ENGINE)/Cargo.lock
 PYTHON_SOURCES := schemas reconciler routing proxy tests $(wildcard bench)
 DEMO ?= demo
@@ -32,7 +32,8 @@ endif
 # The crate for fuzzing shares the directory, and so what it has in common with the engine is built once.
 FUZZ := --manifest-path $(FUZZ_MANIFEST) --target-dir $(ENGINE)/target --locked --quiet
 
-.PHONY: help build run test test-full test-rust test-python test-tools lint lint-python lint-rust fmt bench clean lock
+.PHONY: help build run test test-full test-rust test-engine bench-programs test-fuzz test-python test-tools lint lint-python \
+  lint-rust fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -49,13 +50,20 @@ test: ## all tests: Rust units, then Python and end to end
 test-full: ## the same, with all that takes long: a thousand rotations, longer fuzzing
 	@KAKEHI_TEST_LONG=1 FUZZ_SECONDS=60 $(MAKE) test
 
-test-rust: ## the tests of the engine, and a short fuzzing
+test-rust: bench-programs test-engine test-fuzz ## the tests of the engine, and a short fuzzing
+
+test-engine:
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
 	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
+
+# Each is linked as one piece, on one core: a build to begin with, where others may run beside it.
+bench-programs:
 	$(call say,Building what the tests of the benchmarks run)
 	cargo build --release --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
 	cargo bench --manifest-path $(MANIFEST) --locked --quiet --no-run --bench instructions
+
+test-fuzz:
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)
 	cargo run $(FUZZ) --bin fuzz_run -- all $(FUZZ_SECONDS)
 

@@ -55,8 +55,9 @@ JOBS = 2 * len(os.sched_getaffinity(0))
 _DIST = "--dist loadfile --no-loadscope-reorder"
 PARALLEL = f"python -m pytest -n {JOBS} {_DIST} -m not serial --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
-PYTHON, RUST = "make build test-tools lint-python", "make lint-rust test-rust"
-LANES = [PYTHON, RUST]
+PYTHON = "make --jobs=2 build test-tools lint-python"
+RUST = "make --jobs=2 --output-sync=target lint-rust test-rust"
+LANES = [RUST, PYTHON]
 EVERYTHING = [*LANES, PARALLEL, SERIAL]
 AGAIN = " --numprocesses=0 --last-failed --last-failed-no-failures=none"
 FIRST_OF_PARALLEL = '[[ "$*" = *"not serial"* && "$*" != *last-failed* ]] &&'
