@@ -50,8 +50,8 @@ from reconciler.source.following import Following
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
-from reconciler.storage.drains import Drain, Drains
-from reconciler.storage.history import History
+from reconciler.storage.kept.drains import Drain, Drains
+from reconciler.storage.kept.history import History
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd

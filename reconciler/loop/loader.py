@@ -1,8 +1,8 @@
 """The process that stages a large change, so that the daemon's loop, memory and lock stay its own.
 
 It reads one request from its standard input and tells on its standard output how far it is and at
-last what it found; the changes lie in a file (`reconciler.storage.bulk`). Other processes parse
-(`reconciler.loop.parsing`), and it ends with the daemon, whatever that dies of. Started by
+last what it found; the changes lie in a file (`reconciler.storage.writing.bulk`). Other processes
+parse (`reconciler.loop.parsing`), and it ends with the daemon, whatever that dies of. Started by
 `reconciler.loop.loading`.
 """
 
@@ -33,12 +33,13 @@ from reconciler.materials.sealed import Keyring
 from reconciler.planning.planner import position
 from reconciler.source.repository import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Source
-from reconciler.storage import bulk, parsed
-from reconciler.storage.bulk import BulkWriter
-from reconciler.storage.database import Database
-from reconciler.storage.parsed import ParsedBlobs
-from reconciler.storage.state import StoredState
-from reconciler.storage.upgrade import LANGUAGE
+from reconciler.storage.file.database import Database
+from reconciler.storage.kept import parsed
+from reconciler.storage.kept.parsed import ParsedBlobs
+from reconciler.storage.reading.state import StoredState
+from reconciler.storage.reading.upgrade import LANGUAGE
+from reconciler.storage.writing import bulk
+from reconciler.storage.writing.bulk import BulkWriter
 from schemas.entities.entity import Entity, EntityKey
 
 _TELL_EVERY_S = 0.2

@@ -1,8 +1,8 @@
 """A large change is staged in a process of its own; this starts it and tells how far it is.
 
 The daemon's loop is free meanwhile, and its memory stays its own: what was found comes back as a
-file of rows (`reconciler.storage.bulk`). Called by `reconciler.loop.reconcile` for a change that
-is too large to be staged there; `status` reads `progress`.
+file of rows (`reconciler.storage.writing.bulk`). Called by `reconciler.loop.reconcile` for a change
+that is too large to be staged there; `status` reads `progress`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from reconciler.materials.completing import Machine
 from reconciler.parts import heard_again_within
 from reconciler.planning.differ import diff_entities
 from reconciler.source.repository import NoConfigurationError, RepositoryError
-from reconciler.storage import bulk, parsed
-from reconciler.storage.bulk import Bulk
-from reconciler.storage.running import Running
+from reconciler.storage.kept import parsed
+from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store
+from reconciler.storage.writing import bulk
+from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.change import Change
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey

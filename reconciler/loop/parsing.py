@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reconciler.catalog.parsing import parse
 from reconciler.source.source import Source
-from reconciler.storage.parsed import ParsedBlobs
+from reconciler.storage.kept.parsed import ParsedBlobs
 
 CHUNK_FILES = 200
 # So many chunks are on their way for each process: enough that none waits, and a bound for memory.

@@ -17,8 +17,8 @@ from reconciler.catalog.catalog import Candidate
 from reconciler.errors import MachineError
 from reconciler.loop.reading_back import UnknownStateError, files_of, read_back
 from reconciler.loop.staging import Stager
-from reconciler.storage.database import DamagedError
-from reconciler.storage.records import Recovered
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers.worker import Worker
 from schemas.changes.state import State

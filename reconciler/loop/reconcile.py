@@ -41,11 +41,11 @@ from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Head, Source, UnfetchedError
 from reconciler.source.tree_diff import ManyFilesError
-from reconciler.storage.database import DamagedError
-from reconciler.storage.records import Begun, Puts
-from reconciler.storage.running import Running
-from reconciler.storage.state import StoredState
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.reading.running import Running
+from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
+from reconciler.storage.writing.begun import Begun, Puts
 from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Runner

@@ -26,7 +26,7 @@ from reconciler.materials.completing import Machine
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
-from reconciler.storage.records import Recovered
+from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers import spawning
 from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet

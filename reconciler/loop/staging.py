@@ -22,9 +22,9 @@ from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Changed, Source
-from reconciler.storage.bulk import Bulk
-from reconciler.storage.running import Running
-from reconciler.storage.state import StoredState
+from reconciler.storage.reading.running import Running
+from reconciler.storage.reading.state import StoredState
+from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.change import Change
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, entity_hash

@@ -34,9 +34,9 @@ from reconciler.source.following import Following
 from reconciler.source.left_out import SUFFIXES
 from reconciler.source.repository import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source
-from reconciler.storage.drains import Drain, Drains
-from reconciler.storage.running import Running
-from reconciler.storage.state import StoredState
+from reconciler.storage.kept.drains import Drain, Drains
+from reconciler.storage.reading.running import Running
+from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.supervisor import Slot, Supervisor

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from reconciler.storage.state import StoredState
+from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
 from schemas.entities.entity import EntityKey
 from schemas.entities.material import materials_of

@@ -14,10 +14,10 @@ from typing import Any
 
 from reconciler import log
 from reconciler.source.source import Head, Source
-from reconciler.storage.drains import Drain
-from reconciler.storage.history import CHANGES_MAX, OF_COMMITS, History
-from reconciler.storage.records import Begun
+from reconciler.storage.kept.drains import Drain
+from reconciler.storage.kept.history import CHANGES_MAX, OF_COMMITS, History
 from reconciler.storage.store import Store
+from reconciler.storage.writing.begun import Begun
 from reconciler.transaction.events import Failure
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic

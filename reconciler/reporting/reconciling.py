@@ -12,7 +12,7 @@ from typing import Protocol
 from reconciler.planning.consequences import Meaning
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Changed, Head
-from reconciler.storage.running import Running
+from reconciler.storage.reading.running import Running
 from reconciler.transaction.retrying import Retrying
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic

@@ -13,8 +13,8 @@ from pathlib import Path
 from reconciler import log
 from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Source
-from reconciler.storage.database import DamagedError
-from reconciler.storage.memory import Memory
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.kept.memory import Memory
 
 NAME = "followed"
 _DETACHED = "HEAD"

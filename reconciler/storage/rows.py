@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 from reconciler import log
 from reconciler.parts import heard_again_within
-from reconciler.storage.database import DamagedError
-from reconciler.storage.history import StoredHistory, is_as_written
-from reconciler.storage.state import StoredState, decode_file
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.kept.history import StoredHistory, is_as_written
+from reconciler.storage.reading.state import StoredState, decode_file
 from reconciler.storage.store import Store
-from reconciler.storage.writing import Relate
+from reconciler.storage.writing.writer import Relate
 from schemas.entities.entity import KINDS, EntityKey
 
 EVERY_S = 6 * 3600.0

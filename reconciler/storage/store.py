@@ -29,11 +29,8 @@ from pathlib import Path
 from reconciler import faults, log
 from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
-from reconciler.storage.anew import aside, remove_leftover
-from reconciler.storage.bulk import Bulk
-from reconciler.storage.checkpoints import Checkpoints, LogIndex
-from reconciler.storage.contents import MaterialStore
-from reconciler.storage.database import (
+from reconciler.storage.file.checkpoints import Checkpoints, LogIndex
+from reconciler.storage.file.database import (
     FILE_NAME,
     Damage,
     DamagedError,
@@ -41,18 +38,21 @@ from reconciler.storage.database import (
     end_after,
     translated,
 )
-from reconciler.storage.history import HistoryRow
+from reconciler.storage.file.place import Place
+from reconciler.storage.kept.contents import MaterialStore
+from reconciler.storage.kept.history import HistoryRow
 from reconciler.storage.notes import Notes
-from reconciler.storage.place import Place
-from reconciler.storage.records import Begun, Header, Recovered
-from reconciler.storage.running import Running, read_header, read_running, running_of
-from reconciler.storage.salvage import salvaged
-from reconciler.storage.snapshots import Snapshots
-from reconciler.storage.state import Whole, content_hash
-from reconciler.storage.unfinished import read_unfinished
-from reconciler.storage.upgrade import LANGUAGE, completed_all, set_former_aside
-from reconciler.storage.view import StateView, changes_of
-from reconciler.storage.writing import Relate, Writer
+from reconciler.storage.reading.header import Header, Recovered, read_header
+from reconciler.storage.reading.running import Running, read_running, running_of
+from reconciler.storage.reading.salvage import salvaged
+from reconciler.storage.reading.snapshots import Snapshots
+from reconciler.storage.reading.state import Whole, content_hash
+from reconciler.storage.reading.upgrade import LANGUAGE, completed_all, set_former_aside
+from reconciler.storage.reading.view import StateView, changes_of
+from reconciler.storage.writing.anew import aside, remove_leftover
+from reconciler.storage.writing.begun import Begun, read_unfinished
+from reconciler.storage.writing.bulk import Bulk
+from reconciler.storage.writing.writer import Relate, Writer
 from schemas.changes.change import Change
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reconciler import faults, log
 from reconciler.patience import Countdown
-from reconciler.storage.records import Begun
+from reconciler.storage.writing.begun import Begun
 from reconciler.transaction import events
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.streaming import Reply, Streaming

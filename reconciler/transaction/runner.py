@@ -19,8 +19,8 @@ from typing import Protocol
 
 from reconciler import faults, log
 from reconciler.patience import within
-from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
+from reconciler.storage.writing.begun import Begun
 from reconciler.transaction import events
 from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from reconciler import log
 from reconciler.patience import within
-from reconciler.storage.records import Begun
-from reconciler.storage.state import Whole
+from reconciler.storage.reading.state import Whole
+from reconciler.storage.reading.view import Missed, Moment, StateView
 from reconciler.storage.store import Store
-from reconciler.storage.view import Missed, Moment, StateView
+from reconciler.storage.writing.begun import Begun
 from reconciler.workers.link import WorkerGoneError
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.streaming import Streaming

@@ -3,8 +3,8 @@
 Read with `pread`, not mapped: reading a mapping would allocate the pages of the many slots that
 nobody uses. What a worker that has ended had counted is kept (`retire`) and added to what its
 successor counts, so that no counter of a slot goes backwards. Called by
-`reconciler.workers.supervisor`, `reconciler.reporting.metrics`, `reconciler.storage.drains` and for
-status.
+`reconciler.workers.supervisor`, `reconciler.reporting.metrics`, `reconciler.storage.kept.drains`
+and for status.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import signal
 import time
 from pathlib import Path
 
-from reconciler.storage.place import lock_directory
+from reconciler.storage.file.place import lock_directory
 from reconciler.workers import spawning
 from reconciler.workers.link import connect
 

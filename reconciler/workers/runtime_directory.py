@@ -18,7 +18,7 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_directory
-from reconciler.storage.place import holds_lock, lock_directory
+from reconciler.storage.file.place import holds_lock, lock_directory
 from reconciler.workers.spawning import WORKERS_DIRECTORY
 from reconciler.workers.supervisor import Supervisor
 

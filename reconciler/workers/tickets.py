@@ -19,8 +19,8 @@ from pathlib import Path
 
 from reconciler import log
 from reconciler.durable import replace_durably
-from reconciler.storage.database import DamagedError
-from reconciler.storage.memory import Memory
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.kept.memory import Memory
 
 FILE = NAME = "tickets"
 KEY_BYTES = 48

@@ -1,6 +1,6 @@
 """JSON Schema out of the models: for editors, for `kakehi schema`, for whoever checks files in CI.
 
-Also by which language a state was written (`language`), for `reconciler.storage.upgrade`.
+Also by which language a state was written (`language`), for `reconciler.storage.reading.upgrade`.
 
 `python -m schemas.describing.jsonschema --write` renews the two generated files, this schema and
 the reference of the language; a test proves that both are current.

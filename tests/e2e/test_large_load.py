@@ -16,7 +16,8 @@ import pytest
 
 from reconciler.catalog.catalog import load_directory
 from reconciler.loop.loading import FILES_MAX
-from reconciler.storage import bulk, parsed
+from reconciler.storage.kept import parsed
+from reconciler.storage.writing import bulk
 from tests.harness.daemon import Kakehi
 from tests.harness.ports import free_port
 from tests.harness.processes import is_alive

@@ -23,8 +23,8 @@ from reconciler.catalog.catalog import Candidate, load_directory, stage
 from reconciler.catalog.relations import relations_of
 from reconciler.loop.staging import digest_after
 from reconciler.planning.differ import diff_entities
-from reconciler.storage.records import Begun
 from reconciler.storage.store import Store
+from reconciler.storage.writing.begun import Begun
 from schemas.changes.change import Change
 from schemas.changes.state import State
 from schemas.entities.entity import Entity, EntityKey

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.loop.staging import digest_after
-from reconciler.storage.database import FILE_NAME
-from reconciler.storage.records import Begun, Header
-from reconciler.storage.running import Running
+from reconciler.storage.file.database import FILE_NAME
+from reconciler.storage.reading.header import Header
+from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store
+from reconciler.storage.writing.begun import Begun
 from schemas.changes.change import Change
 from schemas.entities.entity import Entity, EntityKey, Json, Provenance
 

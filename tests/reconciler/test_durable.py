@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from reconciler import durable
-from reconciler.storage.contents import MaterialStore
-from reconciler.storage.database import Database
-from reconciler.storage.place import Place
+from reconciler.storage.file.database import Database
+from reconciler.storage.file.place import Place
+from reconciler.storage.kept.contents import MaterialStore
 
 
 @pytest.fixture

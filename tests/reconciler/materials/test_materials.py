@@ -11,7 +11,7 @@ import pytest
 from reconciler.errors import UnreadableError
 from reconciler.materials.completing import Completed, complete
 from reconciler.materials.reading import MATERIAL_BYTES_MAX, no_files, read_external
-from reconciler.storage.contents import MaterialStore
+from reconciler.storage.kept.contents import MaterialStore
 from schemas.changes.change import Change
 from schemas.entities.entity import Entity
 from schemas.entities.material import materials_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.catalog.relations import HOST, relations_of
-from reconciler.storage.records import Recovered
+from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import EntityKey, Mark

@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.catalog.relations import relations_of
 from reconciler.storage import rows as module
-from reconciler.storage.database import FILE_NAME, DamagedError
-from reconciler.storage.history import History
+from reconciler.storage.file.database import FILE_NAME, DamagedError
+from reconciler.storage.kept.history import History
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from schemas.entities.entity import Entity, EntityKey, Mark
@@ -22,7 +22,7 @@ from tests.harness.daemon import EXECUTABLE
 from tests.reconciler.building import entity, frontend
 from tests.reconciler.entities import run as apply
 from tests.reconciler.live import Shop, eventually, serves, shop
-from tests.reconciler.storage.test_history import entry as told
+from tests.reconciler.storage.kept.test_history import entry as told
 
 MANY = 450
 

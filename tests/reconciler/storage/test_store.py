@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import MachineError
-from reconciler.storage.database import FILE_NAME, DamagedError, Database
+from reconciler.storage.file.database import FILE_NAME, DamagedError, Database
 from reconciler.storage.store import Store
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity
@@ -83,7 +83,7 @@ def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> 
 
 def test_a_snapshot_does_not_last_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.storage.store.SNAPSHOT_S_MAX", 0.2)
-    monkeypatch.setattr("reconciler.storage.database._STEPS", 1)
+    monkeypatch.setattr("reconciler.storage.file.database._STEPS", 1)
     store = Store(tmp_path)
     apply(store, ("shop/a", 1))
     with store.snapshot() as seen:
@@ -237,7 +237,7 @@ def test_the_log_is_copied_when_there_is_enough_to_copy(
 ) -> None:
     """The log never becomes shorter; its length must not make each commit copy it."""
     due_bytes, begun = 400_000, []
-    monkeypatch.setattr("reconciler.storage.checkpoints.DUE_BYTES", due_bytes)
+    monkeypatch.setattr("reconciler.storage.file.checkpoints.DUE_BYTES", due_bytes)
     checkpoint = Database.checkpoint
     store = Store(tmp_path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.storage.database import FILE_NAME, DamagedError
+from reconciler.storage.file.database import FILE_NAME, DamagedError
 from reconciler.workers import bringup, spawning
 from schemas.changes import ops
 from schemas.changes.state import EMPTY_DIGEST, State

@@ -1,0 +1,89 @@
+"""Checkpoints: what is in the log of the state database is copied into its file, now and then.
+
+In a thread, which a commit never waits for, and no more often than there is much to copy. Called by
+`reconciler.storage.store` behind each commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+
+from reconciler import faults
+from reconciler.errors import MachineError
+from reconciler.storage.file.database import Database
+
+# Some hundred commits. The next start reads what is not copied yet.
+DUE_BYTES = 8 * 1024 * 1024
+
+# Of the index of the log: what is read of its head, and the pages that it counts.
+_INDEX_BYTES = 100
+_PAGE_BYTES = 4096
+
+
+class LogIndex:
+    """How much is in the log of one open database; to be closed behind its connections.
+
+    It stays open: when a process closes a file, the kernel takes back all locks that it has there
+    (fcntl(2)), and those on the index of the log say that the database is in use. Without them the
+    next process that opens it would begin a new index under this one.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._path = database.index
+        self._opened = -1
+
+    @property
+    def uncopied_bytes(self) -> int:
+        """How much is in the log and not in the file, about.
+
+        By the index (https://sqlite.org/walformat.html §2), since the log itself is as long as it
+        ever was: what is copied is written over, and nothing makes it shorter.
+        """
+        try:
+            if self._opened < 0:
+                self._opened = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            head = os.pread(self._opened, _INDEX_BYTES, 0)
+        except OSError:
+            return 0
+        if len(head) < _INDEX_BYTES:
+            return 0
+        frames, copied = (int.from_bytes(head[at : at + 4], sys.byteorder) for at in (16, 96))
+        return max(0, frames - copied) * _PAGE_BYTES
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._opened >= 0:
+            os.close(self._opened)
+            self._opened = -1
+
+
+class Checkpoints:
+    """One at a time."""
+
+    def __init__(self) -> None:
+        self._running: threading.Thread | None = None
+
+    def begin_if_due(self, database: Database, index: LogIndex) -> None:
+        """Begin one when there is enough to copy."""
+        if self._running is not None and self._running.is_alive():
+            return
+        if index.uncopied_bytes < DUE_BYTES:
+            return
+        self._running = threading.Thread(target=_checkpoint, args=(database,), daemon=True)
+        self._running.start()
+
+    def finish(self) -> None:
+        """Wait for the one that runs."""
+        if self._running is not None:
+            self._running.join()
+
+
+def _checkpoint(database: Database) -> None:
+    # Nothing depends on it, and the next commit tries again.
+    with contextlib.suppress(OSError, MachineError):
+        faults.point("checkpoint.begin")
+        database.checkpoint()
+        faults.point("checkpoint.end")

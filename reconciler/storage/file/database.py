@@ -1,0 +1,288 @@
+"""The database file: opened, checked, migrated, and its errors in words of ours.
+
+One SQLite file in the state directory, in WAL mode with `synchronous=FULL`: a write transaction is
+durable when it returns, readers see whole transactions and never wait. Called by
+`reconciler.storage.store` and `reconciler.storage.reading.state`.
+
+SQLite notices a damaged page structure, not a flipped bit in a value, and ends early at a damaged
+frame of the WAL; so every entity carries its hash, and the header row its own (`state`, `store`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+from reconciler.durable import rename_durably, sync_directory
+from reconciler.errors import MachineError
+from reconciler.presence import is_directory, is_there
+
+FILE_NAME = "state.db"
+
+# A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
+_BUSY_TIMEOUT_S = 5.0
+_CACHE_KIB = 8 * 1024
+# Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
+_STEPS = 10_000
+
+_FIRST = """
+CREATE TABLE running (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  generation INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  commit_id TEXT,
+  tree TEXT,
+  applied_at TEXT,
+  epoch INTEGER NOT NULL,
+  language TEXT NOT NULL,
+  check_sum TEXT NOT NULL
+);
+CREATE TABLE entities (
+  kind TEXT NOT NULL,
+  name TEXT NOT NULL,
+  value BLOB NOT NULL,
+  hash BLOB NOT NULL,
+  file TEXT NOT NULL,
+  line INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE counts (kind TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE relations (
+  relation TEXT NOT NULL,
+  term TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  name TEXT NOT NULL,
+  note TEXT NOT NULL,
+  PRIMARY KEY (relation, term, kind, name)
+) WITHOUT ROWID;
+CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE kept (name TEXT PRIMARY KEY, text TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE unfinished (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  base_generation INTEGER NOT NULL,
+  base_digest TEXT NOT NULL,
+  puts TEXT NOT NULL,
+  removes TEXT NOT NULL
+);
+"""
+# The history, and a hash for what a file defines.
+_SECOND = """
+CREATE TABLE history (
+  number INTEGER PRIMARY KEY,
+  commit_id TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  told TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  entry TEXT NOT NULL,
+  hash BLOB NOT NULL
+);
+CREATE INDEX history_commits ON history (commit_id);
+CREATE INDEX history_sizes ON history (size);
+ALTER TABLE files RENAME TO former_files;
+CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO files SELECT path, defines, text_hash(path, defines) FROM former_files;
+DROP TABLE former_files;
+"""
+# Values without their defaults. The tables are the same: by the name of the language `upgrade` sees
+# that the values are of before.
+_THIRD = ""
+_FORMS = (_FIRST, _SECOND, _THIRD)
+"""What makes a file of each form from one of the form before."""
+VERSION = len(_FORMS)
+"""`user_version`. A newer file is refused untouched; an older one is migrated forward."""
+
+
+class DamagedError(MachineError):
+    """The database, or a row of it, is not what was written."""
+
+
+class Damage:
+    """What somebody has come upon in the database, until somebody else sees to it."""
+
+    def __init__(self) -> None:
+        self._found: DamagedError | None = None
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within, damage is noted, and raised all the same."""
+        try:
+            yield
+        except DamagedError as error:
+            self._found = error
+            raise
+
+    def take(self) -> DamagedError | None:
+        """Return what was noted since the last call."""
+        found, self._found = self._found, None
+        return found
+
+
+class NewerError(MachineError):
+    """The database is of a newer version of Kakehi."""
+
+
+def text_hash(name: object, text: object) -> bytes:
+    """What a kept text is stored with. A damaged row may have values of another type."""
+    return blake2b(f"{name}\0{text}".encode("utf-8", "replace"), digest_size=16).digest()
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLite's errors into `OSError` (disk full, read-only) and `DamagedError`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:
+            # Our statements are right: what they are about is not there any more.
+            raise DamagedError(f"the state database is damaged: {error}") from error
+        if code == sqlite3.SQLITE_CANTOPEN and (reason := _why_none_opens()) is not None:
+            raise OSError(reason, os.strerror(reason)) from error
+        raise OSError(_ERRNO.get(code, errno.EIO), str(error)) from error
+    # SQLite may cite what it cannot read.
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise DamagedError(f"the state database is damaged: {error}") from error
+
+
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_INTERRUPT: errno.ETIMEDOUT,
+}
+
+
+def _why_none_opens() -> int | None:
+    """SQLite does not tell why it cannot open a file: whether no file at all can be opened."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def end_after(connection: sqlite3.Connection, seconds: float) -> None:
+    """Whatever a connection is asked raises an error from a moment on."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+
+
+class Database:
+    """The path, and how to connect to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection; transactions are begun by hand. Raises `sqlite3.Error`."""
+        connection = sqlite3.connect(
+            # A file that is gone is not made anew by whoever only reads it.
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def open(self) -> sqlite3.Connection:
+        """Open it for writing, made or migrated. Raises `OSError`, `DamagedError`, `NewerError`."""
+        with translated():
+            if not is_there(self.path):
+                self.path.touch(mode=0o600)
+                sync_directory(self.path.parent)
+            connection = self.connect()
+            try:
+                self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the file, as far as no reader needs it. For a thread of its own."""
+        with translated(), contextlib.closing(self.connect()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """What holds the state while it is open: the file, and its WAL once it was written to."""
+        return self.path, self._beside("-wal")
+
+    def replace(self, source: sqlite3.Connection) -> None:
+        """Put a copy of what a connection reads in place of whatever is there. Raises `OSError`."""
+        fresh = self._beside(".new")
+        fresh.unlink(missing_ok=True)
+        try:
+            fresh.touch(mode=0o600)
+            with translated(), contextlib.closing(sqlite3.connect(fresh)) as target:
+                source.backup(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        if is_directory(self.path):
+            self.set_aside()
+        # A WAL of another file would be taken for one of this.
+        for suffix in ("-wal", "-shm"):
+            self._beside(suffix).unlink(missing_ok=True)
+        rename_durably(fresh, self.path)
+
+    def copy_files(self, directory: Path) -> None:
+        """Copy what can be read of it to another directory."""
+        for path in self.files:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, directory / path.name)
+
+    @property
+    def index(self) -> Path:
+        """The index of the WAL, while somebody has the file open."""
+        return self._beside("-shm")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(FILE_NAME + suffix)
+
+    def set_aside(self) -> str:
+        """Rename a damaged file, with what belongs to it; return its new name."""
+        number = 1
+        while is_there(aside := self.path.with_name(f"{FILE_NAME}.damaged-{number}")):
+            number += 1
+        for suffix in ("", "-wal", "-shm"):
+            found = self._beside(suffix)
+            with contextlib.suppress(FileNotFoundError):
+                found.rename(aside.with_name(aside.name + suffix))
+        sync_directory(self.path.parent)
+        return aside.name
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise NewerError(
+                f"{self.path} was written by a newer version of Kakehi (form {version}; this one "
+                f"knows {VERSION}): run that version, or move the file away to start from the "
+                "repository"
+            )
+        if version == VERSION:
+            return
+        connection.create_function("text_hash", 2, text_hash, deterministic=True)
+        steps = "".join(_FORMS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

@@ -1,0 +1,157 @@
+"""The drained backends: an overlay that an operator lays over the state, with owner and expiry.
+
+No part of the state or its digest: git says what a backend is, the overlay that it gets no new
+requests for now. Survives a restart in the state database. Called by
+`reconciler.reporting.control_answers`, and by `reconciler.workers.bringup` for what a fresh worker
+has to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from reconciler import log
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.kept.memory import Memory
+
+NAME = "drains"
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """One drained backend; times are ISO 8601 in UTC, `expires_at` None is until undrained."""
+
+    backend: str
+    owner: str
+    since: str
+    expires_at: str | None
+
+
+class Drains:
+    """All of them. `changed` is called on the event loop when the list is another.
+
+    `expired` is called with those that have ended by themselves.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        changed: Callable[[], None] = lambda: None,
+        expired: Callable[[list[Drain]], None] = lambda _: None,
+    ) -> None:
+        self._memory = memory
+        self._drains: dict[str, Drain] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = changed
+        self._expired = expired
+        self._read()
+
+    def names(self) -> list[str]:
+        """The overlay as the workers take it."""
+        return sorted(self._drains)
+
+    def all(self) -> list[Drain]:
+        """For status."""
+        return [self._drains[name] for name in self.names()]
+
+    def get(self, backend: str) -> Drain | None:
+        """The drain of one backend."""
+        return self._drains.get(backend)
+
+    def add(self, backend: str, owner: str, ttl_s: float | None) -> Drain:
+        """Drains a backend, or moves its owner and expiry. Raises `OSError`."""
+        return self.add_all([backend], owner, ttl_s)[0]
+
+    def add_all(self, backends: Sequence[str], owner: str, ttl_s: float | None) -> list[Drain]:
+        """Drains several at once. Raises `OSError`."""
+        now = datetime.now(UTC)
+        expires = None if ttl_s is None else (now + timedelta(seconds=ttl_s)).isoformat()
+        made = []
+        for backend in backends:
+            before = self._drains.get(backend)
+            since = before.since if before else now.isoformat()
+            made.append(Drain(backend, owner, since, expires))
+        self._replace({**self._drains, **{each.backend: each for each in made}})
+        return made
+
+    def remove(self, backend: str) -> bool:
+        """Whether it was drained. Raises `OSError`."""
+        return self.remove_all([backend]) != []
+
+    def remove_all(self, backends: Sequence[str]) -> list[Drain]:
+        """Those of them that were drained. Raises `OSError`."""
+        ended = [self._drains[name] for name in backends if name in self._drains]
+        gone = {each.backend for each in ended}
+        if ended:
+            self._replace({name: each for name, each in self._drains.items() if name not in gone})
+        return ended
+
+    def write(self) -> None:
+        """Writes them anew, after their file was lost. Raises `OSError`."""
+        self._replace(self._drains)
+
+    def schedule(self) -> None:
+        """Ends what has expired, and wakes up again when the next one does."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = datetime.now(UTC)
+        left = {
+            name: each
+            for name, each in self._drains.items()
+            if each.expires_at is None or datetime.fromisoformat(each.expires_at) > now
+        }
+        if len(left) != len(self._drains):
+            log.info("drains have expired", backends=",".join(self._drains.keys() - left.keys()))
+            self._expired([each for name, each in self._drains.items() if name not in left])
+            try:
+                self._replace(left)
+            except OSError as error:
+                log.warning("cannot write the drains", reason=error.strerror or error)
+            return
+        times = [
+            datetime.fromisoformat(each.expires_at) for each in left.values() if each.expires_at
+        ]
+        if times:
+            # The clock may jump; looking again after an hour at the latest bounds the error.
+            delay = min(3600.0, max(0.0, (min(times) - now).total_seconds()) + 0.01)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.schedule)
+
+    def stop(self) -> None:
+        """No timer any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _replace(self, drains: dict[str, Drain]) -> None:
+        try:
+            self._memory.keep(NAME, json.dumps([asdict(each) for each in drains.values()]))
+        finally:
+            # What cannot be written holds until the next restart all the same.
+            self._drains = drains
+            self._changed()
+            self.schedule()
+
+    def _read(self) -> None:
+        try:
+            text = self._memory.kept(NAME)
+            drains = [_decoded(each) for each in json.loads(text or "[]")]
+        except (DamagedError, OSError, ValueError, TypeError) as error:
+            log.warning("the drains cannot be read, nothing is drained", reason=error)
+            return
+        self._drains = {each.backend: each for each in drains}
+
+
+def _decoded(found: object) -> Drain:
+    """One drain of the file. Raises `TypeError` or `ValueError` when somebody has damaged it."""
+    if not isinstance(found, dict):
+        raise TypeError("a drain is a map")
+    drain = Drain(**found)
+    if not all(isinstance(each, str) for each in (drain.backend, drain.owner, drain.since)):
+        raise TypeError("backend, owner and since are texts")
+    if drain.expires_at is not None and datetime.fromisoformat(drain.expires_at).tzinfo is None:
+        raise ValueError("expires_at has no time zone")
+    return drain

@@ -1,0 +1,302 @@
+"""The running state as it lies in the database: asked for what is wanted, never loaded whole.
+
+`StoredState` reads through one connection, which sees the newest commit, or within `snapshot` one
+moment of it. A row whose hash is not that of its content is refused (`DamagedError`). Called by
+every part that asks what runs, through `Store.running.state`; staging reads snapshots.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from reconciler.storage.file.database import Damage, DamagedError, text_hash, translated
+from schemas.changes.ops import Texts
+from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey, Json, Mark, Provenance
+from schemas.kinds.settings import Settings
+
+Row = tuple[str, str, bytes, bytes, str, int, int]
+
+_ENTITY = "SELECT kind, name, value, hash, file, line, position FROM entities"
+# The operation that puts the entity of a row, as `schemas.changes.ops` writes it.
+PUT = (
+    """'{"kind":"' || kind || '","name":' || json_quote(name)"""
+    """ || ',"value":' || CAST(value AS TEXT) || '}'"""
+)
+# Of a snapshot; more is of a change that is staged elsewhere.
+_REMEMBERED_MAX = 5000
+# Behind every character that a name or a term may have.
+_LAST = "\U0010ffff"
+
+
+def content_hash(kind: str, name: str, value: bytes) -> bytes:
+    """Return what an entity adds to the digest, of its canonical bytes."""
+    content = f"{kind}\0{name}\0".encode() + value
+    return blake2b(content, digest_size=16).digest()
+
+
+def decode_entity(row: Row) -> Entity:
+    """Return the entity of a row. Raises `DamagedError`."""
+    _check(row)
+    kind, name, value, _, file, line, position = row
+    decoded: dict[str, Json] = json.loads(value.decode())
+    return Entity(EntityKey(kind, name), decoded, Provenance(file, line, position))
+
+
+def _check(row: Row) -> None:
+    if not _is_as_written(row):
+        message = f'the state database is damaged: {row[0]} "{row[1]}" is not what was written'
+        raise DamagedError(message)
+
+
+def _is_as_written(row: Row) -> bool:
+    try:
+        return content_hash(row[0], row[1], row[2]) == row[3]
+    except (AttributeError, TypeError, UnicodeEncodeError):
+        # A damaged row may have values of another type.
+        return False
+
+
+class StoredState:
+    """A view of the entities, by one connection."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, digest: str, damage: Damage | None = None
+    ) -> None:
+        self._connection = connection
+        self.digest = digest
+        self._damage = damage or Damage()
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+        with self._damage.noted():
+            row = self._one(f"{_ENTITY} WHERE kind = ? AND name = ?", key)
+            return None if row is None else decode_entity(row)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that run; where nothing does, those that nobody has written."""
+        found = self.get(SETTINGS_KEY)
+        return Settings() if found is None else found.typed(Settings)
+
+    def __getitem__(self, key: EntityKey, /) -> Entity:
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __contains__(self, key: object, /) -> bool:
+        if not isinstance(key, EntityKey):
+            return False
+        return self._one("SELECT 1 FROM entities WHERE kind = ? AND name = ?", key) is not None
+
+    def __len__(self) -> int:
+        row = self._one("SELECT coalesce(sum(number), 0) FROM counts", ())
+        return int(row[0])
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind there are."""
+        row = self._one("SELECT number FROM counts WHERE kind = ?", (kind,))
+        return 0 if row is None else int(row[0])
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """Return the names of a kind that begin by `under`, in order."""
+        found = self._all(
+            "SELECT name FROM entities WHERE kind = ? AND name >= ? AND name < ? ORDER BY name",
+            (kind, under, under + _LAST),
+        )
+        return sorted(name for (name,) in found)
+
+    def first_names(self, kind: str, limit: int) -> list[str]:
+        """Return the first names of a kind in order, so many at most."""
+        found = self._all(
+            "SELECT name FROM entities WHERE kind = ? ORDER BY name LIMIT ?", (kind, limit)
+        )
+        return [name for (name,) in found]
+
+    def __iter__(self) -> Iterator[EntityKey]:
+        for kind, name in self._all("SELECT kind, name FROM entities", ()):
+            yield EntityKey(kind, name)
+
+    def values(self, kind: str | None = None) -> Iterator[Entity]:
+        """Yield all entities, or those of a kind, in the order of their keys."""
+        query, values = f"{_ENTITY} ORDER BY kind, name", tuple[str, ...]()
+        if kind is not None:
+            query, values = f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,)
+        with self._damage.noted(), translated():
+            for row in self._connection.execute(query, values):
+                yield decode_entity(row)
+
+    def puts(self) -> Iterator[str]:
+        """Yield all entities as the operations that put them, written by SQLite.
+
+        Not checked row by row: whoever takes them all in tells the digest of what came, and when
+        that is another one, `check` says why.
+        """
+        query = f"SELECT {PUT} FROM entities ORDER BY kind, name"  # noqa: S608  # words of ours
+        try:
+            with self._damage.noted(), translated():
+                for (text,) in self._connection.execute(query):
+                    yield text
+        except OSError:
+            # A value that is no text is damage as well, which SQLite does not call so.
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """Look at every row. Raises `DamagedError` when one is not what was written."""
+        with self._damage.noted(), translated():
+            for row in self._connection.execute(f"{_ENTITY} ORDER BY kind, name"):
+                _check(row)
+
+    def after(self, key: EntityKey, limit: int) -> list[tuple[Entity, int]]:
+        """Return the entities behind a key in the order of keys, with what each adds to the digest.
+
+        So many at most.
+        """
+        found = self._all(
+            f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
+        )
+        return [(decode_entity(row), int.from_bytes(row[3], "big")) for row in found]
+
+    def related_note(self, relation: str, term: str, key: EntityKey) -> str | None:
+        """Return the note of one entity under a term; None when it is not there."""
+        row = self._one(
+            "SELECT note FROM relations WHERE relation = ? AND term = ? AND kind = ? AND name = ?",
+            (relation, term, *key),
+        )
+        return None if row is None else row[0]
+
+    def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
+        """Return the entities under a term, with their notes."""
+        found = self._all(
+            "SELECT kind, name, note FROM relations WHERE relation = ? AND term = ?",
+            (relation, term),
+        )
+        return {EntityKey(kind, name): note for kind, name, note in found}
+
+    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for every term that begins by `prefix`."""
+        found: dict[str, dict[EntityKey, str]] = {}
+        for term, kind, name, note in self._all(
+            "SELECT term, kind, name, note FROM relations"
+            " WHERE relation = ? AND term >= ? AND term < ?",
+            (relation, prefix, prefix + _LAST),
+        ):
+            found.setdefault(term, {})[EntityKey(kind, name)] = note
+        return found
+
+    def with_files(self) -> Iterator[Entity]:
+        """Yield the entities that name files."""
+        keys = {key for found in self.related_under("file", "").values() for key in found}
+        yield from (self[key] for key in sorted(keys))
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defines."""
+        with self._damage.noted():
+            row = self._one("SELECT path, defines, hash FROM files WHERE path = ?", (path,))
+            return {} if row is None else decode_file(*row)
+
+    def paths(self) -> set[str]:
+        """Return the paths of all configuration files."""
+        return {path for (path,) in self._all("SELECT path FROM files", ())}
+
+    def files_after(self, path: str, limit: int) -> list[tuple[str, str, bytes]]:
+        """Return the rows of files behind a path in the order of paths, so many at most."""
+        query = "SELECT path, defines, hash FROM files WHERE path > ? ORDER BY path LIMIT ?"
+        return self._all(query, (path, limit))
+
+    def kept(self, name: str) -> str | None:
+        """Return what another part has kept. Raises `DamagedError`."""
+        row = self._one("SELECT text, hash FROM kept WHERE name = ?", (name,))
+        if row is None:
+            return None
+        text, stored = row
+        if text_hash(name, text) != stored:
+            raise DamagedError(f"the state database is damaged: {name} is not what was written")
+        return str(text)
+
+    def _one(self, query: str, values: tuple[object, ...]) -> Any:
+        with self._damage.noted(), translated():
+            return self._connection.execute(query, values).fetchone()
+
+    def _all(self, query: str, values: tuple[object, ...]) -> list[Any]:
+        with self._damage.noted(), translated():
+            return self._connection.execute(query, values).fetchall()
+
+
+class SnapshotState(StoredState):
+    """The same of one moment, so that what was read need not be read again.
+
+    A check of a change asks for each of its entities half a dozen times.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, digest: str, damage: Damage) -> None:
+        super().__init__(connection, digest, damage)
+        self._entities: dict[EntityKey, Entity | None] = {}
+        self._marks: dict[str, dict[EntityKey, Mark]] = {}
+
+    def get(self, key: EntityKey, /) -> Entity | None:
+        """Return an entity, or None."""
+        if key not in self._entities:
+            if len(self._entities) >= _REMEMBERED_MAX:
+                self._entities.clear()
+            self._entities[key] = super().get(key)
+        return self._entities[key]
+
+    def marks(self, path: str) -> dict[EntityKey, Mark]:
+        """Return what a file defines."""
+        if path not in self._marks:
+            if len(self._marks) >= _REMEMBERED_MAX:
+                self._marks.clear()
+            self._marks[path] = super().marks(path)
+        return self._marks[path]
+
+
+class Whole(Texts):
+    """All entities of a state, read anew whenever somebody goes through them."""
+
+    def __init__(self, state: StoredState) -> None:
+        self._state = state
+
+    def __iter__(self) -> Iterator[Entity]:
+        return self._state.values()
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def puts(self) -> Iterator[str]:
+        """Yield them as they are sent. Raises `DamagedError`."""
+        return self._state.puts()
+
+    def check(self) -> None:
+        """Look at every row. Raises `DamagedError` when one is not what was written."""
+        self._state.check()
+
+
+def file_row(path: str, defined: Mapping[EntityKey, Mark]) -> tuple[str, str, bytes]:
+    """Return the row of what a file defines."""
+    found = [
+        [key.kind, key.name, mark.fingerprint.hex(), mark.line, mark.column]
+        for key, mark in defined.items()
+    ]
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    return path, text, text_hash(path, text)
+
+
+def decode_file(path: str, defines: str, stored: bytes) -> dict[EntityKey, Mark]:
+    """Return what a file defines, from its row. Raises `DamagedError`."""
+    try:
+        if text_hash(path, defines) == stored:
+            return {
+                EntityKey(kind, name): Mark(bytes.fromhex(fingerprint), line, column)
+                for kind, name, fingerprint, line, column in json.loads(defines)
+            }
+    except (TypeError, ValueError):
+        pass
+    raise DamagedError(
+        f"the state database is damaged: what {path} defines is not what was written"
+    )

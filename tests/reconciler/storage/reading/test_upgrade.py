@@ -1,0 +1,160 @@
+"""F24: a state that another version wrote, on disk and in running workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from reconciler.errors import MachineError
+from reconciler.storage.file.database import FILE_NAME, VERSION
+from reconciler.storage.reading.upgrade import LANGUAGE, upgraded
+from reconciler.storage.store import Store
+from schemas.entities.entity import Entity, EntityKey, Provenance
+from schemas.kinds.registry import full
+from tests.harness.ports import address, split
+from tests.proxy.worker import state
+from tests.reconciler.entities import leave
+from tests.reconciler.entities import run as apply
+from tests.reconciler.workers.test_supervisor import Plane, alive, until
+from tests.schemas.strategies import entities
+
+
+def of_version_1(entity: Entity) -> Entity:
+    """The entity as it was written when a value had every key."""
+    return replace(entity, value=full(entity))
+
+
+@given(entities())
+def test_what_is_of_this_version_stays_the_same_object(entity: Entity) -> None:
+    assert upgraded(entity) is entity
+
+
+@given(entities())
+def test_what_is_at_its_default_is_left_out(entity: Entity) -> None:
+    before = of_version_1(entity)
+    assert upgraded(before) == entity
+    # Keys that this version has no longer are left out.
+    assert upgraded(replace(before, value={**before.value, "of_old": 1})).value == entity.value
+
+
+def test_keys_within_are_brought_into_form_too() -> None:
+    key, where = EntityKey("listener", "web"), Provenance("a.yaml", 1, 1)
+    value: dict[str, Any] = {
+        "address": "127.0.0.1:1",
+        "error_pages": {"404": {"body": "gone", "content_type": "text/html; charset=utf-8"}},
+        "limits": {"connections": 10_000, "of_old": 1},
+        "protocol": "https",
+        "tls": {"profile": "intermediate"},
+    }
+    assert upgraded(Entity(key, value, where)).value == {
+        "address": "127.0.0.1:1",
+        "error_pages": {"404": {"body": "gone"}},
+        "protocol": "https",
+        "tls": {},
+    }
+
+
+def test_what_no_default_stands_for_is_refused() -> None:
+    entity = Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))
+    with pytest.raises(KeyError, match="address"):
+        upgraded(entity)
+
+
+def test_the_store_takes_over_what_version_1_of_the_digest_wrote(tmp_path: Path) -> None:
+    new = state(address(), "127.0.0.1:9")
+    old = leave(tmp_path, map(of_version_1, new.entities.values()), "another")
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        # The tables were the same.
+        database.execute("PRAGMA user_version=2")
+    store = Store(tmp_path)
+    assert store.running.state.digest == new.digest != old
+    assert {each.key: each.value for each in store.running.state.values()} == {
+        key: each.value for key, each in new.entities.items()
+    }
+    assert store.former == (1, old)
+    assert (store.running.generation, store.running.commit) == (2, f"{1:040x}")
+    assert f"another version wrote the state: {len(new)} of" in store.notes.told()[0]
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    again = Store(tmp_path)
+    assert (again.running.generation, again.former) == (2, None)
+    assert again.running.state.digest == new.digest
+    again.close()
+
+
+def test_a_language_with_one_more_key_changes_nothing(tmp_path: Path) -> None:
+    new = state(address(), "127.0.0.1:9")
+    digest = leave(tmp_path, new.entities.values(), "without the key")
+    store = Store(tmp_path)
+    assert (store.running.generation, store.running.state.digest) == (1, digest)
+    assert (store.former, store.notes.told()) == (None, [])
+    store.close()
+
+
+def test_the_same_language_is_not_looked_through(tmp_path: Path) -> None:
+    entity = Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))
+    old = leave(tmp_path, [entity], LANGUAGE)
+    store = Store(tmp_path)
+    assert store.running.state.digest == old
+    store.close()
+
+
+def test_a_state_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    leave(tmp_path, [Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))], "old")
+    with pytest.raises(MachineError, match="of another version"):
+        Store(tmp_path)
+    # Nobody holds its lock.
+    with pytest.raises(MachineError, match="of another version"):
+        Store(tmp_path)
+
+
+def test_a_worker_of_another_version_serves_until_its_successor_does(tmp_path: Path) -> None:
+    async def run() -> None:
+        where, slow, asked, go = address(), address(), asyncio.Event(), asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await go.wait()
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            writer.close()
+
+        backend = await asyncio.start_server(answer, *split(slow))
+        first = Plane(tmp_path)
+        first.run(state(where, slow))
+        first.supervisor.scale(1)
+        await until(lambda: first.supervisor.complete)
+        [old] = first.pids()
+        reader, writer = await asyncio.open_connection(*split(where))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        await first.leave()
+
+        second = Plane(tmp_path)
+        running = second.store.running
+        second.store.former = (running.generation, running.state.digest)
+        apply(second.store, state(where, "127.0.0.1:10").entities.values())
+        second.leave_ms = 10_000
+        second.supervisor.scale(1)
+        await until(lambda: second.supervisor.complete)
+        [new] = second.pids()
+        assert new != old
+        assert second.digests() == {second.store.running.state.digest}
+        # What the old one had begun, it ends.
+        assert alive(old)
+        go.set()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
+        writer.close()
+        backend.close()
+        await until(lambda: not alive(old))
+        await second.end()
+
+    asyncio.run(run())
