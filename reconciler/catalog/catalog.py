@@ -74,6 +74,7 @@ def stage(
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
     staged = Staging(base, partial(complete, read=read, machine=machine), stale, _relate(machine))
+    base.expect_files(changed)
     for path in sorted(changed):
         staged.read(path, changed[path])
     return _settled(staged)

@@ -137,6 +137,7 @@ def circles(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     clusters: set[str] = set()
     for key in changed:
         clusters |= _clusters_near(key, view)
+    view.expect(EntityKey("cluster", name) for name in clusters)
     for name in sorted(clusters):
         cluster = view.get(EntityKey("cluster", name))
         backends = _taking(name, view) if cluster is not None else []

@@ -85,6 +85,12 @@ class View(Protocol):
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
 
+    def expect(self, keys: Iterable[EntityKey]) -> None:
+        """Know that these are about to be asked for."""
+
+    def expect_files(self, paths: Iterable[str]) -> None:
+        """Know that it is about to be asked what these files define."""
+
 
 def term(*parts: str) -> str:
     """Return several parts as one term."""

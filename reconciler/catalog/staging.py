@@ -134,6 +134,7 @@ class Staging:
 
     def settle(self) -> None:
         """Compare what the files define now with what they defined, once all are read."""
+        self.base.expect(self._fresh)
         for path in list(self.files):
             self._refuse_taken(path)
         former = chain.from_iterable(self.base.marks(path) for path in self.files)

@@ -97,6 +97,12 @@ class MemoryView:
         """Return what a file defines."""
         return self.files.get(path, {})
 
+    def expect(self, keys: Iterable[EntityKey]) -> None:
+        """Know that these are about to be asked for: they are at hand."""
+
+    def expect_files(self, paths: Iterable[str]) -> None:
+        """Know that it is about to be asked what these files define: it is at hand."""
+
 
 def laid_over(
     base: View,
@@ -169,6 +175,14 @@ class StagedView:
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defined before the change."""
         return self._base.marks(path)
+
+    def expect(self, keys: Iterable[EntityKey]) -> None:
+        """Know that these are about to be asked for."""
+        self._base.expect(key for key in keys if key not in self._desired)
+
+    def expect_files(self, paths: Iterable[str]) -> None:
+        """Know that it is about to be asked what these files defined."""
+        self._base.expect_files(paths)
 
     def _kept(self, found: dict[EntityKey, str]) -> dict[EntityKey, str]:
         return {key: note for key, note in found.items() if key not in self._desired}

@@ -110,6 +110,10 @@ class Damage:
     def __init__(self) -> None:
         self._found: DamagedError | None = None
 
+    def note(self, found: DamagedError) -> None:
+        """Keep it."""
+        self._found = found
+
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
         """Within, damage is noted, and raised all the same."""

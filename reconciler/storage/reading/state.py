@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from itertools import islice
+from typing import Any, NoReturn
 
 from reconciler.storage.file.database import Damage, DamagedError, text_hash, translated
 from schemas.changes.ops import Texts
@@ -21,6 +22,19 @@ from schemas.kinds.settings import Settings
 Row = tuple[str, str, bytes, bytes, str, int, int]
 
 _ENTITY = "SELECT kind, name, value, hash, file, line, position FROM entities"
+_ENTITY_OF = f"{_ENTITY} WHERE kind = ? AND name = ?"
+# Of JSON: a list of pairs, and of paths. CROSS JOIN has SQLite look up each, in the order given.
+_ENTITIES_OF = (
+    "SELECT e.kind, e.name, e.value, e.hash, e.file, e.line, e.position"
+    " FROM json_each(?) AS asked CROSS JOIN entities AS e"
+    " ON e.kind = json_extract(asked.value, '$[0]') AND e.name = json_extract(asked.value, '$[1]')"
+)
+_FILES_OF = (
+    "SELECT f.path, f.defines, f.hash FROM json_each(?) AS asked"
+    " CROSS JOIN files AS f ON f.path = asked.value"
+)
+# By one statement; in the order of the tables, so that a page which was read serves the next too.
+_MANY = 500
 # The operation that puts the entity of a row, as `schemas.changes.ops` writes it.
 PUT = (
     """'{"kind":"' || kind || '","name":' || json_quote(name)"""
@@ -28,6 +42,8 @@ PUT = (
 )
 # Of a snapshot; more is of a change that is staged elsewhere.
 _REMEMBERED_MAX = 5000
+# Of what stands under a term; there may be very many.
+_FEW = 8
 # Behind every character that a name or a term may have.
 _LAST = "\U0010ffff"
 
@@ -72,9 +88,8 @@ class StoredState:
 
     def get(self, key: EntityKey, /) -> Entity | None:
         """Return an entity, or None."""
-        with self._damage.noted():
-            row = self._one(f"{_ENTITY} WHERE kind = ? AND name = ?", key)
-            return None if row is None else decode_entity(row)
+        row = self._one(_ENTITY_OF, key)
+        return None if row is None else self._decoded(row)
 
     @property
     def settings(self) -> Settings:
@@ -196,9 +211,21 @@ class StoredState:
 
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
-        with self._damage.noted():
-            row = self._one("SELECT path, defines, hash FROM files WHERE path = ?", (path,))
-            return {} if row is None else decode_file(*row)
+        row = self._one("SELECT path, defines, hash FROM files WHERE path = ?", (path,))
+        return {} if row is None else self._decoded_file(row)
+
+    def many(self, keys: Sequence[EntityKey]) -> Iterator[Entity]:
+        """Yield those of some entities that are there, in any order."""
+        ordered = sorted(keys)
+        for at in range(0, len(ordered), _MANY):
+            for row in self._all(_ENTITIES_OF, (json.dumps(ordered[at : at + _MANY]),)):
+                yield self._decoded(row)
+
+    def expect(self, keys: Iterable[EntityKey]) -> None:
+        """Know that these are about to be asked for."""
+
+    def expect_files(self, paths: Iterable[str]) -> None:
+        """Know that it is about to be asked what these files define."""
 
     def paths(self) -> set[str]:
         """Return the paths of all configuration files."""
@@ -219,13 +246,38 @@ class StoredState:
             raise DamagedError(f"the state database is damaged: {name} is not what was written")
         return str(text)
 
+    # A commit of a thousand files asks ten thousand times: two contexts around each would take as
+    # long as the answers.
+
     def _one(self, query: str, values: tuple[object, ...]) -> Any:
-        with self._damage.noted(), translated():
+        try:
             return self._connection.execute(query, values).fetchone()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._fail(error)
 
     def _all(self, query: str, values: tuple[object, ...]) -> list[Any]:
-        with self._damage.noted(), translated():
+        try:
             return self._connection.execute(query, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        with self._damage.noted(), translated():
+            raise error
+
+    def _decoded(self, row: Row) -> Entity:
+        try:
+            return decode_entity(row)
+        except DamagedError as error:
+            self._damage.note(error)
+            raise
+
+    def _decoded_file(self, row: tuple[str, str, bytes]) -> dict[EntityKey, Mark]:
+        try:
+            return decode_file(*row)
+        except DamagedError as error:
+            self._damage.note(error)
+            raise
 
 
 class SnapshotState(StoredState):
@@ -238,6 +290,52 @@ class SnapshotState(StoredState):
         super().__init__(connection, digest, damage)
         self._entities: dict[EntityKey, Entity | None] = {}
         self._marks: dict[str, dict[EntityKey, Mark]] = {}
+        self._names: dict[tuple[str, str], list[str]] = {}
+        self._related: dict[tuple[str, str], dict[EntityKey, str]] = {}
+
+    def expect(self, keys: Iterable[EntityKey]) -> None:
+        """Read those that are not known, as many as are remembered."""
+        unknown = (key for key in keys if key not in self._entities)
+        wanted = list(islice(unknown, _REMEMBERED_MAX - len(self._entities)))
+        found = {entity.key: entity for entity in self.many(wanted)}
+        self._entities.update((key, found.get(key)) for key in wanted)
+
+    def expect_files(self, paths: Iterable[str]) -> None:
+        """Read what those define that are not known, as many as are remembered."""
+        unknown = (path for path in paths if path not in self._marks)
+        wanted = sorted(islice(unknown, _REMEMBERED_MAX - len(self._marks)))
+        for at in range(0, len(wanted), _MANY):
+            part = wanted[at : at + _MANY]
+            found = {row[0]: row for row in self._all(_FILES_OF, (json.dumps(part),))}
+            for path in part:
+                self._marks[path] = self._decoded_file(found[path]) if path in found else {}
+
+    def __contains__(self, key: object, /) -> bool:
+        known = self._entities.get(key) if isinstance(key, EntityKey) else None
+        return known is not None or super().__contains__(key)
+
+    def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
+        """Return the entities under a term, with their notes."""
+        known = self._related.get((relation, term))
+        if known is not None:
+            return known.copy()
+        found = super().related(relation, term)
+        if len(found) <= _FEW:
+            if len(self._related) >= _REMEMBERED_MAX:
+                self._related.clear()
+            self._related[relation, term] = found.copy()
+        return found
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """Return the names of a kind that begin by `under`, in order."""
+        if not under:
+            return super().names(kind)
+        found = self._names.get((kind, under))
+        if found is None:
+            if len(self._names) >= _REMEMBERED_MAX:
+                self._names.clear()
+            found = self._names[kind, under] = super().names(kind, under)
+        return found[:]
 
     def get(self, key: EntityKey, /) -> Entity | None:
         """Return an entity, or None."""

@@ -19,12 +19,14 @@ def changes_of(
     state: StoredState, puts: Iterable[Entity], removes: Iterable[EntityKey]
 ) -> list[Change]:
     """What a transaction does to a state, for those who read the state of before."""
-    befores = [(entity, state.get(entity.key)) for entity in puts]
+    fresh, gone = list(puts), list(removes)
+    keys = [*(entity.key for entity in fresh), *gone]
+    before = {entity.key: entity for entity in state.many(keys)}
     found = [
-        Change("update" if before else "add", entity.key, before, entity, ())
-        for entity, before in befores
+        Change("update" if each.key in before else "add", each.key, before.get(each.key), each, ())
+        for each in fresh
     ]
-    found += [Change("remove", key, state.get(key), None, ()) for key in removes]
+    found += [Change("remove", key, before.get(key), None, ()) for key in gone]
     return found
 
 

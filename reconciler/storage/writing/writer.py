@@ -98,7 +98,7 @@ class Writer:
         """The entities of a transaction, with their relations and counts."""
         state = StoredState(self._connection, "")
         keys = (*(each.key for each in begun.puts), *begun.removes)
-        former = [entity for key in keys if (entity := state.get(key)) is not None]
+        former = list(state.many(keys))
         self._delete(former)
         self._insert(begun.puts)
         self.places(begun.moved)
