@@ -31,7 +31,6 @@ from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
 from reconciler.source.following import Following
-from reconciler.source.left_out import SUFFIXES
 from reconciler.source.repository import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.kept.drains import Drain, Drains
@@ -333,7 +332,7 @@ class ControlAnswers:
             name = path.encode("utf-8", "surrogateescape")
             if left_out.reason(name) == left_out.NOT_UTF8:
                 continue
-            kind = files if name.endswith(SUFFIXES) else overlay
+            kind = files if left_out.is_configuration(name) else overlay
             kind[path] = content
         return replace(
             changed, files=files, others=changed.others | overlay.keys(), overlay=overlay

@@ -14,6 +14,8 @@ from schemas.entities.diagnostic import Diagnostic
 
 SUFFIXES = (b".yaml", b".yml")
 """Of files that hold configuration."""
+EXPECTATIONS = (b".expect.yaml", b".expect.yml")
+"""Of files that say what is expected of a configuration, and are none themselves."""
 NAMED_MAX = 20
 """So many files are named; a repository of other things may have thousands."""
 
@@ -30,11 +32,18 @@ _LOOKED_AT_MAX = 100
 """So many files of JSON are looked into."""
 
 
+def is_configuration(path: bytes) -> bool:
+    """Tell by its name whether a file holds configuration."""
+    return path.endswith(SUFFIXES) and not path.endswith(EXPECTATIONS)
+
+
 def reason(path: bytes) -> str | None:
     """Return why a regular file is left out that looks like configuration; None for all others."""
-    if path.endswith(SUFFIXES):
+    if is_configuration(path):
         return None if _is_utf8(path) else NOT_UTF8
     lowered = path.lower()
+    if lowered.endswith(EXPECTATIONS):
+        return None
     if lowered.endswith(SUFFIXES):
         return _OTHER_CASE
     return JSON if lowered.endswith(b".json") else None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from reconciler.source import left_out
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring
-from reconciler.source.left_out import SUFFIXES, shown
+from reconciler.source.left_out import is_configuration, shown
 
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
 DEPTH_MAX = 64
@@ -102,7 +102,7 @@ def holds_configuration(
             path = prefix + name
             if name.startswith(b"."):
                 continue
-            is_file = mode in _REGULAR_MODES and name.endswith(SUFFIXES)
+            is_file = mode in _REGULAR_MODES and is_configuration(name)
             if is_file and not ignoring.covers(shown(path)):
                 return True
             if mode in _TREE_MODES and depth < DEPTH_MAX:
@@ -143,10 +143,10 @@ def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[
 
 
 def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:
-    if was is not None and _is_configuration(path, was) and _is_utf8(path):
+    if was is not None and was.mode in _REGULAR_MODES and is_configuration(path) and _is_utf8(path):
         result.changed[shown(path)] = None
     leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in _TREE_MODES]
-    if leaves and not path.endswith(SUFFIXES) and _is_utf8(path):
+    if leaves and not is_configuration(path) and _is_utf8(path):
         result.others.add(shown(path))
     if now is None:
         return
@@ -158,12 +158,8 @@ def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | No
             result.skipped[shown(path)] = reason
             if reason == left_out.JSON:
                 result.json[shown(path)] = now.oid
-        elif path.endswith(SUFFIXES):
+        elif is_configuration(path):
             result.changed[shown(path)] = now.oid
-
-
-def _is_configuration(path: bytes, entry: Entry) -> bool:
-    return entry.mode in _REGULAR_MODES and path.endswith(SUFFIXES)
 
 
 def _is_utf8(path: bytes) -> bool:

@@ -21,6 +21,7 @@ def write_odd(repo: Repo) -> None:
             "package.json": '{"name": "x"}',
             "notes.txt": "n",
             "more.yaml": "",
+            "shop.expect.yaml": "expectations: [",
         }
     )
     (repo.directory / "link.yaml").symlink_to("shop.yaml")

@@ -1,8 +1,8 @@
 """Reads a configuration directory for the commands: the working tree, a commit, or the difference.
 
 What counts as configuration is what `reconciler.source.tree_diff` says for commits: regular files
-with a YAML suffix at any depth, nothing hidden, no symbolic links. Nothing in a repository is
-executed, and the git program is not needed.
+with a YAML suffix at any depth, nothing hidden, no symbolic links, no expectations.
+Nothing in a repository is executed, and the git program is not needed.
 """
 
 import os
@@ -26,7 +26,6 @@ FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 Ignored = Callable[[str], bool]
 """Whether git ignores a path below the config directory; folders end with a slash."""
 
-_SUFFIXES = (".yaml", ".yml")
 _MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key", ".age", ".der")
 
 
@@ -38,7 +37,7 @@ def nothing_ignored(path: str) -> bool:
 def is_configuration(path: str) -> bool:
     """Tell whether a path relative to the config directory is one that the proxy reads."""
     hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
-    return path.endswith(_SUFFIXES) and not hidden
+    return rules.is_configuration(os.fsencode(path)) and not hidden
 
 
 def may_be_material(path: str, *contents: bytes | None) -> bool:

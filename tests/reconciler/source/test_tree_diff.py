@@ -177,9 +177,17 @@ def test_a_file_that_becomes_a_link_is_gone(repo: Repo) -> None:
     assert diff.skipped == {"b.yaml": "is a symbolic link"}
 
 
+def test_expectations_are_none(repo: Repo) -> None:
+    new = repo.commit({"a.expect.yaml": "x", "sub/b.expect.yml": "x", "c.Expect.YAML": "x"})
+    reader = Reader(repo.directory)
+    diff = diff_trees(reader.read, None, reader.tree(new))
+    assert (diff.changed, diff.skipped) == ({}, {})
+
+
 def test_whether_there_is_any_configuration(repo: Repo) -> None:
     reader = Reader(repo.directory)
-    without = repo.commit({"README.md": "x", ".hidden/a.yaml": "x", "sub/b.txt": "y"})
+    files = {"README.md": "x", ".hidden/a.yaml": "x", "sub/b.txt": "y", "c.expect.yaml": "x"}
+    without = repo.commit(files)
     assert not holds_configuration(reader.read, reader.tree(without))
     having = repo.commit({"sub/deep/a.yml": "x"})
     assert holds_configuration(reader.read, reader.tree(having))
