@@ -27,7 +27,7 @@ from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
 from reconciler.workers.bringup import listener_address
 from reconciler.workers.holders import holder
-from reconciler.workers.sockets import BindError, SocketTable
+from reconciler.workers.sockets import BindError, SocketTable, room, without_room
 from reconciler.workers.supervisor import Supervisor
 from reconciler.workers.worker import Worker
 from schemas.changes.change import Change, of_kinds
@@ -188,8 +188,12 @@ class Runner:
         puts = [change.after for change in changes if change.after is not None]
         removes = [change.key for change in changes if change.after is None]
         try:
+            left = room()
             for key, address in self._needed(puts, removes):
+                workers = self._supervisor.in_service
+                left -= sum(not self._sockets.has(worker, address) for worker in workers)
                 _bindable(key, partial(self._sockets.check, address))
+                _bindable(key, partial(_expect_room, address, left))
             for admin in _admin_addresses(puts):
                 _bindable(SETTINGS_KEY, partial(self._admin.check, admin))
         except _Unbindable as error:
@@ -298,21 +302,40 @@ def _unwritable(access_log: str) -> str | None:
     """Why workers could not open the access log, as far as it can be told without making it."""
     if not access_log.startswith("/"):
         return None
-    reason: int | None = None
     try:
         os.close(os.open(access_log, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
     except FileNotFoundError:
-        directory = Path(access_log).parent
-        if not os.access(directory, os.F_OK):
-            reason = errno.ENOENT
-        elif not os.access(directory, os.W_OK | os.X_OK):
-            reason = errno.EACCES
+        # A link may lead to where it is to be made.
+        reason = _unmakeable(Path(access_log).resolve().parent)
     except OSError as error:
         # A pipe that nobody reads yet is opened when somebody does.
         reason = error.errno if error.errno != errno.ENXIO else None
+    else:
+        return None
     if reason is None:
         return None
     return f"cannot open the access log {access_log}: {os.strerror(reason).lower()}"
+
+
+def _unmakeable(directory: Path) -> int | None:
+    """Why no file can be made in a directory: tried by one without a name, which nobody sees."""
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            return error.errno
+    else:
+        return None
+    # This file system has no such files: the kernel's own (/proc, /sys) have no room for any.
+    if os.statvfs(directory).f_blocks == 0:
+        return errno.ENOENT
+    return None if os.access(directory, os.W_OK | os.X_OK) else errno.EACCES
+
+
+def _expect_room(address: str, left: float) -> None:
+    """Raises `BindError` when there is no descriptor left for it."""
+    if left < 0:
+        raise without_room(address)
 
 
 def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from reconciler.errors import MachineError
 
@@ -54,12 +56,9 @@ class SocketTable:
         return found
 
     def check(self, address: str) -> None:
-        """Tries whether somebody else is there, by a bind that takes no connection.
-
-        Raises `BindError`.
-        """
-        if not self._shares_port(address):
-            _bind(address, share=False, listening=False).close()
+        """Tries what `open` would do, by a bind that takes no connection. Raises `BindError`."""
+        share = self.shared or self._shares_port(address)
+        _bind(address, share=share, listening=False).close()
 
     def has(self, worker: int, address: str) -> bool:
         """Whether `open` would find it."""
@@ -115,8 +114,7 @@ class SocketTable:
 
     def _shares_port(self, address: str) -> bool:
         """Whether we listen on that port already, so that a probe would only find ourselves."""
-        port = address.rpartition(":")[2]
-        return any(held.rpartition(":")[2] == port for _, held in self._sockets)
+        return any(_has_port(held, address) for _, held in self._sockets)
 
 
 def exclusive(address: str, beside: str | None) -> socket.socket:
@@ -124,15 +122,41 @@ def exclusive(address: str, beside: str | None) -> socket.socket:
 
     Raises `BindError`.
     """
-    if beside is None or beside.rpartition(":")[2] != address.rpartition(":")[2]:
+    if not _has_port(beside, address):
         _probe(address)
     return _listen(address)
 
 
 def check_exclusive(address: str, beside: str | None) -> None:
     """Tries whether `exclusive` would work. Raises `BindError`."""
-    if beside is None or beside.rpartition(":")[2] != address.rpartition(":")[2]:
-        _bind(address, share=False, listening=False).close()
+    share = _has_port(beside, address)
+    _bind(address, share=share, listening=False).close()
+
+
+def room() -> float:
+    """How many sockets could be opened now, as `_leave_some` counts."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    usable = limit - _RESERVED
+    try:
+        free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(free)
+        taken = sum(int(each.name) < usable for each in Path("/proc/self/fd").iterdir())
+    except OSError:
+        # Not even for that.
+        return 0
+    # The lowest one that is free was that of the listing, and was counted.
+    return usable - taken + 1 if free < usable else 0
+
+
+def without_room(address: str) -> BindError:
+    """The error of an address for which nothing is left."""
+    return BindError(_reason(address, OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
+
+
+def _has_port(one: str | None, other: str) -> bool:
+    return one is not None and one.rpartition(":")[2] == other.rpartition(":")[2]
 
 
 def _probe(address: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.planning.guards import FRONTENDS_MIN
-from tests.harness import pki
+from tests.harness import pki, ports
 from tests.reconciler.live import Shop, shop
 from tests.reconciler.test_renewal import put
 
@@ -142,9 +142,36 @@ def test_warnings_are_those_of_validate(running: Shop) -> None:
         running.daemon.wait(head)
 
 
-@pytest.mark.parametrize("kind", ["no directory", "a directory"])
+@pytest.mark.parametrize("what", ["listener", "metrics"])
+def test_an_address_of_another_machine_on_a_port_of_ours(running: Shop, what: str) -> None:
+    admin = ports.address()
+    head = running.commit(admin=admin)
+    ours = running.listener if what == "listener" else admin
+    elsewhere = f"192.0.2.1:{ours.rpartition(':')[2]}"
+    files = running.files(admin=admin)
+    if what == "listener":
+        files["listeners.yaml"]["listeners"]["public"]["address"] = elsewhere
+    else:
+        files = running.files(0, admin=elsewhere)
+    running.repo.write(files)
+    done = planned(running)
+    assert done.returncode == 6, done.stdout + done.stderr
+    told = f"cannot bind {elsewhere}: this machine does not have that address"
+    assert told in done.stderr
+    refused = running.repo.commit({}, "the daemon says the same")
+    waited = running.daemon.run_cli("wait", "--commit", refused)
+    assert (waited.returncode, told in waited.stderr) == (6, True), waited.stderr
+    running.repo.git("reset", "--quiet", "--hard", head)
+    running.commit()
+
+
+@pytest.mark.parametrize("kind", ["no directory", "a directory", "no place for files"])
 def test_an_access_log_that_cannot_be_opened(running: Shop, tmp_path: Path, kind: str) -> None:
-    path = {"no directory": tmp_path / "gone" / "access.log", "a directory": tmp_path}[kind]
+    path = {
+        "no directory": tmp_path / "gone" / "access.log",
+        "a directory": tmp_path,
+        "no place for files": Path("/proc/access.log"),
+    }[kind]
     running.repo.write(running.files(0, access_log=str(path)))
     done = planned(running)
     assert done.returncode == 6, done.stdout + done.stderr

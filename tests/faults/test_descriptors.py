@@ -57,6 +57,9 @@ def runs_out(free: int, site: Site) -> None:
     limit = max(map(int, os.listdir(f"/proc/{site.daemon.pid}/fd"))) + 1 + free
     resource.prlimit(site.daemon.pid, resource.RLIMIT_NOFILE, (limit, hard))
     generation, _ = site.running()
+    site.repo.write(files(site, "blue", LISTENERS))
+    planned = site.daemon.run_cli("plan")
+    assert (planned.returncode, "too many open files" in planned.stderr) == (6, True), planned
     for _ in range(3):
         refused = site.repo.commit(files(site, "blue", LISTENERS))
         assert site.daemon.outcome(refused) == "refused"
@@ -71,6 +74,8 @@ def runs_out(free: int, site: Site) -> None:
     assert site.everywhere("main.test") == {"blue"}
     assert "internal error" not in site.daemon.log()
     lift_limit(site.daemon.pid)
+    site.repo.write(files(site, "red", LISTENERS))
+    assert site.daemon.run_cli("plan").returncode == 0
     site.wait(site.repo.commit(files(site, "red", LISTENERS)))
     assert site.everywhere("main.test") == {"red"}
     assert len(site.worker_pids()) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -9,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.workers.sockets import BindError, SocketTable, exclusive, split_address
+from reconciler.workers.sockets import (
+    BindError,
+    SocketTable,
+    check_exclusive,
+    exclusive,
+    room,
+    split_address,
+    without_room,
+)
 from tests.harness.ports import address, free_port
 
 
@@ -77,6 +86,40 @@ def test_a_wider_address_on_a_port_of_ours_is_no_clash(table: SocketTable) -> No
 def test_an_address_of_another_machine_is_a_sentence(table: SocketTable) -> None:
     with pytest.raises(BindError, match="this machine does not have that address"):
         table.open(0, f"192.0.2.1:{free_port()}")
+
+
+def test_a_check_says_what_opening_would(table: SocketTable) -> None:
+    """Also on a port of ours, where it may find ourselves; and it takes no connection."""
+    ours = address()
+    port = ours.rpartition(":")[2]
+    table.open(0, ours)
+    for where in (f"192.0.2.1:{port}", f"192.0.2.1:{free_port()}"):
+        with pytest.raises(BindError, match="this machine does not have that address"):
+            table.check(where)
+    with pytest.raises(BindError, match="this machine does not have that address"):
+        check_exclusive(f"192.0.2.1:{port}", beside=ours)
+    table.check(f"0.0.0.0:{port}")
+    table.check(ours)
+    connect(ours).close()
+    assert [key for key, _ in table.items()] == [(0, ours)]
+
+
+def test_there_is_room_for_as_many_as_can_be_opened(table: SocketTable) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 120, limits[1]))
+    where = address()
+    try:
+        wanted = room()
+        assert wanted > 50
+        for worker in range(int(wanted)):
+            table.open(worker, where)
+        assert room() == 0
+        with pytest.raises(BindError) as refused:
+            table.open(-1, where)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert str(refused.value) == str(without_room(where))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without rights")
