@@ -121,8 +121,8 @@ class Reconciler:
         return self._external.directories()
 
     def not_taken_over(self) -> list[str]:
-        """The files outside of the repository that have another content than is served."""
-        return sorted(self._external.differing)
+        """What is to be said of files outside of the repository that differ from what is served."""
+        return self._external.told()
 
     def wake(self) -> None:
         """Something may have moved: look now."""
@@ -292,9 +292,13 @@ class Reconciler:
         end = await self._reconcile(running, touched)
         apart = named_together(self._store.running.state, touched)
         if end != "refused" or len(apart) < 2:
+            self._note_files(running, touched, end)
             return end
         # One broken certificate must not keep the others from being renewed.
-        ends = {some: await self._reconcile(running, some) for some in apart}
+        ends: dict[frozenset[str], _End] = {}
+        for some in apart:
+            ends[some] = await self._reconcile(running, some)
+            self._note_files(running, some, ends[some])
         if "later" in ends.values():
             return "later"
         refused = [some for some in apart if ends[some] == "refused"]
@@ -302,6 +306,12 @@ class Reconciler:
             # What is wrong is what shall be said last.
             await self._reconcile(running, frozenset().union(*refused))
         return "done"
+
+    def _note_files(self, running: Head, paths: frozenset[str], end: _End) -> None:
+        """Keep the reason why files were not taken over: the last error is soon that of others."""
+        error = self.outcomes.last_error
+        if end != "done" and error is not None and error["commit"] == running.commit:
+            self._external.refused(paths, error["message"])
 
     async def _rebuild(self, damage: DamagedError) -> None:
         self._hold(str(damage))

@@ -9,7 +9,7 @@ look; `directories` are watched, so that a look comes at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from reconciler.errors import UnreadableError
@@ -17,8 +17,10 @@ from reconciler.materials.reading import read_external
 from reconciler.materials.sealed import SealedError
 from reconciler.presence import found_at, is_directory
 
-Signature = tuple[int, int, int, int]
+Signature = tuple[int, int, int, int, int]
 """What a file looks like without being read."""
+
+_TOLD_MAX = 20
 
 
 class ExternalFiles:
@@ -29,6 +31,8 @@ class ExternalFiles:
         self._opened = opened
         self._seen: dict[str, tuple[Signature | None, frozenset[str]]] = {}
         self._wanted: dict[str, Signature | None] = {}
+        self._unread: dict[str, str] = {}
+        self._refusals: dict[str, str] = {}
         self.differing: frozenset[str] = frozenset()
         """Files with another content than runs."""
 
@@ -45,6 +49,8 @@ class ExternalFiles:
             seen[path] = signature_of(path), held
             if self._seen.get(path) == seen[path]:
                 continue
+            self._unread.pop(path, None)
+            self._refusals.pop(path, None)
             if self._digests(path) == held:
                 differing.discard(path)
             else:
@@ -52,6 +58,24 @@ class ExternalFiles:
                 changed = True
         self._seen, self.differing = seen, frozenset(differing)
         return changed
+
+    def refused(self, paths: Iterable[str], reason: str) -> None:
+        """What is in these files was not taken over; commits that come later do not change that."""
+        self._refusals |= dict.fromkeys(self.differing.intersection(paths), reason)
+
+    def told(self) -> list[str]:
+        """What is to be said of the files that differ: the first of them, each with the reason."""
+        paths = sorted(self.differing)
+        told = [f"{path}: {self._told(path)}" for path in paths[:_TOLD_MAX]]
+        if (more := len(paths) - _TOLD_MAX) > 0:
+            told.append(f"{more} more {'file is' if more == 1 else 'files are'} not taken over")
+        return told
+
+    def _told(self, path: str) -> str:
+        if (reason := self._unread.get(path)) is not None:
+            return f"what it held before is served: {reason}"
+        reason = self._refusals.get(path)
+        return "what is served is not what the file has now" + (f": {reason}" if reason else "")
 
     def want(self, read: Mapping[str, Signature | None]) -> None:
         """Keep an eye on the files that a refused commit names: another content may mend it.
@@ -70,7 +94,8 @@ class ExternalFiles:
     def _digests(self, path: str) -> frozenset[str]:
         try:
             content = self._opened(read_external(path))
-        except (UnreadableError, SealedError):
+        except (UnreadableError, SealedError) as error:
+            self._unread[path] = str(error)
             return frozenset()
         return frozenset({hashlib.sha256(content).hexdigest()})
 
@@ -85,4 +110,5 @@ def signature_of(path: str) -> Signature | None:
     found = found_at(path)
     if found is None:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    # The time of the inode is another one also when nothing but the right to read it is.
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -248,10 +248,7 @@ class ControlAnswers:
         warnings += self.certifying.warnings()
         warnings += self.parts.warnings()
         warnings += self.further_warnings()
-        warnings += [
-            f"{path}: what is served is not what the file has now"
-            for path in self.reconciler.not_taken_over()
-        ]
+        warnings += self.reconciler.not_taken_over()
         return warnings
 
     def _tls_faults(self) -> list[str]:

@@ -53,7 +53,7 @@ class Reconciling(Protocol):
         """Look now, and try what was refused or waits to be tried again."""
 
     def not_taken_over(self) -> list[str]:
-        """The files outside of the repository that have another content than is served."""
+        """What is to be said of files outside of the repository that differ from what is served."""
 
     async def next_change(self, timeout_s: float) -> None:
         """Returns at the next moment that may matter to who waits, after so long at the latest."""

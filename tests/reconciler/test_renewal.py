@@ -175,9 +175,15 @@ def test_status_tells_what_expires_and_what_was_not_taken_over(
 
     (keys / "soon.crt").write_bytes(b"broken")
     differs = f"{keys}/soon.crt: what is served is not what the file has now"
-    eventually(lambda: differs in running.daemon.status()["warnings"])
+    eventually(lambda: "no PEM certificate" in error(running))
     running.daemon.commit({"more.yaml": {"clusters": {"more": {}}}})
-    assert differs in running.daemon.status()["warnings"], "also after a commit that is fine"
+    assert error(running) == ""
+    told = "".join(running.daemon.status()["warnings"])
+    assert differs in told, "also after a commit that is fine"
+    assert "no PEM certificate" in told, "with the reason"
+    running.crash()
+    running.daemon.start()
+    eventually(lambda: "no PEM certificate" in "".join(running.daemon.status()["warnings"]))
     put(keys, "soon", late)
     put(keys, "soon", pki.make("soon.test", days=60))
     eventually(lambda: running.daemon.status()["warnings"] == [])

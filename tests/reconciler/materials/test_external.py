@@ -114,6 +114,46 @@ def test_what_a_refused_commit_names_is_waited_for(tmp_path: Path) -> None:
     assert not files.wanted_has_come(), "told once"
 
 
+def test_a_file_that_may_be_read_now_is_looked_at_again(key: Path) -> None:
+    """Nothing but its mode is another: it was put there with the rights of somebody else."""
+    key.chmod(0)
+    files = ExternalFiles()
+    files.want({str(key): signature_of(str(key))})
+    assert not files.wanted_has_come()
+    key.chmod(0o600)
+    assert files.wanted_has_come()
+
+
+def test_why_a_file_is_not_taken_over_is_told_until_it_is(tmp_path: Path) -> None:
+    broken, gone, other = (tmp_path / name for name in ("broken", "gone", "other"))
+    held = {str(path): digest(b"one") for path in (broken, gone, other)}
+    for path in (broken, other):
+        path.write_bytes(b"two")
+    files = ExternalFiles()
+    assert files.look(held)
+    files.refused({str(broken), str(gone)}, "no PEM")
+    for _ in range(2):
+        assert files.told() == [
+            f"{broken}: what is served is not what the file has now: no PEM",
+            f"{gone}: what it held before is served: No such file or directory",
+            f"{other}: what is served is not what the file has now",
+        ]
+        assert not files.look(held)
+    broken.write_bytes(b"three")
+    assert files.look(held)
+    assert files.told()[0] == f"{broken}: what is served is not what the file has now"
+    broken.write_bytes(b"one")
+    files.look(held)
+    assert len(files.told()) == 2
+
+
+def test_so_many_files_are_told(tmp_path: Path) -> None:
+    files = ExternalFiles()
+    files.look({str(tmp_path / f"{number:02}"): digest(b"one") for number in range(25)})
+    assert len(files.told()) == 21
+    assert files.told()[-1] == "5 more files are not taken over"
+
+
 def test_directories_that_are_not_there_are_not_watched(tmp_path: Path) -> None:
     files = ExternalFiles()
     files.look({str(tmp_path / "nowhere" / "key.pem"): digest(b"one")})
