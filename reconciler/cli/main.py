@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 from importlib import import_module
+from itertools import pairwise
 from typing import NamedTuple
 
 from reconciler.cli import output, parsers, streams
@@ -105,7 +106,10 @@ def _run(line: list[str]) -> int:
 
 def wants_json(rest: list[str]) -> bool:
     """Tell whether the answer is to be JSON, even if the rest of the line cannot be understood."""
-    return "--json" in (rest[: rest.index("--")] if "--" in rest else rest)
+    options = rest[: rest.index("--")] if "--" in rest else rest
+    if "--json" in options or "--format=json" in options:
+        return True
+    return ("--format", "json") in pairwise(options)
 
 
 def _unexpected(error: Exception) -> CommandError:

@@ -300,6 +300,9 @@ class ControlAnswers:
             raise RefusedRequestError("usage", str(error)) from None
         except RepositoryError as error:
             raise RefusedRequestError("not_found", str(error)) from None
+        if plan is not None:
+            # What the plan itself is warned of: the number of workers, say.
+            found = [*found, *(each for each in plan.warnings if each not in found)]
         return {
             "plan": None if plan is None else dict(plan.to_json()),
             "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in found],

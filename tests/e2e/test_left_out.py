@@ -49,6 +49,9 @@ def test_all_three_name_the_same(tmp_path: Path) -> None:
         done = running.daemon.run_cli("plan", check=True)
         told = {name for name in ODD if f"{name}: warning: {name} " in done.stderr}
         assert told == ODD, done.stderr
+        assert named(running.daemon.json("plan")["warnings"]) == ODD
+        markdown = running.daemon.run_cli("plan", "--format", "markdown", check=True).stdout
+        assert markdown.count("it is left out") == len(ODD), markdown
         head = running.repo.commit()
         assert validated(running, "--ref", "HEAD") == ODD
         ref = running.daemon.json("plan", "--ref", "HEAD")

@@ -54,6 +54,45 @@ def test_beside_a_ref_it_is_told_that_the_working_tree_differs(running: Shop) ->
     assert "No changes" in done.stdout
 
 
+def test_every_form_has_the_same_warnings(running: Shop) -> None:
+    """Those of the check, of the plan itself, and of the working tree."""
+    running.repo.write({**running.files(workers=3), "new.YAML": "a: 1"})
+    text = planned(running)
+    told = [each for each in text.stderr.splitlines() if ": warning: " in each]
+    assert len(told) == 2, text.stderr
+    found = json.loads(planned(running, "--json").stdout)["warnings"]
+    assert sorted(each["file"] for each in found) == ["new.YAML", "settings.yaml"]
+    assert all("rendered" not in each for each in found)
+    running.repo.write({"bad.yaml": "x: 1"})
+    report = json.loads(planned(running, "--json").stdout)
+    assert {each["severity"] for each in report["errors"]} == {"error"}
+    assert [each["file"] for each in report["warnings"]] == ["new.YAML"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("--format", "json", "--ref", "nope"),
+        ("--format=json", "--ref", "nope"),
+        ("--format", "json", "--from", "nope"),
+        ("--format", "json", "--bogus"),
+        ("--format", "json", "--full"),
+        ("--ref", "nope", "--json"),
+    ],
+)
+def test_what_fails_is_json_where_that_is_asked(running: Shop, line: tuple[str, ...]) -> None:
+    done = planned(running, *line)
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == done.returncode != 0
+    assert error["message"] in done.stderr
+
+
+@pytest.mark.parametrize("line", [("--format", "text"), ("--", "--format", "json"), ("--format",)])
+def test_what_fails_is_no_json_where_it_is_not(running: Shop, line: tuple[str, ...]) -> None:
+    done = planned(running, "--ref", "nope", *line)
+    assert (done.returncode != 0, done.stdout) == (True, "")
+
+
 def test_a_filter_leaves_the_rest_out(running: Shop) -> None:
     running.repo.write({"new.yaml": OTHER})
     assert "frontend other" in planned(running, "frontend").stdout

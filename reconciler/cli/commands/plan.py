@@ -243,12 +243,14 @@ def _asked(
     known = result["diagnostics"]
     known += [each for each in _warnings(place, left_out) if each not in known]
     planned: dict[str, Any] | None = result["plan"]
+    if planned is not None:
+        planned["warnings"] = [_bare(each) for each in known]
     note = None
     if differing is not None:
         if planned is not None:
             planned["uncommitted"] = differing.to_json()
         note = _uncommitted(differing, ref)
-    return planned, result["diagnostics"], note
+    return planned, known, note
 
 
 def _uncommitted(differing: "Differing", ref: str | None) -> str | None:
@@ -340,10 +342,15 @@ def _texts(contents: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _invalid(diagnostics: list[dict[str, Any]], as_json: bool) -> int:
+    errors = [each for each in diagnostics if each["severity"] == "error"]
     if as_json:
-        output.print_json({"commit": None, "changes": [], "warnings": [], "errors": diagnostics})
+        warnings = [_bare(each) for each in diagnostics if each not in errors]
+        output.print_json({"commit": None, "changes": [], "warnings": warnings, "errors": errors})
     for diagnostic in diagnostics:
         output.note(diagnostic["rendered"])
-    errors = sum(diagnostic["severity"] == "error" for diagnostic in diagnostics)
-    output.note(f"\n{output.count(errors, 'error')}: the configuration is invalid.")
+    output.note(f"\n{output.count(len(errors), 'error')}: the configuration is invalid.")
     return INVALID
+
+
+def _bare(diagnostic: dict[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in diagnostic.items() if key != "rendered"}
