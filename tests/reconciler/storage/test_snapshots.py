@@ -12,9 +12,9 @@ import pytest
 
 from reconciler.catalog.catalog import Candidate, stage
 from reconciler.catalog.relations import relations_of
-from reconciler.storage.database import FILE_NAME, DamagedError
-from reconciler.storage.running import Running
-from reconciler.storage.state import SnapshotState
+from reconciler.storage.file.database import FILE_NAME, DamagedError
+from reconciler.storage.reading.running import Running
+from reconciler.storage.reading.state import SnapshotState
 from reconciler.storage.store import Store
 from schemas.entities.entity import EntityKey
 from tests.reconciler.entities import backend, begun, run
