@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli.exits import CommandError
-from reconciler.cli.trees import files
+from reconciler.cli.trees import files, staged
 from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
@@ -58,6 +58,7 @@ class WorkingTree:
                 f"{directory} is a bare repository and has no working tree",
                 "name a clone of it, or a commit with --ref",
             )
+        self._objects = repository.common_dir / "objects"
         self.directory = directory.resolve()
         self._prefix = f"{repository.prefix}/" if repository.prefix else ""
 
@@ -181,10 +182,13 @@ class WorkingTree:
             pygit2.enums.DiffOption.INCLUDE_UNTRACKED | pygit2.enums.DiffOption.INCLUDE_IGNORED
         )
         try:
-            diffs = (index.diff_to_tree(tree), index.diff_to_workdir(untracked))
+            diffs = [index.diff_to_workdir(untracked)]
+            added = staged.differing(index, self._objects, tree)
+            if added is None:
+                diffs.append(index.diff_to_tree(tree))
         except pygit2.GitError as error:
             raise self._unreadable(error) from None
-        found: dict[str, bool] = {}
+        found = dict.fromkeys(map(os.fsdecode, added or ()), False)
         for delta in (delta for diff in diffs for delta in diff.deltas):
             if delta.status == pygit2.enums.DeltaStatus.DELETED:
                 self._expect_searchable(delta.old_file.raw_path)
