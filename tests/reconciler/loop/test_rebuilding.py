@@ -1,0 +1,74 @@
+"""The state database written anew, where what stands in its way is the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler import durable
+from reconciler.loop.rebuilding import Rebuilding
+from reconciler.loop.staging import Stager
+from reconciler.materials.completing import Machine
+from reconciler.source.source import Source
+from reconciler.storage import store as module
+from reconciler.storage.reading.header import Recovered
+from reconciler.storage.store import Store
+from reconciler.workers.worker import Worker
+from schemas.changes.state import State
+from tests.harness.repo import Repo
+
+CONFIGURATION = "clusters: {shop: {backends: {a: {address: '127.0.0.1:9001'}}}}\n"
+
+
+class Nobody:
+    """No worker serves."""
+
+    in_service: dict[int, Worker] = {}  # noqa: RUF012  # nobody writes to it
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def running_by_a_commit(store: Store, repo: Repo) -> Rebuilding:
+    """What runs is what the only commit says."""
+    repo.commit({"shop.yaml": CONFIGURATION})
+    source = Source(repo.directory, "main", None)
+    stager = Stager(source, Machine(), store.materials.directory)
+    head = source.head()
+    candidate = stager.whole(head.tree)
+    entities = [each for each in candidate.desired.values() if each is not None]
+    held = Recovered(1, State(entities).digest, head.commit, head.tree)
+    store.recover(held, entities, candidate.files)
+    return Rebuilding(store, stager, Nobody())
+
+
+def test_damage_that_is_met_again_is_told_once_and_tried_again(
+    store: Store, repo: Repo, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The disk gives back something else than was written, the new file as well."""
+    rebuilding = running_by_a_commit(store, repo)
+    before = store.running.moment
+
+    def damaging(source: Path, target: Path) -> None:
+        durable.rename_durably(source, target)
+        target.write_bytes(os.urandom(target.stat().st_size))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(module, "rename_durably", damaging)
+        assert not asyncio.run(rebuilding.run())
+        assert not asyncio.run(rebuilding.run())
+    assert capfd.readouterr().err.count("the state database cannot be written anew") == 1
+    assert store.running.moment == before
+    assert asyncio.run(rebuilding.run())
+    assert store.running.moment == before
+    assert State(store.running.state.values()).digest == before.digest
+    store.keep("what others write", "goes on")
+    assert store.kept("what others write") == "goes on"
