@@ -242,7 +242,7 @@ def test_the_log_is_copied_when_there_is_enough_to_copy(
     store = Store(tmp_path)
 
     def counted(database: Database) -> None:
-        begun.append(store._index.uncopied_bytes)
+        begun.append(store._opened.index.uncopied_bytes)
         checkpoint(database)
 
     monkeypatch.setattr(Database, "checkpoint", counted)

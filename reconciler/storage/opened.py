@@ -1,0 +1,314 @@
+"""The database where it is: in the state directory, or elsewhere while that cannot be written.
+
+A directory that was deleted or replaced is written anew from the files that are still open. While
+it cannot be written, a copy elsewhere (`stand_in`) is read in its place. A start takes what it
+finds: what another version wrote is brought into form, what is damaged is kept aside and begun
+anew. Called by `reconciler.storage.store` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from reconciler import log
+from reconciler.errors import MachineError
+from reconciler.storage.file.checkpoints import LogIndex
+from reconciler.storage.file.database import Damage, DamagedError, Database, translated
+from reconciler.storage.file.place import Place
+from reconciler.storage.kept.contents import MaterialStore
+from reconciler.storage.kept.history import HistoryRow
+from reconciler.storage.notes import Notes
+from reconciler.storage.reading.header import Header, read_header
+from reconciler.storage.reading.running import Running, running_of
+from reconciler.storage.reading.salvage import salvaged
+from reconciler.storage.reading.snapshots import Snapshots
+from reconciler.storage.reading.state import content_hash
+from reconciler.storage.reading.upgrade import LANGUAGE, completed_all, set_former_aside
+from reconciler.storage.writing.anew import remove_leftover
+from reconciler.storage.writing.begun import Begun, read_unfinished
+from reconciler.storage.writing.writer import Relate, Writer
+from schemas.entities.entity import Entity, canonical
+
+_MODULUS = 1 << 128
+# What could not be written anew costs the whole state each time.
+_RETURN_EVERY_S = 2.0
+
+
+class Opened:
+    """Holds the lock of the state directory until `close`."""
+
+    def __init__(self, directory: Path, relate: Relate) -> None:
+        """Raises `MachineError`, not for what can be begun anew."""
+        self._directory = directory
+        self._relate = relate
+        self.place = Place(directory)
+        self.damage = Damage()
+        self.notes = Notes()
+        self.materials = MaterialStore(directory, self._is_needed)
+        self.epoch = 0
+        # A transaction behind its commit point that may not have reached every worker.
+        self.unfinished: Begun | None = None
+        # (generation, digest) of workers that hold the state in the form of another version.
+        self.former: tuple[int, str] | None = None
+        # Beside the state other parts keep files there, which are to be written anew as well.
+        self.was_rebuilt = False
+        self._return_at = self._probe_at = 0.0
+        self.connections = contextlib.ExitStack()
+        self._home = self.database = Database(directory)
+        self._standing: tempfile.TemporaryDirectory[str] | None = None
+        try:
+            try:
+                for note in (*set_former_aside(directory), *self.place.clear()):
+                    self.notes.add(note)
+                self._start_somehow()
+                remove_leftover(directory)
+                self.remember()
+            except OSError as error:
+                self.place.failed(error)
+                self.stand_in()
+                self._start_somehow()
+        except OSError as error:
+            self.close()
+            raise MachineError(f"cannot use the state directory {directory}: {error}") from error
+        except MachineError:
+            self.close()
+            raise
+
+    def look(self) -> None:
+        """Be home, if that can be, and find out whether the directory can be written again."""
+        with contextlib.suppress(OSError):
+            self.be_home()
+            if self.place.problem is not None and time.monotonic() > self._probe_at:
+                self._probe_at = time.monotonic() + _RETURN_EVERY_S
+                self.place.probe()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A write transaction, by whose end it is known whether the directory can be written."""
+        try:
+            with self.writer.transaction():
+                yield
+        except OSError as error:
+            self.place.failed(error)
+            raise
+        if self.is_home and self.place.problem is not None:
+            self.place.probe()
+
+    def restore(self, texts: Mapping[str, str], history: Iterable[HistoryRow]) -> None:
+        """Write what other parts keep. Raises `OSError`."""
+        with self.writing():
+            for name, text in texts.items():
+                self.writer.keep(name, text)
+            for row in history:
+                self.writer.record(row)
+
+    def remember(self) -> None:
+        """What lies in the directory now is what a start would find."""
+        if self.is_home:
+            self.place.remember(self._home.files)
+
+    # Where the database is.
+
+    @property
+    def is_home(self) -> bool:
+        """Whether it is the state directory's own that is open."""
+        return self.database is self._home
+
+    def be_home(self) -> bool:
+        """See to it that a start would find what is written; return whether it had to be.
+
+        Raises `OSError` when it cannot be: then a copy elsewhere stands in.
+        """
+        if self.is_home:
+            moved = self.place.moved()
+            if moved is None:
+                return False
+            log.error("the state directory is not what it was", reason=moved)
+            self._return_at = 0.0
+        now = time.monotonic()
+        if now < self._return_at:
+            raise OSError(errno.EAGAIN, self.place.problem or "the state directory is gone")
+        self._return_at = now + _RETURN_EVERY_S
+        try:
+            self.place.take()
+            self.materials.make()
+            self._home.replace(self._reader)
+        except (OSError, MachineError) as error:
+            failure = error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error))
+            if self.place.problem is None:
+                log.error("the state directory cannot be written", reason=failure.strerror)
+            self.place.failed(failure)
+            if self.is_home:
+                self._move_to_stand_in()
+            raise failure from None
+        self._returned()
+        return True
+
+    def _returned(self) -> None:
+        running = self.running
+        self.connections.close()
+        self.database, self._standing = self._home, None
+        self.reopen(running)
+        with self.writing():
+            self.writer.header(self.header())
+        self.remember()
+        self.place.probe()
+        self._return_at = 0.0
+        self.notes.add(f"{self._directory} was written anew")
+        log.warning("the state directory is written anew", directory=self._directory)
+        self.was_rebuilt = True
+
+    def stand_in(self, *, copy: bool = True) -> None:
+        """From here on another file is read, as long as the directory cannot be written."""
+        self.connections.close()
+        standing = tempfile.TemporaryDirectory(prefix="kakehi-state-")
+        self.database = Database(Path(standing.name))
+        if copy:
+            self._home.copy_files(Path(standing.name))
+        self._standing = standing
+
+    def _move_to_stand_in(self) -> None:
+        """What is open is all that is left of it. Raises `OSError`."""
+        running, standing = self.running, tempfile.TemporaryDirectory(prefix="kakehi-state-")
+        database = Database(Path(standing.name))
+        database.replace(self._reader)
+        self.connections.close()
+        self.database, self._standing = database, standing
+        self.reopen(running)
+
+    def reopen(self, running: Running) -> None:
+        """Open the file at its place, whatever it is, for what runs."""
+        epoch = self.epoch
+        with translated():
+            self._connect()
+        self.epoch = epoch
+        now = self.running
+        now.generation, now.state.digest = running.generation, running.state.digest
+        now.commit, now.tree, now.applied_at = running.commit, running.tree, running.applied_at
+
+    # Opening.
+
+    def _connect(self) -> sqlite3.Connection:
+        # What is entered first is closed last.
+        self.index = self.connections.enter_context(closing(LogIndex(self.database)))
+        self.snapshots = self.connections.enter_context(closing(Snapshots(self.database)))
+        writing = self.connections.enter_context(closing(self.database.open()))
+        self.writer = Writer(writing, self._relate)
+        reader = self.connections.enter_context(closing(self.database.connect()))
+        self._reader = reader
+        self._read_running(reader)
+        return reader
+
+    def _start_somehow(self) -> None:
+        try:
+            self._start()
+        except DamagedError as error:
+            self._start_anew(error)
+        except OSError as error:
+            # The directory can be written: a flipped bit makes its database say otherwise.
+            if error.errno != errno.EROFS or self.place.problem is not None:
+                raise
+            self._start_anew(DamagedError("the state database is damaged: it is read-only"))
+
+    def _start(self) -> None:
+        with translated():
+            reader = self._connect()
+            if self._language != LANGUAGE:
+                self._upgrade()
+            self.epoch += 1
+            with self.writer.transaction():
+                self.writer.header(self.header())
+            self.unfinished = read_unfinished(reader, self.header(), self.running.state)
+
+    def _start_anew(self, damage: DamagedError) -> None:
+        found = salvaged(self.database)
+        self.connections.close()
+        aside = self.database.set_aside()
+        self.notes.add(f"{damage}; kept as {aside}, starting from the repository")
+        self._start()
+        # No number is used for two things.
+        self.running.generation = max(found.generation, self.running.generation)
+        self.epoch = max(found.epoch + 1, self.epoch)
+        self.restore(found.texts, found.history)
+
+    def _read_running(self, reader: sqlite3.Connection) -> None:
+        header = read_header(reader)
+        if header is None:
+            self._language = LANGUAGE
+        else:
+            self.epoch, self._language = header.epoch, header.language
+        self.running = running_of(reader, header, self.damage)
+
+    def header(self) -> Header:
+        """The header row of what runs."""
+        running = self.running
+        return Header(
+            running.generation,
+            running.state.digest,
+            running.commit,
+            running.tree,
+            running.applied_at,
+            self.epoch,
+            LANGUAGE,
+        )
+
+    def _upgrade(self) -> None:
+        """What another version wrote is brought into the form of this one: a generation of its own.
+
+        Raises `MachineError` when that cannot be.
+        """
+        entities = list(self.running.state.values())
+        completed = completed_all(entities, self._directory)
+        self.former = self.note_completed(entities, completed)
+        if self.former is not None:
+            # Whoever has not committed it is replaced.
+            with self.writer.transaction():
+                self.writer.everything(completed)
+                self.writer.header(self.header())
+            self.writer.finished()
+
+    def note_completed(
+        self, entities: Sequence[Entity], completed: Sequence[Entity]
+    ) -> tuple[int, str] | None:
+        """Count what was completed as a generation of its own; return which was before it.
+
+        By number and digest; None where nothing was completed.
+        """
+        running = self.running
+        digest, changed = int(running.state.digest, 16), 0
+        for entity, now in zip(entities, completed, strict=True):
+            if now is not entity:
+                changed += 1
+                digest += _digest_of(now) - _digest_of(entity)
+        if not changed:
+            return None
+        former = (running.generation, running.state.digest)
+        self.notes.add(
+            f"another version wrote the state: {changed} of {len(entities)} entities are brought "
+            "into form, and workers are replaced as their successors come into service"
+        )
+        running.generation += 1
+        running.state.digest = f"{digest % _MODULUS:032x}"
+        return former
+
+    def _is_needed(self, digest: str) -> bool:
+        return bool(self.running.state.related("content", digest))
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self.connections.close()
+        if self._standing is not None:
+            self._standing.cleanup()
+            self._standing = None
+        self.place.close()
+
+
+def _digest_of(entity: Entity) -> int:
+    return int.from_bytes(content_hash(*entity.key, canonical(entity.value)), "big")
