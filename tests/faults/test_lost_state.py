@@ -155,7 +155,7 @@ def lost(damage: Callable[[Path], None], repository: Any, site: Site) -> None:
 def nobody_serves(damage: Callable[[Path], None], site: Site) -> None:
     """No worker is left either, and the newest commit is refused: what was applied is served."""
     site.start(files(site, "red"))
-    site.commit(files(site, "blue"))
+    site.await_mark(site.commit(files(site, "blue")))
     digest = site.running()[1]
     workers = site.identity()
     site.daemon.leave()
@@ -194,9 +194,10 @@ def one_does_not_answer(damage: Callable[[Path], None], site: Site) -> None:
 def nobody_answers(damage: Callable[[Path], None], site: Site) -> None:
     """Nothing can be known, and the newest commit is refused: they stay until one is served."""
     site.start(files(site, "red"))
-    site.repo.git("update-ref", "-d", "refs/kakehi/applied")
     pids = site.worker_pids()
     site.daemon.leave()
+    # Not before: the daemon moves it a moment after it has told that the commit runs.
+    site.repo.git("update-ref", "-d", "refs/kakehi/applied")
     damage(site.daemon.state_dir)
     with contextlib.ExitStack() as stack:
         for pid in pids:

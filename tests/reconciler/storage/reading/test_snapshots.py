@@ -116,5 +116,5 @@ def test_a_snapshot_finds_what_was_written_since_the_last_one(tmp_path: Path) ->
             found = [str(each.value["address"]) for each in seen.state.values()]
             assert found[0].endswith(f":{port}")
             assert len(found) == (1 if port == 1 else 2)
-    assert len(store._snapshots._kept) == 1
+    assert len(store._opened.snapshots._kept) == 1
     store.close()
