@@ -265,6 +265,7 @@ class Daemon:
             store=store,
             supervisor=self._supervisor,
             reconciler=self._reconciler,
+            proposing=self._reconciler.proposing,
             waiting=waiting,
             drains=self._drains,
             overlaid=self._overlaid,
@@ -485,7 +486,7 @@ class Daemon:
         deep: list[Path] = []
         with contextlib.suppress(RepositoryError):
             alone, deep = self._source.watched()
-        outside = self._reconciler.external_directories()
+        outside = self._reconciler.external.directories()
         if alone or outside:
             self._watcher.watch([*alone, *sorted(outside.difference(alone))], deep)
         else:

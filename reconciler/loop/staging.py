@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from reconciler.errors import UnreadableError
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
+from reconciler.planning.planner import make_plan
 from reconciler.source.repository import RepositoryError
-from reconciler.source.source import Changed, Source
+from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
+from reconciler.storage.writing.begun import Begun, Puts
 from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.change import Change
+from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, entity_hash
 
@@ -143,3 +147,43 @@ def leaves_nothing(base: Running, changed: Changed) -> bool:
     if any(content is not None for content in changed.files.values()):
         return False
     return changed.full or base.state.paths() <= changed.files.keys()
+
+
+def planned(head: Head, staged: StagedCommit) -> Plan:
+    """What the commit changes, in order."""
+    if staged.bulk is not None:
+        # It was put in order where it was staged, and nobody reads what each change does.
+        return Plan(head.commit, staged.changes, staged.warnings)
+    return make_plan(staged.changes, head.commit, staged.warnings)
+
+
+def begun_by(running: Running, head: Head, plan: Plan, staged: StagedCommit) -> Begun:
+    """The transaction that carries a plan out, on what runs."""
+    bulk = staged.bulk
+    puts: Puts
+    if bulk is not None:
+        puts, removes, digest = bulk.puts, bulk.removes, bulk.digest
+    else:
+        puts = tuple(change.after for change in plan.changes if change.after is not None)
+        removes = tuple(change.key for change in plan.changes if change.after is None)
+        digest = digest_after(running.state.digest, plan.changes)
+    return Begun(
+        generation=running.generation + 1,
+        base_generation=running.generation,
+        base_digest=running.state.digest,
+        digest=digest,
+        commit=head.commit,
+        tree=head.tree,
+        at=now(),
+        puts=puts,
+        removes=removes,
+        moved=staged.moved,
+        files=staged.candidate.files,
+        whole=staged.whole,
+        bulk=bulk,
+    )
+
+
+def now() -> str:
+    """The time as the database and the history have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

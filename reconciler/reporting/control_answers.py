@@ -26,7 +26,7 @@ from reconciler.patience import within
 from reconciler.planning.consequences import consequences, usable
 from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.explain import UnexplainableError, explain, uncompilable, winners
-from reconciler.reporting.reconciling import Reconciling
+from reconciler.reporting.reconciling import Proposes, Reconciling
 from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
@@ -70,6 +70,7 @@ class ControlAnswers:
     store: Store
     supervisor: Supervisor
     reconciler: Reconciling
+    proposing: Proposes
     waiting: Waiting
     drains: Drains
     overlaid: Callable[[], Awaitable[None]]
@@ -281,11 +282,11 @@ class ControlAnswers:
             commit = head.commit if head and not request.files else None
             wanted = partial(self._wanted, request.files, head)
             meaning = partial(consequences, rank=winners, drained=self.drains.names())
-            plan, found, base = await self.reconciler.plan(wanted, commit, meaning)
+            plan, found, base = await self.proposing.plan(wanted, commit, meaning)
             if plan is not None and len(self.store.running.state) <= _WHOLE_MAX:
                 # What does not change is warned of as well.
                 every = partial(wanted, whole=True)
-                whole, warnings, _ = await self.reconciler.plan(every, commit, meaning)
+                whole, warnings, _ = await self.proposing.plan(every, commit, meaning)
                 if whole is not None:
                     plan, found = replace(plan, warnings=whole.warnings), warnings
             if plan is not None and plan.verdict is None:

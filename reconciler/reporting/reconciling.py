@@ -19,6 +19,15 @@ from schemas.entities.diagnostic import Diagnostic
 from schemas.messages.control import LoadingStatus
 
 
+class Proposes(Protocol):
+    """Who looks at commits, and at what could become one."""
+
+    async def plan(
+        self, wanted: Callable[[Running], Changed], commit: str | None, meaning: Meaning
+    ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
+        """What files would change, without any effect; the plan is None when they are invalid."""
+
+
 class Reconciling(Protocol):
     """The loop that makes the newest commit the running one, as far as it is told of."""
 
@@ -57,8 +66,3 @@ class Reconciling(Protocol):
 
     async def next_change(self, timeout_s: float) -> None:
         """Returns at the next moment that may matter to who waits, after so long at the latest."""
-
-    async def plan(
-        self, wanted: Callable[[Running], Changed], commit: str | None, meaning: Meaning
-    ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
-        """What files would change, without any effect; the plan is None when they are invalid."""

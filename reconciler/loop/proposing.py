@@ -1,0 +1,141 @@
+"""What a commit changes, and whether it may: staged and judged on what runs, without any effect.
+
+For the commit that is to be carried out as for files that nobody has committed, so that a plan and
+the daemon are of one mind. Called by `reconciler.loop.reconcile`, and through a Protocol by
+`reconciler.reporting.control_answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from reconciler.catalog.views import StagedView
+from reconciler.loop.loading import BYTES_MAX, FILES_MAX, Loading
+from reconciler.loop.observer import Observer
+from reconciler.loop.staging import StagedCommit, Stager, leaves_nothing
+from reconciler.materials.external import ExternalFiles
+from reconciler.parts import heard_again_within
+from reconciler.planning import guards
+from reconciler.planning.consequences import Meaning
+from reconciler.planning.planner import make_plan
+from reconciler.source.source import Changed, Head, Source
+from reconciler.source.tree_diff import ManyFilesError
+from reconciler.storage.reading.running import Running
+from reconciler.storage.reading.state import StoredState
+from reconciler.storage.store import Store
+from reconciler.transaction.runner import Runner
+from schemas.changes.plan import Plan, Verdict
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import EntityKey
+
+WORK_WITHIN_S = 300.0
+"""What a look finds to do takes longer with what there is, and may wait for workers to come up."""
+
+_WORK_BYTES_PER_S = 50_000
+# To read so many takes a millisecond or two.
+_INLINE_FILES_MAX = 50
+
+
+class Proposing:
+    """Looks at commits and at plans."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        stager: Stager,
+        loading: Loading,
+        external: ExternalFiles,
+        runner: Runner,
+        observer: Observer,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._stager = stager
+        self._loading = loading
+        self._external = external
+        self._runner = runner
+        self._observer = observer
+
+    async def look_at(self, head: Head, touched: frozenset[str]) -> StagedCommit:
+        """What the commit changes, and files outside with it. Raises `LoadError`."""
+        heard_again_within(WORK_WITHIN_S)
+        try:
+            with self._store.snapshot() as seen:
+                changed = await self._changed_files(seen.tree, head.tree)
+                if changed.size > BYTES_MAX:
+                    raise ManyFilesError
+                changed = replace(changed, others=changed.others | touched)
+                heard_again_within(WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
+                return await self._staged(seen.state, changed)
+        except ManyFilesError:
+            running = self._store.running
+            staged = await self._loading.stage(running, head.commit, head.tree, touched)
+        return self._with_plan_warnings(staged)
+
+    async def plan(
+        self,
+        wanted: Callable[[Running], Changed],
+        commit: str | None,
+        meaning: Meaning,
+    ) -> tuple[Plan | None, Sequence[Diagnostic], Running]:
+        """What files would change, without any effect; the plan is None when they are invalid.
+
+        `wanted` tells them against what runs at one moment, which is returned as well: a commit
+        that goes through meanwhile is not in the answer, neither in part nor as a whole. `meaning`
+        tells what the changes mean for others, as it was and as it would be.
+        """
+        with self._store.snapshot() as base:
+            changed = wanted(base)
+            # What the machine's own files have by now is looked at as a commit would look at it.
+            changed = replace(changed, others=changed.others | self._external.differing)
+            staged = await self._staged(base.state, changed)
+            is_empty = staged.candidate.ok and leaves_nothing(base, changed)
+            desired = {each.key: each.after for each in staged.changes}
+            after = StagedView(base.state, desired, {})
+            meant = await asyncio.to_thread(meaning, staged.changes, base.state, after)
+        found = [*changed.warnings, *staged.candidate.diagnostics]
+        if is_empty:
+            message = "there is no configuration: no *.yaml file is left"
+            found.append(Diagnostic("error", "", 0, 0, message))
+        if not staged.candidate.ok or is_empty:
+            return None, found, base
+        live = self._observer.live(staged.changes)
+        plan = make_plan(staged.changes, commit, staged.warnings, live)
+        return replace(plan, verdict=self._verdict(plan), consequences=meant), found, base
+
+    def blocked(self, plan: Plan, commit: str | None) -> str | None:
+        """Why the guards refuse a plan, by what its commit says; None when they do not."""
+        # Only a plan that removes frontends can be what the guards look for.
+        if not plan.counts("frontend")["remove"]:
+            return None
+        message = self._source.message(commit) if commit else ""
+        return guards.refusal(plan, self._store.running.state, message)
+
+    def _verdict(self, plan: Plan) -> Verdict | None:
+        """Why the commit of a valid plan would be refused now, as far as that can be known."""
+        blocked = self.blocked(plan, plan.commit)
+        if blocked is not None:
+            return Verdict("guard", blocked)
+        obstacle = self._runner.obstacle(plan.changes)
+        if obstacle is None:
+            return None
+        key = EntityKey(obstacle.kind, obstacle.name)
+        return Verdict("prepare", f"{key}: {obstacle.reason}")
+
+    async def _changed_files(self, base: str | None, tree: str) -> Changed:
+        """Raises `ManyFilesError`. Very few are read at once, more in a thread."""
+        with contextlib.suppress(ManyFilesError):
+            return self._source.changed(base, tree, _INLINE_FILES_MAX)
+        return await asyncio.to_thread(self._source.changed, base, tree, FILES_MAX)
+
+    async def _staged(self, state: StoredState, changed: Changed) -> StagedCommit:
+        return self._with_plan_warnings(await self._stager.stage(state, changed))
+
+    def _with_plan_warnings(self, staged: StagedCommit) -> StagedCommit:
+        # What else there is to warn of lives in other parts, on the loop.
+        warnings = (*staged.warnings, *self._observer.plan_warnings(staged.changes))
+        return replace(staged, warnings=warnings)

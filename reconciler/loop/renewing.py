@@ -1,0 +1,102 @@
+"""Files outside of the repository that have other contents by now, taken over by what runs.
+
+Whatever the newest commit is, and also while it cannot be found: an old certificate must not expire
+because of that. Called by `reconciler.loop.reconcile` at each look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal, Protocol
+
+from reconciler import log
+from reconciler.catalog.catalog import named_together, outside_files
+from reconciler.materials.external import ExternalFiles
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.repository import RepositoryError
+from reconciler.source.source import Head
+from reconciler.storage.store import Store
+from reconciler.transaction.retrying import Retrying
+
+End = Literal["done", "refused", "later"]
+"""What became of a try; "later" is to be tried again as it is."""
+
+
+class Reconciles(Protocol):
+    """Who carries a commit out."""
+
+    async def __call__(self, head: Head, touched: frozenset[str]) -> End:
+        """`touched` are files outside of the repository with another content than runs."""
+
+
+class Renewing:
+    """Looks for what differs, and has it taken over."""
+
+    def __init__(
+        self,
+        external: ExternalFiles,
+        store: Store,
+        outcomes: Outcomes,
+        retrying: Retrying,
+        reconciles: Reconciles,
+    ) -> None:
+        self._external = external
+        self._store = store
+        self._outcomes = outcomes
+        self._retrying = retrying
+        self._reconcile = reconciles
+        self._is_due = False
+
+    def retry(self) -> None:
+        """What was refused is tried once more."""
+        self._is_due |= bool(self._external.differing)
+
+    async def run(self) -> bool:
+        """Take over what has changed, for the commit that runs; tell whether that was tried."""
+        running = self._store.running
+        if self._differs():
+            self._is_due = True
+            self._retrying.clear()
+        if not self._is_due or running.commit is None or running.tree is None:
+            return False
+        if not self._retrying.is_due(asyncio.get_running_loop().time()):
+            return False
+        self._is_due = False
+        try:
+            self._is_due = await self._renew(Head(running.commit, running.tree)) == "later"
+        except RepositoryError:
+            self._is_due = True
+            raise
+        # What was taken over differs no more, which status shall not have to wait for.
+        self._is_due |= self._differs()
+        return True
+
+    def _differs(self) -> bool:
+        return self._external.look(outside_files(self._store.running.state))
+
+    async def _renew(self, running: Head) -> End:
+        touched = self._external.differing
+        log.info("files outside have changed", files=",".join(sorted(touched)))
+        end = await self._reconcile(running, touched)
+        apart = named_together(self._store.running.state, touched)
+        if end != "refused" or len(apart) < 2:
+            self._note(running, touched, end)
+            return end
+        # One broken certificate must not keep the others from being renewed.
+        ends: dict[frozenset[str], End] = {}
+        for some in apart:
+            ends[some] = await self._reconcile(running, some)
+            self._note(running, some, ends[some])
+        if "later" in ends.values():
+            return "later"
+        refused = [some for some in apart if ends[some] == "refused"]
+        if refused and ends[apart[-1]] != "refused":
+            # What is wrong is what shall be said last.
+            await self._reconcile(running, frozenset().union(*refused))
+        return "done"
+
+    def _note(self, running: Head, paths: frozenset[str], end: End) -> None:
+        """Keep the reason why files were not taken over: the last error is soon that of others."""
+        error = self._outcomes.last_error
+        if end != "done" and error is not None and error["commit"] == running.commit:
+            self._external.refused(paths, error["message"])
