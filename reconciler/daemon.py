@@ -50,6 +50,7 @@ from reconciler.source.following import Following
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.kept.history import History
 from reconciler.storage.rows import RowAudit
@@ -210,7 +211,7 @@ class Daemon:
         self._drains = Drains(store, self._send_overlay, self._on_drains_expired)
         self._tickets = TicketKeeper(options.state_dir, store)
         self._challenges = ChallengeKeeper(options.state_dir, self._workers)
-        stager = Stager(self._source, machine, store.materials.directory)
+        stager = self._stager = Stager(self._source, machine, store.materials.directory)
         self._mending = Mending(self._source, store, stager)
         bringup = Bringup(
             store,
@@ -360,8 +361,16 @@ class Daemon:
             async with asyncio.timeout(READY_WAIT_S):
                 await self._reconciler.looked.wait()
         self._systemd.ready()
-        # The first change would wait for it.
+        # The first change would wait for all of it.
         await asyncio.to_thread(differ.load)
+        while self._store.running.generation == 0:
+            await self._reconciler.next_change(READY_WAIT_S)
+        # What cannot be read is found by the change as well, and told then.
+        with (
+            contextlib.suppress(RepositoryError, DamagedError, OSError),
+            self._store.snapshot() as seen,
+        ):
+            self._stager.rehearse(seen)
         gc.collect()
         gc.freeze()
 

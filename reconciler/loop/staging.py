@@ -97,6 +97,18 @@ class Stager:
         warnings = (*changed.warnings, *candidate.warnings)
         return StagedCommit(candidate, changed.full, changes, moved, warnings, outside)
 
+    def rehearse(self, seen: Running) -> None:
+        """Look at a file that runs as if it were new, and once more as it is.
+
+        So the first change finds at hand what all of them need. Raises `RepositoryError`.
+        """
+        for path, _, _ in seen.state.files_after("", 1) if seen.tree else ():
+            content = self._source.repository.rehearsed(seen.tree or "", path)
+            if content is not None and len(content) <= _INLINE_BYTES_MAX:
+                fresh = stage(MemoryView(), {path: content}, machine=self._machine)
+                stage(seen.state, {path: content}, machine=self._machine)
+                diff_entities(fresh.desired, seen.state)
+
     def whole(self, tree: str) -> Candidate:
         """All files of a tree, for whoever has time. Raises `RepositoryError`."""
         changed = self._source.changed(None, tree)
