@@ -41,9 +41,11 @@ from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.control_answers import ControlAnswers
 from reconciler.reporting.control_socket import ControlSocket
+from reconciler.reporting.draining import Draining
 from reconciler.reporting.expiry import Expiry
 from reconciler.reporting.measuring import Measuring
 from reconciler.reporting.outcomes import Outcomes
+from reconciler.reporting.status import Status
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
@@ -261,15 +263,14 @@ class Daemon:
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
-        answers = ControlAnswers(
+        draining = Draining(store, self._supervisor, self._drains, self._overlaid, outcomes)
+        status = Status(
             source=self._source,
             store=store,
             supervisor=self._supervisor,
             reconciler=self._reconciler,
-            proposing=self._reconciler.proposing,
-            waiting=waiting,
-            drains=self._drains,
-            overlaid=self._overlaid,
+            runner=self._runner,
+            draining=draining,
             following=self._following,
             expiry=expiry,
             auditing=self._auditing,
@@ -279,6 +280,15 @@ class Daemon:
             began=self._began,
             fetched_at=lambda: self._fetching.fetched_at,
             remote=self._fetching.shown_remote,
+        )
+        answers = ControlAnswers(
+            source=self._source,
+            store=store,
+            reconciler=self._reconciler,
+            proposing=self._reconciler.proposing,
+            waiting=waiting,
+            status=status,
+            draining=draining,
             stop=self._stop_asked,
         )
         self._control = ControlSocket(

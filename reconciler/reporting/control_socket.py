@@ -19,7 +19,7 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
-from reconciler.reporting.control_answers import RefusedRequestError
+from reconciler.reporting.refusals import RefusedRequestError
 from reconciler.workers.descriptors import Reserve
 from schemas.messages import control
 

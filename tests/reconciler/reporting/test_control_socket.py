@@ -14,8 +14,8 @@ import pytest
 
 from reconciler.errors import MachineError
 from reconciler.reporting import control_socket as module
-from reconciler.reporting.control_answers import RefusedRequestError
 from reconciler.reporting.control_socket import ControlSocket
+from reconciler.reporting.refusals import RefusedRequestError
 from reconciler.workers.descriptors import Reserve
 from schemas.messages import control
 

@@ -1,0 +1,152 @@
+"""Draining a backend, or all at an address, and taking it back: by an operator's request.
+
+Called by `reconciler.reporting.control_answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from reconciler import log
+from reconciler.catalog.relations import DIAL, cluster_of
+from reconciler.patience import within
+from reconciler.planning.consequences import usable
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.reporting.refusals import RefusedRequestError, near
+from reconciler.storage.kept.drains import Drain, Drains
+from reconciler.storage.store import Store
+from reconciler.workers.supervisor import Supervisor
+from schemas.entities.entity import EntityKey
+from schemas.messages import control
+
+# How often a drain looks whether the last request has ended.
+_DRAIN_LOOK_S = 0.05
+
+
+@dataclass(slots=True)
+class Draining:
+    """What `drain` and `undrain` do."""
+
+    store: Store
+    supervisor: Supervisor
+    drains: Drains
+    overlaid: Callable[[], Awaitable[None]]
+    """Tells all workers which backends are drained."""
+    outcomes: Outcomes
+
+    async def drain(self, request: control.DrainRequest) -> control.DrainResult:
+        """Raises `RefusedRequestError`."""
+        if request.ttl_s is not None and request.ttl_s <= 0:
+            raise RefusedRequestError("usage", "a drain must last longer than nothing")
+        backends = self._meant(request.backend)
+        before = [found for each in backends if (found := self.drains.get(each)) is not None]
+        others = [each for each in before if each.owner != request.owner]
+        try:
+            self.drains.add_all(backends, request.owner, request.ttl_s)
+        except OSError as error:
+            log.warning("the drain will not survive a restart", reason=error.strerror or error)
+        log.info("draining", backend=",".join(backends), owner=request.owner)
+        drained = [found for each in backends if (found := self.drains.get(each)) is not None]
+        self.outcomes.overlaid("drained", drained)
+        await self.overlaid()
+        timed_out = False
+        if request.wait:
+            timed_out = not await self._await_idle(backends, request.timeout_s)
+        return await self._result(request.backend, backends, timed_out, others)
+
+    async def undrain(self, backend: str) -> control.DrainResult:
+        """Of one backend, or of all at an address. Raises `RefusedRequestError`."""
+        host = _address_in(backend)
+        backends = [backend] if host is None else self._at(*host)
+        ended = [found for each in backends if (found := self.drains.get(each)) is not None]
+        if not ended:
+            raise RefusedRequestError("not_found", f"{backend!r} is not drained")
+        try:
+            self.drains.remove_all(backends)
+        except OSError as error:
+            log.warning("the drain will come back at a restart", reason=error.strerror or error)
+        log.info("drained no longer", backend=",".join(each.backend for each in ended))
+        self.outcomes.overlaid("undrained", ended)
+        await self.overlaid()
+        return await self._result(backend, [each.backend for each in ended], False, ())
+
+    def _meant(self, text: str) -> list[str]:
+        """The backends that are named, or are at an address. Raises `RefusedRequestError`."""
+        address = _address_in(text)
+        if address is not None:
+            found = self._at(*address)
+            if not found:
+                raise RefusedRequestError("not_found", f"there is no backend at {text} running")
+            return found
+        state = self.store.running.state
+        if state.get(EntityKey("backend", text)) is None:
+            meant = near(state, "backend", text) or " (CLUSTER/BACKEND, or an address)"
+            message = f"there is no backend {text!r} running{meant}"
+            raise RefusedRequestError("not_found", message)
+        return [text]
+
+    def _at(self, host: str, port: str) -> list[str]:
+        """The backends at an address, of all clusters."""
+        state = self.store.running.state
+        terms = {port: state.related(DIAL, port)} if port else state.related_under(DIAL, "")
+        return sorted(
+            key.name
+            for found in terms.values()
+            for key, address in found.items()
+            if address.rpartition(":")[0].strip("[]") == host
+        )
+
+    async def _await_idle(self, backends: Sequence[str], timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with within(timeout_s):
+                while await self._active(backends):  # noqa: ASYNC110  # workers tell nobody
+                    await asyncio.sleep(_DRAIN_LOOK_S)
+        return not await self._active(backends)
+
+    async def _active(self, backends: Sequence[str]) -> int:
+        """How many requests these have in flight, over all workers."""
+        return sum((await asyncio.to_thread(self.active_by_backend, backends)).values())
+
+    def active_by_backend(self, backends: Sequence[str]) -> dict[str, int]:
+        """How many requests each has in flight; for any thread."""
+        slots = list(self.supervisor.slots)
+        return {
+            backend: sum(slot.counters.slot_field("backend", backend, "active") for slot in slots)
+            for backend in backends
+        }
+
+    async def _result(
+        self, asked: str, backends: Sequence[str], timed_out: bool, others: Sequence[Drain]
+    ) -> control.DrainResult:
+        drain = self.drains.get(backends[0])
+        drained, state = self.drains.names(), self.store.running.state
+        clusters = sorted({cluster_of(EntityKey("backend", each)) for each in backends})
+        return {
+            "backend": asked,
+            "backends": list(backends),
+            "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
+            "without_backend": [each for each in clusters if not usable(each, state, drained)],
+            "drained": drain is not None,
+            "active": await self._active(backends),
+            "expires_at": drain.expires_at if drain else None,
+            "timed_out": timed_out,
+            # What was written meanwhile lies elsewhere, and goes with the daemon.
+            "not_kept": self.store.place.problem,
+        }
+
+
+def _address_in(text: str) -> tuple[str, str] | None:
+    """An IP address and, where there is one, a port; None for the name of a backend."""
+    host, colon, port = text.rpartition(":")
+    for address, number in ((text, ""), (host, port)):
+        try:
+            ip = ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            continue
+        if not number or (colon and number.isascii() and number.isdecimal()):
+            return str(ip), number
+    return None

@@ -1,0 +1,232 @@
+"""What `status` tells: what runs, who runs it, and what is to be said of both.
+
+Called by `reconciler.reporting.control_answers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from reconciler import log
+from reconciler.acme.certifying import Certifying
+from reconciler.parts import Part, Parts
+from reconciler.reporting.draining import Draining
+from reconciler.reporting.expiry import Expiring, Expiry
+from reconciler.reporting.reconciling import Reconciling
+from reconciler.reporting.tls_faults import FIELD, fault_of
+from reconciler.source.following import Following
+from reconciler.source.source import Source
+from reconciler.storage.kept.drains import Drain
+from reconciler.storage.store import Store
+from reconciler.transaction.runner import Runner
+from reconciler.workers.auditing import Auditing
+from reconciler.workers.supervisor import Slot, Supervisor
+from schemas.entities.entity import KINDS
+from schemas.messages import control
+
+# Backends that are named because their handshakes fail.
+_TLS_FAULTS_MAX = 10
+
+
+@dataclass(slots=True)
+class Status:
+    """Reads what the other parts hold."""
+
+    source: Source
+    store: Store
+    supervisor: Supervisor
+    reconciler: Reconciling
+    runner: Runner
+    draining: Draining
+    following: Following
+    expiry: Expiry
+    auditing: Auditing
+    certifying: Certifying
+    parts: Parts
+    further_warnings: Callable[[], list[str]]
+    began: float
+    fetched_at: Callable[[], str | None]
+    remote: str | None
+
+    async def answer(self) -> control.StatusResult:
+        """All of it, as it is now."""
+        # The counters of very many entities take a while to go through: not on the loop.
+        faults = await asyncio.to_thread(self._tls_faults)
+        drains = list(self.draining.drains.all())
+        active = await asyncio.to_thread(
+            self.draining.active_by_backend, [each.backend for each in drains]
+        )
+        running = self.store.running
+        certificates, now = self.expiry.all(), datetime.now(UTC)
+        return {
+            "commit": running.commit,
+            "generation": running.generation,
+            "digest": running.state.digest,
+            "workers": [self._worker(slot) for slot in self.supervisor.slots],
+            "last_error": self.reconciler.outcomes.last_error,
+            "epoch": self.store.epoch,
+            "pid": os.getpid(),
+            "ref": self.source.shown_ref,
+            "source": self._source(),
+            "applied_at": running.applied_at,
+            "uptime_s": int(asyncio.get_running_loop().time() - self.began),
+            "entities": {kind: running.state.count(kind) for kind in KINDS},
+            "drains": [_drain_status(each, active) for each in drains],
+            "loading": self.reconciler.loading,
+            "transaction": self._transaction(),
+            "retry": self._retry_status(),
+            "certificates": [_expires(each, now) for each in certificates],
+            "drift": self._drift(),
+            "parts": [_part(each) for each in self.parts.all()],
+            "warnings": self._warnings(certificates, now) + faults,
+        }
+
+    def _drift(self) -> control.DriftStatus | None:
+        last = self.auditing.last
+        if last is None:
+            return None
+        return {
+            "worker": last.worker,
+            "found_at": last.found_at,
+            "generation": last.generation,
+            "differing": list(last.differing),
+        }
+
+    def _worker(self, slot: Slot) -> control.WorkerStatus:
+        worker, former = slot.worker, slot.former
+        running = self.store.running
+        held = worker or former
+        if worker is None:
+            state = "starting" if former is None else "former"
+        elif worker.is_silent:
+            state = "silent"
+        elif worker.generation == running.generation:
+            state = "running"
+        else:
+            state = "behind"
+        return {
+            "id": slot.id,
+            "pid": held.process.pid if held else slot.pid,
+            "cpu": worker.cpu if worker else slot.cpu,
+            "generation": held.generation if held else 0,
+            "digest": held.digest if held else "0" * 32,
+            "connections": slot.counters.gauge("connections_now"),
+            "requests": slot.counters.gauge("requests_now"),
+            "commit": held.commit if held else "",
+            "state": state,
+            "restarts": slot.restarts,
+        }
+
+    def _source(self) -> control.SourceStatus:
+        head, problem = self.reconciler.head, self.reconciler.problem
+        return {
+            "state": "following" if problem is None else "holding",
+            "directory": str(self.source.directory),
+            "ref": self.source.shown_ref,
+            "head": head.commit if head else None,
+            "problem": problem,
+            "remote": self.remote,
+            "fetched_at": self.fetched_at(),
+            "fetch_problem": self.source.fetch_problem,
+        }
+
+    def _transaction(self) -> control.TransactionStatus | None:
+        opened, begun = self.runner.open, self.runner.begun
+        if opened is None or begun is None:
+            return None
+        return {
+            "commit": begun.commit,
+            "generation": begun.generation,
+            "phase": opened.phase.value,
+            "waiting_for": sorted(opened.waiting),
+        }
+
+    def _retry_status(self) -> control.RetryStatus | None:
+        retrying, head = self.reconciler.retrying, self.reconciler.head
+        commit = head.commit if head else self.store.running.commit
+        if not retrying.is_waiting or commit is None:
+            return None
+        return {
+            "commit": commit,
+            "reason": retrying.reason,
+            "attempts": retrying.attempts,
+            "next_s": round(retrying.left_s(asyncio.get_running_loop().time()), 1),
+        }
+
+    def _warnings(self, certificates: list[Expiring], now: datetime) -> list[str]:
+        warnings = [
+            f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
+        ]
+        warnings += [
+            f"worker {each.id}: it does not answer; it is replaced if it goes on like that"
+            for each in self.supervisor.in_service.values()
+            if each.is_silent
+        ]
+        warnings += [
+            f"worker {slot.id}: process {slot.former.process.pid} serves until another one holds a "
+            f"commit: {slot.former.reason}"
+            for slot in self.supervisor.slots
+            if slot.former is not None
+        ]
+        warnings += self.store.notes.told()
+        others = (
+            self.store.place.problem,
+            self.following.warning(self.source),
+            self.reconciler.outcomes.repository_warning,
+            log.dropping(),
+        )
+        warnings += [each for each in others if each]
+        warnings += [text for each in certificates if (text := each.warning(now)) is not None]
+        warnings += self.certifying.warnings()
+        warnings += self.parts.warnings()
+        warnings += self.further_warnings()
+        warnings += self.reconciler.not_taken_over()
+        return warnings
+
+    def _tls_faults(self) -> list[str]:
+        """Backends whose handshakes fail, the first of them: in an outage they all do."""
+        suspects = {
+            backend
+            for slot in self.supervisor.slots
+            for backend in slot.counters.with_code("backend", FIELD)
+        }
+        found = ((each, self.tls_fault(each)) for each in sorted(suspects))
+        told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
+        return list(islice(told, _TLS_FAULTS_MAX))
+
+    def tls_fault(self, backend: str) -> str | None:
+        """Why handshakes with a backend fail, when they do."""
+        return fault_of(backend, (slot.counters for slot in self.supervisor.slots))
+
+
+def _drain_status(drain: Drain, active: Mapping[str, int]) -> control.DrainStatus:
+    return {
+        "backend": drain.backend,
+        "owner": drain.owner,
+        "since": drain.since,
+        "expires_at": drain.expires_at,
+        "active": active.get(drain.backend, 0),
+    }
+
+
+def _part(part: Part) -> control.PartStatus:
+    return {
+        "name": part.name,
+        "state": part.state,
+        "restarts": part.restarts,
+        "problem": part.problem,
+    }
+
+
+def _expires(certificate: Expiring, now: datetime) -> control.CertificateStatus:
+    return {
+        "kind": certificate.key.kind,
+        "name": certificate.key.name,
+        "not_after": certificate.not_after.isoformat(),
+        "days_left": certificate.days_left(now),
+    }
