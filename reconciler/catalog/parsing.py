@@ -16,7 +16,7 @@ from reconciler.catalog.relations import Relation, relations_of
 from reconciler.language.loader import load_blob
 from reconciler.language.validator import raw_entities, validate
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
-from schemas.entities.material import FIELDS
+from schemas.entities.material import may_name_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ParsedEntity:
     mark: Mark
     value: dict[str, Json]
     relations: tuple[Relation, ...] | None
-    """Where its kind names no files: then they are what its value says."""
+    """Where it names no files: then they are what its value says."""
 
     def at(self, path: str) -> Entity:
         """Return the entity as one of the file at a path."""
@@ -44,7 +44,7 @@ def parse(data: bytes) -> str | None:
             return None
         where = raw.provenance
         fingerprint = raw.fingerprint().hex()
-        rows = None if raw.key.kind in FIELDS else tuple(relations_of(entity))
+        rows = None if may_name_files(entity) else tuple(relations_of(entity))
         found.append((*raw.key, where.line, where.column, fingerprint, entity.value, rows))
     if loaded.unreadable or loaded.diagnostics or loaded.warnings:
         return None

@@ -44,7 +44,7 @@ from schemas.entities.entity import Entity, EntityKey
 
 _TELL_EVERY_S = 0.2
 # Another number is what makes results of another program unknown.
-_FORM = f"2 {LANGUAGE}"
+_FORM = f"3 {LANGUAGE}"
 
 _Change = tuple[EntityKey, Entity | None, Entity | None]
 

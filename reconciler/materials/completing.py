@@ -20,7 +20,7 @@ from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
 from schemas.base import Kind
 from schemas.entities.entity import Entity
-from schemas.entities.material import FIELDS, File, file_at, with_file
+from schemas.entities.material import FIELDS, File, file_at, may_name_files, with_file
 from schemas.entities.secrecy import is_secret
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.registry import MODELS
@@ -61,10 +61,10 @@ def is_ordered(entity: Entity) -> bool:
 
 
 def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> Completed:
-    """Return the entity with hashes beside its paths. A kind without files comes back as it is."""
+    """Return the entity with hashes beside its paths; as it is, if it names no files."""
     done = Completed()
     done.entity = entity
-    if entity.key.kind not in FIELDS:
+    if not may_name_files(entity):
         return done
     if is_ordered(entity):
         return _complete_ordered(entity, read, machine)

@@ -56,6 +56,17 @@ def materials_of(entity: Entity) -> Iterator[Material]:
             yield Material(field, str(found["path"]), str(found["sha256"]))
 
 
+def may_name_files(entity: Entity) -> bool:
+    """Tell by its value whether an entity may name files: most clusters and listeners do not.
+
+    A certificate may have some that it does not name: those that were issued for it.
+    """
+    kind = entity.key.kind
+    if kind == "certificate":
+        return True
+    return any(field[0] in entity.value for field in FIELDS.get(kind, ()))
+
+
 def value_at(value: Json, field: tuple[str, ...]) -> Json:
     """Return what stands at a path through a value, None if nothing does."""
     for step in field:
