@@ -1,6 +1,6 @@
 """The daemon: starts the parts, joins them, and ends them in the right order. Nothing else.
 
-`run` is what `kakehi run` calls. SIGINT and `kakehi stop` end everything, workers drained; SIGTERM
+Called by `reconciler.starting`. SIGINT and `kakehi stop` end everything, workers drained; SIGTERM
 ends the control plane alone, and the workers go on serving until the next daemon adopts them.
 """
 
@@ -10,31 +10,23 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from reconciler import log
-from reconciler.acme.certifying import Certifying, issued_directory
+from reconciler.acme.certifying import Certifying
 from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
-from reconciler.errors import KakehiError
 from reconciler.loop.mending import Mending
 from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.reconcile import Reconciler
-from reconciler.loop.recovery import Recovery
 from reconciler.loop.staging import Stager
 from reconciler.materials.completing import Machine
-from reconciler.materials.sealed import Keyring
 from reconciler.parts import Parts
-from reconciler.patience import within
 from reconciler.planning import differ
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
@@ -49,7 +41,7 @@ from reconciler.reporting.status import Status
 from reconciler.reporting.waiting import Waiting
 from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
-from reconciler.source.repository import APPLIED_REF, RepositoryError
+from reconciler.source.repository import RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.file.database import DamagedError
@@ -67,23 +59,17 @@ from reconciler.workers.descriptors import Reserve, shortages
 from reconciler.workers.runtime_directory import RuntimeDirectory
 from reconciler.workers.sockets import SocketTable
 from reconciler.workers.supervisor import Supervisor
+from reconciler.workers.telling import Telling
 from reconciler.workers.tickets import TicketKeeper
 from reconciler.workers.worker import Worker
 from schemas.changes.change import Change, of_kinds
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import SETTINGS_KEY
-from schemas.messages import control, wire
+from schemas.messages import control
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
-
-# How long a thread that computes (staging, the audit of rows) keeps the loop waiting each time that
-# the loop has let go of the interpreter, which it does with each query and each send.
-_SWITCH_S = 0.0005
-
-# Taking an overlay is one turn of a worker's event loop.
-_OVERLAY_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,78 +86,6 @@ class DaemonOptions:
     identity: Path | None = None
     """Opens private keys that are committed encrypted."""
     """So many of each kind have metrics of their own."""
-
-
-def run(options: DaemonOptions) -> int:
-    """Runs until a signal or `kakehi stop`; returns the exit code."""
-    sys.setswitchinterval(_SWITCH_S)
-    with log.in_background():
-        return _run_told(options)
-
-
-def _run_told(options: DaemonOptions) -> int:
-    try:
-        uvloop.run(_run(options))
-    except KakehiError as error:
-        log.error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:  # noqa: BLE001  # no traceback reaches a user
-        log.internal_error("running the daemon", error)
-        return 1
-    return 0
-
-
-async def _run(options: DaemonOptions) -> None:
-    _raise_open_files_limit()
-    runtime = RuntimeDirectory(options.runtime_dir)
-    try:
-        machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
-        store = Store(options.state_dir, partial(relations_of, machine=machine))
-        try:
-            places = await _recover(options, store, machine)
-            await Daemon(options, store, machine, places, runtime).run()
-        finally:
-            store.close()
-    finally:
-        runtime.close()
-
-
-async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
-    """What workers serve comes before what files say; returns how many places they serve in."""
-    directory = options.directory.absolute()
-    wanted = Following(store, directory, options.ref).wanted
-    source = Source(directory, wanted, options.remote)
-    places = await Recovery(store, options.runtime_dir, source, machine).run()
-    if len(store.running.state) > 0:
-        with contextlib.suppress(OSError):
-            store.materials.forget_unused()
-    older = _older_than_applied(store, source)
-    if older is not None:
-        store.notes.add(older, until_applied=True)
-    return places
-
-
-def _older_than_applied(store: Store, source: Source) -> str | None:
-    """What to say when the repository knows of a commit that was applied after what is stored.
-
-    The ref is moved behind the commit record, so that the database has lost its end, or is of a
-    backup. What workers hold has been asked before.
-    """
-    commit = store.running.commit
-    try:
-        if commit is None or not source.repository.has_ref(APPLIED_REF):
-            return None
-        applied = source.head_of(APPLIED_REF).commit
-    except RepositoryError:
-        return None
-    if applied == commit or not source.is_descendant(applied, commit):
-        return None
-    return (
-        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
-        f"has {commit[:12]}, and {applied[:12]} was applied after it"
-    )
 
 
 class Daemon:
@@ -198,7 +112,6 @@ class Daemon:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
         self._told: list[str] = []
-        self._overlaying: list[asyncio.Future[wire.FromWorker]] = []
         self._loop.set_exception_handler(_stray)
         self._parts = Parts()
         # Before all else: a limit that is lowered later is below what is opened last.
@@ -226,6 +139,7 @@ class Daemon:
         self._supervisor = Supervisor(
             options.runtime_dir, store.epoch, self._sockets, bringup, self._parts, self
         )
+        self._telling = Telling(self._supervisor)
         self._auditing = Auditing(store, self._supervisor)
         self._answering = Answering(self._supervisor, self._drains.names)
         wake = asyncio.Event()
@@ -263,7 +177,7 @@ class Daemon:
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
-        draining = Draining(store, self._supervisor, self._drains, self._overlaid, outcomes)
+        draining = Draining(store, self._supervisor, self._drains, self._telling.overlaid, outcomes)
         status = Status(
             source=self._source,
             store=store,
@@ -520,26 +434,14 @@ class Daemon:
         self._reconciler.outcomes.drains_expired(drains)
 
     def _send_overlay(self) -> None:
-        message = wire.Overlay(drained=self._drains.names())
-        workers = self._supervisor.in_service.values()
-        self._overlaying = [worker.link.ask(message) for worker in workers]
+        self._telling.overlay(self._drains.names())
         self._reconciler.notify()
 
     def _send_ticket_keys(self) -> None:
-        message = wire.TicketKeys(path=str(self._tickets.path))
-        for worker in self._supervisor.in_service.values():
-            # A worker that is gone by now gets them when its successor is brought up.
-            worker.link.ask(message).add_done_callback(asyncio.Future.exception)
+        self._telling.ticket_keys(self._tickets.path)
 
     def _workers(self) -> Iterable[Worker]:
         return self._supervisor.in_service.values()
-
-    async def _overlaid(self) -> None:
-        """Returns when every worker has taken the overlay; one that hangs is not waited for."""
-        if self._overlaying:
-            with contextlib.suppress(TimeoutError):
-                async with within(_OVERLAY_WAIT_S):
-                    await asyncio.wait(self._overlaying)
 
     def drain_ms(self) -> int:
         """See `WorkerObserver`."""
@@ -557,11 +459,3 @@ def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         log.error("internal error", reason=doing)
     else:
         log.internal_error(doing, failure)
-
-
-def _raise_open_files_limit() -> None:
-    """The workers inherit it: two descriptors a proxied connection."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -84,5 +84,10 @@ def _functions(samples: Path, began: float, ended: float) -> list[tuple[str, flo
 
 def _tells(function: str) -> bool:
     """Whether it is more than what every stack begins with."""
-    common = ("reconciler/cli/main:", "reconciler/cli/commands/run:", "reconciler/daemon:")
+    common = (
+        "reconciler/cli/main:",
+        "reconciler/cli/commands/run:",
+        "reconciler/starting:",
+        "reconciler/daemon:",
+    )
     return bool(function) and not function.startswith((*common, "reconciler/parts:"))

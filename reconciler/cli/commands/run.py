@@ -105,7 +105,7 @@ def run(
     with suppress(OSError):
         zygote.start(workers_parent.run)
     from reconciler.daemon import DaemonOptions
-    from reconciler.daemon import run as run_daemon
+    from reconciler.starting import run as run_daemon
 
     gc.freeze()
     gc.enable()

@@ -1,0 +1,112 @@
+"""A start, before there are parts: limits, the state directory, and what workers hold.
+
+`run` is what `kakehi run` calls. What workers serve comes before what files say; then the daemon
+runs until it is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from functools import partial
+
+import uvloop
+
+from reconciler import log
+from reconciler.acme.certifying import issued_directory
+from reconciler.catalog.relations import relations_of
+from reconciler.daemon import Daemon, DaemonOptions
+from reconciler.errors import KakehiError
+from reconciler.loop.recovery import Recovery
+from reconciler.materials.completing import Machine
+from reconciler.materials.sealed import Keyring
+from reconciler.source.following import Following
+from reconciler.source.repository import APPLIED_REF, RepositoryError
+from reconciler.source.source import Source
+from reconciler.storage.store import Store
+from reconciler.workers.runtime_directory import RuntimeDirectory
+
+# How long a thread that computes (staging, the audit of rows) keeps the loop waiting each time that
+# the loop has let go of the interpreter, which it does with each query and each send.
+_SWITCH_S = 0.0005
+
+
+def run(options: DaemonOptions) -> int:
+    """Runs until a signal or `kakehi stop`; returns the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
+    with log.in_background():
+        return _run_told(options)
+
+
+def _run_told(options: DaemonOptions) -> int:
+    try:
+        uvloop.run(_run(options))
+    except KakehiError as error:
+        log.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  # no traceback reaches a user
+        log.internal_error("running the daemon", error)
+        return 1
+    return 0
+
+
+async def _run(options: DaemonOptions) -> None:
+    _raise_open_files_limit()
+    runtime = RuntimeDirectory(options.runtime_dir)
+    try:
+        machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
+        store = Store(options.state_dir, partial(relations_of, machine=machine))
+        try:
+            places = await _recover(options, store, machine)
+            await Daemon(options, store, machine, places, runtime).run()
+        finally:
+            store.close()
+    finally:
+        runtime.close()
+
+
+async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
+    """What workers serve comes before what files say; returns how many places they serve in."""
+    directory = options.directory.absolute()
+    wanted = Following(store, directory, options.ref).wanted
+    source = Source(directory, wanted, options.remote)
+    places = await Recovery(store, options.runtime_dir, source, machine).run()
+    if len(store.running.state) > 0:
+        with contextlib.suppress(OSError):
+            store.materials.forget_unused()
+    older = _older_than_applied(store, source)
+    if older is not None:
+        store.notes.add(older, until_applied=True)
+    return places
+
+
+def _older_than_applied(store: Store, source: Source) -> str | None:
+    """What to say when the repository knows of a commit that was applied after what is stored.
+
+    The ref is moved behind the commit record, so that the database has lost its end, or is of a
+    backup. What workers hold has been asked before.
+    """
+    commit = store.running.commit
+    try:
+        if commit is None or not source.repository.has_ref(APPLIED_REF):
+            return None
+        applied = source.head_of(APPLIED_REF).commit
+    except RepositoryError:
+        return None
+    if applied == commit or not source.is_descendant(applied, commit):
+        return None
+    return (
+        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
+        f"has {commit[:12]}, and {applied[:12]} was applied after it"
+    )
+
+
+def _raise_open_files_limit() -> None:
+    """The workers inherit it: two descriptors a proxied connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
