@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.measuring.accounting import cpu_ns, pinned
+from bench.measuring.contenders import Contender
 from bench.measuring.service import program
 
 _SCRIPT = Path(__file__).with_name("latency.lua")
@@ -72,3 +73,22 @@ def measure(
         p99_9_us=found["p99_9_us"],
         errors=found["errors"],
     )
+
+
+def measuring(
+    connections: int, core: int, path: str, *, upload_bytes: int = 0
+) -> Callable[[Contender, int], Sample]:
+    """Return what `bench.measuring.rounds.in_turn` asks for: `measure`, of any contender."""
+
+    def one(contender: Contender, seconds: int) -> Sample:
+        return measure(
+            contender.port,
+            contender.pids(),
+            connections=connections,
+            seconds=seconds,
+            core=core,
+            path=path,
+            upload_bytes=upload_bytes,
+        )
+
+    return one

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from bench.measuring import report
 from bench.measuring.accounting import two_cores
 from bench.measuring.contenders import Contender, Setup, backend, ours, sink
 from bench.measuring.generator import relay
-from bench.measuring.load import Sample, measure
+from bench.measuring.load import Sample, measuring
 from bench.measuring.rounds import in_turn
+from bench.side.figures import beside, table
 
 _FLOOR = "floor"
 # More than that on the way at once would take minutes a round, and measure the machine's memory.
@@ -70,7 +71,8 @@ def _body(course: Course, body_bytes: int) -> dict[str, Any]:
             for connections in course.connections:
                 if connections * body_bytes > _FLIGHT_BYTES_MAX:
                     continue
-                one = _measuring(course, connections, load_core, path, body_bytes)
+                upload_bytes = body_bytes if course.is_upload else 0
+                one = measuring(connections, load_core, path, upload_bytes=upload_bytes)
                 rounds = in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
                 print(
                     f"\n{course.profile}, {connections} connections, {body_bytes} B {kind}, "
@@ -90,37 +92,10 @@ def _backend(base: Path, core: int, course: Course, body_bytes: int) -> Iterator
             yield found
 
 
-def _measuring(
-    course: Course, connections: int, core: int, path: str, body_bytes: int
-) -> Callable[[Contender, int], Sample]:
-    def one(contender: Contender, seconds: int) -> Sample:
-        return measure(
-            contender.port,
-            contender.pids(),
-            connections=connections,
-            seconds=seconds,
-            core=core,
-            path=path,
-            upload_bytes=body_bytes if course.is_upload else 0,
-        )
-
-    return one
-
-
 def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
     """Print the table and the ratio; return both for programs."""
-    rows = [
-        [
-            name,
-            report.Spread.of([each.requests_per_s for each in samples]).show(0),
-            report.Spread.of([each.cpu_us for each in samples]).show(1),
-            str(sum(each.errors for each in samples)),
-        ]
-        for name, samples in rounds.items()
-    ]
-    print(report.table(["", "requests/s", "CPU µs/request", "errors"], rows))
-    cpu = {name: [each.cpu_us for each in samples] for name, samples in rounds.items()}
-    ratio = report.ratios(cpu["kakehi"], cpu[_FLOOR])
+    print(table(rounds))
+    ratio = beside(rounds, "kakehi", [_FLOOR])
     print(f"kakehi / floor: CPU/request {ratio.show()}", flush=True)
     samples = {name: [each.to_json() for each in all_] for name, all_ in rounds.items()}
     return {"samples": samples, "ratio": ratio.to_json()}

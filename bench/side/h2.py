@@ -20,6 +20,7 @@ from bench.measuring.accounting import cpu_ns, pinned, two_cores
 from bench.measuring.contenders import Contender, Setup, backend, contenders
 from bench.measuring.rounds import in_turn
 from bench.measuring.service import program
+from bench.side.figures import beside, table
 from bench.side.tls import certificate
 
 _OURS = "kakehi"
@@ -103,19 +104,8 @@ def _measure(command: Sequence[str], pids: Sequence[int], core: int) -> Sample:
 
 def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
     """Print the table and our ratio to the better peer; return both for programs."""
-    rows = [
-        [
-            name,
-            report.Spread.of([each.requests_per_s for each in samples]).show(0),
-            report.Spread.of([each.cpu_us for each in samples]).show(1),
-            str(sum(each.errors for each in samples)),
-        ]
-        for name, samples in rounds.items()
-    ]
-    print(report.table(["", "requests/s", "CPU µs/request", "errors"], rows))
-    peers = [samples for name, samples in rounds.items() if name != _OURS]
-    better = [min(each.cpu_us for each in peer) for peer in zip(*peers, strict=True)]
-    ratio = report.ratios([each.cpu_us for each in rounds[_OURS]], better)
+    print(table(rounds))
+    ratio = beside(rounds, _OURS, [name for name in rounds if name != _OURS])
     print(f"kakehi / better of nginx and haproxy: CPU/request {ratio.show()}", flush=True)
     return {
         "samples": {name: [asdict(each) for each in samples] for name, samples in rounds.items()},

@@ -18,12 +18,18 @@ from typing import Any
 from bench.measuring import report
 from bench.measuring.accounting import two_cores
 from bench.measuring.contenders import Contender, Setup, backend, contenders
-from bench.measuring.load import Sample, measure
+from bench.measuring.load import Sample, measuring
 from bench.measuring.rounds import in_turn
+from bench.side.figures import Rounds, beside, table
 
 _OURS = "kakehi"
-
-Rounds = dict[str, list[Sample]]
+_COMPARED = {
+    "CPU/request": "cpu_us",
+    "requests/s": "requests_per_s",
+    "p50": "p50_us",
+    "p99": "p99_us",
+    "p99.9": "p99_9_us",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
         for contender in running:
             _require(contender, path, course.body_bytes)
         for connections in course.connections:
-            rounds = _rounds(course, running, connections, load_core, path)
+            one = measuring(connections, load_core, path)
+            rounds = in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
             title = f"{profile}, {connections} connections, {course.body_bytes} B bodies"
             where = ", load on the same core" if course.one_core else ""
             print(f"\n{title}{where}, {course.rounds} rounds of {course.seconds} s", flush=True)
@@ -78,62 +85,24 @@ def _require(contender: Contender, path: str, body_bytes: int) -> None:
                 raise SystemExit(f"bench: {contender.name} has no metrics")
 
 
-def _rounds(
-    course: Course, running: Sequence[Contender], connections: int, core: int, path: str
-) -> Rounds:
-    def one(contender: Contender, seconds: int) -> Sample:
-        return measure(
-            contender.port,
-            contender.pids(),
-            connections=connections,
-            seconds=seconds,
-            core=core,
-            path=path,
-        )
-
-    return in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
-
-
-def show(rounds: Rounds) -> str:
+def show(rounds: Rounds[Sample]) -> str:
     """The table of one number of connections, and our ratios to the better peer."""
-    head = ["", "requests/s", "CPU µs/request", "p50 µs", "p99 µs", "p99.9 µs", "errors"]
-    rows = [
-        [
-            name,
-            report.Spread.of([each.requests_per_s for each in samples]).show(0),
-            report.Spread.of([each.cpu_us for each in samples]).show(1),
-            f"{report.Spread.of([each.p50_us for each in samples]).median:.0f}",
-            f"{report.Spread.of([each.p99_us for each in samples]).median:.0f}",
-            report.Spread.of([each.p99_9_us for each in samples]).show(0),
-            str(sum(each.errors for each in samples)),
-        ]
-        for name, samples in rounds.items()
-    ]
-    compared = to_json(rounds)["ratio_to_better_peer"]
-    shown = ", ".join(
-        f"{name} {spread['median']:.2f} [{spread['min']:.2f}..{spread['max']:.2f}]"
-        for name, spread in compared.items()
-    )
-    return f"{report.table(head, rows)}\nkakehi / better of nginx and haproxy: {shown}"
+    ratios = _ratios(rounds)
+    shown = ", ".join(f"{name} {spread.show()}" for name, spread in ratios.items())
+    shown_table = table(rounds, ("p50_us", "p99_us", "p99_9_us"))
+    return f"{shown_table}\nkakehi / better of nginx and haproxy: {shown}"
 
 
-def to_json(rounds: Rounds) -> dict[str, Any]:
+def to_json(rounds: Rounds[Sample]) -> dict[str, Any]:
     """Every sample, and our ratios to whichever peer was better in the same round."""
-    ours = rounds[_OURS]
-    peers = [samples for name, samples in rounds.items() if name != _OURS]
-
-    def lower(of: str) -> dict[str, float]:
-        better = [min(getattr(each, of) for each in peer) for peer in zip(*peers, strict=True)]
-        return report.ratios([getattr(each, of) for each in ours], better).to_json()
-
-    best = [max(each.requests_per_s for each in peer) for peer in zip(*peers, strict=True)]
     return {
         "samples": {name: [each.to_json() for each in all_] for name, all_ in rounds.items()},
         "ratio_to_better_peer": {
-            "CPU/request": lower("cpu_us"),
-            "requests/s": report.ratios([each.requests_per_s for each in ours], best).to_json(),
-            "p50": lower("p50_us"),
-            "p99": lower("p99_us"),
-            "p99.9": lower("p99_9_us"),
+            name: spread.to_json() for name, spread in _ratios(rounds).items()
         },
     }
+
+
+def _ratios(rounds: Rounds[Sample]) -> dict[str, report.Spread]:
+    peers = [name for name in rounds if name != _OURS]
+    return {name: beside(rounds, _OURS, peers, field) for name, field in _COMPARED.items()}

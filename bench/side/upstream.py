@@ -15,9 +15,10 @@ from typing import Any
 
 from bench.measuring import report
 from bench.measuring.accounting import two_cores
-from bench.measuring.contenders import Contender, Setup, backend, contenders, multiplexers
-from bench.measuring.load import Sample, measure
+from bench.measuring.contenders import Setup, backend, contenders, multiplexers
+from bench.measuring.load import Sample, measuring
 from bench.measuring.rounds import in_turn
+from bench.side.figures import beside, table
 
 _OURS = "kakehi h2"
 _RIVALS = (("kakehi",), ("nginx", "haproxy"), ("haproxy h2",))
@@ -53,7 +54,8 @@ def run(course: Course) -> None:
         ):
             for connections in course.connections:
                 running = (*plain, *multiplexed)
-                rounds = _rounds(course, running, connections, load_core, path)
+                one = measuring(connections, load_core, path)
+                rounds = in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
                 where = ", load on the same core" if course.one_core else ""
                 print(
                     f"\n{connections} connections of clients, {length} B bodies{where}, "
@@ -63,42 +65,15 @@ def run(course: Course) -> None:
     print(f"\nwritten to {report.save('upstream', found)}")
 
 
-def _rounds(
-    course: Course, running: Sequence[Contender], connections: int, core: int, path: str
-) -> dict[str, list[Sample]]:
-    def one(contender: Contender, seconds: int) -> Sample:
-        pids = contender.pids()
-        return measure(
-            contender.port, pids, connections=connections, seconds=seconds, core=core, path=path
-        )
-
-    return in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
-
-
 def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
     """Print the table and the ratios; return both for programs."""
-    rows = [
-        [
-            name,
-            report.Spread.of([each.requests_per_s for each in samples]).show(0),
-            report.Spread.of([each.cpu_us for each in samples]).show(1),
-            f"{report.Spread.of([each.p50_us for each in samples]).median:.0f}",
-            f"{report.Spread.of([each.p99_us for each in samples]).median:.0f}",
-            str(sum(each.errors for each in samples)),
-        ]
-        for name, samples in rounds.items()
-    ]
-    head = ["", "requests/s", "CPU µs/request", "p50 µs", "p99 µs", "errors"]
-    print(report.table(head, rows))
+    print(table(rounds, ("p50_us", "p99_us")))
     found: dict[str, Any] = {
         name: [each.to_json() for each in samples] for name, samples in rounds.items()
     }
-    ours = [each.cpu_us for each in rounds[_OURS]]
     for rivals in _RIVALS:
-        there = [rounds[rival] for rival in rivals]
-        better = [min(each.cpu_us for each in peer) for peer in zip(*there, strict=True)]
         title = f"{_OURS} / {'better of ' if len(rivals) > 1 else ''}{' and '.join(rivals)}"
-        ratio = report.ratios(ours, better)
+        ratio = beside(rounds, _OURS, rivals)
         print(f"{title}: CPU/request {ratio.show()}", flush=True)
         found[title] = ratio.to_json()
     return found
