@@ -71,6 +71,28 @@ def _connect(connection: socket.socket, path: str, given: str | None) -> None:
         raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}", hint) from None
 
 
+def is_starting(runtime_dir: str | None) -> bool:
+    """Tell whether a daemon has the runtime directory, though it may not answer yet.
+
+    The kernel is asked who holds the lock: to try it would take it from a daemon that comes.
+    """
+    from pathlib import Path
+
+    from reconciler.storage.file.place import LOCK_NAME
+
+    try:
+        inode = Path(runtime_directory(runtime_dir), LOCK_NAME).stat().st_ino
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    locks = (line.split() for line in held)
+    return any(
+        each[1] == "FLOCK" and each[5].rpartition(":")[2] == str(inode)
+        for each in locks
+        if len(each) > 5
+    )
+
+
 def _orphans(runtime_dir: str) -> dict[int, int]:
     """Return the workers that serve without a daemon: process and number."""
     from pathlib import Path

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, Any
 
-from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.asking import NoDaemonError, ask, is_starting
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
 from reconciler.cli.output import line, note, print_json
 from reconciler.cli.parameters import COMMITS, AsJson, Option, RuntimeDir, milliseconds
@@ -13,6 +13,12 @@ GRACE_S = 5.0
 
 LOOK_S = 0.1
 """How often a daemon is looked for that does not answer yet."""
+
+START_S = 1.0
+"""Until one that was just started has its runtime directory: its imports come before."""
+
+RESTART_S = 5.0
+"""The same where one has ended and its workers serve: systemd starts it again."""
 
 
 def wait(
@@ -32,9 +38,10 @@ def wait(
 
     Exits with 0 when they do, with 6 and the reason when the commit was refused or was passed by,
     and with 8 when the time is over, with the name of the worker that is behind, or at once when it
-    would be in vain: the commit is not on the branch that the proxy follows.
+    would be in vain: the commit is not on the branch that the proxy follows, or no daemon runs.
     HEAD and the names of branches are those of the repository that the proxy follows. A daemon that
-    is just starting is waited for; a name of no commit is an error at once (64).
+    is starting is waited for: one that has its runtime directory, or gets it within a second, or
+    within five where workers serve on without one. A name of no commit is an error at once (64).
 
     Examples:
       git commit -am "Move checkout" && kakehi wait --commit HEAD
@@ -66,18 +73,22 @@ def wait(
 
 
 def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]:
-    """Ask the daemon, as soon as there is one."""
-    deadline = time.monotonic() + limit_s
+    """Ask the daemon, as soon as there is one; without one that is starting it is over soon."""
+    hoped = time.monotonic()
+    deadline = hoped + limit_s
     told, left_s = False, limit_s
     while True:
         try:
             fields = {"commit": commit, "timeout_s": left_s}
             return ask(runtime_dir, "wait", fields, left_s + GRACE_S)
         except NoDaemonError as error:
-            if left_s == 0.0:
+            if is_starting(runtime_dir):
+                hoped = time.monotonic()
+                if not told:
+                    note("a daemon is starting; waiting for it")
+                    told = True
+            patience_s = RESTART_S if error.orphans else START_S
+            if left_s == 0.0 or time.monotonic() - hoped >= patience_s:
                 raise CommandError(error.message, error.hint, TIMEOUT) from None
-            if not told:
-                note(f"{error.message}; waiting for one")
-                told = True
             time.sleep(min(LOOK_S, left_s))
             left_s = max(0.0, deadline - time.monotonic())

@@ -13,6 +13,7 @@ import pytest
 from reconciler.cli.commands.status import lines
 from reconciler.cli.output import Painter
 from reconciler.cli.reports import report_schema
+from reconciler.storage.file.place import lock_directory
 from tests.harness import pki
 from tests.harness.daemon import EXECUTABLE, Kakehi
 from tests.harness.ports import address
@@ -365,24 +366,41 @@ def test_one_request_is_one_request(live: Kakehi) -> None:
         live.run_cli("undrain", "shop/shop-1", check=True)
 
 
+def waiting(daemon: Kakehi) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [EXECUTABLE, "wait", "--commit", "HEAD", "--timeout", "60s"],
+        env=daemon.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
+    """Which has the lock of its runtime directory before it answers; nobody else is waited for."""
     repo = Repo(tmp_path / "shop")
     repo.commit({"shop.yaml": configuration(address())})
     daemon = Kakehi(repo)
-    none = daemon.run_cli("wait", "--timeout", "500ms")
+    began = time.monotonic()
+    none = daemon.run_cli("wait", "--timeout", "60s")
     assert (none.returncode, "no daemon runs at" in none.stderr) == (8, True)
-    waiting = subprocess.Popen(
-        [EXECUTABLE, "wait", "--commit", "HEAD", "--timeout", "40s"],
-        env=daemon.environment,
-        stderr=subprocess.PIPE,
-    )
-    assert waiting.stderr is not None
+    assert "waiting" not in none.stderr
+    assert time.monotonic() - began < 10
+    lock = lock_directory(daemon.runtime_dir)
+    waits = waiting(daemon)
+    assert waits.stderr is not None
     try:
-        assert b"waiting for one" in waiting.stderr.readline()
-        daemon.start(wait=False)
-        assert waiting.wait(40) == 0
+        assert "is starting; waiting for it" in waits.stderr.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            waits.wait(3)
     finally:
-        waiting.kill()
-        waiting.wait()
-        waiting.stderr.close()
+        os.close(lock)
+    assert waits.wait(10) == 8, "it did not come to be one"
+    assert "no daemon runs at" in waits.communicate()[1]
+    daemon.start(wait=False)
+    try:
+        waits = waiting(daemon)
+        assert waits.wait(60) == 0, waits.communicate()
+    finally:
+        waits.communicate()
         daemon.stop()
