@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from urllib.parse import urlencode
 
@@ -26,7 +26,10 @@ FRONTENDS_MAX = 200
 CANDIDATES_MAX = 1000
 """So many frontends of one hostname and path are looked at; more differ by conditions alone."""
 NAMED_MAX = 100
+METHODS_MAX = 10
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 _NO_HOST = "host.invalid"
+_BELOW = "any"
 _MATCHING = frozenset(
     ("client_certificate", "headers", "hostname", "listeners", "methods", "passthrough", "path")
 ) | {"query"}
@@ -148,8 +151,9 @@ def _inheriting(
     changed = {each.path.partition(".")[0] for each in change.fields}
     if change.action == "update" and not changed & _MATCHING:
         return None, None
-    heirs = _winners(change.before, after, rank) if change.before else None
-    takes_from = _winners(change.after, before, rank) if change.after else None
+    methods = "methods" in changed and change.action == "update"
+    heirs = _winners(change.before, after, rank, methods=methods) if change.before else None
+    takes_from = _winners(change.after, before, rank, methods=methods) if change.after else None
     own = change.key.name
     if heirs is not None and change.action == "update":
         heirs = tuple(each for each in heirs if each != own) or None
@@ -157,32 +161,43 @@ def _inheriting(
     return heirs, takes_from
 
 
-def _winners(frontend: Entity, view: View, rank: Rank) -> tuple[str | None, ...] | None:
+def _winners(
+    frontend: Entity, view: View, rank: Rank, *, methods: bool
+) -> tuple[str | None, ...] | None:
     """Return who serves what a frontend matches, on each of its listeners; None: 404."""
     if is_passthrough(frontend):
         return None
-    sample = sample_of(frontend)
     found: dict[str | None, None] = {}
     for listener in listeners_of(frontend):
         if EntityKey("listener", listener) in view:
-            there = sorted(candidates(view, listener, sample.hostname, sample.path))
-            asked = (view[key] for key in islice(there, CANDIDATES_MAX))
-            found[next(iter(rank(asked, sample)), None)] = None
+            for sample in samples_of(frontend, methods=methods):
+                there = sorted(candidates(view, listener, sample.hostname, sample.path))
+                asked = [view[key] for key in islice(there, CANDIDATES_MAX)]
+                found[next(iter(rank(asked, sample)), None)] = None
     return tuple(found) or None
 
 
-def sample_of(frontend: Entity) -> Sample:
-    """Return a request that a frontend matches, as far as that can be seen at a glance."""
+def samples_of(frontend: Entity, *, methods: bool = False) -> Iterable[Sample]:
+    """Return requests that a frontend matches, as far as that can be seen at a glance.
+
+    One for its path and one for what lies below that: others may take either. With `methods` the
+    same for each that it takes.
+    """
     asked = frontend.typed(Frontend)
     hostname = _NO_HOST if asked.hostname == "*" else asked.hostname
     kind, path = asked.path.given()
-    return Sample(
+    first = Sample(
         hostname=f"any{hostname[1:]}" if hostname.startswith("*.") else hostname,
         path=(literal_prefix(path) or "/") if kind == "regex" else path,
         query=urlencode({name: _text(match) for name, match in asked.query.items()}),
         method=next(iter(asked.methods), "GET"),
         headers=[(name, _text(match)) for name, match in asked.headers.items()],
     )
+    paths = [first.path]
+    if kind == "prefix":
+        paths.append(f"{path.removesuffix('/')}/{_BELOW}")
+    wanted = (asked.methods or _METHODS)[:METHODS_MAX] if methods else [first.method]
+    return [replace(first, path=path, method=method) for path in paths for method in wanted]
 
 
 def _text(match: HeaderMatch | QueryMatch) -> str:

@@ -77,7 +77,11 @@ def summary(changes: list[dict[str, Any]]) -> str:
 def meaning(change: dict[str, Any]) -> Iterator[str]:
     """Return what a change means for others, a sentence each."""
     if change.get("heirs"):
-        yield _served(change["heirs"], "its requests go to", "its requests get 404")
+        if change["action"] == "update":
+            # It keeps the rest.
+            yield _served(change["heirs"], "gives requests to", "some of its requests get 404")
+        else:
+            yield _served(change["heirs"], "its requests go to", "its requests get 404")
     if change.get("takes_from"):
         yield _served(change["takes_from"], "takes requests of", "takes requests that get 404 now")
     if change.get("frontends"):

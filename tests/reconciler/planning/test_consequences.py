@@ -88,6 +88,43 @@ def test_a_match_that_moves_leaves_one_and_takes_from_another() -> None:
     assert "frontend/api" not in meant(state_of(ALL + API), state_of(ALL + other_cluster))
 
 
+NARROW = "  x: {listeners: [web], cluster: cart, path: {exact: /api/v1}}\n"
+WIDE = "  x: {listeners: [web], cluster: cart, path: {prefix: /api/v1}}\n"
+LISTED = WIDE.replace("cart,", "cart, methods: [GET, POST],")
+
+
+@pytest.mark.parametrize(
+    ("others", "wide", "narrow", "between"),
+    [
+        (API, WIDE, NARROW, ("api",)),
+        ("", WIDE, NARROW, (None,)),
+        (API, WIDE, WIDE.replace("cart,", "cart, methods: [GET],"), ("api",)),
+        (API, WIDE, LISTED, ("api",)),
+        (API, LISTED, WIDE.replace("cart,", "cart, methods: [GET],"), ("api",)),
+        (API, LISTED, WIDE.replace("cart,", "cart, methods: [POST],"), ("api",)),
+        (API, WIDE.replace("[web]", "[web, other]"), WIDE, (None,)),
+        (ALL, WIDE, WIDE.replace("cart,", "cart, hostname: '*.test',"), ("all",)),
+        (ALL, WIDE, WIDE.replace("cart,", "cart, headers: {x-a: b},"), ("all",)),
+        (API, WIDE, WIDE.replace("prefix: /api/v1", "regex: '/api/v1(/[0-9]+)?'"), ("api",)),
+    ],
+)
+def test_what_a_narrower_match_gives_away_a_wider_one_takes(
+    others: str, wide: str, narrow: str, between: tuple[str | None, ...]
+) -> None:
+    """The frontend itself keeps some of its requests, of which nothing is said."""
+    before, after = state_of(others + wide), state_of(others + narrow)
+    given = meant(before, after)["frontend/x"]
+    assert (given.heirs, given.takes_from) == (between, None)
+    taken = meant(after, before)["frontend/x"]
+    assert (taken.heirs, taken.takes_from) == (None, between)
+
+
+def test_who_takes_what_lies_below_a_path() -> None:
+    v1 = "  v1: {listeners: [web], cluster: shop, path: {exact: /api/v1}}\n"
+    found = meant(state_of(API + v1 + WIDE), state_of(API + v1))["frontend/x"]
+    assert found.heirs == ("v1", "api")
+
+
 def test_a_cluster_names_its_frontends() -> None:
     before = state_of(ALL + API)
     after = state_of(ALL + API, BASE.replace("  shop:\n", "  shop:\n    retries: 5\n"))
