@@ -22,7 +22,8 @@ def hint_for(kind: str, loc: tuple[int | str, ...], value: Any) -> str:
     if key in SECTIONS and isinstance(value, dict) and value:
         nested = all(isinstance(each, dict) for each in value.values())
         if nested and SECTIONS[key] != kind:
-            return f"{key}: stands at the top of a file, as {kind}s: does"
+            own = next((section for section, of in SECTIONS.items() if of == kind), None)
+            return f"{key}: stands at the top of a file" + (f", as {own}: does" if own else "")
     said = foreign.sentence(key, kind)
     if said is not None:
         return said

@@ -96,7 +96,7 @@ class Link:
         """
         reply: asyncio.Future[wire.FromWorker] = self._loop.create_future()
         if self._closed:
-            reply.set_exception(WorkerGoneError("the worker is gone"))
+            _fail(reply, "the worker is gone")
             return reply
         self._asked.append(reply)
         self._questions.append(Question(next(self._numbers), work_s))
@@ -121,9 +121,7 @@ class Link:
         while self._asked:
             reply = self._asked.popleft()
             if not reply.done():
-                reply.set_exception(WorkerGoneError(reason))
-                # Whoever asked may have stopped waiting; that is no error of its own.
-                reply.exception()
+                _fail(reply, reason)
         for callback in list(self.closed_callbacks):
             callback(reason)
 
@@ -162,6 +160,12 @@ class Link:
         self._questions.popleft()
         if not reply.done():
             reply.set_result(message)
+
+
+def _fail(reply: asyncio.Future[wire.FromWorker], reason: str) -> None:
+    reply.set_exception(WorkerGoneError(reason))
+    # Whoever asked may not wait for it (any more); that is no error of its own.
+    reply.exception()
 
 
 async def greet(link: Link, epoch: int, timeout_s: float) -> wire.Welcome:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.asking import ask
+from reconciler.cli.asking import NoDaemonError, ask
 from reconciler.cli.exits import (
     BLOCKED,
     CHANGES,
@@ -276,7 +276,7 @@ def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
 def _running(runtime_dir: str | None) -> dict[str, Any]:
     try:
         return ask(runtime_dir, "status")
-    except CommandError as error:
+    except NoDaemonError as error:
         hint = (
             "without a daemon there is nothing to compare with; check the files: kakehi validate; "
             "compare two commits: kakehi plan --from REF"

@@ -63,7 +63,7 @@ def status(directory: Path, commit: str, **worker: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def answering(place: Path, answers: dict[str, Any]) -> Iterator[None]:
-    """A daemon that gives these answers, by the name of the request."""
+    """A daemon that gives these answers, by the name of the request; with "ok", as they are."""
     with socket.create_server(str(place / "control.sock"), family=socket.AF_UNIX) as server:
 
         def serve() -> None:
@@ -74,7 +74,8 @@ def answering(place: Path, answers: dict[str, Any]) -> Iterator[None]:
                     return
                 with connection, connection.makefile("rb") as lines:
                     asked = json.loads(lines.readline())["request"]
-                    answer = {"ok": True, "result": answers[asked]}
+                    found = answers[asked]
+                    answer = found if "ok" in found else {"ok": True, "result": found}
                     connection.sendall(json.dumps(answer).encode() + b"\n")
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -98,6 +99,14 @@ def test_a_plan_that_a_commit_overtook_is_stale(shop: Repo, tmp_path: Path) -> N
         done = kakehi("plan", KAKEHI_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == exits.STALE
     assert "ffffffffffff was applied while this was planned" in done.stderr
+
+
+def test_a_plan_of_a_daemon_in_trouble_says_what_it_says(shop: Repo, tmp_path: Path) -> None:
+    """That there is nothing to compare with is true where no daemon answers, and nowhere else."""
+    refusal = {"ok": False, "error": {"code": "internal", "message": "the state is damaged"}}
+    with answering(tmp_path, {"status": refusal}):
+        done = kakehi("plan", KAKEHI_RUNTIME_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, "kakehi plan: the state is damaged\n")
 
 
 @pytest.mark.parametrize(
