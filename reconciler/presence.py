@@ -21,6 +21,19 @@ def found_at(path: str | Path) -> os.stat_result | None:
         return None
 
 
+def denied_at(path: str | Path) -> Path | None:
+    """A directory on the way to a path that may not be searched, or the path, not to be read."""
+    place = Path(path).absolute()
+    for each in (*reversed(place.parents), place):
+        if is_directory(each):
+            # What is in it can be looked at by whoever may search it, itself included.
+            if not is_there(f"{each}/."):
+                return each
+        elif is_there(each) and not os.access(each, os.R_OK):
+            return each
+    return None
+
+
 def is_there(path: str | Path) -> bool:
     """Whether anything is there."""
     return found_at(path) is not None

@@ -8,6 +8,8 @@ or be repacked at any moment while traffic must not notice. Called by `reconcile
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import time
 from collections import OrderedDict
@@ -20,7 +22,7 @@ from stat import S_ISDIR
 from reconciler.errors import MachineError
 from reconciler.language.suggest import suggest
 from reconciler.libgit2 import pygit2
-from reconciler.presence import found_at, is_directory
+from reconciler.presence import denied_at, found_at, is_directory
 from reconciler.source.ignoring import BYTES_MAX, NOTHING, Ignoring, parse
 from reconciler.source.quarantine import object_directories
 from reconciler.source.tree_diff import ignoring_file
@@ -43,6 +45,10 @@ _LOCK_STALE_S = 5.0
 
 class RepositoryError(MachineError):
     """The repository cannot give what was asked for, now. The running state is held."""
+
+
+class NoRepositoryError(RepositoryError):
+    """There is none: somebody has yet to make it."""
 
 
 class UnknownCommitError(RepositoryError):
@@ -82,11 +88,14 @@ class Repository:
                 for objects in object_directories():
                     self._git.odb.add_disk_alternate(objects)
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
+            _expect_looked_for(directory)
             raise RepositoryError(
                 f"cannot open the git repository of {directory}: {error}"
             ) from None
         if found is None:
-            raise RepositoryError(f"{directory} is not in a git repository (make one: `git init`)")
+            _expect_looked_for(directory)
+            message = f"{directory} is not in a git repository (make one: `git init`)"
+            raise NoRepositoryError(message)
         try:
             self.git_dir = Path(self._git.path).resolve()
             self.common_dir = _common_dir(self.git_dir)
@@ -184,7 +193,13 @@ class Repository:
         try:
             return str(found.peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            self._expect_objects()
             raise RepositoryError(f"{_short(ref)} cannot be read: {error}") from None
+
+    def _expect_objects(self) -> None:
+        """See whether it is a right that is missing. Raises `RepositoryError`."""
+        for each in (self.git_dir / "HEAD", self.common_dir / "refs", self.common_dir / "objects"):
+            _expect_not_denied(f"cannot read the git repository {self.git_dir}", each)
 
     def is_awaited(self, ref: str) -> bool:
         """Whether somebody is about to make a ref: HEAD names it, or there are no refs at all."""
@@ -208,6 +223,7 @@ class Repository:
         try:
             return str(self._git.revparse_single(spec).peel(pygit2.Commit).id)
         except (KeyError, ValueError, pygit2.GitError, OSError):
+            self._expect_objects()
             missing = f"{spec!r} names no commit of {self.git_dir}{self._meant(spec)}"
             raise UnknownCommitError(missing) from None
 
@@ -428,6 +444,23 @@ class Repository:
             if remote and value == "true":
                 return remote[1]
         return found.get("extensions.partialclone")
+
+
+def _expect_looked_for(directory: Path) -> None:
+    """Tell a repository that may not be looked at from none at all. Raises `RepositoryError`."""
+    place = directory.absolute()
+    for each in (place, *place.parents):
+        way = each / ".git"
+        _expect_not_denied(
+            f"cannot look for the git repository of {directory}",
+            way / "HEAD" if is_directory(way) else way,
+        )
+
+
+def _expect_not_denied(doing: str, path: Path) -> None:
+    denied = denied_at(path)
+    if denied is not None:
+        raise RepositoryError(f"{doing}: {denied}: {os.strerror(errno.EACCES)}")
 
 
 def _existing(directory: Path) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, nearest, read_external
-from reconciler.presence import is_directory
+from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
 from reconciler.source.ignoring import Ignoring
 from reconciler.source.remote import followed_ref
@@ -117,7 +117,8 @@ class Source:
             if self._repository is not None and not self._repository.is_current():
                 self._repository = None
         if self._repository is None:
-            if not is_directory(self.directory) and not self._was_opened:
+            is_here = is_directory(self.directory) or denied_at(self.directory) is not None
+            if not is_here and not self._was_opened:
                 raise RepositoryError(f"{self.directory} is not a directory")
             self._repository = Repository(self.directory)
         return self._repository

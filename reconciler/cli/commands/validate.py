@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
-from reconciler.cli.exits import DONE, INVALID, CommandError
+from reconciler.cli.exits import DONE, INVALID
 from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, AsJson, Identity, Option
 from reconciler.cli.paths import identity_file
 
@@ -123,6 +123,7 @@ def _nothing(place: Path, ref: str | None) -> "Diagnostic":
 
 def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":
     """Look for private keys in every file that is, or would be, committed."""
+    from reconciler.cli.trees.files import NotInGitError
     from reconciler.cli.trees.private_keys import find_private_keys
     from reconciler.cli.trees.working_tree import WorkingTree, every_file_of
 
@@ -130,8 +131,8 @@ def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":
         return find_private_keys(every_file_of(place, ref))
     try:
         tree = WorkingTree(place)
-    except CommandError:
-        # Not in git (yet): then nothing is committed.
+    except NotInGitError:
+        # Then nothing is committed.
         return ()
     return find_private_keys(tree.committable())
 

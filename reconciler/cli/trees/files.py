@@ -5,6 +5,7 @@ with a YAML suffix at any depth, nothing hidden, no symbolic links, no expectati
 Nothing in a repository is executed, and the git program is not needed.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
 from reconciler.materials.sealed import is_sealed
-from reconciler.presence import is_directory, is_there
+from reconciler.presence import denied_at, is_directory, is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
 
@@ -27,6 +28,10 @@ Ignored = Callable[[str], bool]
 """Whether git ignores a path below the config directory; folders end with a slash."""
 
 _MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key", ".age", ".der")
+
+
+class NotInGitError(CommandError):
+    """A directory is in no repository (yet)."""
 
 
 def nothing_ignored(path: str) -> bool:
@@ -91,6 +96,8 @@ def expect_directory(directory: Path) -> None:
     """Raise UsageError, with what may have been meant, when there is no such directory."""
     if is_directory(directory):
         return
+    if (denied := denied_at(directory)) is not None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(denied))
     from reconciler.cli.parsers import closest
     from schemas.entities.entity import KINDS
 
@@ -138,8 +145,7 @@ def of_working_tree(
     skipped = {} if left_out is None else left_out
     try:
         tree = WorkingTree(directory)
-    except CommandError:
-        # Not in git (yet).
+    except NotInGitError:
         tree = None
     ignoring = ignoring_of(directory)
     ignored = tree.never_commits if tree is not None else nothing_ignored
@@ -233,8 +239,7 @@ def _disk_reader(directory: Path) -> "Reader":
 
     try:
         tree = WorkingTree(directory)
-    except CommandError:
-        # Not in git (yet).
+    except NotInGitError:
         tree = None
 
     def from_disk(path: str) -> bytes:
@@ -260,10 +265,12 @@ def _disk_reader(directory: Path) -> "Reader":
 
 def open_repository(directory: Path) -> "Repository":
     """Open the repository around a config directory."""
-    from reconciler.source.repository import Repository, RepositoryError
+    from reconciler.source.repository import NoRepositoryError, Repository, RepositoryError
 
     try:
         return Repository(directory)
-    except RepositoryError as error:
+    except NoRepositoryError as error:
         hint = "start one with files to begin from: kakehi init DIR"
-        raise CommandError(str(error), hint) from None
+        raise NotInGitError(str(error), hint) from None
+    except RepositoryError as error:
+        raise CommandError(str(error)) from None
