@@ -6,7 +6,6 @@ of a tree, and which tree: so its own tree is made of the few that are not, and 
 compared by where they differ. Called by `reconciler.cli.trees.working_tree`.
 """
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,8 @@ def differing(index: pygit2.Index, objects: Path, tree: pygit2.Tree) -> set[byte
 
     That is one with conflicts, or of what is not all among the objects.
     """
+    import tempfile
+
     try:
         with tempfile.TemporaryDirectory(prefix="kakehi-index-") as place:
             # What is made goes with it: a question writes nothing into somebody's repository.

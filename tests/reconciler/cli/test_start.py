@@ -103,6 +103,22 @@ def test_a_tab_imports_nothing_heavy(what: str, tmp_path: Path) -> None:
     assert (done.stdout.replace("inspect", "").strip(), done.stderr) == ("", "")
 
 
+@pytest.mark.parametrize("line", [("--version",), ("plan", "--full", "--json")], ids=" ".join)
+def test_a_command_ends_without_looking_for_garbage(line: tuple[str, ...]) -> None:
+    """Python does so before it ends, in whatever is not set aside."""
+    script = (
+        "import gc, sys; from reconciler.cli.main import main\n"
+        f"sys.argv = ['kakehi', *{list(line)!r}]\n"
+        "sys.stdout = sys.stderr = open('/dev/null', 'w')\n"
+        "main()\n"
+        "print(sum(gc.get_count()) < 2_000 < gc.get_freeze_count(), file=sys.__stdout__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 # What they do need takes most of their time, and the bound is for a busy machine too.
 LONGER_S_MAX = 0.4
 NEVER = {
