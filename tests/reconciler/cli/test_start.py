@@ -34,7 +34,7 @@ LINES = [
     ("--help",),
     ("status", "--help"),
     ("status",),
-    ("wait", "--timeout", "1s"),
+    ("wait", "--timeout", "100ms"),
     ("history",),
     ("show",),
     ("explain", "http://x/"),
