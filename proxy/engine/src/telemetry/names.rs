@@ -92,6 +92,8 @@ named_indexes! {
         Rejected431Total = "rejected_431_total",
         /// Requests for what is not implemented, such as an unknown transfer coding.
         Rejected501Total = "rejected_501_total",
+        /// Requests that have come through too many of us: they go in a circle.
+        Rejected508Total = "rejected_508_total",
         /// Requests that no frontend matches.
         NotFound404Total = "not_found_404_total",
         /// Requests for a cluster without a ready backend.

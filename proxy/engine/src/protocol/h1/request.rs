@@ -298,6 +298,11 @@ pub(super) fn parse_version(buf: &[u8], at: usize) -> Result<Option<(Version, u8
     Ok(Some((version, minor, at + text.len())))
 }
 
+/// As `Via` has it, of every Kakehi: several may well stand one behind the other.
+const OUR_NAME: &[u8] = b"kakehi";
+/// More of them are a circle. What one costs ends here, and not with the room for fields.
+const HOPS_MAX: usize = 10;
+
 /// The fields that take part in a decision, each at most once unless said otherwise.
 #[derive(Default)]
 struct Deciding<'a> {
@@ -308,6 +313,8 @@ struct Deciding<'a> {
     websocket_key: Option<&'a [u8]>,
     websocket_version: Option<&'a [u8]>,
     has_connection: bool,
+    /// How many of us have passed it on.
+    hops: usize,
     expects: bool,
     /// A field of the handshake came twice: no handshake.
     ambiguous: bool,
@@ -316,6 +323,9 @@ struct Deciding<'a> {
 /// What stands in `head.body` is the body without a length and a coding.
 pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     let deciding = collect(buf, head)?;
+    if deciding.hops > HOPS_MAX {
+        return Err(Reject::Loop);
+    }
     head.authority = decide_authority(buf, head, deciding.host)?;
     head.body = frame(buf, head, &deciding)?;
     let options = if deciding.has_connection {
@@ -353,6 +363,7 @@ fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Re
             FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => found.expects = true,
             FieldId::Expect => return Err(Reject::Expectation),
             FieldId::Connection => found.has_connection = true,
+            FieldId::Via => found.hops += hops_of_ours(value),
             FieldId::Upgrade => found.ambiguous |= found.upgrade.replace(field.value).is_some(),
             FieldId::SecWebSocketKey => {
                 found.ambiguous |= found.websocket_key.replace(value).is_some();
@@ -369,6 +380,15 @@ fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Re
         }
     }
     Ok(found)
+}
+
+/// Of the members of `Via`, those that we write (RFC 9110 §7.6.3): a version and our name.
+fn hops_of_ours(via: &[u8]) -> usize {
+    let is_ours = |member: &&[u8]| {
+        let name = member.trim_ascii().rsplit(|&byte| byte == b' ').next();
+        name == Some(OUR_NAME)
+    };
+    via.split(|&byte| byte == b',').filter(is_ours).count()
 }
 
 /// RFC 9112 §3.2 and §3.2.2: exactly one host, from the target if it names one (T18).

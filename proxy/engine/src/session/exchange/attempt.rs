@@ -1,16 +1,14 @@
 //! Tries of an exchange: choosing a backend, and what becomes of a try that failed.
 //!
 //! Rule: another backend is tried only while nothing of the request has gone anywhere; the one
-//! exception is [`Engine::ended_early`].
+//! exception is [`Engine::upstream_ended_early`].
 
 use std::rc::Rc;
 
 use crate::runtime::driver::Driver;
-use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
-use crate::session::exchange::waiting::Place;
 use crate::session::exchange::{Exchange, Outcome};
-use crate::session::ids::ExchangeId;
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 use crate::tls::fault::TlsFault;
 use crate::upstream::Backend;
@@ -19,7 +17,7 @@ use crate::upstream::Backend;
 pub(in crate::session) struct Attempt {
     pub(in crate::session) backend: Rc<Backend>,
     /// `None` before it has one, and when that is gone.
-    pub(super) place: Option<Place>,
+    pub(in crate::session) upstream: Option<UpstreamId>,
 }
 
 /// What the tries of an exchange have come to.
@@ -57,42 +55,38 @@ impl<D: Driver> Engine<D> {
         self.metrics.slot_add(backend.slot(), Field::Active, 1);
         self.exchanges[exchange].attempt = Some(Attempt {
             backend,
-            place: None,
+            upstream: None,
         });
     }
 
     /// Gives a try to who carries it.
-    pub(in crate::session) fn carry(&mut self, exchange: ExchangeId, carrier: Carrier) {
-        self.set_place(exchange, Some(Place::Carried(carrier)));
+    pub(in crate::session) fn carry(&mut self, exchange: ExchangeId, upstream: UpstreamId) {
+        self.upstreams[upstream].exchange = Some(exchange);
+        if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
+            attempt.upstream = Some(upstream);
+        }
     }
 
     /// Takes a try from who carries it.
     pub(in crate::session) fn put_down(&mut self, exchange: ExchangeId) {
-        self.set_place(exchange, None);
-    }
-
-    pub(super) fn set_place(&mut self, exchange: ExchangeId, place: Option<Place>) {
-        let entry = self.exchanges.get_mut(exchange);
-        if let Some(attempt) = entry.and_then(|it| it.attempt.as_mut()) {
-            attempt.place = place;
+        if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
+            attempt.upstream = None;
         }
     }
 
     /// Ends a try, and what carries it: the backend, if one was tried.
-    pub(super) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
-        self.leave_place(exchange);
+    pub(in crate::session) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
+        self.close_upstream_of(exchange);
         let backend = self.exchanges[exchange].attempt.take()?.backend;
         backend.active.set(backend.active.get() - 1);
         self.metrics.slot_sub(backend.slot(), Field::Active, 1);
         Some(backend)
     }
 
-    /// Closes what carries an exchange, or waits no more; its backend is still to be told of.
-    pub(super) fn leave_place(&mut self, exchange: ExchangeId) {
-        match self.exchanges[exchange].place() {
-            Some(Place::Carried(carrier)) => self.close_carrier(carrier),
-            Some(Place::Waits(ticket)) => self.give_ticket_up(ticket),
-            None => {}
+    /// Closes what carries an exchange, whose backend is still to be told of.
+    pub(super) fn close_upstream_of(&mut self, exchange: ExchangeId) {
+        if let Some(upstream) = self.exchanges[exchange].upstream() {
+            self.close_upstream(upstream);
         }
     }
 
@@ -124,7 +118,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn count_retry(&mut self, exchange: ExchangeId) {
+    pub(in crate::session) fn count_retry(&mut self, exchange: ExchangeId) {
         let entry = &mut self.exchanges[exchange];
         entry.record.retries += 1;
         let slot = entry.frontend.cluster.slot();
@@ -188,11 +182,10 @@ impl<D: Driver> Engine<D> {
     /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
     /// TLS itself has no complaint it was `otherwise`.
     fn tell_tls_fault(&mut self, exchange: ExchangeId, otherwise: TlsFault) {
-        let place = self.exchanges[exchange].place();
-        let Some(connection) = place.and_then(|it| self.connection_at(it)) else {
+        let Some(upstream) = self.exchanges[exchange].upstream() else {
             return;
         };
-        let secure = &self.upstreams[connection];
+        let secure = self.carrier_of(upstream);
         let fault = secure.stream.tls_fault().unwrap_or(otherwise);
         if fault == TlsFault::None {
             return;
@@ -213,23 +206,15 @@ impl<D: Driver> Engine<D> {
         self.try_backend(exchange);
     }
 
-    /// Sends the request once more, by a carrier that all share whom this one has failed.
-    pub(in crate::session) fn repeat_elsewhere(&mut self, exchange: ExchangeId) {
-        self.count_retry(exchange);
-        self.try_elsewhere(exchange);
-    }
-
-    /// Sends the request by another carrier, of which nothing has gone by this one.
-    pub(in crate::session) fn try_elsewhere(&mut self, exchange: ExchangeId) {
-        self.end_attempt(exchange);
-        self.try_backend(exchange);
-    }
-
-    /// The carrier was lost before a response had begun. A connection is `stale` if it had served others, and
-    /// nothing has come by it since.
-    pub(in crate::session) fn ended_early(&mut self, exchange: ExchangeId, stale: bool) {
-        let entry = &self.exchanges[exchange];
-        if stale && entry.interim_count == 0 && entry.may_repeat() {
+    /// The connection ended or failed before a response had begun.
+    pub(in crate::session) fn upstream_ended_early(
+        &mut self,
+        id: UpstreamId,
+        exchange: ExchangeId,
+    ) {
+        let upstream = &self.upstreams[id];
+        let untouched = upstream.input.is_empty() && self.exchanges[exchange].interim_count == 0;
+        if upstream.reused && untouched && self.exchanges[exchange].may_repeat() {
             return self.retry_stale(exchange);
         }
         // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.

@@ -1,4 +1,4 @@
-//! One exchange: a request and its response, between who asks and who carries it to a backend.
+//! One exchange: a request and its response, between a client connection and an upstream one.
 //!
 //! Rule: an exchange takes references to everything that it is served by when its head is complete
 //! and keeps them to its end; a commit in between changes nothing for it. It knows its two sides by
@@ -12,7 +12,6 @@ mod request;
 mod response;
 mod text;
 mod upload;
-pub(super) mod waiting;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,15 +19,13 @@ use std::sync::Arc;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
 use crate::runtime::driver::Driver;
-use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
-use crate::session::exchange::waiting::Place;
 use crate::session::front::asker::Asker;
-use crate::session::ids::ExchangeId;
+use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -153,7 +150,7 @@ pub(in crate::session) struct Exchange {
     /// The `Kakehi-Generation` response header of its generation, when asked for.
     generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
-    /// for a moment, the response head that waits for its body's first bytes; see `back::stream_reply`.
+    /// for a moment, the response head that waits for its body's first bytes; see `back::trunk_lane`.
     pub(in crate::session) head: Vec<u8>,
     /// What of it is counted as memory that waits.
     head_bytes: u32,
@@ -228,17 +225,9 @@ impl Exchange {
         }
     }
 
-    /// Where its attempt is.
-    fn place(&self) -> Option<Place> {
-        self.attempt.as_ref().and_then(|attempt| attempt.place)
-    }
-
-    /// Who carries it to its backend.
-    pub(in crate::session) fn carrier(&self) -> Option<Carrier> {
-        match self.place() {
-            Some(Place::Carried(carrier)) => Some(carrier),
-            Some(Place::Waits(_)) | None => None,
-        }
+    /// The upstream that carries it.
+    pub(in crate::session) fn upstream(&self) -> Option<UpstreamId> {
+        self.attempt.as_ref().and_then(|attempt| attempt.upstream)
     }
 
     /// The backend that is tried.
@@ -356,7 +345,7 @@ impl<D: Driver> Engine<D> {
         if outcome == Outcome::ClientAborted {
             self.metrics.add(Counter::AbortedByClientTotal, 1);
         }
-        self.leave_place(id);
+        self.close_upstream_of(id);
         self.remove_exchange(id, outcome);
     }
 
@@ -368,15 +357,14 @@ impl<D: Driver> Engine<D> {
         status: u16,
         outcome: Outcome,
     ) {
-        self.leave_place(id);
+        self.close_upstream_of(id);
         let exchange = &self.exchanges[id];
         let asker = exchange.asker;
         if exchange.reply.has_begun() {
             self.remove_exchange(id, outcome);
             return self.cut_asker(asker);
         }
-        let (asked, answer) = (exchange.asked(), Answer::taken(status, outcome));
-        let made = self.make(&asked, &answer);
+        let made = self.make(&exchange.asked(), &Answer::taken(status, outcome));
         let record = &mut self.exchanges[id].record;
         record.status = status;
         record.bytes_out = made.content_bytes();
@@ -389,8 +377,8 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[id];
         let asker = exchange.asker;
         let keep_alive = exchange.keep_alive && exchange.request_done();
-        if let Some(carrier) = exchange.carrier() {
-            self.release_carrier(carrier);
+        if let Some(upstream) = exchange.upstream() {
+            self.release_upstream(upstream);
         }
         self.remove_exchange(id, Outcome::Complete);
         self.end_response(asker, keep_alive);
