@@ -168,7 +168,7 @@ class Daemon:
         )
         self._admin = AdminListener(self._measuring.metrics, self._health, self._reserve)
         self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
-        rebuilding = Rebuilding(store, stager, self._supervisor)
+        self._rebuilding = rebuilding = Rebuilding(store, stager, self._supervisor)
         self._reconciler = Reconciler(
             self._source, store, self._runner, outcomes, stager, rebuilding, machine, self, wake
         )
@@ -268,7 +268,7 @@ class Daemon:
             self._parts.start("metrics", partial(self._admin.keep_resuming, admin), once=True)
         await self._runner.settle_in()
         await self._runner.finish()
-        if len(self._store.running.state) > 0:
+        if not self._store.running.is_empty:
             self._supervisor.scale(self._sizing.count())
         self._tell_shortages()
         self._drains.schedule()
@@ -361,13 +361,16 @@ class Daemon:
     def _health(self) -> tuple[bool, str]:
         """That nobody can ask us hurts no request, but can be said nowhere else."""
         healthy, said = self._measuring.health()
-        problem = self._runtime.problem
-        return healthy, f"{said}; {problem}" if problem else said
+        problems = (self._runtime.problem, self._rebuilding.problem)
+        return healthy, "; ".join([said, *(problem for problem in problems if problem)])
 
     def _shortages(self) -> list[str]:
         """Whether descriptors are few for the listeners that there are."""
-        listeners = self._store.running.state.count("listener")
-        return shortages(listeners, self._sizing.count())
+        with contextlib.suppress(DamagedError):
+            listeners = self._store.running.state.count("listener")
+            return shortages(listeners, self._sizing.count())
+        # The loop has it written anew.
+        return []
 
     def _tell_shortages(self) -> None:
         """Once for each; status has them for as long as they last."""
@@ -445,10 +448,10 @@ class Daemon:
 
     def drain_ms(self) -> int:
         """See `WorkerObserver`."""
-        return self._store.running.state.settings.drain_timeout
+        return self._store.settings.drain_timeout
 
     def _admin_address(self) -> str | None:
-        return self._store.running.state.settings.admin
+        return self._store.settings.admin
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

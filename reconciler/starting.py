@@ -24,6 +24,7 @@ from reconciler.materials.sealed import Keyring
 from reconciler.source.following import Following
 from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.workers.runtime_directory import RuntimeDirectory
 
@@ -60,12 +61,32 @@ async def _run(options: DaemonOptions) -> None:
         machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
         store = Store(options.state_dir, partial(relations_of, machine=machine))
         try:
-            places = await _recover(options, store, machine)
-            await Daemon(options, store, machine, places, runtime).run()
+            daemon = await _begin(options, store, machine, runtime)
+            await daemon.run()
         finally:
             store.close()
     finally:
         runtime.close()
+
+
+async def _begin(
+    options: DaemonOptions, store: Store, machine: Machine, runtime: RuntimeDirectory
+) -> Daemon:
+    """All parts of a daemon, which have read what they need.
+
+    What cannot be read is begun anew, from what workers serve or from the repository.
+    """
+    try:
+        places = await _recover(options, store, machine)
+        return Daemon(options, store, machine, places, runtime)
+    except (DamagedError, OSError) as error:
+        # To whoever writes it is a disk that cannot be written.
+        damage = error if isinstance(error, DamagedError) else store.damage.take()
+        if damage is None:
+            raise
+        store.start_anew(damage)
+    places = await _recover(options, store, machine)
+    return Daemon(options, store, machine, places, runtime)
 
 
 async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
@@ -74,7 +95,7 @@ async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> in
     wanted = Following(store, directory, options.ref).wanted
     source = Source(directory, wanted, options.remote)
     places = await Recovery(store, options.runtime_dir, source, machine).run()
-    if len(store.running.state) > 0:
+    if not store.running.is_empty:
         with contextlib.suppress(OSError):
             store.materials.forget_unused()
     older = _older_than_applied(store, source)

@@ -13,6 +13,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,6 +43,12 @@ BYTES_MAX = 256 * 1024
 _TELL_EVERY_S = 2.0
 # It says something after each few hundred files, and is silent while it compares and writes.
 _SILENT_S = 300.0
+# One that is silent and uses no processor hangs: it is stopped, or waits for what never comes.
+_LOOK_EVERY_S = 5.0
+_TELL_IDLE_S = 10.0
+_NEWEST_EVERY_S = 1.0
+_SUPERSEDED_MAX = 3
+_IDLE_S = 30.0
 # With the contents of all certificates.
 _LINE_BYTES_MAX = 1 << 30
 _REASON_CHARS = 300
@@ -51,20 +58,54 @@ class LoadError(Exception):
     """The process did not come to its end; it is tried again."""
 
 
+class SupersededError(Exception):
+    """A newer commit has come while this one was loaded."""
+
+
 class Loading:
     """Stages large changes, one at a time."""
 
-    def __init__(self, directory: Path, store: Store, machine: Machine) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        store: Store,
+        machine: Machine,
+        newest: Callable[[], Awaitable[str | None]],
+    ) -> None:
+        """`newest` tells the newest commit, if it can be told."""
+        self._newest = newest
         self._directory = directory
         self._store = store
         self._machine = machine
         self.progress: LoadingStatus | None = None
         """How far the load is that is going on."""
+        # Loads, one after the other, that a newer commit has put an end to.
+        self._superseded = 0
 
     async def stage(
         self, running: Running, commit: str, tree: str, touched: frozenset[str]
     ) -> StagedCommit:
-        """What `Stager.stage` does. Raises `RepositoryError` and `LoadError`."""
+        """What `Stager.stage` does, unless a newer commit comes meanwhile.
+
+        Where commits come faster than one is loaded, one of a few is loaded all the same. Raises
+        `RepositoryError`, `LoadError` and `SupersededError`.
+        """
+        loading = asyncio.ensure_future(self._stage(running, commit, tree, touched))
+        try:
+            while not (await asyncio.wait([loading], timeout=_NEWEST_EVERY_S))[0]:
+                may_leave = self._superseded < _SUPERSEDED_MAX and commit != running.commit
+                if may_leave and await self._newest() not in (commit, None):
+                    self._superseded += 1
+                    raise SupersededError
+            self._superseded = 0
+            return loading.result()
+        finally:
+            loading.cancel()
+            await asyncio.wait([loading])
+
+    async def _stage(
+        self, running: Running, commit: str, tree: str, touched: frozenset[str]
+    ) -> StagedCommit:
         place = self._store.scratch
         keyring = self._machine.keyring
         request = Request(
@@ -78,7 +119,9 @@ class Loading:
             has_keyring=keyring is not None,
             issued=str(self._machine.issued) if self._machine.issued else None,
         )
-        self.progress = LoadingStatus(commit=commit, phase="comparing", files=0, read=0, parsed=0)
+        self.progress = LoadingStatus(
+            commit=commit, phase="comparing", files=0, read=0, parsed=0, idle_s=0
+        )
         try:
             said = await self._run(request)
         finally:
@@ -126,13 +169,32 @@ class Loading:
         assert process.stderr is not None, "it was asked for"
         try:
             process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
-            return await self._listen(process.stdout, process.stderr)
+            listening = asyncio.ensure_future(self._listen(process.stdout, process.stderr))
+            try:
+                await self._watch(process.pid, listening)
+                return listening.result()
+            finally:
+                listening.cancel()
         except ConnectionError:
             raise LoadError("the process that loads has died") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    async def _watch(self, pid: int, listening: asyncio.Future[dict[str, Any]]) -> None:
+        """Returns when it has said its last. Raises `LoadError` when it hangs."""
+        used, idle_s = -1, 0.0
+        while not (await asyncio.wait([listening], timeout=_LOOK_EVERY_S))[0]:
+            now = processor_ticks(pid)
+            idle_s = idle_s + _LOOK_EVERY_S if now == used else 0.0
+            used = now
+            if idle_s >= _IDLE_S:
+                raise LoadError(f"the process that loads has done nothing for {_IDLE_S:g} s")
+            if idle_s == _TELL_IDLE_S:
+                log.warning("the process that loads does nothing", pid=pid)
+            assert self.progress is not None, "it is being loaded"
+            self.progress["idle_s"] = int(idle_s)
 
     async def _listen(
         self, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader
@@ -152,6 +214,18 @@ class Loading:
         reason = (await stderr.read(_LINE_BYTES_MAX)).decode(errors="replace").strip()
         last = reason.rpartition("\n")[2][:_REASON_CHARS]
         raise LoadError(f"the process that loads has died: {last}" if last else "it was killed")
+
+
+def processor_ticks(pid: int) -> int:
+    """Return what a process and those below it have used of processors (proc(5))."""
+    used = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used = sum(map(int, fields[11:15]))
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            below = (thread / "children").read_text().split()
+            used += sum(processor_ticks(int(child)) for child in below)
+    return used
 
 
 def told(progress: LoadingStatus) -> str:

@@ -24,8 +24,8 @@ from reconciler.workers.worker import Worker
 from schemas.changes.state import State
 from schemas.entities.entity import Entity, EntityKey
 
-# It costs a look at the whole commit.
-EVERY_S = 30.0
+# It costs a look at the whole commit: nobody looks again for as long as it took, and for this.
+_PAUSE_S = 5.0
 
 
 class Serving(Protocol):
@@ -46,6 +46,8 @@ class Rebuilding:
         self._found: DamagedError | None = None
         self._not_before = 0.0
         self._told: str | None = None
+        self.problem: str | None = None
+        """What was found, until it is written anew."""
 
     def found(self, damage: DamagedError) -> None:
         """Somebody has come upon a row that is not what was written."""
@@ -57,19 +59,24 @@ class Rebuilding:
         damage, self._found = self._found or noted, None
         return damage if time.monotonic() >= self._not_before else None
 
-    async def run(self) -> bool:
+    async def run(self, damage: DamagedError) -> bool:
         """Write it anew; return whether it was. What stands in the way is told once."""
-        running = self._store.running
+        self.problem = str(damage)
+        began = time.monotonic()
+        if began < self._not_before:
+            return False
         try:
-            candidate = await self._candidate(running.tree)
-            self._not_before = time.monotonic() + EVERY_S
+            candidate = await self._candidate(self._store.running.tree)
             aside, source = await self._rebuild(candidate)
         except (MachineError, UnknownStateError, OSError) as error:
             if str(error) != self._told:
                 self._told = str(error)
                 log.warning("the state database cannot be written anew", reason=error)
             return False
-        self._told = None
+        finally:
+            took = time.monotonic() - began
+            self._not_before = time.monotonic() + max(_PAUSE_S, took)
+        self._told = self.problem = None
         log.warning(f"the state database is written anew {source}", kept=aside)
         return True
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from reconciler import log
-from reconciler.loop.loading import LoadError, Loading
+from reconciler.loop.loading import LoadError, Loading, SupersededError
 from reconciler.loop.marking import Marking
 from reconciler.loop.observer import Observer
 from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
@@ -73,7 +73,7 @@ class Reconciler:
         self._wake = wake
         self._changed = asyncio.Event()
         self._rebuilding = rebuilding
-        self._loading = Loading(source.directory, store, machine)
+        self._loading = Loading(source.directory, store, machine, self._newest)
         self._seen: str | None = None
         self.retrying = Retrying()
         self._marking = Marking(source, outcomes)
@@ -144,6 +144,12 @@ class Reconciler:
                 self._hold(str(error))
             except DamagedError as error:
                 await self._rebuild(error)
+            except SupersededError:
+                log.info("a newer commit is there", given_up=self.head and self.head.commit[:12])
+                self.wake()
+            except OSError as error:
+                # The disk or this machine: the commit is tried again, as it is.
+                self._hold(str(self._unwritable("look at what is to be served", error)))
             except Exception as error:  # noqa: BLE001  # one bad look must not end the daemon
                 self._give_up_internally(error)
             if not waiting:
@@ -167,13 +173,20 @@ class Reconciler:
         self._source.stalled = None
         return self._source.head()
 
+    async def _newest(self) -> str | None:
+        """Return the newest commit, if it can be told."""
+        try:
+            return (await self._find_head()).commit
+        except RepositoryError:
+            return None
+
     def _hold(self, problem: str, *, told: bool = False) -> None:
         """`told`: somebody else has it in the log."""
         if problem != self.problem:
             self.outcomes.problem, self._told = problem, told
             if not told:
-                held = len(self._store.running.state) > 0
-                doing = "holding the running state" if held else "there is nothing to serve yet"
+                is_empty = self._store.running.is_empty
+                doing = "there is nothing to serve yet" if is_empty else "holding the running state"
                 log.warning(doing, reason=problem)
             self.notify()
 
@@ -242,7 +255,7 @@ class Reconciler:
     async def _rebuild(self, damage: DamagedError) -> None:
         self._hold(str(damage))
         heard_again_within(WORK_WITHIN_S)
-        if await self._rebuilding.run():
+        if await self._rebuilding.run(damage):
             self.wake()
 
     def _settled(self) -> None:

@@ -99,7 +99,7 @@ class Recovery:
             running.state.digest,
         ):
             return False
-        return len(running.state) == 0 or worker.generation > running.generation
+        return running.is_empty or worker.generation > running.generation
 
     async def _greet(self, number: int) -> ServingWorker | None:
         for _ in range(_EPOCHS_MAX):
@@ -130,7 +130,7 @@ class Recovery:
 
     async def _recover(self, worker: ServingWorker) -> bool:
         was = self._store.running
-        what = "held nothing" if len(was.state) == 0 else f"held generation {was.generation}"
+        what = "held nothing" if was.is_empty else f"held generation {was.generation}"
         try:
             recovered, entities, files, source = await self._what_it_holds(worker)
             self._store.recover(recovered, entities, files)
@@ -148,7 +148,7 @@ class Recovery:
     def _go_on_from(self, unknown: Iterable[ServingWorker]) -> None:
         """Nobody can say what they hold; their numbers are not used again all the same."""
         generation = max((each.generation for each in unknown), default=0)
-        if generation > self._store.running.generation and len(self._store.running.state) == 0:
+        if generation > self._store.running.generation and self._store.running.is_empty:
             self._store.recover(Recovered(generation, EMPTY_DIGEST), (), {})
             self._store.notes.add(
                 f"nobody knows generation {generation} any more, which workers serve: they go on "

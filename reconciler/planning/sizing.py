@@ -12,7 +12,7 @@ from reconciler.storage.store import Store
 from reconciler.workers import spawning
 from schemas.changes.change import Change, of_kinds
 from schemas.entities.diagnostic import Diagnostic
-from schemas.entities.entity import SETTINGS_KEY, Entity
+from schemas.entities.entity import SETTINGS_KEY
 from schemas.kinds.settings import Settings
 
 
@@ -25,12 +25,14 @@ class Sizing:
 
     def count(self) -> int:
         """The number of workers for the running settings."""
-        return self._count(self.store.running.state.get(SETTINGS_KEY))
+        return self._count(self.store.settings)
 
     def count_after(self, changes: Sequence[Change]) -> int:
         """The number of workers once these changes are applied."""
         change = next(iter(of_kinds(changes, SETTINGS_KEY.kind)), None)
-        return self.count() if change is None else self._count(change.after)
+        if change is None:
+            return self.count()
+        return self._count(change.after.typed(Settings) if change.after else Settings())
 
     def warnings(self, changes: Sequence[Change]) -> list[Diagnostic]:
         """What a plan should say about the number of workers."""
@@ -50,8 +52,8 @@ class Sizing:
             return []
         return [Diagnostic("warning", where.file, where.line, where.column, text)]
 
-    def _count(self, settings: Entity | None) -> int:
+    def _count(self, settings: Settings) -> int:
         if self.override is not None:
             return self.override
-        wanted = settings.typed(Settings).workers if settings else "auto"
+        wanted = settings.workers
         return wanted if isinstance(wanted, int) else spawning.automatic_count()

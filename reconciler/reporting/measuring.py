@@ -6,6 +6,7 @@ Called by `reconciler.reporting.admin` and for plans, through what `reconciler.d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -15,9 +16,10 @@ from reconciler import log
 from reconciler.acme.certifying import Certifying
 from reconciler.parts import Parts
 from reconciler.planning.planner import Live
-from reconciler.reporting.expiry import Expiry
+from reconciler.reporting.expiry import Expiring, Expiry
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Source
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.workers.auditing import Auditing
 from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey, Wanted
@@ -69,7 +71,7 @@ class Measuring:
     def left_out(self) -> list[str]:
         """What to say when not all entities have series of their own, or not all are counted."""
         state = self._store.running.state
-        settings, found = state.settings, list[str]()
+        settings, found = self._store.settings, list[str]()
         counts = {kind: state.count(kind) for kind in SLOT_KINDS}
         most = max(counts, key=lambda kind: counts[kind])
         if settings.admin is not None and counts[most] > settings.metrics_entities:
@@ -88,6 +90,13 @@ class Measuring:
 
     def _counted(self) -> tuple[Wanted | None, int]:
         """The entities that have series, None for all of them, and how many have none."""
+        try:
+            return self._counted_now()
+        except (DamagedError, OSError):
+            # It is being written anew; what workers count as a whole is there.
+            return Wanted(()), 0
+
+    def _counted_now(self) -> tuple[Wanted | None, int]:
         with self._store.snapshot() as seen:
             state, limit = seen.state, seen.state.settings.metrics_entities
             left_out = sum(max(0, state.count(kind) - limit) for kind in SLOT_KINDS)
@@ -170,8 +179,8 @@ class Measuring:
         )
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:
-        now = datetime.now(UTC)
-        with self._store.snapshot() as seen:
+        now, every = datetime.now(UTC), list[Expiring]()
+        with contextlib.suppress(DamagedError, OSError), self._store.snapshot() as seen:
             every = self._expiry.all(seen.state)
         return {
             (each.key.kind, each.key.name): each.left(now) / timedelta(days=1) for each in every

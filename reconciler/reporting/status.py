@@ -21,6 +21,7 @@ from reconciler.reporting.reconciling import Reconciling
 from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.source.following import Following
 from reconciler.source.source import Source
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
@@ -61,8 +62,16 @@ class Status:
         active = await asyncio.to_thread(
             self.draining.active_by_backend, [each.backend for each in drains]
         )
-        running = self.store.running
-        certificates, now = self.expiry.all(), datetime.now(UTC)
+        running, now = self.store.running, datetime.now(UTC)
+        warnings, counts = list[str](), dict[str, int]()
+        certificates: list[Expiring] = []
+        try:
+            certificates = self.expiry.all()
+            counts = {kind: running.state.count(kind) for kind in KINDS}
+            warnings = self._warnings(certificates, now)
+        except (DamagedError, OSError) as error:
+            # Until it is written anew; all else is known.
+            warnings = [f"what runs cannot be read: {error}", *self.store.notes.told()]
         return {
             "commit": running.commit,
             "generation": running.generation,
@@ -75,7 +84,7 @@ class Status:
             "source": self._source(),
             "applied_at": running.applied_at,
             "uptime_s": int(asyncio.get_running_loop().time() - self.began),
-            "entities": {kind: running.state.count(kind) for kind in KINDS},
+            "entities": counts,
             "drains": [_drain_status(each, active) for each in drains],
             "loading": self.reconciler.loading,
             "transaction": self._transaction(),
@@ -83,7 +92,7 @@ class Status:
             "certificates": [_expires(each, now) for each in certificates],
             "drift": self._drift(),
             "parts": [_part(each) for each in self.parts.all()],
-            "warnings": self._warnings(certificates, now) + faults,
+            "warnings": warnings + faults,
         }
 
     def _drift(self) -> control.DriftStatus | None:

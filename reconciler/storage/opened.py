@@ -35,6 +35,7 @@ from reconciler.storage.writing.anew import remove_leftover
 from reconciler.storage.writing.begun import Begun, read_unfinished
 from reconciler.storage.writing.writer import Relate, Writer
 from schemas.entities.entity import Entity, canonical
+from schemas.kinds.settings import Settings
 
 _MODULUS = 1 << 128
 # What could not be written anew costs the whole state each time.
@@ -57,6 +58,8 @@ class Opened:
         self.unfinished: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
+        # Those that were read last: the daemon needs some of them when nothing can be read.
+        self.settings = Settings()
         # Beside the state other parts keep files there, which are to be written anew as well.
         self.was_rebuilt = False
         self._return_at = self._probe_at = 0.0
@@ -91,10 +94,16 @@ class Opened:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A write transaction, by whose end it is known whether the directory can be written."""
+        """A write transaction, by whose end it is known whether the directory can be written.
+
+        Whoever writes need not know of damage: to him the disk is full, and the loop sees to it.
+        """
         try:
             with self.writer.transaction():
                 yield
+        except DamagedError as error:
+            self.damage.note(error)
+            raise OSError(errno.EIO, str(error)) from error
         except OSError as error:
             self.place.failed(error)
             raise
@@ -210,12 +219,12 @@ class Opened:
         try:
             self._start()
         except DamagedError as error:
-            self._start_anew(error)
+            self.start_anew(error)
         except OSError as error:
             # The directory can be written: a flipped bit makes its database say otherwise.
             if error.errno != errno.EROFS or self.place.problem is not None:
                 raise
-            self._start_anew(DamagedError("the state database is damaged: it is read-only"))
+            self.start_anew(DamagedError("the state database is damaged: it is read-only"))
 
     def _start(self) -> None:
         with translated():
@@ -226,8 +235,11 @@ class Opened:
             with self.writer.transaction():
                 self.writer.header(self.header())
             self.unfinished = read_unfinished(reader, self.header(), self.running.state)
+            # Nothing starts without them.
+            self.settings = self.running.state.settings
 
-    def _start_anew(self, damage: DamagedError) -> None:
+    def start_anew(self, damage: DamagedError) -> None:
+        """Begin with nothing. Raises `OSError`."""
         found = salvaged(self.database)
         self.connections.close()
         aside = self.database.set_aside()
@@ -237,6 +249,8 @@ class Opened:
         self.running.generation = max(found.generation, self.running.generation)
         self.epoch = max(found.epoch + 1, self.epoch)
         self.restore(found.texts, found.history)
+        # Of the file that is set aside.
+        self.damage.take()
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         header = read_header(reader)
@@ -299,7 +313,11 @@ class Opened:
         return former
 
     def _is_needed(self, digest: str) -> bool:
-        return bool(self.running.state.related("content", digest))
+        try:
+            return bool(self.running.state.related("content", digest))
+        except DamagedError:
+            # Who cannot tell throws nothing away.
+            return True
 
     def close(self) -> None:
         """Give the lock back."""

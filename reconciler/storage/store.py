@@ -26,6 +26,7 @@ from reconciler.durable import rename_durably
 from reconciler.storage.file.checkpoints import Checkpoints
 from reconciler.storage.file.database import (
     FILE_NAME,
+    DamagedError,
     end_after,
     translated,
 )
@@ -43,6 +44,7 @@ from reconciler.storage.writing.bulk import Bulk
 from reconciler.storage.writing.writer import Relate
 from schemas.changes.change import Change
 from schemas.entities.entity import Entity, EntityKey, Mark
+from schemas.kinds.settings import Settings
 
 # The longest that takes its time is a worker that is brought up with a very large state.
 SNAPSHOT_S_MAX = 600.0
@@ -108,6 +110,21 @@ class Store:
             finally:
                 self._views.remove(view)
 
+    @property
+    def settings(self) -> Settings:
+        """The settings that run; those of before while the database is damaged, which is noted."""
+        with contextlib.suppress(DamagedError, OSError):
+            self._opened.settings = self.running.state.settings
+        return self._opened.settings
+
+    def start_anew(self, damage: DamagedError) -> None:
+        """Begin with nothing: what a start needs to know cannot be read. Raises `OSError`.
+
+        What runs comes from the workers or from the repository then.
+        """
+        self._opened.start_anew(damage)
+        self.unfinished, self.former = self._opened.unfinished, self._opened.former
+
     def close(self) -> None:
         """Gives the lock back."""
         self._checkpoints.finish()
@@ -143,7 +160,7 @@ class Store:
         return self.running.state.kept(name) if put_off is None else put_off
 
     def record(self, row: HistoryRow) -> None:
-        """Add to the history. Raises `DamagedError`, `OSError`."""
+        """Add to the history. Raises `OSError`."""
         if self._writing_apart:
             self._unrecorded.append(row)
             return
@@ -219,7 +236,7 @@ class Store:
         running = self.running
         assert begun.base_generation == running.generation, "it is based on another generation"
         # What cannot be recorded is better served than nothing: workers can tell it.
-        if len(running.state) > 0 and self._opened.be_home():
+        if not running.is_empty and self._opened.be_home():
             raise OSError(errno.ESTALE, "the state directory was replaced, and is written anew")
         # A newcomer that has begun with nothing is given the whole when its turn comes.
         if not any(view.first.generation for view in self._views):
@@ -261,7 +278,8 @@ class Store:
         """All workers are through. May be lost: doing it again is harmless."""
         self.unfinished = None
         faults.point("journal.done")
-        self._opened.writer.finished()
+        with self.damage.noted():
+            self._opened.writer.finished()
 
     def follow(
         self,

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from reconciler import faults, log
 from reconciler.patience import within
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction import events
@@ -209,10 +210,13 @@ class Runner:
             _bindable(SETTINGS_KEY, partial(self._admin.prepare, admin))
 
     def _settle_sockets(self) -> None:
-        state = self._store.running.state
-        wanted = [
-            listener_address(state[EntityKey("listener", name)]) for name in state.names("listener")
-        ]
+        """Close what no listener has any more; a damaged state says it after the next commit."""
+        state, wanted = self._store.running.state, list[str]()
+        try:
+            for name in state.names("listener"):
+                wanted.append(listener_address(state[EntityKey("listener", name)]))
+        except (DamagedError, KeyError):
+            return
         self._sockets.settle(wanted, [slot.id for slot in self._supervisor.slots])
 
     # The machine.
@@ -265,24 +269,32 @@ class Runner:
     def _record_commit(self, begun: Begun) -> Event:
         try:
             self._store.commit(begun)
-        except OSError as error:
-            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
+        except (OSError, DamagedError) as error:
+            return _unrecorded(error)
         return events.CommitRecorded()
 
     async def _record_commit_apart(self, begun: Begun) -> Event:
         """What happens meanwhile waits in the inbox."""
         try:
             await self._store.commit_apart(begun)
-        except OSError as error:
-            return events.RecordFailed(f"cannot write the state: {error.strerror or error}")
+        except (OSError, DamagedError) as error:
+            return _unrecorded(error)
         return events.CommitRecorded()
 
     def _note_done(self) -> None:
         """Nothing depends on these: the next start would do them again."""
         try:
             self._store.done()
-        except OSError as error:
-            log.warning("cannot write the state directory", reason=error.strerror or error)
+        except (OSError, DamagedError) as error:
+            log.warning("cannot write the state directory", reason=_reason(error))
+
+
+def _unrecorded(error: OSError | DamagedError) -> Event:
+    return events.RecordFailed(f"cannot write the state: {_reason(error)}")
+
+
+def _reason(error: OSError | DamagedError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 async def _wait(condition: Callable[[], bool], timeout_s: float) -> None:

@@ -70,7 +70,7 @@ class Bringup:
     @property
     def has_commit(self) -> bool:
         """Whether there is a state that workers are brought to."""
-        return len(self._store.running.state) > 0
+        return not self._store.running.is_empty
 
     def is_former(self, worker: Worker) -> bool:
         """Whether it serves the running state in the form that another version had for it."""

@@ -268,7 +268,7 @@ class LoadingStatus(TypedDict):
     """A large commit that is being staged. `phase`: comparing | reading | checking | writing.
 
     `read` files of `files` are through; of them `parsed` had to be parsed, and the others were
-    known from a load that was interrupted.
+    known from a load that was interrupted. For `idle_s` its processes have used no processor.
     """
 
     commit: str
@@ -276,6 +276,7 @@ class LoadingStatus(TypedDict):
     files: int
     read: int
     parsed: int
+    idle_s: int
 
 
 class StatusResult(TypedDict):

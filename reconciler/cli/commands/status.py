@@ -12,6 +12,10 @@ from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 REFRESH_S = 0.5
 
 
+# What takes its time uses processors; see `reconciler.loop.loading`.
+_TELL_IDLE_S = 10
+
+
 def status(
     as_json: AsJson = False,
     watch: Annotated[bool, Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
@@ -172,6 +176,9 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
 
 
 def _progress(loading: dict[str, Any]) -> str:
+    idle_s = loading["idle_s"]
+    if idle_s >= _TELL_IDLE_S:
+        return f"nothing has happened for {idle_s} s, {loading['phase']}"
     if loading["phase"] != "reading":
         return f"{loading['phase']} {output.count(loading['files'], 'file')}"
     known = loading["read"] - loading["parsed"]

@@ -120,7 +120,7 @@ class Damage:
         try:
             yield
         except DamagedError as error:
-            self._found = error
+            self.note(error)
             raise
 
     def take(self) -> DamagedError | None:
@@ -148,6 +148,8 @@ def translated() -> Iterator[None]:
         if code == sqlite3.SQLITE_ERROR:
             # Our statements are right: what they are about is not there any more.
             raise DamagedError(f"the state database is damaged: {error}") from error
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHORT_READ:
+            raise DamagedError(f"the state database is damaged: it is cut off ({error})") from error
         if code == sqlite3.SQLITE_CANTOPEN and (reason := _why_none_opens()) is not None:
             raise OSError(reason, os.strerror(reason)) from error
         raise OSError(_ERRNO.get(code, errno.EIO), str(error)) from error

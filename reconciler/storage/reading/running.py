@@ -28,6 +28,11 @@ class Running:
     applied_at: str | None = None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs yet; known without a look into the database."""
+        return self.state.digest == EMPTY_DIGEST
+
+    @property
     def moment(self) -> Moment:
         """Which state it is."""
         return Moment(self.generation, self.state.digest, self.commit or "")

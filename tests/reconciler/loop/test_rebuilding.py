@@ -15,6 +15,7 @@ from reconciler.loop.staging import Stager
 from reconciler.materials.completing import Machine
 from reconciler.source.source import Source
 from reconciler.storage import store as module
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers.worker import Worker
@@ -61,13 +62,22 @@ def test_damage_that_is_met_again_is_told_once_and_tried_again(
         durable.rename_durably(source, target)
         target.write_bytes(os.urandom(target.stat().st_size))
 
+    def run() -> bool:
+        """At once: what was tried a moment ago is not tried again."""
+        rebuilding._not_before = 0.0
+        return asyncio.run(rebuilding.run(damage))
+
+    damage = DamagedError("found by somebody")
     with monkeypatch.context() as disk:
         disk.setattr(module, "rename_durably", damaging)
-        assert not asyncio.run(rebuilding.run())
-        assert not asyncio.run(rebuilding.run())
+        assert not run()
+        assert not run()
+    assert rebuilding.problem == str(damage)
+    assert not asyncio.run(rebuilding.run(damage))
     assert capfd.readouterr().err.count("the state database cannot be written anew") == 1
     assert store.running.moment == before
-    assert asyncio.run(rebuilding.run())
+    assert run()
+    assert rebuilding.problem is None
     assert store.running.moment == before
     assert State(store.running.state.values()).digest == before.digest
     store.keep("what others write", "goes on")

@@ -15,6 +15,7 @@ from reconciler.planning.sizing import Sizing
 from reconciler.reporting.measuring import Measuring
 from schemas.changes.state import State
 from schemas.entities.entity import Entity
+from schemas.kinds.settings import Settings
 from tests.reconciler.building import entity, frontend
 
 RUNNING = [
@@ -48,7 +49,8 @@ class Counted:
 
 def live(desired: list[Entity], *, running: list[Entity], override: int | None = None) -> Live:
     state = State(running)
-    store: Any = SimpleNamespace(running=SimpleNamespace(state=state))
+    settings = next(each.typed(Settings) for each in running if each.key.kind == "settings")
+    store: Any = SimpleNamespace(running=SimpleNamespace(state=state), settings=settings)
     slots = [SimpleNamespace(id=number, counters=Counted(number + 1)) for number in range(3)]
     wanted = {each.key: each for each in desired}
     changes = diff_entities({key: wanted.get(key) for key in (*state, *wanted)}, state)
