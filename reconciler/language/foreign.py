@@ -18,7 +18,10 @@ EXPANDED_BEFORE = (
 )
 EVERY_FILE = "leave it out: every *.yaml file in the directory and below it is read"
 
-_TEMPLATE = re.compile(r"\$\{|\$\(|\{\{|\{%|<%|^\$[A-Za-z_]\w*$|^%[A-Za-z_]\w*%$")
+_MARKED = r"\$\{|\$\(|\$\[|\{\{|\{%|<%|%\{|%\(\w+\)[a-z]|@@?[A-Za-z_]\w*@"
+"""How a place to be filled in begins, wherever it stands."""
+_TEMPLATE = re.compile(rf"{_MARKED}|^\$[A-Za-z_]\w*$|^%[A-Za-z_]\w*%$|^\(\([\w./-]+\)\)$")
+_IN_A_LINE = re.compile(rf"""("(?:\\.|[^"\\])*"|'[^']*')|{_MARKED}""")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 _NO_PROBES = (
@@ -94,6 +97,12 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
 def is_template(value: object) -> bool:
     """Tell whether a value waits to be filled in by another program."""
     return isinstance(value, str) and _TEMPLATE.search(value) is not None
+
+
+def template_in(line: str) -> int | None:
+    """Return where the first template without quotes begins in a line of a file."""
+    found = (each.start() for each in _IN_A_LINE.finditer(line) if each[1] is None)
+    return next(found, None)
 
 
 def normal(word: str) -> str:

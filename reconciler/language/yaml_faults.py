@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ruamel.yaml.error import MarkedYAMLError
 
-from reconciler.language.foreign import EXPANDED_BEFORE
+from reconciler.language.foreign import EXPANDED_BEFORE, template_in
 
 _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     (
@@ -57,7 +57,6 @@ _CURLY = re.compile("[“”„‘’‚]")
 _NO_SPACE = re.compile(r"""^[ ]*(?:-[ ]+)?([\w.-]+:)[\[{"']""")
 _MERGE = re.compile(r"<{7}(?: |$)")
 _MERGE_END = re.compile(r">{7}(?: |$)")
-_TEMPLATE_TAGS = ("{%", "{{", "<%")
 _BAD_START = re.compile("found character .*cannot start any token|found a tab")
 
 
@@ -93,6 +92,9 @@ def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, st
     line, column = mark.line + 1, mark.column + 1
     # At the end of a stream without a final line break, libyaml is one line further than the file.
     rest = lines[mark.line :]
+    template = template_in(rest[0]) if rest else None
+    if template is not None and template <= mark.column + 1:
+        return line, template + 1, "a template is not possible here", EXPANDED_BEFORE
     if rest and _ALIAS in problem:
         return (line, *_like_an_alias(rest[0], mark.column))
     if rest and _BAD_START.search(problem):
@@ -145,8 +147,6 @@ def _bad_start(source_line: str, column: int) -> tuple[str, str | None]:
     char = source_line[column : column + 1]
     if char == "\t" or "\t" in source_line[:column]:
         return _TAB
-    if source_line[max(0, column - 1) : column + 1] in _TEMPLATE_TAGS:
-        return "a template is not possible here", EXPANDED_BEFORE
     return f'no value begins with "{char}"', "put the text in quotes"
 
 
