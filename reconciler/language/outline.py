@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reconciler.language.loader import Node
-from schemas.kinds.registry import SECTIONS, fields_at
+from reconciler.language.suggest import suggest
+from schemas.kinds.registry import SECTIONS, fields_at, inner_model
 
 BACKENDS = "backends"
 """The one key of a cluster that is not in its model: the entities that nest in it."""
@@ -65,6 +66,33 @@ def is_entity_at_the_top(body: Node, kind: str) -> bool:
     """Tell whether an unknown key at the top is an entity of the section above it."""
     known = keys_of(kind)
     return isinstance(body.value, dict) and bool(body.value) and _fits(body, known)
+
+
+def not_indented(body: Node, kind: str, loc: tuple[int | str, ...]) -> dict[str, list[str]]:
+    """Return the unknown keys of the map at a path that belong into the one above them, by it."""
+    known, opened = keys_of(kind, loc), ""
+    found: dict[str, list[str]] = {}
+    for name, value in body.items.items():
+        if name in known:
+            opened = name if value.value is None or isinstance(value.value, dict) else ""
+        elif opened and _belongs_into(opened, kind, loc, name, value):
+            found.setdefault(opened, []).append(name)
+        else:
+            opened = ""
+    return found
+
+
+def _belongs_into(
+    opened: str, kind: str, loc: tuple[int | str, ...], name: str, body: Node
+) -> bool:
+    if opened == BACKENDS:
+        # Whatever its name is; one with a mistake in it is like what a backend has.
+        known = keys_of("backend")
+        return isinstance(body.value, dict) and any(
+            suggest(str(key), known, words=False) for key in body.value
+        )
+    field = fields_at(kind, loc)[opened]
+    return inner_model(field) is not None and name in keys_of(kind, (*loc, opened))
 
 
 def level_of(kind: str, loc: tuple[int | str, ...]) -> int | None:

@@ -130,7 +130,12 @@ def validate(raw: RawEntity) -> Entity | None:
 def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
     kind = raw.key.kind
     unknown = [details["loc"] for details in found if _is_unknown_key(details)]
-    slipped = {loc: steps for loc in unknown if (steps := outline.level_of(kind, loc))}
+    inward = _report_not_indented(raw, {loc[:-1] for loc in unknown})
+    slipped = {
+        loc: steps
+        for loc in unknown
+        if loc not in inward and (steps := outline.level_of(kind, loc))
+    }
     meant = {_meant(kind, loc) for loc in unknown if loc not in slipped}
     meant |= {(*loc[: len(loc) - 1 - steps], loc[-1]) for loc, steps in slipped.items()}
     for place in dict.fromkeys((loc[:-1], steps) for loc, steps in slipped.items()):
@@ -138,8 +143,25 @@ def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
     for details in found:
         # A misspelt key is not missing too.
         is_meant = details["type"] == "missing" and details["loc"] in meant
-        if not is_meant and details["loc"] not in slipped:
+        # What is opened and empty lacks what stands beside it.
+        if not is_meant and details["loc"] not in slipped and details["loc"] not in inward:
             _report_error(raw, details)
+
+
+def _report_not_indented(
+    raw: RawEntity, parents: set[tuple[int | str, ...]]
+) -> set[tuple[int | str, ...]]:
+    """Report keys beside the map that they belong into; return whose errors are told by that."""
+    told: set[tuple[int | str, ...]] = set()
+    for loc in sorted(parents, key=str):
+        parent = _descend(raw, loc)
+        for opened, names in outline.not_indented(parent, raw.key.kind, loc).items():
+            nodes = [(parent.keys[name], parent.items[name]) for name in names]
+            belong = "belongs" if len(names) == 1 else "belong"
+            message = f"{raw.key}: {outline.listed(names)} {belong} into {opened}, not beside it"
+            raw.loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} more")
+            told.update((*loc, name) for name in (opened, *names))
+    return told
 
 
 def _report_slipped(raw: RawEntity, locs: list[tuple[int | str, ...]]) -> None:
