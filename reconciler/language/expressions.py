@@ -1,21 +1,60 @@
 """Warns of expressions for paths that match no path at all.
 
 An expression must match the whole path, and every path begins with "/". Who knows proxies that
-search in it writes `\\.php$`, which would wait for ever. Called by the validator.
+search in it writes `\\.php$` or `[^/]+`, which would wait for ever. It is read once, without
+recursion: of each part, whether it may begin with a slash and whether it may be nothing. Whatever
+is not understood may. Called by the validator.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from reconciler.language.validator import RawEntity
 
-_FLAGS = re.compile(r"\(\?[a-zA-Z]*\)")
-_OPTIONAL = re.compile(r"[*?]|\{ *0?[,}]|\{ *0 *[,}]")
-_ESCAPED = re.compile(r"\\(?:[^/A-Za-z]|[dws])")
-_PLAIN = re.compile(r"[A-Za-z0-9_\-~%@ !#&=:;,<>'\"]")
+_OPENING = re.compile(r"\((?:\?(?:P?<[^>]*>|[a-zA-Z-]*:))?")
+_NOTHING = re.compile(r"\(\?[a-zA-Z-]*\)|\^|\$|\\[Az]|\\[bB](?:\{[a-z-]+\})?")
+_SPACED = re.compile(r"\(\?[a-wyzA-Z]*x")
+_REPEAT = re.compile(r"[*+?]|\{ *(\d+) *(,? *\d* *)\}")
+_CODE = re.compile(r"\\(?:[xuU]\{([0-9A-Fa-f]+)\}|x([0-9A-Fa-f]{2})|u(\w{4})|U(\w{8}))")
+_PROPERTY = re.compile(r"\\[pP](?:\{[^}]*\}|.)")
+_POSIX = re.compile(r"\[:([a-z]+):\]")
+_SLASHES = frozenset("DWS")
+"""Escapes of sets in which there is a slash; the other letters have none, but for those above."""
+_NAMED_SLASHES = frozenset(("ascii", "graph", "print", "punct"))
+_IN_DOUBT = ("[", "&&", "--", "~~")
+"""What makes a set of other sets."""
+
+
+class _Part(NamedTuple):
+    """One thing of an expression: whether it may begin with a slash, and whether be nothing."""
+
+    slash: bool
+    empty: bool
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group that is open, or the whole: its alternatives so far, and the last of them."""
+
+    slash: bool = False
+    empty: bool = False
+    this_slash: bool = False
+    this_empty: bool = True
+
+    def add(self, part: _Part) -> None:
+        self.this_slash |= self.this_empty and part.slash
+        self.this_empty &= part.empty
+
+    def close(self) -> _Part:
+        """The next alternative begins, or none."""
+        self.slash |= self.this_slash
+        self.empty |= self.this_empty
+        self.this_slash, self.this_empty = False, True
+        return _Part(self.slash, self.empty)
 
 
 def warn_of_expressions(raw: RawEntity) -> None:
@@ -31,47 +70,121 @@ def warn_of_expressions(raw: RawEntity) -> None:
 
 def begins_with_slash(pattern: str) -> bool:
     """Tell whether a match of the expression may begin with a slash; if in doubt, it may."""
-    return any(_may(each) for each in _alternatives(pattern))
+    if _SPACED.search(pattern):
+        # Spaces and comments mean nothing there.
+        return True
+    groups, at = [_Group()], 0
+    while at < len(pattern):
+        char = pattern[at]
+        if nothing := _NOTHING.match(pattern, at):
+            at = _repeated(pattern, nothing.end(), _Part(slash=False, empty=True), groups[-1])
+        elif char == "(":
+            opening = _OPENING.match(pattern, at)
+            at = opening.end() if opening else at + 1
+            groups.append(_Group())
+        elif char == "|":
+            groups[-1].close()
+            at += 1
+        elif char == ")" and len(groups) > 1:
+            at = _repeated(pattern, at + 1, groups.pop().close(), groups[-1])
+        else:
+            slash, at = _single(pattern, at)
+            at = _repeated(pattern, at, _Part(slash, empty=False), groups[-1])
+    return groups[0].close().slash
+
+
+def _repeated(pattern: str, at: int, part: _Part, group: _Group) -> int:
+    """Add a part with what stands behind it, and return where the next one begins."""
+    while repeat := _REPEAT.match(pattern, at):
+        at, least = repeat.end(), repeat[1]
+        if least is not None and not int(least):
+            most = repeat[2].replace(" ", "")
+            part = _Part(part.slash and most not in ("", ",0"), empty=True)
+        elif repeat[0] in "*?":
+            # One behind another makes it lazy or repeats it again: in doubt it may be nothing.
+            part = _Part(part.slash, empty=True)
+    group.add(part)
+    return at
+
+
+def _single(pattern: str, at: int) -> tuple[bool, int]:
+    """Tell of one character or set whether it may be a slash, and where it ends."""
+    char = pattern[at]
+    if char == "[":
+        return _set(pattern, at)
+    if char == "\\":
+        return _escape(pattern, at)
+    return char in "/.", at + 1
+
+
+def _escape(pattern: str, at: int) -> tuple[bool, int]:
+    if code := _CODE.match(pattern, at):
+        return _coded(code) == "/", code.end()
+    if found := _PROPERTY.match(pattern, at):
+        return True, found.end()
+    return pattern[at + 1 : at + 2] in _SLASHES | {"/"}, at + 2
+
+
+def _coded(code: re.Match[str]) -> str:
+    number = int(next(each for each in code.groups() if each), 16)
+    return chr(number) if number < 0x110000 else ""
+
+
+def _set(pattern: str, at: int) -> tuple[bool, int]:
+    start = at + 1 + pattern.startswith("^", at + 1)
+    negated = start > at + 1
+    end = _end_of_set(pattern, at)
+    inner = pattern[start : end - 1]
+    names = _POSIX.findall(inner)
+    inner = _POSIX.sub("", inner)
+    if any(each in inner for each in _IN_DOUBT) or _PROPERTY.search(inner):
+        return True, end
+    slash, here, last = any(each in _NAMED_SLASHES for each in names), 0, ""
+    while here < len(inner):
+        if inner[here] == "-" and last and here + 1 < len(inner):
+            char, is_slash, here = _member(inner, here + 1)
+            slash |= is_slash or last <= "/" <= char
+            last = ""
+        else:
+            last, is_slash, here = _member(inner, here)
+            slash |= is_slash
+    return slash != negated, end
+
+
+def _member(inner: str, at: int) -> tuple[str, bool, int]:
+    """Return one member of a set, "" for one that is a set, whether it has a slash, its end."""
+    if inner[at] != "\\":
+        return inner[at], inner[at] == "/", at + 1
+    if code := _CODE.match(inner, at):
+        return _coded(code), _coded(code) == "/", code.end()
+    slash, end = _escape(inner, at)
+    escaped = inner[at + 1 : at + 2]
+    return "" if escaped.isalpha() else escaped, slash, end
+
+
+def _end_of_set(pattern: str, at: int) -> int:
+    """Return where a set ends; sets may stand in it."""
+    depth = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 2 if char == "\\" else 1
+        if char == "[":
+            depth += 1
+            at += pattern.startswith("^", at)
+            # A "]" right behind the opening stands for itself.
+            at += pattern.startswith("]", at)
+        elif char == "]":
+            depth -= 1
+            if not depth:
+                break
+    return at
 
 
 def _instead(pattern: str) -> str:
     rest = pattern.removeprefix("^")
     hint = f"an expression must match the whole path: write {'.*' + rest.removesuffix('$')}"
-    return hint if not re.match(r"[A-Za-z0-9]", rest) else f"write /{rest}, or .*{rest}"
-
-
-def _alternatives(pattern: str) -> list[str]:
-    """Split an expression at the bars that are in no group and no class."""
-    found, start, depth, at, in_class = [], 0, 0, 0, False
-    while at < len(pattern):
-        char = pattern[at]
-        if char == "\\":
-            at += 1
-        elif in_class:
-            in_class = char != "]"
-        elif char == "[":
-            in_class = True
-            # A "]" right behind the opening stands for itself.
-            at += pattern.startswith(("]", "^]"), at + 1) and (2 if pattern[at + 1] == "^" else 1)
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-        elif char == "|" and depth == 0:
-            found.append(pattern[start:at])
-            start = at + 1
-        at += 1
-    return [*found, pattern[start:]]
-
-
-def _may(alternative: str) -> bool:
-    """Tell whether something that begins with a slash may match, by the first thing in it."""
-    rest = alternative
-    while rest.startswith(("^", "\\A", "\\b")) or _FLAGS.match(rest):
-        flags = _FLAGS.match(rest)
-        rest = rest[flags.end() :] if flags else rest[1 if rest[0] == "^" else 2 :]
-    if not rest or rest == "$":
-        # Nothing, which no path is.
-        return False
-    width = 2 if rest[0] == "\\" else 1
-    first, behind = rest[:width], rest[width:]
-    is_literal = _PLAIN.fullmatch(first) is not None or _ESCAPED.fullmatch(first) is not None
-    return not is_literal or bool(_OPTIONAL.match(behind))
+    if "|" in rest:
+        rest = f"(?:{rest})"
+        hint = f"an expression must match the whole path: write .*{rest}"
+    is_segment = re.match(r"[A-Za-z0-9\[(]|\\[wd]", rest) is not None
+    return f"write /{rest}, or .*{rest}" if is_segment else hint
