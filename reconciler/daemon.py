@@ -253,7 +253,14 @@ class Daemon:
         except RepositoryError as error:
             if self._store.running.generation == 0 and self._places == 0:
                 raise
-            log.warning("serving the last committed state", reason=error)
+            if self._options.ref is None:
+                log.warning("serving the last committed state", reason=error)
+            else:
+                # To end here would be an outage for a slip of the pen.
+                log.error(
+                    "cannot follow what --ref names: serving the last committed state",
+                    reason=error,
+                )
             self._reconciler.outcomes.problem = str(error)
             return
         self._following.keep(self._source)

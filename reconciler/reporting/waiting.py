@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from reconciler.reporting.reconciling import Reconciling
-from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.repository import NoConfigurationError, NoRefError, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
@@ -117,6 +117,9 @@ class Waiting:
     def _elsewhere(self, commit: str) -> WaitResult | None:
         """What is here and not on the branch: to wait for it would be in vain."""
         head = self._head()
+        if head is None and self.reconciler.problem is not None:
+            # The loop has found it so, too.
+            return self._without_ref(commit)
         if head is None or self.source.is_remote or self.source.is_descendant(head, commit):
             return None
         try:
@@ -132,6 +135,16 @@ class Waiting:
                 f"git switch {self.source.shown_ref}, and merge it"
             )
         return self._result("timeout", commit, message)
+
+    def _without_ref(self, commit: str) -> WaitResult | None:
+        """There is no branch that it could be on, and nobody is about to make one."""
+        try:
+            self.source.check_ref()
+        except NoRefError as error:
+            return self._result("timeout", commit, str(error))
+        except RepositoryError:
+            return None
+        return None
 
     def _not_on_branch(self, head: str) -> str:
         return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"

@@ -51,6 +51,10 @@ class NoRepositoryError(RepositoryError):
     """There is none: somebody has yet to make it."""
 
 
+class NoRefError(RepositoryError):
+    """The repository can be read, and has no such ref."""
+
+
 class UnknownCommitError(RepositoryError):
     """What somebody named is no commit of the repository."""
 
@@ -187,7 +191,7 @@ class Repository:
             found = self._git.lookup_reference(ref)
         except (KeyError, ValueError):
             missing = f"{_short(ref)} does not exist in {self.git_dir}{self._meant(ref)}"
-            raise RepositoryError(missing) from None
+            raise NoRefError(missing) from None
         except (pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{_short(ref)} cannot be resolved: {error}") from None
         try:

@@ -90,7 +90,13 @@ def test_a_misspelled_ref_is_told_and_not_remembered(tmp_path: Path) -> None:
         told = 'branch mian does not exist in .*: did you mean "main"?'
         eventually(lambda: daemon.status()["source"]["state"] == "holding")
         assert re.search(told, daemon.status()["source"]["problem"])
-        assert re.search(f"serving the last committed state.*{told}", daemon.log())
+        said = f" error cannot follow what --ref names: serving the last committed state.*{told}"
+        assert re.search(said, daemon.log())
+        running.repo.commit({"README.md": "a newer one"})
+        began = time.monotonic()
+        waited = daemon.run_cli("wait", "--timeout", "60s")
+        assert (waited.returncode, re.search(told, waited.stderr) is not None) == (8, True)
+        assert time.monotonic() - began < 30, "nothing is known later that is not known now"
         assert kept(daemon.state_dir) == before
         assert daemon.interrupt() == 0
         shutil.rmtree(daemon.state_dir)
