@@ -156,10 +156,8 @@ def _report_not_indented(
     for loc in sorted(parents, key=str):
         parent = _descend(raw, loc)
         for opened, names in outline.not_indented(parent, raw.key.kind, loc).items():
-            nodes = [(parent.keys[name], parent.items[name]) for name in names]
-            belong = "belongs" if len(names) == 1 else "belong"
-            message = f"{raw.key}: {outline.listed(names)} {belong} into {opened}, not beside it"
-            raw.loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} more")
+            where = f"into {opened}, not beside it"
+            _report_moved(raw.loaded, parent, names, where, "more", whose=f"{raw.key}: ")
             told.update((*loc, name) for name in (opened, *names))
     return told
 
@@ -167,38 +165,37 @@ def _report_not_indented(
 def _report_slipped(raw: RawEntity, locs: list[tuple[int | str, ...]]) -> None:
     """Report keys that stand within a map and belong beside it."""
     parent = _descend(raw, locs[0][:-1])
+    where = f"beside {locs[0][-2]}, not into it"
     names = [str(loc[-1]) for loc in locs]
+    _report_moved(raw.loaded, parent, names, where, "less", whose=f"{raw.key}: ")
+
+
+def _report_moved(
+    loaded: LoadedFile, parent: Node, names: list[str], where: str, way: str, *, whose: str = ""
+) -> None:
+    """Report keys of a map that are to be moved, `more` to the right or `less`."""
     nodes = [(parent.keys[name], parent.items[name]) for name in names]
     belong = "belongs" if len(names) == 1 else "belong"
-    message = f"{raw.key}: {outline.listed(names)} {belong} beside {locs[0][-2]}, not into it"
-    raw.loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} less")
+    message = f"{whose}{outline.listed(names)} {belong} {where}"
+    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} {way}")
 
 
 def _report_slips(loaded: LoadedFile, section: Node, slips: list[outline.Slip]) -> set[str]:
     """Report keys that stand where names of entities should; return what to leave alone."""
     alone: set[str] = set()
     for slip in slips:
-        nodes = [(section.keys[name], section.items[name]) for name in slip.names]
-        names = outline.listed(slip.names)
         alone.update(slip.names)
         if slip.owner is None:
+            names = outline.listed(slip.names)
             is_key = "is a key" if len(slip.names) == 1 else "are keys"
             message = f"the name of a {slip.kind} is missing: {names} {is_key} of one"
             hint = f"write {slip.kind}s:, then a name of your choice, and below it {slip.names[0]}:"
+            loaded.report(section.keys[slip.names[0]], message, hint)
         else:
-            belong = "belongs" if len(slip.names) == 1 else "belong"
-            message = f'{names} {belong} into {slip.kind} "{slip.owner}", not beside it'
-            hint = f"indent {outline.lines_of(nodes)} more"
+            where = f'into {slip.kind} "{slip.owner}", not beside it'
+            _report_moved(loaded, section, slip.names, where, "more")
             alone.add(slip.owner)
-        loaded.report(nodes[0][0], message, hint)
     return alone
-
-
-def _report_further_out(loaded: LoadedFile, section: Node, names: list[str], owner: str) -> None:
-    nodes = [(section.keys[name], section.items[name]) for name in names]
-    belong = "belongs" if len(names) == 1 else "belong"
-    message = f"{outline.listed(names)} {belong} into {owner}, beside {BACKENDS} and not into it"
-    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} less")
 
 
 def _report_at_the_top(loaded: LoadedFile, kind: str, name: str, root: Node) -> None:
@@ -241,7 +238,8 @@ def _backends(loaded: LoadedFile, cluster: str, section: Node) -> Iterator[RawEn
     alone = _report_slips(loaded, section, outline.too_far_left(section, "backend"))
     slipped = outline.too_far_right(section)
     if slipped:
-        _report_further_out(loaded, section, slipped, f'cluster "{cluster}"')
+        where = f'into cluster "{cluster}", beside {BACKENDS} and not into it'
+        _report_moved(loaded, section, slipped, where, "less")
     alone.update(slipped)
     for name, body in section.items.items():
         if name in alone:
