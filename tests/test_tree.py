@@ -89,7 +89,9 @@ def test_an_exchange_does_not_know_what_is_spoken() -> None:
         for line in path.read_text().splitlines()
         if not line.lstrip().startswith("//")
     ]
-    of_connections = re.compile(r"lane|trunk|Multiplex|Transport|protocol::h2|h1::request::parse")
+    of_connections = re.compile(
+        r"BackStream|Carrier::|Shared|Multiplex|Transport|protocol::h2|h1::request::parse"
+    )
     assert [found for found in code if of_connections.search(found[1])] == []
 
 

@@ -2,8 +2,9 @@
 //!
 //! Words. A *client* is a connection that was accepted, a *stream* one of the requests on one of HTTP/2, and an
 //! *asker* whichever of the two has a request. An *exchange* is a request and its response; an *attempt* is one
-//! try of it at a backend. An *upstream* is a connection to a backend, or a
-//! stream of one. They know each other by ids, which the arenas here check.
+//! try of it at a backend. An *upstream* is a connection to a backend, a *back stream* one of the requests on one
+//! of HTTP/2, and a *carrier* whichever of the two has an attempt. They know each other by ids, which the arenas
+//! here check.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
 //! a pool can serve. A function that may end what it was called for returns its `Fate`.
@@ -25,6 +26,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::driver::{Driver, Event, Token};
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
+use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
@@ -88,6 +90,7 @@ pub struct Engine<D> {
     pub(super) streams: Arena<Stream>,
     pub(super) exchanges: Arena<Exchange>,
     pub(super) upstreams: Arena<Upstream>,
+    pub(super) back_streams: Arena<BackStream>,
     pub(super) accepting: Slab<Rc<Listener>>,
     /// What the driver has told last, and how much of it has been seen to.
     pub(super) events: Vec<Event>,
@@ -162,6 +165,7 @@ impl<D: Driver> Engine<D> {
             streams: Arena::default(),
             exchanges: Arena::default(),
             upstreams: Arena::default(),
+            back_streams: Arena::default(),
             accepting: Slab::new(),
             events: Vec::new(),
             events_seen: 0,
@@ -289,7 +293,7 @@ impl<D: Driver> Engine<D> {
                 }
             }
             // A stream has no socket.
-            Owner::Stream(_) | Owner::Nobody => {}
+            Owner::Stream(_) | Owner::BackStream(_) | Owner::Nobody => {}
         }
     }
 }

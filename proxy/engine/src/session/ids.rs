@@ -16,6 +16,7 @@ use std::ops::{Index, IndexMut};
 use slab::Slab;
 
 use crate::runtime::driver::Token;
+use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
 use crate::session::exchange::Exchange;
 use crate::session::front::client::Client;
@@ -60,12 +61,18 @@ impl Kind for Stream {
     const TAG: u64 = 5;
 }
 
+impl Kind for BackStream {
+    const TAG: u64 = 6;
+}
+
 /// A client's connection.
 pub(super) type ClientId = Id<Client>;
 /// A stream of one.
 pub(super) type StreamId = Id<Stream>;
-/// An upstream.
+/// A connection to a backend.
 pub(super) type UpstreamId = Id<Upstream>;
+/// A stream of one.
+pub(super) type BackStreamId = Id<BackStream>;
 /// An exchange.
 pub(super) type ExchangeId = Id<Exchange>;
 
@@ -79,6 +86,7 @@ pub(super) enum Owner {
     Client(ClientId),
     Stream(StreamId),
     Upstream(UpstreamId),
+    BackStream(BackStreamId),
     /// None that was made here.
     Nobody,
 }
@@ -93,6 +101,7 @@ impl Owner {
             (Client::TAG, Some(id)) => Self::Client(Id(id, PhantomData)),
             (Stream::TAG, Some(id)) => Self::Stream(Id(id, PhantomData)),
             (Upstream::TAG, Some(id)) => Self::Upstream(Id(id, PhantomData)),
+            (BackStream::TAG, Some(id)) => Self::BackStream(Id(id, PhantomData)),
             _ => Self::Nobody,
         }
     }
@@ -352,6 +361,8 @@ mod tests {
         assert_eq!(Owner::of(upstream.token()), Owner::Upstream(upstream));
         let stream = StreamId::new(2, 1);
         assert_eq!(Owner::of(stream.token()), Owner::Stream(stream));
+        let back = BackStreamId::new(3, 2);
+        assert_eq!(Owner::of(back.token()), Owner::BackStream(back));
         assert_eq!(Owner::of(listener_token(7)), Owner::Listener(7));
         for token in [WAKE, FLUSH_LOG, CHECK_DRAINS, RESUME_ACCEPT] {
             assert_eq!(Owner::of(token), Owner::Engine);

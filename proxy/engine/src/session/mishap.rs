@@ -27,7 +27,7 @@ impl<D: Driver> Engine<D> {
         let owner = Owner::of(self.at_work);
         if !matches!(
             owner,
-            Owner::Client(_) | Owner::Stream(_) | Owner::Upstream(_)
+            Owner::Client(_) | Owner::Stream(_) | Owner::Upstream(_) | Owner::BackStream(_)
         ) {
             resume_unwind(panic);
         }
@@ -41,6 +41,9 @@ impl<D: Driver> Engine<D> {
                 self.give_client_up(self.streams[id].connection);
             }
             Owner::Upstream(id) if self.upstreams.contains(id) => self.give_upstream_up(id),
+            Owner::BackStream(id) if self.back_streams.contains(id) => {
+                self.give_upstream_up(self.back_streams[id].connection);
+            }
             _ => {}
         }
         None
@@ -60,7 +63,7 @@ impl<D: Driver> Engine<D> {
             }
         }
         for (id, upstream) in self.upstreams.iter() {
-            if upstream.trunk.as_ref().is_some_and(|it| it.queued) {
+            if upstream.shared.as_ref().is_some_and(|it| it.queued) {
                 self.unflushed.push(id.token());
             }
         }
@@ -75,10 +78,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn give_upstream_up(&mut self, id: UpstreamId) {
-        let id = self.trunk_of(id).unwrap_or(id);
         let upstream = &self.upstreams[id];
-        if upstream.trunk.is_some() {
-            return self.trunk_lost(id);
+        if upstream.shared.is_some() {
+            return self.shared_lost(id);
         }
         match upstream.exchange {
             Some(exchange) => {

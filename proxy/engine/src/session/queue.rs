@@ -163,6 +163,12 @@ impl<D: Driver> Engine<D> {
                     self.drive_upstream(id);
                 }
             }
+            Owner::BackStream(id) => {
+                if let Some(stream) = self.back_streams.get_mut(id) {
+                    stream.queued = false;
+                    self.drive_back_stream(id);
+                }
+            }
             Owner::Engine | Owner::Listener(_) | Owner::Nobody => {}
         }
     }

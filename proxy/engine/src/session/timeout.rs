@@ -2,12 +2,13 @@
 
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
+use crate::session::back::carrier::Carrier;
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
-use crate::session::ids::{self, ClientId, ExchangeId, Owner, StreamId, UpstreamId};
+use crate::session::ids::{self, BackStreamId, ClientId, ExchangeId, Owner, StreamId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {
@@ -20,6 +21,7 @@ impl<D: Driver> Engine<D> {
                 Owner::Client(id) => self.check_client(id, now_ms),
                 Owner::Stream(id) => self.check_stream(id, now_ms),
                 Owner::Upstream(id) => self.check_upstream(id, now_ms),
+                Owner::BackStream(id) => self.check_back_stream(id, now_ms),
                 Owner::Engine if due == ids::FLUSH_LOG => self.flush_log(),
                 Owner::Engine if due == ids::CHECK_DRAINS => self.check_drains(),
                 Owner::Engine if due == ids::RESUME_ACCEPT => self.resume_accepting(),
@@ -93,9 +95,6 @@ impl<D: Driver> Engine<D> {
         if upstream.link != Link::Busy || exchange.reply.has_begun() {
             return false;
         }
-        if upstream.stream.lane().is_some() {
-            return self.is_still_carried(id, number);
-        }
         let Some(sending) = upstream.stream.raw().map(socket::sending) else {
             return false;
         };
@@ -117,83 +116,108 @@ impl<D: Driver> Engine<D> {
 
     /// The same for one of many requests on a connection: what is acknowledged may be another's, so that
     /// it is looked at how far the connection has come.
-    fn is_still_carried(&mut self, id: UpstreamId, number: ExchangeId) -> bool {
-        let upstream = &self.upstreams[id];
-        let Some(lane) = upstream.stream.lane() else {
+    fn is_still_carried(&mut self, id: BackStreamId) -> bool {
+        let stream = &self.back_streams[id];
+        let exchange = &self.exchanges[stream.exchange];
+        let upstream = &self.upstreams[stream.connection];
+        let (Some(shared), Some(socket)) = (upstream.shared.as_ref(), upstream.stream.raw()) else {
             return false;
         };
-        let carrier = &self.upstreams[lane.connection];
-        let (Some(trunk), Some(socket)) = (carrier.trunk.as_ref(), carrier.stream.raw()) else {
+        if exchange.reply.has_begun() {
             return false;
-        };
+        }
         let sending = socket::sending(socket);
-        let waiting = carrier.stream.unsent_bytes() as u64 + u64::from(sending.unacknowledged);
-        let taken = trunk.sent.saturating_sub(waiting);
-        let limit = self.exchanges[number].cluster.entity.timeouts.response_head;
-        let progressed = upstream.unacknowledged != taken as u32;
-        let was_carried = upstream.unacknowledged != 0;
-        let is_carried = lane.blocked || upstream.ends_at.is_some_and(|end| end > taken);
+        let waiting = upstream.stream.unsent_bytes() as u64 + u64::from(sending.unacknowledged);
+        let taken = shared.sent.saturating_sub(waiting);
+        let limit = exchange.cluster.entity.timeouts.response_head;
+        let progressed = stream.carried != taken as u32;
+        let was_carried = stream.carried != 0;
+        let is_carried = stream.blocked || stream.ends_at.is_some_and(|end| end > taken);
         let left = match is_carried {
             true if progressed => limit,
             true => 0,
             // It has left since it was last looked at.
             false if was_carried => limit,
             // Nothing has been sent since, so that the last acknowledgement was about it.
-            false if upstream.ends_at == Some(trunk.sent) => {
+            false if stream.ends_at == Some(shared.sent) => {
                 limit.saturating_sub(sending.acknowledged_ms_ago)
             }
             false => 0,
         };
-        let upstream = &mut self.upstreams[id];
-        upstream.unacknowledged = if is_carried { taken as u32 } else { 0 };
+        self.back_streams[id].carried = if is_carried { taken as u32 } else { 0 };
         if left == 0 {
             return false;
         }
-        self.await_upstream_for(id, left);
+        self.await_carrier_for(Carrier::Stream(id), left);
         true
-    }
-
-    fn response_late(&mut self, id: UpstreamId, number: ExchangeId) {
-        self.metrics.add(Counter::GatewayTimeout504Total, 1);
-        self.doubt_trunk_of(id);
-        self.fail_exchange(number, 504, Outcome::ResponseTimeout);
     }
 
     fn check_upstream(&mut self, id: UpstreamId, now_ms: u64) {
         let Some(upstream) = self.upstreams.get_mut(id) else {
             return;
         };
-        if !self
-            .timers
-            .check(&mut upstream.deadline, id.token(), now_ms)
-        {
+        let deadline = &mut upstream.deadline;
+        if !self.timers.check(deadline, id.token(), now_ms) {
             return;
         }
-        upstream.deadline.clear();
-        if upstream.trunk.is_some() {
-            return self.trunk_late(id);
+        deadline.clear();
+        if upstream.shared.is_some() {
+            return self.shared_late(id);
         }
         let Some(number) = upstream.exchange else {
             return self.close_upstream(id);
         };
-        let (slot, link) = (upstream.backend.slot(), upstream.link);
+        let link = upstream.link;
+        let has_input = upstream.readable || !upstream.input.is_empty();
         if self.is_still_taking(id, number) {
             return;
         }
-        // Its response has come, and it is the client who does not take it.
-        let upstream = &self.upstreams[id];
-        let has_come = upstream.readable || !upstream.input.is_empty();
-        if has_come && link == Link::Busy && !self.upstream_wants_input(id) {
-            return self.await_response(id);
+        let carrier = Carrier::Connection(id);
+        if matches!(link, Link::Connecting | Link::Securing) {
+            self.count_timeout(carrier);
+            self.connect_failed(number, Outcome::ConnectTimeout);
+        } else {
+            self.carrier_late(carrier, number, has_input);
         }
+    }
+
+    fn check_back_stream(&mut self, id: BackStreamId, now_ms: u64) {
+        let Some(stream) = self.back_streams.get_mut(id) else {
+            return;
+        };
+        let deadline = &mut stream.deadline;
+        if !self.timers.check(deadline, id.token(), now_ms) {
+            return;
+        }
+        deadline.clear();
+        let (number, has_input) = (stream.exchange, !stream.input.is_empty());
+        if !self.is_still_carried(id) {
+            self.carrier_late(Carrier::Stream(id), number, has_input);
+        }
+    }
+
+    /// Nothing has come by a carrier in time, or what has come waits.
+    fn carrier_late(&mut self, carrier: Carrier, number: ExchangeId, has_input: bool) {
+        let exchange = &self.exchanges[number];
+        // Its response has come, and it is the client who does not take it.
+        if has_input && !self.takes_more(exchange.asker) {
+            return self.await_response(carrier);
+        }
+        let is_tunnel = exchange.reply.is_tunnel();
+        self.count_timeout(carrier);
+        if is_tunnel {
+            return self.close_tunnel(number);
+        }
+        self.metrics.add(Counter::GatewayTimeout504Total, 1);
+        if let Carrier::Stream(id) = carrier {
+            self.doubt_shared(self.back_streams[id].connection);
+        }
+        self.fail_exchange(number, 504, Outcome::ResponseTimeout);
+    }
+
+    fn count_timeout(&self, carrier: Carrier) {
+        let slot = self.connection_by(carrier).backend.slot();
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
-        if matches!(link, Link::Connecting | Link::Securing) {
-            self.connect_failed(number, Outcome::ConnectTimeout);
-        } else if self.exchanges[number].reply.is_tunnel() {
-            self.close_tunnel(number);
-        } else {
-            self.response_late(id, number);
-        }
     }
 }

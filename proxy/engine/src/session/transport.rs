@@ -17,7 +17,6 @@ use crate::protocol::tls::{Machine, RECORD_BYTES_MAX, Records};
 use crate::runtime::buffer::{BufferPool, ByteQueue};
 use crate::runtime::socket::Stream;
 use crate::session::front::client::split_left;
-use crate::session::ids::UpstreamId;
 use crate::session::plain::Plain;
 use crate::tls::fault::TlsFault;
 
@@ -57,29 +56,8 @@ pub(super) enum Transport {
     Plain(Plain),
     /// TLS over TCP.
     Tls(Box<Secure>),
-    /// A stream of a connection that carries many requests to a backend; see `trunk`.
-    Lane(Box<Lane>),
     /// What is left while it becomes another kind; never seen.
     Gone,
-}
-
-/// One stream of a multiplexed connection, in the place of a connection of its own.
-#[derive(Debug)]
-pub(super) struct Lane {
-    /// The connection.
-    pub(super) connection: UpstreamId,
-    /// The stream's identifier; 0 before there is one.
-    pub(super) id: u32,
-    /// The connection has enough to send for now.
-    pub(super) blocked: bool,
-    /// All that is to be sent has been, so that closing needs no reset.
-    pub(super) finished: bool,
-    /// Everything has been received.
-    pub(super) received: bool,
-    /// Trailers to send when everything before them has gone.
-    pub(super) trailers_out: Vec<u8>,
-    /// Trailers received, for when everything before them has been passed on.
-    pub(super) trailers_in: Vec<u8>,
 }
 
 /// A connection over TLS.
@@ -149,7 +127,7 @@ impl Transport {
     /// handshake that tells has begun and is not complete.
     pub(super) fn is_early(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => false,
+            Self::Plain(_) | Self::Gone => false,
             Self::Tls(secure) => secure.early && !secure.machine.is_open(),
         }
     }
@@ -184,11 +162,11 @@ impl Transport {
         match self {
             Self::Plain(plain) => Some(&plain.stream),
             Self::Tls(secure) => Some(&secure.stream),
-            Self::Lane(_) | Self::Gone => None,
+            Self::Gone => None,
         }
     }
 
-    /// The descriptor, for registration with the driver; a lane has none.
+    /// The descriptor, for registration with the driver.
     pub(super) fn raw(&self) -> Option<RawFd> {
         self.stream().map(Stream::raw)
     }
@@ -196,7 +174,7 @@ impl Transport {
     /// See [`Stream::peek`]: what has come, whatever is spoken above.
     ///
     /// # Errors
-    /// As [`Stream::receive`]; a lane has nothing of its own.
+    /// As [`Stream::receive`].
     pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let stream = self.stream().ok_or(io::ErrorKind::WouldBlock)?;
         stream.peek(buffer)
@@ -223,38 +201,22 @@ impl Transport {
     /// to be announced (RFC 8446 §6.1).
     pub(super) fn ended_in_order(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => true,
+            Self::Plain(_) | Self::Gone => true,
             Self::Tls(secure) => secure.peer_ended,
         }
     }
 
-    /// See [`Stream::reset_on_close`]; an unfinished lane is always reset.
+    /// See [`Stream::reset_on_close`].
     pub(super) fn reset_on_close(&self) {
         if let Some(stream) = self.stream() {
             stream.reset_on_close();
         }
     }
 
-    /// The stream that it is, if it is one.
-    pub(super) fn lane(&self) -> Option<&Lane> {
-        match self {
-            Self::Lane(lane) => Some(lane),
-            Self::Plain(_) | Self::Tls(_) | Self::Gone => None,
-        }
-    }
-
-    /// See [`Transport::lane`].
-    pub(super) fn lane_mut(&mut self) -> Option<&mut Lane> {
-        match self {
-            Self::Lane(lane) => Some(lane),
-            Self::Plain(_) | Self::Tls(_) | Self::Gone => None,
-        }
-    }
-
     /// The TLS side of it, if there is one.
     pub(super) fn tls(&self) -> Option<&Machine> {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => None,
+            Self::Plain(_) | Self::Gone => None,
             Self::Tls(secure) => Some(&secure.machine),
         }
     }
@@ -262,7 +224,7 @@ impl Transport {
     /// Whether the handshake has been completed since this was last asked.
     pub(super) fn has_just_opened(&mut self) -> bool {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => false,
+            Self::Plain(_) | Self::Gone => false,
             Self::Tls(secure) => {
                 let opened = !secure.told_open && secure.machine.is_open();
                 secure.told_open |= opened;
@@ -274,7 +236,7 @@ impl Transport {
     /// What was wrong with TLS, if that is why it has failed.
     pub(super) fn tls_fault(&self) -> Option<TlsFault> {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => None,
+            Self::Plain(_) | Self::Gone => None,
             Self::Tls(secure) => secure.fault,
         }
     }
@@ -284,7 +246,6 @@ impl Transport {
         match self {
             Self::Gone => false,
             Self::Plain(plain) => plain.unsent_bytes() > 0,
-            Self::Lane(lane) => lane.blocked,
             Self::Tls(secure) => !secure.unsent.is_empty(),
         }
     }
@@ -292,7 +253,7 @@ impl Transport {
     /// How many bytes of them wait for the socket.
     pub(super) fn unsent_bytes(&self) -> usize {
         match self {
-            Self::Lane(_) | Self::Gone => 0,
+            Self::Gone => 0,
             Self::Plain(plain) => plain.unsent_bytes(),
             Self::Tls(secure) => secure.unsent.len(),
         }
@@ -302,7 +263,7 @@ impl Transport {
     /// must be some for the rest of it.
     pub(super) fn room_min(&self) -> usize {
         match self {
-            Self::Plain(_) | Self::Lane(_) | Self::Gone => SMALL_READ_BYTES,
+            Self::Plain(_) | Self::Gone => SMALL_READ_BYTES,
             Self::Tls(secure) => secure.pending.len() + SMALL_READ_BYTES,
         }
     }
@@ -325,8 +286,7 @@ impl Transport {
                 ended: bytes == 0,
             }),
             Self::Tls(secure) => secure.receive(buffers, pool, room),
-            // What comes for a lane comes through its connection.
-            Self::Lane(_) | Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -344,7 +304,7 @@ impl Transport {
         match self {
             Self::Plain(plain) => plain.send(pool, first, second),
             Self::Tls(secure) => secure.send(buffers, pool, first, second),
-            Self::Lane(_) | Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -366,7 +326,7 @@ impl Transport {
                 secure.pending.clear(pool);
                 secure.unsent.clear(pool);
             }
-            Self::Lane(_) | Self::Gone => {}
+            Self::Gone => {}
         }
     }
 }

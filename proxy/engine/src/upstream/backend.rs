@@ -29,7 +29,7 @@ pub struct Backend {
     /// Idle connections, the most recently used last.
     pub idle: RefCell<Vec<Token>>,
     /// Connections that carry many requests, the oldest first.
-    pub trunks: RefCell<Vec<Token>>,
+    pub shared: RefCell<Vec<Token>>,
     /// An operator's overlay: no new requests.
     pub drained: Cell<bool>,
     /// Not in the configuration any more: no new requests, ends with its last connection.
@@ -53,7 +53,7 @@ impl Backend {
             active: Cell::new(0),
             connections: Cell::new(0),
             idle: RefCell::new(Vec::new()),
-            trunks: RefCell::new(Vec::new()),
+            shared: RefCell::new(Vec::new()),
             drained: Cell::new(false),
             removed: Cell::new(false),
             failures: Cell::new(0),
@@ -119,9 +119,9 @@ impl Backend {
         self.down_until_ms.set(0);
     }
 
-    /// Forgets a connection that carried many requests.
-    pub fn forget_trunk(&self, token: Token) {
-        self.trunks.borrow_mut().retain(|&other| other != token);
+    /// Forgets a connection that carries many requests.
+    pub fn forget_shared(&self, token: Token) {
+        self.shared.borrow_mut().retain(|&other| other != token);
     }
 
     /// Forgets an idle connection that was closed.

@@ -14,6 +14,7 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket::{Stream, local_address};
 use crate::runtime::timer::Deadline;
+use crate::session::back::carrier::Carrier;
 use crate::session::back::upstream::{Link, Upstream};
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
@@ -37,7 +38,7 @@ impl<D: Driver> Engine<D> {
         backend: &Rc<Backend>,
     ) -> io::Result<()> {
         if self.exchanges[exchange].is_multiplexed() {
-            return self.join_trunk(exchange, backend);
+            return self.join_shared(exchange, backend);
         }
         match self.reuse_connection(exchange, backend) {
             true => Ok(()),
@@ -48,7 +49,7 @@ impl<D: Driver> Engine<D> {
     fn connect(&mut self, exchange: ExchangeId, backend: &Rc<Backend>) -> io::Result<()> {
         let cluster = self.exchanges[exchange].cluster.clone();
         let id = self.open_upstream(&cluster, backend)?;
-        self.carry(exchange, id);
+        self.carry_by_connection(exchange, id);
         // On a loopback or a near network the connect is done already: one wake-up less.
         self.try_connected(id);
         Ok(())
@@ -69,7 +70,7 @@ impl<D: Driver> Engine<D> {
                 Transport::connect_tls(stream, config.clone(), name)?
             }
         };
-        let id = self.insert_upstream(stream, cluster.tls.clone(), backend, Link::Connecting)?;
+        let id = self.insert_upstream(stream, cluster.tls.clone(), backend)?;
         backend.connections.set(backend.connections.get() + 1);
         self.metrics.slot_add(backend.slot(), Field::Connections, 1);
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
@@ -77,12 +78,11 @@ impl<D: Driver> Engine<D> {
         Ok(id)
     }
 
-    pub(super) fn insert_upstream(
+    fn insert_upstream(
         &mut self,
         stream: Transport,
         tls: Option<Arc<ClientConfig>>,
         backend: &Rc<Backend>,
-        link: Link,
     ) -> io::Result<UpstreamId> {
         let vacant = self.upstreams.vacant();
         let id = vacant.id();
@@ -93,7 +93,7 @@ impl<D: Driver> Engine<D> {
             stream,
             tls,
             backend: backend.clone(),
-            link,
+            link: Link::Connecting,
             reused: false,
             readable: false,
             hangup: false,
@@ -111,15 +111,20 @@ impl<D: Driver> Engine<D> {
             connect_started_us: self.clock.us(),
             pooled_ms: 0,
             unacknowledged: 0,
-            ends_at: None,
-            trunk: None,
+            shared: None,
         });
         Ok(id)
     }
 
+    /// Gives an exchange a connection of its own.
+    pub(super) fn carry_by_connection(&mut self, exchange: ExchangeId, id: UpstreamId) {
+        self.upstreams[id].exchange = Some(exchange);
+        self.carry(exchange, Carrier::Connection(id));
+    }
+
     /// Tries the first send on a connecting socket: its outcome is the connect's.
     pub(super) fn try_connected(&mut self, id: UpstreamId) {
-        if self.upstreams[id].trunk.is_some() {
+        if self.upstreams[id].shared.is_some() {
             return self.greet(id);
         }
         let upstream = &mut self.upstreams[id];
@@ -141,7 +146,7 @@ impl<D: Driver> Engine<D> {
                 upstream.output.push(&mut self.pool, preamble_left);
                 upstream.output.push(&mut self.pool, left);
                 self.connected(id);
-                self.head_sent(id, exchange);
+                self.head_sent(Carrier::Connection(id), exchange);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.connect_failed(exchange, Outcome::ConnectFailed),
@@ -184,7 +189,7 @@ impl<D: Driver> Engine<D> {
 
     /// Bytes of a handshake have come: sends the head when it is complete.
     pub(super) fn try_secured(&mut self, id: UpstreamId) {
-        if self.upstreams[id].trunk.is_some() {
+        if self.upstreams[id].shared.is_some() {
             return self.greet_secured(id);
         }
         let upstream = &mut self.upstreams[id];
@@ -220,7 +225,7 @@ impl<D: Driver> Engine<D> {
         if self.body_at_hand && !self.exchanges[exchange].request_done() {
             upstream.output.push(&mut self.pool, head);
             upstream.awaits_body = true;
-            return self.await_response(id);
+            return self.await_response(Carrier::Connection(id));
         }
         match upstream
             .stream
@@ -238,16 +243,7 @@ impl<D: Driver> Engine<D> {
             Err(_) if upstream.reused => return self.retry_stale(exchange),
             Err(_) => return self.upstream_failed(id),
         }
-        self.head_sent(id, exchange);
-    }
-
-    pub(super) fn head_sent(&mut self, id: UpstreamId, exchange: ExchangeId) {
-        self.await_response(id);
-        let exchange = &self.exchanges[exchange];
-        let asker = exchange.asker;
-        if !exchange.request_done() {
-            self.wake_asker(asker);
-        }
+        self.head_sent(Carrier::Connection(id), exchange);
     }
 }
 

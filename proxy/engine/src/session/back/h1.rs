@@ -1,7 +1,7 @@
 //! Responses in HTTP/1.1: a head off the front of what has come, and how its body will end.
 //!
 //! Rule: what a head means is said in `exchange::response`, in whatever version it came. Called by `upstream`
-//! while an answer is awaited.
+//! while an answer is awaited, and when there is nothing more to come.
 
 use crate::protocol::h1::response;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, ResponseBody};
@@ -42,6 +42,25 @@ impl<D: Driver> Engine<D> {
         };
         self.response_head = head;
         consumed
+    }
+
+    /// The backend has closed: the end of a body without a length, or of everything.
+    pub(super) fn h1_response_ended(&mut self, id: UpstreamId, number: ExchangeId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.keep_alive = false;
+        // Over TLS, an end that was not announced may be anybody's.
+        let in_order = upstream.stream.ended_in_order();
+        match self.exchanges[number].reply.has_begun() {
+            true => self.response_end_of_stream(number, in_order),
+            false => self.upstream_ended_early(id, number),
+        }
+    }
+
+    /// The connection ended or failed before a response had begun.
+    pub(super) fn upstream_ended_early(&mut self, id: UpstreamId, number: ExchangeId) {
+        let upstream = &self.upstreams[id];
+        let is_stale = upstream.reused && upstream.input.is_empty();
+        self.ended_early(number, is_stale);
     }
 }
 

@@ -35,7 +35,7 @@ impl<D: Driver> Engine<D> {
         upstream.link = Link::Busy;
         upstream.reused = true;
         backend.probe_ended();
-        self.carry(exchange, id);
+        self.carry_by_connection(exchange, id);
         self.metrics.add(Counter::UpstreamReusesTotal, 1);
         self.metrics.slot_add(backend.slot(), Field::Reuses, 1);
         self.send_head(id, exchange);
@@ -70,12 +70,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Gives a connection whose response is complete back to its backend's pool, or closes it.
-    pub(in crate::session) fn release_upstream(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        if upstream.stream.lane().is_some() {
-            return self.close_upstream(id);
-        }
-        let Some(number) = upstream.exchange.take() else {
+    pub(super) fn release_upstream(&mut self, id: UpstreamId) {
+        let Some(number) = self.upstreams[id].exchange.take() else {
             return;
         };
         self.put_down(number);
@@ -111,11 +107,11 @@ impl<D: Driver> Engine<D> {
                 self.close_upstream(id);
             }
         }
-        self.leave_trunks(backend);
+        self.leave_all_shared(backend);
     }
 
     /// Closes at once and forgets; an exchange that uses it must be seen to by the caller, and so must
-    /// the lanes of a trunk.
+    /// the streams that it has.
     pub(in crate::session) fn close_upstream(&mut self, id: UpstreamId) {
         let Some(mut upstream) = self.upstreams.remove(id) else {
             return;
@@ -124,7 +120,7 @@ impl<D: Driver> Engine<D> {
         match upstream.link {
             Link::Pooled => upstream.backend.forget_idle(id.token()),
             Link::Connecting | Link::Securing | Link::Greeting => upstream.backend.probe_ended(),
-            Link::Trunk | Link::Waiting | Link::Busy => {}
+            Link::Shared | Link::Busy => {}
         }
         if let Some(exchange) = upstream.exchange {
             self.put_down(exchange);
@@ -132,12 +128,9 @@ impl<D: Driver> Engine<D> {
         upstream.input.clear(&mut self.pool);
         upstream.output.clear(&mut self.pool);
         upstream.stream.release(&mut self.pool);
-        if let Some(lane) = upstream.stream.lane() {
-            return self.trunk_lane_closed(id, lane);
-        }
-        if let Some(trunk) = upstream.trunk {
-            upstream.backend.forget_trunk(id.token());
-            self.pool.give(trunk.out);
+        if let Some(shared) = upstream.shared {
+            upstream.backend.forget_shared(id.token());
+            self.pool.give(shared.out);
         }
         let backend = upstream.backend;
         backend.connections.set(backend.connections.get() - 1);

@@ -10,17 +10,15 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use crate::protocol::h1::write_last_chunk;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
-use crate::session::back::trunk::Trunk;
+use crate::session::back::carrier::Carrier;
+use crate::session::back::shared::Shared;
 use crate::session::engine::Engine;
 use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
 use crate::session::exchange::{Outcome, Reply};
-use crate::session::front::client::split_left;
 use crate::session::ids::{ExchangeId, UpstreamId};
-use crate::session::l4::tunnel::HALF_CLOSED_MS;
 use crate::session::queue::Bulk;
 use crate::session::transport::{Received, Transport};
 use crate::telemetry::names::Counter;
@@ -35,10 +33,8 @@ pub(in crate::session) enum Link {
     Securing,
     /// HTTP/2 has been begun, and the backend has not answered.
     Greeting,
-    /// It carries lanes; see `trunk`.
-    Trunk,
-    /// A lane whose connection is not open yet.
-    Waiting,
+    /// It is open to many requests, each on a stream of its own; see `shared`.
+    Shared,
     /// It serves an exchange.
     Busy,
     /// It waits in the pool.
@@ -75,13 +71,10 @@ pub(in crate::session) struct Upstream {
     pub(super) connect_started_us: u64,
     /// When it was last left without a request.
     pub(super) pooled_ms: u64,
-    /// What the backend had not taken when a response was late, in bytes; of a lane what its connection
-    /// had brought there.
+    /// What the backend had not taken when a response was late, in bytes.
     pub(in crate::session) unacknowledged: u32,
-    /// Of a lane: how much its connection will have sent when all of the request has left.
-    pub(in crate::session) ends_at: Option<u64>,
     /// What a connection that carries many requests knows of them.
-    pub(in crate::session) trunk: Option<Box<Trunk>>,
+    pub(in crate::session) shared: Option<Box<Shared>>,
 }
 
 impl Upstream {
@@ -97,35 +90,6 @@ impl Upstream {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Sets the time within which the backend must make its next move. There is none while it is the
-    /// client that is waited for, in the middle of an upload.
-    pub(in crate::session) fn await_response(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        let Some(exchange) = upstream.exchange else {
-            return;
-        };
-        let exchange = &self.exchanges[exchange];
-        let timeouts = &exchange.cluster.entity.timeouts;
-        let limit = match exchange.reply {
-            Reply::Tunnel { ended } if ended || exchange.request_done() => {
-                timeouts.tunnel.min(HALF_CLOSED_MS)
-            }
-            Reply::Tunnel { .. } => timeouts.tunnel,
-            Reply::Body(_) => timeouts.response_body,
-            Reply::Awaited if exchange.request_done() || exchange.waits_for_continue() => {
-                timeouts.response_head
-            }
-            // It does not read what it is sent.
-            Reply::Awaited if !upstream.is_flushed() => timeouts.response_head,
-            Reply::Awaited => return upstream.deadline.clear(),
-        };
-        let is_lane = upstream.stream.lane().is_some();
-        self.await_upstream_for(id, limit);
-        if is_lane {
-            self.note_end_of_lane(id);
-        }
-    }
-
     /// Readiness as the driver told it.
     pub(in crate::session) fn upstream_ready(
         &mut self,
@@ -139,8 +103,8 @@ impl<D: Driver> Engine<D> {
         upstream.hangup |= hangup;
         if writable && upstream.link == Link::Connecting {
             self.try_connected(id);
-        } else if writable && upstream.trunk.is_some() {
-            self.flush_trunk(id);
+        } else if writable && upstream.shared.is_some() {
+            self.flush_shared(id);
         } else if writable && !upstream.is_flushed() && !self.puts_upstream_flush_off(id) {
             self.flush_upstream(id);
         }
@@ -180,7 +144,6 @@ impl<D: Driver> Engine<D> {
                     Some(upstream) => upstream.input = input,
                     _ => input.clear(&mut self.pool),
                 }
-                self.trunk_lane_consumed(id, consumed);
                 continue;
             }
             if !upstream.readable || !wants {
@@ -253,16 +216,16 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn upstream_wants_input(&self, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
         match (upstream.link, upstream.exchange) {
-            (Link::Connecting | Link::Waiting, _) => false,
-            (_, None) | (Link::Securing | Link::Greeting | Link::Trunk, _) => true,
+            (Link::Connecting, _) => false,
+            (_, None) | (Link::Securing | Link::Greeting | Link::Shared, _) => true,
             (Link::Pooled, _) => false,
             (Link::Busy, Some(exchange)) => self.takes_more(self.exchanges[exchange].asker),
         }
     }
 
     pub(super) fn upstream_input(&mut self, id: UpstreamId, data: &[u8]) -> usize {
-        if self.upstreams[id].trunk.is_some() {
-            return self.trunk_input(id, data);
+        if self.upstreams[id].shared.is_some() {
+            return self.shared_input(id, data);
         }
         let mut at = 0;
         while at < data.len() {
@@ -278,11 +241,11 @@ impl<D: Driver> Engine<D> {
             if at > 0 && !self.takes_more(exchange.asker) {
                 break;
             }
-            let rest = &data[at..];
+            let (carrier, rest) = (Carrier::Connection(id), &data[at..]);
             let consumed = match exchange.reply {
-                Reply::Tunnel { .. } => self.tunnel_from_upstream(id, number, rest),
+                Reply::Tunnel { .. } => self.tunnel_from_upstream(carrier, number, rest),
                 Reply::Awaited => self.response_head_input(id, number, rest),
-                Reply::Body(_) => self.response_body_input(id, number, rest),
+                Reply::Body(_) => self.response_body_input(carrier, number, rest),
             };
             if consumed == 0 {
                 break;
@@ -294,20 +257,20 @@ impl<D: Driver> Engine<D> {
 
     pub(in crate::session) fn upstream_end_of_stream(&mut self, id: UpstreamId) {
         match self.upstreams[id].exchange {
-            _ if self.upstreams[id].trunk.is_some() => self.trunk_lost(id),
+            _ if self.upstreams[id].shared.is_some() => self.shared_lost(id),
             None => self.close_upstream(id),
             Some(_) if self.upstreams[id].link == Link::Securing => self.upstream_failed(id),
             Some(number) if self.exchanges[number].reply.is_tunnel() => {
-                self.tunnel_upstream_ended(id, number);
+                self.tunnel_upstream_ended(Carrier::Connection(id), number);
             }
-            Some(number) => self.response_end_of_stream(id, number),
+            Some(number) => self.h1_response_ended(id, number),
         }
     }
 
     /// A read or a write failed.
     pub(in crate::session) fn upstream_failed(&mut self, id: UpstreamId) {
-        if self.upstreams[id].trunk.is_some() {
-            return self.trunk_lost(id);
+        if self.upstreams[id].shared.is_some() {
+            return self.shared_lost(id);
         }
         let Some(number) = self.upstreams[id].exchange else {
             return self.close_upstream(id);
@@ -315,7 +278,7 @@ impl<D: Driver> Engine<D> {
         let outcome = match self.upstreams[id].link {
             Link::Connecting => Some(Outcome::ConnectFailed),
             Link::Securing => Some(Outcome::TlsFailed),
-            Link::Greeting | Link::Trunk | Link::Waiting | Link::Busy | Link::Pooled => None,
+            Link::Greeting | Link::Shared | Link::Busy | Link::Pooled => None,
         };
         if let Some(outcome) = outcome {
             self.connect_failed(number, outcome);
@@ -324,153 +287,6 @@ impl<D: Driver> Engine<D> {
         } else {
             self.metrics.add(Counter::AbortedByBackendTotal, 1);
             self.fail_exchange(number, 502, Outcome::BackendAborted);
-        }
-    }
-
-    /// Sends, or queues what the socket does not take.
-    pub(in crate::session) fn send_upstream(
-        &mut self,
-        id: UpstreamId,
-        first: &[u8],
-        second: &[u8],
-    ) {
-        if self.upstreams[id].stream.lane().is_some() {
-            return self.trunk_lane_send(id, first, second);
-        }
-        let upstream = &mut self.upstreams[id];
-        if std::mem::take(&mut upstream.awaits_body) {
-            return self.send_with_head(id, first, second);
-        }
-        let mut sent = 0;
-        if upstream.is_flushed() {
-            match upstream
-                .stream
-                .send(&mut self.tls, &mut self.pool, first, second)
-            {
-                Ok(count) => sent = count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return self.upstream_write_failed(id),
-            }
-        }
-        if sent < first.len() + second.len() {
-            let (first_left, second_left) = split_left(first, second, sent);
-            upstream.output.push(&mut self.pool, first_left);
-            upstream.output.push(&mut self.pool, second_left);
-        }
-        self.await_response(id);
-    }
-
-    /// Sends the beginning of a request body together with the head that waits for it.
-    fn send_with_head(&mut self, id: UpstreamId, first: &[u8], second: &[u8]) {
-        let upstream = &mut self.upstreams[id];
-        let mut joined = self.pool.take();
-        joined.extend_from_slice(upstream.output.as_slice());
-        joined.extend_from_slice(first);
-        upstream.output.clear(&mut self.pool);
-        self.send_upstream(id, &joined, second);
-        self.pool.give(joined);
-    }
-
-    /// Sends a part of a request body, or queues it; with `last`, the trailers, the request ends with it.
-    pub(in crate::session) fn upload(
-        &mut self,
-        id: UpstreamId,
-        first: &[u8],
-        second: &[u8],
-        last: Option<&[u8]>,
-    ) {
-        if let Some(trailers) = last
-            && self.upstreams[id].stream.lane().is_some()
-        {
-            self.trunk_lane_end_after(id, trailers);
-        }
-        self.send_upstream(id, first, second);
-    }
-
-    /// Ends a request whose length was not known.
-    pub(in crate::session) fn end_upload(&mut self, id: UpstreamId, trailers: &[u8]) {
-        if self.upstreams[id].stream.lane().is_some() {
-            return self.trunk_lane_end(id, trailers);
-        }
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
-        write_last_chunk(&mut out, trailers);
-        self.send_upstream(id, &out, &[]);
-        self.scratch = out;
-    }
-
-    /// Ends our side of a tunnel: the backend may go on talking.
-    pub(in crate::session) fn end_sending(&mut self, id: UpstreamId) {
-        if self.upstreams[id].stream.lane().is_some() {
-            self.trunk_lane_end(id, &[]);
-        } else {
-            self.upstreams[id].stream.shutdown_write(&mut self.tls);
-        }
-    }
-
-    /// The connection of an upstream, which is its own or that of which it is a stream.
-    pub(in crate::session) fn carrier_of(&self, id: UpstreamId) -> &Upstream {
-        &self.upstreams[self.trunk_of(id).unwrap_or(id)]
-    }
-
-    /// The backend does not read the rest of the request; it may have answered before it stopped
-    /// (RFC 9112 §9.5), so the response is still looked for.
-    pub(in crate::session) fn upstream_write_failed(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        upstream.output.clear(&mut self.pool);
-        upstream.readable = true;
-        upstream.hangup = true;
-        upstream.keep_alive = false;
-        let Some(number) = upstream.exchange else {
-            return self.close_upstream(id);
-        };
-        let exchange = &mut self.exchanges[number];
-        exchange.request_discarded = true;
-        let asker = exchange.asker;
-        self.wake_upstream(id);
-        self.wake_asker(asker);
-    }
-
-    pub(in crate::session) fn flush_upstream(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        let unsent = upstream.stream.unsent_bytes();
-        match upstream.stream.send(
-            &mut self.tls,
-            &mut self.pool,
-            upstream.output.as_slice(),
-            &[],
-        ) {
-            Ok(sent) => {
-                self.bulk_bytes += sent;
-                upstream.output.consume(&mut self.pool, sent);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if upstream.stream.unsent_bytes() < unsent {
-                    self.await_response(id);
-                }
-                return;
-            }
-            Err(_) => return self.upstream_write_failed(id),
-        }
-        if !self.upstreams[id].is_flushed() {
-            return self.await_response(id);
-        }
-        if let Some(number) = self.upstreams[id].exchange {
-            if self.upstreams[id].shut_when_sent {
-                return self.tunnel_request_sent(number, id);
-            }
-            let asker = self.exchanges[number].asker;
-            self.await_request_body(number);
-            self.wake_asker(asker);
-        }
-    }
-
-    /// Its asker has taken what was queued for it: the exchange goes on, in both directions.
-    pub(in crate::session) fn asker_made_room(&mut self, number: ExchangeId) {
-        self.await_request_body(number);
-        if let Some(upstream) = self.exchanges[number].upstream() {
-            self.await_response(upstream);
-            self.wake_upstream(upstream);
         }
     }
 }

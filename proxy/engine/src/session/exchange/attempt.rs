@@ -1,14 +1,15 @@
 //! Tries of an exchange: choosing a backend, and what becomes of a try that failed.
 //!
 //! Rule: another backend is tried only while nothing of the request has gone anywhere; the one
-//! exception is [`Engine::upstream_ended_early`].
+//! exception is [`Engine::ended_early`].
 
 use std::rc::Rc;
 
 use crate::runtime::driver::Driver;
+use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::{Exchange, Outcome};
-use crate::session::ids::{ExchangeId, UpstreamId};
+use crate::session::ids::ExchangeId;
 use crate::telemetry::names::{Counter, Field};
 use crate::tls::fault::TlsFault;
 use crate::upstream::Backend;
@@ -17,7 +18,7 @@ use crate::upstream::Backend;
 pub(in crate::session) struct Attempt {
     pub(in crate::session) backend: Rc<Backend>,
     /// `None` before it has one, and when that is gone.
-    pub(in crate::session) upstream: Option<UpstreamId>,
+    pub(super) carrier: Option<Carrier>,
 }
 
 /// What the tries of an exchange have come to.
@@ -55,28 +56,27 @@ impl<D: Driver> Engine<D> {
         self.metrics.slot_add(backend.slot(), Field::Active, 1);
         self.exchanges[exchange].attempt = Some(Attempt {
             backend,
-            upstream: None,
+            carrier: None,
         });
     }
 
     /// Gives a try to who carries it.
-    pub(in crate::session) fn carry(&mut self, exchange: ExchangeId, upstream: UpstreamId) {
-        self.upstreams[upstream].exchange = Some(exchange);
+    pub(in crate::session) fn carry(&mut self, exchange: ExchangeId, carrier: Carrier) {
         if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
-            attempt.upstream = Some(upstream);
+            attempt.carrier = Some(carrier);
         }
     }
 
     /// Takes a try from who carries it.
     pub(in crate::session) fn put_down(&mut self, exchange: ExchangeId) {
         if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
-            attempt.upstream = None;
+            attempt.carrier = None;
         }
     }
 
     /// Ends a try, and what carries it: the backend, if one was tried.
-    pub(in crate::session) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
-        self.close_upstream_of(exchange);
+    pub(super) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
+        self.close_carrier_of(exchange);
         let backend = self.exchanges[exchange].attempt.take()?.backend;
         backend.active.set(backend.active.get() - 1);
         self.metrics.slot_sub(backend.slot(), Field::Active, 1);
@@ -84,9 +84,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Closes what carries an exchange, whose backend is still to be told of.
-    pub(super) fn close_upstream_of(&mut self, exchange: ExchangeId) {
-        if let Some(upstream) = self.exchanges[exchange].upstream() {
-            self.close_upstream(upstream);
+    pub(super) fn close_carrier_of(&mut self, exchange: ExchangeId) {
+        if let Some(carrier) = self.exchanges[exchange].carrier() {
+            self.close_carrier(carrier);
         }
     }
 
@@ -118,7 +118,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    pub(in crate::session) fn count_retry(&mut self, exchange: ExchangeId) {
+    fn count_retry(&mut self, exchange: ExchangeId) {
         let entry = &mut self.exchanges[exchange];
         entry.record.retries += 1;
         let slot = entry.frontend.cluster.slot();
@@ -182,10 +182,10 @@ impl<D: Driver> Engine<D> {
     /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
     /// TLS itself has no complaint it was `otherwise`.
     fn tell_tls_fault(&mut self, exchange: ExchangeId, otherwise: TlsFault) {
-        let Some(upstream) = self.exchanges[exchange].upstream() else {
+        let Some(carrier) = self.exchanges[exchange].carrier() else {
             return;
         };
-        let secure = self.carrier_of(upstream);
+        let secure = self.connection_by(carrier);
         let fault = secure.stream.tls_fault().unwrap_or(otherwise);
         if fault == TlsFault::None {
             return;
@@ -206,15 +206,23 @@ impl<D: Driver> Engine<D> {
         self.try_backend(exchange);
     }
 
-    /// The connection ended or failed before a response had begun.
-    pub(in crate::session) fn upstream_ended_early(
-        &mut self,
-        id: UpstreamId,
-        exchange: ExchangeId,
-    ) {
-        let upstream = &self.upstreams[id];
-        let untouched = upstream.input.is_empty() && self.exchanges[exchange].interim_count == 0;
-        if upstream.reused && untouched && self.exchanges[exchange].may_repeat() {
+    /// Sends the request once more, by a carrier that all share whom this one has failed.
+    pub(in crate::session) fn repeat_elsewhere(&mut self, exchange: ExchangeId) {
+        self.count_retry(exchange);
+        self.try_elsewhere(exchange);
+    }
+
+    /// Sends the request by another carrier, of which nothing has gone by this one.
+    pub(in crate::session) fn try_elsewhere(&mut self, exchange: ExchangeId) {
+        self.end_attempt(exchange);
+        self.try_backend(exchange);
+    }
+
+    /// The carrier was lost before a response had begun. A connection is `stale` if it had served others, and
+    /// nothing has come by it since.
+    pub(in crate::session) fn ended_early(&mut self, exchange: ExchangeId, stale: bool) {
+        let entry = &self.exchanges[exchange];
+        if stale && entry.interim_count == 0 && entry.may_repeat() {
             return self.retry_stale(exchange);
         }
         // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.

@@ -1,4 +1,4 @@
-//! One exchange: a request and its response, between a client connection and an upstream one.
+//! One exchange: a request and its response, between who asks and who carries it to a backend.
 //!
 //! Rule: an exchange takes references to everything that it is served by when its head is complete
 //! and keeps them to its end; a commit in between changes nothing for it. It knows its two sides by
@@ -19,13 +19,14 @@ use std::sync::Arc;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
 use crate::runtime::driver::Driver;
+use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
 use crate::session::front::asker::Asker;
-use crate::session::ids::{ExchangeId, UpstreamId};
+use crate::session::ids::ExchangeId;
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -150,7 +151,7 @@ pub(in crate::session) struct Exchange {
     /// The `Kakehi-Generation` response header of its generation, when asked for.
     generation_header: Option<Rc<str>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
-    /// for a moment, the response head that waits for its body's first bytes; see `back::trunk_lane`.
+    /// for a moment, the response head that waits for its body's first bytes; see `back::stream_reply`.
     pub(in crate::session) head: Vec<u8>,
     /// What of it is counted as memory that waits.
     head_bytes: u32,
@@ -225,9 +226,9 @@ impl Exchange {
         }
     }
 
-    /// The upstream that carries it.
-    pub(in crate::session) fn upstream(&self) -> Option<UpstreamId> {
-        self.attempt.as_ref().and_then(|attempt| attempt.upstream)
+    /// Who carries it to its backend.
+    pub(in crate::session) fn carrier(&self) -> Option<Carrier> {
+        self.attempt.as_ref().and_then(|attempt| attempt.carrier)
     }
 
     /// The backend that is tried.
@@ -345,7 +346,7 @@ impl<D: Driver> Engine<D> {
         if outcome == Outcome::ClientAborted {
             self.metrics.add(Counter::AbortedByClientTotal, 1);
         }
-        self.close_upstream_of(id);
+        self.close_carrier_of(id);
         self.remove_exchange(id, outcome);
     }
 
@@ -357,7 +358,7 @@ impl<D: Driver> Engine<D> {
         status: u16,
         outcome: Outcome,
     ) {
-        self.close_upstream_of(id);
+        self.close_carrier_of(id);
         let exchange = &self.exchanges[id];
         let asker = exchange.asker;
         if exchange.reply.has_begun() {
@@ -377,8 +378,8 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[id];
         let asker = exchange.asker;
         let keep_alive = exchange.keep_alive && exchange.request_done();
-        if let Some(upstream) = exchange.upstream() {
-            self.release_upstream(upstream);
+        if let Some(carrier) = exchange.carrier() {
+            self.release_carrier(carrier);
         }
         self.remove_exchange(id, Outcome::Complete);
         self.end_response(asker, keep_alive);

@@ -9,11 +9,12 @@ use crate::protocol::h1::{
     write_last_chunk, write_response,
 };
 use crate::runtime::driver::Driver;
+use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::{Body, Taken};
 use crate::session::exchange::{Exchange, Outcome, Reply};
 use crate::session::front::answer::Part;
-use crate::session::ids::{ExchangeId, UpstreamId};
+use crate::session::ids::ExchangeId;
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Interim responses that one exchange may pass on (T36).
@@ -111,7 +112,7 @@ impl<D: Driver> Engine<D> {
                 self.begin_tunnel(number);
             }
             0
-        } else if self.holds_response_head(number, &mut out) {
+        } else if self.keeps_response_head(number, &mut out) {
             0
         } else {
             self.begin_response(number, rest, &mut out)
@@ -154,8 +155,8 @@ impl<D: Driver> Engine<D> {
         let done = exchange.reply.is_done();
         exchange.record.bytes_out += taken.content;
         if !done && data.len() == taken.consumed {
-            if let Some(upstream) = exchange.upstream() {
-                self.await_more_response(upstream, number);
+            if let Some(carrier) = exchange.carrier() {
+                self.await_more_response(carrier, number);
             }
         }
         let part = Part {
@@ -172,18 +173,13 @@ impl<D: Driver> Engine<D> {
         }
         if done {
             if taken.consumed < data.len() {
-                // More than the response: nothing on this connection can be trusted.
-                self.forbid_reuse(number);
+                if let Some(carrier) = self.exchanges[number].carrier() {
+                    self.forbid_reuse(carrier);
+                }
             }
             self.finish_exchange(number);
         }
         taken.consumed
-    }
-
-    fn forbid_reuse(&mut self, number: ExchangeId) {
-        if let Some(upstream) = self.exchanges[number].upstream() {
-            self.upstreams[upstream].keep_alive = false;
-        }
     }
 
     /// Starts passing bytes both ways unread (RFC 9110 §7.8).
@@ -192,12 +188,12 @@ impl<D: Driver> Engine<D> {
         let asker = exchange.asker;
         exchange.reply = Reply::Tunnel { ended: false };
         exchange.request = Body::UntilClose;
-        let upstream = exchange.upstream();
+        let carrier = exchange.carrier();
         self.begin_passing(asker);
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);
-        if let Some(upstream) = upstream {
-            self.await_response(upstream);
+        if let Some(carrier) = carrier {
+            self.await_response(carrier);
         }
         self.wake_asker(asker);
     }
@@ -205,11 +201,11 @@ impl<D: Driver> Engine<D> {
     /// Takes response body bytes from the front of the input.
     pub(in crate::session) fn response_body_input(
         &mut self,
-        id: UpstreamId,
+        carrier: Carrier,
         number: ExchangeId,
         data: &[u8],
     ) -> usize {
-        self.await_more_response(id, number);
+        self.await_more_response(carrier, number);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         out.append(&mut self.exchanges[number].head);
@@ -225,9 +221,9 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
-    fn await_more_response(&mut self, id: UpstreamId, number: ExchangeId) {
+    fn await_more_response(&mut self, carrier: Carrier, number: ExchangeId) {
         let limit = self.exchanges[number].cluster.entity.timeouts.response_body;
-        self.await_upstream_for(id, limit);
+        self.await_carrier_for(carrier, limit);
     }
 
     /// `None` if it is malformed.
@@ -272,22 +268,19 @@ impl<D: Driver> Engine<D> {
         self.finish_exchange(number);
     }
 
-    /// The backend closed: the end of an unframed body, or a failure.
+    /// The backend closed, in order or not: the end of an unframed body, or a failure.
     pub(in crate::session) fn response_end_of_stream(
         &mut self,
-        id: UpstreamId,
         number: ExchangeId,
+        in_order: bool,
     ) {
-        self.upstreams[id].keep_alive = false;
         let exchange = &mut self.exchanges[number];
         let asker = exchange.asker;
         let Reply::Body(body) = &mut exchange.reply else {
-            return self.upstream_ended_early(id, number);
+            return;
         };
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        // Over TLS, an end that was not announced may be anybody's.
-        let in_order = self.upstreams[id].stream.ended_in_order();
         if in_order && body.end_of_stream(exchange.response_chunked, &mut out) {
             if out.is_empty() || self.answer(asker, &Part::body(&out)).lives() {
                 self.finish_exchange(number);

@@ -52,11 +52,11 @@ impl<D: Driver> Engine<D> {
         exchange.request_discarded || self.has_room_for(exchange)
     }
 
-    /// Whether its upstream takes more of the request.
+    /// Whether its carrier takes more of the request.
     fn has_room_for(&self, exchange: &Exchange) -> bool {
         exchange
-            .upstream()
-            .is_some_and(|upstream| self.upstreams[upstream].has_room())
+            .carrier()
+            .is_some_and(|carrier| self.has_room(carrier))
     }
 
     /// Takes request body bytes from the front of the input; 0 when they must wait.
@@ -103,8 +103,8 @@ impl<D: Driver> Engine<D> {
         let asker = exchange.asker;
         self.clear_asker_deadline(asker);
         let exchange = &self.exchanges[number];
-        if let Some(upstream) = exchange.upstream().filter(|_| !exchange.request_discarded) {
-            self.end_upload(upstream, trailers);
+        if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
+            self.end_upload(carrier, trailers);
         }
     }
 
@@ -129,9 +129,9 @@ impl<D: Driver> Engine<D> {
             self.await_request_body(number);
         }
         let exchange = &self.exchanges[number];
-        if let Some(upstream) = exchange.upstream().filter(|_| !exchange.request_discarded) {
+        if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
             let last = done.then_some(taken.trailers.as_slice());
-            self.upload(upstream, out, taken.tail, last);
+            self.upload(carrier, out, taken.tail, last);
         }
     }
 

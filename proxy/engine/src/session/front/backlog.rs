@@ -111,8 +111,8 @@ impl<D: Driver> Engine<D> {
     /// Its response had not begun: it may have come meanwhile, but no time begins anew.
     fn wake_backend_of(&mut self, stream: StreamId) {
         let exchange = self.streams[stream].exchange;
-        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream()) {
-            self.wake_upstream(upstream);
+        if let Some(carrier) = exchange.and_then(|it| self.exchanges[it].carrier()) {
+            self.wake_carrier(carrier);
         }
     }
 

@@ -113,7 +113,7 @@ impl<D: Driver> Engine<D> {
         for &token in &unflushed {
             self.at_work = token;
             match Owner::of(token) {
-                Owner::Upstream(id) if self.upstreams.contains(id) => self.flush_trunk_frames(id),
+                Owner::Upstream(id) if self.upstreams.contains(id) => self.flush_shared_frames(id),
                 Owner::Client(id) => {
                     let Some(client) = self.clients.get_mut(id) else {
                         continue;

@@ -94,8 +94,8 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn await_write(&mut self, asker: Asker, progressed: bool) {
         // Meanwhile it is not the backend that is slow.
         let exchange = self.exchange_of(asker);
-        if let Some(upstream) = exchange.and_then(|it| self.exchanges[it].upstream()) {
-            self.upstreams[upstream].deadline.clear();
+        if let Some(carrier) = exchange.and_then(|it| self.exchanges[it].carrier()) {
+            self.clear_carrier_deadline(carrier);
         }
         let look_ms = self.clock.ms() + self.look_interval_ms(asker);
         let write = self.write_of(asker);

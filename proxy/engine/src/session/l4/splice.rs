@@ -7,6 +7,7 @@
 //! (`client`, `upstream`), who reads where this does not.
 
 use crate::runtime::driver::Driver;
+use crate::session::back::carrier::Carrier;
 use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Reply;
@@ -70,7 +71,7 @@ impl<D: Driver> Engine<D> {
             Reply::Awaited | Reply::Tunnel { .. } => false,
         };
         if bytes > 0 {
-            self.await_response(id);
+            self.await_response(Carrier::Connection(id));
             if !self.clients[client].is_flushed() {
                 self.await_write(Asker::Connection(client), false);
             }
@@ -104,7 +105,9 @@ impl<D: Driver> Engine<D> {
             (Phase::Tunnel, _) if client.bulk.is_large() => u64::MAX,
             _ => return None,
         };
-        let upstream = exchange.upstream()?;
+        let Some(Carrier::Connection(upstream)) = exchange.carrier() else {
+            return None;
+        };
         let is_direct = client.input.is_empty()
             && exchange.sends_request_as_it_comes()
             && self.upstreams[upstream].link == Link::Busy
@@ -142,7 +145,7 @@ impl<D: Driver> Engine<D> {
             } else {
                 self.await_request_body(number);
             }
-            self.await_response(upstream);
+            self.await_response(Carrier::Connection(upstream));
         }
         match passed.then {
             Then::ReceiverLost => self.upstream_write_failed(upstream),
