@@ -3,8 +3,8 @@
 //! Words. A *client* is a connection that was accepted, a *stream* one of the requests on one of HTTP/2, and an
 //! *asker* whichever of the two has a request. An *exchange* is a request and its response; an *attempt* is one
 //! try of it at a backend. An *upstream* is a connection to a backend, a *back stream* one of the requests on one
-//! of HTTP/2, and a *carrier* whichever of the two has an attempt. They know each other by ids, which the arenas
-//! here check.
+//! of HTTP/2, and a *carrier* whichever of the two has an attempt. An attempt that waits has a *ticket*, by which it
+//! is resumed. They know each other by ids, which the arenas here check.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
 //! a pool can serve. A function that may end what it was called for returns its `Fate`.
@@ -30,6 +30,7 @@ use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
+use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
 use crate::session::front::stream::Stream;
 use crate::session::ids::{self, Arena, Owner};
@@ -89,6 +90,7 @@ pub struct Engine<D> {
     pub(super) clients: Arena<Client>,
     pub(super) streams: Arena<Stream>,
     pub(super) exchanges: Arena<Exchange>,
+    pub(super) tickets: Arena<Ticket>,
     pub(super) upstreams: Arena<Upstream>,
     pub(super) back_streams: Arena<BackStream>,
     pub(super) accepting: Slab<Rc<Listener>>,
@@ -164,6 +166,7 @@ impl<D: Driver> Engine<D> {
             clients: Arena::default(),
             streams: Arena::default(),
             exchanges: Arena::default(),
+            tickets: Arena::default(),
             upstreams: Arena::default(),
             back_streams: Arena::default(),
             accepting: Slab::new(),

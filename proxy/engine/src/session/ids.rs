@@ -19,6 +19,7 @@ use crate::runtime::driver::Token;
 use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
 use crate::session::exchange::Exchange;
+use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
 use crate::session::front::stream::Stream;
 
@@ -65,6 +66,10 @@ impl Kind for BackStream {
     const TAG: u64 = 6;
 }
 
+impl Kind for Ticket {
+    const TAG: u64 = 7;
+}
+
 /// A client's connection.
 pub(super) type ClientId = Id<Client>;
 /// A stream of one.
@@ -73,6 +78,8 @@ pub(super) type StreamId = Id<Stream>;
 pub(super) type UpstreamId = Id<Upstream>;
 /// A stream of one.
 pub(super) type BackStreamId = Id<BackStream>;
+/// An attempt that waits.
+pub(super) type TicketId = Id<Ticket>;
 /// An exchange.
 pub(super) type ExchangeId = Id<Exchange>;
 

@@ -216,7 +216,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn count_timeout(&self, carrier: Carrier) {
-        let slot = self.connection_by(carrier).backend.slot();
+        let slot = self.upstreams[self.connection_by(carrier)].backend.slot();
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
     }

@@ -5,7 +5,6 @@
 //! the backend is asked of the connection that it is on. The mirror image of `front::asker`.
 
 use crate::runtime::driver::Driver;
-use crate::session::back::upstream::Upstream;
 use crate::session::engine::Engine;
 use crate::session::exchange::Reply;
 use crate::session::ids::{BackStreamId, ExchangeId, UpstreamId};
@@ -20,10 +19,10 @@ pub(in crate::session) enum Carrier {
 
 impl<D: Driver> Engine<D> {
     /// The connection by which it leads to the backend.
-    pub(in crate::session) fn connection_by(&self, carrier: Carrier) -> &Upstream {
+    pub(in crate::session) fn connection_by(&self, carrier: Carrier) -> UpstreamId {
         match carrier {
-            Carrier::Connection(id) => &self.upstreams[id],
-            Carrier::Stream(id) => &self.upstreams[self.back_streams[id].connection],
+            Carrier::Connection(id) => id,
+            Carrier::Stream(id) => self.back_streams[id].connection,
         }
     }
 

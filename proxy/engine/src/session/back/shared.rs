@@ -1,23 +1,19 @@
 //! Connections to backends that carry many requests: HTTP/2 upstream.
 //!
-//! Rule: here is what concerns such a connection as a whole: who may join it, its beginning, its rest and its end.
-//! It takes requests when the backend has told its settings: until then nothing has been sent that could not
-//! go elsewhere, and what does not speak HTTP/2 is a backend that cannot be reached. `h2` takes what comes apart
-//! into its streams, each of which carries one request (`stream`, `stream_reply`); `frames` sends what all of
-//! them have. The mirror image of `front::multiplex`.
+//! Rule: here is what concerns such a connection as a whole: what it knows, its rest and its end. `joining` has its
+//! beginning. `h2` takes what comes apart into its streams, each of which carries one request (`stream`,
+//! `stream_reply`); `frames` sends what all of them have. The mirror image of `front::multiplex`.
 
-use std::io;
-use std::rc::Rc;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::protocol::h2::{Connection, Settings};
-use crate::protocol::tls::Machine;
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
-use crate::session::back::upstream::{Link, Upstream};
+use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
-use crate::session::exchange::{Exchange, Outcome};
-use crate::session::ids::{BackStreamId, ExchangeId, UpstreamId};
+use crate::session::exchange::Outcome;
+use crate::session::ids::{BackStreamId, TicketId, UpstreamId};
 use crate::telemetry::names::{Counter, Field};
 use crate::upstream::{Backend, ClusterSettings};
 
@@ -36,8 +32,9 @@ const LONG_WINDOW_BYTES: u32 = 256 * 1024;
 /// What a connection knows of the requests that share it.
 pub(in crate::session) struct Shared {
     pub(super) h2: Connection,
-    /// Its streams, those included that are to be opened with it.
     pub(super) streams: Vec<BackStreamId>,
+    /// Who waits for it to open, and to have a stream allowed; first come, first served.
+    pub(super) waiting: VecDeque<TicketId>,
     /// Frames for the end of the turn.
     pub(super) out: Vec<u8>,
     /// What it was made for last: the timeouts that hold for it.
@@ -65,7 +62,7 @@ pub(in crate::session) struct Shared {
 }
 
 impl Shared {
-    fn new(cluster: Arc<ClusterSettings>, now_ms: u64) -> Self {
+    pub(super) fn new(cluster: Arc<ClusterSettings>, now_ms: u64) -> Self {
         let settings = Settings {
             head_limits: cluster.head_limits(),
             stream_window: STREAM_WINDOW_BYTES,
@@ -76,6 +73,7 @@ impl Shared {
         Self {
             h2: Connection::client(&settings),
             streams: Vec::new(),
+            waiting: VecDeque::new(),
             out: Vec::new(),
             cluster,
             queued: false,
@@ -106,12 +104,25 @@ impl Shared {
     }
 
     /// Notes a request that is about to be sent; says whether it meets a connection that was idle.
-    pub(super) fn gives(&mut self) -> bool {
+    pub(super) fn gives(&mut self, stream: BackStreamId, cluster: &Arc<ClusterSettings>) -> bool {
+        self.streams.push(stream);
+        self.note_cluster(cluster);
         if std::mem::replace(&mut self.served, true) && self.streams.len() == 1 {
             self.wakes = true;
             self.is_silent = true;
         }
         self.wakes
+    }
+
+    pub(super) fn note_cluster(&mut self, cluster: &Arc<ClusterSettings>) {
+        if !Arc::ptr_eq(&self.cluster, cluster) {
+            self.cluster = cluster.clone();
+        }
+    }
+
+    /// Whether nobody uses it or waits for it.
+    fn is_unused(&self) -> bool {
+        self.streams.is_empty() && self.waiting.is_empty()
     }
 
     /// Lets more of a long response wait.
@@ -121,147 +132,22 @@ impl Shared {
     }
 
     /// Whether one more request may be given to it.
-    fn has_room(&self, link: Link) -> bool {
+    pub(super) fn has_room(&self, link: Link) -> bool {
         let is_open = link == Link::Shared;
         !self.leaving
             && !self.pinged
-            && self.streams.len() < STREAMS_MAX
+            && self.streams.len() + self.waiting.len() < STREAMS_MAX
             && (!is_open || self.h2.can_open() > 0)
     }
 }
 
-/// Whether an exchange may go on a connection. That the backend has closed it may not be known yet: a
-/// request that could not be sent again is worth a look at the socket.
-fn takes(upstream: &Upstream, exchange: &Exchange) -> bool {
-    let Some(shared) = upstream.shared.as_ref() else {
-        return false;
-    };
-    let same_policy = match (&exchange.cluster.tls, &upstream.tls) {
-        (Some(wanted), Some(had)) => Arc::ptr_eq(wanted, had),
-        (None, None) => true,
-        _ => false,
-    };
-    let is_idle = upstream.link == Link::Shared && shared.streams.is_empty();
-    same_policy
-        && shared.has_room(upstream.link)
-        && (!is_idle || exchange.may_repeat_once() || upstream.stream.is_quiet())
-}
-
 impl<D: Driver> Engine<D> {
-    /// Gives an exchange a stream of a connection to its backend, of a new one if none has room.
-    ///
-    /// # Errors
-    /// When no connection can be begun.
-    pub(super) fn join_shared(
-        &mut self,
-        exchange: ExchangeId,
-        backend: &Rc<Backend>,
-    ) -> io::Result<()> {
-        let entry = &self.exchanges[exchange];
-        let found = backend.shared.borrow().iter().find_map(|&token| {
-            let id = UpstreamId::of(token)?;
-            let upstream = self.upstreams.get(id)?;
-            takes(upstream, entry).then_some(id)
-        });
-        if let Some(connection) = found {
-            if self.upstreams[connection].link == Link::Shared {
-                backend.probe_ended();
-            }
-            self.metrics.add(Counter::UpstreamReusesTotal, 1);
-            self.metrics.slot_add(backend.slot(), Field::Reuses, 1);
-            self.open_back_stream(connection, exchange);
-            return Ok(());
-        }
-        let cluster = entry.cluster.clone();
-        let connection = self.open_upstream(&cluster, backend)?;
-        let upstream = &mut self.upstreams[connection];
-        upstream.shared = Some(Box::new(Shared::new(cluster, self.clock.ms())));
-        backend.shared.borrow_mut().push(connection.token());
-        self.open_back_stream(connection, exchange);
-        self.greet(connection);
-        Ok(())
-    }
-
-    /// Sends the first bytes on a socket that may still be connecting.
-    pub(super) fn greet(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        let Some(shared) = upstream.shared.as_mut() else {
-            return;
-        };
-        let begun = match upstream.tls.is_some() {
-            true => upstream.stream.begin(&mut self.tls, &mut self.pool, &[]),
-            false => {
-                shared.out(&mut self.pool);
-                shared.h2.flush(&mut shared.out);
-                let sent = upstream
-                    .stream
-                    .send(&mut self.tls, &mut self.pool, &shared.out, &[]);
-                sent.map(|sent| {
-                    shared.sent += sent as u64;
-                    upstream.output.push(&mut self.pool, &shared.out[sent..]);
-                    shared.out.clear();
-                })
-            }
-        };
-        match begun {
-            Ok(()) if upstream.tls.is_some() => upstream.link = Link::Securing,
-            Ok(()) => upstream.link = Link::Greeting,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.shared_lost(id),
-        }
-    }
-
-    /// Bytes of a handshake have come.
-    pub(super) fn greet_secured(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        if !upstream.stream.has_just_opened() {
-            return;
-        }
-        upstream.link = Link::Greeting;
-        if upstream.stream.tls().and_then(Machine::alpn) != Some(b"h2") {
-            return self.shared_lost(id);
-        }
-        self.queue_shared(id);
-    }
-
-    /// The backend has told its settings: those who waited for that go. One that takes no request yet
-    /// may say otherwise as long as a connect may last.
-    pub(super) fn shared_may_open(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        let takes = upstream.shared.as_ref().map(|shared| shared.h2.can_open());
-        if upstream.link != Link::Greeting || takes.is_none_or(|count| count == 0) {
-            return;
-        }
-        upstream.link = Link::Shared;
-        upstream.deadline.clear();
-        self.count_connected(id);
-        let waiting = self.upstreams[id].shared.as_ref();
-        let waiting = waiting.map_or_else(Vec::new, |shared| shared.streams.clone());
-        for stream in waiting {
-            let upstream = self.upstreams.get(id);
-            let Some(shared) = upstream.and_then(|it| it.shared.as_ref()) else {
-                return;
-            };
-            if !self.back_streams.contains(stream) {
-                continue;
-            }
-            if shared.h2.can_open() > 0 {
-                self.begin_back_stream(stream);
-            } else {
-                self.try_elsewhere(self.back_streams[stream].exchange);
-            }
-        }
-    }
-
-    // Its end.
-
     /// It ended, or failed.
     pub(in crate::session) fn shared_lost(&mut self, id: UpstreamId) {
         let failure = match self.upstreams[id].link {
-            Link::Connecting => Some(Outcome::ConnectFailed),
-            Link::Securing => Some(Outcome::TlsFailed),
-            Link::Greeting => Some(Outcome::NotHttp2),
-            _ => None,
+            Link::Securing => Outcome::TlsFailed,
+            Link::Greeting => Outcome::NotHttp2,
+            _ => Outcome::ConnectFailed,
         };
         self.lose_shared(id, failure);
     }
@@ -273,8 +159,9 @@ impl<D: Driver> Engine<D> {
         self.shared_lost(id);
     }
 
-    /// Takes the exchanges off and closes. With `failure` nothing of them has been sent.
-    fn lose_shared(&mut self, id: UpstreamId, failure: Option<Outcome>) {
+    /// Takes the exchanges off and closes. Of those that wait nothing has been sent: for them it is a `failure` to
+    /// connect.
+    fn lose_shared(&mut self, id: UpstreamId, failure: Outcome) {
         let upstream = &mut self.upstreams[id];
         upstream.backend.forget_shared(id.token());
         while self.upstreams.contains(id) {
@@ -282,12 +169,15 @@ impl<D: Driver> Engine<D> {
                 return;
             };
             shared.leaving = true;
-            let Some(&stream) = shared.streams.last() else {
-                return self.close_upstream(id);
-            };
-            match failure {
-                Some(failure) => self.back_stream_not_connected(stream, failure),
-                None => self.back_stream_lost(stream),
+            if let Some(&stream) = shared.streams.last() {
+                self.back_stream_lost(stream);
+            } else if let Some(&ticket) = shared.waiting.front() {
+                match self.who_waits(ticket) {
+                    Some(exchange) => self.connect_failed(exchange, failure),
+                    None => self.stop_waiting_for(id, ticket),
+                }
+            } else {
+                self.close_upstream(id);
             }
         }
     }
@@ -296,7 +186,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn shared_going_away(&mut self, id: UpstreamId) {
         match self.upstreams[id].link {
             // It has never taken one.
-            Link::Greeting => self.lose_shared(id, Some(Outcome::ConnectFailed)),
+            Link::Greeting => self.lose_shared(id, Outcome::ConnectFailed),
             _ => self.leave_shared(id),
         }
     }
@@ -308,16 +198,12 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let slot = upstream.backend.slot();
-        if shared.streams.is_empty() && !shared.pinged {
+        if shared.is_unused() && !shared.pinged {
             return self.close_upstream(id);
         }
         self.metrics.add(Counter::TimeoutsTotal, 1);
         self.metrics.slot_add(slot, Field::Timeouts, 1);
-        let failure = match upstream.link {
-            Link::Shared => None,
-            _ => Some(Outcome::ConnectTimeout),
-        };
-        self.lose_shared(id, failure);
+        self.lose_shared(id, Outcome::ConnectTimeout);
     }
 
     /// A request was not answered in time: is it the backend, or has the connection gone silently?
@@ -371,7 +257,7 @@ impl<D: Driver> Engine<D> {
         let Some(shared) = upstream.shared.as_mut() else {
             return;
         };
-        if !shared.streams.is_empty() || shared.pinged {
+        if !shared.is_unused() || shared.pinged {
             return;
         }
         let kept_max = shared.cluster.entity.keep_alive_connections as usize;

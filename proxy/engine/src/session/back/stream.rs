@@ -9,7 +9,6 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::back::carrier::Carrier;
-use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
@@ -24,7 +23,7 @@ pub(super) type Named = (u32, Tag);
 pub(in crate::session) struct BackStream {
     /// The connection that it is on.
     pub(in crate::session) connection: UpstreamId,
-    /// Its number there; 0 while the connection is not open.
+    /// Its number there.
     pub(super) number: u32,
     /// What it carries.
     pub(in crate::session) exchange: ExchangeId,
@@ -59,7 +58,7 @@ pub(in crate::session) struct BackStream {
 impl BackStream {
     /// Whether bytes can be sent without queueing.
     pub(super) fn has_room(&self) -> bool {
-        self.number != 0 && self.is_flushed()
+        self.is_flushed()
     }
 
     /// Whether its connection has taken everything that was sent, and would take more.
@@ -74,53 +73,9 @@ impl BackStream {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Gives an exchange a stream of a connection that has room, and sends its head if that is open.
-    pub(super) fn open_back_stream(&mut self, connection: UpstreamId, exchange: ExchangeId) {
-        let vacant = self.back_streams.vacant();
-        let id = vacant.id();
-        vacant.insert(BackStream {
-            connection,
-            number: 0,
-            exchange,
-            input: ByteQueue::default(),
-            output: ByteQueue::default(),
-            deadline: Deadline::NONE,
-            queued: false,
-            blocked: false,
-            met_idle: false,
-            finished: false,
-            received: false,
-            ends_when_sent: false,
-            trailers_out: Vec::new(),
-            trailers_in: Vec::new(),
-            carried: 0,
-            ends_at: None,
-        });
-        self.carry(exchange, Carrier::Stream(id));
-        let is_open = self.upstreams[connection].link == Link::Shared;
-        if let Some(shared) = self.upstreams[connection].shared.as_mut() {
-            shared.streams.push(id);
-            let cluster = &self.exchanges[exchange].cluster;
-            if !std::sync::Arc::ptr_eq(&shared.cluster, cluster) {
-                shared.cluster = cluster.clone();
-            }
-        }
-        if is_open {
-            self.upstreams[connection].deadline.clear();
-            self.begin_back_stream(id);
-        }
-    }
-
-    /// Opens the stream by sending the head.
-    pub(super) fn begin_back_stream(&mut self, id: BackStreamId) {
-        let stream = &self.back_streams[id];
-        let (connection, number) = (stream.connection, stream.exchange);
+    /// Gives an exchange a stream of a connection that is open, by sending its head.
+    pub(super) fn open_back_stream(&mut self, connection: UpstreamId, number: ExchangeId) {
         let exchange = &self.exchanges[number];
-        let ends = exchange.request_done() && exchange.upgrade.is_none();
-        let scheme = match exchange.cluster.tls {
-            Some(_) => "https",
-            None => "http",
-        };
         let Some(shared) = self.upstreams[connection].shared.as_mut() else {
             return;
         };
@@ -128,20 +83,43 @@ impl<D: Driver> Engine<D> {
             self.metrics.add(Counter::Rejected501Total, 1);
             return self.fail_exchange(number, 501, Outcome::UpgradeRefused);
         }
+        let ends = exchange.request_done() && exchange.upgrade.is_none();
+        let scheme = match exchange.cluster.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let vacant = self.back_streams.vacant();
+        let id = vacant.id();
         shared.out(&mut self.pool);
         let (h2, out) = (&mut shared.h2, &mut shared.out);
-        let tag = id.token();
         let opened = match &exchange.upgrade {
-            None => h2.send_request(out, &exchange.head, scheme, tag, ends),
-            Some(protocol) => h2.send_handshake(out, &exchange.head, scheme, tag, protocol),
+            None => h2.send_request(out, &exchange.head, scheme, id.token(), ends),
+            Some(protocol) => h2.send_handshake(out, &exchange.head, scheme, id.token(), protocol),
         };
         let Some(opened) = opened else {
-            return self.back_stream_lost(id);
+            return self.ended_early(number, false);
         };
-        let stream = &mut self.back_streams[id];
-        stream.number = opened;
-        stream.met_idle = shared.gives();
-        stream.finished = ends;
+        let met_idle = shared.gives(id, &exchange.cluster);
+        vacant.insert(BackStream {
+            connection,
+            number: opened,
+            exchange: number,
+            input: ByteQueue::default(),
+            output: ByteQueue::default(),
+            deadline: Deadline::NONE,
+            queued: false,
+            blocked: false,
+            met_idle,
+            finished: ends,
+            received: false,
+            ends_when_sent: false,
+            trailers_out: Vec::new(),
+            trailers_in: Vec::new(),
+            carried: 0,
+            ends_at: None,
+        });
+        self.upstreams[connection].deadline.clear();
+        self.carry(number, Carrier::Stream(id));
         self.note_back_stream_backlog(id);
         self.queue_shared(connection);
         self.head_sent(Carrier::Stream(id), number);
@@ -300,7 +278,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         shared.streams.retain(|&other| other != id);
-        if stream.number != 0 && !(stream.finished && stream.received) {
+        if !(stream.finished && stream.received) {
             shared.h2.reset(stream.number, ErrorCode::Cancel);
         }
         self.queue_shared(connection);

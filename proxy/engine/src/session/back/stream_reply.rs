@@ -300,11 +300,6 @@ impl<D: Driver> Engine<D> {
         stream.met_idle && shared.is_some_and(|it| it.is_silent)
     }
 
-    /// The connection never opened, so that any request may go elsewhere.
-    pub(super) fn back_stream_not_connected(&mut self, id: BackStreamId, failure: Outcome) {
-        self.connect_failed(self.back_streams[id].exchange, failure);
-    }
-
     /// The stream is gone before its end.
     pub(super) fn back_stream_lost(&mut self, id: BackStreamId) {
         let number = self.back_streams[id].exchange;

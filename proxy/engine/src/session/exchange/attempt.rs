@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
+use crate::session::exchange::waiting::Place;
 use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::ExchangeId;
 use crate::telemetry::names::{Counter, Field};
@@ -18,7 +19,7 @@ use crate::upstream::Backend;
 pub(in crate::session) struct Attempt {
     pub(in crate::session) backend: Rc<Backend>,
     /// `None` before it has one, and when that is gone.
-    pub(super) carrier: Option<Carrier>,
+    pub(super) place: Option<Place>,
 }
 
 /// What the tries of an exchange have come to.
@@ -56,37 +57,42 @@ impl<D: Driver> Engine<D> {
         self.metrics.slot_add(backend.slot(), Field::Active, 1);
         self.exchanges[exchange].attempt = Some(Attempt {
             backend,
-            carrier: None,
+            place: None,
         });
     }
 
     /// Gives a try to who carries it.
     pub(in crate::session) fn carry(&mut self, exchange: ExchangeId, carrier: Carrier) {
-        if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
-            attempt.carrier = Some(carrier);
-        }
+        self.set_place(exchange, Some(Place::Carried(carrier)));
     }
 
     /// Takes a try from who carries it.
     pub(in crate::session) fn put_down(&mut self, exchange: ExchangeId) {
-        if let Some(attempt) = self.exchanges[exchange].attempt.as_mut() {
-            attempt.carrier = None;
+        self.set_place(exchange, None);
+    }
+
+    pub(super) fn set_place(&mut self, exchange: ExchangeId, place: Option<Place>) {
+        let entry = self.exchanges.get_mut(exchange);
+        if let Some(attempt) = entry.and_then(|it| it.attempt.as_mut()) {
+            attempt.place = place;
         }
     }
 
     /// Ends a try, and what carries it: the backend, if one was tried.
     pub(super) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
-        self.close_carrier_of(exchange);
+        self.leave_place(exchange);
         let backend = self.exchanges[exchange].attempt.take()?.backend;
         backend.active.set(backend.active.get() - 1);
         self.metrics.slot_sub(backend.slot(), Field::Active, 1);
         Some(backend)
     }
 
-    /// Closes what carries an exchange, whose backend is still to be told of.
-    pub(super) fn close_carrier_of(&mut self, exchange: ExchangeId) {
-        if let Some(carrier) = self.exchanges[exchange].carrier() {
-            self.close_carrier(carrier);
+    /// Closes what carries an exchange, or waits no more; its backend is still to be told of.
+    pub(super) fn leave_place(&mut self, exchange: ExchangeId) {
+        match self.exchanges[exchange].place() {
+            Some(Place::Carried(carrier)) => self.close_carrier(carrier),
+            Some(Place::Waits(ticket)) => self.give_ticket_up(ticket),
+            None => {}
         }
     }
 
@@ -182,10 +188,11 @@ impl<D: Driver> Engine<D> {
     /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
     /// TLS itself has no complaint it was `otherwise`.
     fn tell_tls_fault(&mut self, exchange: ExchangeId, otherwise: TlsFault) {
-        let Some(carrier) = self.exchanges[exchange].carrier() else {
+        let place = self.exchanges[exchange].place();
+        let Some(connection) = place.and_then(|it| self.connection_at(it)) else {
             return;
         };
-        let secure = self.connection_by(carrier);
+        let secure = &self.upstreams[connection];
         let fault = secure.stream.tls_fault().unwrap_or(otherwise);
         if fault == TlsFault::None {
             return;

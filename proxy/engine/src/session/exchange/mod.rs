@@ -12,6 +12,7 @@ mod request;
 mod response;
 mod text;
 mod upload;
+pub(super) mod waiting;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
+use crate::session::exchange::waiting::Place;
 use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
 use crate::state::entity;
@@ -226,9 +228,17 @@ impl Exchange {
         }
     }
 
+    /// Where its attempt is.
+    fn place(&self) -> Option<Place> {
+        self.attempt.as_ref().and_then(|attempt| attempt.place)
+    }
+
     /// Who carries it to its backend.
     pub(in crate::session) fn carrier(&self) -> Option<Carrier> {
-        self.attempt.as_ref().and_then(|attempt| attempt.carrier)
+        match self.place() {
+            Some(Place::Carried(carrier)) => Some(carrier),
+            Some(Place::Waits(_)) | None => None,
+        }
     }
 
     /// The backend that is tried.
@@ -346,7 +356,7 @@ impl<D: Driver> Engine<D> {
         if outcome == Outcome::ClientAborted {
             self.metrics.add(Counter::AbortedByClientTotal, 1);
         }
-        self.close_carrier_of(id);
+        self.leave_place(id);
         self.remove_exchange(id, outcome);
     }
 
@@ -358,7 +368,7 @@ impl<D: Driver> Engine<D> {
         status: u16,
         outcome: Outcome,
     ) {
-        self.close_carrier_of(id);
+        self.leave_place(id);
         let exchange = &self.exchanges[id];
         let asker = exchange.asker;
         if exchange.reply.has_begun() {
