@@ -5,6 +5,12 @@
 
 use std::collections::HashMap;
 
+use _engine::protocol::h1::Delivery;
+use _engine::protocol::h1::HeadLimits;
+use _engine::protocol::h1::Persistence;
+use _engine::protocol::h1::ResponseForward;
+use _engine::protocol::h1::ResponseHead;
+use _engine::protocol::h1::response;
 use _engine::protocol::h2::Connection;
 use _engine::protocol::h2::ErrorCode;
 use _engine::protocol::h2::Event;
@@ -93,6 +99,19 @@ async fn receive_body(stream: &mut h2::RecvStream) -> (Vec<u8>, HeaderMap) {
 
 const LENGTHS: [usize; 9] = [0, 1, 100, 9000, 16_384, 16_385, 65_535, 200_000, 700_000];
 
+const LIMITS: HeadLimits = HeadLimits {
+    head_bytes_max: 4096,
+    header_count_max: 10,
+};
+
+const FORWARD: ResponseForward<'_> = ResponseForward {
+    delivery: Delivery::UntilClose,
+    persistence: Persistence::Implied,
+    date: b"",
+    extra: [b"", b"", b""],
+    protocol: b"",
+};
+
 /// Answers with what was sent, and says so in head and trailers.
 fn echo(
     bodies: &mut HashMap<u32, (Vec<u8>, bool)>,
@@ -106,7 +125,10 @@ fn echo(
             assert_eq!(cookie, [b"a=1; b=2"]);
             let path = String::from_utf8_lossy(head.path(text)).into_owned();
             let text = format!("HTTP/1.1 200 OK\r\nX-Path: {path}\r\nServer: kakehi\r\n\r\n");
-            connection.send_response_text(out, stream, text.as_bytes(), false);
+            let mut answer = ResponseHead::default();
+            let text = text.as_bytes();
+            response::parse(text, &LIMITS, false, None, &mut answer).unwrap();
+            connection.send_response(out, stream, text, &answer, &FORWARD, false);
             bodies.insert(stream, (Vec::new(), false));
         }
         Event::Data { stream, data, .. } => {

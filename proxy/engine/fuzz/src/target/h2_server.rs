@@ -2,6 +2,7 @@
 //! fault; what leaves is whole frames; and a request that is taken is, written for an HTTP/1.1
 //! backend, read there as the same. Nothing more stands between an HTTP/2 client and request smuggling.
 
+use _engine::protocol::h1::OwnHead;
 use _engine::protocol::h1::Forward;
 use _engine::protocol::h1::RequestHead;
 use _engine::protocol::h1::request::parse;
@@ -65,7 +66,8 @@ fn session(
             check_forwarded(heads);
             connection.set_tag(stream, stream.into());
             let is_short = heads.request.path(heads.text()).len() == 1;
-            connection.send_response_text(out, stream, b"HTTP/1.1 200 OK\r\n\r\n", !is_short);
+            let head = own_head(200, 40_000);
+            connection.send_own(out, stream, &head, !is_short);
             if is_short {
                 connection.send_data(out, stream, &[b'a'; 40_000], true);
             }
@@ -73,11 +75,7 @@ fn session(
         }
         Event::Refused { stream, reject, .. } => {
             assert!((400..=599).contains(&reject.status()));
-            let text = format!(
-                "HTTP/1.1 {} x\r\nContent-Length: 0\r\n\r\n",
-                reject.status()
-            );
-            connection.send_response_text(out, stream, text.as_bytes(), true);
+            connection.send_own(out, stream, &own_head(reject.status(), 0), true);
             connection.reset(stream, ErrorCode::NoError);
             0
         }
@@ -92,6 +90,18 @@ fn session(
         Event::Trailers { .. } => heads.trailers().len() as u64,
         Event::Response { .. } | Event::Interim { .. } => panic!("a response to a server"),
         _ => 0,
+    }
+}
+
+fn own_head(status: u16, length: u64) -> OwnHead<'static> {
+    OwnHead {
+        status,
+        date: b"Tue, 15 Nov 1994 08:12:31 GMT",
+        content_type: "text/plain",
+        request_id: "7",
+        extra: [b""; 4],
+        length,
+        close: false,
     }
 }
 

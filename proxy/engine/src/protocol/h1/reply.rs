@@ -4,59 +4,65 @@ use super::forward::write_field;
 use super::forward::write_number;
 use super::scan::find_control;
 
-/// The page of an error.
+/// The head of an answer of our own.
 #[derive(Clone, Copy, Debug)]
-pub struct ErrorBody<'a> {
+pub struct OwnHead<'a> {
+    /// The status.
+    pub status: u16,
+    /// The value of `Date`.
+    pub date: &'a [u8],
     /// The value of `Content-Type`.
     pub content_type: &'a str,
-    /// The bytes of the page.
-    pub body: &'a [u8],
-    /// Whole lines of the head of our own, each with its CRLF.
+    /// The value of `X-Request-Id`; empty for what is no request.
+    pub request_id: &'a str,
+    /// Whole lines of our own, each with its CRLF.
     pub extra: [&'a [u8]; 4],
+    /// How long the body is, sent or not.
+    pub length: u64,
+    /// The connection ends after it.
+    pub close: bool,
 }
 
-/// Appends a whole response with `status`, its body left out for HEAD; returns how long its head is.
-pub fn write_error(
-    out: &mut Vec<u8>,
-    status: u16,
-    error: &ErrorBody<'_>,
-    close: bool,
-    date: &[u8],
-    request_id: &str,
-    head_only: bool,
-) -> usize {
-    let start = out.len();
-    out.reserve(OWN_BYTES + error.content_type.len() + error.body.len() + request_id.len());
-    out.extend_from_slice(b"HTTP/1.1 ");
-    write_number(out, u64::from(status));
-    out.push(b' ');
-    out.extend_from_slice(reason_phrase(status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    for (name, value) in [
-        (b"Date".as_slice(), date),
-        (b"Content-Type", error.content_type.as_bytes()),
-        (b"X-Request-Id", request_id.as_bytes()),
-    ] {
+impl<'a> OwnHead<'a> {
+    /// The fields of one value, without those that are not to be sent.
+    pub(in crate::protocol) fn fields(&self) -> impl Iterator<Item = (&'static [u8], &'a [u8])> {
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b"Date", self.date),
+            (b"Content-Type", self.content_type.as_bytes()),
+            (b"X-Request-Id", self.request_id.as_bytes()),
+        ];
         // The page comes from the configuration, and is the only text here that a person wrote.
-        if !value.is_empty() && find_control(value, 0) == value.len() {
-            write_field(out, name, value);
-        }
+        let is_sent =
+            |(_, value): &(_, &[u8])| !value.is_empty() && find_control(value, 0) == value.len();
+        fields.into_iter().filter(is_sent)
     }
-    for own in error.extra {
+}
+
+/// The field that keeps answers of our own out of caches.
+pub(in crate::protocol) const NOT_STORED: (&[u8], &[u8]) = (b"Cache-Control", b"no-store");
+
+/// Appends a head of our own as HTTP/1.1 has it.
+pub fn write_own(out: &mut Vec<u8>, head: &OwnHead<'_>) {
+    out.reserve(OWN_BYTES + head.content_type.len() + head.request_id.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(head.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in head.fields() {
+        write_field(out, name, value);
+    }
+    for own in head.extra {
         out.extend_from_slice(own);
     }
     out.extend_from_slice(b"Content-Length: ");
-    write_number(out, error.body.len() as u64);
-    out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
-    if close {
+    write_number(out, head.length);
+    out.extend_from_slice(b"\r\n");
+    write_field(out, NOT_STORED.0, NOT_STORED.1);
+    if head.close {
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    let head_bytes = out.len() - start;
-    if !head_only {
-        out.extend_from_slice(error.body);
-    }
-    head_bytes
 }
 
 /// The media type of [`default_error_body`]: text, so that nothing in it can be markup.
@@ -128,34 +134,38 @@ const OWN_BYTES: usize = 256;
 mod tests {
     use super::*;
 
-    fn error(content_type: &str, close: bool, head_only: bool) -> String {
-        let page = ErrorBody {
+    fn error(content_type: &str, close: bool) -> String {
+        let head = OwnHead {
+            status: 503,
+            date: b"today",
             content_type,
-            body: b"page",
-            extra: [b""; 4],
+            request_id: "id",
+            extra: [b"", b"A: b\r\n", b"", b""],
+            length: 4,
+            close,
         };
         let mut out = Vec::new();
-        write_error(&mut out, 503, &page, close, b"today", "id", head_only);
+        write_own(&mut out, &head);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn an_error_to_the_byte() {
         assert_eq!(
-            error("text/html", true, false),
+            error("text/html", true),
             "HTTP/1.1 503 Service Unavailable\r\nDate: today\r\nContent-Type: text/html\r\n\
-             X-Request-Id: id\r\nContent-Length: 4\r\nCache-Control: no-store\r\n\
-             Connection: close\r\n\r\npage"
+             X-Request-Id: id\r\nA: b\r\nContent-Length: 4\r\nCache-Control: no-store\r\n\
+             Connection: close\r\n\r\n"
         );
         assert!(
-            error("text/html", false, true)
+            error("text/html", false)
                 .ends_with("Content-Length: 4\r\nCache-Control: no-store\r\n\r\n")
         );
     }
 
     #[test]
     fn t16_a_page_cannot_split_the_response() {
-        let written = error("text/html\r\nSet-Cookie: a", false, false);
+        let written = error("text/html\r\nSet-Cookie: a", false);
         assert!(!written.contains("Set-Cookie"));
     }
 

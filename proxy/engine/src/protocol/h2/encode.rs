@@ -3,16 +3,18 @@
 //! Rule: what is sent on is what `protocol::h1` would send on, field by field. A request comes as
 //! the text that `write_request` has made of it: that is written before a backend is chosen, is
 //! kept for another try, and the next backend may speak the other protocol. So it is the text that
-//! is encoded, and the rules on forwarding are in one place. A response comes as its head, which
-//! saves the text on the way that most bytes go; errors come as text again.
+//! is encoded, and the rules on forwarding are in one place. A response comes as its head, whoever has made it,
+//! and has never been a text of HTTP/1.1.
 
 use super::hpack::Encoder;
 use super::hpack::Policy;
 use crate::protocol::h1::Delivery;
 use crate::protocol::h1::FieldId;
+use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
 use crate::protocol::h1::Version;
+use crate::protocol::h1::reply::NOT_STORED;
 
 /// A response as `write_response` has it.
 pub(super) fn response(
@@ -63,16 +65,17 @@ pub(super) fn response(
     }
 }
 
-/// The status in a status line of ours.
-pub(super) fn status_of(text: &[u8]) -> Option<u16> {
-    let status = text.strip_prefix(b"HTTP/1.1 ")?.first_chunk::<3>()?;
-    std::str::from_utf8(status).ok()?.parse().ok()
-}
-
-/// A response whose text we have written ourselves.
-pub(super) fn response_text(encoder: &mut Encoder, out: &mut Vec<u8>, status: u16, text: &[u8]) {
-    encoder.status(out, if status == 101 { 200 } else { status });
-    lines(encoder, out, after_line(text), Policy::Repeated);
+/// A head of our own as `write_own` has it.
+pub(super) fn own(encoder: &mut Encoder, out: &mut Vec<u8>, head: &OwnHead<'_>) {
+    encoder.status(out, head.status);
+    for (name, value) in head.fields() {
+        field_of(encoder, out, name, value, Policy::Repeated);
+    }
+    for own in head.extra {
+        lines(encoder, out, own, Policy::Repeated);
+    }
+    encoder.content_length(out, head.length);
+    field_of(encoder, out, NOT_STORED.0, NOT_STORED.1, Policy::Repeated);
 }
 
 /// A request whose text `write_request` has written.
@@ -180,11 +183,6 @@ impl<'a> Iterator for Lines<'a> {
         self.0 = rest.strip_prefix(b"\r\n")?;
         Some((name, value))
     }
-}
-
-fn after_line(text: &[u8]) -> &[u8] {
-    let end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
-    text.get(end..).unwrap_or_default()
 }
 
 /// Names that are longer are lowered at the cost of an allocation; there are none in use.

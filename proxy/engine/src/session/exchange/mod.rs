@@ -375,7 +375,8 @@ impl<D: Driver> Engine<D> {
             self.remove_exchange(id, outcome);
             return self.cut_asker(asker);
         }
-        let made = self.make(&exchange.asked(), &Answer::taken(status, outcome));
+        let (asked, answer) = (exchange.asked(), Answer::taken(status, outcome));
+        let made = self.make(&asked, &answer);
         let record = &mut self.exchanges[id].record;
         record.status = status;
         record.bytes_out = made.content_bytes();

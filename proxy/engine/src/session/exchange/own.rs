@@ -5,19 +5,20 @@
 //! has to say about its answers holds for those that are ours. Called by the exchange, and by the front for
 //! what was no request.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
-use crate::protocol::h1::{ErrorBody, default_error_body, reason_phrase, write_error};
+use crate::protocol::h1::{OwnHead, default_error_body, reason_phrase};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
 use crate::session::exchange::record::{Ended, Glimpse, Record, Tally};
 use crate::session::exchange::{Outcome, hsts_of};
-use crate::session::front::answer::Part;
+use crate::session::front::answer::{Head, Part};
 use crate::session::front::asker::Asker;
 use crate::state::entity;
 use crate::state::frontend::Frontend;
@@ -74,16 +75,45 @@ impl Answer {
 }
 
 /// An answer that is made, and whether its client may go on afterwards.
-pub(super) struct Made {
-    bytes: Vec<u8>,
-    head_bytes: usize,
+pub(super) struct Made<'a> {
+    status: u16,
+    content_type: &'a str,
+    /// The page, sent or not.
+    page: Cow<'a, [u8]>,
+    /// The request was no HEAD.
+    sends_page: bool,
+    lines: [&'a str; 3],
+    grpc_lines: String,
+    request_id: &'a str,
+    date: [u8; 29],
     keep_alive: bool,
 }
 
-impl Made {
+impl Made<'_> {
+    /// Its content, as it is sent.
+    fn content(&self) -> &[u8] {
+        match self.sends_page {
+            true => &self.page,
+            false => &[],
+        }
+    }
+
     /// How much of it is content.
     pub(super) fn content_bytes(&self) -> u64 {
-        (self.bytes.len() - self.head_bytes) as u64
+        self.content().len() as u64
+    }
+
+    fn head(&self) -> OwnHead<'_> {
+        let [generation, own, hsts] = self.lines;
+        OwnHead {
+            status: self.status,
+            date: &self.date,
+            content_type: self.content_type,
+            request_id: self.request_id,
+            extra: [generation, own, hsts, &self.grpc_lines].map(str::as_bytes),
+            length: self.page.len() as u64,
+            close: !self.keep_alive,
+        }
     }
 }
 
@@ -186,16 +216,20 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Sends an answer and goes on with the connection, or closes it.
-    pub(super) fn send_made(&mut self, asker: Asker, made: &Made) {
+    pub(super) fn send_made(&mut self, asker: Asker, made: &Made<'_>) {
         self.end_asking(asker);
-        let part = Part::whole(&made.bytes, made.head_bytes);
-        if self.answer(asker, &part).lives() {
+        let head = made.head();
+        let head = Head::Own(&head);
+        let mut out = Vec::with_capacity(512);
+        self.write_head(asker, head, &mut out);
+        out.extend_from_slice(made.content());
+        if self.answer(asker, &Part::whole(head, &out)).lives() {
             self.end_response(asker, made.keep_alive);
         }
     }
 
     /// Makes an answer.
-    pub(super) fn make(&self, asked: &Asked, answer: &Answer) -> Made {
+    pub(super) fn make<'a>(&self, asked: &'a Asked, answer: &'a Answer) -> Made<'a> {
         let key = answer.status.to_string();
         // A page may have to wait for its reader, like any body.
         let is_bare = self.is_short_of_memory();
@@ -212,48 +246,42 @@ impl<D: Driver> Engine<D> {
         let request_id = request_id
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
-        let mut plain = Vec::new();
         let mut grpc_lines = String::new();
-        if let Some(own) = own {
-            plain.extend_from_slice(own.as_bytes());
+        let content: Cow<'a, [u8]> = if let Some(page) = page {
+            page.body.as_bytes().into()
+        } else if let Some(own) = own {
+            own.as_bytes().into()
         } else if asked.is_grpc {
             grpc_lines = grpc::status_lines(answer.status, reason_phrase(answer.status));
-        } else if page.is_none() && !is_bare {
+            Cow::default()
+        } else if is_bare {
+            Cow::default()
+        } else {
+            let mut plain = Vec::new();
             default_error_body(&mut plain, answer.status, request_id);
-        }
+            plain.into()
+        };
         let frontend = asked.frontend.as_deref();
         let hsts = frontend.and_then(|frontend| hsts_of(frontend, &asked.listener));
-        let body = ErrorBody {
+        let closing = self.stopping || self.client_of(asked.asker).listener.draining.get();
+        Made {
+            status: answer.status,
             content_type: match page {
                 Some(page) => &page.content_type,
                 None if asked.is_grpc => grpc::CONTENT_TYPE,
                 None => DEFAULT_CONTENT_TYPE,
             },
-            body: page.map_or(&plain, |page| page.body.as_bytes()),
-            extra: [
+            page: content,
+            sends_page: !asked.head_only,
+            lines: [
                 asked.generation_header.as_deref().unwrap_or_default(),
                 answer.line.as_deref().unwrap_or_default(),
                 hsts.unwrap_or_default(),
-                &grpc_lines,
-            ]
-            .map(str::as_bytes),
-        };
-        let closing = self.stopping || self.client_of(asked.asker).listener.draining.get();
-        let keep_alive = asked.keep_alive && !closing;
-        let mut bytes = Vec::with_capacity(512);
-        let head_bytes = write_error(
-            &mut bytes,
-            answer.status,
-            &body,
-            !keep_alive,
-            self.clock.date(),
+            ],
+            grpc_lines,
             request_id,
-            asked.head_only,
-        );
-        Made {
-            bytes,
-            head_bytes,
-            keep_alive,
+            date: *self.clock.date(),
+            keep_alive: asked.keep_alive && !closing,
         }
     }
 }

@@ -3,22 +3,53 @@
 //! Rule: a head has one form whatever version it came by, and how its body ends is told with it. Called by
 //! `back` with what has come; what is sent leaves by `front::answer`.
 
+use std::rc::Rc;
+
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
     Delivery, Persistence, ResponseBody, ResponseForward, Version, websocket_accept,
-    write_last_chunk, write_response,
+    write_last_chunk,
 };
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::{Body, Taken};
-use crate::session::exchange::{Exchange, Outcome, Reply};
-use crate::session::front::answer::Part;
+use crate::session::exchange::{Exchange, Outcome, Reply, hsts_of};
+use crate::session::front::answer::{Head, Part};
 use crate::session::ids::ExchangeId;
+use crate::state::frontend::Frontend;
+use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::{Counter, Histogram};
 
 /// Interim responses that one exchange may pass on (T36).
 const INTERIM_COUNT_MAX: u32 = 16;
+
+/// What a response head says of us and of its exchange, which may end before the head has left.
+struct Said {
+    date: [u8; 29],
+    generation: Option<Rc<str>>,
+    frontend: Rc<Frontend>,
+    listener: Rc<ListenerSettings>,
+    proof: Option<Vec<u8>>,
+    protocol: Option<Box<[u8]>>,
+}
+
+impl Said {
+    fn forward(&self, delivery: Delivery, persistence: Persistence) -> ResponseForward<'_> {
+        let hsts = hsts_of(&self.frontend, &self.listener);
+        ResponseForward {
+            delivery,
+            persistence,
+            date: &self.date,
+            extra: [
+                self.generation.as_deref().map_or(&[], str::as_bytes),
+                hsts.map_or(&[], str::as_bytes),
+                self.proof.as_deref().unwrap_or_default(),
+            ],
+            protocol: self.protocol.as_deref().unwrap_or_default(),
+        }
+    }
+}
 
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn response_malformed(&mut self, number: ExchangeId) {
@@ -42,17 +73,22 @@ impl<D: Driver> Engine<D> {
             return;
         }
         let asker = exchange.asker;
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
         let forward = ResponseForward {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
-            date: self.clock.date(),
+            date: &[],
             extra: [&[], &[], &[]],
             protocol: &[],
         };
-        write_response(&mut out, bytes, head, &forward);
-        let lives = self.answer(asker, &Part::head(&out)).lives();
+        let head = Head::Passed {
+            text: bytes,
+            head,
+            forward: &forward,
+        };
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        self.write_head(asker, head, &mut out);
+        let lives = self.answer(asker, &Part::head(head, &out)).lives();
         self.scratch = out;
         if lives {
             self.await_request_body(number);
@@ -73,65 +109,84 @@ impl<D: Driver> Engine<D> {
         if exchange.hsts().is_some() {
             head.drop_fields(bytes, b"strict-transport-security");
         }
-        let asker = exchange.asker;
-        let proof = switch(head, exchange);
+        let said = Said {
+            date: *self.clock.date(),
+            generation: exchange.generation_header.clone(),
+            frontend: exchange.frontend.clone(),
+            listener: exchange.listener.clone(),
+            proof: switch(head, exchange),
+            protocol: exchange.upgrade.take(),
+        };
         let delivery = delivery_of(head.body, exchange.version);
-        let closing = self.client_of(asker).listener.draining.get() || self.stopping;
-        let exchange = &mut self.exchanges[number];
-        exchange.keep_alive &= !closing
-            && !is_early(exchange, &body, rest)
-            && !matches!(delivery, Delivery::UntilClose);
-        exchange.response_chunked = matches!(delivery, Delivery::Chunked);
-        exchange.record.status = head.status;
-        exchange.record.response_head_us = self.clock.us();
-        let waited = exchange.record.response_head_us - exchange.record.started_us;
-        self.metrics.observe(Histogram::UpstreamResponse, waited);
-
+        self.begin_reply(number, head.status, delivery, body, rest);
+        let exchange = &self.exchanges[number];
+        let (asker, forward) = (
+            exchange.asker,
+            said.forward(delivery, exchange.persistence()),
+        );
+        let passed = Head::Passed {
+            text: bytes,
+            head,
+            forward: &forward,
+        };
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        let forward = ResponseForward {
-            delivery,
-            persistence: exchange.persistence(),
-            date: self.clock.date(),
-            extra: [
-                exchange
-                    .generation_header
-                    .as_deref()
-                    .map_or(&[], str::as_bytes),
-                exchange.hsts().map_or(&[], str::as_bytes),
-                proof.as_deref().unwrap_or_default(),
-            ],
-            protocol: exchange.upgrade.as_deref().unwrap_or_default(),
-        };
-        write_response(&mut out, bytes, head, &forward);
-        exchange.reply = Reply::Body(body);
-        self.await_request_body(number);
+        self.write_head(asker, passed, &mut out);
         let consumed = if head.switching_protocols {
             self.give_head_back(number);
-            if self.answer(asker, &Part::head(&out)).lives() {
+            if self.answer(asker, &Part::head(passed, &out)).lives() {
                 self.begin_tunnel(number);
             }
             0
         } else if self.keeps_response_head(number, &mut out) {
             0
         } else {
-            self.begin_response(number, rest, &mut out)
+            self.begin_response(number, rest, passed, &mut out)
         };
         self.scratch = out;
         consumed
     }
 
-    /// Sends the head in `out` with what of the body came with it; if that is malformed, nothing of it
-    /// is sent but an error.
-    fn begin_response(&mut self, number: ExchangeId, rest: &[u8], out: &mut Vec<u8>) -> usize {
-        let head_bytes = out.len();
+    /// Notes that the head is here, and what it means for the client's connection.
+    fn begin_reply(
+        &mut self,
+        number: ExchangeId,
+        status: u16,
+        delivery: Delivery,
+        body: Body,
+        rest: &[u8],
+    ) {
+        let listener = &self.client_of(self.exchanges[number].asker).listener;
+        let closing = listener.draining.get() || self.stopping;
+        let exchange = &mut self.exchanges[number];
+        exchange.keep_alive &= !closing
+            && !is_early(exchange, &body, rest)
+            && !matches!(delivery, Delivery::UntilClose);
+        exchange.response_chunked = matches!(delivery, Delivery::Chunked);
+        exchange.record.status = status;
+        exchange.record.response_head_us = self.clock.us();
+        let waited = exchange.record.response_head_us - exchange.record.started_us;
+        exchange.reply = Reply::Body(body);
+        self.metrics.observe(Histogram::UpstreamResponse, waited);
+        self.await_request_body(number);
+    }
+
+    /// Sends a head, whose text is in `out` if it has one, with what of the body came with it; if that is
+    /// malformed, nothing of it is sent but an error.
+    fn begin_response(
+        &mut self,
+        number: ExchangeId,
+        rest: &[u8],
+        head: Head<'_>,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let Some(taken) = self.take_response_body(number, rest, out) else {
             self.exchanges[number].reply = Reply::Awaited;
             self.response_malformed(number);
             return rest.len();
         };
         self.give_head_back(number);
-        self.send_response_body(number, rest, (out, head_bytes), &taken)
+        self.send_response_body(number, rest, (Some(head), out), &taken)
     }
 
     /// The request head was kept for another try; there will be none.
@@ -142,12 +197,12 @@ impl<D: Driver> Engine<D> {
         self.pool.give(std::mem::take(&mut exchange.head));
     }
 
-    /// Sends a head of so many bytes, if it begins with one, and body; ends the exchange with the body.
+    /// Sends body, and a head before it if it begins with one; ends the exchange with the body.
     fn send_response_body(
         &mut self,
         number: ExchangeId,
         data: &[u8],
-        (bytes, head_bytes): (&[u8], usize),
+        (head, bytes): (Option<Head<'_>>, &[u8]),
         taken: &Taken<'_>,
     ) -> usize {
         let exchange = &mut self.exchanges[number];
@@ -160,8 +215,8 @@ impl<D: Driver> Engine<D> {
             }
         }
         let part = Part {
+            head,
             bytes,
-            head_bytes,
             tail: taken.tail,
             is_last: done && taken.trailers.is_empty(),
         };
@@ -209,9 +264,8 @@ impl<D: Driver> Engine<D> {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         out.append(&mut self.exchanges[number].head);
-        let head_bytes = out.len();
         let consumed = match self.take_response_body(number, data, &mut out) {
-            Some(taken) => self.send_response_body(number, data, (&out, head_bytes), &taken),
+            Some(taken) => self.send_response_body(number, data, (None, &out), &taken),
             None => {
                 self.response_malformed(number);
                 data.len()

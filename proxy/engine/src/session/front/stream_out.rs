@@ -5,21 +5,28 @@
 
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::front::answer::Head;
 use crate::session::front::asker::Asker;
 use crate::session::front::stall::WriteWait;
 use crate::session::ids::StreamId;
 
 impl<D: Driver> Engine<D> {
-    /// Sends a head as HTTP/1.1 has it; `ends` says that nothing follows.
-    pub(super) fn stream_head(&mut self, id: StreamId, head: &[u8], ends: bool) {
+    /// Sends a head; `ends` says that nothing follows.
+    pub(super) fn stream_head(&mut self, id: StreamId, head: Head<'_>, ends: bool) {
         let stream = &mut self.streams[id];
         let (connection, number) = (stream.connection, stream.number);
         stream.finished |= ends;
         if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
             multiplex.out(&mut self.pool);
-            multiplex
-                .h2
-                .send_response_text(&mut multiplex.out, number, head, ends);
+            let (h2, out) = (&mut multiplex.h2, &mut multiplex.out);
+            match head {
+                Head::Passed {
+                    text,
+                    head,
+                    forward,
+                } => h2.send_response(out, number, text, head, forward, ends),
+                Head::Own(head) => h2.send_own(out, number, head, ends),
+            }
         }
         self.queue_multiplexed(connection);
     }

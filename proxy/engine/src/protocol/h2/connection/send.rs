@@ -5,6 +5,7 @@
 
 use super::Connection;
 use super::Event;
+use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
 use crate::protocol::h2::budget::FAULT;
@@ -46,19 +47,12 @@ impl Connection {
         self.end_head(out, start, stream, ends);
     }
 
-    /// Server: sends a response that is here as HTTP/1.1 would have it, such as an error page's
-    /// head; `text` ends with the empty line or before it.
-    pub fn send_response_text(&mut self, out: &mut Vec<u8>, stream: u32, text: &[u8], ends: bool) {
-        let Some(status) = encode::status_of(text) else {
-            debug_assert!(false, "no status line of ours");
-            return;
-        };
-        let is_interim = (100..200).contains(&status) && status != 101;
-        let Some(start) = self.begin_head(out, stream, is_interim, ends) else {
-            return;
-        };
-        encode::response_text(&mut self.encoder, out, status, text);
-        self.end_head(out, start, stream, ends);
+    /// Server: sends the head of an answer of our own, as [`crate::protocol::h1::write_own`] does.
+    pub fn send_own(&mut self, out: &mut Vec<u8>, stream: u32, head: &OwnHead<'_>, ends: bool) {
+        if let Some(start) = self.begin_head(out, stream, false, ends) {
+            encode::own(&mut self.encoder, out, head);
+            self.end_head(out, start, stream, ends);
+        }
     }
 
     /// How many streams the client may open now.

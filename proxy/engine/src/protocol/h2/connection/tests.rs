@@ -7,12 +7,36 @@ mod pair;
 mod server;
 
 use super::*;
+use crate::protocol::h1::Delivery;
 use crate::protocol::h1::HeadLimits;
+use crate::protocol::h1::Persistence;
+use crate::protocol::h1::ResponseForward;
+use crate::protocol::h1::ResponseHead;
+use crate::protocol::h1::response;
 use crate::protocol::h2::frame::FRAME_BYTES_MAX;
 use crate::protocol::h2::frame::FRAME_HEAD_BYTES;
 use crate::protocol::h2::frame::FrameHead;
 use crate::protocol::h2::head::Heads;
 use crate::protocol::h2::hpack::Policy;
+
+/// Sends a head that a backend of HTTP/1.1 has written.
+fn send_text(server: &mut Connection, out: &mut Vec<u8>, stream: u32, text: &[u8], ends: bool) {
+    let limits = HeadLimits {
+        head_bytes_max: 1 << 20,
+        header_count_max: 100,
+    };
+    let mut head = ResponseHead::default();
+    let parsed = response::parse(text, &limits, false, None, &mut head);
+    assert_eq!(parsed, Ok(Some(text.len())));
+    let forward = ResponseForward {
+        delivery: Delivery::UntilClose,
+        persistence: Persistence::Implied,
+        date: b"",
+        extra: [b"", b"", b""],
+        protocol: b"",
+    };
+    server.send_response(out, stream, text, &head, &forward, ends);
+}
 
 /// A peer that writes frames by hand.
 #[derive(Default)]

@@ -118,7 +118,7 @@ fn t07_a_window_opened_byte_by_byte_comes_to_an_end() {
     peer.frame(Kind::Settings, 0, 0, &[0, 4, 0, 0, 0, 0]).get(1);
     told(&mut server, &peer).unwrap();
     let mut out = Vec::new();
-    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
     server.send_data(&mut out, 1, &[0; 1000], true);
     let mut peer = Peer::default();
     peer.frame(Kind::WindowUpdate, 0, 1, &[0, 0, 0, 1]);
@@ -135,7 +135,7 @@ fn a_stream_of_small_events_may_be_acknowledged_one_by_one() {
     let mut server = server();
     told(&mut server, Peer::default().get(1)).unwrap();
     let mut out = Vec::new();
-    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
     let mut peer = Peer::default();
     peer.frame(Kind::WindowUpdate, 0, 1, &[0, 0, 0, 50]).frame(
         Kind::WindowUpdate,
@@ -189,7 +189,13 @@ fn useful_work_earns_the_budget_back() {
         peer.bytes.clear();
         peer.get(stream).frame(Kind::Ping, 0, 0, &[0; 8]);
         told(&mut server, &peer).unwrap();
-        server.send_response_text(&mut out, stream, b"HTTP/1.1 204 No\r\n\r\n", true);
+        super::send_text(
+            &mut server,
+            &mut out,
+            stream,
+            b"HTTP/1.1 204 No\r\n\r\n",
+            true,
+        );
         out.clear();
     }
 }

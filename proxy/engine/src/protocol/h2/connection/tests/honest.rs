@@ -33,7 +33,13 @@ fn a_burst_of_calls_opens_its_windows_before_it_is_answered() {
         }
         told(&mut server, &peer).unwrap();
         for stream in streams() {
-            server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+            super::send_text(
+                &mut server,
+                &mut out,
+                stream,
+                b"HTTP/1.1 200 OK\r\n\r\n",
+                false,
+            );
             server.send_data(&mut out, stream, b"12345", true);
         }
     }
@@ -45,7 +51,7 @@ fn many_tiny_messages_may_be_acknowledged_after_their_stream_is_gone() {
     let mut peer = Peer::default();
     let mut out = Vec::new();
     told(&mut server, peer.get(1)).unwrap();
-    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
     for _ in 0..1000 {
         server.send_data(&mut out, 1, b"12345", false);
     }
@@ -82,7 +88,13 @@ fn a_call_that_was_answered_may_be_given_up() {
         let stream = 2 * at + 1;
         let mut peer = Peer::default();
         told(&mut server, peer.get(stream)).unwrap();
-        server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+        super::send_text(
+            &mut server,
+            &mut out,
+            stream,
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            false,
+        );
         peer.bytes.clear();
         peer.frame(Kind::ResetStream, 0, stream, &[0, 0, 0, 8]);
         assert!(told(&mut server, &peer).is_ok());

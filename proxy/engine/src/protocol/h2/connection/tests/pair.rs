@@ -151,7 +151,7 @@ impl Run {
                     matches!(heads.request.body, RequestBody::Length(all) if all >= length as u64)
                 );
                 connection.set_tag(stream, tag);
-                connection.send_response_text(out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+                super::send_text(connection, out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
                 self.send(false, stream, tag as usize);
             }
             Event::Response { ends, .. } => assert!(!ends),

@@ -1,11 +1,7 @@
 //! The role of a server.
 
 use super::*;
-use crate::protocol::h1::Delivery;
-use crate::protocol::h1::Persistence;
-use crate::protocol::h1::ResponseForward;
-use crate::protocol::h1::ResponseHead;
-use crate::protocol::h1::response;
+use crate::protocol::h1::OwnHead;
 use crate::protocol::h2::hpack::Decoder;
 
 #[test]
@@ -82,12 +78,8 @@ fn an_exchange_goes_both_ways() {
     assert_eq!(server.send_data(&mut out, 1, b"hello", true), 5);
     assert_eq!(server.stream_count(), 0);
     let sent = frames(&out);
-    let mut block = sent[0].3.as_slice();
-    let mut lines = Vec::new();
-    let mut decoder = Decoder::default();
-    while decoder.next(&mut block, &mut lines).unwrap().is_some() {}
     assert_eq!(
-        String::from_utf8(lines).unwrap(),
+        text_of(&sent[0].3),
         ":status: 200\r\ncontent-type: text/html\r\ndate: today\r\nvia: 1.1 kakehi\r\n\
          kakehi-generation: 7\r\ncontent-length: 5\r\n"
     );
@@ -98,7 +90,7 @@ fn an_exchange_goes_both_ways() {
 }
 
 #[test]
-fn an_error_page_is_sent_as_text() {
+fn an_answer_of_our_own_leaves_as_its_parts() {
     let mut server = server();
     let mut peer = Peer::default();
     peer.head(
@@ -109,11 +101,29 @@ fn an_error_page_is_sent_as_text() {
     let told = super::told(&mut server, &peer).unwrap();
     assert_eq!(told, ["1 refused missing_host"]);
     let mut out = Vec::new();
-    let text = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    server.send_response_text(&mut out, 1, text, true);
-    let block = [0x8c, 0x0f, 0x0d, 0x01, b'0'];
+    let head = OwnHead {
+        status: 400,
+        date: b"today",
+        content_type: "text/html\r\nset-cookie: a",
+        request_id: "",
+        extra: [
+            b"Kakehi-Generation: 7\r\nConnection: Upgrade\r\n",
+            b"",
+            b"",
+            b"",
+        ],
+        length: 0,
+        close: true,
+    };
+    server.send_own(&mut out, 1, &head, true);
     let flags = frame::END_STREAM | frame::END_HEADERS;
-    assert_eq!(frames(&out), [(Kind::Headers, flags, 1, block.to_vec())]);
+    let sent = frames(&out);
+    assert_eq!((sent[0].0, sent[0].1, sent[0].2), (Kind::Headers, flags, 1));
+    assert_eq!(
+        text_of(&sent[0].3),
+        ":status: 400\r\ndate: today\r\nkakehi-generation: 7\r\ncontent-length: 0\r\n\
+         cache-control: no-store\r\n"
+    );
     assert_eq!(server.stream_count(), 0);
 }
 
@@ -126,8 +136,9 @@ fn a_large_head_goes_in_pieces() {
     for at in 0..40 {
         text.extend_from_slice(format!("x-{at}: {}\r\n", "~".repeat(1000)).as_bytes());
     }
+    text.extend_from_slice(b"\r\n");
     let mut out = b"before".to_vec();
-    server.send_response_text(&mut out, 1, &text, false);
+    super::send_text(&mut server, &mut out, 1, &text, false);
     let sent = frames(&out[6..]);
     let flags: Vec<(Kind, u8)> = sent.iter().map(|frame| (frame.0, frame.1)).collect();
     let middle = (Kind::Continuation, 0);
@@ -145,8 +156,8 @@ fn t07_a_body_waits_for_the_window() {
     super::told(&mut server, &peer).unwrap();
     let mut out = Vec::new();
     let text = b"HTTP/1.1 200 OK\r\n\r\n";
-    server.send_response_text(&mut out, 1, text, false);
-    server.send_response_text(&mut out, 3, text, false);
+    super::send_text(&mut server, &mut out, 1, text, false);
+    super::send_text(&mut server, &mut out, 3, text, false);
     assert_eq!(server.send_data(&mut out, 1, &[0; 30], true), 10);
     assert_eq!(server.send_data(&mut out, 3, &[0; 10], true), 10);
     assert!(server.is_blocked());
@@ -176,7 +187,13 @@ fn the_urgent_go_first_when_the_connection_is_the_bound() {
     super::told(&mut server, &peer).unwrap();
     let mut out = Vec::new();
     for stream in [1, 3, 5] {
-        server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+        super::send_text(
+            &mut server,
+            &mut out,
+            stream,
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            false,
+        );
     }
     assert_eq!(server.send_data(&mut out, 1, &[0; 70_000], true), 65_535);
     assert_eq!(server.send_data(&mut out, 3, &[0; 10], true), 0);
@@ -203,7 +220,13 @@ fn what_is_of_use_in_parts_takes_turns() {
     super::told(&mut server, &peer).unwrap();
     let mut out = Vec::new();
     for stream in [1, 3, 5] {
-        server.send_response_text(&mut out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+        super::send_text(
+            &mut server,
+            &mut out,
+            stream,
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            false,
+        );
     }
     assert_eq!(server.send_data(&mut out, 1, &[0; 70_000], false), 65_535);
     for stream in [3, 5] {
@@ -283,7 +306,13 @@ fn a_server_leaves_in_two_steps() {
     let mut out = Vec::new();
     for stream in [1, 3] {
         assert!(!server.is_drained());
-        server.send_response_text(&mut out, stream, b"HTTP/1.1 204 No\r\n\r\n", true);
+        super::send_text(
+            &mut server,
+            &mut out,
+            stream,
+            b"HTTP/1.1 204 No\r\n\r\n",
+            true,
+        );
     }
     assert!(server.is_drained());
 }
@@ -298,7 +327,7 @@ fn trailers_end_a_body() {
     let told = super::told(&mut server, &peer).unwrap();
     assert_eq!(told, ["1 request false", "1 data a false", "1 trailers"]);
     let mut out = Vec::new();
-    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
     server.send_trailers(&mut out, 1, b"x-sum: 1\r\n");
     let sent = frames(&out);
     assert_eq!(
@@ -336,7 +365,7 @@ fn frames_can_be_sent_without_copying() {
     let mut peer = Peer::default();
     super::told(&mut server, peer.get(1)).unwrap();
     let mut out = Vec::new();
-    server.send_response_text(&mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
     let mut left = 70_000;
     let mut lengths = Vec::new();
     while let Some((head, length)) = server.frame_data(1, left, true) {
@@ -364,4 +393,12 @@ fn memory_of_an_idle_connection_is_small() {
     let mut server = server();
     server.shrink();
     assert_eq!((server.control.capacity(), server.stream_count()), (0, 0));
+}
+
+/// A header block as the lines that it stands for.
+fn text_of(mut block: &[u8]) -> String {
+    let mut lines = Vec::new();
+    let mut decoder = Decoder::default();
+    while decoder.next(&mut block, &mut lines).unwrap().is_some() {}
+    String::from_utf8(lines).unwrap()
 }
