@@ -8,6 +8,8 @@
 
 pub mod mutate;
 pub mod random;
+#[path = "../../tests/rig/mod.rs"]
+mod rig;
 pub mod target;
 
 use std::collections::hash_map::DefaultHasher;
@@ -30,7 +32,7 @@ pub struct Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         target::ops_decoder::TARGET,
         target::h1_request::TARGET,
         target::h1_response::TARGET,
@@ -40,6 +42,10 @@ impl Target {
         target::h2_client::TARGET,
         target::proxy::TARGET,
         target::hello::TARGET,
+        target::front_h1::TARGET,
+        target::front_h2::TARGET,
+        target::back_h1::TARGET,
+        target::back_h2::TARGET,
     ];
 
     /// The target of this name.

@@ -123,6 +123,8 @@ pub struct Engine<D> {
     pub(super) unflushed: Vec<Token>,
     /// So much is to be sent that it must not wait.
     pub(super) flush_now: bool,
+    /// Turns since frames have left.
+    turns_unflushed: u32,
     pub(super) accept_paused: bool,
     /// What commits removed and no release has let go of yet.
     pub(super) removed: Vec<Leaving>,
@@ -190,6 +192,7 @@ impl<D: Driver> Engine<D> {
             refused_now: 0,
             unflushed: Vec::new(),
             flush_now: false,
+            turns_unflushed: 0,
             accept_paused: false,
             removed: Vec::new(),
             drains: Vec::new(),
@@ -214,54 +217,83 @@ impl<D: Driver> Engine<D> {
     }
 
     fn turns(&mut self) -> std::io::Result<()> {
-        let mut turns_unflushed = 0;
-        loop {
-            let left_over = self.ready.len();
-            // Events are left of a turn that a mishap has ended, and are told once.
-            if self.events_seen == self.events.len() {
-                self.await_events()?;
-            }
-            // What was left over from the last turn comes first, and only as much as there was.
-            while let Some(&event) = self.events.get(self.events_seen) {
-                self.events_seen += 1;
-                self.at_work = event.token;
-                self.dispatch(&event);
-            }
-            self.drive_left_over(left_over);
-            self.drive_bulk();
-            self.run_timers();
-            self.drive_handshakes();
-            // Frames wait while there is more to put behind them: what a wake-up costs the other side
-            // is then paid for many of them.
-            turns_unflushed += 1;
-            let is_due =
-                self.events.len() <= FEW_EVENTS_MAX || turns_unflushed >= UNFLUSHED_TURNS_MAX;
-            if is_due || self.flush_now {
-                self.flush_multiplexed();
-                turns_unflushed = 0;
-            }
-            self.at_work = ids::WAKE;
-            self.audit_some();
-            let queued = self.pool.queued_bytes() as u64;
-            self.metrics.set(Counter::BufferedBytesNow, queued);
-            if self
-                .stop_at_ms
-                .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())
-            {
-                self.flush_multiplexed();
-                self.close_log();
-                return Ok(());
-            }
-        }
+        while !self.turn(true)? {}
+        Ok(())
     }
 
-    fn await_events(&mut self) -> std::io::Result<()> {
-        let is_idle = self.ready.is_empty()
-            && self.bulk.is_empty()
-            && self.handshakes.is_empty()
-            && self.audits.is_empty()
-            && self.unflushed.is_empty();
-        let timeout = match is_idle {
+    /// One turn that waits for nothing, of an engine that does not run: whether there was something to do.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn turn_by_hand(&mut self) -> std::io::Result<bool> {
+        let had_work = self.has_work();
+        let is_over = self.turn(false)?;
+        Ok(!is_over && (had_work || !self.events.is_empty()))
+    }
+
+    /// Whether nobody is connected or served, and nothing waits for anybody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+            && self.streams.is_empty()
+            && self.exchanges.is_empty()
+            && self.tickets.is_empty()
+            && self.upstreams.is_empty()
+            && self.back_streams.is_empty()
+            && self.pool.queued_bytes() == 0
+    }
+
+    /// Whether the end has come.
+    fn turn(&mut self, waits: bool) -> std::io::Result<bool> {
+        let left_over = self.ready.len();
+        // Events are left of a turn that a mishap has ended, and are told once.
+        if self.events_seen == self.events.len() {
+            self.await_events(waits)?;
+        }
+        // What was left over from the last turn comes first, and only as much as there was.
+        while let Some(&event) = self.events.get(self.events_seen) {
+            self.events_seen += 1;
+            self.at_work = event.token;
+            self.dispatch(&event);
+        }
+        self.drive_left_over(left_over);
+        self.drive_bulk();
+        self.run_timers();
+        self.drive_handshakes();
+        // Frames wait while there is more to put behind them: what a wake-up costs the other side
+        // is then paid for many of them.
+        self.turns_unflushed += 1;
+        let is_due =
+            self.events.len() <= FEW_EVENTS_MAX || self.turns_unflushed >= UNFLUSHED_TURNS_MAX;
+        if is_due || self.flush_now {
+            self.flush_multiplexed();
+            self.turns_unflushed = 0;
+        }
+        self.at_work = ids::WAKE;
+        self.audit_some();
+        let queued = self.pool.queued_bytes() as u64;
+        self.metrics.set(Counter::BufferedBytesNow, queued);
+        if self
+            .stop_at_ms
+            .is_some_and(|at_ms| self.clients.is_empty() || at_ms <= self.clock.ms())
+        {
+            self.flush_multiplexed();
+            self.close_log();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.bulk.is_empty()
+            || !self.handshakes.is_empty()
+            || !self.audits.is_empty()
+            || !self.unflushed.is_empty()
+    }
+
+    fn await_events(&mut self, waits: bool) -> std::io::Result<()> {
+        let timeout = match waits && !self.has_work() {
             true => self.timers.next_in(self.clock.ms()),
             false => Some(0),
         };

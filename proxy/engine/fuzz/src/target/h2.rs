@@ -72,8 +72,9 @@ fn tell(told: &mut Told, event: &Event<'_>, head: u64) {
     }
 }
 
-/// What was sent is a row of whole frames that a peer with default settings takes.
-fn check_frames(mut sent: &[u8]) {
+/// What was sent is a row of whole frames that a peer with default settings takes: how many.
+pub(super) fn check_frames(mut sent: &[u8]) -> usize {
+    let mut count = 0;
     sent = sent.strip_prefix(PREFACE).unwrap_or(sent);
     let mut block = None;
     while !sent.is_empty() {
@@ -85,6 +86,8 @@ fn check_frames(mut sent: &[u8]) {
         assert_eq!(block.is_some(), head[3] == 9, "a block that is cut in two");
         block = (is_block && head[4] & 4 == 0).then_some(stream);
         sent = &rest[length..];
+        count += 1;
     }
     assert_eq!(block, None);
+    count
 }

@@ -2,8 +2,8 @@
 //! fault; what leaves is whole frames; and a request that is taken is, written for an HTTP/1.1
 //! backend, read there as the same. Nothing more stands between an HTTP/2 client and request smuggling.
 
-use _engine::protocol::h1::OwnHead;
 use _engine::protocol::h1::Forward;
+use _engine::protocol::h1::OwnHead;
 use _engine::protocol::h1::RequestHead;
 use _engine::protocol::h1::request::parse;
 use _engine::protocol::h1::write_request;

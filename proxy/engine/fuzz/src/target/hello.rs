@@ -21,9 +21,9 @@ pub fn check(input: &[u8]) -> Behaviour {
     let behaviour = match &sight {
         Sight::Incomplete => {
             assert!(input.len() < HELLO_BYTES_MAX);
-            "waits"
+            ("waits", 0)
         }
-        Sight::Nameless => "nameless",
+        Sight::Nameless => ("nameless", 0),
         Sight::Named(name) => {
             assert!((1..=255).contains(&name.len()));
             assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()));
@@ -31,10 +31,10 @@ pub fn check(input: &[u8]) -> Behaviour {
                 .find(|length| hello::look(&input[..*length]) != Sight::Incomplete)
                 .expect("the whole is complete");
             assert_eq!(hello::look(&input[..complete]), sight);
-            "named"
+            ("named", complete)
         }
     };
-    Behaviour::of(vec![behaviour])
+    Behaviour::of(behaviour)
 }
 
 const TOKENS: &[&str] = &[

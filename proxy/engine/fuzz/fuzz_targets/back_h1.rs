@@ -1,0 +1,7 @@
+//! A backend of HTTP/1.1 under libFuzzer; see `kakehi_engine_fuzz::target::back_h1` for what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    kakehi_engine_fuzz::target::back_h1::check(input);
+});
