@@ -8,13 +8,22 @@
 //! they are answered, and streams that are reset for a fault. It is earned by exchanges that come to
 //! their ends. Both grow with time as well, as nghttp2's do, so that nobody is punished for a day of
 //! keep-alive pings. A backend is no stranger and carries the requests of many: it may do far more.
+//!
+//! Two things that honest clients do in bursts have allowances of their own. One that gives up a thousand
+//! calls which wait for a free stream sends each and its end in one go, as an attack does (T01): no work
+//! is begun for such, and what tells the two apart is that people stop. One that opens streams before it
+//! has read how many it may have has done nothing wrong (RFC 9113 §6.5.2).
 
 /// What is left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     chatter: u32,
     trouble: u32,
-    /// What both begin with, in a stranger's.
+    /// Requests that may be given up at once.
+    rapid: u32,
+    /// Streams that may be too many because the peer could not know.
+    unaware: u32,
+    /// What all begin with, in a stranger's.
     worth: u32,
     /// When time was last credited.
     credited_s: u64,
@@ -29,6 +38,16 @@ const CHATTER_MAX: u32 = 16 << 10;
 /// Requests that may be given up in a burst, half of which comes back within a second. nghttp2 allows
 /// 1,000 and 33, Envoy 500, which cut a client of gRPC that cancels all of what it has queued.
 const TROUBLE: u32 = 4096;
+
+/// Requests that may be given up in the very bytes that bring them.
+const RAPID: u32 = 1500;
+
+/// How many of those come back within a second.
+const RAPID_PER_S: u32 = 150;
+
+/// Streams too many that are opened before our settings are acknowledged. Clients of gRPC open a thousand
+/// at once.
+const UNAWARE: u32 = 4096;
 
 /// A backend's budget, in those of strangers.
 const BACKEND_WORTH: u32 = 64;
@@ -62,9 +81,8 @@ const EARNING_BYTES: u32 = 64;
 /// A request that is given up before its answer has begun.
 pub(super) const GIVEN_UP: u32 = 1;
 
-/// The same in the very bytes that brought it, without another behind: nobody does so in earnest
-/// (T01). A stream too many costs as much.
-pub(super) const RAPID: u32 = 32;
+/// A stream too many of a peer who knows how many it may have.
+pub(super) const EXCESS: u32 = 32;
 
 /// A fault of the peer for which we reset a stream.
 pub(super) const FAULT: u32 = 128;
@@ -85,6 +103,8 @@ impl Budget {
         Self {
             chatter: CHATTER * worth,
             trouble: TROUBLE * worth,
+            rapid: RAPID * worth,
+            unaware: UNAWARE,
             worth,
             credited_s: 0,
         }
@@ -102,6 +122,25 @@ impl Budget {
     pub(super) fn trouble(&mut self, price: u32) -> bool {
         self.trouble = self.trouble.saturating_sub(price);
         self.trouble > 0
+    }
+
+    /// A request was given up by the bytes that brought it; `false` once that was too many (T01).
+    #[must_use]
+    pub(super) fn gives_up_at_once(&mut self) -> bool {
+        self.rapid = self.rapid.saturating_sub(1);
+        self.rapid > 0
+    }
+
+    /// A stream too many of a peer who could not know; `false` once nobody needs as many.
+    #[must_use]
+    pub(super) fn is_unaware(&mut self) -> bool {
+        self.unaware = self.unaware.saturating_sub(1);
+        self.unaware > 0
+    }
+
+    /// As many streams as that were refused to it.
+    pub(super) fn unaware_count(&self) -> usize {
+        (UNAWARE - self.unaware) as usize
     }
 
     pub(super) fn opened(&mut self) {
@@ -124,11 +163,15 @@ impl Budget {
         self.earn_trouble(EXCHANGE);
     }
 
-    /// Half of what both begin with comes back in a second.
+    /// Half of what chatter and trouble begin with comes back in a second.
     pub(super) fn pass_time(&mut self, now_s: u64) {
-        let passed = now_s.saturating_sub(self.credited_s).min(2) as u32;
+        let all_s = u64::from(RAPID / RAPID_PER_S);
+        let passed = now_s.saturating_sub(self.credited_s).min(all_s) as u32;
         if passed > 0 {
             self.credited_s = now_s;
+            let rapid = self.rapid + passed * RAPID_PER_S * self.worth;
+            self.rapid = rapid.min(RAPID * self.worth);
+            let passed = passed.min(2);
             self.earn_chatter(passed * CHATTER * self.worth / 2);
             self.earn_trouble(passed * TROUBLE * self.worth / 2);
         }
@@ -162,6 +205,19 @@ mod tests {
         assert!(!budget.chat(IDLE) && !budget.trouble(GIVEN_UP));
         budget.pass_time(u64::MAX);
         assert!(budget.chat(CHATTER - 1) && budget.trouble(TROUBLE - 1));
+    }
+
+    #[test]
+    fn what_is_given_up_at_once_comes_back_slowly() {
+        let mut budget = Budget::of_client();
+        budget.pass_time(1000);
+        let count = |budget: &mut Budget| (0..).take_while(|_| budget.gives_up_at_once()).count();
+        assert_eq!(count(&mut budget), RAPID as usize - 1);
+        budget.pass_time(1001);
+        assert_eq!(count(&mut budget), RAPID_PER_S as usize - 1);
+        budget.pass_time(2000);
+        assert_eq!(count(&mut budget), RAPID as usize - 1);
+        assert!(budget.trouble(TROUBLE - 1), "that is another account");
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) struct Stream {
     pub(super) priority: Priority,
     /// When it last had its turn; see `Connection::place`.
     pub(super) turn: u64,
+    /// Frames of DATA that we have sent.
+    pub(super) data_frames: u32,
     /// It has more to send than a window allowed.
     pub(super) is_blocked: bool,
 }
@@ -157,42 +159,57 @@ pub(super) enum End {
 /// The last streams that ended, to tell what is late from what is wrong (RFC 9113 §5.1, T37).
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    by_peer: Last<u32>,
+    by_peer: Last<Left>,
     by_us: Last<GivenUp>,
+}
+
+/// A stream that the peer has ended.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    number: u32,
+    /// Frames of DATA of ours that it may have had yet to see, each of which it may answer by a reset.
+    late_resets: u32,
 }
 
 /// A stream that we have reset.
 #[derive(Clone, Copy, Debug)]
 struct GivenUp {
-    number: u32,
+    left: Left,
     /// Bytes that the peer may still send for it without knowing.
     late: u32,
 }
 
 impl Ended {
-    /// `late` is what the stream's window still allowed.
-    pub(super) fn push(&mut self, number: u32, end: End, late: u32) {
+    /// `late` is what the stream's window still allowed, `sent` the frames of DATA that it was sent.
+    pub(super) fn push(&mut self, number: u32, end: End, late: u32, sent: u32) {
+        let left = Left {
+            number,
+            late_resets: sent,
+        };
         match end {
-            End::ByPeer => self.by_peer.push(number),
+            End::ByPeer => self.by_peer.push(left),
             End::ByUs => self.by_us.push(GivenUp {
-                number,
+                left,
                 late: late.saturating_add(LATE_HEAD_BYTES),
             }),
         }
     }
 
     pub(super) fn find(&self, number: u32) -> Option<End> {
-        if self.by_peer.entries.contains(&number) {
+        let is_it = |entry: &Left| entry.number == number;
+        if self.by_peer.entries.iter().any(is_it) {
             return Some(End::ByPeer);
         }
-        let is_it = |entry: &GivenUp| entry.number == number;
-        self.by_us.entries.iter().any(is_it).then_some(End::ByUs)
+        let mut given_up = self.by_us.entries.iter();
+        given_up
+            .any(|entry| is_it(&entry.left))
+            .then_some(End::ByUs)
     }
 
     /// Whether so much may still come for a stream because its peer could not know: once only.
     pub(super) fn takes_late(&mut self, number: u32, bytes: usize) -> bool {
         let entries = self.by_us.entries.iter_mut();
-        let found = entries.rev().find(|entry| entry.number == number);
+        let found = entries.rev().find(|entry| entry.left.number == number);
         let (Some(found), Ok(bytes)) = (found, u32::try_from(bytes)) else {
             return false;
         };
@@ -201,6 +218,18 @@ impl Ended {
             None => return false,
         }
         true
+    }
+
+    /// Whether a reset may be the answer to DATA that was on its way when the stream ended: once a frame.
+    pub(super) fn takes_late_reset(&mut self, number: u32) -> bool {
+        let by_us = self.by_us.entries.iter_mut().map(|entry| &mut entry.left);
+        let mut all = self.by_peer.entries.iter_mut().chain(by_us);
+        let Some(found) = all.find(|left| left.number == number) else {
+            return false;
+        };
+        let allowed = found.late_resets > 0;
+        found.late_resets = found.late_resets.saturating_sub(1);
+        allowed
     }
 }
 
@@ -275,7 +304,7 @@ mod tests {
             } else {
                 End::ByPeer
             };
-            ended.push(number, end, 10);
+            ended.push(number, end, 10, 0);
         }
         assert_eq!(ended.find(198), Some(End::ByUs));
         assert_eq!(ended.find(200), Some(End::ByPeer));
@@ -288,12 +317,26 @@ mod tests {
     #[test]
     fn what_is_late_is_taken_as_far_as_the_window_had_allowed_it() {
         let mut ended = Ended::default();
-        ended.push(1, End::ByUs, 100);
-        ended.push(3, End::ByPeer, 100);
+        ended.push(1, End::ByUs, 100, 0);
+        ended.push(3, End::ByPeer, 100, 0);
         let most = 100 + LATE_HEAD_BYTES as usize;
         assert!(ended.takes_late(1, most - 1) && !ended.takes_late(1, 2));
         assert!(ended.takes_late(1, 1) && !ended.takes_late(1, 1));
         assert!(!ended.takes_late(3, 1) && !ended.takes_late(5, 1));
         assert!(!ended.takes_late(1, usize::MAX));
+    }
+
+    #[test]
+    fn a_late_reset_answers_a_frame_that_was_sent() {
+        let mut ended = Ended::default();
+        ended.push(1, End::ByPeer, 0, 2);
+        ended.push(3, End::ByUs, 0, 1);
+        assert!(ended.takes_late_reset(1) && ended.takes_late_reset(1));
+        assert!(ended.takes_late_reset(3));
+        assert!(
+            [1, 3, 5]
+                .iter()
+                .all(|&number| !ended.takes_late_reset(number))
+        );
     }
 }

@@ -9,7 +9,6 @@ use super::shutdown::SHUTDOWN_PING;
 use crate::protocol::h2::budget::ANSWERED;
 use crate::protocol::h2::budget::GIVEN_UP;
 use crate::protocol::h2::budget::IDLE;
-use crate::protocol::h2::budget::RAPID;
 use crate::protocol::h2::error::ConnectionFault;
 use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::error::StreamFault;
@@ -30,10 +29,13 @@ impl Connection {
         let code = frame::number(payload).ok_or(ConnectionFault::FrameSize)?;
         self.check_known(head.stream)?;
         let Some(gone) = self.remove(head.stream, End::ByPeer) else {
-            self.charge(IDLE)?;
+            // Some answer each frame that comes for a stream which they have given up.
+            if !self.ended.takes_late_reset(head.stream) {
+                self.charge(IDLE)?;
+            }
             return Ok(None);
         };
-        self.charge_trouble(self.price_of_giving_up(head.stream, &gone))?;
+        self.charge_giving_up(head.stream, &gone)?;
         Ok(Some(Event::Reset {
             stream: head.stream,
             tag: gone.tag,
@@ -44,17 +46,25 @@ impl Connection {
 
     /// Who has had an answer, or the beginning of it, has brought something forward. Of the others those
     /// are the worst that could not have wanted one (T01).
-    fn price_of_giving_up(&self, number: u32, gone: &Stream) -> u32 {
+    fn charge_giving_up(&mut self, number: u32, gone: &Stream) -> Result<(), ConnectionFault> {
         let answer = if self.is_server {
             gone.sends
         } else {
             gone.receives
         };
         match answer {
-            Half::Body | Half::Done => 0,
-            Half::Head if number == self.newest => RAPID,
-            Half::Head => GIVEN_UP,
+            Half::Body | Half::Done => Ok(()),
+            Half::Head if number == self.newest => self.charge_rapid(),
+            Half::Head => self.charge_trouble(GIVEN_UP),
         }
+    }
+
+    /// Charges for a request that is given up in the bytes that brought it.
+    pub(super) fn charge_rapid(&mut self) -> Result<(), ConnectionFault> {
+        if self.budget.gives_up_at_once() {
+            return Ok(());
+        }
+        Err(ConnectionFault::Flood)
     }
 
     /// RFC 9113 §6.5.

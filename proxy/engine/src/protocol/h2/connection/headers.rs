@@ -9,8 +9,8 @@ use super::Phase;
 use super::Shutdown;
 use crate::protocol::h1::RequestBody;
 use crate::protocol::h1::ResponseBody;
+use crate::protocol::h2::budget::EXCESS;
 use crate::protocol::h2::budget::IDLE;
-use crate::protocol::h2::budget::RAPID;
 use crate::protocol::h2::error::ConnectionFault;
 use crate::protocol::h2::error::HeadFault;
 use crate::protocol::h2::error::StreamFault;
@@ -18,6 +18,7 @@ use crate::protocol::h2::flow::ReceiveWindow;
 use crate::protocol::h2::flow::SendWindow;
 use crate::protocol::h2::frame;
 use crate::protocol::h2::frame::FrameHead;
+use crate::protocol::h2::frame::Kind;
 use crate::protocol::h2::frame::STREAM_MAX;
 use crate::protocol::h2::head::Asked;
 use crate::protocol::h2::head::Heads;
@@ -129,11 +130,16 @@ impl Connection {
         event
     }
 
-    /// T03: neither bytes nor frames without end.
+    /// T03: neither bytes nor frames without end. A backend's connection carries the requests of many, and
+    /// a head that is too large shall fail its own only: far more is read, to be thrown away.
     fn collect(&mut self, fragment: &[u8]) -> Result<(), ConnectionFault> {
         let bytes = self.block.bytes.len() + fragment.len();
-        let bytes_max = self.settings.head_limits.head_bytes_max;
-        if bytes > bytes_max.saturating_add(FREE_BYTES) || self.block.frames > BLOCK_FRAMES_MAX {
+        let head_max = self.settings.head_limits.head_bytes_max;
+        let bytes_max = match self.is_server {
+            true => head_max.saturating_add(FREE_BYTES),
+            false => head_max.saturating_add(FREE_BYTES).max(BACKEND_BLOCK_BYTES),
+        };
+        if bytes > bytes_max || self.block.frames > BLOCK_FRAMES_MAX {
             return Err(ConnectionFault::HeaderBlock);
         }
         self.block.bytes.extend_from_slice(fragment);
@@ -165,7 +171,12 @@ impl Connection {
             }
             self.last_peer = to.stream;
         }
-        let verdict = heads.read(&mut self.decoder, block, section, &limits)?;
+        let bytes_max = limits.head_bytes_max.saturating_mul(BOMB_FACTOR);
+        let bytes_max = match self.is_server {
+            true => bytes_max,
+            false => bytes_max.max(BACKEND_BLOCK_BYTES * BOMB_FACTOR),
+        };
+        let verdict = heads.read(&mut self.decoder, block, section, &limits, bytes_max)?;
         if to.depends_on_itself {
             return self.fault_stream(to.stream, StreamFault::SelfDependency);
         }
@@ -206,11 +217,7 @@ impl Connection {
         let stream = to.stream;
         let is_refused = matches!(self.shutdown, Shutdown::Final { last } if stream > last);
         if is_refused || self.streams.len() >= self.settings.streams_max as usize {
-            self.charge_trouble(RAPID)?;
-            self.ended
-                .push(stream, End::ByUs, self.settings.stream_window);
-            self.write_reset(stream, StreamFault::Refused.code());
-            return Ok(None);
+            return self.refuse(stream, is_refused).map(|()| None);
         }
         let extended_connect = self.settings.extended_connect;
         let verdict = verdict.and_then(|()| heads.finish_request(to.ends, extended_connect));
@@ -221,6 +228,12 @@ impl Connection {
         };
         let fault = match verdict {
             Ok(()) if to.ends && body_left.is_some_and(|left| left > 0) => StreamFault::Length,
+            // Nobody waits for an answer: no work is begun.
+            Ok(()) if self.is_given_up() => {
+                self.ended.push(stream, End::ByPeer, 0, 1);
+                self.budget.opened();
+                return self.charge_rapid().map(|()| None);
+            }
             Ok(()) | Err(HeadFault::Request(_)) => {
                 self.open(stream, to.ends, body_left, heads.priority());
                 return Ok(Some(match verdict {
@@ -246,6 +259,38 @@ impl Connection {
         }))
     }
 
+    /// Whether the request that is being read is given up by the next frame.
+    fn is_given_up(&self) -> bool {
+        let is_reset = |next: FrameHead| next.kind == Kind::ResetStream && next.length == 4;
+        self.follows.is_some_and(is_reset)
+    }
+
+    /// Whether the next frame is DATA that contradicts the head of its response, as long as nothing has been
+    /// made of that.
+    fn is_contradicted(&self, body_left: u64) -> bool {
+        let is_wrong = |next: FrameHead| {
+            let length = next.length as u64;
+            let is_short = next.has(frame::END_STREAM) && length < body_left;
+            next.kind == Kind::Data && !next.has(frame::PADDED) && (length > body_left || is_short)
+        };
+        self.follows.is_some_and(is_wrong)
+    }
+
+    /// Refuses a stream. Who could not know that it would be one too many is charged nothing, as long as
+    /// that may be so, and what has come behind it neither.
+    fn refuse(&mut self, stream: u32, is_leaving: bool) -> Result<(), ConnectionFault> {
+        let is_unaware = !is_leaving && !self.settings_acknowledged && self.budget.is_unaware();
+        if is_unaware {
+            self.budget.opened();
+        } else {
+            self.charge_trouble(EXCESS)?;
+        }
+        self.ended
+            .push(stream, End::ByUs, self.settings.stream_window, 0);
+        self.write_reset(stream, StreamFault::Refused.code());
+        Ok(())
+    }
+
     fn open(&mut self, number: u32, ends: bool, body_left: Option<u64>, priority: Priority) {
         let stream = Stream {
             tag: NO_TAG,
@@ -258,6 +303,7 @@ impl Connection {
             asked: Asked::default(),
             priority,
             turn: 0,
+            data_frames: 0,
             is_blocked: false,
         };
         self.streams.insert(number, stream);
@@ -283,7 +329,11 @@ impl Connection {
             ResponseBody::None if !head.switching_protocols => Some(0),
             _ => None,
         };
-        if to.ends && body_left.is_some_and(|left| left > 0) {
+        let is_wrong = |left| match to.ends {
+            true => left > 0,
+            false => self.is_contradicted(left),
+        };
+        if body_left.is_some_and(is_wrong) {
             return self.fault_stream(stream, StreamFault::Length);
         }
         let part = if head.interim {
@@ -347,6 +397,12 @@ impl Connection {
 /// Huffman codes may be longer than what they stand for; a block that does not fit here holds a
 /// head that does not fit either.
 const FREE_BYTES: usize = 16 << 10;
+
+/// As many bytes of a backend's block are read in any case.
+const BACKEND_BLOCK_BYTES: usize = 256 << 10;
+
+/// Who sends so many times the limit does not send a head: HPACK turns one byte into four thousand.
+const BOMB_FACTOR: usize = 8;
 
 /// What a late block counts as beside its length: it has to be decoded.
 const BLOCK_BYTES: usize = 1 << 10;

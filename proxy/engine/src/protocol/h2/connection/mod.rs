@@ -29,6 +29,7 @@ use super::flow::ReceiveWindow;
 use super::flow::SendWindow;
 use super::flow::WINDOW_DEFAULT;
 use super::frame;
+use super::frame::FrameHead;
 use super::frame::Kind;
 use super::frame::PREFACE;
 use super::hpack::Decoder;
@@ -70,6 +71,8 @@ pub struct Connection {
     block: Block,
     /// A HEADERS frame has begun and is not here whole.
     head_waits: bool,
+    /// The frame behind the head that is being read, if it is for the same stream and here.
+    follows: Option<FrameHead>,
     control: Vec<u8>,
     budget: Budget,
     /// The stream that was opened last, if it was in this turn; else 0.
@@ -134,6 +137,7 @@ impl Connection {
             payload: Payload::default(),
             block: Block::default(),
             head_waits: false,
+            follows: None,
             control,
             budget: if is_server {
                 Budget::of_client()
@@ -267,7 +271,7 @@ impl Connection {
         let gone = self.remove(stream, End::ByUs);
         if gone.is_none() {
             self.ended
-                .push(stream, End::ByUs, self.settings.stream_window);
+                .push(stream, End::ByUs, self.settings.stream_window, 0);
         }
         self.write_reset(stream, code);
         self.charge_trouble(FAULT)?;
@@ -287,7 +291,8 @@ impl Connection {
     /// Forgets a stream; what it held goes back to the connection's window.
     fn remove(&mut self, stream: u32, end: End) -> Option<Stream> {
         let gone = self.streams.remove(stream)?;
-        self.ended.push(stream, end, gone.receive_window.left());
+        let late = gone.receive_window.left();
+        self.ended.push(stream, end, late, gone.data_frames);
         self.pass_to_connection(gone.held);
         Some(gone)
     }
@@ -303,3 +308,6 @@ impl Connection {
 
 /// What may wait for a peer that does not read: far more than all streams together ever need.
 const CONTROL_BYTES_MAX: usize = 16 << 10;
+
+/// Those that are refused to a client who could not know better come on top, each by a frame.
+const REFUSAL_BYTES: usize = 13;

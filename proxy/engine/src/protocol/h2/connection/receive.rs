@@ -6,6 +6,7 @@ use super::CONTROL_BYTES_MAX;
 use super::Connection;
 use super::Event;
 use super::Phase;
+use super::REFUSAL_BYTES;
 use super::Step;
 use super::body::Payload;
 use crate::protocol::h2::budget::IDLE;
@@ -134,8 +135,12 @@ impl Connection {
                     return Ok((0, None));
                 };
                 self.head_waits = false;
+                self.follows = (kind == Kind::Headers)
+                    .then(|| follower(head, rest))
+                    .flatten();
                 let event = self.take_frame(head, payload, heads)?;
-                if self.control.len() > CONTROL_BYTES_MAX {
+                let refused = self.budget.unaware_count() * REFUSAL_BYTES;
+                if self.control.len() > CONTROL_BYTES_MAX + refused {
                     return Err(ConnectionFault::Deaf);
                 }
                 Ok((FRAME_HEAD_BYTES + head.length, event))
@@ -175,6 +180,12 @@ impl Connection {
             Kind::Data | Kind::Unknown => Ok(None),
         }
     }
+}
+
+/// What follows a frame, if that is for the same stream.
+fn follower(head: FrameHead, rest: &[u8]) -> Option<FrameHead> {
+    let next = rest.get(head.length..)?.first_chunk()?;
+    Some(FrameHead::parse(next)).filter(|next| next.stream == head.stream)
 }
 
 /// Whether the first bytes of a connection are those of HTTP/2; `None` while that is open.

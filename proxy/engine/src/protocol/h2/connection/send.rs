@@ -8,7 +8,6 @@ use super::Event;
 use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
-use crate::protocol::h2::budget::FAULT;
 use crate::protocol::h2::encode;
 use crate::protocol::h2::error::ErrorCode;
 use crate::protocol::h2::flow::ReceiveWindow;
@@ -123,6 +122,7 @@ impl Connection {
             },
             priority: Priority::default(),
             turn: 0,
+            data_frames: 0,
             is_blocked: false,
         };
         self.streams.insert(number, stream);
@@ -175,6 +175,7 @@ impl Connection {
             return None;
         }
         found.is_blocked = length < available && length == window;
+        found.data_frames = found.data_frames.saturating_add(1);
         found.send_window.take(length);
         self.send_window.take(length);
         let ends = ends && length == available;
@@ -224,10 +225,6 @@ impl Connection {
             return;
         }
         self.write_reset(stream, code);
-        if matches!(code, ErrorCode::Protocol | ErrorCode::EnhanceYourCalm) {
-            // The session found the peer at fault; a budget that is used up shows with its next one.
-            let _ = self.budget.trouble(FAULT);
-        }
     }
 
     /// The next stream that has waited for a window; see [`Connection::place`].

@@ -195,7 +195,9 @@ fn settings() -> Settings {
 /// A server that has exchanged settings.
 fn server() -> Connection {
     let mut server = Connection::server(&settings());
-    assert_eq!(told(&mut server, &Peer::client()).unwrap(), ["settings"]);
+    let mut peer = Peer::client();
+    peer.frame(Kind::Settings, frame::ACK, 0, b"");
+    assert_eq!(told(&mut server, &peer).unwrap(), ["settings"]);
     flushed(&mut server);
     server
 }

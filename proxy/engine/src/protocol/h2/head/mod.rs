@@ -123,13 +123,15 @@ impl Heads {
     }
 
     /// Decodes a whole block. The inner verdict is on the head alone; the block is decoded to its
-    /// end in any case, as the next one depends on it (RFC 9113 §4.3).
+    /// end in any case, as the next one depends on it (RFC 9113 §4.3), unless that has more than
+    /// `bytes_max`, which ends the connection.
     pub(super) fn read(
         &mut self,
         decoder: &mut Decoder,
         mut block: &[u8],
         section: Section,
         limits: &HeadLimits,
+        bytes_max: usize,
     ) -> Result<Result<(), HeadFault>, ConnectionFault> {
         self.clear();
         decoder.begin();
@@ -137,7 +139,7 @@ impl Heads {
         let mut size = Size::default();
         while let Some(line) = decoder.next(&mut block, &mut self.text)? {
             size.add(line, self.text[line.name_start] != b':');
-            if size.bytes > limits.head_bytes_max.saturating_mul(BOMB_FACTOR) {
+            if size.bytes > bytes_max {
                 return Err(ConnectionFault::HeaderBlock);
             }
             if verdict.is_ok() && section != Section::Discarded {
@@ -330,6 +332,3 @@ fn check_connection_field(id: FieldId, value: &[u8]) -> Result<(), HeadFault> {
         _ => Ok(()),
     }
 }
-
-/// Who sends so many times the limit does not send a head: HPACK turns one byte into four thousand.
-const BOMB_FACTOR: usize = 8;

@@ -11,6 +11,7 @@ use crate::protocol::h1::write_request;
 use crate::protocol::h2::hpack::Encoder;
 use crate::protocol::h2::hpack::Policy;
 
+const BYTES_MAX: usize = 8 * LIMITS.head_bytes_max;
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 2048,
     header_count_max: 12,
@@ -31,7 +32,9 @@ fn block(lines: &[&str]) -> Vec<u8> {
 fn read(heads: &mut Heads, lines: &[&str], section: Section) -> Result<(), HeadFault> {
     let block = block(lines);
     let mut decoder = Decoder::default();
-    heads.read(&mut decoder, &block, section, &LIMITS).unwrap()
+    heads
+        .read(&mut decoder, &block, section, &LIMITS, BYTES_MAX)
+        .unwrap()
 }
 
 fn request(lines: &[&str], ends: bool) -> Result<Heads, HeadFault> {
@@ -164,7 +167,13 @@ fn t17_what_is_malformed_is_not_answered() {
     let mut nameless = Vec::new();
     Encoder::default().field(&mut nameless, b"", b"1", Policy::Once);
     let mut decoder = Decoder::default();
-    let verdict = Heads::default().read(&mut decoder, &nameless, Section::Request, &LIMITS);
+    let verdict = Heads::default().read(
+        &mut decoder,
+        &nameless,
+        Section::Request,
+        &LIMITS,
+        BYTES_MAX,
+    );
     assert_eq!(verdict, Ok(Err(HeadFault::InvalidName)));
 }
 
@@ -261,7 +270,7 @@ fn t04_a_bomb_ends_the_connection() {
     assert!(block.len() < 4000);
     let mut heads = Heads::default();
     let mut decoder = Decoder::default();
-    let verdict = heads.read(&mut decoder, &block, Section::Request, &LIMITS);
+    let verdict = heads.read(&mut decoder, &block, Section::Request, &LIMITS, BYTES_MAX);
     assert_eq!(verdict, Err(ConnectionFault::HeaderBlock));
     assert!(heads.text.len() <= LIMITS.head_bytes_max + 1100);
 }

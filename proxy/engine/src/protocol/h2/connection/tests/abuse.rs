@@ -36,10 +36,27 @@ fn check_flood(round: impl FnMut(&mut Peer, u32)) {
 
 #[test]
 fn t01_rapid_resets_come_to_an_end() {
-    check_flood(|peer, stream| {
+    let (count, fault) = flood(server(), |peer, stream| {
         peer.get(stream)
             .frame(Kind::ResetStream, 0, stream, &[0, 0, 0, 8]);
     });
+    assert_eq!(fault, ConnectionFault::Flood);
+    assert!(count <= 3000, "after {count} frames");
+}
+
+/// Those who never acknowledge our settings have no more than a large burst in advance.
+#[test]
+fn t01_streams_too_many_come_to_an_end() {
+    let mut server = Connection::server(&settings());
+    told(&mut server, &Peer::client()).unwrap();
+    let mut peer = Peer::default();
+    let taken = (0..10_000).take_while(|at| {
+        peer.bytes.clear();
+        let taken = told(&mut server, peer.post(2 * at + 1)).is_ok();
+        server.flush(&mut Vec::new());
+        taken
+    });
+    assert!(taken.count() < 4500);
 }
 
 #[test]

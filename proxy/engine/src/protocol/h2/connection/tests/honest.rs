@@ -114,6 +114,94 @@ fn ten_pings_a_second_are_no_flood() {
     }
 }
 
+#[test]
+fn a_thousand_calls_may_be_given_up_before_they_are_sent() {
+    let mut server = wide_server();
+    let mut peer = Peer::default();
+    for stream in (1..2000).step_by(2) {
+        peer.get(stream)
+            .frame(Kind::ResetStream, 0, stream, &[0, 0, 0, 8]);
+    }
+    // No work is begun for those.
+    assert_eq!(told(&mut server, &peer), Ok(Vec::new()));
+    // A frame a read: nobody knows what will follow.
+    let mut server = wide_server();
+    let piece = FRAME_BYTES_MAX;
+    assert!(feed(&mut server, &peer.bytes, piece / 1000).is_ok());
+}
+
+#[test]
+fn a_client_that_has_not_read_our_settings_may_open_too_many_streams() {
+    let mut server = Connection::server(&Settings::default());
+    let mut peer = Peer::client();
+    for stream in (1..6000).step_by(2) {
+        peer.post(stream);
+    }
+    for stream in (1..6000).step_by(2) {
+        peer.data(stream, b"12345", true);
+        update(&mut peer, stream);
+    }
+    let told = told(&mut server, &peer).unwrap();
+    let requests = told.iter().filter(|it| it.ends_with("request false"));
+    assert_eq!(requests.count(), 100);
+    let refused = (Kind::ResetStream, vec![0, 0, 0, 7]);
+    let sent = flushed(&mut server);
+    let refusals = sent
+        .into_iter()
+        .filter(|it| (it.0, it.3.clone()) == refused);
+    assert_eq!(refusals.count(), 2900);
+}
+
+#[test]
+fn each_late_frame_of_a_stream_may_be_answered_by_a_reset() {
+    let mut server = wide_server();
+    let mut peer = Peer::default();
+    let mut out = Vec::new();
+    peer.frame(Kind::Settings, 0, 0, &[0, 4, 0, 16, 0, 0])
+        .frame(Kind::WindowUpdate, 0, 0, &[0, 16, 0, 0])
+        .get(1);
+    told(&mut server, &peer).unwrap();
+    super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
+    for _ in 0..100_000 {
+        server.send_data(&mut out, 1, b"12345", false);
+    }
+    peer.bytes.clear();
+    for _ in 0..100_001 {
+        peer.frame(Kind::ResetStream, 0, 1, &[0, 0, 0, 8]);
+    }
+    assert!(told(&mut server, &peer).is_ok());
+    let endless = (0..1_000_000).take_while(|_| told(&mut server, &peer).is_ok());
+    assert!(endless.count() < 2);
+}
+
+#[test]
+fn a_head_that_is_too_large_costs_its_own_stream() {
+    let mut client = client();
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        client.send_request(&mut out, REQUEST, "http", 0, false);
+    }
+    let mut peer = Peer::default();
+    let long = "~".repeat(60_000);
+    let block = peer.block(&[(":status", "200"), ("x-known", "a"), ("x-long", &long)]);
+    let mut pieces = block.chunks(FRAME_BYTES_MAX).peekable();
+    let mut kind = Kind::Headers;
+    while let Some(piece) = pieces.next() {
+        let is_last = pieces.peek().is_none();
+        let flags = if is_last { frame::END_HEADERS } else { 0 };
+        peer.frame(kind, flags, 1, piece);
+        kind = Kind::Continuation;
+    }
+    peer.head(3, &[(":status", "200"), ("x-known", "a")], true);
+    assert_eq!(
+        told(&mut client, &peer).unwrap(),
+        [
+            "1 reset protocol_error by head_too_large",
+            "3 response true"
+        ]
+    );
+}
+
 /// What is late for a stream that we have reset, in so many pieces.
 fn late(connection: &mut Connection, stream: u32, pieces: usize) -> Told {
     let mut peer = Peer::default();
