@@ -21,10 +21,13 @@ impl<D: Driver> Engine<D> {
                 return data.len();
             };
             let mut heads = std::mem::take(&mut self.heads);
-            let Ok(step) = shared.h2.next(&data[at..], &mut heads) else {
-                self.heads = heads;
-                self.shared_broken(id);
-                return data.len();
+            let step = match shared.h2.next(&data[at..], &mut heads) {
+                Ok(step) => step,
+                Err(fault) => {
+                    self.heads = heads;
+                    self.shared_broken(id, fault);
+                    return data.len();
+                }
             };
             at += step.consumed;
             if let Some(event) = step.event {
@@ -64,7 +67,7 @@ impl<D: Driver> Engine<D> {
                 tag,
                 code,
                 fault,
-            } => self.back_stream_was_reset(id, (stream, tag), code, fault.is_some()),
+            } => self.back_stream_was_reset(id, (stream, tag), code, fault),
             Event::Writable { stream, tag } => self.back_stream_is_writable(id, (stream, tag)),
             Event::Settings => self.shared_may_open(id),
             Event::GoAway { .. } => self.shared_going_away(id),

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::protocol::h2::{Connection, Settings};
+use crate::protocol::h2::{Connection, ConnectionFault, Settings};
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::back::upstream::Link;
@@ -153,8 +153,13 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The backend broke the protocol, or was never going to speak it.
-    pub(super) fn shared_broken(&mut self, id: UpstreamId) {
+    pub(super) fn shared_broken(&mut self, id: UpstreamId, fault: ConnectionFault) {
         self.metrics.add(Counter::Http2ErrorsTotal, 1);
+        let shared = self.upstreams[id].shared.as_ref();
+        for &stream in shared.map_or(&[][..], |shared| &shared.streams) {
+            let exchange = self.back_streams[stream].exchange;
+            self.exchanges[exchange].record.reason = Some(fault.as_str());
+        }
         self.flush_shared_frames(id);
         self.shared_lost(id);
     }

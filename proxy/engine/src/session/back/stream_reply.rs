@@ -4,8 +4,9 @@
 //! no other. What is not an answer is a fault of the connection, or a reason to try elsewhere. Called by `h2`
 //! with what has come, and by who drives a stream.
 
+use crate::protocol::grpc;
 use crate::protocol::h1::{ResponseBody, ResponseHead};
-use crate::protocol::h2::{ErrorCode, Heads};
+use crate::protocol::h2::{ErrorCode, Heads, StreamFault};
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::back::stream::Named;
@@ -13,6 +14,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::{Outcome, Reply};
 use crate::session::front::answer::Part;
+use crate::session::front::asker::Asker;
 use crate::session::ids::{BackStreamId, ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;
 use crate::telemetry::names::Counter;
@@ -272,7 +274,7 @@ impl<D: Driver> Engine<D> {
         connection: UpstreamId,
         named: Named,
         code: ErrorCode,
-        is_fault: bool,
+        fault: Option<StreamFault>,
     ) {
         let Some((id, number)) = self.find_back_stream(connection, named) else {
             return;
@@ -281,13 +283,31 @@ impl<D: Driver> Engine<D> {
         let stream = &mut self.back_streams[id];
         stream.finished = true;
         stream.received = true;
-        if is_fault {
+        if let Some(fault) = fault {
+            self.exchanges[number].record.reason = Some(fault.as_str());
             self.response_malformed(number);
         } else if code == ErrorCode::RefusedStream && self.exchanges[number].is_untouched() {
             self.repeat_elsewhere(number);
         } else {
             stream.met_idle = false;
-            self.back_stream_lost(id);
+            self.back_stream_given_up(id, number, code);
+        }
+    }
+
+    /// The backend wants no more of a stream. To a call of gRPC its code is the status that the call ends
+    /// with, and so it is to a client that has had the beginning of an answer.
+    fn back_stream_given_up(&mut self, id: BackStreamId, number: ExchangeId, code: ErrorCode) {
+        let exchange = &mut self.exchanges[number];
+        exchange.record.reason = Some(code.as_str());
+        let has_begun = exchange.reply.has_begun();
+        let is_told = has_begun || grpc::is_call_head(&exchange.head);
+        match exchange.asker {
+            Asker::Stream(stream) if is_told && !exchange.reply.is_tunnel() => {
+                self.metrics.add(Counter::AbortedByBackendTotal, 1);
+                self.abandon_exchange(number, Outcome::BackendAborted);
+                self.give_stream_up(stream, told_code(code, has_begun));
+            }
+            _ => self.back_stream_lost(id),
         }
     }
 
@@ -317,5 +337,15 @@ impl<D: Driver> Engine<D> {
         } else {
             self.ended_early(number, false);
         }
+    }
+}
+
+/// What a client is told when a backend gives a stream up by a code: those that mean something to a call of
+/// gRPC. Once an answer has begun nobody may take it for whole, or for never looked at.
+fn told_code(code: ErrorCode, has_begun: bool) -> ErrorCode {
+    match code {
+        ErrorCode::Cancel | ErrorCode::EnhanceYourCalm | ErrorCode::InadequateSecurity => code,
+        ErrorCode::RefusedStream if !has_begun => code,
+        _ => ErrorCode::Internal,
     }
 }

@@ -180,7 +180,6 @@ impl<D: Driver> Engine<D> {
             self.metrics.add(Counter::GatewayTimeout504Total, 1);
             self.fail_exchange(exchange, 504, failure);
         } else {
-            self.metrics.add(Counter::BadGateway502Total, 1);
             self.fail_exchange(exchange, 502, failure);
         }
     }
@@ -234,7 +233,6 @@ impl<D: Driver> Engine<D> {
         }
         // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.
         self.tell_tls_fault(exchange, TlsFault::None);
-        self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(exchange, 502, Outcome::BackendAborted);
     }
 }

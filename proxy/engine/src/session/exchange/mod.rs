@@ -281,6 +281,11 @@ impl Exchange {
         !self.response_chunked && (self.head.is_empty() || self.reply.is_tunnel())
     }
 
+    /// Whether the head of its response is here and waits, so that nothing has been sent of it.
+    pub(in crate::session) fn holds_head(&self) -> bool {
+        matches!(self.reply, Reply::Body(_)) && !self.head.is_empty()
+    }
+
     /// Whether all of the request has been read.
     pub(in crate::session) fn request_done(&self) -> bool {
         self.request.is_done()
@@ -369,13 +374,19 @@ impl<D: Driver> Engine<D> {
         outcome: Outcome,
     ) {
         self.leave_place(id);
-        let exchange = &self.exchanges[id];
+        let exchange = &mut self.exchanges[id];
         let asker = exchange.asker;
+        if exchange.holds_head() {
+            exchange.reply = Reply::Awaited;
+        }
         if exchange.reply.has_begun() {
             self.remove_exchange(id, outcome);
             return self.cut_asker(asker);
         }
         let (asked, answer) = (exchange.asked(), Answer::taken(status, outcome));
+        if status == 502 {
+            self.metrics.add(Counter::BadGateway502Total, 1);
+        }
         let made = self.make(&asked, &answer);
         let record = &mut self.exchanges[id].record;
         record.status = status;

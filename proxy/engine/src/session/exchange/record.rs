@@ -78,7 +78,8 @@ impl<'a> Glimpse<'a> {
     /// As far as a head was read before it was refused; `bytes` begin with it.
     pub(in crate::session) fn of_head(head: &'a RequestHead, bytes: &'a [u8]) -> Self {
         let (method, target) = head.attempted(bytes);
-        let host = head.values(bytes, "host").next().unwrap_or_default();
+        let host = head.values(bytes, "host").next();
+        let host = host.or(host_line(bytes)).unwrap_or_default();
         Self {
             method,
             host,
@@ -87,6 +88,23 @@ impl<'a> Glimpse<'a> {
         }
     }
 }
+
+/// What a head that was refused before its fields were read says of its host.
+fn host_line(head: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"host:";
+    let lines = head.split(|&byte| byte == b'\n').skip(1);
+    lines
+        .take_while(|line| !line.trim_ascii().is_empty())
+        .find_map(|line| {
+            let (name, value) = line.split_at_checked(NAME.len())?;
+            let value = value.trim_ascii();
+            let is_host = name.eq_ignore_ascii_case(NAME) && value.len() <= HOST_TOLD_BYTES_MAX;
+            is_host.then_some(value)
+        })
+}
+
+/// Longer than any name of a host.
+const HOST_TOLD_BYTES_MAX: usize = 262;
 
 /// Whether a head is that of a call of gRPC.
 pub(in crate::session) fn is_call(head: &RequestHead, bytes: &[u8]) -> bool {

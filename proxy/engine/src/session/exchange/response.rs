@@ -53,7 +53,6 @@ impl Said {
 
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn response_malformed(&mut self, number: ExchangeId) {
-        self.metrics.add(Counter::BadGateway502Total, 1);
         self.fail_exchange(number, 502, Outcome::ResponseMalformed);
     }
 
@@ -66,6 +65,7 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[number];
         exchange.interim_count += 1;
         if exchange.interim_count > INTERIM_COUNT_MAX {
+            exchange.record.reason = Some("too_many_interim_responses");
             return self.response_malformed(number);
         }
         // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
@@ -264,9 +264,13 @@ impl<D: Driver> Engine<D> {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         out.append(&mut self.exchanges[number].head);
+        let head_bytes = out.len();
         let consumed = match self.take_response_body(number, data, &mut out) {
             Some(taken) => self.send_response_body(number, data, (None, &out), &taken),
             None => {
+                // Of a head that has waited for this nothing has been sent.
+                out.truncate(head_bytes);
+                self.exchanges[number].head.append(&mut out);
                 self.response_malformed(number);
                 data.len()
             }

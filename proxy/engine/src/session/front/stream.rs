@@ -230,6 +230,11 @@ impl<D: Driver> Engine<D> {
 
     /// Frees a stream; one that is not over is reset. Its exchange should have ended before.
     pub(in crate::session) fn close_stream(&mut self, id: StreamId) {
+        self.give_stream_up(id, ErrorCode::Internal);
+    }
+
+    /// The same with another reason than a fault of ours, if it is not over.
+    pub(in crate::session) fn give_stream_up(&mut self, id: StreamId, why: ErrorCode) {
         if let Some(exchange) = self.streams.get(id).and_then(|stream| stream.exchange) {
             self.abandon_exchange(exchange, Outcome::ClientAborted);
         }
@@ -242,7 +247,7 @@ impl<D: Driver> Engine<D> {
         let code = match (stream.finished, stream.received) {
             (true, true) => None,
             (true, false) => Some(ErrorCode::NoError),
-            (false, _) => Some(ErrorCode::Internal),
+            (false, _) => Some(why),
         };
         if let Some(code) = code {
             self.reset_stream(stream.connection, stream.number, code);
