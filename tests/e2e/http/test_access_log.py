@@ -114,6 +114,14 @@ def test_t35_targets_cannot_break_a_line(lane: Lane, path: str) -> None:
     assert all(isinstance(entry, dict) for entry in lane.gateway.daemon.access_entries())
 
 
+def test_a_refused_target_is_logged_with_its_host(lane: Lane) -> None:
+    client = lane.connect()
+    client.send(b"GET /refused/%zz HTTP/1.1\r\nA: b\r\nhost:  named.test \r\n\r\n")
+    assert client.read_response().status == 400
+    [entry] = _entries(lane, "/refused/%zz")
+    assert (entry["method"], entry["host"]) == ("GET", "named.test")
+
+
 def test_t35_secrets_are_not_logged(lane: Lane) -> None:
     lane.get("/secrets", "Authorization: Bearer hunter2", "Cookie: session=hunter2")
     _entries(lane, "/secrets")

@@ -39,7 +39,6 @@ BAD = {
     "status-signed": b"HTTP/1.1 +20 OK\r\nContent-Length: 0\r\n\r\n",
     "two-spaces": b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n",
     "version-2": b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
-    "version-1.2": b"HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
     "version-small": b"http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "no-version": b"200 OK\r\nContent-Length: 0\r\n\r\n",
     "icy": b"ICY 200 OK\r\nContent-Length: 0\r\n\r\n",

@@ -221,6 +221,8 @@ fn write_x_forwarded_appended(
     forward: &Forward<'_>,
 ) {
     let authority = head.authority(buf);
+    // Which port its client has come to only the peer knows: ours may contradict the rest.
+    let tells_more = Told::by(&head.fields) == Told::Customary;
     out.extend_from_slice(b"X-Forwarded-For: ");
     write_members(out, buf, &head.fields, FieldId::XForwardedFor);
     out.extend_from_slice(forward.client_ip.as_bytes());
@@ -231,10 +233,14 @@ fn write_x_forwarded_appended(
         b"X-Forwarded-Proto",
         proto.unwrap_or(forward.scheme.as_bytes()),
     );
-    let mut digits = itoa::Buffer::new();
     let port = last_value(buf, &head.fields, FieldId::XForwardedPort);
-    let own_port = digits.format(forward.listener_port).as_bytes();
-    write_field(out, b"X-Forwarded-Port", port.unwrap_or(own_port));
+    if let Some(port) = port {
+        write_field(out, b"X-Forwarded-Port", port);
+    } else if !tells_more {
+        let mut digits = itoa::Buffer::new();
+        let own_port = digits.format(forward.listener_port).as_bytes();
+        write_field(out, b"X-Forwarded-Port", own_port);
+    }
     let named = last_value(buf, &head.fields, FieldId::XForwardedHost).unwrap_or(authority);
     if !named.is_empty() {
         write_field(out, b"X-Forwarded-Host", named);

@@ -47,8 +47,9 @@ pub fn write_response(
     out.reserve(head.line.end() + fields_length(&head.fields) + own_bytes);
     // RFC 9112 §4 wants the space before the reason even where there is none, which a backend may
     // have left out.
-    if head.version == Version::Http11 && !head.reason(buf).is_empty() {
-        out.extend_from_slice(head.line.of(buf));
+    let line = head.line.of(buf);
+    if head.version == Version::Http11 && !line.is_empty() && !head.reason(buf).is_empty() {
+        out.extend_from_slice(line);
     } else {
         out.extend_from_slice(b"HTTP/1.1 ");
         write_number(out, u64::from(head.status));

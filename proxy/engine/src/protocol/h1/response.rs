@@ -123,10 +123,6 @@ fn parse_status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize
     else {
         return Ok(None);
     };
-    if minor > 1 {
-        // We said 1.1, and nobody answers in a later version than that (RFC 9110 §2.5).
-        return Err(UpstreamFault::InvalidStatusLine);
-    }
     head.version = version;
     let Some(status) = buf.get(at..at + 4) else {
         return Ok(None);
@@ -147,7 +143,10 @@ fn parse_status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize
     let reason_end = find_control(buf, reason_start);
     head.reason = Span::new(reason_start, reason_end);
     let end = end_of_line(buf, reason_end).map_err(|_| UpstreamFault::InvalidStatusLine)?;
-    head.line = Span::new(0, end.unwrap_or_default());
+    // The line of a later minor version is not ours to say.
+    if minor <= 1 {
+        head.line = Span::new(0, end.unwrap_or_default());
+    }
     Ok(end)
 }
 

@@ -270,6 +270,12 @@ fn t22_a_trusted_peer_is_not_contradicted() {
         let written = forward(&get(lines), &trusted());
         assert_eq!(values(&written, "forwarded").len(), 0, "{lines:?}");
         assert_eq!(values(&written, "x-forwarded-for").len(), 1, "{lines:?}");
+        let port: &[&str] = if lines.contains("Port") {
+            &["443"]
+        } else {
+            &[]
+        };
+        assert_eq!(values(&written, "x-forwarded-port"), port, "{lines:?}");
     }
     let standard = forward(
         &get("Forwarded: for=203.0.113.7;proto=https\r\n"),

@@ -98,6 +98,13 @@ fn a_status_line_is_exact_but_for_the_reason() {
     }
 }
 
+/// RFC 9110 §6.2: a later minor version is read as the highest that we know.
+#[test]
+fn a_later_minor_version_is_read_as_1_1() {
+    let head = accept("HTTP/1.2 200 OK\r\nContent-Length: 1\r\n\r\n", To::Get);
+    assert_eq!((head.version, head.status), (Version::Http11, 200));
+}
+
 #[test]
 fn t13_lines_are_exact() {
     for (lines, fault) in [
