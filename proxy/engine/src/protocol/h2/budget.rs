@@ -45,9 +45,8 @@ const RAPID: u32 = 1500;
 /// How many of those come back within a second.
 const RAPID_PER_S: u32 = 150;
 
-/// Streams too many that are opened before our settings are acknowledged. Clients of gRPC open a thousand
-/// at once.
-const UNAWARE: u32 = 4096;
+/// Streams too many that are opened before our settings are read. Clients of gRPC open a thousand at once.
+const UNAWARE: u32 = 2048;
 
 /// A backend's budget, in those of strangers.
 const BACKEND_WORTH: u32 = 64;

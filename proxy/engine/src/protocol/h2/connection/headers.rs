@@ -277,9 +277,10 @@ impl Connection {
     }
 
     /// Refuses a stream. Who could not know that it would be one too many is charged nothing, as long as
-    /// that may be so, and what has come behind it neither.
+    /// that may be so, and what has come behind it neither. What is behind our settings' acknowledgement may
+    /// have been on its way before they were read: some clients read and write by threads of their own.
     fn refuse(&mut self, stream: u32, is_leaving: bool) -> Result<(), ConnectionFault> {
-        let is_unaware = !is_leaving && !self.settings_acknowledged && self.budget.is_unaware();
+        let is_unaware = !is_leaving && self.budget.is_unaware();
         if is_unaware {
             self.budget.opened();
         } else {

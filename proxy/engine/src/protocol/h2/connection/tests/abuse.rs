@@ -10,7 +10,7 @@ fn flood(
 ) -> (usize, ConnectionFault) {
     let mut peer = Peer::default();
     let mut count = 0;
-    for at in 0..2000 {
+    for at in 0..3000 {
         peer.bytes.clear();
         round(&mut peer, 2 * at + 1);
         count += frames(&peer.bytes).len();
@@ -247,9 +247,11 @@ fn too_many_streams_are_refused() {
         flushed(&mut server),
         [(Kind::ResetStream, 0, 7, vec![0, 0, 0, 7])]
     );
-    check_flood(|peer, stream| {
+    let (count, fault) = flood(super::server(), |peer, stream| {
         peer.post(stream);
     });
+    assert_eq!(fault, ConnectionFault::Flood);
+    assert!(count <= 3000, "after {count} frames");
 }
 
 #[test]
