@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar, Self, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 FAULT = "kakehi_fault"
@@ -34,7 +34,7 @@ class Plain(BaseModel):
         """Return the canonical value: only str, int, bool, null, list and dict, and no default."""
         return self.model_dump(exclude_defaults=True)
 
-    def full(self) -> dict[str, Any]:
+    def in_full(self) -> dict[str, Any]:
         """Return the value with every default, as people read it."""
         return self.model_dump()
 
@@ -64,6 +64,33 @@ class Kind(Model):
     """What an entity of a kind says."""
 
     KIND: ClassVar[str]
+
+
+class OneOf(Model):
+    """A map with exactly one of its keys."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> OneOf:
+        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        if len(given) != 1:
+            keys = ", ".join(f'"{key}"' for key in type(self).model_fields)
+            got = " and ".join(f'"{key}"' for key in given) or "none"
+            raise fault(f"expected exactly one of {keys}, not {got}")
+        return self
+
+    @model_serializer(mode="plain")
+    def _only_the_given(self) -> dict[str, str]:
+        return dict([self.given()])
+
+    def given(self) -> tuple[str, str]:
+        """Return the key that is there, and its value."""
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            if value is not None:
+                return key, value
+        raise ValueError("a map with none of its keys")
 
 
 class _Plan:
@@ -101,7 +128,8 @@ def _maker(annotation: Any) -> Callable[[Any], Any] | None:
         return None
     if get_origin(annotation) is dict:
         return lambda given: {name: model.of_value(each) for name, each in given.items()}
-    return lambda given: None if given is None else model.of_value(given)
+    # In the place of some maps a word may stand.
+    return lambda given: model.of_value(given) if isinstance(given, Mapping) else given
 
 
 def _models(annotation: Any) -> Iterator[type[Plain]]:

@@ -176,6 +176,7 @@ def _errors(staged: Staging, keys: Sequence[EntityKey], view: View) -> Iterator[
         yield from references.dangling(keys, view, staged.declared, staged.written)
     yield from references.clashes(keys, view)
     yield from references.circles(keys, view)
+    yield from references.endless(keys, view)
     yield from matches.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
 

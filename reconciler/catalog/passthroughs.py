@@ -76,7 +76,8 @@ def _check(frontend: Entity, view: View) -> Iterator[Finding]:
             )
             hint = 'name listeners with "protocol: https"'
             yield Finding("error", frontend.key, ("listeners",), message, hint)
-    cluster = view.get(EntityKey("cluster", frontend.typed(Frontend).cluster))
+    name = frontend.typed(Frontend).cluster
+    cluster = view.get(EntityKey("cluster", name)) if name is not None else None
     if cluster is not None and cluster.typed(Cluster).tls is not None:
         message = (
             f"{frontend.key} passes TLS on as it comes, and {cluster.key} ({place(cluster)}) would "

@@ -28,6 +28,7 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
+from schemas.kinds.places import Redirect
 from schemas.values.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
@@ -157,12 +158,56 @@ def circles(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         yield Finding("error", backends[0].key, ("address",), message, hint)
 
 
+def endless(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield errors about frontends that send requests to the very place where they came from.
+
+    Sure is what keeps host and path, and names the scheme and the port of a listener of theirs:
+    the same request comes to the same frontend again.
+    """
+    suspects: set[EntityKey] = set()
+    for key in changed:
+        suspects |= {key} if key.kind == "frontend" else set()
+        suspects |= users(view, key) if key.kind == "listener" else set()
+    for key in sorted(key for key in suspects if key in view):
+        frontend = view[key].typed(Frontend)
+        to = frontend.redirect
+        if not isinstance(to, Redirect) or not _stays(to, frontend):
+            continue
+        for name in frontend.listeners:
+            listener = view.get(EntityKey("listener", name))
+            if listener is not None and _is_at(to, listener.typed(Listener)):
+                message = (
+                    f"{key}: on {listener.key} ({place(listener)}) the redirect leads back to it"
+                )
+                hint = "name the other listeners alone, or another hostname, port or path"
+                yield Finding("error", key, ("redirect",), message, hint)
+                break
+
+
+def _stays(to: Redirect, frontend: Frontend) -> bool:
+    """Tell whether host, path and query of a redirect are those of the request."""
+    same_host = to.hostname in (None, "{hostname}", frontend.hostname)
+    return same_host and to.path is None and not (to.query == "drop" and frontend.query)
+
+
+def _is_at(to: Redirect, listener: Listener) -> bool:
+    """Tell whether a redirect leads to the scheme and the port of a listener."""
+    spoken = "https" if listener.tls is not None else "http"
+    if to.scheme not in (None, spoken):
+        return False
+    usual = {"http": 80, "https": 443}[spoken]
+    if to.port is None and to.scheme is None:
+        return True
+    return str(to.port or usual) == port_of(listener.address)
+
+
 def _clusters_near(key: EntityKey, view: View) -> set[str]:
     entity = view.get(key)
     if key.kind in ("cluster", "backend"):
         return {cluster_of(key)}
     if entity is not None and key.kind == "frontend":
-        return {entity.typed(Frontend).cluster}
+        cluster = entity.typed(Frontend).cluster
+        return {cluster} if cluster is not None else set()
     if entity is not None and key.kind == "listener":
         port = port_of(entity.typed(Listener).address)
         return {cluster_of(each) for each in view.related(DIAL, port)}
@@ -261,9 +306,15 @@ def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, l
         default = tls.get("default_certificate") if isinstance(tls, dict) else None
         yield "certificate", [default] if default is not None else []
     elif kind == "frontend":
-        yield "cluster", [value.get("cluster")]
+        if value.get("cluster") is not None or not _answers(value):
+            yield "cluster", [value.get("cluster")]
         listeners = value.get("listeners")
         yield "listener", (isinstance(listeners, list) and listeners) or [None]
+
+
+def _answers(frontend: Mapping[str, Any]) -> bool:
+    """Tell whether a frontend as it is written has no need of a cluster."""
+    return "respond" in frontend or isinstance(frontend.get("redirect"), dict)
 
 
 def _leads_to(address: str, listener: str) -> bool:

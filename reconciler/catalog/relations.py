@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
+from schemas.base import OneOf
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
 from schemas.entities.material import materials_of
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
-from schemas.kinds.frontend import Frontend, OneOf
+from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.settings import Settings
 from schemas.values.names import port_of
@@ -217,6 +218,8 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
         return ()
     frontend = entity.typed(Frontend)
     named = [EntityKey("listener", name) for name in frontend.listeners]
+    if frontend.cluster is None:
+        return tuple(named)
     return (EntityKey("cluster", frontend.cluster), *named)
 
 

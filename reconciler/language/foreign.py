@@ -34,12 +34,20 @@ _NO_RATES = (
 )
 _NO_MIDDLEWARES = (
     "there are no middlewares: what is done with requests is said by keys of the frontend, such as "
-    "redirect and hsts"
+    "redirect, rewrite, request_headers and response_headers"
 )
 _NO_VARIABLES = EXPANDED_BEFORE
-_WHOLE = (
-    "a path is passed on whole, nothing is taken from it or put before it: match it with path:, "
-    "and have the backend serve it there"
+_REWRITTEN = (
+    "write rewrite: {path: {prefix: /}}, which stands in place of the prefix that the frontend "
+    "matches, or rewrite: {path: {full: /…}}"
+)
+_ANSWERED = (
+    "write respond: {status: 200, body: …}, or redirect: {path: {full: /…}, status: 301} for "
+    "another place, in a frontend without a cluster"
+)
+_EDITED = (
+    "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
+    "what a client gets; add: and remove: stand there too"
 )
 _MOST_SPECIFIC = (
     "frontends have no order to give: the most specific match wins, wherever it is written"
@@ -51,12 +59,31 @@ _BOUND = (
 )
 
 _SENTENCES: dict[str, str] = {
-    "add_prefix": _WHOLE,
-    "path_rewrite": _WHOLE,
-    "replace_path": _WHOLE,
-    "rewrite": _WHOLE,
-    "strip_path": _WHOLE,
-    "strip_prefix": _WHOLE,
+    "add_header": _EDITED,
+    "custom_request_headers": _EDITED,
+    "custom_response_headers": _EDITED,
+    "header_down": _EDITED,
+    "header_up": _EDITED,
+    "http_request": _EDITED,
+    "http_response": _EDITED,
+    "more_clear_headers": _EDITED,
+    "more_set_headers": _EDITED,
+    "proxy_hide_header": _EDITED,
+    "proxy_set_header": _EDITED,
+    "request_headers_to_add": _EDITED,
+    "response_headers_to_add": _EDITED,
+    "direct_response": _ANSWERED,
+    "redirect_regex": _ANSWERED,
+    "redirect_scheme": _ANSWERED,
+    "return": _ANSWERED,
+    "add_prefix": _REWRITTEN,
+    "path_rewrite": _REWRITTEN,
+    "prefix_rewrite": _REWRITTEN,
+    "replace_path": _REWRITTEN,
+    "replace_path_regex": _REWRITTEN,
+    "strip_path": _REWRITTEN,
+    "strip_prefix": _REWRITTEN,
+    "strip_prefix_regex": _REWRITTEN,
     "order": _MOST_SPECIFIC,
     "priority": _MOST_SPECIFIC,
     "filters": _NO_MIDDLEWARES,

@@ -25,6 +25,7 @@ from reconciler.language.wording import wording
 from reconciler.language.yaml_faults import unresolved_merge
 from schemas.base import shown
 from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey, Provenance
+from schemas.kinds.places import MAP, WORD
 from schemas.kinds.registry import MODELS, SECTIONS
 from schemas.values.names import parse_address, parse_name
 
@@ -117,7 +118,7 @@ def validate(raw: RawEntity) -> Entity | None:
     try:
         model = MODELS[kind].model_validate(raw.value)
     except ValidationError as error:
-        _report_errors(raw, error.errors(include_url=False))
+        _report_errors(raw, [_as_written(each) for each in error.errors(include_url=False)])
         return None
     # What is broken was reported: where nothing was, the walk is spared.
     if raw.loaded.diagnostics and _has_broken(raw.body):
@@ -125,6 +126,12 @@ def validate(raw: RawEntity) -> Entity | None:
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
     return Entity.of(raw.key, model, raw.provenance)
+
+
+def _as_written(found: ErrorDetails) -> ErrorDetails:
+    """Return an error whose place says nothing of the form in which a value was read."""
+    loc = tuple(step for step in found["loc"] if step not in (WORD, MAP))
+    return {**found, "loc": loc}
 
 
 def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
@@ -323,7 +330,8 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
         _report_unknown_key(raw, loc)
         return
     message, hint = wording(kind, error)
-    if foreign.is_template(error["input"]):
+    # Where values of ours stand in texts, it is said which one was meant.
+    if foreign.is_template(error["input"]) and not (hint or "").startswith('write "{'):
         hint = foreign.EXPANDED_BEFORE
     elif hint is None and error["type"] == "model_type":
         hint = f"write a map; known there: {', '.join(keys_of(kind, loc))}"

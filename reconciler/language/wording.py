@@ -46,6 +46,9 @@ _SENTENCES: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "less_than_equal": lambda value, context: (
         f"{shown(value)} is too large: it must be at most {context['le']}"
     ),
+    "literal_error": lambda value, context: "expected {}, not {}".format(
+        context["expected"].replace("'", '"'), shown(value)
+    ),
     "too_long": lambda _value, context: (
         f"there are {context['actual_length']} entries; at most {context['max_length']} may be"
     ),

@@ -1,6 +1,6 @@
 """Completes entities by the content of the files that they name.
 
-`complete` reads and checks what a certificate or a cluster refers to, and puts path and hash into
+`complete` reads and checks what an entity refers to, and puts path and hash into
 the value. Called by `reconciler.catalog`.
 """
 
@@ -23,6 +23,7 @@ from schemas.entities.entity import Entity
 from schemas.entities.material import FIELDS, File, file_at, may_name_files, with_file
 from schemas.entities.secrecy import is_secret
 from schemas.kinds.certificate import Certificate
+from schemas.kinds.error_page import BODY_BYTES_MAX
 from schemas.kinds.registry import MODELS
 
 if TYPE_CHECKING:
@@ -112,6 +113,14 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
     return done
 
 
+def _check_body(content: bytes, remarks: list[Remark]) -> None:
+    """Look at a file that is sent as an answer."""
+    if len(content) > BODY_BYTES_MAX:
+        message = f"the file has {len(content)} bytes; an answer may have {BODY_BYTES_MAX}"
+        hint = "every worker holds it, and sends it in one piece: serve large files by a cluster"
+        remarks.append(Remark("error", "file", message, hint))
+
+
 def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Completed:
     """Complete a certificate by what was issued, if anything was: the rest is not its fault."""
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
@@ -138,7 +147,15 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
 
 
 def _check(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
-    """Look into the files; fills in the hostnames that a certificate has by itself."""
+    """Look into the files; fills in what the entity has by them."""
+    if "file" not in found:
+        return _check_pem(model, found, remarks)
+    _check_body(found["file"], remarks)
+    return model
+
+
+def _check_pem(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
+    """Look into certificates and keys; fills in the hostnames that a certificate has by itself."""
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
     for field in ("ca", "client_ca"):

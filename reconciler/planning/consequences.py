@@ -14,11 +14,13 @@ from urllib.parse import urlencode
 
 from reconciler.catalog.candidates import candidates
 from reconciler.catalog.relations import View, cluster_of, is_passthrough, listeners_of, users
+from reconciler.planning.planner import MATCHING
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence
 from schemas.entities.entity import Entity, EntityKey, canonical
 from schemas.kinds.backend import Backend
-from schemas.kinds.frontend import Frontend, HeaderMatch, QueryMatch
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.match import HeaderMatch, QueryMatch
 from schemas.values.regex import literal_prefix
 
 FRONTENDS_MAX = 200
@@ -30,9 +32,7 @@ METHODS_MAX = 10
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 _NO_HOST = "host.invalid"
 _BELOW = "any"
-_MATCHING = frozenset(
-    ("client_certificate", "headers", "hostname", "listeners", "methods", "passthrough", "path")
-) | {"query"}
+_MATCHING = MATCHING | {"client_certificate"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ _ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend
 """What is referred to comes before what refers to it; removals go the other way."""
 
 
+MATCHING = frozenset(
+    ("headers", "hostname", "listeners", "methods", "passthrough", "path", "query")
+)
+"""The fields of a frontend that say which requests it takes."""
+
 _EACH_SHOWN_MAX = 8
 """With more workers that leave, only their sum is said."""
 
@@ -171,7 +176,10 @@ def _update_frontend(change: Change, live: Live) -> str:
         after = next(iter(change.fields)).after
         ending = _ending(change, live, " at the old one")
         return f'sends new requests to cluster "{after}"; {ending}'
-    return f"matches new requests anew; {_ending(change, live, ' as before')}"
+    does = "matches new requests anew"
+    if not _changed(change) & MATCHING:
+        does = "takes effect with the next request"
+    return f"{does}; {_ending(change, live, ' as before')}"
 
 
 def _remove_frontend(change: Change, live: Live) -> str:

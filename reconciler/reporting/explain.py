@@ -24,13 +24,15 @@ from reconciler.catalog.relations import (
     listeners_of,
 )
 from reconciler.planning.consequences import Sample
+from reconciler.reporting.stages import stages_of
 from reconciler.workers.sockets import split_address
+from schemas.base import OneOf
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
-from schemas.kinds.frontend import Frontend, OneOf
+from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.messages.control import ExplainRequest, ExplainResult
 
@@ -96,6 +98,7 @@ def explain(
     result: ExplainResult = {
         "listeners": [_listener(each, shown.get(each.key.name)) for each in listeners],
         "frontend": None,
+        "stages": [],
         "cluster": None,
         "backends": [],
         "lost": [
@@ -121,10 +124,12 @@ def explain(
         return result
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
-    if won.typed(Frontend).redirect == "https" and not secure:
+    stages, answered = stages_of(won.typed(Frontend), secure=bool(secure))
+    result["stages"] = stages
+    if answered is not None:
         result["frontend"] = {"name": won.key.name, "source": _source(won)}
-        result["status"] = 308
-        result["message"] += "it is sent to the same place over TLS: 308"
+        result["status"], words = answered
+        result["message"] += words
         return result
     _describe_winner(result, won, state, drained, tls_fault)
     return result
@@ -171,7 +176,7 @@ def _describe_winner(
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None],
 ) -> None:
-    name = won.typed(Frontend).cluster
+    name = won.typed(Frontend).cluster or ""
     cluster = state.get(EntityKey("cluster", name))
     backends = [state[EntityKey("backend", each)] for each in state.names("backend", f"{name}/")]
     result["frontend"] = {"name": won.key.name, "source": _source(won)}

@@ -17,11 +17,10 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from schemas.base import Model
+from schemas.base import Model, OneOf
 from schemas.describing.reference import reference_markdown
 from schemas.entities.entity import canonical
 from schemas.kinds.error_page import ErrorPage
-from schemas.kinds.frontend import OneOf
 from schemas.kinds.registry import MODELS, SECTIONS, defaults_of, inner_model, measure
 from schemas.values.names import NAME_PATTERN
 

@@ -14,9 +14,10 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from schemas.base import Model
+from schemas.base import Model, OneOf
 from schemas.entities.material import parse_file, parse_path, parse_staple
-from schemas.kinds.frontend import OneOf
+from schemas.kinds.edits import parse_field_name
+from schemas.kinds.places import parse_new_path, parse_new_prefix
 from schemas.kinds.registry import MODELS, inner_model, measure, parts
 from schemas.values import names
 from schemas.values.regex import check_regex
@@ -45,6 +46,11 @@ error: write a decimal number, or text in quotes. An address within `{ }` needs 
 | network | IP address and bits: `10.0.0.0/8`, `fd00::/8` |
 | regex | the syntax of Rust's `regex`, matched against the whole text; no look-around, no \
 back-references |
+| text with values | values of the request stand in braces, `{{` and `}}` are braces: \
+`{client_address}`, `{hostname}`, `{path}`, `{query}`, `{scheme}`, `{request_id}`, `{listener}`, \
+`{frontend}`, `{tls_version}`, `{header:NAME}`, `{cookie:NAME}`, and groups of the frontend's \
+`path: {regex: …}` by number or name; also in the values of `request_headers` and \
+`response_headers`. What a client sent is escaped for where it goes |
 """
 
 _INTRODUCTIONS = {
@@ -133,6 +139,9 @@ _FORMS = {
     parse_path: "path",
     parse_file: "path",
     parse_staple: "path",
+    parse_field_name: "header name",
+    parse_new_path: "text with values",
+    parse_new_prefix: "text with values",
 }
 
 
@@ -174,13 +183,13 @@ def _form(field: FieldInfo) -> str:
     found = parts(field)
     origin = get_origin(field.annotation)
     if origin is dict or inner_model(field) is not None:
-        return "map"
+        return " or ".join([*(f"`{word}`" for word in _words(found)), "map"])
     checks = [part.func for part in found if isinstance(part, BeforeValidator)]
     form = next((_FORMS[check] for check in checks if check in _FORMS), None)
     if form is not None:
         return f"list of {form}s" if origin is list else form
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in sorted(get_args(field.annotation)))
+    if _words(found):
+        return ", ".join(f"`{word}`" for word in _words(found))
     if bool in found:
         return "`true` or `false`"
     stated = next((part.json_schema for part in found if isinstance(part, WithJsonSchema)), None)
@@ -189,6 +198,11 @@ def _form(field: FieldInfo) -> str:
     if str in found and int in found:
         return "number, or `auto`"
     return _number(found) if int in found else "text"
+
+
+def _words(found: list[Any]) -> list[Any]:
+    """Return the words, or numbers, that a field may be."""
+    return sorted(word for part in found if get_origin(part) is Literal for word in get_args(part))
 
 
 def _number(found: list[Any]) -> str:
@@ -205,11 +219,11 @@ def _default(model: type[Model], field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     measured = measure(field)
     if isinstance(default, Model):
-        written = default.full()
+        written = default.in_full()
         # Where it only repeats the defaults of its own keys, they are in the rows below.
         return f"`{json.dumps(written)}`" if len(written) == 1 else ""
     if measured is not None and default is not None:
         return f"`{measured.format(default)}`"
-    if isinstance(default, str):
+    if isinstance(default, str) and default:
         return f"`{default}`"
     return f"`{json.dumps(default)}`"

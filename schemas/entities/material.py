@@ -22,6 +22,7 @@ PlainT = TypeVar("PlainT", bound=Plain)
 FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "certificate": (("certificate",), ("private_key",), ("ocsp",)),
     "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
+    "frontend": (("respond", "file"),),
     "listener": (("tls", "client_ca"), ("tls", "client_crl")),
 }
 """Where a kind has paths: the fields, by path through the value."""

@@ -1,8 +1,8 @@
 """Secrecy: what of a configuration is a secret, and how it is shown. Decided here and nowhere else.
 
 A secret is the hash of a private key, and the value that a frontend asks of a header or a query
-parameter by whose name one expects a credential. Called by whoever shows values to people: the
-differ (plan, history), `show` and `explain`. Pure.
+parameter, or gives to a header, by whose name one expects a credential. Called by whoever shows
+values to people: the differ (plan, history), `show` and `explain`. Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ HIDDEN = "(secret)"
 _PRIVATE_KEY = ("private_key", "sha256")
 _MATCHES = ("headers", "query")
 """The fields of a frontend whose keys are names that are chosen by whoever sends the request."""
+_EDITS = ("request_headers", "response_headers")
 
 _CREDENTIAL_NAME = re.compile(
     r"(?:proxy-)?authorization|cookie|.*(?:token|secret|key|password|credential).*", re.IGNORECASE
@@ -31,7 +32,9 @@ def names_credential(name: str) -> bool:
 def is_secret(kind: str, path: tuple[str, ...]) -> bool:
     """Whether what stands at a path through the value of an entity is a secret."""
     if kind == "frontend":
-        return len(path) > 2 and path[0] in _MATCHES and names_credential(path[1])
+        # The name of the field: below `headers`, or below `request_headers.set`.
+        at = 1 if path[0] in _MATCHES else 2
+        return len(path) > 2 and path[0] in (*_MATCHES, *_EDITS) and names_credential(path[at])
     return path[-2:] == _PRIVATE_KEY
 
 

@@ -18,7 +18,8 @@ BODY_BYTES_MAX = 64 * 1024
 _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
-def _body(value: object) -> str:
+def parse_body(value: object) -> str:
+    """Return the text of an answer."""
     if not isinstance(value, str):
         raise fault(f"expected the text of the page, not {shown(value)}")
     if len(value.encode()) > BODY_BYTES_MAX:
@@ -26,7 +27,8 @@ def _body(value: object) -> str:
     return value
 
 
-def _content_type(value: object) -> str:
+def parse_content_type(value: object) -> str:
+    """Return a media type."""
     if not isinstance(value, str) or "/" not in value or not _FIELD_VALUE.fullmatch(value):
         expected = 'expected a media type like "text/html; charset=utf-8"'
         raise fault(f"{expected}, not {shown(value)}")
@@ -45,12 +47,12 @@ class ErrorPage(Model):
 
     body: Annotated[
         str,
-        BeforeValidator(_body),
+        BeforeValidator(parse_body),
         Field(description="The text of the page.", examples=["<h1>Back in a minute</h1>"]),
     ]
     content_type: Annotated[
         str,
-        BeforeValidator(_content_type),
+        BeforeValidator(parse_content_type),
         Field(description="Its media type.", examples=["application/json"]),
     ] = "text/html; charset=utf-8"
 

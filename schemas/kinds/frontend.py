@@ -1,186 +1,38 @@
-"""The frontend: a match of requests (listener, hostname, path, …) that leads to a cluster."""
+"""The frontend: a match of requests (listener, hostname, path, …) and what becomes of them.
+
+They go to a cluster, or are answered here: by a redirect, or by what the configuration says.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
-from urllib.parse import quote
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
-    model_serializer,
+    ValidationInfo,
     model_validator,
 )
 
 from schemas.base import Kind, Model, fault, shown
+from schemas.kinds.edits import HeaderEdits, check_edits
+from schemas.kinds.match import HeaderMatch, PathMatch, QueryMatch, plain_is_exact
+from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
+from schemas.kinds.respond import Respond
 from schemas.values.names import Hostname, Method, Name, SortedUnique, parse_header_name
-from schemas.values.regex import check_regex
+from schemas.values.regex import groups_of
 
 MATCHES_MAX = 16
 """Headers and query parameters of one frontend: Gateway API has 16, and each costs a look."""
 
-PATH_CHARS_MAX = 2048
 HSTS_DAYS_MAX = 3650
 HSTS_PRELOAD_DAYS = 365
-VALUE_CHARS_MAX = 4096
 
-_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _PROTOCOL = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(/[A-Za-z0-9!#$%&'*+\-.^_`|~]+)?")
 _NEVER_SWITCHED = ("h2", "h2c", "http", "tls")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def _path(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/"):
-        hint = f'did you mean "/{value}"?' if isinstance(value, str) else None
-        raise fault(f'expected a path like "/api", not {shown(value)}', hint)
-    if not _PATH.fullmatch(value):
-        raise fault(f"{shown(value)} has characters that no path has", _path_hint(value))
-    if "//" in value or any(element in (".", "..") for element in value.split("/")):
-        raise fault(f"{shown(value)} is not a normal path: no request has it after clean-up")
-    if len(value) > PATH_CHARS_MAX:
-        raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
-    return _ESCAPE.sub(_normal_escape, value)
-
-
-def _normal_escape(escape: re.Match[str]) -> str:
-    """Write an escape as requests have it when they are matched: in capitals, none in vain."""
-    char = chr(int(escape[1], 16))
-    if char == "\0":
-        raise fault('"%00" is in no path: requests with it are refused')
-    if char.isascii() and (char.isalnum() or char in "-._~"):
-        raise fault(f'"{escape[0]}" needs no escape in a path', f'write "{char}"')
-    return escape[0].upper()
-
-
-def _path_hint(value: str) -> str | None:
-    if "?" in value:
-        return 'match the query with "query:"'
-    escaped = quote(value, safe="/%:@!$&'()*+,;=~")
-    return f'did you mean "{escaped}"?' if _PATH.fullmatch(escaped) else "escape them with %"
-
-
-def _prefix(value: object) -> str:
-    # A prefix goes by elements, so a final slash changes nothing (Gateway API says the same).
-    path = _path(value)
-    if path.endswith("*"):
-        better = path.rstrip("*").rstrip("/") or "/"
-        message = 'a prefix ends without "*": it covers everything under it as it is'
-        raise fault(message, f'did you mean "{better}"?')
-    return path.rstrip("/") or "/"
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        hint = f'write it in quotes: "{shown(value)}"' if isinstance(value, (int, float)) else None
-        raise fault(f"expected text, not {shown(value)}", hint)
-    if len(value) > VALUE_CHARS_MAX:
-        raise fault(f"the text is too long: at most {VALUE_CHARS_MAX} characters")
-    return value
-
-
-def _header_text(value: str) -> str:
-    if _CONTROL.search(value):
-        # Not the value itself: an error is read by more people, and it may be a password.
-        raise fault("the text has a control character, which no header value has")
-    if value != value.strip():
-        raise fault("the text begins or ends with a space, which no header value does")
-    return value
-
-
-class OneOf(Model):
-    """A map with exactly one of its keys."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> OneOf:
-        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
-        if len(given) != 1:
-            keys = ", ".join(f'"{key}"' for key in type(self).model_fields)
-            got = " and ".join(f'"{key}"' for key in given) or "none"
-            raise fault(f"expected exactly one of {keys}, not {got}")
-        return self
-
-    @model_serializer(mode="plain")
-    def _only_the_given(self) -> dict[str, str]:
-        return dict([self.given()])
-
-    def given(self) -> tuple[str, str]:
-        """Return the key that is there, and its value."""
-        for key in type(self).model_fields:
-            value = getattr(self, key)
-            if value is not None:
-                return key, value
-        raise ValueError("a map with none of its keys")
-
-
-Regex = Annotated[str, BeforeValidator(check_regex)]
-
-
-class PathMatch(OneOf):
-    """How a path is matched.
-
-    An exact path goes before all others. Of these the longer literal beginning wins, and at equal
-    length a regex before a prefix.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_plain(cls, value: object) -> object:
-        # Which of the three a plain text would mean is what other proxies disagree on.
-        if isinstance(value, str):
-            raise fault(
-                "expected a map with one of prefix, exact, regex, not " + shown(value),
-                f"did you mean {{prefix: {value}}}?",
-            )
-        return value
-
-    prefix: Annotated[
-        Annotated[str, BeforeValidator(_prefix)] | None,
-        Field(description="The path and all under it, element by element.", examples=["/api"]),
-    ] = None
-    exact: Annotated[
-        Annotated[str, BeforeValidator(_path)] | None,
-        Field(description="This path alone.", examples=["/health"]),
-    ] = None
-    regex: Annotated[
-        Regex | None,
-        Field(
-            description="Rust `regex` syntax, matched against the whole path.",
-            examples=["/item/[0-9]+"],
-        ),
-    ] = None
-
-
-class HeaderMatch(OneOf):
-    """How the value of a header is matched."""
-
-    exact: Annotated[
-        Annotated[str, BeforeValidator(_text), AfterValidator(_header_text)] | None,
-        Field(description="This value; the same as writing it plainly.", examples=["gold"]),
-    ] = None
-    regex: Annotated[
-        Regex | None,
-        Field(description="Rust `regex` syntax, matched against the whole value."),
-    ] = None
-
-
-class QueryMatch(OneOf):
-    """How the value of a query parameter is matched."""
-
-    exact: Annotated[
-        Annotated[str, BeforeValidator(_text)] | None,
-        Field(description="This value; the same as writing it plainly.", examples=["2"]),
-    ] = None
-    regex: Annotated[
-        Regex | None,
-        Field(description="Rust `regex` syntax, matched against the whole value."),
-    ] = None
 
 
 class Hsts(Model):
@@ -220,18 +72,6 @@ def _client_certificate(value: object) -> object:
     return value
 
 
-def _redirect(value: object) -> object:
-    if value not in ("https", None):
-        raise fault(f'expected "https", not {shown(value)}: the same host and path over TLS')
-    return value
-
-
-def _plain_is_exact(value: object) -> object:
-    if isinstance(value, dict):
-        return value
-    return {"exact": _text(value)}
-
-
 def _parameter(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise fault(f"expected the name of a query parameter, not {shown(value)}")
@@ -265,6 +105,35 @@ HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
 
 
+def _groups(info: ValidationInfo) -> frozenset[str] | None:
+    """Return the groups of the frontend's path; None where that is wrong itself."""
+    path = info.data.get("path")
+    if not isinstance(path, PathMatch):
+        return None
+    return groups_of(path.regex) if path.regex is not None else frozenset()
+
+
+def _redirected(value: Redirect | str | None, info: ValidationInfo) -> Redirect | str | None:
+    groups = _groups(info)
+    if isinstance(value, Redirect) and groups is not None:
+        check_place(value.path, info.data["path"], groups)
+    return value
+
+
+def _rewritten(value: Rewrite | None, info: ValidationInfo) -> Rewrite | None:
+    groups = _groups(info)
+    if value is not None and groups is not None:
+        check_place(value.path, info.data["path"], groups)
+    return value
+
+
+def _edited(value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
+    groups = _groups(info)
+    if groups is not None:
+        check_edits(value, groups, of_requests=info.field_name == "request_headers")
+    return value
+
+
 _SEEN_IN_REQUESTS = {
     "client_certificate",
     "early_data",
@@ -274,11 +143,29 @@ _SEEN_IN_REQUESTS = {
     "path",
     "query",
     "redirect",
+    "request_headers",
+    "respond",
+    "response_headers",
+    "rewrite",
 }
+_OF_BACKENDS = ("passthrough", "request_headers", "rewrite", "upgrades")
+"""What says something about requests that go to a backend."""
+
+
+def _ends_once(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that requests end in one place."""
+    a_map = {"redirect": {"type": "object"}}
+    schema["oneOf"] = [
+        {"required": ["cluster"]},
+        {"required": ["respond"]},
+        {"required": ["redirect"], "properties": a_map},
+    ]
 
 
 class Frontend(Kind):
-    """A match of requests, and the cluster that serves them. The most specific match wins."""
+    """A match of requests, and what becomes of them. The most specific match wins."""
+
+    model_config = ConfigDict(json_schema_extra=_ends_once)
 
     KIND: ClassVar[str] = "frontend"
 
@@ -295,8 +182,15 @@ class Frontend(Kind):
         ),
     ] = None
     cluster: Annotated[
-        Name, Field(description="The cluster that serves the requests.", examples=["shop"])
-    ]
+        Name | None,
+        Field(
+            description=(
+                "The cluster that serves the requests. A frontend has exactly one of cluster, "
+                "redirect (a map) and respond."
+            ),
+            examples=["shop"],
+        ),
+    ] = None
     early_data: Annotated[
         bool,
         Field(
@@ -309,7 +203,7 @@ class Frontend(Kind):
         ),
     ] = False
     headers: Annotated[
-        dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(_plain_is_exact)]],
+        dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(plain_is_exact)]],
         Field(
             max_length=MATCHES_MAX,
             description="Headers that a request must have, all of them. A plain text is exact.",
@@ -363,23 +257,62 @@ class Frontend(Kind):
         Field(description="The path: one of prefix, exact, regex.", examples=[{"prefix": "/api"}]),
     ] = PathMatch(prefix="/")
     query: Annotated[
-        dict[Parameter, Annotated[QueryMatch, BeforeValidator(_plain_is_exact)]],
+        dict[Parameter, Annotated[QueryMatch, BeforeValidator(plain_is_exact)]],
         Field(
             max_length=MATCHES_MAX,
             description="Query parameters that a request must have. A plain text is exact.",
             examples=[{"version": "2"}],
         ),
     ] = Field(default_factory=dict)
-
     redirect: Annotated[
-        Literal["https"] | None,
-        BeforeValidator(_redirect),
+        RedirectOrHttps,
+        AfterValidator(_redirected),
         Field(
             description=(
                 "https: requests in clear text are sent (308) to the same host and path over TLS, "
-                "at the port of the frontend's listener with protocol https, or else 443."
+                "at the port of the frontend's listener with protocol https, or else 443; the "
+                "others go to the cluster. A map: all requests are sent to that place."
             ),
-            examples=["https"],
+            examples=["https", {"hostname": "example.com", "status": 301}],
+        ),
+    ] = None
+    request_headers: Annotated[
+        HeaderEdits,
+        AfterValidator(_edited),
+        Field(
+            description="What is done with the headers of requests to backends.",
+            examples=[{"set": {"X-Real-IP": "{client_address}"}}],
+        ),
+    ] = HeaderEdits()
+    respond: Annotated[
+        Respond | None,
+        Field(
+            description=(
+                "The answer to all requests. With a status from 400 on and no body it is the page "
+                "of that status (`error_pages`)."
+            ),
+            examples=[{"status": 200, "body": "ok\n"}],
+        ),
+    ] = None
+    response_headers: Annotated[
+        HeaderEdits,
+        AfterValidator(_edited),
+        Field(
+            description=(
+                "What is done with the headers of all answers to clients, the proxy's own included."
+            ),
+            examples=[{"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]}],
+        ),
+    ] = HeaderEdits()
+    rewrite: Annotated[
+        Rewrite | None,
+        AfterValidator(_rewritten),
+        Field(
+            description=(
+                "Where requests go on their way to a backend, which is told the hostname that was "
+                "asked for by `X-Forwarded-Host`."
+            ),
+            examples=[{"path": {"prefix": "/"}}],
         ),
     ] = None
     upgrades: Annotated[
@@ -398,11 +331,36 @@ class Frontend(Kind):
     def _only_a_hostname_is_seen(self) -> Frontend:
         asked = self.model_fields_set & _SEEN_IN_REQUESTS
         for key in sorted(asked if self.passthrough else ()):
-            if getattr(self, key) != type(self).model_fields[key].get_default(
-                call_default_factory=True
-            ):
+            if self._says(key):
                 hint = f'remove "{key}", or "passthrough" to take TLS here'
                 raise fault(
                     f"passthrough: nothing can be said about {key} of what is encrypted", hint
                 )
+        return self
+
+    def _says(self, key: str) -> bool:
+        """Tell whether a key is given, and differs from its default."""
+        if key not in self.model_fields_set:
+            return False
+        field = type(self).model_fields[key]
+        given: object = getattr(self, key)
+        return bool(given != field.get_default(call_default_factory=True))
+
+    @model_validator(mode="after")
+    def _ends_somewhere(self) -> Frontend:
+        to = self.redirect if isinstance(self.redirect, Redirect) else None
+        ends = {"cluster": self.cluster, "redirect": to, "respond": self.respond}
+        given = [key for key, end in ends.items() if end is not None]
+        if not given:
+            hint = (
+                'for example: cluster: "shop"; or answer it here, by redirect: {…} or respond: {…}'
+            )
+            raise fault('"cluster" is missing', hint)
+        if len(given) > 1:
+            beside = 'beside a cluster there may be "redirect: https"' if to else None
+            raise fault(f"requests end in one place, not in {' and '.join(given)}", beside)
+        needless = [key for key in _OF_BACKENDS if self._says(key)]
+        if self.cluster is None and needless:
+            message = f"{needless[0]}: no request gets to a backend, with {given[0]}"
+            raise fault(message, f'remove "{needless[0]}", or give it a cluster')
         return self

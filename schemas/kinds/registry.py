@@ -55,13 +55,13 @@ def defaults_of(model: type[Model]) -> dict[str, Json]:
     for name, field in model.model_fields.items():
         if not field.is_required():
             default = field.get_default(call_default_factory=True, validated_data={})
-            given[name] = default.full() if isinstance(default, Model) else default
+            given[name] = default.in_full() if isinstance(default, Model) else default
     return given
 
 
 def full(entity: Entity) -> dict[str, Json]:
     """Return the value of an entity with every default, as people read it."""
-    return entity.typed(MODELS[entity.key.kind]).full()
+    return entity.typed(MODELS[entity.key.kind]).in_full()
 
 
 def written(kind: str, path: tuple[str, ...], value: Json) -> Json:

@@ -97,7 +97,7 @@ def parse_network(value: object) -> str:
 
 def parse_method(value: object) -> str:
     """Return a request method: RFC 9110 has them case-sensitive, and all known are upper case."""
-    if not _is_token(value):
+    if not is_token(value):
         raise fault(f'expected a method like "GET" or "POST", not {shown(value)}')
     if value != value.upper():
         raise fault(f"{shown(value)} is not upper case", f'did you mean "{value.upper()}"?')
@@ -108,11 +108,20 @@ def parse_method(value: object) -> str:
 
 def parse_header_name(value: object) -> str:
     """Return the name of a header field in lower case."""
-    if not _is_token(value):
+    if not is_token(value):
         raise fault(f'expected the name of a header like "x-tier", not {shown(value)}')
     if value.lower() == "host":
         raise fault("the Host header is not matched here", 'match it with "hostname:"')
     return value.lower()
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Say whether a value is a token (RFC 9110 §5.6.2), as methods and header names are."""
+    return (
+        isinstance(value, str)
+        and len(value) <= TOKEN_CHARS_MAX
+        and _TOKEN.fullmatch(value) is not None
+    )
 
 
 def port_of(address: str) -> str:
@@ -166,14 +175,6 @@ def _literal_hostname(value: str) -> str:
         return f"[{_plain_ip(ipaddress.IPv6Address(value[1:-1]))}]"
     except ValueError:
         raise fault(f"expected an IPv6 address in the brackets, not {shown(value)}") from None
-
-
-def _is_token(value: object) -> TypeGuard[str]:
-    return (
-        isinstance(value, str)
-        and len(value) <= TOKEN_CHARS_MAX
-        and _TOKEN.fullmatch(value) is not None
-    )
 
 
 def _ascii_hostname(name: str) -> str | None:

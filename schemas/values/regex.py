@@ -45,6 +45,13 @@ def check_regex(pattern: object) -> str:
     return pattern
 
 
+def groups_of(pattern: str) -> frozenset[str]:
+    """Return what the groups of a pattern are called: their numbers, 0 for all of it, and names."""
+    scanner = _Scanner(pattern)
+    scanner.reason()
+    return frozenset(map(str, range(len(scanner.groups) + 1))) | {*scanner.groups} - {""}
+
+
 def literal_prefix(pattern: str) -> str:
     """Return the text with which every match begins, as far as it can be seen at a glance."""
     if "|" in pattern or "(?" in pattern:
@@ -65,6 +72,7 @@ class _Scanner:
         self.pattern = pattern
         self.position = 0
         self.open_groups: list[int] = []
+        self.groups: list[str] = []
         self.repeatable = False
 
     def reason(self) -> str | None:
@@ -164,6 +172,7 @@ class _Scanner:
         if not self.pattern.startswith("(?", start):
             self.position += 1
             self.open_groups.append(start)
+            self.groups.append("")
             self.repeatable = False
             return None
         group = _GROUP.match(self.pattern, start)
@@ -172,6 +181,8 @@ class _Scanner:
         self.position = group.end()
         if not group[0].endswith(")"):
             self.open_groups.append(start)
+        if group[0].endswith(">"):
+            self.groups.append(group[0].partition("<")[2].removesuffix(">"))
         self.repeatable = False
         return None
 

@@ -35,6 +35,7 @@ class H2Client:
         self.statuses: dict[int, int] = {}
         self.heads: dict[int, dict[str, str]] = {}
         self.ended: set[int] = set()
+        self.reset: set[int] = set()
         # The streams of the DATA frames, one after the other.
         self.order: list[int] = []
         self.h2.initiate_connection()
@@ -54,10 +55,10 @@ class H2Client:
     def flush(self) -> None:
         self.socket.sendall(self.h2.data_to_send())
 
-    def get(self, host: str, *fields: tuple[str, str]) -> int:
-        """Ask for `/`; return the stream."""
+    def get(self, host: str, *fields: tuple[str, str], path: str = "/") -> int:
+        """Ask for a path; return the stream."""
         stream = self.h2.get_next_available_stream_id()
-        head = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", host)]
+        head = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", host)]
         self.h2.send_headers(stream, [*head, *fields], end_stream=True)
         self.flush()
         return stream
@@ -111,6 +112,8 @@ class H2Client:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
                 self.ended.add(event.stream_id)
+            elif isinstance(event, h2.events.StreamReset):
+                self.reset.add(event.stream_id)
         self.flush()
         return True
 

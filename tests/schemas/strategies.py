@@ -53,8 +53,39 @@ CLUSTERS = _optional(
     retries=st.integers(0, 10),
     timeouts=_optional(connect=DURATIONS, tunnel=DURATIONS),
 )
-FRONTENDS = st.fixed_dictionaries(
-    {"cluster": NAMES, "listeners": st.lists(NAMES, min_size=1, max_size=3)},
+TEMPLATES = st.sampled_from(["x", "{client_address}", "{{{header:X-A}}}", "é{path}?{query}"])
+FIELDS = st.dictionaries(st.sampled_from(["X-A", "x_b", "Vary"]), TEMPLATES, max_size=2)
+EDITS = _optional(remove=st.sets(st.sampled_from(["Server", "x-c"])).map(list), set=FIELDS)
+PLACES = st.fixed_dictionaries(
+    {"hostname": st.sampled_from(["a.test", "www.{hostname}", "Ä.example", "[2001:DB8::1]"])},
+    optional={"path": st.sampled_from([{"full": "/{path}"}, {"full": "/a%2fb/{header:x}"}])},
+)
+REDIRECTS = st.tuples(
+    PLACES,
+    _optional(
+        port=PORTS,
+        query=st.sampled_from(["keep", "drop"]),
+        scheme=st.sampled_from(["http", "https"]),
+        status=st.sampled_from([301, 302, 303, 307, 308]),
+    ),
+).map(lambda pair: {**pair[0], **pair[1]})
+RESPONSES = st.one_of(
+    st.just({"close": True}),
+    st.fixed_dictionaries(
+        {"status": st.sampled_from([200, 404, 599])},
+        optional={"body": TEXTS, "content_type": st.just("application/json")},
+    ),
+)
+ENDS = st.one_of(
+    NAMES.map(lambda name: {"cluster": name}),
+    st.tuples(NAMES, EDITS, PLACES).map(
+        lambda made: {"cluster": made[0], "request_headers": made[1], "rewrite": made[2]}
+    ),
+    REDIRECTS.map(lambda place: {"redirect": place}),
+    RESPONSES.map(lambda answer: {"respond": answer}),
+)
+MATCHING = st.fixed_dictionaries(
+    {"listeners": st.lists(NAMES, min_size=1, max_size=3)},
     optional={
         "hostname": st.sampled_from(["*", "shop.example.com", "*.example.com", "Ä.example."]),
         "path": st.one_of(
@@ -72,11 +103,22 @@ FRONTENDS = st.fixed_dictionaries(
                 {"max_age_days": 365, "preload": True, "include_subdomains": True},
             ]
         ),
-        "redirect": st.sampled_from(["https", None]),
-        "upgrades": st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
+        "response_headers": EDITS,
     },
 )
+OF_CLUSTERS = _optional(
+    redirect=st.sampled_from(["https", None]),
+    upgrades=st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),
+)
+
+
+def _frontend(parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    matching, end, of_clusters = parts
+    return {**matching, **(of_clusters if "cluster" in end else {}), **end}
+
+
+FRONTENDS = st.tuples(MATCHING, ENDS, OF_CLUSTERS).map(_frontend)
 SETTINGS = _optional(
     access_log=st.sampled_from(["stdout", "off", "/var/log/kakehi.log"]),
     admin=st.one_of(st.none(), ADDRESSES),

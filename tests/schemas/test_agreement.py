@@ -16,11 +16,10 @@ from pydantic_core import PydanticCustomError
 
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from reconciler.catalog.relations import cluster_of, targets
-from schemas.base import Plain
+from schemas.base import OneOf, Plain
 from schemas.changes.ops import chunks
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Json
-from schemas.kinds.frontend import OneOf
 from schemas.kinds.registry import MODELS, inner_model
 from schemas.values.regex import check_regex
 from tests.schemas.strategies import entities
@@ -100,6 +99,14 @@ def test_what_is_valid_is_taken_with_the_same_digest(
         ("frontend", {"hostname": "*.xn--caf-dma.fr", "methods": ["M-SEARCH"]}),
         ("frontend", {"headers": {"x": {"exact": "é \t x"}}, "query": {"é": "", "b": " "}}),
         ("frontend", {"path": {"regex": r"/(?P<id>\d+)/[^/]*"}}),
+        (
+            "frontend",
+            {
+                "path": {"regex": r"/(?P<id>\d+)/([^/]*)"},
+                "rewrite": {"path": {"full": "/{2}/{id}{{{0}}}"}, "hostname": "x.{hostname}"},
+                "request_headers": {"add": {"X-A": "é {1}{cookie:a}"}},
+            },
+        ),
     ],
 )
 def test_bounds_and_odd_spellings(engine: EngineApi, kind: str, fields: dict[str, object]) -> None:
@@ -111,20 +118,35 @@ def test_bounds_and_odd_spellings(engine: EngineApi, kind: str, fields: dict[str
     assert prepared_digest(engine, state) == state.digest
 
 
-# A value of each kind in which every map of keys is there that may be left out.
-WHOLE: dict[str, dict[str, Json]] = {
-    "settings": {"error_pages": {"503": {"body": "x"}}},
-    "certificate": {"acme": {}, "hostnames": ["a.test"]},
-    "listener": {
-        "address": "127.0.0.1:1",
-        "error_pages": {"503": {"body": "x"}},
-        "protocol": "https",
-        "tls": {},
-    },
-    "cluster": {"tls": {}},
-    "backend": {"address": "127.0.0.1:1"},
-    "frontend": {"cluster": "c", "hsts": {"max_age_days": 1}, "listeners": ["l"]},
-}
+# Values of each kind in which every map of keys is there that may be left out.
+WHOLE: list[tuple[str, dict[str, Json]]] = [
+    ("settings", {"error_pages": {"503": {"body": "x"}}}),
+    ("certificate", {"acme": {}, "hostnames": ["a.test"]}),
+    (
+        "listener",
+        {
+            "address": "127.0.0.1:1",
+            "error_pages": {"503": {"body": "x"}},
+            "protocol": "https",
+            "tls": {},
+        },
+    ),
+    ("cluster", {"tls": {}}),
+    ("backend", {"address": "127.0.0.1:1"}),
+    (
+        "frontend",
+        {
+            "cluster": "c",
+            "hsts": {"max_age_days": 1},
+            "listeners": ["l"],
+            "request_headers": {"remove": ["A"]},
+            "response_headers": {"remove": ["A"]},
+            "rewrite": {"path": {"full": "/a"}},
+        },
+    ),
+    ("frontend", {"listeners": ["l"], "redirect": {"hostname": "a.test"}}),
+    ("frontend", {"listeners": ["l"], "respond": {}}),
+]
 # What the reconciler fills in before anything is sent.
 COMPLETED = {("certificate", "hostnames")}
 
@@ -133,7 +155,7 @@ def defaults_within(
     model: type[Plain], value: dict[str, Json]
 ) -> Iterator[tuple[tuple[str, ...], Json]]:
     """Every key that may be left out of a value and is, at whatever depth, and its default."""
-    plain = model.of_value(value).full()
+    plain = model.of_value(value).in_full()
     for name, field in model.model_fields.items():
         inner, given = inner_model(field), value.get(name)
         if name not in value:
@@ -159,16 +181,17 @@ def with_written(value: dict[str, Json], path: tuple[str, ...], usual: Json) -> 
 
 
 DEFAULTS = [
-    (kind, path, usual)
-    for kind in KINDS
-    for path, usual in defaults_within(MODELS[kind], WHOLE[kind])
+    (kind, whole, path, usual)
+    for kind, whole in WHOLE
+    for path, usual in defaults_within(MODELS[kind], whole)
     if (kind, *path) not in COMPLETED
 ]
 
 
 def test_all_defaults_are_looked_at() -> None:
-    paths = {(kind, *path) for kind, path, _ in DEFAULTS}
-    assert len(paths) == len(DEFAULTS) > 60
+    paths = {(kind, *path) for kind, _, path, _ in DEFAULTS}
+    assert {kind for kind, *_ in DEFAULTS} == set(KINDS)
+    assert len(paths) > 80
     assert {
         ("listener", "tls", "profile"),
         ("listener", "error_pages", "503", "content_type"),
@@ -176,16 +199,20 @@ def test_all_defaults_are_looked_at() -> None:
         ("certificate", "acme", "directory"),
         ("frontend", "hsts", "preload"),
         ("frontend", "path"),
+        ("frontend", "redirect", "status"),
+        ("frontend", "respond", "content_type"),
+        ("frontend", "request_headers", "set"),
+        ("frontend", "rewrite", "hostname"),
     } <= paths
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "usual"),
+    ("kind", "whole", "path", "usual"),
     DEFAULTS,
-    ids=[".".join((kind, *path)) for kind, path, _ in DEFAULTS],
+    ids=[".".join((kind, *path)) for kind, _, path, _ in DEFAULTS],
 )
 def test_both_have_the_same_default(
-    engine: EngineApi, kind: str, path: tuple[str, ...], usual: Json
+    engine: EngineApi, kind: str, whole: dict[str, Json], path: tuple[str, ...], usual: Json
 ) -> None:
     """The engine takes a value as it writes it itself: without what is its own default.
 
@@ -193,9 +220,9 @@ def test_both_have_the_same_default(
     it, the two are the same.
     """
     key = EntityKey(kind, "settings" if kind == "settings" else "c/x" if kind == "backend" else "x")
-    state = complete([Entity(key, WHOLE[kind], NOWHERE)])
+    state = complete([Entity(key, whole, NOWHERE)])
     assert prepared_digest(engine, state) == state.digest
-    explicit = Entity(key, with_written(WHOLE[kind], path, usual), NOWHERE)
+    explicit = Entity(key, with_written(whole, path, usual), NOWHERE)
     with pytest.raises(PrepareRefusedError, match="disagree about this entity"):
         prepared_digest(engine, complete([explicit]))
 

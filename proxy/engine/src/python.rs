@@ -11,6 +11,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::policy::plan::Plan;
 use crate::protocol::h1::HeadLimits;
 use crate::protocol::h1::RequestHead;
 use crate::protocol::h1::Slashes;
@@ -20,10 +21,12 @@ use crate::routing::explain::Miss;
 use crate::routing::matcher::HeaderLookup;
 use crate::routing::matcher::Missed;
 use crate::routing::matcher::Request;
+use crate::routing::regexes::Regexes;
 use crate::routing::rule::Rule;
 use crate::state::digest::Digest;
 use crate::state::entity::Entity;
 use crate::state::entity::Kind;
+use crate::state::entity::Material;
 use crate::state::ops;
 use crate::thread::Auditing;
 use crate::thread::EngineThread;
@@ -255,6 +258,9 @@ fn rank_frontends(
             match Entity::from_json(Kind::Frontend, &value) {
                 Ok(Entity::Frontend(frontend)) => {
                     rules.push(Rule::compile(&name, &frontend).map_err(refuse)?);
+                    // What it has done with requests is not asked for, but must be there to be done.
+                    let nothing_read = |_: &Material| Ok([].as_slice());
+                    Plan::of(&frontend, &mut Regexes::default(), nothing_read).map_err(refuse)?;
                 }
                 Ok(_) => return Err(refuse("it is no frontend".into())),
                 Err(error) => return Err(refuse(error.to_string())),

@@ -109,7 +109,7 @@ impl Multiplexed {
             },
             persistence: Persistence::Implied,
             date: b"",
-            extra: [b"", b"", b""],
+            extra: [b""; 4],
             protocol: b"",
         };
         let (connection, out) = (&mut self.connection, &mut self.out);

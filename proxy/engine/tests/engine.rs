@@ -78,6 +78,38 @@ fn a_commit_moves_a_kept_alive_client_and_its_revert_moves_it_back() {
 }
 
 #[test]
+fn a_frontend_that_answers_itself_needs_no_cluster() {
+    let blue = start_backend("blue");
+    let mut proxy = Proxy::start(blue);
+    let mut client = connect(proxy.address);
+    assert_eq!(get(&mut client).1, "blue");
+    let respond =
+        r#""respond":{"body":"here","status":203},"response_headers":{"set":{"X-Path":"{path}"}},"#;
+    let answering = frontend("blue")
+        .replace(r#""cluster":"blue","#, "")
+        .replace(r#""upgrades""#, &format!(r#"{respond}"upgrades""#));
+    let nothing = answering.replace(respond, "");
+    let refusal = proxy.change(&ops(&[nothing], &[])).unwrap_err();
+    assert!(refusal.contains("exactly one of"), "{refusal}");
+
+    let removed = [("backend", "blue/1"), ("cluster", "blue")];
+    proxy.change(&ops(&[answering], &removed)).unwrap();
+    let (head, body) = get(&mut client);
+    assert_eq!(body, "here", "the very next request of an open connection");
+    assert!(
+        head.starts_with("HTTP/1.1 203") && head.contains("X-Path: /"),
+        "{head}"
+    );
+    let audited = proxy.engine.begin_audit().wait().unwrap().unwrap();
+    assert_eq!(audited.digest, proxy.engine.ledger.digest);
+    assert_eq!(audited.differing, Vec::<String>::new());
+
+    let puts = [cluster("blue"), backend("blue/1", blue), frontend("blue")];
+    proxy.change(&ops(&puts, &[])).unwrap();
+    assert_eq!(get(&mut client).1, "blue");
+}
+
+#[test]
 fn what_is_refused_leaves_no_trace() {
     let mut proxy = Proxy::start(start_backend("blue"));
     let mut client = connect(proxy.address);

@@ -108,7 +108,7 @@ const FORWARD: ResponseForward<'_> = ResponseForward {
     delivery: Delivery::UntilClose,
     persistence: Persistence::Implied,
     date: b"",
-    extra: [b"", b"", b""],
+    extra: [b""; 4],
     protocol: b"",
 };
 

@@ -60,11 +60,11 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
             ("certificate", each["name"], found["handshake"], _where(each))
             for each in found["certificates"]
         )
-    rows.extend(
-        (kind, result[kind]["name"], "", _where(result[kind]))
-        for kind in ("frontend", "cluster")
-        if result[kind] is not None
-    )
+    for kind in ("frontend", "cluster"):
+        if result[kind] is not None:
+            rows.append((kind, result[kind]["name"], "", _where(result[kind])))
+        if kind == "frontend":
+            rows.extend(("", each["key"], each["words"], "") for each in result["stages"])
     for found in result["backends"]:
         share = "drained" if found["drained"] else f"weight {found['weight']}"
         fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""

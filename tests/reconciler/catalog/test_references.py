@@ -163,3 +163,35 @@ def test_thousands_of_dangling_names_among_similar_ones_take_no_time() -> None:
         view.put(each)
     again = list(dangling([each.key for each in same], view, set(), Written()))
     assert len({each.hint for each in again}) == 1
+
+
+def redirected(**to: object) -> Entity:
+    return entity("frontend", "web", listeners=["public", "secure"], hostname="a.test", redirect=to)
+
+
+@pytest.mark.parametrize(
+    ("to", "ends"),
+    [
+        ({"scheme": "https"}, "secure"),
+        ({"scheme": "http", "hostname": "a.test"}, "public"),
+        ({"port": 443}, "secure"),
+        ({"hostname": "{hostname}"}, "public"),
+        ({"hostname": "b.test"}, None),
+        ({"scheme": "https", "port": 8443}, None),
+        ({"port": 8080}, None),
+        ({"scheme": "https", "path": {"full": "/b"}}, None),
+    ],
+)
+def test_a_redirect_that_leads_back_to_itself(to: dict[str, object], ends: str | None) -> None:
+    secure = entity("listener", "secure", address="127.0.0.1:443", protocol="https")
+    web = redirected(**to)
+    _, view = index(web, PUBLIC, secure)
+    expected = [
+        f'frontend "web": redirect: frontend "web": on listener "{name}" (a.yaml:1) the redirect '
+        "leads back to it"
+        for name in [ends]
+        if name
+    ]
+    assert texts(list(references.endless([web.key], view))) == expected
+    assert texts(list(references.endless([PUBLIC.key, secure.key], view))) == expected
+    assert list(references.endless([SHOP.key], view)) == []

@@ -175,7 +175,12 @@ AT_THE_TOP = (
         ),
         (
             "frontends:\n  a:\n    listeners: [b]\n",
-            ['2:3 frontend "a": "cluster" is missing | for example: cluster: "shop"'],
+            [
+                (
+                    '2:3 frontend "a": "cluster" is missing | for example: cluster: "shop"; or '
+                    "answer it here, by redirect: {…} or respond: {…}"
+                )
+            ],
         ),
     ],
 )

@@ -240,3 +240,26 @@ def test_a_start_keeps_what_runs_and_nothing_else(tmp_path: Path, pair: Pair) ->
     assert held(again) == {digest(pair.chain), digest(pair.key)}
     running.apply(again, put(served, None))
     assert held(again) == set()
+
+
+def test_the_body_of_an_answer_is_a_file_of_bounded_size() -> None:
+    frontend = entity("frontend", "page", listeners=["web"], respond={"file": "page.html"})
+    contents = {"page.html": b"<h1>Soon</h1>"}
+    done = complete(frontend, contents.__getitem__)
+    assert done.remarks == []
+    assert done.entity is not None
+    [material] = materials_of(done.entity)
+    assert done.contents == {material.sha256: contents["page.html"]}
+    contents["page.html"] = bytes(64 * 1024 + 1)
+    done = complete(frontend, contents.__getitem__)
+    assert done.entity is None
+    assert [(remark.field, remark.message) for remark in done.remarks] == [
+        ("file", "the file has 65537 bytes; an answer may have 65536")
+    ]
+    missing = complete(frontend, no_files)
+    assert [remark.message for remark in missing.remarks] == ["page.html: the file is not there"]
+
+
+def test_a_frontend_without_a_file_stays_as_it_is() -> None:
+    frontend = entity("frontend", "shop", listeners=["web"], cluster="shop")
+    assert complete(frontend, no_files).entity is frontend

@@ -16,7 +16,17 @@ DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
     "certificate": {"Acme"},
     "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
-    "frontend": {"HeaderMatch", "Hsts", "PathMatch", "QueryMatch"},
+    "frontend": {
+        "HeaderEdits",
+        "HeaderMatch",
+        "Hsts",
+        "PathChange",
+        "PathMatch",
+        "QueryMatch",
+        "Redirect",
+        "Respond",
+        "Rewrite",
+    },
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},
 }

@@ -19,7 +19,7 @@ def test_bounds_and_defaults_are_in_it() -> None:
     assert "| `timeouts.connect` | duration, 1ms to 168h | `3s` |" in TEXT
     assert "| `limits.head_bytes` | size, 1KiB to 64KiB | `32KiB` |" in TEXT
     assert "| `retries` | number, 0 to 10 | `2` |" in TEXT
-    assert "| `cluster` | name | required |" in TEXT
+    assert "| `listeners` | list of names | required |" in TEXT
     for kind in MODELS:
         for path in measured_fields(kind):
             assert f"| `{'.'.join(path)}` |" in TEXT

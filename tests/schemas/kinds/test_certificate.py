@@ -37,7 +37,7 @@ def ordered(**fields: object) -> dict[str, object]:
 
 
 def test_an_order_has_defaults_and_no_files() -> None:
-    assert Certificate.model_validate(ordered()).full() == {
+    assert Certificate.model_validate(ordered()).in_full() == {
         "acme": {"ca": None, "challenge": "http-01", "contact": [], "directory": LETS_ENCRYPT},
         "certificate": None,
         "hostnames": ["shop.example.com"],

@@ -5,7 +5,10 @@ from tests.schemas.refusals import refusal
 
 
 def test_a_page_is_html_unless_it_says_otherwise() -> None:
-    assert ErrorPage(body="x").full() == {"body": "x", "content_type": "text/html; charset=utf-8"}
+    assert ErrorPage(body="x").in_full() == {
+        "body": "x",
+        "content_type": "text/html; charset=utf-8",
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ BASE: dict[str, Any] = {"cluster": "shop", "listeners": ["public-http"]}
 
 
 def value_of(**fields: object) -> dict[str, Any]:
-    return Frontend.model_validate(BASE | fields).full()
+    return Frontend.model_validate(BASE | fields).in_full()
 
 
 def test_the_full_value_has_every_default() -> None:
@@ -27,6 +27,10 @@ def test_the_full_value_has_every_default() -> None:
         "path": {"prefix": "/"},
         "query": {},
         "redirect": None,
+        "request_headers": {"add": {}, "remove": [], "set": {}},
+        "respond": None,
+        "response_headers": {"add": {}, "remove": [], "set": {}},
+        "rewrite": None,
         "upgrades": ["websocket"],
     }
 
@@ -89,7 +93,7 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
         ("listeners", ["A"], '"A" is not a name'),
         ("methods", ["get"], '"get" is not upper case'),
         ("hostname", "a:80", "expected a hostname"),
-        ("cluster", None, "nothing is not a name"),
+        ("cluster", None, '"cluster" is missing'),
     ],
 )
 def test_what_is_refused(field: str, value: object, sentence: str) -> None:
@@ -98,8 +102,8 @@ def test_what_is_refused(field: str, value: object, sentence: str) -> None:
 
 def test_protocols_that_may_be_switched_to() -> None:
     given = {"listeners": ["web"], "cluster": "shop", "upgrades": ["websocket", "TCP", "x/1"]}
-    assert Frontend.model_validate(given).full()["upgrades"] == ["tcp", "websocket", "x/1"]
-    assert Frontend.model_validate({**given, "upgrades": []}).full()["upgrades"] == []
+    assert Frontend.model_validate(given).in_full()["upgrades"] == ["tcp", "websocket", "x/1"]
+    assert Frontend.model_validate({**given, "upgrades": []}).in_full()["upgrades"] == []
 
 
 @pytest.mark.parametrize("name", ["h2c", "H2", "HTTP/1.1", "tls/1.3", "a b", "", "a/", "a/1/2", 7])

@@ -7,7 +7,7 @@ ADDRESS = {"address": "127.0.0.1:8080"}
 
 
 def test_the_full_value_has_every_default() -> None:
-    assert Listener.model_validate(ADDRESS).full() == {
+    assert Listener.model_validate(ADDRESS).in_full() == {
         "address": "127.0.0.1:8080",
         "error_pages": {},
         "limits": {
@@ -34,7 +34,7 @@ def test_the_full_value_has_every_default() -> None:
 
 def test_tls_comes_with_https() -> None:
     secure = Listener.model_validate({**ADDRESS, "protocol": "https"})
-    assert secure.full()["tls"] == {
+    assert secure.in_full()["tls"] == {
         "client_auth": "required",
         "client_ca": None,
         "client_crl": None,

@@ -5,7 +5,7 @@ from tests.schemas.refusals import refusal
 
 
 def test_the_full_value_has_every_default() -> None:
-    assert Settings().full() == {
+    assert Settings().in_full() == {
         "access_log": "stdout",
         "admin": None,
         "drain_timeout": 30000,
@@ -34,7 +34,7 @@ def test_the_full_value_has_every_default() -> None:
     ],
 )
 def test_what_can_be_set(value: dict[str, object]) -> None:
-    assert value.items() <= Settings.model_validate(value).full().items()
+    assert value.items() <= Settings.model_validate(value).in_full().items()
 
 
 def test_a_drain_may_be_at_once() -> None:

@@ -2,13 +2,11 @@
 //! table of a thousand frontends. Changing any of it makes other figures; they are renewed with it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use _engine::protocol::h1::{RequestHead, ResponseHead};
 use _engine::routing::rule::Rule;
 use _engine::routing::table::Table;
-use _engine::state::entity::rare::Rare;
-use _engine::state::entity::{Frontend, PathMatch, ValueMatch};
+use _engine::state::entity::{FrontendKeys, PathMatch, ValueMatch};
 
 use crate::Bench;
 
@@ -68,9 +66,9 @@ pub fn bench() -> Bench {
 /// Four paths of each of 200 hosts, one of them twice with a condition, and a wildcard.
 fn table() -> Table<(Rule, usize)> {
     let mut table = Table::new();
-    let mut insert = |frontend: &Frontend| {
+    let mut insert = |frontend: &FrontendKeys| {
         let number = table.len() + 1;
-        let rule = Rule::compile(&format!("f{number:04}"), frontend);
+        let rule = Rule::compile(&format!("f{number:04}"), &frontend.clone().into());
         table.insert((rule.expect("every rule is valid"), number));
     };
     for host in 0..HOSTS {
@@ -80,27 +78,18 @@ fn table() -> Table<(Rule, usize)> {
         }
         let mut second = frontend(&hostname, "/api");
         let version = ValueMatch::Exact("2".to_owned());
-        second.headers = BTreeMap::from([("x-api-version".to_owned(), version)]).into();
+        second.headers = BTreeMap::from([("x-api-version".to_owned(), version)]);
         insert(&second);
     }
     insert(&frontend("*.wild.example.net", "/"));
     table
 }
 
-fn frontend(hostname: &str, path: &str) -> Frontend {
-    Frontend {
-        client_certificate: None,
-        cluster: "shop".into(),
-        early_data: false,
-        headers: Rare::default(),
+fn frontend(hostname: &str, path: &str) -> FrontendKeys {
+    let least = r#"{"cluster":"shop","listeners":["web"],"upgrades":[]}"#;
+    FrontendKeys {
         hostname: hostname.into(),
-        hsts: None,
-        listeners: ["web".into()].into(),
-        methods: Rare::default(),
-        passthrough: false,
         path: PathMatch::Prefix(path.into()),
-        query: Rare::default(),
-        redirect: None,
-        upgrades: Arc::new([]),
+        ..serde_json::from_str(least).expect("it is a frontend")
     }
 }

@@ -9,7 +9,7 @@ mod corpus;
 
 use std::hint::black_box;
 
-use _engine::protocol::h1::forward::{self, Forward};
+use _engine::protocol::h1::forward::{self, Changed, Forward};
 use _engine::protocol::h1::request;
 use _engine::protocol::h1::respond::{self, Persistence, ResponseForward};
 use _engine::protocol::h1::response;
@@ -91,6 +91,7 @@ fn rewrite(bench: &mut Bench) -> usize {
             upstream_keep_alive: true,
             upgrade: false,
             body: head.body,
+            changed: Changed::default(),
         };
         bench.out.clear();
         forward::write_request(&mut bench.out, bytes, head, black_box(&forward));
@@ -122,7 +123,7 @@ fn rewrite_response(bench: &mut Bench) -> usize {
             delivery: delivery(head.body),
             persistence: Persistence::Implied,
             date: b"Sun, 29 Nov 2026 08:00:00 GMT",
-            extra: [&[]; 3],
+            extra: [&[]; 4],
             protocol: b"",
         };
         bench.out.clear();

@@ -1,9 +1,13 @@
 //! A request as the stages see it.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
-use crate::protocol::h1::RequestHead;
-use crate::state::listener::ListenerSettings;
+use crate::protocol::h1::{FieldId, RequestHead};
+use crate::state::listener::{Listener, ListenerSettings};
+use crate::state::named::Named;
+
+use super::HTTPS_PORT;
 
 /// What is known of a request and of who sends it, when its head is complete.
 pub struct Facts<'a> {
@@ -13,27 +17,87 @@ pub struct Facts<'a> {
     pub bytes: &'a [u8],
     /// The listener that it came to.
     pub listener: &'a ListenerSettings,
+    /// See `listener`.
+    pub listener_name: &'a str,
     /// Who has sent it, as far as the connection tells.
     pub peer: IpAddr,
     /// It came before the handshake was complete.
     pub is_early: bool,
     /// Its client has shown a certificate, which was verified.
     pub has_certificate: bool,
-    /// Where the frontend is asked over TLS. Only redirects want to know.
-    pub secure_port: &'a dyn Fn() -> u16,
+    /// As `TLSv1.3`; empty in clear text.
+    pub tls_version: &'static str,
+    /// Our name for it.
+    pub own_id: &'a str,
+    /// The frontend that matches it.
+    pub frontend_name: &'a str,
+    /// See `frontend_name`.
+    pub frontend_listeners: &'a [Box<str>],
+    /// All listeners.
+    pub listeners: &'a Named<Rc<Listener>>,
 }
 
 impl Facts<'_> {
-    /// Whether its client speaks TLS, with us or with a trusted proxy before us.
-    pub fn is_secure(&self) -> bool {
-        self.listener.tls.is_some() || self.came_secure_to_a_trusted_proxy()
+    /// Whether the peer is one of those whose word is taken for their clients.
+    fn is_trusted(&self) -> bool {
+        self.listener.trusts(self.peer)
     }
 
-    fn came_secure_to_a_trusted_proxy(&self) -> bool {
-        self.listener.trusts(self.peer)
-            && self
-                .head
+    /// Whether its client speaks TLS, with us or with a trusted proxy before us.
+    pub fn is_secure(&self) -> bool {
+        let was_secure = || {
+            self.head
                 .values(self.bytes, "x-forwarded-proto")
                 .any(|scheme| scheme.eq_ignore_ascii_case(b"https"))
+        };
+        self.listener.tls.is_some() || (self.is_trusted() && was_secure())
+    }
+
+    /// What its client has written before `://`.
+    pub fn scheme(&self) -> &'static str {
+        match self.is_secure() {
+            true => "https",
+            false => "http",
+        }
+    }
+
+    /// The port of the frontend's own listener over TLS, if it has one.
+    pub fn secure_port(&self) -> u16 {
+        let listeners = self.frontend_listeners.iter();
+        listeners
+            .filter_map(|name| self.listeners.get(name))
+            .find(|listener| listener.settings().tls.is_some())
+            .map_or(HTTPS_PORT, |listener| listener.address.port())
+    }
+
+    /// Its name: that of a trusted peer if it is harmless, else our own. As the backend gets it.
+    pub fn request_id(&self) -> &[u8] {
+        let given = self.head.request_id(self.bytes);
+        given
+            .filter(|_| self.is_trusted())
+            .unwrap_or(self.own_id.as_bytes())
+    }
+
+    /// Who asks: the last of those in `X-Forwarded-For` who is none of the trusted proxies, if one of these
+    /// is the peer; or else the peer. What stands before that one is anybody's word (T22).
+    pub fn client_address(&self) -> IpAddr {
+        if !self.is_trusted() {
+            return self.peer;
+        }
+        let lines = self.head.fields.iter().rev();
+        let told = lines.filter(|field| field.id == FieldId::XForwardedFor && !field.drop);
+        let mut client = self.peer;
+        for member in told.flat_map(|field| field.value.of(self.bytes).rsplit(|byte| *byte == b','))
+        {
+            let text = std::str::from_utf8(member.trim_ascii()).ok();
+            let Some(address) = text.and_then(|text| text.parse::<IpAddr>().ok()) else {
+                break;
+            };
+            client = address;
+            if !self.listener.trusts(address) {
+                break;
+            }
+        }
+        client
     }
 }

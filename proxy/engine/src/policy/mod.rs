@@ -5,13 +5,19 @@
 //! a change is prepared; what holds for all of them is in [`general`]. Called by `session/exchange`, and
 //! plans are made by `state/incoming`.
 
+pub mod edits;
 pub mod facts;
 pub mod general;
+mod place;
 pub mod plan;
-mod secure;
+mod redirect;
+mod respond;
+pub mod template;
+
+use std::sync::Arc;
 
 use facts::Facts;
-use plan::Plan;
+use plan::{Changes, Plan};
 
 use crate::state::entity::Frontend;
 
@@ -31,12 +37,23 @@ pub enum Verdict {
 /// How a request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The status.
+    /// The status; 0 where the connection is closed without an answer.
     pub status: u16,
     /// Which stage has answered it, and why.
     pub reason: Reason,
     /// One more line of the head, with its CRLF.
     pub line: Option<Box<str>>,
+    /// In place of any page of an error.
+    pub page: Option<Page>,
+}
+
+/// A body, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its bytes.
+    pub body: Arc<[u8]>,
+    /// Its media type.
+    pub content_type: Arc<str>,
 }
 
 /// Why a request gets no further.
@@ -50,26 +67,38 @@ pub enum Reason {
     Redirected,
     /// Its client has shown no certificate.
     CertificateMissing,
+    /// It is answered by what the configuration says.
+    Responded,
+    /// It gets no answer at all.
+    Closed,
     /// It asks for a version of WebSocket that is not carried.
     WebSocketVersion,
     /// It asks for a protocol that is not passed on.
     UpgradeRefused,
+    /// What it would be rewritten to is no normal path.
+    Abnormal,
+}
+
+impl Answer {
+    fn new(status: u16, reason: Reason) -> Self {
+        Self {
+            status,
+            reason,
+            line: None,
+            page: None,
+        }
+    }
 }
 
 impl Verdict {
     fn answer(status: u16, reason: Reason) -> Self {
-        Self::Answer(Answer {
-            status,
-            reason,
-            line: None,
-        })
+        Self::Answer(Answer::new(status, reason))
     }
 
     fn with_line(status: u16, reason: Reason, line: impl Into<Box<str>>) -> Self {
         Self::Answer(Answer {
-            status,
-            reason,
             line: Some(line.into()),
+            ..Answer::new(status, reason)
         })
     }
 
@@ -85,13 +114,25 @@ impl Verdict {
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
 /// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
-/// the client's certificate, protocols that may not be switched to.
+/// the client's certificate, redirects and answers of the configuration, protocols that may not be switched
+/// to, and then what it is changed to on its way.
+///
+/// # Errors
+/// The answer, where one of them gives it.
 #[inline]
-pub fn decide(frontend: &Frontend, plan: Option<&Plan>, facts: &Facts<'_>) -> Verdict {
+pub fn decide(
+    frontend: &Frontend,
+    plan: Option<&Plan>,
+    facts: &Facts<'_>,
+) -> Result<Option<Box<Changes>>, Answer> {
     let planned = || plan.map_or(Verdict::Continue, |plan| plan.decide(facts));
-    general::at_the_door(frontend, facts)
+    let verdict = general::at_the_door(frontend, facts)
         .or(planned)
-        .or(|| general::switching(frontend, facts))
+        .or(|| general::switching(frontend, facts));
+    match verdict {
+        Verdict::Answer(answer) => Err(answer),
+        Verdict::Continue => plan.map_or(Ok(None), |plan| plan.changes(facts)),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
 };
-use rustls::{CommonState, HandshakeKind};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 /// Most plaintext of one record (RFC 8446 §5.1).
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
@@ -169,6 +169,16 @@ impl Machine {
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.common().alpn_protocol()
+    }
+
+    /// The version that was agreed on, as configurations and logs call it.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        match self.common().protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "",
+        }
     }
 
     /// What the peer has proved to be: its certificate in DER, without the chain.

@@ -41,17 +41,18 @@ pub struct Conditions {
 impl Conditions {
     /// Compiles the conditions of a frontend.
     pub fn compile(frontend: &Frontend, regexes: &mut Regexes) -> Result<Self, String> {
+        let few = frontend.rare();
         let mut headers = Vec::new();
-        for (name, value) in &frontend.headers {
+        for (name, value) in &few.headers {
             headers.push((name.as_str().into(), ValuePattern::compile(value, regexes)?));
         }
         let mut query = Vec::new();
-        for (name, value) in &frontend.query {
+        for (name, value) in &few.query {
             let value = ValuePattern::compile(value, regexes)?;
             query.push((name.as_bytes().into(), value));
         }
         Ok(Self {
-            methods: frontend
+            methods: few
                 .methods
                 .iter()
                 .map(|method| method.as_bytes().into())

@@ -132,6 +132,14 @@ impl Transport {
         }
     }
 
+    /// The version of TLS that was agreed on; empty in clear text.
+    pub(super) fn tls_version(&self) -> &'static str {
+        match self {
+            Self::Plain(_) | Self::Gone => "",
+            Self::Tls(secure) => secure.machine.version(),
+        }
+    }
+
     /// Starts the client's handshake on a socket that may still be connecting; `preamble` goes before
     /// it.
     ///

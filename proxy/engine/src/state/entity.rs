@@ -7,7 +7,6 @@
 pub mod address;
 pub mod check;
 pub mod cidr;
-pub mod rare;
 
 use std::sync::Arc;
 
@@ -20,12 +19,16 @@ pub use super::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,
     UpstreamTls,
 };
+pub use super::kinds::edits::HeaderEdits;
 pub use super::kinds::frontend::{
-    ClientCertificate, Frontend, Hsts, PathMatch, Redirect, ValueMatch,
+    ClientCertificate, Few, Frontend, FrontendKeys, Hsts, PathMatch, ValueMatch,
 };
 use super::kinds::language::language;
 pub use super::kinds::listener::{
     ClientAuth, Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts, TlsPolicy, TlsProfile,
+};
+pub use super::kinds::places::{
+    PathChange, QueryUse, Redirect, RedirectTarget, Respond, Rewrite, Scheme,
 };
 pub use super::kinds::settings::{Auto, Settings, Workers};
 

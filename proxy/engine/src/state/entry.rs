@@ -58,7 +58,10 @@ impl Entry {
         let (listeners, other): (&[Box<str>], _) = match &self.entity {
             Entity::Frontend(frontend) => (
                 &frontend.listeners,
-                Some((Kind::Cluster, &*frontend.cluster)),
+                frontend
+                    .cluster
+                    .as_deref()
+                    .map(|name| (Kind::Cluster, name)),
             ),
             Entity::Backend(_) => (&[], Some((Kind::Cluster, cluster_of(&self.name)))),
             Entity::Listener(listener) => (

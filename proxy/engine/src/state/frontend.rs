@@ -10,14 +10,14 @@ use super::named::HasName;
 use super::slot::Slot;
 use crate::policy::plan::Plan;
 use crate::routing::rule::{Rule, Target};
-use crate::telemetry::counters::{SlotId, SlotKind};
+use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
 use crate::upstream::Cluster;
 
 /// The target of a routing table's entry.
 pub struct Frontend {
     rule: Rule,
-    /// Where its requests go.
-    pub cluster: Rc<Cluster>,
+    /// Where its requests go, if it does not answer them itself.
+    cluster: Option<Rc<Cluster>>,
     plan: Option<Box<Plan>>,
     slot: OnceCell<Rc<Slot>>,
 }
@@ -28,7 +28,7 @@ impl Frontend {
     pub fn new(
         rule: Rule,
         plan: Option<Box<Plan>>,
-        cluster: Rc<Cluster>,
+        cluster: Option<Rc<Cluster>>,
         before: Option<&Self>,
     ) -> Self {
         // What has no slot yet serves no request that could ask for one.
@@ -53,6 +53,12 @@ impl Frontend {
         self.entry().frontend()
     }
 
+    /// Where its requests go, if it does not answer them itself.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Rc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
     /// What it has done with its requests; most frontends have nothing done.
     #[inline]
     #[must_use]
@@ -62,8 +68,8 @@ impl Frontend {
 
     /// Its counters in shared memory, from its first request on.
     #[must_use]
-    pub fn slot(&self) -> SlotId {
-        let make = || Rc::new(self.cluster.slot_for(SlotKind::Frontend, self.rule.name()));
+    pub fn slot(&self, metrics: &Rc<Metrics>) -> SlotId {
+        let make = || Rc::new(Slot::take(metrics, SlotKind::Frontend, self.rule.name()));
         self.slot.get_or_init(make).id()
     }
 }

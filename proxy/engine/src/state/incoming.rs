@@ -117,7 +117,9 @@ fn compile(
             Compiled::Cluster(alike.settings(cluster, upstream_tls)?)
         }
         Entity::Frontend(frontend) => {
-            Compiled::Frontend(Rule::of(entry.clone(), regexes)?, Plan::of(frontend))
+            let rule = Rule::of(entry.clone(), regexes)?;
+            let read = |wanted: &entity::Material| material(materials, wanted);
+            Compiled::Frontend(rule, Plan::of(frontend, regexes, read)?)
         }
         Entity::Settings(_) | Entity::Backend(_) => Compiled::Nothing,
     })

@@ -327,9 +327,12 @@ impl Tables {
 
     fn put_frontend(&mut self, rule: Rule, plan: Option<Box<Plan>>) {
         let entry = rule.entry();
-        let Some(cluster) = self.clusters.get(&entry.frontend().cluster).cloned() else {
-            unreachable!("the ledger refuses a frontend without cluster");
-        };
+        let cluster = entry.frontend().cluster.as_deref().map(|name| {
+            let Some(cluster) = self.clusters.get(name).cloned() else {
+                unreachable!("the ledger refuses a frontend whose cluster is not there");
+            };
+            cluster
+        });
         let before = self.take_frontend(&entry.name);
         self.replace_hash(None, Some(entry.hash));
         let frontend = Rc::new(Frontend::new(rule, plan, cluster, before.as_deref()));

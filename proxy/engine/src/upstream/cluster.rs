@@ -93,14 +93,8 @@ impl Cluster {
     /// Its counters in shared memory, from its first request on.
     #[must_use]
     pub fn slot(&self) -> SlotId {
-        let make = || self.slot_for(SlotKind::Cluster, self.name());
+        let make = || Slot::take(&self.metrics, SlotKind::Cluster, self.name());
         self.slot.get_or_init(make).id()
-    }
-
-    /// A slot for one of those who lead here.
-    #[must_use]
-    pub fn slot_for(&self, kind: SlotKind, name: &str) -> Slot {
-        Slot::take(&self.metrics, kind, name)
     }
 
     /// The committed settings.

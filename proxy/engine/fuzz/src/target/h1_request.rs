@@ -114,6 +114,7 @@ fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
         upstream_keep_alive: true,
         upgrade: true,
         body: head.body,
+        changed: Default::default(),
     };
     let mut out = Vec::new();
     write_request(&mut out, input, head, &forward);

@@ -106,7 +106,7 @@ fn check_forwarded(heads: &Heads, is_head: bool) {
         delivery,
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b""],
+        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
         protocol: b"",
     };
     let mut sent = Vec::new();

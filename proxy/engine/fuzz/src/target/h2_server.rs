@@ -100,7 +100,8 @@ fn own_head(status: u16, length: u64) -> OwnHead<'static> {
         content_type: "text/plain",
         request_id: "7",
         extra: [b""; 4],
-        length,
+        dropped: &[],
+        length: Some(length),
         close: false,
     }
 }
@@ -119,6 +120,7 @@ fn check_forwarded(heads: &Heads) {
         upstream_keep_alive: true,
         upgrade: head.upgrade(text).is_some(),
         body: head.body,
+        changed: Default::default(),
     };
     let mut sent = Vec::new();
     write_request(&mut sent, text, head, &forward);

@@ -2,6 +2,8 @@
 //! every value is in bounds, compiles, re-serialises to bytes that decode to the same hash, and a
 //! routing table takes it and gives it back without a trace.
 
+use _engine::policy::plan::Plan;
+use _engine::routing::regexes::Regexes;
 use _engine::routing::table::HeaderLookup;
 use _engine::routing::table::Request;
 use _engine::routing::table::Rule;
@@ -80,6 +82,8 @@ fn check_put(put: &Entry) {
 
 fn check_frontend(name: &str, frontend: &Frontend) {
     let rule = Rule::compile(name, frontend).expect("the expressions were checked");
+    // What cannot be compiled is refused, and nothing falls over it.
+    let _ = Plan::of(frontend, &mut Regexes::default(), |_| Ok(b"".as_slice()));
     let mut table = Table::new();
     table.insert(rule.clone());
     assert_eq!(table.len(), 1);
@@ -91,7 +95,7 @@ fn check_frontend(name: &str, frontend: &Frontend) {
         headers: &NoHeaders,
     };
     let found = table.lookup(&request).is_some();
-    assert!(!found || frontend.headers.is_empty());
+    assert!(!found || frontend.rare().headers.is_empty());
     assert!(table.remove(&rule).is_some() && table.remove(&rule).is_none());
     assert!(table.is_empty() && table.lookup(&request).is_none());
 }
@@ -134,4 +138,8 @@ const TOKENS: &[&str] = &[
     "(?i)",
     "{1000}",
     "[^/]+",
+    r#""redirect":{"path":{"full":"/{1}"}}"#,
+    r#""rewrite":{"path":{"prefix":"/{path}"}}"#,
+    r#""request_headers":{"set":{"X-A":"{header:a}{{"}}"#,
+    r#""respond":{"close":true}"#,
 ];

@@ -35,15 +35,34 @@ pub struct Forward<'a> {
     pub upgrade: bool,
     /// How the body is sent.
     pub body: RequestBody,
+    /// What is changed of it.
+    pub changed: Changed<'a>,
+}
+
+/// What the configuration changes of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changed<'a> {
+    /// The normal path that it goes to instead of its own.
+    pub path: Option<&'a [u8]>,
+    /// The host that it is sent to instead of the one that was asked for.
+    pub host: Option<&'a [u8]>,
+    /// Whole lines beside those that are always there, each with its CRLF.
+    pub lines: &'a [u8],
 }
 
 /// Appends the head of `head` as the next hop is to read it.
 pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
     let authority = head.authority(buf);
-    out.reserve(head.line.end() + fields_length(&head.fields) + 2 * authority.len() + OWN_BYTES);
-    write_request_line(out, buf, head);
+    out.reserve(
+        head.line.end()
+            + fields_length(&head.fields)
+            + 2 * authority.len()
+            + forward.changed.lines.len()
+            + OWN_BYTES,
+    );
+    write_request_line(out, buf, head, forward.changed.path);
     out.extend_from_slice(b"Host: ");
-    out.extend_from_slice(authority);
+    out.extend_from_slice(forward.changed.host.unwrap_or(authority));
     out.extend_from_slice(b"\r\n");
     let is_chunked = forward.body == RequestBody::Chunked;
     copy_fields(out, buf, &head.fields, |id| match id {
@@ -72,6 +91,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
     });
     out.extend_from_slice(request_id(buf, head, forward));
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(forward.changed.lines);
     write_framing(out, buf, head, forward);
     out.extend_from_slice(b"\r\n");
 }
@@ -127,14 +147,14 @@ pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
-    if head.target.verbatim && head.version != Version::Http10 {
+fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, path: Option<&[u8]>) {
+    if head.target.verbatim && head.version != Version::Http10 && path.is_none() {
         out.extend_from_slice(head.line.of(buf));
         return;
     }
     out.extend_from_slice(head.method(buf));
     out.push(b' ');
-    out.extend_from_slice(head.path(buf));
+    out.extend_from_slice(path.unwrap_or(head.path(buf)));
     if let Some(query) = head.query(buf) {
         out.push(b'?');
         out.extend_from_slice(query);

@@ -31,6 +31,7 @@ fn forward(body: RequestBody, trusted: bool) -> Forward<'static> {
         upstream_keep_alive: true,
         upgrade: true,
         body,
+        changed: Default::default(),
     }
 }
 
@@ -206,7 +207,7 @@ fn check_response(raw: &[u8], is_head: bool, was_upgrade: bool) {
         delivery,
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
-        extra: [b"", b"", b""],
+        extra: [b""; 4],
         protocol: b"",
     };
     write_response(&mut out, raw, &head, &forward);

@@ -17,8 +17,10 @@ pub struct OwnHead<'a> {
     pub request_id: &'a str,
     /// Whole lines of our own, each with its CRLF.
     pub extra: [&'a [u8]; 4],
-    /// How long the body is, sent or not.
-    pub length: u64,
+    /// Names of fields that are left out, in any case; lines in `extra` are not among them.
+    pub dropped: &'a [Box<str>],
+    /// How long the body is, sent or not. `None` where nothing is to be told of one (RFC 9110 §8.6, §15.4.5).
+    pub length: Option<u64>,
     /// The connection ends after it.
     pub close: bool,
 }
@@ -31,15 +33,26 @@ impl<'a> OwnHead<'a> {
             (b"Content-Type", self.content_type.as_bytes()),
             (b"X-Request-Id", self.request_id.as_bytes()),
         ];
+        let dropped = self.dropped;
         // The page comes from the configuration, and is the only text here that a person wrote.
-        let is_sent =
-            |(_, value): &(_, &[u8])| !value.is_empty() && find_control(value, 0) == value.len();
+        let is_sent = move |(name, value): &(&[u8], &[u8])| {
+            !value.is_empty() && find_control(value, 0) == value.len() && !is_among(dropped, name)
+        };
         fields.into_iter().filter(is_sent)
+    }
+
+    /// The field that keeps answers of our own out of caches.
+    pub(in crate::protocol) fn not_stored(&self) -> Option<(&'static [u8], &'static [u8])> {
+        const NOT_STORED: (&[u8], &[u8]) = (b"Cache-Control", b"no-store");
+        (!is_among(self.dropped, NOT_STORED.0)).then_some(NOT_STORED)
     }
 }
 
-/// The field that keeps answers of our own out of caches.
-pub(in crate::protocol) const NOT_STORED: (&[u8], &[u8]) = (b"Cache-Control", b"no-store");
+fn is_among(dropped: &[Box<str>], name: &[u8]) -> bool {
+    dropped
+        .iter()
+        .any(|drop| drop.as_bytes().eq_ignore_ascii_case(name))
+}
 
 /// Appends a head of our own as HTTP/1.1 has it.
 pub fn write_own(out: &mut Vec<u8>, head: &OwnHead<'_>) {
@@ -55,10 +68,14 @@ pub fn write_own(out: &mut Vec<u8>, head: &OwnHead<'_>) {
     for own in head.extra {
         out.extend_from_slice(own);
     }
-    out.extend_from_slice(b"Content-Length: ");
-    write_number(out, head.length);
-    out.extend_from_slice(b"\r\n");
-    write_field(out, NOT_STORED.0, NOT_STORED.1);
+    if let Some(length) = head.length {
+        out.extend_from_slice(b"Content-Length: ");
+        write_number(out, length);
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some((name, value)) = head.not_stored() {
+        write_field(out, name, value);
+    }
     if head.close {
         out.extend_from_slice(b"Connection: close\r\n");
     }
@@ -91,6 +108,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
+        203 => "Non-Authoritative Information",
         204 => "No Content",
         206 => "Partial Content",
         301 => "Moved Permanently",
@@ -101,20 +119,26 @@ pub fn reason_phrase(status: u16) -> &'static str {
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
         408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
         411 => "Length Required",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
+        422 => "Unprocessable Content",
         425 => "Too Early",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -141,7 +165,8 @@ mod tests {
             content_type,
             request_id: "id",
             extra: [b"", b"A: b\r\n", b"", b""],
-            length: 4,
+            dropped: &[],
+            length: Some(4),
             close,
         };
         let mut out = Vec::new();

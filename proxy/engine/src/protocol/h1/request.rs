@@ -131,6 +131,14 @@ impl RequestHead {
         }
     }
 
+    /// Leaves a field out of what is passed on: the name in any case, and spelled with `_`, too, which a
+    /// backend may take for the same (T21).
+    pub fn drop_fields(&mut self, buf: &[u8], name: &[u8]) {
+        for field in &mut self.fields {
+            field.drop |= is_alias(field.name.of(buf), name);
+        }
+    }
+
     /// Suppresses all fields whose names have an underscore, for listeners that want none.
     pub fn drop_underscores(&mut self, buf: &[u8]) {
         for field in &mut self.fields {
@@ -168,6 +176,15 @@ impl RequestHead {
         self.authority = Authority::default();
         self.scratch.clear();
     }
+}
+
+/// Whether two names are one for those who read `_` as `-`, and letters in any case.
+fn is_alias(one: &[u8], other: &[u8]) -> bool {
+    let read = |byte: &u8| match byte {
+        b'_' => b'-',
+        _ => byte.to_ascii_lowercase(),
+    };
+    one.len() == other.len() && one.iter().map(read).eq(other.iter().map(read))
 }
 
 /// Parses a request head at the start of `buf` into `head`.

@@ -30,7 +30,7 @@ pub struct ResponseForward<'a> {
     /// The value of `Date` if the backend gave none (RFC 9110 §6.6.1).
     pub date: &'a [u8],
     /// Whole lines of our own, each with its CRLF.
-    pub extra: [&'a [u8]; 3],
+    pub extra: [&'a [u8]; 4],
     /// What was asked for, for a backend that switches without naming it (HTTP/2).
     pub protocol: &'a [u8],
 }

@@ -14,7 +14,6 @@ use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
 use crate::protocol::h1::Version;
-use crate::protocol::h1::reply::NOT_STORED;
 
 /// A response as `write_response` has it.
 pub(super) fn response(
@@ -74,8 +73,12 @@ pub(super) fn own(encoder: &mut Encoder, out: &mut Vec<u8>, head: &OwnHead<'_>) 
     for own in head.extra {
         lines(encoder, out, own, Policy::Repeated);
     }
-    encoder.content_length(out, head.length);
-    field_of(encoder, out, NOT_STORED.0, NOT_STORED.1, Policy::Repeated);
+    if let Some(length) = head.length {
+        encoder.content_length(out, length);
+    }
+    if let Some((name, value)) = head.not_stored() {
+        field_of(encoder, out, name, value, Policy::Repeated);
+    }
 }
 
 /// A request whose text `write_request` has written.

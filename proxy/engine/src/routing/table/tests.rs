@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -12,11 +11,10 @@ use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::*;
-use crate::state::entity::Frontend;
+use crate::state::entity::FrontendKeys;
 use crate::state::entity::PathMatch;
 use crate::state::entity::ValueMatch;
 use crate::state::entity::compile_regex;
-use crate::state::entity::rare::Rare;
 
 struct Headers(Vec<(&'static str, &'static str)>);
 
@@ -62,29 +60,20 @@ fn get(host: &str, path: &str) -> Asked {
     }
 }
 
-fn frontend(hostname: &str, path: PathMatch) -> Frontend {
-    Frontend {
-        client_certificate: None,
-        early_data: false,
-        passthrough: false,
-        hsts: None,
-        redirect: None,
-        upgrades: Arc::new([]),
-        cluster: "shop".into(),
-        headers: Rare::default(),
+fn frontend(hostname: &str, path: PathMatch) -> FrontendKeys {
+    let least = r#"{"cluster":"shop","listeners":["web"],"upgrades":[]}"#;
+    FrontendKeys {
         hostname: hostname.into(),
-        listeners: ["web".into()].into(),
-        methods: Rare::default(),
         path,
-        query: Rare::default(),
+        ..serde_json::from_str(least).unwrap()
     }
 }
 
-fn prefix(hostname: &str, path: &str) -> Frontend {
+fn prefix(hostname: &str, path: &str) -> FrontendKeys {
     frontend(hostname, PathMatch::Prefix(path.into()))
 }
 
-fn table(frontends: &[Frontend]) -> Table<(Rule, usize)> {
+fn table(frontends: &[FrontendKeys]) -> Table<(Rule, usize)> {
     let mut table = Table::new();
     for (index, frontend) in frontends.iter().enumerate() {
         table.insert((rule(index, frontend), index));
@@ -93,8 +82,8 @@ fn table(frontends: &[Frontend]) -> Table<(Rule, usize)> {
 }
 
 /// The rule of a frontend that `table` has made.
-fn rule(index: usize, frontend: &Frontend) -> Rule {
-    Rule::compile(&name(index), frontend).unwrap()
+fn rule(index: usize, frontend: &FrontendKeys) -> Rule {
+    Rule::compile(&name(index), &frontend.clone().into()).unwrap()
 }
 
 fn name(index: usize) -> String {
@@ -121,7 +110,7 @@ const EXPRESSIONS: [(&str, usize); 5] = [
 ];
 
 /// `None` when it does not match. Written from what the guide says alone, on whole strings.
-fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
+fn naive_rank(frontend: &FrontendKeys, asked: &Asked) -> Option<NaiveRank> {
     let host = match &*frontend.hostname {
         "*" => 0,
         hostname if hostname == asked.host => usize::MAX,
@@ -168,8 +157,8 @@ fn naive_rank(frontend: &Frontend, asked: &Asked) -> Option<NaiveRank> {
         hostname: Reverse(host),
         path: (Reverse(beginning), kind, Reverse(length)),
         any_method: frontend.methods.is_empty(),
-        headers: Reverse(frontend.headers.iter().count()),
-        query: Reverse(frontend.query.iter().count()),
+        headers: Reverse(frontend.headers.len()),
+        query: Reverse(frontend.query.len()),
     })
 }
 
@@ -188,7 +177,7 @@ fn regex_matches(pattern: &str, value: &str) -> bool {
 }
 
 /// The winner among the frontends that are still there.
-fn naive(frontends: &[Frontend], removed: &[bool], asked: &Asked) -> Option<usize> {
+fn naive(frontends: &[FrontendKeys], removed: &[bool], asked: &Asked) -> Option<usize> {
     let ranks = frontends
         .iter()
         .enumerate()
@@ -230,7 +219,7 @@ fn any_fields() -> impl Strategy<Value = BTreeMap<String, ValueMatch>> {
     prop_oneof![3 => Just(BTreeMap::new()), 1 => prop::collection::btree_map(name, any_value(), 0..3)]
 }
 
-fn any_frontend() -> impl Strategy<Value = Frontend> {
+fn any_frontend() -> impl Strategy<Value = FrontendKeys> {
     let hostname = prop_oneof![
         Just("*".to_owned()),
         prop::sample::select(vec!["*.com", "*.a.com", "*.b.a.com"]).prop_map(str::to_owned),
@@ -244,14 +233,10 @@ fn any_frontend() -> impl Strategy<Value = Frontend> {
     ];
     let methods = prop::sample::select(vec![vec![], vec![], vec!["GET"], vec!["GET", "POST"]]);
     (hostname, path, methods, any_fields(), any_fields()).prop_map(
-        |(hostname, path, methods, headers, query)| Frontend {
-            methods: methods
-                .into_iter()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-                .into(),
-            headers: headers.into(),
-            query: query.into(),
+        |(hostname, path, methods, headers, query)| FrontendKeys {
+            methods: methods.into_iter().map(str::to_owned).collect(),
+            headers,
+            query,
             ..frontend(&hostname, path)
         },
     )
@@ -332,8 +317,8 @@ fn falls_through_to_the_next_hostname() {
 
 #[test]
 fn falls_through_to_the_next_path() {
-    let posts = Frontend {
-        methods: vec!["POST".to_owned()].into(),
+    let posts = FrontendKeys {
+        methods: vec!["POST".to_owned()],
         ..prefix("*", "/a/b")
     };
     let table = table(&[posts, prefix("*", "/a")]);
@@ -352,7 +337,7 @@ fn falls_through_to_the_next_path() {
 
 #[test]
 fn an_expression_that_is_not_valid_is_refused() {
-    assert!(Rule::compile("a", &frontend("*", PathMatch::Regex("(".into()))).is_err());
+    assert!(Rule::compile("a", &frontend("*", PathMatch::Regex("(".into())).into()).is_err());
 }
 
 /// A shop per hostname, three paths each, as a large site would have it.

@@ -127,7 +127,7 @@ impl<D: Driver> Engine<D> {
     fn count_retry(&mut self, exchange: ExchangeId) {
         let entry = &mut self.exchanges[exchange];
         entry.record.retries += 1;
-        let slot = entry.frontend.cluster.slot();
+        let slot = entry.served_by.slot();
         self.metrics.add(Counter::RetriesTotal, 1);
         self.metrics.slot_add(slot, Field::Retries, 1);
     }

@@ -17,6 +17,7 @@ pub(super) mod waiting;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::policy::edits::Edits;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
 use crate::runtime::driver::Driver;
@@ -34,7 +35,7 @@ use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::state::tables::Tables;
 use crate::telemetry::names::{Counter, Field};
-use crate::upstream::{Backend, BackendSet, ClusterSettings};
+use crate::upstream::{Backend, BackendSet, Cluster, ClusterSettings};
 
 /// How an exchange ended, for the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,9 @@ pub(in crate::session) enum Outcome {
     Misdirected,
     TooEarly,
     Redirected,
+    Responded,
+    Closed,
+    RewriteRefused,
     ChallengeAnswered,
     InternalError,
 }
@@ -94,6 +98,9 @@ impl Outcome {
             Self::Misdirected => "misdirected",
             Self::TooEarly => "too_early",
             Self::Redirected => "redirected",
+            Self::Responded => "responded",
+            Self::Closed => "closed",
+            Self::RewriteRefused => "rewrite_refused",
             Self::ChallengeAnswered => "challenge_answered",
             Self::InternalError => "internal_error",
         }
@@ -144,6 +151,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) frontend: Rc<Frontend>,
     pub(in crate::session) cluster: Arc<ClusterSettings>,
     backends: Rc<BackendSet>,
+    /// The cluster that counts it.
+    pub(in crate::session) served_by: Rc<Cluster>,
     /// The try that is being made.
     pub(in crate::session) attempt: Option<Attempt>,
     /// What those before have come to.
@@ -152,6 +161,8 @@ pub(in crate::session) struct Exchange {
     settings: Arc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
     generation_header: Option<Rc<str>>,
+    /// Lines that its frontend gives every answer, where it edits their fields.
+    response_lines: Option<Arc<[u8]>>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
     /// for a moment, the response head that waits for its body's first bytes; see `back::stream_reply`.
     pub(in crate::session) head: Vec<u8>,
@@ -187,6 +198,7 @@ pub(in crate::session) struct Parties<'a> {
     pub(in crate::session) version: Version,
     pub(in crate::session) listener: Rc<ListenerSettings>,
     pub(in crate::session) frontend: Rc<Frontend>,
+    pub(in crate::session) cluster: Rc<Cluster>,
     pub(in crate::session) tables: &'a Tables,
 }
 
@@ -198,18 +210,21 @@ impl Exchange {
             version,
             listener,
             frontend,
+            cluster,
             tables,
         } = parties;
         Self {
             asker,
             version,
             listener,
-            cluster: frontend.cluster.settings(),
-            backends: frontend.cluster.backends(),
+            cluster: cluster.settings(),
+            backends: cluster.backends(),
+            served_by: cluster,
             attempt: None,
             tries: Tries::default(),
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
+            response_lines: None,
             head_bytes: head.len() as u32,
             head,
             request: Body::Done,
@@ -251,6 +266,11 @@ impl Exchange {
         hsts_of(&self.frontend, &self.listener)
     }
 
+    /// What its frontend does with the fields of its answer.
+    fn response_edits(&self) -> Option<&Edits> {
+        self.frontend.plan()?.response_edits()
+    }
+
     /// What an answer of our own needs to know of it.
     fn asked(&self) -> Asked {
         Asked {
@@ -259,6 +279,7 @@ impl Exchange {
             settings: self.settings.clone(),
             generation_header: self.generation_header.clone(),
             frontend: Some(self.frontend.clone()),
+            response_lines: self.response_lines.clone(),
             request_id: Some(self.record.request_id),
             is_grpc: grpc::is_call_head(&self.head),
             head_only: self.head_only,
@@ -302,7 +323,7 @@ impl Exchange {
             asker: self.asker,
             record: &self.record,
             frontend: Some(&self.frontend),
-            cluster: Some(&self.frontend.cluster),
+            cluster: Some(&self.served_by),
             backend,
             tried: backend.or(self.tries.last().map(Rc::as_ref)),
             outcome: outcome.as_str(),
@@ -324,9 +345,9 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> ExchangeId {
         self.metrics.add(Counter::RequestsNow, 1);
         self.metrics
-            .slot_add(exchange.frontend.slot(), Field::Active, 1);
+            .slot_add(exchange.frontend.slot(&self.metrics), Field::Active, 1);
         self.metrics
-            .slot_add(exchange.frontend.cluster.slot(), Field::Active, 1);
+            .slot_add(exchange.served_by.slot(), Field::Active, 1);
         let asker = exchange.asker;
         self.pool.hold(exchange.head_bytes as usize);
         let vacant = self.exchanges.vacant();
@@ -348,9 +369,9 @@ impl<D: Driver> Engine<D> {
         self.metrics
             .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
         self.metrics
-            .slot_sub(exchange.frontend.slot(), Field::Active, 1);
+            .slot_sub(exchange.frontend.slot(&self.metrics), Field::Active, 1);
         self.metrics
-            .slot_sub(exchange.frontend.cluster.slot(), Field::Active, 1);
+            .slot_sub(exchange.served_by.slot(), Field::Active, 1);
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);

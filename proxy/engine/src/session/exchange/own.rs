@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::policy::Page;
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
@@ -34,6 +35,8 @@ pub(super) struct Asked {
     pub(super) generation_header: Option<Rc<str>>,
     /// The one that has taken the request, if any has.
     pub(super) frontend: Option<Rc<Frontend>>,
+    /// Lines that its frontend gives every answer, where it edits their fields.
+    pub(super) response_lines: Option<Arc<[u8]>>,
     pub(super) request_id: Option<RequestId>,
     /// It is a call of gRPC.
     pub(super) is_grpc: bool,
@@ -52,8 +55,8 @@ pub(super) struct Answer {
     pub(super) counter: Option<Counter>,
     /// One more line of the head, with its CRLF.
     pub(super) line: Option<Box<str>>,
-    /// In place of any page.
-    pub(super) body: Option<Box<str>>,
+    /// In place of any page of an error.
+    pub(super) page: Option<Page>,
 }
 
 impl Answer {
@@ -64,8 +67,13 @@ impl Answer {
             tally,
             counter: None,
             line: None,
-            body: None,
+            page: None,
         }
+    }
+
+    /// Whether it is none at all: its connection is closed.
+    fn is_silent(&self) -> bool {
+        self.status == 0
     }
 
     /// To a request that a frontend has taken.
@@ -80,10 +88,15 @@ pub(super) struct Made<'a> {
     content_type: &'a str,
     /// The page, sent or not.
     page: Cow<'a, [u8]>,
-    /// The request was no HEAD.
+    /// The request was no HEAD, and the status has a page.
     sends_page: bool,
-    lines: [&'a str; 3],
-    grpc_lines: String,
+    generation: &'a str,
+    hsts: &'a str,
+    /// What only this answer says.
+    own: Cow<'a, str>,
+    /// What the frontend gives every answer, in place of the fields in `dropped`.
+    edited: &'a [u8],
+    dropped: &'a [Box<str>],
     request_id: &'a str,
     date: [u8; 29],
     keep_alive: bool,
@@ -104,14 +117,20 @@ impl Made<'_> {
     }
 
     fn head(&self) -> OwnHead<'_> {
-        let [generation, own, hsts] = self.lines;
+        let has_page = has_page(self.status);
         OwnHead {
             status: self.status,
             date: &self.date,
-            content_type: self.content_type,
+            content_type: if has_page { self.content_type } else { "" },
             request_id: self.request_id,
-            extra: [generation, own, hsts, &self.grpc_lines].map(str::as_bytes),
-            length: self.page.len() as u64,
+            extra: [
+                self.generation.as_bytes(),
+                self.own.as_bytes(),
+                self.hsts.as_bytes(),
+                self.edited,
+            ],
+            dropped: self.dropped,
+            length: has_page.then_some(self.page.len() as u64),
             close: !self.keep_alive,
         }
     }
@@ -126,6 +145,7 @@ impl<D: Driver> Engine<D> {
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
             frontend: None,
+            response_lines: None,
             request_id: None,
             is_grpc: false,
             head_only: false,
@@ -141,9 +161,9 @@ impl<D: Driver> Engine<D> {
         if let Some(counter) = answer.counter {
             self.metrics.add(counter, 1);
         }
-        let made = self.make(asked, answer);
+        let made = (!answer.is_silent()).then(|| self.make(asked, answer));
         record.status = answer.status;
-        record.bytes_out = made.content_bytes();
+        record.bytes_out = made.as_ref().map_or(0, Made::content_bytes);
         self.record(&Ended {
             asker: asked.asker,
             record: &record,
@@ -155,7 +175,10 @@ impl<D: Driver> Engine<D> {
             tally: answer.tally,
         });
         self.pool.give(record.text);
-        self.send_made(asked.asker, &made);
+        match made {
+            Some(made) => self.send_made(asked.asker, &made),
+            None => self.leave_unanswered(asked.asker),
+        }
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.
@@ -237,7 +260,7 @@ impl<D: Driver> Engine<D> {
             &asked.listener.entity.error_pages,
             &asked.settings.error_pages,
         ];
-        let own = answer.body.as_deref();
+        let own = answer.page.as_ref();
         let page = pages
             .iter()
             .find_map(|pages| pages.get(&key))
@@ -246,13 +269,14 @@ impl<D: Driver> Engine<D> {
         let request_id = request_id
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
-        let mut grpc_lines = String::new();
+        let mut line: Cow<'a, str> = answer.line.as_deref().unwrap_or_default().into();
         let content: Cow<'a, [u8]> = if let Some(page) = page {
             page.body.as_bytes().into()
         } else if let Some(own) = own {
-            own.as_bytes().into()
+            (&*own.body).into()
         } else if asked.is_grpc {
-            grpc_lines = grpc::status_lines(answer.status, reason_phrase(answer.status));
+            let grpc_lines = grpc::status_lines(answer.status, reason_phrase(answer.status));
+            line.to_mut().push_str(&grpc_lines);
             Cow::default()
         } else if is_bare {
             Cow::default()
@@ -263,25 +287,34 @@ impl<D: Driver> Engine<D> {
         };
         let frontend = asked.frontend.as_deref();
         let hsts = frontend.and_then(|frontend| hsts_of(frontend, &asked.listener));
+        let edits = frontend.and_then(|frontend| frontend.plan()?.response_edits());
+        if let Some(edits) = edits {
+            line = edits.without(line);
+        }
         let closing = self.stopping || self.client_of(asked.asker).listener.draining.get();
         Made {
             status: answer.status,
-            content_type: match page {
-                Some(page) => &page.content_type,
-                None if asked.is_grpc => grpc::CONTENT_TYPE,
-                None => DEFAULT_CONTENT_TYPE,
+            content_type: match (own, page) {
+                (Some(own), _) => &own.content_type,
+                (None, Some(page)) => &page.content_type,
+                (None, None) if asked.is_grpc => grpc::CONTENT_TYPE,
+                (None, None) => DEFAULT_CONTENT_TYPE,
             },
             page: content,
-            sends_page: !asked.head_only,
-            lines: [
-                asked.generation_header.as_deref().unwrap_or_default(),
-                answer.line.as_deref().unwrap_or_default(),
-                hsts.unwrap_or_default(),
-            ],
-            grpc_lines,
+            sends_page: !asked.head_only && has_page(answer.status),
+            generation: asked.generation_header.as_deref().unwrap_or_default(),
+            hsts: hsts.unwrap_or_default(),
+            own: line,
+            edited: asked.response_lines.as_deref().unwrap_or_default(),
+            dropped: edits.map_or(&[], |edits| edits.drops()),
             request_id,
             date: *self.clock.date(),
             keep_alive: asked.keep_alive && !closing,
         }
     }
+}
+
+/// Whether an answer of this status has a page to tell of.
+fn has_page(status: u16) -> bool {
+    !matches!(status, 204 | 304)
 }

@@ -3,6 +3,7 @@
 //! Rule: nothing is copied for a log that is off.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::protocol::grpc;
 use crate::protocol::h1::{RequestHead, Version};
@@ -13,7 +14,7 @@ use crate::session::front::asker::Asker;
 use crate::session::ids::FLUSH_LOG;
 use crate::state::frontend::Frontend;
 use crate::telemetry::access_log;
-use crate::telemetry::counters::SlotId;
+use crate::telemetry::counters::{Metrics, SlotId};
 use crate::telemetry::names::{Counter, Field, Histogram};
 use crate::upstream::{Backend, Cluster};
 
@@ -139,9 +140,9 @@ pub(super) struct Ended<'a> {
 
 impl<'a> Ended<'a> {
     /// Who counts it.
-    fn slots(&self) -> [SlotId; 3] {
+    fn slots(&self, metrics: &Rc<Metrics>) -> [SlotId; 3] {
         [
-            self.frontend.map_or(SlotId::NONE, |it| it.slot()),
+            self.frontend.map_or(SlotId::NONE, |it| it.slot(metrics)),
             self.cluster.map_or(SlotId::NONE, |it| it.slot()),
             self.backend.map_or(SlotId::NONE, |it| it.slot()),
         ]
@@ -275,7 +276,7 @@ impl<D: Driver> Engine<D> {
             let duration_us = now_us - record.started_us;
             self.metrics
                 .observe(Histogram::RequestDuration, duration_us);
-            for slot in ended.slots() {
+            for slot in ended.slots(&self.metrics) {
                 self.metrics.slot_add(slot, Field::Requests, 1);
                 self.metrics
                     .slot_add(slot, Field::of_status(record.status), 1);

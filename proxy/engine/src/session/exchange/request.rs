@@ -5,8 +5,10 @@
 use std::rc::Rc;
 
 use crate::policy::facts::Facts;
-use crate::policy::{self, HTTPS_PORT, Reason, Verdict};
+use crate::policy::plan::{Changes, Plan};
+use crate::policy::{self, Page, Reason};
 use crate::protocol::h1::forward::{self, Forward};
+use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
 use crate::routing::matcher::{HeaderLookup, Request};
@@ -23,6 +25,14 @@ use crate::session::ids::ExchangeId;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
+use crate::upstream::Cluster;
+
+/// A request that goes to a backend.
+struct Admitted {
+    frontend: Rc<Frontend>,
+    cluster: Rc<Cluster>,
+    changes: Option<Box<Changes>>,
+}
 
 /// An answer of our own, and the frontend that has it answered, if one has taken the request.
 struct Own {
@@ -54,6 +64,12 @@ impl From<policy::Answer> for Answer {
                 let counter = Counter::Rejected403Total;
                 (Outcome::CertificateMissing, Some(counter))
             }
+            Reason::Responded => (Outcome::Responded, None),
+            Reason::Closed => (Outcome::Closed, None),
+            Reason::Abnormal => {
+                let counter = Counter::Rejected400Total;
+                (Outcome::RewriteRefused, Some(counter))
+            }
             Reason::WebSocketVersion => {
                 let counter = Counter::Rejected426Total;
                 (Outcome::WebSocketVersion, Some(counter))
@@ -66,6 +82,7 @@ impl From<policy::Answer> for Answer {
         Self {
             counter,
             line: decided.line,
+            page: decided.page,
             ..Self::taken(decided.status, outcome)
         }
     }
@@ -89,7 +106,7 @@ impl<D: Driver> Engine<D> {
         &mut self,
         asker: Asker,
         listener: &Rc<ListenerSettings>,
-        head: &RequestHead,
+        head: &mut RequestHead,
         bytes: &[u8],
     ) {
         let request_id = self.next_request_id();
@@ -97,28 +114,32 @@ impl<D: Driver> Engine<D> {
         let record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
             // An authority asks whether the host is ours.
+            let page = Page {
+                body: answer.as_bytes().into(),
+                content_type: DEFAULT_CONTENT_TYPE.into(),
+            };
             let answer = Answer {
-                body: Some(answer.into()),
+                page: Some(page),
                 ..Answer::taken(200, Outcome::ChallengeAnswered)
             };
             let asked = self.asked(asker, listener, None, &record, head, bytes);
             return self.answer_unbegun(&asked, record, &answer);
         }
         let frontend = self.route(asker, head, bytes);
-        let frontend = match self.admit(asker, listener, head, bytes, frontend) {
-            Ok(frontend) => frontend,
+        let admitted = match self.admit(asker, listener, head, bytes, frontend, &record) {
+            Ok(admitted) => admitted,
             Err(own) => {
                 let Own { frontend, answer } = *own;
                 let asked = self.asked(asker, listener, frontend, &record, head, bytes);
                 return self.answer_unbegun(&asked, record, &answer);
             }
         };
-        let exchange = self.begin_exchange(asker, listener, head, bytes, frontend, record);
+        let exchange = self.begin_exchange(asker, listener, head, bytes, admitted, record);
         self.begin_asking(asker);
         self.try_backend(exchange);
     }
 
-    /// The frontend that serves a request; or else what we answer ourselves.
+    /// Who serves a request; or else what we answer ourselves.
     fn admit(
         &self,
         asker: Asker,
@@ -126,7 +147,8 @@ impl<D: Driver> Engine<D> {
         head: &RequestHead,
         bytes: &[u8],
         frontend: Option<Rc<Frontend>>,
-    ) -> Result<Rc<Frontend>, Box<Own>> {
+        record: &Record,
+    ) -> Result<Admitted, Box<Own>> {
         let full = self.exchanges.len() >= self.tables.settings.max_requests as usize
             || self.is_short_of_memory();
         if full {
@@ -141,48 +163,52 @@ impl<D: Driver> Engine<D> {
             let counter = Counter::NotFound404Total;
             return Err(Own::apart(404, Outcome::NoFrontend, counter));
         };
-        match self.answer_of(asker, listener, head, bytes, &frontend) {
-            None => Ok(frontend),
-            Some(answer) => Err(Box::new(Own {
-                frontend: Some(frontend),
-                answer,
-            })),
-        }
+        let facts = self.facts(asker, listener, (head, bytes), &frontend, record);
+        let answer = match policy::decide(frontend.entity(), frontend.plan(), &facts) {
+            Ok(changes) => match frontend.cluster().cloned() {
+                Some(cluster) => {
+                    return Ok(Admitted {
+                        frontend,
+                        cluster,
+                        changes,
+                    });
+                }
+                // What has no cluster answers all requests itself.
+                None => Answer::taken(500, Outcome::InternalError),
+            },
+            Err(answer) => answer.into(),
+        };
+        Err(Box::new(Own {
+            frontend: Some(frontend),
+            answer,
+        }))
     }
 
-    /// What a frontend has answered for it, before any backend is asked.
+    /// A request as the stages of its frontend see it.
     #[inline]
-    fn answer_of(
-        &self,
+    fn facts<'a>(
+        &'a self,
         asker: Asker,
-        listener: &Rc<ListenerSettings>,
-        head: &RequestHead,
-        bytes: &[u8],
-        frontend: &Frontend,
-    ) -> Option<Answer> {
+        listener: &'a ListenerSettings,
+        (head, bytes): (&'a RequestHead, &'a [u8]),
+        frontend: &'a Frontend,
+        record: &'a Record,
+    ) -> Facts<'a> {
         let client = self.client_of(asker);
-        let facts = Facts {
+        Facts {
             head,
             bytes,
             listener,
+            listener_name: &client.listener.name,
             peer: client.peer.ip(),
             is_early: client.stream.is_early(),
             has_certificate: client.identity.is_some(),
-            secure_port: &|| self.secure_port(frontend),
-        };
-        match policy::decide(frontend.entity(), frontend.plan(), &facts) {
-            Verdict::Continue => None,
-            Verdict::Answer(answer) => Some(answer.into()),
+            tls_version: client.stream.tls_version(),
+            own_id: record.id(),
+            frontend_name: &frontend.entry().name,
+            frontend_listeners: &frontend.entity().listeners,
+            listeners: &self.tables.listeners,
         }
-    }
-
-    /// That of the frontend's own listener over TLS, if it has one.
-    fn secure_port(&self, frontend: &Frontend) -> u16 {
-        let listeners = frontend.entity().listeners.iter();
-        listeners
-            .filter_map(|name| self.tables.listeners.get(name))
-            .find(|listener| listener.settings().tls.is_some())
-            .map_or(HTTPS_PORT, |listener| listener.address.port())
     }
 
     /// What an answer of our own needs to know of a request that no exchange is begun for.
@@ -200,6 +226,10 @@ impl<D: Driver> Engine<D> {
             listener: listener.clone(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
+            response_lines: frontend.as_deref().and_then(|frontend| {
+                let facts = || self.facts(asker, listener, (head, bytes), frontend, record);
+                frontend.plan()?.response_lines(facts)
+            }),
             frontend,
             request_id: Some(record.request_id),
             is_grpc: is_call(head, bytes),
@@ -244,21 +274,38 @@ impl<D: Driver> Engine<D> {
         &mut self,
         asker: Asker,
         listener: &Rc<ListenerSettings>,
-        head: &RequestHead,
+        head: &mut RequestHead,
         bytes: &[u8],
-        frontend: Rc<Frontend>,
+        admitted: Admitted,
         record: Record,
     ) -> ExchangeId {
+        let Admitted {
+            frontend,
+            cluster,
+            changes,
+        } = admitted;
         let upgrade: Option<Box<[u8]>> = head
             .upgrade(bytes)
             .filter(|protocol| frontend.entity().passes_on(protocol))
             .map(Into::into);
-        let text = self.text_of(asker, listener, head, bytes, record.id(), upgrade.is_some());
+        let response_lines = frontend.plan().and_then(|plan| {
+            plan.response_lines(|| self.facts(asker, listener, (head, bytes), &frontend, &record))
+        });
+        if let Some(edits) = frontend.plan().and_then(Plan::request_edits) {
+            for name in edits.drops() {
+                head.drop_fields(bytes, name.as_bytes());
+            }
+        }
+        let changes = changes.as_deref();
+        let head = &*head;
+        let as_sent = (head, bytes, upgrade.is_some());
+        let text = self.text_of(asker, listener, as_sent, record.id(), changes);
         let parties = Parties {
             asker,
             version: head.version,
             listener: listener.clone(),
             frontend,
+            cluster,
             tables: &self.tables,
         };
         let mut exchange = Exchange::new(parties, text, record);
@@ -275,6 +322,7 @@ impl<D: Driver> Engine<D> {
             );
         exchange.upgrade = upgrade;
         exchange.expects_continue = head.expect_continue;
+        exchange.response_lines = response_lines;
         self.metrics.add(Counter::RequestsTotal, 1);
         let exchange = self.insert_exchange(exchange);
         self.await_request_body(exchange);
@@ -286,10 +334,9 @@ impl<D: Driver> Engine<D> {
         &mut self,
         asker: Asker,
         listener: &ListenerSettings,
-        head: &RequestHead,
-        bytes: &[u8],
+        (head, bytes, upgrade): (&RequestHead, &[u8], bool),
         request_id: &str,
-        upgrade: bool,
+        changes: Option<&Changes>,
     ) -> Vec<u8> {
         let mut text = self.pool.take();
         let client = self.client_of(asker);
@@ -306,6 +353,7 @@ impl<D: Driver> Engine<D> {
             upstream_keep_alive: true,
             upgrade,
             body: head.body,
+            changed: changes.map(Changes::as_written).unwrap_or_default(),
         };
         forward::write_request(&mut text, bytes, head, &forward);
         text

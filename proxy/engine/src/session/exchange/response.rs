@@ -4,6 +4,7 @@
 //! `back` with what has come; what is sent leaves by `front::answer`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
@@ -31,6 +32,8 @@ struct Said {
     frontend: Rc<Frontend>,
     listener: Rc<ListenerSettings>,
     proof: Option<Vec<u8>>,
+    /// What the frontend gives every answer.
+    lines: Option<Arc<[u8]>>,
     protocol: Option<Box<[u8]>>,
 }
 
@@ -45,6 +48,7 @@ impl Said {
                 self.generation.as_deref().map_or(&[], str::as_bytes),
                 hsts.map_or(&[], str::as_bytes),
                 self.proof.as_deref().unwrap_or_default(),
+                self.lines.as_deref().unwrap_or_default(),
             ],
             protocol: self.protocol.as_deref().unwrap_or_default(),
         }
@@ -77,7 +81,7 @@ impl<D: Driver> Engine<D> {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
             date: &[],
-            extra: [&[], &[], &[]],
+            extra: [&[]; 4],
             protocol: &[],
         };
         let head = Head::Passed {
@@ -109,12 +113,18 @@ impl<D: Driver> Engine<D> {
         if exchange.hsts().is_some() {
             head.drop_fields(bytes, b"strict-transport-security");
         }
+        if let Some(edits) = exchange.response_edits() {
+            for name in edits.drops() {
+                head.drop_fields(bytes, name.as_bytes());
+            }
+        }
         let said = Said {
             date: *self.clock.date(),
             generation: exchange.generation_header.clone(),
             frontend: exchange.frontend.clone(),
             listener: exchange.listener.clone(),
             proof: switch(head, exchange),
+            lines: exchange.response_lines.clone(),
             protocol: exchange.upgrade.take(),
         };
         let delivery = delivery_of(head.body, exchange.version);

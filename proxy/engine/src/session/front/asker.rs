@@ -162,6 +162,14 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Ends it without an answer: a connection in order, and a stream by a reset, since it has no other end.
+    pub(in crate::session) fn leave_unanswered(&mut self, asker: Asker) {
+        match asker {
+            Asker::Connection(id) => self.close_client_when_sent(id),
+            Asker::Stream(id) => self.close_stream(id),
+        }
+    }
+
     /// Ends it at once and in a way that nobody takes for an orderly end; a stream that is not over is reset
     /// in any case.
     pub(in crate::session) fn cut_asker(&mut self, asker: Asker) {

@@ -59,7 +59,7 @@ impl<D: Driver> Engine<D> {
                     && matches!(head.body, RequestBody::None | RequestBody::Length(0))
                     && head.upgrade(data).is_none();
                 let asker = Asker::Connection(id);
-                self.request_arrived(asker, &listener, &head, &data[..length]);
+                self.request_arrived(asker, &listener, &mut head, &data[..length]);
                 self.body_at_hand = false;
                 length
             }

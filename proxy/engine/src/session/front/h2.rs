@@ -111,8 +111,8 @@ impl<D: Driver> Engine<D> {
             let (request, text) = heads.request_and_text();
             request.drop_underscores(text);
         }
-        let head = std::mem::take(&mut heads.request);
-        self.request_arrived(Asker::Stream(asking), &listener, &head, heads.text());
+        let mut head = std::mem::take(&mut heads.request);
+        self.request_arrived(Asker::Stream(asking), &listener, &mut head, heads.text());
         heads.request = head;
     }
 

@@ -82,10 +82,13 @@ impl<D: Driver> Engine<D> {
     /// From here on one generation serves the connection, as it does a request.
     fn begin_passthrough(&mut self, id: ClientId, frontend: Rc<Frontend>, name: &str) {
         let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
-        if full || self.is_short_of_memory() {
+        let (Some(cluster), false) = (
+            frontend.cluster().cloned(),
+            full || self.is_short_of_memory(),
+        ) else {
             self.metrics.add(Counter::RefusedRequestsTotal, 1);
             return self.close_client(id);
-        }
+        };
         let request_id = self.next_request_id();
         let record = self.begin_passthrough_record(name, request_id);
         self.unlink_idle(id);
@@ -99,6 +102,7 @@ impl<D: Driver> Engine<D> {
             version: Version::Http11,
             listener,
             frontend,
+            cluster,
             tables: &self.tables,
         };
         let mut exchange = Exchange::new(parties, Vec::new(), record);

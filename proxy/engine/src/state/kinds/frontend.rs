@@ -1,14 +1,15 @@
-//! The frontend: a match of requests that leads to a cluster.
+//! The frontend: a match of requests that leads to a cluster, or to an answer of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::edits::{HeaderEdits, Of};
 use super::language::language;
+use super::places::{Redirect, Respond, Rewrite};
 use crate::state::entity::check::{PATH_BYTES_MAX, is_hostname, is_name, is_token, within};
 use crate::state::entity::compile_regex;
-use crate::state::entity::rare::Rare;
 
 // Defaults, which most frontends have: kept once.
 static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
@@ -16,16 +17,16 @@ static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| "/".into());
 static UPGRADES: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| ["websocket".into()].into());
 
 language! {
-    /// A match that leads to a cluster. What frontends have alike is shared.
-    pub struct Frontend {
+    /// A frontend as it is written: all keys, those that few frontends have beside those of all.
+    pub struct FrontendKeys {
         /// What a client has to have shown.
         pub client_certificate: Option<ClientCertificate> = None,
-        /// The cluster that serves what matches.
-        pub cluster: Box<str>,
+        /// The cluster that serves what matches; without one it is answered here.
+        pub cluster: Option<Box<str>> = None,
         /// Requests that are safe may come as early data.
         pub early_data: bool = false,
         /// Header name (lower case) to what one of its values must be.
-        pub headers: Rare<BTreeMap<String, ValueMatch>> = Rare::default(),
+        pub headers: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// `shop.example.com`, `*.example.com` or `*`.
         pub hostname: Arc<str> = ANY.clone(),
         /// What clients are told of TLS in responses over it.
@@ -33,21 +34,135 @@ language! {
         /// The listeners on which this match exists.
         pub listeners: Arc<[Box<str>]>,
         /// Methods that match; empty is any.
-        pub methods: Rare<Vec<String>> = Rare::default(),
+        pub methods: Vec<String> = Vec::new(),
         /// TLS for this hostname is passed on unread.
         pub passthrough: bool = false,
         /// What the path must be.
         pub path: PathMatch = PathMatch::Prefix(ROOT.clone()),
         /// Query parameter name to what its value must be.
-        pub query: Rare<BTreeMap<String, ValueMatch>> = Rare::default(),
-        /// Where requests in clear text are sent instead.
+        pub query: BTreeMap<String, ValueMatch> = BTreeMap::new(),
+        /// Where requests are sent instead.
         pub redirect: Option<Redirect> = None,
+        /// What is done with the fields of requests to backends.
+        pub request_headers: HeaderEdits = HeaderEdits::default(),
+        /// The answer to all requests.
+        pub respond: Option<Respond> = None,
+        /// What is done with the fields of responses to clients.
+        pub response_headers: HeaderEdits = HeaderEdits::default(),
+        /// Where requests to backends go instead.
+        pub rewrite: Option<Rewrite> = None,
         /// Protocols, in lower case, that may be switched to.
         pub upgrades: Arc<[Box<str>]> = UPGRADES.clone(),
     }
 }
 
+/// A frontend as it is held: what frontends have alike is shared, and what few of them have takes a
+/// pointer of all others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FrontendKeys", into = "FrontendKeys")]
+pub struct Frontend {
+    /// See [`FrontendKeys::cluster`].
+    pub cluster: Option<Box<str>>,
+    /// See [`FrontendKeys::early_data`].
+    pub early_data: bool,
+    /// See [`FrontendKeys::hostname`].
+    pub hostname: Arc<str>,
+    /// See [`FrontendKeys::listeners`].
+    pub listeners: Arc<[Box<str>]>,
+    /// See [`FrontendKeys::passthrough`].
+    pub passthrough: bool,
+    /// See [`FrontendKeys::path`].
+    pub path: PathMatch,
+    /// See [`FrontendKeys::upgrades`].
+    pub upgrades: Arc<[Box<str>]>,
+    few: Option<Box<Few>>,
+}
+
+/// What few frontends have. The keys are those of [`FrontendKeys`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "they are told where they are declared with their defaults"
+)]
+pub struct Few {
+    pub client_certificate: Option<ClientCertificate>,
+    pub headers: BTreeMap<String, ValueMatch>,
+    pub hsts: Option<Hsts>,
+    pub methods: Vec<String>,
+    pub query: BTreeMap<String, ValueMatch>,
+    pub redirect: Option<Redirect>,
+    pub request_headers: HeaderEdits,
+    pub respond: Option<Respond>,
+    pub response_headers: HeaderEdits,
+    pub rewrite: Option<Rewrite>,
+}
+
+static NONE_OF_THEM: LazyLock<Few> = LazyLock::new(Few::default);
+
+impl From<FrontendKeys> for Frontend {
+    fn from(keys: FrontendKeys) -> Self {
+        let few = Few {
+            client_certificate: keys.client_certificate,
+            headers: keys.headers,
+            hsts: keys.hsts,
+            methods: keys.methods,
+            query: keys.query,
+            redirect: keys.redirect,
+            request_headers: keys.request_headers,
+            respond: keys.respond,
+            response_headers: keys.response_headers,
+            rewrite: keys.rewrite,
+        };
+        Self {
+            cluster: keys.cluster,
+            early_data: keys.early_data,
+            hostname: keys.hostname,
+            listeners: keys.listeners,
+            passthrough: keys.passthrough,
+            path: keys.path,
+            upgrades: keys.upgrades,
+            few: (few != *NONE_OF_THEM).then(|| Box::new(few)),
+        }
+    }
+}
+
+impl From<Frontend> for FrontendKeys {
+    fn from(held: Frontend) -> Self {
+        let few = held.few.map_or_else(Few::default, |few| *few);
+        Self {
+            client_certificate: few.client_certificate,
+            cluster: held.cluster,
+            early_data: held.early_data,
+            headers: few.headers,
+            hostname: held.hostname,
+            hsts: few.hsts,
+            listeners: held.listeners,
+            methods: few.methods,
+            passthrough: held.passthrough,
+            path: held.path,
+            query: few.query,
+            redirect: few.redirect,
+            request_headers: few.request_headers,
+            respond: few.respond,
+            response_headers: few.response_headers,
+            rewrite: few.rewrite,
+            upgrades: held.upgrades,
+        }
+    }
+}
+
 impl Frontend {
+    /// What few frontends have, if this one has any of it.
+    #[inline]
+    pub fn few(&self) -> Option<&Few> {
+        self.few.as_deref()
+    }
+
+    /// The same, with its defaults.
+    pub fn rare(&self) -> &Few {
+        self.few().unwrap_or(&NONE_OF_THEM)
+    }
+
     /// Whether a handshake for another protocol is passed on.
     pub fn passes_on(&self, protocol: &[u8]) -> bool {
         self.upgrades
@@ -90,14 +205,6 @@ impl Hsts {
     }
 }
 
-/// Where requests in clear text are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Redirect {
-    /// The same over TLS.
-    Https,
-}
-
 /// What the path of a request must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -123,12 +230,7 @@ pub enum ValueMatch {
 impl Frontend {
     /// Checks the values.
     pub fn check(&self) -> Result<(), String> {
-        if !is_name(&self.cluster) {
-            return Err(format!(
-                "cluster {:?} is not the name of a cluster",
-                self.cluster
-            ));
-        }
+        self.check_ends()?;
         if let Some(listener) = self.listeners.iter().find(|listener| !is_name(listener)) {
             return Err(format!(
                 "listeners: {listener:?} is not the name of a listener"
@@ -143,19 +245,10 @@ impl Frontend {
                 self.hostname
             ));
         }
-        if let Some(method) = self.methods.iter().find(|method| !is_token(method)) {
-            return Err(format!("methods: {method:?} is not a method"));
-        }
-        if self.passthrough
-            && !(self.path == PathMatch::Prefix(ROOT.clone())
-                && self.methods.is_empty()
-                && self.headers.is_empty()
-                && self.query.is_empty()
-                && self.hsts.is_none()
-                && self.client_certificate.is_none()
-                && !self.early_data
-                && self.redirect.is_none())
-        {
+        let is_bare = self.path == PathMatch::Prefix(ROOT.clone())
+            && self.few().is_none()
+            && !self.early_data;
+        if self.passthrough && !is_bare {
             return Err("passthrough: nothing but the hostname can be matched".to_owned());
         }
         if !self.upgrades.is_sorted_by(|a, b| a < b)
@@ -167,6 +260,39 @@ impl Frontend {
             return Err("upgrades: expected names in lower case, sorted, each once".to_owned());
         }
         path(&self.path)?;
+        self.few().map_or(Ok(()), Few::check)
+    }
+
+    /// Checks what becomes of requests in the end: exactly one thing.
+    fn check_ends(&self) -> Result<(), String> {
+        let few = self.rare();
+        let ends = [
+            self.cluster.is_some(),
+            matches!(few.redirect, Some(Redirect::To(_))),
+            few.respond.is_some(),
+        ];
+        if ends.into_iter().filter(|end| *end).count() != 1 {
+            return Err("expected exactly one of cluster, redirect, respond".to_owned());
+        }
+        let changes_requests =
+            few.rewrite.is_some() || few.request_headers != HeaderEdits::default();
+        match &self.cluster {
+            Some(cluster) if !is_name(cluster) => {
+                Err(format!("cluster {cluster:?} is not the name of a cluster"))
+            }
+            None if self.passthrough || changes_requests => {
+                Err("nothing is sent to a backend, so that nothing of it is changed".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Few {
+    fn check(&self) -> Result<(), String> {
+        if let Some(method) = self.methods.iter().find(|method| !is_token(method)) {
+            return Err(format!("methods: {method:?} is not a method"));
+        }
         for (name, wanted) in &self.headers {
             if !is_token(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
                 return Err(format!(
@@ -175,12 +301,29 @@ impl Frontend {
             }
             value_match(wanted)?;
         }
-        if self.query.get().is_some_and(|query| query.contains_key("")) {
+        if self.query.contains_key("") {
             return Err("query: a parameter needs a name".to_owned());
         }
-        self.query
-            .iter()
-            .try_for_each(|(_, wanted)| value_match(wanted))
+        self.query.values().try_for_each(value_match)?;
+        let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
+        let edits = &self.request_headers;
+        edits
+            .check(Of::Requests)
+            .map_err(named("request_headers"))?;
+        let edits = &self.response_headers;
+        edits
+            .check(Of::Responses)
+            .map_err(named("response_headers"))?;
+        if let Some(Redirect::To(target)) = &self.redirect {
+            target.check().map_err(named("redirect"))?;
+        }
+        if let Some(respond) = &self.respond {
+            respond.check().map_err(named("respond"))?;
+        }
+        if let Some(rewrite) = &self.rewrite {
+            rewrite.check().map_err(named("rewrite"))?;
+        }
+        Ok(())
     }
 }
 

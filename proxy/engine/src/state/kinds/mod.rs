@@ -3,7 +3,9 @@
 pub mod backend;
 pub mod certificate;
 pub mod cluster;
+pub mod edits;
 pub mod frontend;
 pub(in crate::state) mod language;
 pub mod listener;
+pub mod places;
 pub mod settings;

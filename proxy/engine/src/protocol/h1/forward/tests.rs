@@ -22,6 +22,7 @@ fn untrusted() -> Forward<'static> {
         upstream_keep_alive: true,
         upgrade: true,
         body: RequestBody::None,
+        changed: Default::default(),
     }
 }
 

@@ -25,7 +25,7 @@ fn respond(raw: &str, is_head: bool, delivery: Delivery, persistence: Persistenc
         delivery,
         persistence,
         date: DATE,
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b""],
+        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
         protocol: b"",
     };
     let mut out = Vec::new();

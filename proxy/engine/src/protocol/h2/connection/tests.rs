@@ -32,7 +32,7 @@ fn send_text(server: &mut Connection, out: &mut Vec<u8>, stream: u32, text: &[u8
         delivery: Delivery::UntilClose,
         persistence: Persistence::Implied,
         date: b"",
-        extra: [b"", b"", b""],
+        extra: [b""; 4],
         protocol: b"",
     };
     server.send_response(out, stream, text, &head, &forward, ends);

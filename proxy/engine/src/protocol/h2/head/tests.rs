@@ -68,6 +68,7 @@ fn forwarded(heads: &Heads) -> String {
         upstream_keep_alive: true,
         upgrade: heads.request.upgrade.is_some(),
         body: heads.request.body,
+        changed: Default::default(),
     };
     let mut out = Vec::new();
     write_request(&mut out, heads.text(), &heads.request, &forward);

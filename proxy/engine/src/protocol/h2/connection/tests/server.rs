@@ -70,7 +70,7 @@ fn an_exchange_goes_both_ways() {
         delivery: Delivery::Length(5),
         persistence: Persistence::Close,
         date: b"today",
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b""],
+        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
         protocol: b"",
     };
     let mut out = Vec::new();
@@ -112,7 +112,8 @@ fn an_answer_of_our_own_leaves_as_its_parts() {
             b"",
             b"",
         ],
-        length: 0,
+        dropped: &[],
+        length: Some(0),
         close: true,
     };
     server.send_own(&mut out, 1, &head, true);

@@ -1,0 +1,104 @@
+//! Where a request goes: another path, another hostname, for a redirect or for a rewrite.
+//!
+//! Rule: what comes out is a normal path (T20), so that nothing is forwarded that no frontend could have
+//! matched; where a client's bytes make it none, the request is refused.
+
+use regex::bytes::Regex;
+
+use super::template::{Escape, Template, Values};
+use crate::protocol::h1::Slashes;
+use crate::protocol::h1::target::normalise_path;
+use crate::state::entity::{self, PathMatch};
+
+/// Another path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PathChange {
+    /// In place of the whole one.
+    Full(Template),
+    /// In place of so many bytes at its beginning, which are those that the frontend matches.
+    Prefix(usize, Template),
+}
+
+/// Another hostname.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostChange(Template);
+
+/// A path that would not be a normal one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Abnormal;
+
+impl PathChange {
+    /// What is asked for by a frontend that matches these paths.
+    pub(super) fn of(
+        change: &entity::PathChange,
+        matched: &PathMatch,
+        expression: Option<&Regex>,
+    ) -> Result<Self, String> {
+        Ok(match change {
+            entity::PathChange::Full(text) => Self::Full(Template::parse(text, expression)?),
+            entity::PathChange::Prefix(text) => {
+                let PathMatch::Prefix(prefix) = matched else {
+                    return Err("path.prefix: the frontend matches no prefix".to_owned());
+                };
+                let text = text.strip_suffix('/').unwrap_or(text);
+                let matched = prefix.strip_suffix('/').unwrap_or(prefix);
+                Self::Prefix(matched.len(), Template::parse(text, expression)?)
+            }
+        })
+    }
+
+    pub(super) fn template(&self) -> &Template {
+        match self {
+            Self::Full(template) | Self::Prefix(_, template) => template,
+        }
+    }
+
+    /// Appends the path that a request goes to.
+    pub(super) fn write(
+        &self,
+        values: &Values<'_>,
+        slashes: Slashes,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Abnormal> {
+        let path = values.facts.head.path(values.facts.bytes);
+        if !path.starts_with(b"/") {
+            // `OPTIONS *` asks about no path.
+            out.extend_from_slice(path);
+            return Ok(());
+        }
+        let mut made = Vec::with_capacity(path.len() + 64);
+        self.template().write(values, Escape::Path, &mut made);
+        if let Self::Prefix(length, _) = self {
+            let rest = path.get(*length..).unwrap_or_default();
+            // What stands alone is the root.
+            let is_empty = made.is_empty() && rest.is_empty();
+            made.extend_from_slice(if is_empty { b"/" } else { rest });
+        }
+        normalise_path(&made, slashes, out).map_err(|_| Abnormal)
+    }
+}
+
+impl HostChange {
+    /// What is asked for; nothing but the request's own hostname may stand in it.
+    pub(super) fn of(text: &str) -> Result<Self, String> {
+        let template = Template::parse(text, None)?;
+        match template.is_of_hostnames() {
+            true => Ok(Self(template)),
+            false => Err(format!(
+                "hostname {text:?}: only {{hostname}} may stand in it"
+            )),
+        }
+    }
+
+    /// The hostname that a request goes to. One that is an address, or none, is in no other name.
+    pub(super) fn made(&self, values: &Values<'_>) -> Option<Vec<u8>> {
+        let host = values.facts.head.host(values.facts.bytes);
+        let is_address = host.starts_with(b"[") || host.is_empty();
+        if self.0.constant().is_none() && is_address {
+            return None;
+        }
+        let mut made = Vec::with_capacity(64);
+        self.0.write(values, Escape::Hostname, &mut made);
+        Some(made)
+    }
+}

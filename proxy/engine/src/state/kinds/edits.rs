@@ -1,0 +1,95 @@
+//! Header fields that a frontend sets, adds and removes; part of a frontend.
+
+use std::collections::BTreeMap;
+
+use super::language::defaulted;
+use crate::protocol::h1::FieldId;
+use crate::state::entity::check::is_token;
+
+defaulted! {
+    /// What is done with the fields of a head.
+    pub struct HeaderEdits {
+        /// Lines beside those that are there.
+        pub add: BTreeMap<String, String> = BTreeMap::new(),
+        /// Names that are left out.
+        pub remove: Vec<String> = Vec::new(),
+        /// Lines in place of those that are there.
+        pub set: BTreeMap<String, String> = BTreeMap::new(),
+    }
+}
+
+/// Whose fields they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Those of requests to backends.
+    Requests,
+    /// Those of responses to clients.
+    Responses,
+}
+
+impl HeaderEdits {
+    /// Checks the values: what is appended to a head as it is must be a line, and no line of ours.
+    pub fn check(&self, of: Of) -> Result<(), String> {
+        let names = self.set.keys().chain(self.add.keys()).chain(&self.remove);
+        let mut seen = Vec::new();
+        for name in names {
+            if !is_token(name) {
+                return Err(format!("{name:?} is not the name of a header"));
+            }
+            if is_ours(name, of) {
+                return Err(format!("{name} is the proxy's own to say"));
+            }
+            let lower = name.to_ascii_lowercase();
+            if seen.contains(&lower) {
+                return Err(format!("{name} is named twice"));
+            }
+            seen.push(lower);
+        }
+        if seen.len() > EDITS_MAX {
+            return Err(format!("at most {EDITS_MAX} fields may be edited"));
+        }
+        if !self.remove.is_sorted_by(|a, b| a < b) {
+            return Err("remove: expected names, sorted".to_owned());
+        }
+        let is_control = |char: char| char < ' ' && char != '\t' || char == '\x7f';
+        for (name, text) in self.set.iter().chain(&self.add) {
+            if text.is_empty() || text.len() > VALUE_BYTES_MAX || text.contains(is_control) {
+                return Err(format!("{name}: its text is no value of a header"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a field frames a message, is about one connection, or is what the proxy says of itself and of
+/// its client: also for those who read `_` as `-`, as CGI does (T21).
+fn is_ours(name: &str, of: Of) -> bool {
+    let dashed = name.to_ascii_lowercase().replace('_', "-");
+    let id = FieldId::of(dashed.as_bytes());
+    let is_framing = id.is_hop_by_hop()
+        || matches!(
+            id,
+            FieldId::Trailer
+                | FieldId::Via
+                | FieldId::Date
+                | FieldId::SecWebSocketKey
+                | FieldId::SecWebSocketVersion
+        )
+        || dashed == "sec-websocket-accept";
+    is_framing
+        || match of {
+            Of::Requests => {
+                matches!(dashed.as_str(), "client-cert-chain" | "early-data")
+                    || (id.is_about_client() && id != FieldId::ForwardedOther)
+            }
+            Of::Responses => matches!(
+                dashed.as_str(),
+                "strict-transport-security" | "kakehi-generation"
+            ),
+        }
+}
+
+/// Fields that one frontend may edit, of requests or of responses: each costs a look at every line.
+const EDITS_MAX: usize = 32;
+/// Longest text of one of them.
+const VALUE_BYTES_MAX: usize = 4096 * 4;

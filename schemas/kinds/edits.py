@@ -1,0 +1,135 @@
+"""Header fields that a frontend sets, adds and removes. Part of a frontend.
+
+What frames a message, is about one connection, or is the proxy's own to say, cannot be edited: each
+of these names is refused with the key that does what was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from schemas.base import Model, fault, shown
+from schemas.values.names import SortedUnique, is_token
+from schemas.values.templates import check_groups, check_template
+
+EDITS_MAX = 32
+"""Each costs a look at every line."""
+
+_FRAMING = {
+    "connection": "connections are the proxy's own",
+    "content-length": "bodies are framed anew",
+    "date": "it is that of the answer",
+    "expect": "it is passed on as it comes",
+    "http2-settings": "HTTP/2 has keys of its own: h2c of a listener, protocol of a cluster",
+    "keep-alive": "how long connections live is said by timeouts: of listener and cluster",
+    "proxy": "programs take it for a variable of theirs",
+    "proxy-authenticate": "it is for proxies that clients know of",
+    "proxy-authentication-info": "it is for proxies that clients know of",
+    "proxy-authorization": "it is for proxies that clients know of",
+    "proxy-connection": "connections are the proxy's own",
+    "sec-websocket-accept": "it is part of a handshake",
+    "sec-websocket-key": "it is part of a handshake",
+    "sec-websocket-version": "it is part of a handshake",
+    "te": "it is for one connection",
+    "trailer": "trailers are passed on as they come",
+    "transfer-encoding": "bodies are framed anew",
+    "upgrade": 'protocols that may be switched to are named by "upgrades:"',
+    "via": "each proxy on the way has to say it",
+}
+_FORWARDING = "it is written for every request; whose word goes before is said by trusted_proxies"
+_IN_REQUESTS = _FRAMING | {
+    "client-cert": "it is written for clients with a certificate (tls: {client_ca: …})",
+    "client-cert-chain": "it is written for clients with a certificate (tls: {client_ca: …})",
+    "early-data": "it is said of early data alone",
+    "forwarded": _FORWARDING,
+    "host": 'write "rewrite: {hostname: …}"',
+    "x-forwarded-for": _FORWARDING,
+    "x-forwarded-host": _FORWARDING,
+    "x-forwarded-port": _FORWARDING,
+    "x-forwarded-proto": _FORWARDING,
+    "x-request-id": "every request has one; {request_id} is its value",
+}
+_IN_RESPONSES = _FRAMING | {
+    "host": "it is of requests",
+    "kakehi-generation": 'it is switched on by "generation_header: true" under settings:',
+    "strict-transport-security": 'write "hsts: {max_age_days: 365}"',
+}
+
+
+def parse_field_name(value: object) -> str:
+    """Return the name of a header field as it is written."""
+    if not is_token(value):
+        raise fault(f'expected the name of a header like "X-Tier", not {shown(value)}')
+    return value
+
+
+def _value(value: object) -> str:
+    text = check_template(value)
+    if not text:
+        raise fault("the text is empty: a header without a value is none", 'name it in "remove:"')
+    if text != text.strip():
+        raise fault("the text begins or ends with a space, which no header value does")
+    return text
+
+
+def _only_text(value: str) -> str:
+    if not value.isprintable():
+        raise fault("the text has characters that cannot be printed")
+    return value
+
+
+FieldName = Annotated[str, BeforeValidator(parse_field_name)]
+FieldText = Annotated[str, BeforeValidator(_value), AfterValidator(_only_text)]
+
+
+class HeaderEdits(Model):
+    """What is done with header fields: first all of set and remove go, then our lines come."""
+
+    add: Annotated[
+        dict[FieldName, FieldText],
+        Field(description="Lines beside those that are there.", examples=[{"Vary": "Cookie"}]),
+    ] = Field(default_factory=dict)
+    remove: Annotated[
+        list[FieldName],
+        SortedUnique,
+        Field(description="Names that are left out.", examples=[["Server"]]),
+    ] = Field(default_factory=list)
+    set: Annotated[
+        dict[FieldName, FieldText],
+        Field(
+            description="Lines in place of those that are there.",
+            examples=[{"X-Real-IP": "{client_address}"}],
+        ),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> HeaderEdits:
+        seen: dict[str, str] = {}
+        for name in self.names():
+            first = seen.setdefault(name.lower(), name)
+            if first is not name:
+                raise fault(f"{name} is named twice", "set replaces what is there, add does not")
+        if len(seen) > EDITS_MAX:
+            raise fault(f"there are {len(seen)} fields; at most {EDITS_MAX} may be edited")
+        return self
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all fields that are edited."""
+        yield from self.set
+        yield from self.add
+        yield from self.remove
+
+
+def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool) -> None:
+    """Raise a fault about names that are not to be edited, and values that are none."""
+    ours = _IN_REQUESTS if of_requests else _IN_RESPONSES
+    for name in edits.names():
+        # Others read "_" as "-".
+        reason = ours.get(name.lower().replace("_", "-"))
+        if reason is not None:
+            raise fault(f"{name} is the proxy's own to say", reason)
+    for text in (*edits.set.values(), *edits.add.values()):
+        check_groups(text, groups)

@@ -1,0 +1,154 @@
+"""How requests are matched beside their hostname: by path, headers, query. Part of a frontend.
+
+A path that is written is a normal one, since no request has another when it is matched.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from schemas.base import OneOf, fault, shown
+from schemas.values.regex import check_regex
+
+PATH_CHARS_MAX = 2048
+VALUE_CHARS_MAX = 4096
+
+_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def parse_path_text(value: object) -> str:
+    """Return a path in the form that requests have when they are matched."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        hint = f'did you mean "/{value}"?' if isinstance(value, str) else None
+        raise fault(f'expected a path like "/api", not {shown(value)}', hint)
+    if not _PATH.fullmatch(value):
+        raise fault(f"{shown(value)} has characters that no path has", _path_hint(value))
+    if "//" in value or any(element in (".", "..") for element in value.split("/")):
+        raise fault(f"{shown(value)} is not a normal path: no request has it after clean-up")
+    if len(value) > PATH_CHARS_MAX:
+        raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
+    return _ESCAPE.sub(_normal_escape, value)
+
+
+def _normal_escape(escape: re.Match[str]) -> str:
+    """Write an escape as requests have it when they are matched: in capitals, none in vain."""
+    char = chr(int(escape[1], 16))
+    if char == "\0":
+        raise fault('"%00" is in no path: requests with it are refused')
+    if char.isascii() and (char.isalnum() or char in "-._~"):
+        raise fault(f'"{escape[0]}" needs no escape in a path', f'write "{char}"')
+    return escape[0].upper()
+
+
+def _path_hint(value: str) -> str | None:
+    if "?" in value:
+        return 'match the query with "query:"'
+    escaped = quote(value, safe="/%:@!$&'()*+,;=~")
+    return f'did you mean "{escaped}"?' if _PATH.fullmatch(escaped) else "escape them with %"
+
+
+def parse_prefix(value: object) -> str:
+    """Return the beginning of paths, without a slash at its end."""
+    # A prefix goes by elements, so a final slash changes nothing (Gateway API says the same).
+    path = parse_path_text(value)
+    if path.endswith("*"):
+        better = path.rstrip("*").rstrip("/") or "/"
+        message = 'a prefix ends without "*": it covers everything under it as it is'
+        raise fault(message, f'did you mean "{better}"?')
+    return path.rstrip("/") or "/"
+
+
+def parse_text(value: object) -> str:
+    """Return a text that is compared with what a request has."""
+    if not isinstance(value, str):
+        hint = f'write it in quotes: "{shown(value)}"' if isinstance(value, (int, float)) else None
+        raise fault(f"expected text, not {shown(value)}", hint)
+    if len(value) > VALUE_CHARS_MAX:
+        raise fault(f"the text is too long: at most {VALUE_CHARS_MAX} characters")
+    return value
+
+
+def _header_text(value: str) -> str:
+    if _CONTROL.search(value):
+        # Not the value itself: an error is read by more people, and it may be a password.
+        raise fault("the text has a control character, which no header value has")
+    if value != value.strip():
+        raise fault("the text begins or ends with a space, which no header value does")
+    return value
+
+
+Regex = Annotated[str, BeforeValidator(check_regex)]
+
+
+class PathMatch(OneOf):
+    """How a path is matched.
+
+    An exact path goes before all others. Of these the longer literal beginning wins, and at equal
+    length a regex before a prefix.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_plain(cls, value: object) -> object:
+        # Which of the three a plain text would mean is what other proxies disagree on.
+        if isinstance(value, str):
+            raise fault(
+                "expected a map with one of prefix, exact, regex, not " + shown(value),
+                f"did you mean {{prefix: {value}}}?",
+            )
+        return value
+
+    prefix: Annotated[
+        Annotated[str, BeforeValidator(parse_prefix)] | None,
+        Field(description="The path and all under it, element by element.", examples=["/api"]),
+    ] = None
+    exact: Annotated[
+        Annotated[str, BeforeValidator(parse_path_text)] | None,
+        Field(description="This path alone.", examples=["/health"]),
+    ] = None
+    regex: Annotated[
+        Regex | None,
+        Field(
+            description="Rust `regex` syntax, matched against the whole path.",
+            examples=["/item/[0-9]+"],
+        ),
+    ] = None
+
+
+class HeaderMatch(OneOf):
+    """How the value of a header is matched."""
+
+    exact: Annotated[
+        Annotated[str, BeforeValidator(parse_text), AfterValidator(_header_text)] | None,
+        Field(description="This value; the same as writing it plainly.", examples=["gold"]),
+    ] = None
+    regex: Annotated[
+        Regex | None,
+        Field(description="Rust `regex` syntax, matched against the whole value."),
+    ] = None
+
+
+class QueryMatch(OneOf):
+    """How the value of a query parameter is matched."""
+
+    exact: Annotated[
+        Annotated[str, BeforeValidator(parse_text)] | None,
+        Field(description="This value; the same as writing it plainly.", examples=["2"]),
+    ] = None
+    regex: Annotated[
+        Regex | None,
+        Field(description="Rust `regex` syntax, matched against the whole value."),
+    ] = None
+
+
+def plain_is_exact(value: object) -> object:
+    """Return the map that a plain text stands for."""
+    if isinstance(value, dict):
+        return value
+    return {"exact": parse_text(value)}

@@ -1,0 +1,157 @@
+"""Where requests go instead: redirects, which clients follow, and rewrites. Parts of a frontend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from schemas.base import Model, OneOf, fault, shown
+from schemas.kinds.match import PATH_CHARS_MAX, PathMatch, parse_path_text
+from schemas.values.names import parse_hostname
+from schemas.values.templates import check_groups, check_template, named, without_values
+
+WORD, MAP = "[word]", "[map]"
+"""Of a key that takes a word or a map: in the place of an error, which of them was read."""
+
+
+def _hostname(value: object) -> str:
+    text = check_template(value)
+    names = set(named(text))
+    if names - {"hostname"}:
+        hint = "write the name itself; {hostname} is the one that was asked for"
+        raise fault(f"{{{min(names - {'hostname'})}}} cannot stand in a hostname", hint)
+    if "*" in text:
+        raise fault(f"{shown(text)} is no hostname to go to", "write one without a star")
+    if names:
+        parse_hostname(text.replace("{hostname}", "h"))
+        return text
+    return parse_hostname(text)
+
+
+def parse_new_path(value: object) -> str:
+    """Return a path with values of the request in it, normal as far as that can be seen."""
+    if isinstance(value, str) and not value.startswith(("/", "{path}")):
+        raise fault(f'expected a path like "/new", not {shown(value)}', f'write "/{value}"')
+    text = check_template(value)
+    if "?" in text:
+        raise fault("a path has no query", 'whether the query is kept is said by "query:"')
+    if len(text) > PATH_CHARS_MAX:
+        raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
+    plain = without_values(text)
+    if not list(named(text)) and "{" not in plain and "}" not in plain:
+        return parse_path_text(text)
+    # The values are looked at when they are known.
+    parse_path_text(f"/{plain.replace('{', '').replace('}', '').replace('//', '/').lstrip('/')}")
+    return text
+
+
+def parse_new_prefix(value: object) -> str:
+    """Return the same without a slash at its end, in place of a prefix."""
+    return parse_new_path(value).rstrip("/") or "/"
+
+
+class PathChange(OneOf):
+    """Another path. Values of the request may stand in it, and groups of the path's regex."""
+
+    full: Annotated[
+        Annotated[str, BeforeValidator(parse_new_path)] | None,
+        Field(description="In place of the whole path.", examples=["/item/{1}"]),
+    ] = None
+    prefix: Annotated[
+        Annotated[str, BeforeValidator(parse_new_prefix)] | None,
+        Field(description="In place of the prefix that the frontend matches.", examples=["/new"]),
+    ] = None
+
+
+NewHostname = Annotated[str, BeforeValidator(_hostname)]
+_HOSTNAME = Field(
+    description="The hostname; `{hostname}` in it is the one that was asked for.",
+    examples=["www.{hostname}"],
+)
+_PATH = Field(
+    description="The path: one of full, prefix.", examples=[{"prefix": "/new"}, {"full": "/gone"}]
+)
+
+
+class Redirect(Model):
+    """Another place, to which clients are sent. What is not named stays as it was asked for."""
+
+    hostname: Annotated[NewHostname | None, _HOSTNAME] = None
+    path: Annotated[PathChange | None, _PATH] = None
+    port: Annotated[
+        Annotated[int, Ge(1), Le(65535)] | None,
+        Field(description="The port. null: that of `scheme`, or else the one that was asked for."),
+    ] = None
+    query: Annotated[Literal["keep", "drop"], Field(description="What becomes of the query.")] = (
+        "keep"
+    )
+    scheme: Annotated[
+        Literal["http", "https"] | None,
+        Field(description="The scheme. null: the one that was asked for.", examples=["https"]),
+    ] = None
+    status: Annotated[
+        Literal[301, 302, 303, 307, 308],
+        Field(description="301 and 308 are for good; 307 and 308 keep method and body."),
+    ] = 302
+
+    @model_validator(mode="after")
+    def _leads_elsewhere(self) -> Redirect:
+        if not any((self.hostname, self.path, self.port, self.scheme)):
+            raise fault(
+                "it leads to where it came from: every client would go round in circles",
+                "give it one of hostname, path, port, scheme",
+            )
+        return self
+
+
+class Rewrite(Model):
+    """Where requests go on their way to a backend."""
+
+    hostname: Annotated[NewHostname | None, _HOSTNAME] = None
+    path: Annotated[PathChange | None, _PATH] = None
+
+    @model_validator(mode="after")
+    def _changes_anything(self) -> Rewrite:
+        if self.hostname is None and self.path is None:
+            raise fault("nothing is rewritten", "give it hostname or path")
+        return self
+
+
+def redirect_form(value: object) -> str:
+    """Return which form a redirect is written in."""
+    return WORD if isinstance(value, str) else MAP
+
+
+def _redirect(value: object) -> object:
+    if value is None or value == "https" or isinstance(value, (dict, Redirect)):
+        return value
+    message = f'expected "https", not {shown(value)}: the same host and path over TLS'
+    raise fault(message, "or a map with the place: {path: {prefix: /new}, status: 301}")
+
+
+RedirectOrHttps = Annotated[
+    Annotated[
+        Annotated[Literal["https"], Tag(WORD)] | Annotated[Redirect, Tag(MAP)],
+        Discriminator(redirect_form),
+    ]
+    | None,
+    BeforeValidator(_redirect),
+]
+
+
+def check_place(change: PathChange | None, matched: PathMatch, groups: frozenset[str]) -> None:
+    """Raise a fault when a path cannot be made out of those that a frontend matches."""
+    for text in _texts(change):
+        check_groups(text, groups)
+    if change is not None and change.prefix is not None and matched.prefix is None:
+        kind, _ = matched.given()
+        hint = 'write "path: {full: …}"' if kind == "exact" else 'write "path: {full: /…{1}}"'
+        raise fault(f"path.prefix: the frontend matches {kind} paths, and no prefix", hint)
+
+
+def _texts(change: PathChange | None) -> Iterator[str]:
+    if change is not None:
+        yield change.given()[1]
