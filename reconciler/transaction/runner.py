@@ -48,6 +48,7 @@ RELEASE_DEADLINE_S = 5.0
 COMPLETE_WAIT_S = 10.0
 # How long a commit waits for somebody to serve it, when nobody does.
 SERVICE_WAIT_S = 30.0
+PARTING_WAIT_S = 2.0
 
 # Writing so many takes some 10 ms.
 _INLINE_CHANGES_MAX = 200
@@ -93,6 +94,7 @@ class Runner:
     async def run(self, begun: Begun) -> Failure | None:
         """Returns None when every worker holds the generation, else why none does."""
         await self._wait_for_service()
+        await self._wait_for_parting()
         async with self._supervisor.exclusive:
             workers = self._supervisor.in_service
             if not workers:
@@ -143,6 +145,15 @@ class Runner:
     async def _wait_for_service(self) -> None:
         """One worker is enough: those that are on their way catch up with it."""
         await _wait(lambda: bool(self._supervisor.in_service), SERVICE_WAIT_S)
+
+    async def _wait_for_parting(self) -> None:
+        """What a worker that hangs was sent, and has not read, keeps its address taken."""
+
+        def is_over() -> bool:
+            return not any(slot.is_parting for slot in self._supervisor.slots)
+
+        if not is_over():
+            await _wait(is_over, PARTING_WAIT_S)
 
     # What has to be there before anybody is told.
 

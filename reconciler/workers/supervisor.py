@@ -56,6 +56,8 @@ class Slot:
     part: Part | None = None
     # Serves until its successor does.
     former: Former | None = None
+    is_parting: bool = False
+    """Its worker is to be replaced, and may still have sockets that it was given last."""
     # Of the last worker: whether it came into service, and whether somebody else ended it.
     served: bool = False
     was_killed: bool = False
@@ -146,6 +148,7 @@ class Supervisor:
             return
         log.warning("replacing a worker", worker=worker, reason=reason)
         slot.problem = slot.worker.unwanted = reason
+        slot.is_parting = True
         slot.worker.link.close(reason)
 
     def retire_formers(self) -> None:
@@ -268,6 +271,7 @@ class Supervisor:
             slot.counters.retire()
             if not handed_over and not worker.leaving:
                 await self._part_with(slot, worker)
+            slot.is_parting = False
             self._listener.workers_changed()
 
     async def _see_why(self, slot: Slot, worker: Worker) -> None:

@@ -9,13 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reconciler.storage.store import Store
 from reconciler.workers import sockets, spawning
-from reconciler.workers.link import connect
 from schemas.changes.state import State
 from schemas.entities.entity import Entity
 from schemas.kinds.registry import full
@@ -119,17 +119,21 @@ def test_a_worker_of_another_protocol_serves_until_its_successor_holds_the_commi
         load.wait_for(5)
         site.daemon.return_(wait=False)
 
-        def successor() -> int:
-            found = connect(spawning.successor_path(site.daemon.runtime_dir, 0))
-            if found is None:
-                return 0
-            found[0].close()
-            return found[1] if spawning.is_worker(found[1], 0) else 0
+        assert site.daemon.process is not None
+        children = Path(f"/proc/{site.daemon.process.pid}/task")
 
-        # It stands in the successor's place for a moment only.
-        pids: list[int] = []
-        processes.wait_until(lambda: (pid := successor()) and not pids.append(pid), "a successor")
-        [pid] = pids
+        def successor() -> int | None:
+            """A child of the daemon; the worker that it replaces is ours."""
+            found = (
+                each for task in children.glob("*/children") for each in task.read_text().split()
+            )
+            return next((int(each) for each in found if spawning.is_worker(int(each), 0)), None)
+
+        # It is a successor for a moment only: whoever looks seldom does not see it.
+        deadline = time.monotonic() + 20
+        while (pid := successor()) is None:
+            assert time.monotonic() < deadline, "no successor"
+            time.sleep(0.001)
         processes.stop(pid)
         load.wait_for(20)
         served = processes.servers([other.process.pid, second], site.address)

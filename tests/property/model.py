@@ -212,6 +212,10 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "path": {"prefix": "/"},
         "query": {},
         "redirect": None,
+        "request_headers": {"add": {}, "remove": [], "set": {}},
+        "respond": None,
+        "response_headers": {"add": {}, "remove": [], "set": {}},
+        "rewrite": None,
         "upgrades": ["websocket"],
     }
 

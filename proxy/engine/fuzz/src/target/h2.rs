@@ -52,6 +52,46 @@ pub(super) fn run(
     (told, fault)
 }
 
+/// Runs all of the input at once, and checks that in pieces it comes to the same.
+///
+/// A head is told only if what comes behind it in the same read does not end or contradict it at once: so
+/// where a stream is reset, pieces that are shorter than the head of a frame are compared with each other.
+pub(super) fn run_all_ways(
+    connection: impl Fn() -> Connection,
+    input: &[u8],
+    session: Session,
+) -> (Told, Option<ConnectionFault>) {
+    let in_pieces = |piece| run(connection(), input, piece, session);
+    let (whole, short) = (in_pieces(input.len()), in_pieces(FRAME_HEAD_BYTES - 1));
+    let step = (input.len() / 64).max(1);
+    assert_eq!(in_pieces(3), short, "other events in shorter pieces");
+    let is_reset = |(told, _): &(Told, _)| {
+        let mut words = told.iter().map(|(words, _)| words);
+        words.any(|words| words.starts_with("Reset "))
+    };
+    let depends = [&whole, &short].into_iter().any(is_reset) || has_reset(input);
+    for (piece, pieces) in [(FRAME_HEAD_BYTES - 1, short), (step, in_pieces(step))] {
+        assert!(
+            depends || pieces == whole,
+            "other events in pieces of {piece}: {pieces:?}, not {whole:?}"
+        );
+    }
+    whole
+}
+
+/// Whether the peer resets a stream, as far as its frames can be told apart.
+fn has_reset(input: &[u8]) -> bool {
+    let mut rest = input.strip_prefix(PREFACE).unwrap_or(input);
+    while let Some((head, after)) = rest.split_at_checked(FRAME_HEAD_BYTES) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        if head[3] == 3 {
+            return true;
+        }
+        rest = after.get(length..).unwrap_or_default();
+    }
+    false
+}
+
 fn tell(told: &mut Told, event: &Event<'_>, head: u64) {
     let Event::Data {
         stream, data, ends, ..
