@@ -33,7 +33,7 @@ endif
 FUZZ := --manifest-path $(FUZZ_MANIFEST) --target-dir $(ENGINE)/target --locked --quiet
 
 .PHONY: help build run test test-full test-rust test-engine bench-programs test-fuzz test-python test-tools lint lint-python \
-  lint-rust fmt bench clean lock
+  test-traffic lint-rust fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -50,11 +50,15 @@ test: ## all tests: Rust units, then Python and end to end
 test-full: ## the same, with all that takes long: a thousand rotations, longer fuzzing
 	@KAKEHI_TEST_LONG=1 FUZZ_SECONDS=60 $(MAKE) test
 
-test-rust: bench-programs test-engine test-fuzz ## the tests of the engine, and a short fuzzing
+test-rust: bench-programs test-engine test-traffic test-fuzz ## the tests of the engine, and a short fuzzing
 
 test-engine:
 	$(call say,Rust tests)
 	cargo test --manifest-path $(MANIFEST) --locked --quiet
+
+# What a generator of load measures is about time: not beside other work.
+test-traffic:
+	$(call say,Tests of the generator of load)
 	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
 
 # Each is linked as one piece, on one core: a build to begin with, where others may run beside it.

@@ -56,9 +56,10 @@ _DIST = "--dist loadfile --no-loadscope-reorder"
 PARALLEL = f"python -m pytest -n {JOBS} {_DIST} -m not serial --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
 PYTHON = "make --jobs=2 build test-tools lint-python"
-RUST = "make --jobs=2 --output-sync=target lint-rust test-rust"
+RUST = "make --jobs=2 --output-sync=target lint-rust bench-programs test-engine test-fuzz"
+TRAFFIC = "make test-traffic"
 LANES = [RUST, PYTHON]
-EVERYTHING = [*LANES, PARALLEL, SERIAL]
+EVERYTHING = [*LANES, TRAFFIC, PARALLEL, SERIAL]
 AGAIN = " --numprocesses=0 --last-failed --last-failed-no-failures=none"
 FIRST_OF_PARALLEL = '[[ "$*" = *"not serial"* && "$*" != *last-failed* ]] &&'
 FIRST_OF_SERIAL = '[[ "$*" = *"-m serial"* && "$*" != *last-failed* ]] &&'
@@ -70,7 +71,7 @@ def test_nothing_is_repeated_when_all_is_well(checkout: Path) -> None:
 
 def test_parallel_tests_that_failed_are_repeated_once_alone_and_named(checkout: Path) -> None:
     code, said, called = run(checkout, pytest=f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; exit 0")
-    assert (code, called) == (0, [*EVERYTHING[:3], PARALLEL + AGAIN, SERIAL])
+    assert (code, called) == (0, [*EVERYTHING[:4], PARALLEL + AGAIN, SERIAL])
     assert said.count("tests/test_a.py::test_b") == 2
     assert "test_old" not in said
 
@@ -83,7 +84,7 @@ def test_serial_tests_that_failed_are_repeated_once_and_named(checkout: Path) ->
 
 def test_what_fails_twice_has_failed_and_keeps_no_other_part_from_running(checkout: Path) -> None:
     code, _, called = run(checkout, pytest=f'[[ "$*" = *"-m serial"* ]] && exit 0; {RECORD} exit 1')
-    assert (code, called) == (1, [*EVERYTHING[:3], PARALLEL + AGAIN, SERIAL])
+    assert (code, called) == (1, [*EVERYTHING[:4], PARALLEL + AGAIN, SERIAL])
 
 
 @pytest.mark.parametrize("status", [2, 3, 4, 5, 137])
@@ -101,7 +102,7 @@ def test_a_part_that_ended_without_a_record_is_not_excused_by_the_one_before(
     """What hangs in the serial part ends pytest with 1 too, and the others have not run."""
     flaky = f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; {FIRST_OF_SERIAL} exit 1; exit 0"
     code, _, called = run(checkout, pytest=flaky)
-    assert (code, called) == (1, [*EVERYTHING[:3], PARALLEL + AGAIN, SERIAL])
+    assert (code, called) == (1, [*EVERYTHING[:4], PARALLEL + AGAIN, SERIAL])
 
 
 def test_what_an_earlier_run_left_is_not_repeated(checkout: Path) -> None:
@@ -122,6 +123,14 @@ def test_what_fails_in_the_lane_beside_is_said_behind_the_tests_that_run_meanwhi
     made = '[[ "$*" != *lint-rust* ]] || { echo WRONG; exit 2; }; echo FINE'
     code, said, called = run(checkout, make=made, pytest="echo TESTED")
     assert (code, said.splitlines(), called) == (2, ["FINE", "TESTED", "WRONG"], [*LANES, PARALLEL])
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, 0), (2, 2)])
+def test_tests_of_the_generator_are_repeated_once(checkout: Path, times: int, code: int) -> None:
+    failing = '[[ "$*" != *test-traffic* ]] || echo >>failed; lines=$(wc -l <failed)'
+    made = f'touch failed; {failing}; [[ "$*" != *test-traffic* ]] || ((lines > {times})) || exit 2'
+    found, _, called = run(checkout, make=made)
+    assert (found, called) == (code, [*LANES, TRAFFIC, TRAFFIC, PARALLEL, SERIAL])
 
 
 def test_it_tells_how_long_each_part_takes(checkout: Path) -> None:
