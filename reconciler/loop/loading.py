@@ -1,7 +1,7 @@
 """A large change is staged in a process of its own; this starts it and tells how far it is.
 
 The daemon's loop is free meanwhile, and its memory stays its own: what was found comes back as a
-file of rows (`reconciler.storage.writing.bulk`). Called by `reconciler.loop.reconcile` for a change
+file of rows (`reconciler.storage.writing.bulk`). Called by `reconciler.loop.proposing` for a change
 that is too large to be staged there; `status` reads `progress`.
 """
 
@@ -101,7 +101,8 @@ class Loading:
             return loading.result()
         finally:
             loading.cancel()
-            await asyncio.wait([loading])
+            # What becomes of one that is given up is nobody's concern.
+            await asyncio.gather(loading, return_exceptions=True)
 
     async def _stage(
         self, running: Running, commit: str, tree: str, touched: frozenset[str]

@@ -54,16 +54,19 @@ class Rebuilding:
         self._found = damage
 
     def due(self) -> DamagedError | None:
-        """What was found since the last time, unless it was tried a moment ago."""
+        """What was found since the last time; not yet, where it was tried a moment ago."""
+        if time.monotonic() < self._not_before:
+            return None
         noted = self._store.damage.take()
         damage, self._found = self._found or noted, None
-        return damage if time.monotonic() >= self._not_before else None
+        return damage
 
     async def run(self, damage: DamagedError) -> bool:
         """Write it anew; return whether it was. What stands in the way is told once."""
         self.problem = str(damage)
         began = time.monotonic()
         if began < self._not_before:
+            self._found = damage
             return False
         try:
             candidate = await self._candidate(self._store.running.tree)
@@ -76,7 +79,9 @@ class Rebuilding:
         finally:
             took = time.monotonic() - began
             self._not_before = time.monotonic() + max(_PAUSE_S, took)
-        self._told = self.problem = None
+        # Whatever somebody has found until now was in the file of before.
+        self._told = self.problem = self._found = None
+        self._store.damage.take()
         log.warning(f"the state database is written anew {source}", kept=aside)
         return True
 

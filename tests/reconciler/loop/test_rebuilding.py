@@ -74,6 +74,9 @@ def test_damage_that_is_met_again_is_told_once_and_tried_again(
         assert not run()
     assert rebuilding.problem == str(damage)
     assert not asyncio.run(rebuilding.run(damage))
+    assert rebuilding.due() is None
+    rebuilding._not_before = 0.0
+    assert rebuilding.due() is damage, "what is found in between is not forgotten"
     assert capfd.readouterr().err.count("the state database cannot be written anew") == 1
     assert store.running.moment == before
     assert run()
