@@ -123,8 +123,9 @@ def test_drains_that_mean_nothing_are_none(store: Store, content: str) -> None:
     asyncio.run(run())
 
 
-def test_another_name_by_a_flipped_bit_is_not_drained(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def drained_and_altered(directory: Path, query: str) -> Store:
+    """A store opened again, of which somebody has altered the file since a backend was drained."""
+    store = Store(directory)
 
     async def run() -> None:
         drains = Drains(store)
@@ -133,28 +134,20 @@ def test_another_name_by_a_flipped_bit_is_not_drained(tmp_path: Path) -> None:
 
     asyncio.run(run())
     store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
-        database.execute("UPDATE kept SET text = replace(text, 'shop/a', 'shop/c')")
+    with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as database:
+        database.execute(query)
         database.commit()
-    store = Store(tmp_path)
-    assert Drains(store).names() == []
-    store.close()
+    return Store(directory)
+
+
+def test_another_name_by_a_flipped_bit_is_not_drained(tmp_path: Path) -> None:
+    query = "UPDATE kept SET text = replace(text, 'shop/a', 'shop/c')"
+    with contextlib.closing(drained_and_altered(tmp_path, query)) as store:
+        assert Drains(store).names() == []
 
 
 def test_drains_outlive_a_damaged_state(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-
-    async def run() -> None:
-        drains = Drains(store)
-        drains.add("shop/a", "alice", None)
-        drains.stop()
-
-    asyncio.run(run())
-    store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
-        database.execute("UPDATE running SET digest = replace(digest, '0', '1')")
-        database.commit()
-    store = Store(tmp_path)
-    assert store.notes.told(), "the damage is told"
-    assert Drains(store).names() == ["shop/a"]
-    store.close()
+    query = "UPDATE running SET digest = replace(digest, '0', '1')"
+    with contextlib.closing(drained_and_altered(tmp_path, query)) as store:
+        assert store.notes.told(), "the damage is told"
+        assert Drains(store).names() == ["shop/a"]
