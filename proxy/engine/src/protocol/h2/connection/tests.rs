@@ -19,6 +19,16 @@ use crate::protocol::h2::frame::FrameHead;
 use crate::protocol::h2::head::Heads;
 use crate::protocol::h2::hpack::Policy;
 
+/// Begins an answer that has a body.
+fn send_ok(server: &mut Connection, out: &mut Vec<u8>, stream: u32) {
+    send_text(server, out, stream, b"HTTP/1.1 200 OK\r\n\r\n", false);
+}
+
+/// Sends an answer that is its head.
+fn send_no_content(server: &mut Connection, out: &mut Vec<u8>, stream: u32) {
+    send_text(server, out, stream, b"HTTP/1.1 204 No\r\n\r\n", true);
+}
+
 /// Sends a head that a backend of HTTP/1.1 has written.
 fn send_text(server: &mut Connection, out: &mut Vec<u8>, stream: u32, text: &[u8], ends: bool) {
     let limits = HeadLimits {

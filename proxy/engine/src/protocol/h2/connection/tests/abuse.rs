@@ -206,13 +206,7 @@ fn useful_work_earns_the_budget_back() {
         peer.bytes.clear();
         peer.get(stream).frame(Kind::Ping, 0, 0, &[0; 8]);
         told(&mut server, &peer).unwrap();
-        super::send_text(
-            &mut server,
-            &mut out,
-            stream,
-            b"HTTP/1.1 204 No\r\n\r\n",
-            true,
-        );
+        super::send_no_content(&mut server, &mut out, stream);
         out.clear();
     }
 }

@@ -33,13 +33,7 @@ fn a_burst_of_calls_opens_its_windows_before_it_is_answered() {
         }
         told(&mut server, &peer).unwrap();
         for stream in streams() {
-            super::send_text(
-                &mut server,
-                &mut out,
-                stream,
-                b"HTTP/1.1 200 OK\r\n\r\n",
-                false,
-            );
+            super::send_ok(&mut server, &mut out, stream);
             server.send_data(&mut out, stream, b"12345", true);
         }
     }
@@ -88,13 +82,7 @@ fn a_call_that_was_answered_may_be_given_up() {
         let stream = 2 * at + 1;
         let mut peer = Peer::default();
         told(&mut server, peer.get(stream)).unwrap();
-        super::send_text(
-            &mut server,
-            &mut out,
-            stream,
-            b"HTTP/1.1 200 OK\r\n\r\n",
-            false,
-        );
+        super::send_ok(&mut server, &mut out, stream);
         peer.bytes.clear();
         peer.frame(Kind::ResetStream, 0, stream, &[0, 0, 0, 8]);
         assert!(told(&mut server, &peer).is_ok());

@@ -188,13 +188,7 @@ fn the_urgent_go_first_when_the_connection_is_the_bound() {
     super::told(&mut server, &peer).unwrap();
     let mut out = Vec::new();
     for stream in [1, 3, 5] {
-        super::send_text(
-            &mut server,
-            &mut out,
-            stream,
-            b"HTTP/1.1 200 OK\r\n\r\n",
-            false,
-        );
+        super::send_ok(&mut server, &mut out, stream);
     }
     assert_eq!(server.send_data(&mut out, 1, &[0; 70_000], true), 65_535);
     assert_eq!(server.send_data(&mut out, 3, &[0; 10], true), 0);
@@ -221,13 +215,7 @@ fn what_is_of_use_in_parts_takes_turns() {
     super::told(&mut server, &peer).unwrap();
     let mut out = Vec::new();
     for stream in [1, 3, 5] {
-        super::send_text(
-            &mut server,
-            &mut out,
-            stream,
-            b"HTTP/1.1 200 OK\r\n\r\n",
-            false,
-        );
+        super::send_ok(&mut server, &mut out, stream);
     }
     assert_eq!(server.send_data(&mut out, 1, &[0; 70_000], false), 65_535);
     for stream in [3, 5] {
@@ -307,13 +295,7 @@ fn a_server_leaves_in_two_steps() {
     let mut out = Vec::new();
     for stream in [1, 3] {
         assert!(!server.is_drained());
-        super::send_text(
-            &mut server,
-            &mut out,
-            stream,
-            b"HTTP/1.1 204 No\r\n\r\n",
-            true,
-        );
+        super::send_no_content(&mut server, &mut out, stream);
     }
     assert!(server.is_drained());
 }
