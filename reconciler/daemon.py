@@ -51,17 +51,17 @@ from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
-from reconciler.workers.answering import Answering
-from reconciler.workers.auditing import Auditing
-from reconciler.workers.bringup import Bringup
-from reconciler.workers.challenges import ChallengeKeeper
-from reconciler.workers.descriptors import Reserve, shortages
-from reconciler.workers.runtime_directory import RuntimeDirectory
-from reconciler.workers.sockets import SocketTable
-from reconciler.workers.supervisor import Supervisor
-from reconciler.workers.telling import Telling
-from reconciler.workers.tickets import TicketKeeper
-from reconciler.workers.worker import Worker
+from reconciler.workers.linked.worker import Worker
+from reconciler.workers.listening.descriptors import Reserve, shortages
+from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.slots.bringup import Bringup
+from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.telling.challenges import ChallengeKeeper
+from reconciler.workers.telling.overlay import Overlaying
+from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
+from reconciler.workers.watching.answering import Answering
+from reconciler.workers.watching.auditing import Auditing
+from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from schemas.changes.change import Change, of_kinds
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
@@ -139,7 +139,7 @@ class Daemon:
         self._supervisor = Supervisor(
             options.runtime_dir, store.epoch, self._sockets, bringup, self._parts, self
         )
-        self._telling = Telling(self._supervisor)
+        self._overlaying = Overlaying(self._workers)
         self._auditing = Auditing(store, self._supervisor)
         self._answering = Answering(self._supervisor, self._drains.names)
         wake = asyncio.Event()
@@ -177,7 +177,7 @@ class Daemon:
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
         waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
-        draining = Draining(store, self._supervisor, self._drains, self._telling.overlaid, outcomes)
+        draining = Draining(store, self._supervisor, self._drains, self._overlaying.taken, outcomes)
         status = Status(
             source=self._source,
             store=store,
@@ -444,11 +444,11 @@ class Daemon:
         self._reconciler.outcomes.drains_expired(drains)
 
     def _send_overlay(self) -> None:
-        self._telling.overlay(self._drains.names())
+        self._overlaying.tell(self._drains.names())
         self._reconciler.notify()
 
     def _send_ticket_keys(self) -> None:
-        self._telling.ticket_keys(self._tickets.path)
+        tell_of_keys(self._workers(), self._tickets.path)
 
     def _workers(self) -> Iterable[Worker]:
         return self._supervisor.in_service.values()

@@ -4,7 +4,7 @@ A part runs until it is stopped. If it ends in any other way, that is an event: 
 it is started again, at once and then ever slower; `status` and a metric tell. A part that loops
 promises by `heard_again_within` when it will be heard of next; while one breaks its promise the
 service manager's watchdog is not fed, so that what hangs is ended like what has died. Called by
-`reconciler.daemon` and `reconciler.workers.supervisor`, which start them.
+`reconciler.daemon` and `reconciler.workers.slots.supervisor`, which start them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
-from reconciler.workers.runtime_directory import RuntimeDirectory
+from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 
 # How long a thread that computes (staging, the audit of rows) keeps the loop waiting each time that
 # the loop has let go of the interpreter, which it does with each query and each send.

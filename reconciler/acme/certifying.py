@@ -24,7 +24,7 @@ from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
-from reconciler.workers.challenges import ChallengeKeeper
+from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.certificate import Certificate
 from schemas.messages.challenges import ChallengeAnswers

@@ -99,7 +99,7 @@ def _orphans(runtime_dir: str) -> dict[int, int]:
 
     if not any(Path(runtime_dir, "workers").glob("*.sock")):
         return {}
-    from reconciler.workers.orphans import find
+    from reconciler.workers.processes.orphans import find
 
     return find(Path(runtime_dir))
 

@@ -1,7 +1,7 @@
 """Puts back what somebody altered of the files that workers read: certificates, keys, authorities.
 
-Made by `reconciler.daemon`; called by `reconciler.workers.bringup` when a worker refuses what it
-reads there, and when the state directory was written anew.
+Made by `reconciler.daemon`; called by `reconciler.workers.slots.bringup` when a worker refuses what
+it reads there, and when the state directory was written anew.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.patience import within
-from reconciler.workers.link import Link, WorkerGoneError
+from reconciler.workers.linked.link import Link, WorkerGoneError
 from schemas.changes.state import State
 from schemas.entities.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
 from schemas.messages import wire

@@ -20,7 +20,7 @@ from reconciler.loop.staging import Stager
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
-from reconciler.workers.worker import Worker
+from reconciler.workers.linked.worker import Worker
 from schemas.changes.state import State
 from schemas.entities.entity import Entity, EntityKey
 

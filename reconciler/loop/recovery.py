@@ -28,8 +28,8 @@ from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
-from reconciler.workers import spawning
-from reconciler.workers.link import Link, OutrankedError, WorkerGoneError, connect, greet
+from reconciler.workers.linked.link import Link, OutrankedError, WorkerGoneError, greet
+from reconciler.workers.processes import worker_sockets
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity, EntityKey, Mark
 
@@ -77,7 +77,7 @@ class Recovery:
 
     async def run(self) -> int:
         """How many places workers serve in. No state of theirs or of the repository's raises."""
-        numbers = sorted(spawning.listening(self._runtime_dir))
+        numbers = sorted(worker_sockets.listening(self._runtime_dir))
         found = await asyncio.gather(*(self._greet(number) for number in numbers))
         workers = [each for each in found if each is not None]
         try:
@@ -104,9 +104,9 @@ class Recovery:
     async def _greet(self, number: int) -> ServingWorker | None:
         for _ in range(_EPOCHS_MAX):
             # A successor alone is one that has not been given its place yet.
-            found = connect(spawning.socket_path(self._runtime_dir, number)) or connect(
-                spawning.successor_path(self._runtime_dir, number)
-            )
+            place = worker_sockets.socket_path(self._runtime_dir, number)
+            beside = worker_sockets.successor_path(self._runtime_dir, number)
+            found = worker_sockets.connect(place) or worker_sockets.connect(beside)
             if found is None:
                 return None
             self._places.add(number)

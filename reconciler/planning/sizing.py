@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.storage.store import Store
-from reconciler.workers import spawning
+from reconciler.workers.processes.cores import automatic_count, usable_cores
 from schemas.changes.change import Change, of_kinds
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import SETTINGS_KEY
@@ -43,7 +43,7 @@ class Sizing:
             return []
         where = change.after.provenance
         wanted = change.after.typed(Settings).workers
-        cores = len(spawning.usable_cores())
+        cores = len(usable_cores())
         if self.override is not None:
             text = f"workers has no effect: the daemon was started with --workers {self.override}"
         elif isinstance(wanted, int) and wanted > cores:
@@ -56,4 +56,4 @@ class Sizing:
         if self.override is not None:
             return self.override
         wanted = settings.workers
-        return wanted if isinstance(wanted, int) else spawning.automatic_count()
+        return wanted if isinstance(wanted, int) else automatic_count()

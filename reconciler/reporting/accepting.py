@@ -12,7 +12,7 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 
-from reconciler.workers.descriptors import Reserve
+from reconciler.workers.listening.descriptors import Reserve
 
 _BACKLOG = 100
 # So soon it is tried again when there was nothing to accept with.

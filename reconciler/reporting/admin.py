@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from reconciler import log
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
-from reconciler.workers.descriptors import Reserve
-from reconciler.workers.sockets import BindError, check_exclusive, exclusive
+from reconciler.workers.listening.descriptors import Reserve
+from reconciler.workers.listening.sockets import BindError, check_exclusive, exclusive
 
 _HEAD_BYTES_MAX = 8 * 1024
 _TIMEOUT_S = 5.0

@@ -20,7 +20,7 @@ from reconciler.errors import MachineError
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
 from reconciler.reporting.refusals import RefusedRequestError
-from reconciler.workers.descriptors import Reserve
+from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control
 
 _PEERCRED = struct.Struct("3i")

@@ -19,7 +19,7 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.reporting.refusals import RefusedRequestError, near
 from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.store import Store
-from reconciler.workers.supervisor import Supervisor
+from reconciler.workers.slots.supervisor import Supervisor
 from schemas.entities.entity import EntityKey
 from schemas.messages import control
 

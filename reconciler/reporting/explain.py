@@ -25,7 +25,7 @@ from reconciler.catalog.relations import (
 )
 from reconciler.planning.consequences import Sample
 from reconciler.reporting.stages import stages_of
-from reconciler.workers.sockets import split_address
+from reconciler.workers.listening.sockets import split_address
 from schemas.base import OneOf
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey

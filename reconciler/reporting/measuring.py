@@ -21,9 +21,9 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
-from reconciler.workers.auditing import Auditing
-from reconciler.workers.counters import SLOT_KINDS, Reading, SlotKey, Wanted
-from reconciler.workers.supervisor import Slot, Supervisor
+from reconciler.workers.counting.counters import SLOT_KINDS, Reading, SlotKey, Wanted
+from reconciler.workers.slots.supervisor import Slot, Supervisor
+from reconciler.workers.watching.auditing import Auditing
 from schemas.changes.change import Change
 from schemas.entities.entity import EntityKey
 

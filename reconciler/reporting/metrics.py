@@ -25,7 +25,13 @@ from prometheus_client.registry import Collector
 
 from reconciler.reporting import tls_faults
 from reconciler.reporting.outcomes import Tally
-from reconciler.workers.counters import GAUGES, HistogramReading, Reading, SlotKey, is_gauge
+from reconciler.workers.counting.counters import (
+    GAUGES,
+    HistogramReading,
+    Reading,
+    SlotKey,
+    is_gauge,
+)
 
 _STATES = ("drained", tls_faults.FIELD)
 """Fields of an entity that say what is so, and have no sum over the workers."""

@@ -14,7 +14,7 @@ from reconciler.source.repository import NoConfigurationError, NoRefError, Repos
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
-from reconciler.workers.supervisor import Supervisor
+from reconciler.workers.slots.supervisor import Supervisor
 from schemas.messages.control import WaitRequest, WaitResult
 
 _FULL_ID_CHARS = 40

@@ -16,9 +16,9 @@ from reconciler import faults, log
 from reconciler.patience import Countdown
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction import events
-from reconciler.workers.link import WorkerGoneError
-from reconciler.workers.streaming import Reply, Streaming
-from reconciler.workers.worker import Worker
+from reconciler.workers.linked.link import WorkerGoneError
+from reconciler.workers.linked.streaming import Reply, Streaming
+from reconciler.workers.linked.worker import Worker
 from schemas.changes.ops import chunks
 from schemas.messages import wire
 

@@ -26,11 +26,11 @@ from reconciler.transaction import events
 from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
-from reconciler.workers.bringup import listener_address
-from reconciler.workers.holders import holder
-from reconciler.workers.sockets import BindError, SocketTable, room, without_room
-from reconciler.workers.supervisor import Supervisor
-from reconciler.workers.worker import Worker
+from reconciler.workers.linked.worker import Worker
+from reconciler.workers.listening.holders import holder
+from reconciler.workers.listening.sockets import BindError, SocketTable, room, without_room
+from reconciler.workers.slots.bringup import listener_address
+from reconciler.workers.slots.supervisor import Supervisor
 from schemas.changes.change import Change, of_kinds
 from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey
 from schemas.kinds.settings import Settings

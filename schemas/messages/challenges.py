@@ -1,7 +1,7 @@
 """What workers answer an ACME authority (RFC 8555 §8): the file in which they find it.
 
 No part of the state: it is wanted for as long as a certificate is ordered. Written by
-`reconciler.workers.challenges`, read by the worker's shell.
+`reconciler.workers.telling.challenges`, read by the worker's shell.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.workers import answering
+from reconciler.workers.watching import answering
 from tests.harness import ports, processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site, refuses

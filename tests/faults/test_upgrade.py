@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.storage.store import Store
-from reconciler.workers import sockets, spawning
+from reconciler.workers.listening import sockets
+from reconciler.workers.processes import spawning, worker_sockets
 from schemas.changes.state import State
 from schemas.entities.entity import Entity
 from schemas.kinds.registry import full
@@ -86,8 +87,8 @@ class OtherWorker:
         generation, epoch = store.running.generation, store.epoch
         state = State(store.running.state.values())
         store.close()
-        path = spawning.socket_path(site.daemon.runtime_dir, 0)
-        with spawning._control_socket(path) as control:
+        path = worker_sockets.socket_path(site.daemon.runtime_dir, 0)
+        with worker_sockets.listen(path) as control:
             command = [sys.executable, "-c", OTHER_WORKER, "proxy", "--worker=0", "--cpu=-1"]
             self.process = subprocess.Popen(
                 [*command, f"--control-fd={control.fileno()}"], pass_fds=[control.fileno()]

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.storage.store import Store
-from reconciler.workers.sockets import SocketTable
-from reconciler.workers.tickets import TicketKeeper
+from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.telling.tickets import TicketKeeper
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import NOWHERE, Entity, EntityKey
 from schemas.messages import wire

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from reconciler.workers import spawning
+from reconciler.workers.processes import spawning
 
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")

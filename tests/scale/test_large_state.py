@@ -25,7 +25,7 @@ from tests.harness.ports import address
 from tests.harness.rawclient import Connection
 from tests.proxy.worker import state
 from tests.reconciler.entities import backend, begun
-from tests.reconciler.workers.test_supervisor import (
+from tests.reconciler.workers.slots.test_supervisor import (
     Plane,
     _reaped,  # noqa: F401  # an autouse fixture
     until,

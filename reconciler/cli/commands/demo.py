@@ -240,7 +240,7 @@ def _end(started: list[subprocess.Popen[bytes]], runtime: Path, limit_s: float) 
 
 def _kill_workers(runtime: Path) -> None:
     """End what a daemon that was killed has left behind."""
-    from reconciler.workers.orphans import find
+    from reconciler.workers.processes.orphans import find
 
     for pid in find(runtime):
         with contextlib.suppress(ProcessLookupError):

@@ -100,7 +100,7 @@ def run(
     gc.disable()
     # What daemon and workers both need is imported once; the rest is the daemon's alone.
     from proxy import zygote as workers_parent
-    from reconciler.workers.forking import zygote
+    from reconciler.workers.processes.forking import zygote
 
     with suppress(OSError):
         zygote.start(workers_parent.run)

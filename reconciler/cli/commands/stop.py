@@ -41,7 +41,7 @@ def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
     from pathlib import Path
 
     from reconciler.errors import MachineError
-    from reconciler.workers import orphans
+    from reconciler.workers.processes import orphans
 
     try:
         told, left = orphans.end(Path(runtime_directory(runtime_dir)), limit_s)

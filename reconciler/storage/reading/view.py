@@ -2,7 +2,7 @@
 
 A worker that is brought up takes a while to take a large state in, and nobody waits for it: it gets
 the state of one moment, and then what it has missed. Made by `Store.view`, which tells it of each
-commit; read by `reconciler.workers.bringup`.
+commit; read by `reconciler.workers.slots.bringup`.
 """
 
 from __future__ import annotations

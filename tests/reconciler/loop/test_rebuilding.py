@@ -18,7 +18,7 @@ from reconciler.storage import store as module
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
-from reconciler.workers.worker import Worker
+from reconciler.workers.linked.worker import Worker
 from schemas.changes.state import State
 from tests.harness.repo import Repo
 

@@ -16,7 +16,7 @@ from reconciler.errors import MachineError
 from reconciler.reporting import control_socket as module
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.refusals import RefusedRequestError
-from reconciler.workers.descriptors import Reserve
+from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control
 
 PART = b"x" * 65_536

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
-from reconciler.workers.counters import Counters, SlotKey, Wanted
+from reconciler.workers.counting.counters import Counters, SlotKey, Wanted
 from schemas.kinds.settings import Settings
 from tests.harness import ports
 from tests.reconciler.live import shop

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
 from reconciler.reporting.tls_faults import word
-from reconciler.workers.counters import Counters, Reading
+from reconciler.workers.counting.counters import Counters, Reading
 from tests.reconciler.memory import Memory
 
 

@@ -22,7 +22,7 @@ from tests.harness.ports import address, split
 from tests.proxy.worker import state
 from tests.reconciler.entities import leave
 from tests.reconciler.entities import run as apply
-from tests.reconciler.workers.test_supervisor import Plane, alive, until
+from tests.reconciler.workers.slots.test_supervisor import Plane, alive, until
 from tests.schemas.strategies import entities
 
 

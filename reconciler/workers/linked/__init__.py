@@ -1,0 +1,4 @@
+"""One worker that can be asked: its control connection, and what flows over it.
+
+Knows `processes`.
+"""

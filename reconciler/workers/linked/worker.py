@@ -1,0 +1,47 @@
+"""One worker that has said welcome: its link, its process, and what it holds.
+
+Made by `reconciler.workers.slots.supervisor`, asked by `reconciler.transaction`.
+"""
+
+from __future__ import annotations
+
+from reconciler.workers.linked.link import Link
+from reconciler.workers.processes.process import Process
+from schemas.changes.state import EMPTY_DIGEST
+from schemas.messages import wire
+
+
+class Worker:
+    """A worker that has said welcome."""
+
+    def __init__(self, link: Link, process: Process, welcome: wire.Welcome) -> None:
+        self.id = welcome.worker
+        self.cpu = welcome.cpu
+        self.link = link
+        self.process = process
+        self.generation = welcome.generation
+        self.commit = welcome.commit
+        self.digest = welcome.digest
+        self.staged = welcome.staged
+        self.serving = welcome.serving
+        self.protocol = welcome.protocol
+        self.leaving = False
+        self.is_silent = False
+        """It has not answered for some seconds; see `reconciler.workers.watching.answering`."""
+        # Why somebody wants another one in its place.
+        self.unwanted = ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it has other messages: it can only be left to serve, and ended."""
+        return self.protocol != wire.PROTOCOL
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests may depend on it."""
+        return self.is_foreign or (self.serving and self.digest != EMPTY_DIGEST)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"worker {self.id}"

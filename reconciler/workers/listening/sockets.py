@@ -1,0 +1,243 @@
+"""The listening sockets: made here, one per worker and address, and handed to the workers.
+
+A socket belongs to the address, not to the listener's name or to a worker's process: a listener
+that is renamed keeps it, and the successor of a worker that died takes it with every connection
+that waits in its queue. All sockets of one address share it by SO_REUSEPORT. Called by
+`reconciler.transaction.runner` (open, settle) and `reconciler.workers.slots.supervisor` (adopt,
+bootstrap).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import resource
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from reconciler.errors import MachineError
+
+# Longer than any burst that a worker is behind with; the kernel caps it by net.core.somaxconn.
+BACKLOG = 4096
+# Descriptors that listeners never take.
+_RESERVED = 64
+
+
+class BindError(MachineError):
+    """An address cannot be listened on; the message says why, for the config author.
+
+    `taken`: the address, if it is another one's.
+    """
+
+    def __init__(self, message: str, taken: str | None = None) -> None:
+        super().__init__(message)
+        self.taken = taken
+
+
+class SocketTable:
+    """(worker, address) → socket."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[tuple[int, str], socket.socket] = {}
+        self.shared = False
+        """A worker of ours serves that did not hand its sockets over: it may have an address."""
+
+    def open(self, worker: int, address: str) -> socket.socket:
+        """The socket of a worker for an address, made if need be. Raises `BindError`."""
+        found = self._sockets.get((worker, address))
+        if found is None:
+            if not self.shared and not self._shares_port(address):
+                _probe(address)
+            found = _listen(address)
+            self._sockets[worker, address] = found
+        return found
+
+    def check(self, address: str) -> None:
+        """Tries what `open` would do, by a bind that takes no connection. Raises `BindError`."""
+        share = self.shared or self._shares_port(address)
+        _bind(address, share=share, listening=False).close()
+
+    def has(self, worker: int, address: str) -> bool:
+        """Whether `open` would find it."""
+        return (worker, address) in self._sockets
+
+    def adopt(self, worker: int, descriptor: int) -> str | None:
+        """Takes a descriptor over that a worker or systemd kept; returns its address.
+
+        None when it is no listening socket, or one that is held already; it is closed then.
+        """
+        try:
+            adopted = socket.socket(fileno=descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            return None
+        address = _local_address(adopted)
+        if address is None or (worker, address) in self._sockets:
+            adopted.close()
+            return None
+        adopted.setblocking(False)
+        self._sockets[worker, address] = adopted
+        return address
+
+    def settle(self, wanted: Iterable[str], workers: Iterable[int]) -> list[tuple[int, str]]:
+        """Closes what no listener and no worker needs any more; returns what that was."""
+        addresses, ids = set(wanted), set(workers)
+        surplus = [key for key in self._sockets if key[1] not in addresses or key[0] not in ids]
+        for key in surplus:
+            self._sockets.pop(key).close()
+        return surplus
+
+    def settle_worker(self, worker: int) -> None:
+        """Closes what a worker has that gets no successor."""
+        self.discard([key for key in self._sockets if key[0] == worker])
+
+    def discard(self, keys: Iterable[tuple[int, str]]) -> None:
+        """Closes these, such as those that an aborted transaction had opened."""
+        for key in keys:
+            found = self._sockets.pop(key, None)
+            if found is not None:
+                found.close()
+
+    def items(self) -> list[tuple[tuple[int, str], socket.socket]]:
+        """What is held now."""
+        return list(self._sockets.items())
+
+    def close(self) -> None:
+        """Closes all; those that workers hold stay open there."""
+        for each in self._sockets.values():
+            each.close()
+        self._sockets.clear()
+
+    def _shares_port(self, address: str) -> bool:
+        """Whether we listen on that port already, so that a probe would only find ourselves."""
+        return any(_has_port(held, address) for _, held in self._sockets)
+
+
+def exclusive(address: str, beside: str | None) -> socket.socket:
+    """One listening socket that nobody shares, but the one for `beside` that it replaces.
+
+    Raises `BindError`.
+    """
+    if not _has_port(beside, address):
+        _probe(address)
+    return _listen(address)
+
+
+def check_exclusive(address: str, beside: str | None) -> None:
+    """Tries whether `exclusive` would work. Raises `BindError`."""
+    share = _has_port(beside, address)
+    _bind(address, share=share, listening=False).close()
+
+
+def room() -> float:
+    """How many sockets could be opened now, as `_leave_some` counts."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    usable = limit - _RESERVED
+    try:
+        free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(free)
+        taken = sum(int(each.name) < usable for each in Path("/proc/self/fd").iterdir())
+    except OSError:
+        # Not even for that.
+        return 0
+    # The lowest one that is free was that of the listing, and was counted.
+    return usable - taken + 1 if free < usable else 0
+
+
+def without_room(address: str) -> BindError:
+    """The error of an address for which nothing is left."""
+    return BindError(_reason(address, OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
+
+
+def _has_port(one: str | None, other: str) -> bool:
+    return one is not None and one.rpartition(":")[2] == other.rpartition(":")[2]
+
+
+def _probe(address: str) -> None:
+    # SO_REUSEPORT would let us share the port with any process of the same user in silence:
+    # another daemon of ours would get half of the connections. Without it the kernel refuses.
+    _bind(address, share=False).close()
+
+
+def _listen(address: str) -> socket.socket:
+    return _bind(address, share=True)
+
+
+def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made: socket.socket | None = None
+    try:
+        made = socket.socket(
+            family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        _leave_some(made)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections have it from the socket that they came by, those too that come before a worker
+        # looks at it.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if share:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # "[::]" means IPv6; a listener for IPv4 is written out, so that no two overlap unseen.
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((host, port))
+        if listening:
+            made.listen(BACKLOG)
+    except OSError as error:
+        if made is not None:
+            made.close()
+        taken = address if error.errno == errno.EADDRINUSE else None
+        raise BindError(_reason(address, error), taken) from None
+    return made
+
+
+def _leave_some(made: socket.socket) -> None:
+    """Raises `OSError` when what is left would not do for the daemon's own work.
+
+    It reads the repository, answers questions and starts workers. The kernel gives the lowest
+    number that is free, so a high one says that hardly any other is.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and made.fileno() >= limit - _RESERVED:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _reason(address: str, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            why = "address already in use"
+        case errno.EADDRNOTAVAIL:
+            why = "this machine does not have that address"
+        case errno.EACCES | errno.EPERM:
+            why = "permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)"
+        case errno.EMFILE | errno.ENFILE:
+            why = "too many open files (raise the limit: LimitNOFILE= or `ulimit -n`)"
+        case _:
+            why = error.strerror or str(error)
+    return f"cannot bind {address}: {why}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`127.0.0.1:80` or `[::1]:80` → (host, port)."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _local_address(found: socket.socket) -> str | None:
+    """The canonical `IP:port` of a listening TCP socket."""
+    try:
+        if found.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return None
+        host, port = found.getsockname()[:2]
+    except OSError:
+        return None
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,4 @@
+"""The places of the workers: one slot each, that never stays empty and never serves two states.
+
+Knows `linked`, `processes`, `listening`, `counting`.
+"""

@@ -1,0 +1,39 @@
+"""Tells workers which backends are drained.
+
+All of those in service at once; who comes up later is told by `reconciler.workers.slots.bringup`.
+Called by `reconciler.daemon` when a drain begins or ends, and waited for by
+`reconciler.reporting.draining`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Iterable
+
+from reconciler.patience import within
+from reconciler.workers.linked.worker import Worker
+from schemas.messages import wire
+
+# Taking an overlay is one turn of a worker's event loop.
+_TAKEN_WAIT_S = 2.0
+
+
+class Overlaying:
+    """The last overlay, and who has not taken it yet."""
+
+    def __init__(self, workers: Callable[[], Iterable[Worker]]) -> None:
+        self._workers = workers
+        self._asked: list[asyncio.Future[wire.FromWorker]] = []
+
+    def tell(self, drained: Collection[str]) -> None:
+        """These backends get no new requests, and all others do."""
+        message = wire.Overlay(drained=list(drained))
+        self._asked = [worker.link.ask(message) for worker in self._workers()]
+
+    async def taken(self) -> None:
+        """Returns when every worker has taken it; one that hangs is not waited for."""
+        if self._asked:
+            with contextlib.suppress(TimeoutError):
+                async with within(_TAKEN_WAIT_S):
+                    await asyncio.wait(self._asked)

@@ -1,0 +1,37 @@
+"""What becomes of questions that get no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from typing import Any
+
+import pytest
+
+from reconciler.workers.linked.link import Link, WorkerGoneError
+from schemas.messages import wire
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_answer_that_nobody_waits_for_is_no_error(moment: str) -> None:
+    """A worker is asked whether it still answers, and may be gone by then."""
+
+    async def converse() -> list[dict[str, Any]]:
+        stray: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
+        ours, theirs = socket.socketpair()
+        link = Link(ours)
+        if moment == "after":
+            link.close("it is replaced")
+        link.ask(wire.Overlay(drained=[]))
+        waited_for = link.ask(wire.Overlay(drained=[]))
+        link.close("it is replaced")
+        with pytest.raises(WorkerGoneError):
+            await waited_for
+        theirs.close()
+        await asyncio.sleep(0)
+        gc.collect()
+        return stray
+
+    assert asyncio.run(converse()) == []
