@@ -39,9 +39,9 @@ from reconciler.reporting.measuring import Measuring
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.reporting.status import Status
 from reconciler.reporting.waiting import Waiting
-from reconciler.source.fetching import Fetching
 from reconciler.source.following import Following
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.remote.fetching import Fetching
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.file.database import DamagedError

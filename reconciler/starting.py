@@ -22,7 +22,8 @@ from reconciler.loop.recovery import Recovery
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.source.following import Following
-from reconciler.source.repository import APPLIED_REF, RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
@@ -112,7 +113,7 @@ def _older_than_applied(store: Store, source: Source) -> str | None:
     """
     commit = store.running.commit
     try:
-        if commit is None or not source.repository.has_ref(APPLIED_REF):
+        if commit is None or not source.repository.refs.has(APPLIED_REF):
             return None
         applied = source.head_of(APPLIED_REF).commit
     except RepositoryError:

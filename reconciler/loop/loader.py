@@ -31,7 +31,7 @@ from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.materials.sealed import Keyring
 from reconciler.planning.planner import position
-from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.file.database import Database
 from reconciler.storage.kept import parsed

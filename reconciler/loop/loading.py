@@ -25,7 +25,7 @@ from reconciler.loop.staging import StagedCommit
 from reconciler.materials.completing import Machine
 from reconciler.parts import heard_again_within
 from reconciler.planning.differ import diff_entities
-from reconciler.source.repository import NoConfigurationError, RepositoryError
+from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.storage.kept import parsed
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store

@@ -11,7 +11,7 @@ import asyncio
 
 from reconciler import log
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
 
 # An answer leaves by several turns of the loop, and what is asked next comes soon behind it.
@@ -45,7 +45,7 @@ class Marking:
         if self.wanted is None:
             return
         try:
-            self._source.repository.mark_applied(self.wanted)
+            self._source.repository.refs.mark_applied(self.wanted)
             self._marked = self.wanted
             self._outcomes.repository_warning = None
         except RepositoryError as error:

@@ -10,7 +10,7 @@ from reconciler import log
 from reconciler.errors import UnreadableError
 from reconciler.loop.staging import Stager
 from reconciler.materials.sealed import SealedError
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.store import Store
 

@@ -27,8 +27,9 @@ from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.git.errors import NoConfigurationError, RepositoryError
+from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.probing import Probe, StalledError
-from reconciler.source.repository import APPLIED_REF, NoConfigurationError, RepositoryError
 from reconciler.source.source import Head, Source, UnfetchedError
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
@@ -168,9 +169,9 @@ class Reconciler:
         try:
             await self._probe.wait()
         except StalledError as error:
-            self._source.stalled = str(error)
+            self._source.probed(stalled=str(error))
             raise
-        self._source.stalled = None
+        self._source.probed(stalled=None)
         return self._source.head()
 
     async def _newest(self) -> str | None:
@@ -242,7 +243,7 @@ class Reconciler:
 
     async def _serve_applied(self, head: Head) -> None:
         """The state was lost and nobody serves: what was applied last is better than nothing."""
-        if not self._source.repository.has_ref(APPLIED_REF):
+        if not self._source.repository.refs.has(APPLIED_REF):
             return
         applied = self._source.head_of(APPLIED_REF)
         # What another daemon has applied of another branch is not ours.

@@ -23,8 +23,9 @@ from reconciler.catalog.views import MemoryView
 from reconciler.errors import MachineError
 from reconciler.loop.reading_back import UnknownStateError, files_of, is_nowhere, read_back
 from reconciler.materials.completing import Machine
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.probing import Probe, StalledError
-from reconciler.source.repository import APPLIED_REF, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store

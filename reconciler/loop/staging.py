@@ -22,7 +22,7 @@ from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import make_plan
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
@@ -103,7 +103,7 @@ class Stager:
         So the first change finds at hand what all of them need. Raises `RepositoryError`.
         """
         for path, _, _ in seen.state.files_after("", 1) if seen.tree else ():
-            content = self._source.repository.rehearsed(seen.tree or "", path)
+            content = self._source.repository.objects.rehearsed(seen.tree or "", path)
             if content is not None and len(content) <= _INLINE_BYTES_MAX:
                 fresh = stage(MemoryView(), {path: content}, machine=self._machine)
                 stage(seen.state, {path: content}, machine=self._machine)

@@ -22,7 +22,7 @@ from reconciler.reporting.refusals import RefusedRequestError, near
 from reconciler.reporting.status import Status
 from reconciler.reporting.waiting import NoCommitError, Waiting
 from reconciler.source import left_out
-from reconciler.source.repository import NoConfigurationError, RepositoryError, UnknownCommitError
+from reconciler.source.git.errors import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from reconciler.reporting.reconciling import Reconciling
-from reconciler.source.repository import NoConfigurationError, NoRefError, RepositoryError
+from reconciler.source.git.errors import NoConfigurationError, NoRefError, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
@@ -71,14 +71,14 @@ class Waiting:
         if may_come or self._commit_id(text) is not None:
             return
         try:
-            repository.find_commit(text)
+            repository.refs.find_commit(text)
         except RepositoryError as error:
             raise NoCommitError(str(error)) from None
 
     def _commit_id(self, text: str) -> str | None:
         """The full id; a full one is taken as it is, since it may not have been fetched yet."""
         try:
-            return self.source.repository.find_commit(text)
+            return self.source.repository.refs.find_commit(text)
         except RepositoryError:
             text = text.lower()
             is_full = len(text) == _FULL_ID_CHARS and set(text) <= _HEXADECIMAL
@@ -124,8 +124,8 @@ class Waiting:
             return None
         try:
             repository = self.source.repository
-            repository.find_commit(commit)
-            is_detached = repository.head_ref() == "HEAD"
+            repository.refs.find_commit(commit)
+            is_detached = repository.refs.head() == "HEAD"
         except RepositoryError:
             return None
         message = self._not_on_branch(head)

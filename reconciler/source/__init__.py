@@ -1,4 +1,5 @@
 """Which commit is wanted, and which blobs it changes.
 
-Git and the file system; knows nothing of what the files mean.
+Git and the file system; of what the files mean it knows how large one may be, and how one of the
+machine is read.
 """

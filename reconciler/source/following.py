@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from reconciler import log
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.memory import Memory
@@ -57,7 +57,7 @@ class Following:
         if self._given is not None:
             return None
         try:
-            followed, head = source.ref, source.repository.head_ref()
+            followed, head = source.ref, source.repository.refs.head()
         except RepositoryError:
             return None
         if followed == _DETACHED:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from reconciler.patience import within
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
 
 ANSWER_S = 5.0
 

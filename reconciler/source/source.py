@@ -20,15 +20,12 @@ from reconciler.language.loader import FILE_BYTES_MAX
 from reconciler.materials.reading import bounded, nearest, read_external
 from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
+from reconciler.source.git.commits import CommitNote
+from reconciler.source.git.errors import NoConfigurationError, RepositoryError
+from reconciler.source.git.refs import followed_ref
+from reconciler.source.git.repository import Repository
 from reconciler.source.ignoring import Ignoring
-from reconciler.source.remote import followed_ref
-from reconciler.source.repository import (
-    CommitNote,
-    NoConfigurationError,
-    Repository,
-    RepositoryError,
-)
-from reconciler.source.tree_diff import diff_trees, holds_configuration
+from reconciler.source.tree_diff import diff_trees, holds_configuration, ignoring_in
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.secrecy import without_credentials
 
@@ -43,13 +40,13 @@ def not_in_commit(repository: Repository, tree: str | None, path: str) -> Unread
     """The error for a file that is named and not there, with the one that may be meant."""
     where = f"{repository.prefix}/{path}" if repository.prefix else path
     message = f"the file is not in the commit, or not a regular file: looked for {where}"
-    names = repository.names_in(tree, path.rpartition("/")[0]) if tree else []
+    names = repository.objects.names_in(tree, path.rpartition("/")[0]) if tree else []
     otherwise = "commit it, or keep it outside of the repository under an absolute path"
     return UnreadableError(message, nearest(path, names, otherwise))
 
 
 class UnfetchedError(RepositoryError):
-    """Nothing has come from the remote yet; `reconciler.source.fetching` tells why, once."""
+    """Nothing has come from the remote yet; `reconciler.source.remote.fetching` tells why, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +95,30 @@ class Source:
         self.directory = directory
         self._wanted_ref = ref
         self._remote = remote
-        # Why the remote cannot be reached; what was fetched before is followed meanwhile.
-        self.fetch_problem: str | None = None
-        # Why the repository must not be touched now; see `reconciler.source.probing`.
-        self.stalled: str | None = None
+        self._fetch_problem: str | None = None
+        self._stalled: str | None = None
         self._ref: str | None = None
         self._repository: Repository | None = None
         self._checked_at = 0.0
 
     @property
+    def fetch_problem(self) -> str | None:
+        """Why the remote cannot be reached; what was fetched before is followed meanwhile."""
+        return self._fetch_problem
+
+    def fetched(self, problem: str | None) -> None:
+        """What has become of the last attempt to fetch, by `reconciler.source.remote.fetching`."""
+        self._fetch_problem = problem
+
+    def probed(self, stalled: str | None) -> None:
+        """Whether the repository may be touched now; see `reconciler.source.probing`."""
+        self._stalled = stalled
+
+    @property
     def repository(self) -> Repository:
         """The open repository. Raises `RepositoryError`."""
-        if self.stalled is not None:
-            raise RepositoryError(self.stalled)
+        if self._stalled is not None:
+            raise RepositoryError(self._stalled)
         now = time.monotonic()
         if now - self._checked_at > _CURRENT_S:
             self._checked_at = now
@@ -134,7 +142,7 @@ class Source:
         if self._ref is None:
             repository = self.repository
             wanted = self._wanted_ref
-            self._ref = repository.full_ref(wanted) if wanted else repository.head_ref()
+            self._ref = repository.refs.full(wanted) if wanted else repository.refs.head()
         return self._ref
 
     def check_ref(self) -> None:
@@ -143,8 +151,8 @@ class Source:
         A branch that somebody has yet to commit to is waited for, and one of a remote is fetched.
         """
         ref = self.ref
-        if self._remote is None and not self.repository.is_awaited(ref):
-            self.repository.resolve(ref)
+        if self._remote is None and not self.repository.refs.is_awaited(ref):
+            self.repository.refs.resolve(ref)
 
     @property
     def is_there(self) -> bool:
@@ -184,10 +192,10 @@ class Source:
         self._checked_at = 0.0
         repository = self.repository
         if self._remote is None:
-            commit = repository.resolve(self.ref)
+            commit = repository.refs.resolve(self.ref)
         else:
             commit = self._fetched(repository, self._remote)
-        return Head(commit, repository.config_tree(commit))
+        return Head(commit, repository.commits.config_tree(commit))
 
     def probe(self) -> None:
         """Read what a look begins with, in a thread. Raises `OSError`.
@@ -204,15 +212,15 @@ class Source:
 
     def _fetched(self, repository: Repository, remote: str) -> str:
         ref = followed_ref(remote, self.branch)
-        if not repository.has_ref(ref):
+        if not repository.refs.has(ref):
             waiting = f"nothing was fetched from {without_credentials(remote)} yet"
-            raise UnfetchedError(self.fetch_problem or waiting)
-        return repository.resolve(ref)
+            raise UnfetchedError(self._fetch_problem or waiting)
+        return repository.refs.resolve(ref)
 
     def head_of(self, spec: str) -> Head:
         """The commit that a user names. Raises `RepositoryError`."""
-        commit = self.repository.find_commit(spec)
-        return Head(commit, self.repository.config_tree(commit))
+        commit = self.repository.refs.find_commit(spec)
+        return Head(commit, self.repository.commits.config_tree(commit))
 
     def changed(self, base: str | None, tree: str, at_most: int | None = None) -> Changed:
         """What differs between two trees; everything, when the base cannot be read any more.
@@ -231,15 +239,15 @@ class Source:
         repository = self.repository
         new = bytes.fromhex(tree)
         full = base is None
-        ignoring = repository.ignoring(new)
+        ignoring = ignoring_in(repository.objects, new)
         try:
             old = bytes.fromhex(base) if base else None
-            if old is not None and repository.ignoring(old) != ignoring:
+            if old is not None and ignoring_in(repository.objects, old) != ignoring:
                 # What was left out before may be read now, and the other way round.
                 old, full = None, True
-            diff = diff_trees(repository.read_tree, old, new, at_most)
+            diff = diff_trees(repository.objects.read_tree, old, new, at_most)
         except RepositoryError:
-            diff = diff_trees(repository.read_tree, None, new, at_most)
+            diff = diff_trees(repository.objects.read_tree, None, new, at_most)
             full = True
         blobs = {
             path: oid for path, oid in sorted(diff.changed.items()) if not ignoring.covers(path)
@@ -261,7 +269,7 @@ class Source:
         if path in changed.overlay:
             content = changed.overlay[path]
         else:
-            content = self.repository.file_at(changed.tree, path) if changed.tree else None
+            content = self.repository.objects.file_at(changed.tree, path) if changed.tree else None
         if content is None:
             raise not_in_commit(self.repository, changed.tree, path)
         return bounded(content)
@@ -273,20 +281,20 @@ class Source:
             return changed
         files = dict(changed.files)
         for path in missing:
-            files[path] = self.repository.file_at(changed.tree, path)
+            files[path] = self.repository.objects.file_at(changed.tree, path)
         return replace(changed, files=files)
 
     def content(self, oid: bytes | None) -> bytes | None:
         """What a file contains. Raises `RepositoryError`."""
         if oid is None:
             return None
-        if self.repository.blob_size(oid) > FILE_BYTES_MAX:
+        if self.repository.objects.blob_size(oid) > FILE_BYTES_MAX:
             # Stands for the content, which the loader refuses by its length alone.
             return bytes(FILE_BYTES_MAX + 1)
-        return self.repository.read_blob(oid)
+        return self.repository.objects.read_blob(oid)
 
     def _require_configuration(self, tree: bytes, ignoring: Ignoring) -> None:
-        if not holds_configuration(self.repository.read_tree, tree, ignoring):
+        if not holds_configuration(self.repository.objects.read_tree, tree, ignoring):
             where = self.repository.prefix or "the repository"
             message = f"the commit holds no configuration (no *.yaml file in {where})"
             raise NoConfigurationError(message)
@@ -296,7 +304,7 @@ class Source:
         if base is None or base == commit:
             return []
         between: list[str] = []
-        for parent in self.repository.first_parents(commit):
+        for parent in self.repository.commits.first_parents(commit):
             if parent == base:
                 return between[::-1]
             if len(between) == SUPERSEDED_MAX:
@@ -307,14 +315,14 @@ class Source:
     def note(self, commit: str) -> CommitNote:
         """Author and subject, as far as they can be read."""
         try:
-            return self.repository.note(commit)
+            return self.repository.commits.note(commit)
         except RepositoryError:
             return CommitNote("", "")
 
     def message(self, commit: str) -> str:
         """The commit's message, as far as it can be read."""
         try:
-            return self.repository.message(commit)
+            return self.repository.commits.message(commit)
         except RepositoryError:
             return ""
 
@@ -323,7 +331,7 @@ class Source:
         if commit == ancestor:
             return True
         try:
-            return self.repository.is_descendant(commit, ancestor)
+            return self.repository.commits.is_descendant(commit, ancestor)
         except RepositoryError:
             return False
 

@@ -1,9 +1,9 @@
 """The difference of two git trees, at a cost that follows the difference.
 
-Pure: it is given a function that reads a tree object. Equal subtrees are pruned by their id
-(libgit2's own diff visits them: 50 ms at 100,000 files), and inside one large directory the common
-head and tail of both tree objects are skipped bytewise, so that a flat directory of 10,000 files
-costs little more than reading it. Called by `reconciler.source.source`.
+Equal subtrees are pruned by their id (libgit2's own diff visits them: 50 ms at 100,000 files), and
+inside one large directory the common head and tail of both tree objects are skipped bytewise, so
+that a flat directory of 10,000 files costs little more than reading it. Called by
+`reconciler.source.source` and, for a whole commit, `reconciler.cli.trees.files`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reconciler.source import left_out
-from reconciler.source.ignoring import NAME, NOTHING, Ignoring
+from reconciler.source.git.objects import Objects
+from reconciler.source.ignoring import BYTES_MAX, NAME, NOTHING, Ignoring, parse
 from reconciler.source.left_out import is_configuration, shown
 
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
@@ -110,13 +111,12 @@ def holds_configuration(
     return False
 
 
-def ignoring_file(tree: bytes) -> bytes | None:
-    """The blob id of the `.kakehiignore` in a tree object, if there is one."""
-    at = tree.find(_IGNORING)
-    if at < 0 or tree[max(0, at - 6) : at] not in _REGULAR_MODES:
-        return None
-    start = at + len(_IGNORING)
-    return tree[start : start + 20]
+def ignoring_in(objects: Objects, tree: bytes) -> Ignoring:
+    """What the `.kakehiignore` in a tree leaves out."""
+    blob = _ignoring_file(objects.read_tree(tree))
+    if blob is None or objects.blob_size(blob) > BYTES_MAX:
+        return NOTHING
+    return parse(objects.read_blob(blob))
 
 
 def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
@@ -140,6 +140,15 @@ def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[
         if before[name] == after[name]:
             del before[name], after[name]
     return before, after
+
+
+def _ignoring_file(tree: bytes) -> bytes | None:
+    """The blob id of the `.kakehiignore` in a tree object, if there is one."""
+    at = tree.find(_IGNORING)
+    if at < 0 or tree[max(0, at - 6) : at] not in _REGULAR_MODES:
+        return None
+    start = at + len(_IGNORING)
+    return tree[start : start + 20]
 
 
 def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:

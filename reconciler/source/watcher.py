@@ -15,7 +15,7 @@ from watchfiles import awatch
 
 from reconciler import log
 from reconciler.presence import found_at, is_directory
-from reconciler.source.repository import APPLIED_REF
+from reconciler.source.git.refs import APPLIED_REF
 
 # watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a
 # core when idle. HEAD and packed-refs, in the directory itself, are in less of a hurry.

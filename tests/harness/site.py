@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.catalog.catalog import load_directory
-from reconciler.source.repository import APPLIED_REF
+from reconciler.source.git.refs import APPLIED_REF
 from tests.harness import control, daemon, ports, processes
 from tests.harness.daemon import Kakehi
 from tests.harness.manager import ServiceManager

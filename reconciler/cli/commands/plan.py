@@ -317,10 +317,10 @@ def _request(
 def _resolved(place: Path, ref: str) -> str:
     """Return the commit as this repository knows it; otherwise let the daemon's find it."""
     from reconciler.cli.trees import files
-    from reconciler.source.repository import RepositoryError
+    from reconciler.source.git.errors import RepositoryError
 
     try:
-        return files.open_repository(place).find_commit(ref)
+        return files.open_repository(place).refs.find_commit(ref)
     except (CommandError, RepositoryError):
         return ref
 

@@ -130,7 +130,7 @@ def run(
 def _tell_uncommitted(options: "DaemonOptions") -> None:
     """Say what is not in the commit that will be served."""
     from reconciler.cli.trees.working_tree import WorkingTree
-    from reconciler.source.repository import RepositoryError
+    from reconciler.source.git.errors import RepositoryError
     from reconciler.source.source import Source
 
     directory = options.directory.absolute()

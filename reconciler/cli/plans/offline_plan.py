@@ -45,10 +45,10 @@ def between(
     desired = {key: after.get(key) for key in {*before, *after}}
     changes = diff_entities(desired, before)
     repository = files.open_repository(place)
-    commit = repository.find_commit(ref) if ref is not None else None
+    commit = repository.refs.find_commit(ref) if ref is not None else None
     made = make_plan(changes, commit, found)
     was, will_be = (MemoryView(state[key] for key in state) for state in (before, after))
-    blocked = guards.refusal(made, before, repository.message(commit) if commit else "")
+    blocked = guards.refusal(made, before, repository.commits.message(commit) if commit else "")
     made = replace(
         made,
         verdict=Verdict("guard", blocked) if blocked else None,

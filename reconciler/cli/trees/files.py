@@ -19,7 +19,7 @@ from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
 
 if TYPE_CHECKING:
     from reconciler.materials.reading import Reader
-    from reconciler.source.repository import Repository
+    from reconciler.source.git.repository import Repository
 
 FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 """One more than the loader takes: enough for it to see that a file is too large."""
@@ -182,23 +182,25 @@ def of_commit(
 
     What looks like one and is none is put into `left_out`, with the reason.
     """
-    from reconciler.source.repository import RepositoryError
-    from reconciler.source.tree_diff import diff_trees
+    from reconciler.source.git.errors import RepositoryError
+    from reconciler.source.tree_diff import diff_trees, ignoring_in
 
     repository = open_repository(directory)
     try:
-        tree = repository.config_tree(repository.find_commit(ref))
+        tree = repository.commits.config_tree(repository.refs.find_commit(ref))
     except RepositoryError as error:
         raise UsageError(str(error)) from None
     root = bytes.fromhex(tree)
-    found = diff_trees(repository.read_tree, None, root)
-    ignoring = repository.ignoring(root)
+    found = diff_trees(repository.objects.read_tree, None, root)
+    ignoring = ignoring_in(repository.objects, root)
     if left_out is not None:
         named = {path: why for path, why in found.skipped.items() if not ignoring.covers(path)}
-        left_out |= rules.confirmed(named, lambda path: repository.read_blob(found.json[path]))
+        left_out |= rules.confirmed(
+            named, lambda path: repository.objects.read_blob(found.json[path])
+        )
     for path, blob in sorted(found.changed.items()):
         if blob is not None and not ignoring.covers(path):
-            yield path, repository.read_blob(blob)[:FILE_BYTES_MAX]
+            yield path, repository.objects.read_blob(blob)[:FILE_BYTES_MAX]
 
 
 def reader(directory: Path, ref: str | None) -> "Reader":
@@ -208,12 +210,12 @@ def reader(directory: Path, ref: str | None) -> "Reader":
     if ref is None:
         return _disk_reader(directory)
     from reconciler.materials.reading import bounded, read_external
-    from reconciler.source.repository import RepositoryError
+    from reconciler.source.git.errors import RepositoryError
     from reconciler.source.source import not_in_commit
 
     repository = open_repository(directory)
     try:
-        tree = repository.config_tree(repository.find_commit(ref))
+        tree = repository.commits.config_tree(repository.refs.find_commit(ref))
     except RepositoryError as error:
         raise UsageError(str(error)) from None
 
@@ -221,7 +223,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
         if path.startswith("/"):
             return read_external(path)
         try:
-            content = repository.file_at(tree, path)
+            content = repository.objects.file_at(tree, path)
         except RepositoryError as error:
             raise UnreadableError(str(error)) from None
         if content is None:
@@ -265,7 +267,8 @@ def _disk_reader(directory: Path) -> "Reader":
 
 def open_repository(directory: Path) -> "Repository":
     """Open the repository around a config directory."""
-    from reconciler.source.repository import NoRepositoryError, Repository, RepositoryError
+    from reconciler.source.git.errors import NoRepositoryError, RepositoryError
+    from reconciler.source.git.repository import Repository
 
     try:
         return Repository(directory)

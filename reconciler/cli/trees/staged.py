@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.libgit2 import pygit2
-from reconciler.source.quarantine import object_directories
+from reconciler.source.git.quarantine import object_directories
 from reconciler.source.tree_diff import Entry, differing_entries
 
 _TREE_MODES = (b"40000", b"040000")

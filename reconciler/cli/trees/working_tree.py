@@ -272,7 +272,7 @@ def _content(tree: pygit2.Tree, path: str) -> bytes | None:
 def every_file_of(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     """Return path and content of every file of the config directory in a commit."""
     repository = files.open_repository(directory)
-    root = repository.git[repository.config_tree(repository.find_commit(ref))]
+    root = repository.git[repository.commits.config_tree(repository.refs.find_commit(ref))]
     pending = [("", root)]
     while pending:
         prefix, found = pending.pop()

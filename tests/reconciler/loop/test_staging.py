@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.loop.staging import Stager
 from reconciler.materials.completing import NOTHING_HERE
-from reconciler.source.repository import Repository, RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.objects import Objects
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from tests.harness.repo import Repo
@@ -59,13 +60,13 @@ def test_the_first_change_reads_what_is_new_alone(
     assert store.running.state.digest == digest
     repo.commit({"tenants/0300.yaml": cluster(300, 81)})
     reads: list[bytes] = []
-    read = Repository._read
+    read = Objects._read
 
-    def noted(self: Repository, oid: bytes, kind: str) -> bytes:
+    def noted(self: Objects, oid: bytes, kind: str) -> bytes:
         reads.append(oid)
         return read(self, oid, kind)
 
-    monkeypatch.setattr(Repository, "_read", noted)
+    monkeypatch.setattr(Objects, "_read", noted)
     with store.snapshot() as seen:
         changed = source.changed(seen.tree, source.head().tree)
         staged = asyncio.run(stager.stage(seen.state, changed))

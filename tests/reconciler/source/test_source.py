@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
-from reconciler.source.repository import APPLIED_REF, RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 from tests.harness.repo import Repo
 
@@ -117,7 +118,7 @@ def test_the_applied_commit_outlives_force_push_and_gc(repo: Repo) -> None:
     old = repo.commit({"a.yaml": "1"})
     source = Source(repo.directory, None)
     base = source.head()
-    source.repository.mark_applied(old)
+    source.repository.refs.mark_applied(old)
     assert repo.git("rev-parse", APPLIED_REF) == old
     repo.git(
         "commit", "-q", "--amend", "-m", "other", "--allow-empty", "--date=2001-01-01T00:00:00"
@@ -236,7 +237,7 @@ def test_nothing_runs_in_a_repository_of_somebody_else(repo: Repo) -> None:
     repo.git("config", "core.fsmonitor", f"touch {marker}")
     source = Source(repo.directory, None)
     source.changed(None, source.head().tree)
-    source.repository.mark_applied(source.head().commit)
+    source.repository.refs.mark_applied(source.head().commit)
     assert not marker.exists()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.quarantine import object_directories
+from reconciler.source.git.quarantine import object_directories
 
 LIST = "GIT_ALTERNATE_OBJECT_DIRECTORIES"
 

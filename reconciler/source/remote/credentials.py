@@ -3,7 +3,7 @@
 Git hands the address of a remote to a program of its own (`git-remote-https URL`), whether it was
 told by us or stands in the repository's configuration. So git is told to take another address in
 its place, one without the password, which it gets from a credential helper for that host alone. All
-of that is in variables, which only we can read. Called by `reconciler.source.remote`.
+of that is in variables, which only we can read. Called by `reconciler.source.remote.git_fetch`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from reconciler.patience import within
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
 from schemas.entities.secrecy import without_credentials
 
 _ANSWER_S = 10.0

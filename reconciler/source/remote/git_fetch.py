@@ -1,29 +1,26 @@
-"""Brings the followed branch of a remote in, every few seconds, by the git program.
+"""Brings the followed branch of a remote in, by the git program.
 
 Into a ref of its own, so that nobody's branches and working tree are touched. No hook runs, nothing
-asks for a password, and a git that hangs is ended. Called by `reconciler.loop.reconcile`.
+asks for a password, and a git that hangs is ended. Called by `fetching` beside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import re
 import signal
 from pathlib import Path
 
 from reconciler.patience import within
-from reconciler.source import credentials
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import followed_ref
+from reconciler.source.remote import credentials
 from schemas.entities.secrecy import without_credentials
 
-REMOTE_REFS = "refs/kakehi/remote/"
 # A fetch that takes longer hangs; the next interval tries anew.
 FETCH_TIMEOUT_S = 60.0
 _ERROR_BYTES_MAX = 64 * 1024
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 # What git says behind the reason, or before every reason.
 _GENERAL = (
     "Could not read from remote repository.",
@@ -35,17 +32,6 @@ _REASON_CHARS_MAX = 1000
 _LAST_WORDS_S = 1.0
 _IS_THERE = 0
 _ENDED_LOOKS, _ENDED_LOOK_S = 50, 0.01
-
-
-def followed_ref(remote: str, branch: str) -> str:
-    """Where a branch of the remote is kept: each remote has a place of its own.
-
-    By its name, or for a URL by its hash, without the password, which may change.
-    """
-    shown = without_credentials(remote)
-    digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
-    key = remote if _PLAIN_NAME.fullmatch(remote) else f"url-{digest[:16]}"
-    return f"{REMOTE_REFS}{key}/{branch.removeprefix('refs/heads/')}"
 
 
 async def fetch(

@@ -3,7 +3,7 @@
 Git keeps what is pushed in a directory of its own until the `pre-receive` hook has agreed, and
 tells the hook by variables that every git program reads and libgit2 does not. So `kakehi validate
 --ref NEW` in a hook would not see the commit that it is asked about. Called by
-`reconciler.source.repository`.
+`reconciler.source.git.repository`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from reconciler import log
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
-from reconciler.source.remote import FETCH_TIMEOUT_S, fetch
-from reconciler.source.repository import Repository, RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository import Repository
+from reconciler.source.remote.git_fetch import FETCH_TIMEOUT_S, fetch
 from reconciler.source.source import Source
 from schemas.entities.secrecy import without_credentials
 
@@ -45,8 +46,8 @@ class Fetching:
                 problem = None
             except RepositoryError as error:
                 problem = str(error)
-            before, source.fetch_problem = source.fetch_problem, problem
-            self._log(before, problem)
+            self._log(source.fetch_problem, problem)
+            source.fetched(problem)
             woken()
             await asyncio.sleep(self._interval_s)
 
@@ -59,7 +60,7 @@ class Fetching:
 
 def _check_name(remote: str, repository: Repository) -> None:
     """Git takes any name that it does not know for a directory, and says so in a puzzling way."""
-    names = repository.remotes()
+    names = repository.refs.remotes()
     if remote in names or re.search("[:/]", remote) or is_there(remote):
         return
     known = f"there is {', '.join(names)}" if names else "there is none"

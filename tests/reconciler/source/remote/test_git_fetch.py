@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.remote import fetch, followed_ref
-from reconciler.source.repository import RepositoryError
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import followed_ref
+from reconciler.source.remote.git_fetch import fetch
 from reconciler.source.source import Source
 from tests.harness import processes
 from tests.harness.ports import address

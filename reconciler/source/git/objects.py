@@ -1,0 +1,133 @@
+"""The objects of a repository: the content of trees and blobs.
+
+Called by `reconciler.source.source` and, for the command line, `reconciler.cli.trees.files`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+from reconciler.libgit2 import pygit2
+from reconciler.source.git.errors import RepositoryError
+
+_FILE_MODES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE)
+# Only trees that are costly to unpack are kept: flat directories with hundreds of files.
+_CACHED_TREE_BYTES_MIN = 16 * 1024
+_CACHED_TREES = 8
+
+
+class Objects:
+    """Those of one repository."""
+
+    def __init__(self, git: pygit2.Repository, git_dir: Path) -> None:
+        self._git = git
+        self._git_dir = git_dir
+        self._trees: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def file_at(self, tree: str, path: str) -> bytes | None:
+        """The content of a regular file in a tree; None when there is none of that name."""
+        try:
+            found = self.entry(tree, path)
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"{path} cannot be read: {error}") from None
+        if not isinstance(found, pygit2.Blob) or found.filemode not in _FILE_MODES:
+            return None
+        return self.read_blob(found.id.raw)
+
+    def rehearsed(self, tree: str, path: str) -> bytes | None:
+        """What `file_at` does; the trees on the way are read as they are to be compared."""
+        folders = path.split("/")[:-1]
+        try:
+            found = [self.entry(tree, "/".join(folders[: at + 1])) for at in range(len(folders))]
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"{path} cannot be read: {error}") from None
+        for oid in (bytes.fromhex(tree), *(each.id.raw for each in found if each is not None)):
+            self.read_tree(oid)
+        return self.file_at(tree, path)
+
+    def names_in(self, tree: str, folder: str) -> list[str]:
+        """The names in a directory of a tree; none when there is no such directory."""
+        try:
+            found: object = self._git[tree].peel(pygit2.Tree)
+            if folder:
+                found = self._git[tree].peel(pygit2.Tree)[folder]
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError):
+            return []
+        return [str(each.name) for each in found] if isinstance(found, pygit2.Tree) else []
+
+    def read_tree(self, oid: bytes) -> bytes:
+        """The content of a tree object."""
+        cached = self._trees.get(oid)
+        if cached is not None:
+            with contextlib.suppress(KeyError):
+                # Another thread may have made room.
+                self._trees.move_to_end(oid)
+            return cached
+        content = self._read(oid, "tree")
+        if len(content) >= _CACHED_TREE_BYTES_MIN:
+            self._trees[oid] = content
+            if len(self._trees) > _CACHED_TREES:
+                self._trees.popitem(last=False)
+        return content
+
+    def blob_size(self, oid: bytes) -> int:
+        """The size of a blob without reading it whole."""
+        try:
+            return int(self._git.odb.read_header(pygit2.Oid(raw=oid))[1])
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            raise self.unreadable("blob", oid, error) from None
+
+    def read_blob(self, oid: bytes) -> bytes:
+        """The content of a blob."""
+        return self._read(oid, "blob")
+
+    def _read(self, oid: bytes, kind: str) -> bytes:
+        try:
+            return bytes(self._git.odb.read(pygit2.Oid(raw=oid))[1])
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            raise self.unreadable(kind, oid, error) from None
+
+    def unreadable(self, kind: str, oid: bytes, error: Exception) -> RepositoryError:
+        """The error of an object that is not here, or cannot be read."""
+        name = oid.hex()[:12]
+        remote = self._promisor() if isinstance(error, KeyError) else None
+        if remote is None:
+            return RepositoryError(f"{kind} {name} cannot be read: {error}")
+        git = f"git --git-dir={self._git_dir}"
+        return RepositoryError(
+            f"{kind} {name} is not here: this is a partial clone. Fetch everything once, and what "
+            f"comes later whole: `{git} fetch --refetch --no-filter {remote}"
+            f" && {git} config --unset remote.{remote}.partialclonefilter`"
+        )
+
+    def _promisor(self) -> str | None:
+        """The remote that has what a partial clone has left out; None for a whole clone."""
+        try:
+            found = {entry.name: entry.value for entry in self._git.config}
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return None
+        for name, value in found.items():
+            remote = re.fullmatch(r"remote\.(.+)\.promisor", name)
+            if remote and value == "true":
+                return remote[1]
+        return found.get("extensions.partialclone")
+
+    def entry(self, tree: str, path: str) -> pygit2.Object | None:
+        """What a tree has at a path; None when it has nothing there.
+
+        Step by step, so that a tree which cannot be read, a `KeyError`, is not taken for one that
+        does not have the name.
+        """
+        inside, found = self._git[tree].peel(pygit2.Tree), None
+        for name in path.split("/"):
+            if found is not None:
+                if not isinstance(found, pygit2.Tree):
+                    return None
+                inside = self._git[found.id].peel(pygit2.Tree)
+            if name not in inside:
+                return None
+            found = inside[name]
+        return found

@@ -1,0 +1,162 @@
+"""The refs of a repository, and what people call its commits by.
+
+Called by `reconciler.source.source`, and for questions through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from itertools import islice
+from pathlib import Path
+
+from reconciler.language.suggest import suggest
+from reconciler.libgit2 import pygit2
+from reconciler.source.git.errors import (
+    NoRefError,
+    RepositoryError,
+    UnknownCommitError,
+    expect_not_denied,
+)
+from schemas.entities.secrecy import without_credentials
+
+APPLIED_REF = "refs/kakehi/applied"
+REMOTE_REFS = "refs/kakehi/remote/"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+# Names of refs that one which is not there may have been meant for.
+_SPACES = re.compile("refs/(?:heads|tags|remotes)/")
+_NAMES_LOOKED_AT_MAX = 2_000
+# Git holds the lock of a ref for about a millisecond.
+_LOCK_STALE_S = 5.0
+
+
+class Refs:
+    """Those of one repository; the ref of the applied commit is the only one that we move."""
+
+    def __init__(self, git: pygit2.Repository, git_dir: Path, common_dir: Path) -> None:
+        self._git = git
+        self._git_dir = git_dir
+        self._common_dir = common_dir
+
+    def head(self) -> str:
+        """The branch that HEAD names, also one without commits; "HEAD" when it is detached."""
+        try:
+            target = self._git.lookup_reference("HEAD").target
+        except (pygit2.GitError, KeyError, ValueError, OSError) as error:
+            raise RepositoryError(f"cannot read HEAD of {self._git_dir}: {error}") from None
+        return target if isinstance(target, str) else "HEAD"
+
+    def full(self, name: str) -> str:
+        """`main` → `refs/heads/main`; a full name and HEAD stay. Raises when it is no ref name."""
+        if name == "HEAD" or name.startswith("refs/"):
+            full = name
+        elif self.has(f"refs/heads/{name}"):
+            full = f"refs/heads/{name}"
+        else:
+            others = (f"refs/remotes/{name}", f"refs/tags/{name}")
+            full = next((each for each in others if self.has(each)), f"refs/heads/{name}")
+        if full != "HEAD" and not pygit2.reference_is_valid_name(full):
+            raise RepositoryError(f"{name!r} is not a valid branch name")
+        return full
+
+    def resolve(self, ref: str) -> str:
+        """The commit that a ref points to now."""
+        try:
+            found = self._git.lookup_reference(ref)
+        except (KeyError, ValueError):
+            missing = f"{_short(ref)} does not exist in {self._git_dir}{self._meant(ref)}"
+            raise NoRefError(missing) from None
+        except (pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"{_short(ref)} cannot be resolved: {error}") from None
+        try:
+            return str(found.peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            self._expect_objects()
+            raise RepositoryError(f"{_short(ref)} cannot be read: {error}") from None
+
+    def has(self, name: str) -> bool:
+        """Whether there is a ref of this full name."""
+        try:
+            self._git.lookup_reference(name)
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return False
+        return True
+
+    def find_commit(self, spec: str) -> str:
+        """The commit that a full or abbreviated id, branch, tag or expression names."""
+        try:
+            return str(self._git.revparse_single(spec).peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            self._expect_objects()
+            missing = f"{spec!r} names no commit of {self._git_dir}{self._meant(spec)}"
+            raise UnknownCommitError(missing) from None
+
+    def is_awaited(self, ref: str) -> bool:
+        """Whether somebody is about to make a ref: HEAD names it, or there are no refs at all."""
+        try:
+            return ref == self.head() or next(iter(self._git.references), None) is None
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return False
+
+    def remotes(self) -> list[str]:
+        """The names of the remotes that are configured."""
+        try:
+            return sorted(name for name in self._git.remotes.names() if name)
+        except (pygit2.GitError, OSError):
+            return []
+
+    def mark_applied(self, commit: str) -> None:
+        """Keeps the applied commit alive through force-push and gc."""
+        try:
+            self._break_stale_lock()
+            self._git.references.create(APPLIED_REF, commit, force=True)
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
+
+    def _break_stale_lock(self) -> None:
+        """A daemon that was killed while it moved its ref left the lock behind."""
+        lock = self._common_dir / f"{APPLIED_REF}.lock"
+        try:
+            age_s = time.time() - lock.stat().st_mtime
+        except FileNotFoundError:
+            return
+        if age_s > _LOCK_STALE_S:
+            lock.unlink(missing_ok=True)
+
+    def _meant(self, name: str) -> str:
+        """The nearest name of a ref, as the end of a sentence."""
+        try:
+            listed = list(islice(self._git.references, _NAMES_LOOKED_AT_MAX))
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return ""
+        spelled = {_SPACES.sub("", ref): None for ref in listed if _SPACES.match(ref)}
+        meant = suggest(_SPACES.sub("", name), spelled)
+        return f': did you mean "{meant}"?' if meant else ""
+
+    def _expect_objects(self) -> None:
+        """See whether it is a right that is missing. Raises `RepositoryError`."""
+        for each in (
+            self._git_dir / "HEAD",
+            self._common_dir / "refs",
+            self._common_dir / "objects",
+        ):
+            expect_not_denied(f"cannot read the git repository {self._git_dir}", each)
+
+
+def followed_ref(remote: str, branch: str) -> str:
+    """Where a branch of the remote is kept: each remote has a place of its own.
+
+    By its name, or for a URL by its hash, without the password, which may change.
+    """
+    shown = without_credentials(remote)
+    digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
+    key = remote if _PLAIN_NAME.fullmatch(remote) else f"url-{digest[:16]}"
+    return f"{REMOTE_REFS}{key}/{branch.removeprefix('refs/heads/')}"
+
+
+def _short(ref: str) -> str:
+    for start, name in (("refs/heads/", "branch"), ("refs/tags/", "tag"), ("refs/remotes/", "")):
+        if ref.startswith(start):
+            return f"{name} {ref.removeprefix(start)}".strip()
+    return ref
