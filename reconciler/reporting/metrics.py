@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from reconciler.reporting import tls_faults
 from reconciler.reporting.outcomes import Tally
-from reconciler.workers.counting.counters import (
+from reconciler.workers.counting.readings import (
     GAUGES,
     HistogramReading,
     Reading,

@@ -9,7 +9,8 @@ from urllib.request import urlopen
 
 from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
-from reconciler.workers.counting.counters import Counters, SlotKey, Wanted
+from reconciler.workers.counting.counters import Counters
+from reconciler.workers.counting.readings import SlotKey, Wanted
 from schemas.kinds.settings import Settings
 from tests.harness import ports
 from tests.reconciler.live import shop

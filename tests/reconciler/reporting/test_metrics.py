@@ -5,7 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
 from reconciler.reporting.tls_faults import word
-from reconciler.workers.counting.counters import Counters, Reading
+from reconciler.workers.counting.counters import Counters
+from reconciler.workers.counting.readings import Reading
 from tests.reconciler.memory import Memory
 
 

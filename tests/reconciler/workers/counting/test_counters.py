@@ -12,7 +12,8 @@ import time
 import pytest
 
 from proxy.engine_api import EngineApi
-from reconciler.workers.counting.counters import Counters, HistogramReading, SlotKey, Wanted
+from reconciler.workers.counting.counters import Counters
+from reconciler.workers.counting.readings import HistogramReading, SlotKey, Wanted
 from tests.reconciler.memory import FIELDS, Memory
 
 
