@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from reconciler.catalog.relations import Relation, relations_of
 from reconciler.language.loader import load_blob
-from reconciler.language.validator import raw_entities, validate
+from reconciler.language.raw import raw_entities
+from reconciler.language.validator import validate
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 from schemas.entities.material import may_name_files
 

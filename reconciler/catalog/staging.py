@@ -15,7 +15,8 @@ from reconciler.catalog.references import Written
 from reconciler.catalog.relations import Relate, Remembered, View, cluster_of
 from reconciler.language.findings import Finding, place
 from reconciler.language.loader import LoadedFile, Node, load_blob
-from reconciler.language.validator import RawEntity, raw_entities, validate
+from reconciler.language.raw import RawEntity, raw_entities
+from reconciler.language.validator import validate
 from reconciler.materials.completing import Completed, is_ordered
 from schemas.entities.diagnostic import Diagnostic, sort_key
 from schemas.entities.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance

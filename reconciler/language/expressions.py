@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from reconciler.language.validator import RawEntity
+from reconciler.language.raw import RawEntity
 
 _OPENING = re.compile(r"\((?:\?(?:P?<[^>]*>|[a-zA-Z-]*:))?")
 _NOTHING = re.compile(r"\(\?[a-zA-Z-]*\)|\^|\$|\\[Az]|\\[bB](?:\{[a-z-]+\})?")

@@ -1,7 +1,7 @@
 """Finds what stands at the wrong level: keys that are indented too little or too much.
 
 One slip of indentation makes an error of every key that it moves. Here they are taken together, so
-that an operator reads one sentence with the lines to move. Pure; called by the validator.
+that an operator reads one sentence with the lines to move. Pure; called by `raw` and `validator`.
 """
 
 from __future__ import annotations

@@ -1,113 +1,28 @@
-"""The validator: raw values of one file → entities, each checked by itself.
+"""Checks one entity as it is written against the model of its kind, and says what is wrong where.
 
-`raw_entities` takes a loaded file apart and reports what is wrong with its outline; `validate`
-checks one entity against its model. Called by the catalog, which calls `validate` only for what
-changed. What entities have to do with one another is checked in `references` and `matches`.
+Called by the catalog, for what has changed alone. What entities have to do with one another is
+checked in `reconciler.catalog`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 from reconciler.language import foreign, outline
 from reconciler.language.expressions import warn_of_expressions
-from reconciler.language.loader import LoadedFile, Node
-from reconciler.language.outline import BACKENDS, keys_of
-from reconciler.language.suggest import did_you_mean, suggest
+from reconciler.language.loader import Node
+from reconciler.language.outline import keys_of
+from reconciler.language.raw import RawEntity, report_moved
+from reconciler.language.suggest import suggest
 from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
-from reconciler.language.yaml_faults import unresolved_merge
 from schemas.base import shown
-from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey, Provenance
+from schemas.entities.entity import Entity
 from schemas.kinds.places import MAP, WORD
-from schemas.kinds.registry import MODELS, SECTIONS
-from schemas.values.names import parse_address, parse_name
-
-
-@dataclass(slots=True)
-class RawEntity:
-    """An entity as written, its values not looked at yet. Lives while its file is staged."""
-
-    key: EntityKey
-    name_node: Node
-    body: Node
-    loaded: LoadedFile
-
-    @property
-    def value(self) -> dict[str, Any]:
-        """The raw value: a cluster's without its backends, and an empty one as an empty map."""
-        value = self.body.value or {}
-        if self.key.kind == "cluster":
-            return {key: item for key, item in value.items() if key != BACKENDS}
-        return dict(value)
-
-    @property
-    def provenance(self) -> Provenance:
-        """Where its name stands."""
-        return Provenance(self.loaded.path, self.name_node.line, self.name_node.column)
-
-    def fingerprint(self) -> bytes:
-        """Return a hash of the raw value, by which an unchanged entity is known.
-
-        `repr` tells 1, "1" and true apart, and costs less than validating.
-        """
-        return blake2b(repr(self.value).encode(), digest_size=16).digest()
-
-    def node_at(self, path: tuple[str, ...]) -> Node:
-        """Return the node at a path through the value, or the last one on the way to it.
-
-        A step into a map is a key; into a list it is the value of an element.
-        """
-        node = self.body
-        for step in path:
-            child = node.items.get(step)
-            if child is None:
-                child = next((item for item in node.elements if item.value == step), None)
-            if child is None:
-                break
-            node = child
-        return node if node is not self.body else self.name_node
-
-
-def raw_entities(loaded: LoadedFile) -> Iterator[RawEntity]:
-    """Yield the entities of a file in its order; what cannot be one is reported to the file."""
-    root = loaded.root
-    if root is None or root.broken or root.value is None:
-        return
-    if not isinstance(root.value, dict):
-        merge = unresolved_merge(loaded.lines)
-        if merge is not None:
-            loaded.report(Node(None, merge.line, 1), merge.message, merge.hint)
-            return
-        loaded.report(root, f"expected a map with {_choice(SECTIONS)} at the top of the file")
-        return
-    keys = list(root.items)
-    if foreign.is_another_file(keys, (bool(suggest(key, SECTIONS, words=False)) for key in keys)):
-        loaded.report(root.keys[keys[0]], *foreign.another_file(keys))
-        return
-    above: str | None = None
-    for section, body in root.items.items():
-        if loaded.full:
-            return
-        kind = SECTIONS.get(section)
-        if kind is None:
-            if above and outline.is_entity_at_the_top(body, above):
-                _report_at_the_top(loaded, above, section, root)
-            else:
-                _report_section(loaded, section, root.keys[section])
-            continue
-        above = kind if kind != "settings" else None
-        if kind == "settings":
-            if _is_map(loaded, body, section):
-                yield RawEntity(EntityKey(kind, kind), root.keys[section], body, loaded)
-        elif _is_map(loaded, body, section):
-            yield from _section_entities(loaded, kind, body)
+from schemas.kinds.registry import MODELS
 
 
 def validate(raw: RawEntity) -> Entity | None:
@@ -164,7 +79,7 @@ def _report_not_indented(
         parent = _descend(raw, loc)
         for opened, names in outline.not_indented(parent, raw.key.kind, loc).items():
             where = f"into {opened}, not beside it"
-            _report_moved(raw.loaded, parent, names, where, "more", whose=f"{raw.key}: ")
+            report_moved(raw.loaded, parent, names, where, "more", whose=f"{raw.key}: ")
             told.update((*loc, name) for name in (opened, *names))
     return told
 
@@ -174,150 +89,7 @@ def _report_slipped(raw: RawEntity, locs: list[tuple[int | str, ...]]) -> None:
     parent = _descend(raw, locs[0][:-1])
     where = f"beside {locs[0][-2]}, not into it"
     names = [str(loc[-1]) for loc in locs]
-    _report_moved(raw.loaded, parent, names, where, "less", whose=f"{raw.key}: ")
-
-
-def _report_moved(
-    loaded: LoadedFile, parent: Node, names: list[str], where: str, way: str, *, whose: str = ""
-) -> None:
-    """Report keys of a map that are to be moved, `more` to the right or `less`."""
-    nodes = [(parent.keys[name], parent.items[name]) for name in names]
-    belong = "belongs" if len(names) == 1 else "belong"
-    message = f"{whose}{outline.listed(names)} {belong} {where}"
-    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} {way}")
-
-
-def _report_slips(loaded: LoadedFile, section: Node, slips: list[outline.Slip]) -> set[str]:
-    """Report keys that stand where names of entities should; return what to leave alone."""
-    alone: set[str] = set()
-    for slip in slips:
-        alone.update(slip.names)
-        if slip.owner is None:
-            names = outline.listed(slip.names)
-            is_key = "is a key" if len(slip.names) == 1 else "are keys"
-            message = f"the name of a {slip.kind} is missing: {names} {is_key} of one"
-            hint = f"write {slip.kind}s:, then a name of your choice, and below it {slip.names[0]}:"
-            loaded.report(section.keys[slip.names[0]], message, hint)
-        else:
-            where = f'into {slip.kind} "{slip.owner}", not beside it'
-            _report_moved(loaded, section, slip.names, where, "more")
-            alone.add(slip.owner)
-    return alone
-
-
-def _report_at_the_top(loaded: LoadedFile, kind: str, name: str, root: Node) -> None:
-    nodes = [(root.keys[name], root.items[name])]
-    message = f'"{name}" looks like a {kind}, and stands at the top of the file'
-    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} more")
-
-
-def _report_section_within(loaded: LoadedFile, section: Node, name: str) -> None:
-    node = section.keys[name]
-    lines = outline.lines_of([(node, section.items[name])])
-    loaded.report(node, f'"{name}" belongs to the top of the file', f"indent {lines} less")
-
-
-def _section_entities(loaded: LoadedFile, kind: str, section: Node) -> Iterator[RawEntity]:
-    alone = _report_slips(loaded, section, outline.too_far_left(section, kind))
-    loaded.declared.update(EntityKey(kind, name) for name in alone)
-    for name, body in section.items.items():
-        if loaded.full:
-            return
-        if name in alone:
-            continue
-        if outline.is_section_within(name, body, kind):
-            _report_section_within(loaded, section, name)
-            continue
-        name_node = section.keys[name]
-        key = EntityKey(kind, name)
-        loaded.declared.add(key)
-        named = _is_name(loaded, name, name_node)
-        if not _is_map(loaded, body, str(key)) or not named:
-            continue
-        yield RawEntity(key, name_node, body, loaded)
-        if kind == "cluster" and BACKENDS in body.items:
-            yield from _backends(loaded, name, body.items[BACKENDS])
-
-
-def _backends(loaded: LoadedFile, cluster: str, section: Node) -> Iterator[RawEntity]:
-    if not _is_map(loaded, section, f'{BACKENDS} of cluster "{cluster}"'):
-        return
-    alone = _report_slips(loaded, section, outline.too_far_left(section, "backend"))
-    slipped = outline.too_far_right(section)
-    if slipped:
-        where = f'into cluster "{cluster}", beside {BACKENDS} and not into it'
-        _report_moved(loaded, section, slipped, where, "less")
-    alone.update(slipped)
-    for name, body in section.items.items():
-        if name in alone:
-            continue
-        name_node = section.keys[name]
-        key = EntityKey("backend", f"{cluster}/{name}")
-        named = _is_name(loaded, name, name_node)
-        if _is_map(loaded, body, str(key)) and named:
-            yield RawEntity(key, name_node, body, loaded)
-
-
-def _is_map(loaded: LoadedFile, node: Node, what: str) -> bool:
-    # Nothing at all (a key whose entries are all commented out) is an empty map.
-    if node.value is None or isinstance(node.value, dict) or node.broken:
-        return not node.broken or isinstance(node.value, dict)
-    of_entries = what != SETTINGS_KEY.kind and (what in SECTIONS or what.startswith(BACKENDS))
-    expected = "a map of entries by name" if of_entries else 'a map of "key: value"'
-    takes_address = what.startswith(("backend ", "listener "))
-    is_flow = (loaded.source_line(node.line) or "")[node.column - 1 : node.column] == "["
-    hint = _map_hint(node, of_entries=of_entries, takes_address=takes_address, is_flow=is_flow)
-    loaded.report(node, f"{what}: expected {expected}, not {_what(node)}", hint)
-    return False
-
-
-def _map_hint(node: Node, *, of_entries: bool, takes_address: bool, is_flow: bool) -> str | None:
-    """Say how a list or a text is written as the map that is wanted."""
-    if isinstance(node.value, list):
-        if of_entries:
-            instead = "" if is_flow else ' instead of a "-"'
-            return f"give each entry a name{instead}: {_named(node.value)}"
-        if is_flow:
-            return 'write a map in braces: "{key: value}"'
-        return 'leave the "-" out: "key: value"'
-    if of_entries or not takes_address or not isinstance(node.value, str):
-        return None
-    try:
-        return f'write {{address: "{parse_address(node.value)}"}}'
-    except PydanticCustomError:
-        return 'write a map: {address: "IP:port"}'
-
-
-def _named(values: list[Any]) -> str:
-    """Return the form of an entry of a map, with what the first of a list has."""
-    first = values[0] if values else None
-    if isinstance(first, dict) and isinstance(first.get("name"), str):
-        return f'"{first["name"]}: {{…}}"'
-    try:
-        return f'NAME: {{address: "{parse_address(first)}"}}'
-    except PydanticCustomError:
-        return '"NAME: {…}"'
-
-
-def _what(node: Node) -> str:
-    return "a list" if isinstance(node.value, list) else "a single value"
-
-
-def _is_name(loaded: LoadedFile, name: str, node: Node) -> bool:
-    try:
-        parse_name(name)
-    except PydanticCustomError as error:
-        context = error.context or {}
-        hint = foreign.EXPANDED_BEFORE if foreign.is_template(name) else context["hint"] or None
-        loaded.report(node, context["message"], hint)
-        return False
-    return True
-
-
-def _report_section(loaded: LoadedFile, section: str, node: Node) -> None:
-    message = f'unknown key "{section}" at the top of the file: expected {_choice(SECTIONS)}'
-    hint = foreign.sentence(section) or did_you_mean(section, SECTIONS)
-    loaded.report(node, message, hint)
+    report_moved(raw.loaded, parent, names, where, "less", whose=f"{raw.key}: ")
 
 
 def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
@@ -411,8 +183,3 @@ def _child(node: Node, step: int | str) -> Node | None:
 def _has_broken(node: Node) -> bool:
     children = (*node.items.values(), *node.elements)
     return node.broken or any(_has_broken(child) for child in children)
-
-
-def _choice(words: dict[str, str]) -> str:
-    listed = list(words)
-    return f"{', '.join(listed[:-1])} or {listed[-1]}"

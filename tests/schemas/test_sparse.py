@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from reconciler.language.loader import load_blob
-from reconciler.language.validator import raw_entities, validate
+from reconciler.language.raw import raw_entities
+from reconciler.language.validator import validate
 from schemas.base import Model
 from schemas.changes.state import State
 from schemas.describing.jsonschema import language

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 
 from reconciler.language.loader import DIAGNOSTICS_MAX, load_blob
-from reconciler.language.validator import raw_entities, validate
+from reconciler.language.raw import raw_entities
+from reconciler.language.validator import validate
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from tests.schemas.strategies import DOCUMENTS, file_of
 
