@@ -21,6 +21,7 @@ from reconciler import log
 from reconciler.acme.certifying import Certifying
 from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
+from reconciler.loop.marking import Marking
 from reconciler.loop.mending import Mending
 from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.reconcile import Reconciler
@@ -167,10 +168,22 @@ class Daemon:
             self._began,
         )
         self._admin = AdminListener(self._measuring.metrics, self._health, self._reserve)
-        self._runner = Runner(store, self._supervisor, self._sockets, self._admin)
+        self._marking = marking = Marking(self._source, outcomes)
+        self._runner = Runner(
+            store, self._supervisor, self._sockets, self._admin, recorded=marking.mark
+        )
         self._rebuilding = rebuilding = Rebuilding(store, stager, self._supervisor)
         self._reconciler = Reconciler(
-            self._source, store, self._runner, outcomes, stager, rebuilding, machine, self, wake
+            self._source,
+            store,
+            self._runner,
+            outcomes,
+            stager,
+            rebuilding,
+            machine,
+            marking,
+            self,
+            wake,
         )
         relate = partial(relations_of, machine=machine)
         self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
@@ -212,6 +225,7 @@ class Daemon:
     async def run(self) -> None:
         """From the first socket to the last."""
         await self._check_source()
+        self._marking.resume(self._store.running.commit)
         for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
             self._loop.add_signal_handler(number, self._on_signal, drain)
         self._loop.add_signal_handler(signal.SIGHUP, self._reconciler.retry)

@@ -21,4 +21,7 @@ finally:
     else:
         os.environ[_AUTHORITIES] = _given
 
+# A ref that was moved is on the disk, as git itself has it.
+pygit2.settings.enable_fsync_gitdir(True)
+
 __all__ = ["pygit2"]

@@ -1,21 +1,18 @@
 """The ref of the commit that was applied last: what it points to, git's gc leaves alone.
 
-Moved a moment behind a look, when whoever waits for the commit has been told and the loop has
-nothing to do: a disk may take longer to move a ref than all the rest takes. Where it cannot be
-moved, `status` says so, and every look tries again. Called by `reconciler.loop.reconcile`.
+Moved behind the commit record, while workers swap, and so before anybody is told that the commit is
+applied: whoever loses the state directory and all workers right afterwards, comes back to it.
+Where it cannot be moved, `status` says so, and every look tries again. Made by `reconciler.daemon`;
+called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
 """
 
 from __future__ import annotations
 
-import asyncio
-
 from reconciler import log
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
-
-# An answer leaves by several turns of the loop, and what is asked next comes soon behind it.
-_AFTER_S = 0.02
 
 
 class Marking:
@@ -25,28 +22,36 @@ class Marking:
         self._source = source
         self._outcomes = outcomes
         self._marked: str | None = None
-        self._due: asyncio.TimerHandle | None = None
-        self.wanted: str | None = None
-        """The commit that was found to run."""
+        self._wanted: str | None = None
 
-    def mark_soon(self) -> None:
-        """Let the ref point to what runs; nothing is done where it does."""
-        if self._due is None and self.wanted != self._marked:
-            self._due = asyncio.get_running_loop().call_later(_AFTER_S, self._mark)
+    def resume(self, commit: str | None) -> None:
+        """Move it to what a start has found to run, unless it is older than what the ref has.
 
-    def finish(self) -> None:
-        """Do at the end what is still due."""
-        if self._due is not None:
-            self._due.cancel()
-            self._mark()
+        A daemon that was killed behind its commit record has left that to be done.
+        """
+        try:
+            repository = self._source.repository
+            if commit is not None and repository.refs.has(APPLIED_REF):
+                applied = self._source.head_of(APPLIED_REF).commit
+                if applied == commit or self._source.is_descendant(applied, commit):
+                    return
+        except RepositoryError:
+            # Told by the looks, which need it as well.
+            return
+        self.mark(commit)
 
-    def _mark(self) -> None:
-        self._due = None
-        if self.wanted is None:
+    def mark(self, commit: str | None) -> None:
+        """Let the ref point to a commit that runs; nothing is done where it does."""
+        self._wanted = commit
+        self.try_again()
+
+    def try_again(self) -> None:
+        """Do what could not be done before."""
+        if self._wanted is None or self._wanted == self._marked:
             return
         try:
-            self._source.repository.refs.mark_applied(self.wanted)
-            self._marked = self.wanted
+            self._source.repository.refs.mark_applied(self._wanted)
+            self._marked = self._wanted
             self._outcomes.repository_warning = None
         except RepositoryError as error:
             if self._outcomes.repository_warning != str(error):

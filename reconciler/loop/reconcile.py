@@ -58,6 +58,7 @@ class Reconciler:
         stager: Stager,
         rebuilding: Rebuilding,
         machine: Machine,
+        marking: Marking,
         observer: Observer,
         wake: asyncio.Event,
     ) -> None:
@@ -77,7 +78,7 @@ class Reconciler:
         self._loading = Loading(source.directory, store, machine, self._newest)
         self._seen: str | None = None
         self.retrying = Retrying()
-        self._marking = Marking(source, outcomes)
+        self._marking = marking
         self.external = ExternalFiles(stager.opened)
         self._probe = Probe(source.probe)
         self._renewing = Renewing(self.external, store, outcomes, self.retrying, self._reconcile)
@@ -123,12 +124,6 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until cancelled."""
-        try:
-            await self._keep_looking()
-        finally:
-            self._marking.finish()
-
-    async def _keep_looking(self) -> None:
         while True:
             heard_again_within(_LOOK_WITHIN_S)
             self._wake.clear()
@@ -157,7 +152,7 @@ class Reconciler:
                 self.looked.set()
             try:
                 self._observer.looked()
-                self._marking.mark_soon()
+                self._marking.try_again()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):
@@ -263,7 +258,7 @@ class Reconciler:
         self._follows_again()
         self.retrying.clear()
         self.outcomes.resolved()
-        self._marking.wanted = self._store.running.commit
+        self._marking.mark(self._store.running.commit)
 
     def _follows_again(self) -> None:
         if self.problem is not None:
@@ -328,7 +323,6 @@ class Reconciler:
                 self._store.materials.dropped(begun.puts)
             return self._failed(head, began, begun, failure)
         self.retrying.clear()
-        self._marking.wanted = head.commit
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
@@ -352,7 +346,7 @@ class Reconciler:
             self._store.follow(head.commit, head.tree, moved, now(), files, whole=whole, bulk=bulk)
         except OSError as error:
             raise self._unwritable("write the state", error) from None
-        self._marking.wanted = head.commit
+        self._marking.mark(head.commit)
         self.outcomes.unchanged(head, began, base, staged.warnings if staged else ())
         self.notify()
 

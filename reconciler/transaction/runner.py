@@ -81,12 +81,19 @@ class Runner:
     """Runs transactions, one at a time."""
 
     def __init__(
-        self, store: Store, supervisor: Supervisor, sockets: SocketTable, admin: Admin
+        self,
+        store: Store,
+        supervisor: Supervisor,
+        sockets: SocketTable,
+        admin: Admin,
+        recorded: Callable[[str], None],
     ) -> None:
+        """`recorded` hears of a commit that only goes forward from now on."""
         self._store = store
         self._supervisor = supervisor
         self._sockets = sockets
         self._admin = admin
+        self._recorded = recorded
         self._numbers = 0
         self.open: Transaction | None = None
         self.begun: Begun | None = None
@@ -250,6 +257,8 @@ class Runner:
                         attempt.inbox.put_nowait(await self._record_commit_apart(begun))
                     else:
                         self._execute(attempt, begun, command)
+                if isinstance(event, events.CommitRecorded):
+                    self._tell_recorded(begun)
         finally:
             attempt.end()
             self.open = self.begun = None
@@ -274,6 +283,13 @@ class Runner:
                 attempt.abort(worker)
             case events.SendRelease(worker=worker):
                 attempt.release(worker)
+
+    def _tell_recorded(self, begun: Begun) -> None:
+        """Workers have been told to swap, and nobody yet that they have."""
+        try:
+            self._recorded(begun.commit)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the commit goes forward
+            log.internal_error("telling of a commit that is recorded", error)
 
     # The sync is about 0.4 ms; for a few entities a thread would cost more than it hides.
 

@@ -155,10 +155,12 @@ def lost(damage: Callable[[Path], None], repository: Any, site: Site) -> None:
 def nobody_serves(damage: Callable[[Path], None], site: Site) -> None:
     """No worker is left either, and the newest commit is refused: what was applied is served."""
     site.start(files(site, "red"))
-    site.await_mark(site.commit(files(site, "blue")))
-    digest = site.running()[1]
     workers = site.identity()
-    site.daemon.leave()
+    site.commit(files(site, "blue"))
+    # At once: what was told to be applied is what comes back.
+    os.kill(site.daemon.pid, signal.SIGKILL)
+    site.daemon.await_end()
+    digest = site.committed_digest()
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     damage(site.daemon.state_dir)
@@ -196,7 +198,6 @@ def nobody_answers(damage: Callable[[Path], None], site: Site) -> None:
     site.start(files(site, "red"))
     pids = site.worker_pids()
     site.daemon.leave()
-    # Not before: the daemon moves it a moment after it has told that the commit runs.
     site.repo.git("update-ref", "-d", "refs/kakehi/applied")
     damage(site.daemon.state_dir)
     with contextlib.ExitStack() as stack:

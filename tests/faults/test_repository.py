@@ -207,7 +207,6 @@ def test_gc_never_takes_the_applied_commit_away(shared: Site) -> None:
     site = shared
     site.commit(files(site, "red", "kept"))
     applied = site.commit(files(site, "blue", "kept"))
-    site.await_mark(applied)
     processes.stop(site.daemon.pid)
     # The branch moves to a history of its own, and everything unreachable is thrown away.
     site.repo.git("checkout", "--quiet", "--orphan", "rewritten")

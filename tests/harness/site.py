@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.catalog.catalog import load_directory
-from reconciler.source.git.refs import APPLIED_REF
 from tests.harness import control, daemon, ports, processes
 from tests.harness.daemon import Kakehi
 from tests.harness.manager import ServiceManager
@@ -221,11 +220,6 @@ class Site:
         """What `kakehi wait` does, without the start of the command line."""
         result = self.daemon.ask("wait", commit=sha, timeout_s=WAIT_S)
         assert result["outcome"] == "applied", f"{result}\n{self.daemon.log()}"
-
-    def await_mark(self, sha: str) -> None:
-        """Wait for the ref that names what runs: it is moved behind the answer to whoever waits."""
-        ref = ("rev-parse", "--verify", "--quiet", APPLIED_REF)
-        processes.wait_until(lambda: self.repo.git(*ref, check=False) == sha, "the ref is moved")
 
     def wait_by_command(self, sha: str) -> None:
         """`kakehi wait` itself, for the tests that are about it."""

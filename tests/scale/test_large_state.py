@@ -161,7 +161,7 @@ def test_a_large_change_reaches_a_worker_in_service(
         await until(lambda: made.supervisor.complete)
         [worker] = made.workers()
         record = begun(made.store.running, tuple(tenants(TENANTS)))
-        runner = Runner(made.store, made.supervisor, made.sockets, _NoAdmin())
+        runner = Runner(made.store, made.supervisor, made.sockets, _NoAdmin(), lambda _commit: None)
         began = time.monotonic()
         async with heartbeat() as worst:
             assert await runner.run(record) is None
