@@ -1,4 +1,5 @@
-//! What parsing, routing and rewriting a request takes, for callgrind: `python -m bench instructions`.
+//! What parsing, routing and rewriting a message takes, and all that an engine does for a request and its response,
+//! for callgrind: `python -m bench instructions`.
 //!
 //! Instructions are the same in every run, whoever else computes, so that a few per cent show which no
 //! clock would. What is counted is between the entry into [`measured`] and the way out of it; building
@@ -6,6 +7,9 @@
 //! its work, which is what a run of all benchmarks does.
 
 mod corpus;
+#[path = "../../tests/rig/mod.rs"]
+mod rig;
+mod whole;
 
 use std::hint::black_box;
 
@@ -16,6 +20,7 @@ use _engine::protocol::h1::response;
 use _engine::protocol::h1::{Delivery, HeadLimits, RequestHead, ResponseBody, ResponseHead};
 use _engine::routing::matcher::{HeaderLookup, Request};
 use _engine::routing::table::{Rule, Table};
+use whole::Whole;
 
 /// Times that the corpus is gone through.
 const ROUNDS: usize = 50;
@@ -44,6 +49,9 @@ const STAGES: [(&str, Stage); 5] = [
     ("parse_response", parse_response),
     ("rewrite_response", rewrite_response),
 ];
+
+/// And whole exchanges, of so many clients at once.
+const WHOLE: [(&str, usize); 2] = [("exchange", 1), ("exchange_of_64", 64)];
 
 struct Fields<'a>(&'a RequestHead, &'a [u8]);
 
@@ -139,26 +147,35 @@ fn measured(stage: Stage, bench: &mut Bench) -> usize {
     (0..ROUNDS).map(|_| stage(bench)).sum()
 }
 
-fn main() {
+/// Counts a stage, and says by how many messages its instructions are to be divided.
+fn count(stage: &str) -> Option<usize> {
+    let clients = WHOLE.iter().find(|(name, _)| *name == stage);
+    if let Some((_, clients)) = clients {
+        return Some(Whole::new(*clients).count(ROUNDS));
+    }
+    let (name, run) = STAGES.iter().find(|(name, _)| *name == stage)?;
     let mut bench = corpus::bench();
     // Buffers grow, and every stage has what the one before it leaves.
     for (name, stage) in STAGES {
         assert!(stage(&mut bench) > 0, "{name} did nothing");
     }
-    assert!(bench.heads.iter().all(|head| !head.fields.is_empty()));
-    let asked = std::env::args().nth(1);
-    let found = STAGES
-        .iter()
-        .find(|(name, _)| Some(*name) == asked.as_deref());
-    if let Some((_, stage)) = found {
-        let messages = ROUNDS
-            * match asked.as_deref() {
-                Some("parse_response" | "rewrite_response") => bench.responses.len(),
-                _ => bench.requests.len(),
-            };
-        black_box(measured(*stage, &mut bench));
-        println!("{messages}");
-    } else if asked.as_deref() == Some("--list") {
-        STAGES.iter().for_each(|(name, _)| println!("{name}"));
+    black_box(measured(*run, &mut bench));
+    let messages = match name.ends_with("response") {
+        true => bench.responses.len(),
+        false => bench.requests.len(),
+    };
+    Some(ROUNDS * messages)
+}
+
+fn main() {
+    let names = STAGES.iter().map(|(name, _)| *name);
+    let names = names.chain(WHOLE.iter().map(|(name, _)| *name));
+    match std::env::args().nth(1).as_deref() {
+        Some("--list") => names.for_each(|name| println!("{name}")),
+        Some(stage) if !stage.starts_with('-') => {
+            println!("{}", count(stage).expect("--list tells the stages"));
+        }
+        // `cargo bench` asks for `--bench`: that each does its work.
+        _ => names.for_each(|name| assert!(count(name) > Some(0))),
     }
 }

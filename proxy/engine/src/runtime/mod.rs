@@ -1,7 +1,7 @@
 //! I/O at the edge: the driver, sockets, timers and buffers of one engine thread.
 //!
-//! Rule: system calls and `unsafe` live here (and in `telemetry::counters`) and nowhere else in the
-//! crate; no HTTP is known here. `session` calls in, this module never calls out.
+//! Rule: system calls and `unsafe` live here (and in `telemetry::mapping` and
+//! `protocol::h1::scan::block`) and nowhere else in the crate; no HTTP is known here. `session` calls in, this module never calls out.
 
 pub mod buffer;
 pub mod clock;

@@ -113,11 +113,16 @@ impl Rig {
         }
     }
 
+    /// One turn of the engine's loop; whether there was something to do.
+    pub fn turn(&mut self) -> bool {
+        self.engine.turn_by_hand().unwrap()
+    }
+
     /// Does all that there is to do.
     pub fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..TURNS_MAX {
-            match self.engine.turn_by_hand().unwrap() {
+            match self.turn() {
                 true => quiet = 0,
                 false => quiet += 1,
             }
