@@ -122,9 +122,8 @@ class Recovery:
                 link.close("it cannot be greeted")
                 return None
             else:
-                for descriptor in link.welcome_descriptors:
+                for descriptor in link.take_welcome_descriptors():
                     os.close(descriptor)
-                link.welcome_descriptors = []
                 held = (welcome.generation, welcome.digest, welcome.commit)
                 return ServingWorker(number, link, *held)
         return None

@@ -22,7 +22,8 @@ from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.workers.counting.readings import SLOT_KINDS, Reading, SlotKey, Wanted
-from reconciler.workers.slots.supervisor import Slot, Supervisor
+from reconciler.workers.slots.slot import Slot
+from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
 from schemas.changes.change import Change
 from schemas.entities.entity import EntityKey

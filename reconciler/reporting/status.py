@@ -25,7 +25,8 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
-from reconciler.workers.slots.supervisor import Slot, Supervisor
+from reconciler.workers.slots.slot import Slot
+from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
 from schemas.entities.entity import KINDS
 from schemas.messages import control

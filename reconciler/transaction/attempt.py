@@ -175,8 +175,7 @@ class Attempt:
             case wire.Refused(transaction=self._number, kind=kind, name=name, reason=reason):
                 return events.WorkerRefused(worker.id, kind, name, reason)
             case wire.Committed(transaction=self._number, digest=digest):
-                worker.generation, worker.digest = self._begun.generation, digest
-                worker.commit = self._begun.commit
+                worker.now_holds(self._begun.generation, digest, self._begun.commit)
                 return events.WorkerCommitted(worker.id, digest)
             case wire.Aborted(transaction=self._number):
                 return events.WorkerAborted(worker.id)

@@ -1,7 +1,7 @@
 """One slot's counters: those of the worker that is in it now, and of all that were before.
 
 What a worker that has ended had counted is kept (`retire`) and added to what its successor counts,
-so that no counter of a slot goes backwards. Called by `reconciler.workers.slots.supervisor`,
+so that no counter of a slot goes backwards. Called by `reconciler.workers.slots.tending`,
 `reconciler.reporting.metrics`, `reconciler.reporting.draining` and for status.
 """
 

@@ -1,7 +1,7 @@
 """The control connection to one worker.
 
 A worker answers every message in order, so a request is matched with its reply by position. Called
-by `reconciler.workers.slots.supervisor`, and through `Worker` by whoever asks one.
+by `reconciler.workers.slots.tending`, and through `Worker` by whoever asks one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Link:
         self._questions: deque[Question] = deque()
         self._numbers = itertools.count()
         self._closed = False
-        self.welcome_descriptors: list[int] = []
+        self._welcome_descriptors: list[int] = []
         self.outranked_by: int | None = None
         """The epoch of a daemon that the worker has been spoken to by since."""
         self.closed_callbacks: list[Callable[[str], None]] = []
@@ -122,6 +122,11 @@ class Link:
         for callback in list(self.closed_callbacks):
             callback(reason)
 
+    def take_welcome_descriptors(self) -> list[int]:
+        """What came with its welcome, to be closed by whoever takes it: counters, then sockets."""
+        taken, self._welcome_descriptors = self._welcome_descriptors, []
+        return taken
+
     def _flush(self) -> None:
         try:
             self._channel.flush()
@@ -145,7 +150,7 @@ class Link:
     def _take(self, message: wire.FromWorker) -> None:
         if isinstance(message, wire.Welcome):
             count = len(message.listeners) + 1
-            self.welcome_descriptors = self._channel.take_descriptors(count)
+            self._welcome_descriptors = self._channel.take_descriptors(count)
         if isinstance(message, _UNASKED):
             if isinstance(message, wire.Stale):
                 self.outranked_by = message.epoch

@@ -1,6 +1,6 @@
 """One worker that has said welcome: its link, its process, and what it holds.
 
-Made by `reconciler.workers.slots.supervisor`, asked by `reconciler.transaction`.
+Made by `reconciler.workers.slots.tending`, asked by `reconciler.transaction`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Worker:
         """It has not answered for some seconds; see `reconciler.workers.watching.answering`."""
         # Why somebody wants another one in its place.
         self.unwanted = ""
+
+    def now_holds(self, generation: int, digest: str, commit: str) -> None:
+        """It has told that it has committed this."""
+        self.generation, self.digest, self.commit = generation, digest, commit
+        self.staged = None
 
     @property
     def is_foreign(self) -> bool:

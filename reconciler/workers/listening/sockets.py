@@ -3,8 +3,8 @@
 A socket belongs to the address, not to the listener's name or to a worker's process: a listener
 that is renamed keeps it, and the successor of a worker that died takes it with every connection
 that waits in its queue. All sockets of one address share it by SO_REUSEPORT. Called by
-`reconciler.transaction.runner` (open, settle) and `reconciler.workers.slots.supervisor` (adopt,
-bootstrap).
+`reconciler.transaction.runner` (open, settle), `reconciler.workers.slots.bringup` (open) and
+`reconciler.workers.slots.tending` (adopt).
 """
 
 from __future__ import annotations
@@ -42,14 +42,21 @@ class SocketTable:
 
     def __init__(self) -> None:
         self._sockets: dict[tuple[int, str], socket.socket] = {}
-        self.shared = False
-        """A worker of ours serves that did not hand its sockets over: it may have an address."""
+        self._sharing: set[int] = set()
+
+    def share_with(self, worker: int) -> None:
+        """It serves and did not hand its sockets over: it may have any address."""
+        self._sharing.add(worker)
+
+    def share_no_more(self, worker: int) -> None:
+        """It is led again, or has left."""
+        self._sharing.discard(worker)
 
     def open(self, worker: int, address: str) -> socket.socket:
         """The socket of a worker for an address, made if need be. Raises `BindError`."""
         found = self._sockets.get((worker, address))
         if found is None:
-            if not self.shared and not self._shares_port(address):
+            if not self._sharing and not self._shares_port(address):
                 _probe(address)
             found = _listen(address)
             self._sockets[worker, address] = found
@@ -57,7 +64,7 @@ class SocketTable:
 
     def check(self, address: str) -> None:
         """Tries what `open` would do, by a bind that takes no connection. Raises `BindError`."""
-        share = self.shared or self._shares_port(address)
+        share = bool(self._sharing) or self._shares_port(address)
         _bind(address, share=share, listening=False).close()
 
     def has(self, worker: int, address: str) -> bool:

@@ -1,7 +1,7 @@
 """A worker's process: our child, or one that an earlier daemon left running.
 
 Known by a pidfd, so that a number that was given to another process meanwhile is never signalled.
-Called by `reconciler.workers.slots.supervisor`.
+Called by `reconciler.workers.slots.tending`.
 """
 
 from __future__ import annotations

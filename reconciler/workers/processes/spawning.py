@@ -2,7 +2,7 @@
 
 A worker is our child and nobody else's: it lives on when the process that has forked it ends
 (`reconciler.workers.processes.forking`), and when we do. Called by
-`reconciler.workers.slots.supervisor`.
+`reconciler.workers.slots.tending`.
 """
 
 from __future__ import annotations

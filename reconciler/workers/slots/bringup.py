@@ -5,7 +5,7 @@ has missed, and takes no connections meanwhile, so that nobody is served by what
 adopted worker usually holds the running generation already; one that was caught in the middle of
 the last transaction is led to its end, since only the commit record decides. Any other holds what
 nobody can name and is refused: the supervisor then starts a fresh one beside it. Called by
-`reconciler.workers.slots.supervisor`: `approach` beside whatever happens, `enter` under its
+`reconciler.workers.slots.tending`: `approach` beside whatever happens, `enter` under its
 `exclusive` lock.
 """
 
@@ -220,8 +220,7 @@ class Bringup:
         assert isinstance(reply, wire.Committed)
         if reply.digest != after.digest:
             raise WorkerGoneError(f"it came up with the digest {reply.digest}, not {after.digest}")
-        worker.generation, worker.digest, worker.commit = after
-        worker.staged = None
+        worker.now_holds(*after)
 
     async def _serve(self, worker: Worker) -> None:
         if worker.serving:

@@ -1,7 +1,7 @@
 """A worker that serves and is led no more: it stays until its successor holds a commit.
 
 What it serves may be of another version, or nobody knows what it is, or it does not answer: none of
-that is a reason to end it while nobody else serves. Made by `reconciler.workers.slots.supervisor`.
+that is a reason to end it while nobody else serves. Made by `reconciler.workers.slots.tending`.
 """
 
 from __future__ import annotations

@@ -1,28 +1,18 @@
-"""Keeps one worker process per slot: adopts, starts, replaces, brings up to the running state.
+"""Keeps one worker process per slot: as many as wanted, replaced, ended, left for the next daemon.
 
-Each slot is one task. A worker enters service only when it holds the running generation, and never
-while a transaction is open (`exclusive`), so that the set of workers of a transaction is fixed. It
-takes most of the state in before that, beside the transactions of the others. One that serves is
-never ended before its successor holds a commit, whatever is wrong with it: it is a `Former` until
-then, beside which the successor is brought up.
-Called by `reconciler.daemon`; `reconciler.transaction.runner` uses the workers in service.
+Each slot is one task, tended by `tending` beside. Called by `reconciler.daemon`;
+`reconciler.transaction.runner` uses the workers in service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import socket
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from reconciler import log
-from reconciler.errors import MachineError
-from reconciler.parts import Part, Parts
-from reconciler.workers.counting.counters import Counters
-from reconciler.workers.linked.link import Link, WorkerGoneError, greet
+from reconciler.parts import Parts
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.processes import spawning, worker_sockets
@@ -30,51 +20,9 @@ from reconciler.workers.processes.cores import usable_cores
 from reconciler.workers.processes.process import Process
 from reconciler.workers.slots.bringup import Bringup
 from reconciler.workers.slots.former import Former
-from schemas.messages import wire
-
-# An adopted worker only has to wake up; a new one has to load its modules first.
-ADOPT_TIMEOUT_S = 5.0
-START_TIMEOUT_S = 30.0
-# The first successor comes at once; a worker that keeps dying is not restarted in a tight loop.
-_BACKOFF_FIRST_S = 0.1
-_BACKOFF_MAX_S = 5.0
-_STABLE_AFTER_S = 10.0
-# How much longer than its drain a leaving worker may live.
-_LEAVING_GRACE_S = 5.0
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """The place of one worker: it keeps its number, its core and its sockets."""
-
-    id: int
-    cpu: int
-    worker: Worker | None = None
-    counters: Counters = field(default_factory=Counters)
-    restarts: int = 0
-    problem: str = ""
-    pid: int = 0
-    part: Part | None = None
-    # Serves until its successor does.
-    former: Former | None = None
-    is_parting: bool = False
-    """Its worker is to be replaced, and may still have sockets that it was given last."""
-    # Of the last worker: whether it came into service, and whether somebody else ended it.
-    served: bool = False
-    was_killed: bool = False
-
-
-class WorkerObserver(Protocol):
-    """Who has to know what becomes of the workers."""
-
-    def workers_changed(self) -> None:
-        """One came into service, or left it."""
-
-    def was_replaced(self) -> None:
-        """Another daemon has taken the workers over."""
-
-    def drain_ms(self) -> int:
-        """How long requests of a worker that leaves may take, now."""
+from reconciler.workers.slots.leaving import LeavingWorkers
+from reconciler.workers.slots.slot import Slot, WorkerObserver
+from reconciler.workers.slots.tending import Tending
 
 
 class Supervisor:
@@ -87,22 +35,19 @@ class Supervisor:
         sockets: SocketTable,
         bringup: Bringup,
         parts: Parts,
-        listener: WorkerObserver,
+        observer: WorkerObserver,
     ) -> None:
         self._runtime_dir = runtime_dir
-        self._epoch = epoch
         self._sockets = sockets
-        self._bringup = bringup
         self._parts = parts
+        self._observer = observer
         self.slots: list[Slot] = []
         self.exclusive = asyncio.Lock()
-        self._listener = listener
-        self._leaving: set[asyncio.Task[None]] = set()
-        # Slots that may still find a running worker. Until all have looked, sockets are missing
-        # from the table that such a worker holds, and a bind would only find ourselves.
-        self._looking: set[int] = set()
-        self._all_looked = asyncio.Event()
-        self._all_looked.set()
+        """Held while a transaction is open, and while a worker enters service."""
+        self._leaving = LeavingWorkers()
+        self._tending = Tending(
+            runtime_dir, epoch, sockets, bringup, self._leaving, self.exclusive, observer
+        )
 
     @property
     def in_service(self) -> dict[int, Worker]:
@@ -132,15 +77,14 @@ class Supervisor:
         for number in range(len(self.slots), count):
             slot = Slot(number, cores[number % len(cores)])
             self.slots.append(slot)
-            self._looking.add(number)
-            self._all_looked.clear()
-            slot.part = self._parts.start(f"worker {number}", partial(self._keep, slot))
+            self._tending.expect(slot)
+            slot.part = self._parts.start(f"worker {number}", partial(self._tending.keep, slot))
         surplus, self.slots = self.slots[count:], self.slots[:count]
         for slot in surplus:
             log.info("draining a surplus worker", worker=slot.id)
             # Before the worker stops accepting: what would wait in our copy would wait for ever.
             self._sockets.settle_worker(slot.id)
-            self._dismiss(slot, self._listener.drain_ms())
+            self._dismiss(slot, self._observer.drain_ms())
 
     def replace(self, worker: int, reason: str) -> None:
         """Puts another worker in the place of one that cannot be trusted; it serves until then."""
@@ -156,7 +100,7 @@ class Supervisor:
         """Every worker in service holds a commit: nobody depends on those before them any more."""
         for slot in self.slots:
             if slot.worker is not None:
-                self._retire_former(slot)
+                self._tending.retire_former(slot)
 
     async def stop(self, drain_ms: int) -> None:
         """Ends all workers: drained for at most `drain_ms`, then by force."""
@@ -164,13 +108,11 @@ class Supervisor:
         self._sockets.close()
         for slot in slots:
             self._dismiss(slot, drain_ms)
-        if self._leaving:
-            await asyncio.wait(self._leaving)
+        await self._leaving.ended()
 
     def kill(self) -> None:
         """Ends what is still draining, now."""
-        for task in self._leaving:
-            task.cancel()
+        self._leaving.kill()
 
     def reopen_logs(self) -> None:
         """Has every worker open its access log anew, after the file was moved away."""
@@ -190,223 +132,9 @@ class Supervisor:
             if slot.worker is not None:
                 Former.of(slot.worker, "").leave()
 
-    # One slot.
-
-    async def _keep(self, slot: Slot) -> None:
-        adopt, failures = True, 0
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            try:
-                await self._live(slot, adopt)
-            except MachineError as error:
-                slot.problem = str(error)
-                log.warning("a worker is not in service", worker=slot.id, reason=error)
-            except OSError as error:
-                # Such as descriptors that have run out.
-                slot.problem = error.strerror or str(error)
-                log.warning("a worker is not in service", worker=slot.id, reason=slot.problem)
-            except Exception as error:  # noqa: BLE001  # one slot's fault must not end the others
-                slot.problem = log.internal_error(f"supervising worker {slot.id}", error)
-            adopt = False
-            stable = slot.served and (slot.was_killed or loop.time() - began > _STABLE_AFTER_S)
-            failures = 0 if stable else failures + 1
-            slot.restarts += 1
-            if failures > 1:
-                delay = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** (failures - 2))
-                await asyncio.sleep(delay)
-
-    async def _bring_up(self, slot: Slot, worker: Worker) -> None:
-        """Returns when the worker is in service. Raises `MachineError`."""
-        while True:
-            with self._bringup.view() as view:
-                await self._bringup.approach(worker, view)
-                async with self.exclusive:
-                    if not self._bringup.has_begun(worker, view):
-                        await self._bringup.enter(worker, view)
-                        slot.worker = worker
-                        return
-
-    async def _live(self, slot: Slot, adopt: bool) -> None:
-        """One worker's life in the slot, from its start to its end."""
-        slot.served = slot.was_killed = False
-        try:
-            worker = await self._adopt(slot) if adopt else None
-        finally:
-            self._looked(slot)
-        if worker is not None and (worker.is_foreign or self._bringup.is_former(worker)):
-            self._keep_serving(slot, worker, "it is of another version")
-            worker = None
-        if worker is None:
-            worker = await self._start(slot)
-        closed = asyncio.Event()
-        worker.link.closed_callbacks.append(lambda _: closed.set())
-        if worker.link.closed:
-            closed.set()
-        handed_over = False
-        try:
-            await self._all_looked.wait()
-            await self._bring_up(slot, worker)
-            slot.problem, slot.served = "", True
-            log.info(
-                "worker in service",
-                worker=slot.id,
-                pid=worker.process.pid,
-                cpu=worker.cpu,
-                generation=worker.generation,
-            )
-            if self._bringup.has_commit:
-                self._retire_former(slot)
-            self._listener.workers_changed()
-            await closed.wait()
-            if not worker.leaving:
-                await self._see_why(slot, worker)
-            handed_over = True
-        except asyncio.CancelledError:
-            handed_over = True
-            if not worker.leaving:
-                worker.link.close("the daemon leaves")
-            raise
-        finally:
-            slot.worker = None
-            slot.counters.retire()
-            if not handed_over and not worker.leaving:
-                await self._part_with(slot, worker)
-            slot.is_parting = False
-            self._listener.workers_changed()
-
-    async def _see_why(self, slot: Slot, worker: Worker) -> None:
-        """Why its connection has ended. Always raises."""
-        if worker.unwanted:
-            slot.was_killed = True
-            raise WorkerGoneError(worker.unwanted)
-        # A connection may end before its process: only the exit code tells why.
-        if await worker.process.wait(0.5):
-            slot.was_killed = worker.process.was_killed
-            raise WorkerGoneError(worker.process.exit_text())
-        raise WorkerGoneError(f"process {worker.process.pid} has closed its connection")
-
-    async def _part_with(self, slot: Slot, worker: Worker) -> None:
-        """What becomes of one that did not come into service, or is in service no more."""
-        if not worker.serves or not worker.process.alive or worker.process.stopped:
-            worker.link.close("replaced")
-            await worker.process.kill()
-        elif slot.former is not None:
-            # Another one serves in its place already.
-            self._see_off(Former.of(worker, "it is not needed"))
-        else:
-            self._keep_serving(slot, worker, worker.unwanted or "it cannot be led")
-
-    def _keep_serving(self, slot: Slot, worker: Worker, reason: str) -> None:
-        slot.former = Former.of(worker, reason)
-        # What it was given last may still be on the way to it.
-        self._sockets.shared |= slot.former.link is None
-        slot.pid = 0
-        slot.counters.retire()
-        log.warning(
-            "a worker serves until its successor does",
-            worker=slot.id,
-            pid=worker.process.pid,
-            reason=reason,
-        )
-
-    def _looked(self, slot: Slot) -> None:
-        self._looking.discard(slot.id)
-        if not self._looking:
-            self._all_looked.set()
-
-    async def _adopt(self, slot: Slot) -> Worker | None:
-        """The worker that an earlier daemon left in this slot."""
-        found = self._find(slot)
-        if found is None:
-            return None
-        connection, pid = found
-        link = Link(connection, partial(self._unasked, slot))
-        try:
-            welcome = await greet(link, self._epoch, ADOPT_TIMEOUT_S)
-        except WorkerGoneError as error:
-            link.close("not adopted")
-            log.warning("a running worker cannot be adopted", worker=slot.id, reason=error)
-            if spawning.is_worker(pid, slot.id):
-                slot.problem = f"process {pid} cannot be led, it serves until another one does"
-                slot.former = Former(slot.id, Process(pid), None, str(error))
-                self._sockets.shared = True
-            return None
-        worker = Worker(link, Process(welcome.pid), welcome)
-        self._welcomed(slot, worker, welcome)
-        log.info("adopted a running worker", worker=slot.id, pid=welcome.pid)
-        return worker
-
-    def _find(self, slot: Slot) -> tuple[socket.socket, int] | None:
-        """(connection, pid) of the worker that serves in a slot."""
-        found = worker_sockets.connect(worker_sockets.socket_path(self._runtime_dir, slot.id))
-        beside = worker_sockets.connect(worker_sockets.successor_path(self._runtime_dir, slot.id))
-        if beside is None:
-            return found
-        # The last daemon was ended while a successor came up.
-        if found is None:
-            worker_sockets.succeed(self._runtime_dir, slot.id)
-            return beside
-        connection, pid = beside
-        connection.close()
-        if spawning.is_worker(pid, slot.id):
-            self._see_off(Former(slot.id, Process(pid), None, "it is not needed"))
-        return found
-
-    async def _start(self, slot: Slot) -> Worker:
-        beside = worker_sockets.successor_path if slot.former else worker_sockets.socket_path
-        path = beside(self._runtime_dir, slot.id)
-        pid = await spawning.spawn_in_thread(path, slot.id, slot.cpu)
-        process = Process(pid, is_child=True)
-        slot.pid = pid
-        link: Link | None = None
-        try:
-            found = worker_sockets.connect(path)
-            if found is None:
-                raise WorkerGoneError("its control socket is gone")
-            link = Link(found[0], partial(self._unasked, slot))
-            welcome = await greet(link, self._epoch, START_TIMEOUT_S)
-        except BaseException as error:
-            if link is not None:
-                link.close("it did not start")
-            ended = await process.wait(0.2)
-            await process.kill()
-            if ended and isinstance(error, WorkerGoneError):
-                raise WorkerGoneError(f"it did not start: {process.exit_text()}") from None
-            raise
-        worker = Worker(link, process, welcome)
-        self._welcomed(slot, worker, welcome)
-        return worker
-
-    def _welcomed(self, slot: Slot, worker: Worker, welcome: wire.Welcome) -> None:
-        slot.pid = welcome.pid
-        memory, *listeners = worker.link.welcome_descriptors
-        worker.link.welcome_descriptors = []
-        for descriptor in listeners:
-            self._sockets.adopt(slot.id, descriptor)
-        slot.counters.attach(memory)
-
-    def _unasked(self, slot: Slot, link: Link, message: wire.FromWorker) -> None:
-        worker = slot.worker
-        match message:
-            case wire.Stale():
-                self._outranked(slot)
-            case wire.Failed(reason=reason):
-                log.error("a worker failed", worker=slot.id, reason=reason)
-            case wire.Leaving() if worker is not None and worker.link is link:
-                # Somebody ended it by a signal: it drains while its successor takes the sockets.
-                log.warning("a worker leaves by a signal", worker=slot.id, pid=worker.process.pid)
-                worker.leaving = True
-                self._track_leaving(Former.of(worker, ""), self._listener.drain_ms() / 1000)
-                worker.link.close("it leaves")
-
-    def _outranked(self, slot: Slot) -> None:
-        log.error("a newer daemon has taken the workers over", worker=slot.id)
-        self._listener.was_replaced()
-
     def _dismiss(self, slot: Slot, drain_ms: int) -> None:
         worker, slot.worker = slot.worker, None
-        self._retire_former(slot)
+        self._tending.retire_former(slot)
         if slot.part is not None:
             slot.part.cancel()
         if worker is None:
@@ -414,37 +142,4 @@ class Supervisor:
                 Process(slot.pid).signal(signal.SIGKILL)
             return
         worker.leaving = True
-        leaving = Former.of(worker, "")
-        leaving.drain(drain_ms)
-        self._track_leaving(leaving, drain_ms / 1000)
-
-    def _retire_former(self, slot: Slot) -> None:
-        former, slot.former = slot.former, None
-        worker_sockets.succeed(self._runtime_dir, slot.id)
-        if former is not None:
-            self._see_off(former)
-            formers = (each.former for each in self.slots)
-            self._sockets.shared = any(each and each.link is None for each in formers)
-
-    def _see_off(self, former: Former) -> None:
-        if not former.process.alive:
-            return
-        log.info("draining a former worker", worker=former.id, pid=former.process.pid)
-        former.drain(self._listener.drain_ms())
-        self._track_leaving(former, self._listener.drain_ms() / 1000)
-
-    def _track_leaving(self, worker: Former, drain_s: float) -> None:
-        task = asyncio.get_running_loop().create_task(_await_end(worker, drain_s))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-
-async def _await_end(worker: Former, drain_s: float) -> None:
-    """Waits for a leaving worker to end, by force when it takes too long or we are cancelled."""
-    try:
-        if not await worker.process.wait(drain_s + _LEAVING_GRACE_S):
-            log.warning("a leaving worker had to be ended", worker=worker.id)
-    finally:
-        worker.process.signal(signal.SIGKILL)
-        if worker.link is not None:
-            worker.link.close("it has left")
+        self._leaving.drain(Former.of(worker, ""), drain_ms)

@@ -18,7 +18,7 @@ from reconciler.storage.store import Store
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.processes import spawning, worker_sockets
-from reconciler.workers.slots import supervisor as module
+from reconciler.workers.slots import tending
 from reconciler.workers.slots.bringup import Bringup
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
@@ -216,7 +216,7 @@ def test_a_worker_that_holds_something_else_is_replaced(tmp_path: Path) -> None:
 def test_a_worker_that_hangs_is_not_adopted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ADOPT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(tending, "ADOPT_TIMEOUT_S", 0.5)
 
     async def run() -> None:
         first = Plane(tmp_path)
