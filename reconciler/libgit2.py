@@ -2,7 +2,7 @@
 
 At its import it has libgit2 read all certificates that the system trusts, a tenth of what
 `kakehi validate` costs, and fails where SSL_CERT_FILE names nonsense. Nothing here connects: what
-is fetched, git fetches.
+is fetched, git fetches. `C` and `ffi` are what pygit2 is made of: for what it leaves out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _given = os.environ.get(_AUTHORITIES)
 os.environ[_AUTHORITIES] = os.devnull
 try:
     import pygit2
+    from pygit2.errors import check_error
+    from pygit2.ffi import C, ffi
 finally:
     if _given is None:
         del os.environ[_AUTHORITIES]
@@ -24,4 +26,4 @@ finally:
 # A ref that was moved is on the disk, as git itself has it.
 pygit2.settings.enable_fsync_gitdir(True)
 
-__all__ = ["pygit2"]
+__all__ = ["C", "check_error", "ffi", "pygit2"]

@@ -22,7 +22,7 @@ from reconciler.source.left_out import is_configuration, shown
 DEPTH_MAX = 64
 
 _REGULAR_MODES = frozenset((b"100644", b"100755", b"100664"))
-_TREE_MODES = frozenset((b"40000", b"040000"))
+TREE_MODES = frozenset((b"40000", b"040000"))
 _ODD_KINDS = {b"120000": left_out.A_LINK, b"160000": left_out.A_SUBMODULE}
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0([\0-\xff]{20})")
 _IGNORING = f" {NAME}\0".encode()
@@ -79,8 +79,8 @@ def diff_trees(
                 continue
             was, now = before.get(name), after.get(name)
             path = prefix + name
-            old_sub = was.oid if was and was.mode in _TREE_MODES else None
-            new_sub = now.oid if now and now.mode in _TREE_MODES else None
+            old_sub = was.oid if was and was.mode in TREE_MODES else None
+            new_sub = now.oid if now and now.mode in TREE_MODES else None
             if old_sub or new_sub:
                 if depth < DEPTH_MAX:
                     pending.append((path + b"/", old_sub, new_sub, depth + 1))
@@ -106,7 +106,7 @@ def holds_configuration(
             is_file = mode in _REGULAR_MODES and is_configuration(name)
             if is_file and not ignoring.covers(shown(path)):
                 return True
-            if mode in _TREE_MODES and depth < DEPTH_MAX:
+            if mode in TREE_MODES and depth < DEPTH_MAX:
                 pending.append((path + b"/", child, depth + 1))
     return False
 
@@ -154,7 +154,7 @@ def _ignoring_file(tree: bytes) -> bytes | None:
 def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:
     if was is not None and was.mode in _REGULAR_MODES and is_configuration(path) and _is_utf8(path):
         result.changed[shown(path)] = None
-    leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in _TREE_MODES]
+    leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in TREE_MODES]
     if leaves and not is_configuration(path) and _is_utf8(path):
         result.others.add(shown(path))
     if now is None:

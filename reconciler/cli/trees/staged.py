@@ -11,9 +11,7 @@ from pathlib import Path
 
 from reconciler.libgit2 import pygit2
 from reconciler.source.git.quarantine import object_directories
-from reconciler.source.tree_diff import Entry, differing_entries
-
-_TREE_MODES = (b"40000", b"040000")
+from reconciler.source.tree_diff import TREE_MODES, Entry, differing_entries
 
 
 def differing(index: pygit2.Index, objects: Path, tree: pygit2.Tree) -> set[bytes] | None:
@@ -55,4 +53,4 @@ def _differing(read: Callable[[pygit2.Oid], bytes], one: bytes, other: bytes) ->
 
 
 def _folder(entry: Entry | None) -> bytes | None:
-    return entry.oid if entry and entry.mode in _TREE_MODES else None
+    return entry.oid if entry and entry.mode in TREE_MODES else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli.exits import CommandError
-from reconciler.cli.trees import files, staged
+from reconciler.cli.trees import files, staged, unstaged
 from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
@@ -51,6 +51,7 @@ class WorkingTree:
     """The config directory in a working tree, as git sees it."""
 
     def __init__(self, directory: Path) -> None:
+        self._opened = lambda: files.open_repository(directory).git
         repository = files.open_repository(directory)
         self._git = repository.git
         if self._git.is_bare:
@@ -177,19 +178,17 @@ class WorkingTree:
         silently: those with files of which it misses some, and those that it does not know, are
         looked at. Raises `OSError` for one.
         """
-        index = self._git.index
-        untracked = (
-            pygit2.enums.DiffOption.INCLUDE_UNTRACKED | pygit2.enums.DiffOption.INCLUDE_IGNORED
-        )
         try:
-            diffs = [index.diff_to_workdir(untracked)]
+            threads = unstaged.threads_for(self._git)
+            deltas = unstaged.deltas(self._git, self._opened, tree, threads)
+            index = self._git.index
             added = staged.differing(index, self._objects, tree)
             if added is None:
-                diffs.append(index.diff_to_tree(tree))
+                deltas += index.diff_to_tree(tree).deltas
         except pygit2.GitError as error:
             raise self._unreadable(error) from None
         found = dict.fromkeys(map(os.fsdecode, added or ()), False)
-        for delta in (delta for diff in diffs for delta in diff.deltas):
+        for delta in deltas:
             if delta.status == pygit2.enums.DeltaStatus.DELETED:
                 self._expect_searchable(delta.old_file.raw_path)
             is_ignored = delta.status == pygit2.enums.DeltaStatus.IGNORED
