@@ -32,6 +32,7 @@ from reconciler.planning import differ
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
+from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.control_answers import ControlAnswers
 from reconciler.reporting.control_socket import ControlSocket
 from reconciler.reporting.draining import Draining
@@ -86,7 +87,6 @@ class DaemonOptions:
     fetch_interval_s: float | None = None
     identity: Path | None = None
     """Opens private keys that are committed encrypted."""
-    """So many of each kind have metrics of their own."""
 
 
 class Daemon:
@@ -144,6 +144,7 @@ class Daemon:
         self._auditing = Auditing(store, self._supervisor)
         self._answering = Answering(self._supervisor, self._drains.names)
         wake = asyncio.Event()
+        self._announcing = Announcing()
         self._certifying = Certifying(
             options.state_dir,
             self._challenges,
@@ -152,7 +153,7 @@ class Daemon:
             lambda key, path: store.materials.content_of(store.running.state.get(key), path),
             issued=wake.set,
         )
-        outcomes = Outcomes(self._source, store, History(store))
+        outcomes = self._outcomes = Outcomes(self._source, store, History(store))
         self._sizing = Sizing(store, options.workers)
         expiry = Expiry(store)
         self._measuring = Measuring(
@@ -183,13 +184,21 @@ class Daemon:
             machine,
             marking,
             self,
+            self._announcing,
             wake,
         )
         relate = partial(relations_of, machine=machine)
         self._row_audit = RowAudit(store, relate, self._reconciler.found_damaged)
         self._watcher = Watcher(self._reconciler.wake)
         self._systemd = Systemd(self._sockets, self._parts, self._service_line)
-        waiting = Waiting(self._source, store, self._reconciler, self._supervisor, self._runner)
+        waiting = Waiting(
+            self._source,
+            store,
+            self._reconciler,
+            self._supervisor,
+            self._runner,
+            self._announcing,
+        )
         draining = Draining(store, self._supervisor, self._drains, self._overlaying.taken, outcomes)
         status = Status(
             source=self._source,
@@ -275,7 +284,7 @@ class Daemon:
                     "cannot follow what --ref names: serving the last committed state",
                     reason=error,
                 )
-            self._reconciler.outcomes.problem = str(error)
+            self._outcomes.held(str(error))
             return
         self._following.keep(self._source)
         elsewhere = self._following.warning(self._source)
@@ -309,7 +318,7 @@ class Daemon:
         # The first change would wait for all of it.
         await asyncio.to_thread(differ.load)
         while self._store.running.generation == 0:
-            await self._reconciler.next_change(READY_WAIT_S)
+            await self._announcing.wait(READY_WAIT_S)
         # What cannot be read is found by the change as well, and told then.
         with (
             contextlib.suppress(RepositoryError, DamagedError, OSError),
@@ -350,7 +359,7 @@ class Daemon:
 
     def workers_changed(self) -> None:
         """See `WorkerObserver`."""
-        self._reconciler.notify()
+        self._announcing.announce()
         self._systemd.store_sockets()
 
     def was_replaced(self) -> None:
@@ -455,11 +464,11 @@ class Daemon:
         return f"{text}; holding: {problem}" if problem else text
 
     def _on_drains_expired(self, drains: list[Drain]) -> None:
-        self._reconciler.outcomes.drains_expired(drains)
+        self._outcomes.drains_expired(drains)
 
     def _send_overlay(self) -> None:
         self._overlaying.tell(self._drains.names())
-        self._reconciler.notify()
+        self._announcing.announce()
 
     def _send_ticket_keys(self) -> None:
         tell_of_keys(self._workers(), self._tickets.path)

@@ -8,7 +8,6 @@ called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
 
 from __future__ import annotations
 
-from reconciler import log
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import APPLIED_REF
@@ -52,8 +51,6 @@ class Marking:
         try:
             self._source.repository.refs.mark_applied(self._wanted)
             self._marked = self._wanted
-            self._outcomes.repository_warning = None
+            self._outcomes.marked(None)
         except RepositoryError as error:
-            if self._outcomes.repository_warning != str(error):
-                log.warning("the applied commit is not protected from gc", reason=error)
-            self._outcomes.repository_warning = str(error)
+            self._outcomes.marked(str(error))

@@ -7,26 +7,16 @@ because of that. Called by `reconciler.loop.reconcile` at each look.
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Protocol
 
 from reconciler import log
 from reconciler.catalog.catalog import named_together, outside_files
+from reconciler.loop.applying import Applying, End
 from reconciler.materials.external import ExternalFiles
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Head
 from reconciler.storage.store import Store
 from reconciler.transaction.retrying import Retrying
-
-End = Literal["done", "refused", "later"]
-"""What became of a try; "later" is to be tried again as it is."""
-
-
-class Reconciles(Protocol):
-    """Who carries a commit out."""
-
-    async def __call__(self, head: Head, touched: frozenset[str]) -> End:
-        """`touched` are files outside of the repository with another content than runs."""
 
 
 class Renewing:
@@ -38,13 +28,13 @@ class Renewing:
         store: Store,
         outcomes: Outcomes,
         retrying: Retrying,
-        reconciles: Reconciles,
+        applying: Applying,
     ) -> None:
         self._external = external
         self._store = store
         self._outcomes = outcomes
         self._retrying = retrying
-        self._reconcile = reconciles
+        self._applying = applying
         self._is_due = False
 
     def retry(self) -> None:
@@ -77,7 +67,7 @@ class Renewing:
     async def _renew(self, running: Head) -> End:
         touched = self._external.differing
         log.info("files outside have changed", files=",".join(sorted(touched)))
-        end = await self._reconcile(running, touched)
+        end = await self._applying.apply(running, touched)
         apart = named_together(self._store.running.state, touched)
         if end != "refused" or len(apart) < 2:
             self._note(running, touched, end)
@@ -85,14 +75,14 @@ class Renewing:
         # One broken certificate must not keep the others from being renewed.
         ends: dict[frozenset[str], End] = {}
         for some in apart:
-            ends[some] = await self._reconcile(running, some)
+            ends[some] = await self._applying.apply(running, some)
             self._note(running, some, ends[some])
         if "later" in ends.values():
             return "later"
         refused = [some for some in apart if ends[some] == "refused"]
         if refused and ends[apart[-1]] != "refused":
             # What is wrong is what shall be said last.
-            await self._reconcile(running, frozenset().union(*refused))
+            await self._applying.apply(running, frozenset().union(*refused))
         return "done"
 
     def _note(self, running: Head, paths: frozenset[str], end: End) -> None:

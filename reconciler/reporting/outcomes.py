@@ -51,8 +51,42 @@ class Outcomes:
         self.tally = Tally()
         self.last_error: LastError | None = None
         self.repository_warning: str | None = None
-        self.problem: str | None = None
+        self._problem: str | None = None
+        self._is_told_elsewhere = False
+
+    @property
+    def problem(self) -> str | None:
         """Why the running state is held, whatever the newest commit is."""
+        return self._problem
+
+    def held(self, problem: str, *, told_elsewhere: bool = False) -> bool:
+        """The running state is held; tells whether that is news.
+
+        `told_elsewhere`: the log has it from another part, and when it ends as well.
+        """
+        if problem == self._problem:
+            return False
+        self._problem, self._is_told_elsewhere = problem, told_elsewhere
+        return True
+
+    def followed_again(self) -> bool:
+        """It is held no more; tells whether that is news."""
+        if self._problem is None:
+            return False
+        if not self._is_told_elsewhere:
+            log.info("following again", ref=self._source.shown_ref)
+        self._problem = None
+        return True
+
+    def marked(self, problem: str | None) -> None:
+        """Whether the ref of the applied commit could be moved, and why not."""
+        if problem is not None and problem != self.repository_warning:
+            log.warning("the applied commit is not protected from gc", reason=problem)
+        self.repository_warning = problem
+
+    def restore(self, error: LastError | None) -> None:
+        """What was said of a commit is to be said again, after another was tried."""
+        self.last_error = error
 
     def resolved(self) -> None:
         """The newest commit is the applied one: there is nothing wrong any more."""

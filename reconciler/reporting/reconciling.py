@@ -40,10 +40,6 @@ class Reconciling(Protocol):
         """Why the running state is held, whatever the newest commit is."""
 
     @property
-    def given_up(self) -> str | None:
-        """The commit that was refused, and is not tried again until the ref moves."""
-
-    @property
     def loading(self) -> LoadingStatus | None:
         """How far a large commit is loaded, while it is."""
 
@@ -53,7 +49,7 @@ class Reconciling(Protocol):
 
     @property
     def retrying(self) -> Retrying:
-        """Whether, and when, a commit is tried again by itself."""
+        """Which commit was given up, and whether and when one is tried again by itself."""
 
     def wake(self) -> None:
         """Look now."""
@@ -63,6 +59,3 @@ class Reconciling(Protocol):
 
     def not_taken_over(self) -> list[str]:
         """What is to be said of files outside of the repository that differ from what is served."""
-
-    async def next_change(self, timeout_s: float) -> None:
-        """Returns at the next moment that may matter to who waits, after so long at the latest."""

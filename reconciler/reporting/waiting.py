@@ -1,6 +1,6 @@
 """The barrier behind `kakehi wait`: until every worker runs a commit, or none ever will.
 
-Looks again whenever the reconciler says that something changed. Called by
+Looks again whenever it is announced that something changed. Called by
 `reconciler.reporting.control_answers`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.reconciling import Reconciling
 from reconciler.source.git.errors import NoConfigurationError, NoRefError, RepositoryError
 from reconciler.source.source import Source
@@ -19,7 +20,7 @@ from schemas.messages.control import WaitRequest, WaitResult
 
 _FULL_ID_CHARS = 40
 _HEXADECIMAL = frozenset("0123456789abcdef")
-# A change that nobody notified us of is seen after this at the latest.
+# A change that nobody announced is seen after this at the latest.
 _LOOK_S = 0.5
 
 
@@ -36,6 +37,7 @@ class Waiting:
     reconciler: Reconciling
     supervisor: Supervisor
     runner: Runner
+    announcing: Announcing
 
     async def wait(self, request: WaitRequest) -> WaitResult:
         """Returns when the outcome is known, after `timeout_s` at the latest.
@@ -55,7 +57,7 @@ class Waiting:
             left = deadline - loop.time()
             if left <= 0:
                 return self._timed_out(request.commit, commit)
-            await self.reconciler.next_change(min(left, _LOOK_S))
+            await self.announcing.wait(min(left, _LOOK_S))
 
     def _check(self, text: str) -> None:
         """What may still come is waited for: HEAD before its first commit, an id to be fetched."""
@@ -101,7 +103,7 @@ class Waiting:
             return None
         error = self.reconciler.outcomes.last_error
         on_branch = self.source.is_descendant(head, commit)
-        if on_branch and self.reconciler.given_up == head and error is not None:
+        if on_branch and self.reconciler.retrying.given_up == head and error is not None:
             which = "" if head == commit else f"{head[:12]}, which contains it: "
             again = " (it is tried again by itself)" if self.reconciler.retrying.is_waiting else ""
             return self._result("refused", commit, which + error["message"] + again)

@@ -1,4 +1,4 @@
-"""When a commit is tried again that failed for no fault of its own, and how often it was.
+"""Which commit is given up, and when one is tried again that failed for no fault of its own.
 
 A worker that died, a full disk or a taken port may be mended without a new commit, so that nothing
 is ever given up for it; only the time between two tries grows. Pure: time is an argument. Called by
@@ -23,7 +23,17 @@ class Retrying:
     def __init__(self) -> None:
         self.attempts = 0
         self.reason = ""
+        self.given_up: str | None = None
+        """The commit that was refused, and is not tried again until the ref moves."""
         self._due = 0.0
+
+    def give_up(self, commit: str) -> None:
+        """It was refused."""
+        self.given_up = commit
+
+    def take_up(self) -> None:
+        """What was given up may be tried once more."""
+        self.given_up = None
 
     @property
     def is_waiting(self) -> bool:

@@ -1,0 +1,198 @@
+"""One commit's way to service: staged, guarded, run on all workers, recorded; or what stops it.
+
+A commit that was refused is given up until the ref moves; one that failed for another reason (a
+worker died, the disk is full, a port is taken) is tried again, for as long as it takes. Every step
+costs what the change costs. Called by `reconciler.loop.reconcile` and, for files outside of the
+repository, `renewing` beside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from reconciler import log
+from reconciler.loop.loading import LoadError, Loading
+from reconciler.loop.marking import Marking
+from reconciler.loop.observer import Observer
+from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
+from reconciler.loop.staging import StagedCommit, begun_by, now, planned
+from reconciler.materials.external import ExternalFiles
+from reconciler.parts import heard_again_within
+from reconciler.reporting.announcing import Announcing
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.source import Head
+from reconciler.storage.store import Store
+from reconciler.storage.writing.begun import Begun
+from reconciler.transaction.events import Failure
+from reconciler.transaction.retrying import Retrying
+from reconciler.transaction.runner import Runner
+
+_WORK_CHANGES_PER_S = 200
+
+End = Literal["done", "refused", "later"]
+"""What became of a try; "later" is to be tried again as it is."""
+
+
+class Applying:
+    """What every commit passes; knows nothing of when one is looked for."""
+
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        outcomes: Outcomes,
+        proposing: Proposing,
+        loading: Loading,
+        external: ExternalFiles,
+        retrying: Retrying,
+        marking: Marking,
+        observer: Observer,
+        announcing: Announcing,
+        wake: asyncio.Event,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._outcomes = outcomes
+        self._proposing = proposing
+        self._loading = loading
+        self._external = external
+        self._retrying = retrying
+        self._marking = marking
+        self._observer = observer
+        self._announcing = announcing
+        self._wake = wake
+
+    async def apply(self, head: Head, touched: frozenset[str] = frozenset()) -> End:
+        """Have a commit served. Raises `RepositoryError` by which to hold, and others.
+
+        `touched` are files outside of the repository with another content than runs.
+        """
+        began, is_new = time.monotonic(), head.commit != self._store.running.commit
+        try:
+            staged = await self._proposing.look_at(head, touched)
+        except LoadError as error:
+            raise self._delayed(f"cannot load {head.commit[:12]}: {error}") from None
+        try:
+            end = await self._carry_out(head, staged, began, touched)
+        finally:
+            if staged.bulk is not None:
+                staged.bulk.close()
+        if end == "done":
+            self._loading.committed()
+        # Not before: what cannot be read is found on the way, and again at each look.
+        if is_new:
+            self._follows_again()
+        return end
+
+    def _follows_again(self) -> None:
+        """Nothing stands in the way any more of what was held for."""
+        if self._outcomes.followed_again():
+            self._announcing.announce()
+
+    async def _carry_out(
+        self, head: Head, staged: StagedCommit, began: float, touched: frozenset[str]
+    ) -> End:
+        running = self._store.running
+        errors = [found for found in staged.candidate.diagnostics if found.severity == "error"]
+        if errors:
+            self._external.want(staged.outside)
+            renewing = sorted(touched) if head.commit == running.commit else []
+            self.refuse(head, lambda: self._outcomes.invalid(head, began, errors, renewing))
+            return "refused"
+        if not staged.changes:
+            if head.commit != running.commit or running.tree is None:
+                self.follow(head, staged, began)
+            self.settled()
+            return "done"
+        plan = planned(head, staged)
+        blocked = self._proposing.blocked(plan, head.commit)
+        if blocked is not None:
+            self.refuse(head, lambda: self._outcomes.blocked(head, began, blocked))
+            return "refused"
+        base = running.commit
+        begun = begun_by(self._store.running, head, plan, staged)
+        try:
+            self._store.materials.keep(begun.puts, dict(staged.candidate.contents))
+        except OSError as error:
+            raise self.unwritable("keep certificates", error) from None
+        heard_again_within(WORK_WITHIN_S + len(plan.changes) / _WORK_CHANGES_PER_S)
+        failure = await self._runner.run(begun)
+        if failure is not None:
+            self._external.want(staged.outside)
+            if failure.stage != "journal":
+                # Of a failed write nobody knows yet what it will say after a restart.
+                self._store.materials.dropped(begun.puts)
+            return self._failed(head, began, begun, failure)
+        self._retrying.clear()
+        # Behind the commit point nothing is undone: one step that fails must not skip the others.
+        for doing, step in (
+            ("forgetting files", partial(self._store.materials.applied, plan.changes)),
+            ("recording", partial(self._outcomes.applied, head, began, plan, base)),
+            ("telling the other parts", partial(self._observer.applied, plan)),
+        ):
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
+                log.internal_error(f"{doing} behind a commit", error)
+        self._announcing.announce()
+        return "done"
+
+    def follow(self, head: Head, staged: StagedCommit | None, began: float) -> None:
+        """It changes no entity: what runs is that of this commit from now on."""
+        base = self._store.running.commit
+        moved = staged.moved if staged else ()
+        files = staged.candidate.files if staged else {}
+        whole = staged is not None and staged.whole
+        bulk = staged.bulk if staged else None
+        try:
+            self._store.follow(head.commit, head.tree, moved, now(), files, whole=whole, bulk=bulk)
+        except OSError as error:
+            raise self.unwritable("write the state", error) from None
+        self._marking.mark(head.commit)
+        self._outcomes.unchanged(head, began, base, staged.warnings if staged else ())
+        self._announcing.announce()
+
+    def settled(self) -> None:
+        """The newest commit is what runs."""
+        self._follows_again()
+        self._retrying.clear()
+        self._outcomes.resolved()
+        self._marking.mark(self._store.running.commit)
+
+    def refuse(self, head: Head, record: Callable[[], None]) -> None:
+        """It is not tried again until the ref moves."""
+        self._retrying.give_up(head.commit)
+        record()
+        self._announcing.announce()
+
+    def unwritable(self, doing: str, error: OSError) -> RepositoryError:
+        """The error to hold by; it is tried again."""
+        return self._delayed(f"cannot {doing}: {error.strerror or error}")
+
+    def _delayed(self, reason: str) -> RepositoryError:
+        """The error to hold by; it is tried again."""
+        failure = Failure(reason, transient=True, stage="journal")
+        self._retrying.failed(failure, asyncio.get_running_loop().time())
+        return RepositoryError(reason)
+
+    def _failed(self, head: Head, began: float, begun: Begun, failure: Failure) -> End:
+        if not failure.transient:
+            self.refuse(head, lambda: self._outcomes.failed(head, began, begun, failure))
+            return "refused"
+        delay = self._retrying.failed(failure, asyncio.get_running_loop().time())
+        if failure.kind:
+            # Whoever waits is told what stands in the way of which entity: it may be wrong there.
+            self.refuse(head, lambda: self._outcomes.failed(head, began, begun, failure))
+            return "later"
+        if delay:
+            self._outcomes.delayed(head, failure)
+            self._announcing.announce()
+        else:
+            log.warning("trying again", commit=head.commit, reason=failure.reason)
+            self._wake.set()
+        return "later"
