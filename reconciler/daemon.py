@@ -251,6 +251,7 @@ class Daemon:
         self._systemd.adopt_passed()
         parts = self._parts
         parts.start("watchdog", self._systemd.watchdog)
+        parts.start("service manager", self._systemd.repeat)
         parts.start("tickets", partial(self._tickets.run, self._send_ticket_keys))
         keeping = partial(self._runtime.keep, self._control, self._supervisor)
         parts.start("runtime directory", keeping)

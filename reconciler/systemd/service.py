@@ -15,6 +15,8 @@ from reconciler.systemd import notify
 # How often is looked for parts that hang, where no service manager says it.
 _ROUND_S = 5.0
 _ROUND_LATE_S = 1.0
+# When a manager that had no room is told again, at first.
+_REPEAT_S = 0.02
 
 
 class Sockets(Protocol):
@@ -39,6 +41,7 @@ class Systemd:
         self._line = line
         self._notifier = notify.Notifier()
         self._ready = False
+        self._behind = asyncio.Event()
 
     def adopt_passed(self) -> None:
         """Takes the listening sockets that the manager kept while we were away."""
@@ -61,6 +64,7 @@ class Systemd:
         if self._notifier.active:
             items = self._sockets.items()
             self._notifier.store({notify.socket_name(*key): each.fileno() for key, each in items})
+            self._told()
 
     def ready(self) -> None:
         """Once."""
@@ -75,6 +79,22 @@ class Systemd:
     def tell(self) -> None:
         """The line of `systemctl status`."""
         self._notifier.status(self._line())
+        self._told()
+
+    async def repeat(self) -> None:
+        """Tells the manager again what it had no room for: soon, then less and less often."""
+        while True:
+            await self._behind.wait()
+            pause_s = _REPEAT_S
+            while self._notifier.is_behind:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _ROUND_S)
+                self._notifier.flush()
+            self._behind.clear()
+
+    def _told(self) -> None:
+        if self._notifier.is_behind:
+            self._behind.set()
 
     async def watchdog(self) -> None:
         """Signs of life, for as long as the loop turns and no part hangs."""
@@ -87,6 +107,7 @@ class Systemd:
             # A process that was stopped finds everybody late, itself too: they get this round.
             if not hanging or loop.time() - woken > _ROUND_LATE_S:
                 self._notifier.alive()
+                self._told()
             elif hanging != before:
                 log.error("parts of the daemon hang", parts=",".join(hanging))
             woken = loop.time() + (interval or _ROUND_S)

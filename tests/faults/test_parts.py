@@ -50,6 +50,7 @@ def files(site: Site, backend: str) -> dict[str, object]:
 NAMES = (
     "reconciling",
     "watchdog",
+    "service manager",
     "tickets",
     "runtime directory",
     "auditing",

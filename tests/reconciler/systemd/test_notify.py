@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,14 +34,17 @@ class ServiceManager:
             self.descriptors.extend(numbers)
         return data.decode().split("\n")
 
-    def is_silent(self) -> bool:
-        self._socket.setblocking(False)
+    def is_silent(self, said: list[list[str]] | None = None) -> bool:
+        """Whether nothing waits to be heard; else the first of it goes to `said`."""
+        self._socket.settimeout(0)
         try:
-            self._socket.recv(4096)
+            heard = self.next()
         except BlockingIOError:
             return True
         finally:
             self._socket.settimeout(2)
+        if said is not None:
+            said.append(heard)
         return False
 
     def close(self) -> None:
@@ -101,6 +106,35 @@ def test_sockets_are_parked_once_and_taken_out_again(manager: ServiceManager) ->
         notifier.store({"w1_a": one.fileno()})
         assert manager.next() == ["FDSTOREREMOVE=1", "FDNAME=w1_a"]
         assert manager.next() == ["FDSTORE=1", "FDNAME=w1_a"]
+
+
+def test_a_manager_that_does_not_read_is_told_later_and_never_waited_for(
+    manager: ServiceManager,
+) -> None:
+    notifier = Notifier(manager.path)
+    notifier.ready()
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(listening()) for _ in range(40)]
+        wanted = {f"w0_{number}": each.fileno() for number, each in enumerate(sockets)}
+        begun = time.monotonic()
+        notifier.store(wanted)
+        for number in range(40):
+            notifier.status(f"generation {number}")
+        notifier.alive()
+        took_s, was_behind = time.monotonic() - begun, notifier.is_behind
+        assert took_s < 0.5
+        assert was_behind
+        # One that is closed before it was told of is not told of.
+        sockets[39].close()
+        said: list[list[str]] = []
+        while not manager.is_silent(said) or notifier.is_behind:
+            notifier.flush()
+    statuses = [lines[0] for lines in said if lines[0].startswith("STATUS=")]
+    assert statuses[-1] == "STATUS=generation 39"
+    assert said[0] == ["READY=1"]
+    assert ["WATCHDOG=1"] in said
+    stored = [lines[1] for lines in said if lines[0] == "FDSTORE=1"]
+    assert sorted(stored) == sorted(f"FDNAME=w0_{number}" for number in range(39))
 
 
 def test_what_was_passed_is_not_parked_again(manager: ServiceManager) -> None:
