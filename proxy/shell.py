@@ -24,6 +24,7 @@ from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas.messages import wire
 from schemas.messages.challenges import ChallengeAnswers
 from schemas.messages.channel import Channel
+from schemas.messages.files import read_regular
 from schemas.messages.lines import STDERR
 
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
@@ -339,7 +340,7 @@ class Shell:
 
     def _take_challenges(self, path: Path) -> str | None:
         try:
-            answers = ChallengeAnswers.model_validate_json(path.read_bytes())
+            answers = ChallengeAnswers.model_validate_json(read_regular(path))
             self._engine.take_challenges(answers)
         except ValidationError:
             return f"{path} is damaged"
@@ -349,7 +350,7 @@ class Shell:
 
     def _take_ticket_keys(self, path: Path) -> str | None:
         try:
-            self._engine.take_ticket_keys(path.read_bytes())
+            self._engine.take_ticket_keys(read_regular(path))
         except (OSError, ValueError) as error:
             return str(error)
         return None
@@ -398,7 +399,7 @@ def _read_materials(message: wire.Stage) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for digest in message.materials:
         try:
-            content = Path(message.material_dir, digest).read_bytes()
+            content = read_regular(Path(message.material_dir, digest))
         except OSError:
             continue
         if hashlib.sha256(content).hexdigest() == digest:

@@ -14,8 +14,12 @@ from reconciler.presence import is_directory, is_there
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Creates or overwrites a file and syncs it."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    """Creates a file in the place of what is there, and syncs it."""
+    # A pipe there would be waited for, and a link would lead elsewhere.
+    if is_directory(path) and not path.is_symlink():
+        set_aside(path)
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(content)
         while view:
@@ -51,6 +55,13 @@ def rename_durably(path: Path, target: Path) -> None:
     """Renames within a directory, over what is there."""
     path.replace(target)
     sync_directory(target.parent)
+
+
+def make_own_directory(path: Path) -> None:
+    """As `make_directory`, of one in our own: what else is there is set aside."""
+    if is_there(path) and not is_directory(path):
+        set_aside(path)
+    make_directory(path)
 
 
 def make_directory(path: Path) -> None:

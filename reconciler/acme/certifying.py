@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from reconciler import log
 from reconciler.acme.order import Order, OrderError
-from reconciler.durable import make_directory, replace_durably
+from reconciler.durable import make_own_directory, replace_durably
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.certificate import Certificate
 from schemas.messages.challenges import ChallengeAnswers
+from schemas.messages.files import read_regular
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -173,7 +174,7 @@ class Certifying:
 
         path = self._path(name)
         try:
-            content = path.read_bytes() if is_there(path) else self._served_at(name, path)
+            content = read_regular(path) if is_there(path) else self._served_at(name, path)
             if content is None:
                 return None
             chain = pem.read_chain(content)
@@ -193,7 +194,7 @@ class Certifying:
 
     def _keep(self, name: str, content: bytes) -> None:
         """Write what was issued. Raises `OSError`."""
-        make_directory(self._issued)
+        make_own_directory(self._issued)
         replace_durably(self._path(name), content)
 
     # One certificate.
@@ -248,7 +249,7 @@ class Certifying:
         watched.renewal = leaf.not_valid_after_utc - lifetime * _LEFT_AT_RENEWAL
         watched.ask_again = _now() + _ADVICE_PAUSE
         try:
-            content = self._path(watched.order.name).read_bytes()
+            content = read_regular(self._path(watched.order.name))
             at, again = await _in_thread(partial(suggested_renewal, watched.order, content))
         except (OrderError, OSError) as error:
             # There is time: what the lifetime says stands.

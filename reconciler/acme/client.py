@@ -27,9 +27,10 @@ from josepy.jwk import JWK, JWKEC
 
 from reconciler import log
 from reconciler.acme.order import Order, OrderError
-from reconciler.durable import make_directory, rename_durably, replace_durably
+from reconciler.durable import make_own_directory, rename_durably, replace_durably
 from reconciler.presence import is_file
 from schemas.messages.challenges import ChallengeAnswers
+from schemas.messages.files import read_regular
 
 NETWORK_TIMEOUT_S = 30
 ORDER_TIMEOUT = timedelta(minutes=3)
@@ -130,7 +131,7 @@ def _account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
     text = "\n".join((order.directory, *order.contact))
     path = accounts / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pem"
     try:
-        found = serialization.load_pem_private_key(path.read_bytes(), None)
+        found = serialization.load_pem_private_key(read_regular(path), None)
         if isinstance(found, ec.EllipticCurvePrivateKey):
             return found
         _set_aside(path, "it is no key on a curve")
@@ -139,7 +140,7 @@ def _account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
     except (ValueError, TypeError) as error:
         _set_aside(path, str(error))
     key = ec.generate_private_key(ec.SECP256R1())
-    make_directory(accounts)
+    make_own_directory(accounts)
     replace_durably(path, _key_pem(key))
     return key
 

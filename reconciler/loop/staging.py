@@ -32,6 +32,7 @@ from schemas.changes.change import Change
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, entity_hash
+from schemas.messages.files import read_regular
 
 # Loading more than this takes longer than the loop should be silent. It costs 2 ms for each KiB.
 _INLINE_BYTES_MAX = 16 * 1024
@@ -129,7 +130,7 @@ class Stager:
             return self.read_file(Changed({}, (), full=False), outside, path)
         for digest in state.related(FILE, path).values():
             with contextlib.suppress(OSError):
-                return (self._materials / digest).read_bytes()
+                return read_regular(self._materials / digest)
         raise UnreadableError("the repository cannot be read")
 
     def opened(self, content: bytes) -> bytes:

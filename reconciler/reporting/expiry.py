@@ -16,6 +16,7 @@ from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
 from schemas.entities.entity import EntityKey
 from schemas.entities.material import materials_of
+from schemas.messages.files import read_regular
 
 
 class Expiring(NamedTuple):
@@ -77,7 +78,7 @@ class Expiry:
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         try:
-            content = (self._store.materials.directory / digest).read_bytes()
+            content = read_regular(self._store.materials.directory / digest)
             return pem.not_after(pem.read_chain(content))
         except (OSError, ValueError):
             return None

@@ -347,8 +347,9 @@ def _unwritable(access_log: str) -> str | None:
         # A link may lead to where it is to be made.
         reason = _unmakeable(Path(access_log).resolve().parent)
     except OSError as error:
-        # A pipe that nobody reads yet is opened when somebody does.
-        reason = error.errno if error.errno != errno.ENXIO else None
+        if error.errno == errno.ENXIO:
+            return f"cannot open the access log {access_log}: it is a pipe, and nobody reads it"
+        reason = error.errno
     else:
         return None
     if reason is None:

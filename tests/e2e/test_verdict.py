@@ -165,13 +165,17 @@ def test_an_address_of_another_machine_on_a_port_of_ours(running: Shop, what: st
     running.commit()
 
 
-@pytest.mark.parametrize("kind", ["no directory", "a directory", "no place for files"])
+@pytest.mark.parametrize(
+    "kind", ["no directory", "a directory", "no place for files", "an unread pipe"]
+)
 def test_an_access_log_that_cannot_be_opened(running: Shop, tmp_path: Path, kind: str) -> None:
     path = {
         "no directory": tmp_path / "gone" / "access.log",
         "a directory": tmp_path,
         "no place for files": Path("/proc/access.log"),
+        "an unread pipe": tmp_path / "pipe",
     }[kind]
+    os.mkfifo(tmp_path / "pipe")
     running.repo.write(running.files(0, access_log=str(path)))
     done = planned(running)
     assert done.returncode == 6, done.stdout + done.stderr

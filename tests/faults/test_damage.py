@@ -41,16 +41,28 @@ def for_noise(content: bytes) -> bytes:
     return os.urandom(len(content))
 
 
-def for_a_directory(_: bytes) -> None:
-    return None
+def for_a_directory(_: bytes) -> Callable[[Path], object]:
+    return Path.mkdir
 
 
-DAMAGES: tuple[Callable[[bytes], bytes | None], ...] = (
+def for_a_pipe(_: bytes) -> Callable[[Path], object]:
+    """Who opens it to read waits for somebody to write."""
+    return os.mkfifo
+
+
+def for_what_has_no_end(_: bytes) -> Callable[[Path], object]:
+    return lambda path: path.symlink_to("/dev/zero")
+
+
+Damage = Callable[[bytes], bytes | Callable[[Path], object]]
+DAMAGES: tuple[Damage, ...] = (
     a_bit_in_the_middle,
     the_second_half,
     all_of_it,
     for_noise,
     for_a_directory,
+    for_a_pipe,
+    for_what_has_no_end,
 )
 
 
@@ -65,9 +77,7 @@ def end(site: TlsSite) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)
-def test_a_damaged_file_is_told_and_survived(
-    tmp_path: Path, damage: Callable[[bytes], bytes | None]
-) -> None:
+def test_a_damaged_file_is_told_and_survived(tmp_path: Path, damage: Damage) -> None:
     with TlsSite(tmp_path) as site:
         pair = site.leaf("www.test")
         spare = {"spare": ["blue"]}
@@ -84,10 +94,10 @@ def test_a_damaged_file_is_told_and_survived(
             path = site.daemon.state_dir / name
             content = damage(path.read_bytes()) if path.exists() and path.stat().st_size else b""
             path.unlink(missing_ok=True)
-            if content is None:
-                path.mkdir()
-            else:
+            if isinstance(content, bytes):
                 path.write_bytes(content)
+            else:
+                content(path)
             said = len(site.daemon.log())
             site.daemon.return_()
             print(name, site.daemon.log()[said:])
@@ -100,6 +110,29 @@ def test_a_damaged_file_is_told_and_survived(
             with site.connect() as client:
                 assert client.get("www.test").body.decode() == color
         assert set(untold) <= NOTHING_IN_IT
+
+
+@pytest.mark.parametrize("name", ["material", "anew"])
+def test_a_file_in_the_place_of_a_directory_is_set_aside(tmp_path: Path, name: str) -> None:
+    with TlsSite(tmp_path) as site:
+        pair = site.leaf("www.test")
+        site.start(site.files({"www": pair}, clusters={"main": ["red"]}))
+        shutil.rmtree(site.daemon.state_dir / name, ignore_errors=True)
+        (site.daemon.state_dir / name).write_text("no directory")
+        victim = site.worker_pids()[0]
+        os.kill(victim, signal.SIGKILL)
+        processes.wait_until(
+            lambda: victim not in site.worker_pids() and len(site.worker_pids()) == 2,
+            "the worker is replaced",
+        )
+        alter_a_backend(site)
+        end(site)
+        site.daemon.return_()
+        site.commit(site.files({"www": pair}, clusters={"main": ["blue"]}))
+        assert site.everywhere("www.test") == {"blue"}
+        with site.connect() as client:
+            assert client.get("www.test").body.decode() == "blue"
+        assert "Traceback" not in site.daemon.log()
 
 
 def test_a_damaged_entity_is_mended_when_a_worker_needs_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.durable import make_directory, set_aside, write_durably
 from reconciler.errors import MachineError
-from reconciler.presence import is_directory
+from reconciler.presence import is_directory, is_file, is_there
 
 LOCK_NAME = "lock"
 # What is a file there, whoever keeps it.
@@ -82,12 +82,13 @@ class Place:
         return self._lock >= 0 and holds_lock(self.directory, self._lock)
 
     def clear(self) -> list[str]:
-        """Directories in the place of files are set aside; says which. Raises `OSError`."""
-        return [
-            f"{path} is a directory; kept as {set_aside(path)}"
-            for path in (self.directory / name for name in _FILES)
-            if is_directory(path)
-        ]
+        """What is in the place of files and is none is set aside; says which. Raises `OSError`."""
+        notes = []
+        for path in (self.directory / name for name in _FILES):
+            if is_there(path) and not is_file(path):
+                what = "a directory" if is_directory(path) else "no regular file"
+                notes.append(f"{path} is {what}; kept as {set_aside(path)}")
+        return notes
 
     def remember(self, paths: Iterable[Path]) -> None:
         """These are open from now on. Raises `OSError`."""
@@ -143,7 +144,7 @@ def lock_directory(directory: Path) -> int:
 def _open_lock(directory: Path) -> int:
     make_directory(directory)
     path = directory / LOCK_NAME
-    if is_directory(path):
+    if is_there(path) and not is_file(path):
         set_aside(path)
     lock = _locked(directory, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reconciler import log
-from reconciler.durable import make_directory, replace_durably
+from reconciler.durable import make_own_directory, replace_durably
 from reconciler.errors import UnreadableError
-from reconciler.presence import is_file, is_there
+from reconciler.presence import is_there
 from schemas.changes.change import Change, with_files
 from schemas.entities.entity import Entity
 from schemas.entities.material import materials_of
+from schemas.messages.files import read_regular
 
 DIRECTORY = "material"
 
@@ -41,14 +42,14 @@ class MaterialStore:
 
     def make(self) -> None:
         """Make the directory. Raises `OSError`."""
-        make_directory(self.directory)
+        make_own_directory(self.directory)
 
     def content_of(self, entity: Entity | None, path: str) -> bytes | None:
         """Return the content of an entity's file; None when it has none of this path."""
         for material in materials_of(entity) if entity else ():
             if material.path == path:
                 with contextlib.suppress(OSError):
-                    return (self.directory / material.sha256).read_bytes()
+                    return read_regular(self.directory / material.sha256)
         return None
 
     def forget_unused(self) -> None:
@@ -90,6 +91,11 @@ class MaterialStore:
                 left, self._left = self._left, set()
                 self._let_go(left)
 
+    def _holds(self, digest: str) -> bool:
+        with contextlib.suppress(OSError):
+            return _hash(read_regular(self.directory / digest)) == digest
+        return False
+
     def _let_go(self, digests: Iterable[str]) -> None:
         if self._readers:
             self._left.update(digests)
@@ -116,12 +122,11 @@ class MaterialStore:
         for found in {
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
-            path = self.directory / found.sha256
-            if is_file(path) and _hash(path.read_bytes()) == found.sha256:
+            if self._holds(found.sha256):
                 continue
             with contextlib.suppress(UnreadableError):
                 content = read(found.path)
                 if _hash(content) == found.sha256:
-                    replace_durably(path, content)
+                    replace_durably(self.directory / found.sha256, content)
                     mended.append(found.path)
         return mended

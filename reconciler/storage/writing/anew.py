@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.durable import make_directory
+from reconciler.durable import make_own_directory
 from reconciler.storage.file.database import Database, translated
 from reconciler.storage.reading.header import Header
 from reconciler.storage.writing.writer import Relate, Writer
@@ -34,7 +34,7 @@ class Anew:
         """Raises `OSError`."""
         remove_leftover(place)
         self._directory = place / DIRECTORY
-        make_directory(self._directory)
+        make_own_directory(self._directory)
         self._database = Database(self._directory)
 
     @property

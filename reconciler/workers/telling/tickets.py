@@ -11,8 +11,8 @@ know.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -20,10 +20,12 @@ from pathlib import Path
 
 from reconciler import log
 from reconciler.durable import replace_durably
+from reconciler.presence import is_file
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.memory import Memory
 from reconciler.workers.linked.worker import Worker
 from schemas.messages import wire
+from schemas.messages.files import read_regular
 
 FILE = NAME = "tickets"
 KEY_BYTES = 48
@@ -69,18 +71,20 @@ class TicketKeeper:
 
     def _due_in_s(self) -> float:
         try:
-            made = self.path.stat().st_mtime
+            found = self.path.stat()
         except FileNotFoundError:
             return 0.0
-        age_s = time.time() - made
+        if not stat.S_ISREG(found.st_mode):
+            return 0.0
+        age_s = time.time() - found.st_mtime
         # A clock that was set back must not keep a key in service for longer.
         return self._rotation_s - age_s if age_s >= 0 else 0.0
 
     def _kept(self) -> bytes:
-        """What was written before."""
-        with contextlib.suppress(FileNotFoundError):
-            return self.path.read_bytes()
-        return b""
+        """What was written before; what is no file in its place has no keys."""
+        if not is_file(self.path):
+            return b""
+        return read_regular(self.path)
 
     def _start_anew_if_damaged(self) -> None:
         """Sessions of keys that nobody has any more are not resumed, and nothing else is lost."""

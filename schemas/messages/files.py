@@ -1,0 +1,30 @@
+"""Reads files of the state directory, whose paths are told in messages, and waits for nobody.
+
+Who may write there may have put something else in their place: a pipe that nobody writes to would
+hold its reader up for ever, and a device has no end. Called by both planes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+BYTES_MAX = 4 * 1024 * 1024
+"""Four times what any file may have that is kept there."""
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file, through links. Raises `OSError` for whatever else is there."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        content = file.read(BYTES_MAX + 1)
+    if len(content) > BYTES_MAX:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
