@@ -87,7 +87,7 @@ def _tells(function: str) -> bool:
     common = (
         "reconciler/cli/main:",
         "reconciler/cli/commands/run:",
-        "reconciler/starting:",
-        "reconciler/daemon:",
+        "reconciler/daemon/starting:",
+        "reconciler/daemon/daemon:",
     )
     return bool(function) and not function.startswith((*common, "reconciler/parts:"))

@@ -19,7 +19,7 @@ from reconciler.cli.parameters import (
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
 
 if TYPE_CHECKING:
-    from reconciler.daemon import DaemonOptions
+    from reconciler.daemon.options import DaemonOptions
 
 FILES_MAX = 20_000
 """In a larger working tree nobody waits for what is not committed to be found."""
@@ -104,8 +104,8 @@ def run(
 
     with suppress(OSError):
         zygote.start(workers_parent.run)
-    from reconciler.daemon import DaemonOptions
-    from reconciler.starting import run as run_daemon
+    from reconciler.daemon.options import DaemonOptions
+    from reconciler.daemon.starting import run as run_daemon
 
     gc.freeze()
     gc.enable()

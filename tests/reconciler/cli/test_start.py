@@ -179,7 +179,7 @@ def test_what_reads_a_whole_repository_imports_what_it_needs(
 
 
 def test_the_daemon_imports_what_every_daemon_needs() -> None:
-    script = "import sys, reconciler.starting; print(*sys.modules)"
+    script = "import sys, reconciler.daemon.starting; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     idle = {"acme", "cryptography", "deepdiff", "prometheus_client", "requests", "rich", "typer"}
     assert done.stdout, done.stderr

@@ -116,11 +116,11 @@ def test_a_commit_within_it_is_no_damage(store: Store, monkeypatch: pytest.Monke
 
 def test_a_daemon_that_finds_damage_mends_it_from_the_commit_that_runs(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from reconciler import daemon, starting\n"
+        "import sys; from pathlib import Path; from reconciler.daemon import options, starting\n"
         "from reconciler.storage import rows\n"
         "from reconciler.workers.processes.forking import zygote\n"
         "rows.FIRST_S, rows.EVERY_S = 1.0, 0.5\n"
-        "code = starting.run(daemon.DaemonOptions(Path(sys.argv[1]), None, 1,"
+        "code = starting.run(options.DaemonOptions(Path(sys.argv[1]), None, 1,"
         " Path(sys.argv[2]), Path(sys.argv[3])))\n"
         "zygote.end()\n"
         "sys.exit(code)"

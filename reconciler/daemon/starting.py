@@ -16,7 +16,8 @@ import uvloop
 from reconciler import log
 from reconciler.acme.certifying import issued_directory
 from reconciler.catalog.relations import relations_of
-from reconciler.daemon import Daemon, DaemonOptions
+from reconciler.daemon.daemon import Daemon
+from reconciler.daemon.options import DaemonOptions
 from reconciler.errors import KakehiError
 from reconciler.loop.recovery import Recovery
 from reconciler.materials.completing import Machine

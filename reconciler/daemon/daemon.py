@@ -1,0 +1,290 @@
+"""The life of a daemon: starts the parts, tells each what others have to say, ends them in order.
+
+Called by `starting` beside. SIGINT and `kakehi stop` end everything, workers drained; SIGTERM ends
+the control plane alone, and the workers go on serving until the next daemon adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reconciler import log
+from reconciler.daemon import wiring
+from reconciler.daemon.options import DaemonOptions
+from reconciler.materials.completing import Machine
+from reconciler.planning import differ
+from reconciler.planning.planner import Live
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.watcher import Watcher
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.store import Store
+from reconciler.systemd.service import Systemd
+from reconciler.workers.watching.runtime_directory import RuntimeDirectory
+from schemas.changes.change import Change, of_kinds
+from schemas.changes.plan import Plan
+from schemas.entities.diagnostic import Diagnostic
+from schemas.entities.entity import SETTINGS_KEY
+
+# A start waits so long for the first commit to be served before it calls itself ready regardless.
+READY_WAIT_S = 30.0
+
+
+class Daemon:
+    """What the supervisor and the loop tell it (`WorkerObserver`, `Observer`), it tells others."""
+
+    def __init__(
+        self,
+        options: DaemonOptions,
+        store: Store,
+        machine: Machine,
+        places: int,
+        runtime: RuntimeDirectory,
+    ) -> None:
+        """`places`: so many workers serve already."""
+        self._places = places
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[bool] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._drain_asked = 0
+        self._loop.set_exception_handler(_stray)
+        for note in store.notes.told():
+            log.warning(note)
+        self._base = wiring.ground(options, store, machine, runtime)
+        self._workers = wiring.worker_plane(self._base, self)
+        self._commits = wiring.commit_plane(self._base, self._workers, self)
+        self._watcher = Watcher(self._commits.reconciler.wake)
+        self._systemd = Systemd(self._workers.sockets, self._base.parts, self._service_line)
+        self._control = wiring.control_socket(
+            self._base, self._workers, self._commits, self._stop_asked
+        )
+
+    async def run(self) -> None:
+        """From the first socket to the last."""
+        await self._check_source()
+        self._commits.marking.resume(self._base.store.running.commit)
+        for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+            self._loop.add_signal_handler(number, self._on_signal, drain)
+        self._loop.add_signal_handler(signal.SIGHUP, self._commits.reconciler.retry)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._workers.supervisor.reopen_logs)
+        self._control.open()
+        log.info(
+            "kakehi runs",
+            directory=self._base.source.directory,
+            ref=self._base.source.shown_ref,
+            epoch=self._base.store.epoch,
+            generation=self._base.store.running.generation,
+            pid=os.getpid(),
+        )
+        self._systemd.adopt_passed()
+        parts = self._base.parts
+        parts.start("watchdog", self._systemd.watchdog)
+        parts.start("service manager", self._systemd.repeat)
+        parts.start("tickets", partial(self._workers.tickets.run, self._workers.send_ticket_keys))
+        keeping = partial(self._base.runtime.keep, self._control, self._workers.supervisor)
+        parts.start("runtime directory", keeping)
+        parts.start("auditing", self._workers.auditing.run)
+        parts.start("auditing rows", self._commits.row_audit.run)
+        parts.start("answering", self._workers.answering.run)
+        try:
+            # One beyond the wanted number serves until it is known what is wanted.
+            self._workers.supervisor.scale(max(self._base.sizing.count(), self._places))
+            parts.start("reconciling", self._serve)
+            drain = await self._ending
+        finally:
+            self._systemd.stopping()
+            await parts.stop(but=[slot.part for slot in self._workers.supervisor.slots])
+            self._watcher.stop()
+            self._workers.drains.stop()
+        await self._leave(drain)
+
+    async def _check_source(self) -> None:
+        """Without what to follow and without a state there is nothing to run: say so and end."""
+        try:
+            self._base.source.check_ref()
+        except RepositoryError as error:
+            if self._base.store.running.generation == 0 and self._places == 0:
+                raise
+            if self._base.options.ref is None:
+                log.warning("serving the last committed state", reason=error)
+            else:
+                # To end here would be an outage for a slip of the pen.
+                log.error(
+                    "cannot follow what --ref names: serving the last committed state",
+                    reason=error,
+                )
+            self._base.outcomes.held(str(error))
+            return
+        self._base.following.keep(self._base.source)
+        elsewhere = self._base.following.warning(self._base.source)
+        if elsewhere is not None:
+            log.warning(elsewhere)
+
+    async def _serve(self) -> None:
+        """After the workers' start: finish what was begun, then follow the repository."""
+
+        def admin() -> str | None:
+            return self._base.store.settings.admin
+
+        if not self._commits.admin.resume(admin()):
+            self._base.parts.start(
+                "metrics", partial(self._commits.admin.keep_resuming, admin), once=True
+            )
+        await self._commits.runner.settle_in()
+        await self._commits.runner.finish()
+        if not self._base.store.running.is_empty:
+            self._workers.supervisor.scale(self._base.sizing.count())
+        self._commits.shortages.tell()
+        self._workers.drains.schedule()
+        if self._base.options.remote is not None:
+            fetching = partial(
+                self._base.fetching.run, self._base.source, self._commits.reconciler.wake
+            )
+            self._base.parts.start("fetching", fetching)
+        self._base.parts.start("readiness", self._say_ready, once=True)
+        # Not before there are workers to answer the authority.
+        self._base.parts.start("certifying", self._workers.certifying.run)
+        await self._commits.reconciler.run()
+
+    async def _say_ready(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_WAIT_S):
+                await self._commits.reconciler.looked.wait()
+        self._systemd.ready()
+        # The first change would wait for all of it.
+        await asyncio.to_thread(differ.load)
+        while self._base.store.running.generation == 0:
+            await self._base.announcing.wait(READY_WAIT_S)
+        # What cannot be read is found by the change as well, and told then.
+        with (
+            contextlib.suppress(RepositoryError, DamagedError, OSError),
+            self._base.store.snapshot() as seen,
+        ):
+            self._base.stager.rehearse(seen)
+        gc.collect()
+        gc.freeze()
+
+    async def _leave(self, drain: bool) -> None:
+        if drain:
+            log.info("ending: requests in flight may finish", drain_ms=self.drain_ms())
+            await self._workers.supervisor.stop(self.drain_ms())
+        else:
+            log.info("the daemon leaves, the workers go on serving")
+            self._workers.supervisor.detach()
+            self._workers.sockets.close()
+        self._commits.admin.close()
+        if not self._ended.done():
+            self._ended.set_result(None)
+        await self._control.close()
+
+    # What other parts tell.
+
+    def _on_signal(self, drain: bool) -> None:
+        self._drain_asked += 1
+        if self._ending.done() and self._drain_asked > 1:
+            self._workers.supervisor.kill()
+        self._end(drain)
+
+    def _stop_asked(self) -> asyncio.Future[None]:
+        self._end(True)
+        return asyncio.shield(self._ended)
+
+    def _end(self, drain: bool) -> None:
+        if not self._ending.done():
+            self._ending.set_result(drain)
+
+    def workers_changed(self) -> None:
+        """See `WorkerObserver`."""
+        self._base.announcing.announce()
+        self._systemd.store_sockets()
+
+    def was_replaced(self) -> None:
+        """See `WorkerObserver`."""
+        self._end(False)
+
+    def applied(self, plan: Plan) -> None:
+        """See `Observer`."""
+        if any(of_kinds(plan.changes, "settings", "listener")):
+            self._commits.shortages.tell()
+        if any(of_kinds(plan.changes, SETTINGS_KEY.kind)):
+            self._workers.supervisor.scale(self._base.sizing.count())
+        self._workers.supervisor.retire_formers()
+        if self._workers.drains.names():
+            # A backend that the commit brought may be on the list.
+            self._workers.send_overlay()
+        self._systemd.store_sockets()
+        self._workers.certifying.wake()
+
+    def failed(self) -> None:
+        """See `Observer`."""
+        running = self._base.store.running
+        for slot in list(self._workers.supervisor.slots):
+            worker = slot.worker
+            if worker and (worker.generation, worker.digest) != (
+                running.generation,
+                running.state.digest,
+            ):
+                self._workers.supervisor.replace(slot.id, "it was left behind")
+
+    def _on_rebuilt(self) -> None:
+        """The state directory was lost, and with it what other parts have there."""
+        self._base.following.write(self._base.source)
+        self._base.mending.mend()
+        for write in (self._workers.challenges.write, self._workers.drains.write):
+            try:
+                write()
+            except OSError as error:
+                log.warning("cannot write the state directory", reason=error.strerror or error)
+        with contextlib.suppress(OSError):
+            if self._workers.tickets.rotate_if_due():
+                self._workers.send_ticket_keys()
+
+    def plan_warnings(self, changes: Sequence[Change]) -> list[Diagnostic]:
+        """See `Observer`."""
+        return self._base.sizing.warnings(changes)
+
+    def live(self, changes: Sequence[Change]) -> Live:
+        """See `Observer`."""
+        return self._commits.measuring.live(changes)
+
+    def looked(self) -> None:
+        """See `Observer`."""
+        if self._base.store.take_rebuilt():
+            self._on_rebuilt()
+        self._systemd.tell()
+        self._base.following.keep(self._base.source)
+        alone: list[Path] = []
+        deep: list[Path] = []
+        with contextlib.suppress(RepositoryError):
+            alone, deep = self._base.source.watched()
+        outside = self._commits.reconciler.external.directories()
+        if alone or outside:
+            self._watcher.watch([*alone, *sorted(outside.difference(alone))], deep)
+        else:
+            self._watcher.stop()
+
+    def _service_line(self) -> str:
+        running, problem = self._base.store.running, self._commits.reconciler.problem
+        text = f"generation {running.generation}, commit {(running.commit or 'none')[:12]}"
+        return f"{text}; holding: {problem}" if problem else text
+
+    def drain_ms(self) -> int:
+        """See `WorkerObserver`."""
+        return self._base.store.settings.drain_timeout
+
+
+def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no part has caught, as one line: a callback of the event loop failed."""
+    failure = context.get("exception")
+    doing = str(context.get("message", "running the event loop"))
+    if failure is None:
+        log.error("internal error", reason=doing)
+    else:
+        log.internal_error(doing, failure)

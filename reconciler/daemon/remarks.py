@@ -1,0 +1,93 @@
+"""What no other part tells of this process: warnings for status, its health, limits that are low.
+
+Made by `wiring` beside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from reconciler import log
+from reconciler.loop.rebuilding import Rebuilding
+from reconciler.planning.sizing import Sizing
+from reconciler.reporting.admin import AdminListener
+from reconciler.reporting.measuring import Measuring
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.rows import RowAudit
+from reconciler.storage.store import Store
+from reconciler.workers.listening.descriptors import Reserve, shortages
+from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.watching.runtime_directory import RuntimeDirectory
+
+
+class Shortages:
+    """Whether descriptors are few for the listeners that there are."""
+
+    def __init__(self, store: Store, sizing: Sizing) -> None:
+        self._store = store
+        self._sizing = sizing
+        self._told: list[str] = []
+
+    def found(self) -> list[str]:
+        """A sentence for each limit that is too low."""
+        with contextlib.suppress(DamagedError):
+            listeners = self._store.running.state.count("listener")
+            return shortages(listeners, self._sizing.count())
+        # The loop has it written anew.
+        return []
+
+    def tell(self) -> None:
+        """Once for each; status has them for as long as they last."""
+        found = self.found()
+        for each in found:
+            if each not in self._told:
+                log.warning(each)
+        self._told = found
+
+
+class Health:
+    """What `/healthz` answers."""
+
+    def __init__(
+        self, measuring: Measuring, runtime: RuntimeDirectory, rebuilding: Rebuilding
+    ) -> None:
+        self._measuring = measuring
+        self._runtime = runtime
+        self._rebuilding = rebuilding
+
+    def answer(self) -> tuple[bool, str]:
+        """That nobody can ask us hurts no request, but can be said nowhere else."""
+        healthy, said = self._measuring.health()
+        problems = (self._runtime.problem, self._rebuilding.problem)
+        return healthy, "; ".join([said, *(problem for problem in problems if problem)])
+
+
+class Warnings:
+    """What `status` warns of beside what it finds itself."""
+
+    def __init__(
+        self,
+        admin: AdminListener,
+        measuring: Measuring,
+        row_audit: RowAudit,
+        reserve: Reserve,
+        runtime: RuntimeDirectory,
+        supervisor: Supervisor,
+        shortages: Shortages,
+    ) -> None:
+        self._admin = admin
+        self._measuring = measuring
+        self._row_audit = row_audit
+        self._reserve = reserve
+        self._runtime = runtime
+        self._supervisor = supervisor
+        self._shortages = shortages
+
+    def found(self) -> list[str]:
+        """A sentence for each."""
+        problem = self._admin.problem
+        found = [f"no metrics are served: {problem}"] if problem else []
+        found += self._measuring.left_out()
+        found += [self._row_audit.problem] if self._row_audit.problem else []
+        found += [self._reserve.problem] if self._reserve.problem else []
+        return found + self._runtime.warnings(self._supervisor) + self._shortages.found()

@@ -1,0 +1,285 @@
+"""Joins the parts of a daemon, from below: each is given what it needs when it is made.
+
+Three floors: what all stand on, the workers with what is told and asked beside commits, and a
+commit's way with those who tell of it. What a part has to say to one above it goes to an observer,
+which is `daemon` beside. Nothing is started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from reconciler.acme.certifying import Certifying
+from reconciler.catalog.coverage import claims, ordered
+from reconciler.catalog.relations import relations_of
+from reconciler.daemon.options import DaemonOptions
+from reconciler.daemon.remarks import Health, Shortages, Warnings
+from reconciler.loop.marking import Marking
+from reconciler.loop.mending import Mending
+from reconciler.loop.observer import Observer
+from reconciler.loop.rebuilding import Rebuilding
+from reconciler.loop.reconcile import Reconciler
+from reconciler.loop.staging import Stager
+from reconciler.materials.completing import Machine
+from reconciler.parts import Parts
+from reconciler.planning.sizing import Sizing
+from reconciler.reporting.admin import AdminListener
+from reconciler.reporting.announcing import Announcing
+from reconciler.reporting.control_answers import ControlAnswers
+from reconciler.reporting.control_socket import ControlSocket
+from reconciler.reporting.draining import Draining
+from reconciler.reporting.expiry import Expiry
+from reconciler.reporting.measuring import Measuring
+from reconciler.reporting.outcomes import Outcomes
+from reconciler.reporting.status import Status
+from reconciler.reporting.waiting import Waiting
+from reconciler.source.following import Following
+from reconciler.source.remote.fetching import Fetching
+from reconciler.source.source import Source
+from reconciler.storage.kept.drains import Drains
+from reconciler.storage.kept.history import History
+from reconciler.storage.rows import RowAudit
+from reconciler.storage.store import Store
+from reconciler.transaction.runner import Runner
+from reconciler.workers.linked.worker import Worker
+from reconciler.workers.listening.descriptors import Reserve
+from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.slots.bringup import Bringup
+from reconciler.workers.slots.slot import WorkerObserver
+from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.telling.challenges import ChallengeKeeper
+from reconciler.workers.telling.overlay import Overlaying
+from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
+from reconciler.workers.watching.answering import Answering
+from reconciler.workers.watching.auditing import Auditing
+from reconciler.workers.watching.runtime_directory import RuntimeDirectory
+from schemas.messages import control
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all parts stand on."""
+
+    options: DaemonOptions
+    store: Store
+    machine: Machine
+    runtime: RuntimeDirectory
+    began: float
+    parts: Parts
+    reserve: Reserve
+    announcing: Announcing
+    wake: asyncio.Event
+    """Set by whoever knows that the loop should look."""
+    fetching: Fetching
+    following: Following
+    source: Source
+    stager: Stager
+    mending: Mending
+    outcomes: Outcomes
+    sizing: Sizing
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlane:
+    """The workers, and what they are told and asked beside commits."""
+
+    sockets: SocketTable
+    drains: Drains
+    overlaying: Overlaying
+    tickets: TicketKeeper
+    challenges: ChallengeKeeper
+    supervisor: Supervisor
+    auditing: Auditing
+    answering: Answering
+    certifying: Certifying
+    send_overlay: Callable[[], None]
+
+    def send_ticket_keys(self) -> None:
+        """There are others."""
+        tell_of_keys(self.supervisor.in_service.values(), self.tickets.path)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPlane:
+    """A commit's way, and what is measured of it."""
+
+    marking: Marking
+    measuring: Measuring
+    expiry: Expiry
+    admin: AdminListener
+    runner: Runner
+    reconciler: Reconciler
+    row_audit: RowAudit
+    shortages: Shortages
+
+
+def ground(
+    options: DaemonOptions, store: Store, machine: Machine, runtime: RuntimeDirectory
+) -> Ground:
+    """Reads what was kept of another start."""
+    # Before all else: a limit that is lowered later is below what is opened last.
+    reserve = Reserve()
+    directory = options.directory.absolute()
+    following = Following(store, directory, options.ref)
+    source = Source(directory, following.wanted, options.remote)
+    stager = Stager(source, machine, store.materials.directory)
+    return Ground(
+        options=options,
+        store=store,
+        machine=machine,
+        runtime=runtime,
+        began=asyncio.get_running_loop().time(),
+        parts=Parts(),
+        reserve=reserve,
+        announcing=Announcing(),
+        wake=asyncio.Event(),
+        fetching=Fetching(options.remote, options.fetch_interval_s),
+        following=following,
+        source=source,
+        stager=stager,
+        mending=Mending(source, store, stager),
+        outcomes=Outcomes(source, store, History(store)),
+        sizing=Sizing(store, options.workers),
+    )
+
+
+def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
+    """Sockets, slots, drains, tickets, challenges; who asks workers, who orders certificates."""
+    store, options = base.store, base.options
+
+    def workers() -> Iterable[Worker]:
+        return supervisor.in_service.values()
+
+    def send_overlay() -> None:
+        overlaying.tell(drains.names())
+        base.announcing.announce()
+
+    sockets, overlaying = SocketTable(), Overlaying(workers)
+    drains = Drains(store, send_overlay, base.outcomes.drains_expired)
+    tickets = TicketKeeper(options.state_dir, store)
+    challenges = ChallengeKeeper(options.state_dir, workers)
+    bringup = Bringup(
+        store, sockets, drains.names, tickets.path, challenges.path, base.mending.mend
+    )
+    supervisor = Supervisor(
+        options.runtime_dir, store.epoch, sockets, bringup, base.parts, observer
+    )
+    return WorkerPlane(
+        sockets=sockets,
+        drains=drains,
+        overlaying=overlaying,
+        tickets=tickets,
+        challenges=challenges,
+        supervisor=supervisor,
+        auditing=Auditing(store, supervisor),
+        answering=Answering(supervisor, drains.names),
+        certifying=Certifying(
+            options.state_dir,
+            challenges,
+            lambda: ordered(store.running.state),
+            lambda hostname: claims(store.running.state, hostname),
+            lambda key, path: store.materials.content_of(store.running.state.get(key), path),
+            issued=base.wake.set,
+        ),
+        send_overlay=send_overlay,
+    )
+
+
+def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> CommitPlane:
+    """The loop, the transactions that it runs, and the numbers about both."""
+    store, supervisor = base.store, workers.supervisor
+    expiry = Expiry(store)
+    measuring = Measuring(
+        store,
+        supervisor,
+        base.outcomes,
+        base.sizing.count_after,
+        expiry,
+        base.source,
+        workers.auditing,
+        workers.certifying,
+        base.parts,
+        base.began,
+    )
+    rebuilding = Rebuilding(store, base.stager, supervisor)
+    health = Health(measuring, base.runtime, rebuilding)
+    admin = AdminListener(measuring.metrics, health.answer, base.reserve)
+    marking = Marking(base.source, base.outcomes)
+    runner = Runner(store, supervisor, workers.sockets, admin, recorded=marking.mark)
+    reconciler = Reconciler(
+        base.source,
+        store,
+        runner,
+        base.outcomes,
+        base.stager,
+        rebuilding,
+        base.machine,
+        marking,
+        observer,
+        base.announcing,
+        base.wake,
+    )
+    relate = partial(relations_of, machine=base.machine)
+    return CommitPlane(
+        marking=marking,
+        measuring=measuring,
+        expiry=expiry,
+        admin=admin,
+        runner=runner,
+        reconciler=reconciler,
+        row_audit=RowAudit(store, relate, reconciler.found_damaged),
+        shortages=Shortages(store, base.sizing),
+    )
+
+
+def control_socket(
+    base: Ground,
+    workers: WorkerPlane,
+    commits: CommitPlane,
+    stop: Callable[[], asyncio.Future[None]],
+) -> ControlSocket:
+    """Those who answer what is asked of the daemon."""
+    store, supervisor, reconciler = base.store, workers.supervisor, commits.reconciler
+    draining = Draining(store, supervisor, workers.drains, workers.overlaying.taken, base.outcomes)
+    warnings = Warnings(
+        commits.admin,
+        commits.measuring,
+        commits.row_audit,
+        base.reserve,
+        base.runtime,
+        supervisor,
+        commits.shortages,
+    )
+    status = Status(
+        source=base.source,
+        store=store,
+        supervisor=supervisor,
+        reconciler=reconciler,
+        runner=commits.runner,
+        draining=draining,
+        following=base.following,
+        expiry=commits.expiry,
+        auditing=workers.auditing,
+        certifying=workers.certifying,
+        parts=base.parts,
+        further_warnings=warnings.found,
+        began=base.began,
+        fetched_at=lambda: base.fetching.fetched_at,
+        remote=base.fetching.shown_remote,
+    )
+    waiting = Waiting(base.source, store, reconciler, supervisor, commits.runner, base.announcing)
+    answers = ControlAnswers(
+        source=base.source,
+        store=store,
+        reconciler=reconciler,
+        proposing=reconciler.proposing,
+        waiting=waiting,
+        status=status,
+        draining=draining,
+        stop=stop,
+    )
+    path = base.options.runtime_dir / control.SOCKET_NAME
+    return ControlSocket(path, answers.answer, base.reserve)
