@@ -15,7 +15,7 @@ use crate::runtime::socket;
 use crate::session::{Command, Engine, Served};
 use crate::state::audit::Audited;
 use crate::state::digest::Digest;
-use crate::state::incoming::Materials;
+use crate::state::entity::Materials;
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
 use crate::state::reading::Part;

@@ -16,6 +16,7 @@ use crate::protocol::h1::target::normalise_path;
 use crate::protocol::h1::{RequestHead, Slashes};
 use crate::routing::regexes::Regexes;
 use crate::state::entity::{Entity, Frontend, HeaderEdits, Kind, Listener};
+use crate::state::kinds::registry::Value as _;
 use crate::state::listener::ListenerSettings;
 use crate::state::named::Named;
 

@@ -134,7 +134,7 @@ impl<D: Driver> Engine<D> {
     /// Until then a worker that takes a large state in holds no connection up, and what it holds
     /// meanwhile may be of an earlier generation than the others serve.
     fn serve(&mut self, mut sockets: HashMap<String, OwnedFd>) {
-        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        let listeners: Vec<_> = self.tables.running.listeners.values().cloned().collect();
         for listener in listeners {
             let missing = listener.raw_socket().is_none();
             if missing && let Some(socket) = sockets.remove(&listener.name) {
@@ -301,7 +301,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn begin_shutdown(&mut self, grace: Duration) {
         self.stopping = true;
         let until_ms = self.clock.ms() + grace.as_millis() as u64;
-        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        let listeners: Vec<_> = self.tables.running.listeners.values().cloned().collect();
         for listener in listeners {
             self.close_listener(&listener);
             while self.close_idle(&listener) {}

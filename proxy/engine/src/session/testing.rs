@@ -69,7 +69,7 @@ pub(super) fn engine_with_clients(count: usize) -> Door {
         clients.push(id);
     }
     door.set_nonblocking(true).unwrap();
-    engine.tables.listeners.insert(listener.clone());
+    engine.tables.running.listeners.insert(listener.clone());
     Door {
         engine,
         listener,

@@ -2,14 +2,14 @@
 //!
 //! Thousands of frontends have the same listeners, or a few hostnames between them, and thousands of
 //! clusters the same policy. Lives while a change comes in, so that nothing has to be counted or
-//! forgotten; what later changes bring is not compared with what is held. Used by [`super::incoming`].
+//! forgotten; what later changes bring is not compared with what is held. Asked by the kinds.
 
 use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
 use rustls::ClientConfig;
 
-use super::entity::{Cluster, Entity, Frontend, PathMatch};
+use super::entity::{Cluster, Entity, Kind};
 use crate::upstream::ClusterSettings;
 
 /// What has come so far, by value.
@@ -17,39 +17,31 @@ use crate::upstream::ClusterSettings;
 pub struct Alike {
     texts: AHashSet<Arc<str>>,
     lists: AHashSet<Arc<[Box<str>]>>,
-    /// By their canonical text.
-    clusters: AHashMap<Box<str>, Arc<Cluster>>,
-    /// By where their entities lie, which `clusters` or they themselves keep there.
+    /// Whole entities by their canonical text, for each kind.
+    entities: [AHashMap<Box<str>, Entity>; Kind::ALL.len()],
+    /// By where their entities lie, which `entities` or they themselves keep there.
     settings: AHashMap<usize, Arc<ClusterSettings>>,
 }
 
 impl Alike {
-    /// The cluster of that canonical text, if there was one.
-    pub(super) fn cluster(&self, text: &str) -> Option<Entity> {
-        self.clusters.get(text).cloned().map(Entity::Cluster)
+    /// The entity of that canonical text, if there was one.
+    pub(super) fn known(&self, kind: Kind, text: &str) -> Option<Entity> {
+        self.entities[kind as usize].get(text).cloned()
     }
 
-    /// Remembers what others may have as well, and replaces it by what came before.
-    pub(super) fn share(&mut self, text: &str, entity: &mut Entity) {
-        match entity {
-            Entity::Cluster(cluster) => {
-                self.clusters.insert(text.into(), cluster.clone());
-            }
-            Entity::Frontend(frontend) => self.share_frontend(frontend),
-            Entity::Settings(_)
-            | Entity::Certificate(_)
-            | Entity::Listener(_)
-            | Entity::Backend(_) => {}
-        }
+    /// Remembers an entity for others of the same text.
+    pub(super) fn remember(&mut self, kind: Kind, text: &str, entity: &Entity) {
+        self.entities[kind as usize].insert(text.into(), entity.clone());
     }
 
-    fn share_frontend(&mut self, frontend: &mut Frontend) {
-        one_of(&mut self.texts, &mut frontend.hostname);
-        let (PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::Regex(path)) =
-            &mut frontend.path;
-        one_of(&mut self.texts, path);
-        one_of(&mut self.lists, &mut frontend.listeners);
-        one_of(&mut self.lists, &mut frontend.upgrades);
+    /// Replaces a text by what came before.
+    pub(super) fn share_text(&mut self, text: &mut Arc<str>) {
+        one_of(&mut self.texts, text);
+    }
+
+    /// Replaces a list by what came before.
+    pub(super) fn share_list(&mut self, list: &mut Arc<[Box<str>]>) {
+        one_of(&mut self.lists, list);
     }
 
     /// The settings of a cluster, which asks its backends for TLS as `tls` says.
@@ -87,6 +79,7 @@ fn one_of<T: ?Sized + std::hash::Hash + Eq>(known: &mut AHashSet<Arc<T>>, value:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::entity::PathMatch;
     use crate::state::ops;
 
     fn decoded(alike: &mut Alike, puts: &[&str]) -> Vec<Entity> {

@@ -58,7 +58,7 @@ impl Audit {
                 return None;
             }
             let before = left;
-            tables.each(*kind, self.offset, left, &mut |entry| {
+            tables.running.each(*kind, self.offset, left, &mut |entry| {
                 left -= 1;
                 self.found.take(*kind, entry);
             });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::entity;
 use super::entry::Entry;
+use super::kinds::registry::Runs;
 use super::named::HasName;
 use super::slot::Slot;
 use crate::policy::plan::Plan;
@@ -77,6 +78,12 @@ impl Frontend {
 impl HasName for Rc<Frontend> {
     fn name(&self) -> &str {
         self.rule.name()
+    }
+}
+
+impl Runs for Rc<Frontend> {
+    fn with_entry<R>(&self, read: impl FnOnce(&Entry) -> R) -> R {
+        read(self.entry())
     }
 }
 

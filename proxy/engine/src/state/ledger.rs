@@ -5,6 +5,7 @@
 //! of it against what is held; the result either waits as [`Staged`] or leaves no trace. Called by the
 //! engine's Python face with no lock on the request path.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 
 use super::digest::Digest;
-use super::entity::{Entity, Kind};
+use super::entity::{Entity, Kind, Materials};
 use super::entry::Entry;
 use super::held::Held;
-use super::incoming::{Incoming, Materials};
+use super::incoming::Incoming;
 use super::ops::Refused;
 use super::staged::{Staged, StagedPut};
 use crate::routing::regexes::Regexes;
@@ -166,11 +167,14 @@ impl Ledger {
         }
         self.staged = None;
         let Incoming {
-            puts,
-            removes,
+            mut puts,
+            mut removes,
             access_log,
             ..
         } = incoming;
+        // Made behind what it needs, and taken away before: so nothing ever leads nowhere.
+        puts.sort_unstable_by_key(|put| put.entry.kind());
+        removes.sort_unstable_by_key(|(kind, _)| Reverse(*kind));
         let access_log = access_log.filter(|target| *target != self.access_log);
         let log = match &access_log {
             Some(target) => Some(

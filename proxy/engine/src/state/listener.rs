@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::entity::{self, cidr::Cidr};
 use super::entry::Entry;
 use super::frontend::Frontend;
+use super::kinds::registry::Runs;
 use super::named::HasName;
 use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
@@ -184,5 +185,11 @@ impl Listener {
 impl HasName for Rc<Listener> {
     fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl Runs for Rc<Listener> {
+    fn with_entry<R>(&self, read: impl FnOnce(&Entry) -> R) -> R {
+        read(&self.entry.borrow())
     }
 }

@@ -163,29 +163,25 @@ fn claim<'a>(
 
 fn decode_put(kind: Kind, put: &WirePut<'_>, alike: &mut Alike) -> Result<Entry, Refused> {
     let text = put.value.get();
-    let known = (kind == Kind::Cluster)
-        .then(|| alike.cluster(text))
-        .flatten();
-    let entity = match known {
-        Some(cluster) => cluster,
-        None => {
-            let refused = |reason| Refused::new(kind.as_str(), &put.name, reason);
-            let mut entity = decode_value(kind, text).map_err(refused)?;
-            alike.share(text, &mut entity);
-            entity
-        }
-    };
+    let entity = decode_value(kind, text, alike)
+        .map_err(|reason| Refused::new(kind.as_str(), &put.name, reason))?;
     let hash = Digest::from_entity(kind, &put.name, text.as_bytes());
     Ok(Entry::new(&put.name, entity, hash))
 }
 
-fn decode_value(kind: Kind, text: &str) -> Result<Entity, String> {
-    let entity = Entity::from_json(kind, text)
+fn decode_value(kind: Kind, text: &str, alike: &mut Alike) -> Result<Entity, String> {
+    if let Some(known) = alike.known(kind, text) {
+        return Ok(known);
+    }
+    let entity = Entity::read(kind, text, alike)
         .map_err(|error| format!("the value is not readable: {error}"))?;
     if entity.canonical() != text.as_bytes() {
         return Err("the engine and the reconciler disagree about this entity".to_owned());
     }
     entity.check()?;
+    if kind.is_alike() {
+        alike.remember(kind, text, &entity);
+    }
     Ok(entity)
 }
 

@@ -46,13 +46,13 @@ impl Part {
         let mut taken = 0;
         let mut offset = position;
         for kind in Kind::ALL {
-            let count = tables.count(kind);
+            let count = tables.running.count(kind);
             if offset >= count {
                 offset -= count;
                 continue;
             }
             let left = PART_ENTITIES - taken;
-            tables.each(kind, offset, left, &mut |entry| {
+            tables.running.each(kind, offset, left, &mut |entry| {
                 if entities.len() < PART_BYTES {
                     write(&mut entities, entry);
                     taken += 1;
@@ -65,7 +65,10 @@ impl Part {
         }
         entities.push(']');
         let next = position.saturating_add(taken);
-        let total: usize = Kind::ALL.into_iter().map(|kind| tables.count(kind)).sum();
+        let total: usize = Kind::ALL
+            .into_iter()
+            .map(|kind| tables.running.count(kind))
+            .sum();
         Self {
             generation: tables.generation,
             digest: tables.digest,

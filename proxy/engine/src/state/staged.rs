@@ -8,12 +8,8 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::entity::Kind;
 use super::entry::Entry;
-use crate::policy::plan::Plan;
-use crate::routing::rule::Rule;
+use super::kinds::registry::Compiled;
 use crate::telemetry::access_log::LogSink;
-use crate::tls::certificates::Identity;
-use crate::tls::policy::Agreements;
-use crate::upstream::ClusterSettings;
 
 /// One checked transaction.
 pub struct Staged {
@@ -23,9 +19,9 @@ pub struct Staged {
     pub commit: String,
     /// The digest of the state after it.
     pub digest: Digest,
-    /// Entities to add or replace.
+    /// Entities to add or replace, each behind what it needs.
     pub puts: Vec<StagedPut>,
-    /// Entities to take away.
+    /// Entities to take away, each before what it needs.
     pub removes: Vec<(Kind, String)>,
     /// Listening sockets by listener, for those that are new or have moved.
     pub sockets: HashMap<String, OwnedFd>,
@@ -39,18 +35,4 @@ pub struct StagedPut {
     pub entry: Arc<Entry>,
     /// Everything of it that can fail to compile.
     pub compiled: Compiled,
-}
-
-/// What is made of an entity before its commit.
-pub enum Compiled {
-    /// It is taken as it is.
-    Nothing,
-    /// A certificate's chain and key; `None` when it has not been issued yet.
-    Certificate(Option<Box<Identity>>),
-    /// What a listener agrees to; `None` in clear text.
-    Listener(Option<Box<Agreements>>),
-    /// How a cluster deals with its backends.
-    Cluster(Arc<ClusterSettings>),
-    /// A frontend's match, and what it has done with requests.
-    Frontend(Rule, Option<Box<Plan>>),
 }

@@ -12,6 +12,7 @@ use super::members::Members;
 use crate::protocol::h1::HeadLimits;
 use crate::state::entity::{self, ClusterProtocol, LoadBalancing};
 use crate::state::entry::Entry;
+use crate::state::kinds::registry::Runs;
 use crate::state::named::HasName;
 use crate::state::slot::Slot;
 use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
@@ -168,6 +169,12 @@ impl Cluster {
 impl HasName for Rc<Cluster> {
     fn name(&self) -> &str {
         &self.first.name
+    }
+}
+
+impl Runs for Rc<Cluster> {
+    fn with_entry<R>(&self, read: impl FnOnce(&Entry) -> R) -> R {
+        read(&self.entry())
     }
 }
 

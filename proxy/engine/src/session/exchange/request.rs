@@ -207,7 +207,7 @@ impl<D: Driver> Engine<D> {
             own_id: record.id(),
             frontend_name: &frontend.entry().name,
             frontend_listeners: &frontend.entity().listeners,
-            listeners: &self.tables.listeners,
+            listeners: &self.tables.running.listeners,
         }
     }
 

@@ -141,7 +141,7 @@ impl<D: Driver> Engine<D> {
         if self.evict_idle(first) {
             return true;
         }
-        let others: Vec<_> = self.tables.listeners.values().cloned().collect();
+        let others: Vec<_> = self.tables.running.listeners.values().cloned().collect();
         others.iter().any(|listener| self.evict_idle(listener))
     }
 
@@ -175,7 +175,7 @@ impl<D: Driver> Engine<D> {
     fn pause_accepting(&mut self) {
         self.accept_paused = true;
         self.accepting.clear();
-        for listener in self.tables.listeners.values() {
+        for listener in self.tables.running.listeners.values() {
             if let Some(fd) = listener.raw_socket() {
                 let _ = self.driver.unwatch(fd);
             }
@@ -186,7 +186,7 @@ impl<D: Driver> Engine<D> {
 
     pub(in crate::session) fn resume_accepting(&mut self) {
         self.accept_paused = false;
-        let listeners: Vec<_> = self.tables.listeners.values().cloned().collect();
+        let listeners: Vec<_> = self.tables.running.listeners.values().cloned().collect();
         for listener in listeners {
             self.watch_listener(&listener);
         }

@@ -16,14 +16,7 @@ use super::Material;
 
 /// Checks the name of an entity of `kind` against the grammar of names.
 pub fn name(kind: Kind, name: &str) -> Result<(), String> {
-    let valid = match kind {
-        Kind::Settings => name == "settings",
-        Kind::Backend => name
-            .split_once('/')
-            .is_some_and(|(cluster, backend)| is_name(cluster) && is_name(backend)),
-        Kind::Certificate | Kind::Listener | Kind::Cluster | Kind::Frontend => is_name(name),
-    };
-    if valid {
+    if kind.is_name(name) {
         Ok(())
     } else {
         Err(format!("{name:?} is not the name of a {}", kind.as_str()))

@@ -1,9 +1,14 @@
 //! The backend: one address in a cluster.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::language::language;
+use super::registry::{Compiling, Kind, Needs, Running, Swap, Value};
 use crate::state::entity::address::Address;
+use crate::state::entity::check::is_name;
+use crate::state::entry::{Entry, cluster_of};
+use crate::state::tables::Tables;
 
 language! {
     /// One address in a cluster.
@@ -22,9 +27,47 @@ impl Backend {
     }
 }
 
-impl Backend {
-    /// Checks the values.
-    pub fn check(&self) -> Result<(), String> {
+impl Value for Backend {
+    type Compiled = ();
+    /// As they run, they are in their clusters.
+    type Running = Arc<Entry>;
+
+    fn is_name(name: &str) -> bool {
+        name.split_once('/')
+            .is_some_and(|(cluster, backend)| is_name(cluster) && is_name(backend))
+    }
+
+    fn check(&self) -> Result<(), String> {
         self.socket_addr().map(drop)
+    }
+
+    fn needs<'a>(&'a self, name: &'a str) -> Needs<'a> {
+        Needs {
+            one: Some((Kind::Cluster, cluster_of(name))),
+            ..Needs::default()
+        }
+    }
+
+    fn compile(&self, _: &Arc<Entry>, _: &mut Compiling<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, (): (), swap: &mut Swap) {
+        let Running {
+            clusters, backends, ..
+        } = &mut tables.running;
+        if let Some(cluster) = clusters.get(cluster_of(&entry.name)) {
+            swap.applied.removed.extend(cluster.insert(entry.clone()));
+            swap.touched.push(cluster.clone());
+        }
+        backends.insert(entry);
+    }
+
+    fn take(tables: &mut Tables, name: &str, swap: &mut Swap) {
+        tables.running.backends.swap_remove(name);
+        if let Some(cluster) = tables.running.clusters.get(cluster_of(name)) {
+            swap.applied.removed.extend(cluster.remove(name));
+            swap.touched.push(cluster.clone());
+        }
     }
 }

@@ -1,8 +1,14 @@
 //! The certificate: which files it is, and how it is ordered.
 
+use std::sync::Arc;
+
 use super::language::{defaulted, language};
+use super::registry::{Compiling, Swap, Value};
 use crate::state::entity::Material;
 use crate::state::entity::check::{is_hostname, material};
+use crate::state::entry::Entry;
+use crate::state::tables::Tables;
+use crate::tls::certificates::{self, Identity};
 
 language! {
     /// A certificate chain with its private key.
@@ -57,9 +63,12 @@ impl Staple {
     }
 }
 
-impl Certificate {
-    /// Checks the values.
-    pub fn check(&self) -> Result<(), String> {
+impl Value for Certificate {
+    /// None, when it has not been issued yet.
+    type Compiled = Option<Box<Identity>>;
+    type Running = Arc<Entry>;
+
+    fn check(&self) -> Result<(), String> {
         for file in [&self.certificate, &self.private_key].into_iter().flatten() {
             material(file)?;
         }
@@ -84,6 +93,48 @@ impl Certificate {
             Some(name) => Err(format!(
                 "hostnames: {name:?} is not like shop.example.com or *.example.com"
             )),
+        }
+    }
+
+    fn compile(&self, _: &Arc<Entry>, with: &mut Compiling<'_>) -> Result<Self::Compiled, String> {
+        let (Some(chain), Some(private_key)) = (&self.certificate, &self.private_key) else {
+            return Ok(None);
+        };
+        let chain = with.material(chain)?;
+        let private_key = with.material(private_key)?;
+        let key = certificates::load(chain, private_key, &with.tls.provider)?;
+        let identity = match &self.ocsp {
+            Some(staple) => {
+                let response = with.material(&staple.material())?;
+                Identity::stapled(key, response, staple.until)
+            }
+            None => Identity::plain(key),
+        };
+        Ok(Some(Box::new(identity)))
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, identity: Self::Compiled, swap: &mut Swap) {
+        Self::take(tables, &entry.name, swap);
+        // One that has not been issued yet is there for nobody.
+        if let Some(identity) = identity {
+            let certificate = entry.certificate();
+            // One that was ordered may be of a time when it had other hostnames.
+            let hostnames: Vec<_> = certificate
+                .hostnames
+                .iter()
+                .filter(|hostname| certificate.acme.is_none() || identity.is_valid_for(hostname))
+                .cloned()
+                .collect();
+            tables.in_service.insert(&entry.name, &hostnames, &identity);
+        }
+        tables.running.certificates.insert(entry);
+    }
+
+    fn take(tables: &mut Tables, name: &str, _: &mut Swap) {
+        if let Some(entry) = tables.running.certificates.swap_remove(name) {
+            tables
+                .in_service
+                .remove(name, &entry.certificate().hostnames);
         }
     }
 }

@@ -1,13 +1,19 @@
 //! The cluster: a named set of interchangeable backends, and how they are dealt with.
 
 use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::language::defaulted;
-use crate::state::entity::Material;
+use super::registry::{self, Compiling, Swap, Value};
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
 use crate::state::entity::check::{is_hostname, material, within};
+use crate::state::entity::{Entity, Material};
+use crate::state::entry::Entry;
+use crate::state::tables::Tables;
+use crate::upstream::{self, ClusterSettings};
 
 /// What the backends of a cluster speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,9 +113,13 @@ defaulted! {
     }
 }
 
-impl Cluster {
-    /// Checks the values.
-    pub fn check(&self) -> Result<(), String> {
+impl Value for Cluster {
+    type Compiled = Arc<ClusterSettings>;
+    type Running = Rc<upstream::Cluster>;
+
+    const IS_ALIKE: bool = true;
+
+    fn check(&self) -> Result<(), String> {
         let limits = &self.limits;
         within("limits.head_bytes", limits.head_bytes, RESPONSE_HEAD_BYTES)?;
         within("limits.header_count", limits.header_count, HEADER_COUNT)?;
@@ -129,6 +139,40 @@ impl Cluster {
         within("timeouts.response_body", timeouts.response_body, TIMEOUT_MS)?;
         within("timeouts.response_head", timeouts.response_head, TIMEOUT_MS)?;
         within("timeouts.tunnel", timeouts.tunnel, TIMEOUT_MS)
+    }
+
+    fn compile(
+        &self,
+        entry: &Arc<Entry>,
+        with: &mut Compiling<'_>,
+    ) -> Result<Self::Compiled, String> {
+        let Entity::Cluster(shared) = &entry.entity else {
+            return Err("it is no cluster".to_owned());
+        };
+        let (materials, tls) = (with.materials, with.tls);
+        with.alike.settings(shared, || {
+            let asked = self.tls.as_ref().map(|policy| {
+                tls.client_config(policy, self.protocol, |wanted| {
+                    registry::material(materials, wanted)
+                })
+            });
+            asked.transpose()
+        })
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, settings: Self::Compiled, swap: &mut Swap) {
+        let clusters = &mut tables.running.clusters;
+        if let Some(cluster) = clusters.get(&entry.name) {
+            cluster.replace_settings(entry, settings);
+            swap.touched.push(cluster.clone());
+        } else {
+            let cluster = upstream::Cluster::new(entry, settings, tables.metrics.clone());
+            clusters.insert(Rc::new(cluster));
+        }
+    }
+
+    fn take(tables: &mut Tables, name: &str, _: &mut Swap) {
+        tables.running.clusters.swap_remove(name);
     }
 }
 

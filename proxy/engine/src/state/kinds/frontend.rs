@@ -1,6 +1,8 @@
 //! The frontend: a match of requests that leads to a cluster, or to an answer of its own.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
@@ -8,8 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::edits::{HeaderEdits, Of};
 use super::language::language;
 use super::places::{Redirect, Respond, Rewrite};
+use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
+use crate::policy::plan::Plan;
+use crate::routing::rule::{Rule, Target};
+use crate::routing::table::Table;
+use crate::state::alike::Alike;
 use crate::state::entity::check::{PATH_BYTES_MAX, is_hostname, is_name, is_token, within};
-use crate::state::entity::compile_regex;
+use crate::state::entity::{Material, compile_regex};
+use crate::state::entry::Entry;
+use crate::state::frontend as running;
+use crate::state::tables::Tables;
 
 // Defaults, which most frontends have: kept once.
 static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
@@ -227,9 +237,12 @@ pub enum ValueMatch {
     Regex(String),
 }
 
-impl Frontend {
-    /// Checks the values.
-    pub fn check(&self) -> Result<(), String> {
+impl Value for Frontend {
+    /// Its match, and what it has done with requests.
+    type Compiled = (Rule, Option<Box<Plan>>);
+    type Running = Rc<running::Frontend>;
+
+    fn check(&self) -> Result<(), String> {
         self.check_ends()?;
         if let Some(listener) = self.listeners.iter().find(|listener| !is_name(listener)) {
             return Err(format!(
@@ -263,6 +276,79 @@ impl Frontend {
         self.few().map_or(Ok(()), Few::check)
     }
 
+    fn share(&mut self, alike: &mut Alike) {
+        alike.share_text(&mut self.hostname);
+        let (PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::Regex(path)) =
+            &mut self.path;
+        alike.share_text(path);
+        alike.share_list(&mut self.listeners);
+        alike.share_list(&mut self.upgrades);
+    }
+
+    fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
+        Needs {
+            lists: [Some((Kind::Listener, &self.listeners))],
+            one: self.cluster.as_deref().map(|name| (Kind::Cluster, name)),
+        }
+    }
+
+    fn compile(
+        &self,
+        entry: &Arc<Entry>,
+        with: &mut Compiling<'_>,
+    ) -> Result<Self::Compiled, String> {
+        let rule = Rule::of(entry.clone(), with.regexes)?;
+        let materials = with.materials;
+        let read = |wanted: &Material| material(materials, wanted);
+        Ok((rule, Plan::of(self, with.regexes, read)?))
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, (rule, plan): Self::Compiled, _: &mut Swap) {
+        let cluster = entry.frontend().cluster.as_deref().map(|name| {
+            let Some(cluster) = tables.running.clusters.get(name).cloned() else {
+                unreachable!("the ledger refuses a frontend whose cluster is not there");
+            };
+            cluster
+        });
+        let before = taken(tables, &entry.name);
+        let frontend = Rc::new(running::Frontend::new(
+            rule,
+            plan,
+            cluster,
+            before.as_deref(),
+        ));
+        for table in tables_of(tables, frontend.entity()) {
+            table.borrow_mut().insert(frontend.clone());
+        }
+        tables.running.frontends.insert(frontend);
+    }
+
+    fn take(tables: &mut Tables, name: &str, _: &mut Swap) {
+        taken(tables, name);
+    }
+}
+
+/// Takes a frontend out of every table that leads to it.
+fn taken(tables: &mut Tables, name: &str) -> Option<Rc<running::Frontend>> {
+    let frontend = tables.running.frontends.swap_remove(name)?;
+    for table in tables_of(tables, frontend.entity()) {
+        table.borrow_mut().remove(frontend.rule());
+    }
+    Some(frontend)
+}
+
+/// The routing tables that lead to a frontend.
+fn tables_of<'a>(
+    tables: &'a Tables,
+    frontend: &'a Frontend,
+) -> impl Iterator<Item = &'a RefCell<Table<Rc<running::Frontend>>>> {
+    let listeners = frontend.listeners.iter();
+    listeners
+        .filter_map(|name| tables.running.listeners.get(name))
+        .flat_map(|listener| listener.routes.of(frontend))
+}
+
+impl Frontend {
     /// Checks what becomes of requests in the end: exactly one thing.
     fn check_ends(&self) -> Result<(), String> {
         let few = self.rare();

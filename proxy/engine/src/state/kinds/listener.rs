@@ -3,14 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::language::{defaulted, language};
+use super::registry::{Compiling, Kind, Needs, Swap, Value};
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
 use crate::state::entity::check::{error_pages, is_name, material, socket_addr, within};
 use crate::state::entity::cidr::Cidr;
-use crate::state::entity::{ErrorPage, Material};
+use crate::state::entity::{Entity, ErrorPage, Material};
+use crate::state::entry::Entry;
+use crate::state::listener::{self as running, ListenerSettings, Routes};
+use crate::state::tables::Tables;
+use crate::tls::policy::Agreements;
 
 /// What clients speak at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,9 +152,12 @@ impl TlsProfile {
     }
 }
 
-impl Listener {
-    /// Checks the values.
-    pub fn check(&self) -> Result<(), String> {
+impl Value for Listener {
+    /// What it agrees to; `None` in clear text.
+    type Compiled = Option<Box<Agreements>>;
+    type Running = Rc<running::Listener>;
+
+    fn check(&self) -> Result<(), String> {
         if self.tls.is_some() != (self.protocol == ListenerProtocol::Https) {
             return Err("tls: expected with protocol https, and only there".to_owned());
         }
@@ -193,6 +203,54 @@ impl Listener {
             timeouts.response_write,
             TIMEOUT_MS,
         )
+    }
+
+    fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
+        let tls = self.tls.as_ref();
+        let default = tls.and_then(|tls| tls.default_certificate.as_deref());
+        Needs {
+            one: default.map(|name| (Kind::Certificate, name)),
+            ..Needs::default()
+        }
+    }
+
+    fn compile(&self, _: &Arc<Entry>, with: &mut Compiling<'_>) -> Result<Self::Compiled, String> {
+        let agreed = self.tls.as_ref().map(|policy| {
+            with.tls
+                .server_config(policy, |wanted| with.material(wanted))
+                .map(Box::new)
+        });
+        agreed.transpose()
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, tls: Self::Compiled, swap: &mut Swap) {
+        let Entity::Listener(listener) = &entry.entity else {
+            return;
+        };
+        let settings = ListenerSettings::new(listener.clone(), tls.map(|tls| *tls));
+        let before = tables.running.listeners.get(&entry.name).cloned();
+        let socket = swap.sockets.remove(&*entry.name);
+        match (before, socket, listener.socket_addr()) {
+            (Some(listener), None, Ok(address)) if address == listener.address => {
+                listener.replace_settings(settings, entry);
+            }
+            (before, socket, Ok(address)) => {
+                let routes = before
+                    .as_ref()
+                    .map_or_else(Routes::default, |listener| listener.routes.clone());
+                let listener = running::Listener::new(entry, address, settings, socket, routes);
+                let listener = Rc::new(listener);
+                swap.applied.opened.push(listener.clone());
+                swap.applied.closed.extend(before);
+                tables.running.listeners.insert(listener);
+            }
+            (_, _, Err(_)) => unreachable!("the decoder refuses a listener without address"),
+        }
+    }
+
+    fn take(tables: &mut Tables, name: &str, swap: &mut Swap) {
+        let taken = tables.running.listeners.swap_remove(name);
+        swap.applied.closed.extend(taken);
     }
 }
 

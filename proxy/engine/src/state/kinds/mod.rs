@@ -1,4 +1,5 @@
-//! One module for each kind of entity: its value with the defaults, and what the engine insists on.
+//! One module for each kind of entity: its value with the defaults, what the engine insists on, what it
+//! needs, what is made of it, and what a change of it does. [`registry`] has all of them.
 
 pub mod backend;
 pub mod certificate;
@@ -8,4 +9,5 @@ pub mod frontend;
 pub(in crate::state) mod language;
 pub mod listener;
 pub mod places;
+pub mod registry;
 pub mod settings;

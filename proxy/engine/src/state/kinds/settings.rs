@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::language::defaulted;
-use crate::state::entity::ErrorPage;
+use super::registry::{Compiling, Swap, Value};
 use crate::state::entity::check::{BUFFERED_BYTES, CONNECTIONS_MAX, DURATION_MS_MAX};
 use crate::state::entity::check::{error_pages, socket_addr, within};
+use crate::state::entity::{Entity, ErrorPage};
+use crate::state::entry::Entry;
+use crate::state::tables::Tables;
 use crate::telemetry::counters::SLOTS_MAX;
 
 defaulted! {
@@ -57,9 +61,15 @@ pub enum Auto {
     Auto,
 }
 
-impl Settings {
-    /// Checks the values.
-    pub fn check(&self) -> Result<(), String> {
+impl Value for Settings {
+    type Compiled = ();
+    type Running = Arc<Entry>;
+
+    fn is_name(name: &str) -> bool {
+        name == "settings"
+    }
+
+    fn check(&self) -> Result<(), String> {
         let log = self.access_log.as_str();
         if !matches!(log, "stdout" | "off") && (!log.starts_with('/') || log.contains('\0')) {
             return Err(format!(
@@ -92,6 +102,23 @@ impl Settings {
             Workers::Auto(_) => Ok(()),
             Workers::Count(count) => within("workers", count, 1..=WORKERS_MAX),
         }
+    }
+
+    fn compile(&self, _: &Arc<Entry>, _: &mut Compiling<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, (): (), _: &mut Swap) {
+        let Entity::Settings(settings) = &entry.entity else {
+            return;
+        };
+        tables.settings.clone_from(settings);
+        tables.metrics.set_slots_max(settings.max_counted_entities);
+        tables.running.settings.insert(entry);
+    }
+
+    fn take(_: &mut Tables, _: &str, _: &mut Swap) {
+        // They always exist: a change that removes them is refused.
     }
 }
 
