@@ -104,7 +104,9 @@ class Stager:
         So the first change finds at hand what all of them need. Raises `RepositoryError`.
         """
         for path, _, _ in seen.state.files_after("", 1) if seen.tree else ():
-            content = self._source.repository.objects.rehearsed(seen.tree or "", path)
+            content = self._source.repository.objects.rehearsed(
+                seen.tree or "", path, _INLINE_BYTES_MAX
+            )
             if content is not None and len(content) <= _INLINE_BYTES_MAX:
                 fresh = stage(MemoryView(), {path: content}, machine=self._machine)
                 stage(seen.state, {path: content}, machine=self._machine)

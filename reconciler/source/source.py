@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.errors import UnreadableError
 from reconciler.language.loader import FILE_BYTES_MAX
-from reconciler.materials.reading import bounded, nearest, read_external
+from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, nearest, read_external
 from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
 from reconciler.source.git.commits import CommitNote
@@ -269,7 +269,11 @@ class Source:
         if path in changed.overlay:
             content = changed.overlay[path]
         else:
-            content = self.repository.objects.file_at(changed.tree, path) if changed.tree else None
+            content = (
+                self.repository.objects.file_at(changed.tree, path, MATERIAL_BYTES_MAX)
+                if changed.tree
+                else None
+            )
         if content is None:
             raise not_in_commit(self.repository, changed.tree, path)
         return bounded(content)
@@ -281,17 +285,15 @@ class Source:
             return changed
         files = dict(changed.files)
         for path in missing:
-            files[path] = self.repository.objects.file_at(changed.tree, path)
+            files[path] = self.repository.objects.file_at(changed.tree, path, FILE_BYTES_MAX)
         return replace(changed, files=files)
 
     def content(self, oid: bytes | None) -> bytes | None:
         """What a file contains. Raises `RepositoryError`."""
         if oid is None:
             return None
-        if self.repository.objects.blob_size(oid) > FILE_BYTES_MAX:
-            # Stands for the content, which the loader refuses by its length alone.
-            return bytes(FILE_BYTES_MAX + 1)
-        return self.repository.objects.read_blob(oid)
+        # What is too large is refused by its length alone.
+        return self.repository.objects.read_blob(oid, FILE_BYTES_MAX)
 
     def _require_configuration(self, tree: bytes, ignoring: Ignoring) -> None:
         if not holds_configuration(self.repository.objects.read_tree, tree, ignoring):

@@ -114,9 +114,9 @@ def holds_configuration(
 def ignoring_in(objects: Objects, tree: bytes) -> Ignoring:
     """What the `.kakehiignore` in a tree leaves out."""
     blob = _ignoring_file(objects.read_tree(tree))
-    if blob is None or objects.blob_size(blob) > BYTES_MAX:
+    if blob is None:
         return NOTHING
-    return parse(objects.read_blob(blob))
+    return parse(objects.read_blob(blob, BYTES_MAX))
 
 
 def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:

@@ -196,11 +196,11 @@ def of_commit(
     if left_out is not None:
         named = {path: why for path, why in found.skipped.items() if not ignoring.covers(path)}
         left_out |= rules.confirmed(
-            named, lambda path: repository.objects.read_blob(found.json[path])
+            named, lambda path: repository.objects.read_blob(found.json[path], FILE_BYTES_MAX)
         )
     for path, blob in sorted(found.changed.items()):
         if blob is not None and not ignoring.covers(path):
-            yield path, repository.objects.read_blob(blob)[:FILE_BYTES_MAX]
+            yield path, repository.objects.read_blob(blob, FILE_BYTES_MAX)
 
 
 def reader(directory: Path, ref: str | None) -> "Reader":
@@ -209,7 +209,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
 
     if ref is None:
         return _disk_reader(directory)
-    from reconciler.materials.reading import bounded, read_external
+    from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
     from reconciler.source.git.errors import RepositoryError
     from reconciler.source.source import not_in_commit
 
@@ -223,7 +223,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
         if path.startswith("/"):
             return read_external(path)
         try:
-            content = repository.objects.file_at(tree, path)
+            content = repository.objects.file_at(tree, path, MATERIAL_BYTES_MAX)
         except RepositoryError as error:
             raise UnreadableError(str(error)) from None
         if content is None:

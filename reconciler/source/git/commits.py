@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.libgit2 import pygit2
-from reconciler.source.git.errors import NoConfigurationError
+from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.git.objects import Objects
 
 _CACHED_TREES = 8
@@ -66,14 +66,14 @@ class Commits:
             found = self._commit(commit)
             subject = found.message.partition("\n")[0].strip()
             return CommitNote(f"{found.author.name} <{found.author.email}>", subject)
-        except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
+        except (KeyError, ValueError, pygit2.GitError, LookupError, OSError, RepositoryError):
             return CommitNote("", "")
 
     def message(self, commit: str) -> str:
         """The whole message; empty when the commit cannot be read any more."""
         try:
             return self._commit(commit).message
-        except (KeyError, ValueError, pygit2.GitError, LookupError, OSError):
+        except (KeyError, ValueError, pygit2.GitError, LookupError, OSError, RepositoryError):
             return ""
 
     def is_descendant(self, commit: str, ancestor: str) -> bool:
@@ -81,19 +81,21 @@ class Commits:
         if commit == ancestor:
             return True
         try:
-            return self._git.descendant_of(commit, ancestor)
-        except (KeyError, ValueError, pygit2.GitError, OSError):
+            # The newest are what may be damaged: they are looked at one by one.
+            newest = self._objects.newest_commits(commit)
+            return ancestor in newest or self._git.descendant_of(commit, ancestor)
+        except (KeyError, ValueError, pygit2.GitError, OSError, RepositoryError):
             return False
 
     def first_parents(self, commit: str) -> Iterator[str]:
         """The commits before this one, newest first, along first parents."""
         try:
             found = self._commit(commit)
-            while found.parents:
-                found = found.parents[0]
+            while found.parent_ids:
+                found = self._commit(str(found.parent_ids[0]))
                 yield str(found.id)
-        except (KeyError, ValueError, pygit2.GitError, OSError):
+        except (KeyError, ValueError, pygit2.GitError, OSError, RepositoryError):
             return
 
     def _commit(self, commit: str) -> pygit2.Commit:
-        return self._git[commit].peel(pygit2.Commit)
+        return self._objects.commit_of(commit)

@@ -7,37 +7,70 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
 
 from reconciler.libgit2 import pygit2
 from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.loose import Loose
 
 _FILE_MODES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE)
 # Only trees that are costly to unpack are kept: flat directories with hundreds of files.
 _CACHED_TREE_BYTES_MIN = 16 * 1024
 _CACHED_TREES = 8
+# Git packs objects before there are many more commits than that.
+_NEWEST = 200
 
 
 class Objects:
     """Those of one repository."""
 
-    def __init__(self, git: pygit2.Repository, git_dir: Path) -> None:
+    def __init__(self, git: pygit2.Repository, git_dir: Path, loose: Loose) -> None:
         self._git = git
         self._git_dir = git_dir
+        self._loose = loose
         self._trees: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def file_at(self, tree: str, path: str) -> bytes | None:
-        """The content of a regular file in a tree; None when there is none of that name."""
+    def at(self, name: str) -> pygit2.Object:
+        """An object by its id. Raises `KeyError` when it is not here, and `RepositoryError`."""
+        self._loose.expect_whole(name)
+        return self._git[name]
+
+    def commit_of(self, name: str) -> pygit2.Commit:
+        """The commit of this id, or that a tag of this id is of. Raises as `at`."""
+        found = self.at(name)
+        while isinstance(found, pygit2.Tag):
+            found = self.at(str(found.target))
+        return found.peel(pygit2.Commit)
+
+    def newest_commits(self, name: str) -> set[str]:
+        """Those from one back, as far as they may be in files of their own. Raises as `at`."""
+        seen, pending = {name}, deque([name])
+        while pending and len(seen) < _NEWEST:
+            for parent in map(str, self.commit_of(pending.popleft()).parent_ids):
+                if parent not in seen:
+                    seen.add(parent)
+                    pending.append(parent)
+        return seen
+
+    def expect_whole(self, start: str) -> None:
+        """See that objects whose ids begin so are not cut off. Raises `RepositoryError`."""
+        self._loose.expect_whole(start)
+
+    def file_at(self, tree: str, path: str, at_most: int) -> bytes | None:
+        """The content of a regular file in a tree; None when there is none of that name.
+
+        In the place of one with more bytes than `at_most` there are so many and one.
+        """
         try:
             found = self.entry(tree, path)
         except (KeyError, ValueError, TypeError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{path} cannot be read: {error}") from None
         if not isinstance(found, pygit2.Blob) or found.filemode not in _FILE_MODES:
             return None
-        return self.read_blob(found.id.raw)
+        return self.read_blob(found.id.raw, at_most)
 
-    def rehearsed(self, tree: str, path: str) -> bytes | None:
+    def rehearsed(self, tree: str, path: str, at_most: int) -> bytes | None:
         """What `file_at` does; the trees on the way are read as they are to be compared."""
         folders = path.split("/")[:-1]
         try:
@@ -46,15 +79,16 @@ class Objects:
             raise RepositoryError(f"{path} cannot be read: {error}") from None
         for oid in (bytes.fromhex(tree), *(each.id.raw for each in found if each is not None)):
             self.read_tree(oid)
-        return self.file_at(tree, path)
+        return self.file_at(tree, path, at_most)
 
     def names_in(self, tree: str, folder: str) -> list[str]:
         """The names in a directory of a tree; none when there is no such directory."""
         try:
-            found: object = self._git[tree].peel(pygit2.Tree)
-            if folder:
-                found = self._git[tree].peel(pygit2.Tree)[folder]
-        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError):
+            inside = self.entry(tree, folder) if folder else None
+            if folder and inside is None:
+                return []
+            found = self.at(str(inside.id) if inside else tree)
+        except (KeyError, ValueError, TypeError, pygit2.GitError, OSError, RepositoryError):
             return []
         return [str(each.name) for each in found] if isinstance(found, pygit2.Tree) else []
 
@@ -80,12 +114,15 @@ class Objects:
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise self.unreadable("blob", oid, error) from None
 
-    def read_blob(self, oid: bytes) -> bytes:
-        """The content of a blob."""
+    def read_blob(self, oid: bytes, at_most: int) -> bytes:
+        """The content of a blob; see `file_at` for `at_most`."""
+        if self.blob_size(oid) > at_most:
+            return bytes(at_most + 1)
         return self._read(oid, "blob")
 
     def _read(self, oid: bytes, kind: str) -> bytes:
         try:
+            self._loose.expect_whole(oid.hex())
             return bytes(self._git.odb.read(pygit2.Oid(raw=oid))[1])
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise self.unreadable(kind, oid, error) from None
@@ -121,12 +158,12 @@ class Objects:
         Step by step, so that a tree which cannot be read, a `KeyError`, is not taken for one that
         does not have the name.
         """
-        inside, found = self._git[tree].peel(pygit2.Tree), None
+        inside, found = self.at(tree).peel(pygit2.Tree), None
         for name in path.split("/"):
             if found is not None:
                 if not isinstance(found, pygit2.Tree):
                     return None
-                inside = self._git[found.id].peel(pygit2.Tree)
+                inside = self.at(str(found.id)).peel(pygit2.Tree)
             if name not in inside:
                 return None
             found = inside[name]

@@ -19,11 +19,17 @@ from reconciler.source.git.errors import (
     UnknownCommitError,
     expect_not_denied,
 )
+from reconciler.source.git.objects import Objects
 from schemas.entities.secrecy import without_credentials
 
 APPLIED_REF = "refs/kakehi/applied"
 REMOTE_REFS = "refs/kakehi/remote/"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_ID = re.compile("[0-9a-fA-F]{4,40}")
+# What an expression begins with: `main` of `main~3`.
+_BASE = re.compile(r"[^~^:@]+")
+# Where a short name is looked for, in that order (gitrevisions(7)).
+_SPELLED = ("refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
 # Names of refs that one which is not there may have been meant for.
 _SPACES = re.compile("refs/(?:heads|tags|remotes)/")
 _NAMES_LOOKED_AT_MAX = 2_000
@@ -34,8 +40,11 @@ _LOCK_STALE_S = 5.0
 class Refs:
     """Those of one repository; the ref of the applied commit is the only one that we move."""
 
-    def __init__(self, git: pygit2.Repository, git_dir: Path, common_dir: Path) -> None:
+    def __init__(
+        self, git: pygit2.Repository, objects: Objects, git_dir: Path, common_dir: Path
+    ) -> None:
         self._git = git
+        self._objects = objects
         self._git_dir = git_dir
         self._common_dir = common_dir
 
@@ -70,7 +79,7 @@ class Refs:
         except (pygit2.GitError, OSError) as error:
             raise RepositoryError(f"{_short(ref)} cannot be resolved: {error}") from None
         try:
-            return str(found.peel(pygit2.Commit).id)
+            return str(self._objects.commit_of(str(found.resolve().target)).id)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             self._expect_objects()
             raise RepositoryError(f"{_short(ref)} cannot be read: {error}") from None
@@ -86,11 +95,25 @@ class Refs:
     def find_commit(self, spec: str) -> str:
         """The commit that a full or abbreviated id, branch, tag or expression names."""
         try:
-            return str(self._git.revparse_single(spec).peel(pygit2.Commit).id)
+            return str(self._named(spec).id)
         except (KeyError, ValueError, pygit2.GitError, OSError):
             self._expect_objects()
             missing = f"{spec!r} names no commit of {self._git_dir}{self._meant(spec)}"
             raise UnknownCommitError(missing) from None
+
+    def _named(self, spec: str) -> pygit2.Commit:
+        """Raises `RepositoryError` for a commit that is damaged, or what libgit2 does."""
+        for name in (spec, *(f"{space}{spec}" for space in _SPELLED)):
+            if pygit2.reference_is_valid_name(name) and self.has(name):
+                target = self._git.lookup_reference(name).resolve().target
+                return self._objects.commit_of(str(target))
+        base = _BASE.match(spec)
+        if base is not None and base[0] != spec:
+            # An expression is followed by libgit2, which is to find no object that is damaged.
+            self._objects.newest_commits(str(self._named(base[0]).id))
+        elif _ID.fullmatch(spec):
+            self._objects.expect_whole(spec.lower())
+        return self._objects.commit_of(str(self._git.revparse_single(spec).id))
 
     def is_awaited(self, ref: str) -> bool:
         """Whether somebody is about to make a ref: HEAD names it, or there are no refs at all."""

@@ -14,6 +14,7 @@ from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at, is_directory
 from reconciler.source.git.commits import Commits
 from reconciler.source.git.errors import NoRepositoryError, RepositoryError, expect_not_denied
+from reconciler.source.git.loose import Loose
 from reconciler.source.git.objects import Objects
 from reconciler.source.git.quarantine import object_directories
 from reconciler.source.git.refs import Refs
@@ -58,8 +59,9 @@ class Repository:
             reason = getattr(error, "strerror", None) or error
             message = f"cannot look at the repository of {directory}: {reason}"
             raise RepositoryError(message) from None
-        self.refs = Refs(self._git, self.git_dir, self.common_dir)
-        self.objects = Objects(self._git, self.git_dir)
+        loose = Loose(self.common_dir / "objects", object_directories())
+        self.objects = Objects(self._git, self.git_dir, loose)
+        self.refs = Refs(self._git, self.objects, self.git_dir, self.common_dir)
         self.commits = Commits(self._git, self.objects, self.prefix)
 
     @property

@@ -1,0 +1,96 @@
+"""Objects without their end, which libgit2 would read for ever, and what it refuses itself."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository import Repository
+from tests.harness.repo import Repo
+
+FILE = {"shop.yaml": {"clusters": {f"c{number}": {} for number in range(400)}}}
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.commit(FILE)
+    made.commit({**FILE, "more/b.yaml": {"clusters": {"b": {}}}}, "second")
+    return made
+
+
+def cut(repo: Repo, name: str, share: float = 0.6) -> None:
+    """Leave a part of an object's file."""
+    oid = repo.git("rev-parse", name).strip()
+    path = repo.directory / ".git" / "objects" / oid[:2] / oid[2:]
+    content = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(content[: max(int(len(content) * share), 12)])
+
+
+def read_all(repo: Repo) -> None:
+    opened = Repository(repo.directory)
+    commit = opened.refs.resolve("refs/heads/main")
+    tree = opened.commits.config_tree(commit)
+    opened.objects.read_tree(bytes.fromhex(tree))
+    assert opened.objects.file_at(tree, "shop.yaml", 1 << 20)
+    assert opened.objects.file_at(tree, "more/b.yaml", 1 << 20)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "name", ["main", "main^{tree}", "main:more", "main:shop.yaml", "main:more/b.yaml"]
+)
+def test_an_object_without_its_end_is_told(repo: Repo, name: str) -> None:
+    read_all(repo)
+    cut(repo, name)
+    with pytest.raises(RepositoryError, match="ends too early"):
+        read_all(repo)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("spec", ["main", "HEAD", "whole", "short", "main~1", "v1", "refs/tags/v1"])
+def test_by_whatever_name(repo: Repo, spec: str) -> None:
+    repo.git("tag", "-a", "-m", "one", "v1")
+    head = repo.git("rev-parse", "HEAD").strip()
+    spec = {"whole": head, "short": head[:10]}.get(spec, spec)
+    Repository(repo.directory).refs.find_commit(spec)
+    cut(repo, "main")
+    with pytest.raises(RepositoryError, match="ends too early"):
+        Repository(repo.directory).refs.find_commit(spec)
+
+
+@pytest.mark.timeout(20)
+def test_what_comes_before(repo: Repo) -> None:
+    third = repo.commit({"c.yaml": {"clusters": {"c": {}}}}, "third")
+    first = repo.git("rev-parse", "main~2").strip()
+    opened = Repository(repo.directory)
+    assert opened.commits.is_descendant(third, first)
+    assert list(opened.commits.first_parents(third)) == [
+        repo.git("rev-parse", f"main~{number}").strip() for number in (1, 2)
+    ]
+    cut(repo, "main~1")
+    opened = Repository(repo.directory)
+    assert not opened.commits.is_descendant(third, first)
+    assert list(opened.commits.first_parents(third)) == []
+
+
+@pytest.mark.timeout(20)
+def test_one_that_is_borrowed(repo: Repo, tmp_path: Path) -> None:
+    borrower = tmp_path / "borrower"
+    subprocess.run(
+        ["git", "clone", "-q", "--shared", repo.directory, borrower], check=True, timeout=30
+    )
+    Repository(borrower).refs.find_commit("main")
+    cut(repo, "main")
+    with pytest.raises(RepositoryError, match="ends too early"):
+        Repository(borrower).refs.find_commit("main")
+
+
+def test_a_file_that_is_too_large_is_not_read(repo: Repo) -> None:
+    opened = Repository(repo.directory)
+    tree = opened.commits.config_tree(opened.refs.resolve("refs/heads/main"))
+    assert opened.objects.file_at(tree, "shop.yaml", 100) == bytes(101)
