@@ -218,11 +218,15 @@ def test_a_removed_listener_serves_the_connections_that_it_has(
     clusters = {"main": [old.address]}
     both = site.document(clusters, {"main": "main"}, listeners=listeners)
     site.commit({"kakehi.yaml": both})
-    with Connection(extra) as slow, Connection(extra) as idle:
-        assert idle.get("main.test").body == b"old"
+    with Connection(extra) as slow, Connection(extra) as idle, Connection(extra) as late:
+        assert idle.get("main.test").body == late.get("main.test").body == b"old"
         start_slow(slow, old)
         site.commit({"kakehi.yaml": site.document(clusters, {"main": "main"})})
         assert refuses(extra)
+        # What has crossed the commit is answered by the routes that were, and was the last.
+        crossed = late.get("main.test")
+        assert (crossed.body, crossed.get("connection")) == (b"old", b"close")
+        late.expect_closed()
         old.go.set()
         assert slow.read_exactly(5) == b"last."
         # Nothing can be asked of a listener that is gone: idle connections are closed.

@@ -186,7 +186,7 @@ impl<D: Driver> Engine<D> {
         for leaving in std::mem::take(&mut self.removed) {
             match &leaving {
                 Leaving::Listener(listener) => {
-                    while self.close_idle(listener) {}
+                    while self.leave_oldest(listener) {}
                     self.leave_multiplexed(listener);
                 }
                 Leaving::Backend(backend) => self.close_pooled(backend),
@@ -198,27 +198,14 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Sees to the connection of a listener that is idle for the longest time; `false` if none is.
-    fn close_idle(&mut self, listener: &Rc<Listener>) -> bool {
+    /// Begins to leave the connection of a listener that is idle for the longest time; `false` if none is.
+    fn leave_oldest(&mut self, listener: &Rc<Listener>) -> bool {
         let Some(oldest) = self.oldest_idle(listener) else {
             return false;
         };
-        let client = &self.clients[oldest];
-        if client.multiplex.is_some() {
-            self.leave_idle_multiplexed(oldest);
-        } else if client.stream.is_quiet() {
-            let left_ms = self.rest_ms(oldest);
-            if left_ms == 0 {
-                self.close_client(oldest);
-            } else {
-                // It has just connected, or has just been answered: what comes is served, and the last.
-                self.unlink_idle(oldest);
-                let at_ms = self.clock.ms() + left_ms;
-                self.clients[oldest].set_deadline(&mut self.timers, oldest, at_ms);
-            }
-        } else {
-            // Its next request is here: it is served, and is the last.
-            self.unlink_idle(oldest);
+        match self.clients[oldest].multiplex.is_some() {
+            true => self.leave_idle_multiplexed(oldest),
+            false => self.leave_idle_client(oldest),
         }
         true
     }
@@ -304,7 +291,7 @@ impl<D: Driver> Engine<D> {
         let listeners: Vec<_> = self.tables.running.listeners.values().cloned().collect();
         for listener in listeners {
             self.close_listener(&listener);
-            while self.close_idle(&listener) {}
+            while self.leave_oldest(&listener) {}
             self.leave_multiplexed(&listener);
         }
         self.stop_at_ms = Some(until_ms);

@@ -60,7 +60,8 @@ impl<D: Driver> Engine<D> {
             Phase::Hello | Phase::Handshake => self.handshake_failed(id, None),
             Phase::Multiplexed => self.multiplex_late(id),
             // A kept-alive connection nobody used: no fault of anybody.
-            Phase::Idle | Phase::Lingering => self.close_client(id),
+            Phase::Idle => self.end_idle_client(id),
+            Phase::Lingering => self.close_client(id),
             Phase::ExpectHead => self.head_is_late(Asker::Connection(id)),
             Phase::InExchange => {
                 if let Some(exchange) = client.exchange {

@@ -100,17 +100,17 @@ impl Tables {
             sockets,
             ..Swap::default()
         };
+        // They keep their routes, by which the connections that they still have are answered.
+        let is_listener = |(kind, _): &(Kind, String)| *kind == Kind::Listener;
+        let (listeners, others): (Vec<_>, Vec<_>) = removes.into_iter().partition(is_listener);
+        self.take_all(listeners, &mut swap);
         for StagedPut { entry, compiled } in puts {
             let hash = entry.hash;
             let before = self.hash_of(entry.kind(), &entry.name);
             self.put(entry, compiled, &mut swap);
             self.digest = self.digest.sub(before).add(hash);
         }
-        for (kind, name) in removes {
-            let before = self.hash_of(kind, &name);
-            self.take(kind, &name, &mut swap);
-            self.digest = self.digest.sub(before);
-        }
+        self.take_all(others, &mut swap);
         let Swap {
             mut touched,
             mut applied,
@@ -130,6 +130,14 @@ impl Tables {
         self.generation_header = format!("Kakehi-Generation: {generation}\r\n").into();
         self.commit = commit;
         applied
+    }
+
+    fn take_all(&mut self, removes: Vec<(Kind, String)>, swap: &mut Swap) {
+        for (kind, name) in removes {
+            let before = self.hash_of(kind, &name);
+            self.take(kind, &name, swap);
+            self.digest = self.digest.sub(before);
+        }
     }
 
     /// For a large change, of which most is new where little is held.

@@ -464,6 +464,9 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn await_request(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.phase = Phase::Idle;
+        if client.listener.draining.get() {
+            return self.leave_idle_client(id);
+        }
         let limit = client.listener.settings().entity.timeouts.keep_alive;
         self.await_client_for(id, limit);
         self.link_idle(id);

@@ -15,6 +15,9 @@ use crate::telemetry::names::Counter;
 /// How long a closing connection may take to notice.
 const LINGER_MS: u64 = 2000;
 
+/// Within this time a client that is about to be left has its next request here, or none.
+pub(super) const LEAVE_MS: u64 = 1000;
+
 impl<D: Driver> Engine<D> {
     /// Closes a connection that has sent its last request and got its last response.
     pub(super) fn close_if_ended(&mut self, id: ClientId) {
@@ -29,7 +32,7 @@ impl<D: Driver> Engine<D> {
 
     /// A response is complete: on to the next request, or to the end.
     pub(super) fn end_client_response(&mut self, id: ClientId, keep_alive: bool) {
-        if !keep_alive || self.clients[id].listener.draining.get() {
+        if !keep_alive {
             return self.close_client_when_sent(id);
         }
         self.clients[id].served = true;
@@ -44,6 +47,23 @@ impl<D: Driver> Engine<D> {
         } else {
             self.clients[id].phase = Phase::Idle;
             self.await_write(Asker::Connection(id), false);
+        }
+    }
+
+    /// Begins to leave a connection without a request. The next one may be on its way: what comes within a moment
+    /// is answered, and told that it was the last.
+    pub(in crate::session) fn leave_idle_client(&mut self, id: ClientId) {
+        self.unlink_idle(id);
+        let at_ms = self.clock.ms() + LEAVE_MS;
+        self.clients[id].set_deadline(&mut self.timers, id, at_ms);
+    }
+
+    /// Nothing has come: ends our side, and listens to what crosses that, which a close would answer by a reset.
+    /// Whoever needs the place may have it.
+    pub(in crate::session) fn end_idle_client(&mut self, id: ClientId) {
+        self.close_client_when_sent(id);
+        if self.clients.contains(id) {
+            self.link_idle(id);
         }
     }
 

@@ -118,7 +118,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// For how long the next request of an idle connection may still be on its way.
-    pub(in crate::session) fn rest_ms(&self, id: ClientId) -> u64 {
+    fn rest_ms(&self, id: ClientId) -> u64 {
         let client = &self.clients[id];
         let least_ms = match client.phase {
             Phase::Handshake => HANDSHAKE_IDLE_MS_MIN,
@@ -150,11 +150,13 @@ fn set_ends(listener: &Listener, oldest: Option<ClientId>, youngest: Option<Clie
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::thread;
     use std::time::Duration;
 
     use super::*;
     use crate::runtime::epoll::Epoll;
+    use crate::session::front::ending::LEAVE_MS;
     use crate::session::testing::{Door, engine_with_clients};
 
     /// The list, the longest idle first; it leads the same way back.
@@ -203,27 +205,32 @@ mod tests {
         assert_eq!(listener.idle.get(), (0, 0));
     }
 
-    /// Its first request may be on the way: a close now would be the answer to it.
+    /// Its next request may be on the way: a close now would be the answer to it.
     #[test]
-    fn who_has_just_connected_is_not_left_at_once() {
+    fn who_is_idle_is_left_in_good_order() {
         let Door {
             mut engine,
             listener,
             clients,
-            // They stay open.
-            peers: _peers,
+            mut peers,
         } = engine_with_clients(2);
-        thread::sleep(Duration::from_millis(FRESH_IDLE_MS_MIN + 20));
-        engine.clock.tick();
-        engine.link_idle(clients[1]);
         engine.begin_shutdown(Duration::from_secs(10));
-        assert!(!engine.clients.contains(clients[0]), "it came long ago");
-        assert!(engine.clients.contains(clients[1]));
+        assert_eq!(engine.clients.len(), 2);
         assert_eq!(listener.idle.get(), (0, 0), "no longer seen to");
-        thread::sleep(Duration::from_millis(FRESH_IDLE_MS_MIN + 20));
+        thread::sleep(Duration::from_millis(LEAVE_MS + 20));
         engine.clock.tick();
         engine.run_timers();
-        assert!(!engine.clients.contains(clients[1]), "nothing has come");
+        assert_eq!(engine.clients.len(), 2, "what crosses the end is no fault");
+        for peer in &mut peers {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0, "it is told");
+        }
+        // Who is only listened to gives way to a fresh client.
+        thread::sleep(Duration::from_millis(KEPT_IDLE_MS_MIN + FRESH_IDLE_MS_MIN));
+        engine.clock.tick();
+        assert!(engine.evict_idle(&listener));
+        assert!(!engine.clients.contains(clients[0]));
+        engine.close_client(clients[1]);
+        assert_eq!(listener.idle.get(), (0, 0));
     }
 
     #[test]

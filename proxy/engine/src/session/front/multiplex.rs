@@ -12,15 +12,13 @@ use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
+use crate::session::front::ending::LEAVE_MS;
 use crate::session::ids::{ClientId, Fate, Owner, StreamId};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
 
 /// Frames that are as much as this are worth a write of their own.
 pub(in crate::session) const OUT_BYTES_MAX: usize = 64 * 1024;
-
-/// Who has no stream and is told that we leave has to answer within this time.
-const LEAVE_MS_MAX: u64 = 1000;
 
 /// The rest of a header block has to come within this time (T08).
 const HEAD_REST_MS_MAX: u64 = 5000;
@@ -247,7 +245,7 @@ impl<D: Driver> Engine<D> {
             multiplex.leaves = true;
             multiplex.h2.shut_down();
         }
-        client.set_deadline(&mut self.timers, id, self.clock.ms() + LEAVE_MS_MAX);
+        client.set_deadline(&mut self.timers, id, self.clock.ms() + LEAVE_MS);
         self.queue_multiplexed(id);
     }
 
