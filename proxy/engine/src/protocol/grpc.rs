@@ -4,6 +4,8 @@
 //! HTTP stays what it is beside them, for logs and for proxies on the way. Called by the session when
 //! it makes up an answer; requests that are answered by backends never come here.
 
+use super::h2::ErrorCode;
+
 /// Whether a `Content-Type` is that of a gRPC call; the form for browsers has trailers of its own.
 #[must_use]
 pub fn is_call(content_type: &[u8]) -> bool {
@@ -26,32 +28,49 @@ pub fn is_call_head(request: &[u8]) -> bool {
     })
 }
 
-/// The lines that say it, each with its CRLF. `message` is printable ASCII without `%`.
-#[must_use]
-pub fn status_lines(http: u16, message: &str) -> String {
-    format!(
-        "grpc-status: {}\r\ngrpc-message: {message}\r\n",
-        status(http)
-    )
+/// The status that a call ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(u8);
+
+impl Status {
+    /// Where the answer is one of HTTP. As the project of gRPC maps them ("HTTP to gRPC Status Code Mapping"),
+    /// and what it says nothing of: too large is exhausted, too late is the deadline.
+    #[must_use]
+    pub fn of_http(status: u16) -> Self {
+        Self(match status {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 | 501 => 12,
+            408 => 4,
+            413 | 431 => 8,
+            429 | 502..=504 => 14,
+            _ => 2,
+        })
+    }
+
+    /// Where a backend has given the call up by a code of HTTP/2, as the same project maps these ("Errors").
+    #[must_use]
+    pub fn of_reset(code: ErrorCode) -> Self {
+        Self(match code {
+            ErrorCode::RefusedStream => 14,
+            ErrorCode::Cancel => 1,
+            ErrorCode::EnhanceYourCalm => 8,
+            ErrorCode::InadequateSecurity => 7,
+            _ => 13,
+        })
+    }
+
+    /// The lines that say it, each with its CRLF. `message` is printable ASCII without `%`.
+    #[must_use]
+    pub fn lines(self, message: &str) -> String {
+        let Self(status) = self;
+        format!("grpc-status: {status}\r\ngrpc-message: {message}\r\n")
+    }
 }
 
 /// The `Content-Type` of such an answer.
 pub const CONTENT_TYPE: &str = "application/grpc";
-
-/// As the project of gRPC maps them ("HTTP to gRPC Status Code Mapping"), and what it says nothing of:
-/// too large is exhausted, too late is the deadline.
-fn status(http: u16) -> u8 {
-    match http {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 | 501 => 12,
-        408 => 4,
-        413 | 431 => 8,
-        429 | 502..=504 => 14,
-        _ => 2,
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -80,9 +99,24 @@ mod tests {
     #[test]
     fn a_status_of_http_has_one_of_grpc() {
         assert_eq!(
-            status_lines(503, "Service Unavailable"),
+            Status::of_http(503).lines("Service Unavailable"),
             "grpc-status: 14\r\ngrpc-message: Service Unavailable\r\n"
         );
-        assert_eq!([404, 413, 408, 500].map(status), [12, 8, 4, 2]);
+        let of_http = [404, 413, 408, 500].map(Status::of_http);
+        assert_eq!(of_http, [12, 8, 4, 2].map(Status));
+    }
+
+    #[test]
+    fn a_code_of_http_2_has_one_of_grpc() {
+        use ErrorCode::{Cancel, EnhanceYourCalm, InadequateSecurity, Internal, RefusedStream};
+        let codes = [
+            Cancel,
+            EnhanceYourCalm,
+            InadequateSecurity,
+            Internal,
+            RefusedStream,
+        ];
+        let expected = [1, 8, 7, 13, 14].map(Status);
+        assert_eq!(codes.map(Status::of_reset), expected);
     }
 }

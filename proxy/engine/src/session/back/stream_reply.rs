@@ -307,6 +307,10 @@ impl<D: Driver> Engine<D> {
                 self.abandon_exchange(number, Outcome::BackendAborted);
                 self.give_stream_up(stream, told_code(code, has_begun));
             }
+            // HTTP/1.1 has no codes, but this.
+            Asker::Connection(_) if is_told && !has_begun => {
+                self.fail_call(number, grpc::Status::of_reset(code));
+            }
             _ => self.back_stream_lost(id),
         }
     }

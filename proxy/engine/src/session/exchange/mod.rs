@@ -394,6 +394,20 @@ impl<D: Driver> Engine<D> {
         status: u16,
         outcome: Outcome,
     ) {
+        self.fail_by(id, Answer::taken(status, outcome), outcome);
+    }
+
+    /// The same for a call of gRPC that its backend has given up, and has said as what it ends.
+    pub(in crate::session) fn fail_call(&mut self, id: ExchangeId, status: grpc::Status) {
+        let outcome = Outcome::BackendAborted;
+        let answer = Answer {
+            call: Some(status),
+            ..Answer::taken(502, outcome)
+        };
+        self.fail_by(id, answer, outcome);
+    }
+
+    fn fail_by(&mut self, id: ExchangeId, answer: Answer, outcome: Outcome) {
         self.leave_place(id);
         let exchange = &mut self.exchanges[id];
         let asker = exchange.asker;
@@ -404,7 +418,7 @@ impl<D: Driver> Engine<D> {
             self.remove_exchange(id, outcome);
             return self.cut_asker(asker);
         }
-        let (asked, answer) = (exchange.asked(), Answer::taken(status, outcome));
+        let (asked, status) = (exchange.asked(), answer.status);
         if status == 502 {
             self.metrics.add(Counter::BadGateway502Total, 1);
         }

@@ -57,6 +57,8 @@ pub(super) struct Answer {
     pub(super) line: Option<Box<str>>,
     /// In place of any page of an error.
     pub(super) page: Option<Page>,
+    /// What a call of gRPC ends with, if its status does not say it.
+    pub(super) call: Option<grpc::Status>,
 }
 
 impl Answer {
@@ -68,6 +70,7 @@ impl Answer {
             counter: None,
             line: None,
             page: None,
+            call: None,
         }
     }
 
@@ -275,8 +278,10 @@ impl<D: Driver> Engine<D> {
         } else if let Some(own) = own {
             (&*own.body).into()
         } else if asked.is_grpc {
-            let grpc_lines = grpc::status_lines(answer.status, reason_phrase(answer.status));
-            line.to_mut().push_str(&grpc_lines);
+            let of_http = || grpc::Status::of_http(answer.status);
+            let status = answer.call.unwrap_or_else(of_http);
+            let lines = status.lines(reason_phrase(answer.status));
+            line.to_mut().push_str(&lines);
             Cow::default()
         } else if is_bare {
             Cow::default()
