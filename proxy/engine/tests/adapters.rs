@@ -434,3 +434,127 @@ fn a_backend_that_leaves_before_it_has_begun_is_one_that_cannot_be_reached() {
         }
     }
 }
+
+// One of many, and who has left.
+
+/// Two requests of one client of HTTP/2, the first of which its backend breaks off.
+fn two_streams(rig: &mut Rig) -> Multiplexed {
+    let peer = rig.client();
+    let mut client = Multiplexed::new(peer, Connection::client(&Settings::default()));
+    for path in ["/a", "/b"] {
+        client.get(path);
+    }
+    client.say(rig, usize::MAX);
+    client
+}
+
+#[test]
+fn an_early_end_of_a_backend_costs_one_stream_and_not_its_neighbours() {
+    let mut rig = Rig::new(Spoken::Http1);
+    let mut client = two_streams(&mut rig);
+    let [mut first, mut second] = [rig.backend(), rig.backend()].map(Option::unwrap);
+    if requests(&mut first)[0].line != "GET /a HTTP/1.1" {
+        std::mem::swap(&mut first, &mut second);
+    }
+    rig.say(
+        &mut first,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+        usize::MAX,
+    );
+    first.end();
+    rig.settle();
+    assert_eq!(
+        client.told(),
+        ["1 200 false", "1 data half false", "1 reset Internal"]
+    );
+    rig.say(&mut second, OK, usize::MAX);
+    assert_eq!(client.told(), ["3 200 false", "3 data ok true"]);
+    drop((client, first, second));
+    rig.check_empty();
+}
+
+#[test]
+fn a_contradiction_over_frames_costs_one_stream_and_not_its_neighbours() {
+    let mut rig = Rig::new(Spoken::Http2);
+    let mut client = two_streams(&mut rig);
+    let peer = rig.backend().expect("a connection for both");
+    let mut backend = Multiplexed::new(peer, Connection::server(&Settings::default()));
+    backend.say(&mut rig, usize::MAX);
+    assert_eq!(backend.told(), ["1 GET /a true", "3 GET /b true"]);
+    backend.response(1, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", false);
+    for part in [b"abc", b"def"] {
+        // Raw, since a side that keeps to the rules would not send it.
+        let frame = [b"\0\0\x03\0\0\0\0\0\x01".as_slice(), part].concat();
+        backend.say(&mut rig, usize::MAX);
+        rig.say(&mut backend.peer, &frame, usize::MAX);
+    }
+    assert_eq!(
+        client.told(),
+        ["1 200 false", "1 data abc false", "1 reset Internal"]
+    );
+    assert_eq!(backend.told(), ["1 reset Protocol"]);
+    backend.response(3, b"HTTP/1.1 204 No Content\r\n\r\n", true);
+    backend.say(&mut rig, usize::MAX);
+    assert_eq!(client.told(), ["3 204 true"]);
+    drop((client, backend));
+    rig.check_empty();
+}
+
+#[test]
+fn a_call_of_grpc_over_http_1_ends_with_the_code_of_its_backend() {
+    let call = b"POST /a HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc\r\n\
+        Content-Length: 0\r\n\r\n";
+    for (code, expected) in [
+        (ErrorCode::Cancel, "grpc-status: 1\r\n"),
+        (ErrorCode::EnhanceYourCalm, "grpc-status: 8\r\n"),
+        (ErrorCode::Internal, "grpc-status: 13\r\n"),
+    ] {
+        let mut rig = Rig::new(Spoken::Http2);
+        let (mut client, mut backend) = asked(&mut rig, call);
+        backend.say(&mut rig, usize::MAX);
+        assert_eq!(backend.told(), ["1 POST /a true"]);
+        backend.connection.reset(1, code);
+        backend.say(&mut rig, usize::MAX);
+        assert_eq!(answers(&mut client, false)[0].status(), 502);
+        let text = String::from_utf8_lossy(&client.got).into_owned();
+        assert!(text.contains(expected), "{code:?}: {text}");
+        drop((client, backend));
+        rig.check_empty();
+    }
+}
+
+/// Its backend has not said what it takes: nothing of the body has anywhere to go.
+#[test]
+fn who_leaves_in_the_middle_of_a_body_while_it_waits_is_not_served() {
+    let length = b"POST /a HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\n".as_slice();
+    let chunked = b"POST /a HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (head, half, rest) in [
+        (length, b"half".as_slice(), b"-done".as_slice()),
+        (chunked, b"4\r\nhalf\r\n", b"0\r\n\r\n"),
+    ] {
+        for is_whole in [true, false] {
+            let mut rig = Rig::new(Spoken::Http2);
+            let (mut client, mut backend) = asked(&mut rig, head);
+            rig.say(&mut client, half, usize::MAX);
+            if is_whole {
+                rig.say(&mut client, rest, usize::MAX);
+            }
+            client.end();
+            rig.settle();
+            backend.peer.hear();
+            assert_eq!(
+                backend.peer.ended, !is_whole,
+                "nobody waits for it any more"
+            );
+            if is_whole {
+                backend.say(&mut rig, usize::MAX);
+                assert_eq!(backend.told()[0], "1 POST /a false");
+                backend.response(1, b"HTTP/1.1 204 No Content\r\n\r\n", true);
+                backend.say(&mut rig, usize::MAX);
+                assert_eq!(answers(&mut client, false), [whole(204, "")]);
+            }
+            drop((client, backend));
+            rig.check_empty();
+        }
+    }
+}

@@ -88,7 +88,7 @@ impl Chunk {
 /// Each call consumes a prefix of its input, whose length is [`Chunk::consumed`]; the rest is to be
 /// given again, more bytes behind it or not. Nothing is buffered but the trailer section. After
 /// `Done` each call returns `Done` with 0, after an error each returns that error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
     limits: ChunkLimits,
     state: State,

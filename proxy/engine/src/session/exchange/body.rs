@@ -89,6 +89,26 @@ impl Body {
         }
     }
 
+    /// Whether `input` holds all that is to come.
+    pub(in crate::session) fn is_whole_with(&self, input: &[u8]) -> bool {
+        match self {
+            Self::Done | Self::UntilClose => true,
+            Self::Length(left) => *left <= input.len() as u64,
+            Self::Chunked(decoder) => {
+                let (mut decoder, mut at) = (decoder.clone(), 0);
+                while let Ok(chunk) = decoder.decode(&input[at..]) {
+                    match chunk {
+                        Chunk::Data { end, .. } => at += end,
+                        Chunk::NeedMore { .. } => return false,
+                        Chunk::Done { .. } => return true,
+                    }
+                }
+                // What is wrong with it is said when it is passed on.
+                true
+            }
+        }
+    }
+
     /// So many bytes of it have passed unread, in their own framing; returns whether that was all.
     pub(in crate::session) fn pass(&mut self, bytes: u64) -> bool {
         if let Self::Length(left) = self {

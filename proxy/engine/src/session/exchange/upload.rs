@@ -11,11 +11,11 @@ use crate::session::ids::ExchangeId;
 use crate::telemetry::names::Counter;
 
 impl Exchange {
-    /// Whether the request is not complete, or the response has begun. A client that ends its connection
-    /// then has left: nobody shuts a sending side while reading an answer, and a stream of events
-    /// must not go on for nobody.
-    pub(in crate::session) fn is_half_way(&self) -> bool {
-        !self.request_done() || self.reply.has_begun()
+    /// Whether the request is not complete with what is `waiting`, or the response has begun. A client that ends
+    /// its connection then has left: nobody shuts a sending side while reading an answer, and a stream of
+    /// events must not go on for nobody.
+    pub(in crate::session) fn is_half_way_with(&self, waiting: &[u8]) -> bool {
+        !self.request.is_whole_with(waiting) || self.reply.has_begun()
     }
 
     /// Whether its client wants to be told to go on before it sends the body, and has not been.

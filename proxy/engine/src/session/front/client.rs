@@ -11,7 +11,7 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
-use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
+use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN, RECEIVE_BYTES};
 use crate::session::front::asker::Asker;
 use crate::session::front::backlog::BACKLOG_BYTES_MAX;
 use crate::session::front::multiplex::Multiplex;
@@ -307,10 +307,20 @@ impl<D: Driver> Engine<D> {
             Phase::Idle | Phase::ExpectHead => client.is_flushed() && !client.close_when_sent,
             Phase::Preamble | Phase::Hello | Phase::Handshake | Phase::Lingering => true,
             Phase::Multiplexed => !self.is_backed_up(id),
-            Phase::InExchange | Phase::Tunnel => client
-                .exchange
-                .is_some_and(|exchange| self.exchange_wants_input(exchange)),
+            Phase::InExchange | Phase::Tunnel => client.exchange.is_some_and(|exchange| {
+                self.exchange_wants_input(exchange) || self.may_have_left(client, exchange)
+            }),
         }
+    }
+
+    /// Whether a client has ended its side while its request waits for room: only the last that it has sent tells
+    /// whether that is an end in order. No more will come, and what has is read as far as others may have waiting.
+    fn may_have_left(&self, client: &Client, exchange: ExchangeId) -> bool {
+        client.hangup
+            && client.phase == Phase::InExchange
+            && client.readable
+            && client.input.len() < RECEIVE_BYTES / 2
+            && !self.exchanges[exchange].request_done()
     }
 
     /// Takes bytes as the phase has it; returns how many were used up.
@@ -349,8 +359,12 @@ impl<D: Driver> Engine<D> {
     }
 
     pub(in crate::session) fn client_end_of_stream(&mut self, id: ClientId) {
-        let exchange = self.clients[id].exchange;
-        let is_half_way = exchange.is_some_and(|it| self.exchanges[it].is_half_way());
+        let client = &self.clients[id];
+        let exchange = client.exchange;
+        let is_half_way = exchange.is_some_and(|it| {
+            let waiting = client.input.as_slice();
+            self.exchanges[it].is_half_way_with(waiting)
+        });
         match self.clients[id].phase {
             Phase::Tunnel => {
                 if let Some(exchange) = exchange {
