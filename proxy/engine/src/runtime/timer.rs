@@ -137,6 +137,12 @@ impl Timers {
         })
     }
 
+    /// Whether nothing is queued.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     fn index_of(&self, deadline: &Deadline) -> Option<usize> {
         self.places
             .get(deadline.place as usize)

@@ -231,7 +231,7 @@ impl<D: Driver> Engine<D> {
         Ok(!is_over && (had_work || !self.events.is_empty()))
     }
 
-    /// Whether nobody is connected or served, and nothing waits for anybody.
+    /// Whether nobody is connected or served, and nothing waits for anybody or is to be looked at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
@@ -241,6 +241,7 @@ impl<D: Driver> Engine<D> {
             && self.upstreams.is_empty()
             && self.back_streams.is_empty()
             && self.pool.queued_bytes() == 0
+            && self.timers.is_empty()
     }
 
     /// Whether the end has come.

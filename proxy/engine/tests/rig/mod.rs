@@ -52,11 +52,21 @@ pub struct Rig {
 impl Rig {
     /// Clients may speak either version.
     pub fn new(spoken: Spoken) -> Self {
-        let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        door.set_nonblocking(true).unwrap();
-        let address = door.local_addr().unwrap();
-        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
-        backend.set_nonblocking(true).unwrap();
+        let (door, backend) = (listen(), listen());
+        let (address, target) = (door.local_addr().unwrap(), backend.local_addr().unwrap());
+        let ops = entities(address, target, spoken);
+        let sockets = HashMap::from([("web".to_owned(), OwnedFd::from(door))]);
+        Self::of(ops.as_bytes(), sockets, &HashMap::new(), address, backend)
+    }
+
+    /// An engine with these entities, whose clients come by one of its listeners.
+    pub fn of(
+        ops: &[u8],
+        sockets: HashMap<String, OwnedFd>,
+        materials: &HashMap<String, Vec<u8>>,
+        door: SocketAddr,
+        backend: TcpListener,
+    ) -> Self {
         let tls = Tls::default();
         let served = Served {
             certificates: tls.certificates.clone(),
@@ -70,9 +80,7 @@ impl Rig {
         let engine = Engine::new(epoll, wake, inbox, metrics, served, 1).unwrap();
         let mut ledger = Ledger::new(tls);
         ledger.serving = true;
-        let ops = entities(address, backend.local_addr().unwrap(), spoken);
-        ledger.stage(1, 0, ops.as_bytes(), &HashMap::new()).unwrap();
-        let sockets = HashMap::from([("web".to_owned(), OwnedFd::from(door))]);
+        ledger.stage(1, 0, ops, materials).unwrap();
         let base = (0, ledger.digest);
         ledger.prepare(1, base, "c0ffee", 1, sockets).unwrap();
         let staged = ledger.take_staged(1).unwrap();
@@ -87,7 +95,7 @@ impl Rig {
         socket::wake(waker.as_raw_fd());
         let mut rig = Self {
             engine,
-            door: address,
+            door,
             backend,
         };
         rig.settle();
@@ -104,6 +112,11 @@ impl Rig {
     /// The next connection to the backend, if the engine has made one.
     pub fn backend(&mut self) -> Option<Peer> {
         self.settle();
+        self.accepted()
+    }
+
+    /// The next connection to the backend that is there now.
+    pub fn accepted(&mut self) -> Option<Peer> {
         match self.backend.accept() {
             Ok((stream, _)) => Some(Peer::new(stream)),
             Err(error) => {
@@ -162,7 +175,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    /// Takes a connection over.
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
         Self {
@@ -372,6 +386,13 @@ fn dechunk(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
             }
         }
     }
+}
+
+/// A socket that listens.
+pub fn listen() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
 }
 
 fn entities(door: SocketAddr, backend: SocketAddr, spoken: Spoken) -> String {
