@@ -32,8 +32,8 @@ endif
 # The crate for fuzzing shares the directory, and so what it has in common with the engine is built once.
 FUZZ := --manifest-path $(FUZZ_MANIFEST) --target-dir $(ENGINE)/target --locked --quiet
 
-.PHONY: help build run test test-full test-rust test-engine bench-programs test-fuzz test-python test-tools lint lint-python \
-  test-traffic lint-rust fmt bench clean lock
+.PHONY: help build run test test-full test-rust test-engine bench-programs bench-instructions test-fuzz test-python test-tools \
+  lint lint-python lint-sources test-traffic lint-rust fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -50,7 +50,7 @@ test: ## all tests: Rust units, then Python and end to end
 test-full: ## the same, with all that takes long: a thousand rotations, longer fuzzing
 	@KAKEHI_TEST_LONG=1 FUZZ_SECONDS=60 $(MAKE) test
 
-test-rust: bench-programs test-engine test-traffic test-fuzz ## the tests of the engine, and a short fuzzing
+test-rust: bench-programs bench-instructions test-engine test-traffic test-fuzz ## the tests of the engine, and a short fuzzing
 
 test-engine:
 	$(call say,Rust tests)
@@ -65,6 +65,10 @@ test-traffic:
 bench-programs:
 	$(call say,Building what the tests of the benchmarks run)
 	cargo build --release --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
+
+# In the directory of the engine's own build, of which cargo has one at a time.
+bench-instructions:
+	$(call say,Building what counts instructions)
 	cargo bench --manifest-path $(MANIFEST) --locked --quiet --no-run --bench instructions
 
 test-fuzz:
@@ -77,12 +81,15 @@ test-python: build test-tools ## the tests of the control plane, and of the whol
 
 lint: lint-rust lint-python ## every check that reads the code without running the product
 
-lint-python: build
+lint-python: lint-sources build
+	$(call say,Python: what is said of the engine)
+	$(BIN)/python -m mypy.stubtest proxy._engine
+
+lint-sources: $(VENV)/.locked
 	$(call say,Python: style and types and import rules)
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest proxy._engine
 	$(BIN)/lint-imports
 
 lint-rust:

@@ -56,7 +56,10 @@ _DIST = "--dist loadfile --no-loadscope-reorder"
 PARALLEL = f"python -m pytest -n {JOBS} {_DIST} -m not serial --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
 PYTHON = "make --jobs=2 build test-tools lint-python"
-RUST = "make --jobs=2 --output-sync=target lint-rust bench-programs test-engine test-fuzz"
+RUST = (
+    "make --jobs=2 --output-sync=target lint-rust bench-programs test-engine test-fuzz"
+    " bench-instructions"
+)
 TRAFFIC = "make test-traffic"
 LANES = [RUST, PYTHON]
 EVERYTHING = [*LANES, TRAFFIC, PARALLEL, SERIAL]
