@@ -15,9 +15,9 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from reconciler.catalog import coverage, matches, passthroughs, references
+from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
-from reconciler.catalog.staging import FINDINGS_MAX, Staging
 from reconciler.catalog.views import MemoryView, laid_over
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete
@@ -73,7 +73,9 @@ def stage(
     content than before. What `files_naming` gives for them must be among the changed.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staging(base, partial(complete, read=read, machine=machine), stale, _relate(machine))
+    staged = ChangedFiles(
+        base, partial(complete, read=read, machine=machine), stale, _relate(machine)
+    )
     base.expect_files(changed)
     for path in sorted(changed):
         staged.read(path, changed[path])
@@ -95,7 +97,7 @@ def stage_parsed(
     `settled` is called with what they come to before it is known whether that has errors.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staging(
+    staged = ChangedFiles(
         base, partial(complete, read=read, machine=machine), stale, _relate(machine), content
     )
     for path, parsed in files:
@@ -110,7 +112,9 @@ def renew(base: View, touched: Iterable[str], read: Reader, machine: Machine) ->
     For when the configuration itself cannot be read: they are taken as they are in the base.
     """
     keys = {key for path in touched for key in base.related(FILE, path)}
-    staged = Staging(base, partial(complete, read=read, machine=machine), keys, _relate(machine))
+    staged = ChangedFiles(
+        base, partial(complete, read=read, machine=machine), keys, _relate(machine)
+    )
     for key in sorted(keys):
         staged.renew(key)
     return _settled(staged)
@@ -134,7 +138,9 @@ def _relate(machine: Machine) -> Relate:
     return partial(relations_of, machine=machine)
 
 
-def _settled(staged: Staging, settled: Callable[[Settled], None] = lambda _: None) -> Candidate:
+def _settled(
+    staged: ChangedFiles, settled: Callable[[Settled], None] = lambda _: None
+) -> Candidate:
     staged.settle()
     view = laid_over(staged.base, staged.desired, staged.moved, staged.relate)
     settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
@@ -170,7 +176,7 @@ def files_naming(view: View, paths: Iterable[str]) -> set[str]:
     return {view[key].provenance.file for key in keys}
 
 
-def _errors(staged: Staging, keys: Sequence[EntityKey], view: View) -> Iterator[Finding]:
+def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iterator[Finding]:
     # With a file that cannot be read, everything may be missing that it holds.
     if not staged.incomplete:
         yield from references.dangling(keys, view, staged.declared, staged.written)
@@ -182,7 +188,7 @@ def _errors(staged: Staging, keys: Sequence[EntityKey], view: View) -> Iterator[
 
 
 def _warnings(
-    staged: Staging, keys: Sequence[EntityKey], view: View, faulty: set[str]
+    staged: ChangedFiles, keys: Sequence[EntityKey], view: View, faulty: set[str]
 ) -> Iterator[Finding]:
     """Yield what is unused or never reached, unless an error may be the reason for it.
 

@@ -3,7 +3,7 @@
 A large load is parsed by processes beside the one that stages it, and what they found is kept by
 the content of the file until the load is committed. That must change nothing but the time: so a
 file of which anything is to be said has no such form, and is staged from its bytes, as ever. Called
-by `reconciler.loop.loader` and, to take it in, by `reconciler.catalog.staging`.
+by `reconciler.loop.large.loader` and, to take it in, by `reconciler.catalog.changed_files`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.catalog.relations import Relation, relations_of
-from reconciler.language.loader import load_blob
+from reconciler.language.document import read_document
 from reconciler.language.raw import raw_entities
 from reconciler.language.validator import validate
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
@@ -37,9 +37,9 @@ class ParsedEntity:
 
 def parse(data: bytes) -> str | None:
     """Return what a file has; None if there is anything to say about it. Never raises."""
-    loaded = load_blob("", data)
+    document = read_document("", data)
     found: list[tuple[object, ...]] = []
-    for raw in raw_entities(loaded):
+    for raw in raw_entities(document):
         entity = validate(raw)
         if entity is None:
             return None
@@ -47,7 +47,7 @@ def parse(data: bytes) -> str | None:
         fingerprint = raw.fingerprint().hex()
         rows = None if may_name_files(entity) else tuple(relations_of(entity))
         found.append((*raw.key, where.line, where.column, fingerprint, entity.value, rows))
-    if loaded.unreadable or loaded.diagnostics or loaded.warnings:
+    if document.unreadable or document.diagnostics or document.warnings:
         return None
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
 

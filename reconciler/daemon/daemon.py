@@ -69,7 +69,7 @@ class Daemon:
     async def run(self) -> None:
         """From the first socket to the last."""
         await self._check_source()
-        self._commits.marking.resume(self._base.store.running.commit)
+        self._commits.applied_ref.resume(self._base.store.running.commit)
         for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
             self._loop.add_signal_handler(number, self._on_signal, drain)
         self._loop.add_signal_handler(signal.SIGHUP, self._commits.reconciler.retry)
@@ -92,7 +92,7 @@ class Daemon:
         parts.start("runtime directory", keeping)
         parts.start("auditing", self._workers.auditing.run)
         parts.start("auditing rows", self._commits.row_audit.run)
-        parts.start("answering", self._workers.answering.run)
+        parts.start("liveness", self._workers.liveness.run)
         try:
             # One beyond the wanted number serves until it is known what is wanted.
             self._workers.supervisor.scale(max(self._base.sizing.count(), self._places))

@@ -19,7 +19,7 @@ from reconciler.catalog.relations import relations_of
 from reconciler.daemon.daemon import Daemon
 from reconciler.daemon.options import DaemonOptions
 from reconciler.errors import KakehiError
-from reconciler.loop.recovery import Recovery
+from reconciler.loop.repair.recovery import Recovery
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.source.following import Following

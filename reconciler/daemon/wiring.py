@@ -15,14 +15,14 @@ from functools import partial
 from reconciler.acme.certifying import Certifying
 from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import relations_of
+from reconciler.daemon.condition import Health, Shortages, Warnings
 from reconciler.daemon.options import DaemonOptions
-from reconciler.daemon.remarks import Health, Shortages, Warnings
-from reconciler.loop.marking import Marking
-from reconciler.loop.mending import Mending
+from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.observer import Observer
-from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.reconcile import Reconciler
-from reconciler.loop.staging import Stager
+from reconciler.loop.repair.mending import Mending
+from reconciler.loop.repair.rebuilding import Rebuilding
+from reconciler.loop.stager import Stager
 from reconciler.materials.completing import Machine
 from reconciler.parts import Parts
 from reconciler.planning.sizing import Sizing
@@ -53,8 +53,8 @@ from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from reconciler.workers.telling.overlay import Overlaying
 from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
-from reconciler.workers.watching.answering import Answering
 from reconciler.workers.watching.auditing import Auditing
+from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from schemas.messages import control
 
@@ -93,7 +93,7 @@ class WorkerPlane:
     challenges: ChallengeKeeper
     supervisor: Supervisor
     auditing: Auditing
-    answering: Answering
+    liveness: Liveness
     certifying: Certifying
     send_overlay: Callable[[], None]
 
@@ -106,7 +106,7 @@ class WorkerPlane:
 class CommitPlane:
     """A commit's way, and what is measured of it."""
 
-    marking: Marking
+    applied_ref: AppliedRef
     measuring: Measuring
     expiry: Expiry
     admin: AdminListener
@@ -175,7 +175,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
         challenges=challenges,
         supervisor=supervisor,
         auditing=Auditing(store, supervisor),
-        answering=Answering(supervisor, drains.names),
+        liveness=Liveness(supervisor, drains.names),
         certifying=Certifying(
             options.state_dir,
             challenges,
@@ -207,8 +207,8 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
     rebuilding = Rebuilding(store, base.stager, supervisor)
     health = Health(measuring, base.runtime, rebuilding)
     admin = AdminListener(measuring.metrics, health.answer, base.reserve)
-    marking = Marking(base.source, base.outcomes)
-    runner = Runner(store, supervisor, workers.sockets, admin, recorded=marking.mark)
+    applied_ref = AppliedRef(base.source, base.outcomes)
+    runner = Runner(store, supervisor, workers.sockets, admin, recorded=applied_ref.mark)
     reconciler = Reconciler(
         base.source,
         store,
@@ -217,14 +217,14 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         base.stager,
         rebuilding,
         base.machine,
-        marking,
+        applied_ref,
         observer,
         base.announcing,
         base.wake,
     )
     relate = partial(relations_of, machine=base.machine)
     return CommitPlane(
-        marking=marking,
+        applied_ref=applied_ref,
         measuring=measuring,
         expiry=expiry,
         admin=admin,

@@ -64,7 +64,7 @@ def warn_of_expressions(raw: RawEntity) -> None:
     if node is None or not isinstance(node.value, str) or begins_with_slash(node.value):
         return
     message = f'{raw.key}: path: "{node.value}" matches no path: every path begins with "/"'
-    raw.loaded.warn(node, message, _instead(node.value))
+    raw.document.warn(node, message, _instead(node.value))
 
 
 def begins_with_slash(pattern: str) -> bool:

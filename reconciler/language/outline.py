@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from reconciler.language.loader import Node
+from reconciler.language.document import Node
 from reconciler.language.suggest import suggest
 from schemas.kinds.registry import SECTIONS, fields_at, inner_model
 

@@ -1,4 +1,4 @@
-"""Takes a loaded file apart into entities as they are written, each with its place.
+"""Takes a file apart into entities as they are written, each with its place.
 
 What cannot be one, such as a section that nobody knows or a list where entries have names, is
 reported to the file. Called by the catalog; `validator` checks each entity by itself.
@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from reconciler.language import foreign, outline
-from reconciler.language.loader import LoadedFile, Node
+from reconciler.language.document import Document, Node
 from reconciler.language.outline import BACKENDS
 from reconciler.language.suggest import did_you_mean, suggest
 from reconciler.language.yaml_faults import unresolved_merge
@@ -30,7 +30,7 @@ class RawEntity:
     key: EntityKey
     name_node: Node
     body: Node
-    loaded: LoadedFile
+    document: Document
 
     @property
     def value(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class RawEntity:
     @property
     def provenance(self) -> Provenance:
         """Where its name stands."""
-        return Provenance(self.loaded.path, self.name_node.line, self.name_node.column)
+        return Provenance(self.document.path, self.name_node.line, self.name_node.column)
 
     def fingerprint(self) -> bytes:
         """Return a hash of the raw value, by which an unchanged entity is known.
@@ -68,52 +68,52 @@ class RawEntity:
         return node if node is not self.body else self.name_node
 
 
-def raw_entities(loaded: LoadedFile) -> Iterator[RawEntity]:
+def raw_entities(document: Document) -> Iterator[RawEntity]:
     """Yield the entities of a file in its order; what cannot be one is reported to the file."""
-    root = loaded.root
+    root = document.root
     if root is None or root.broken or root.value is None:
         return
     if not isinstance(root.value, dict):
-        merge = unresolved_merge(loaded.lines)
+        merge = unresolved_merge(document.lines)
         if merge is not None:
-            loaded.report(Node(None, merge.line, 1), merge.message, merge.hint)
+            document.report(Node(None, merge.line, 1), merge.message, merge.hint)
             return
-        loaded.report(root, f"expected a map with {_choice(SECTIONS)} at the top of the file")
+        document.report(root, f"expected a map with {_choice(SECTIONS)} at the top of the file")
         return
     keys = list(root.items)
     if foreign.is_another_file(keys, (bool(suggest(key, SECTIONS, words=False)) for key in keys)):
-        loaded.report(root.keys[keys[0]], *foreign.another_file(keys))
+        document.report(root.keys[keys[0]], *foreign.another_file(keys))
         return
     above: str | None = None
     for section, body in root.items.items():
-        if loaded.full:
+        if document.full:
             return
         kind = SECTIONS.get(section)
         if kind is None:
             if above and outline.is_entity_at_the_top(body, above):
-                _report_at_the_top(loaded, above, section, root)
+                _report_at_the_top(document, above, section, root)
             else:
-                _report_section(loaded, section, root.keys[section])
+                _report_section(document, section, root.keys[section])
             continue
         above = kind if kind != "settings" else None
         if kind == "settings":
-            if _is_map(loaded, body, section):
-                yield RawEntity(EntityKey(kind, kind), root.keys[section], body, loaded)
-        elif _is_map(loaded, body, section):
-            yield from _section_entities(loaded, kind, body)
+            if _is_map(document, body, section):
+                yield RawEntity(EntityKey(kind, kind), root.keys[section], body, document)
+        elif _is_map(document, body, section):
+            yield from _section_entities(document, kind, body)
 
 
 def report_moved(
-    loaded: LoadedFile, parent: Node, names: list[str], where: str, way: str, *, whose: str = ""
+    document: Document, parent: Node, names: list[str], where: str, way: str, *, whose: str = ""
 ) -> None:
     """Report keys of a map that are to be moved, `more` to the right or `less`."""
     nodes = [(parent.keys[name], parent.items[name]) for name in names]
     belong = "belongs" if len(names) == 1 else "belong"
     message = f"{whose}{outline.listed(names)} {belong} {where}"
-    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} {way}")
+    document.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} {way}")
 
 
-def _report_slips(loaded: LoadedFile, section: Node, slips: list[outline.Slip]) -> set[str]:
+def _report_slips(document: Document, section: Node, slips: list[outline.Slip]) -> set[str]:
     """Report keys that stand where names of entities should; return what to leave alone."""
     alone: set[str] = set()
     for slip in slips:
@@ -123,77 +123,77 @@ def _report_slips(loaded: LoadedFile, section: Node, slips: list[outline.Slip]) 
             is_key = "is a key" if len(slip.names) == 1 else "are keys"
             message = f"the name of a {slip.kind} is missing: {names} {is_key} of one"
             hint = f"write {slip.kind}s:, then a name of your choice, and below it {slip.names[0]}:"
-            loaded.report(section.keys[slip.names[0]], message, hint)
+            document.report(section.keys[slip.names[0]], message, hint)
         else:
             where = f'into {slip.kind} "{slip.owner}", not beside it'
-            report_moved(loaded, section, slip.names, where, "more")
+            report_moved(document, section, slip.names, where, "more")
             alone.add(slip.owner)
     return alone
 
 
-def _report_at_the_top(loaded: LoadedFile, kind: str, name: str, root: Node) -> None:
+def _report_at_the_top(document: Document, kind: str, name: str, root: Node) -> None:
     nodes = [(root.keys[name], root.items[name])]
     message = f'"{name}" looks like a {kind}, and stands at the top of the file'
-    loaded.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} more")
+    document.report(nodes[0][0], message, f"indent {outline.lines_of(nodes)} more")
 
 
-def _report_section_within(loaded: LoadedFile, section: Node, name: str) -> None:
+def _report_section_within(document: Document, section: Node, name: str) -> None:
     node = section.keys[name]
     lines = outline.lines_of([(node, section.items[name])])
-    loaded.report(node, f'"{name}" belongs to the top of the file', f"indent {lines} less")
+    document.report(node, f'"{name}" belongs to the top of the file', f"indent {lines} less")
 
 
-def _section_entities(loaded: LoadedFile, kind: str, section: Node) -> Iterator[RawEntity]:
-    alone = _report_slips(loaded, section, outline.too_far_left(section, kind))
-    loaded.declared.update(EntityKey(kind, name) for name in alone)
+def _section_entities(document: Document, kind: str, section: Node) -> Iterator[RawEntity]:
+    alone = _report_slips(document, section, outline.too_far_left(section, kind))
+    document.declared.update(EntityKey(kind, name) for name in alone)
     for name, body in section.items.items():
-        if loaded.full:
+        if document.full:
             return
         if name in alone:
             continue
         if outline.is_section_within(name, body, kind):
-            _report_section_within(loaded, section, name)
+            _report_section_within(document, section, name)
             continue
         name_node = section.keys[name]
         key = EntityKey(kind, name)
-        loaded.declared.add(key)
-        named = _is_name(loaded, name, name_node)
-        if not _is_map(loaded, body, str(key)) or not named:
+        document.declared.add(key)
+        named = _is_name(document, name, name_node)
+        if not _is_map(document, body, str(key)) or not named:
             continue
-        yield RawEntity(key, name_node, body, loaded)
+        yield RawEntity(key, name_node, body, document)
         if kind == "cluster" and BACKENDS in body.items:
-            yield from _backends(loaded, name, body.items[BACKENDS])
+            yield from _backends(document, name, body.items[BACKENDS])
 
 
-def _backends(loaded: LoadedFile, cluster: str, section: Node) -> Iterator[RawEntity]:
-    if not _is_map(loaded, section, f'{BACKENDS} of cluster "{cluster}"'):
+def _backends(document: Document, cluster: str, section: Node) -> Iterator[RawEntity]:
+    if not _is_map(document, section, f'{BACKENDS} of cluster "{cluster}"'):
         return
-    alone = _report_slips(loaded, section, outline.too_far_left(section, "backend"))
+    alone = _report_slips(document, section, outline.too_far_left(section, "backend"))
     slipped = outline.too_far_right(section)
     if slipped:
         where = f'into cluster "{cluster}", beside {BACKENDS} and not into it'
-        report_moved(loaded, section, slipped, where, "less")
+        report_moved(document, section, slipped, where, "less")
     alone.update(slipped)
     for name, body in section.items.items():
         if name in alone:
             continue
         name_node = section.keys[name]
         key = EntityKey("backend", f"{cluster}/{name}")
-        named = _is_name(loaded, name, name_node)
-        if _is_map(loaded, body, str(key)) and named:
-            yield RawEntity(key, name_node, body, loaded)
+        named = _is_name(document, name, name_node)
+        if _is_map(document, body, str(key)) and named:
+            yield RawEntity(key, name_node, body, document)
 
 
-def _is_map(loaded: LoadedFile, node: Node, what: str) -> bool:
+def _is_map(document: Document, node: Node, what: str) -> bool:
     # Nothing at all (a key whose entries are all commented out) is an empty map.
     if node.value is None or isinstance(node.value, dict) or node.broken:
         return not node.broken or isinstance(node.value, dict)
     of_entries = what != SETTINGS_KEY.kind and (what in SECTIONS or what.startswith(BACKENDS))
     expected = "a map of entries by name" if of_entries else 'a map of "key: value"'
     takes_address = what.startswith(("backend ", "listener "))
-    is_flow = (loaded.source_line(node.line) or "")[node.column - 1 : node.column] == "["
+    is_flow = (document.source_line(node.line) or "")[node.column - 1 : node.column] == "["
     hint = _map_hint(node, of_entries=of_entries, takes_address=takes_address, is_flow=is_flow)
-    loaded.report(node, f"{what}: expected {expected}, not {_what(node)}", hint)
+    document.report(node, f"{what}: expected {expected}, not {_what(node)}", hint)
     return False
 
 
@@ -229,21 +229,21 @@ def _what(node: Node) -> str:
     return "a list" if isinstance(node.value, list) else "a single value"
 
 
-def _is_name(loaded: LoadedFile, name: str, node: Node) -> bool:
+def _is_name(document: Document, name: str, node: Node) -> bool:
     try:
         parse_name(name)
     except PydanticCustomError as error:
         context = error.context or {}
         hint = foreign.EXPANDED_BEFORE if foreign.is_template(name) else context["hint"] or None
-        loaded.report(node, context["message"], hint)
+        document.report(node, context["message"], hint)
         return False
     return True
 
 
-def _report_section(loaded: LoadedFile, section: str, node: Node) -> None:
+def _report_section(document: Document, section: str, node: Node) -> None:
     message = f'unknown key "{section}" at the top of the file: expected {_choice(SECTIONS)}'
     hint = foreign.sentence(section) or did_you_mean(section, SECTIONS)
-    loaded.report(node, message, hint)
+    document.report(node, message, hint)
 
 
 def _choice(words: dict[str, str]) -> str:

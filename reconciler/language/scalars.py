@@ -1,7 +1,7 @@
 """What a plain (unquoted) YAML scalar means: YAML 1.2, and nothing on which readers disagree.
 
 Text that one reader takes for a number or a date and another for text (`010`, `1_000`, `1e3`,
-`2024-01-02`) is refused instead of guessed. Called by the loader for every plain scalar.
+`2024-01-02`) is refused instead of guessed. Called by `document` for every plain scalar.
 """
 
 from __future__ import annotations

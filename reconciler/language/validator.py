@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.language import foreign, outline
+from reconciler.language.document import Node
 from reconciler.language.expressions import warn_of_expressions
-from reconciler.language.loader import Node
 from reconciler.language.outline import keys_of
 from reconciler.language.raw import RawEntity, report_moved
 from reconciler.language.suggest import suggest
@@ -28,7 +28,7 @@ from schemas.kinds.registry import MODELS
 def validate(raw: RawEntity) -> Entity | None:
     """Return the entity with its canonical value; None if it is invalid, which is reported."""
     kind = raw.key.kind
-    if raw.loaded.full:
+    if raw.document.full:
         return None
     try:
         model = MODELS[kind].model_validate(raw.value)
@@ -36,7 +36,7 @@ def validate(raw: RawEntity) -> Entity | None:
         _report_errors(raw, [_as_written(each) for each in error.errors(include_url=False)])
         return None
     # What is broken was reported: where nothing was, the walk is spared.
-    if raw.loaded.diagnostics and _has_broken(raw.body):
+    if raw.document.diagnostics and _has_broken(raw.body):
         return None
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
@@ -79,7 +79,7 @@ def _report_not_indented(
         parent = _descend(raw, loc)
         for opened, names in outline.not_indented(parent, raw.key.kind, loc).items():
             where = f"into {opened}, not beside it"
-            report_moved(raw.loaded, parent, names, where, "more", whose=f"{raw.key}: ")
+            report_moved(raw.document, parent, names, where, "more", whose=f"{raw.key}: ")
             told.update((*loc, name) for name in (opened, *names))
     return told
 
@@ -89,7 +89,7 @@ def _report_slipped(raw: RawEntity, locs: list[tuple[int | str, ...]]) -> None:
     parent = _descend(raw, locs[0][:-1])
     where = f"beside {locs[0][-2]}, not into it"
     names = [str(loc[-1]) for loc in locs]
-    report_moved(raw.loaded, parent, names, where, "less", whose=f"{raw.key}: ")
+    report_moved(raw.document, parent, names, where, "less", whose=f"{raw.key}: ")
 
 
 def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
@@ -110,7 +110,7 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
     elif hint is None:
         hint = one_text(kind, loc, error["input"])
     where = f"{path}: " if path else ""
-    raw.loaded.report(node, f"{raw.key}: {where}{message}", hint)
+    raw.document.report(node, f"{raw.key}: {where}{message}", hint)
 
 
 def _warn_of_repetitions(raw: RawEntity) -> None:
@@ -122,7 +122,7 @@ def _warn_of_repetitions(raw: RawEntity) -> None:
                 continue
             if element.value in seen:
                 message = f"{raw.key}: {field}: {shown(element.value)} is there twice"
-                raw.loaded.warn(element, message, "keep one of them")
+                raw.document.warn(element, message, "keep one of them")
             seen.add(element.value)
 
 
@@ -142,7 +142,7 @@ def _report_unknown_key(raw: RawEntity, loc: tuple[int | str, ...]) -> None:
     node = parent.keys.get(key, parent)
     where = f" in {'.'.join(map(str, loc[:-1]))}" if len(loc) > 1 else ""
     hint = hint_for(raw.key.kind, loc, parent.items.get(key, parent).value)
-    raw.loaded.report(node, f'{raw.key}: unknown key "{key}"{where}', hint)
+    raw.document.report(node, f'{raw.key}: unknown key "{key}"{where}', hint)
 
 
 def _locate(raw: RawEntity, loc: tuple[int | str, ...]) -> tuple[Node, str]:

@@ -1,7 +1,7 @@
 """Says in plain words what libyaml found wrong with a file, and how it is usually mended.
 
 libyaml speaks of its own states ("did not find expected key"); an operator wants to know what to
-look for. Called by the loader for syntax errors only.
+look for. Called by `document` for syntax errors only.
 """
 
 from __future__ import annotations

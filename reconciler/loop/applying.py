@@ -15,11 +15,11 @@ from functools import partial
 from typing import Literal
 
 from reconciler import log
-from reconciler.loop.loading import LoadError, Loading
-from reconciler.loop.marking import Marking
+from reconciler.loop.applied_ref import AppliedRef
+from reconciler.loop.large.loading import LoadError, Loading
 from reconciler.loop.observer import Observer
 from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
-from reconciler.loop.staging import StagedCommit, begun_by, now, planned
+from reconciler.loop.stager import StagedCommit, begun_by, now, planned
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.reporting.announcing import Announcing
@@ -50,7 +50,7 @@ class Applying:
         loading: Loading,
         external: ExternalFiles,
         retrying: Retrying,
-        marking: Marking,
+        applied_ref: AppliedRef,
         observer: Observer,
         announcing: Announcing,
         wake: asyncio.Event,
@@ -62,7 +62,7 @@ class Applying:
         self._loading = loading
         self._external = external
         self._retrying = retrying
-        self._marking = marking
+        self._applied_ref = applied_ref
         self._observer = observer
         self._announcing = announcing
         self._wake = wake
@@ -153,7 +153,7 @@ class Applying:
             self._store.follow(head.commit, head.tree, moved, now(), files, whole=whole, bulk=bulk)
         except OSError as error:
             raise self.unwritable("write the state", error) from None
-        self._marking.mark(head.commit)
+        self._applied_ref.mark(head.commit)
         self._outcomes.unchanged(head, began, base, staged.warnings if staged else ())
         self._announcing.announce()
 
@@ -162,7 +162,7 @@ class Applying:
         self._follows_again()
         self._retrying.clear()
         self._outcomes.resolved()
-        self._marking.mark(self._store.running.commit)
+        self._applied_ref.mark(self._store.running.commit)
 
     def refuse(self, head: Head, record: Callable[[], None]) -> None:
         """It is not tried again until the ref moves."""

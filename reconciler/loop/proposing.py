@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from reconciler.catalog.views import StagedView
-from reconciler.loop.loading import BYTES_MAX, FILES_MAX, Loading
+from reconciler.loop.large.loading import BYTES_MAX, FILES_MAX, Loading
 from reconciler.loop.observer import Observer
-from reconciler.loop.staging import StagedCommit, Stager, leaves_nothing
+from reconciler.loop.stager import StagedCommit, Stager, leaves_nothing
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards

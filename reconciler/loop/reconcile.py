@@ -12,14 +12,14 @@ import contextlib
 import time
 
 from reconciler import log
+from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.applying import Applying
-from reconciler.loop.loading import Loading, SupersededError
-from reconciler.loop.marking import Marking
+from reconciler.loop.large.loading import Loading, SupersededError
 from reconciler.loop.observer import Observer
 from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
-from reconciler.loop.rebuilding import Rebuilding
 from reconciler.loop.renewing import Renewing
-from reconciler.loop.staging import Stager
+from reconciler.loop.repair.rebuilding import Rebuilding
+from reconciler.loop.stager import Stager
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
@@ -53,7 +53,7 @@ class Reconciler:
         stager: Stager,
         rebuilding: Rebuilding,
         machine: Machine,
-        marking: Marking,
+        applied_ref: AppliedRef,
         observer: Observer,
         announcing: Announcing,
         wake: asyncio.Event,
@@ -63,7 +63,7 @@ class Reconciler:
         self._store = store
         self._observer = observer
         self._rebuilding = rebuilding
-        self._marking = marking
+        self._applied_ref = applied_ref
         self._announcing = announcing
         self._wake = wake
         self.outcomes = outcomes
@@ -85,7 +85,7 @@ class Reconciler:
             self._loading,
             self.external,
             self.retrying,
-            marking,
+            applied_ref,
             observer,
             announcing,
             wake,
@@ -147,7 +147,7 @@ class Reconciler:
                 self.looked.set()
             try:
                 self._observer.looked()
-                self._marking.try_again()
+                self._applied_ref.try_again()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
             with contextlib.suppress(TimeoutError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import UnreadableError
-from reconciler.language.loader import FILE_BYTES_MAX
+from reconciler.language.document import FILE_BYTES_MAX
 from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, nearest, read_external
 from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out

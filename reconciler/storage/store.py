@@ -35,9 +35,9 @@ from reconciler.storage.opened import Opened
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.reading.running import Running, read_running
 from reconciler.storage.reading.salvage import salvaged
+from reconciler.storage.reading.since import StateSince, changes_of
 from reconciler.storage.reading.state import Whole
 from reconciler.storage.reading.upgrade import completed_all
-from reconciler.storage.reading.view import StateView, changes_of
 from reconciler.storage.writing.anew import aside
 from reconciler.storage.writing.begun import Begun
 from reconciler.storage.writing.bulk import Bulk
@@ -68,7 +68,7 @@ class Store:
         self.unfinished = opened.unfinished
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former = opened.former
-        self._views: list[StateView] = []
+        self._newcomers: list[StateSince] = []
         self._writing_apart = False
         # What others have to write while a thread has the writer.
         self._put_off: dict[str, str] = {}
@@ -97,18 +97,18 @@ class Store:
             yield read_running(connection, self.damage)
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[StateView]:
+    def since(self) -> Iterator[StateSince]:
         """The running state as it is now, for somebody who takes his time."""
         self.look()
         with self.snapshot() as seen, self.materials.kept():
             # A thread may have committed what the loop has not been told of yet.
             now = seen.moment if self._writing_apart else self.running.moment
-            view = StateView(now, Whole(seen.state))
-            self._views.append(view)
+            since = StateSince(now, Whole(seen.state))
+            self._newcomers.append(since)
             try:
-                yield view
+                yield since
             finally:
-                self._views.remove(view)
+                self._newcomers.remove(since)
 
     @property
     def settings(self) -> Settings:
@@ -239,7 +239,7 @@ class Store:
         if not running.is_empty and self._opened.be_home():
             raise OSError(errno.ESTALE, "the state directory was replaced, and is written anew")
         # A newcomer that has begun with nothing is given the whole when its turn comes.
-        if not any(view.first.generation for view in self._views):
+        if not any(since.first.generation for since in self._newcomers):
             return []
         return changes_of(running.state, begun.puts, begun.removes)
 
@@ -268,9 +268,9 @@ class Store:
         running.generation, running.state.digest = begun.generation, begun.digest
         running.commit, running.tree, running.applied_at = begun.commit, begun.tree, begun.at
         self.notes.applied()
-        for view in self._views:
-            if view.first.generation and view.first != running.moment:
-                view.note(running.moment, changes)
+        for since in self._newcomers:
+            if since.first.generation and since.first != running.moment:
+                since.note(running.moment, changes)
         self.unfinished = begun
         self._checkpoints.begin_if_due(self._opened.database, self._opened.index)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from reconciler.catalog.catalog import load_directory
-from reconciler.loop.loading import FILES_MAX
+from reconciler.loop.large.loading import FILES_MAX
 from reconciler.storage.kept import parsed
 from reconciler.storage.writing import bulk
 from tests.harness.daemon import Kakehi
@@ -179,7 +179,7 @@ def _loaders(daemon: Kakehi) -> list[int]:
     marker = str(daemon.runtime_dir).encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            is_loader = b"reconciler.loop.loader" in (process / "cmdline").read_bytes()
+            is_loader = b"reconciler.loop.large.loader" in (process / "cmdline").read_bytes()
             if is_loader and marker in (process / "environ").read_bytes():
                 found.append(int(process.name))
     return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.workers.watching import answering
+from reconciler.workers.watching import liveness
 from tests.harness import ports, processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site, refuses
@@ -199,7 +199,7 @@ class Asleep:
         self._before = {pid: processes.wake_ups(pid, pid) for pid in workers}
 
     def check(self) -> None:
-        questions = int((time.monotonic() - self._began) / answering.ASK_EVERY) + 1
+        questions = int((time.monotonic() - self._began) / liveness.ASK_EVERY) + 1
         for pid, before in self._before.items():
             # One to hear it, and one when the engine has had its turn; a change takes more.
             assert processes.wake_ups(pid, pid) - before <= 2 * questions

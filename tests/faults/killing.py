@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reconciler.loop.loading import FILES_MAX
+from reconciler.loop.large.loading import FILES_MAX
 from reconciler.storage.store import Store
 from tests.harness import pki
 from tests.harness.killer import Killer, build

@@ -34,7 +34,7 @@ def large(running: Shop) -> dict[str, Any]:
 def loader(running: Shop) -> int | None:
     for thread in Path(f"/proc/{running.pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
-            if b"reconciler.loop.loader" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"reconciler.loop.large.loader" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
     return None
 

@@ -55,7 +55,7 @@ NAMES = (
     "runtime directory",
     "auditing",
     "auditing rows",
-    "answering",
+    "liveness",
     "certifying",
     "worker 1",
 )

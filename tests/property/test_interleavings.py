@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from reconciler.catalog.catalog import Candidate, load_directory, stage
 from reconciler.catalog.relations import relations_of
-from reconciler.loop.staging import digest_after
+from reconciler.loop.stager import digest_after
 from reconciler.planning.differ import diff_entities
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun

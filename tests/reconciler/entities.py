@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.loop.staging import digest_after
+from reconciler.loop.stager import digest_after
 from reconciler.storage.file.database import FILE_NAME
 from reconciler.storage.reading.header import Header
 from reconciler.storage.reading.running import Running

@@ -111,7 +111,7 @@ def test_a_newcomer_takes_a_large_state_in(
         made = Plane(tmp_path)
         made.run(State([*small(where).entities.values(), *tenants(TENANTS)]))
         made.supervisor.scale(1)
-        await until(lambda: made.store._views)
+        await until(lambda: made.store._newcomers)
         began = time.monotonic()
         async with heartbeat() as worst:
             held_s = await _longest_exclusive(made)

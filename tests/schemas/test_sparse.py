@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from reconciler.language.loader import load_blob
+from reconciler.language.document import read_document
 from reconciler.language.raw import raw_entities
 from reconciler.language.validator import validate
 from schemas.base import Model
@@ -99,7 +99,7 @@ frontends:
 
 
 def digests() -> list[int]:
-    found = [validate(raw) for raw in raw_entities(load_blob("a.yaml", FILE))]
+    found = [validate(raw) for raw in raw_entities(read_document("a.yaml", FILE))]
     assert len(found) == 3
     assert None not in found
     return [entity_hash(each.key, each.value) for each in found if each is not None]

@@ -12,7 +12,7 @@ from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 REFRESH_S = 0.5
 
 
-# What takes its time uses processors; see `reconciler.loop.loading`.
+# What takes its time uses processors; see `reconciler.loop.large.loading`.
 _TELL_IDLE_S = 10
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reconciler.source.git.repository import Repository
 
 FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
-"""One more than the loader takes: enough for it to see that a file is too large."""
+"""One more than is read of a document: enough for it to see that a file is too large."""
 
 Ignored = Callable[[str], bool]
 """Whether git ignores a path below the config directory; folders end with a slash."""
@@ -128,7 +128,7 @@ def _shown(path: Path, directory: Path) -> str:
 
 
 def read(path: Path) -> bytes:
-    """Return the content of a file, cut where the loader would refuse it anyway."""
+    """Return the content of a file, cut where it would be refused anyway."""
     with path.open("rb") as file:
         return file.read(FILE_BYTES_MAX)
 

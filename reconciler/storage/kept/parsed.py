@@ -3,7 +3,7 @@
 A load of very many files takes a while, and may be ended in the middle of it: the next one goes on
 where it was. Nothing depends on the file: one that cannot be read is begun anew, and the commit
 
-removes it. Called by `reconciler.loop.loader`.
+removes it. Called by `reconciler.loop.large.loader`.
 """
 
 from __future__ import annotations

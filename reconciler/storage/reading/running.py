@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from reconciler.storage.file.database import Damage
 from reconciler.storage.kept.history import StoredHistory
 from reconciler.storage.reading.header import Header
+from reconciler.storage.reading.since import Moment
 from reconciler.storage.reading.state import SnapshotState, StoredState
-from reconciler.storage.reading.view import Moment
 from schemas.changes.state import EMPTY_DIGEST
 
 

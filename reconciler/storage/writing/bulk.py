@@ -4,7 +4,7 @@ What is too much for the memory of the daemon lies in a database file beside the
 in the order of the plan, their relations, and what the files define. A commit copies the rows over
 (`Writer.bulk`), workers are sent their texts, and whoever asks for changes of some kinds reads
 those alone. Nothing in it has to outlive the daemon, which the file is removed with. Written by
-`reconciler.loop.loader`, in a process of its own; read through `Begun` and `Plan`.
+`reconciler.loop.large.loader`, in a process of its own; read through `Begun` and `Plan`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Iterator
 
-from reconciler.workers.counting.memory import SharedMemory
+from reconciler.workers.counting.memfd import SharedMemory
 from reconciler.workers.counting.readings import (
     Reading,
     SlotKey,

@@ -27,7 +27,7 @@ class Worker:
         self.protocol = welcome.protocol
         self.leaving = False
         self.is_silent = False
-        """It has not answered for some seconds; see `reconciler.workers.watching.answering`."""
+        """It has not answered for some seconds; see `reconciler.workers.watching.liveness`."""
         # Why somebody wants another one in its place.
         self.unwanted = ""
 

@@ -2,7 +2,7 @@
 
 It is what a later daemon finds a worker by. While a successor comes up beside one that serves, it
 has a path of its own, and takes the place when the other leaves. Called by `spawning` and `orphans`
-beside, `reconciler.workers.slots.tending` and `reconciler.loop.recovery`.
+beside, `reconciler.workers.slots.tending` and `reconciler.loop.repair.recovery`.
 """
 
 from __future__ import annotations

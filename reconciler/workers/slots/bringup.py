@@ -17,8 +17,8 @@ from pathlib import Path
 
 from reconciler import log
 from reconciler.patience import within
+from reconciler.storage.reading.since import Missed, Moment, StateSince
 from reconciler.storage.reading.state import Whole
-from reconciler.storage.reading.view import Missed, Moment, StateView
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.workers.linked.link import WorkerGoneError
@@ -76,44 +76,44 @@ class Bringup:
         """Whether it serves the running state in the form that another version had for it."""
         return (worker.generation, worker.digest) == self._store.former
 
-    def view(self) -> AbstractContextManager[StateView]:
+    def since(self) -> AbstractContextManager[StateSince]:
         """What a newcomer is brought to, first without and then with the lock."""
-        return self._store.view()
+        return self._store.since()
 
-    async def approach(self, worker: Worker, view: StateView) -> None:
+    async def approach(self, worker: Worker, since: StateSince) -> None:
         """Brings a newcomer to where little is left to do. Raises `MachineError`."""
-        if not _is_newcomer(worker) or view.first.generation == 0:
+        if not _is_newcomer(worker) or since.first.generation == 0:
             return
-        await self._transfer(worker, Missed(_NOTHING, view.first, view.entities, ()))
+        await self._transfer(worker, Missed(_NOTHING, since.first, since.entities, ()))
         for _ in range(_ROUNDS_MAX):
-            if view.missed_count <= _MISSED_MAX:
+            if since.missed_count <= _MISSED_MAX:
                 return
-            await self._catch_up(worker, view)
+            await self._catch_up(worker, since)
 
-    def has_begun(self, worker: Worker, view: StateView) -> bool:
+    def has_begun(self, worker: Worker, since: StateSince) -> bool:
         """Whether the first state came while a newcomer waited, so that all of it is missing."""
         return (
             _is_newcomer(worker)
-            and view.first.generation == 0
+            and since.first.generation == 0
             and len(self._store.running.state) > _MISSED_MAX
         )
 
-    async def enter(self, worker: Worker, view: StateView) -> None:
+    async def enter(self, worker: Worker, since: StateSince) -> None:
         """Returns when the worker serves the running generation. Raises `MachineError`."""
         if worker.serving:
-            await self._enter(worker, view)
+            await self._enter(worker, since)
             return
-        limit_s = _ENTER_S + view.missed_count * _ENTITY_S
+        limit_s = _ENTER_S + since.missed_count * _ENTITY_S
         try:
             async with within(limit_s):
-                await self._enter(worker, view)
+                await self._enter(worker, since)
         except TimeoutError:
             raise WorkerGoneError(f"its last step took longer than {limit_s:g} s") from None
 
-    async def _enter(self, worker: Worker, view: StateView) -> None:
+    async def _enter(self, worker: Worker, since: StateSince) -> None:
         running, unfinished = self._store.running.moment, self._store.unfinished
-        if view.is_behind and (worker.generation, worker.digest) == view.taken[:2]:
-            await self._catch_up(worker, view)
+        if since.is_behind and (worker.generation, worker.digest) == since.taken[:2]:
+            await self._catch_up(worker, since)
         holds = (worker.generation, worker.digest)
         if holds == (running.generation, running.digest):
             await self._drop_staged(worker)
@@ -166,8 +166,8 @@ class Bringup:
         before = Moment(begun.base_generation, begun.base_digest, "")
         await self._transfer(worker, Missed(before, after, begun.puts, begun.removes))
 
-    async def _catch_up(self, worker: Worker, view: StateView) -> None:
-        missed = view.take()
+    async def _catch_up(self, worker: Worker, since: StateSince) -> None:
+        missed = since.take()
         await self._transfer(worker, missed)
         # The others have let go of it.
         release = wire.Release(transaction=0, generation=missed.after.generation)

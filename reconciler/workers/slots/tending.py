@@ -143,11 +143,11 @@ class Tending:
     async def _bring_up(self, slot: Slot, worker: Worker) -> None:
         """Returns when the worker is in service. Raises `MachineError`."""
         while True:
-            with self._bringup.view() as view:
-                await self._bringup.approach(worker, view)
+            with self._bringup.since() as since:
+                await self._bringup.approach(worker, since)
                 async with self._exclusive:
-                    if not self._bringup.has_begun(worker, view):
-                        await self._bringup.enter(worker, view)
+                    if not self._bringup.has_begun(worker, since):
+                        await self._bringup.enter(worker, since)
                         slot.worker = worker
                         return
 

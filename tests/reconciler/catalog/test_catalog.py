@@ -4,10 +4,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from reconciler.catalog import staging as staging_module
+from reconciler.catalog import changed_files
 from reconciler.catalog.catalog import Candidate, load_directory
-from reconciler.catalog.staging import FINDINGS_MAX
-from reconciler.language.loader import DIAGNOSTICS_MAX
+from reconciler.catalog.changed_files import FINDINGS_MAX
+from reconciler.language.document import DIAGNOSTICS_MAX
 from reconciler.planning.differ import diff_entities
 from schemas.changes.state import State
 from schemas.entities.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
@@ -223,23 +223,23 @@ def test_the_cost_follows_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
     for files, path in ((one_file, "a.yaml"), (many_files, "500.yaml")):
         catalog = accepted(files)
         calls: dict[str, int] = {}
-        for name in ("load_blob", "validate"):
+        for name in ("read_document", "validate"):
             _count(monkeypatch, name, calls)
         changed = files[path].replace(b"h500.com", b"changed.com")
         candidate = ok(catalog.stage({path: changed}))
         assert list(candidate.desired) == [EntityKey("frontend", "f500")]
-        assert calls == {"load_blob": 1, "validate": 1}
+        assert calls == {"read_document": 1, "validate": 1}
         monkeypatch.undo()
 
 
 def _count(monkeypatch: pytest.MonkeyPatch, name: str, calls: dict[str, int]) -> None:
-    original = getattr(staging_module, name)
+    original = getattr(changed_files, name)
 
     def counted(*arguments: object) -> object:
         calls[name] = calls.get(name, 0) + 1
         return original(*arguments)
 
-    monkeypatch.setattr(staging_module, name, counted)
+    monkeypatch.setattr(changed_files, name, counted)
 
 
 # Documents that fit together more often than not, so that histories get somewhere.

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 
-from reconciler.language.loader import DIAGNOSTICS_MAX, load_blob
+from reconciler.language.document import DIAGNOSTICS_MAX, read_document
 from reconciler.language.raw import raw_entities
 from reconciler.language.validator import validate
 from schemas.entities.entity import Entity, EntityKey, Provenance
@@ -9,7 +9,7 @@ from tests.schemas.strategies import DOCUMENTS, file_of
 
 
 def check(text: str) -> tuple[list[Entity], list[str]]:
-    loaded = load_blob("a.yaml", text.encode())
+    loaded = read_document("a.yaml", text.encode())
     valid = [entity for raw in raw_entities(loaded) if (entity := validate(raw)) is not None]
     return valid, [
         f"{found.line}:{found.column} {found.message}" + (f" | {found.hint}" if found.hint else "")
@@ -210,7 +210,7 @@ def test_a_fingerprint_is_that_of_the_raw_value() -> None:
     texts = ["{retries: 1}", "{ retries: 1 } # why", '{retries: "1"}', "{retries: true}", "{}"]
     prints = []
     for text in texts:
-        (raw,) = raw_entities(load_blob("a.yaml", f"clusters:\n  a: {text}".encode()))
+        (raw,) = raw_entities(read_document("a.yaml", f"clusters:\n  a: {text}".encode()))
         prints.append(raw.fingerprint())
     assert prints[0] == prints[1]
     assert len(set(prints)) == len(texts) - 1
@@ -218,7 +218,7 @@ def test_a_fingerprint_is_that_of_the_raw_value() -> None:
 
 def test_backends_are_no_part_of_the_cluster() -> None:
     text = 'clusters: {a: {retries: 1, backends: {b: {address: "127.0.0.1:%d"}}}}'
-    one, other = (list(raw_entities(load_blob("a", (text % port).encode()))) for port in (1, 2))
+    one, other = (list(raw_entities(read_document("a", (text % port).encode()))) for port in (1, 2))
     assert one[0].fingerprint() == other[0].fingerprint()
     assert one[1].fingerprint() != other[1].fingerprint()
 

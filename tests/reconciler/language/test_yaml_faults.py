@@ -1,6 +1,6 @@
 import pytest
 
-from reconciler.language.loader import load_blob
+from reconciler.language.document import read_document
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from reconciler.language.loader import load_blob
     ],
 )
 def test_syntax_errors_in_plain_words(text: str, message: str, hint: str | None) -> None:
-    (found,) = load_blob("a.yaml", text.encode()).diagnostics
+    (found,) = read_document("a.yaml", text.encode()).diagnostics
     assert message in f"{found.line}:{found.column} {found.message}"
     assert (found.hint is None) == (hint is None)
     assert hint is None or hint in str(found.hint)

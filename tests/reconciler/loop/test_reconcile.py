@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.catalog import load_directory
-from reconciler.loop.staging import digest_after
+from reconciler.loop.stager import digest_after
 from schemas.changes.change import Change
 from schemas.changes.state import State
 from tests.harness.repo import Repo

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import UnreadableError
-from reconciler.language.loader import FILE_BYTES_MAX
+from reconciler.language.document import FILE_BYTES_MAX
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source

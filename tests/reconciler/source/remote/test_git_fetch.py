@@ -85,7 +85,7 @@ class Guarded:
         self.arguments = b""
         outer = self
 
-        class Answering(http.server.BaseHTTPRequestHandler):
+        class Liveness(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.arguments += b"".join(
                     content
@@ -108,7 +108,7 @@ class Guarded:
             def log_message(self, *_: object) -> None:
                 return
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liveness)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 

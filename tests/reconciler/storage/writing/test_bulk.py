@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from reconciler.catalog.relations import relations_of
-from reconciler.loop.loading import compare
+from reconciler.loop.large.loading import compare
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import make_plan, position
 from reconciler.storage.file.database import FILE_NAME

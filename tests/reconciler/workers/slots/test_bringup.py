@@ -73,7 +73,7 @@ def commit(made: Plane, *puts: Entity, removes: tuple[EntityKey, ...] = ()) -> N
 
 async def stopped_in_mid_stream(made: Plane) -> int:
     """Stand a newcomer still while it takes the state in; its pid."""
-    await until(lambda: made.store._views)
+    await until(lambda: made.store._newcomers)
     pid = made.supervisor.slots[0].pid
     # Some chunks are through, many are not.
     await asyncio.sleep(0.05)
@@ -124,7 +124,7 @@ def test_a_newcomer_catches_up_with_what_was_committed_meanwhile(tmp_path: Path)
         assert addresses == {where, more.value["address"]}, "none of what was there in between"
         for each in addresses:
             assert await asyncio.to_thread(answers, each)
-        assert made.store._views == []
+        assert made.store._newcomers == []
         await made.end()
 
     asyncio.run(run())

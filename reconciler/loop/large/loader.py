@@ -2,8 +2,8 @@
 
 It reads one request from its standard input and tells on its standard output how far it is and at
 last what it found; the changes lie in a file (`reconciler.storage.writing.bulk`). Other processes
-parse (`reconciler.loop.parsing`), and it ends with the daemon, whatever that dies of. Started by
-`reconciler.loop.loading`.
+parse (`reconciler.loop.large.parsers`), and it ends with the daemon, whatever that dies of. Started
+by `reconciler.loop.large.loading`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_parsed
 from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
-from reconciler.loop.parsing import Blob, Parsing, die_with_parent
+from reconciler.loop.large.parsers import Blob, Parsers, die_with_parent
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.materials.sealed import Keyring
@@ -73,7 +73,7 @@ class Request:
         return Machine(keyring, Path(self.issued) if self.issued else None)
 
 
-class Forked:
+class ForkedWork:
     """Work of another process, which has all that this one has at this moment."""
 
     def __init__(self, work: Callable[[], dict[str, Any]]) -> None:
@@ -114,9 +114,9 @@ class Loader:
         self._machine = request.machine
         self._outside: dict[str, Signature | None] = {}
         self._told_at = 0.0
-        self._parsing: Parsing | None = None
+        self._parsing: Parsers | None = None
         self._files = 0
-        self._writing: Forked | None = None
+        self._writing: ForkedWork | None = None
 
     def run(self) -> dict[str, Any]:
         """Return what was found. Raises `RepositoryError`, `sqlite3.Error` and `OSError`."""
@@ -172,7 +172,7 @@ class Loader:
         self._files = len(asked)
         known = ParsedBlobs(Path(self._request.place) / parsed.FILE_NAME, _FORM)
         directory = Path(self._request.directory)
-        self._parsing = Parsing(directory, known, partial(self._tell, "reading"))
+        self._parsing = Parsers(directory, known, partial(self._tell, "reading"))
         with contextlib.closing(known):
             files = self._parsing.run(asked)
             read = partial(self._read_file, changed)
@@ -189,7 +189,7 @@ class Loader:
     def _settled(self, write: Callable[[Settled], dict[str, Any]], found: Settled) -> None:
         """It is written by another process while this one looks for errors."""
         self._tell("checking", now=True)
-        self._writing = Forked(partial(write, found))
+        self._writing = ForkedWork(partial(write, found))
 
     def _read_file(self, changed: Changed, path: str) -> bytes:
         if path.startswith("/"):

@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 from reconciler import log
 from reconciler.catalog.catalog import Candidate
-from reconciler.loop.loader import Request
-from reconciler.loop.staging import StagedCommit
+from reconciler.loop.large.loader import Request
+from reconciler.loop.stager import StagedCommit
 from reconciler.materials.completing import Machine
 from reconciler.parts import heard_again_within
 from reconciler.planning.differ import diff_entities
@@ -157,7 +157,7 @@ class Loading:
     async def _run(self, request: Request) -> dict[str, Any]:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "reconciler.loop.loader"),
+                *(sys.executable, "-P", "-m", "reconciler.loop.large.loader"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -2,7 +2,8 @@
 
 Each opens the repository by itself, so that only blob ids go there and text comes back, in the
 order asked for. What is known already is not parsed, and what was parsed is kept. The processes end
-with the load, and with it all that they have used of memory. Called by `reconciler.loop.loader`.
+with the load, and with it all that they have used of memory. Called by
+`reconciler.loop.large.loader`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Parsed = tuple[str, str | None]
 """A path and what `parse` found, None for what has to be looked at."""
 
 
-class Parsing:
+class Parsers:
     """One load's parsing, and how far it is."""
 
     def __init__(self, directory: Path, known: ParsedBlobs, progress: Callable[[], None]) -> None:

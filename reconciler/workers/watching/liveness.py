@@ -27,7 +27,7 @@ SILENT_AFTER = 5
 REPLACE_AFTER = 20
 
 
-class Answering:
+class Liveness:
     """Goes round the workers in service."""
 
     def __init__(self, supervisor: Supervisor, drained: Callable[[], list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""What a view tells is what leads from the first moment to now, however one came there."""
+"""What a since tells is what leads from the first moment to now, however one came there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.storage.reading.view import Missed, Moment, StateView
+from reconciler.storage.reading.since import Missed, Moment, StateSince
 from schemas.changes.change import Change
 from schemas.changes.state import State
 from schemas.entities.entity import Entity, EntityKey
@@ -44,19 +44,19 @@ def applied(state: State, missed: Missed) -> State:
 @given(st.lists(PORTS, min_size=1, max_size=6), st.sets(st.integers(0, 5)))
 def test_what_was_missed_leads_to_now(steps: Sequence[dict[str, int]], looks: set[int]) -> None:
     first, *later = (State(entities(ports)) for ports in steps)
-    view = StateView(Moment(1, first.digest, ""), tuple(first.entities.values()))
-    held, now = State(view.entities), first
-    assert not view.is_behind
+    since = StateSince(Moment(1, first.digest, ""), tuple(first.entities.values()))
+    held, now = State(since.entities), first
+    assert not since.is_behind
     for number, state in enumerate(later, 2):
-        view.note(Moment(number, state.digest, ""), changes(now, state))
+        since.note(Moment(number, state.digest, ""), changes(now, state))
         now = state
-        assert view.is_behind
+        assert since.is_behind
         if number in looks:
-            missed = view.take()
+            missed = since.take()
             assert missed.before.digest == held.digest
             held = applied(held, missed)
             assert held.digest == missed.after.digest == now.digest
-            assert not view.is_behind
-    missed = view.take()
+            assert not since.is_behind
+    missed = since.take()
     assert applied(held, missed).digest == missed.after.digest == now.digest
-    assert view.missed_count == 0
+    assert since.missed_count == 0

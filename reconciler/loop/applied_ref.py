@@ -14,7 +14,7 @@ from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 
 
-class Marking:
+class AppliedRef:
     """Owns `refs/kakehi/applied`."""
 
     def __init__(self, source: Source, outcomes: Outcomes) -> None:

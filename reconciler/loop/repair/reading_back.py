@@ -1,7 +1,8 @@
 """What a worker holds, read back from it: entity by entity, and checked against its digest.
 
 A worker holds the whole state, so that nothing is lost for good while one serves. Called by
-`reconciler.loop.recovery` at a start, and by `reconciler.loop.rebuilding` when rows are damaged.
+`reconciler.loop.repair.recovery` at a start, and by `reconciler.loop.repair.rebuilding` when rows
+are damaged.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.loop.staging import Stager
+from reconciler.loop.stager import Stager
 from reconciler.materials.completing import NOTHING_HERE
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.objects import Objects

@@ -15,8 +15,8 @@ from typing import Protocol
 from reconciler import log
 from reconciler.catalog.catalog import Candidate
 from reconciler.errors import MachineError
-from reconciler.loop.reading_back import UnknownStateError, files_of, read_back
-from reconciler.loop.staging import Stager
+from reconciler.loop.repair.reading_back import UnknownStateError, files_of, read_back
+from reconciler.loop.stager import Stager
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store

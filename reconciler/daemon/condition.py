@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 
 from reconciler import log
-from reconciler.loop.rebuilding import Rebuilding
+from reconciler.loop.repair.rebuilding import Rebuilding
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.admin import AdminListener
 from reconciler.reporting.measuring import Measuring

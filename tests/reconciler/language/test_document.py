@@ -8,18 +8,25 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from reconciler.language import loader
-from reconciler.language.loader import DEPTH_MAX, DIAGNOSTICS_MAX, FILE_BYTES_MAX, Node, load_blob
+from reconciler.language import document
+from reconciler.language.document import (
+    DEPTH_MAX,
+    DIAGNOSTICS_MAX,
+    FILE_BYTES_MAX,
+    Document,
+    Node,
+    read_document,
+)
 from tests.schemas.strategies import DOCUMENTS, file_of
 
 
 def messages(data: str | bytes) -> list[str]:
-    loaded = load_blob("a.yaml", data.encode() if isinstance(data, str) else data)
+    loaded = read_document("a.yaml", data.encode() if isinstance(data, str) else data)
     return [f"{found.line}:{found.column} {found.message}" for found in loaded.diagnostics]
 
 
 def value(data: str) -> Any:
-    loaded = load_blob("a.yaml", data.encode())
+    loaded = read_document("a.yaml", data.encode())
     assert loaded.diagnostics == []
     return None if loaded.root is None else loaded.root.value
 
@@ -41,7 +48,7 @@ def test_files_without_anything(text: str) -> None:
 
 
 def test_positions() -> None:
-    loaded = load_blob("a.yaml", "# x\nlisteners:\n  é: {address: [a, bc]}\n".encode())
+    loaded = read_document("a.yaml", "# x\nlisteners:\n  é: {address: [a, bc]}\n".encode())
     assert loaded.root is not None
     listeners = loaded.root.items["listeners"]
     body = listeners.items["é"]
@@ -129,7 +136,7 @@ def test_a_bomb_of_aliases_is_not_expanded() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_raise(data: bytes) -> None:
-    load_blob("a.yaml", data)
+    read_document("a.yaml", data)
 
 
 YAML_PIECES = st.lists(
@@ -150,13 +157,13 @@ YAML_PIECES = st.lists(
 @settings(max_examples=1500, deadline=None)
 @given(YAML_PIECES)
 def test_no_text_that_looks_like_yaml_makes_it_raise(text: str) -> None:
-    load_blob("a.yaml", text.encode())
+    read_document("a.yaml", text.encode())
 
 
 @settings(max_examples=1500, deadline=None)
 @given(YAML_PIECES)
 def test_what_it_accepts_means_the_same_to_ruamel(text: str) -> None:
-    loaded = load_blob("a.yaml", text.encode())
+    loaded = read_document("a.yaml", text.encode())
     # A file that is one text is refused later; the parsers differ on a "#" in such a block.
     if loaded.diagnostics or (loaded.root is not None and isinstance(loaded.root.value, str)):
         return
@@ -169,16 +176,16 @@ def test_what_it_accepts_means_the_same_to_ruamel(text: str) -> None:
 
 
 @given(DOCUMENTS)
-def test_every_document_of_the_language_is_accepted(document: dict[str, Any]) -> None:
-    data = file_of(document)
-    loaded = load_blob("a.yaml", data)
+def test_every_document_of_the_language_is_accepted(written: dict[str, Any]) -> None:
+    data = file_of(written)
+    loaded = read_document("a.yaml", data)
     assert loaded.diagnostics == []
     assert loaded.root is not None
-    assert loaded.root.value == document == YAML(typ="safe", pure=True).load(data.decode())
+    assert loaded.root.value == written == YAML(typ="safe", pure=True).load(data.decode())
     _check_places(loaded, loaded.root)
 
 
-def _check_places(loaded: loader.LoadedFile, node: Node) -> None:
+def _check_places(loaded: Document, node: Node) -> None:
     """Every scalar stands where the source has it."""
     for key, child in node.items.items():
         place = node.keys[key]
@@ -193,7 +200,7 @@ def _check_places(loaded: loader.LoadedFile, node: Node) -> None:
 def test_it_works_without_the_c_part(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "a: {b: [1, true]}\nc: 'x'\n"
     expected = value(text)
-    monkeypatch.setattr(loader, "CParser", None)
+    monkeypatch.setattr(document, "CParser", None)
     assert value(text) == expected
     assert messages("a: [1\n") == ['1:4 the "[" that opens here is never closed']
     assert messages("a: 'x") == ["1:4 the quotes that open here are never closed"]

@@ -1,7 +1,7 @@
-"""A view: the running state as of one generation, and what has been committed since.
+"""The running state since one generation: what it was then, and what has been committed since.
 
 A worker that is brought up takes a while to take a large state in, and nobody waits for it: it gets
-the state of one moment, and then what it has missed. Made by `Store.view`, which tells it of each
+the state of one moment, and then what it has missed. Made by `Store.since`, which tells it of each
 commit; read by `reconciler.workers.slots.bringup`.
 """
 
@@ -47,7 +47,7 @@ class Missed(NamedTuple):
     removes: Iterable[EntityKey]
 
 
-class StateView:
+class StateSince:
     """`entities` are those of the first moment, whatever is committed while they are read."""
 
     def __init__(self, moment: Moment, entities: Iterable[Entity]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import durable
-from reconciler.loop.rebuilding import Rebuilding
-from reconciler.loop.staging import Stager
+from reconciler.loop.repair.rebuilding import Rebuilding
+from reconciler.loop.stager import Stager
 from reconciler.materials.completing import Machine
 from reconciler.source.source import Source
 from reconciler.storage import store as module

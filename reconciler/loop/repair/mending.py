@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from reconciler import log
 from reconciler.errors import UnreadableError
-from reconciler.loop.staging import Stager
+from reconciler.loop.stager import Stager
 from reconciler.materials.sealed import SealedError
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Source

@@ -21,7 +21,7 @@ from reconciler import log
 from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import MachineError
-from reconciler.loop.reading_back import UnknownStateError, files_of, is_nowhere, read_back
+from reconciler.loop.repair.reading_back import UnknownStateError, files_of, is_nowhere, read_back
 from reconciler.materials.completing import Machine
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import APPLIED_REF

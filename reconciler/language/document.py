@@ -1,4 +1,4 @@
-"""The loader: the bytes of one file → plain values, each with its line and column.
+"""Reads a file: the bytes of a YAML document → plain values, each with its line and column.
 
 Called by the catalog for each changed file. Works on libyaml's event stream, for speed and for the
 positions, and refuses what a configuration has no use for: tags, anchors, merges, further
@@ -83,8 +83,8 @@ class Node:
 
 
 @dataclass
-class LoadedFile:
-    """One file, loaded. `root` is None when the file is empty or could not be read to its end.
+class Document:
+    """One file, document. `root` is None when the file is empty or could not be read to its end.
 
     `declared` is filled by the validator: the entities that are there, valid or not.
     """
@@ -130,28 +130,30 @@ class LoadedFile:
         return Diagnostic(severity, self.path, node.line, node.column, message, hint, source, width)
 
 
-def load_blob(path: str, data: bytes) -> LoadedFile:
+def read_document(path: str, data: bytes) -> Document:
     """Return the content of one file. Never raises, whatever the bytes are."""
-    loaded = LoadedFile(path)
+    document = Document(path)
     if len(data) > FILE_BYTES_MAX:
-        loaded.unreadable = True
+        document.unreadable = True
         limit = f"a file may have {FILE_BYTES_MAX >> 20} MiB"
-        loaded.report(Node(None, 0, 0), f"the file is too large: {limit}", "split it into several")
-        return loaded
+        document.report(
+            Node(None, 0, 0), f"the file is too large: {limit}", "split it into several"
+        )
+        return document
     try:
-        loaded.text = data.decode().removeprefix("\ufeff")
+        document.text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        _report_encoding(loaded, data, error)
-        return loaded
-    foreign = _FOREIGN.search(loaded.text)
+        _report_encoding(document, data, error)
+        return document
+    foreign = _FOREIGN.search(document.text)
     if foreign is not None:
-        _report_character(loaded, foreign)
-        return loaded
+        _report_character(document, foreign)
+        return document
     try:
-        loaded.root = _Builder(loaded).build()
+        document.root = _Builder(document).build()
     except YAMLError as error:
-        _report_syntax(loaded, error)
-    return loaded
+        _report_syntax(document, error)
+    return document
 
 
 def _events(text: str) -> Callable[[], Any]:
@@ -173,9 +175,9 @@ class _TooDeepError(YAMLError):
 class _Builder:
     """Turns the events of one file into nodes; one use."""
 
-    def __init__(self, loaded: LoadedFile) -> None:
-        self.loaded = loaded
-        self.next_event = _events(loaded.text)
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.next_event = _events(document.text)
 
     def build(self) -> Node | None:
         root: Node | None = None
@@ -254,7 +256,7 @@ class _Builder:
             elif name in values:
                 first = keys[name].line
                 message = f"{shown(name)} is there twice in this map: first at line {first}"
-                self.loaded.report(key, message, "keep one of them")
+                self.document.report(key, message, "keep one of them")
             else:
                 keys[name] = key
                 items[name] = child
@@ -269,7 +271,7 @@ class _Builder:
         if int_keys and isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         hint = None
-        source = self.loaded.source_line(key.line) or ""
+        source = self.document.source_line(key.line) or ""
         if isinstance(value, dict) and source[: key.column].endswith("{{"):
             hint = foreign.EXPANDED_BEFORE
         if not isinstance(value, (dict, list)) and value is not None:
@@ -285,7 +287,7 @@ class _Builder:
 
     def _refuse(self, node: Node, message: str, hint: str | None = None) -> Node:
         node.broken = True
-        self.loaded.report(node, message, hint)
+        self.document.report(node, message, hint)
         return node
 
 
@@ -302,32 +304,32 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _report_encoding(loaded: LoadedFile, data: bytes, error: UnicodeDecodeError) -> None:
-    loaded.unreadable = True
+def _report_encoding(document: Document, data: bytes, error: UnicodeDecodeError) -> None:
+    document.unreadable = True
     before = data[: error.start].decode()
-    loaded.text = before
+    document.text = before
     lines = _LINE_BREAK.split(before)
     place = Node(None, len(lines), len(lines[-1]) + 1)
     hint = "save the file as UTF-8"
-    loaded.report(place, f"the byte 0x{data[error.start]:02x} here is not UTF-8", hint)
+    document.report(place, f"the byte 0x{data[error.start]:02x} here is not UTF-8", hint)
 
 
-def _report_character(loaded: LoadedFile, foreign: re.Match[str]) -> None:
-    loaded.unreadable = True
-    lines = _LINE_BREAK.split(loaded.text[: foreign.start()])
+def _report_character(document: Document, foreign: re.Match[str]) -> None:
+    document.unreadable = True
+    lines = _LINE_BREAK.split(document.text[: foreign.start()])
     place = Node(None, len(lines), len(lines[-1]) + 1)
     message = f"the character U+{ord(foreign[0]):04X} is not allowed here"
-    loaded.report(place, message, "in double quotes it can be written as an escape")
+    document.report(place, message, "in double quotes it can be written as an escape")
 
 
-def _report_syntax(loaded: LoadedFile, error: YAMLError) -> None:
-    loaded.unreadable = True
+def _report_syntax(document: Document, error: YAMLError) -> None:
+    document.unreadable = True
     if isinstance(error, _TooDeepError):
-        loaded.report(error.node, f"the file nests deeper than {DEPTH_MAX} levels")
-    elif (merge := yaml_faults.unresolved_merge(loaded.lines)) is not None:
-        loaded.report(Node(None, merge.line, 1), merge.message, merge.hint)
+        document.report(error.node, f"the file nests deeper than {DEPTH_MAX} levels")
+    elif (merge := yaml_faults.unresolved_merge(document.lines)) is not None:
+        document.report(Node(None, merge.line, 1), merge.message, merge.hint)
     elif isinstance(error, MarkedYAMLError):
-        line, column, message, hint = yaml_faults.explain(error, loaded.lines)
-        loaded.report(Node(None, line, column), message, hint)
+        line, column, message, hint = yaml_faults.explain(error, document.lines)
+        document.report(Node(None, line, column), message, hint)
     else:
-        loaded.report(Node(None, 0, 0), "the file is not YAML")
+        document.report(Node(None, 0, 0), "the file is not YAML")

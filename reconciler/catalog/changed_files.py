@@ -13,8 +13,8 @@ from itertools import chain
 from reconciler.catalog.parsing import ParsedEntity
 from reconciler.catalog.references import Written
 from reconciler.catalog.relations import Relate, Remembered, View, cluster_of
+from reconciler.language.document import Document, Node, read_document
 from reconciler.language.findings import Finding, place
-from reconciler.language.loader import LoadedFile, Node, load_blob
 from reconciler.language.raw import RawEntity, raw_entities
 from reconciler.language.validator import validate
 from reconciler.materials.completing import Completed, is_ordered
@@ -28,7 +28,7 @@ FINDINGS_MAX = 500
 """Findings between entities in one candidate: removing one cluster can leave thousands dangling."""
 
 
-class Staging:
+class ChangedFiles:
     """The changed files while they are looked at, and what they change."""
 
     def __init__(
@@ -61,19 +61,19 @@ class Staging:
         # At the same place with the same raw value: not even looked up.
         self._kept: set[EntityKey] = set()
         self.base = base
-        self._loaded: dict[str, LoadedFile] = {}
+        self._documents: dict[str, Document] = {}
         self._raws: dict[EntityKey, RawEntity] = {}
 
     @property
     def outlined(self) -> bool:
         """Whether it is known of every file which entities are in it."""
-        loaded = self._loaded.values()
-        found = sum(len(each.diagnostics) for each in loaded)
-        return found == self._within_entities and not any(each.full for each in loaded)
+        documents = self._documents.values()
+        found = sum(len(each.diagnostics) for each in documents)
+        return found == self._within_entities and not any(each.full for each in documents)
 
     def faulty_files(self, findings: Iterable[Finding]) -> set[str]:
         """Return the files that have errors."""
-        faulty = {path for path, loaded in self._loaded.items() if loaded.diagnostics}
+        faulty = {path for path, document in self._documents.items() if document.diagnostics}
         for finding in chain(self._remarks, findings):
             if finding.severity == "error":
                 faulty.add(self._diagnostic(finding).file)
@@ -84,13 +84,13 @@ class Staging:
         if data is None:
             self.files[path] = {}
             return
-        loaded = self._loaded[path] = load_blob(path, data)
-        if loaded.unreadable:
+        document = self._documents[path] = read_document(path, data)
+        if document.unreadable:
             self.incomplete = True
             return
         defined = self.files[path] = {}
         previous = self.base.marks(path)
-        for raw in raw_entities(loaded):
+        for raw in raw_entities(document):
             if self._is_new(raw):
                 mark = Mark(raw.fingerprint(), raw.provenance.line, raw.provenance.column)
                 before = previous.get(raw.key)
@@ -102,7 +102,7 @@ class Staging:
                 if entity is not None:
                     defined[raw.key] = mark
                     self._fresh[raw.key] = entity
-        self.declared |= loaded.declared
+        self.declared |= document.declared
 
     def take(self, path: str, found: list[ParsedEntity]) -> bool:
         """Take in a file in which nothing is wrong; not, if another one has something of it."""
@@ -156,8 +156,8 @@ class Staging:
         found = [
             self._diagnostic(finding) for finding in (*self._remarks, *findings[:FINDINGS_MAX])
         ]
-        for loaded in self._loaded.values():
-            found += (*loaded.diagnostics, *loaded.warnings)
+        for document in self._documents.values():
+            found += (*document.diagnostics, *document.warnings)
         found.sort(key=sort_key)
         if len(findings) > FINDINGS_MAX:
             severity = findings[FINDINGS_MAX].severity
@@ -178,9 +178,9 @@ class Staging:
         return replace(known, provenance=provenance) if known is not None else None
 
     def _validated(self, raw: RawEntity) -> Entity | None:
-        found_before = len(raw.loaded.diagnostics)
+        found_before = len(raw.document.diagnostics)
         entity = validate(raw)
-        self._within_entities += len(raw.loaded.diagnostics) - found_before
+        self._within_entities += len(raw.document.diagnostics) - found_before
         if entity is None:
             self.written.add(raw.key, raw.value)
             return None
@@ -218,7 +218,7 @@ class Staging:
             self._raws[raw.key] = raw
             return True
         if not self._cluster_twice(raw.key):
-            _report_twice(raw, f"{first.loaded.path}:{first.name_node.line}")
+            _report_twice(raw, f"{first.document.path}:{first.name_node.line}")
         return False
 
     def _refuse_taken(self, path: str) -> None:
@@ -235,7 +235,7 @@ class Staging:
 
     def _is_staged(self, owner: Entity) -> bool:
         file = owner.provenance.file
-        return file in self.files or file in self._loaded
+        return file in self.files or file in self._documents
 
     def _cluster_twice(self, key: EntityKey) -> bool:
         # One sentence for a cluster that is there twice; not one more for each of its backends.
@@ -244,7 +244,7 @@ class Staging:
         cluster, backend = self._raw(EntityKey("cluster", cluster_of(key))), self._raw(key)
         if cluster is None or backend is None:
             return False
-        return cluster.loaded is backend.loaded
+        return cluster.document is backend.document
 
     def _cluster_taken(self, key: EntityKey) -> bool:
         cluster = self.base.get(EntityKey("cluster", cluster_of(key)))
@@ -254,8 +254,8 @@ class Staging:
         """Return an entity as written; read now, if its file was taken in without its bytes."""
         path = self._taken.get(key)
         if path is not None and key not in self._raws:
-            loaded = self._loaded[path] = load_blob(path, self._content(path) or b"")
-            for raw in raw_entities(loaded):
+            document = self._documents[path] = read_document(path, self._content(path) or b"")
+            for raw in raw_entities(document):
                 self._raws[raw.key] = raw
         return self._raws.get(key)
 
@@ -276,7 +276,11 @@ class Staging:
         """Show a finding at its value if the file is at hand, and else at the entity's name."""
         raw = self._raw(finding.key)
         if raw is not None:
-            node, file, line = raw.node_at(finding.path), raw.loaded.path, raw.loaded.source_line
+            node, file, line = (
+                raw.node_at(finding.path),
+                raw.document.path,
+                raw.document.source_line,
+            )
             return _at(finding, file, node, line)
         entity = self.base[finding.key]
         where = entity.provenance
@@ -286,7 +290,7 @@ class Staging:
 def _report_twice(raw: RawEntity, first: str) -> None:
     kind = "the settings are" if raw.key == SETTINGS_KEY else f"{raw.key} is"
     hint = "keep one of the two" if raw.key == SETTINGS_KEY else "rename or remove one of the two"
-    raw.loaded.report(raw.name_node, f"{kind} defined twice: first at {first}", hint)
+    raw.document.report(raw.name_node, f"{kind} defined twice: first at {first}", hint)
 
 
 def _at(finding: Finding, file: str, node: Node, line: Callable[[int], str | None]) -> Diagnostic:
