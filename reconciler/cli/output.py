@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from reconciler.cli.fitting import fitted
 from reconciler.cli.streams import is_unicode
+from schemas.values.text import visible
 
 STYLES = {
     "add": "32",
@@ -109,11 +110,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], paint: Painter) 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def visible(text: str) -> str:
-    """Return text with control characters escaped, as a terminal may show it safely."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def value(found: Any) -> str:

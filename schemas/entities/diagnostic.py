@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.entities.entity import Json
+from schemas.values.text import visible
 
 Severity = Literal["error", "warning"]
 
@@ -33,11 +34,12 @@ class Diagnostic:
     def render(self) -> str:
         """Return `file:line:col: message`, the line with a caret under the place, and the hint."""
         label = "warning: " if self.severity == "warning" else ""
-        lines = [f"{self.where}: {label}{self.message}".removeprefix(": ")]
+        # A name that somebody wrote may hold a line break, or what a terminal would obey.
+        lines = [visible(f"{self.where}: {label}{self.message}".removeprefix(": "))]
         if self.source_line is not None and self.source_line.strip():
             lines += self._excerpt(self.source_line)
         if self.hint:
-            lines.append(f"  hint: {self.hint}")
+            lines.append(f"  hint: {visible(self.hint)}")
         return "\n".join(lines)
 
     @property

@@ -20,6 +20,7 @@ from reconciler.cli.parameters import (
     RuntimeDir,
     milliseconds,
 )
+from schemas.values.text import visible
 
 GRACE_S = 5.0
 WAIT = "30s"
@@ -149,8 +150,8 @@ def _tell_others(result: dict[str, Any], who: str) -> None:
         since = output.moment(each["since"])
         output.note(
             f"note: {each['backend']} was drained by "
-            f"{output.visible(each['owner']) or 'somebody'} since {since}, "
-            f"until {until}; now it is {output.visible(who)}'s"
+            f"{visible(each['owner']) or 'somebody'} since {since}, "
+            f"until {until}; now it is {visible(who)}'s"
         )
 
 

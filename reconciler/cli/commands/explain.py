@@ -6,6 +6,7 @@ from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.parameters import Argument, AsJson, Option, RuntimeDir
+from schemas.values.text import visible
 
 LOST_SHOWN = 10
 """The nearest of the frontends that did not win; `--json` has all."""
@@ -77,17 +78,14 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
         text.append(f"{cells}  {paint('dim', where)}".rstrip())
     if result["message"]:
         style = "bold" if result["status"] is None else "warning"
-        text.extend(["", paint(style, output.visible(result["message"]))])
+        text.extend(["", paint(style, visible(result["message"]))])
     return text + _lost(result["lost"], paint)
 
 
 def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
     if not lost:
         return []
-    rows = [
-        (found["name"], output.visible(found["reason"]), _where(found))
-        for found in lost[:LOST_SHOWN]
-    ]
+    rows = [(found["name"], visible(found["reason"]), _where(found)) for found in lost[:LOST_SHOWN]]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     text = ["", "Others, and why not:"]
     for name, reason, where in rows:
@@ -99,4 +97,4 @@ def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
 
 def _where(found: dict[str, Any]) -> str:
     source = found["source"]
-    return output.visible(f"{source['file']}:{source['line']}")
+    return visible(f"{source['file']}:{source['line']}")

@@ -6,6 +6,7 @@ from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.parameters import AsJson, Option, RuntimeDir
+from schemas.values.text import visible
 
 CHANGES_SHOWN = 5
 """Changes of a commit that the text lists; `--json` has all that the daemon keeps."""
@@ -52,7 +53,7 @@ def _drain(event: dict[str, Any], paint: output.Painter) -> list[str]:
     until = ""
     if event["outcome"] == "drained":
         until = f", until {output.moment(expires) if expires else 'it is undrained'}"
-    who = f" ({output.visible(event['owner'])})" if event["owner"] else ""
+    who = f" ({visible(event['owner'])})" if event["owner"] else ""
     when, word = output.moment(event["at"]), paint("dim", f"{event['outcome']:<10}")
     return [f"{'':<12}  {when}  {word}".rstrip(), f"    {', '.join(event['backends'])}{until}{who}"]
 
@@ -66,7 +67,7 @@ def _lines(entry: dict[str, Any], paint: output.Painter) -> list[str]:
         head += f"  generation {entry['generation']} in {output.duration(entry['duration_ms'])}"
     name = entry["author"].partition(" <")[0]
     author = f" ({name})" if name else ""
-    text = [head.rstrip(), f"    {output.visible(entry['subject'] + author)}"]
+    text = [head.rstrip(), f"    {visible(entry['subject'] + author)}"]
     if entry.get("message"):
         text.extend(f"    {paint('error', part)}" for part in entry["message"].splitlines())
     for change in entry["changes"][:CHANGES_SHOWN]:

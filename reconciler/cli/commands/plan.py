@@ -31,6 +31,7 @@ from reconciler.cli.parameters import (
     RuntimeDir,
 )
 from reconciler.cli.plans import grouping, render
+from schemas.values.text import visible
 
 if TYPE_CHECKING:
     from reconciler.cli.trees.working_tree import Differing
@@ -141,7 +142,7 @@ def plan(
         output.note(f"note: {note}")
     refusal = planned["refusal"]
     if refusal is not None:
-        output.note(f"The daemon would refuse this now: {output.visible(refusal['reason'])}")
+        output.note(f"The daemon would refuse this now: {visible(refusal['reason'])}")
         return BLOCKED if refusal["stage"] == "guard" else REFUSED
     return CHANGES if detailed_exitcode and planned["changes"] else DONE
 

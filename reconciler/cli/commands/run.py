@@ -87,8 +87,10 @@ def run(
       kakehi run /srv/shop.git --ref production
       kakehi run shop --remote origin --fetch-interval 1m
     """
-    if workers is not None and workers < 1:
-        raise UsageError("--workers must be 1 or more")
+    from schemas.kinds.settings import WORKERS_MAX
+
+    if workers is not None and not 1 <= workers <= WORKERS_MAX:
+        raise UsageError(f"--workers must be from 1 to {WORKERS_MAX}")
     if fetch_interval is not None and remote is None:
         raise UsageError("--fetch-interval needs a --remote")
     interval_s = None

@@ -6,6 +6,7 @@ from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
+from schemas.values.text import visible
 
 
 def show(
@@ -67,4 +68,4 @@ def fields(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def _where(found: dict[str, Any]) -> str:
     source = found["source"]
     where = f"{source['file']}:{source['line']}" if source.get("file") else "(default)"
-    return output.visible(where)
+    return visible(where)

@@ -8,6 +8,7 @@ from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, DRIFT, UsageError
 from reconciler.cli.parameters import AsJson, Option, RuntimeDir
+from schemas.values.text import visible
 
 REFRESH_S = 0.5
 
@@ -82,18 +83,18 @@ def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
     facts = [
         ("commit", paint("bold", (result["commit"] or "none yet")[:12])),
         ("generation", f"{result['generation']}, digest {result['digest'][:12]}"),
-        ("following", output.visible(f"{source['ref']} of {source['directory']}")),
+        ("following", visible(f"{source['ref']} of {source['directory']}")),
         *([("remote", _remote(source))] if source["remote"] else []),
         ("entities", counted or "none"),
         *([("expiry", _expiry(result["certificates"]))] if result["certificates"] else []),
-        ("up", output.duration(result["uptime_s"] * 1_000)),
+        ("up", output.duration(max(result["uptime_s"], 1) * 1_000)),
     ]
     return [f"{paint('dim', f'{name:<11}')}{value}" for name, value in facts]
 
 
 def _remote(source: dict[str, Any]) -> str:
     """Return the remote and how old what was fetched from it is."""
-    name = output.visible(source["remote"])
+    name = visible(source["remote"])
     fetched_at = source["fetched_at"]
     if fetched_at is None:
         return f"{name}, not fetched since the start"
@@ -125,7 +126,7 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     for drain in result["drains"]:
         expires = drain["expires_at"]
         until = f"until {output.moment(expires)}" if expires else "until it is undrained"
-        owner = f" by {output.visible(drain['owner'])}" if drain["owner"] else ""
+        owner = f" by {visible(drain['owner'])}" if drain["owner"] else ""
         remarks.append(
             f"{paint('update', 'drained')}  {drain['backend']}{owner} {until}, "
             f"{output.count(drain['active'], 'request')} in flight"
@@ -148,15 +149,15 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
         remarks.append(
             f"{paint('warning', 'trying again')}  {retry['commit'][:12]} in "
             f"{retry['next_s']:g} s, after {output.count(retry['attempts'], 'attempt')}: "
-            f"{output.visible(retry['reason'])} (now: kakehi retry)"
+            f"{visible(retry['reason'])} (now: kakehi retry)"
         )
     fetch_problem = result["source"]["fetch_problem"]
     if fetch_problem:
-        remarks.append(f"{paint('warning', 'fetching fails')}  {output.visible(fetch_problem)}")
+        remarks.append(f"{paint('warning', 'fetching fails')}  {visible(fetch_problem)}")
     # Before anything was fetched this is the reason why the state is held, too.
     problem = result["source"]["problem"]
     if problem not in (None, fetch_problem):
-        remarks.append(f"{paint('warning', 'holding')}  {output.visible(problem)}")
+        remarks.append(f"{paint('warning', 'holding')}  {visible(problem)}")
     drift = result["drift"]
     if drift is not None:
         what = ", ".join(drift["differing"]) or "entities that nobody committed"
@@ -165,9 +166,7 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
             f"{paint('error', 'drift')}  worker {drift['worker']} did not hold generation "
             f"{drift['generation']} as committed ({what}); replaced {when}"
         )
-    remarks.extend(
-        f"{paint('warning', 'warning')}  {output.visible(text)}" for text in result["warnings"]
-    )
+    remarks.extend(f"{paint('warning', 'warning')}  {visible(text)}" for text in result["warnings"])
     error = result["last_error"]
     if error is not None:
         what = "refused" if error["stage"] != "files" else "files do not fit"

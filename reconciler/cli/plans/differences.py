@@ -6,7 +6,8 @@ Pure. Called by `reconciler.cli.plans.render`.
 import difflib
 from typing import Any
 
-from reconciler.cli.output import value, visible
+from reconciler.cli.output import value
+from schemas.values.text import visible
 
 CHARS_MAX = 72
 """A longer value is cut where it is like the other one."""

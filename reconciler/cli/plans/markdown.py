@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.cli.output import value, visible
+from reconciler.cli.output import value
 from reconciler.cli.plans.differences import both
 from reconciler.cli.plans.grouping import Group, groups, move
 from reconciler.cli.plans.render import SIGNS, meaning, named, start, summary, unchanged
+from schemas.values.text import visible
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#"})
 

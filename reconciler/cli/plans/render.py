@@ -6,9 +6,10 @@ Pure: a plan in its JSON form goes in, lines come out. What comes from the repos
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.cli.output import Painter, count, visible
+from reconciler.cli.output import Painter, count
 from reconciler.cli.plans.differences import alone, both, by_lines
 from reconciler.cli.plans.grouping import SUMMED_MIN, Group, groups, move, sums, totals
+from schemas.values.text import visible
 
 SIGNS = {"add": "+", "update": "~", "remove": "-"}
 NO_CHANGES = "No changes. The live proxy runs exactly this configuration."

@@ -23,8 +23,10 @@ from typing import NoReturn
 
 from schemas.messages.zygote import REPLY, REQUEST
 
-# A zygote that has just been executed imports first, on a machine that may be busy.
-_FORK_TIMEOUT_S = 15.0
+# One that has just been executed imports first, on a machine that may be busy. One that has forked
+# before does nothing else: it was stopped if it does not answer, and another takes its place.
+_FIRST_FORK_TIMEOUT_S = 15.0
+_FORK_TIMEOUT_S = 1.0
 _PR_SET_CHILD_SUBREAPER = 36
 # What systemd tells the daemon is not meant for the workers.
 _OWN_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
@@ -70,6 +72,7 @@ class Zygote:
             if not reply:
                 self._end()
                 raise OSError(0, "the process that forks workers has ended")
+            control.settimeout(_FORK_TIMEOUT_S)
             (pid,) = REPLY.unpack(reply)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
@@ -87,7 +90,7 @@ class Zygote:
             self._end()
         if self._process is None or self._control is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.settimeout(_FORK_TIMEOUT_S)
+            ours.settimeout(_FIRST_FORK_TIMEOUT_S)
             with theirs:
                 self._process = _executed(theirs) if life is None else _Forked(theirs, life)
             self._control = ours

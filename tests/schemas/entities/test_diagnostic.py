@@ -55,3 +55,11 @@ def test_json_and_order() -> None:
         "hint": "hint",
         "source_line": "line",
     }
+
+
+def test_what_somebody_wrote_stays_on_its_line() -> None:
+    found = Diagnostic("error", "a\n.yaml", 1, 1, 'unknown key "x\ny\x1b[2J"', 'did you mean "\r"?')
+    assert found.render().splitlines() == [
+        'a\\n.yaml:1:1: unknown key "x\\ny\\x1b[2J"',
+        '  hint: did you mean "\\r"?',
+    ]

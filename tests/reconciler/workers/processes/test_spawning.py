@@ -144,7 +144,7 @@ def test_workers_live_on_without_the_zygote_and_the_next_one_gets_a_new_one(
 def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forking, "_FORK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(forking, "_FIRST_FORK_TIMEOUT_S", 1.0)
     spawning.zygote.start()
     stopped = spawning.zygote._process
     assert stopped is not None
@@ -153,9 +153,22 @@ def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
     with pytest.raises(MachineError, match="cannot start worker 0: timed out"):
         spawning.spawn(worker_sockets.socket_path(tmp_path, 0), 0, -1)
     assert stopped.returncode == -signal.SIGKILL
-    monkeypatch.setattr(forking, "_FORK_TIMEOUT_S", 15.0)
+    monkeypatch.setattr(forking, "_FIRST_FORK_TIMEOUT_S", 15.0)
     with worker(tmp_path):
         assert answers(tmp_path)
+
+
+def test_a_zygote_that_has_answered_before_is_not_waited_for(tmp_path: Path) -> None:
+    with worker(tmp_path):
+        stopped = spawning.zygote._process
+        assert stopped is not None
+        os.kill(stopped.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        with pytest.raises(MachineError, match="cannot start worker 1: timed out"):
+            spawning.spawn(worker_sockets.socket_path(tmp_path, 1), 1, -1)
+        assert time.monotonic() - begun < 5
+        with worker(tmp_path, 1):
+            assert answers(tmp_path, 1)
 
 
 @contextmanager
