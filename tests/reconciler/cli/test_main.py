@@ -63,10 +63,10 @@ def test_the_help_of_a_command_has_examples_and_all_it_takes(name: str) -> None:
         (("plan", "--jsn"), "kakehi plan: there is no option --jsn", "did you mean --json?"),
         (("wait", "--timeout", "soon"), "kakehi wait: --timeout needs a duration", None),
         (("history", "-n", "0"), "kakehi history: --limit must be 1 or more", None),
-        (("run", "--workers", "0"), "kakehi run: --workers must be a number from 1 to 1024", None),
+        (("run", "--workers", "0"), "kakehi run: --workers must be from 1 to 1024", None),
         (
             ("run", "--workers", "1025"),
-            "kakehi run: --workers must be a number from 1 to 1024",
+            "kakehi run: --workers must be from 1 to 1024",
             None,
         ),
         (
