@@ -11,6 +11,7 @@ from bench.changes import reconfigure, site
 from bench.climb import ladder
 from bench.measuring.contenders import PROFILES
 from bench.side import floor, grpc, h2, proxies, tls, upstream
+from bench.side.course import Course
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,7 +119,7 @@ def _numbers(text: str) -> list[int]:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.command == "proxies":
         profiles = PROFILES if chosen.profile == "both" else (chosen.profile,)
-        course = proxies.Course(
+        course = Course(
             chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
         )
         proxies.run(course, profiles)
@@ -147,9 +148,7 @@ def _run(chosen: argparse.Namespace) -> None:
         grpc.run(h2.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, 0))
     elif chosen.command == "upstream":
         upstream.run(
-            upstream.Course(
-                chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
-            )
+            Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core)
         )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))

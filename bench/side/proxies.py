@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bench.measuring.accounting import two_cores
 from bench.measuring.contenders import Contender, Setup, backend, contenders
 from bench.measuring.load import Sample, measuring
 from bench.measuring.rounds import in_turn
+from bench.side.course import Course
 from bench.side.figures import Rounds, beside, table
 
 _OURS = "kakehi"
@@ -30,18 +30,6 @@ _COMPARED = {
     "p99": "p99_us",
     "p99.9": "p99_9_us",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What is measured: how often, how long, with how many connections."""
-
-    rounds: int
-    seconds: int
-    connections: Sequence[int]
-    body_bytes: int
-    # All on one core: a proxy then finds many events at once, as one does that has no time left.
-    one_core: bool
 
 
 def run(course: Course, profiles: Sequence[str]) -> None:

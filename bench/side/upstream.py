@@ -8,8 +8,6 @@ HTTP/1.1, and HAProxy over HTTP/2, all alive at once on one core and measured in
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,11 @@ from bench.measuring.accounting import two_cores
 from bench.measuring.contenders import Setup, backend, contenders, multiplexers
 from bench.measuring.load import Sample, measuring
 from bench.measuring.rounds import in_turn
+from bench.side.course import Course
 from bench.side.figures import beside, table
 
 _OURS = "kakehi h2"
 _RIVALS = (("kakehi",), ("nginx", "haproxy"), ("haproxy h2",))
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What is measured: how often, how long, with how many connections of clients."""
-
-    rounds: int
-    seconds: int
-    connections: Sequence[int]
-    body_bytes: int
-    # All on one core: a proxy then finds many events at once, as one does that has no time left.
-    one_core: bool
 
 
 def run(course: Course) -> None:

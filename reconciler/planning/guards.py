@@ -2,7 +2,9 @@
 
 A commit that leaves nothing of a proxy that serves something is far more often a moved directory
 or a wrong path than a wish. Nobody sits at a pull-driven proxy to type `--force`, so whoever means
-it says so in the commit, and says how much: the number covers this plan and no other.
+it says so in the commit, and says how much: the number covers this plan and no other. A module
+beside the planner, since what is too dangerous changes for other reasons than what a plan is.
+Called by `reconciler.loop.proposing` and, without a daemon, `reconciler.cli.plans.offline_plan`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def is_configuration(path: bytes) -> bool:
 def reason(path: bytes) -> str | None:
     """Return why a regular file is left out that looks like configuration; None for all others."""
     if is_configuration(path):
-        return None if _is_utf8(path) else NOT_UTF8
+        return None if is_utf8(path) else NOT_UTF8
     lowered = path.lower()
     if lowered.endswith(EXPECTATIONS):
         return None
@@ -74,7 +74,8 @@ def warnings(left_out: Mapping[str, str]) -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
-def _is_utf8(path: bytes) -> bool:
+def is_utf8(path: bytes) -> bool:
+    """Tell whether a name is one that a configuration can say."""
     try:
         path.decode()
     except UnicodeDecodeError:

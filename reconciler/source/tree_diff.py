@@ -16,7 +16,7 @@ from typing import NamedTuple
 from reconciler.source import left_out
 from reconciler.source.git.objects import Objects
 from reconciler.source.ignoring import BYTES_MAX, NAME, NOTHING, Ignoring, parse
-from reconciler.source.left_out import is_configuration, shown
+from reconciler.source.left_out import is_configuration, is_utf8, shown
 
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
 DEPTH_MAX = 64
@@ -152,10 +152,10 @@ def _ignoring_file(tree: bytes) -> bytes | None:
 
 
 def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | None) -> None:
-    if was is not None and was.mode in _REGULAR_MODES and is_configuration(path) and _is_utf8(path):
+    if was is not None and was.mode in _REGULAR_MODES and is_configuration(path) and is_utf8(path):
         result.changed[shown(path)] = None
     leaves = [entry for entry in (was, now) if entry is not None and entry.mode not in TREE_MODES]
-    if leaves and not is_configuration(path) and _is_utf8(path):
+    if leaves and not is_configuration(path) and is_utf8(path):
         result.others.add(shown(path))
     if now is None:
         return
@@ -169,14 +169,6 @@ def _note_leaf(result: TreeDiff, path: bytes, was: Entry | None, now: Entry | No
                 result.json[shown(path)] = now.oid
         elif is_configuration(path):
             result.changed[shown(path)] = now.oid
-
-
-def _is_utf8(path: bytes) -> bool:
-    try:
-        path.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _common_head(one: bytes, other: bytes) -> int:

@@ -208,16 +208,7 @@ def test_everything_killed_and_the_repository_gone_the_last_generation_serves_ag
     sha = site.commit({**files(site, "blue"), **trace(1)})
     running = site.running()
     old = site.worker_pids()
-    site.daemon.kill()
-    site.daemon.await_end()
-    elsewhere = site.repo.directory.with_name("elsewhere")
-    shutil.move(site.repo.directory, elsewhere)
-
-    site.daemon.return_(wait=False)
-    processes.wait_until(
-        lambda: {worker["state"] for worker in site.daemon.ask("status")["workers"]} == {"running"},
-        "both workers in service",
-    )
+    elsewhere = site.return_without_repository()
     assert site.running() == running
     assert not set(old) & set(site.worker_pids())
     assert site.everywhere("main.test") == {"blue"}

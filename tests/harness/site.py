@@ -7,6 +7,7 @@ daemon that may be killed and started again, and questions that every single wor
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -277,6 +278,19 @@ class Site:
         if set(self._kept) != set(pids):
             self._connect(pids)
         return {pid: _body(self._kept[pid], host, path) for pid in pids}
+
+    def return_without_repository(self) -> Path:
+        """All is killed and the repository moves away (returned: where to); a daemon comes back."""
+        self.daemon.kill()
+        self.daemon.await_end()
+        elsewhere = self.repo.directory.with_name("elsewhere")
+        shutil.move(self.repo.directory, elsewhere)
+        self.daemon.return_(wait=False)
+        processes.wait_until(
+            lambda: {each["state"] for each in self.daemon.ask("status")["workers"]} == {"running"},
+            "all workers in service",
+        )
+        return elsewhere
 
     def fresh(self, host: str, path: str = "/", address: str = "") -> dict[int, set[str]]:
         """What each worker answers over new connections."""

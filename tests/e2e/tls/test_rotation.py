@@ -316,15 +316,7 @@ def test_everything_killed_and_the_repository_gone_tls_serves_again(site: TlsSit
     pair = site.leaf("www.test")
     site.commit(pem_files({"shop": pair}))
     running = site.running()
-    site.daemon.kill()
-    site.daemon.await_end()
-    elsewhere = site.repo.directory.with_name("elsewhere")
-    shutil.move(site.repo.directory, elsewhere)
-    site.daemon.return_(wait=False)
-    processes.wait_until(
-        lambda: {worker["state"] for worker in site.daemon.ask("status")["workers"]} == {"running"},
-        "both workers in service",
-    )
+    elsewhere = site.return_without_repository()
     assert site.running() == running
     assert site.shown_by_all() == {pair.der}
     with site.connect() as connection:

@@ -5,35 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import nginx, pki, ports, processes
+from tests.harness import pki, ports
+from tests.harness.nginx import NginxProcess
 from tests.harness.pki import Pair
 from tests.harness.rawclient import Connection
 from tests.harness.repo import Content
 from tests.harness.tlssite import TlsSite
 
 _NGINX = """\
-daemon off;
-master_process off;
-worker_processes 1;
-pid {prefix}/nginx.pid;
-error_log {prefix}/error.log;
-events {{ worker_connections 512; }}
-http {{
-    access_log {prefix}/access.log;
-    client_body_temp_path {prefix}/body;
-    proxy_temp_path {prefix}/proxy;
-    fastcgi_temp_path {prefix}/fastcgi;
-    uwsgi_temp_path {prefix}/uwsgi;
-    scgi_temp_path {prefix}/scgi;
-    keepalive_requests 100000;
     server {{
         listen {address} ssl;
         ssl_certificate {prefix}/server.crt;
@@ -47,56 +32,23 @@ http {{
         location = /reused {{ return 200 "$connection|$connection_requests"; }}
         location = /put {{ dav_methods PUT; client_max_body_size 0; }}
     }}
-}}
 """
 _MIB = 1 << 20
 
 
-class TlsBackend:
+class TlsBackend(NginxProcess):
     """nginx over TLS; use as a context manager."""
 
     def __init__(
         self, prefix: Path, pair: Pair, *, protocols: str = "TLSv1.2 TLSv1.3", more: str = ""
     ) -> None:
-        (prefix / "files").mkdir(parents=True)
         self.files = prefix / "files"
+        self.files.mkdir(parents=True)
         self.address = ports.address()
         (prefix / "server.crt").write_bytes(pair.chain)
         (prefix / "server.key").write_bytes(pair.key)
-        (prefix / "nginx.conf").write_text(
-            _NGINX.format(prefix=prefix, address=self.address, protocols=protocols, more=more)
-        )
-        with (prefix / "stderr").open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [nginx.EXECUTABLE, "-p", str(prefix), "-c", str(prefix / "nginx.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env={**os.environ, "LC_ALL": "C"},
-            )
-        try:
-            processes.wait_until(self._answers, "nginx listens", 10)
-        except AssertionError:
-            self.__exit__()
-            raise AssertionError((prefix / "stderr").read_text()) from None
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(ports.split(self.address), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def __enter__(self) -> TlsBackend:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
+        http = _NGINX.format(prefix=prefix, address=self.address, protocols=protocols, more=more)
+        super().__init__(prefix, http, [self.address])
 
 
 class Upstream:
