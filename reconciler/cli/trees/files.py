@@ -182,15 +182,10 @@ def of_commit(
 
     What looks like one and is none is put into `left_out`, with the reason.
     """
-    from reconciler.source.git.errors import RepositoryError
     from reconciler.source.tree_diff import diff_trees, ignoring_in
 
     repository = open_repository(directory)
-    try:
-        tree = repository.commits.config_tree(repository.refs.find_commit(ref))
-    except RepositoryError as error:
-        raise UsageError(str(error)) from None
-    root = bytes.fromhex(tree)
+    root = bytes.fromhex(_config_tree(repository, ref))
     found = diff_trees(repository.objects.read_tree, None, root)
     ignoring = ignoring_in(repository.objects, root)
     if left_out is not None:
@@ -201,6 +196,16 @@ def of_commit(
     for path, blob in sorted(found.changed.items()):
         if blob is not None and not ignoring.covers(path):
             yield path, repository.objects.read_blob(blob, FILE_BYTES_MAX)
+
+
+def _config_tree(repository: "Repository", ref: str) -> str:
+    """Return the tree that a commit has; what cannot be read is no fault of who named it."""
+    from reconciler.source.git.errors import NoConfigurationError, UnknownCommitError
+
+    try:
+        return repository.commits.config_tree(repository.refs.find_commit(ref))
+    except (NoConfigurationError, UnknownCommitError) as error:
+        raise UsageError(str(error)) from None
 
 
 def reader(directory: Path, ref: str | None) -> "Reader":
@@ -214,10 +219,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
     from reconciler.source.source import not_in_commit
 
     repository = open_repository(directory)
-    try:
-        tree = repository.commits.config_tree(repository.refs.find_commit(ref))
-    except RepositoryError as error:
-        raise UsageError(str(error)) from None
+    tree = _config_tree(repository, ref)
 
     def from_commit(path: str) -> bytes:
         if path.startswith("/"):

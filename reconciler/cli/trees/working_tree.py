@@ -60,6 +60,7 @@ class WorkingTree:
                 "name a clone of it, or a commit with --ref",
             )
         self._objects = repository.common_dir / "objects"
+        self._stored = repository.objects
         self.directory = directory.resolve()
         self._prefix = f"{repository.prefix}/" if repository.prefix else ""
 
@@ -126,7 +127,7 @@ class WorkingTree:
 
         What was edited, looks like configuration and is none is put into `left_out`.
         """
-        tree = self._git[commit].peel(pygit2.Commit).tree
+        tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
         edited: dict[str, bytes | None] = {}
         for path, is_ignored in sorted(self._candidates(tree).items()):
             name = path.removeprefix(self._prefix)
@@ -139,7 +140,7 @@ class WorkingTree:
             is_read = reason is None and not is_ignored
             present = is_read and on_disk.is_file() and not on_disk.is_symlink()
             content = files.read(on_disk) if present else None
-            before = _content(tree, path)
+            before = self._content(tree, path)
             if not files.is_configuration(name) and not files.may_be_material(
                 name, content, before
             ):
@@ -148,11 +149,14 @@ class WorkingTree:
                 edited[name] = content
         return self._with_ignored(tree, edited)
 
+    def _content(self, tree: pygit2.Tree, path: str) -> bytes | None:
+        return self._stored.file_at(str(tree.id), path, files.FILE_BYTES_MAX)
+
     def _with_ignored(
         self, tree: pygit2.Tree, edited: dict[str, bytes | None]
     ) -> dict[str, bytes | None]:
         """Leave out what `.kakehiignore` does; one that was edited changes what is read."""
-        content = _content(tree, f"{self._prefix}{NAME}")
+        content = self._content(tree, f"{self._prefix}{NAME}")
         before, now = parse(content or b""), files.ignoring_of(self.directory)
         found = {
             path: each
@@ -258,26 +262,16 @@ def _reason(on_disk: Path, name: str, *, is_ignored: bool) -> str | None:
     return None if is_ignored else rules.reason(os.fsencode(name))
 
 
-def _content(tree: pygit2.Tree, path: str) -> bytes | None:
-    try:
-        found = tree[path]
-    except KeyError:
-        return None
-    if isinstance(found, pygit2.Blob) and found.filemode != pygit2.enums.FileMode.LINK:
-        return found.data[: files.FILE_BYTES_MAX]
-    return None
-
-
 def every_file_of(directory: Path, ref: str) -> Iterator[tuple[str, bytes]]:
     """Return path and content of every file of the config directory in a commit."""
     repository = files.open_repository(directory)
-    root = repository.git[repository.commits.config_tree(repository.refs.find_commit(ref))]
-    pending = [("", root)]
+    objects = repository.objects
+    pending = [("", repository.commits.config_tree(repository.refs.find_commit(ref)))]
     while pending:
-        prefix, found = pending.pop()
-        if isinstance(found, pygit2.Tree):
-            pending.extend(
-                (f"{prefix}/{item.name}" if prefix else str(item.name), item) for item in found
-            )
-        elif isinstance(found, pygit2.Blob):
-            yield prefix, found.data[: files.FILE_BYTES_MAX]
+        prefix, name = pending.pop()
+        for item in objects.tree(name):
+            path = f"{prefix}{item.name}"
+            if isinstance(item, pygit2.Tree):
+                pending.append((f"{path}/", str(item.id)))
+            elif isinstance(item, pygit2.Blob):
+                yield path, objects.read_blob(item.id.raw, files.FILE_BYTES_MAX)

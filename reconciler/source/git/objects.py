@@ -43,6 +43,10 @@ class Objects:
             found = self.at(str(found.target))
         return found.peel(pygit2.Commit)
 
+    def tree(self, name: str) -> pygit2.Tree:
+        """The tree of this id. Raises as `at`."""
+        return self.at(name).peel(pygit2.Tree)
+
     def newest_commits(self, name: str) -> set[str]:
         """Those from one back, as far as they may be in files of their own. Raises as `at`."""
         seen, pending = {name}, deque([name])

@@ -96,15 +96,17 @@ class Refs:
         """The commit that a full or abbreviated id, branch, tag or expression names."""
         try:
             return str(self._named(spec).id)
-        except (KeyError, ValueError, pygit2.GitError, OSError):
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             self._expect_objects()
+            if any(map(self.has, _spelled(spec))):
+                raise RepositoryError(f"{spec} cannot be read: {error}") from None
             missing = f"{spec!r} names no commit of {self._git_dir}{self._meant(spec)}"
             raise UnknownCommitError(missing) from None
 
     def _named(self, spec: str) -> pygit2.Commit:
         """Raises `RepositoryError` for a commit that is damaged, or what libgit2 does."""
-        for name in (spec, *(f"{space}{spec}" for space in _SPELLED)):
-            if pygit2.reference_is_valid_name(name) and self.has(name):
+        for name in _spelled(spec):
+            if self.has(name):
                 target = self._git.lookup_reference(name).resolve().target
                 return self._objects.commit_of(str(target))
         base = _BASE.match(spec)
@@ -176,6 +178,12 @@ def followed_ref(remote: str, branch: str) -> str:
     digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
     key = remote if _PLAIN_NAME.fullmatch(remote) else f"url-{digest[:16]}"
     return f"{REMOTE_REFS}{key}/{branch.removeprefix('refs/heads/')}"
+
+
+def _spelled(spec: str) -> list[str]:
+    """The full names of refs that a name may be short for."""
+    names = (spec, *(f"{space}{spec}" for space in _SPELLED))
+    return [name for name in names if pygit2.reference_is_valid_name(name)]
 
 
 def _short(ref: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.errors import RepositoryError, UnknownCommitError
 from reconciler.source.git.repository import Repository
+from tests.harness.daemon import EXECUTABLE
 from tests.harness.repo import Repo
 
 FILE = {"shop.yaml": {"clusters": {f"c{number}": {} for number in range(400)}}}
@@ -94,3 +95,34 @@ def test_a_file_that_is_too_large_is_not_read(repo: Repo) -> None:
     opened = Repository(repo.directory)
     tree = opened.commits.config_tree(opened.refs.resolve("refs/heads/main"))
     assert opened.objects.file_at(tree, "shop.yaml", 100) == bytes(101)
+
+
+@pytest.mark.parametrize("name", ["main", "main^{tree}", "main:more", "main:more/notes.md"])
+def test_whoever_validates_is_told(repo: Repo, name: str) -> None:
+    repo.commit({"more/notes.md": "".join(f"{number * number:x}\n" for number in range(9000))})
+
+    def validated() -> subprocess.CompletedProcess[str]:
+        command = [EXECUTABLE, "validate", "--ref", "main"]
+        return subprocess.run(
+            command, cwd=repo.directory, capture_output=True, text=True, timeout=20
+        )
+
+    assert validated().returncode == 0
+    cut(repo, name)
+    done = validated()
+    assert done.returncode == 1
+    assert "ends too early" in done.stderr
+
+
+@pytest.mark.parametrize("part", ["pack", "idx"])
+def test_a_ref_into_a_damaged_pack_is_no_unknown_name(repo: Repo, part: str) -> None:
+    repo.git("tag", "v1")
+    repo.git("gc", "-q")
+    [path] = (repo.directory / ".git/objects/pack").glob(f"*.{part}")
+    content = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(content[: len(content) // 2])
+    for name in ("main", "HEAD", "v1", "refs/heads/main"):
+        with pytest.raises(RepositoryError, match=f"{name} cannot be read: ") as raised:
+            Repository(repo.directory).refs.find_commit(name)
+        assert not isinstance(raised.value, UnknownCommitError)
