@@ -119,6 +119,13 @@ def value(found: Any) -> str:
     return visible(json.dumps(found, ensure_ascii=False))
 
 
+def place(source: dict[str, Any] | None) -> str:
+    """Return where an entity is written, for people."""
+    if source is None:
+        return "(not known)"
+    return visible(f"{source['file']}:{source['line']}") if source["file"] else "(default)"
+
+
 def duration(milliseconds: float) -> str:
     """Return a duration for people: 4.5 ms, 12 s, 3 min, 2 h, 5 d."""
     if milliseconds < 10:

@@ -20,13 +20,6 @@ from typing import (
 from schemas.messages import control
 
 
-class WrittenAt(TypedDict):
-    """Where an entity is written; file "" and line 0 stand for the defaults."""
-
-    file: str
-    line: int
-
-
 class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
     """A field's value on the running proxy and in the plan, as YAML writes it."""
 
@@ -50,7 +43,7 @@ class PlannedChange(TypedDict):
     kind: str
     name: str
     fields: dict[str, FieldSides]
-    source: WrittenAt
+    source: control.WrittenAt
     effect: str
     in_use: ReportedUse
     heirs: NotRequired[list[str | None]]

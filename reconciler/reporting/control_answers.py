@@ -188,12 +188,14 @@ class ControlAnswers:
 
 
 def _shown(entity: Entity) -> control.ShownEntity:
-    where = entity.provenance
+    source: control.WrittenAt | None = None
+    if (place := entity.place) is not None:
+        source = {"file": place.file, "line": place.line, "column": place.column}
     value = value_without_secrets(entity.key.kind, full(entity))
     return {
         "kind": entity.key.kind,
         "name": entity.key.name,
         "value": value,
         "units": units(entity.key.kind, value),
-        "source": {"file": where.file, "line": where.line, "column": where.column},
+        "source": source,
     }

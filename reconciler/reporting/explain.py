@@ -426,6 +426,6 @@ def _why_beaten(won: Entity, other: Entity) -> str:
     return f"matches too, but {words}"
 
 
-def _source(entity: Entity) -> dict[str, Any]:
-    where = entity.provenance
-    return {"file": where.file, "line": where.line}
+def _source(entity: Entity) -> dict[str, Any] | None:
+    place = entity.place
+    return {"file": place.file, "line": place.line} if place else None

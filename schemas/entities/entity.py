@@ -89,6 +89,12 @@ class Entity:
         object.__setattr__(entity, "_model", model)
         return entity
 
+    @property
+    def place(self) -> Provenance | None:
+        """Where it is written; None where that is not known, as after a loss of all state."""
+        is_known = self.provenance != NOWHERE or self.key == SETTINGS_KEY
+        return self.provenance if is_known else None
+
     def typed(self, kind: type[KindT]) -> KindT:
         """Return what it says, as the model of its kind: made of its value when first asked for.
 

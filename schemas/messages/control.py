@@ -380,6 +380,14 @@ class HistoryResult(TypedDict):
     drains: list[DrainEvent]
 
 
+class WrittenAt(TypedDict):
+    """Where an entity is written; the default settings have the file "" and the line 0."""
+
+    file: str
+    line: int
+    column: NotRequired[int]
+
+
 class ShownEntity(TypedDict):
     """One running entity; `value` is canonical, and `units` says of which numbers in it (dotted
     path) they are durations (`ms`) or sizes (`bytes`).
@@ -389,7 +397,7 @@ class ShownEntity(TypedDict):
     name: str
     value: dict[str, Any]
     units: dict[str, str]
-    source: dict[str, Any]
+    source: WrittenAt | None
 
 
 class ShowResult(TypedDict):

@@ -140,16 +140,27 @@ def lost(damage: Callable[[Path], None], repository: Any, site: Site) -> None:
                 assert site.running() == (generation, digest)
                 assert site.identity() == workers, "nobody was ended"
                 assert site.everywhere("main.test") == {"blue"}
+                is_known = repository in (head_is_valid, head_is_invalid)
+                assert told_where(site) == (is_known, is_known)
             if repository is head_is_invalid:
                 site.repo.commit(files(site, "blue"), "mended")
         site.commit(files(site, "red"))
         assert site.everywhere("main.test") == {"red"}
+        assert told_where(site) == (True, True)
         assert site.running()[0] == generation + 1
         assert site.identity() == workers
         load.wait_for(20)
         load.stop()
         assert load.failures == []
         assert load.closed == []
+
+
+def told_where(site: Site) -> tuple[bool, bool]:
+    """Whether `show` tells where a frontend is written, and `status` has no word of that."""
+    shown = site.daemon.run_cli("show", "frontend").stdout
+    warnings = site.daemon.ask("status")["warnings"]
+    assert ("(not known)" in shown) != ("kakehi.yaml:" in shown)
+    return "(not known)" not in shown, not any("is not known" in each for each in warnings)
 
 
 def nobody_serves(damage: Callable[[Path], None], site: Site) -> None:

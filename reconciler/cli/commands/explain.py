@@ -56,21 +56,21 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
     rows = []
     for found in result["listeners"]:
         detail = found["address"] + (", https" if found["protocol"] == "https" else "")
-        rows.append(("listener", found["name"], detail, _where(found)))
+        rows.append(("listener", found["name"], detail, output.place(found["source"])))
         rows.extend(
-            ("certificate", each["name"], found["handshake"], _where(each))
+            ("certificate", each["name"], found["handshake"], output.place(each["source"]))
             for each in found["certificates"]
         )
     for kind in ("frontend", "cluster"):
         if result[kind] is not None:
-            rows.append((kind, result[kind]["name"], "", _where(result[kind])))
+            rows.append((kind, result[kind]["name"], "", output.place(result[kind]["source"])))
         if kind == "frontend":
             rows.extend(("", each["key"], each["words"], "") for each in result["stages"])
     for found in result["backends"]:
         share = "drained" if found["drained"] else f"weight {found['weight']}"
         fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""
         detail = f"{found['address']}, {share}{fault}"
-        rows.append(("backend", found["name"], detail, _where(found)))
+        rows.append(("backend", found["name"], detail, output.place(found["source"])))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     text = []
     for kind, name, detail, where in rows:
@@ -85,7 +85,10 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
 def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
     if not lost:
         return []
-    rows = [(found["name"], visible(found["reason"]), _where(found)) for found in lost[:LOST_SHOWN]]
+    rows = [
+        (found["name"], visible(found["reason"]), output.place(found["source"]))
+        for found in lost[:LOST_SHOWN]
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     text = ["", "Others, and why not:"]
     for name, reason, where in rows:
@@ -93,8 +96,3 @@ def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
     if len(lost) > LOST_SHOWN:
         text.append(f"  … and {len(lost) - LOST_SHOWN} more")
     return text
-
-
-def _where(found: dict[str, Any]) -> str:
-    source = found["source"]
-    return visible(f"{source['file']}:{source['line']}")

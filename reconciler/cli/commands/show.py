@@ -6,7 +6,6 @@ from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
-from schemas.values.text import visible
 
 
 def show(
@@ -40,7 +39,10 @@ def show(
         for found in result["entities"]:
             _print_entity(found, paint)
         return DONE
-    rows = [[found["kind"], found["name"], _where(found)] for found in result["entities"]]
+    rows = [
+        [found["kind"], found["name"], output.place(found["source"])]
+        for found in result["entities"]
+    ]
     for text in output.table(("kind", "name", "source"), rows, paint):
         output.line(text)
     return DONE
@@ -49,7 +51,9 @@ def show(
 def _print_entity(found: dict[str, Any], paint: output.Painter) -> None:
     from schemas.kinds.registry import written
 
-    output.line(f"{paint('bold', found['kind'] + ' ' + found['name'])}  {_where(found)}")
+    output.line(
+        f"{paint('bold', found['kind'] + ' ' + found['name'])}  {output.place(found['source'])}"
+    )
     for path, value in fields(written(found["kind"], (), found["value"])):
         output.line(f"  {path}: {output.value(value)}")
 
@@ -63,9 +67,3 @@ def fields(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
         for key, inner in sorted(value.items())
         for pair in fields(inner, f"{prefix}.{key}" if prefix else key)
     ]
-
-
-def _where(found: dict[str, Any]) -> str:
-    source = found["source"]
-    where = f"{source['file']}:{source['line']}" if source.get("file") else "(default)"
-    return visible(where)

@@ -6,7 +6,7 @@ from typing import Any
 from reconciler.cli.output import value
 from reconciler.cli.plans.differences import both
 from reconciler.cli.plans.grouping import Group, groups, move
-from reconciler.cli.plans.render import SIGNS, meaning, named, start, summary, unchanged
+from reconciler.cli.plans.render import SIGNS, effect, meaning, named, start, summary, unchanged
 from schemas.values.text import visible
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#"})
@@ -48,11 +48,11 @@ def _cells(group: Group) -> list[str]:
         entity = first["kind"] if first["kind"] == "settings" else f"{first['kind']} {names[0]}"
     source = first["source"]
     place = f"{source['file']}:{source['line']}" if source["file"] else "defaults"
-    effects = [] if number > 1 or group.renamed else [first.get("effect", "")]
-    effect = "; ".join(each for each in (*effects, *meaning(first)) if each)
+    effects = [] if group.renamed else [effect(group.changes)]
+    told = "; ".join(each for each in (*effects, *meaning(group.changes)) if each)
     sign = "~" if group.renamed else SIGNS[first["action"]]
     fields = "" if group.renamed or first["action"] == "remove" else _fields(first, number)
-    return [f"`{sign}`", _plain(entity), fields, _plain(effect), _plain(place)]
+    return [f"`{sign}`", _plain(entity), fields, _plain(told), _plain(place)]
 
 
 def _fields(change: dict[str, Any], number: int) -> str:

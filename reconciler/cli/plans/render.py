@@ -75,8 +75,9 @@ def summary(changes: list[dict[str, Any]]) -> str:
     )
 
 
-def meaning(change: dict[str, Any]) -> Iterator[str]:
-    """Return what a change means for others, a sentence each."""
+def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
+    """Return what changes that are alike mean for others, a sentence each."""
+    change = changes[0]
     if change.get("heirs"):
         if change["action"] == "update":
             # It keeps the rest.
@@ -85,12 +86,22 @@ def meaning(change: dict[str, Any]) -> Iterator[str]:
             yield _served(change["heirs"], "its requests go to", "its requests get 404")
     if change.get("takes_from"):
         yield _served(change["takes_from"], "takes requests of", "takes requests that get 404 now")
-    if change.get("frontends"):
-        number = count(len(change["frontends"]), "frontend")
-        yield f"serves {number}: {named(change['frontends'])}"
+    frontends = sorted({name for each in changes for name in each.get("frontends") or ()})
+    if frontends:
+        number = count(len(frontends), "frontend")
+        yield f"{'serves' if len(changes) == 1 else 'serve'} {number}: {named(frontends)}"
     if change.get("leaves_no_backend"):
-        cluster = change["name"].partition("/")[0]
-        yield f'leaves cluster "{cluster}" without a backend that takes requests: 503'
+        clusters = sorted({each["name"].partition("/")[0] for each in changes})
+        left = f'cluster "{clusters[0]}"'
+        if len(clusters) > 1:
+            left = f"{count(len(clusters), 'cluster')} ({named(clusters)})"
+        yield f"leaves {left} without a backend that takes requests: 503"
+
+
+def effect(changes: list[dict[str, Any]]) -> str:
+    """Return the effect that changes have in common; empty where they have none."""
+    found = {each.get("effect") or "" for each in changes}
+    return found.pop() if len(found) == 1 else ""
 
 
 def named(names: list[str]) -> str:
@@ -129,7 +140,9 @@ def _group(group: Group, paint: Painter) -> Iterator[str]:
     if any(used.values()):
         told = ", ".join(count(used[key], key[:-1]) for key in used)
         yield f"      {paint('dim', f'→ {told} in use now')}"
-    for text in meaning(first):
+    if not any(used.values()) and effect(group.changes):
+        yield f"      {paint('dim', '→ ' + visible(effect(group.changes)))}"
+    for text in meaning(group.changes):
         yield _marked(first, text, paint)
 
 
@@ -147,7 +160,7 @@ def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) ->
         yield from _fields(change, paint)
     if change.get("effect"):
         yield f"      {paint('dim', '→ ' + visible(change['effect']))}"
-    for text in meaning(change):
+    for text in meaning([change]):
         yield _marked(change, text, paint)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from reconciler.patience import within
 from reconciler.workers.linked.link import Link, WorkerGoneError
 from schemas.changes.state import State
-from schemas.entities.entity import KINDS, NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark
+from schemas.entities.entity import KINDS, NOWHERE, Entity, EntityKey, Mark
 from schemas.messages import wire
 
 _PART_S = 10.0
@@ -73,7 +73,7 @@ def _placed(entity: Entity, written: Mapping[EntityKey, Entity]) -> Entity:
 
 def is_nowhere(entity: Entity) -> bool:
     """Whether it is not known where an entity is written."""
-    return entity.provenance == NOWHERE and entity.key != SETTINGS_KEY
+    return entity.place is None
 
 
 def files_of(entities: Iterable[Entity]) -> dict[str, dict[EntityKey, Mark]]:

@@ -137,12 +137,15 @@ class Recovery:
         except (UnknownStateError, MachineError) as error:
             log.warning("what a worker holds is not known", worker=worker.id, reason=error)
             return False
-        unknown = sum(map(is_nowhere, entities))
-        place = f"; where {unknown} entities are written is not known" if unknown else ""
         self._store.notes.add(
             f"the state directory {what}: generation {worker.generation}, which workers serve, was "
-            f"taken {source}{place}"
+            f"taken {source}"
         )
+        unknown = sum(map(is_nowhere, entities))
+        if unknown:
+            # The next commit tells it.
+            what = f"where {unknown} entities that run are written is not known"
+            self._store.notes.add(what, until_applied=True)
         return True
 
     def _go_on_from(self, unknown: Iterable[ServingWorker]) -> None:

@@ -92,6 +92,25 @@ def test_what_it_means_for_others_is_said() -> None:
     assert '! leaves cluster "c" without a backend that takes requests: 503' in text
 
 
+def test_what_a_group_means_is_said_of_all_of_it() -> None:
+    removed = [
+        change("remove", "backend", f"d-{number}/b", leaves_no_backend=True, effect="is drained")
+        for number in range(6)
+    ]
+    clusters = [
+        change("update", "cluster", f"d-{number}", frontends=[f"f{number}"]) for number in range(3)
+    ]
+    planned = {"changes": [*removed, *clusters], "warnings": [], "refusal": None}
+    told = "leaves 6 clusters (d-0, d-1, d-2, d-3, d-4 and 1 more) without a backend"
+    for shown in (
+        "\n".join(lines(planned["changes"])),
+        "\n".join(markdown.plan(planned, RUNNING, "x")),
+    ):
+        assert told in shown.replace("\\", "")
+        assert "serve 3 frontends: f0, f1, f2" in shown
+        assert "is drained" in shown
+
+
 def test_markdown_is_a_table_that_nothing_breaks_out_of() -> None:
     hostile = change(
         "update", "frontend", "f", "a|b.yaml", fields={"path.regex": {"from": "a|`b", "to": "<b>"}}
