@@ -5,12 +5,8 @@ a module defines is imported from that module; this file imports none of them, s
 which needs only one model does not pay for the rest.
 """
 
-import sys
-from types import ModuleType
+import os
 
-# No model of ours has a plugin. To look for some, pydantic would read the metadata of every
-# installed package at each start of each process; told not to, it would still import what reads
-# them, and mail and archives with that: a seventh of what `kakehi validate` costs.
-_NO_PLUGINS = ModuleType("pydantic.plugin._loader")
-_NO_PLUGINS.__dict__["get_plugins"] = tuple
-sys.modules.setdefault(_NO_PLUGINS.__name__, _NO_PLUGINS)
+# No model of ours has a plugin; to look for some, pydantic would read the metadata of every
+# installed package at each start of each process.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -122,6 +122,24 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+def test_the_map_has_every_module_of_the_control_plane() -> None:
+    lines = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+    rows = {row[1]: row[0] for line in lines if (row := re.match(r"\| `(\w+)/`.*", line))}
+    rooms = sorted(
+        path.parent
+        for path in (ROOT / "reconciler").glob("*/__init__.py")
+        if path.parent.name != "cli"
+    )
+    assert rooms
+    unnamed = [
+        name_of(path)
+        for room in rooms
+        for path in sorted(room.rglob("*.py"))
+        if path.stem != "__init__" and f"`{path.stem}`" not in rows.get(room.name, "")
+    ]
+    assert unnamed == []
+
+
 def test_every_rust_file_says_what_it_is_for() -> None:
     silent = [
         name_of(path)

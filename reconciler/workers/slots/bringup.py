@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from reconciler import log
 from reconciler.patience import within
@@ -44,6 +45,7 @@ _ENTITY_S = 0.001
 # Large changes that come as fast as it takes them in do not keep it out of service for ever.
 _ROUNDS_MAX = 10
 
+_Reply = TypeVar("_Reply", bound=wire.FromWorker)
 _NOTHING = Moment(0, EMPTY_DIGEST, "")
 
 
@@ -138,7 +140,7 @@ class Bringup:
         """Before it takes connections. Raises `WorkerGoneError`."""
         message = wire.TicketKeys(path=str(self._ticket_keys))
         taken = await _ask(worker, message, wire.TicketKeysTaken, REPLY_TIMEOUT_S)
-        if isinstance(taken, wire.TicketKeysTaken) and taken.problem:
+        if taken.problem:
             # It has keys of its own: its clients resume at it, if not elsewhere.
             log.warning(
                 "a worker has no common ticket keys", worker=worker.id, reason=taken.problem
@@ -148,7 +150,7 @@ class Bringup:
         """An authority may ask any worker. Raises `WorkerGoneError`."""
         message = wire.Challenges(path=str(self._challenges))
         taken = await _ask(worker, message, wire.ChallengesTaken, REPLY_TIMEOUT_S)
-        if isinstance(taken, wire.ChallengesTaken) and taken.problem:
+        if taken.problem:
             log.warning("a worker answers no challenges", worker=worker.id, reason=taken.problem)
 
     async def _drop_staged(self, worker: Worker) -> None:
@@ -217,7 +219,6 @@ class Bringup:
     async def _commit(self, worker: Worker, after: Moment) -> None:
         message = wire.Commit(transaction=0, generation=after.generation)
         reply = await _ask(worker, message, wire.Committed, PREPARE_TIMEOUT_S)
-        assert isinstance(reply, wire.Committed)
         if reply.digest != after.digest:
             raise WorkerGoneError(f"it came up with the digest {reply.digest}, not {after.digest}")
         worker.now_holds(*after)
@@ -256,8 +257,8 @@ async def _reply(
 
 
 async def _ask(
-    worker: Worker, message: wire.ToWorker, expected: type[wire.FromWorker], timeout_s: float
-) -> wire.FromWorker:
+    worker: Worker, message: wire.ToWorker, expected: type[_Reply], timeout_s: float
+) -> _Reply:
     reply = await _reply(worker, message, timeout_s)
     if not isinstance(reply, expected):
         raise WorkerGoneError(f"it answered {message.type} by {reply.type}")
