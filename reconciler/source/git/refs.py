@@ -98,10 +98,17 @@ class Refs:
             return str(self._named(spec).id)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             self._expect_objects()
-            if any(map(self.has, _spelled(spec))):
+            if any(map(self._leads_somewhere, _spelled(spec))):
                 raise RepositoryError(f"{spec} cannot be read: {error}") from None
             missing = f"{spec!r} names no commit of {self._git_dir}{self._meant(spec)}"
             raise UnknownCommitError(missing) from None
+
+    def _leads_somewhere(self, name: str) -> bool:
+        """Whether there is a ref of this full name, and not only one that names none."""
+        try:
+            return self._git.lookup_reference(name).resolve() is not None
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return False
 
     def _named(self, spec: str) -> pygit2.Commit:
         """Raises `RepositoryError` for a commit that is damaged, or what libgit2 does."""
