@@ -104,15 +104,26 @@ def _run(line: list[str]) -> int:
     code = _complain(name, failure)
     if name in COMMANDS and wants_json(rest):
         output.print_json(failure.report or {"error": failure.to_json()})
+    elif name == "plan" and _wants(rest, "markdown"):
+        from reconciler.cli.plans import markdown
+
+        for text in markdown.failed(failure.message, failure.hint):
+            output.line(text)
     return code
 
 
 def wants_json(rest: list[str]) -> bool:
     """Tell whether the answer is to be JSON, even if the rest of the line cannot be understood."""
-    options = rest[: rest.index("--")] if "--" in rest else rest
-    if "--json" in options or "--format=json" in options:
-        return True
-    return ("--format", "json") in pairwise(options)
+    return _wants(rest, "json") or "--json" in _options(rest)
+
+
+def _wants(rest: list[str], form: str) -> bool:
+    options = _options(rest)
+    return f"--format={form}" in options or ("--format", form) in pairwise(options)
+
+
+def _options(rest: list[str]) -> list[str]:
+    return rest[: rest.index("--")] if "--" in rest else rest
 
 
 def _unexpected(error: Exception) -> CommandError:

@@ -121,6 +121,14 @@ def test_two_commits_are_compared_without_a_daemon(running: Shop) -> None:
         assert "| `+` | frontend other |" in text
         running.repo.commit({"bad.yaml": "listeners: []\n"})
         assert kakehi(*line, **environment).returncode == 3
-        assert kakehi(*line[:-1], "nowhere", **environment).returncode == 64
+        invalid = kakehi(*line, "--format", "markdown", **environment)
+        assert invalid.returncode == 3
+        assert invalid.stdout.startswith("### Kakehi plan: the configuration is invalid\n")
+        assert "- **Error** `bad.yaml:1:12`: " in invalid.stdout
+        assert invalid.stderr == ""
+        unknown = kakehi(*line[:-1], "nowhere", "--format", "markdown", **environment)
+        assert unknown.returncode == 64
+        assert unknown.stdout.startswith("### Kakehi plan: there is none\n\n'nowhere' names no ")
+        assert "names no commit" in unknown.stderr
     finally:
         running.repo.git("checkout", "-q", "-f", "main")

@@ -126,7 +126,7 @@ def plan(
         place = followed if directory is None else _place(directory, followed, ref)
         planned, diagnostics, note = _asked(runtime_dir, place, ref, running)
     if planned is None:
-        return _invalid(diagnostics, as_json=form == "json")
+        return _invalid(diagnostics, form)
     if only is not None:
         every = planned["changes"]
         planned["changes"] = grouping.filtered(every, only)
@@ -342,9 +342,15 @@ def _texts(contents: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _invalid(diagnostics: list[dict[str, Any]], as_json: bool) -> int:
+def _invalid(diagnostics: list[dict[str, Any]], form: str) -> int:
     errors = [each for each in diagnostics if each["severity"] == "error"]
-    if as_json:
+    if form == "markdown":
+        from reconciler.cli.plans import markdown
+
+        for text in markdown.invalid(diagnostics):
+            output.line(text)
+        return INVALID
+    if form == "json":
         warnings = [_bare(each) for each in diagnostics if each not in errors]
         output.print_json({"commit": None, "changes": [], "warnings": warnings, "errors": errors})
     for diagnostic in diagnostics:

@@ -1,6 +1,6 @@
 """Writes a plan as Markdown, for a comment on a change that is looked over. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reconciler.cli.output import value
@@ -35,6 +35,31 @@ def plan(
         where = f"{warning['file']}:{warning['line']}: " if warning["line"] else ""
         yield ""
         yield f"> **Warning:** {_plain(where + warning['message'])}"
+
+
+def invalid(diagnostics: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Return the lines that stand in the place of a plan of what is no configuration."""
+    yield "### Kakehi plan: the configuration is invalid"
+    yield ""
+    for each in diagnostics:
+        where = f" {_code(_place(each))}" if each["file"] else ""
+        hint = f" ({_plain(each['hint'])})" if each["hint"] else ""
+        yield f"- **{each['severity'].title()}**{where}: {_plain(each['message'])}{hint}"
+
+
+def failed(message: str, hint: str | None) -> Iterator[str]:
+    """Return the lines that stand there when nothing could be planned at all."""
+    yield "### Kakehi plan: there is none"
+    yield ""
+    yield _plain(message)
+    if hint:
+        yield ""
+        yield _plain(hint)
+
+
+def _place(diagnostic: dict[str, Any]) -> str:
+    parts = (diagnostic["file"], diagnostic["line"], diagnostic["column"])
+    return visible(":".join(str(part) for part in parts if part))
 
 
 def _cells(group: Group) -> list[str]:
