@@ -2,8 +2,8 @@
 
 What would serve a request is not worked out a second time in Python: `place_of` reads it as a
 listener does, and `rank_frontends` asks the very tables that serve, on the frontends it is given.
-They are pure, so that no worker is needed. Called by `reconciler.reporting.explain`; nothing else
-belongs here.
+They are pure, so that no worker is needed. Called by `reconciler.reporting.explaining.explain`;
+nothing else belongs here.
 """
 
 from proxy.engine_api import Miss, PrepareRefusedError, RequestPlace, place_of, rank_frontends

@@ -1,7 +1,7 @@
 """Which frontends may serve a request, found by their relations instead of by looking at all.
 
 A superset of those that match: by listener, hostname and path, as the engine's tables find them,
-and without methods, headers and query. Called by `reconciler.reporting.explain`.
+and without methods, headers and query. Called by `reconciler.reporting.explaining.explain`.
 """
 
 from __future__ import annotations

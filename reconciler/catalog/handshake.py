@@ -2,7 +2,8 @@
 
 An exact name goes before the wildcard of its parent, and both before the default certificate. A
 client that asks for an IP address names no host. Computed from the running state when somebody
-asks; a test compares this with what workers really do. Called by `reconciler.reporting.explain`.
+asks; a test compares this with what workers really do. Called by
+`reconciler.reporting.explaining.explain`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import contextlib
 from reconciler import log
 from reconciler.loop.repair.rebuilding import Rebuilding
 from reconciler.planning.sizing import Sizing
-from reconciler.reporting.admin import AdminListener
-from reconciler.reporting.measuring import Measuring
+from reconciler.reporting.monitoring.admin import AdminListener
+from reconciler.reporting.monitoring.measuring import Measuring
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store

@@ -2,7 +2,7 @@
 
 For the commit that is to be carried out as for files that nobody has committed, so that a plan and
 the daemon are of one mind. Called by `reconciler.loop.reconcile`, and through a Protocol by
-`reconciler.reporting.control_answers`.
+`reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Something that somebody may wait for is different now: one event for all who wait.
 
 Made by `reconciler.daemon`; announced by the loop and when workers or drains change, waited for by
-`reconciler.reporting.waiting` and at the start.
+`reconciler.reporting.control.waiting` and at the start.
 """
 
 from __future__ import annotations

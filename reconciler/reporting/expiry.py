@@ -1,8 +1,8 @@
 """When the certificates in service expire, for status and metrics.
 
 Looks into the material store, which has exactly what is served; a content is parsed once, when
-somebody first asks. Called by `reconciler.reporting.control_answers` and
-`reconciler.reporting.measuring`.
+somebody first asks. Called by `reconciler.reporting.control.answers` and
+`reconciler.reporting.monitoring.measuring`.
 """
 
 from __future__ import annotations

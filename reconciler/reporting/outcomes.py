@@ -1,7 +1,7 @@
 """What became of each commit: the last error for status, the history, the tally, the log line.
 
 Called by `reconciler.loop.reconcile` at the end of every attempt; read by
-`reconciler.reporting.control_answers`.
+`reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations

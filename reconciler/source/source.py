@@ -4,7 +4,7 @@ Follows one ref of one repository. The newest commit always wins; a rewrite of h
 another difference of two trees. Everything that a repository may do to us while traffic flows
 (vanish, be rewritten, be packed) ends in a `RepositoryError`: the running state is held, and the
 next look tries again. Called by `reconciler.loop.reconcile` and, for questions,
-`reconciler.reporting.control_answers`.
+`reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Messages between the command line and the daemon over `control.sock`.
 
 The command line (`reconciler.cli.asking`) writes one request as one line of JSON; the daemon
-(`reconciler.reporting.control_socket`) answers with one line. Plain dataclasses and `TypedDict`s:
-the command line starts in under 100 ms, which pydantic alone would use up.
+(`reconciler.reporting.control.control_socket`) answers with one line. Plain dataclasses and
+`TypedDict`s: the command line starts in under 100 ms, which pydantic alone would use up.
 
 A request is `{"request": NAME, …fields}`. A response is `{"ok": true, "result": {…}}` or
 `{"ok": false, "error": {"code": CODE, "message": TEXT}}`.

@@ -102,7 +102,7 @@ def _uncompilable(state: "State") -> "Iterable[Diagnostic]":
     if not expressive:
         # What asks the engine need not be imported.
         return ()
-    from reconciler.reporting.explain import uncompilable
+    from reconciler.reporting.explaining.explain import uncompilable
 
     return uncompilable(expressive)
 

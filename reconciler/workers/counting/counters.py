@@ -2,7 +2,7 @@
 
 What a worker that has ended had counted is kept (`retire`) and added to what its successor counts,
 so that no counter of a slot goes backwards. Called by `reconciler.workers.slots.tending`,
-`reconciler.reporting.metrics`, `reconciler.reporting.draining` and for status.
+`reconciler.reporting.monitoring.metrics`, `reconciler.reporting.control.draining` and for status.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was counted, as values: the numbers of a worker at one moment, and sums of such.
 
-Pure. Called by `memory` and `counters` beside, `reconciler.reporting.metrics` and
-`reconciler.reporting.measuring`.
+Pure. Called by `memory` and `counters` beside, `reconciler.reporting.monitoring.metrics` and
+`reconciler.reporting.monitoring.measuring`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 All of those in service at once; who comes up later is told by `reconciler.workers.slots.bringup`.
 Called by `reconciler.daemon` when a drain begins or ends, and waited for by
-`reconciler.reporting.draining`.
+`reconciler.reporting.control.draining`.
 """
 
 from __future__ import annotations

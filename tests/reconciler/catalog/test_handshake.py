@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.catalog.handshake import certificates_for
 from reconciler.catalog.views import MemoryView
-from reconciler.reporting.explain import explain
+from reconciler.reporting.explaining.explain import explain
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS
 from schemas.messages.control import ExplainRequest, ExplainResult

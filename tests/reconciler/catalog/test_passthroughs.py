@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.views import MemoryView
-from reconciler.reporting.explain import explain
+from reconciler.reporting.explaining.explain import explain
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS

@@ -129,7 +129,7 @@ NEVER = {
     "email",
     "importlib.metadata",
     "prometheus_client",
-    "reconciler.reporting.explain",
+    "reconciler.reporting.explaining.explain",
     "reconciler.storage",
     "rich",
     "shtab",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.reporting.stages import stages_of
+from reconciler.reporting.explaining.stages import stages_of
 from schemas.kinds.frontend import Frontend
 
 

@@ -1,6 +1,6 @@
 """What reporting asks of the reconciliation loop, which lies above it and fits this Protocol.
 
-Used by `reconciler.reporting.control_answers` and `reconciler.reporting.waiting`;
+Used by `reconciler.reporting.control.answers` and `reconciler.reporting.control.waiting`;
 `reconciler.daemon` gives them the loop itself.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from reconciler.reporting.admin import AdminListener
+from reconciler.reporting.monitoring.admin import AdminListener
 from reconciler.workers.listening.descriptors import Reserve
 from reconciler.workers.listening.sockets import BindError, split_address
 from tests.harness.ports import address

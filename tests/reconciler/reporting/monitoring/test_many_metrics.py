@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
+from reconciler.reporting.monitoring.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
 from reconciler.workers.counting.counters import Counters
 from reconciler.workers.counting.readings import SlotKey, Wanted

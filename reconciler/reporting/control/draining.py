@@ -1,6 +1,6 @@
 """Draining a backend, or all at an address, and taking it back: by an operator's request.
 
-Called by `reconciler.reporting.control_answers`.
+Called by `reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from reconciler import log
 from reconciler.catalog.relations import DIAL, cluster_of
 from reconciler.patience import within
 from reconciler.planning.consequences import usable
+from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.reporting.refusals import RefusedRequestError, near
 from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.store import Store
 from reconciler.workers.slots.supervisor import Supervisor

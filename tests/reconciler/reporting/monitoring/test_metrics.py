@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.reporting.metrics import KakehiCollector, OwnNumbers, registry, render
+from reconciler.reporting.monitoring.metrics import KakehiCollector, OwnNumbers, registry, render
 from reconciler.reporting.outcomes import Tally
 from reconciler.reporting.tls_faults import word
 from reconciler.workers.counting.counters import Counters

@@ -1,6 +1,6 @@
 """Why a request gets no result, and the question for what was meant.
 
-For `reconciler.reporting.control_answers` and `draining`; `control_socket` tells it.
+For `reconciler.reporting.control.answers` and `draining`; `control_socket` tells it.
 """
 
 from __future__ import annotations

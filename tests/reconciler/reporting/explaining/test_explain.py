@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.views import MemoryView
-from reconciler.reporting import explain as module
-from reconciler.reporting.explain import UnexplainableError, explain
+from reconciler.reporting.explaining import explain as module
+from reconciler.reporting.explaining.explain import UnexplainableError, explain
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS
 from schemas.messages.control import ExplainRequest, ExplainResult

@@ -1,6 +1,6 @@
 """The control socket: one line of JSON in, one line out. For the same user and for root only.
 
-Called by `reconciler.daemon`; what is answered is in `reconciler.reporting.control_answers`.
+Called by `reconciler.daemon`; what is answered is in `reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
-from reconciler.reporting.refusals import RefusedRequestError
+from reconciler.reporting.control.refusals import RefusedRequestError
 from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control
 

@@ -1,6 +1,6 @@
 """What `status` tells: what runs, who runs it, and what is to be said of both.
 
-Called by `reconciler.reporting.control_answers`.
+Called by `reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from itertools import islice
 from reconciler import log
 from reconciler.acme.certifying import Certifying
 from reconciler.parts import Part, Parts
-from reconciler.reporting.draining import Draining
+from reconciler.reporting.control.draining import Draining
+from reconciler.reporting.control.reconciling import Reconciling
 from reconciler.reporting.expiry import Expiring, Expiry
-from reconciler.reporting.reconciling import Reconciling
 from reconciler.reporting.tls_faults import FIELD, fault_of
 from reconciler.source.following import Following
 from reconciler.source.source import Source

@@ -1,7 +1,7 @@
 """What a frontend has done with a request and with its answer, in words and in the engine's order.
 
 The order is that of `proxy/engine/src/policy`. What depends on the client (its certificate, early
-data) is told as a condition. Pure; called by `reconciler.reporting.explain`.
+data) is told as a condition. Pure; called by `reconciler.reporting.explaining.explain`.
 """
 
 from __future__ import annotations

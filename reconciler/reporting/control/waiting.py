@@ -1,7 +1,7 @@
 """The barrier behind `kakehi wait`: until every worker runs a commit, or none ever will.
 
 Looks again whenever it is announced that something changed. Called by
-`reconciler.reporting.control_answers`.
+`reconciler.reporting.control.answers`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from reconciler.reporting.announcing import Announcing
-from reconciler.reporting.reconciling import Reconciling
+from reconciler.reporting.control.reconciling import Reconciling
 from reconciler.source.git.errors import NoConfigurationError, NoRefError, RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.store import Store

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from reconciler.errors import MachineError
-from reconciler.reporting import control_socket as module
-from reconciler.reporting.control_socket import ControlSocket
-from reconciler.reporting.refusals import RefusedRequestError
+from reconciler.reporting.control import control_socket as module
+from reconciler.reporting.control.control_socket import ControlSocket
+from reconciler.reporting.control.refusals import RefusedRequestError
 from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control
 

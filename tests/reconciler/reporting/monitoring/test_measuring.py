@@ -12,7 +12,7 @@ import pytest
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import Live
 from reconciler.planning.sizing import Sizing
-from reconciler.reporting.measuring import Measuring
+from reconciler.reporting.monitoring.measuring import Measuring
 from schemas.changes.state import State
 from schemas.entities.entity import Entity
 from schemas.kinds.settings import Settings

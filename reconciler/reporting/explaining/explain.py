@@ -3,7 +3,7 @@
 Who matches, and in which order, the engine's own routing says (`routing`), on those of the running
 frontends that may match; only the reason why one was beaten by the winner is put into words here. A
 test compares the answers with what workers really do. Called by
-`reconciler.reporting.control_answers`, and, for what the engine would not compile, by `validate`.
+`reconciler.reporting.control.answers`, and, for what the engine would not compile, by `validate`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reconciler.catalog.relations import (
     listeners_of,
 )
 from reconciler.planning.consequences import Sample
-from reconciler.reporting.stages import stages_of
+from reconciler.reporting.explaining.stages import stages_of
 from reconciler.workers.listening.sockets import split_address
 from schemas.base import OneOf
 from schemas.entities.diagnostic import Diagnostic

@@ -1,7 +1,7 @@
 """What the daemon answers: one method per request of `schemas.messages.control`.
 
-Called by `reconciler.reporting.control_socket`, which speaks the protocol. `status` and `draining`
-have modules of their own.
+Called by `reconciler.reporting.control.control_socket`, which speaks the protocol. `status` and
+`draining` have modules of their own.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from typing import Any
 
 from reconciler.language.suggest import did_you_mean
 from reconciler.planning.consequences import consequences
-from reconciler.reporting.draining import Draining
-from reconciler.reporting.explain import UnexplainableError, explain, uncompilable, winners
-from reconciler.reporting.reconciling import Proposes, Reconciling
-from reconciler.reporting.refusals import RefusedRequestError, near
-from reconciler.reporting.status import Status
-from reconciler.reporting.waiting import NoCommitError, Waiting
+from reconciler.reporting.control.draining import Draining
+from reconciler.reporting.control.reconciling import Proposes, Reconciling
+from reconciler.reporting.control.refusals import RefusedRequestError, near
+from reconciler.reporting.control.status import Status
+from reconciler.reporting.control.waiting import NoCommitError, Waiting
+from reconciler.reporting.explaining.explain import (
+    UnexplainableError,
+    explain,
+    uncompilable,
+    winners,
+)
 from reconciler.source import left_out
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source

@@ -1,6 +1,7 @@
 """The reconciler's own numbers, its health, and what of the traffic a plan touches.
 
-Called by `reconciler.reporting.admin` and for plans, through what `reconciler.daemon` joins.
+Called by `reconciler.reporting.monitoring.admin` and for plans, through what `reconciler.daemon`
+joins.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from schemas.changes.change import Change
 from schemas.entities.entity import EntityKey
 
 if TYPE_CHECKING:
-    from reconciler.reporting.metrics import OwnNumbers
+    from reconciler.reporting.monitoring.metrics import OwnNumbers
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
@@ -65,7 +66,7 @@ class Measuring:
 
     def metrics(self) -> bytes:
         """The text for Prometheus. Called in a thread: it only reads."""
-        from reconciler.reporting import metrics  # noqa: PLC0415  # 50 ms, and it may stay unasked
+        from reconciler.reporting.monitoring import metrics  # noqa: PLC0415  # 50 ms, and it may stay unasked
 
         return metrics.render(self._registry)
 
@@ -149,12 +150,12 @@ class Measuring:
 
     @cached_property
     def _registry(self) -> Any:
-        from reconciler.reporting import metrics  # noqa: PLC0415  # as above
+        from reconciler.reporting.monitoring import metrics  # noqa: PLC0415  # as above
 
         return metrics.registry(metrics.KakehiCollector(self._numbers, self._readings))
 
     def _numbers(self) -> OwnNumbers:
-        from reconciler.reporting.metrics import OwnNumbers  # noqa: PLC0415  # as above
+        from reconciler.reporting.monitoring.metrics import OwnNumbers  # noqa: PLC0415  # as above
 
         running = self._store.running
         slots = list(self._supervisor.slots)
