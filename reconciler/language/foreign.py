@@ -18,10 +18,16 @@ EXPANDED_BEFORE = (
 )
 EVERY_FILE = "leave it out: every *.yaml file in the directory and below it is read"
 
-_MARKED = r"\$\{|\$\(|\$\[|\{\{|\{%|<%|%\{|%\(\w+\)[a-z]|@@?[A-Za-z_]\w*@"
+_MARKED = (
+    r"\$\{|\$\(|\$\[|#\{|\{\{|\{%|<%|%\{|%\(\w+\)[a-z]|@@?[A-Za-z_]\w*@|\[\[ *[A-Za-z_][\w.]* *\]\]"
+)
 """How a place to be filled in begins, wherever it stands."""
-_TEMPLATE = re.compile(rf"{_MARKED}|^\$[A-Za-z_]\w*$|^%[A-Za-z_]\w*%$|^\(\([\w./-]+\)\)$")
-_IN_A_LINE = re.compile(rf"""("(?:\\.|[^"\\])*"|'[^']*')|{_MARKED}""")
+_WHOLE = r"\$[A-Za-z_]\w*$|%[A-Za-z_]\w*%|\(\([\w./-]+\)\)$|<[A-Za-z_][\w.-]*(?: [\w.-]+)*>(?=$|:)"
+"""What is one as a value only, or at its beginning: within a text it may be anything."""
+_TEMPLATE = re.compile(rf"{_MARKED}|^(?:{_WHOLE})")
+_IN_A_LINE = re.compile(
+    rf"""("(?:\\.|[^"\\])*"|'[^']*')|{_MARKED}|(?<![^\s:,\[{{])%[A-Za-z_]\w*%"""
+)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 _NO_PROBES = (
@@ -123,6 +129,9 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
 
 def is_template(value: object) -> bool:
     """Tell whether a value waits to be filled in by another program."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        # `[[ x ]]` without quotes.
+        return len(value[0]) == 1 and isinstance(value[0][0], str)
     return isinstance(value, str) and _TEMPLATE.search(value) is not None
 
 

@@ -57,6 +57,44 @@ def too_far_right(backends: Node) -> list[str]:
     ]
 
 
+def backends_beside(section: Node) -> dict[str, list[str]]:
+    """Return entries among clusters that are backends of the one above them, by it."""
+    found: dict[str, list[str]] = {}
+    opened: str | None = None
+    for name, body in section.items.items():
+        if opened is not None and _is_backend(body):
+            found.setdefault(opened, []).append(name)
+        else:
+            opened = name if is_open(body) else None
+    return found
+
+
+def backends_of_the_last(root: Node) -> dict[str, list[str]]:
+    """Return the keys at the top that are backends of the last cluster above them, by it."""
+    found: dict[str, list[str]] = {}
+    opened: str | None = None
+    for name, body in root.items.items():
+        if opened is not None and name not in SECTIONS and _is_backend(body):
+            found.setdefault(opened, []).append(name)
+        else:
+            last = [*body.items][-1:] if SECTIONS.get(name) == "cluster" else []
+            opened = last[0] if last and is_open(body.items[last[0]]) else None
+    return found
+
+
+def is_open(cluster: Node) -> bool:
+    """Tell whether a cluster ends by `backends:`, with none below it."""
+    return [*cluster.items][-1:] == [BACKENDS] and cluster.items[BACKENDS].value is None
+
+
+def _is_backend(body: Node) -> bool:
+    if not isinstance(body.value, dict):
+        return False
+    known, others = keys_of("backend"), keys_of("cluster")
+    is_alike = any(suggest(str(key), known, words=False) for key in body.value)
+    return is_alike and not any(key in others for key in body.value)
+
+
 def is_section_within(name: str, body: Node, kind: str) -> bool:
     """Tell whether an entry of a section is itself a section."""
     return name in SECTIONS and isinstance(body.value, dict) and not _fits(body, keys_of(kind))

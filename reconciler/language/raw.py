@@ -85,15 +85,14 @@ def raw_entities(document: Document) -> Iterator[RawEntity]:
         document.report(root.keys[keys[0]], *foreign.another_file(keys))
         return
     above: str | None = None
+    outside = _report_backends(document, root, outline.backends_of_the_last(root))
     for section, body in root.items.items():
         if document.full:
             return
         kind = SECTIONS.get(section)
         if kind is None:
-            if above and outline.is_entity_at_the_top(body, above):
-                _report_at_the_top(document, above, section, root)
-            else:
-                _report_section(document, section, root.keys[section])
+            if section not in outside:
+                _report_unknown(document, above, section, root)
             continue
         above = kind if kind != "settings" else None
         if kind == "settings":
@@ -131,6 +130,22 @@ def _report_slips(document: Document, section: Node, slips: list[outline.Slip]) 
     return alone
 
 
+def _report_backends(document: Document, parent: Node, found: dict[str, list[str]]) -> set[str]:
+    """Report backends that stand further left than the cluster that they are of."""
+    for cluster, names in found.items():
+        where = f'into {BACKENDS} of cluster "{cluster}"'
+        report_moved(document, parent, names, where, "more")
+    return {name for names in found.values() for name in names}
+
+
+def _report_unknown(document: Document, above: str | None, name: str, root: Node) -> None:
+    """Report what is no section: an entity of the one above, or anything."""
+    if above and outline.is_entity_at_the_top(root.items[name], above):
+        _report_at_the_top(document, above, name, root)
+    else:
+        _report_section(document, name, root.keys[name])
+
+
 def _report_at_the_top(document: Document, kind: str, name: str, root: Node) -> None:
     nodes = [(root.keys[name], root.items[name])]
     message = f'"{name}" looks like a {kind}, and stands at the top of the file'
@@ -145,6 +160,8 @@ def _report_section_within(document: Document, section: Node, name: str) -> None
 
 def _section_entities(document: Document, kind: str, section: Node) -> Iterator[RawEntity]:
     alone = _report_slips(document, section, outline.too_far_left(section, kind))
+    if kind == "cluster":
+        alone |= _report_backends(document, section, outline.backends_beside(section))
     document.declared.update(EntityKey(kind, name) for name in alone)
     for name, body in section.items.items():
         if document.full:

@@ -103,7 +103,8 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
         return
     message, hint = wording(kind, error)
     # Where values of ours stand in texts, it is said which one was meant.
-    if foreign.is_template(error["input"]) and not (hint or "").startswith('write "{'):
+    is_template = foreign.is_template(error["input"]) or _is_taken_for_comment(raw, node)
+    if is_template and not (hint or "").startswith('write "{'):
         hint = foreign.EXPANDED_BEFORE
     elif hint is None and error["type"] == "model_type":
         hint = f"write a map; known there: {', '.join(keys_of(kind, loc))}"
@@ -111,6 +112,12 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
         hint = one_text(kind, loc, error["input"])
     where = f"{path}: " if path else ""
     raw.document.report(node, f"{raw.key}: {where}{message}", hint)
+
+
+def _is_taken_for_comment(raw: RawEntity, node: Node) -> bool:
+    """Tell whether a value is missing because it is a template that begins like a comment."""
+    line = raw.document.source_line(node.line)
+    return node.value is None and line is not None and line[node.column - 1 :].lstrip()[:2] == "#{"
 
 
 def _warn_of_repetitions(raw: RawEntity) -> None:
