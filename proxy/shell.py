@@ -94,6 +94,28 @@ class Shell:
         if not self._ending.done():
             self._ending.set_result(drain_ms)
 
+    def bind_anew(self) -> None:
+        """Listens in its place again, when somebody has taken the directory away."""
+        # A successor was bound elsewhere, and has its predecessor's place since.
+        path = Path(self._control.getsockname()).with_suffix(".sock")
+        if path.exists() or self._ending.done():
+            return
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            control.bind(str(path))
+            path.chmod(0o600)
+            control.setblocking(False)
+            control.listen(_CONNECTIONS_MAX)
+        except OSError as error:
+            control.close()
+            _say(f"worker {self._worker}: cannot bind {path} anew: {error.strerror or error}")
+            return
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        self._control = control
+        self._loop.add_reader(control.fileno(), self._accept)
+
     # Connections.
 
     def _accept(self) -> None:

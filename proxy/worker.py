@@ -67,6 +67,7 @@ async def _serve(worker: int, cpu: int, engine: EngineApi, control: socket.socke
 
     loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGUSR1, engine.reopen_log)
+    loop.add_signal_handler(signal.SIGUSR2, shell.bind_anew)
     # Nothing that lives now will be garbage: keep collections short.
     gc.collect()
     gc.freeze()

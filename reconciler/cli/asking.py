@@ -97,7 +97,9 @@ def _orphans(runtime_dir: str) -> dict[int, int]:
     """Return the workers that serve without a daemon: process and number."""
     from pathlib import Path
 
-    if not any(Path(runtime_dir, "workers").glob("*.sock")):
+    # Where they were bound, be it there still or not (proc_net(5)).
+    bound = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape")
+    if f"{Path(runtime_dir).absolute()}/workers/" not in bound:
         return {}
     from reconciler.workers.processes.orphans import find
 

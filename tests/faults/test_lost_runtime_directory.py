@@ -50,14 +50,6 @@ def without_lock(directory: Path) -> None:
     (directory / "lock").unlink()
 
 
-LOSES_WORKERS = {
-    deleted: {0, 1},
-    moved_away: {0, 1},
-    without_workers: {0, 1},
-    without_a_worker: {1},
-}
-
-
 def answers(site: Site) -> bool:
     return site.daemon.run_cli("status", check=False).returncode == 0
 
@@ -77,30 +69,19 @@ def lost_while_running(loss: Callable[[Path], None], site: Site) -> None:
     directory = site.daemon.runtime_dir
     with OpenLoop(site.address, ["main.test"], site.directory / "load", rate=100, fresh=2) as load:
         loss(directory)
-        processes.wait_until(lambda: "made anew" in told(site), "it is told", TOLD_WITHIN_S)
+        processes.wait_until(lambda: "made anew" in site.daemon.log(), "it is told", TOLD_WITHIN_S)
         processes.wait_until(lambda: answers(site), "it answers", TOLD_WITHIN_S)
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         processes.wait_until(lambda: all_listen(site), "every worker can be adopted", WAIT_S)
-        # Who lost nothing is not replaced.
-        replaced = {number for number in (0, 1) if site.worker_pids()[number] != pids[number]}
-        assert replaced == LOSES_WORKERS.get(loss, set())
+        assert site.worker_pids() == pids
         site.commit(files(site, "blue"))
         assert site.everywhere("main.test") == {"blue"}
         load.wait_for(5)
         load.stop()
-        # A former worker drains: what is idle there is closed, which a request may cross.
-        failed = [each.error for each in load.failures if "closed before" not in each.error]
-        assert failed == []
-        assert replaced or (load.failures, load.closed) == ([], [])
+        assert (load.failures, load.closed) == ([], [])
     assert site.daemon.ask("status")["warnings"] == []
     kills_are_mended(site)
     is_adopted(site)
-
-
-def told(site: Site) -> str:
-    log = site.daemon.log()
-    # A worker's socket alone is told by its being replaced.
-    return log.replace("its control socket is gone", "made anew")
 
 
 def kills_are_mended(site: Site) -> None:
@@ -146,6 +127,32 @@ def cannot_be_made_anew(site: Site) -> None:
     kills_are_mended(site)
 
 
+def lost_without_a_daemon(loss: Callable[[Path], None], site: Site) -> None:
+    """As by a log-out: the next daemon takes over whoever serves."""
+    site.start(files(site, "red"))
+    pids = site.worker_pids()
+    site.daemon.leave()
+    loss(site.daemon.runtime_dir)
+    site.daemon.return_(wait=False)
+    processes.wait_until(lambda: answers(site) and all_listen(site), "all are led", WAIT_S)
+    assert site.worker_pids() == pids
+    site.commit(files(site, "blue"))
+    assert site.everywhere("main.test") == {"blue"}
+    is_adopted(site)
+
+
+def stopped_without_a_daemon(site: Site) -> None:
+    site.start(files(site, "red"))
+    pids = site.worker_pids()
+    site.daemon.leave()
+    deleted(site.daemon.runtime_dir)
+    told = site.daemon.run_cli("stop").stderr
+    assert "2 workers went on serving and were ended" in told
+    processes.wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they are gone", WAIT_S
+    )
+
+
 CASES: dict[str, Callable[[Site], None]] = {
     loss.__name__: partial(lost_while_running, loss)
     for loss in (
@@ -156,7 +163,14 @@ CASES: dict[str, Callable[[Site], None]] = {
         without_a_worker,
         without_lock,
     )
-} | {"a file": cannot_be_made_anew}
+} | {
+    **{
+        f"{loss.__name__}, without a daemon": partial(lost_without_a_daemon, loss)
+        for loss in (deleted, moved_away, without_workers, without_a_worker)
+    },
+    "stopped, without a daemon": stopped_without_a_daemon,
+    "a file": cannot_be_made_anew,
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -30,7 +30,7 @@ from reconciler.source.source import Source
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers.linked.link import Link, OutrankedError, WorkerGoneError, greet
-from reconciler.workers.processes import worker_sockets
+from reconciler.workers.processes import lost_sockets, worker_sockets
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity, EntityKey, Mark
 
@@ -78,6 +78,10 @@ class Recovery:
 
     async def run(self) -> int:
         """How many places workers serve in. No state of theirs or of the repository's raises."""
+        lost = await asyncio.to_thread(lost_sockets.regain, self._runtime_dir)
+        if lost:
+            told = ",".join(str(number) for number in sorted(lost.values()))
+            log.warning("sockets of workers that serve were gone, and are bound anew", workers=told)
         numbers = sorted(worker_sockets.listening(self._runtime_dir))
         found = await asyncio.gather(*(self._greet(number) for number in numbers))
         workers = [each for each in found if each is not None]

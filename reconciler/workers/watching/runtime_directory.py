@@ -2,9 +2,8 @@
 
 Somebody may delete or replace it, such as a job that cleans up below `/run`. Then nobody finds the
 daemon any more, no worker can be started, and a later daemon would adopt none. So it is looked at
-every second and made anew. The socket of a worker that runs cannot be bound again from outside: it
-serves on, and its successor, which is brought up first, has one again. Called by
-`reconciler.daemon`.
+every second and made anew. The socket of a worker that runs is bound by itself: it is told to, and
+one that does not do it gets a successor, which is brought up first. Called by `reconciler.daemon`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from reconciler.errors import MachineError
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_directory
 from reconciler.storage.file.place import holds_lock, lock_directory
+from reconciler.workers.processes import lost_sockets
 from reconciler.workers.processes.worker_sockets import WORKERS_DIRECTORY
 from reconciler.workers.slots.supervisor import Supervisor
 
@@ -73,7 +73,8 @@ class RuntimeDirectory:
                 self._tell(str(error))
                 continue
             self._tell(None)
-            self._replace_one(supervisor)
+            if supervisor.unreachable():
+                await self._regain(supervisor)
 
     def warnings(self, supervisor: Supervisor) -> list[str]:
         """What status says of it."""
@@ -111,8 +112,12 @@ class RuntimeDirectory:
             log.error("nobody can reach the daemon", reason=problem)
         self.problem = problem
 
-    def _replace_one(self, supervisor: Supervisor) -> None:
-        """One after the other, and never during a commit: all of them serve meanwhile."""
+    async def _regain(self, supervisor: Supervisor) -> None:
+        """Who does not bind its socket anew is replaced, one after the other, never in a commit."""
+        told = await asyncio.to_thread(lost_sockets.regain, self._path)
+        if told:
+            workers = ",".join(str(number) for number in sorted(told.values()))
+            log.warning("sockets of workers are gone, they were made anew", workers=workers)
         lost = supervisor.unreachable()
         if lost and supervisor.complete and not supervisor.exclusive.locked():
             supervisor.replace(lost[0].id, "its control socket is gone")

@@ -1,0 +1,100 @@
+"""Workers that serve, and whose control socket is gone from its directory.
+
+A log-out or a cleaning job may take the runtime directory away. A later daemon would then find none
+of the workers, and their ports be taken for ever. The kernel still tells where their sockets were
+bound (proc_net(5)), and a signal makes a worker bind its own anew. Called by
+`reconciler.loop.repair.recovery` at a start, by `reconciler.workers.watching.runtime_directory`
+while a daemon runs, and by `orphans` beside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.workers.processes import spawning, worker_sockets
+
+BIND_ANEW = signal.SIGUSR2
+"""What a worker binds its socket anew by: `proxy.worker`."""
+
+_TABLE = Path("/proc/net/unix")
+_TABLE_BYTES_MAX = 16 * 1024 * 1024
+_LISTENS = "00010000"
+_NAME = re.compile(r"kakehi-w([0-9]+)")
+_CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
+# A worker does it in a turn of its loop; one that hangs is not waited for.
+_WAIT_S = 2.0
+_LOOK_S = 0.02
+
+
+def regain(runtime_dir: Path) -> dict[int, int]:
+    """Have lost sockets bound anew; return the number of each worker that was lost, by process.
+
+    Returns when all can be connected to, or after two seconds.
+    """
+    told: dict[int, int] = {}
+    for pid, number in _lost(runtime_dir):
+        with contextlib.suppress(OSError):
+            watched = os.pidfd_open(pid)
+            try:
+                # Looked at again behind the pidfd: from here on it names this process or none.
+                if spawning.is_worker(pid, number) and _hears(pid):
+                    signal.pidfd_send_signal(watched, BIND_ANEW)
+                    told[pid] = number
+            finally:
+                os.close(watched)
+    deadline = time.monotonic() + _WAIT_S
+    left = set(told)
+    while left and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+        left -= {pid for pid in left if _is_found(runtime_dir, pid, told[pid])}
+    return told
+
+
+def _lost(runtime_dir: Path) -> Iterator[tuple[int, int]]:
+    """Return process and number of the workers that were bound here and cannot be found."""
+    bound = _bound(f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/")
+    for process in Path("/proc").glob("[0-9]*") if bound else ():
+        with contextlib.suppress(OSError):
+            name = _NAME.fullmatch((process / "comm").read_text(errors="replace").strip())
+            if name is None:
+                continue
+            pid, number = int(process.name), int(name[1])
+            held = {str(link.readlink()) for link in (process / "fd").iterdir()}
+            if held & bound and not _is_found(runtime_dir, pid, number):
+                yield pid, number
+
+
+def _bound(prefix: str) -> set[str]:
+    """The sockets that listen at a path that begins so, as `/proc/PID/fd` names them."""
+    try:
+        with _TABLE.open(encoding="utf-8", errors="surrogateescape") as file:
+            rows = [line.split(maxsplit=7) for line in file.read(_TABLE_BYTES_MAX).splitlines()]
+    except OSError:
+        return set()
+    return {
+        f"socket:[{row[6]}]"
+        for row in rows
+        if len(row) == 8 and row[3] == _LISTENS and row[7].startswith(prefix)
+    }
+
+
+def _is_found(runtime_dir: Path, pid: int, number: int) -> bool:
+    for way in (worker_sockets.socket_path, worker_sockets.successor_path):
+        answered = worker_sockets.connect(way(runtime_dir, number))
+        if answered is not None:
+            answered[0].close()
+            if answered[1] == pid:
+                return True
+    return False
+
+
+def _hears(pid: int) -> bool:
+    """Whether it has a handler of that signal: a worker of an older version would die of it."""
+    found = _CAUGHT.search(Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+    return found is not None and bool(int(found[1], 16) >> (BIND_ANEW - 1) & 1)
