@@ -38,6 +38,17 @@ class Plain(BaseModel):
         """Return the value with every default, as people read it."""
         return self.model_dump()
 
+    # Nobody changes what is in a model, so that all may have the same default, and most have.
+    # pydantic would copy one for each, and compare all of both to leave it out of a value.
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    __hash__ = BaseModel.__hash__
+
     @classmethod
     def of_value(cls, value: Mapping[str, Any]) -> Self:
         """Return what has a canonical value, which has been checked before.

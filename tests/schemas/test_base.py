@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from schemas.base import FAULT, SHOWN_CHARS_MAX, fault, shown
 from schemas.kinds.backend import Backend
+from schemas.kinds.frontend import Frontend
 
 
 def test_models_are_frozen_strict_and_closed() -> None:
@@ -21,6 +22,15 @@ def test_a_canonical_value_is_plain_and_has_no_default() -> None:
     assert Backend.of_value({"address": "127.0.0.1:1", "of_old": 1}) == backend
     with pytest.raises(KeyError, match="address"):
         Backend.of_value({"weight": 1})
+
+
+def test_a_default_that_is_a_model_is_the_same_for_all() -> None:
+    written = {"cluster": "shop", "hostname": "a.test", "listeners": ["web"]}
+    one, other = Frontend.model_validate(written), Frontend.model_validate(written)
+    assert one.request_headers is other.request_headers
+    assert one == other
+    assert hash(one.path) == hash(other.path)
+    assert one != Frontend.model_validate({**written, "hostname": "b.test"})
 
 
 def test_a_fault_keeps_its_sentence_whatever_is_in_it() -> None:
