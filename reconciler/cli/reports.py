@@ -1,7 +1,8 @@
 """What every command prints with `--json`, as types: the reference, and `kakehi schema COMMAND`.
 
-Those that come from the daemon are in `schemas.messages.control`; `plan` and `validate` are here. A
-key that is here stays; new ones may come, so readers ignore what they do not know.
+Those that come from the daemon are in `schemas.messages.control` and `status` beside it; `plan` and
+`validate` are here. A key that is here stays; new ones may come, so readers ignore what they do not
+know.
 """
 
 import textwrap
@@ -17,7 +18,7 @@ from typing import (
     is_typeddict,
 )
 
-from schemas.messages import control
+from schemas.messages import control, status
 
 
 class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
@@ -127,7 +128,7 @@ REPORTS: dict[str, type] = {
     "plan": PlanReport,
     "retry": control.RetryResult,
     "show": control.ShowResult,
-    "status": control.StatusResult,
+    "status": status.StatusResult,
     "undrain": control.DrainResult,
     "validate": ValidateReport,
     "wait": control.WaitResult,

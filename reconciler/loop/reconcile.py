@@ -33,7 +33,7 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Runner
-from schemas.messages.control import LoadingStatus
+from schemas.messages.status import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0

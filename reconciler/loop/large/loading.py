@@ -34,7 +34,7 @@ from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.change import Change
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
-from schemas.messages.control import LoadingStatus
+from schemas.messages.status import LoadingStatus
 
 FILES_MAX = 1000
 BYTES_MAX = 256 * 1024

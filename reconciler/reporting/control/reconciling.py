@@ -16,7 +16,7 @@ from reconciler.storage.reading.running import Running
 from reconciler.transaction.retrying import Retrying
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
-from schemas.messages.control import LoadingStatus
+from schemas.messages.status import LoadingStatus
 
 
 class Proposes(Protocol):

@@ -29,7 +29,7 @@ from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
 from schemas.entities.entity import KINDS
-from schemas.messages import control
+from schemas.messages import status
 
 # Backends that are named because their handshakes fail.
 _TLS_FAULTS_MAX = 10
@@ -55,7 +55,7 @@ class Status:
     fetched_at: Callable[[], str | None]
     remote: str | None
 
-    async def answer(self) -> control.StatusResult:
+    async def answer(self) -> status.StatusResult:
         """All of it, as it is now."""
         # The counters of very many entities take a while to go through: not on the loop.
         faults = await asyncio.to_thread(self._tls_faults)
@@ -96,7 +96,7 @@ class Status:
             "warnings": warnings + faults,
         }
 
-    def _drift(self) -> control.DriftStatus | None:
+    def _drift(self) -> status.DriftStatus | None:
         last = self.auditing.last
         if last is None:
             return None
@@ -107,7 +107,7 @@ class Status:
             "differing": list(last.differing),
         }
 
-    def _worker(self, slot: Slot) -> control.WorkerStatus:
+    def _worker(self, slot: Slot) -> status.WorkerStatus:
         worker, former = slot.worker, slot.former
         running = self.store.running
         held = worker or former
@@ -132,7 +132,7 @@ class Status:
             "restarts": slot.restarts,
         }
 
-    def _source(self) -> control.SourceStatus:
+    def _source(self) -> status.SourceStatus:
         head, problem = self.reconciler.head, self.reconciler.problem
         return {
             "state": "following" if problem is None else "holding",
@@ -145,7 +145,7 @@ class Status:
             "fetch_problem": self.source.fetch_problem,
         }
 
-    def _transaction(self) -> control.TransactionStatus | None:
+    def _transaction(self) -> status.TransactionStatus | None:
         opened, begun = self.runner.open, self.runner.begun
         if opened is None or begun is None:
             return None
@@ -156,7 +156,7 @@ class Status:
             "waiting_for": sorted(opened.waiting),
         }
 
-    def _retry_status(self) -> control.RetryStatus | None:
+    def _retry_status(self) -> status.RetryStatus | None:
         retrying, head = self.reconciler.retrying, self.reconciler.head
         commit = head.commit if head else self.store.running.commit
         if not retrying.is_waiting or commit is None:
@@ -214,7 +214,7 @@ class Status:
         return fault_of(backend, (slot.counters for slot in self.supervisor.slots))
 
 
-def _drain_status(drain: Drain, active: Mapping[str, int]) -> control.DrainStatus:
+def _drain_status(drain: Drain, active: Mapping[str, int]) -> status.DrainStatus:
     return {
         "backend": drain.backend,
         "owner": drain.owner,
@@ -224,7 +224,7 @@ def _drain_status(drain: Drain, active: Mapping[str, int]) -> control.DrainStatu
     }
 
 
-def _part(part: Part) -> control.PartStatus:
+def _part(part: Part) -> status.PartStatus:
     return {
         "name": part.name,
         "state": part.state,
@@ -233,7 +233,7 @@ def _part(part: Part) -> control.PartStatus:
     }
 
 
-def _expires(certificate: Expiring, now: datetime) -> control.CertificateStatus:
+def _expires(certificate: Expiring, now: datetime) -> status.CertificateStatus:
     return {
         "kind": certificate.key.kind,
         "name": certificate.key.name,

@@ -95,43 +95,8 @@ def render(made: CollectorRegistry) -> bytes:
 
 
 def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
-    tally = numbers.tally
-    yield GaugeMetricFamily("kakehi_generation", "Committed generation.", numbers.generation)
-    info = GaugeMetricFamily("kakehi_commit_info", "The applied commit.", labels=["commit"])
-    info.add_metric([numbers.commit], 1)
-    yield info
-    commits = CounterMetricFamily("kakehi_commits", "Commits by outcome.", labels=["outcome"])
-    for outcome, count in tally.commits.items():
-        commits.add_metric([outcome], count)
-    yield commits
-    seconds = SummaryMetricFamily("kakehi_commit_seconds", "From noticing a commit to done.")
-    seconds.add_metric([], tally.commits["applied"], tally.seconds_sum)
-    yield seconds
-    yield GaugeMetricFamily(
-        "kakehi_last_commit_seconds", "The same of the last one.", tally.seconds_last
-    )
-    yield GaugeMetricFamily("kakehi_workers", "Workers wanted.", numbers.workers)
-    yield GaugeMetricFamily(
-        "kakehi_workers_in_service",
-        "Workers that hold the committed generation.",
-        numbers.workers_in_service,
-    )
-    yield GaugeMetricFamily(
-        "kakehi_workers_silent",
-        "Workers in service that do not answer the daemon.",
-        numbers.workers_silent,
-    )
-    restarts = CounterMetricFamily(
-        "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]
-    )
-    for worker, count in numbers.restarts.items():
-        restarts.add_metric([str(worker)], count)
-    yield restarts
-    yield CounterMetricFamily(
-        "kakehi_drifts",
-        "Workers that did not hold what was committed, and were replaced.",
-        value=numbers.drifts,
-    )
+    yield from _commits(numbers)
+    yield from _in_service(numbers)
     yield GaugeMetricFamily(
         "kakehi_source_following",
         "1 while the followed branch can be read and fetched, 0 while it cannot.",
@@ -157,6 +122,49 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
         "kakehi_log_dropped",
         "Lines of the daemon's log that were dropped because nobody read stderr.",
         value=numbers.log_dropped,
+    )
+
+
+def _commits(numbers: OwnNumbers) -> Iterator[Metric]:
+    tally = numbers.tally
+    yield GaugeMetricFamily("kakehi_generation", "Committed generation.", numbers.generation)
+    info = GaugeMetricFamily("kakehi_commit_info", "The applied commit.", labels=["commit"])
+    info.add_metric([numbers.commit], 1)
+    yield info
+    commits = CounterMetricFamily("kakehi_commits", "Commits by outcome.", labels=["outcome"])
+    for outcome, count in tally.commits.items():
+        commits.add_metric([outcome], count)
+    yield commits
+    seconds = SummaryMetricFamily("kakehi_commit_seconds", "From noticing a commit to done.")
+    seconds.add_metric([], tally.commits["applied"], tally.seconds_sum)
+    yield seconds
+    yield GaugeMetricFamily(
+        "kakehi_last_commit_seconds", "The same of the last one.", tally.seconds_last
+    )
+
+
+def _in_service(numbers: OwnNumbers) -> Iterator[Metric]:
+    yield GaugeMetricFamily("kakehi_workers", "Workers wanted.", numbers.workers)
+    yield GaugeMetricFamily(
+        "kakehi_workers_in_service",
+        "Workers that hold the committed generation.",
+        numbers.workers_in_service,
+    )
+    yield GaugeMetricFamily(
+        "kakehi_workers_silent",
+        "Workers in service that do not answer the daemon.",
+        numbers.workers_silent,
+    )
+    restarts = CounterMetricFamily(
+        "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]
+    )
+    for worker, count in numbers.restarts.items():
+        restarts.add_metric([str(worker)], count)
+    yield restarts
+    yield CounterMetricFamily(
+        "kakehi_drifts",
+        "Workers that did not hold what was committed, and were replaced.",
+        value=numbers.drifts,
     )
 
 
