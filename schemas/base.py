@@ -150,10 +150,22 @@ def _models(annotation: Any) -> Iterator[type[Plain]]:
         yield from _models(argument)
 
 
-def fault(message: str, hint: str | None = None) -> PydanticCustomError:
-    """Return the error to raise from a model's check; `hint` says how to mend it."""
+KEY = "[key]"
+"""The last step of a path that leads to a key and not to its value, as pydantic has it."""
+
+
+def fault(
+    message: str, hint: str | None = None, at: tuple[str | int, ...] = ()
+) -> PydanticCustomError:
+    """Return the error to raise from a model's check; `hint` says how to mend it.
+
+    `at` is the way from what is checked to what is wrong in it.
+    """
     # The message is passed as context, because pydantic would take braces in it for placeholders.
-    return PydanticCustomError(FAULT, "{message}", {"message": message, "hint": hint or ""})
+    place = {"at": at} if at else {}
+    return PydanticCustomError(
+        FAULT, "{message}", {"message": message, "hint": hint or "", **place}
+    )
 
 
 def shown(value: object) -> str:

@@ -19,7 +19,7 @@ from reconciler.language.raw import RawEntity, report_moved
 from reconciler.language.suggest import suggest
 from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
-from schemas.base import shown
+from schemas.base import KEY, shown
 from schemas.entities.entity import Entity
 from schemas.kinds.places import MAP, WORD
 from schemas.kinds.registry import MODELS
@@ -94,7 +94,7 @@ def _report_slipped(raw: RawEntity, locs: list[tuple[int | str, ...]]) -> None:
 
 def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
     """Report one finding of pydantic at its place; nothing, where a node was refused already."""
-    kind, loc = raw.key.kind, error["loc"]
+    kind, loc = raw.key.kind, (*error["loc"], *error.get("ctx", {}).get("at", ()))
     node, path = _locate(raw, loc)
     if node.broken:
         return
@@ -158,7 +158,7 @@ def _locate(raw: RawEntity, loc: tuple[int | str, ...]) -> tuple[Node, str]:
     keys: list[str] = []
     place = raw.name_node
     for step in loc:
-        if step == "[key]":
+        if step == KEY:
             break
         child = _child(node, step)
         if child is None:
@@ -166,9 +166,9 @@ def _locate(raw: RawEntity, loc: tuple[int | str, ...]) -> tuple[Node, str]:
         # Where a map's entry is wrong as a whole, its key is the place to look at.
         place = node.keys.get(str(step), child) if isinstance(child.value, dict) else child
         place = child if child.broken else place
+        keys += [step] if isinstance(step, str) and step in node.items else []
         node = child
-        keys += [step] if isinstance(step, str) else []
-    if loc and loc[-1] == "[key]":
+    if loc and loc[-1] == KEY:
         place = _descend(raw, loc[:-2]).keys.get(str(loc[-2]), place)
         keys = keys[:-1]
     return place, ".".join(keys)
@@ -184,7 +184,7 @@ def _descend(raw: RawEntity, loc: tuple[int | str, ...]) -> Node:
 def _child(node: Node, step: int | str) -> Node | None:
     if isinstance(step, int):
         return node.elements[step] if step < len(node.elements) else None
-    return node.items.get(step)
+    return node.items.get(step) or next((it for it in node.elements if it.value == step), None)
 
 
 def _has_broken(node: Node) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.base import Model, fault, shown
+from schemas.base import KEY, Model, fault, shown
 from schemas.values.names import SortedUnique, is_token
 from schemas.values.templates import check_groups, check_template
 
@@ -107,29 +107,34 @@ class HeaderEdits(Model):
 
     @model_validator(mode="after")
     def _each_once(self) -> HeaderEdits:
-        seen: dict[str, str] = {}
-        for name in self.names():
-            first = seen.setdefault(name.lower(), name)
-            if first is not name:
-                raise fault(f"{name} is named twice", "set replaces what is there, add does not")
+        seen: dict[str, tuple[str, ...]] = {}
+        for place in self.places():
+            name = place[1]
+            if seen.setdefault(name.lower(), place) != place:
+                hint = "set replaces what is there, add does not"
+                raise fault(f"{name} is named twice", hint, _of_name(*place))
         if len(seen) > EDITS_MAX:
             raise fault(f"there are {len(seen)} fields; at most {EDITS_MAX} may be edited")
         return self
 
-    def names(self) -> Iterator[str]:
-        """Yield the names of all fields that are edited."""
-        yield from self.set
-        yield from self.add
-        yield from self.remove
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Yield the names of all fields that are edited, behind where each stands."""
+        for key, names in (("set", self.set), ("add", self.add), ("remove", self.remove)):
+            yield from ((key, name) for name in names)
+
+
+def _of_name(key: str, name: str) -> tuple[str, ...]:
+    return (key, name) if key == "remove" else (key, name, KEY)
 
 
 def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool) -> None:
     """Raise a fault about names that are not to be edited, and values that are none."""
     ours = _IN_REQUESTS if of_requests else _IN_RESPONSES
-    for name in edits.names():
+    for key, name in edits.places():
         # Others read "_" as "-".
         reason = ours.get(name.lower().replace("_", "-"))
         if reason is not None:
-            raise fault(f"{name} is the proxy's own to say", reason)
-    for text in (*edits.set.values(), *edits.add.values()):
-        check_groups(text, groups)
+            raise fault(f"{name} is the proxy's own to say", reason, _of_name(key, name))
+    for key, texts in (("set", edits.set), ("add", edits.add)):
+        for name, text in texts.items():
+            check_groups(text, groups, at=(key, name))

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import Kind, Model, fault, shown
+from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.edits import HeaderEdits, check_edits
 from schemas.kinds.match import HeaderMatch, PathMatch, QueryMatch, plain_is_exact
 from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
@@ -96,7 +96,7 @@ def _unique_headers(value: object) -> object:
         for name in value:
             first = lowered.setdefault(name.lower(), name)
             if first != name:
-                raise fault(f'"{first}" and "{name}" are the same header')
+                raise fault(f'"{first}" and "{name}" are the same header', at=(name, KEY))
     return value
 
 
@@ -333,9 +333,8 @@ class Frontend(Kind):
         for key in sorted(asked if self.passthrough else ()):
             if self._says(key):
                 hint = f'remove "{key}", or "passthrough" to take TLS here'
-                raise fault(
-                    f"passthrough: nothing can be said about {key} of what is encrypted", hint
-                )
+                message = f"passthrough: nothing can be said about {key} of what is encrypted"
+                raise fault(message, hint, at=(key, KEY))
         return self
 
     def _says(self, key: str) -> bool:
@@ -362,5 +361,6 @@ class Frontend(Kind):
         needless = [key for key in _OF_BACKENDS if self._says(key)]
         if self.cluster is None and needless:
             message = f"{needless[0]}: no request gets to a backend, with {given[0]}"
-            raise fault(message, f'remove "{needless[0]}", or give it a cluster')
+            hint = f'remove "{needless[0]}", or give it a cluster'
+            raise fault(message, hint, at=(needless[0], KEY))
         return self

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from schemas.base import Model, OneOf, fault, shown
+from schemas.base import KEY, Model, OneOf, fault, shown
 from schemas.kinds.match import PATH_CHARS_MAX, PathMatch, parse_path_text
 from schemas.values.names import parse_hostname
 from schemas.values.templates import check_groups, check_template, named, without_values
@@ -144,14 +143,11 @@ RedirectOrHttps = Annotated[
 
 def check_place(change: PathChange | None, matched: PathMatch, groups: frozenset[str]) -> None:
     """Raise a fault when a path cannot be made out of those that a frontend matches."""
-    for text in _texts(change):
-        check_groups(text, groups)
+    if change is not None:
+        key, text = change.given()
+        check_groups(text, groups, at=("path", key))
     if change is not None and change.prefix is not None and matched.prefix is None:
         kind, _ = matched.given()
         hint = 'write "path: {full: …}"' if kind == "exact" else 'write "path: {full: /…{1}}"'
-        raise fault(f"path.prefix: the frontend matches {kind} paths, and no prefix", hint)
-
-
-def _texts(change: PathChange | None) -> Iterator[str]:
-    if change is not None:
-        yield change.given()[1]
+        message = f"the frontend matches {kind} paths, and no prefix"
+        raise fault(message, hint, at=("path", "prefix", KEY))

@@ -73,8 +73,11 @@ def check_template(value: object) -> str:
     return value
 
 
-def check_groups(text: str, groups: frozenset[str]) -> None:
-    """Raise a fault when a template names a group that the path's regex does not have."""
+def check_groups(text: str, groups: frozenset[str], at: tuple[str, ...] = ()) -> None:
+    """Raise a fault when a template names a group that the path's regex does not have.
+
+    `at` is the way to it from what is checked.
+    """
     for name in named(text):
         if ":" in name or name in VALUES or name in groups:
             continue
@@ -82,7 +85,7 @@ def check_groups(text: str, groups: frozenset[str]) -> None:
         hint = f'did you mean "{{{close[0]}}}"?' if close else f"known: {', '.join(VALUES)}"
         if name.isdecimal():
             hint = "groups are those of path: {regex: …}"
-        raise fault(f"{{{name}}} is neither a value nor a group of the path's regex", hint)
+        raise fault(f"{{{name}}} is neither a value nor a group of the path's regex", hint, at)
 
 
 def named(text: str) -> Iterator[str]:
