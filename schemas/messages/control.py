@@ -172,8 +172,10 @@ class HistoryEntry(TypedDict):
     Also not_renewed: `files` of the machine that the commit which runs names have changed, and do
     not fit. Entries of drains are told as `DrainEvent`.
     `changes` holds at most 1,000 changes in the form of `plan --json`; `change_count` counts all.
+    `position` counts what is told, with drains, from the newest on, whatever the clock said.
     """
 
+    position: NotRequired[int]
     at: str
     commit: str
     outcome: Literal[
@@ -204,6 +206,7 @@ class HistoryEntry(TypedDict):
 class DrainEvent(TypedDict):
     """What became of drains while a commit ran. `outcome`: drained | undrained | expired."""
 
+    position: int
     at: str
     outcome: str
     backends: list[str]

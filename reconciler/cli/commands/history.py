@@ -38,9 +38,9 @@ def history(
         output.print_json(result)
         return DONE
     paint = output.painter()
-    told = [(entry["at"], _lines(entry, paint)) for entry in result["entries"]]
-    told += [(event["at"], _drain(event, paint)) for event in result["drains"]]
-    for _, lines in sorted(told, key=lambda each: each[0], reverse=True):
+    told = [(entry["position"], _lines(entry, paint)) for entry in result["entries"]]
+    told += [(event["position"], _drain(event, paint)) for event in result["drains"]]
+    for _, lines in sorted(told, key=lambda each: each[0]):
         for text in lines:
             output.line(text)
     if not told:

@@ -19,6 +19,7 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.memory import Memory
 
 NAME = "drains"
+_LOOK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,8 @@ class Drains:
             datetime.fromisoformat(each.expires_at) for each in left.values() if each.expires_at
         ]
         if times:
-            # The clock may jump; looking again after an hour at the latest bounds the error.
-            delay = min(3600.0, max(0.0, (min(times) - now).total_seconds()) + 0.01)
+            # The clock may jump, and a machine sleep: looking again so soon bounds the error.
+            delay = min(_LOOK_S, max(0.0, (min(times) - now).total_seconds()) + 0.01)
             self._timer = asyncio.get_running_loop().call_later(delay, self.schedule)
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from reconciler import log
@@ -62,21 +63,14 @@ class StoredHistory:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def newest(self, limit: int) -> Iterator[HistoryEntry]:
-        """Yield what became of commits and of files, newest first."""
+    def newest(self) -> Iterator[HistoryEntry]:
+        """Yield what became of commits, of files and of drains, newest first."""
         left = ANSWER_BYTES_MAX
-        for row in self._rows("topic != 'drains'", limit=limit):
+        for row in self._rows("true"):
             entry = _decoded(row)
             if entry is not None:
                 left -= len(row.entry)
                 yield entry if left >= 0 else _without_changes(entry)
-
-    def drains(self, since: str) -> Iterator[HistoryEntry]:
-        """Yield what became of drains since a moment, newest first."""
-        for row in self._rows("topic = 'drains'"):
-            entry = _decoded(row)
-            if entry is not None and entry["at"] >= since:
-                yield entry
 
     def find(self, commit: str) -> HistoryEntry | None:
         """Return the newest entry that says what became of a commit."""
@@ -152,14 +146,20 @@ class History:
 
         Raises `DamagedError` and `OSError`.
         """
+        entries: list[HistoryEntry] = []
+        drains: list[DrainEvent] = []
         unwritten = list(reversed(self._unwritten))
         with self._store.snapshot() as seen:
-            of_drains = [each for each in unwritten if "backends" in each]
-            entries = [each for each in unwritten if "backends" not in each]
-            entries = [*entries, *seen.history.newest(limit)][:limit]
-            since = entries[-1]["at"] if entries else ""
-            found = [each for each in of_drains if each["at"] >= since]
-            drains = [_event(each) for each in (*found, *seen.history.drains(since))]
+            # In the order in which it came about: the clock may have been set back.
+            for position, entry in enumerate(chain(unwritten, seen.history.newest())):
+                if len(entries) == limit:
+                    break
+                if "backends" in entry:
+                    drains.append(_event(entry, position))
+                    continue
+                told = entry.copy()
+                told["position"] = position
+                entries.append(told)
         return {"entries": entries, "drains": drains}
 
     def find(self, commit: str) -> HistoryEntry | None:
@@ -241,8 +241,9 @@ def _without_changes(entry: HistoryEntry) -> HistoryEntry:
     return kept
 
 
-def _event(entry: HistoryEntry) -> DrainEvent:
+def _event(entry: HistoryEntry, position: int) -> DrainEvent:
     return {
+        "position": position,
         "at": entry["at"],
         "outcome": entry["outcome"],
         "backends": entry["backends"],

@@ -385,7 +385,7 @@ def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
     none = daemon.run_cli("wait", "--timeout", "60s")
     assert (none.returncode, "no daemon runs at" in none.stderr) == (8, True)
     assert "waiting" not in none.stderr
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30, "it does not wait out its minute"
     lock = lock_directory(daemon.runtime_dir)
     waits = waiting(daemon)
     assert waits.stderr is not None
@@ -395,7 +395,7 @@ def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
             waits.wait(3)
     finally:
         os.close(lock)
-    assert waits.wait(10) == 8, "it did not come to be one"
+    assert waits.wait(30) == 8, "it did not come to be one"
     assert "no daemon runs at" in waits.communicate()[1]
     daemon.start(wait=False)
     try:

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import resource
 import sqlite3
+import time
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
 
 from reconciler.storage.file.database import FILE_NAME
+from reconciler.storage.kept import drains as drains_module
 from reconciler.storage.kept.drains import NAME, Drains
 from reconciler.storage.store import Store
 
@@ -49,6 +52,26 @@ def test_an_expired_drain_ends_by_itself(store: Store) -> None:
 
     asyncio.run(run())
     assert Drains(store).names() == ["shop/b"]
+
+
+def test_a_clock_that_jumps_ends_a_drain_soon(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Ahead:
+            return cls.fromtimestamp(time.time() + 7200, tz)
+
+    async def run() -> None:
+        monkeypatch.setattr(drains_module, "_LOOK_S", 0.05)
+        drains = Drains(store)
+        drains.add("shop/a", "", 3600)
+        monkeypatch.setattr(drains_module, "datetime", Ahead)
+        await asyncio.sleep(0.3)
+        assert drains.names() == []
+        drains.stop()
+
+    asyncio.run(run())
 
 
 def test_what_expired_while_nobody_looked_ends_at_the_start(store: Store) -> None:

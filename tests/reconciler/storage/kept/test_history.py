@@ -51,6 +51,27 @@ def again(store: Store) -> Store:
     return Store(store.place.directory)
 
 
+def test_the_order_is_that_of_events_whatever_the_clock_says(store: Store) -> None:
+    history = History(store)
+    for at, commit, drained in (
+        (12, "a", None),
+        (11, "b", None),
+        (3, "b", ["x/1"]),
+        (2, "c", None),
+    ):
+        made = entry(commit)
+        made["at"] = f"2026-01-{at:02}T00:00:00.000+00:00"
+        if drained:
+            made["outcome"], made["backends"] = "drained", drained
+        history.add(made)
+    answer = history.answer(2)
+    assert [(each["commit"], each["position"]) for each in answer["entries"]] == [
+        ("c", 0),
+        ("b", 2),
+    ]
+    assert [(each["backends"], each["position"]) for each in answer["drains"]] == [(["x/1"], 1)]
+
+
 def test_newest_first_and_after_a_restart(store: Store) -> None:
     history = History(store)
     for number in range(5):
