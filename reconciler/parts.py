@@ -33,7 +33,7 @@ def heard_again_within(seconds: float) -> None:
 
 
 class Part:
-    """One of them."""
+    """One long-lived task of the daemon."""
 
     def __init__(self, name: str, run: Run, once: bool) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Part:
         self._task = self._loop.create_task(self._keep())
 
     def cancel(self) -> None:
-        """End it."""
+        """End it for good."""
         self.leaves = True
         self._task.cancel()
 
@@ -112,7 +112,7 @@ class Part:
 
 
 class Parts:
-    """All of one daemon."""
+    """All long-lived tasks of one daemon."""
 
     def __init__(self) -> None:
         self._parts: dict[str, Part] = {}

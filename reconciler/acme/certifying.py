@@ -81,7 +81,7 @@ class _Watched:
         return self.task is not None and not self.task.done()
 
     def leave(self) -> None:
-        """Nobody wants it any more."""
+        """Stop what is being done about it: nobody wants it any more."""
         if self.task is not None:
             self.task.cancel()
 
@@ -128,7 +128,7 @@ class Certifying:
         return {name: each.failures for name, each in list(self._watched.items())}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Order and renew what is due, until cancelled."""
         try:
             while True:
                 heard_again_within(2 * _LOOK_S)

@@ -84,7 +84,7 @@ class Warnings:
         self._shortages = shortages
 
     def found(self) -> list[str]:
-        """A sentence for each."""
+        """A sentence for each warning."""
         problem = self._admin.problem
         found = [f"no metrics are served: {problem}"] if problem else []
         found += self._measuring.left_out()

@@ -98,7 +98,7 @@ class WorkerPlane:
     send_overlay: Callable[[], None]
 
     def send_ticket_keys(self) -> None:
-        """There are others."""
+        """Tells the workers that the ticket keys are new."""
         tell_of_keys(self.supervisor.in_service.values(), self.tickets.path)
 
 

@@ -118,7 +118,7 @@ class Reconciler:
         self.wake()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look again whenever something may have moved, until cancelled."""
         while True:
             heard_again_within(_LOOK_WITHIN_S)
             self._wake.clear()

@@ -18,7 +18,7 @@ from schemas.kinds.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """`override` is `--workers`."""
+    """How many workers there shall be; `override` is what `--workers` says."""
 
     store: Store
     override: int | None

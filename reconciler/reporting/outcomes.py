@@ -43,7 +43,7 @@ class Tally:
 
 
 class Outcomes:
-    """Records; decides nothing."""
+    """Notes what became of commits, and decides nothing."""
 
     def __init__(self, source: Source, store: Store, history: History) -> None:
         self._source = source

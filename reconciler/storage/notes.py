@@ -36,7 +36,7 @@ class Notes:
         self._notes = [*self._notes, note][-_NOTES_MAX:]
 
     def applied(self) -> None:
-        """Another commit runs."""
+        """Drop what holds only until another commit runs: one does."""
         self._notes = [note for note in self._notes if not note.is_until_applied]
 
     def told(self) -> list[str]:

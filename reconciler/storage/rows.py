@@ -39,7 +39,7 @@ _MODULUS = 1 << 128
 
 @dataclass(slots=True)
 class _Walk:
-    """One way through all rows."""
+    """How far one walk through all rows has come."""
 
     generation: int
     digest: str
@@ -69,7 +69,7 @@ class RowAudit:
         """What the last way through has found."""
 
     async def run(self) -> None:
-        """For ever."""
+        """Look through all rows every few hours, until cancelled."""
         pause_s = FIRST_S
         while True:
             heard_again_within(pause_s + _BATCH_WITHIN_S)

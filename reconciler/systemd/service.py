@@ -26,7 +26,7 @@ class Sockets(Protocol):
         """Takes one that was kept; returns its address, or None and closes it."""
 
     def items(self) -> Iterable[tuple[tuple[int, str], socket.socket]]:
-        """All that there are."""
+        """All listening sockets."""
 
 
 class Systemd:
@@ -67,17 +67,17 @@ class Systemd:
             self._told()
 
     def ready(self) -> None:
-        """Once."""
+        """Tell that the start is over; called once."""
         self._notifier.ready()
         self._ready = True
         self.tell()
 
     def stopping(self) -> None:
-        """At the end."""
+        """Tell that the daemon ends."""
         self._notifier.stopping()
 
     def tell(self) -> None:
-        """The line of `systemctl status`."""
+        """Tell the line that `systemctl status` shows."""
         self._notifier.status(self._line())
         self._told()
 

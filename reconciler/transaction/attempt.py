@@ -50,7 +50,7 @@ class Attempt:
         self._watches: list[tuple[Worker, Callable[[str], None]]] = []
         for worker in workers.values():
             watch = partial(self._on_closed, worker)
-            worker.link.closed_callbacks.append(watch)
+            worker.link.watch(watch)
             self._watches.append((worker, watch))
             if worker.link.closed:
                 self._on_closed(worker, "")
@@ -61,7 +61,7 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
         for worker, watch in self._watches:
-            worker.link.closed_callbacks.remove(watch)
+            worker.link.unwatch(watch)
 
     def set_timer(self, delay_s: float) -> None:
         """(Re)arms the deadline of the phase that begins."""

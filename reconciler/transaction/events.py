@@ -138,28 +138,28 @@ class RecordDone:
 
 @dataclass(frozen=True, slots=True)
 class SendPrepare:
-    """To one worker."""
+    """Ask one worker to prepare."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendCommit:
-    """To one worker."""
+    """Tell one worker to commit."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendAbort:
-    """To one worker."""
+    """Tell one worker to drop what it has prepared."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendRelease:
-    """To one worker."""
+    """Tell one worker that all have committed."""
 
     worker: int
 

@@ -28,7 +28,7 @@ class Retrying:
         self._due = 0.0
 
     def give_up(self, commit: str) -> None:
-        """It was refused."""
+        """Note that a commit was refused."""
         self.given_up = commit
 
     def take_up(self) -> None:

@@ -29,10 +29,10 @@ from reconciler.transaction.transaction import Transaction
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.holders import holder
 from reconciler.workers.listening.sockets import BindError, SocketTable, room, without_room
-from reconciler.workers.slots.bringup import listener_address
 from reconciler.workers.slots.supervisor import Supervisor
 from schemas.changes.change import Change, of_kinds
 from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey
+from schemas.kinds.listener import Listener
 from schemas.kinds.settings import Settings
 from schemas.messages import wire
 
@@ -68,13 +68,13 @@ class Admin(Protocol):
         """Tries whether it could be bound. Raises `BindError`."""
 
     def prepare(self, address: str | None) -> None:
-        """Binds, aside. Raises `BindError`."""
+        """Binds the address beside the one that serves. Raises `BindError`."""
 
     def commit(self) -> None:
-        """Serves there from now on."""
+        """Serves at what was prepared, and no longer at the one before."""
 
     def abort(self) -> None:
-        """Lets it go."""
+        """Closes what was prepared."""
 
 
 class Runner:
@@ -193,8 +193,8 @@ class Runner:
         for entity in of_kinds(puts, "listener"):
             listeners.add(entity.key.name)
             before = state.get(entity.key)
-            address = listener_address(entity)
-            if before is None or listener_address(before) != address:
+            address = entity.typed(Listener).address
+            if before is None or before.typed(Listener).address != address:
                 needed.append((entity.key, address))
         listeners -= {key.name for key in removes if key.kind == "listener"}
         if len(listeners) > wire.LISTENERS_MAX:
@@ -232,7 +232,7 @@ class Runner:
         state, wanted = self._store.running.state, list[str]()
         try:
             for name in state.names("listener"):
-                wanted.append(listener_address(state[EntityKey("listener", name)]))
+                wanted.append(state[EntityKey("listener", name)].typed(Listener).address)
         except (DamagedError, KeyError):
             return
         self._sockets.settle(wanted, [slot.id for slot in self._supervisor.slots])

@@ -36,7 +36,7 @@ class Channel:
         self._queued_bytes = 0
 
     def fileno(self) -> int:
-        """For the event loop."""
+        """The descriptor, for the event loop."""
         return self._connection.fileno()
 
     @property

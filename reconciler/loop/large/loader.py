@@ -106,7 +106,7 @@ class ForkedWork:
 
 
 class Loader:
-    """One load."""
+    """Stages one large change, in the process of its own."""
 
     def __init__(self, request: Request) -> None:
         self._request = request

@@ -56,7 +56,7 @@ class Status:
     remote: str | None
 
     async def answer(self) -> status.StatusResult:
-        """All of it, as it is now."""
+        """Everything that `status` tells, as it is now."""
         # The counters of very many entities take a while to go through: not on the loop.
         faults = await asyncio.to_thread(self._tls_faults)
         drains = list(self.draining.drains.all())

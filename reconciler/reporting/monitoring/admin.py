@@ -55,7 +55,7 @@ class AdminListener:
             check_exclusive(address, beside=self._address)
 
     def prepare(self, address: str | None) -> None:
-        """Binds, aside. Raises `BindError`."""
+        """Binds an address beside the one that serves. Raises `BindError`."""
         self.abort()
         if address == self._address:
             return
@@ -73,7 +73,7 @@ class AdminListener:
         self._address, self.problem = address, None
 
     def abort(self) -> None:
-        """Lets what was prepared go."""
+        """Closes what was prepared."""
         if self._staged is not None and self._staged[1] is not None:
             self._staged[1].close()
         self._staged = None

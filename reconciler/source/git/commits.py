@@ -24,7 +24,7 @@ class CommitNote:
 
 
 class Commits:
-    """Those of one repository, whose configuration lies below `prefix`."""
+    """The commits of one repository, whose configuration lies below `prefix`."""
 
     def __init__(self, git: pygit2.Repository, objects: Objects, prefix: str) -> None:
         self._git = git

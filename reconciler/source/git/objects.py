@@ -23,7 +23,7 @@ _NEWEST = 200
 
 
 class Objects:
-    """Those of one repository."""
+    """The trees and blobs of one repository."""
 
     def __init__(self, git: pygit2.Repository, git_dir: Path, loose: Loose) -> None:
         self._git = git

@@ -38,7 +38,7 @@ _LOCK_STALE_S = 5.0
 
 
 class Refs:
-    """Those of one repository; the ref of the applied commit is the only one that we move."""
+    """The refs of one repository; the ref of the applied commit is the only one that we move."""
 
     def __init__(
         self, git: pygit2.Repository, objects: Objects, git_dir: Path, common_dir: Path

@@ -33,7 +33,7 @@ class Fetching:
         return None if self._remote is None else without_credentials(self._remote)
 
     async def run(self, source: Source, woken: Callable[[], None]) -> None:
-        """Until cancelled."""
+        """Fetch again and again, until cancelled."""
         if self._remote is None:
             return
         while True:

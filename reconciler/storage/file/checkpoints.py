@@ -61,7 +61,7 @@ class LogIndex:
 
 
 class Checkpoints:
-    """One at a time."""
+    """Runs checkpoints in a thread, one at a time."""
 
     def __init__(self) -> None:
         self._running: threading.Thread | None = None

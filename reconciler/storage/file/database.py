@@ -111,7 +111,7 @@ class Damage:
         self._found: DamagedError | None = None
 
     def note(self, found: DamagedError) -> None:
-        """Keep it."""
+        """Keep what was found, for whoever asks by `take`."""
         self._found = found
 
     @contextlib.contextmanager

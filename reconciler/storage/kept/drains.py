@@ -56,7 +56,7 @@ class Drains:
         return sorted(self._drains)
 
     def all(self) -> list[Drain]:
-        """For status."""
+        """All drains, as `status` tells of them."""
         return [self._drains[name] for name in self.names()]
 
     def get(self, backend: str) -> Drain | None:
@@ -123,7 +123,7 @@ class Drains:
             self._timer = asyncio.get_running_loop().call_later(delay, self.schedule)
 
     def stop(self) -> None:
-        """No timer any more."""
+        """End the timer that waits for a drain to expire."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -121,7 +121,7 @@ class Recording(Protocol):
 
 
 class History:
-    """The newest entries."""
+    """The newest entries of what became of commits and drains."""
 
     def __init__(self, store: Recording) -> None:
         self._store = store

@@ -78,12 +78,12 @@ class ParsedBlobs:
             self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Close it; it stays."""
+        """Close the file; it stays on the disk."""
         self._connection.close()
 
 
 def remove(path: Path) -> None:
-    """Forget everything."""
+    """Remove the file, and with it all that was parsed."""
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(OSError):
             path.with_name(path.name + suffix).unlink(missing_ok=True)

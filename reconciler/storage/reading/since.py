@@ -65,7 +65,7 @@ class StateSince:
 
     @property
     def missed_count(self) -> int:
-        """Of how many entities."""
+        """How many entities a newcomer has still to be told of."""
         return len(self._missed)
 
     def note(self, moment: Moment, changes: Iterable[Change]) -> None:

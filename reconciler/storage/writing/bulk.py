@@ -144,7 +144,7 @@ class BulkWriter:
         )
 
     def finish(self) -> None:
-        """All of it is there."""
+        """Close the file: all changes are in it."""
         self._connection.execute(_INDEX)
         self._connection.execute("COMMIT")
         self._connection.close()
@@ -185,7 +185,7 @@ class Bulk:
         self.puts = StoredPuts(self._connection, put, with_files)
 
     def close(self) -> None:
-        """It is committed, or was in vain."""
+        """Remove the file, once it is committed or was in vain."""
         self._connection.close()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)

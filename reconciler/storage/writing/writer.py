@@ -169,7 +169,7 @@ class Writer:
         )
 
     def finished(self) -> None:
-        """All workers are through."""
+        """Forget the transaction that all workers are through with."""
         with self.unsynced():
             self._connection.execute("DELETE FROM unfinished")
 

@@ -64,13 +64,25 @@ class Link:
         self._welcome_descriptors: list[int] = []
         self.outranked_by: int | None = None
         """The epoch of a daemon that the worker has been spoken to by since."""
-        self.closed_callbacks: list[Callable[[str], None]] = []
+        self._watching: list[Callable[[str], None]] = []
         self._loop.add_reader(self._channel.fileno(), self._read)
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be asked any more."""
         return self._closed
+
+    def watch(self, closed: Callable[[str], None]) -> None:
+        """`closed` is called with the reason when the connection ends."""
+        self._watching.append(closed)
+
+    def unwatch(self, closed: Callable[[str], None]) -> None:
+        """Whoever has watched needs to hear of it no more."""
+        self._watching.remove(closed)
+
+    def unwatch_all(self) -> None:
+        """Nobody needs to hear of its end."""
+        self._watching.clear()
 
     @property
     def awaited(self) -> Question | None:
@@ -119,7 +131,7 @@ class Link:
             reply = self._asked.popleft()
             if not reply.done():
                 _fail(reply, reason)
-        for callback in list(self.closed_callbacks):
+        for callback in list(self._watching):
             callback(reason)
 
     def take_welcome_descriptors(self) -> list[int]:

@@ -48,5 +48,5 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """What messages call it."""
         return f"worker {self.id}"

@@ -176,7 +176,7 @@ class Bringup:
         await _ask(worker, release, wire.Released, REPLY_TIMEOUT_S)
 
     async def _transfer(self, worker: Worker, missed: Missed) -> None:
-        """From one moment to another."""
+        """Brings a worker from one moment to another. Raises `WorkerGoneError`."""
         reply = await self._prepare(worker, missed)
         if isinstance(reply, wire.Refused) and self._mend():
             reply = await self._prepare(worker, missed)
@@ -268,9 +268,4 @@ async def _ask(
 def _listeners(entities: Iterable[Entity]) -> dict[str, str]:
     """Listener name → address."""
     listeners = (entity for entity in entities if entity.key.kind == "listener")
-    return {listener.key.name: listener_address(listener) for listener in listeners}
-
-
-def listener_address(listener: Entity) -> str:
-    """The address of a listener entity."""
-    return listener.typed(Listener).address
+    return {listener.key.name: listener.typed(Listener).address for listener in listeners}

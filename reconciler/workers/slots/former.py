@@ -56,5 +56,5 @@ class Former:
         """Forget it; it goes on serving."""
         self.process.forget()
         if self.link is not None:
-            self.link.closed_callbacks.clear()
+            self.link.unwatch_all()
             self.link.close("the daemon leaves")

@@ -26,7 +26,7 @@ from reconciler.workers.slots.tending import Tending
 
 
 class Supervisor:
-    """All slots."""
+    """The slots of all workers, and the lock of the transactions over them."""
 
     def __init__(
         self,

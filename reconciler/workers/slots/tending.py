@@ -105,7 +105,7 @@ class Tending:
         if worker is None:
             worker = await self._start(slot)
         closed = asyncio.Event()
-        worker.link.closed_callbacks.append(lambda _: closed.set())
+        worker.link.watch(lambda _: closed.set())
         if worker.link.closed:
             closed.set()
         handed_over = False

@@ -103,7 +103,7 @@ class TicketKeeper:
 
 
 def tell_of_keys(workers: Iterable[Worker], path: Path) -> None:
-    """There are others in this file."""
+    """Tells workers that the keys in this file are new."""
     message = wire.TicketKeys(path=str(path))
     for worker in workers:
         # A worker that is gone by now gets them when its successor is brought up.

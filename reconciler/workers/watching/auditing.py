@@ -55,7 +55,7 @@ class Auditing:
         self.count = 0
 
     async def run(self) -> None:
-        """For ever."""
+        """Audit all workers again and again, until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
             for worker in list(self._supervisor.in_service.values()):

@@ -37,14 +37,14 @@ class Liveness:
         self._turn = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look at all workers every second, until cancelled."""
         while True:
             heard_again_within(_TURN_WITHIN_S)
             await asyncio.sleep(_TURN_S)
             self.look()
 
     def look(self) -> None:
-        """One turn."""
+        """Ask those that are due, and judge those that owe an answer."""
         self._turn += 1
         workers = list(self._supervisor.in_service.values())
         self._unanswered = {worker: self._unanswered.get(worker, (-1, 0)) for worker in workers}

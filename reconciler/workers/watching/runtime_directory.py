@@ -39,7 +39,7 @@ class Control(Protocol):
 
 
 class RuntimeDirectory:
-    """Ours until `close`."""
+    """The directory, locked from the start until `close`."""
 
     def __init__(self, path: Path) -> None:
         """Raises `MachineError` when another daemon has it, or it cannot be made."""
@@ -77,7 +77,7 @@ class RuntimeDirectory:
                 await self._regain(supervisor)
 
     def warnings(self, supervisor: Supervisor) -> list[str]:
-        """What status says of it."""
+        """What `status` has to say of the directory and of the sockets in it."""
         found = [self.problem] if self.problem else []
         return found + [
             f"worker {each.id}: its socket in {self._path} is gone, a later daemon could not adopt "
@@ -86,7 +86,7 @@ class RuntimeDirectory:
         ]
 
     def _restore(self) -> None:
-        """Raises `MachineError`."""
+        """Makes anew what is gone. Raises `MachineError`."""
         if not holds_lock(self._path, self._lock):
             # Whoever has made it meanwhile and runs there has the name; nothing of his is touched.
             lock, former = lock_directory(self._path), self._lock
