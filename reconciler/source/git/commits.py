@@ -82,8 +82,8 @@ class Commits:
             return True
         try:
             # The newest are what may be damaged: they are looked at one by one.
-            newest = self._objects.newest_commits(commit)
-            return ancestor in newest or self._git.descendant_of(commit, ancestor)
+            self._objects.expect_history(commit)
+            return self._git.descendant_of(commit, ancestor)
         except (KeyError, ValueError, pygit2.GitError, OSError, RepositoryError):
             return False
 

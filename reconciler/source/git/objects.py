@@ -20,6 +20,7 @@ _CACHED_TREE_BYTES_MIN = 16 * 1024
 _CACHED_TREES = 8
 # Git packs objects before there are many more commits than that.
 _NEWEST = 200
+_HISTORY_MAX = 10_000
 
 
 class Objects:
@@ -30,6 +31,7 @@ class Objects:
         self._git_dir = git_dir
         self._loose = loose
         self._trees: OrderedDict[bytes, bytes] = OrderedDict()
+        self._history: set[str] = set()
 
     def at(self, name: str) -> pygit2.Object:
         """An object by its id. Raises `KeyError` when it is not here, and `RepositoryError`."""
@@ -47,15 +49,22 @@ class Objects:
         """The tree of this id. Raises as `at`."""
         return self.at(name).peel(pygit2.Tree)
 
-    def newest_commits(self, name: str) -> set[str]:
-        """Those from one back, as far as they may be in files of their own. Raises as `at`."""
-        seen, pending = {name}, deque([name])
-        while pending and len(seen) < _NEWEST:
-            for parent in map(str, self.commit_of(pending.popleft()).parent_ids):
-                if parent not in seen:
-                    seen.add(parent)
-                    pending.append(parent)
-        return seen
+    def expect_history(self, name: str) -> None:
+        """See that no commit is cut off from one back, as far as they may be in files of their own.
+
+        Raises as `at`.
+        """
+        looked_at: set[str] = set()
+        pending = deque([name])
+        while pending and len(looked_at) < _NEWEST:
+            each = pending.popleft()
+            # What comes before a commit that was looked at was looked at with it.
+            if each not in looked_at and each not in self._history:
+                looked_at.add(each)
+                pending.extend(map(str, self.commit_of(each).parent_ids))
+        if len(self._history) > _HISTORY_MAX:
+            self._history.clear()
+        self._history |= looked_at
 
     def expect_whole(self, start: str) -> None:
         """See that objects whose ids begin so are not cut off. Raises `RepositoryError`."""

@@ -119,7 +119,7 @@ class Refs:
         base = _BASE.match(spec)
         if base is not None and base[0] != spec:
             # An expression is followed by libgit2, which is to find no object that is damaged.
-            self._objects.newest_commits(str(self._named(base[0]).id))
+            self._objects.expect_history(str(self._named(base[0]).id))
         elif _ID.fullmatch(spec):
             self._objects.expect_whole(spec.lower())
         return self._objects.commit_of(str(self._git.revparse_single(spec).id))
