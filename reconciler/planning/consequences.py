@@ -21,10 +21,9 @@ from schemas.entities.entity import Entity, EntityKey, canonical
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.match import HeaderMatch, QueryMatch
+from schemas.messages.control import HEIRS_OF_MAX
 from schemas.values.regex import literal_prefix
 
-FRONTENDS_MAX = 200
-"""Of so many changed frontends it is told who takes requests over; each is a question."""
 CANDIDATES_MAX = 1000
 """So many frontends of one hostname and path are looked at; more differ by conditions alone."""
 NAMED_MAX = 100
@@ -63,7 +62,7 @@ def consequences(
     renamed = renames(changes)
     found: dict[EntityKey, Consequence] = {}
     unusable = _unusable(changes, before, after, drained)
-    asked = islice((each for each in changes if each.key.kind == "frontend"), FRONTENDS_MAX)
+    asked = islice((each for each in changes if each.key.kind == "frontend"), HEIRS_OF_MAX)
     inheriting = {
         each.key: _inheriting(each, before, after, rank)
         for each in asked

@@ -23,6 +23,8 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 # Ten years, and more entries than there can be: what clocks, timers and SQLite can hold.
 SECONDS_MAX = 87_600 * 3_600
 NUMBER_MAX = 1_000_000_000
+HEIRS_OF_MAX = 200
+"""Of so many changed frontends a plan tells who takes requests over; each is a question."""
 # Entities of a listing that are encoded, and wait for their reader, at one time.
 _LISTED_AT_ONCE = 500
 

@@ -6,7 +6,16 @@ from typing import Any
 from reconciler.cli.output import value
 from reconciler.cli.plans.differences import both
 from reconciler.cli.plans.grouping import Group, groups, move
-from reconciler.cli.plans.render import SIGNS, effect, meaning, named, start, summary, unchanged
+from reconciler.cli.plans.render import (
+    SIGNS,
+    effect,
+    meaning,
+    named,
+    start,
+    summary,
+    unchanged,
+    untold,
+)
 from schemas.values.text import visible
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>|#"})
@@ -31,6 +40,9 @@ def plan(
         yield "|---|---|---|---|---|"
         for group in groups(changes, full=full):
             yield f"| {' | '.join(_cells(group))} |"
+    if told := untold(changes):
+        yield ""
+        yield told
     for warning in planned["warnings"]:
         where = f"{warning['file']}:{warning['line']}: " if warning["line"] else ""
         yield ""

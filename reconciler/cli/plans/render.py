@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.cli.output import Painter, count
 from reconciler.cli.plans.differences import alone, both, by_lines
 from reconciler.cli.plans.grouping import SUMMED_MIN, Group, groups, move, sums, totals
+from schemas.messages.control import HEIRS_OF_MAX
 from schemas.values.text import visible
 
 SIGNS = {"add": "+", "update": "~", "remove": "-"}
@@ -43,6 +44,9 @@ def plan(
         yield ""
     if len(changes) >= SUMMED_MIN:
         yield from _sums(changes)
+    if told := untold(changes):
+        yield f"  {paint('dim', told)}"
+        yield ""
     yield paint("bold", f"Plan: {summary(changes)}.")
 
 
@@ -102,6 +106,14 @@ def effect(changes: list[dict[str, Any]]) -> str:
     """Return the effect that changes have in common; empty where they have none."""
     found = {each.get("effect") or "" for each in changes}
     return found.pop() if len(found) == 1 else ""
+
+
+def untold(changes: list[dict[str, Any]]) -> str:
+    """Return what is not told of the changes, as a sentence; empty where all is."""
+    number = sum(each["kind"] == "frontend" for each in changes)
+    if number <= HEIRS_OF_MAX:
+        return ""
+    return f"Who takes requests over is told of the first {HEIRS_OF_MAX} frontends only."
 
 
 def named(names: list[str]) -> str:

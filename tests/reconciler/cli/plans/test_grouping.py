@@ -111,6 +111,25 @@ def test_what_a_group_means_is_said_of_all_of_it() -> None:
         assert "is drained" in shown
 
 
+def test_what_goes_is_grouped_by_what_that_means_for_others() -> None:
+    gone = [
+        change(
+            "remove",
+            "frontend",
+            f"f{number}",
+            fields={"hostname": {"from": f"{number}.test", "to": None}},
+            heirs=["all"] if number else [None],
+        )
+        for number in range(250)
+    ]
+    assert [len(each.changes) for each in groups(gone)] == [1, 249]
+    planned = {"changes": gone, "warnings": [], "refusal": None}
+    told = "is told of the first 200 frontends only"
+    assert told in "\n".join(lines(gone))
+    assert told in "\n".join(markdown.plan(planned, RUNNING, "x"))
+    assert told not in "\n".join(lines(gone[:200]))
+
+
 def test_markdown_is_a_table_that_nothing_breaks_out_of() -> None:
     hostile = change(
         "update", "frontend", "f", "a|b.yaml", fields={"path.regex": {"from": "a|`b", "to": "<b>"}}
