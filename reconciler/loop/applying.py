@@ -19,13 +19,14 @@ from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.large.loading import LoadError, Loading
 from reconciler.loop.observer import Observer
 from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
-from reconciler.loop.stager import StagedCommit, begun_by, now, planned
+from reconciler.loop.stager import StagedCommit, begun_by, planned
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Head
+from reconciler.storage.kept.history import now
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction.events import Failure

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import make_plan
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
+from reconciler.storage.kept.history import now
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
 from reconciler.storage.writing.begun import Begun, Puts
@@ -93,7 +93,7 @@ class Stager:
         moved = tuple(
             entity
             for entity in (*candidate.moved.values(), *desired.values())
-            if entity is not None and entity.key not in touched and _has_moved(state, entity)
+            if entity is not None and entity.key not in touched and has_moved(state, entity)
         )
         warnings = (*changed.warnings, *candidate.warnings)
         return StagedCommit(candidate, changed.full, changes, moved, warnings, outside)
@@ -141,7 +141,8 @@ class Stager:
         return keyring.opened(content) if keyring else content
 
 
-def _has_moved(state: View, entity: Entity) -> bool:
+def has_moved(state: View, entity: Entity) -> bool:
+    """Tell whether an entity is written at another place than it was."""
     before = state.get(entity.key)
     return before is not None and before.provenance != entity.provenance
 
@@ -197,8 +198,3 @@ def begun_by(running: Running, head: Head, plan: Plan, staged: StagedCommit) -> 
         whole=staged.whole,
         bulk=bulk,
     )
-
-
-def now() -> str:
-    """The time as the database and the history have it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from reconciler import log
 from reconciler.source.source import Head, Source
 from reconciler.storage.kept.drains import Drain
-from reconciler.storage.kept.history import CHANGES_MAX, OF_COMMITS, History
+from reconciler.storage.kept.history import CHANGES_MAX, OF_COMMITS, History, now
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction.events import Failure
@@ -174,7 +173,7 @@ class Outcomes:
         running = self._store.running
         self.history.add(
             {
-                "at": _now(),
+                "at": now(),
                 "commit": running.commit or "",
                 "outcome": outcome,  # type: ignore[typeddict-item]  # one of the three words
                 "generation": running.generation,
@@ -257,7 +256,7 @@ class Outcomes:
             "file": file,
             "line": line,
             "column": column,
-            "at": _now(),
+            "at": now(),
             "diagnostics": [_told(each) for each in _first(diagnostics)],
         }
         return True
@@ -274,7 +273,7 @@ class Outcomes:
         note = self._source.note(head.commit)
         seconds = time.monotonic() - began
         return {
-            "at": _now(),
+            "at": now(),
             "commit": head.commit,
             "outcome": outcome,  # type: ignore[typeddict-item]  # one of these words
             "generation": self._store.running.generation,
@@ -315,7 +314,3 @@ def _told(found: Diagnostic) -> dict[str, Any]:
 
 def _bounded(text: str, most: int = TEXT_CHARS_MAX) -> str:
     return text if len(text) <= most else text[:most] + " …"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -27,6 +27,7 @@ from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_p
 from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
 from reconciler.loop.large.parsers import Blob, Parsers, die_with_parent
+from reconciler.loop.stager import has_moved
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.materials.sealed import Keyring
@@ -223,7 +224,7 @@ class Loader:
         moved = [
             entity
             for entity in (*found.moved.values(), *desired.values())
-            if entity is not None and entity.key not in touched and _has_moved(running, entity)
+            if entity is not None and entity.key not in touched and has_moved(running, entity)
         ]
         writer.moved(moved)
         writer.finish()
@@ -251,11 +252,6 @@ def _changes(desired: Mapping[EntityKey, Entity | None], running: View) -> Itera
 def _position(change: _Change) -> tuple[int, str]:
     key, _, after = change
     return position(key, removed=after is None)
-
-
-def _has_moved(running: View, entity: Entity) -> bool:
-    before = running.get(entity.key)
-    return before is not None and before.provenance != entity.provenance
 
 
 def _say(said: dict[str, Any]) -> None:

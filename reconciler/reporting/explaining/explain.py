@@ -25,7 +25,6 @@ from reconciler.catalog.relations import (
 )
 from reconciler.planning.consequences import Sample
 from reconciler.reporting.explaining.stages import stages_of
-from reconciler.workers.listening.sockets import split_address
 from schemas.base import OneOf
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
@@ -35,6 +34,7 @@ from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.messages.control import ExplainRequest, ExplainResult
+from schemas.values.names import port_of
 
 if TYPE_CHECKING:
     from routing import Miss
@@ -292,7 +292,7 @@ def _listeners(asked: Asked, state: View) -> tuple[list[Entity], str]:
 
 
 def _port(listener: Entity) -> int:
-    return split_address(listener.typed(Listener).address)[1]
+    return int(port_of(listener.typed(Listener).address))
 
 
 def _rank(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from reconciler import log
 from reconciler.parts import heard_again_within
@@ -14,6 +13,7 @@ from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.repository import Repository
 from reconciler.source.remote.git_fetch import FETCH_TIMEOUT_S, fetch
 from reconciler.source.source import Source
+from reconciler.storage.kept.history import now
 from schemas.entities.secrecy import without_credentials
 
 INTERVAL_S = 30.0
@@ -42,7 +42,7 @@ class Fetching:
                 repository = source.repository
                 _check_name(self._remote, repository)
                 await fetch(repository.common_dir, self._remote, source.branch)
-                self.fetched_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+                self.fetched_at = now()
                 problem = None
             except RepositoryError as error:
                 problem = str(error)

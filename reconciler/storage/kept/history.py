@@ -14,6 +14,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
@@ -264,3 +265,8 @@ def _decoded(row: HistoryRow) -> HistoryEntry | None:
         return None
     entry: HistoryEntry = found  # type: ignore[assignment]  # its keys were just looked at
     return entry
+
+
+def now() -> str:
+    """The time as the database and the history have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from schemas.values.names import split_address
 
 # Longer than any burst that a worker is behind with; the kernel caps it by net.core.somaxconn.
 BACKLOG = 4096
@@ -177,8 +178,8 @@ def _listen(address: str) -> socket.socket:
 
 
 def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    ip, port = split_address(address)
+    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
     made: socket.socket | None = None
     try:
         made = socket.socket(
@@ -194,7 +195,7 @@ def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:
         if family == socket.AF_INET6:
             # "[::]" means IPv6; a listener for IPv4 is written out, so that no two overlap unseen.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind((host, port))
+        made.bind((str(ip), port))
         if listening:
             made.listen(BACKLOG)
     except OSError as error:
@@ -229,12 +230,6 @@ def _reason(address: str, error: OSError) -> str:
         case _:
             why = error.strerror or str(error)
     return f"cannot bind {address}: {why}"
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`127.0.0.1:80` or `[::1]:80` → (host, port)."""
-    host, _, port = address.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _local_address(found: socket.socket) -> str | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from reconciler import log
 from reconciler.patience import within
+from reconciler.storage.kept.history import now
 from reconciler.storage.store import Store
 from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.worker import Worker
@@ -92,7 +92,7 @@ class Auditing:
         self.count += 1
         self.last = Drift(
             worker=worker.id,
-            found_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            found_at=now(),
             generation=found.generation,
             digest=found.digest,
             differing=tuple(found.differing),

@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.reporting.monitoring.admin import AdminListener
 from reconciler.workers.listening.descriptors import Reserve
-from reconciler.workers.listening.sockets import BindError, split_address
+from reconciler.workers.listening.sockets import BindError
+from tests.harness import ports
 from tests.harness.ports import address
 
 
@@ -33,7 +34,7 @@ def served(
 
 
 async def get(where: str, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(*split_address(where))
+    reader, writer = await asyncio.open_connection(*ports.split(where))
     writer.write(request)
     answer = await reader.read()
     writer.close()
@@ -118,7 +119,7 @@ def test_scrapes_that_give_up_leave_one_thread_behind() -> None:
         admin = AdminListener(slow, lambda: (True, "fine"), Reserve())
         admin.resume(where)
         for _ in range(40):
-            _, writer = await asyncio.open_connection(*split_address(where))
+            _, writer = await asyncio.open_connection(*ports.split(where))
             writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
             await writer.drain()
             await asyncio.sleep(0.01)

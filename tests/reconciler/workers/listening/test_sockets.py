@@ -16,9 +16,9 @@ from reconciler.workers.listening.sockets import (
     check_exclusive,
     exclusive,
     room,
-    split_address,
     without_room,
 )
+from tests.harness import ports
 from tests.harness.ports import address, free_port
 
 
@@ -30,7 +30,7 @@ def table() -> Iterator[SocketTable]:
 
 
 def connect(where: str) -> socket.socket:
-    return socket.create_connection(split_address(where), timeout=2)
+    return socket.create_connection(ports.split(where), timeout=2)
 
 
 def test_each_worker_has_its_own_socket_of_an_address(table: SocketTable) -> None:
