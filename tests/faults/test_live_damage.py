@@ -115,6 +115,54 @@ def test_the_log_is_cut_off_while_it_runs(tmp_path: Path) -> None:
         assert "internal error" not in running.daemon.log()
 
 
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def halved(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def zeroed(path: Path) -> None:
+    overwrite(path, 0, bytes(path.stat().st_size))
+
+
+def unlinked(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    fresh = path.with_name("fresh")
+    fresh.write_bytes(random.Random(1).randbytes(path.stat().st_size))
+    fresh.rename(path)
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+@pytest.mark.parametrize(
+    "damage", [emptied, halved, zeroed, unlinked, replaced], ids=lambda each: each.__name__
+)
+def test_a_file_of_it_is_cut_off_or_taken_away_while_it_runs(
+    tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    """The index of the log is mapped: who reads behind its end is ended by a signal."""
+    with shop(tmp_path, 1) as running:
+        for backend in (1, 0, 1):
+            running.commit(backend)
+        pid = running.pid
+        damage(running.daemon.state_dir / name)
+        for backend in (0, 1, 0):
+            serves_the_next(running, backend)
+        if name.endswith("-shm") and damage in (emptied, halved):
+            assert "index of the state database's log was cut off" in running.daemon.log()
+        assert running.pid == pid and running.daemon.process is not None
+        assert running.daemon.process.poll() is None
+        # What a start finds is what was written since.
+        crash(running, workers=True)
+        running.daemon.start()
+        assert running.served_by() == 0
+        serves_the_next(running, 1)
+
+
 def damaged(content: bytes, chance: random.Random) -> tuple[str, int, bytes | None]:
     """What becomes of a file: a word for it, where, and the bytes (None: it ends there)."""
     place = chance.randrange(len(content))

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from reconciler import faults
+from reconciler import faults, log
 from reconciler.errors import MachineError
 from reconciler.storage.file.database import Database
 
@@ -20,6 +20,8 @@ DUE_BYTES = 8 * 1024 * 1024
 
 # Of the index of the log: what is read of its head, and the pages that it counts.
 _INDEX_BYTES = 100
+# Both copies of the head.
+_HEAD_BYTES = 96
 _PAGE_BYTES = 4096
 
 
@@ -34,6 +36,30 @@ class LogIndex:
     def __init__(self, database: Database) -> None:
         self._path = database.index
         self._opened = -1
+        self._length = 0
+        self._is_closed = False
+        database.guard = self.keep_length
+
+    def keep_length(self) -> None:
+        """Where somebody has cut it off, have SQLite make it anew: it is mapped into this process.
+
+        Who reads behind the end of a file that is mapped is ended by SIGBUS.
+        """
+        if self._is_closed or (self._opened < 0 and not self._open()):
+            return
+        length = os.fstat(self._opened).st_size
+        if length >= self._length:
+            self._length = length
+            return
+        os.ftruncate(self._opened, self._length)
+        # What is in the log is read again by whoever finds no head (§2.2).
+        os.pwrite(self._opened, bytes(_HEAD_BYTES), 0)
+        log.warning("the index of the state database's log was cut off, and is made anew")
+
+    def _open(self) -> bool:
+        with contextlib.suppress(OSError):
+            self._opened = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        return self._opened >= 0
 
     @property
     def uncopied_bytes(self) -> int:
@@ -42,9 +68,9 @@ class LogIndex:
         By the index (https://sqlite.org/walformat.html §2), since the log itself is as long as it
         ever was: what is copied is written over, and nothing makes it shorter.
         """
+        if self._opened < 0 and not self._open():
+            return 0
         try:
-            if self._opened < 0:
-                self._opened = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             head = os.pread(self._opened, _INDEX_BYTES, 0)
         except OSError:
             return 0
@@ -55,6 +81,7 @@ class LogIndex:
 
     def close(self) -> None:
         """Give the descriptor back."""
+        self._is_closed = True
         if self._opened >= 0:
             os.close(self._opened)
             self._opened = -1

@@ -16,9 +16,10 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from reconciler.durable import rename_durably, sync_directory
 from reconciler.errors import MachineError
@@ -184,11 +185,24 @@ def end_after(connection: sqlite3.Connection, seconds: float) -> None:
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 
 
+class _Connection(sqlite3.Connection):
+    """One that has the index of the log looked at before each statement."""
+
+    guard: Callable[[], None] | None = None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if self.guard is not None:
+            self.guard()
+        return super().execute(sql, parameters)
+
+
 class Database:
     """The path, and how to connect to it."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
+        self.guard: Callable[[], None] | None = None
+        """What keeps the index of the log as long as it is mapped."""
 
     def connect(self) -> sqlite3.Connection:
         """Open a connection; transactions are begun by hand. Raises `sqlite3.Error`."""
@@ -200,7 +214,9 @@ class Database:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            factory=_Connection,
         )
+        connection.guard = self.guard
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
