@@ -1,4 +1,4 @@
 """From desired entities to an ordered plan: field-level differences, effects, guards, sizes.
 
-Knows `schemas` and the running state.
+Knows `catalog` and the state in `storage`, and of `workers` how many there may be.
 """
