@@ -25,6 +25,7 @@ from schemas.messages import wire
 from schemas.messages.challenges import ChallengeAnswers
 from schemas.messages.channel import Channel
 from schemas.messages.files import read_regular
+from schemas.messages.frames import WireError
 from schemas.messages.lines import STDERR
 
 # A SIGTERM from outside carries no drain time; requests get what `drain_timeout` has by default.
@@ -161,7 +162,7 @@ class Shell:
                 self._inbox.put_nowait((peer, message, descriptors))
                 if self._gives_way:
                     self._engine.end_audit()
-        except (wire.WireError, OSError) as error:
+        except (WireError, OSError) as error:
             _say(f"worker {self._worker}: closing the control connection: {error}")
             self._close(peer)
             return
@@ -175,7 +176,7 @@ class Shell:
             return
         try:
             peer.channel.send(wire.encode(message), descriptors)
-        except (wire.WireError, OSError):
+        except (WireError, OSError):
             self._close(peer)
             return
         if peer.channel.has_outgoing:

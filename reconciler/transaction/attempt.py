@@ -21,6 +21,7 @@ from reconciler.workers.linked.streaming import Reply, Streaming
 from reconciler.workers.linked.worker import Worker
 from schemas.changes.ops import chunks
 from schemas.messages import wire
+from schemas.messages.frames import WireError
 
 # The engine's refusals that are about what it holds, not about an entity of the commit.
 _OWN_FAULT_KIND = "state"
@@ -91,7 +92,7 @@ class Attempt:
         except WorkerGoneError:
             # As with a refusal: the machine has been told.
             return
-        except (wire.WireError, OSError) as error:
+        except (WireError, OSError) as error:
             self.inbox.put_nowait(events.StreamFailed(f"cannot send the change: {error}"))
         except Exception as error:  # noqa: BLE001  # nobody else would hear of it
             reason = log.internal_error("sending a change", error)

@@ -17,7 +17,7 @@ import os
 import socket
 from collections import deque
 
-from schemas.messages.wire import DESCRIPTORS_MAX, FrameDecoder, WireError
+from schemas.messages.frames import DESCRIPTORS_MAX, FrameDecoder, WireError
 
 _READ_BYTES = 256 * 1024
 # A peer that stops reading must not make this side hold frames without end.

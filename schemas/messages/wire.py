@@ -1,9 +1,9 @@
-"""Messages between the reconciler and a worker, and their frames.
+"""Messages between the reconciler and a worker.
 
-A frame is a big-endian u32 length and that many bytes of JSON; `FrameDecoder` takes them apart
-sans-I/O, `schemas.messages.channel` moves them over the socket with the file descriptors that
-accompany them. Both sides validate every message. All messages are idempotent: repeating one
-changes nothing, so that either side may be restarted at any point and simply ask again.
+Each is one frame (`schemas.messages.frames`), and `schemas.messages.channel` moves it over the
+socket with the file descriptors that accompany it. Both sides validate every message. All messages
+are idempotent: repeating one changes nothing, so that either side may be restarted at any point and
+simply ask again.
 
 `transaction` numbers an attempt within an epoch and comes back in the reply, so that a late reply
 to an aborted attempt is never taken for one to the next. Inputs of a worker are imperatives, its
@@ -21,20 +21,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
+
 PROTOCOL = 4
 """Grows with every change of these messages that the other side would not understand."""
 
-# No message comes near it: a state travels in chunks, and the largest entity is a file of 4 MiB.
-FRAME_BYTES_MAX = 64 * 1024 * 1024
-LENGTH_BYTES = 4
-# The kernel's SCM_MAX_FD is 253 descriptors a message; a frame with more is refused on both sides.
-DESCRIPTORS_MAX = 253
 # A welcome carries the counters' memfd and one descriptor per listener.
 LISTENERS_MAX = DESCRIPTORS_MAX - 1
-
-
-class WireError(Exception):
-    """The peer broke the protocol; the connection is of no use any more."""
 
 
 class _Message(BaseModel):
@@ -382,10 +375,7 @@ class _OtherWelcome(_Other):
 
 def encode(message: ToWorker | FromWorker) -> bytes:
     """One frame. Raises `WireError` if it is larger than a frame may be."""
-    body = message.model_dump_json().encode()
-    if len(body) > FRAME_BYTES_MAX:
-        raise WireError(f"a {message.type} message of {len(body)} bytes exceeds a frame")
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+    return framed(message.model_dump_json().encode(), message.type)
 
 
 def decode_to_worker(body: bytes) -> ToWorker:
@@ -410,31 +400,6 @@ def decode_from_worker(body: bytes) -> FromWorker:
             if other.protocol != PROTOCOL:
                 return _welcome_of(other)
         raise WireError(_summary(error)) from error
-
-
-class FrameDecoder:
-    """Bytes in, bodies out. Never holds more than one frame and the bytes just fed."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The bodies that `data` completes. Raises `WireError` on a length over the limit."""
-        self._buffer += data
-        bodies: list[bytes] = []
-        start = 0
-        while len(self._buffer) - start >= LENGTH_BYTES:
-            body_start = start + LENGTH_BYTES
-            length = int.from_bytes(self._buffer[start:body_start], "big")
-            if length > FRAME_BYTES_MAX:
-                raise WireError(f"a frame of {length} bytes exceeds {FRAME_BYTES_MAX}")
-            if len(self._buffer) < body_start + length:
-                break
-            start = body_start + length
-            bodies.append(bytes(self._buffer[body_start:start]))
-        if start:
-            del self._buffer[:start]
-        return bodies
 
 
 def _welcome_of(other: _OtherWelcome) -> Welcome:

@@ -17,6 +17,7 @@ from reconciler.errors import MachineError
 from reconciler.patience import within
 from schemas.messages import wire
 from schemas.messages.channel import Channel
+from schemas.messages.frames import WireError
 
 _UNASKED = (wire.Leaving, wire.Failed, wire.Stale)
 
@@ -111,7 +112,7 @@ class Link:
         self._questions.append(Question(next(self._numbers), work_s))
         try:
             self._channel.send(frame, descriptors)
-        except (wire.WireError, OSError) as error:
+        except (WireError, OSError) as error:
             self.close(f"cannot write to it: {error}")
             return reply
         if self._channel.has_outgoing:
@@ -153,7 +154,7 @@ class Link:
             bodies, ended = self._channel.receive()
             for body in bodies:
                 self._take(wire.decode_from_worker(body))
-        except (wire.WireError, OSError) as error:
+        except (WireError, OSError) as error:
             self.close(f"its connection failed: {error}")
             return
         if ended:
@@ -169,7 +170,7 @@ class Link:
             self._unasked(self, message)
             return
         if not self._asked:
-            raise wire.WireError(f"{message.type} was not asked for")
+            raise WireError(f"{message.type} was not asked for")
         reply = self._asked.popleft()
         self._questions.popleft()
         if not reply.done():

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.messages import channel as module
 from schemas.messages.channel import Channel
-from schemas.messages.wire import DESCRIPTORS_MAX, WireError
+from schemas.messages.frames import DESCRIPTORS_MAX, WireError
 
 
 def frame(body: bytes) -> bytes:
