@@ -20,12 +20,14 @@ _SPACED = re.compile(r"\(\?[a-wyzA-Z]*x")
 _REPEAT = re.compile(r"[*+?]|\{ *(\d+) *(,? *\d* *)\}")
 _CODE = re.compile(r"\\(?:[xuU]\{([0-9A-Fa-f]+)\}|x([0-9A-Fa-f]{2})|u(\w{4})|U(\w{8}))")
 _PROPERTY = re.compile(r"\\[pP](?:\{[^}]*\}|.)")
-_POSIX = re.compile(r"\[:([a-z]+):\]")
+_POSIX = re.compile(r"\[:(\^?)([a-z]+):\]")
+_SET_HEAD = re.compile(r"(\^?)-*\]?")
+"""A hyphen or a "]" right behind the opening of a set stands for itself."""
 _SLASHES = frozenset("DWS")
 """Escapes of sets in which there is a slash; the other letters have none, but for those above."""
 _NAMED_SLASHES = frozenset(("ascii", "graph", "print", "punct"))
-_IN_DOUBT = ("[", "&&", "--", "~~")
-"""What makes a set of other sets."""
+_OPERATORS = ("&&", "--", "~~")
+"""What makes a set of others."""
 
 
 class _Part(NamedTuple):
@@ -129,25 +131,63 @@ def _coded(code: re.Match[str]) -> str:
     return chr(number) if number < 0x110000 else ""
 
 
+@dataclass(slots=True)
+class _Set:
+    """A set that is open: whether a slash is in its operands so far, and in the one that is read.
+
+    For a single character union, difference and so on are those of its being in or not.
+    """
+
+    negated: bool
+    left: bool = False
+    operator: str = ""
+    slash: bool = False
+    last: str = ""
+    """A character that may begin a range."""
+
+    def operand(self, operator: str) -> bool:
+        """One operand ends, by this operator or the end of the set; tells what they come to."""
+        left, right = self.left, self.slash
+        by_operator = {"&&": left and right, "--": left and not right, "~~": left != right}
+        self.left = by_operator.get(self.operator, right)
+        self.operator, self.slash, self.last = operator, False, ""
+        return self.left
+
+
 def _set(pattern: str, at: int) -> tuple[bool, int]:
-    start = at + 1 + pattern.startswith("^", at + 1)
-    negated = start > at + 1
-    end = _end_of_set(pattern, at)
-    inner = pattern[start : end - 1]
-    names = _POSIX.findall(inner)
-    inner = _POSIX.sub("", inner)
-    if any(each in inner for each in _IN_DOUBT) or _PROPERTY.search(inner):
-        return True, end
-    slash, here, last = any(each in _NAMED_SLASHES for each in names), 0, ""
-    while here < len(inner):
-        if inner[here] == "-" and last and here + 1 < len(inner):
-            char, is_slash, here = _member(inner, here + 1)
-            slash |= is_slash or last <= "/" <= char
-            last = ""
+    """Tell of a set, and of the sets in it, whether a slash is in it, and where it ends."""
+    opened: list[_Set] = []
+    in_doubt = False
+    while at < len(pattern):
+        if name := _POSIX.match(pattern, at) if opened else None:
+            opened[-1].slash |= (name[2] in _NAMED_SLASHES) != bool(name[1])
+            at = name.end()
+        elif pattern[at] == "[":
+            head = _SET_HEAD.match(pattern, at + 1)
+            opened.append(_Set(negated=bool(head and head[1])))
+            at = head.end() if head else at + 1
+        elif pattern[at] == "]":
+            at, inner = at + 1, opened.pop()
+            is_in = inner.operand("") != inner.negated
+            if not opened:
+                return is_in or in_doubt, at
+            opened[-1].slash |= is_in
+        elif pattern[at : at + 2] in _OPERATORS:
+            opened[-1].operand(pattern[at : at + 2])
+            at += 2
         else:
-            last, is_slash, here = _member(inner, here)
-            slash |= is_slash
-    return slash != negated, end
+            in_doubt |= _PROPERTY.match(pattern, at) is not None
+            at = _add_member(opened[-1], pattern, at)
+    return True, at
+
+
+def _add_member(inner: _Set, pattern: str, at: int) -> int:
+    """Add what stands in a set, alone or as the end of a range; return where the next begins."""
+    is_range = pattern[at] == "-" and inner.last and pattern[at + 1 : at + 2] not in ("", "]", "-")
+    char, is_slash, at = _member(pattern, at + 1 if is_range else at)
+    inner.slash |= is_slash or bool(is_range and inner.last <= "/" <= char)
+    inner.last = "" if is_range else char
+    return at
 
 
 def _member(inner: str, at: int) -> tuple[str, bool, int]:
@@ -159,24 +199,6 @@ def _member(inner: str, at: int) -> tuple[str, bool, int]:
     slash, end = _escape(inner, at)
     escaped = inner[at + 1 : at + 2]
     return "" if escaped.isalpha() else escaped, slash, end
-
-
-def _end_of_set(pattern: str, at: int) -> int:
-    """Return where a set ends; sets may stand in it."""
-    depth = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 2 if char == "\\" else 1
-        if char == "[":
-            depth += 1
-            at += pattern.startswith("^", at)
-            # A "]" right behind the opening stands for itself.
-            at += pattern.startswith("]", at)
-        elif char == "]":
-            depth -= 1
-            if not depth:
-                break
-    return at
 
 
 def _instead(pattern: str) -> str:

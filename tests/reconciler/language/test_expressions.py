@@ -23,6 +23,10 @@ from reconciler.language.expressions import begins_with_slash
             "(?:a?|b)c/",
         ),
         *(r"\bapi", r"[\x30-\x39]", "[]a]", "[^]/]", "(?i)(?:)a", "(?:/){0,0}a"),
+        # Sets of sets.
+        *("[[a-z][0-9]]+", "[a-z&&[^aeiou]]", r"[\w&&[^_]]/", "[[:alpha:]--a]", "[^/[a]]"),
+        *("[/--/]", "[[/]~~[/a]]", "[^[^a]]", "[^[^a-z]&&[^0-9]]", "[a/&&b--c]", "[^a[^b]]"),
+        *("[[:^punct:]]", "[a-z--[b]~~c]x", "[-a]", "[^[[/]]]"),
     ],
 )
 def test_what_matches_no_path(pattern: str) -> None:
@@ -70,6 +74,8 @@ def test_what_matches_no_path(pattern: str) -> None:
             "(?:a|(?:b|/))",
             ".",
         ),
+        *("[a[/]]", "[^a&&[^b]]", "[[^a]--b]", "[/~~a]", "[^[a-z]]", "[[:punct:]&&[^a]]"),
+        *("[^[:^punct:]]", r"[\p{L}&&a]", "[^a--[^/]]", "[a-z[.-0]]", "[[/]&&/]", "[-/]", "[--/]"),
     ],
 )
 def test_what_may_match_one(pattern: str) -> None:
