@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each program uses its own part of it")]
 
+pub mod multiplexed;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
