@@ -86,7 +86,7 @@ def dangling(
             if target not in view and target not in declared:
                 # What it should say instead is a name that nobody seems to use.
                 written.unclear.add(target.kind)
-                yield _dangling(key, target, guesses)
+                yield _dangling(key, target, guesses, view[key])
 
 
 def clashes(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
@@ -308,6 +308,9 @@ def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, l
     elif kind == "frontend":
         if value.get("cluster") is not None or not _answers(value):
             yield "cluster", [value.get("cluster")]
+        mirror = value.get("mirror")
+        if isinstance(mirror, dict):
+            yield "cluster", [mirror.get("cluster")]
         listeners = value.get("listeners")
         yield "listener", (isinstance(listeners, list) and listeners) or [None]
 
@@ -368,11 +371,16 @@ class _Guesses:
         return f"known: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"
 
 
-def _dangling(key: EntityKey, target: EntityKey, guesses: _Guesses) -> Finding:
+def _dangling(
+    key: EntityKey, target: EntityKey, guesses: _Guesses, by: Entity | None = None
+) -> Finding:
     path = {
         "listener": ("listeners", target.name),
         "certificate": ("tls", "default_certificate"),
     }.get(target.kind, (target.kind,))
+    is_cluster = by is not None and (key.kind, target.kind) == ("frontend", "cluster")
+    if by is not None and is_cluster and by.typed(Frontend).cluster != target.name:
+        path = ("mirror", "cluster")
     return Finding("error", key, path, f"{key}: there is no {target}", guesses.hint(target))
 
 

@@ -24,6 +24,7 @@ from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
 from schemas.kinds.respond import Respond
 from schemas.values.names import Hostname, Method, Name, SortedUnique, parse_header_name
 from schemas.values.regex import groups_of
+from schemas.values.units import Measured
 
 MATCHES_MAX = 16
 """Headers and query parameters of one frontend: Gateway API has 16, and each costs a look."""
@@ -63,6 +64,16 @@ class Hsts(Model):
             hint = f"write include_subdomains: true and at least max_age_days: {HSTS_PRELOAD_DAYS}"
             raise fault("preload: browsers take it only for a year, with the hosts below", hint)
         return self
+
+
+class Mirror(Model):
+    """A cluster that gets requests as well, and whose answers are thrown away."""
+
+    cluster: Annotated[Name, Field(description="The cluster.", examples=["shadow"])]
+    share: Annotated[
+        Annotated[int, Measured("share", "1%", "100%")],
+        Field(description="How many of the requests it gets, drawn by lot.", examples=["10%"]),
+    ] = 100
 
 
 def _client_certificate(value: object) -> object:
@@ -140,6 +151,7 @@ _SEEN_IN_REQUESTS = {
     "headers",
     "hsts",
     "methods",
+    "mirror",
     "path",
     "query",
     "redirect",
@@ -148,7 +160,7 @@ _SEEN_IN_REQUESTS = {
     "response_headers",
     "rewrite",
 }
-_OF_BACKENDS = ("passthrough", "request_headers", "rewrite", "upgrades")
+_OF_BACKENDS = ("mirror", "passthrough", "request_headers", "rewrite", "upgrades")
 """What says something about requests that go to a backend."""
 
 
@@ -242,6 +254,17 @@ class Frontend(Kind):
         SortedUnique,
         Field(description="Methods that are matched. None: all of them.", examples=[["GET"]]),
     ] = Field(default_factory=list)
+    mirror: Annotated[
+        Mirror | None,
+        Field(
+            description=(
+                "A cluster that gets a share of the requests as well, bodies included. Its answers "
+                "are thrown away, and no client waits for it: what it does not take in time is "
+                "dropped. Requests that may switch protocols are not repeated."
+            ),
+            examples=[{"cluster": "shadow", "share": "10%"}],
+        ),
+    ] = None
     passthrough: Annotated[
         bool,
         Field(
@@ -363,4 +386,8 @@ class Frontend(Kind):
             message = f"{needless[0]}: no request gets to a backend, with {given[0]}"
             hint = f'remove "{needless[0]}", or give it a cluster'
             raise fault(message, hint, at=(needless[0], KEY))
+        if self.mirror is not None and self.mirror.cluster == self.cluster:
+            message = f'mirror: "{self.cluster}" is the cluster that serves the requests'
+            hint = "name another one: this one would get them twice"
+            raise fault(message, hint, at=("mirror", "cluster"))
         return self

@@ -21,7 +21,7 @@ from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.settings import Settings
-from schemas.values.units import Measured
+from schemas.values.units import Measured, Unit
 
 MODELS: dict[str, type[Kind]] = {
     model.KIND: model for model in (Settings, Certificate, Listener, Cluster, Backend, Frontend)
@@ -39,7 +39,7 @@ SECTIONS: dict[str, str] = {
 
 @cache
 def measured_fields(kind: str) -> dict[tuple[str, ...], Measured]:
-    """Return the fields of a kind that are durations or sizes, by path."""
+    """Return the fields of a kind that are durations, sizes or shares, by path."""
     return dict(_measured(MODELS[kind]))
 
 
@@ -82,8 +82,12 @@ def units(kind: str, value: dict[str, Json]) -> dict[str, str]:
         for step in path:
             inner = inner.get(step) if isinstance(inner, dict) else None
         if isinstance(inner, int):
-            found[".".join(path)] = "ms" if measured.unit == "duration" else "bytes"
+            found[".".join(path)] = _COUNTED[measured.unit]
     return found
+
+
+_COUNTED: dict[Unit, str] = {"duration": "ms", "size": "bytes", "share": "percent"}
+"""In what amounts are counted in the state."""
 
 
 def field_at(kind: str, loc: tuple[int | str, ...]) -> FieldInfo | None:
@@ -121,7 +125,7 @@ def is_text(field: FieldInfo) -> bool:
 
 
 def measure(field: FieldInfo) -> Measured | None:
-    """Return the unit of a field that is a duration or a size."""
+    """Return the unit of a field that is a duration, a size or a share."""
     return next((part for part in parts(field) if isinstance(part, Measured)), None)
 
 

@@ -1,4 +1,6 @@
-"""Durations and sizes: `250ms`, `30s`, `64KiB` in YAML, whole milliseconds and bytes in the state.
+"""Durations, sizes and shares: `250ms`, `30s`, `64KiB`, `10%` in YAML.
+
+In the state they are whole milliseconds, bytes and hundredths.
 
 Both directions live here: the models parse with `Measured`, a plan prints with it. A number without
 a unit is refused, since nobody can tell seconds from milliseconds by looking at it.
@@ -7,6 +9,7 @@ a unit is refused, since nobody can tell seconds from milliseconds by looking at
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,7 +18,7 @@ from pydantic_core import core_schema
 
 from schemas.base import fault, shown
 
-Unit = Literal["duration", "size"]
+Unit = Literal["duration", "size", "share"]
 
 DURATION_MS_MAX = 7 * 24 * 3_600_000
 """A week. It fits 32 bits of milliseconds, which is what a timer wheel wants, with room."""
@@ -28,6 +31,7 @@ _SIZE_UNITS = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "
 # ASCII digits only: \d would take the digits of every script.
 _DURATION = re.compile(r"([0-9]{1,15})(ms|s|m|h)")
 _SIZE = re.compile(r"([0-9]{1,18})(B|KiB|MiB|GiB|TiB)")
+_SHARE = re.compile(r"([0-9]{1,3})%")
 _SIZE_LOOSE = re.compile(r"([0-9]+) ?([kKmMgGtT]?)(i?[bB])?")
 
 DURATION_EXPECTED = 'expected a duration like "250ms", "30s", "5m"'
@@ -66,9 +70,26 @@ def format_size(size: int) -> str:
     return _format(size, _SIZE_UNITS, "0B")
 
 
+def parse_share(value: object) -> int:
+    """Return the hundredths of a share as written in YAML."""
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        hint = f"write the unit: {value}%" if is_number else "write whole numbers"
+        raise fault(f'expected a share like "10%", not {shown(value)}', hint)
+    return int(match[1])
+
+
+def format_share(share: int) -> str:
+    """Return a share as one would write it."""
+    return f"{share}%"
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Makes an `int` field a duration or a size, bounds included: `Annotated[int, Measured(…)]`.
+    """Makes an `int` field a duration, a size or a share, bounds included.
+
+    It is written `Annotated[int, Measured(…)]`.
 
     The plan finds it on the field to print the value as it is written in YAML.
     """
@@ -78,8 +99,8 @@ class Measured:
     maximum: str
 
     def parse(self, value: object) -> int:
-        """Return the milliseconds or bytes of a value as written in YAML."""
-        parse = parse_duration if self.unit == "duration" else parse_size
+        """Return the milliseconds, bytes or hundredths of a value as written in YAML."""
+        parse = _UNITS[self.unit].parse
         amount = parse(value)
         if not parse(self.minimum) <= amount <= parse(self.maximum):
             bounds = f"from {self.minimum} to {self.maximum}"
@@ -88,7 +109,7 @@ class Measured:
 
     def format(self, amount: int) -> str:
         """Return the YAML form of an amount."""
-        return format_duration(amount) if self.unit == "duration" else format_size(amount)
+        return _UNITS[self.unit].format(amount)
 
     def __get_pydantic_core_schema__(
         self, _source: object, _handler: GetCoreSchemaHandler
@@ -98,8 +119,23 @@ class Measured:
     def __get_pydantic_json_schema__(
         self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        pattern = _DURATION if self.unit == "duration" else _SIZE
-        return {"type": "string", "pattern": f"^{pattern.pattern}$"}
+        return {"type": "string", "pattern": f"^{_UNITS[self.unit].pattern.pattern}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """How amounts of a unit are written."""
+
+    parse: Callable[[object], int]
+    format: Callable[[int], str]
+    pattern: re.Pattern[str]
+
+
+_UNITS: dict[Unit, _Written] = {
+    "duration": _Written(parse_duration, format_duration, _DURATION),
+    "size": _Written(parse_size, format_size, _SIZE),
+    "share": _Written(parse_share, format_share, _SHARE),
+}
 
 
 Duration = Annotated[int, Measured("duration", "1ms", "168h")]

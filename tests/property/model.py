@@ -208,6 +208,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "hsts": None,
         "listeners": ["main"],
         "methods": [],
+        "mirror": None,
         "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},

@@ -81,6 +81,12 @@ ENDS = st.one_of(
     st.tuples(NAMES, EDITS, PLACES).map(
         lambda made: {"cluster": made[0], "request_headers": made[1], "rewrite": made[2]}
     ),
+    st.tuples(NAMES, st.integers(1, 100)).map(
+        lambda made: {
+            "cluster": made[0],
+            "mirror": {"cluster": f"{made[0]}-too", "share": f"{made[1]}%"},
+        }
+    ),
     REDIRECTS.map(lambda place: {"redirect": place}),
     RESPONSES.map(lambda answer: {"respond": answer}),
 )

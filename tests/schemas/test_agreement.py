@@ -139,6 +139,7 @@ WHOLE: list[tuple[str, dict[str, Json]]] = [
             "cluster": "c",
             "hsts": {"max_age_days": 1},
             "listeners": ["l"],
+            "mirror": {"cluster": "d"},
             "request_headers": {"remove": ["A"]},
             "response_headers": {"remove": ["A"]},
             "rewrite": {"path": {"full": "/a"}},

@@ -86,7 +86,7 @@ class LaterCluster(Cluster):
 class LaterFrontend(Frontend):
     KIND: ClassVar[str] = "frontend"
     policies: list[str] = Field(default_factory=list)
-    mirror: Model | None = None
+    queue: Model | None = None
 
 
 FILE = b"""\
@@ -128,7 +128,7 @@ def test_another_language_is_another_protocol() -> None:
     Where this fails, keys or defaults have changed: `wire.PROTOCOL` goes up, and both are written
     here.
     """
-    assert (wire.PROTOCOL, language()) == (4, "c30c61f43efc6f8a")
+    assert (wire.PROTOCOL, language()) == (5, "c75b0a21c862ae78")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

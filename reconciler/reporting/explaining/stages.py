@@ -12,6 +12,7 @@ from schemas.kinds.edits import HeaderEdits
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.places import Redirect, Rewrite
 from schemas.kinds.respond import Respond
+from schemas.values.units import format_share
 
 Stages = list[dict[str, str]]
 """Each with `key`, as in the configuration, and `words`."""
@@ -54,6 +55,10 @@ def _on_the_way(frontend: Frontend) -> Iterator[tuple[str, str]]:
         yield "rewrite", f"the backend gets it {_rewritten(frontend.rewrite)}"
     if frontend.request_headers != HeaderEdits():
         yield "request_headers", _edits(frontend.request_headers)
+    if frontend.mirror is not None:
+        mirror = frontend.mirror
+        what = "it goes" if mirror.share == 100 else f"{format_share(mirror.share)} of them go"
+        yield "mirror", f"{what} to cluster {mirror.cluster} as well, whose answer is thrown away"
 
 
 def _of_answers(frontend: Frontend, *, secure: bool) -> Iterator[tuple[str, str]]:

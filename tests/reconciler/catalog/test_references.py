@@ -47,6 +47,22 @@ def test_dangling_names() -> None:
     assert not list(references.dangling([web.key], entities, {*targets(web)}, Written()))
 
 
+def test_a_mirror_is_referred_to_like_any_cluster() -> None:
+    web = frontend("web", mirror={"cluster": "shadow"})
+    references, entities = index(web, PUBLIC, SHOP)
+    (missing,) = references.dangling([web.key], entities, set(), Written())
+    assert texts([missing]) == [
+        'frontend "web": mirror/cluster: frontend "web": there is no cluster "shadow"'
+    ]
+    shadow = entity("cluster", "shadow")
+    references, entities = index(web, PUBLIC, SHOP, shadow)
+    assert not list(references.dangling([web.key], entities, set(), Written()))
+    # Not even while the frontend is wrong otherwise is it one that nobody names.
+    written = Written()
+    written.add(web.key, {"cluster": "shop", "listeners": 5, "mirror": {"cluster": "shadow"}})
+    assert written.may_name(shadow.key)
+
+
 def test_what_is_removed_leaves_its_users_dangling() -> None:
     web = frontend("web")
     references, entities = index(web, PUBLIC)

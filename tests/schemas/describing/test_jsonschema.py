@@ -19,6 +19,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "frontend": {
         "HeaderEdits",
         "HeaderMatch",
+        "Mirror",
         "Hsts",
         "PathChange",
         "PathMatch",

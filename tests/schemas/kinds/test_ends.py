@@ -44,6 +44,14 @@ def value(fields: dict[str, Any]) -> dict[str, Any]:
             {"cluster": "c", "response_headers": {"remove": ["A", "b"]}},
         ),
         ({"cluster": "c", "request_headers": {}}, {"cluster": "c"}),
+        (
+            {"cluster": "c", "mirror": {"cluster": "d", "share": "10%"}},
+            {"cluster": "c", "mirror": {"cluster": "d", "share": 10}},
+        ),
+        (
+            {"cluster": "c", "mirror": {"cluster": "d", "share": "100%"}},
+            {"cluster": "c", "mirror": {"cluster": "d"}},
+        ),
         ({"cluster": "c", "rewrite": None, "respond": None}, {"cluster": "c"}),
     ],
 )
@@ -86,6 +94,15 @@ def test_what_is_written_and_its_canonical_value(
         ({"respond": {"status": 100}}, "it must be at least 200"),
         ({"respond": {"status": 200, "content_type": "a/b\r\nX: y"}}, "expected a media type"),
         ({"cluster": "c", "rewrite": {}}, "nothing is rewritten"),
+        ({"cluster": "c", "mirror": {"cluster": "c"}}, "is the cluster that serves the requests"),
+        ({"respond": {}, "mirror": {"cluster": "c"}}, "mirror: no request gets"),
+        ({"cluster": "c", "mirror": {"cluster": "d", "share": 10}}, 'expected a share like "10%"'),
+        ({"cluster": "c", "mirror": {"cluster": "d", "share": "0%"}}, "from 1% to 100%"),
+        ({"cluster": "c", "mirror": {"cluster": "d", "share": "101%"}}, "from 1% to 100%"),
+        (
+            {"cluster": "c", "passthrough": True, "mirror": {"cluster": "d"}},
+            "nothing can be said about mirror",
+        ),
         ({"passthrough": True, "respond": {"status": 200}}, "nothing can be said about respond"),
     ],
 )

@@ -23,6 +23,7 @@ def test_the_full_value_has_every_default() -> None:
         "hsts": None,
         "listeners": ["public-http"],
         "methods": [],
+        "mirror": None,
         "passthrough": False,
         "path": {"prefix": "/"},
         "query": {},

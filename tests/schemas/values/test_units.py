@@ -8,8 +8,10 @@ from schemas.values.units import (
     SIZE_BYTES_MAX,
     Measured,
     format_duration,
+    format_share,
     format_size,
     parse_duration,
+    parse_share,
     parse_size,
 )
 
@@ -44,6 +46,17 @@ def test_a_duration_needs_number_and_unit(wrong: object) -> None:
 def test_a_size_of_another_language_is_translated(wrong: object, hint: str) -> None:
     with pytest.raises(PydanticCustomError, match='expected a size like "512B"') as caught:
         parse_size(wrong)
+    assert caught.value.context is not None
+    assert hint in caught.value.context["hint"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"), [(10, "write the unit: 10%"), ("0.5%", "whole numbers"), ("٣%", "whole")]
+)
+def test_a_share_is_a_percentage(wrong: object, hint: str) -> None:
+    assert format_share(parse_share("10%")) == "10%"
+    with pytest.raises(PydanticCustomError, match='expected a share like "10%"') as caught:
+        parse_share(wrong)
     assert caught.value.context is not None
     assert hint in caught.value.context["hint"]
 

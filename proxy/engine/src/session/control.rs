@@ -225,9 +225,9 @@ impl<D: Driver> Engine<D> {
 
     fn cut(&mut self, leaving: &Leaving) {
         let is_concerned = |exchange: &Exchange| match leaving {
-            Leaving::Listener(listener) => {
-                Rc::ptr_eq(&self.client_of(exchange.asker).listener, listener)
-            }
+            Leaving::Listener(listener) => self
+                .client_at(exchange.asker)
+                .is_some_and(|client| Rc::ptr_eq(&client.listener, listener)),
             Leaving::Backend(backend) => exchange
                 .backend()
                 .is_some_and(|other| Rc::ptr_eq(other, backend)),

@@ -4,7 +4,8 @@
 //! *asker* whichever of the two has a request. An *exchange* is a request and its response; an *attempt* is one
 //! try of it at a backend. An *upstream* is a connection to a backend, a *back stream* one of the requests on one
 //! of HTTP/2, and a *carrier* whichever of the two has an attempt. An attempt that waits has a *ticket*, by which it
-//! is resumed. They know each other by ids, which the arenas here check.
+//! is resumed. A *call* is a request that we ask ourselves, beside that of a client. They know each other by ids,
+//! which the arenas here check.
 //!
 //! Rules. One thread owns everything here: no lock, no atomic read-modify-write, no allocation that
 //! a pool can serve. A function that may end what it was called for returns its `Fate`.
@@ -30,6 +31,7 @@ use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
+use crate::session::exchange::call::Call;
 use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
 use crate::session::front::stream::Stream;
@@ -91,6 +93,7 @@ pub struct Engine<D> {
     pub(super) streams: Arena<Stream>,
     pub(super) exchanges: Arena<Exchange>,
     pub(super) tickets: Arena<Ticket>,
+    pub(super) calls: Arena<Call>,
     pub(super) upstreams: Arena<Upstream>,
     pub(super) back_streams: Arena<BackStream>,
     pub(super) accepting: Slab<Rc<Listener>>,
@@ -169,6 +172,7 @@ impl<D: Driver> Engine<D> {
             streams: Arena::default(),
             exchanges: Arena::default(),
             tickets: Arena::default(),
+            calls: Arena::default(),
             upstreams: Arena::default(),
             back_streams: Arena::default(),
             accepting: Slab::new(),
@@ -238,6 +242,7 @@ impl<D: Driver> Engine<D> {
             && self.streams.is_empty()
             && self.exchanges.is_empty()
             && self.tickets.is_empty()
+            && self.calls.is_empty()
             && self.upstreams.is_empty()
             && self.back_streams.is_empty()
             && self.pool.queued_bytes() == 0
@@ -328,8 +333,8 @@ impl<D: Driver> Engine<D> {
                     self.upstream_ready(id, event.readable, event.writable, event.hangup);
                 }
             }
-            // A stream has no socket.
-            Owner::Stream(_) | Owner::BackStream(_) | Owner::Nobody => {}
+            // A stream has no socket, and a call none of its own.
+            Owner::Stream(_) | Owner::BackStream(_) | Owner::Call(_) | Owner::Nobody => {}
         }
     }
 }

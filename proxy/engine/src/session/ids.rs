@@ -2,7 +2,7 @@
 //!
 //! A place in an arena is used again; an event of this turn, a timer or a neighbour may speak of whoever had
 //! it before. So an id is place and serial number together, and names one connection or exchange for as long
-//! as the engine runs (2^29 times at least). The arena compares the whole of it at each access.
+//! as the engine runs (2^28 times at least). The arena compares the whole of it at each access.
 //!
 //! Rule: an id that is out of date finds nobody ([`Arena::get`]), and where somebody was relied on, the fault
 //! is ours ([`Arena::index`]): it ends the connection whose turn it is, and never reaches another. The driver
@@ -19,6 +19,7 @@ use crate::runtime::driver::Token;
 use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
 use crate::session::exchange::Exchange;
+use crate::session::exchange::call::Call;
 use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
 use crate::session::front::stream::Stream;
@@ -32,7 +33,7 @@ pub(super) const CHECK_DRAINS: Token = 2;
 /// Timer: accept again after descriptors ran out.
 pub(super) const RESUME_ACCEPT: Token = 3;
 
-const KIND_SHIFT: u32 = 61;
+const KIND_SHIFT: u32 = 60;
 const SERIAL_SHIFT: u32 = 32;
 const SERIAL_MASK: u64 = (1 << (KIND_SHIFT - SERIAL_SHIFT)) - 1;
 const PLACE_MASK: u64 = u32::MAX as u64;
@@ -70,6 +71,10 @@ impl Kind for Ticket {
     const TAG: u64 = 7;
 }
 
+impl Kind for Call {
+    const TAG: u64 = 8;
+}
+
 /// A client's connection.
 pub(super) type ClientId = Id<Client>;
 /// A stream of one.
@@ -80,6 +85,8 @@ pub(super) type UpstreamId = Id<Upstream>;
 pub(super) type BackStreamId = Id<BackStream>;
 /// An attempt that waits.
 pub(super) type TicketId = Id<Ticket>;
+/// A request of our own.
+pub(super) type CallId = Id<Call>;
 /// An exchange.
 pub(super) type ExchangeId = Id<Exchange>;
 
@@ -94,6 +101,7 @@ pub(super) enum Owner {
     Stream(StreamId),
     Upstream(UpstreamId),
     BackStream(BackStreamId),
+    Call(CallId),
     /// None that was made here.
     Nobody,
 }
@@ -109,6 +117,7 @@ impl Owner {
             (Stream::TAG, Some(id)) => Self::Stream(Id(id, PhantomData)),
             (Upstream::TAG, Some(id)) => Self::Upstream(Id(id, PhantomData)),
             (BackStream::TAG, Some(id)) => Self::BackStream(Id(id, PhantomData)),
+            (Call::TAG, Some(id)) => Self::Call(Id(id, PhantomData)),
             _ => Self::Nobody,
         }
     }
@@ -370,6 +379,8 @@ mod tests {
         assert_eq!(Owner::of(stream.token()), Owner::Stream(stream));
         let back = BackStreamId::new(3, 2);
         assert_eq!(Owner::of(back.token()), Owner::BackStream(back));
+        let call = CallId::new(4, 3);
+        assert_eq!(Owner::of(call.token()), Owner::Call(call));
         assert_eq!(Owner::of(listener_token(7)), Owner::Listener(7));
         for token in [WAKE, FLUSH_LOG, CHECK_DRAINS, RESUME_ACCEPT] {
             assert_eq!(Owner::of(token), Owner::Engine);

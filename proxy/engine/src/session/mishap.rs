@@ -27,7 +27,11 @@ impl<D: Driver> Engine<D> {
         let owner = Owner::of(self.at_work);
         if !matches!(
             owner,
-            Owner::Client(_) | Owner::Stream(_) | Owner::Upstream(_) | Owner::BackStream(_)
+            Owner::Client(_)
+                | Owner::Stream(_)
+                | Owner::Upstream(_)
+                | Owner::BackStream(_)
+                | Owner::Call(_)
         ) {
             resume_unwind(panic);
         }
@@ -44,6 +48,7 @@ impl<D: Driver> Engine<D> {
             Owner::BackStream(id) if self.back_streams.contains(id) => {
                 self.give_upstream_up(self.back_streams[id].connection);
             }
+            Owner::Call(id) => self.end_call(id, Outcome::InternalError),
             _ => {}
         }
         None

@@ -169,6 +169,7 @@ impl<D: Driver> Engine<D> {
                     self.drive_back_stream(id);
                 }
             }
+            Owner::Call(id) => self.drive_call(id),
             Owner::Engine | Owner::Listener(_) | Owner::Nobody => {}
         }
     }

@@ -22,6 +22,7 @@ impl<D: Driver> Engine<D> {
                 Owner::Stream(id) => self.check_stream(id, now_ms),
                 Owner::Upstream(id) => self.check_upstream(id, now_ms),
                 Owner::BackStream(id) => self.check_back_stream(id, now_ms),
+                Owner::Call(id) => self.check_call(id, now_ms),
                 Owner::Engine if due == ids::FLUSH_LOG => self.flush_log(),
                 Owner::Engine if due == ids::CHECK_DRAINS => self.check_drains(),
                 Owner::Engine if due == ids::RESUME_ACCEPT => self.resume_accepting(),

@@ -20,7 +20,16 @@ pub struct Frontend {
     /// Where its requests go, if it does not answer them itself.
     cluster: Option<Rc<Cluster>>,
     plan: Option<Box<Plan>>,
+    mirror: Option<Box<Mirror>>,
     slot: OnceCell<Rc<Slot>>,
+}
+
+/// Where a share of a frontend's requests goes as well.
+pub struct Mirror {
+    /// The cluster.
+    pub cluster: Rc<Cluster>,
+    /// In percent.
+    pub share: u8,
 }
 
 impl Frontend {
@@ -30,6 +39,7 @@ impl Frontend {
         rule: Rule,
         plan: Option<Box<Plan>>,
         cluster: Option<Rc<Cluster>>,
+        mirror: Option<Mirror>,
         before: Option<&Self>,
     ) -> Self {
         // What has no slot yet serves no request that could ask for one.
@@ -38,6 +48,7 @@ impl Frontend {
             rule,
             plan,
             cluster,
+            mirror: mirror.map(Box::new),
             slot,
         }
     }
@@ -65,6 +76,13 @@ impl Frontend {
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_deref()
+    }
+
+    /// Where a share of its requests goes as well; that of most frontends nowhere.
+    #[inline]
+    #[must_use]
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_deref()
     }
 
     /// Its counters in shared memory, from its first request on.

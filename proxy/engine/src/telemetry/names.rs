@@ -104,6 +104,12 @@ named_indexes! {
         GatewayTimeout504Total = "gateway_timeout_504_total",
         /// Further backends tried.
         RetriesTotal = "retries_total",
+        /// Requests that are to go to a mirror as well.
+        MirrorsTotal = "mirrors_total",
+        /// Those of them that a mirror did not get, or not whole: it was slow, or the client has left.
+        MirrorsDroppedTotal = "mirrors_dropped_total",
+        /// Those of them that a mirror has not answered.
+        MirrorsFailedTotal = "mirrors_failed_total",
         /// Tunnels opened.
         TunnelsTotal = "tunnels_total",
         /// Tunnels open.

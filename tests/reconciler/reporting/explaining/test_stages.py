@@ -19,6 +19,7 @@ ALL: dict[str, Any] = {
     "cluster": "shop",
     "client_certificate": "required",
     "hsts": {"max_age_days": 1},
+    "mirror": {"cluster": "shadow", "share": "10%"},
     "redirect": "https",
     "request_headers": {"set": {"X-A": "a"}},
     "response_headers": {"remove": ["Server"]},
@@ -29,7 +30,13 @@ ALL: dict[str, Any] = {
 def test_what_goes_to_a_cluster() -> None:
     assert keys(cluster="shop") == []
     answered = ["response_headers", "hsts"]
-    assert keys(**ALL) == ["client_certificate", "rewrite", "request_headers", *answered]
+    assert keys(**ALL) == [
+        "client_certificate",
+        "rewrite",
+        "request_headers",
+        "mirror",
+        *answered,
+    ]
 
 
 def test_what_is_answered_before_gets_no_further() -> None:

@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use crate::protocol::proxy;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
-use crate::runtime::socket::{Stream, local_address};
+use crate::runtime::socket::Stream;
 use crate::runtime::timer::Deadline;
 use crate::session::back::carrier::Carrier;
 use crate::session::back::upstream::{Link, Upstream};
@@ -159,16 +159,11 @@ impl<D: Driver> Engine<D> {
         let Some(version) = exchange.cluster.entity.proxy_protocol else {
             return Vec::new();
         };
-        let client = self.client_of(exchange.asker);
-        let local = client
-            .stream
-            .raw()
-            .and_then(|socket| local_address(socket).ok());
-        let destination = local.unwrap_or(client.listener.address);
+        let (source, destination) = self.ends_of(exchange.asker);
         let mut preamble = Vec::new();
         match version {
-            ProxyProtocol::V1 => proxy::write_v1(&mut preamble, client.peer, destination),
-            ProxyProtocol::V2 => proxy::write_v2(&mut preamble, client.peer, destination),
+            ProxyProtocol::V1 => proxy::write_v1(&mut preamble, source, destination),
+            ProxyProtocol::V2 => proxy::write_v2(&mut preamble, source, destination),
         }
         preamble
     }

@@ -73,12 +73,12 @@ impl<D: Driver> Engine<D> {
             ResponseBody::Chunked | ResponseBody::UntilClose => true,
             ResponseBody::None => false,
         };
-        let client = self.client_of(self.exchanges[number].asker);
+        let client = self.client_at(self.exchanges[number].asker);
         is_long
-            && client
-                .multiplex
-                .as_ref()
-                .is_none_or(|multiplex| multiplex.stream_count() <= LONG_STREAMS_MAX)
+            && client.is_some_and(|client| {
+                let multiplex = client.multiplex.as_ref();
+                multiplex.is_none_or(|it| it.stream_count() <= LONG_STREAMS_MAX)
+            })
     }
 
     pub(super) fn back_stream_data(

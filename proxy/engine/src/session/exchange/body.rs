@@ -12,6 +12,7 @@ use crate::protocol::h1::{
 const COPY_BYTES_MAX: usize = 2048;
 
 /// What is still to come of a body, in the framing of its sender.
+#[derive(Clone)]
 pub(in crate::session) enum Body {
     /// Nothing.
     Done,

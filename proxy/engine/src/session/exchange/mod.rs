@@ -6,6 +6,7 @@
 
 pub(super) mod attempt;
 pub(super) mod body;
+pub(super) mod call;
 mod own;
 pub(super) mod record;
 mod request;
@@ -29,7 +30,7 @@ use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
 use crate::session::exchange::waiting::Place;
 use crate::session::front::asker::Asker;
-use crate::session::ids::ExchangeId;
+use crate::session::ids::{CallId, ExchangeId};
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -157,6 +158,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) attempt: Option<Attempt>,
     /// What those before have come to.
     pub(in crate::session) tries: Tries,
+    /// What repeats it to the mirror of its frontend.
+    pub(in crate::session) mirror: Option<CallId>,
     /// The settings that it is served by.
     settings: Arc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
@@ -222,6 +225,7 @@ impl Exchange {
             served_by: cluster,
             attempt: None,
             tries: Tries::default(),
+            mirror: None,
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
             response_lines: None,
@@ -307,6 +311,11 @@ impl Exchange {
         matches!(self.reply, Reply::Body(_)) && !self.head.is_empty()
     }
 
+    /// Whether no client has asked it.
+    fn is_call(&self) -> bool {
+        matches!(self.asker, Asker::Call(_))
+    }
+
     /// Whether all of the request has been read.
     pub(in crate::session) fn request_done(&self) -> bool {
         self.request.is_done()
@@ -343,9 +352,11 @@ fn hsts_of<'a>(frontend: &'a Frontend, listener: &ListenerSettings) -> Option<&'
 
 impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> ExchangeId {
-        self.metrics.add(Counter::RequestsNow, 1);
-        self.metrics
-            .slot_add(exchange.frontend.slot(&self.metrics), Field::Active, 1);
+        if !exchange.is_call() {
+            self.metrics.add(Counter::RequestsNow, 1);
+            self.metrics
+                .slot_add(exchange.frontend.slot(&self.metrics), Field::Active, 1);
+        }
         self.metrics
             .slot_add(exchange.served_by.slot(), Field::Active, 1);
         let asker = exchange.asker;
@@ -363,18 +374,25 @@ impl<D: Driver> Engine<D> {
         let Some(exchange) = self.exchanges.remove(id) else {
             return;
         };
-        self.record(&exchange.ended(backend.as_deref(), outcome));
+        if exchange.is_call() {
+            self.count_call(&exchange, backend.as_deref(), outcome);
+        } else {
+            self.record(&exchange.ended(backend.as_deref(), outcome));
+            self.metrics.sub(Counter::RequestsNow, 1);
+            self.metrics
+                .slot_sub(exchange.frontend.slot(&self.metrics), Field::Active, 1);
+        }
         self.set_exchange(exchange.asker, None);
-        self.metrics.sub(Counter::RequestsNow, 1);
         self.metrics
             .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
-        self.metrics
-            .slot_sub(exchange.frontend.slot(&self.metrics), Field::Active, 1);
         self.metrics
             .slot_sub(exchange.served_by.slot(), Field::Active, 1);
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);
+        if let Some(mirror) = exchange.mirror {
+            self.leave_mirror(mirror, exchange.request.is_done());
+        }
     }
 
     /// Ends an exchange whose client is gone: the upstream connection cannot be used again.
@@ -411,6 +429,9 @@ impl<D: Driver> Engine<D> {
         self.leave_place(id);
         let exchange = &mut self.exchanges[id];
         let asker = exchange.asker;
+        if let Asker::Call(call) = asker {
+            return self.end_call(call, outcome);
+        }
         if exchange.holds_head() {
             exchange.reply = Reply::Awaited;
         }

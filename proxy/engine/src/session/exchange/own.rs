@@ -296,7 +296,7 @@ impl<D: Driver> Engine<D> {
         if let Some(edits) = edits {
             line = edits.without(line);
         }
-        let closing = self.stopping || self.client_of(asked.asker).listener.draining.get();
+        let closing = self.is_leaving(asked.asker);
         Made {
             status: answer.status,
             content_type: match (own, page) {

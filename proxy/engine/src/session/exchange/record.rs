@@ -231,7 +231,7 @@ impl<D: Driver> Engine<D> {
         record
     }
 
-    fn blank_record(&self, request_id: RequestId) -> Record {
+    pub(super) fn blank_record(&self, request_id: RequestId) -> Record {
         Record {
             started_us: self.clock.us(),
             started_unix_us: self.clock.unix_us(),
@@ -276,15 +276,7 @@ impl<D: Driver> Engine<D> {
             let duration_us = now_us - record.started_us;
             self.metrics
                 .observe(Histogram::RequestDuration, duration_us);
-            for slot in ended.slots(&self.metrics) {
-                self.metrics.slot_add(slot, Field::Requests, 1);
-                self.metrics
-                    .slot_add(slot, Field::of_status(record.status), 1);
-                self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
-                self.metrics
-                    .slot_add(slot, Field::BytesOut, record.bytes_out);
-                self.metrics.slot_add(slot, Field::DurationUs, duration_us);
-            }
+            self.count_in(ended.slots(&self.metrics), record, duration_us);
         }
         if self.log.is_on() {
             let client = &self.clients[self.connection_of(ended.asker)];
@@ -292,6 +284,24 @@ impl<D: Driver> Engine<D> {
             let dropped = self.log.push(&ended.entry(peer, listener, now_us));
             self.metrics.add(Counter::AccessLogDroppedTotal, dropped);
             self.queue_log_flush();
+        }
+    }
+
+    /// Counts a request for entities that have had it.
+    pub(super) fn count_in(
+        &self,
+        slots: impl IntoIterator<Item = SlotId>,
+        record: &Record,
+        duration_us: u64,
+    ) {
+        for slot in slots {
+            self.metrics.slot_add(slot, Field::Requests, 1);
+            self.metrics
+                .slot_add(slot, Field::of_status(record.status), 1);
+            self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
+            self.metrics
+                .slot_add(slot, Field::BytesOut, record.bytes_out);
+            self.metrics.slot_add(slot, Field::DurationUs, duration_us);
         }
     }
 

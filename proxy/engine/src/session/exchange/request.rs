@@ -135,8 +135,12 @@ impl<D: Driver> Engine<D> {
             }
         };
         let exchange = self.begin_exchange(asker, listener, head, bytes, admitted, record);
+        let mirrors = self.exchanges[exchange].frontend.mirror().is_some();
         self.begin_asking(asker);
         self.try_backend(exchange);
+        if mirrors {
+            self.begin_mirror(exchange);
+        }
     }
 
     /// Who serves a request; or else what we answer ourselves.
@@ -149,8 +153,8 @@ impl<D: Driver> Engine<D> {
         frontend: Option<Rc<Frontend>>,
         record: &Record,
     ) -> Result<Admitted, Box<Own>> {
-        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize
-            || self.is_short_of_memory();
+        let asked = self.exchanges.len().saturating_sub(self.calls.len());
+        let full = asked >= self.tables.settings.max_requests as usize || self.is_short_of_memory();
         if full {
             let counter = Counter::RefusedRequestsTotal;
             return Err(Own::apart(503, Outcome::Overloaded, counter));

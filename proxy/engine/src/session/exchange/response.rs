@@ -166,8 +166,7 @@ impl<D: Driver> Engine<D> {
         body: Body,
         rest: &[u8],
     ) {
-        let listener = &self.client_of(self.exchanges[number].asker).listener;
-        let closing = listener.draining.get() || self.stopping;
+        let closing = self.is_leaving(self.exchanges[number].asker);
         let exchange = &mut self.exchanges[number];
         exchange.keep_alive &= !closing
             && !is_early(exchange, &body, rest)

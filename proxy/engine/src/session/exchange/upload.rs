@@ -90,6 +90,9 @@ impl<D: Driver> Engine<D> {
             }
         };
         self.scratch = out;
+        if let Some(mirror) = self.exchanges.get(number).and_then(|it| it.mirror) {
+            self.mirror_body(mirror, &data[..consumed]);
+        }
         consumed
     }
 
@@ -103,8 +106,12 @@ impl<D: Driver> Engine<D> {
         let asker = exchange.asker;
         self.clear_asker_deadline(asker);
         let exchange = &self.exchanges[number];
+        let mirror = exchange.mirror;
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
             self.end_upload(carrier, trailers);
+        }
+        if let Some(mirror) = mirror {
+            self.mirror_ended(mirror, trailers);
         }
     }
 

@@ -73,7 +73,7 @@ impl<D: Driver> Engine<D> {
     /// Appends the text of a head where that is what its client gets.
     pub(in crate::session) fn write_head(&self, asker: Asker, head: Head<'_>, out: &mut Vec<u8>) {
         match (asker, head) {
-            (Asker::Stream(_), _) => {}
+            (Asker::Stream(_) | Asker::Call(_), _) => {}
             (
                 Asker::Connection(_),
                 Head::Passed {
@@ -91,6 +91,8 @@ impl<D: Driver> Engine<D> {
         let id = match asker {
             Asker::Connection(id) => return self.send_client(id, part.bytes, part.tail),
             Asker::Stream(id) => id,
+            // Nobody reads it.
+            Asker::Call(_) => return Fate::Lives,
         };
         let has_body = !part.bytes.is_empty() || !part.tail.is_empty();
         if let Some(head) = part.head {
@@ -114,6 +116,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].stream.shutdown_write(&mut self.tls),
             Asker::Stream(id) => self.end_stream_response(id),
+            Asker::Call(_) => {}
         }
     }
 }
@@ -123,7 +126,7 @@ impl Asker {
     pub(in crate::session) fn protocol(self) -> &'static str {
         match self {
             Self::Connection(_) => "HTTP/1.1",
-            Self::Stream(_) => "HTTP/2.0",
+            Self::Stream(_) | Self::Call(_) => "HTTP/2.0",
         }
     }
 }

@@ -1,36 +1,58 @@
-//! Who asks: a connection of HTTP/1.1, or a stream of one of HTTP/2.
+//! Who asks: a connection of HTTP/1.1, a stream of one of HTTP/2, or a call of our own.
 //!
 //! Rule: the exchange and the back know an asker by its id alone, and come by here, or by `answer` with what is
-//! sent; only here and behind it is it known which of the two it is. A stream is no connection: what is about the
+//! sent; only here and behind it is it known which of them it is. A stream is no connection: what is about the
 //! peer, the listener, the certificate or the socket is asked of the connection that it is on.
 
+use std::net::SocketAddr;
+
 use crate::runtime::driver::Driver;
+use crate::runtime::socket::local_address;
 use crate::session::engine::Engine;
+use crate::session::exchange::Outcome;
 use crate::session::front::client::{Client, Phase};
-use crate::session::ids::{ClientId, ExchangeId, StreamId};
+use crate::session::ids::{CallId, ClientId, ExchangeId, StreamId};
 
 /// Whose request an exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum Asker {
     Connection(ClientId),
     Stream(StreamId),
+    /// Nobody is there to read an answer; see `exchange::call`.
+    Call(CallId),
 }
 
 impl Asker {
-    /// Whether others share its connection.
+    /// Whether others share its connection, if it has one.
     pub(in crate::session) fn shares(self) -> bool {
-        matches!(self, Self::Stream(_))
+        !matches!(self, Self::Connection(_))
     }
 }
 
 impl<D: Driver> Engine<D> {
-    /// The connection by which somebody asks.
+    /// The connection by which somebody asks, if it is a client.
+    #[inline]
+    pub(in crate::session) fn clients_connection(&self, asker: Asker) -> Option<ClientId> {
+        match asker {
+            Asker::Connection(id) => Some(id),
+            Asker::Stream(id) => Some(self.streams[id].connection),
+            Asker::Call(_) => None,
+        }
+    }
+
+    /// See [`Engine::clients_connection`].
+    #[inline]
+    pub(in crate::session) fn client_at(&self, asker: Asker) -> Option<&Client> {
+        self.clients_connection(asker).map(|id| &self.clients[id])
+    }
+
+    /// The connection by which a client asks.
     #[inline]
     pub(in crate::session) fn connection_of(&self, asker: Asker) -> ClientId {
-        match asker {
-            Asker::Connection(id) => id,
-            Asker::Stream(id) => self.streams[id].connection,
-        }
+        let Some(id) = self.clients_connection(asker) else {
+            unreachable!("a call is no client's");
+        };
+        id
     }
 
     /// See [`Engine::connection_of`].
@@ -39,11 +61,30 @@ impl<D: Driver> Engine<D> {
         &self.clients[self.connection_of(asker)]
     }
 
+    /// Whether its connection takes no more requests: it is told so with its answer.
+    #[inline]
+    pub(in crate::session) fn is_leaving(&self, asker: Asker) -> bool {
+        let drains = |client: &Client| client.listener.draining.get();
+        self.stopping || self.client_at(asker).is_some_and(drains)
+    }
+
+    /// Where a client is, and where it has connected to.
+    pub(in crate::session) fn ends_of(&self, asker: Asker) -> (SocketAddr, SocketAddr) {
+        if let Asker::Call(id) = asker {
+            return self.calls[id].ends;
+        }
+        let client = self.client_of(asker);
+        let socket = client.stream.raw();
+        let local = socket.and_then(|socket| local_address(socket).ok());
+        (client.peer, local.unwrap_or(client.listener.address))
+    }
+
     /// What it asks, unless it has been answered.
     pub(in crate::session) fn exchange_of(&self, asker: Asker) -> Option<ExchangeId> {
         match asker {
             Asker::Connection(id) => self.clients[id].exchange,
             Asker::Stream(id) => self.streams[id].exchange,
+            Asker::Call(id) => self.calls[id].exchange,
         }
     }
 
@@ -52,6 +93,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].exchange = exchange,
             Asker::Stream(id) => self.streams[id].exchange = exchange,
+            Asker::Call(id) => self.calls[id].exchange = exchange,
         }
     }
 
@@ -61,6 +103,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].is_flushed(),
             Asker::Stream(id) => self.streams[id].is_flushed(),
+            Asker::Call(_) => true,
         }
     }
 
@@ -69,6 +112,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].input.is_empty(),
             Asker::Stream(id) => self.streams[id].input.is_empty(),
+            Asker::Call(id) => self.calls[id].input.is_empty(),
         }
     }
 
@@ -102,6 +146,7 @@ impl<D: Driver> Engine<D> {
                 self.clients[id].hangup = false;
             }
             Asker::Stream(id) => self.streams[id].ended = true,
+            Asker::Call(_) => {}
         }
     }
 
@@ -110,6 +155,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].ended,
             Asker::Stream(id) => self.streams[id].ended,
+            Asker::Call(_) => false,
         }
     }
 
@@ -118,6 +164,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.wake_client(id),
             Asker::Stream(id) => self.wake_stream(id),
+            Asker::Call(id) => self.wake_call(id),
         }
     }
 
@@ -127,6 +174,8 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].set_deadline(&mut self.timers, id, at_ms),
             Asker::Stream(id) => self.streams[id].set_deadline(&mut self.timers, id, at_ms),
+            // It has one for all of it.
+            Asker::Call(_) => {}
         }
     }
 
@@ -135,6 +184,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.clients[id].clear_deadline(&mut self.timers, id),
             Asker::Stream(id) => self.streams[id].clear_deadline(&mut self.timers, id),
+            Asker::Call(_) => {}
         }
     }
 
@@ -143,6 +193,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.end_client_response(id, keep_alive),
             Asker::Stream(id) => self.end_stream(id),
+            Asker::Call(id) => self.end_call(id, Outcome::Complete),
         }
     }
 
@@ -151,6 +202,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.close_client_when_sent(id),
             Asker::Stream(id) => self.end_stream(id),
+            Asker::Call(id) => self.end_call(id, Outcome::BackendAborted),
         }
     }
 
@@ -159,6 +211,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.close_client(id),
             Asker::Stream(id) => self.close_stream(id),
+            Asker::Call(id) => self.end_call(id, Outcome::BackendAborted),
         }
     }
 
@@ -167,6 +220,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => self.close_client_when_sent(id),
             Asker::Stream(id) => self.close_stream(id),
+            Asker::Call(id) => self.end_call(id, Outcome::BackendAborted),
         }
     }
 

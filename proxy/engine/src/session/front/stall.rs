@@ -112,6 +112,7 @@ impl<D: Driver> Engine<D> {
         match asker {
             Asker::Connection(id) => &mut self.clients[id].write,
             Asker::Stream(id) => &mut self.streams[id].write,
+            Asker::Call(_) => unreachable!("what a call is answered waits for nobody"),
         }
     }
 
@@ -142,6 +143,7 @@ impl<D: Driver> Engine<D> {
             }
             // What holds a stream up that waits for its connection is looked at there.
             Asker::Stream(id) => (self.streams[id].blocked, None),
+            Asker::Call(_) => return,
         };
         let write = self.write_of(asker);
         let silent_looks = match progressed {

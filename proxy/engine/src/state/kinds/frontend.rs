@@ -45,6 +45,8 @@ language! {
         pub listeners: Arc<[Box<str>]>,
         /// Methods that match; empty is any.
         pub methods: Vec<String> = Vec::new(),
+        /// Where a share of the requests goes as well.
+        pub mirror: Option<Mirror> = None,
         /// TLS for this hostname is passed on unread.
         pub passthrough: bool = false,
         /// What the path must be.
@@ -99,6 +101,7 @@ pub struct Few {
     pub headers: BTreeMap<String, ValueMatch>,
     pub hsts: Option<Hsts>,
     pub methods: Vec<String>,
+    pub mirror: Option<Mirror>,
     pub query: BTreeMap<String, ValueMatch>,
     pub redirect: Option<Redirect>,
     pub request_headers: HeaderEdits,
@@ -116,6 +119,7 @@ impl From<FrontendKeys> for Frontend {
             headers: keys.headers,
             hsts: keys.hsts,
             methods: keys.methods,
+            mirror: keys.mirror,
             query: keys.query,
             redirect: keys.redirect,
             request_headers: keys.request_headers,
@@ -148,6 +152,7 @@ impl From<Frontend> for FrontendKeys {
             hsts: few.hsts,
             listeners: held.listeners,
             methods: few.methods,
+            mirror: few.mirror,
             passthrough: held.passthrough,
             path: held.path,
             query: few.query,
@@ -187,6 +192,26 @@ impl Frontend {
 pub enum ClientCertificate {
     /// A certificate that has been verified.
     Required,
+}
+
+language! {
+    /// A cluster that gets requests as well, and whose answers are thrown away.
+    pub struct Mirror {
+        /// Its name.
+        pub cluster: Box<str>,
+        /// How many of a hundred requests.
+        pub share: u8 = 100,
+    }
+}
+
+impl Mirror {
+    fn check(&self) -> Result<(), String> {
+        if !is_name(&self.cluster) {
+            let name = &self.cluster;
+            return Err(format!("mirror: {name:?} is not the name of a cluster"));
+        }
+        within("mirror: share", usize::from(self.share), 1..=100)
+    }
 }
 
 language! {
@@ -286,9 +311,11 @@ impl Value for Frontend {
     }
 
     fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
+        let mirror = self.rare().mirror.as_ref();
         Needs {
             lists: [Some((Kind::Listener, &self.listeners))],
             one: self.cluster.as_deref().map(|name| (Kind::Cluster, name)),
+            another: mirror.map(|mirror| (Kind::Cluster, &*mirror.cluster)),
         }
     }
 
@@ -304,17 +331,24 @@ impl Value for Frontend {
     }
 
     fn put(tables: &mut Tables, entry: Arc<Entry>, (rule, plan): Self::Compiled, _: &mut Swap) {
-        let cluster = entry.frontend().cluster.as_deref().map(|name| {
+        let cluster_at = |name: &str| {
             let Some(cluster) = tables.running.clusters.get(name).cloned() else {
                 unreachable!("the ledger refuses a frontend whose cluster is not there");
             };
             cluster
+        };
+        let value = entry.frontend();
+        let cluster = value.cluster.as_deref().map(cluster_at);
+        let mirror = value.rare().mirror.as_ref().map(|it| running::Mirror {
+            cluster: cluster_at(&it.cluster),
+            share: it.share,
         });
         let before = taken(tables, &entry.name);
         let frontend = Rc::new(running::Frontend::new(
             rule,
             plan,
             cluster,
+            mirror,
             before.as_deref(),
         ));
         for table in tables_of(tables, frontend.entity()) {
@@ -360,8 +394,9 @@ impl Frontend {
         if ends.into_iter().filter(|end| *end).count() != 1 {
             return Err("expected exactly one of cluster, redirect, respond".to_owned());
         }
-        let changes_requests =
-            few.rewrite.is_some() || few.request_headers != HeaderEdits::default();
+        let changes_requests = few.rewrite.is_some()
+            || few.mirror.is_some()
+            || few.request_headers != HeaderEdits::default();
         match &self.cluster {
             Some(cluster) if !is_name(cluster) => {
                 Err(format!("cluster {cluster:?} is not the name of a cluster"))
@@ -391,6 +426,7 @@ impl Few {
             return Err("query: a parameter needs a name".to_owned());
         }
         self.query.values().try_for_each(value_match)?;
+        self.mirror.as_ref().map_or(Ok(()), Mirror::check)?;
         let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
         let edits = &self.request_headers;
         edits

@@ -88,6 +88,8 @@ pub struct Needs<'a> {
     pub(super) lists: [Option<Listed<'a>>; 1],
     /// One more.
     pub(super) one: Option<(Kind, &'a str)>,
+    /// And another.
+    pub(super) another: Option<(Kind, &'a str)>,
 }
 
 impl<'a> Needs<'a> {
@@ -97,6 +99,7 @@ impl<'a> Needs<'a> {
         listed
             .flat_map(|(kind, names)| names.iter().map(move |name| (kind, &**name)))
             .chain(self.one)
+            .chain(self.another)
     }
 }
 

@@ -1,0 +1,256 @@
+//! Requests that we ask ourselves, beside that of a client: a mirror of it, whose answer is thrown away.
+//!
+//! Rule: a call is an exchange like any other, with attempts, retries and timeouts of its own, and nobody behind it: so
+//! what is asked of backends side by side shares neither a body nor a deadline nor an end. Whose request it
+//! repeats never waits for it: what the other side does not take waits here up to a bound, and beyond that the
+//! call is dropped and counted. It has one deadline for all of it. Called by `request` and `upload` with what a client
+//! has sent, and by `front::asker` for the end of the answer.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::protocol::h1::Version;
+use crate::runtime::buffer::ByteQueue;
+use crate::runtime::driver::Driver;
+use crate::runtime::timer::Deadline;
+use crate::session::engine::Engine;
+use crate::session::exchange::body::Body;
+use crate::session::exchange::{Exchange, Outcome, Parties};
+use crate::session::front::asker::Asker;
+use crate::session::ids::{CallId, ExchangeId};
+use crate::session::queue::Bulk;
+use crate::telemetry::names::Counter;
+use crate::upstream::Backend;
+
+/// Calls of a worker at a time; each holds a connection or a stream to a backend.
+const CALLS_MAX: usize = 256;
+
+/// Bytes of a request body that may wait for a slow mirror.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+
+/// No call takes longer, upload and answer together.
+const CALL_MS_MAX: u64 = 60_000;
+
+/// A request of our own.
+pub(in crate::session) struct Call {
+    pub(in crate::session) exchange: Option<ExchangeId>,
+    /// Where the client is whose request it repeats, and where that had connected to.
+    pub(in crate::session) ends: (SocketAddr, SocketAddr),
+    /// What has come of the body, as the client has framed it, and has not been passed on.
+    pub(in crate::session) input: ByteQueue,
+    /// The end of a body that does not tell it itself has been told, with these trailers.
+    ended: Option<Vec<u8>>,
+    deadline: Deadline,
+    /// Queued to be driven in the next turn.
+    queued: bool,
+}
+
+impl<D: Driver> Engine<D> {
+    /// Sends a request that has just gone to its backend to the mirror of its frontend as well, if it is one of its
+    /// share.
+    pub(super) fn begin_mirror(&mut self, id: ExchangeId) {
+        // It may have been answered at once.
+        let Some(original) = self.exchanges.get(id) else {
+            return;
+        };
+        let frontend = original.frontend.clone();
+        let Some(mirror) = frontend.mirror() else {
+            return;
+        };
+        let is_drawn = self.random.below(100) < u64::from(mirror.share);
+        if original.upgrade.is_some() || !is_drawn {
+            return;
+        }
+        self.metrics.add(Counter::MirrorsTotal, 1);
+        if self.calls.len() >= CALLS_MAX || self.is_saving_memory() {
+            return self.metrics.add(Counter::MirrorsDroppedTotal, 1);
+        }
+        let original = &self.exchanges[id];
+        let ends = self.ends_of(original.asker);
+        let vacant = self.calls.vacant();
+        let call = vacant.id();
+        vacant.insert(Call {
+            exchange: None,
+            ends,
+            input: ByteQueue::default(),
+            ended: None,
+            deadline: Deadline::NONE,
+            queued: false,
+        });
+        let exchange = self.repeated(id, call, mirror.cluster.clone());
+        self.exchanges[id].mirror = Some(call);
+        let exchange = self.insert_exchange(exchange);
+        let at_ms = self.clock.ms() + CALL_MS_MAX;
+        let deadline = &mut self.calls[call].deadline;
+        self.timers.set(deadline, call.token(), at_ms);
+        self.try_backend(exchange);
+    }
+
+    /// The same request to another cluster, none of whose body has come.
+    fn repeated(
+        &mut self,
+        id: ExchangeId,
+        call: CallId,
+        cluster: Rc<crate::upstream::Cluster>,
+    ) -> Exchange {
+        let mut text = self.pool.take();
+        let original = &self.exchanges[id];
+        text.extend_from_slice(&original.head);
+        let record = self.blank_record(original.record.request_id);
+        let parties = Parties {
+            asker: Asker::Call(call),
+            // What is thrown away need not be framed.
+            version: Version::Http2,
+            listener: original.listener.clone(),
+            frontend: original.frontend.clone(),
+            cluster,
+            tables: &self.tables,
+        };
+        let mut exchange = Exchange::new(parties, text, record);
+        exchange.request = original.request.clone();
+        exchange.request_chunked =
+            original.request.has_no_length() && !exchange.cluster.is_multiplexed();
+        exchange.head_only = original.head_only;
+        exchange.replayable = original.replayable;
+        exchange.expects_continue = original.expects_continue;
+        exchange
+    }
+
+    /// More of the body has come, and has been passed on where it was meant for.
+    pub(super) fn mirror_body(&mut self, id: CallId, data: &[u8]) {
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
+        let consumed = match call.input.is_empty() {
+            true => self.pass_call_body(id, data),
+            false => 0,
+        };
+        let is_saving = self.is_saving_memory();
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        let rest = &data[consumed..];
+        if rest.is_empty() {
+            return;
+        }
+        if is_saving || call.input.len() + rest.len() > WAITING_BYTES_MAX {
+            return self.end_call(id, Outcome::Overloaded);
+        }
+        call.input.push(&mut self.pool, rest);
+    }
+
+    /// The end of the body has been told.
+    pub(super) fn mirror_ended(&mut self, id: CallId, trailers: &[u8]) {
+        if let Some(call) = self.calls.get_mut(id) {
+            call.ended = Some(trailers.to_vec());
+            self.end_call_body(id);
+        }
+    }
+
+    /// The client's request is over: what has not come of its body never will.
+    pub(super) fn leave_mirror(&mut self, id: CallId, is_whole: bool) {
+        if !is_whole {
+            self.end_call(id, Outcome::Overloaded);
+        }
+    }
+
+    /// Passes bytes on as far as there is room for them; returns how many were used up.
+    fn pass_call_body(&mut self, id: CallId, data: &[u8]) -> usize {
+        let mut at = 0;
+        while at < data.len() {
+            let Some(exchange) = self.calls.get(id).and_then(|call| call.exchange) else {
+                return data.len();
+            };
+            match self.request_body_input(exchange, &data[at..]) {
+                0 => break,
+                consumed => at += consumed,
+            }
+        }
+        at
+    }
+
+    /// Queues a call to be driven: there is room for more of its body.
+    pub(in crate::session) fn wake_call(&mut self, id: CallId) {
+        let call = &mut self.calls[id];
+        let has_work = !call.input.is_empty() || call.ended.is_some();
+        if has_work && !std::mem::replace(&mut call.queued, true) {
+            self.queue(id.token(), Bulk::default());
+        }
+    }
+
+    /// Passes on what waits.
+    pub(in crate::session) fn drive_call(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        call.queued = false;
+        let mut input = std::mem::take(&mut call.input);
+        let consumed = self.pass_call_body(id, input.as_slice());
+        input.consume(&mut self.pool, consumed);
+        match self.calls.get_mut(id) {
+            Some(call) => call.input = input,
+            None => return input.clear(&mut self.pool),
+        }
+        self.end_call_body(id);
+    }
+
+    /// Ends the request of which everything has been passed on.
+    fn end_call_body(&mut self, id: CallId) {
+        let call = &mut self.calls[id];
+        let (Some(exchange), true) = (call.exchange, call.input.is_empty()) else {
+            return;
+        };
+        if self.exchange_wants_input(exchange)
+            && let Some(trailers) = self.calls[id].ended.take()
+        {
+            self.request_body_ended(exchange, &trailers);
+        }
+    }
+
+    /// Its deadline may have passed.
+    pub(in crate::session) fn check_call(&mut self, id: CallId, now_ms: u64) {
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        if self.timers.check(&mut call.deadline, id.token(), now_ms) {
+            self.end_call(id, Outcome::ResponseTimeout);
+        }
+    }
+
+    /// Ends a call, and its exchange if that is not over.
+    pub(in crate::session) fn end_call(&mut self, id: CallId, outcome: Outcome) {
+        if let Some(exchange) = self.calls.get(id).and_then(|call| call.exchange) {
+            self.abandon_exchange(exchange, outcome);
+        }
+        let Some(mut call) = self.calls.remove(id) else {
+            return;
+        };
+        self.timers.remove(&mut call.deadline);
+        call.input.clear(&mut self.pool);
+    }
+
+    /// Counts a call that is over: for its cluster and backend, as the requests that these have had.
+    pub(super) fn count_call(
+        &self,
+        exchange: &Exchange,
+        backend: Option<&Backend>,
+        outcome: Outcome,
+    ) {
+        match outcome {
+            Outcome::Complete => {}
+            Outcome::Overloaded => self.metrics.add(Counter::MirrorsDroppedTotal, 1),
+            _ => self.metrics.add(Counter::MirrorsFailedTotal, 1),
+        }
+        let backend = backend.map(|backend| backend.slot());
+        let slots = [exchange.served_by.slot()].into_iter().chain(backend);
+        let duration_us = self.clock.us() - exchange.record.started_us;
+        self.count_in(slots, &exchange.record, duration_us);
+    }
+}
+
+impl Body {
+    /// Whether its end is told only when it is there.
+    fn has_no_length(&self) -> bool {
+        matches!(self, Self::Chunked(_) | Self::UntilClose)
+    }
+}
