@@ -1,16 +1,16 @@
-"""The shell: takes the reconciler's messages and calls the engine; called by `proxy.__main__`.
+"""The shell: takes the reconciler's messages, has each answered, and knows who may give any.
 
 One message after another, whoever sent it, so that the engine sees one order. A connection of a
 higher epoch takes the place of an older one; a lost connection changes nothing but that a change
 which was on its way is dropped: the worker goes on serving what it committed last. There is no
-timer here: an idle worker is not woken by its shell.
+timer here: an idle worker is not woken by its shell. What a message has the engine do is in
+`replies` beside. Called by `proxy.worker`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import socket
 import struct
@@ -18,13 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from proxy.engine_api import EngineApi, PrepareRefusedError
+from proxy.engine_api import EngineApi
+from proxy.replies import Replies
 from schemas.messages import wire
-from schemas.messages.challenges import ChallengeAnswers
 from schemas.messages.channel import Channel
-from schemas.messages.files import read_regular
 from schemas.messages.frames import WireError
 from schemas.messages.lines import STDERR
 
@@ -63,7 +60,7 @@ class Shell:
         self._peers: set[_Peer] = set()
         self._current: _Peer | None = None
         self._epoch = 0
-        self._serving = False
+        self._replies = Replies(engine)
         # What is staged is little.
         self._is_short = False
         # An audit is under way, and whoever asks something ends it.
@@ -261,24 +258,24 @@ class Shell:
                 is_first = message.number == 0 and not message.materials
                 self._is_short = is_first and len(message.ops) <= _SHORT_CHARS
                 if self._is_short:
-                    reply = self._stage(message)
+                    reply = self._replies.stage(message)
                 else:
-                    reply = await asyncio.to_thread(self._stage, message)
+                    reply = await asyncio.to_thread(self._replies.stage, message)
             case wire.Prepare() if self._is_short:
-                reply = self._prepare(message, descriptors)
+                reply = self._replies.prepare(message, descriptors)
             case wire.Prepare():
-                reply = await asyncio.to_thread(self._prepare, message, descriptors)
+                reply = await asyncio.to_thread(self._replies.prepare, message, descriptors)
             case wire.Serve():
-                reply = self._serve(message, descriptors)
+                reply = self._replies.serve(message, descriptors)
             case wire.Audit():
                 reply = await self._audit(message)
             case wire.Recite():
-                reply = await asyncio.to_thread(self._recite, message)
+                reply = await asyncio.to_thread(self._replies.recite, message)
             case wire.Shutdown():
                 self.end(message.drain_ms)
                 return
             case _:
-                reply = self._quick(message)
+                reply = self._replies.quick(message)
         self._send(peer, reply)
 
     def _greet(self, peer: _Peer, hello: wire.Hello) -> None:
@@ -303,90 +300,10 @@ class Shell:
             digest=held.digest,
             staged=held.staged,
             listeners=list(listeners),
-            serving=self._serving,
+            serving=self._replies.serving,
             protocol=wire.PROTOCOL,
         )
         self._send(peer, welcome, [self._engine.metrics_fd, *listeners.values()])
-
-    def _stage(self, message: wire.Stage) -> wire.FromWorker:
-        materials = _read_materials(message)
-        try:
-            self._engine.stage(message.generation, message.number, message.ops, materials)
-        except PrepareRefusedError as refusal:
-            return _refused(message, refusal)
-        return wire.Staged(
-            transaction=message.transaction, generation=message.generation, number=message.number
-        )
-
-    def _prepare(self, message: wire.Prepare, descriptors: list[int]) -> wire.FromWorker:
-        try:
-            digest = self._engine.prepare(
-                message.generation,
-                (message.base_generation, message.base_digest),
-                message.commit,
-                message.chunks,
-                dict(zip(message.sockets, descriptors, strict=True)),
-            )
-        except PrepareRefusedError as refusal:
-            return _refused(message, refusal)
-        return wire.Prepared(
-            transaction=message.transaction, generation=message.generation, digest=digest
-        )
-
-    def _serve(self, message: wire.Serve, descriptors: list[int]) -> wire.FromWorker:
-        try:
-            self._engine.serve(dict(zip(message.sockets, descriptors, strict=True)))
-        except PrepareRefusedError as refusal:
-            return _refused(None, refusal)
-        self._serving = True
-        return wire.Served()
-
-    def _quick(self, message: wire.ToWorker) -> wire.FromWorker:
-        match message:
-            case wire.Commit(transaction=transaction, generation=generation):
-                digest = self._engine.commit(generation)
-                return wire.Committed(transaction=transaction, generation=generation, digest=digest)
-            case wire.Abort(transaction=transaction, generation=generation):
-                self._engine.abort(generation)
-                return wire.Aborted(transaction=transaction, generation=generation)
-            case wire.Release(transaction=transaction, generation=generation):
-                self._engine.release(generation)
-                return wire.Released(transaction=transaction, generation=generation)
-            case wire.Overlay(drained=drained):
-                self._engine.overlay(drained)
-                return wire.Overlaid(drained=drained)
-            case wire.TicketKeys(path=path):
-                return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
-            case wire.Challenges(path=path):
-                return wire.ChallengesTaken(problem=self._take_challenges(Path(path)))
-        raise AssertionError(f"unhandled message {message.type}")
-
-    def _take_challenges(self, path: Path) -> str | None:
-        try:
-            answers = ChallengeAnswers.model_validate_json(read_regular(path))
-            self._engine.take_challenges(answers)
-        except ValidationError:
-            return f"{path} is damaged"
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
-
-    def _take_ticket_keys(self, path: Path) -> str | None:
-        try:
-            self._engine.take_ticket_keys(read_regular(path))
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
-
-    def _recite(self, message: wire.Recite) -> wire.Recited:
-        part = self._engine.read(message.position)
-        return wire.Recited(
-            generation=part.generation,
-            digest=part.digest,
-            entities=part.entities,
-            next=part.next or 0,
-            last=part.next is None,
-        )
 
     async def _audit(self, message: wire.Audit) -> wire.Audited | wire.AuditEnded:
         """What is held. It takes a while, and a commit does not wait for it."""
@@ -403,31 +320,6 @@ class Shell:
         return wire.Audited(
             generation=found.generation, digest=found.digest, differing=found.differing
         )
-
-
-def _refused(
-    message: wire.Stage | wire.Prepare | None, refusal: PrepareRefusedError
-) -> wire.Refused:
-    return wire.Refused(
-        transaction=message.transaction if message else 0,
-        generation=message.generation if message else 0,
-        kind=refusal.kind,
-        name=refusal.name,
-        reason=refusal.reason,
-    )
-
-
-def _read_materials(message: wire.Stage) -> dict[str, bytes]:
-    """What is missing or altered is left out; the engine names the entity that misses it."""
-    found: dict[str, bytes] = {}
-    for digest in message.materials:
-        try:
-            content = read_regular(Path(message.material_dir, digest))
-        except OSError:
-            continue
-        if hashlib.sha256(content).hexdigest() == digest:
-            found[digest] = content
-    return found
 
 
 def _say(line: str) -> None:

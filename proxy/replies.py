@@ -1,0 +1,136 @@
+"""What each message has the engine do, and the reply to it.
+
+Knows no connection and no order: one message after another is up to `proxy.shell`, which calls this
+on its loop or, for what takes its time, in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from proxy.engine_api import EngineApi, PrepareRefusedError
+from schemas.messages import wire
+from schemas.messages.challenges import ChallengeAnswers
+from schemas.messages.files import read_regular
+
+
+class Replies:
+    """Has one engine do what messages ask for."""
+
+    def __init__(self, engine: EngineApi) -> None:
+        self._engine = engine
+        self.serving = False
+        """Whether it takes connections."""
+
+    def stage(self, message: wire.Stage) -> wire.FromWorker:
+        """Take in a chunk of a change."""
+        materials = _read_materials(message)
+        try:
+            self._engine.stage(message.generation, message.number, message.ops, materials)
+        except PrepareRefusedError as refusal:
+            return _refused(message, refusal)
+        return wire.Staged(
+            transaction=message.transaction, generation=message.generation, number=message.number
+        )
+
+    def prepare(self, message: wire.Prepare, descriptors: list[int]) -> wire.FromWorker:
+        """Check the change whose chunks have come, and open its sockets."""
+        try:
+            digest = self._engine.prepare(
+                message.generation,
+                (message.base_generation, message.base_digest),
+                message.commit,
+                message.chunks,
+                dict(zip(message.sockets, descriptors, strict=True)),
+            )
+        except PrepareRefusedError as refusal:
+            return _refused(message, refusal)
+        return wire.Prepared(
+            transaction=message.transaction, generation=message.generation, digest=digest
+        )
+
+    def serve(self, message: wire.Serve, descriptors: list[int]) -> wire.FromWorker:
+        """Take connections from now on."""
+        try:
+            self._engine.serve(dict(zip(message.sockets, descriptors, strict=True)))
+        except PrepareRefusedError as refusal:
+            return _refused(None, refusal)
+        self.serving = True
+        return wire.Served()
+
+    def quick(self, message: wire.ToWorker) -> wire.FromWorker:
+        """Do what takes no time: a swap, or a word about one."""
+        match message:
+            case wire.Commit(transaction=transaction, generation=generation):
+                digest = self._engine.commit(generation)
+                return wire.Committed(transaction=transaction, generation=generation, digest=digest)
+            case wire.Abort(transaction=transaction, generation=generation):
+                self._engine.abort(generation)
+                return wire.Aborted(transaction=transaction, generation=generation)
+            case wire.Release(transaction=transaction, generation=generation):
+                self._engine.release(generation)
+                return wire.Released(transaction=transaction, generation=generation)
+            case wire.Overlay(drained=drained):
+                self._engine.overlay(drained)
+                return wire.Overlaid(drained=drained)
+            case wire.TicketKeys(path=path):
+                return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
+            case wire.Challenges(path=path):
+                return wire.ChallengesTaken(problem=self._take_challenges(Path(path)))
+        raise AssertionError(f"unhandled message {message.type}")
+
+    def _take_challenges(self, path: Path) -> str | None:
+        try:
+            answers = ChallengeAnswers.model_validate_json(read_regular(path))
+            self._engine.take_challenges(answers)
+        except ValidationError:
+            return f"{path} is damaged"
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def _take_ticket_keys(self, path: Path) -> str | None:
+        try:
+            self._engine.take_ticket_keys(read_regular(path))
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def recite(self, message: wire.Recite) -> wire.Recited:
+        """Read a part of what is held, for a daemon that has lost it."""
+        part = self._engine.read(message.position)
+        return wire.Recited(
+            generation=part.generation,
+            digest=part.digest,
+            entities=part.entities,
+            next=part.next or 0,
+            last=part.next is None,
+        )
+
+
+def _refused(
+    message: wire.Stage | wire.Prepare | None, refusal: PrepareRefusedError
+) -> wire.Refused:
+    return wire.Refused(
+        transaction=message.transaction if message else 0,
+        generation=message.generation if message else 0,
+        kind=refusal.kind,
+        name=refusal.name,
+        reason=refusal.reason,
+    )
+
+
+def _read_materials(message: wire.Stage) -> dict[str, bytes]:
+    """What is missing or altered is left out; the engine names the entity that misses it."""
+    found: dict[str, bytes] = {}
+    for digest in message.materials:
+        try:
+            content = read_regular(Path(message.material_dir, digest))
+        except OSError:
+            continue
+        if hashlib.sha256(content).hexdigest() == digest:
+            found[digest] = content
+    return found
