@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("schemas", "reconciler", "routing", "proxy")
 FILE_LINES_MAX = 600
+# Without signature and docstring, which are long where they are the help of a command.
+FUNCTION_LINES_MAX = 60
 
 # Words that mean something else everywhere else. The glossary of CONTRIBUTING.md says what we say.
 BANNED_MODULE_WORDS = {"config", "data", "handler", "helper", "info", "manager", "misc", "utils"}
@@ -109,6 +111,22 @@ def test_every_file_fits_its_reader() -> None:
         name_of(path): count
         for path in sources()
         if (count := len(path.read_text().splitlines())) > FILE_LINES_MAX
+    }
+    assert long == {}
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_every_function_fits_a_screen() -> None:
+    long = {
+        f"{name_of(path)}: {node.name}": count
+        for path in all_modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (count := body_lines(node)) > FUNCTION_LINES_MAX
     }
     assert long == {}
 
