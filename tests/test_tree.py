@@ -140,6 +140,20 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+def test_what_a_docstring_names_is_there() -> None:
+    """A module, or something in one, by its full name: who calls it, where it is explained."""
+    known = {".".join(path.with_suffix("").relative_to(ROOT).parts) for path in all_modules()}
+    known |= {name.removesuffix(".__init__") for name in known}
+    named = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`")
+    wrong = [
+        f"{name_of(path)}: {name}"
+        for path in all_modules()
+        for name in named.findall(path.read_text())
+        if name not in known and name.rpartition(".")[0] not in known
+    ]
+    assert wrong == []
+
+
 def test_the_map_has_every_module_of_the_control_plane() -> None:
     lines = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
     rows = {row[1]: row[0] for line in lines if (row := re.match(r"\| `(\w+)/`.*", line))}

@@ -1,6 +1,6 @@
 """Looks into OCSP responses (RFC 6960) before they are stapled: whose, what they say, until when.
 
-Pure, with the `cryptography` package. Called by `reconciler.materials.materials`.
+Pure, with the `cryptography` package. Called by `reconciler.materials.completing`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Looks into PEM files before any worker does: chains, keys, dates, names.
 
 Pure, with the `cryptography` package. Every finding is a sentence for the person who committed the
-file, and none ever holds a part of a key. Called by `reconciler.materials.materials`.
+file, and none ever holds a part of a key. Called by
+`reconciler.materials.completing`, `reconciler.acme.certifying` and `reconciler.reporting.expiry`.
 """
 
 from __future__ import annotations

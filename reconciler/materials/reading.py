@@ -1,7 +1,7 @@
 """Reads the files that entities name by path, within bounds.
 
-`Reader` is how every part asks for them; called by `reconciler.loop`, for files outside of the
-repository, and by whoever brings a reader of its own.
+`Reader` is how every part asks for them; called by `reconciler.source.source`, for files
+outside of the repository, and by whoever brings a reader of its own.
 """
 
 from __future__ import annotations

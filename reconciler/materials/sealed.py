@@ -2,7 +2,7 @@
 
 The identity is a file outside of the repository, read anew each time, so that it may be replaced
 while the daemon runs. What is opened goes to the material store alone. Called by
-`reconciler.materials.materials`, and by whoever compares a file with what runs.
+`reconciler.materials.completing`, and by whoever compares a file with what runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How many workers there are to be: the command line's number, or the settings'.
 
-Called by `reconciler.daemon`, and by `reconciler.loop.reconcile` for what a plan says.
+Called by `reconciler.daemon`, for the loop too, which asks it what is to be said of a plan.
 """
 
 from __future__ import annotations

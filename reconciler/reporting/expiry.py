@@ -1,7 +1,7 @@
 """When the certificates in service expire, for status and metrics.
 
 Looks into the material store, which has exactly what is served; a content is parsed once, when
-somebody first asks. Called by `reconciler.reporting.control.answers` and
+somebody first asks. Called by `reconciler.reporting.control.status` and
 `reconciler.reporting.monitoring.measuring`.
 """
 

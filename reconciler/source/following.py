@@ -2,7 +2,7 @@
 
 HEAD is asked once. From then on `git checkout` changes what people edit and not what is served:
 neither while we run nor by a crash and a restart. Called by `reconciler.daemon` and, for the
-warning, `reconciler.reporting.control.answers`.
+warning, `reconciler.reporting.control.status`.
 """
 
 from __future__ import annotations

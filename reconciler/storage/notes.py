@@ -1,7 +1,7 @@
 """What befell the state, for `status`: each with its time, and only for as long as it is of use.
 
 Nobody confirms a note. So one leaves when what it says holds no more, if that can be known, and
-after a day in any case: the log has it. Called by `reconciler.storage.store`.
+after a day in any case: the log has it. Made by `reconciler.storage.opened`.
 """
 
 from __future__ import annotations

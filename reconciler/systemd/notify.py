@@ -1,7 +1,7 @@
 """The service manager: readiness, status, watchdog, and the descriptor store of systemd.
 
 A few lines of the documented protocol (sd_notify(3), sd_listen_fds(3)) rather than a library.
-Without NOTIFY_SOCKET everything here does nothing. Called by `reconciler.daemon`.
+Without NOTIFY_SOCKET everything here does nothing. Called by `reconciler.systemd.service`.
 """
 
 from __future__ import annotations

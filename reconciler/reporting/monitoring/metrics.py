@@ -3,7 +3,7 @@
 Everything is named `kakehi_*`. A worker's numbers carry its number as a label, an entity's numbers
 its name, summed over the workers; of each kind as many entities have series as may have. The
 engine's names come from the memory's own header, so a counter that it gains appears here by itself.
-Called by `reconciler.reporting.monitoring.admin` when somebody asks; nothing is collected
+Called by `reconciler.reporting.monitoring.measuring` when somebody asks; nothing is collected
 otherwise. The module is loaded then: prometheus-client brings an HTTP server and client along.
 """
 

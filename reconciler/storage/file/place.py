@@ -2,7 +2,7 @@
 
 Somebody may delete or replace it while a daemon runs; what is written then goes into files that no
 start will ever find. So its inode, and those of the files that hold the state, are looked at before
-each commit: a call of `stat` each. Called by `reconciler.storage.store`; `lock_directory` and
+each commit: a call of `stat` each. Called by `reconciler.storage.opened`; `lock_directory` and
 `holds_lock` also by whoever else must be alone in a directory.
 """
 

@@ -2,7 +2,7 @@
 
 No part of the state or its digest: git says what a backend is, the overlay that it gets no new
 requests for now. Survives a restart in the state database. Called by
-`reconciler.reporting.control.answers`, and by `reconciler.workers.slots.bringup` for what a fresh
+`reconciler.reporting.control.draining`, and by `reconciler.workers.slots.bringup` for what a fresh
 worker has to know.
 """
 

@@ -33,7 +33,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What workers serve, where the files had lost it; see `reconciler.workers.recovery`."""
+    """What workers serve, where the files had lost it; see `reconciler.loop.repair.recovery`."""
 
     generation: int
     digest: str

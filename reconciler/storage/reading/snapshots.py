@@ -1,7 +1,7 @@
 """Connections that read one moment of the database each, kept for the next who wants one.
 
 To connect, and to have SQLite read what tables there are, takes longer than what a commit asks for.
-Called by `reconciler.storage.store` alone.
+Called by `reconciler.storage.opened` alone.
 """
 
 from __future__ import annotations
