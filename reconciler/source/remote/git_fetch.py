@@ -31,7 +31,9 @@ _REASONS_MAX = 3
 _REASON_CHARS_MAX = 1000
 _LAST_WORDS_S = 1.0
 _IS_THERE = 0
-_ENDED_LOOKS, _ENDED_LOOK_S = 50, 0.01
+_ENDED_LOOKS, _ENDED_LOOK_S = 500, 0.01
+# Most are gone at once; and then it takes a look at all processes of the machine.
+_LOOKS_AT_EACH = 5
 
 
 async def fetch(
@@ -97,11 +99,23 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         if process.returncode is None:
             await process.wait()
-        # A kill is only a request. Who is over may stay in the group until somebody asks for it, so
-        # that nobody waits for the last one for long.
-        for _ in range(_ENDED_LOOKS):
+        # A kill is only a request, which takes its time where others compute.
+        for look in range(1, _ENDED_LOOKS):
             os.killpg(process.pid, _IS_THERE)
+            # Who is over may stay in the group until somebody asks for it.
+            if look % _LOOKS_AT_EACH == 0 and not await asyncio.to_thread(_has_living, process.pid):
+                return
             await asyncio.sleep(_ENDED_LOOK_S)
+
+
+def _has_living(group: int) -> bool:
+    """Whether any process of a group is not over."""
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended since
+            state, _, found, *_ = place.read_bytes().rpartition(b")")[2].split()
+            if int(found) == group and state not in (b"Z", b"X"):
+                return True
+    return False
 
 
 async def _read_last(stream: asyncio.StreamReader, said: bytearray) -> None:
