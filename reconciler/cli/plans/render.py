@@ -9,7 +9,6 @@ from typing import Any
 from reconciler.cli.output import Painter, count
 from reconciler.cli.plans.differences import alone, both, by_lines
 from reconciler.cli.plans.grouping import SUMMED_MIN, Group, groups, move, sums, totals
-from schemas.messages.control import HEIRS_OF_MAX
 from schemas.values.text import visible
 
 SIGNS = {"add": "+", "update": "~", "remove": "-"}
@@ -110,6 +109,9 @@ def effect(changes: list[dict[str, Any]]) -> str:
 
 def untold(changes: list[dict[str, Any]]) -> str:
     """Return what is not told of the changes, as a sentence; empty where all is."""
+    # With it comes what --help does without.
+    from schemas.messages.control import HEIRS_OF_MAX
+
     number = sum(each["kind"] == "frontend" for each in changes)
     if number <= HEIRS_OF_MAX:
         return ""
