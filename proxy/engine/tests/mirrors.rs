@@ -4,12 +4,17 @@ mod rig;
 mod support;
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use _engine::protocol::h2::{Connection, Event, Heads, Settings};
 use rig::{Answered, Asked, Peer, Rig, answers, listen, requests};
-use support::{LISTENER, SETTINGS, backend, cluster, frontend, ops};
+use support::{
+    LISTENER, Proxy, SETTINGS, backend, cluster, connect, frontend, ops, serve, start_backend,
+};
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: shop\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -276,6 +281,37 @@ fn who_leaves_in_the_middle_of_a_body_takes_the_mirror_along() {
     all.rig.say(&mut other, OK, usize::MAX);
     drop((shadow, other));
     all.check_empty();
+}
+
+/// A commit removes it while it hangs; the drain is over after 300 ms.
+#[test]
+fn a_mirror_that_is_removed_is_left() {
+    let (told, ended) = mpsc::channel();
+    let hanging = serve(move |_, mut stream| {
+        let mut bytes = [0; 1024];
+        while let Ok(1..) = stream.read(&mut bytes) {}
+        let _ = told.send(());
+    });
+    let mut proxy = Proxy::start(start_backend("blue"));
+    let mirrored = r#""mirror":{"cluster":"shadow"},"passthrough""#;
+    let puts = [
+        cluster("shadow"),
+        backend("shadow/1", hanging),
+        frontend("blue").replace(r#""passthrough""#, mirrored),
+    ];
+    proxy.change(&ops(&puts, &[])).unwrap();
+    let used = proxy.change(&ops(&[], &[("backend", "shadow/1"), ("cluster", "shadow")]));
+    assert!(used.unwrap_err().contains("others refer to it"));
+    let mut client = connect(proxy.address);
+    client.write_all(GET).unwrap();
+    let count = client.read(&mut [0; 1024]).unwrap();
+    assert!(count > 0);
+    assert!(ended.try_recv().is_err(), "it hangs");
+    let removed = [("backend", "shadow/1"), ("cluster", "shadow")];
+    proxy.change(&ops(&[frontend("blue")], &removed)).unwrap();
+    ended.recv_timeout(Duration::from_secs(5)).unwrap();
+    client.write_all(GET).unwrap();
+    assert!(client.read(&mut [0; 1024]).unwrap() > 0);
 }
 
 #[test]
