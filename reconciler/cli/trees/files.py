@@ -161,6 +161,9 @@ def of_working_tree(
                 skipped[path] = rules.IGNORED
             else:
                 yield path, read(directory / path)
+    for path, content in tree.kept() if tree is not None else ():
+        if is_configuration(path) and not ignoring.covers(path) and not rules.reason(path.encode()):
+            yield path, content
     confirmed = rules.confirmed(skipped, lambda path: read(directory / path))
     for path in list(skipped):
         if path not in confirmed or ignoring.covers(path):
@@ -259,6 +262,8 @@ def _disk_reader(directory: Path) -> "Reader":
             hint = "commit it, or keep it outside of the repository under an absolute path"
             raise UnreadableError("git ignores the file, so that no commit has it", hint)
         if not found.exists():
+            if tree is not None and (kept := tree.content_kept(path)) is not None:
+                return kept
             # Names in a configuration are relative to its directory, wherever the file lies.
             message = f"No such file or directory: looked for {directory.resolve() / path}"
             raise UnreadableError(message, nearest(path, names_in(found.parent)))

@@ -7,10 +7,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from reconciler.cli.exits import CommandError
-from reconciler.cli.trees import files, staged, unstaged
+from reconciler.cli.trees import files, sparse, staged, unstaged
 from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
@@ -73,6 +74,28 @@ class WorkingTree:
         for path in files.all_files(self.directory, hidden=True, ignored=self._ignores):
             if not self._ignores(path):
                 yield path, files.read(self.directory / path)
+        yield from self.kept()
+
+    @cached_property
+    def _kept(self) -> dict[str, bytes]:
+        """The files that a commit of this working tree has and the tree has not: path → blob id."""
+        found = sparse.left_out(Path(self._git.path, "index"))
+        inside = ((os.fsdecode(raw), oid) for raw, oid in found.items())
+        return {
+            path.removeprefix(self._prefix): oid
+            for path, oid in inside
+            if path.startswith(self._prefix) and not is_there(Path(self._git.workdir, path))
+        }
+
+    def kept(self) -> Iterator[tuple[str, bytes]]:
+        """Return path and content of every file that a sparse checkout leaves where it is."""
+        for path in sorted(self._kept):
+            yield path, self.content_kept(path) or b""
+
+    def content_kept(self, path: str) -> bytes | None:
+        """Return the content of such a file; None where there is none of that name."""
+        oid = self._kept.get(path)
+        return None if oid is None else self._stored.read_blob(oid, files.FILE_BYTES_MAX)
 
     def wanted(self, left_out: dict[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
         """Return path and content of every file that the daemon reads or may be asked for.
@@ -139,7 +162,7 @@ class WorkingTree:
                 left_out[rules.shown(os.fsencode(name))] = reason
             is_read = reason is None and not is_ignored
             present = is_read and on_disk.is_file() and not on_disk.is_symlink()
-            content = files.read(on_disk) if present else None
+            content = files.read(on_disk) if present else self.content_kept(name)
             before = self._content(tree, path)
             if not files.is_configuration(name) and not files.may_be_material(
                 name, content, before
@@ -194,6 +217,8 @@ class WorkingTree:
         found = dict.fromkeys(map(os.fsdecode, added or ()), False)
         for delta in deltas:
             if delta.status == pygit2.enums.DeltaStatus.DELETED:
+                if os.fsdecode(delta.old_file.raw_path).removeprefix(self._prefix) in self._kept:
+                    continue
                 self._expect_searchable(delta.old_file.raw_path)
             is_ignored = delta.status == pygit2.enums.DeltaStatus.IGNORED
             for raw in {delta.old_file.raw_path, delta.new_file.raw_path}:
