@@ -194,7 +194,10 @@ class EngineApi:
         self._engine.release(generation)
 
     def begin_audit(self) -> None:
-        """Has the engine find out what it really holds, a little in each turn."""
+        """Has the engine find out what it really holds, a little in each turn.
+
+        It goes on where one that was ended has come to.
+        """
         self._engine.begin_audit()
 
     def end_audit(self) -> None:

@@ -138,7 +138,7 @@ class Audit(_Message):
     """Asks what the worker really holds: its digest is computed anew.
 
     Answered by `Audited`, or by `AuditEnded` when something else was asked meanwhile, which does
-    not wait for it unless `to_the_end`.
+    not wait for it unless `to_the_end`. The next one goes on from there, whatever was committed.
     """
 
     type: Literal["audit"] = "audit"

@@ -169,7 +169,7 @@ impl Engine {
     }
 
     fn end_audit(&self) {
-        self.lock().end_audits();
+        self.lock().interrupt_audit();
     }
 
     fn audited(&self, py: Python<'_>) -> PyResult<Option<(u64, String, Vec<String>)>> {

@@ -259,8 +259,8 @@ impl EngineThread {
         self.send(Command::ReopenLog);
     }
 
-    /// Has the digest computed anew from every entity that the loop holds. Nobody needs to wait for
-    /// it who holds us: [`Auditing::wait`] does.
+    /// Has the digest computed anew from every entity that the loop holds, where an audit that was
+    /// interrupted has not come to. Nobody needs to wait for it who holds us: [`Auditing::wait`] does.
     #[must_use]
     pub fn begin_audit(&self) -> Auditing {
         let (answer, found) = mpsc::channel();
@@ -268,9 +268,9 @@ impl EngineThread {
         Auditing(found)
     }
 
-    /// Ends the audits that are under way: what they have found is of no use.
-    pub fn end_audits(&self) {
-        self.send(Command::EndAudits);
+    /// Interrupts the audit that is under way: the next one goes on from there.
+    pub fn interrupt_audit(&self) {
+        self.send(Command::InterruptAudit);
     }
 
     /// A part of the entities that the loop holds, from a position on.
@@ -309,7 +309,7 @@ impl EngineThread {
 pub struct Auditing(Receiver<Option<Audited>>);
 
 impl Auditing {
-    /// What it finds; None when it was ended before.
+    /// What it finds; None when it was interrupted before.
     ///
     /// # Errors
     /// [`Refused`] when the loop does not answer.

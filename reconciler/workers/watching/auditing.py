@@ -72,7 +72,8 @@ class Auditing:
     async def _answer(self, worker: Worker) -> wire.FromWorker | None:
         """What a worker says; None when it does not: whether it lives is for others to find out.
 
-        It gives way to whatever else is asked, but where that goes on for ever.
+        It gives way to whatever else is asked and goes on from there, but where that goes on for
+        ever.
         """
         for tried in range(_TRIES + 1):
             # Between transactions, so that few have to end it.

@@ -38,10 +38,10 @@ pub enum Command {
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
     /// The digest computed anew from every entity held, over as many turns as it takes; None when it
-    /// was ended before.
+    /// was interrupted. Who asks next has it go on from there.
     Audit(Sender<Option<Audited>>),
-    /// End all audits: something more urgent has come.
-    EndAudits,
+    /// Interrupt the audit: something more urgent has come.
+    InterruptAudit,
     /// The entities held, a part of them from a position on.
     Read(usize, Sender<Part>),
     /// Stop accepting, let requests end for so long, then stop.
@@ -82,13 +82,11 @@ impl<D: Driver> Engine<D> {
             }
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
-                self.audits.push_back((Audit::begin(&self.tables), answer));
+                self.audit
+                    .get_or_insert_with(|| Audit::begin(&mut self.tables));
+                self.auditors.push(answer);
             }
-            Command::EndAudits => {
-                for (_, answer) in self.audits.drain(..) {
-                    let _ = answer.send(None);
-                }
-            }
+            Command::InterruptAudit => self.tell_auditors(None),
             Command::Read(position, answer) => {
                 let _ = answer.send(Part::read(&self.tables, position));
             }
@@ -96,16 +94,19 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// One turn's share of the audits that were asked for.
+    /// One turn's share of the audit, if anybody waits for it.
     pub(super) fn audit_some(&mut self) {
-        let Some((audit, _)) = self.audits.front_mut() else {
-            return;
-        };
-        let found = audit.advance(&self.tables, AUDITED_PER_TURN);
-        if let Some(found) = found
-            && let Some((_, answer)) = self.audits.pop_front()
+        if let Some(audit) = self.audit.as_mut().filter(|_| !self.auditors.is_empty())
+            && let Some(found) = audit.advance(&mut self.tables, AUDITED_PER_TURN)
         {
-            let _ = answer.send(Some(found));
+            self.audit = None;
+            self.tell_auditors(Some(&found));
+        }
+    }
+
+    fn tell_auditors(&mut self, found: Option<&Audited>) {
+        for answer in self.auditors.drain(..) {
+            let _ = answer.send(found.cloned());
         }
     }
 

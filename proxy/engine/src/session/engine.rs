@@ -132,7 +132,9 @@ pub struct Engine<D> {
     /// What commits removed and no release has let go of yet.
     pub(super) removed: Vec<Leaving>,
     pub(super) drains: Vec<Drain>,
-    pub(super) audits: VecDeque<(Audit, Sender<Option<Audited>>)>,
+    /// The audit that is under way, also while nobody waits for it.
+    pub(super) audit: Option<Audit>,
+    pub(super) auditors: Vec<Sender<Option<Audited>>>,
     pub(super) drained: Vec<String>,
     /// Whether connections are accepted.
     pub(super) serving: bool,
@@ -200,7 +202,8 @@ impl<D: Driver> Engine<D> {
             accept_paused: false,
             removed: Vec::new(),
             drains: Vec::new(),
-            audits: VecDeque::new(),
+            audit: None,
+            auditors: Vec::new(),
             drained: Vec::new(),
             serving: false,
             stopping: false,
@@ -294,7 +297,7 @@ impl<D: Driver> Engine<D> {
         !self.ready.is_empty()
             || !self.bulk.is_empty()
             || !self.handshakes.is_empty()
-            || !self.audits.is_empty()
+            || !self.auditors.is_empty()
             || !self.unflushed.is_empty()
     }
 

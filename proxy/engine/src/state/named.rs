@@ -17,6 +17,8 @@ pub trait HasName {
 #[derive(Debug)]
 pub struct Named<T> {
     things: Vec<T>,
+    /// So many of them have been walked over, whatever has come and gone since: they come first.
+    walked: usize,
     /// Positions in `things`.
     places: HashTable<u32>,
     hasher: RandomState,
@@ -62,19 +64,45 @@ impl<T: HasName> Named<T> {
         self.things.reserve_exact(count);
     }
 
-    /// Takes a thing out; the last one takes its place.
+    /// Takes a thing out; the last one takes its place, or first the last one that was walked over.
     pub fn swap_remove(&mut self, name: &str) -> Option<T> {
         let hash = self.hasher.hash_one(name);
         let same = |place: &u32| self.things[*place as usize].name() == name;
-        let place = self.places.find_entry(hash, same).ok()?.remove().0 as usize;
-        let last = self.things.len() - 1;
-        if place < last {
-            let hash = self.hasher.hash_one(self.things[last].name());
-            if let Some(moved) = self.places.find_mut(hash, |other| *other as usize == last) {
-                *moved = place as u32;
+        let mut place = self.places.find_entry(hash, same).ok()?.remove().0 as usize;
+        if place < self.walked {
+            self.walked -= 1;
+            self.things.swap(place, self.walked);
+            self.has_moved(self.walked, place);
+            place = self.walked;
+        }
+        let thing = self.things.swap_remove(place);
+        self.has_moved(self.things.len(), place);
+        Some(thing)
+    }
+
+    fn has_moved(&mut self, from: usize, to: usize) {
+        if let Some(thing) = self.things.get(to).filter(|_| from != to) {
+            let hash = self.hasher.hash_one(thing.name());
+            if let Some(place) = self.places.find_mut(hash, |other| *other as usize == from) {
+                *place = to as u32;
             }
         }
-        Some(self.things.swap_remove(place))
+    }
+
+    /// How many have been walked over: those at the first positions.
+    #[must_use]
+    pub fn walked(&self) -> usize {
+        self.walked
+    }
+
+    /// Whether the thing of that name has been. What is put in its place counts as well.
+    pub fn is_walked(&self, name: &str) -> bool {
+        self.walked > 0 && self.place(name).is_some_and(|place| place < self.walked)
+    }
+
+    /// From now on so many have been walked over.
+    pub fn walk_to(&mut self, position: usize) {
+        self.walked = position.min(self.things.len());
     }
 
     /// How many there are.
@@ -113,6 +141,7 @@ impl<T> Default for Named<T> {
     fn default() -> Self {
         Self {
             things: Vec::new(),
+            walked: 0,
             places: HashTable::new(),
             hasher: RandomState::new(),
         }
@@ -121,7 +150,7 @@ impl<T> Default for Named<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -154,6 +183,38 @@ mod tests {
                 let mut parts: Vec<_> = (0..3).flat_map(|part| named.part(part * 7, 7)).collect();
                 parts.sort();
                 prop_assert_eq!(parts, model.values().collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn who_walks_over_all_misses_none_and_sees_none_twice(
+            steps in proptest::collection::vec((0u32..20, 0u8..4), 0..200)
+        ) {
+            let (mut named, mut seen) = (Named::default(), BTreeSet::new());
+            for (name, does) in steps {
+                let name = name.to_string();
+                match does {
+                    0 => {
+                        named.insert((name.clone(), 0));
+                    }
+                    1 => {
+                        let was_walked = named.is_walked(&name);
+                        named.swap_remove(&name);
+                        prop_assert_eq!(seen.remove(&name), was_walked);
+                    }
+                    _ => {
+                        let part = named.part(named.walked(), does.into());
+                        for (name, _) in part {
+                            prop_assert!(seen.insert(name.clone()), "{} was seen", name);
+                        }
+                        named.walk_to(named.walked() + usize::from(does));
+                    }
+                }
+                for (name, _) in named.values() {
+                    prop_assert_eq!(named.is_walked(name), seen.contains(name));
+                    prop_assert!(named.get(name).is_some_and(|found| &found.0 == name));
+                }
+                prop_assert_eq!(named.walked(), seen.len());
             }
         }
     }

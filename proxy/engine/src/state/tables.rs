@@ -34,6 +34,8 @@ pub struct Tables {
     /// Certificates, as handshakes look them up.
     pub(super) in_service: Arc<Certificates>,
     pub(super) metrics: Rc<Metrics>,
+    /// The digest of what an audit has walked over, as it was found.
+    pub(super) walked: Digest,
 }
 
 /// What a swap leaves the event loop to do.
@@ -67,6 +69,7 @@ impl Tables {
             running: Running::default(),
             in_service,
             metrics,
+            walked: Digest::default(),
         }
     }
 
@@ -105,10 +108,14 @@ impl Tables {
         let (listeners, others): (Vec<_>, Vec<_>) = removes.into_iter().partition(is_listener);
         self.take_all(listeners, &mut swap);
         for StagedPut { entry, compiled } in puts {
-            let hash = entry.hash;
-            let before = self.hash_of(entry.kind(), &entry.name);
+            let (kind, added) = (entry.kind(), entry.clone());
+            self.uncount(kind, &added.name);
             self.put(entry, compiled, &mut swap);
-            self.digest = self.digest.sub(before).add(hash);
+            self.digest = self.digest.add(added.hash);
+            if self.running.is_walked(kind, &added.name) {
+                // In the place of what an audit has seen: it does not come here again.
+                self.walked = self.walked.add(added.hash);
+            }
         }
         self.take_all(others, &mut swap);
         let Swap {
@@ -134,9 +141,19 @@ impl Tables {
 
     fn take_all(&mut self, removes: Vec<(Kind, String)>, swap: &mut Swap) {
         for (kind, name) in removes {
-            let before = self.hash_of(kind, &name);
+            self.uncount(kind, &name);
             self.take(kind, &name, swap);
-            self.digest = self.digest.sub(before);
+        }
+    }
+
+    /// Takes one that is there out of the digests.
+    fn uncount(&mut self, kind: Kind, name: &str) {
+        let Some(hash) = self.running.look(kind, name, |entry| entry.hash) else {
+            return;
+        };
+        self.digest = self.digest.sub(hash);
+        if self.running.is_walked(kind, name) {
+            self.walked = self.walked.sub(hash);
         }
     }
 
@@ -150,12 +167,6 @@ impl Tables {
             let more = of_kind.len().saturating_sub(self.running.count(kind));
             self.running.reserve(kind, more);
         }
-    }
-
-    /// Its part of the digest; nothing for what is not there.
-    fn hash_of(&self, kind: Kind, name: &str) -> Digest {
-        let hash = self.running.look(kind, name, |entry| entry.hash);
-        hash.unwrap_or_default()
     }
 }
 

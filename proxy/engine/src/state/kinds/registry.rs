@@ -286,6 +286,27 @@ macro_rules! kinds {
                 }
             }
 
+            /// How many of a kind have been walked over: see [`Named::walked`].
+            pub fn walked(&self, kind: Kind) -> usize {
+                match kind {
+                    $(Kind::$kind => self.$plural.walked(),)*
+                }
+            }
+
+            /// Whether one has been.
+            pub fn is_walked(&self, kind: Kind, name: &str) -> bool {
+                match kind {
+                    $(Kind::$kind => self.$plural.is_walked(name),)*
+                }
+            }
+
+            /// From now on so many of a kind have been walked over.
+            pub fn walk_to(&mut self, kind: Kind, position: usize) {
+                match kind {
+                    $(Kind::$kind => self.$plural.walk_to(position),)*
+                }
+            }
+
             /// Makes room for so many of a kind.
             pub fn reserve(&mut self, kind: Kind, count: usize) {
                 match kind {
