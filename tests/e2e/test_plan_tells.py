@@ -132,3 +132,18 @@ def test_two_commits_are_compared_without_a_daemon(running: Shop) -> None:
         assert "names no commit" in unknown.stderr
     finally:
         running.repo.git("checkout", "-q", "-f", "main")
+
+
+def test_what_a_filter_will_change_is_told(running: Shop) -> None:
+    """A plan runs nothing that a repository names: it reads the file as it lies there."""
+    running.repo.git("config", "filter.x.clean", "sed s/other/cleaned/")
+    running.repo.write({".gitattributes": "new.yaml filter=x\n", "new.yaml": OTHER})
+    try:
+        done = planned(running)
+        assert (
+            'new.yaml is planned as it lies here: git changes it by the filter "x"' in done.stderr
+        )
+        assert "+ frontend other" in done.stdout
+    finally:
+        running.repo.write({".gitattributes": None, "new.yaml": None})
+    assert "filter" not in planned(running).stderr

@@ -244,6 +244,8 @@ def _asked(
     known = result["diagnostics"]
     known += [each for each in _warnings(place, left_out) if each not in known]
     planned: dict[str, Any] | None = result["plan"]
+    if differing is not None and ref is None:
+        known += _of_filters(differing)
     if planned is not None:
         planned["warnings"] = [_bare(each) for each in known]
     note = None
@@ -272,6 +274,25 @@ def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
 
     found = confirmed(left_out, lambda path: files.read(place / path))
     return [{**each.to_json(), "rendered": each.render()} for each in warnings(found)]
+
+
+def _of_filters(differing: "Differing") -> list[dict[str, Any]]:
+    """Return a warning for each edited file of which a commit will have another content."""
+    from schemas.entities.diagnostic import Diagnostic
+
+    found = [
+        Diagnostic(
+            "warning",
+            path,
+            0,
+            0,
+            f'{path} is planned as it lies here: git changes it by the filter "{name}" when it is '
+            "committed",
+            "plan the commit: kakehi plan --ref",
+        )
+        for path, name in sorted(differing.filtered.items())
+    ]
+    return [{**each.to_json(), "rendered": each.render()} for each in found]
 
 
 def _running(runtime_dir: str | None) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from reconciler.presence import is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, parse
 
+FILTERED_MAX = 1000
+"""Of so many files that differ it is looked up whether git changes them."""
 NAMED_MAX = 5
 """So many files are named that no commit has."""
 
@@ -29,6 +31,8 @@ class Differing:
     deleted: list[str]
     untracked: list[str]
     """Git does not know them: `git commit -a` would leave them out."""
+    filtered: dict[str, str]
+    """Those that a program changes when they are committed, by the filter's name."""
 
     def sentence(self, than: str) -> str | None:
         """Say what is not in a commit; None: it has all."""
@@ -137,10 +141,13 @@ class WorkingTree:
         index = self._git.index
         known = {path for path in found if os.fsencode(self._prefix + path) in index}
         there = [path for path, content in found.items() if content is not None]
+        looked_at = there[:FILTERED_MAX]
+        filters = {path: self._git.get_attr(self._prefix + path, "filter") for path in looked_at}
         return Differing(
             edited=[path for path in there if path in known],
             deleted=[path for path in found if found[path] is None],
             untracked=[path for path in there if path not in known],
+            filtered={path: name for path, name in filters.items() if isinstance(name, str)},
         )
 
     def edited_since(
