@@ -280,13 +280,13 @@ class Opened:
         """
         entities = list(self.running.state.values())
         completed = completed_all(entities, self._directory)
+        # Whoever has not committed what was completed is replaced.
         self.former = self.note_completed(entities, completed)
-        if self.former is not None:
-            # Whoever has not committed it is replaced.
-            with self.writer.transaction():
-                self.writer.everything(completed)
-                self.writer.header(self.header())
-            self.writer.finished()
+        # The other version may have related entities otherwise, even where it had the same values.
+        with self.writer.transaction():
+            self.writer.everything(completed)
+            self.writer.header(self.header())
+        self.writer.finished()
 
     def note_completed(
         self, entities: Sequence[Entity], completed: Sequence[Entity]

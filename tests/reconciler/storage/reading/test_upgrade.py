@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from reconciler.catalog.relations import MATCH, USE, relations_of
 from reconciler.errors import MachineError
 from reconciler.storage.file.database import FILE_NAME, VERSION
 from reconciler.storage.reading.upgrade import LANGUAGE, upgraded
@@ -97,6 +98,23 @@ def test_a_language_with_one_more_key_changes_nothing(tmp_path: Path) -> None:
     assert (store.running.generation, store.running.state.digest) == (1, digest)
     assert (store.former, store.notes.told()) == (None, [])
     store.close()
+
+
+def test_what_another_version_has_not_related_is_related(tmp_path: Path) -> None:
+    new = state(address(), "127.0.0.1:9")
+    leave(tmp_path, new.entities.values(), "with other relations")
+    store = Store(tmp_path, relations_of)
+    assert store.former is None
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        found = database.execute("SELECT relation, kind, name FROM relations").fetchall()
+    expected = {
+        (row.relation, *entity.key)
+        for entity in new.entities.values()
+        for row in relations_of(entity)
+    }
+    assert {MATCH, USE} <= {relation for relation, *_ in expected}
+    assert set(found) == expected
 
 
 def test_the_same_language_is_not_looked_through(tmp_path: Path) -> None:
