@@ -52,6 +52,7 @@ def rank_frontends(
     query: bytes | None,
     method: bytes,
     headers: list[tuple[str, bytes]],
+    client: str | None,
 ) -> tuple[list[str], list[tuple[str, str, str]]]: ...
 
 # Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,

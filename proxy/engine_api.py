@@ -59,7 +59,8 @@ class EngineAudit:
 class Miss:
     """The first thing in which a frontend does not match a request.
 
-    `what` is hostname, path, methods, headers or query; `field` names the header or parameter.
+    `what` is hostname, path, methods, headers, query, cookies or client_addresses; `field` names
+    the header, parameter or cookie.
     """
 
     what: str
@@ -74,6 +75,7 @@ def rank_frontends(
     query: str,
     method: str,
     headers: Sequence[tuple[str, str]],
+    client: str | None = None,
 ) -> tuple[list[str], dict[str, Miss]]:
     """Return the names of those that match, the winner first, and of the others why they do not.
 
@@ -89,6 +91,7 @@ def rank_frontends(
             _bytes(query) if query else None,
             _bytes(method),
             [(name, _bytes(value)) for name, value in headers],
+            client,
         )
     except _engine.Refused as refusal:
         raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None

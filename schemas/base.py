@@ -78,26 +78,44 @@ class Kind(Model):
 
 
 class OneOf(Model):
-    """A map with exactly one of its keys."""
+    """A map with exactly one of its keys, and perhaps some of `BESIDE`, which say more of that."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    BESIDE: ClassVar[tuple[str, ...]] = ()
+
+    model_config = ConfigDict(json_schema_extra=lambda schema, model: model.says_one(schema))
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """Return the keys of which there is one."""
+        return [key for key in cls.model_fields if key not in cls.BESIDE]
+
+    @classmethod
+    def says_one(cls, schema: dict[str, Any]) -> None:
+        """Say it in the JSON Schema."""
+        if cls.BESIDE:
+            schema["oneOf"] = [{"required": [key]} for key in cls.choices()]
+        else:
+            schema |= {"minProperties": 1, "maxProperties": 1}
 
     @model_validator(mode="after")
     def _exactly_one(self) -> OneOf:
-        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        given = [key for key in self.choices() if getattr(self, key) is not None]
         if len(given) != 1:
-            keys = ", ".join(f'"{key}"' for key in type(self).model_fields)
+            keys = ", ".join(f'"{key}"' for key in self.choices())
             got = " and ".join(f'"{key}"' for key in given) or "none"
             raise fault(f"expected exactly one of {keys}, not {got}")
         return self
 
     @model_serializer(mode="plain")
-    def _only_the_given(self) -> dict[str, str]:
-        return dict([self.given()])
+    def _only_the_given(self) -> dict[str, Any]:
+        fields = type(self).model_fields
+        more = {key: getattr(self, key) for key in self.BESIDE}
+        said = {key: value for key, value in more.items() if value != fields[key].default}
+        return dict([self.given()]) | said
 
-    def given(self) -> tuple[str, str]:
+    def given(self) -> tuple[str, Any]:
         """Return the key that is there, and its value."""
-        for key in type(self).model_fields:
+        for key in self.choices():
             value = getattr(self, key)
             if value is not None:
                 return key, value

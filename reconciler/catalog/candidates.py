@@ -1,7 +1,7 @@
 """Which frontends may serve a request, found by their relations instead of by looking at all.
 
 A superset of those that match: by listener, hostname and path, as the engine's tables find them,
-and without methods, headers and query. Called by `reconciler.reporting.explaining.explain`.
+and without methods and values. Called by `reconciler.reporting.explaining.explain`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def _prefixes(listener: str, hostname: str, path: str) -> Iterator[str]:
         return
     yield term(listener, hostname, "exact", path, "")
     yield term(listener, hostname, "regex", "")
+    yield term(listener, hostname, "suffix", "")
     yield term(listener, hostname, "prefix", "/", "")
     for number in range(1, len(elements) + 1):
         above = "/" + "/".join(elements[:number])

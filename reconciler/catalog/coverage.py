@@ -31,6 +31,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 
 _HINT = "add one under certificates:, or the name to one that is there"
+_NAMES_MAX = 5
 
 
 def ordered(view: View) -> list[Entity]:
@@ -43,7 +44,7 @@ def claims(view: View, hostname: str) -> bool:
     """Tell whether a frontend whose TLS is ours answers for an exact hostname."""
     # Among those of the wildcard are also those with an exact name that it covers.
     return any(
-        frontend.hostname == name and not frontend.passthrough
+        name in frontend.names and not frontend.passthrough
         for name in (hostname, "*", wildcard_of(hostname) or "*")
         for key in view.related(HOST, name)
         for frontend in (view[key].typed(Frontend),)
@@ -122,13 +123,17 @@ def _check(frontend: Entity, view: View, *, any_certificate: bool) -> Iterator[F
         message = f"{frontend.key}: no listener of it asks clients for certificates"
         hint = "every request is answered by 403; give a listener tls.client_ca"
         yield Finding("warning", frontend.key, ("client_certificate",), message, hint)
-    hostname = asked.hostname
     # What is passed on unread is shown the backend's certificate.
-    if asked.passthrough or hostname == "*" or hostname.startswith("["):
+    if asked.passthrough:
         return
     secure = [each for each in named if each is not None and is_secure(each)]
-    if not secure or not any_certificate or _covers(view, hostname):
+    if not secure or not any_certificate:
         return
+    needed = [name for name in asked.names if name != "*" and not name.startswith("[")]
+    missing = [name for name in needed if not _covers(view, name)]
+    if not missing:
+        return
+    hostname = ", ".join(missing[:_NAMES_MAX]) + (", …" if missing[_NAMES_MAX:] else "")
     listener = secure[0]
     what = f'listener "{listener.key.name}" refuses the handshakes'
     default = default_certificate(listener)
@@ -137,7 +142,8 @@ def _check(frontend: Entity, view: View, *, any_certificate: bool) -> Iterator[F
             f'listener "{listener.key.name}" shows "{default}" instead, which clients do not trust'
         )
     message = f"{frontend.key}: no certificate is for {hostname}: {what}"
-    yield Finding("warning", frontend.key, ("hostname",), message, _HINT)
+    place = ("hostnames", missing[0]) if asked.hostnames else ("hostname",)
+    yield Finding("warning", frontend.key, place, message, _HINT)
 
 
 def _covers(view: View, hostname: str) -> bool:

@@ -1,12 +1,14 @@
 """Frontends with the same match: an error, since no order says which would win.
 
 The order is the hostname, then the path (exact, then the longer literal beginning, at equal length
-a regex before a prefix), then method, headers, query. Called by `reconciler.catalog.catalog`.
+a regex before a suffix before a prefix), then method, headers, query, cookies, networks of
+clients. Called by `reconciler.catalog.catalog`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 
 from reconciler.catalog.relations import MATCH, MatchSlot, View, slots
 from reconciler.language.findings import Finding, later_first, place
@@ -26,16 +28,32 @@ def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
                     yield from _conflict(slot, view[key], view[other])
 
 
+def _shared(networks: Iterable[str], others: Iterable[str]) -> str | None:
+    """Return a network that is in both, if there is any: of two that overlap the smaller one."""
+    there = [ip_network(each) for each in others]
+    for network in map(ip_network, networks):
+        for other in there:
+            if network.version == other.version and network.overlaps(other):
+                return str(max(network, other, key=lambda each: each.prefixlen))
+    return None
+
+
 def _conflict(slot: MatchSlot, one: Entity, other: Entity) -> Iterator[Finding]:
-    methods, other_methods = (set(each.typed(Frontend).methods) for each in (one, other))
-    # A method is more specific than none, so that only the same ones are in each other's way.
-    common = sorted(methods & other_methods)
-    if not common and (methods or other_methods):
+    this, that = one.typed(Frontend), other.typed(Frontend)
+    # A method is more specific than none, and a network too, so that only the same ones are in each
+    # other's way.
+    common = sorted(set(this.methods) & set(that.methods))
+    if not common and (this.methods or that.methods):
+        return
+    shared = _shared(this.client_addresses or (), that.client_addresses or ())
+    if shared is None and (this.client_addresses or that.client_addresses):
         return
     later, first = later_first(one, other)
     what = f'{slot.path_kind} "{slot.path}"'
     if common:
         what = f"{', '.join(common)} {what}"
+    if shared is not None:
+        what += f" by clients in {shared}"
     hostname = "any hostname" if slot.hostname == "*" else slot.hostname
     message = (
         f"{later.key} matches the same requests as {first.key} ({place(first)}): "

@@ -9,6 +9,7 @@ of its hostname away from others on the same listener. Called by the catalog, as
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 from reconciler.catalog.relations import (
     HOST,
@@ -49,7 +50,7 @@ def hidden(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         frontend = view.get(key) if key.kind == "frontend" else None
         if frontend is not None:
             asked = frontend.typed(Frontend)
-            seen.update((listener, asked.hostname) for listener in asked.listeners)
+            seen.update(product(asked.listeners, asked.names))
     for listener, hostname in sorted(seen):
         passing = view.related(PASSED, term(listener, hostname))
         if not passing:
@@ -57,10 +58,11 @@ def hidden(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         winner = view[min(passing)]
         for key in sorted(view.related(HOST, hostname).keys() - passing):
             other = view[key].typed(Frontend)
-            if other.hostname != hostname or listener not in other.listeners:
+            if hostname not in other.names or listener not in other.listeners:
                 continue
+            of = f" for {hostname}" if len(other.names) > 1 else ""
             message = (
-                f'{key} never gets a request on listener "{listener}": {winner.key} '
+                f'{key} never gets a request{of} on listener "{listener}": {winner.key} '
                 f"({place(winner)}) passes TLS for {hostname} on"
             )
             yield Finding("warning", key, ("listeners",), message)

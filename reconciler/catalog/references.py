@@ -26,6 +26,7 @@ from schemas.base import shown
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
+from schemas.kinds.edits import HeaderEdits
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.places import Redirect
@@ -186,8 +187,15 @@ def endless(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
 
 def _stays(to: Redirect, frontend: Frontend) -> bool:
     """Tell whether host, path and query of a redirect are those of the request."""
-    same_host = to.hostname in (None, "{hostname}", frontend.hostname)
-    return same_host and to.path is None and not (to.query == "drop" and frontend.query)
+    # Of several hostnames one that is sent to another comes back and is sent to itself.
+    same_host = to.hostname in (None, "{hostname}", *frontend.names)
+    # An answer may bring a cookie along, after which the same request is another one.
+    return (
+        same_host
+        and to.path is None
+        and not (to.query == "drop" and frontend.query)
+        and not (frontend.cookies and frontend.response_headers != HeaderEdits())
+    )
 
 
 def _is_at(to: Redirect, listener: Listener) -> bool:
@@ -253,8 +261,10 @@ def _come_from(listener: EntityKey, cluster: str, view: View) -> bool:
     """Tell whether all requests of a cluster are those that a listener would route to it again."""
     frontends = [view[each].typed(Frontend) for each in users(view, EntityKey("cluster", cluster))]
     return bool(frontends) and all(
-        # What a header says may be otherwise the second time.
-        list(each.listeners) == [listener.name] and each.redirect is None and not each.headers
+        # What a header says may be otherwise the second time, and so is who asks.
+        list(each.listeners) == [listener.name]
+        and each.redirect is None
+        and not (each.headers or each.cookies or each.client_addresses)
         for each in frontends
     )
 

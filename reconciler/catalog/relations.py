@@ -8,11 +8,11 @@ that term and gets the few entities under it; nothing walks all of them. Called 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
-from schemas.base import OneOf
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
 from schemas.entities.material import materials_of
 from schemas.kinds.backend import Backend
@@ -29,9 +29,12 @@ LISTEN = "listen"
 DIAL = "dial"
 """Port → backends there; the note is the address."""
 MATCH = "match"
-"""All of a match but its methods, on one listener → frontends; the note is "" without methods."""
+"""All of a match but methods and clients, on one listener → frontends; the note is "" without
+methods."""
 HOST = "host"
 """Hostname → frontends; those with an exact one also under the wildcard that covers it."""
+WIDE = "wide"
+"""Listener and a hostname that others may have more exactly → frontends that ask for more."""
 PASSED = "passed"
 """Listener and hostname → frontends that pass TLS on unread."""
 COVER = "cover"
@@ -80,8 +83,10 @@ class View(Protocol):
     def related(self, relation: str, term: str = "") -> dict[EntityKey, str]:
         """Return the entities under a term, with their notes."""
 
-    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
-        """Return what `related` does for every term that begins by `prefix`."""
+    def related_under(
+        self, relation: str, prefix: str, most: int | None = None
+    ) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for terms that begin by `prefix`: all, or `most` at most."""
 
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
@@ -147,10 +152,11 @@ def _of_frontend(entity: Entity) -> Iterator[Relation]:
         yield Relation(MATCH, slot.term, "+" if frontend.methods else "")
         if frontend.passthrough:
             yield Relation(PASSED, term(slot.listener, slot.hostname))
-    yield Relation(HOST, frontend.hostname)
-    wildcard = wildcard_of(frontend.hostname)
-    if wildcard is not None:
-        yield Relation(HOST, wildcard)
+    wildcards = filter(None, map(wildcard_of, frontend.names))
+    yield from (Relation(HOST, name) for name in dict.fromkeys((*frontend.names, *wildcards)))
+    wide = [name for name in frontend.names if is_wide(name)]
+    if wide and not frontend.passthrough and not takes_all(frontend):
+        yield from (Relation(WIDE, term(*each)) for each in product(frontend.listeners, wide))
 
 
 def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
@@ -166,7 +172,7 @@ def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
 
 
 class MatchSlot(NamedTuple):
-    """All of a match but its methods, on one listener: who shares a slot may be in conflict."""
+    """All of a match but methods and clients, on one listener: who shares it may be in conflict."""
 
     listener: str
     hostname: str
@@ -174,6 +180,8 @@ class MatchSlot(NamedTuple):
     path: str
     headers: str = "{}"
     query: str = "{}"
+    more: str = ""
+    """Whatever else is asked for."""
 
     @property
     def term(self) -> str:
@@ -187,16 +195,19 @@ def slots(entity: Entity | None) -> Iterator[MatchSlot]:
         return
     frontend = entity.typed(Frontend)
     path_kind, path = frontend.path.given()
-    headers, query = _asked(frontend.headers), _asked(frontend.query)
+    headers, query, more = _asked(entity, "headers"), _asked(entity, "query"), ""
+    if frontend.cookies:
+        more = _asked(entity, "cookies")
+    if frontend.path.ignore_case:
+        more += "ignore_case"
     for listener in frontend.listeners:
-        yield MatchSlot(listener, frontend.hostname, path_kind, path, headers, query)
+        for hostname in frontend.names:
+            yield MatchSlot(listener, hostname, path_kind, path, headers, query, more)
 
 
-def _asked(matches: Mapping[str, OneOf]) -> str:
+def _asked(entity: Entity, key: str) -> str:
     # Most frontends ask for nothing.
-    if not matches:
-        return "{}"
-    return canonical_text({name: each.value() for name, each in matches.items()})
+    return canonical_text(entity.value[key]) if key in entity.value else "{}"
 
 
 def use_term(key: EntityKey) -> str:
@@ -217,12 +228,10 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
     if entity.key.kind != "frontend":
         return ()
     frontend = entity.typed(Frontend)
-    mirrored = frontend.mirror.cluster if frontend.mirror is not None else None
-    clusters = [name for name in (frontend.cluster, mirrored) if name is not None]
-    return (
-        *(EntityKey("cluster", name) for name in clusters),
-        *(EntityKey("listener", name) for name in frontend.listeners),
-    )
+    named = [EntityKey("listener", name) for name in frontend.listeners]
+    if frontend.cluster is None:
+        return tuple(named)
+    return (EntityKey("cluster", frontend.cluster), *named)
 
 
 def cluster_of(key: EntityKey) -> str:
@@ -267,6 +276,23 @@ def default_certificate(listener: Entity | None) -> str | None:
 def is_passthrough(entity: Entity) -> bool:
     """Tell whether an entity is a frontend that passes TLS on unread."""
     return entity.key.kind == "frontend" and entity.typed(Frontend).passthrough
+
+
+def is_wide(hostname: str) -> bool:
+    """Tell whether another hostname may be more exact than this one, and be covered by it."""
+    return hostname.startswith("*")
+
+
+def takes_all(frontend: Frontend) -> bool:
+    """Tell whether a frontend takes every request of its hostnames, whatever is asked for."""
+    asks = (
+        frontend.client_addresses,
+        frontend.cookies,
+        frontend.headers,
+        frontend.methods,
+        frontend.query,
+    )
+    return frontend.path.prefix == "/" and not any(asks) and not frontend.passthrough
 
 
 def has_expression(entity: Entity) -> bool:

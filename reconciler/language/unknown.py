@@ -63,6 +63,10 @@ def one_text(kind: str, loc: tuple[int | str, ...], value: Any) -> str | None:
         return None
     if not is_text(field) or any(of in str(field.annotation) for of in ("list[", "dict[")):
         return None
+    several = f"{loc[-1]}s"
+    if several in keys_of(kind, loc[:-1]):
+        listed = ", ".join(shown(each).strip('"') for each in value)
+        return f"for several write {several}: [{listed}]"
     first = shown(value[0]).strip('"')
     more = f"; for each other one write another {kind}" if len(value) > 1 else ""
     return f"it takes one text: {loc[-1]}: {first}{more}"

@@ -7,7 +7,7 @@ Called for `plan`, with and without a daemon.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from urllib.parse import urlencode
@@ -20,7 +20,7 @@ from schemas.changes.plan import Consequence
 from schemas.entities.entity import Entity, EntityKey, canonical
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.match import HeaderMatch, QueryMatch
+from schemas.kinds.match import ValueMatch
 from schemas.messages.control import HEIRS_OF_MAX
 from schemas.values.regex import literal_prefix
 
@@ -28,6 +28,8 @@ CANDIDATES_MAX = 1000
 """So many frontends of one hostname and path are looked at; more differ by conditions alone."""
 NAMED_MAX = 100
 METHODS_MAX = 10
+HOSTNAMES_MAX = 16
+"""So many of a frontend's hostnames are asked for, first those that the change brings or takes."""
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 _NO_HOST = "host.invalid"
 _BELOW = "any"
@@ -43,6 +45,8 @@ class Sample:
     query: str
     method: str
     headers: list[tuple[str, str]] = field(default_factory=list)
+    client: str | None = None
+    """The address of who asks; None where that is not known."""
 
 
 Rank = Callable[[Iterable[Entity], Sample], Sequence[str]]
@@ -151,8 +155,16 @@ def _inheriting(
     if change.action == "update" and not changed & _MATCHING:
         return None, None
     methods = "methods" in changed and change.action == "update"
-    heirs = _winners(change.before, after, rank, methods=methods) if change.before else None
-    takes_from = _winners(change.after, before, rank, methods=methods) if change.after else None
+    was, will_be = (
+        [] if each is None else each.typed(Frontend).names for each in (change.before, change.after)
+    )
+    heirs = takes_from = None
+    if change.before is not None:
+        names = sorted(was, key=lambda name: name in will_be)
+        heirs = _winners(change.before, names, after, rank, methods=methods)
+    if change.after is not None:
+        names = sorted(will_be, key=lambda name: name in was)
+        takes_from = _winners(change.after, names, before, rank, methods=methods)
     own = change.key.name
     if heirs is not None and change.action == "update":
         heirs = tuple(each for each in heirs if each != own) or None
@@ -161,43 +173,63 @@ def _inheriting(
 
 
 def _winners(
-    frontend: Entity, view: View, rank: Rank, *, methods: bool
+    frontend: Entity, names: Sequence[str], view: View, rank: Rank, *, methods: bool
 ) -> tuple[str | None, ...] | None:
-    """Return who serves what a frontend matches, on each of its listeners; None: 404."""
+    """Return who serves what a frontend matches by these names, on each listener; None: 404."""
     if is_passthrough(frontend):
         return None
     found: dict[str | None, None] = {}
     for listener in listeners_of(frontend):
         if EntityKey("listener", listener) in view:
-            for sample in samples_of(frontend, methods=methods):
+            for sample in samples_of(frontend, names, methods=methods):
                 there = sorted(candidates(view, listener, sample.hostname, sample.path))
                 asked = [view[key] for key in islice(there, CANDIDATES_MAX)]
                 found[next(iter(rank(asked, sample)), None)] = None
     return tuple(found) or None
 
 
-def samples_of(frontend: Entity, *, methods: bool = False) -> Iterable[Sample]:
+def samples_of(
+    frontend: Entity, names: Sequence[str] = (), *, methods: bool = False
+) -> Iterable[Sample]:
     """Return requests that a frontend matches, as far as that can be seen at a glance.
 
-    One for its path and one for what lies below that: others may take either. With `methods` the
-    same for each that it takes.
+    For some of its hostnames one for its path and one for what lies below that: others may take
+    either. With `methods` the same for each that it takes.
     """
     asked = frontend.typed(Frontend)
-    hostname = _NO_HOST if asked.hostname == "*" else asked.hostname
     kind, path = asked.path.given()
+    if kind == "suffix" and not path.startswith("/"):
+        path = f"/any{path}"
+    cookies = "; ".join(f"{name}={text}" for name, text in _met(asked.cookies))
+    networks = asked.client_addresses
     first = Sample(
-        hostname=f"any{hostname[1:]}" if hostname.startswith("*.") else hostname,
+        hostname="",
         path=(literal_prefix(path) or "/") if kind == "regex" else path,
-        query=urlencode({name: _text(match) for name, match in asked.query.items()}),
+        query=urlencode(list(_met(asked.query))),
         method=next(iter(asked.methods), "GET"),
-        headers=[(name, _text(match)) for name, match in asked.headers.items()],
+        headers=[*_met(asked.headers), *([("cookie", cookies)] if cookies else [])],
+        client=networks[0].partition("/")[0] if networks else None,
     )
     paths = [first.path]
     if kind == "prefix":
         paths.append(f"{path.removesuffix('/')}/{_BELOW}")
     wanted = (asked.methods or _METHODS)[:METHODS_MAX] if methods else [first.method]
-    return [replace(first, path=path, method=method) for path in paths for method in wanted]
+    return [
+        replace(first, hostname=_asked_by(name), path=path, method=method)
+        for name in islice(names or asked.names, HOSTNAMES_MAX)
+        for path in paths
+        for method in wanted
+    ]
 
 
-def _text(match: HeaderMatch | QueryMatch) -> str:
-    return match.exact or ""
+def _asked_by(hostname: str) -> str:
+    if hostname == "*":
+        return _NO_HOST
+    return f"any{hostname[1:]}" if hostname.startswith("*.") else hostname
+
+
+def _met(matches: Mapping[str, ValueMatch]) -> Iterator[tuple[str, str]]:
+    """Yield values by which conditions are met: none where something must not be."""
+    for name, match in matches.items():
+        if not match.negated and match.present is not False:
+            yield name, match.exact or ""

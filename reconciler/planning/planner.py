@@ -20,7 +20,18 @@ _ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend
 
 
 MATCHING = frozenset(
-    ("headers", "hostname", "listeners", "methods", "passthrough", "path", "query")
+    (
+        "client_addresses",
+        "cookies",
+        "headers",
+        "hostname",
+        "hostnames",
+        "listeners",
+        "methods",
+        "passthrough",
+        "path",
+        "query",
+    )
 )
 """The fields of a frontend that say which requests it takes."""
 

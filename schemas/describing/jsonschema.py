@@ -101,7 +101,7 @@ def _definitions() -> dict[str, Any]:
     cluster["backends"] = _BACKENDS | backends
     definitions["Cluster"]["properties"] = dict(sorted(cluster.items()))
     # A plain text in the place of a match means exact; the models say so by a validator.
-    for field in ("headers", "query"):
+    for field in ("cookies", "headers", "query"):
         entries = definitions["Frontend"]["properties"][field]
         entries["additionalProperties"] = {
             "anyOf": [{"type": "string"}, entries["additionalProperties"]]
@@ -163,7 +163,7 @@ def _as_written(model: type[Model], schema: dict[str, Any]) -> None:
         shown.pop("title", None)
         if "patternProperties" in shown:
             shown["additionalProperties"] = False
-        if issubclass(model, OneOf):
+        if issubclass(model, OneOf) and name not in model.BESIDE:
             _without_null(shown)
         elif not field.is_required():
             default = field.get_default(call_default_factory=True, validated_data={})

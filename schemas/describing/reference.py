@@ -122,9 +122,10 @@ _REMARKS = {
     "frontend": (
         "The hostname decides first (exact, then the longest wildcard, then any), then the path "
         "(exact, then the longer literal beginning: a prefix, or what all matches of a regex begin "
-        "with; at equal length the regex), then the method, the number of headers and the number "
-        "of query parameters. No match is answered by 404. Two frontends with the same "
-        "match are an error."
+        "with, or the slash with which all paths begin; at equal length regex, suffix, prefix; of "
+        "two regexes or suffixes the longer one), then a method, the number of headers, of query "
+        "parameters and of cookies, then networks of clients. No match is answered by 404. Two "
+        "frontends with the same match are an error."
     ),
     "settings": "They may be given once in the whole directory.",
 }
@@ -166,13 +167,13 @@ def _rows(model: type[Model], path: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = inner_model(field)
         key = f"{path}{name}"
-        yield f"| `{key}` | {_form(field)} | {_default(model, field)} | {field.description} |"
+        yield f"| `{key}` | {_form(field)} | {_default(model, name, field)} | {field.description} |"
         if inner is not None:
             entry = f".{_ENTRY[name]}" if get_origin(field.annotation) is dict else ""
             yield from _rows(inner, f"{key}{entry}.")
 
 
-_ENTRY = {"error_pages": "STATUS", "headers": "NAME", "query": "NAME"}
+_ENTRY = {"cookies": "NAME", "error_pages": "STATUS", "headers": "NAME", "query": "NAME"}
 """How an entry of a map is called in the path of a key."""
 
 
@@ -211,10 +212,10 @@ def _number(found: list[Any]) -> str:
     return f"number, {least} to {most}"
 
 
-def _default(model: type[Model], field: FieldInfo) -> str:
+def _default(model: type[Model], name: str, field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if issubclass(model, OneOf):
+    if issubclass(model, OneOf) and name not in model.BESIDE:
         return "one of them"
     default = field.get_default(call_default_factory=True, validated_data={})
     measured = measure(field)

@@ -1,8 +1,8 @@
 """Secrecy: what of a configuration is a secret, and how it is shown. Decided here and nowhere else.
 
-A secret is the hash of a private key, and the value that a frontend asks of a header or a query
-parameter, or gives to a header, by whose name one expects a credential. Called by whoever shows
-values to people: the differ (plan, history), `show` and `explain`. Pure.
+A secret is the hash of a private key, and the value that a frontend asks of a header, a query
+parameter or a cookie, or gives to a header, by whose name one expects a credential. Called by
+whoever shows values to people: the differ (plan, history), `show` and `explain`. Pure.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from schemas.entities.entity import Json
 HIDDEN = "(secret)"
 
 _PRIVATE_KEY = ("private_key", "sha256")
-_MATCHES = ("headers", "query")
+_MATCHES = ("cookies", "headers", "query")
 """The fields of a frontend whose keys are names that are chosen by whoever sends the request."""
 _EDITS = ("request_headers", "response_headers")
+_PLAIN = ("not", "present")
+"""What is said of a value without telling it."""
 
 _CREDENTIAL_NAME = re.compile(
     r"(?:proxy-)?authorization|cookie|.*(?:token|secret|key|password|credential).*", re.IGNORECASE
 )
+_SESSION_NAME = re.compile(r".*(?:sess|sid|auth|jwt).*", re.IGNORECASE)
 _URL_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/?#\s'\"]*)@")
 
 
@@ -33,8 +36,11 @@ def is_secret(kind: str, path: tuple[str, ...]) -> bool:
     """Whether what stands at a path through the value of an entity is a secret."""
     if kind == "frontend":
         # The name of the field: below `headers`, or below `request_headers.set`.
-        at = 1 if path[0] in _MATCHES else 2
-        return len(path) > 2 and path[0] in (*_MATCHES, *_EDITS) and names_credential(path[at])
+        if len(path) <= 2 or path[0] not in (*_MATCHES, *_EDITS) or path[-1] in _PLAIN:
+            return False
+        name = path[1 if path[0] in _MATCHES else 2]
+        is_session = path[0] == "cookies" and _SESSION_NAME.fullmatch(name) is not None
+        return is_session or names_credential(name)
     return path[-2:] == _PRIVATE_KEY
 
 

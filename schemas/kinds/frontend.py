@@ -6,6 +6,7 @@ They go to a cluster, or are answered here: by a redirect, or by what the config
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -19,15 +20,25 @@ from pydantic import (
 
 from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.edits import HeaderEdits, check_edits
-from schemas.kinds.match import HeaderMatch, PathMatch, QueryMatch, plain_is_exact
+from schemas.kinds.match import CookieMatch, HeaderMatch, PathMatch, QueryMatch, plain_is_exact
 from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
 from schemas.kinds.respond import Respond
-from schemas.values.names import Hostname, Method, Name, SortedUnique, parse_header_name
+from schemas.values.names import (
+    Hostname,
+    Method,
+    Name,
+    Network,
+    SortedUnique,
+    is_token,
+    parse_header_name,
+)
 from schemas.values.regex import groups_of
 from schemas.values.units import Measured
 
 MATCHES_MAX = 16
-"""Headers and query parameters of one frontend: Gateway API has 16, and each costs a look."""
+"""Headers, query parameters and cookies of one frontend: Gateway API has 16, each costs a look."""
+NETWORKS_MAX = 256
+HOSTNAMES_MAX = 256
 
 HSTS_DAYS_MAX = 3650
 HSTS_PRELOAD_DAYS = 365
@@ -89,6 +100,19 @@ def _parameter(value: object) -> str:
     return value
 
 
+def _cookie(value: object) -> str:
+    if not is_token(value):
+        raise fault(f'expected the name of a cookie like "beta", not {shown(value)}')
+    return value
+
+
+def _one_of_hostnames(value: str) -> str:
+    if value == "*":
+        hint = 'leave "hostnames" out, or write hostname: "*"'
+        raise fault('"*" is any hostname, beside which the others say nothing', hint)
+    return value
+
+
 def _protocol(value: object) -> str:
     if not isinstance(value, str) or not _PROTOCOL.fullmatch(value):
         raise fault(f'expected a name of a protocol like "websocket", not {shown(value)}')
@@ -114,6 +138,7 @@ def _unique_headers(value: object) -> object:
 Protocol = Annotated[str, BeforeValidator(_protocol)]
 HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
+CookieName = Annotated[str, BeforeValidator(_cookie)]
 
 
 def _groups(info: ValidationInfo) -> frozenset[str] | None:
@@ -146,7 +171,9 @@ def _edited(value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
 
 
 _SEEN_IN_REQUESTS = {
+    "client_addresses",
     "client_certificate",
+    "cookies",
     "early_data",
     "headers",
     "hsts",
@@ -193,6 +220,18 @@ class Frontend(Kind):
             examples=["required"],
         ),
     ] = None
+    client_addresses: Annotated[
+        Annotated[list[Network], SortedUnique] | None,
+        Field(
+            min_length=1,
+            max_length=NETWORKS_MAX,
+            description=(
+                "Networks of the clients whose requests are matched. null: all are. Who a client "
+                "is, the PROXY protocol or a trusted proxy says, as for `{client_address}`."
+            ),
+            examples=[["10.0.0.0/8"]],
+        ),
+    ] = None
     cluster: Annotated[
         Name | None,
         Field(
@@ -203,6 +242,14 @@ class Frontend(Kind):
             examples=["shop"],
         ),
     ] = None
+    cookies: Annotated[
+        dict[CookieName, Annotated[CookieMatch, BeforeValidator(plain_is_exact)]],
+        Field(
+            max_length=MATCHES_MAX,
+            description="Cookies that a request must have, all of them. A plain text is exact.",
+            examples=[{"beta": "1"}],
+        ),
+    ] = Field(default_factory=dict)
     early_data: Annotated[
         bool,
         Field(
@@ -230,6 +277,16 @@ class Frontend(Kind):
             examples=["shop.example.com"],
         ),
     ] = "*"
+    hostnames: Annotated[
+        Annotated[list[Annotated[Hostname, AfterValidator(_one_of_hostnames)]], SortedUnique]
+        | None,
+        Field(
+            min_length=1,
+            max_length=HOSTNAMES_MAX,
+            description="Several hostnames, in place of `hostname`. null: that one alone.",
+            examples=[["example.com", "www.example.com"]],
+        ),
+    ] = None
     hsts: Annotated[
         Hsts | None,
         Field(
@@ -277,7 +334,10 @@ class Frontend(Kind):
     ] = False
     path: Annotated[
         PathMatch,
-        Field(description="The path: one of prefix, exact, regex.", examples=[{"prefix": "/api"}]),
+        Field(
+            description="The path: one of prefix, exact, regex, suffix.",
+            examples=[{"prefix": "/api"}],
+        ),
     ] = PathMatch(prefix="/")
     query: Annotated[
         dict[Parameter, Annotated[QueryMatch, BeforeValidator(plain_is_exact)]],
@@ -350,6 +410,18 @@ class Frontend(Kind):
         ),
     ] = Field(default_factory=lambda: ["websocket"])
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Every hostname that it has, perhaps `*`."""
+        return self.hostnames or (self.hostname,)
+
+    @model_validator(mode="after")
+    def _has_hostnames_once(self) -> Frontend:
+        if self.hostnames and self.hostname != "*":
+            hint = f'write {self.hostname} into "hostnames"'
+            raise fault('a frontend has "hostname" or "hostnames", not both', hint)
+        return self
+
     @model_validator(mode="after")
     def _only_a_hostname_is_seen(self) -> Frontend:
         asked = self.model_fields_set & _SEEN_IN_REQUESTS
@@ -357,6 +429,8 @@ class Frontend(Kind):
             if self._says(key):
                 hint = f'remove "{key}", or "passthrough" to take TLS here'
                 message = f"passthrough: nothing can be said about {key} of what is encrypted"
+                if key == "client_addresses":
+                    message = "passthrough: goes by the hostname alone, and not by client_addresses"
                 raise fault(message, hint, at=(key, KEY))
         return self
 

@@ -1,4 +1,4 @@
-"""How requests are matched beside their hostname: by path, headers, query. Part of a frontend.
+"""How requests are matched beside their hostname: by path and by values. Part of a frontend.
 
 A path that is written is a normal one, since no request has another when it is matched.
 """
@@ -10,6 +10,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas.base import OneOf, fault, shown
 from schemas.values.regex import check_regex
@@ -64,6 +65,24 @@ def parse_prefix(value: object) -> str:
     return path.rstrip("/") or "/"
 
 
+def parse_suffix(value: object) -> str:
+    """Return the end of paths, in the form that requests have when they are matched."""
+    if not isinstance(value, str) or not value:
+        raise fault(f'expected the end of paths like ".php", not {shown(value)}')
+    if value.startswith("*"):
+        better = value.lstrip("*")
+        hint = f'did you mean "{better}"?' if better else "for all paths write {prefix: /}"
+        raise fault('a suffix begins without "*": it ends paths as it is', hint)
+    first = "" if value.startswith("/") else "/-"
+    try:
+        return parse_path_text(first + value).removeprefix(first)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        message = context["message"].replace(first + value, value) if first else context["message"]
+        hint = context["hint"].replace(first, "") if first else context["hint"]
+        raise fault(message, hint) from None
+
+
 def parse_text(value: object) -> str:
     """Return a text that is compared with what a request has."""
     if not isinstance(value, str):
@@ -83,6 +102,12 @@ def _header_text(value: str) -> str:
     return value
 
 
+def _cookie_text(value: str) -> str:
+    if ";" in value:
+        raise fault('the text has a ";", where the value of a cookie ends')
+    return value
+
+
 Regex = Annotated[str, BeforeValidator(check_regex)]
 
 
@@ -90,8 +115,10 @@ class PathMatch(OneOf):
     """How a path is matched.
 
     An exact path goes before all others. Of these the longer literal beginning wins, and at equal
-    length a regex before a prefix.
+    length a regex before a suffix, and this before a prefix.
     """
+
+    BESIDE = ("ignore_case",)
 
     @model_validator(mode="before")
     @classmethod
@@ -99,7 +126,7 @@ class PathMatch(OneOf):
         # Which of the three a plain text would mean is what other proxies disagree on.
         if isinstance(value, str):
             raise fault(
-                "expected a map with one of prefix, exact, regex, not " + shown(value),
+                "expected a map with one of prefix, exact, regex, suffix, not " + shown(value),
                 f"did you mean {{prefix: {value}}}?",
             )
         return value
@@ -119,23 +146,36 @@ class PathMatch(OneOf):
             examples=["/item/[0-9]+"],
         ),
     ] = None
-
-
-class HeaderMatch(OneOf):
-    """How the value of a header is matched."""
-
-    exact: Annotated[
-        Annotated[str, BeforeValidator(parse_text), AfterValidator(_header_text)] | None,
-        Field(description="This value; the same as writing it plainly.", examples=["gold"]),
+    suffix: Annotated[
+        Annotated[str, BeforeValidator(parse_suffix)] | None,
+        Field(description="All paths that end with this.", examples=[".php"]),
     ] = None
-    regex: Annotated[
-        Regex | None,
-        Field(description="Rust `regex` syntax, matched against the whole value."),
-    ] = None
+    ignore_case: Annotated[
+        bool,
+        Field(description="Small and capital letters are alike: with regex and suffix."),
+    ] = False
+
+    @model_validator(mode="after")
+    def _case_is_of_expressions(self) -> PathMatch:
+        kind, path = self.given()
+        if self.ignore_case and kind in ("exact", "prefix"):
+            below = "(/.*)?" if kind == "prefix" and path != "/" else ""
+            hint = f"write {{regex: '{re.escape(path)}{below}', ignore_case: true}}"
+            raise fault(f"ignore_case: {kind} paths are looked up as they are", hint)
+        return self
 
 
-class QueryMatch(OneOf):
-    """How the value of a query parameter is matched."""
+def _not(value: object) -> object:
+    if isinstance(value, dict) and len(value) == 1:
+        key, text = next(iter(value.items()))
+        raise fault("expected true or false, not a map", f"write {{{key}: {text}, not: true}}")
+    return value
+
+
+class ValueMatch(OneOf):
+    """How the value of a header, of a query parameter or of a cookie is matched."""
+
+    BESIDE = ("not",)
 
     exact: Annotated[
         Annotated[str, BeforeValidator(parse_text)] | None,
@@ -144,6 +184,57 @@ class QueryMatch(OneOf):
     regex: Annotated[
         Regex | None,
         Field(description="Rust `regex` syntax, matched against the whole value."),
+    ] = None
+    present: Annotated[
+        bool | None,
+        Field(description="true: there is one, whatever its value; false: there is none."),
+    ] = None
+    # A word of Python's own, which can be a key of ours all the same.
+    __annotations__["not"] = Annotated[
+        bool,
+        BeforeValidator(_not),
+        Field(description="It must not be so; what is not there at all is not so either."),
+    ]
+    vars()["not"] = False
+
+    @model_validator(mode="after")
+    def _one_denial(self) -> ValueMatch:
+        if self.negated and self.present is not None:
+            hint = f"write {{present: {shown(not self.present)}}}"
+            raise fault("not: present says both", hint)
+        return self
+
+    @property
+    def negated(self) -> bool:
+        """Whether it must not be so."""
+        return bool(getattr(self, "not"))
+
+
+class HeaderMatch(ValueMatch):
+    """How the value of a header is matched. Of several of one name any is enough."""
+
+    exact: Annotated[
+        Annotated[str, BeforeValidator(parse_text), AfterValidator(_header_text)] | None,
+        Field(description="This value; the same as writing it plainly.", examples=["gold"]),
+    ] = None
+
+
+class QueryMatch(ValueMatch):
+    """How the value of a query parameter is matched. Of several of one name the first counts."""
+
+
+class CookieMatch(ValueMatch):
+    """How the value of a cookie is matched. Of several of one name the first counts."""
+
+    exact: Annotated[
+        Annotated[
+            str,
+            BeforeValidator(parse_text),
+            AfterValidator(_header_text),
+            AfterValidator(_cookie_text),
+        ]
+        | None,
+        Field(description="This value; the same as writing it plainly.", examples=["1"]),
     ] = None
 
 

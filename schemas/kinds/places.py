@@ -148,6 +148,6 @@ def check_place(change: PathChange | None, matched: PathMatch, groups: frozenset
         check_groups(text, groups, at=("path", key))
     if change is not None and change.prefix is not None and matched.prefix is None:
         kind, _ = matched.given()
-        hint = 'write "path: {full: …}"' if kind == "exact" else 'write "path: {full: /…{1}}"'
+        hint = 'write "path: {full: /…{1}}"' if kind == "regex" else 'write "path: {full: …}"'
         message = f"the frontend matches {kind} paths, and no prefix"
         raise fault(message, hint, at=("path", "prefix", KEY))

@@ -91,6 +91,7 @@ class ExplainRequest:
     url: str
     method: str = "GET"
     headers: list[list[str]] = field(default_factory=list)
+    client_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

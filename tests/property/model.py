@@ -200,11 +200,14 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 def _frontend(host: str, cluster: str) -> dict[str, Any]:
     return {
+        "client_addresses": None,
         "client_certificate": None,
         "cluster": cluster,
+        "cookies": {},
         "early_data": False,
         "headers": {},
         "hostname": f"{host}.test",
+        "hostnames": None,
         "hsts": None,
         "listeners": ["main"],
         "methods": [],

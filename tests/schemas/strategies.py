@@ -22,7 +22,12 @@ ADDRESSES = st.one_of(
 )
 SEGMENTS = st.lists(st.sampled_from(["api", "v1", "a-b", "caf%C3%A9"]), max_size=3)
 PATHS = SEGMENTS.map(lambda segments: "/" + "/".join(segments))
-MATCHES = st.one_of(TEXTS, TEXTS.map(lambda text: {"exact": text}), st.just({"regex": "[0-9]+"}))
+MATCHES = st.one_of(
+    TEXTS,
+    TEXTS.map(lambda text: {"exact": text}),
+    TEXTS.map(lambda text: {"exact": text, "not": True}),
+    st.sampled_from([{"regex": "[0-9]+"}, {"present": True}, {"present": False, "not": False}]),
+)
 
 
 def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -98,6 +103,7 @@ MATCHING = st.fixed_dictionaries(
             PATHS.map(lambda path: {"prefix": path}),
             PATHS.map(lambda path: {"exact": path}),
             st.just({"regex": "/item/[0-9]+"}),
+            st.sampled_from([{"suffix": ".php"}, {"suffix": "/a%2fB", "ignore_case": True}]),
         ),
         "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
@@ -110,6 +116,13 @@ MATCHING = st.fixed_dictionaries(
             ]
         ),
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
+        "cookies": st.dictionaries(
+            st.sampled_from(["a", "__Host-b"]),
+            st.sampled_from(["1", {"regex": "[a-z]", "not": True}, {"present": True}]),
+        ),
+        "client_addresses": st.sets(
+            st.sampled_from(["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]), min_size=1
+        ).map(list),
         "response_headers": EDITS,
     },
 )
@@ -119,12 +132,19 @@ OF_CLUSTERS = _optional(
 )
 
 
-def _frontend(parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
-    matching, end, of_clusters = parts
+SEVERAL = st.sets(st.sampled_from(["a.test", "*.a.test", "Ä.example", "[::1]"])).map(list)
+
+
+def _frontend(
+    parts: tuple[dict[str, Any], list[str], dict[str, Any], dict[str, Any]],
+) -> dict[str, Any]:
+    matching, several, end, of_clusters = parts
+    if several and "hostname" not in matching:
+        matching = {**matching, "hostnames": several}
     return {**matching, **(of_clusters if "cluster" in end else {}), **end}
 
 
-FRONTENDS = st.tuples(MATCHING, ENDS, OF_CLUSTERS).map(_frontend)
+FRONTENDS = st.tuples(MATCHING, SEVERAL, ENDS, OF_CLUSTERS).map(_frontend)
 SETTINGS = _optional(
     access_log=st.sampled_from(["stdout", "off", "/var/log/kakehi.log"]),
     admin=st.one_of(st.none(), ADDRESSES),

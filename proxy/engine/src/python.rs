@@ -4,6 +4,7 @@
 //! Python package is the contract, checked against this by stubtest.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -223,14 +224,18 @@ impl Engine {
     }
 }
 
-/// Header fields as the caller has them: names in lower case.
-struct Fields(Vec<(String, Vec<u8>)>);
+/// Header fields as the caller has them: names in lower case; and who asks.
+struct Fields(Vec<(String, Vec<u8>)>, Option<IpAddr>);
 
 impl HeaderLookup for Fields {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0
             .iter()
             .any(|(found, value)| found == name && test(value))
+    }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        self.1
     }
 }
 
@@ -246,6 +251,7 @@ fn rank_frontends(
     query: Option<&[u8]>,
     method: &[u8],
     headers: Vec<(String, Vec<u8>)>,
+    client: Option<IpAddr>,
 ) -> PyResult<(Vec<String>, Vec<(String, &'static str, String)>)> {
     let rank = || {
         let mut rules = Vec::with_capacity(frontends.len());
@@ -271,7 +277,7 @@ fn rank_frontends(
             path,
             query,
             method,
-            headers: &Fields(headers),
+            headers: &Fields(headers, client),
         };
         Ok(explain::rank(rules, &request))
     };
@@ -283,6 +289,8 @@ fn rank_frontends(
             Miss::Condition(Missed::Method) => ("methods", String::new()),
             Miss::Condition(Missed::Header(field)) => ("headers", field.into()),
             Miss::Condition(Missed::Query(field)) => ("query", field.into()),
+            Miss::Condition(Missed::Cookie(field)) => ("cookies", field.into()),
+            Miss::Condition(Missed::Client) => ("client_addresses", String::new()),
         };
         (name, what, field)
     });

@@ -21,6 +21,14 @@ def explain(
         tuple[str, ...],
         Option("--header", "-H", metavar="'NAME: VALUE'", help="A header; may be repeated."),
     ] = (),
+    client_address: Annotated[
+        str | None,
+        Option(
+            "--client-address",
+            metavar="IP",
+            help="Who asks, where frontends are for some networks alone.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     runtime_dir: RuntimeDir = None,
 ) -> int:
@@ -32,10 +40,13 @@ def explain(
       kakehi explain http://127.0.0.1:8080/api/catalog/7
       kakehi explain http://127.0.0.1:8080/ -H 'X-Canary: always'
       kakehi explain http://shop.example.com/checkout -X POST --json
-      kakehi explain https://shop.example.com:8443/
+      kakehi explain https://shop.example.com:8443/ --client-address 10.1.2.3
     """
     headers = [_header(text) for text in header]
-    result = ask(runtime_dir, "explain", {"url": url, "method": method, "headers": headers})
+    asked: dict[str, Any] = {"url": url, "method": method, "headers": headers}
+    if client_address is not None:
+        asked["client_address"] = client_address
+    result = ask(runtime_dir, "explain", asked)
     if as_json:
         output.print_json(result)
         return DONE

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from reconciler.catalog.candidates import candidates, passes_tls_on
+from reconciler.catalog.candidates import candidates, covering, passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.relations import (
     View,
@@ -25,7 +26,6 @@ from reconciler.catalog.relations import (
 )
 from reconciler.planning.consequences import Sample
 from reconciler.reporting.explaining.stages import stages_of
-from schemas.base import OneOf
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.secrecy import without_secrets
@@ -33,6 +33,7 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
+from schemas.kinds.match import ValueMatch
 from schemas.messages.control import ExplainRequest, ExplainResult
 from schemas.values.names import port_of
 
@@ -45,6 +46,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Of more frontends only those are looked at that may match, by hostname and path.
 _ALL_SHOWN_MAX = 500
+_LISTED_MAX = 4
 
 
 class UnexplainableError(ValueError):
@@ -65,6 +67,8 @@ class Asked:
     query: str
     method: str
     headers: list[tuple[str, str]] = field(default_factory=list)
+    client: str | None = None
+    """The address of who asks; None where that is not known."""
 
 
 def _no_fault(_backend: str) -> str | None:
@@ -146,6 +150,7 @@ def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
         query=sample.query,
         method=sample.method,
         headers=sample.headers,
+        client=sample.client,
     )
     return matching
 
@@ -217,6 +222,7 @@ def _asked(request: ExplainRequest) -> Asked:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
     headers = [_header(each) for each in request.headers]
+    client = _address(request.client_address)
     host = next((value for name, value in headers if name == "host"), None)
     return Asked(
         scheme=parts.scheme if has_scheme else None,
@@ -227,6 +233,7 @@ def _asked(request: ExplainRequest) -> Asked:
         query=parts.query,
         method=request.method,
         headers=headers,
+        client=client,
     )
 
 
@@ -236,6 +243,16 @@ def _header(field_line: list[str]) -> tuple[str, str]:
     if len(field_line) != 2 or not _TOKEN.fullmatch(field_line[0]) or _CONTROLS.search(text):
         raise UnexplainableError(f"{text!r} is not a header that a client can send")
     return field_line[0].lower(), field_line[1]
+
+
+def _address(text: str | None) -> str | None:
+    """Return who asks in the engine's form. Raises `UnexplainableError` when it is no address."""
+    if text is None:
+        return None
+    try:
+        return str(ip_address(text.strip("[]")))
+    except ValueError:
+        raise UnexplainableError(f"{text!r} is not an IP address that a client may have") from None
 
 
 def _normal(asked: Asked, *, merge_slashes: bool) -> Asked:
@@ -310,6 +327,7 @@ def _rank(
         query=asked.query,
         method=asked.method,
         headers=asked.headers,
+        client=asked.client,
     )
     lost: list[tuple[int, Entity, str]] = []
     for name, each in frontends.items():
@@ -320,10 +338,10 @@ def _rank(
         frontend = each.typed(Frontend)
         passed_on = _passed_on(asked, listeners, passing, frontend)
         if miss is not None and (passed_on is None or miss.what == "hostname"):
-            lost.append((_STEPS.index(miss.what), each, _why_missed(miss, frontend)))
+            lost.append((_STEPS.index(miss.what), each, _why_missed(miss, frontend, asked)))
         elif passed_on is not None:
             lost.append((_STEPS.index("passthrough"), each, passed_on))
-    lost.sort(key=lambda each: (-each[0], _precedence(each[1])))
+    lost.sort(key=lambda each: (-each[0], _precedence(each[1], asked.hostname)))
     beaten_or_won = [
         there[name]
         for name in matching
@@ -333,10 +351,20 @@ def _rank(
     if not beaten_or_won:
         return None, rest
     won, *others = beaten_or_won
-    return won, [*((each, _why_beaten(won, each)) for each in others), *rest]
+    return won, [*((each, _why_beaten(won, each, asked.hostname)) for each in others), *rest]
 
 
-_STEPS = ("listener", "hostname", "passthrough", "path", "methods", "headers", "query")
+_STEPS = (
+    "listener",
+    "hostname",
+    "passthrough",
+    "path",
+    "methods",
+    "headers",
+    "query",
+    "cookies",
+    "client_addresses",
+)
 """The order in which a frontend is looked at: one that fails later was nearer."""
 
 
@@ -362,34 +390,51 @@ def _passed_on(
     return None if on - passing else f"TLS for {asked.name} is passed on unread"
 
 
-def _why_missed(miss: Miss, frontend: Frontend) -> str:
+def _why_missed(miss: Miss, frontend: Frontend, asked: Asked) -> str:
     match miss.what:
         case "hostname":
-            return f"hostname is {frontend.hostname}"
+            return f"hostname is {_listed(frontend.names)}"
         case "path":
             kind, pattern = frontend.path.given()
-            return f"path is {kind} {pattern}"
+            folded = " (ignore_case)" if frontend.path.ignore_case else ""
+            return f"path is {kind} {pattern}{folded}"
         case "methods":
             return f"method is {', '.join(frontend.methods)}"
         case "headers":
-            wanted = _shown("headers", miss.field, frontend.headers[miss.field])
-            return f"header {miss.field} is not {wanted}"
+            return f"header {_unmet('headers', miss.field, frontend.headers[miss.field])}"
+        case "query":
+            return f"query parameter {_unmet('query', miss.field, frontend.query[miss.field])}"
+        case "cookies":
+            return f"cookie {_unmet('cookies', miss.field, frontend.cookies[miss.field])}"
         case _:
-            wanted = _shown("query", miss.field, frontend.query[miss.field])
-            return f"query parameter {miss.field} is not {wanted}"
+            networks = _listed(frontend.client_addresses or ())
+            if asked.client is None:
+                return f"client is not known to be in {networks} (--client-address)"
+            return f"client {asked.client} is not in {networks}"
 
 
-def _shown(field: str, name: str, match: OneOf) -> str:
+def _listed(values: Sequence[str]) -> str:
+    more = f", … ({len(values)} in all)" if len(values) > _LISTED_MAX else ""
+    return ", ".join(values[:_LISTED_MAX]) + more
+
+
+def _unmet(field: str, name: str, match: ValueMatch) -> str:
+    """Say what of a condition is not as it should be."""
     kind, pattern = match.given()
+    if kind == "present":
+        return f"{name} is {'missing' if pattern else 'there'}"
     shown = without_secrets("frontend", pattern, (field, name, kind))
-    if shown != pattern:
-        return str(shown)
-    return f'"{pattern}"' if kind == "exact" else f"{kind} {pattern}"
+    if shown == pattern:
+        shown = f'"{pattern}"' if kind == "exact" else f"{kind} {pattern}"
+    return f"{name} is {'' if match.negated else 'not '}{shown}"
 
 
-def _precedence(entity: Entity) -> tuple[Any, ...]:
+def _precedence(entity: Entity, asked: str) -> tuple[Any, ...]:
+    """Return the place of a frontend among those that are asked for a hostname."""
     frontend = entity.typed(Frontend)
-    hostname = frontend.hostname
+    names = frontend.names
+    # The most exact of its own by which it stands there.
+    hostname = next((name for name in covering(asked) if name in names), names[0])
     exact = hostname != "*" and not hostname.startswith("*.")
     kind, pattern = frontend.path.given()
     length = len(pattern.rstrip("/") if kind == "prefix" else pattern.encode())
@@ -403,6 +448,8 @@ def _precedence(entity: Entity) -> tuple[Any, ...]:
         0 if frontend.methods else 1,
         -len(frontend.headers),
         -len(frontend.query),
+        -len(frontend.cookies),
+        0 if frontend.client_addresses else 1,
         entity.key.name,
     )
 
@@ -416,12 +463,15 @@ _PRECEDENCE_WORDS = (
     "it asks for no method",
     "it asks for fewer headers",
     "it asks for fewer query parameters",
+    "it asks for fewer cookies",
+    "it is for any client",
     "its name comes later",
 )
 
 
-def _why_beaten(won: Entity, other: Entity) -> str:
-    pairs = zip(_precedence(won), _precedence(other), _PRECEDENCE_WORDS, strict=True)
+def _why_beaten(won: Entity, other: Entity, asked: str) -> str:
+    both = (_precedence(each, asked) for each in (won, other))
+    pairs = zip(*both, _PRECEDENCE_WORDS, strict=True)
     words = next(words for one, two, words in pairs if one != two)
     return f"matches too, but {words}"
 

@@ -22,6 +22,7 @@ PATHS: list[dict[str, str]] = [
     {"exact": "/a"},
     {"exact": "/a/"},
     {"regex": "/a(/.*)?"},
+    {"suffix": "/b"},
 ]
 ASKED = ["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/ab", "/" + "a/" * 150]
 
@@ -32,11 +33,17 @@ def frontend(name: str, **value: Any) -> Entity:
     return Entity(EntityKey("frontend", name), whole, NOWHERE)
 
 
+def hostnames(dice: random.Random) -> dict[str, Any]:
+    if dice.random() < 0.7:
+        return {"hostname": dice.choice(NAMES)}
+    return {"hostnames": sorted(dice.sample(NAMES[1:], 2))}
+
+
 def drawn(dice: random.Random, count: int) -> list[Entity]:
     return [
         frontend(
             f"f{number}",
-            hostname=dice.choice(NAMES),
+            **hostnames(dice),
             path=dice.choice(PATHS),
             listeners=dice.choice([["l"], ["m"], ["l", "m"]]),
             passthrough=dice.random() < 0.3,
@@ -74,8 +81,7 @@ def test_tls_is_passed_on_by_the_most_specific_hostname() -> None:
                 there = [
                     each.typed(Frontend).passthrough
                     for each in every
-                    if each.typed(Frontend).hostname == name
-                    and "l" in each.typed(Frontend).listeners
+                    if name in each.typed(Frontend).names and "l" in each.typed(Frontend).listeners
                 ]
                 if there:
                     wanted = any(there)

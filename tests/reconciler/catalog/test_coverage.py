@@ -67,6 +67,22 @@ def test_a_hostname_without_certificate_with_its_place() -> None:
     assert warning.hint is not None
 
 
+def test_each_of_several_hostnames_needs_one() -> None:
+    catalog = Catalog()
+    several = b"frontends:\n  f: {hostnames: [a.test, shop.example.com, b.test], "
+    warnings = stage(
+        catalog,
+        head=head(),
+        certificates=certificates(shop=["shop.example.com"]),
+        frontends=several + b"listeners: [safe], cluster: shop}\n",
+    )
+    (warning,) = [each for each in warnings if "no certificate" in each.message]
+    assert "no certificate is for a.test, b.test:" in warning.message
+    assert (warning.line, warning.column) == (2, 19)
+    (warning,) = stage(catalog, certificates=certificates(shop=["new.example.com"]))
+    assert "no certificate is for a.test, b.test, shop.example.com:" in warning.message
+
+
 def test_what_the_default_certificate_comes_to() -> None:
     _, (warning,) = begun("other.test", tls="default_certificate: shop")
     assert 'listener "safe" shows "shop" instead' in warning.message

@@ -38,6 +38,24 @@ def conflicts(one: dict[str, Any], other: dict[str, Any]) -> list[Finding]:
         ({"methods": ["GET"]}, {"methods": ["PUT"]}, False),
         ({"headers": {"x-a": "1"}}, {"headers": {"x-a": "2"}}, False),
         ({"query": {"v": "1"}}, {}, False),
+        ({"hostnames": ["a.com", "b.com"]}, {"hostname": "b.com"}, True),
+        ({"hostnames": ["a.com", "b.com"]}, {"hostnames": ["b.com", "c.com"]}, True),
+        ({"hostnames": ["a.com", "b.com"]}, {"hostnames": ["c.com", "*.com"]}, False),
+        ({"cookies": {"a": "1"}}, {"cookies": {"a": {"exact": "1"}}}, True),
+        ({"cookies": {"a": "1"}}, {"cookies": {"A": "1"}}, False),
+        ({"cookies": {"a": "1"}}, {}, False),
+        ({"headers": {"a": "1"}}, {"headers": {"a": {"exact": "1", "not": True}}}, False),
+        ({"client_addresses": ["10.0.0.0/8"]}, {}, False),
+        ({"client_addresses": ["10.0.0.0/8"]}, {"client_addresses": ["10.1.0.0/16"]}, True),
+        ({"client_addresses": ["10.0.0.0/8"]}, {"client_addresses": ["11.0.0.0/8", "::1"]}, False),
+        (
+            {"client_addresses": ["10.0.0.0/8"], "methods": ["GET"]},
+            {"client_addresses": ["10.0.0.0/8"]},
+            False,
+        ),
+        ({"path": {"suffix": ".a"}}, {"path": {"suffix": ".a"}}, True),
+        ({"path": {"suffix": ".a"}}, {"path": {"suffix": ".a", "ignore_case": True}}, False),
+        ({"path": {"suffix": ".a"}}, {"path": {"regex": ".a"}}, False),
     ],
 )
 def test_equal_matches(one: dict[str, Any], other: dict[str, Any], conflict: bool) -> None:
@@ -51,6 +69,11 @@ def test_a_conflict_names_both_and_what_they_share() -> None:
     assert found.message == (
         'frontend "two" matches the same requests as frontend "one" (a.yaml:1): '
         'GET exact "/x" of a.com on listener "public"'
+    )
+    near = {"hostnames": ["a.com", "b.com"], "client_addresses": ["10.1.0.0/16", "::1"]}
+    (found,) = conflicts(near, {"hostname": "b.com", "client_addresses": ["10.0.0.0/8"]})
+    assert found.message.endswith(
+        'prefix "/" by clients in 10.1.0.0/16 of b.com on listener "public"'
     )
     (found,) = conflicts({}, {})
     assert 'prefix "/" of any hostname on' in found.message

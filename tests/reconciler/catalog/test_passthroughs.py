@@ -93,6 +93,22 @@ def test_what_it_hides_is_told() -> None:
     assert stage(catalog, f=frontend(passthrough="true", hostname="other.test")) == []
 
 
+def test_what_it_hides_of_several_hostnames_is_told_of_each() -> None:
+    catalog = Catalog()
+    several = "[a.test, mail.test]"
+    web = frontend("web", path="{prefix: /x}").replace(
+        b"hostname: mail.test", f"hostnames: {several}".encode()
+    )
+    passing = frontend(passthrough="true")
+    [found] = [
+        each for each in stage(catalog, head=HEAD, f=passing, g=web) if each.file == "g.yaml"
+    ]
+    assert found.message == (
+        'frontend "web" never gets a request for mail.test on listener "safe": frontend "mail" '
+        "(f.yaml:1) passes TLS for mail.test on"
+    )
+
+
 def test_the_same_match_twice_is_an_error() -> None:
     catalog = Catalog()
     stage(catalog, head=HEAD, f=frontend(passthrough="true"))

@@ -67,6 +67,29 @@ API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
         ),
         (ALL, "  x: {listeners: [web, other], cluster: cart, path: {prefix: /x}}\n", (None, "all")),
         (
+            ALL + "  js: {listeners: [web], cluster: shop, path: {suffix: .js}}\n",
+            "  x: {listeners: [web], cluster: cart, path: {suffix: .min.js}}\n",
+            ("js",),
+        ),
+        (
+            ALL + "  beta: {listeners: [web], cluster: shop, cookies: {beta: '1'}}\n",
+            "  x: {listeners: [web], cluster: cart, cookies: {beta: '1', a: {present: false}}}\n",
+            ("beta",),
+        ),
+        (
+            ALL + "  us: {listeners: [web], cluster: shop, client_addresses: [10.0.0.0/8]}\n",
+            (
+                "  x: {listeners: [web], cluster: cart, client_addresses: [10.1.0.0/16, '::1'],"
+                " methods: [GET]}\n"
+            ),
+            ("us",),
+        ),
+        (
+            ALL + "  b: {listeners: [web], cluster: shop, hostname: b.test}\n",
+            "  x: {listeners: [web], cluster: cart, hostnames: [a.test, b.test], methods: [GET]}\n",
+            ("all", "b"),
+        ),
+        (
             ALL + "  gold: {listeners: [web], cluster: shop, headers: {x-tier: gold}}\n",
             "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
             ("all",),
@@ -117,6 +140,17 @@ def test_what_a_narrower_match_gives_away_a_wider_one_takes(
     assert (given.heirs, given.takes_from) == (between, None)
     taken = meant(after, before)["frontend/x"]
     assert (taken.heirs, taken.takes_from) == (None, between)
+
+
+def test_who_takes_a_hostname_that_leaves_a_list() -> None:
+    """However many others stay: those that leave are asked for first."""
+    several = "  x: {listeners: [web], cluster: cart, hostnames: [%s]}\n"
+    names = [f"h{number:02}.test" for number in range(40)]
+    before = state_of(ALL + several % ", ".join(names))
+    after = state_of(ALL + several % ", ".join(names[:-1]))
+    assert meant(before, after)["frontend/x"].heirs == ("all",)
+    taken = meant(after, before)["frontend/x"]
+    assert (taken.heirs, taken.takes_from) == (None, ("all",))
 
 
 def test_who_takes_what_lies_below_a_path() -> None:

@@ -23,6 +23,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "Hsts",
         "PathChange",
         "PathMatch",
+        "CookieMatch",
         "QueryMatch",
         "Redirect",
         "Respond",

@@ -26,12 +26,17 @@ def test_values_of_a_frontend() -> None:
         "cluster": "token",
         "headers": {"authorization": {"exact": "Bearer x"}, "x-tier": {"exact": "gold"}},
         "query": {"api_key": {"regex": "x+"}, "v": {"exact": "2"}},
+        "cookies": {"PHPSESSID": {"exact": "x", "not": True}, "beta": {"exact": "1"}},
     }
     assert without_secrets("frontend", value) == {
         "cluster": "token",
         "headers": {"authorization": {"exact": "(secret)"}, "x-tier": {"exact": "gold"}},
         "query": {"api_key": {"regex": "(secret)"}, "v": {"exact": "2"}},
+        "cookies": {"PHPSESSID": {"exact": "(secret)", "not": True}, "beta": {"exact": "1"}},
     }
+    # Whether there is any is no secret.
+    there = {"headers": {"authorization": {"present": True}}}
+    assert without_secrets("frontend", there) == there
 
 
 def test_the_hash_of_a_private_key() -> None:

@@ -15,11 +15,14 @@ def value_of(**fields: object) -> dict[str, Any]:
 
 def test_the_full_value_has_every_default() -> None:
     assert value_of() == {
+        "client_addresses": None,
         "client_certificate": None,
         "cluster": "shop",
+        "cookies": {},
         "early_data": False,
         "headers": {},
         "hostname": "*",
+        "hostnames": None,
         "hsts": None,
         "listeners": ["public-http"],
         "methods": [],
@@ -57,6 +60,9 @@ def test_header_names_are_lower_case_and_a_plain_text_is_exact() -> None:
         ({"exact": "/caf%c3%a9"}, {"exact": "/caf%C3%A9"}),
         ({"regex": "/item/[0-9]+"}, {"regex": "/item/[0-9]+"}),
         ({"prefix": "/a", "exact": None}, {"prefix": "/a"}),
+        ({"suffix": ".php"}, {"suffix": ".php"}),
+        ({"suffix": "/%2fa", "ignore_case": False}, {"suffix": "/%2Fa"}),
+        ({"regex": "/a", "ignore_case": True}, {"regex": "/a", "ignore_case": True}),
     ],
 )
 def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
@@ -66,8 +72,8 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("path", "/api", "expected a map with one of prefix, exact, regex"),
-        ("path", {}, 'expected exactly one of "prefix", "exact", "regex", not none'),
+        ("path", "/api", "expected a map with one of prefix, exact, regex, suffix, not"),
+        ("path", {}, 'expected exactly one of "prefix", "exact", "regex", "suffix", not none'),
         ("path", {"prefix": "/", "exact": "/"}, 'not "prefix" and "exact"'),
         ("path", {"prefix": "api"}, 'expected a path like "/api"'),
         ("path", {"prefix": "/a?b"}, "characters that no path has"),
@@ -80,6 +86,12 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
         ("path", {"prefix": "/api/*"}, 'a prefix ends without "*"'),
         ("path", {"exact": "/" + "a" * 2048}, "too long"),
         ("path", {"regex": "(?=a)"}, "look-ahead"),
+        ("path", {"suffix": "*.php"}, 'a suffix begins without "*"'),
+        ("path", {"suffix": ""}, 'expected the end of paths like ".php", not ""'),
+        ("path", {"suffix": ".p?p"}, '".p?p" has characters that no path has'),
+        ("path", {"suffix": "%41"}, '"%41" needs no escape'),
+        ("path", {"exact": "/a", "ignore_case": True}, "exact paths are looked up as they are"),
+        ("path", {"prefix": "/a", "ignore_case": "yes"}, 'expected true or false, not "yes"'),
         ("headers", {"X-A": "1", "x-a": "2"}, '"X-A" and "x-a" are the same header'),
         ("headers", {"Host": "x"}, "the Host header is not matched here"),
         ("headers", {"x-a": 5}, "expected text, not 5"),
@@ -95,10 +107,41 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
         ("methods", ["get"], '"get" is not upper case'),
         ("hostname", "a:80", "expected a hostname"),
         ("cluster", None, '"cluster" is missing'),
+        ("headers", {"x-a": {"not": True}}, 'one of "exact", "regex", "present", not none'),
+        ("headers", {"x-a": {"not": {"exact": "1"}}}, "expected true or false, not a map"),
+        ("headers", {"x-a": {"present": True, "not": True}}, "not: present says both"),
+        ("headers", {"x-a": {"present": "yes"}}, 'expected true or false, not "yes"'),
+        ("cookies", {"a b": "1"}, "expected the name of a cookie"),
+        ("cookies", {"a": "1;2"}, "where the value of a cookie ends"),
+        ("cookies", {f"c{number}": "a" for number in range(17)}, "at most 16 may be"),
+        ("client_addresses", ["10.0.0.1/8"], "is an address in a network"),
+        ("client_addresses", [], "the list is empty"),
+        ("client_addresses", "10.0.0.0/8", "expected a list"),
+        ("hostnames", ["*", "a.test"], '"*" is any hostname'),
+        ("hostnames", [], "the list is empty"),
+        ("hostnames", ["a.test:80"], "expected a hostname"),
     ],
 )
 def test_what_is_refused(field: str, value: object, sentence: str) -> None:
     assert sentence in refusal("frontend", {**BASE, field: value})
+
+
+def test_values_that_must_be_there_or_must_not() -> None:
+    written = {"x-a": {"exact": "1", "not": True}, "x-b": {"present": False, "not": False}}
+    value = value_of(headers=written, query={"q": {"present": True}}, cookies={"Beta": "1"})
+    assert value["headers"] == {"x-a": {"exact": "1", "not": True}, "x-b": {"present": False}}
+    assert (value["query"], value["cookies"]) == (
+        {"q": {"present": True}},
+        {"Beta": {"exact": "1"}},
+    )
+
+
+def test_a_hostname_or_several() -> None:
+    several = Frontend.model_validate(BASE | {"hostnames": ["B.test", "a.test.", "b.test"]})
+    assert several.names == ["a.test", "b.test"]
+    assert list(Frontend.model_validate(BASE).names) == ["*"]
+    both = {**BASE, "hostname": "c.test", "hostnames": ["a.test"]}
+    assert '"hostname" or "hostnames", not both' in refusal("frontend", both)
 
 
 def test_protocols_that_may_be_switched_to() -> None:

@@ -32,7 +32,7 @@ def test_defaults_are_plain_and_leave_out_what_is_required() -> None:
 
 
 def test_fields_are_found_through_entries_and_indexes() -> None:
-    assert set(fields_at("frontend", ("headers", "x-a"))) == {"exact", "regex"}
+    assert set(fields_at("frontend", ("query", "a"))) == {"exact", "not", "present", "regex"}
     assert set(fields_at("listener", ("error_pages", "503"))) == {"body", "content_type"}
     assert "cluster" in fields_at("frontend", ())
     field = field_at("listener", ("timeouts", "keep_alive"))

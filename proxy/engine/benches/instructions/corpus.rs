@@ -77,7 +77,10 @@ fn table() -> Table<(Rule, usize)> {
             insert(&frontend(&hostname, path));
         }
         let mut second = frontend(&hostname, "/api");
-        let version = ValueMatch::Exact("2".to_owned());
+        let version = ValueMatch {
+            exact: Some("2".into()),
+            ..ValueMatch::default()
+        };
         second.headers = BTreeMap::from([("x-api-version".to_owned(), version)]);
         insert(&second);
     }

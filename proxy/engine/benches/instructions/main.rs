@@ -59,6 +59,10 @@ impl HeaderLookup for Fields<'_> {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.values(self.1, name).any(test)
     }
+
+    fn client_address(&self) -> Option<std::net::IpAddr> {
+        None
+    }
 }
 
 fn parse(bench: &mut Bench) -> usize {

@@ -78,26 +78,35 @@ impl Facts<'_> {
             .unwrap_or(self.own_id.as_bytes())
     }
 
-    /// Who asks: the last of those in `X-Forwarded-For` who is none of the trusted proxies, if one of these
-    /// is the peer; or else the peer. What stands before that one is anybody's word (T22).
+    /// See [`client_address`].
     pub fn client_address(&self) -> IpAddr {
-        if !self.is_trusted() {
-            return self.peer;
-        }
-        let lines = self.head.fields.iter().rev();
-        let told = lines.filter(|field| field.id == FieldId::XForwardedFor && !field.drop);
-        let mut client = self.peer;
-        for member in told.flat_map(|field| field.value.of(self.bytes).rsplit(|byte| *byte == b','))
-        {
-            let text = std::str::from_utf8(member.trim_ascii()).ok();
-            let Some(address) = text.and_then(|text| text.parse::<IpAddr>().ok()) else {
-                break;
-            };
-            client = address;
-            if !self.listener.trusts(address) {
-                break;
-            }
-        }
-        client
+        client_address(self.head, self.bytes, self.listener, self.peer)
     }
+}
+
+/// Who asks: the last of those in `X-Forwarded-For` who is none of the trusted proxies, if one of these is
+/// the peer; or else the peer. What stands before that one is anybody's word (T22).
+pub fn client_address(
+    head: &RequestHead,
+    bytes: &[u8],
+    listener: &ListenerSettings,
+    peer: IpAddr,
+) -> IpAddr {
+    if !listener.trusts(peer) {
+        return peer;
+    }
+    let lines = head.fields.iter().rev();
+    let told = lines.filter(|field| field.id == FieldId::XForwardedFor && !field.drop);
+    let mut client = peer;
+    for member in told.flat_map(|field| field.value.of(bytes).rsplit(|byte| *byte == b',')) {
+        let text = std::str::from_utf8(member.trim_ascii()).ok();
+        let Some(address) = text.and_then(|text| text.parse::<IpAddr>().ok()) else {
+            break;
+        };
+        client = address;
+        if !listener.trusts(address) {
+            break;
+        }
+    }
+    client
 }

@@ -78,8 +78,8 @@ impl Plan {
             return Ok(None);
         };
         let expression = match &frontend.path {
-            PathMatch::Regex(pattern) => Some(regexes.compile(pattern)?),
-            PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+            PathMatch::Regex(pattern) => Some(regexes.compile_pattern(pattern)?),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Suffix(_) => None,
         };
         let groups = expression.as_deref();
         let mut plan = Self {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use regex::bytes::{Captures, Regex};
 
 use super::facts::Facts;
+use crate::protocol::cookie;
 
 /// A text with values in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +197,7 @@ impl Value {
                 }
             }
             Self::Cookie(name) => {
-                let pairs = head.values(bytes, "cookie").flat_map(pairs_of);
+                let pairs = head.values(bytes, "cookie").flat_map(cookie::pairs);
                 let found = pairs
                     .filter(|(of, _)| *of == name.as_bytes())
                     .map(|(_, of)| of);
@@ -204,15 +205,6 @@ impl Value {
             }
         }
     }
-}
-
-/// The pairs of a `Cookie` line (RFC 6265 §4.2.1).
-fn pairs_of(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    line.split(|byte| *byte == b';').filter_map(|pair| {
-        let at = memchr::memchr(b'=', pair)?;
-        let (name, value) = pair.split_at(at);
-        Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
-    })
 }
 
 impl Escape {

@@ -12,7 +12,8 @@ use super::path::PathMap;
 use super::table::Rule;
 use super::table::Table;
 
-/// What a frontend is missed by, the first of it: hostname, path, method, header, query parameter.
+/// What a frontend is missed by, the first of it: hostname, path, method, header, query parameter, cookie,
+/// client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
     /// Another hostname.
@@ -53,7 +54,9 @@ pub fn rank<H: HeaderLookup>(rules: Vec<Rule>, request: &Request<'_, H>) -> Rank
 
 fn miss<H: HeaderLookup>(rule: &Rule, request: &Request<'_, H>) -> Option<Miss> {
     let mut hosts = HostMap::<()>::default();
-    hosts.get_or_default(rule.host());
+    for host in rule.hosts() {
+        hosts.get_or_default(host);
+    }
     if hosts.rank(request.host).is_none() {
         return Some(Miss::Hostname);
     }
@@ -77,6 +80,10 @@ mod tests {
             self.0
                 .iter()
                 .any(|(found, value)| *found == name && test(value))
+        }
+
+        fn client_address(&self) -> Option<std::net::IpAddr> {
+            None
         }
     }
 
@@ -108,6 +115,18 @@ mod tests {
                 r#""headers":{"a":{"exact":"1"}}"#,
             ),
             rule(
+                "client",
+                "*",
+                r#"{"prefix":"/"}"#,
+                r#""client_addresses":["10.0.0.0/8"]"#,
+            ),
+            rule(
+                "cookie",
+                "*",
+                r#"{"prefix":"/"}"#,
+                r#""cookies":{"c":{"present":true}}"#,
+            ),
+            rule(
                 "query",
                 "*",
                 r#"{"prefix":"/"}"#,
@@ -133,5 +152,10 @@ mod tests {
         assert_eq!(missed("post"), Miss::Condition(Missed::Method));
         assert_eq!(missed("field"), Miss::Condition(Missed::Header("a".into())));
         assert_eq!(missed("query"), Miss::Condition(Missed::Query("q".into())));
+        assert_eq!(
+            missed("cookie"),
+            Miss::Condition(Missed::Cookie("c".into()))
+        );
+        assert_eq!(missed("client"), Miss::Condition(Missed::Client));
     }
 }

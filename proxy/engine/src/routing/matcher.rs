@@ -1,13 +1,16 @@
 //! What a request is looked up by, and the conditions that no index can answer: method, header
-//! fields and query parameters.
+//! fields, query parameters, cookies and who asks.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use regex::bytes::Regex;
 
 use super::regexes::Regexes;
-use crate::state::entity::Frontend;
-use crate::state::entity::ValueMatch;
+use crate::protocol::cookie;
+use crate::state::entity::cidr::Cidr;
+use crate::state::entity::{Frontend, ValueMatch};
 
 /// The parts of a request that decide where it goes. Nothing is normalised after this point.
 #[derive(Debug)]
@@ -28,43 +31,56 @@ pub struct Request<'a, H: HeaderLookup> {
 pub trait HeaderLookup {
     /// Whether `test` holds for the value of any field called `name`, which is in lower case.
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+
+    /// Who asks, as the PROXY protocol or a trusted proxy tells it, if that is known.
+    fn client_address(&self) -> Option<IpAddr>;
 }
 
 /// The conditions of one frontend; all of them must hold.
 #[derive(Clone, Debug)]
 pub struct Conditions {
     methods: Box<[Box<[u8]>]>,
-    headers: Box<[(Box<str>, ValuePattern)]>,
-    query: Box<[(Box<[u8]>, ValuePattern)]>,
+    headers: Box<[Condition]>,
+    query: Box<[Condition]>,
+    cookies: Box<[Condition]>,
+    networks: Box<[Cidr]>,
 }
+
+/// How many conditions of each kind there are, in their order: whether any on the method, on headers, on query
+/// parameters, on cookies, whether any on who asks. More of the first that differs is more specific.
+pub type Counts = (bool, usize, usize, usize, bool);
 
 impl Conditions {
     /// Compiles the conditions of a frontend.
     pub fn compile(frontend: &Frontend, regexes: &mut Regexes) -> Result<Self, String> {
         let few = frontend.rare();
-        let mut headers = Vec::new();
-        for (name, value) in &few.headers {
-            headers.push((name.as_str().into(), ValuePattern::compile(value, regexes)?));
-        }
-        let mut query = Vec::new();
-        for (name, value) in &few.query {
-            let value = ValuePattern::compile(value, regexes)?;
-            query.push((name.as_bytes().into(), value));
-        }
+        let mut all = |conditions: &BTreeMap<String, ValueMatch>| {
+            let each = conditions.iter();
+            each.map(|(name, value)| Condition::compile(name, value, regexes))
+                .collect::<Result<Box<[_]>, _>>()
+        };
+        let (headers, query) = (all(&few.headers)?, all(&few.query)?);
+        let cookies = all(&few.cookies)?;
+        let networks = few.client_addresses.iter().flatten();
+        let networks = networks
+            .map(|network| Cidr::parse(network))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             methods: few
                 .methods
                 .iter()
                 .map(|method| method.as_bytes().into())
                 .collect(),
-            headers: headers.into(),
-            query: query.into(),
+            headers,
+            query,
+            cookies,
+            networks,
         })
     }
 
     /// Whether every request matches.
     pub fn is_empty(&self) -> bool {
-        self.counts() == (false, 0, 0)
+        self.counts() == Counts::default()
     }
 
     /// Whether a request with this method can match at all; empty is any.
@@ -73,11 +89,18 @@ impl Conditions {
         self.methods.is_empty() || self.methods.iter().any(|allowed| **allowed == *method)
     }
 
-    /// Whether the header fields and the query of a request match.
+    /// Whether all else of a request matches.
     #[inline]
     pub fn allows_fields<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
-        self.headers.iter().all(|each| allows_header(request, each))
-            && self.query.iter().all(|each| allows_query(request, each))
+        self.headers.iter().all(|each| each.allows_header(request))
+            && self.query.iter().all(|each| each.allows_query(request))
+            && self.cookies.iter().all(|each| each.allows_cookie(request))
+            && self.allows_client(request)
+    }
+
+    fn allows_client<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
+        let asks = |client| self.networks.iter().any(|network| network.contains(client));
+        self.networks.is_empty() || request.headers.client_address().is_some_and(asks)
     }
 
     /// The first condition that does not hold.
@@ -85,24 +108,29 @@ impl Conditions {
         if !self.allows_method(request.method) {
             return Some(Missed::Method);
         }
-        let header = self
-            .headers
-            .iter()
-            .find(|each| !allows_header(request, each));
-        let query = || self.query.iter().find(|each| !allows_query(request, each));
-        header
-            .map(|(name, _)| Missed::Header(name.clone()))
-            .or_else(|| {
-                query().map(|(name, _)| Missed::Query(String::from_utf8_lossy(name).into()))
-            })
+        let mut headers = self.headers.iter();
+        if let Some(each) = headers.find(|each| !each.allows_header(request)) {
+            return Some(Missed::Header(each.name.clone()));
+        }
+        let mut query = self.query.iter();
+        if let Some(each) = query.find(|each| !each.allows_query(request)) {
+            return Some(Missed::Query(each.name.clone()));
+        }
+        let mut cookies = self.cookies.iter();
+        if let Some(each) = cookies.find(|each| !each.allows_cookie(request)) {
+            return Some(Missed::Cookie(each.name.clone()));
+        }
+        (!self.allows_client(request)).then_some(Missed::Client)
     }
 
-    /// Whether there is a condition on the method, and how many there are on headers and query.
-    pub fn counts(&self) -> (bool, usize, usize) {
+    /// How many there are of each kind.
+    pub fn counts(&self) -> Counts {
         (
             !self.methods.is_empty(),
             self.headers.len(),
             self.query.len(),
+            self.cookies.len(),
+            !self.networks.is_empty(),
         )
     }
 }
@@ -116,44 +144,74 @@ pub enum Missed {
     Header(Box<str>),
     /// The query parameter of this name.
     Query(Box<str>),
+    /// The cookie of this name.
+    Cookie(Box<str>),
+    /// Who asks is in none of the networks.
+    Client,
 }
 
-#[inline]
-fn allows_header<H: HeaderLookup>(
-    request: &Request<'_, H>,
-    (name, pattern): &(Box<str>, ValuePattern),
-) -> bool {
-    request
-        .headers
-        .any_value(name, &mut |value| pattern.matches(value))
+/// What is asked of a field.
+#[derive(Clone, Debug)]
+struct Condition {
+    name: Box<str>,
+    value: ValuePattern,
+    negated: bool,
 }
 
-#[inline]
-fn allows_query<H: HeaderLookup>(
-    request: &Request<'_, H>,
-    (name, pattern): &(Box<[u8]>, ValuePattern),
-) -> bool {
-    request
-        .query
-        .is_some_and(|query| query_matches(query, name, pattern))
+impl Condition {
+    fn compile(name: &str, wanted: &ValueMatch, regexes: &mut Regexes) -> Result<Self, String> {
+        Ok(Self {
+            name: name.into(),
+            value: ValuePattern::compile(wanted, regexes)?,
+            negated: wanted.not || wanted.present == Some(false),
+        })
+    }
+
+    /// Any line of that name is enough: they are one list.
+    #[inline]
+    fn allows_header<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
+        let mut test = |value: &[u8]| self.value.matches(value);
+        request.headers.any_value(&self.name, &mut test) != self.negated
+    }
+
+    #[inline]
+    fn allows_query<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
+        let found = request.query;
+        found.is_some_and(|query| query_matches(query, self.name.as_bytes(), &self.value))
+            != self.negated
+    }
+
+    /// Of several of one name the first counts, as most programs read them.
+    fn allows_cookie<H: HeaderLookup>(&self, request: &Request<'_, H>) -> bool {
+        let mut matches = None;
+        request.headers.any_value("cookie", &mut |line| {
+            let first = cookie::pairs(line).find(|(name, _)| *name == self.name.as_bytes());
+            matches = first.map(|(_, value)| self.value.matches(value));
+            matches.is_some()
+        });
+        (matches == Some(true)) != self.negated
+    }
 }
 
 #[derive(Clone, Debug)]
 enum ValuePattern {
+    Any,
     Exact(Box<[u8]>),
     Regex(Arc<Regex>),
 }
 
 impl ValuePattern {
     fn compile(value: &ValueMatch, regexes: &mut Regexes) -> Result<Self, String> {
-        Ok(match value {
-            ValueMatch::Exact(value) => Self::Exact(value.as_bytes().into()),
-            ValueMatch::Regex(pattern) => Self::Regex(regexes.compile(pattern)?),
+        Ok(match (&value.exact, &value.regex) {
+            (Some(value), _) => Self::Exact(value.as_bytes().into()),
+            (None, Some(pattern)) => Self::Regex(regexes.compile(pattern)?),
+            (None, None) => Self::Any,
         })
     }
 
     fn matches(&self, value: &[u8]) -> bool {
         match self {
+            Self::Any => true,
             Self::Exact(expected) => **expected == *value,
             Self::Regex(regex) => regex.is_match(value),
         }
@@ -161,6 +219,7 @@ impl ValuePattern {
 
     fn matches_encoded(&self, value: &[u8]) -> bool {
         match self {
+            Self::Any => true,
             Self::Exact(expected) => decoded(value).eq(expected.iter().copied()),
             Self::Regex(regex) if memchr::memchr2(b'%', b'+', value).is_none() => {
                 regex.is_match(value)
@@ -220,7 +279,10 @@ mod tests {
 
     fn exact(value: &str) -> ValuePattern {
         ValuePattern::compile(
-            &ValueMatch::Exact(value.to_owned()),
+            &ValueMatch {
+                exact: Some(value.into()),
+                ..ValueMatch::default()
+            },
             &mut Regexes::default(),
         )
         .unwrap()
@@ -228,7 +290,10 @@ mod tests {
 
     fn regex(pattern: &str) -> ValuePattern {
         ValuePattern::compile(
-            &ValueMatch::Regex(pattern.to_owned()),
+            &ValueMatch {
+                regex: Some(pattern.into()),
+                ..ValueMatch::default()
+            },
             &mut Regexes::default(),
         )
         .unwrap()

@@ -5,7 +5,8 @@
 //!
 //! 1. [`hostname`]: exact, then the longest wildcard, then `*`;
 //! 2. [`path`]: exact, then the longer literal beginning: a prefix of whole elements, or an expression;
-//! 3. [`rule`]: a method, then more headers, then more query parameters, then the name.
+//! 3. [`rule`]: a method, then more headers, more query parameters, more cookies, then networks of clients,
+//!    then the name.
 //!
 //! A level decides only among frontends that match: when nothing under the most specific hostname
 //! (or path) serves a request, the next one is asked. [`table`] joins the levels, [`matcher`] holds

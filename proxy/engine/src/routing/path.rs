@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use regex::bytes::Regex;
+use regex_syntax::ParserBuilder;
 use regex_syntax::hir::literal::Extractor;
 
 use super::regexes::Regexes;
 use super::text::Text;
-use crate::state::entity::PathMatch;
 use crate::state::entity::check::PATH_BYTES_MAX;
+use crate::state::entity::{PathMatch, Pattern};
 
 /// Which paths a frontend serves.
 #[derive(Clone, Copy, Debug)]
@@ -24,61 +25,106 @@ pub enum PathPattern<'a> {
     Exact(&'a Arc<str>),
     /// This one and all below it. `/` is all paths; one slash at the end means nothing.
     Prefix(&'a [u8]),
-    /// Those that the expression matches wholly.
-    Regex(RegexRank),
+    /// Those that an expression matches wholly, or that end in some way.
+    Expression(ExpressionRank),
 }
 
-/// An expression that matches a path wholly or not at all.
+/// What no index has: it matches a path or not, and is tried.
 #[derive(Debug)]
 pub struct Expression {
-    /// The compiled expression.
-    pub(super) regex: Arc<Regex>,
+    test: Test,
     /// Where it stands among prefixes and other expressions.
-    rank: RegexRank,
+    rank: ExpressionRank,
+}
+
+/// What is tried.
+#[derive(Debug)]
+enum Test {
+    /// The expression matches the whole path.
+    Regex(Arc<Regex>),
+    /// The path ends with this.
+    Suffix(Pattern),
 }
 
 impl Expression {
-    /// Compiles an expression, or takes one that has been.
-    pub fn compile(pattern: &str, regexes: &mut Regexes) -> Result<Self, String> {
-        Ok(Self {
-            regex: regexes.compile(pattern)?,
-            rank: RegexRank::of(pattern),
-        })
+    /// That of a frontend's path, if it is one: compiled, or what has been before.
+    pub fn of(path: &PathMatch, regexes: &mut Regexes) -> Result<Option<Self>, String> {
+        let test = match path {
+            PathMatch::Regex(pattern) => Test::Regex(regexes.compile_pattern(pattern)?),
+            PathMatch::Suffix(pattern) => Test::Suffix(pattern.clone()),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => return Ok(None),
+        };
+        Ok(ExpressionRank::of(path).map(|rank| Self { test, rank }))
+    }
+
+    /// Whether it matches a path.
+    #[inline]
+    pub(super) fn matches(&self, path: &[u8]) -> bool {
+        match &self.test {
+            Test::Regex(regex) => regex.is_match(path),
+            Test::Suffix(pattern) => {
+                let wanted = pattern.text.as_bytes();
+                let end = path.len().checked_sub(wanted.len());
+                let end = end.map_or(&[][..], |start| &path[start..]);
+                match pattern.ignore_case {
+                    true => end.eq_ignore_ascii_case(wanted),
+                    false => end == wanted,
+                }
+            }
+        }
     }
 }
 
 /// How specific an expression is; the smallest is the most specific.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RegexRank {
+pub struct ExpressionRank {
     /// Length of the text with which everything that it matches begins. It competes with prefixes of
     /// this length, and goes before one of the same.
     beginning: Reverse<usize>,
+    /// A suffix comes behind any expression.
+    is_suffix: bool,
     /// Length of the expression as written.
     length: Reverse<usize>,
 }
 
-impl RegexRank {
-    fn of(pattern: &str) -> Self {
+impl ExpressionRank {
+    fn of(path: &PathMatch) -> Option<Self> {
+        let (pattern, is_suffix) = match path {
+            PathMatch::Regex(pattern) => (pattern, false),
+            PathMatch::Suffix(pattern) => (pattern, true),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => return None,
+        };
         // Every path begins with a slash, whatever can be told of the expression.
-        let beginning = regex_syntax::parse(pattern).map_or(1, |parsed| {
-            let texts = Extractor::new().extract(&parsed);
-            texts.longest_common_prefix().map_or(1, <[u8]>::len).max(1)
-        });
-        Self {
+        let beginning = if is_suffix { 1 } else { beginning_of(pattern) };
+        Some(Self {
             beginning: Reverse(beginning),
-            length: Reverse(pattern.len()),
-        }
+            is_suffix,
+            length: Reverse(pattern.text.len()),
+        })
     }
+}
+
+/// Length of the text with which everything begins that an expression matches.
+fn beginning_of(pattern: &Pattern) -> usize {
+    let mut builder = ParserBuilder::new();
+    let mut parser = builder.case_insensitive(pattern.ignore_case).build();
+    parser.parse(&pattern.text).map_or(1, |parsed| {
+        let texts = Extractor::new().extract(&parsed);
+        texts.longest_common_prefix().map_or(1, <[u8]>::len).max(1)
+    })
 }
 
 impl<'a> PathPattern<'a> {
     /// Reads the `path` of a frontend, with its expression if it is one.
     pub fn of(path: &'a PathMatch, expression: Option<&Expression>) -> Self {
-        match (path, expression) {
-            (PathMatch::Exact(path), _) => Self::Exact(path),
-            (PathMatch::Prefix(path), _) => Self::Prefix(path.as_bytes()),
-            (PathMatch::Regex(_), Some(expression)) => Self::Regex(expression.rank),
-            (PathMatch::Regex(pattern), None) => Self::Regex(RegexRank::of(pattern)),
+        match path {
+            PathMatch::Exact(path) => Self::Exact(path),
+            PathMatch::Prefix(path) => Self::Prefix(path.as_bytes()),
+            PathMatch::Regex(_) | PathMatch::Suffix(_) => {
+                let rank = expression.map(|expression| expression.rank);
+                let rank = rank.or_else(|| ExpressionRank::of(path));
+                rank.map_or(Self::Prefix(b"/"), Self::Expression)
+            }
         }
     }
 }
@@ -95,14 +141,14 @@ pub struct PathMap<V> {
 #[derive(Debug)]
 struct Others<V> {
     exact: AHashMap<Text, V>,
-    regex: BTreeMap<RegexRank, V>,
+    expressions: BTreeMap<ExpressionRank, V>,
 }
 
 impl<V> PathMap<V> {
     /// Offers every value whose pattern may match `path`, most specific first, until one is taken.
     ///
     /// That is the exact path, then what has the longer literal beginning, prefix or expression; of
-    /// two alike the expression, since it says more.
+    /// two alike the expression, since it says more, and a suffix between both.
     ///
     /// Costs one hash for the path and one per element of it, and the expressions one by one: an
     /// expression cannot be indexed.
@@ -122,7 +168,7 @@ impl<V> PathMap<V> {
                 return Some(found);
             }
         }
-        let mut expressions = others.regex.iter().peekable();
+        let mut expressions = others.expressions.iter().peekable();
         let found = self.prefix.find(elements, 0, &mut |length, value| {
             while let Some((_, expression)) =
                 expressions.next_if(|(rank, _)| rank.beginning.0 >= length)
@@ -141,7 +187,7 @@ impl<V> PathMap<V> {
         match pattern {
             PathPattern::Exact(path) => self.others.as_ref()?.exact.get(path.as_bytes()),
             PathPattern::Prefix(path) => self.prefix.get(elements(path)),
-            PathPattern::Regex(rank) => self.others.as_ref()?.regex.get(&rank),
+            PathPattern::Expression(rank) => self.others.as_ref()?.expressions.get(&rank),
         }
     }
 
@@ -164,9 +210,9 @@ impl<V> PathMap<V> {
                 });
                 node.value.get_or_insert_default()
             }
-            PathPattern::Regex(rank) => {
-                let regex = &mut self.others.get_or_insert_default().regex;
-                regex.entry(rank).or_default()
+            PathPattern::Expression(rank) => {
+                let expressions = &mut self.others.get_or_insert_default().expressions;
+                expressions.entry(rank).or_default()
             }
         }
     }
@@ -184,19 +230,19 @@ impl<V> PathMap<V> {
         let others = self.others.as_mut()?;
         let value = match pattern {
             PathPattern::Exact(path) => others.exact.get_mut(path.as_bytes())?,
-            PathPattern::Regex(rank) => others.regex.get_mut(&rank)?,
+            PathPattern::Expression(rank) => others.expressions.get_mut(&rank)?,
             PathPattern::Prefix(_) => return None,
         };
         let result = change(value);
         if is_empty(value) {
             match pattern {
                 PathPattern::Exact(path) => drop(others.exact.remove(path.as_bytes())),
-                PathPattern::Regex(rank) => drop(others.regex.remove(&rank)),
+                PathPattern::Expression(rank) => drop(others.expressions.remove(&rank)),
                 PathPattern::Prefix(_) => {}
             }
         }
         self.others
-            .take_if(|others| others.exact.is_empty() && others.regex.is_empty());
+            .take_if(|others| others.exact.is_empty() && others.expressions.is_empty());
         Some(result)
     }
 
@@ -219,7 +265,7 @@ impl<V> Default for Others<V> {
     fn default() -> Self {
         Self {
             exact: AHashMap::new(),
-            regex: BTreeMap::new(),
+            expressions: BTreeMap::new(),
         }
     }
 }
@@ -324,6 +370,10 @@ mod tests {
         PathMatch::Regex(pattern.into())
     }
 
+    fn suffix(text: &str) -> PathMatch {
+        PathMatch::Suffix(text.into())
+    }
+
     fn map(patterns: &[(PathMatch, &'static str)]) -> PathMap<&'static str> {
         let mut map = PathMap::default();
         for (pattern, name) in patterns {
@@ -385,6 +435,38 @@ mod tests {
     }
 
     #[test]
+    fn a_suffix_stands_between_expressions_and_prefixes() {
+        let map = map(&[
+            (prefix("/"), "root"),
+            (suffix(".js"), "js"),
+            (suffix(".min.js"), "min"),
+            (regex("/.*"), "any"),
+            (regex("/a/.*"), "below a"),
+            (prefix("/a"), "a"),
+        ]);
+        let order = ["below a", "a", "any", "min", "js", "root"];
+        assert_eq!(offered(&map, "/a/x.min.js"), order);
+    }
+
+    #[test]
+    fn a_suffix_ends_paths() {
+        let ends = |path: &str, ignore_case, with: &str| {
+            let text = with.into();
+            let path_match = PathMatch::Suffix(Pattern { text, ignore_case });
+            let expression = Expression::of(&path_match, &mut Regexes::default());
+            expression.unwrap().unwrap().matches(path.as_bytes())
+        };
+        assert!(ends("/a.php", false, ".php"));
+        assert!(ends("/a.php", false, "/a.php"));
+        assert!(ends("/.php", false, ".php"));
+        assert!(!ends("/a.PHP", false, ".php"));
+        assert!(ends("/a.PhP", true, ".pHp"));
+        assert!(!ends("/a.php/", true, ".php"));
+        assert!(!ends("php", true, ".php"));
+        assert!(!ends("*", false, ".php"));
+    }
+
+    #[test]
     fn without_a_catch_all_expressions_are_offered_all_the_same() {
         let map = map(&[(regex("/a.*"), "a"), (prefix("/b"), "b")]);
         assert_eq!(offered(&map, "/b"), ["a", "b"]);
@@ -409,7 +491,7 @@ mod tests {
             ("/a\\.b", 4),
             ("/é.*", 3),
         ] {
-            let rank = RegexRank::of(pattern);
+            let rank = ExpressionRank::of(&regex(pattern)).unwrap();
             assert_eq!(rank.beginning.0, length, "{pattern}");
         }
     }
@@ -428,6 +510,7 @@ mod tests {
             prefix("/a/b"),
             exact("/a"),
             regex("/a"),
+            suffix("/a"),
         ];
         let mut map = map(&patterns.clone().map(|pattern| (pattern, "")));
         for pattern in &patterns {

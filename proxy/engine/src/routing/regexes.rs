@@ -5,12 +5,20 @@ use std::sync::{Arc, Weak};
 use ahash::AHashMap;
 use regex::bytes::Regex;
 
-use crate::state::entity::compile_regex;
+use crate::state::entity::{Pattern, compile_regex};
 
 /// Expressions as long as somebody uses them.
 #[derive(Default)]
 pub struct Regexes {
-    known: AHashMap<Box<str>, Weak<Regex>>,
+    known: Known,
+    /// The same of those for which `A` is as good as `a`.
+    ignoring_case: Known,
+}
+
+/// Those of one kind.
+#[derive(Default)]
+struct Known {
+    regexes: AHashMap<Box<str>, Weak<Regex>>,
     /// So many before those that are used by nobody are looked for.
     enough: usize,
 }
@@ -18,15 +26,29 @@ pub struct Regexes {
 impl Regexes {
     /// The expression, compiled.
     pub fn compile(&mut self, pattern: &str) -> Result<Arc<Regex>, String> {
-        if let Some(regex) = self.known.get(pattern).and_then(Weak::upgrade) {
+        self.known.compile(pattern, false)
+    }
+
+    /// The same of one that may ignore case.
+    pub fn compile_pattern(&mut self, pattern: &Pattern) -> Result<Arc<Regex>, String> {
+        match pattern.ignore_case {
+            true => self.ignoring_case.compile(&pattern.text, true),
+            false => self.known.compile(&pattern.text, false),
+        }
+    }
+}
+
+impl Known {
+    fn compile(&mut self, pattern: &str, ignore_case: bool) -> Result<Arc<Regex>, String> {
+        if let Some(regex) = self.regexes.get(pattern).and_then(Weak::upgrade) {
             return Ok(regex);
         }
-        if self.known.len() >= self.enough {
-            self.known.retain(|_, regex| regex.strong_count() > 0);
-            self.enough = 64.max(2 * self.known.len());
+        if self.regexes.len() >= self.enough {
+            self.regexes.retain(|_, regex| regex.strong_count() > 0);
+            self.enough = 64.max(2 * self.regexes.len());
         }
-        let regex = Arc::new(compile_regex(pattern)?);
-        self.known.insert(pattern.into(), Arc::downgrade(&regex));
+        let regex = Arc::new(compile_regex(pattern, ignore_case)?);
+        self.regexes.insert(pattern.into(), Arc::downgrade(&regex));
         Ok(regex)
     }
 }
@@ -44,7 +66,12 @@ mod tests {
         for number in 0..1000 {
             drop(regexes.compile(&format!("/{number}")).unwrap());
         }
-        assert!(regexes.known.len() < 200, "{}", regexes.known.len());
+        let kept = regexes.known.regexes.len();
+        assert!(kept < 200, "{kept}");
         assert!(Arc::ptr_eq(&one, &regexes.compile("/a[0-9]+").unwrap()));
+        let ignore_case = true;
+        let text = "/a[0-9]+".into();
+        let other = regexes.compile_pattern(&Pattern { text, ignore_case });
+        assert!(other.unwrap().is_match(b"/A1") && !one.is_match(b"/A1"));
     }
 }

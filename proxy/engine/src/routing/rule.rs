@@ -15,7 +15,6 @@ use super::regexes::Regexes;
 use crate::state::digest::Digest;
 use crate::state::entity::Entity;
 use crate::state::entity::Frontend;
-use crate::state::entity::PathMatch;
 use crate::state::entry::Entry;
 use crate::state::named::HasName;
 
@@ -46,10 +45,7 @@ impl Rule {
     /// compiled of others is used again.
     pub fn of(entry: Arc<Entry>, regexes: &mut Regexes) -> Result<Self, String> {
         let frontend = entry.frontend();
-        let expression = match &frontend.path {
-            PathMatch::Regex(pattern) => Some(Expression::compile(pattern, regexes)?),
-            PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
-        };
+        let expression = Expression::of(&frontend.path, regexes)?;
         let conditions = Conditions::compile(frontend, regexes)?;
         let rest = (expression.is_some() || !conditions.is_empty()).then(|| {
             Arc::new(Rest {
@@ -78,8 +74,9 @@ impl Rule {
     }
 
     /// Which hostnames it serves.
-    pub fn host(&self) -> HostPattern<'_> {
-        HostPattern::of(&self.entry.frontend().hostname)
+    pub fn hosts(&self) -> impl Iterator<Item = HostPattern<'_>> {
+        let hostnames = self.entry.frontend().hostnames().iter();
+        hostnames.map(HostPattern::of)
     }
 
     /// Which paths it serves.
@@ -95,7 +92,7 @@ impl Rule {
     }
 
     /// Whether the path of a request that was found by it really matches: an expression is found by its
-    /// rank alone.
+    /// rank alone, and a suffix too.
     pub fn confirms_path(&self, path: &[u8]) -> bool {
         let rest = self.rest.as_ref();
         rest.is_none_or(|rest| rest.confirms_path(path))
@@ -110,8 +107,7 @@ impl Rule {
     fn precedence(&self, other: &Self) -> Ordering {
         let rank = |rule: &Self| {
             let counts = rule.rest.as_ref().map(|rest| rest.conditions.counts());
-            let (method, headers, query) = counts.unwrap_or_default();
-            (Reverse(method), Reverse(headers), Reverse(query))
+            Reverse(counts.unwrap_or_default())
         };
         rank(self)
             .cmp(&rank(other))
@@ -131,7 +127,7 @@ impl Rest {
     #[inline]
     fn confirms_path(&self, path: &[u8]) -> bool {
         let expression = self.expression.as_ref();
-        expression.is_none_or(|expression| expression.regex.is_match(path))
+        expression.is_none_or(|expression| expression.matches(path))
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Table<T> {
     count: usize,
 }
 
-impl<T: Target> Table<T> {
+impl<T: Target + Clone> Table<T> {
     /// An empty table.
     pub fn new() -> Self {
         Self {
@@ -48,12 +48,14 @@ impl<T: Target> Table<T> {
             .find(host, |paths| paths.find(b"/", Group::first))
     }
 
-    /// Adds a target. One of the same name must have been taken out before.
+    /// Adds a target, under each of its hostnames. One of the same name must have been taken out before.
     pub fn insert(&mut self, target: T) {
         self.count += 1;
         let rule = target.rule().clone();
-        let paths = self.hosts.get_or_default(rule.host());
-        paths.get_or_default(rule.path()).insert(target);
+        for host in rule.hosts() {
+            let paths = self.hosts.get_or_default(host);
+            paths.get_or_default(rule.path()).insert(target.clone());
+        }
     }
 
     /// Takes the target of a rule out.
@@ -61,10 +63,13 @@ impl<T: Target> Table<T> {
         let remove = |paths: &mut PathMap<Group<T>>| {
             paths.change(rule.path(), |group| group.remove(rule), Group::is_empty)
         };
-        let removed = self.hosts.change(rule.host(), remove, PathMap::is_empty);
-        let removed = removed.flatten().flatten()?;
-        self.count -= 1;
-        Some(removed)
+        let mut removed = None;
+        for host in rule.hosts() {
+            let found = self.hosts.change(host, remove, PathMap::is_empty);
+            removed = found.flatten().flatten().or(removed);
+        }
+        self.count -= usize::from(removed.is_some());
+        removed
     }
 
     /// How many targets there are.
@@ -78,7 +83,7 @@ impl<T: Target> Table<T> {
     }
 }
 
-impl<T: Target> Default for Table<T> {
+impl<T: Target + Clone> Default for Table<T> {
     fn default() -> Self {
         Self::new()
     }

@@ -79,7 +79,6 @@ fn one_of<T: ?Sized + std::hash::Hash + Eq>(known: &mut AHashSet<Arc<T>>, value:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::entity::PathMatch;
     use crate::state::ops;
 
     fn decoded(alike: &mut Alike, puts: &[&str]) -> Vec<Entity> {
@@ -113,7 +112,7 @@ mod tests {
             assert!(Arc::ptr_eq(&a.upgrades, &other.upgrades));
         }
         let paths = [&a.path, &b.path, &c.path].map(|path| match path {
-            PathMatch::Prefix(path) => path,
+            crate::state::entity::PathMatch::Prefix(path) => path,
             _ => panic!("a prefix"),
         });
         assert_eq!(paths.map(|path| &**path), ["/x", "/y", "/y"]);

@@ -20,13 +20,12 @@ pub use super::kinds::cluster::{
     UpstreamTls,
 };
 pub use super::kinds::edits::HeaderEdits;
-pub use super::kinds::frontend::{
-    ClientCertificate, Few, Frontend, FrontendKeys, Hsts, PathMatch, ValueMatch,
-};
+pub use super::kinds::frontend::{ClientCertificate, Few, Frontend, FrontendKeys, Hsts};
 use super::kinds::language::language;
 pub use super::kinds::listener::{
     ClientAuth, Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts, TlsPolicy, TlsProfile,
 };
+pub use super::kinds::matching::{PathMatch, Pattern, ValueMatch};
 pub use super::kinds::places::{
     PathChange, QueryUse, Redirect, RedirectTarget, Respond, Rewrite, Scheme,
 };
@@ -60,9 +59,10 @@ language! {
 ///
 /// The engine of `regex` is linear in the length of the value, whatever the expression; what can
 /// still be large is the compiled program, so that is limited.
-pub fn compile_regex(pattern: &str) -> Result<Regex, String> {
+pub fn compile_regex(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
     let build = |text: &str| {
         RegexBuilder::new(text)
+            .case_insensitive(ignore_case)
             .size_limit(REGEX_PROGRAM_BYTES_MAX)
             .dfa_size_limit(REGEX_CACHE_BYTES_MAX)
             .build()

@@ -297,7 +297,12 @@ mod tests {
                 frontend("a.test", r#"{"regex":"(a{1000}){1000}"}"#),
                 "size limit",
             ),
-            (frontend("a.test", r#"{"suffix":"/"}"#), "suffix"),
+            (frontend("a.test", r#"{"suffix":""}"#), "suffix"),
+            (frontend("a.test", r#"{"ending":"/"}"#), "ending"),
+            (
+                frontend("a.test", r#"{"exact":"/","ignore_case":true}"#),
+                "one of exact",
+            ),
             (
                 frontend("a.test", r#"{"exact":"/","prefix":"/"}"#),
                 "not readable",

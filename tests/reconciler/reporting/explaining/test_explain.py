@@ -37,6 +37,18 @@ FRONTENDS: dict[str, dict[str, Any]] = {
         "headers": {"x-canary": "always"},
         "query": {"v": "2 b"},
     },
+    "suffix": {"path": {"suffix": "5"}},
+    "folded": {"path": {"suffix": "/V1/X", "ignore_case": True}},
+    "cookie": {"hostname": "a.example.com", "cookies": {"beta": {"exact": "1"}}},
+    "no-canary": {"hostname": "c.example.com", "headers": {"x-canary": {"present": False}}},
+    "not-always": {
+        "hostname": "c.example.com",
+        "path": {"prefix": "/api"},
+        "headers": {"x-canary": {"exact": "always", "not": True}},
+    },
+    "several": {"hostnames": ["*.example.com", "o"], "path": {"exact": "/"}},
+    "near": {"hostname": "o", "client_addresses": ["127.0.0.0/8"]},
+    "far": {"hostname": "o", "path": {"exact": "/"}, "client_addresses": ["10.0.0.0/8"]},
 }
 HOSTS = ["a.example.com", "x.b.example.com", "c.example.com", "example.com", "r.example.com", "o"]
 PATHS = [
@@ -44,11 +56,12 @@ PATHS = [
     *("/a/../api", "/%61pi", "//api", "/api/v1/..", "/API"),
 ]
 QUERIES = ["", "?v=2+b", "?v=2%20b&v=3", "?v=3&v=2+b", "?w=1"]
+COOKIES = ["beta=1", "a=2; beta=1", "beta=2; beta=1", "Beta=1"]
 CANARIES = [None, "always", "abc", "abcd"]
 
 
 def entity(kind: str, name: str, line: int = 1, **value: Any) -> Entity:
-    for field in value.keys() & {"headers", "query"}:
+    for field in value.keys() & {"cookies", "headers", "query"}:
         value[field] = {
             key: {"exact": each} if isinstance(each, str) else each
             for key, each in value[field].items()
@@ -106,7 +119,30 @@ def test_why_the_others_lost() -> None:
     assert lost["post"] == "method is POST"
     assert lost["header"] == 'header x-canary is not "always"'
     assert lost["query"] == 'query parameter v is not "2 b"'
+    assert lost["cookie"] == 'cookie beta is not "1"'
+    assert lost["several"] == "matches too, but its hostname is less specific"
+    assert lost["folded"] == "path is suffix /V1/X (ignore_case)"
     assert len(lost) == len(FRONTENDS) - 1
+
+
+def test_what_is_there_and_who_asks() -> None:
+    def lost(url: str, **more: Any) -> dict[str, str]:
+        return {each["name"]: each["reason"] for each in asked(url, **more)["lost"]}
+
+    found = lost("http://c.example.com:8080/", headers=[["x-canary", "always"]])
+    assert found["no-canary"] == "header x-canary is there"
+    found = lost("http://c.example.com:8080/api", headers=[["x-canary", "always"]])
+    assert found["not-always"] == 'header x-canary is "always"'
+    found = lost("http://o:8080/")
+    assert found["far"] == "client is not known to be in 10.0.0.0/8 (--client-address)"
+    found = lost("http://o:8080/", client_address="127.0.0.2")
+    assert found["far"] == "client 127.0.0.2 is not in 10.0.0.0/8"
+    assert found["cookie"] == "hostname is a.example.com"
+    result = asked("http://o:8080/", client_address="10.255.0.1")
+    assert result["frontend"] is not None
+    assert result["frontend"]["name"] == "far"
+    with pytest.raises(UnexplainableError, match="is not an IP address"):
+        asked("http://o:8080/", client_address="10.0.0.0/8")
 
 
 @pytest.mark.parametrize(
@@ -242,12 +278,14 @@ def test_workers_do_what_is_explained(tmp_path: Path) -> None:
                 host, path = dice.choice(HOSTS), dice.choice(PATHS) + dice.choice(QUERIES)
                 method, canary = dice.choice(["GET", "POST"]), dice.choice(CANARIES)
                 headers = [["X-Canary", canary]] if canary else []
+                headers += [["Cookie", dice.choice(COOKIES)]] if dice.random() < 0.5 else []
                 text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
                 text += "".join(f"{name}: {value}\r\n" for name, value in headers)
                 text += "Content-Length: 0\r\n" if method == "POST" else ""
                 client.send(text.encode() + b"\r\n")
                 assert client.read_response(method).status in (200, 404)
-                request = ExplainRequest(f"http://{host}:{port}{path}", method, headers)
+                url = f"http://{host}:{port}{path}"
+                request = ExplainRequest(url, method, headers, "127.0.0.1")
                 found = explain(request, held, [])["frontend"]
                 expected.append(found["name"] if found else None)
         entries = running.daemon.wait_for_access(lambda _: True, 400)

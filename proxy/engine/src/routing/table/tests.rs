@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use std::time::Instant;
 
@@ -12,11 +13,11 @@ use regex::bytes::Regex;
 
 use super::*;
 use crate::state::entity::FrontendKeys;
-use crate::state::entity::PathMatch;
 use crate::state::entity::ValueMatch;
 use crate::state::entity::compile_regex;
+use crate::state::entity::{PathMatch, Pattern};
 
-struct Headers(Vec<(&'static str, &'static str)>);
+struct Headers(Vec<(&'static str, &'static str)>, IpAddr);
 
 impl HeaderLookup for Headers {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -24,7 +25,13 @@ impl HeaderLookup for Headers {
             .iter()
             .any(|(other, value)| *other == name && test(value.as_bytes()))
     }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        Some(self.1)
+    }
 }
+
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A request that owns its parts.
 #[derive(Debug, Clone)]
@@ -34,11 +41,12 @@ struct Asked {
     query: Option<&'static str>,
     method: &'static str,
     headers: Vec<(&'static str, &'static str)>,
+    client: IpAddr,
 }
 
 impl Asked {
     fn of(table: &Table<(Rule, usize)>, asked: &Self) -> Option<usize> {
-        let headers = Headers(asked.headers.clone());
+        let headers = Headers(asked.headers.clone(), asked.client);
         let request = Request {
             host: asked.host.as_bytes(),
             path: asked.path.as_bytes(),
@@ -57,6 +65,7 @@ fn get(host: &str, path: &str) -> Asked {
         query: None,
         method: "GET",
         headers: Vec::new(),
+        client: NOBODY,
     }
 }
 
@@ -98,25 +107,39 @@ struct NaiveRank {
     any_method: bool,
     headers: Reverse<usize>,
     query: Reverse<usize>,
+    cookies: Reverse<usize>,
+    any_client: bool,
 }
 
 /// The expressions that are tried, with the length of what all their matches begin with.
-const EXPRESSIONS: [(&str, usize); 5] = [
-    ("/a.*", 2),
-    ("/.*b", 1),
-    ("/[ab/]*", 1),
-    ("/(a|b)/?", 1),
-    ("/a/a", 4),
+const EXPRESSIONS: [(&str, bool, usize); 7] = [
+    ("/a.*", false, 2),
+    ("/.*b", false, 1),
+    ("/[ab/]*", false, 1),
+    ("/(a|b)/?", false, 1),
+    ("/a/a", false, 4),
+    ("/A/.*", true, 1),
+    ("/.*B", true, 1),
+];
+const SUFFIXES: [(&str, bool); 5] = [
+    ("b", false),
+    ("/b", false),
+    ("B", true),
+    ("B", false),
+    ("a/b", false),
 ];
 
 /// `None` when it does not match. Written from what the guide says alone, on whole strings.
 fn naive_rank(frontend: &FrontendKeys, asked: &Asked) -> Option<NaiveRank> {
-    let host = match &*frontend.hostname {
-        "*" => 0,
-        hostname if hostname == asked.host => usize::MAX,
-        hostname if asked.host.ends_with(hostname.strip_prefix('*')?) => hostname.len(),
-        _ => return None,
-    };
+    let one = std::slice::from_ref(&frontend.hostname);
+    let hostnames = frontend.hostnames.as_deref().unwrap_or(one);
+    let ranks = hostnames.iter().filter_map(|hostname| match &**hostname {
+        "*" => Some(0),
+        hostname if hostname == asked.host => Some(usize::MAX),
+        hostname if asked.host.ends_with(hostname.strip_prefix('*')?) => Some(hostname.len()),
+        _ => None,
+    });
+    let host = ranks.max()?;
     let (beginning, kind, length) = match &frontend.path {
         PathMatch::Exact(path) if **path == *asked.path => (usize::MAX, 0, path.len()),
         PathMatch::Prefix(path) => {
@@ -125,52 +148,102 @@ fn naive_rank(frontend: &FrontendKeys, asked: &Asked) -> Option<NaiveRank> {
             if !path.is_empty() && asked.path != path && !asked.path.starts_with(&below) {
                 return None;
             }
-            (path.len().max(1), 1, path.len())
+            (path.len().max(1), 2, path.len())
         }
-        PathMatch::Regex(pattern) if regex_matches(pattern, &asked.path) => {
-            let known = EXPRESSIONS.iter().find(|(text, _)| *text == &**pattern)?;
-            (known.1, 0, pattern.len())
+        PathMatch::Regex(pattern) => {
+            let (text, ignore_case) = (&*pattern.text, pattern.ignore_case);
+            if !regex_matches(text, ignore_case, &asked.path) {
+                return None;
+            }
+            let known = EXPRESSIONS
+                .iter()
+                .find(|known| (known.0, known.1) == (text, ignore_case))?;
+            (known.2, 0, text.len())
+        }
+        PathMatch::Suffix(pattern) => {
+            let folded = |text: &str| match pattern.ignore_case {
+                true => text.to_lowercase(),
+                false => text.to_owned(),
+            };
+            if !folded(&asked.path).ends_with(&folded(&pattern.text)) {
+                return None;
+            }
+            (1, 1, pattern.text.len())
         }
         _ => return None,
     };
     let method = frontend.methods.is_empty() || frontend.methods.iter().any(|m| m == asked.method);
-    let value = |expected: &ValueMatch, value: &str| match expected {
-        ValueMatch::Exact(exact) => exact == value,
-        ValueMatch::Regex(pattern) => regex_matches(pattern, value),
+    let asks = |expected: &ValueMatch, values: &[&str]| {
+        let is_one = |value: &&str| match (&expected.exact, &expected.regex) {
+            (Some(exact), _) => **exact == **value,
+            (_, Some(pattern)) => regex_matches(pattern, false, value),
+            _ => true,
+        };
+        let wanted = expected.present.unwrap_or(true) && !expected.not;
+        values.iter().any(is_one) == wanted
     };
-    let headers = frontend.headers.iter().all(|(name, expected)| {
-        asked
-            .headers
+    let all = |conditions: &BTreeMap<String, ValueMatch>,
+               of: &dyn Fn(&str) -> Vec<&'static str>| {
+        conditions
             .iter()
-            .any(|(other, found)| other == name && value(expected, found))
-    });
-    let query = frontend.query.iter().all(|(name, expected)| {
+            .all(|(name, expected)| asks(expected, &of(name)))
+    };
+    let named = |name: &str| {
+        let fields = asked.headers.iter().filter(|(other, _)| *other == name);
+        fields.map(|(_, value)| *value).collect::<Vec<_>>()
+    };
+    let headers = all(&frontend.headers, &named);
+    let query = all(&frontend.query, &|name| {
         let pairs = asked.query.unwrap_or_default().split('&');
-        let mut values = pairs
-            .filter_map(|pair| pair.split_once('='))
-            .filter(|(key, _)| key == name);
-        values
-            .next()
-            .is_some_and(|(_, found)| value(expected, found))
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+            .take(1)
+            .collect()
     });
-    (method && headers && query).then_some(NaiveRank {
+    let cookies = all(&frontend.cookies, &|name| {
+        let pairs = named("cookie")
+            .into_iter()
+            .flat_map(|line| line.split("; "));
+        let pairs = pairs.filter_map(|pair| pair.split_once('='));
+        pairs
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+            .take(1)
+            .collect()
+    });
+    // The networks that are tried are of two bytes, or of an address.
+    let text = asked.client.to_string();
+    let networks = frontend.client_addresses.as_deref();
+    let client = networks.is_none_or(|networks| {
+        networks
+            .iter()
+            .any(|network| match network.split_once(".0.0/16") {
+                Some((beginning, _)) => text.starts_with(&format!("{beginning}.")),
+                None => format!("{text}/32") == **network,
+            })
+    });
+    (method && headers && query && cookies && client).then_some(NaiveRank {
         hostname: Reverse(host),
         path: (Reverse(beginning), kind, Reverse(length)),
         any_method: frontend.methods.is_empty(),
         headers: Reverse(frontend.headers.len()),
         query: Reverse(frontend.query.len()),
+        cookies: Reverse(frontend.cookies.len()),
+        any_client: networks.is_none(),
     })
 }
 
 /// There are few expressions and many comparisons, so each is compiled once.
-fn regex_matches(pattern: &str, value: &str) -> bool {
+fn regex_matches(pattern: &str, ignore_case: bool, value: &str) -> bool {
     thread_local! {
-        static COMPILED: RefCell<BTreeMap<String, Regex>> = RefCell::default();
+        static COMPILED: RefCell<BTreeMap<(String, bool), Regex>> = RefCell::default();
     }
     COMPILED.with_borrow_mut(|compiled| {
-        let compile = || compile_regex(pattern).unwrap();
+        let compile = || compile_regex(pattern, ignore_case).unwrap();
         compiled
-            .entry(pattern.to_owned())
+            .entry((pattern.to_owned(), ignore_case))
             .or_insert_with(compile)
             .is_match(value.as_bytes())
     })
@@ -202,15 +275,27 @@ fn any_host() -> impl Strategy<Value = String> {
 }
 
 fn any_path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["", "a", "b", "ab"]), 1..5)
+    prop::collection::vec(prop::sample::select(vec!["", "a", "b", "ab", "B"]), 1..5)
         .prop_map(|elements| format!("/{}", elements.join("/")))
 }
 
 fn any_value() -> impl Strategy<Value = ValueMatch> {
+    let exact = prop::sample::select(vec!["1", "2"]).prop_map(|value| ValueMatch {
+        exact: Some(value.into()),
+        ..ValueMatch::default()
+    });
+    let regex = prop::sample::select(vec!["[12]", ".*"]).prop_map(|value| ValueMatch {
+        regex: Some(value.into()),
+        ..ValueMatch::default()
+    });
+    let present = any::<bool>().prop_map(|present| ValueMatch {
+        present: Some(present),
+        ..ValueMatch::default()
+    });
     prop_oneof![
-        prop::sample::select(vec!["1", "2"]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
-        prop::sample::select(vec!["[12]", ".*"])
-            .prop_map(|value| ValueMatch::Regex(value.to_owned())),
+        (prop_oneof![exact, regex], any::<bool>())
+            .prop_map(|(value, not)| ValueMatch { not, ..value }),
+        present,
     ]
 }
 
@@ -219,25 +304,54 @@ fn any_fields() -> impl Strategy<Value = BTreeMap<String, ValueMatch>> {
     prop_oneof![3 => Just(BTreeMap::new()), 1 => prop::collection::btree_map(name, any_value(), 0..3)]
 }
 
+/// The list, unless nothing is in it.
+fn some_of<'a, T: From<&'a str>>(texts: impl IntoIterator<Item = &'a str>) -> Option<Vec<T>> {
+    let texts: Vec<T> = texts.into_iter().map(Into::into).collect();
+    Some(texts).filter(|texts| !texts.is_empty())
+}
+
 fn any_frontend() -> impl Strategy<Value = FrontendKeys> {
     let hostname = prop_oneof![
         Just("*".to_owned()),
         prop::sample::select(vec!["*.com", "*.a.com", "*.b.a.com"]).prop_map(str::to_owned),
         prop::sample::select(vec!["com", "a.com", "b.a.com"]).prop_map(str::to_owned),
     ];
-    let pattern = prop::sample::select(EXPRESSIONS.map(|(pattern, _)| pattern).to_vec());
+    let several = prop::collection::btree_set(
+        prop::sample::select(vec!["*.com", "*.a.com", "a.com", "b.a.com", "b.com"]),
+        0..4,
+    );
+    let several = prop_oneof![2 => Just(BTreeSet::new()), 1 => several];
+    let pattern = |(text, ignore_case): (&str, bool)| Pattern {
+        text: text.into(),
+        ignore_case,
+    };
+    let expressions = EXPRESSIONS.map(|(text, ignore_case, _)| pattern((text, ignore_case)));
+    let expression = prop::sample::select(expressions.to_vec());
+    let suffix = prop::sample::select(SUFFIXES.map(pattern).to_vec());
     let path = prop_oneof![
         3 => any_path().prop_map(|path| PathMatch::Prefix(path.into())),
         1 => any_path().prop_map(|path| PathMatch::Exact(path.into())),
-        1 => pattern.prop_map(|pattern| PathMatch::Regex(pattern.into())),
+        1 => expression.prop_map(PathMatch::Regex),
+        1 => suffix.prop_map(PathMatch::Suffix),
     ];
     let methods = prop::sample::select(vec![vec![], vec![], vec!["GET"], vec!["GET", "POST"]]);
-    (hostname, path, methods, any_fields(), any_fields()).prop_map(
-        |(hostname, path, methods, headers, query)| FrontendKeys {
+    let networks = prop::sample::select(vec![
+        vec![],
+        vec![],
+        vec!["10.0.0.0/16"],
+        vec!["10.1.0.0/16", "192.0.2.1/32"],
+    ]);
+    let fields = (any_fields(), any_fields(), any_fields());
+    let hostnames = (hostname, several);
+    (hostnames, path, methods, fields, networks).prop_map(
+        |((hostname, several), path, methods, (headers, query, cookies), networks)| FrontendKeys {
+            hostnames: some_of(several.iter().copied()),
             methods: methods.into_iter().map(str::to_owned).collect(),
             headers,
             query,
-            ..frontend(&hostname, path)
+            cookies,
+            client_addresses: some_of(networks),
+            ..frontend(if several.is_empty() { &hostname } else { "*" }, path)
         },
     )
 }
@@ -250,22 +364,35 @@ fn any_request() -> impl Strategy<Value = Asked> {
         Some("x=1"),
         Some("y=3&x=2&x=1"),
         Some("x=1&y=2"),
+        Some("x&y"),
     ]);
     let method = prop::sample::select(vec!["GET", "POST", "get"]);
-    let header = prop::sample::select(vec![("x", "1"), ("x", "2"), ("y", "1"), ("y", "")]);
+    let header = prop::sample::select(vec![
+        ("x", "1"),
+        ("x", "2"),
+        ("y", "1"),
+        ("y", ""),
+        ("cookie", "x=1; y=3"),
+        ("cookie", "y=2; x=2; x=1"),
+        ("cookie", "x; z=1"),
+    ]);
+    let client = prop::sample::select(vec!["10.0.0.1", "10.1.0.1", "192.0.2.1", "192.0.2.2"])
+        .prop_map(|address| address.parse().unwrap());
     (
         any_host(),
         path,
         query,
         method,
         prop::collection::vec(header, 0..3),
+        client,
     )
-        .prop_map(|(host, path, query, method, headers)| Asked {
+        .prop_map(|(host, path, query, method, headers, client)| Asked {
             host,
             path,
             query,
             method,
             headers,
+            client,
         })
 }
 
@@ -350,7 +477,7 @@ fn shops(count: usize) -> Table<(Rule, usize)> {
 }
 
 fn time_per_lookup(table: &Table<(Rule, usize)>, hostnames: usize) -> Duration {
-    let headers = Headers(Vec::new());
+    let headers = Headers(Vec::new(), NOBODY);
     let hosts: Vec<_> = (0..1000)
         .map(|index| format!("shop-{}.example.com", index * 7919 % hostnames))
         .collect();

@@ -2,9 +2,10 @@
 //!
 //! Rule: a head has one form whatever version it came by. Called by `front` with each that is whole.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::policy::facts::Facts;
+use crate::policy::facts::{Facts, client_address};
 use crate::policy::plan::{Changes, Plan};
 use crate::policy::{self, Page, Reason};
 use crate::protocol::h1::forward::{self, Forward};
@@ -88,15 +89,26 @@ impl From<policy::Answer> for Answer {
     }
 }
 
-/// The fields of a parsed head, for the routing table.
+/// A parsed head and its sender, for the routing table.
 struct Fields<'a> {
     head: &'a RequestHead,
     bytes: &'a [u8],
+    listener: &'a ListenerSettings,
+    peer: IpAddr,
 }
 
 impl HeaderLookup for Fields<'_> {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.head.values(self.bytes, name).any(test)
+    }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        Some(client_address(
+            self.head,
+            self.bytes,
+            self.listener,
+            self.peer,
+        ))
     }
 }
 
@@ -125,7 +137,7 @@ impl<D: Driver> Engine<D> {
             let asked = self.asked(asker, listener, None, &record, head, bytes);
             return self.answer_unbegun(&asked, record, &answer);
         }
-        let frontend = self.route(asker, head, bytes);
+        let frontend = self.route(asker, listener, head, bytes);
         let admitted = match self.admit(asker, listener, head, bytes, frontend, &record) {
             Ok(admitted) => admitted,
             Err(own) => {
@@ -260,9 +272,21 @@ impl<D: Driver> Engine<D> {
                 .is_some()
     }
 
-    fn route(&self, asker: Asker, head: &RequestHead, bytes: &[u8]) -> Option<Rc<Frontend>> {
-        let frontends = self.client_of(asker).listener.routes.frontends.borrow();
-        let fields = Fields { head, bytes };
+    fn route(
+        &self,
+        asker: Asker,
+        listener: &ListenerSettings,
+        head: &RequestHead,
+        bytes: &[u8],
+    ) -> Option<Rc<Frontend>> {
+        let client = self.client_of(asker);
+        let frontends = client.listener.routes.frontends.borrow();
+        let fields = Fields {
+            head,
+            bytes,
+            listener,
+            peer: client.peer.ip(),
+        };
         let request = Request {
             host: head.host(bytes),
             path: head.path(bytes),

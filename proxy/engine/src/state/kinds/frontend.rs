@@ -9,14 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::edits::{HeaderEdits, Of};
 use super::language::language;
+use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use crate::policy::plan::Plan;
 use crate::routing::rule::{Rule, Target};
 use crate::routing::table::Table;
 use crate::state::alike::Alike;
-use crate::state::entity::check::{PATH_BYTES_MAX, is_hostname, is_name, is_token, within};
-use crate::state::entity::{Material, compile_regex};
+use crate::state::entity::Material;
+use crate::state::entity::check::{is_hostname, is_name, is_token, within};
+use crate::state::entity::cidr::Cidr;
 use crate::state::entry::Entry;
 use crate::state::frontend as running;
 use crate::state::tables::Tables;
@@ -29,16 +31,22 @@ static UPGRADES: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| ["websocket".into(
 language! {
     /// A frontend as it is written: all keys, those that few frontends have beside those of all.
     pub struct FrontendKeys {
+        /// Networks of clients that match, if it is not any.
+        pub client_addresses: Option<Vec<Box<str>>> = None,
         /// What a client has to have shown.
         pub client_certificate: Option<ClientCertificate> = None,
         /// The cluster that serves what matches; without one it is answered here.
         pub cluster: Option<Box<str>> = None,
+        /// Cookie name to what its value must be.
+        pub cookies: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// Requests that are safe may come as early data.
         pub early_data: bool = false,
         /// Header name (lower case) to what one of its values must be.
         pub headers: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// `shop.example.com`, `*.example.com` or `*`.
         pub hostname: Arc<str> = ANY.clone(),
+        /// The same, if there are several; `hostname` says nothing then.
+        pub hostnames: Option<Vec<Arc<str>>> = None,
         /// What clients are told of TLS in responses over it.
         pub hsts: Option<Hsts> = None,
         /// The listeners on which this match exists.
@@ -98,7 +106,10 @@ pub struct Frontend {
 )]
 pub struct Few {
     pub client_certificate: Option<ClientCertificate>,
+    pub client_addresses: Option<Vec<Box<str>>>,
+    pub cookies: BTreeMap<String, ValueMatch>,
     pub headers: BTreeMap<String, ValueMatch>,
+    pub hostnames: Option<Vec<Arc<str>>>,
     pub hsts: Option<Hsts>,
     pub methods: Vec<String>,
     pub mirror: Option<Mirror>,
@@ -116,7 +127,10 @@ impl From<FrontendKeys> for Frontend {
     fn from(keys: FrontendKeys) -> Self {
         let few = Few {
             client_certificate: keys.client_certificate,
+            client_addresses: keys.client_addresses,
+            cookies: keys.cookies,
             headers: keys.headers,
+            hostnames: keys.hostnames,
             hsts: keys.hsts,
             methods: keys.methods,
             mirror: keys.mirror,
@@ -145,10 +159,13 @@ impl From<Frontend> for FrontendKeys {
         let few = held.few.map_or_else(Few::default, |few| *few);
         Self {
             client_certificate: few.client_certificate,
+            client_addresses: few.client_addresses,
             cluster: held.cluster,
+            cookies: few.cookies,
             early_data: held.early_data,
             headers: few.headers,
             hostname: held.hostname,
+            hostnames: few.hostnames,
             hsts: few.hsts,
             listeners: held.listeners,
             methods: few.methods,
@@ -176,6 +193,18 @@ impl Frontend {
     /// The same, with its defaults.
     pub fn rare(&self) -> &Few {
         self.few().unwrap_or(&NONE_OF_THEM)
+    }
+
+    /// Every hostname that it has, perhaps `*`.
+    pub fn hostnames(&self) -> &[Arc<str>] {
+        let several = self.few().and_then(|few| few.hostnames.as_deref());
+        several.unwrap_or(std::slice::from_ref(&self.hostname))
+    }
+
+    /// The same, to be replaced by what others have alike.
+    pub fn hostnames_mut(&mut self) -> impl Iterator<Item = &mut Arc<str>> {
+        let more = self.few.iter_mut().filter_map(|few| few.hostnames.as_mut());
+        more.flatten().chain([&mut self.hostname])
     }
 
     /// Whether a handshake for another protocol is passed on.
@@ -240,28 +269,6 @@ impl Hsts {
     }
 }
 
-/// What the path of a request must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PathMatch {
-    /// Exactly this.
-    Exact(Arc<str>),
-    /// This, or anything below it, whole elements only.
-    Prefix(Arc<str>),
-    /// Wholly matched by this expression.
-    Regex(Arc<str>),
-}
-
-/// What the value of a header or of a query parameter must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ValueMatch {
-    /// Exactly this.
-    Exact(String),
-    /// Wholly matched by this expression.
-    Regex(String),
-}
-
 impl Value for Frontend {
     /// Its match, and what it has done with requests.
     type Compiled = (Rule, Option<Box<Plan>>);
@@ -277,16 +284,15 @@ impl Value for Frontend {
         if self.listeners.is_empty() || !self.listeners.is_sorted_by(|a, b| a < b) {
             return Err("listeners: expected at least one, sorted, each once".to_owned());
         }
-        if !is_hostname(&self.hostname) {
-            return Err(format!(
-                "hostname {:?}: expected shop.example.com, *.example.com or *, in lower case",
-                self.hostname
-            ));
-        }
-        let is_bare = self.path == PathMatch::Prefix(ROOT.clone())
-            && self.few().is_none()
-            && !self.early_data;
-        if self.passthrough && !is_bare {
+        self.check_hostnames()?;
+        let has_few = || {
+            let mut few = self.rare().clone();
+            few.hostnames = None;
+            few != *NONE_OF_THEM
+        };
+        let is_more =
+            || self.path != PathMatch::Prefix(ROOT.clone()) || self.early_data || has_few();
+        if self.passthrough && is_more() {
             return Err("passthrough: nothing but the hostname can be matched".to_owned());
         }
         if !self.upgrades.is_sorted_by(|a, b| a < b)
@@ -297,15 +303,15 @@ impl Value for Frontend {
         {
             return Err("upgrades: expected names in lower case, sorted, each once".to_owned());
         }
-        path(&self.path)?;
+        self.path.check()?;
         self.few().map_or(Ok(()), Few::check)
     }
 
     fn share(&mut self, alike: &mut Alike) {
-        alike.share_text(&mut self.hostname);
-        let (PathMatch::Exact(path) | PathMatch::Prefix(path) | PathMatch::Regex(path)) =
-            &mut self.path;
-        alike.share_text(path);
+        for hostname in self.hostnames_mut() {
+            alike.share_text(hostname);
+        }
+        alike.share_text(self.path.text_mut());
         alike.share_list(&mut self.listeners);
         alike.share_list(&mut self.upgrades);
     }
@@ -383,6 +389,21 @@ fn tables_of<'a>(
 }
 
 impl Frontend {
+    fn check_hostnames(&self) -> Result<(), String> {
+        let names = self.hostnames();
+        if let Some(name) = names.iter().find(|name| !is_hostname(name)) {
+            return Err(format!(
+                "hostname {name:?}: expected shop.example.com, *.example.com or *, in lower case"
+            ));
+        }
+        let is_alone = *self.hostname == *"*" && !names.is_empty();
+        let is_plain = is_alone && names.iter().all(|name| **name != *"*");
+        if self.rare().hostnames.is_some() && !(is_plain && names.is_sorted_by(|a, b| a < b)) {
+            return Err("hostnames: expected names beside no other, sorted, each once".to_owned());
+        }
+        Ok(())
+    }
+
     /// Checks what becomes of requests in the end: exactly one thing.
     fn check_ends(&self) -> Result<(), String> {
         let few = self.rare();
@@ -420,13 +441,23 @@ impl Few {
                     "headers: {name:?} is not a header name in lower case"
                 ));
             }
-            value_match(wanted)?;
+            wanted.check()?;
         }
         if self.query.contains_key("") {
             return Err("query: a parameter needs a name".to_owned());
         }
-        self.query.values().try_for_each(value_match)?;
         self.mirror.as_ref().map_or(Ok(()), Mirror::check)?;
+        self.query.values().try_for_each(ValueMatch::check)?;
+        if let Some(name) = self.cookies.keys().find(|name| !is_token(name)) {
+            return Err(format!("cookies: {name:?} is not the name of a cookie"));
+        }
+        self.cookies.values().try_for_each(ValueMatch::check)?;
+        if self.client_addresses.as_ref().is_some_and(Vec::is_empty) {
+            return Err("client_addresses: expected a network at least".to_owned());
+        }
+        for network in self.client_addresses.iter().flatten() {
+            Cidr::parse(network).map_err(|reason| format!("client_addresses: {reason}"))?;
+        }
         let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
         let edits = &self.request_headers;
         edits
@@ -446,26 +477,5 @@ impl Few {
             rewrite.check().map_err(named("rewrite"))?;
         }
         Ok(())
-    }
-}
-
-fn path(path: &PathMatch) -> Result<(), String> {
-    match path {
-        PathMatch::Exact(path) | PathMatch::Prefix(path) => {
-            if !path.starts_with('/') || path.contains(['?', '#']) {
-                return Err(format!(
-                    "path {path:?}: expected a slash first and no query"
-                ));
-            }
-            within("path length", path.len(), 1..=PATH_BYTES_MAX)
-        }
-        PathMatch::Regex(pattern) => compile_regex(pattern).map(drop),
-    }
-}
-
-fn value_match(value: &ValueMatch) -> Result<(), String> {
-    match value {
-        ValueMatch::Exact(_) => Ok(()),
-        ValueMatch::Regex(pattern) => compile_regex(pattern).map(drop),
     }
 }

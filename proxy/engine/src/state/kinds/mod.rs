@@ -8,6 +8,7 @@ pub mod edits;
 pub mod frontend;
 pub(in crate::state) mod language;
 pub mod listener;
+pub mod matching;
 pub mod places;
 pub mod registry;
 pub mod settings;
