@@ -228,10 +228,12 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
     if entity.key.kind != "frontend":
         return ()
     frontend = entity.typed(Frontend)
-    named = [EntityKey("listener", name) for name in frontend.listeners]
-    if frontend.cluster is None:
-        return tuple(named)
-    return (EntityKey("cluster", frontend.cluster), *named)
+    mirrored = frontend.mirror.cluster if frontend.mirror is not None else None
+    clusters = [name for name in (frontend.cluster, mirrored) if name is not None]
+    return (
+        *(EntityKey("cluster", name) for name in clusters),
+        *(EntityKey("listener", name) for name in frontend.listeners),
+    )
 
 
 def cluster_of(key: EntityKey) -> str:

@@ -26,6 +26,8 @@ class MemoryView:
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         # A kind's names in order, from the first question for them to the next change of them.
         self._ordered: dict[str, list[str]] = {}
+        # A relation's terms in order, likewise.
+        self._terms: dict[str, list[str]] = {}
         self._rows: defaultdict[str, defaultdict[str, dict[EntityKey, str]]] = defaultdict(
             lambda: defaultdict(dict)
         )
@@ -40,7 +42,10 @@ class MemoryView:
         self._names[entity.key.kind].add(entity.key.name)
         self._ordered.pop(entity.key.kind, None)
         for row in self._relate(entity):
-            self._rows[row.relation][row.term][entity.key] = row.note
+            terms = self._rows[row.relation]
+            if row.term not in terms:
+                self._terms.pop(row.relation, None)
+            terms[row.term][entity.key] = row.note
 
     def remove(self, key: EntityKey) -> None:
         """Take an entity out, if it is there."""
@@ -54,6 +59,7 @@ class MemoryView:
             terms[row.term].pop(key, None)
             if not terms[row.term]:
                 del terms[row.term]
+                self._terms.pop(row.relation, None)
 
     def __len__(self) -> int:
         return len(self._entities)
@@ -88,10 +94,16 @@ class MemoryView:
         """Return the entities under a term, with their notes."""
         return dict(self._rows[relation].get(term, {}))
 
-    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
-        """Return what `related` does for every term that begins by `prefix`."""
-        terms = self._rows[relation]
-        return {term: dict(found) for term, found in terms.items() if term.startswith(prefix)}
+    def related_under(
+        self, relation: str, prefix: str, most: int | None = None
+    ) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for terms that begin by `prefix`: all, or `most` at most."""
+        terms, ordered = self._rows[relation], self._terms.get(relation)
+        if ordered is None:
+            ordered = self._terms[relation] = sorted(terms)
+        first = bisect_left(ordered, prefix)
+        last = bisect_left(ordered, prefix + LAST, first)
+        return {term: dict(terms[term]) for term in ordered[first:last][:most]}
 
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
@@ -164,11 +176,13 @@ class StagedView:
         kept = self._base.related(relation, term)
         return self._kept(kept) | self._over.related(relation, term)
 
-    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
-        """Return what `related` does for every term that begins by `prefix`."""
-        kept = self._base.related_under(relation, prefix)
+    def related_under(
+        self, relation: str, prefix: str, most: int | None = None
+    ) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for terms that begin by `prefix`: all, or about `most`."""
+        kept = self._base.related_under(relation, prefix, most)
         found = {term: left for term, keys in kept.items() if (left := self._kept(keys))}
-        for term, keys in self._over.related_under(relation, prefix).items():
+        for term, keys in self._over.related_under(relation, prefix, most).items():
             found[term] = found.get(term, {}) | keys
         return found
 

@@ -193,13 +193,15 @@ class StoredState:
         )
         return {EntityKey(kind, name): note for kind, name, note in found}
 
-    def related_under(self, relation: str, prefix: str) -> dict[str, dict[EntityKey, str]]:
-        """Return what `related` does for every term that begins by `prefix`."""
+    def related_under(
+        self, relation: str, prefix: str, most: int | None = None
+    ) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for terms that begin by `prefix`: all, or `most` rows."""
         found: dict[str, dict[EntityKey, str]] = {}
         for term, kind, name, note in self._all(
             "SELECT term, kind, name, note FROM relations"
-            " WHERE relation = ? AND term >= ? AND term < ?",
-            (relation, prefix, prefix + _LAST),
+            " WHERE relation = ? AND term >= ? AND term < ? ORDER BY term LIMIT ?",
+            (relation, prefix, prefix + _LAST, -1 if most is None else most),
         ):
             found.setdefault(term, {})[EntityKey(kind, name)] = note
         return found

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -61,6 +62,74 @@ def conflicts(one: dict[str, Any], other: dict[str, Any]) -> list[Finding]:
 def test_equal_matches(one: dict[str, Any], other: dict[str, Any], conflict: bool) -> None:
     found = conflicts(one, other)
     assert [finding.key.name for finding in found] == (["two"] if conflict else [])
+
+
+@pytest.mark.parametrize(
+    ("of", "path"),
+    [
+        ("have a regex for paths of a.com", lambda n: {"path": {"regex": f"/{n}[a-z]"}}),
+        ("have a suffix for paths of a.com", lambda n: {"path": {"suffix": f".{n}"}}),
+        (
+            'differ by nothing but conditions at prefix "/a" of a.com',
+            lambda n: {"path": {"prefix": "/a"}, "headers": {"x-tenant": str(n)}},
+        ),
+        ("", lambda n: {"path": {"prefix": f"/a/{n}"}}),
+    ],
+)
+def test_too_many_to_be_tried(of: str, path: Callable[[int], dict[str, Any]]) -> None:
+    many = [frontend(f"f{n}", hostname="a.com", **path(n)) for n in range(matches.TRIED_MAX + 1)]
+    assert list(matches.crowded([each.key for each in many[:-1]], MemoryView(many[:-1]))) == []
+    found = list(matches.crowded([many[5].key, many[6].key], MemoryView(many)))
+    told = (
+        f'frontend "f5": with it more than 1000 frontends {of} on listener "public", each of which '
+        "would be tried"
+    )
+    assert [each.message for each in found] == ([told] if of else [])
+
+
+GOLD, USER = {"headers": {"x-tier": "gold"}}, {"headers": {"x-user": {"regex": "u.*"}}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "undecided"),
+    [
+        (GOLD, USER, True),
+        (GOLD, {"headers": {"x-tier": "lead"}}, False),
+        (GOLD, {"headers": {"x-tier": {"exact": "gold", "not": True}}}, False),
+        (GOLD, {"headers": {"x-tier": {"exact": "lead", "not": True}}}, True),
+        (GOLD, {"headers": {"x-tier": {"regex": "g.*"}}}, True),
+        (GOLD, {"headers": {"x-tier": {"present": False}}}, False),
+        (GOLD, {"headers": {"x-tier": {"present": True}}}, True),
+        (GOLD, GOLD, False),
+        (GOLD, {"query": {"a": "1"}}, False),
+        (GOLD, {"headers": {"x-tier": "gold", "x-user": "1"}}, False),
+        (GOLD, USER | {"path": {"prefix": "/a"}}, False),
+        (GOLD, USER | {"methods": ["GET"]}, False),
+        (GOLD | {"methods": ["PUT"]}, USER | {"methods": ["GET"]}, False),
+        (GOLD | {"methods": ["PUT", "GET"]}, USER | {"methods": ["GET"]}, True),
+        (GOLD, USER | {"client_addresses": ["10.0.0.0/8"]}, False),
+        ({"cookies": {"a": "1"}}, {"cookies": {"b": "1"}}, True),
+        (
+            {"query": {"a": "1"}, "cookies": {"b": "1"}},
+            {"query": {"a": "1"}, "cookies": {"b": "2"}},
+            False,
+        ),
+    ],
+)
+def test_who_asks_for_as_much_of_other_things(
+    one: dict[str, Any], other: dict[str, Any], undecided: bool
+) -> None:
+    first, second = frontend("one", line=1, **one), frontend("two", line=2, **other)
+    view = MemoryView([first, second])
+    found = list(matches.undecided([first.key, second.key], view))
+    assert found == list(matches.undecided([second.key], view))
+    assert found == list(matches.undecided([first.key], view))
+    assert [each.key.name for each in found] == (["two"] if undecided else [])
+    if undecided:
+        assert found[0].message == (
+            'frontend "two" asks for as much as frontend "one" (a.yaml:1), at prefix "/" of any '
+            'hostname: what both match goes to frontend "one", whose name is first'
+        )
 
 
 def test_a_conflict_names_both_and_what_they_share() -> None:
