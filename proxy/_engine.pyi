@@ -2,7 +2,7 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "Refused", "rank_frontends", "read_request"]
+__all__ = ["Engine", "Refused", "rank_frontends", "read_request", "share_of"]
 
 # A generation cannot be prepared. `args` is (kind, name, reason).
 class Refused(Exception): ...  # noqa: N818
@@ -54,6 +54,11 @@ def rank_frontends(
     headers: list[tuple[str, bytes]],
     client: str | None,
 ) -> tuple[list[str], list[tuple[str, str, str]]]: ...
+
+# The cluster to which a frontend (name, value) that splits its requests has one go again and again.
+def share_of(
+    frontend: tuple[str, str], headers: list[tuple[str, bytes]], client: str | None
+) -> str | None: ...
 
 # Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,
 # status)` when it would be refused.

@@ -98,6 +98,14 @@ def rank_frontends(
     return matching, {name: Miss(what, field) for name, what, field in missed}
 
 
+def share_of(
+    frontend: Entity, headers: Sequence[tuple[str, str]], client: str | None
+) -> str | None:
+    """Return the cluster to which a split has a request go again and again; None: it is drawn."""
+    named = (frontend.key.name, canonical(frontend.value).decode())
+    return _engine.share_of(named, [(name, _bytes(value)) for name, value in headers], client)
+
+
 class RequestPlace(NamedTuple):
     """Where a request goes, in the normal form by which it is matched."""
 

@@ -214,8 +214,7 @@ def _clusters_near(key: EntityKey, view: View) -> set[str]:
     if key.kind in ("cluster", "backend"):
         return {cluster_of(key)}
     if entity is not None and key.kind == "frontend":
-        cluster = entity.typed(Frontend).cluster
-        return {cluster} if cluster is not None else set()
+        return set(entity.typed(Frontend).clusters)
     if entity is not None and key.kind == "listener":
         port = port_of(entity.typed(Listener).address)
         return {cluster_of(each) for each in view.related(DIAL, port)}
@@ -262,7 +261,8 @@ def _come_from(listener: EntityKey, cluster: str, view: View) -> bool:
     frontends = [view[each].typed(Frontend) for each in users(view, EntityKey("cluster", cluster))]
     return bool(frontends) and all(
         # What a header says may be otherwise the second time, and so is who asks.
-        list(each.listeners) == [listener.name]
+        each.cluster == cluster
+        and list(each.listeners) == [listener.name]
         and each.redirect is None
         and not (each.headers or each.cookies or each.client_addresses)
         for each in frontends

@@ -228,10 +228,9 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
     if entity.key.kind != "frontend":
         return ()
     frontend = entity.typed(Frontend)
-    mirrored = frontend.mirror.cluster if frontend.mirror is not None else None
-    clusters = [name for name in (frontend.cluster, mirrored) if name is not None]
+    mirrored = [frontend.mirror.cluster] if frontend.mirror is not None else []
     return (
-        *(EntityKey("cluster", name) for name in clusters),
+        *(EntityKey("cluster", name) for name in dict.fromkeys([*frontend.clusters, *mirrored])),
         *(EntityKey("listener", name) for name in frontend.listeners),
     )
 

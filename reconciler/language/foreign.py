@@ -30,6 +30,7 @@ _IN_A_LINE = re.compile(
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
+_SPLIT = "write split: {CLUSTER: 95, OTHER: 5}, in a frontend in place of cluster"
 _NO_PROBES = (
     "backends are not probed: one that cannot be reached gets no requests for a while by itself "
     "(retries)"
@@ -90,6 +91,9 @@ _SENTENCES: dict[str, str] = {
     "strip_path": _REWRITTEN,
     "strip_prefix": _REWRITTEN,
     "strip_prefix_regex": _REWRITTEN,
+    "split_clients": _SPLIT,
+    "weighted": _SPLIT,
+    "weighted_clusters": _SPLIT,
     "order": _MOST_SPECIFIC,
     "priority": _MOST_SPECIFIC,
     "filters": _NO_MIDDLEWARES,

@@ -14,6 +14,8 @@ from schemas.changes.plan import InUse, Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 from schemas.kinds.backend import Backend
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.split import shares_of
 
 _ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""
@@ -187,6 +189,10 @@ def _update_frontend(change: Change, live: Live) -> str:
         after = next(iter(change.fields)).after
         ending = _ending(change, live, " at the old one")
         return f'sends new requests to cluster "{after}"; {ending}'
+    if _changed(change) <= {"cluster", "split", "split_by"} and change.after is not None:
+        shares = shares_of(change.after.typed(Frontend).split)
+        to = ", ".join(f"{share} to {name}" for name, share in shares.items())
+        return f"splits new requests: {to}; {_ending(change, live, ' as before')}"
     does = "matches new requests anew"
     if not _changed(change) & MATCHING:
         does = "takes effect with the next request"

@@ -20,17 +20,24 @@ from pydantic import (
 
 from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.edits import HeaderEdits, check_edits
-from schemas.kinds.match import CookieMatch, HeaderMatch, PathMatch, QueryMatch, plain_is_exact
+from schemas.kinds.match import (
+    CookieMatch,
+    CookieName,
+    HeaderMatch,
+    HeaderName,
+    PathMatch,
+    QueryMatch,
+    plain_is_exact,
+)
 from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
 from schemas.kinds.respond import Respond
+from schemas.kinds.split import CLUSTERS_MAX, Shares, SplitByOrClient
 from schemas.values.names import (
     Hostname,
     Method,
     Name,
     Network,
     SortedUnique,
-    is_token,
-    parse_header_name,
 )
 from schemas.values.regex import groups_of
 from schemas.values.units import Measured
@@ -100,12 +107,6 @@ def _parameter(value: object) -> str:
     return value
 
 
-def _cookie(value: object) -> str:
-    if not is_token(value):
-        raise fault(f'expected the name of a cookie like "beta", not {shown(value)}')
-    return value
-
-
 def _one_of_hostnames(value: str) -> str:
     if value == "*":
         hint = 'leave "hostnames" out, or write hostname: "*"'
@@ -136,9 +137,7 @@ def _unique_headers(value: object) -> object:
 
 
 Protocol = Annotated[str, BeforeValidator(_protocol)]
-HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Parameter = Annotated[str, BeforeValidator(_parameter)]
-CookieName = Annotated[str, BeforeValidator(_cookie)]
 
 
 def _groups(info: ValidationInfo) -> frozenset[str] | None:
@@ -186,6 +185,7 @@ _SEEN_IN_REQUESTS = {
     "respond",
     "response_headers",
     "rewrite",
+    "split",
 }
 _OF_BACKENDS = ("mirror", "passthrough", "request_headers", "rewrite", "upgrades")
 """What says something about requests that go to a backend."""
@@ -197,6 +197,7 @@ def _ends_once(schema: dict[str, Any]) -> None:
     schema["oneOf"] = [
         {"required": ["cluster"]},
         {"required": ["respond"]},
+        {"required": ["split"]},
         {"required": ["redirect"], "properties": a_map},
     ]
 
@@ -237,7 +238,7 @@ class Frontend(Kind):
         Field(
             description=(
                 "The cluster that serves the requests. A frontend has exactly one of cluster, "
-                "redirect (a map) and respond."
+                "split, redirect (a map) and respond."
             ),
             examples=["shop"],
         ),
@@ -398,6 +399,27 @@ class Frontend(Kind):
             examples=[{"path": {"prefix": "/"}}],
         ),
     ] = None
+    split: Annotated[
+        Shares,
+        Field(
+            max_length=CLUSTERS_MAX,
+            description=(
+                "The clusters that serve the requests, with the share of each: of any numbers, so "
+                "that 95 and 5 are per cent. 0: none for now."
+            ),
+            examples=[{"shop": 95, "shop-next": 5}],
+        ),
+    ] = Field(default_factory=dict)
+    split_by: Annotated[
+        SplitByOrClient,
+        Field(
+            description=(
+                "What keeps a client at one cluster of a split: client_address, or a cookie or a "
+                "header by name. Who has it not, and null: each request is drawn by itself."
+            ),
+            examples=["client_address", {"cookie": "lane"}],
+        ),
+    ] = None
     upgrades: Annotated[
         list[Protocol],
         SortedUnique,
@@ -411,6 +433,11 @@ class Frontend(Kind):
     ] = Field(default_factory=lambda: ["websocket"])
 
     @property
+    def clusters(self) -> Sequence[str]:
+        """Every cluster that its requests go to; none where it answers them."""
+        return (self.cluster,) if self.cluster is not None else sorted(self.split)
+
+    @property
     def names(self) -> Sequence[str]:
         """Every hostname that it has, perhaps `*`."""
         return self.hostnames or (self.hostname,)
@@ -419,7 +446,8 @@ class Frontend(Kind):
     def _has_hostnames_once(self) -> Frontend:
         if self.hostnames and self.hostname != "*":
             hint = f'write {self.hostname} into "hostnames"'
-            raise fault('a frontend has "hostname" or "hostnames", not both', hint)
+            message = 'a frontend has "hostname" or "hostnames", not both'
+            raise fault(message, hint, at=("hostname", KEY))
         return self
 
     @model_validator(mode="after")
@@ -431,6 +459,8 @@ class Frontend(Kind):
                 message = f"passthrough: nothing can be said about {key} of what is encrypted"
                 if key == "client_addresses":
                     message = "passthrough: goes by the hostname alone, and not by client_addresses"
+                elif key == "split":
+                    message = "passthrough: goes to one cluster"
                 raise fault(message, hint, at=(key, KEY))
         return self
 
@@ -445,7 +475,8 @@ class Frontend(Kind):
     @model_validator(mode="after")
     def _ends_somewhere(self) -> Frontend:
         to = self.redirect if isinstance(self.redirect, Redirect) else None
-        ends = {"cluster": self.cluster, "redirect": to, "respond": self.respond}
+        split = self.split or None
+        ends = {"cluster": self.cluster, "split": split, "redirect": to, "respond": self.respond}
         given = [key for key, end in ends.items() if end is not None]
         if not given:
             hint = (
@@ -456,7 +487,10 @@ class Frontend(Kind):
             beside = 'beside a cluster there may be "redirect: https"' if to else None
             raise fault(f"requests end in one place, not in {' and '.join(given)}", beside)
         needless = [key for key in _OF_BACKENDS if self._says(key)]
-        if self.cluster is None and needless:
+        if self.split_by is not None and split is None:
+            hint = 'write split: {shop: 95, shop-next: 5}, or remove "split_by"'
+            raise fault("nothing is split", hint, at=("split_by", KEY))
+        if not self.clusters and needless:
             message = f"{needless[0]}: no request gets to a backend, with {given[0]}"
             hint = f'remove "{needless[0]}", or give it a cluster'
             raise fault(message, hint, at=(needless[0], KEY))

@@ -12,7 +12,8 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import OneOf, fault, shown
+from schemas.base import KEY, OneOf, fault, shown
+from schemas.values.names import is_token, parse_header_name
 from schemas.values.regex import check_regex
 
 PATH_CHARS_MAX = 2048
@@ -108,6 +109,14 @@ def _cookie_text(value: str) -> str:
     return value
 
 
+def _cookie_name(value: object) -> str:
+    if not is_token(value):
+        raise fault(f'expected the name of a cookie like "beta", not {shown(value)}')
+    return value
+
+
+CookieName = Annotated[str, BeforeValidator(_cookie_name)]
+HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Regex = Annotated[str, BeforeValidator(check_regex)]
 
 
@@ -161,7 +170,8 @@ class PathMatch(OneOf):
         if self.ignore_case and kind in ("exact", "prefix"):
             below = "(/.*)?" if kind == "prefix" and path != "/" else ""
             hint = f"write {{regex: '{re.escape(path)}{below}', ignore_case: true}}"
-            raise fault(f"ignore_case: {kind} paths are looked up as they are", hint)
+            message = f"{kind} paths are looked up as they are"
+            raise fault(message, hint, at=("ignore_case", KEY))
         return self
 
 
@@ -201,7 +211,7 @@ class ValueMatch(OneOf):
     def _one_denial(self) -> ValueMatch:
         if self.negated and self.present is not None:
             hint = f"write {{present: {shown(not self.present)}}}"
-            raise fault("not: present says both", hint)
+            raise fault("present says both", hint, at=("not", KEY))
         return self
 
     @property

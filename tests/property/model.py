@@ -220,6 +220,8 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "respond": None,
         "response_headers": {"add": {}, "remove": [], "set": {}},
         "rewrite": None,
+        "split": {},
+        "split_by": None,
         "upgrades": ["websocket"],
     }
 

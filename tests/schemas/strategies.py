@@ -93,6 +93,10 @@ ENDS = st.one_of(
         }
     ),
     REDIRECTS.map(lambda place: {"redirect": place}),
+    st.tuples(
+        st.dictionaries(NAMES, st.integers(1, 65_535), min_size=1, max_size=3),
+        st.sampled_from([None, "client_address", {"cookie": "a"}, {"header": "X-A"}]),
+    ).map(lambda split: {"split": split[0], "split_by": split[1]}),
     RESPONSES.map(lambda answer: {"respond": answer}),
 )
 MATCHING = st.fixed_dictionaries(

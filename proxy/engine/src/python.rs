@@ -24,7 +24,9 @@ use crate::routing::matcher::Missed;
 use crate::routing::matcher::Request;
 use crate::routing::regexes::Regexes;
 use crate::routing::rule::Rule;
+use crate::routing::split::Split;
 use crate::state::digest::Digest;
+use crate::state::entity;
 use crate::state::entity::Entity;
 use crate::state::entity::Kind;
 use crate::state::entity::Material;
@@ -297,6 +299,25 @@ fn rank_frontends(
     Ok((ranking.matching, missed.collect()))
 }
 
+/// The name of the cluster to which a frontend that splits its requests has one go again and again; `None` where
+/// each is drawn by itself.
+#[pyfunction]
+fn share_of(
+    frontend: (&str, &str),
+    headers: Vec<(String, Vec<u8>)>,
+    client: Option<IpAddr>,
+) -> PyResult<Option<String>> {
+    let (name, value) = frontend;
+    let frontend: entity::Frontend =
+        serde_json::from_str(value).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let split = Split::of(name, &frontend);
+    let place = split.and_then(|split| split.stable(&Fields(headers, client)));
+    let clusters = &frontend.rare().split.clusters;
+    Ok(place
+        .and_then(|place| clusters.get(place))
+        .map(|name| name.to_string()))
+}
+
 /// How a request is read: its host, normal path and query. `ValueError` has the reason by which it
 /// would be refused, and the status.
 #[pyfunction]
@@ -332,5 +353,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(rank_frontends, module)?)?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;
+    module.add_function(wrap_pyfunction!(share_of, module)?)?;
     module.add("Refused", module.py().get_type::<Refused>())
 }

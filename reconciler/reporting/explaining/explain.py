@@ -34,6 +34,7 @@ from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.match import ValueMatch
+from schemas.kinds.split import shares_of
 from schemas.messages.control import ExplainRequest, ExplainResult
 from schemas.values.names import port_of
 
@@ -135,7 +136,7 @@ def explain(
         result["status"], words = answered
         result["message"] += words
         return result
-    _describe_winner(result, won, state, drained, tls_fault)
+    _describe_winner(result, won, _clusters(won, asked), state, drained, tls_fault)
     return result
 
 
@@ -174,16 +175,33 @@ def uncompilable(entities: Iterable[Entity]) -> Iterator[Diagnostic]:
             yield Diagnostic("error", where.file, where.line, where.column, message)
 
 
+def _clusters(won: Entity, asked: Asked) -> Sequence[str]:
+    """The clusters to which a request may go: one, unless it is drawn for it."""
+    frontend = won.typed(Frontend)
+    if not frontend.split:
+        return frontend.clusters
+    from routing import share_of  # noqa: PLC0415  # loads the engine, only for who asks
+
+    stable = share_of(won, asked.headers, asked.client)
+    drawn = [name for name in shares_of(frontend.split) if frontend.split[name]]
+    return drawn if stable is None else [stable]
+
+
 def _describe_winner(
     result: ExplainResult,
     won: Entity,
+    clusters: Sequence[str],
     state: View,
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None],
 ) -> None:
-    name = won.typed(Frontend).cluster or ""
-    cluster = state.get(EntityKey("cluster", name))
-    backends = [state[EntityKey("backend", each)] for each in state.names("backend", f"{name}/")]
+    name = clusters[0]
+    cluster = state.get(EntityKey("cluster", name)) if len(clusters) == 1 else None
+    backends = [
+        state[EntityKey("backend", backend)]
+        for each in clusters
+        for backend in state.names("backend", f"{each}/")
+    ]
     result["frontend"] = {"name": won.key.name, "source": _source(won)}
     result["cluster"] = {"name": name, "source": _source(cluster)} if cluster else None
     result["backends"] = [
@@ -198,7 +216,9 @@ def _describe_winner(
         for each in backends
     ]
     ready = [each for each in result["backends"] if each["weight"] and not each["drained"]]
-    if not ready:
+    if len(clusters) > 1:
+        result["message"] += f"one of {len(clusters)} clusters serves it: {', '.join(clusters)}"
+    elif not ready:
         result["status"] = 503
         result["message"] += f'cluster "{name}" has no backend that takes requests: 503'
     elif len(ready) == 1:

@@ -12,6 +12,7 @@ from schemas.kinds.edits import HeaderEdits
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.places import Redirect, Rewrite
 from schemas.kinds.respond import Respond
+from schemas.kinds.split import goes_by, shares_of
 from schemas.values.units import format_share
 
 Stages = list[dict[str, str]]
@@ -51,6 +52,10 @@ def _before(frontend: Frontend, *, secure: bool) -> Iterator[tuple[str, str, End
 
 
 def _on_the_way(frontend: Frontend) -> Iterator[tuple[str, str]]:
+    if frontend.split:
+        shares = shares_of(frontend.split)
+        to = ", ".join(f"{share} to {name}" for name, share in shares.items())
+        yield "split", f"{to}; {goes_by(frontend.split_by)}"
     if frontend.rewrite is not None:
         yield "rewrite", f"the backend gets it {_rewritten(frontend.rewrite)}"
     if frontend.request_headers != HeaderEdits():

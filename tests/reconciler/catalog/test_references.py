@@ -181,6 +181,32 @@ def test_thousands_of_dangling_names_among_similar_ones_take_no_time() -> None:
     assert len({each.hint for each in again}) == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "to", "ends"),
+    [
+        ({"hostnames": ["a.test", "b.test"]}, {"hostname": "b.test"}, True),
+        ({"hostnames": ["a.test", "b.test"]}, {"hostname": "c.test"}, False),
+        ({"hostnames": ["a.test"]}, {"scheme": "http"}, True),
+        ({"cookies": {"seen": {"present": False}}}, {"scheme": "http"}, True),
+        # The answer makes another request of the next one.
+        (
+            {
+                "cookies": {"seen": {"present": False}},
+                "response_headers": {"set": {"Set-Cookie": "seen=1"}},
+            },
+            {"scheme": "http"},
+            False,
+        ),
+    ],
+)
+def test_a_redirect_of_several_hostnames_or_by_a_cookie(
+    more: dict[str, object], to: dict[str, object], ends: bool
+) -> None:
+    web = entity("frontend", "web", listeners=["public"], redirect=to, **more)
+    _, view = index(web, PUBLIC)
+    assert bool(list(references.endless([web.key], view))) == ends
+
+
 def redirected(**to: object) -> Entity:
     return entity("frontend", "web", listeners=["public", "secure"], hostname="a.test", redirect=to)
 

@@ -28,6 +28,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "Redirect",
         "Respond",
         "Rewrite",
+        "SplitBy",
     },
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},

@@ -35,6 +35,8 @@ def test_the_full_value_has_every_default() -> None:
         "respond": None,
         "response_headers": {"add": {}, "remove": [], "set": {}},
         "rewrite": None,
+        "split": {},
+        "split_by": None,
         "upgrades": ["websocket"],
     }
 
@@ -109,7 +111,7 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
         ("cluster", None, '"cluster" is missing'),
         ("headers", {"x-a": {"not": True}}, 'one of "exact", "regex", "present", not none'),
         ("headers", {"x-a": {"not": {"exact": "1"}}}, "expected true or false, not a map"),
-        ("headers", {"x-a": {"present": True, "not": True}}, "not: present says both"),
+        ("headers", {"x-a": {"present": True, "not": True}}, "present says both"),
         ("headers", {"x-a": {"present": "yes"}}, 'expected true or false, not "yes"'),
         ("cookies", {"a b": "1"}, "expected the name of a cookie"),
         ("cookies", {"a": "1;2"}, "where the value of a cookie ends"),
@@ -134,6 +136,38 @@ def test_values_that_must_be_there_or_must_not() -> None:
         {"q": {"present": True}},
         {"Beta": {"exact": "1"}},
     )
+
+
+def test_shares_of_clusters() -> None:
+    given = {"listeners": ["web"], "split": {"b": 5, "a": 95}, "split_by": {"header": "X-User"}}
+    frontend = Frontend.model_validate(given)
+    assert frontend.value()["split_by"] == {"header": "x-user"}
+    assert (frontend.cluster, frontend.clusters) == (None, ["a", "b"])
+    assert Frontend.of_value(frontend.value()) == frontend
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            {"cluster": "a", "split": {"b": 1}},
+            "requests end in one place, not in cluster and split",
+        ),
+        ({"split": {}}, '"cluster" is missing'),
+        ({"split": {"a": 0, "b": 0}}, "no cluster has a share"),
+        ({"split": {"a": -1}}, "too small"),
+        ({"split": {"A": 1}}, '"A" is not a name'),
+        ({"split": {f"c{number}": 1 for number in range(17)}}, "at most 16 may be"),
+        ({"split": ["a", "b"]}, "expected a map"),
+        ({"split": {"a": 1}, "split_by": "lane"}, 'expected "client_address" or a map'),
+        ({"split": {"a": 1}, "split_by": {"cookie": "a b"}}, "expected the name of a cookie"),
+        ({"split": {"a": 1}, "split_by": {}}, 'exactly one of "cookie", "header", not none'),
+        ({"cluster": "a", "split_by": "client_address"}, "nothing is split"),
+        ({"split": {"a": 1}, "passthrough": True}, "passthrough: goes to one cluster"),
+    ],
+)
+def test_shares_that_are_none(more: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal("frontend", {"listeners": ["web"], **more})
 
 
 def test_a_hostname_or_several() -> None:

@@ -10,7 +10,8 @@
 //!
 //! A level decides only among frontends that match: when nothing under the most specific hostname
 //! (or path) serves a request, the next one is asked. [`table`] joins the levels, [`matcher`] holds
-//! the conditions that no index can answer. [`explain`] says why a request goes where it goes.
+//! the conditions that no index can answer. [`explain`] says why a request goes where it goes, [`split`] to which of a
+//! frontend's clusters.
 
 pub mod explain;
 pub mod hostname;
@@ -18,5 +19,6 @@ pub mod matcher;
 pub mod path;
 pub mod regexes;
 pub mod rule;
+pub mod split;
 pub mod table;
 mod text;

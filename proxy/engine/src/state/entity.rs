@@ -31,6 +31,7 @@ pub use super::kinds::places::{
 };
 pub use super::kinds::registry::{Entity, Kind};
 pub use super::kinds::settings::{Auto, Settings, Workers};
+pub use super::kinds::split::{Shares, SplitBy};
 
 language! {
     /// A file that an entity refers to. What counts is its content, which comes beside the operations.

@@ -10,15 +10,26 @@ use super::kinds::registry::Runs;
 use super::named::HasName;
 use super::slot::Slot;
 use crate::policy::plan::Plan;
+use crate::routing::matcher::HeaderLookup;
 use crate::routing::rule::{Rule, Target};
+use crate::routing::split::Split;
 use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
 use crate::upstream::Cluster;
+
+/// Where the requests of a frontend go.
+pub enum To {
+    /// It answers them itself.
+    Nowhere,
+    /// All of them to one cluster.
+    Cluster(Rc<Cluster>),
+    /// To one of several, which lie in the order of the shares.
+    Split(Box<(Split, Box<[Rc<Cluster>]>)>),
+}
 
 /// The target of a routing table's entry.
 pub struct Frontend {
     rule: Rule,
-    /// Where its requests go, if it does not answer them itself.
-    cluster: Option<Rc<Cluster>>,
+    to: To,
     plan: Option<Box<Plan>>,
     mirror: Option<Box<Mirror>>,
     slot: OnceCell<Rc<Slot>>,
@@ -38,7 +49,7 @@ impl Frontend {
     pub fn new(
         rule: Rule,
         plan: Option<Box<Plan>>,
-        cluster: Option<Rc<Cluster>>,
+        to: To,
         mirror: Option<Mirror>,
         before: Option<&Self>,
     ) -> Self {
@@ -47,7 +58,7 @@ impl Frontend {
         Self {
             rule,
             plan,
-            cluster,
+            to,
             mirror: mirror.map(Box::new),
             slot,
         }
@@ -65,10 +76,24 @@ impl Frontend {
         self.entry().frontend()
     }
 
-    /// Where its requests go, if it does not answer them itself.
+    /// Where all of its requests go, if that is one cluster.
     #[must_use]
     pub fn cluster(&self) -> Option<&Rc<Cluster>> {
-        self.cluster.as_ref()
+        match &self.to {
+            To::Cluster(cluster) => Some(cluster),
+            To::Nowhere | To::Split(_) => None,
+        }
+    }
+
+    /// Where a request goes, if it is not answered here. `own_id` is its name.
+    #[inline]
+    #[must_use]
+    pub fn cluster_of<H: HeaderLookup>(&self, request: &H, own_id: &str) -> Option<&Rc<Cluster>> {
+        match &self.to {
+            To::Cluster(cluster) => Some(cluster),
+            To::Nowhere => None,
+            To::Split(split) => split.1.get(split.0.choose(request, own_id.as_bytes())),
+        }
     }
 
     /// What it has done with its requests; most frontends have nothing done.

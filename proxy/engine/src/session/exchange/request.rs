@@ -181,7 +181,8 @@ impl<D: Driver> Engine<D> {
         };
         let facts = self.facts(asker, listener, (head, bytes), &frontend, record);
         let answer = match policy::decide(frontend.entity(), frontend.plan(), &facts) {
-            Ok(changes) => match frontend.cluster().cloned() {
+            Ok(changes) => match self.cluster_of(&frontend, asker, listener, (head, bytes), record)
+            {
                 Some(cluster) => {
                     return Ok(Admitted {
                         frontend,
@@ -272,6 +273,36 @@ impl<D: Driver> Engine<D> {
                 .is_some()
     }
 
+    #[inline]
+    fn fields<'a>(
+        &self,
+        asker: Asker,
+        listener: &'a ListenerSettings,
+        head: &'a RequestHead,
+        bytes: &'a [u8],
+    ) -> Fields<'a> {
+        Fields {
+            head,
+            bytes,
+            listener,
+            peer: self.client_of(asker).peer.ip(),
+        }
+    }
+
+    /// Where a request goes, if its frontend does not answer it.
+    #[inline]
+    fn cluster_of(
+        &self,
+        frontend: &Frontend,
+        asker: Asker,
+        listener: &ListenerSettings,
+        (head, bytes): (&RequestHead, &[u8]),
+        record: &Record,
+    ) -> Option<Rc<Cluster>> {
+        let fields = self.fields(asker, listener, head, bytes);
+        frontend.cluster_of(&fields, record.id()).cloned()
+    }
+
     fn route(
         &self,
         asker: Asker,
@@ -279,14 +310,8 @@ impl<D: Driver> Engine<D> {
         head: &RequestHead,
         bytes: &[u8],
     ) -> Option<Rc<Frontend>> {
-        let client = self.client_of(asker);
-        let frontends = client.listener.routes.frontends.borrow();
-        let fields = Fields {
-            head,
-            bytes,
-            listener,
-            peer: client.peer.ip(),
-        };
+        let frontends = self.client_of(asker).listener.routes.frontends.borrow();
+        let fields = self.fields(asker, listener, head, bytes);
         let request = Request {
             host: head.host(bytes),
             path: head.path(bytes),

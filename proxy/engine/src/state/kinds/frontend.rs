@@ -12,8 +12,10 @@ use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
+use super::split::{Shares, SplitBy};
 use crate::policy::plan::Plan;
 use crate::routing::rule::{Rule, Target};
+use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::state::alike::Alike;
 use crate::state::entity::Material;
@@ -71,6 +73,10 @@ language! {
         pub response_headers: HeaderEdits = HeaderEdits::default(),
         /// Where requests to backends go instead.
         pub rewrite: Option<Rewrite> = None,
+        /// Clusters that serve what matches, with their shares.
+        pub split: Shares = Shares::default(),
+        /// What shares go by, if requests are not drawn one by one.
+        pub split_by: Option<SplitBy> = None,
         /// Protocols, in lower case, that may be switched to.
         pub upgrades: Arc<[Box<str>]> = UPGRADES.clone(),
     }
@@ -119,6 +125,8 @@ pub struct Few {
     pub respond: Option<Respond>,
     pub response_headers: HeaderEdits,
     pub rewrite: Option<Rewrite>,
+    pub split: Shares,
+    pub split_by: Option<SplitBy>,
 }
 
 static NONE_OF_THEM: LazyLock<Few> = LazyLock::new(Few::default);
@@ -140,6 +148,8 @@ impl From<FrontendKeys> for Frontend {
             respond: keys.respond,
             response_headers: keys.response_headers,
             rewrite: keys.rewrite,
+            split: keys.split,
+            split_by: keys.split_by,
         };
         Self {
             cluster: keys.cluster,
@@ -178,6 +188,8 @@ impl From<Frontend> for FrontendKeys {
             respond: few.respond,
             response_headers: few.response_headers,
             rewrite: few.rewrite,
+            split: few.split,
+            split_by: few.split_by,
             upgrades: held.upgrades,
         }
     }
@@ -319,7 +331,10 @@ impl Value for Frontend {
     fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
         let mirror = self.rare().mirror.as_ref();
         Needs {
-            lists: [Some((Kind::Listener, &self.listeners))],
+            lists: [
+                Some((Kind::Listener, &self.listeners)),
+                self.few().map(|few| (Kind::Cluster, &*few.split.clusters)),
+            ],
             one: self.cluster.as_deref().map(|name| (Kind::Cluster, name)),
             another: mirror.map(|mirror| (Kind::Cluster, &*mirror.cluster)),
         }
@@ -344,7 +359,15 @@ impl Value for Frontend {
             cluster
         };
         let value = entry.frontend();
-        let cluster = value.cluster.as_deref().map(cluster_at);
+        let to = match (&value.cluster, Split::of(&entry.name, value)) {
+            (Some(name), _) => running::To::Cluster(cluster_at(name)),
+            (None, Some(split)) => {
+                let clusters = value.rare().split.clusters.iter();
+                let clusters = clusters.map(|name| cluster_at(name)).collect();
+                running::To::Split(Box::new((split, clusters)))
+            }
+            (None, None) => running::To::Nowhere,
+        };
         let mirror = value.rare().mirror.as_ref().map(|it| running::Mirror {
             cluster: cluster_at(&it.cluster),
             share: it.share,
@@ -353,7 +376,7 @@ impl Value for Frontend {
         let frontend = Rc::new(running::Frontend::new(
             rule,
             plan,
-            cluster,
+            to,
             mirror,
             before.as_deref(),
         ));
@@ -411,9 +434,13 @@ impl Frontend {
             self.cluster.is_some(),
             matches!(few.redirect, Some(Redirect::To(_))),
             few.respond.is_some(),
+            !few.split.is_empty(),
         ];
         if ends.into_iter().filter(|end| *end).count() != 1 {
-            return Err("expected exactly one of cluster, redirect, respond".to_owned());
+            return Err("expected exactly one of cluster, redirect, respond, split".to_owned());
+        }
+        if few.split.is_empty() && few.split_by.is_some() {
+            return Err("split_by: nothing is split".to_owned());
         }
         let changes_requests = few.rewrite.is_some()
             || few.mirror.is_some()
@@ -422,7 +449,7 @@ impl Frontend {
             Some(cluster) if !is_name(cluster) => {
                 Err(format!("cluster {cluster:?} is not the name of a cluster"))
             }
-            None if self.passthrough || changes_requests => {
+            None if self.passthrough || (changes_requests && few.split.is_empty()) => {
                 Err("nothing is sent to a backend, so that nothing of it is changed".to_owned())
             }
             _ => Ok(()),
@@ -457,6 +484,9 @@ impl Few {
         }
         for network in self.client_addresses.iter().flatten() {
             Cidr::parse(network).map_err(|reason| format!("client_addresses: {reason}"))?;
+        }
+        if !self.split.is_empty() {
+            self.split.check(self.split_by.as_ref())?;
         }
         let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
         let edits = &self.request_headers;

@@ -12,3 +12,4 @@ pub mod matching;
 pub mod places;
 pub mod registry;
 pub mod settings;
+pub mod split;

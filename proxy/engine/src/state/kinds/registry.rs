@@ -85,7 +85,7 @@ type Listed<'a> = (Kind, &'a [Box<str>]);
 #[derive(Clone, Copy, Default)]
 pub struct Needs<'a> {
     /// Lists of names.
-    pub(super) lists: [Option<Listed<'a>>; 1],
+    pub(super) lists: [Option<Listed<'a>>; 2],
     /// One more.
     pub(super) one: Option<(Kind, &'a str)>,
     /// And another.
