@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice, product
 from urllib.parse import urlencode
 
-from reconciler.catalog.candidates import candidates
-from reconciler.catalog.relations import View, cluster_of, is_passthrough, listeners_of, users
+from reconciler.catalog.candidates import candidates, covering
+from reconciler.catalog.relations import (
+    MATCH,
+    View,
+    cluster_of,
+    is_passthrough,
+    listeners_of,
+    term,
+    users,
+)
 from reconciler.planning.planner import MATCHING
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence
@@ -30,6 +38,9 @@ NAMED_MAX = 100
 METHODS_MAX = 10
 HOSTNAMES_MAX = 16
 """So many of a frontend's hostnames are asked for, first those that the change brings or takes."""
+NEAR_MAX = 20
+"""So many frontends beside one are looked at for what may tell its requests apart."""
+SAMPLES_MAX = 300
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 _NO_HOST = "host.invalid"
 _BELOW = "any"
@@ -44,7 +55,7 @@ class Sample:
     path: str
     query: str
     method: str
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: tuple[tuple[str, str], ...] = ()
     client: str | None = None
     """The address of who asks; None where that is not known."""
 
@@ -161,10 +172,10 @@ def _inheriting(
     heirs = takes_from = None
     if change.before is not None:
         names = sorted(was, key=lambda name: name in will_be)
-        heirs = _winners(change.before, names, after, rank, methods=methods)
+        heirs = _winners(change.before, names, (before, after), rank, methods=methods)
     if change.after is not None:
         names = sorted(will_be, key=lambda name: name in was)
-        takes_from = _winners(change.after, names, before, rank, methods=methods)
+        takes_from = _winners(change.after, names, (after, before), rank, methods=methods)
     own = change.key.name
     if heirs is not None and change.action == "update":
         heirs = tuple(each for each in heirs if each != own) or None
@@ -173,24 +184,71 @@ def _inheriting(
 
 
 def _winners(
-    frontend: Entity, names: Sequence[str], view: View, rank: Rank, *, methods: bool
+    frontend: Entity, names: Sequence[str], views: tuple[View, View], rank: Rank, *, methods: bool
 ) -> tuple[str | None, ...] | None:
-    """Return who serves what a frontend matches by these names, on each listener; None: 404."""
+    """Return who serves in the second view what a frontend serves by these names in the first.
+
+    On each of its listeners; None: 404.
+    """
     if is_passthrough(frontend):
         return None
+    here, there = views
     found: dict[str | None, None] = {}
+    own = samples_of(frontend, names, methods=methods)
     for listener in listeners_of(frontend):
-        if EntityKey("listener", listener) in view:
-            for sample in samples_of(frontend, names, methods=methods):
-                there = sorted(candidates(view, listener, sample.hostname, sample.path))
-                asked = [view[key] for key in islice(there, CANDIDATES_MAX)]
-                found[next(iter(rank(asked, sample)), None)] = None
+        if EntityKey("listener", listener) not in there:
+            continue
+        near = _near(there, listener, own)
+        for sample in islice(chain(own, _between(own, near)), SAMPLES_MAX):
+            if _winner(here, listener, sample, rank) == frontend.key.name:
+                found[_winner(there, listener, sample, rank)] = None
     return tuple(found) or None
+
+
+def _winner(view: View, listener: str, sample: Sample, rank: Rank) -> str | None:
+    keys = sorted(candidates(view, listener, sample.hostname, sample.path))
+    asked = [view[key] for key in islice(keys, CANDIDATES_MAX)]
+    return next(iter(rank(asked, sample)), None)
+
+
+def _near(view: View, listener: str, own: Sequence[Sample]) -> list[Entity]:
+    """Return frontends of the same or wider hostnames, which may match some of its requests."""
+    names = dict.fromkeys(name for each in own for name in covering(each.hostname))
+    found: dict[EntityKey, None] = {}
+    for name in islice(names, HOSTNAMES_MAX):
+        under = view.related_under(MATCH, term(listener, name, ""), NEAR_MAX)
+        found |= dict.fromkeys(key for keys in under.values() for key in keys)
+    return [view[key] for key in islice(found, NEAR_MAX)]
+
+
+def _between(own: Sequence[Sample], near: Iterable[Entity]) -> Iterator[Sample]:
+    """Yield requests of its hostnames with the paths, methods and conditions of its neighbours."""
+    others = [sample for each in near for sample in samples_of(each)]
+    taken = {method for each in near for method in each.typed(Frontend).methods}
+    # One that nobody asks for tells who takes all.
+    free = next((method for method in _METHODS if method not in taken), own[0].method)
+    methods = dict.fromkeys((own[0].method, free, *(each.method for each in others)))
+    paths = dict.fromkeys(each.path for each in (*own, *others))
+    asking = dict.fromkeys((own[0], *(_both(own[0], each) for each in others)))
+    names = dict.fromkeys(each.hostname for each in own)
+    for name, one, path, method in product(names, asking, paths, methods):
+        yield replace(one, hostname=name, path=path, method=method)
+
+
+def _both(one: Sample, other: Sample) -> Sample:
+    """Return a request that meets the conditions of two, if those of the first allow it."""
+    names = {name for name, _ in one.headers}
+    return replace(
+        one,
+        query="&".join(filter(None, (one.query, other.query))),
+        headers=(*one.headers, *(each for each in other.headers if each[0] not in names)),
+        client=one.client or other.client,
+    )
 
 
 def samples_of(
     frontend: Entity, names: Sequence[str] = (), *, methods: bool = False
-) -> Iterable[Sample]:
+) -> list[Sample]:
     """Return requests that a frontend matches, as far as that can be seen at a glance.
 
     For some of its hostnames one for its path and one for what lies below that: others may take
@@ -207,7 +265,7 @@ def samples_of(
         path=(literal_prefix(path) or "/") if kind == "regex" else path,
         query=urlencode(list(_met(asked.query))),
         method=next(iter(asked.methods), "GET"),
-        headers=[*_met(asked.headers), *([("cookie", cookies)] if cookies else [])],
+        headers=(*_met(asked.headers), *([("cookie", cookies)] if cookies else [])),
         client=networks[0].partition("/")[0] if networks else None,
     )
     paths = [first.path]

@@ -141,7 +141,19 @@ def explain(
 
 
 def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
-    """The names of those that match a request, the winner first."""
+    """The names of those that match a request, the winner first.
+
+    None does where the engine does not take one of them: `uncompilable` tells of that.
+    """
+    from routing import PrepareRefusedError  # noqa: PLC0415  # loads the engine, only for who asks
+
+    try:
+        return _ranked(frontends, sample)
+    except PrepareRefusedError:
+        return []
+
+
+def _ranked(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
     from routing import rank_frontends  # noqa: PLC0415  # loads the engine, only for who asks
 
     matching, _ = rank_frontends(
@@ -169,7 +181,7 @@ def uncompilable(entities: Iterable[Entity]) -> Iterator[Diagnostic]:
     sample = Sample("", "/", "", "GET")
     for entity in expressive:
         try:
-            winners([entity], sample)
+            _ranked([entity], sample)
         except PrepareRefusedError as error:
             where, message = entity.provenance, f"{entity.key}: {error.reason}"
             yield Diagnostic("error", where.file, where.line, where.column, message)

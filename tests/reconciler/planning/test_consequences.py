@@ -41,6 +41,9 @@ def meant(before: State, after: State, drained: tuple[str, ...] = ()) -> dict[st
 
 
 ALL = "  all: {listeners: [web], cluster: shop}\n"
+WILD_T = """\
+  wide: {listeners: [web], cluster: shop, hostname: '*.test', path: {prefix: /t}}
+"""
 API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
 
 
@@ -92,7 +95,20 @@ API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
         (
             ALL + "  gold: {listeners: [web], cluster: shop, headers: {x-tier: gold}}\n",
             "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
-            ("all",),
+            ("all", "gold"),
+        ),
+        (
+            (
+                "  post: {listeners: [web], cluster: shop, methods: [POST]}\n"
+                "  get: {listeners: [web], cluster: shop, methods: [GET]}\n"
+            ),
+            "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
+            ("get", None, "post"),
+        ),
+        (
+            WILD_T + ALL,
+            "  x: {listeners: [web], cluster: cart, hostname: '*.b.test'}\n",
+            ("all", "wide"),
         ),
     ],
 )
@@ -156,7 +172,8 @@ def test_who_takes_a_hostname_that_leaves_a_list() -> None:
 def test_who_takes_what_lies_below_a_path() -> None:
     v1 = "  v1: {listeners: [web], cluster: shop, path: {exact: /api/v1}}\n"
     found = meant(state_of(API + v1 + WIDE), state_of(API + v1))["frontend/x"]
-    assert found.heirs == ("v1", "api")
+    # `v1` had its path before.
+    assert found.heirs == ("api",)
 
 
 def test_a_cluster_names_its_frontends() -> None:
