@@ -37,7 +37,8 @@ class PlannedChange(TypedDict):
 
     `heirs`: the frontends that take over what a frontend served, null for 404; `takes_from`: those
     from which it takes; `frontends`: those that a cluster's change concerns; `leaves_no_backend`:
-    its cluster answers 503 from then on; `renamed`: what has the same value and the other action.
+    its cluster answers 503 from then on; `ends_drain`: a drained backend takes requests again, by
+    another name; `renamed`: what has the same value and the other action.
     """
 
     action: str
@@ -51,6 +52,7 @@ class PlannedChange(TypedDict):
     takes_from: NotRequired[list[str | None]]
     frontends: NotRequired[list[str]]
     leaves_no_backend: NotRequired[bool]
+    ends_drain: NotRequired[bool]
     renamed: NotRequired[str]
 
 

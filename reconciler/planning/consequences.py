@@ -90,6 +90,7 @@ def consequences(
             takes_from=takes_from,
             frontends=_frontends(change, before, after),
             leaves_no_backend=change.key in unusable,
+            ends_drain=_ends_drain(renamed.get(change.key), change, drained),
             renamed=renamed.get(change.key),
         )
         if consequence != Consequence():
@@ -111,6 +112,13 @@ def renames(changes: Sequence[Change]) -> dict[EntityKey, EntityKey]:
         for one, other in _paired(removed, come.get(value, [])):
             pairs[one], pairs[other] = other, one
     return pairs
+
+
+def _ends_drain(other: EntityKey | None, change: Change, drained: Collection[str]) -> bool:
+    """Tell whether a backend comes back to service by a name that nobody has drained."""
+    if other is None or change.action != "add" or change.key.kind != "backend":
+        return False
+    return other.name in drained and change.key.name not in drained
 
 
 def _paired(

@@ -43,6 +43,8 @@ class Consequence:
     """Those that lead to a cluster."""
     leaves_no_backend: bool = False
     """The cluster has no backend that takes requests any more: 503."""
+    ends_drain: bool = False
+    """A drained backend that takes requests by another name: drains are by name."""
     renamed: EntityKey | None = None
     """What is removed, or added, with the same value."""
 
@@ -57,6 +59,8 @@ class Consequence:
             found["frontends"] = list(self.frontends)
         if self.leaves_no_backend:
             found["leaves_no_backend"] = True
+        if self.ends_drain:
+            found["ends_drain"] = True
         if self.renamed is not None:
             found["renamed"] = self.renamed.name
         return found

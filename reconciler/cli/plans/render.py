@@ -93,6 +93,8 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
     if frontends:
         number = count(len(frontends), "frontend")
         yield f"{'serves' if len(changes) == 1 else 'serve'} {number}: {named(frontends)}"
+    if change.get("ends_drain"):
+        yield f'takes requests again: it was drained as "{change["renamed"]}"'
     if change.get("leaves_no_backend"):
         clusters = sorted({each["name"].partition("/")[0] for each in changes})
         left = f'cluster "{clusters[0]}"'
@@ -169,6 +171,8 @@ def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) ->
     yield f"  {paint(action, f'{title:<{_TITLE_COLUMNS}}')}  {paint('dim', _where(change))}"
     if renamed:
         yield f"      {paint('dim', '→ is renamed: its value stays')}"
+        for text in meaning([change]):
+            yield _marked(change, text, paint)
         return
     if action != "remove":
         yield from _fields(change, paint)
@@ -179,7 +183,11 @@ def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) ->
 
 
 def _marked(change: dict[str, Any], text: str, paint: Painter) -> str:
-    if change.get("leaves_no_backend") or None in (change.get("heirs") or ()):
+    if (
+        change.get("leaves_no_backend")
+        or change.get("ends_drain")
+        or None in (change.get("heirs") or ())
+    ):
         return f"      {paint('warning', '! ' + visible(text))}"
     return f"      {paint('dim', '→ ' + visible(text))}"
 

@@ -176,6 +176,16 @@ def test_who_takes_what_lies_below_a_path() -> None:
     assert found.heirs == ("api",)
 
 
+def test_a_drain_does_not_go_along_with_a_rename() -> None:
+    before, after = state_of(ALL), state_of(ALL, BASE.replace("shop-2:", "shop-3:"))
+    found = meant(before, after, ("shop/shop-2",))
+    assert found["backend/shop/shop-3"].ends_drain
+    assert not found["backend/shop/shop-2"].ends_drain
+    assert not meant(before, after)["backend/shop/shop-3"].ends_drain
+    both = ("shop/shop-2", "shop/shop-3")
+    assert not meant(before, after, both)["backend/shop/shop-3"].ends_drain
+
+
 def test_a_cluster_names_its_frontends() -> None:
     before = state_of(ALL + API)
     after = state_of(ALL + API, BASE.replace("  shop:\n", "  shop:\n    retries: 5\n"))

@@ -74,6 +74,11 @@ def test_a_rename_is_one() -> None:
     assert totals(pair) == {"add": 0, "update": 0, "remove": 0, "rename": 1}
     text = "\n".join(lines(pair))
     assert "~ frontend old → new" in text
+    drained = [
+        change("add", "backend", "c/new", renamed="c/old", ends_drain=True),
+        change("remove", "backend", "c/old", renamed="c/new"),
+    ]
+    assert '! takes requests again: it was drained as "c/old"' in "\n".join(lines(drained))
     assert text.endswith("Plan: 0 to add, 0 to change, 0 to remove, 1 to rename.")
 
 
