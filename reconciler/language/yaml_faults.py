@@ -57,6 +57,7 @@ _CURLY = re.compile("[“”„‘’‚]")
 _NO_SPACE = re.compile(r"""^[ ]*(?:-[ ]+)?([\w.-]+:)[\[{"']""")
 _MERGE = re.compile(r"<{7}(?: |$)")
 _MERGE_END = re.compile(r">{7}(?: |$)")
+_MERGE_LEFT = re.compile(r"={7}$|[>|]{7}(?: |$)")
 _BAD_START = re.compile("found character .*cannot start any token|found a tab")
 
 
@@ -72,12 +73,21 @@ def unresolved_merge(lines: list[str]) -> Fault | None:
     """Return where a merge begins that git could not do by itself, and nobody has."""
     begin = next((number for number, line in enumerate(lines, 1) if _MERGE.match(line)), None)
     if begin is None:
-        return None
+        return _left_mark(lines)
     ends = (number for number, line in enumerate(lines, 1) if _MERGE_END.match(line))
     end = next((number for number in ends if number > begin), len(lines))
     message = f"an unresolved merge begins at line {begin}"
     hint = f"keep one side of lines {begin} to {end}, and none of git's three marks"
     return Fault(begin, message, hint)
+
+
+def _left_mark(lines: list[str]) -> Fault | None:
+    """Return a mark that stayed when the others were taken out."""
+    for number, line in enumerate(lines, 1):
+        if _MERGE_LEFT.match(line):
+            message = f"a mark of git's, of a merge, is left over: {line.strip()[:20]}"
+            return Fault(number, message, "keep the side that is meant, and delete this line")
+    return None
 
 
 def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, str | None]:
