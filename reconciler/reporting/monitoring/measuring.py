@@ -82,11 +82,11 @@ class Measuring:
                 "first by name; settings.metrics_entities says how many"
             )
         slots = list(self._supervisor.slots)
-        if any(slot.counters.gauge("slots_refused_total") for slot in slots):
+        if any(slot.counters.gauge("uncounted_entities_now") for slot in slots):
             found.append(
                 "workers have refused to count entities, since they count "
                 f"{settings.max_counted_entities} already (settings.max_counted_entities); with a "
-                "higher bound each is counted from its next change on"
+                "higher bound each is counted from its next request on"
             )
         return found
 

@@ -19,7 +19,7 @@ use crate::state::digest::Digest;
 use crate::state::listener::Listener;
 use crate::state::reading::Part;
 use crate::state::staged::Staged;
-use crate::telemetry::names::{Counter, Field};
+use crate::telemetry::names::Counter;
 use crate::upstream::Backend;
 
 /// Entities audited in one turn: a fraction of a millisecond.
@@ -264,8 +264,7 @@ impl<D: Driver> Engine<D> {
     fn overlay(&mut self, names: Vec<String>) {
         for name in &self.drained {
             if let Some(backend) = self.tables.backend(name) {
-                backend.drained.set(false);
-                self.metrics.slot_set(backend.slot(), Field::Drained, 0);
+                backend.set_drained(false);
             }
         }
         self.drained = names;
@@ -280,8 +279,7 @@ impl<D: Driver> Engine<D> {
             .filter_map(|name| self.tables.backend(name))
             .collect();
         for backend in drained {
-            backend.drained.set(true);
-            self.metrics.slot_set(backend.slot(), Field::Drained, 1);
+            backend.set_drained(true);
             self.close_pooled(&backend);
         }
     }
@@ -304,7 +302,7 @@ impl Leaving {
     fn is_in_use(&self) -> bool {
         match self {
             Self::Listener(listener) => listener.connections.get() > 0,
-            Self::Backend(backend) => backend.connections.get() > 0,
+            Self::Backend(backend) => backend.is_connected(),
         }
     }
 }

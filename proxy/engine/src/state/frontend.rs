@@ -113,8 +113,25 @@ impl Frontend {
     /// Its counters in shared memory, from its first request on.
     #[must_use]
     pub fn slot(&self, metrics: &Rc<Metrics>) -> SlotId {
+        self.counted(metrics)
+            .id(SlotKind::Frontend, self.rule.name())
+    }
+
+    /// A request of its begins.
+    pub fn begin(&self, metrics: &Rc<Metrics>) {
+        self.counted(metrics)
+            .begin(SlotKind::Frontend, self.rule.name());
+    }
+
+    /// A request of its that has begun ends.
+    pub fn end(&self, metrics: &Rc<Metrics>) {
+        self.counted(metrics)
+            .end(SlotKind::Frontend, self.rule.name());
+    }
+
+    fn counted(&self, metrics: &Rc<Metrics>) -> &Slot {
         let make = || Rc::new(Slot::take(metrics, SlotKind::Frontend, self.rule.name()));
-        self.slot.get_or_init(make).id()
+        self.slot.get_or_init(make)
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Metrics {
     untouched: Cell<u32>,
     /// So many may be used at one time.
     slots_max: Cell<u32>,
+    /// How often that was raised.
+    raised: Cell<u32>,
 }
 
 impl Metrics {
@@ -55,12 +57,17 @@ impl Metrics {
             free: RefCell::default(),
             untouched: Cell::new(SlotId::NONE.0 + 1),
             slots_max: Cell::new(SLOTS_MAX),
+            raised: Cell::new(0),
         })
     }
 
     /// How many entities may be counted from now on. Those beyond it that are counted go on.
     pub fn set_slots_max(&self, count: u32) {
-        self.slots_max.set(count.min(SLOTS_MAX));
+        if self.slots_max.replace(count.min(SLOTS_MAX)) < count {
+            // Who was refused may find room now: whoever does not will be refused again.
+            self.raised.set(self.raised.get().wrapping_add(1));
+            self.set(Counter::UncountedEntitiesNow, 0);
+        }
     }
 
     /// The descriptor of the memory, for readers to map; it can be neither resized nor written
@@ -111,7 +118,6 @@ impl Metrics {
             false => None,
         };
         let Some(slot) = slot else {
-            self.add(Counter::SlotsRefusedTotal, 1);
             return SlotId::NONE;
         };
         let words = self.slot(slot);
@@ -126,6 +132,20 @@ impl Metrics {
         // The first word says that the slot is used: a reader that sees it sees the rest.
         words.head[0].store(first, Release);
         slot
+    }
+
+    /// Counts one that was given [`SlotId::NONE`] as counted nowhere; `before` is what this said of it last.
+    pub fn refuse(&self, before: Refused) -> Refused {
+        let now = Refused(Some(self.raised.get()));
+        self.add(Counter::UncountedEntitiesNow, u64::from(before != now));
+        now
+    }
+
+    /// Such a one is gone, or has a slot now.
+    pub fn forget(&self, before: Refused) -> Refused {
+        let is_told = before == Refused(Some(self.raised.get()));
+        self.sub(Counter::UncountedEntitiesNow, u64::from(is_told));
+        Refused(None)
     }
 
     /// Gives a slot back.
@@ -143,12 +163,6 @@ impl Metrics {
         add(&self.slot(slot).fields[field as usize], count);
     }
 
-    /// Counts a field of a slot down.
-    #[inline]
-    pub fn slot_sub(&self, slot: SlotId, field: Field, count: u64) {
-        sub(&self.slot(slot).fields[field as usize], count);
-    }
-
     /// Sets a field of a slot.
     #[inline]
     pub fn slot_set(&self, slot: SlotId, field: Field, value: u64) {
@@ -164,10 +178,13 @@ impl Metrics {
     /// One that nobody has had, behind all others; room is made for it where there is none.
     fn untouched_slot(&self) -> Option<SlotId> {
         let next = self.untouched.get();
-        self.shared.reach(next).then(|| {
-            self.untouched.set(next + 1);
-            SlotId(next)
-        })
+        if !self.shared.reach(next) {
+            // Who asks again with each request need not find that out each time.
+            self.slots_max.set(next - 1);
+            return None;
+        }
+        self.untouched.set(next + 1);
+        Some(SlotId(next))
     }
 
     fn has_room(&self) -> bool {
@@ -189,6 +206,10 @@ impl SlotId {
     /// The slot of what is counted nowhere: never marked as used, so that readers pass over it.
     pub const NONE: Self = Self(0);
 }
+
+/// Whether an entity was refused a slot, and of which bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused(Option<u32>);
 
 #[inline]
 fn add(word: &AtomicU64, count: u64) {

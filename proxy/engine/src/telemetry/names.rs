@@ -144,8 +144,8 @@ named_indexes! {
         AbortedByClientTotal = "aborted_by_client_total",
         /// Responses whose backend left before they were complete.
         AbortedByBackendTotal = "aborted_by_backend_total",
-        /// Entities that are counted nowhere because all slots are taken.
-        SlotsRefusedTotal = "slots_refused_total",
+        /// Entities that found all slots taken since there may be so many, and are counted nowhere.
+        UncountedEntitiesNow = "uncounted_entities_now",
         /// Memory behind bytes that wait for peers, or for the rest of a message.
         BufferedBytesNow = "buffered_bytes_now",
     }

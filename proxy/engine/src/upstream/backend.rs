@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::runtime::driver::Token;
 use crate::state::slot::Slot;
-use crate::telemetry::counters::SlotId;
+use crate::telemetry::counters::{Field, SlotId, SlotKind};
 
 /// First pause after a failed connect; doubled by each further failure in a row.
 const RETRY_AFTER_MS_MIN: u64 = 250;
@@ -22,16 +22,14 @@ pub struct Backend {
     /// Its share of the requests, as committed.
     pub weight: Cell<u16>,
     slot: Slot,
-    /// Requests in flight.
-    pub active: Cell<u32>,
     /// Upstream connections, idle ones included.
-    pub connections: Cell<u32>,
+    connections: Cell<u32>,
     /// Idle connections, the most recently used last.
     pub idle: RefCell<Vec<Token>>,
     /// Connections that carry many requests, the oldest first.
     pub shared: RefCell<Vec<Token>>,
     /// An operator's overlay: no new requests.
-    pub drained: Cell<bool>,
+    drained: Cell<bool>,
     /// Not in the configuration any more: no new requests, ends with its last connection.
     pub removed: Cell<bool>,
     failures: Cell<u32>,
@@ -50,7 +48,6 @@ impl Backend {
             address,
             weight: Cell::new(weight),
             slot,
-            active: Cell::new(0),
             connections: Cell::new(0),
             idle: RefCell::new(Vec::new()),
             shared: RefCell::new(Vec::new()),
@@ -65,8 +62,62 @@ impl Backend {
 
     /// Its counters in shared memory.
     #[must_use]
+    #[inline]
     pub fn slot(&self) -> SlotId {
-        self.slot.id()
+        self.counted().id(SlotKind::Backend, &self.name)
+    }
+
+    #[inline]
+    fn counted(&self) -> &Slot {
+        if self.slot.is_none() && self.slot.id(SlotKind::Backend, &self.name) != SlotId::NONE {
+            // It is counted from now on, and has these already.
+            self.slot.set(Field::Connections, self.connections.get());
+            self.slot.set(Field::Drained, u32::from(self.drained.get()));
+        }
+        &self.slot
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        self.slot.active()
+    }
+
+    /// It gets a request.
+    pub fn begin(&self) {
+        self.counted().begin(SlotKind::Backend, &self.name);
+    }
+
+    /// A request that it got is over.
+    pub fn end(&self) {
+        self.counted().end(SlotKind::Backend, &self.name);
+    }
+
+    /// Whether there are upstream connections.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connections.get() > 0
+    }
+
+    /// There is one upstream connection more.
+    pub fn connected(&self) {
+        self.set_connections(self.connections.get() + 1);
+    }
+
+    /// There is one upstream connection less.
+    pub fn disconnected(&self) {
+        self.set_connections(self.connections.get() - 1);
+    }
+
+    fn set_connections(&self, count: u32) {
+        self.connections.set(count);
+        self.counted().set(Field::Connections, count);
+    }
+
+    /// Says whether an operator has it drained.
+    pub fn set_drained(&self, is_drained: bool) {
+        self.drained.set(is_drained);
+        self.counted().set(Field::Drained, u32::from(is_drained));
     }
 
     /// Whether new requests may go there as far as people decide it.

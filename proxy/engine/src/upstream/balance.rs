@@ -206,7 +206,7 @@ impl Balancer {
 
     /// Whether `a` has less in flight per weight than `b`, by cross-multiplication.
     fn lighter(&self, backends: &[Rc<Backend>], a: usize, b: usize) -> bool {
-        let load = |index: usize| u64::from(backends[index].active.get());
+        let load = |index: usize| u64::from(backends[index].active());
         load(a) * u64::from(self.weights[b]) < load(b) * u64::from(self.weights[a])
     }
 }
@@ -284,7 +284,9 @@ mod tests {
     #[test]
     fn load_decides_where_the_policy_says_so() {
         let backends = backends(&[1, 1]);
-        backends[0].active.set(10);
+        for _ in 0..10 {
+            backends[0].begin();
+        }
         let mut random = Random::new(7);
         for policy in [LoadBalancing::LeastConnections, LoadBalancing::PowerOfTwo] {
             let balancer = Balancer::new(policy, vec![1, 1]);

@@ -94,8 +94,22 @@ impl Cluster {
     /// Its counters in shared memory, from its first request on.
     #[must_use]
     pub fn slot(&self) -> SlotId {
+        self.counted().id(SlotKind::Cluster, self.name())
+    }
+
+    /// A request to it begins.
+    pub fn begin(&self) {
+        self.counted().begin(SlotKind::Cluster, self.name());
+    }
+
+    /// A request to it that has begun ends.
+    pub fn end(&self) {
+        self.counted().end(SlotKind::Cluster, self.name());
+    }
+
+    fn counted(&self) -> &Slot {
         let make = || Slot::take(&self.metrics, SlotKind::Cluster, self.name());
-        self.slot.get_or_init(make).id()
+        self.slot.get_or_init(make)
     }
 
     /// The committed settings.

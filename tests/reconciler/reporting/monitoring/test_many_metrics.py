@@ -73,12 +73,38 @@ def test_what_has_no_series_is_told(tmp_path: Path) -> None:
         assert running.daemon.status()["warnings"] == []
 
 
-def test_what_is_not_counted_is_told(tmp_path: Path) -> None:
+def test_what_is_not_counted_is_told_and_counted_when_it_may_be(tmp_path: Path) -> None:
     """Of a frontend, its cluster and their backend one finds no room; requests are served."""
-    with shop(tmp_path, 1) as running:
-        files: dict[str, Any] = running.files()
-        files["settings.yaml"]["settings"]["max_counted_entities"] = 2
+    admin = ports.address()
+
+    def counted() -> list[float]:
+        """The requests of each."""
+        with urlopen(f"http://{admin}/metrics", timeout=20) as response:
+            lines = response.read().decode().splitlines()
+        found = dict(line.rsplit(maxsplit=1) for line in lines if not line.startswith("#"))
+        return [
+            float(found.get(f"kakehi_{name}", 0))
+            for name in (
+                'frontend_requests_total{frontend="web"}',
+                'cluster_requests_total{cluster="shop"}',
+                'backend_requests_total{backend="one",cluster="shop"}',
+                'worker_uncounted_entities{worker="0"}',
+            )
+        ]
+
+    with shop(tmp_path, 1, admin=admin) as running:
+        files: dict[str, Any] = running.files(admin=admin)
+        settings = files["settings.yaml"]["settings"]
+        settings["max_counted_entities"] = 2
         running.daemon.commit(files)
-        assert running.get() == 200
+        for _ in range(2):
+            assert running.get() == 200
         [warning] = running.daemon.status()["warnings"]
         assert warning.startswith("workers have refused to count entities, since they count 2")
+        assert sorted(counted()) == [0, 1, 2, 2]
+
+        settings["max_counted_entities"] = 3
+        running.daemon.commit(files)
+        assert running.daemon.status()["warnings"] == []
+        assert running.get() == 200
+        assert sorted(counted()) == [0, 1, 3, 3]

@@ -71,8 +71,7 @@ impl<D: Driver> Engine<D> {
             }
         };
         let id = self.insert_upstream(stream, cluster.tls.clone(), backend)?;
-        backend.connections.set(backend.connections.get() + 1);
-        self.metrics.slot_add(backend.slot(), Field::Connections, 1);
+        backend.connected();
         self.metrics.add(Counter::UpstreamConnectionsNow, 1);
         self.await_upstream_for(id, cluster.entity.timeouts.connect);
         Ok(id)

@@ -133,8 +133,7 @@ impl<D: Driver> Engine<D> {
             self.pool.give(shared.out);
         }
         let backend = upstream.backend;
-        backend.connections.set(backend.connections.get() - 1);
-        self.metrics.slot_sub(backend.slot(), Field::Connections, 1);
+        backend.disconnected();
         self.metrics.sub(Counter::UpstreamConnectionsNow, 1);
     }
 }

@@ -53,8 +53,7 @@ enum Next {
 impl<D: Driver> Engine<D> {
     /// Begins a try: the backend counts the request from here on.
     fn begin_attempt(&mut self, exchange: ExchangeId, backend: Rc<Backend>) {
-        backend.active.set(backend.active.get() + 1);
-        self.metrics.slot_add(backend.slot(), Field::Active, 1);
+        backend.begin();
         self.exchanges[exchange].attempt = Some(Attempt {
             backend,
             place: None,
@@ -82,8 +81,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn end_attempt(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
         self.leave_place(exchange);
         let backend = self.exchanges[exchange].attempt.take()?.backend;
-        backend.active.set(backend.active.get() - 1);
-        self.metrics.slot_sub(backend.slot(), Field::Active, 1);
+        backend.end();
         Some(backend)
     }
 

@@ -35,7 +35,7 @@ use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::state::tables::Tables;
-use crate::telemetry::names::{Counter, Field};
+use crate::telemetry::names::Counter;
 use crate::upstream::{Backend, BackendSet, Cluster, ClusterSettings};
 
 /// How an exchange ended, for the access log.
@@ -354,11 +354,9 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn insert_exchange(&mut self, exchange: Exchange) -> ExchangeId {
         if !exchange.is_call() {
             self.metrics.add(Counter::RequestsNow, 1);
-            self.metrics
-                .slot_add(exchange.frontend.slot(&self.metrics), Field::Active, 1);
+            exchange.frontend.begin(&self.metrics);
         }
-        self.metrics
-            .slot_add(exchange.served_by.slot(), Field::Active, 1);
+        exchange.served_by.begin();
         let asker = exchange.asker;
         self.pool.hold(exchange.head_bytes as usize);
         let vacant = self.exchanges.vacant();
@@ -379,14 +377,12 @@ impl<D: Driver> Engine<D> {
         } else {
             self.record(&exchange.ended(backend.as_deref(), outcome));
             self.metrics.sub(Counter::RequestsNow, 1);
-            self.metrics
-                .slot_sub(exchange.frontend.slot(&self.metrics), Field::Active, 1);
+            exchange.frontend.end(&self.metrics);
         }
         self.set_exchange(exchange.asker, None);
         self.metrics
             .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
-        self.metrics
-            .slot_sub(exchange.served_by.slot(), Field::Active, 1);
+        exchange.served_by.end();
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);
