@@ -238,6 +238,8 @@ def _describe_winner(
     else:
         policy = cluster.typed(Cluster).load_balancing if cluster else "round_robin"
         result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
+    if ready and all(each["tls_fault"] for each in ready):
+        result["message"] += "; TLS to all that could failed when it was last tried: 502"
 
 
 def _asked(request: ExplainRequest) -> Asked:

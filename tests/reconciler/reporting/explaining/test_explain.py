@@ -290,3 +290,11 @@ def test_workers_do_what_is_explained(tmp_path: Path) -> None:
                 expected.append(found["name"] if found else None)
         entries = running.daemon.wait_for_access(lambda _: True, 400)
         assert [entry["frontend"] for entry in entries] == expected
+
+
+def test_a_backend_whose_tls_fails_is_not_said_to_serve() -> None:
+    request = ExplainRequest("http://a.example.com:8080/")
+    faults = {"shop/one": "the certificate has expired"}
+    result = explain(request, state(**FRONTENDS), [], faults.get)
+    assert result["backends"][0]["tls_fault"] == "the certificate has expired"
+    assert "TLS to all that could failed when it was last tried: 502" in str(result["message"])
