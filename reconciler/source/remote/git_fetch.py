@@ -64,8 +64,8 @@ async def fetch(
     }
     address = await credentials.hide(git_dir, remote, environment)
     refspec = f"+refs/heads/{name}:{followed_ref(remote, branch)}"
-    try:
-        process = await asyncio.create_subprocess_exec(
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
             *("git", f"--git-dir={git_dir}", *options, *fetching, "--", address, refspec),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -73,6 +73,14 @@ async def fetch(
             env=environment,
             start_new_session=True,
         )
+    )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # It may run already, with ssh below it, before we have heard that it does.
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
     except OSError as error:
         raise RepositoryError(f"cannot run git: {error.strerror or error}") from None
     assert process.stderr is not None

@@ -8,6 +8,7 @@ import os
 import threading
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,10 +208,22 @@ def test_all_that_git_says_is_read(
     assert "the reason" in failure(repo, "/nowhere")
 
 
+@pytest.mark.parametrize(("times", "late_s"), [(15, 0.0), (1, 2.0)])
 def test_nobody_outlives_a_fetch_that_is_cancelled(
-    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, late_s: float
 ) -> None:
-    """Many times, since those who are killed are mostly gone at once all the same."""
+    """Many times, since those who are killed are mostly gone at once all the same.
+
+    And where it is heard late that git has been started, as on a machine that is busy.
+    """
+    real = asyncio.create_subprocess_exec
+
+    async def heard_late(*arguments: Any, **more: Any) -> asyncio.subprocess.Process:
+        process = await real(*arguments, **more)
+        await asyncio.sleep(late_s)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", heard_late)
     groups = tmp_path / "groups"
     program = tmp_path / "ssh"
     program.write_text(
@@ -238,7 +251,7 @@ def test_nobody_outlives_a_fetch_that_is_cancelled(
         assert [pid for pid in processes.group(group) if processes.is_alive(pid)] == []
 
     async def many() -> None:
-        for number in range(15):
+        for number in range(times):
             await cancelled(number)
 
     asyncio.run(many())
