@@ -8,6 +8,7 @@ a look for a file that is not there. Called by the rest of `reconciler.source.gi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ from pathlib import Path
 from reconciler.source.git.errors import RepositoryError
 
 _ID_LENGTH = 40
-_READ_BYTES = 64 * 1024
-_INFLATED_BYTES = 1024 * 1024
+_LOOKED_AT_BYTES_MAX = 64 * 1024 * 1024
+"""Trees of a million files are shorter; what is longer is not looked through."""
 
 
 class Loose:
@@ -33,16 +34,55 @@ class Loose:
         """
         for directory in self._directories:
             for path in _paths(directory, name):
-                try:
-                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-                except OSError:
-                    # What cannot be read is told by who reads it.
-                    continue
-                if not _is_whole(descriptor):
-                    raise RepositoryError(
-                        f"object {name[:12]} is damaged: {path} ends too early. Delete that file "
-                        "and fetch or push the commit again; `git fsck` tells what else is damaged"
-                    )
+                if (compressed := _compressed(path)) is not None:
+                    _inflated(compressed, name, path)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of an object, by its id; None where libgit2 is to be asked.
+
+        That is where it lies in a pack, and where it is not what its id says. What has been
+        inflated to see its end need not be once more. Raises `RepositoryError` as `expect_whole`.
+        """
+        for directory in self._directories:
+            [path] = _paths(directory, name)
+            if (compressed := _compressed(path)) is not None:
+                whole = _inflated(compressed, name, path)
+                if whole is None or hashlib.sha1(whole, usedforsecurity=False).hexdigest() != name:
+                    return None
+                return whole[whole.index(0) + 1 :]
+        return None
+
+
+def _compressed(path: str) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            # A part of one that is longer would look like one without its end.
+            found = file.read(_LOOKED_AT_BYTES_MAX + 1)
+            return found if len(found) <= _LOOKED_AT_BYTES_MAX else None
+    except OSError:
+        # What cannot be read is told by who reads it.
+        return None
+
+
+def _inflated(compressed: bytes, name: str, path: str) -> bytes | None:
+    """The whole of an object with its head; None for what libgit2 itself refuses.
+
+    Raises `RepositoryError` when its end is missing.
+    """
+    inflating = zlib.decompressobj()
+    try:
+        whole = inflating.decompress(compressed, _LOOKED_AT_BYTES_MAX)
+    except zlib.error:
+        return None
+    if inflating.unconsumed_tail:
+        return None
+    if not inflating.eof:
+        raise RepositoryError(
+            f"object {name[:12]} is damaged: {path} ends too early. Delete that file and fetch or "
+            "push the commit again; `git fsck` tells what else is damaged"
+        )
+    return whole
 
 
 def _paths(directory: str, name: str) -> list[str]:
@@ -54,20 +94,6 @@ def _paths(directory: str, name: str) -> list[str]:
         return [str(path) for path in Path(folder).glob(f"{name[2:]}*")]
     except OSError:
         return []
-
-
-def _is_whole(descriptor: int) -> bool:
-    """Whether a file has a whole stream, or something that libgit2 itself refuses."""
-    inflating = zlib.decompressobj()
-    try:
-        with os.fdopen(descriptor, "rb") as file:
-            while not inflating.eof and (read := file.read(_READ_BYTES)):
-                while read and not inflating.eof:
-                    inflating.decompress(read, _INFLATED_BYTES)
-                    read = inflating.unconsumed_tail
-    except (OSError, zlib.error):
-        return True
-    return inflating.eof
 
 
 def _alternates(own: Path) -> list[str]:

@@ -135,8 +135,8 @@ class Objects:
 
     def _read(self, oid: bytes, kind: str) -> bytes:
         try:
-            self._loose.expect_whole(oid.hex())
-            return bytes(self._git.odb.read(pygit2.Oid(raw=oid))[1])
+            found = self._loose.read(oid.hex())
+            return bytes(self._git.odb.read(pygit2.Oid(raw=oid))[1]) if found is None else found
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise self.unreadable(kind, oid, error) from None
 

@@ -126,3 +126,18 @@ def test_a_ref_into_a_damaged_pack_is_no_unknown_name(repo: Repo, part: str) -> 
         with pytest.raises(RepositoryError, match=f"{name} cannot be read: ") as raised:
             Repository(repo.directory).refs.find_commit(name)
         assert not isinstance(raised.value, UnknownCommitError)
+
+
+def test_what_is_not_what_its_id_says_is_told(repo: Repo) -> None:
+    names = [repo.git("rev-parse", name) for name in ("main:shop.yaml", "main:more/b.yaml")]
+    one, other = (repo.directory / ".git" / "objects" / each[:2] / each[2:] for each in names)
+    one.chmod(0o600)
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        read_all(repo)
+
+
+def test_what_is_packed_is_read_as_before(repo: Repo) -> None:
+    repo.git("gc", "-q", "--prune=now")
+    assert not list((repo.directory / ".git" / "objects").glob("[0-9a-f][0-9a-f]/*"))
+    read_all(repo)
