@@ -155,10 +155,14 @@ def _maker(annotation: Any) -> Callable[[Any], Any] | None:
     model = next(_models(annotation), None)
     if model is None:
         return None
+
+    # In the place of some maps a word may stand, or nothing.
+    def made(given: Any) -> Any:
+        return model.of_value(given) if isinstance(given, Mapping) else given
+
     if get_origin(annotation) is dict:
-        return lambda given: {name: model.of_value(each) for name, each in given.items()}
-    # In the place of some maps a word may stand.
-    return lambda given: model.of_value(given) if isinstance(given, Mapping) else given
+        return lambda given: {name: made(each) for name, each in given.items()}
+    return made
 
 
 def _models(annotation: Any) -> Iterator[type[Plain]]:

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
-from reconciler.catalog import coverage, matches, passthroughs, references, shadows
+from reconciler.catalog import coverage, matches, passthroughs, policies, references, shadows
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
@@ -185,6 +185,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from references.endless(keys, view)
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
+    yield from policies.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.catalog.policies import concerned, levels_of, merged
 from reconciler.catalog.relations import (
     DIAL,
     LISTEN,
@@ -26,10 +27,10 @@ from schemas.base import shown
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
-from schemas.kinds.edits import HeaderEdits
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.places import Redirect
+from schemas.kinds.registry import section_of
 from schemas.values.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
@@ -169,6 +170,8 @@ def endless(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     for key in changed:
         suspects |= {key} if key.kind == "frontend" else set()
         suspects |= users(view, key) if key.kind == "listener" else set()
+        # A cookie that its answers have brought may come no more.
+        suspects |= concerned(key, view) if key.kind == "policy" else set()
     for key in sorted(key for key in suspects if key in view):
         frontend = view[key].typed(Frontend)
         to = frontend.redirect
@@ -176,7 +179,9 @@ def endless(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             continue
         for name in frontend.listeners:
             listener = view.get(EntityKey("listener", name))
-            if listener is not None and _is_at(to, listener.typed(Listener)):
+            if listener is None or (frontend.cookies and _edits_answers(view[key], name, view)):
+                continue
+            if _is_at(to, listener.typed(Listener)):
                 message = (
                     f"{key}: on {listener.key} ({place(listener)}) the redirect leads back to it"
                 )
@@ -189,13 +194,13 @@ def _stays(to: Redirect, frontend: Frontend) -> bool:
     """Tell whether host, path and query of a redirect are those of the request."""
     # Of several hostnames one that is sent to another comes back and is sent to itself.
     same_host = to.hostname in (None, "{hostname}", *frontend.names)
-    # An answer may bring a cookie along, after which the same request is another one.
-    return (
-        same_host
-        and to.path is None
-        and not (to.query == "drop" and frontend.query)
-        and not (frontend.cookies and frontend.response_headers != HeaderEdits())
-    )
+    return same_host and to.path is None and not (to.query == "drop" and frontend.query)
+
+
+def _edits_answers(frontend: Entity, listener: str, view: View) -> bool:
+    """Tell whether an answer may bring a cookie, after which the same request is another one."""
+    words = merged(levels_of(frontend, listener, view))
+    return any(leaf.key == "response_headers" and word.said for leaf, word in words.items())
 
 
 def _is_at(to: Redirect, listener: Listener) -> bool:
@@ -296,17 +301,26 @@ def unused(
     view: View,
     written: Written,
 ) -> Iterator[Finding]:
-    """Yield warnings about clusters and listeners that no frontend names, not even a wrong one.
+    """Yield warnings about what nobody names, not even a frontend or a listener that is wrong.
 
     `before` are the changed entities as they were: what they named may be unused now.
     """
-    suspects = {key for key in changed if key.kind in ("cluster", "listener")}
+    suspects = {key for key in changed if key.kind in ("cluster", "listener", "policy")}
     for entity in before:
         suspects.update(targets(entity))
     for key in sorted(suspects):
         if key in view and not users(view, key) and not written.may_name(key):
-            gets = ": every request gets 404" if key.kind == "listener" else ""
-            yield Finding("warning", key, (), f"no frontend names {key}{gets}")
+            yield Finding("warning", key, (), _unused(key))
+
+
+def _unused(key: EntityKey) -> str:
+    match key.kind:
+        case "listener":
+            return f"no frontend names {key}: every request gets 404"
+        case "policy":
+            return f"no frontend and no listener names {key}"
+        case _:
+            return f"no frontend names {key}"
 
 
 def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
@@ -318,16 +332,23 @@ def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, l
     elif kind == "frontend":
         if value.get("cluster") is not None or not _answers(value):
             yield "cluster", [value.get("cluster")]
+        split = value.get("split")
+        if isinstance(split, dict):
+            yield "cluster", list(split)
         mirror = value.get("mirror")
         if isinstance(mirror, dict):
             yield "cluster", [mirror.get("cluster")]
         listeners = value.get("listeners")
         yield "listener", (isinstance(listeners, list) and listeners) or [None]
+    if kind in ("listener", "frontend") and value.get("policies") is not None:
+        policies = value["policies"]
+        yield "policy", policies if isinstance(policies, list) else [None]
 
 
 def _answers(frontend: Mapping[str, Any]) -> bool:
-    """Tell whether a frontend as it is written has no need of a cluster."""
-    return "respond" in frontend or isinstance(frontend.get("redirect"), dict)
+    """Tell whether a frontend as it is written has no need of one cluster."""
+    by_itself = "respond" in frontend or isinstance(frontend.get("redirect"), dict)
+    return by_itself or isinstance(frontend.get("split"), dict)
 
 
 def _leads_to(address: str, listener: str) -> bool:
@@ -363,7 +384,7 @@ class _Guesses:
         """Return what to do about a name that is not there."""
         if target not in self._hints:
             if len(self._hints) == GUESSES_MAX:
-                return f"define it under {target.kind}s:, in any file"
+                return f"define it under {section_of(target.kind)}:, in any file"
             self._hints[target] = self._guess(target)
         return self._hints[target]
 
@@ -376,7 +397,7 @@ class _Guesses:
             there = place(self._view[EntityKey(target.kind, close)])
             return f'did you mean "{close}" ({there})?'
         if not names:
-            return f"define it under {target.kind}s:, in any file"
+            return f"define it under {section_of(target.kind)}:, in any file"
         more = ", …" if len(names) > NAMES_SHOWN_MAX else ""
         return f"known: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"
 
@@ -384,14 +405,21 @@ class _Guesses:
 def _dangling(
     key: EntityKey, target: EntityKey, guesses: _Guesses, by: Entity | None = None
 ) -> Finding:
-    path = {
+    path: tuple[str, ...] = {
         "listener": ("listeners", target.name),
         "certificate": ("tls", "default_certificate"),
+        "policy": ("policies", target.name),
     }.get(target.kind, (target.kind,))
-    is_cluster = by is not None and (key.kind, target.kind) == ("frontend", "cluster")
-    if by is not None and is_cluster and by.typed(Frontend).cluster != target.name:
-        path = ("mirror", "cluster")
+    if by is not None and (key.kind, target.kind) == ("frontend", "cluster"):
+        path = _names_at(by.typed(Frontend), target.name)
     return Finding("error", key, path, f"{key}: there is no {target}", guesses.hint(target))
+
+
+def _names_at(frontend: Frontend, cluster: str) -> tuple[str, ...]:
+    """Return where a frontend names a cluster."""
+    if cluster in frontend.split:
+        return ("split", cluster)
+    return ("cluster",) if frontend.cluster == cluster else ("mirror", "cluster")
 
 
 def _clash(one: EntityKey, other: EntityKey, view: View) -> Finding:

@@ -222,17 +222,26 @@ def users(view: View, key: EntityKey) -> set[EntityKey]:
 
 def targets(entity: Entity) -> tuple[EntityKey, ...]:
     """Return what an entity refers to."""
-    if entity.key.kind == "listener":
-        default = default_certificate(entity)
-        return (EntityKey("certificate", default),) if default else ()
-    if entity.key.kind != "frontend":
-        return ()
-    frontend = entity.typed(Frontend)
-    mirrored = [frontend.mirror.cluster] if frontend.mirror is not None else []
-    return (
-        *(EntityKey("cluster", name) for name in dict.fromkeys([*frontend.clusters, *mirrored])),
-        *(EntityKey("listener", name) for name in frontend.listeners),
-    )
+    match entity.key.kind:
+        case "listener":
+            default = default_certificate(entity)
+            certificates = [EntityKey("certificate", default)] if default else []
+            return (*certificates, *_policies(entity.typed(Listener).policies))
+        case "frontend":
+            frontend = entity.typed(Frontend)
+            mirrored = [frontend.mirror.cluster] if frontend.mirror is not None else []
+            clusters = dict.fromkeys([*frontend.clusters, *mirrored])
+            return (
+                *(EntityKey("cluster", name) for name in clusters),
+                *(EntityKey("listener", name) for name in frontend.listeners),
+                *_policies(frontend.policies),
+            )
+        case _:
+            return ()
+
+
+def _policies(names: Sequence[str]) -> list[EntityKey]:
+    return [EntityKey("policy", name) for name in names]
 
 
 def cluster_of(key: EntityKey) -> str:

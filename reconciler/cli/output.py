@@ -146,4 +146,11 @@ def moment(timestamp: str) -> str:
 
 def count(number: int, noun: str) -> str:
     """Return `1 backend`, `2 backends`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return a noun of several things."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return noun if noun.endswith("s") else f"{noun}s"

@@ -36,9 +36,10 @@ class PlannedChange(TypedDict):
     """One entity. `action`: add | update | remove. `fields`: dotted path → both sides.
 
     `heirs`: the frontends that take over what a frontend served, null for 404; `takes_from`: those
-    from which it takes; `frontends`: those that a cluster's change concerns; `leaves_no_backend`:
-    its cluster answers 503 from then on; `ends_drain`: a drained backend takes requests again, by
-    another name; `renamed`: what has the same value and the other action.
+    from which it takes; `frontends`: those that a change of a cluster, of a policy, or of a
+    listener's policies concerns; `leaves_no_backend`: its cluster answers 503 from then on;
+    `ends_drain`: a drained backend takes requests again, by another name; `renamed`: what has the
+    same value and the other action.
     """
 
     action: str

@@ -41,7 +41,8 @@ _NO_RATES = (
 )
 _NO_MIDDLEWARES = (
     "there are no middlewares: what is done with requests is said by keys of the frontend, such as "
-    "redirect, rewrite, request_headers and response_headers"
+    "redirect, rewrite, request_headers and response_headers; what several have alike stands under "
+    "policies:"
 )
 _NO_VARIABLES = EXPANDED_BEFORE
 _REWRITTEN = (

@@ -19,7 +19,7 @@ from reconciler.language.outline import BACKENDS
 from reconciler.language.suggest import did_you_mean, suggest
 from reconciler.language.yaml_faults import unresolved_merge
 from schemas.entities.entity import SETTINGS_KEY, EntityKey, Provenance
-from schemas.kinds.registry import SECTIONS
+from schemas.kinds.registry import SECTIONS, section_of
 from schemas.values.names import parse_address, parse_name
 
 
@@ -121,7 +121,10 @@ def _report_slips(document: Document, section: Node, slips: list[outline.Slip]) 
             names = outline.listed(slip.names)
             is_key = "is a key" if len(slip.names) == 1 else "are keys"
             message = f"the name of a {slip.kind} is missing: {names} {is_key} of one"
-            hint = f"write {slip.kind}s:, then a name of your choice, and below it {slip.names[0]}:"
+            hint = (
+                f"write {section_of(slip.kind)}:, then a name of your choice, "
+                f"and below it {slip.names[0]}:"
+            )
             document.report(section.keys[slip.names[0]], message, hint)
         else:
             where = f'into {slip.kind} "{slip.owner}", not beside it'

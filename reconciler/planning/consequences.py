@@ -13,6 +13,7 @@ from itertools import chain, islice, product
 from urllib.parse import urlencode
 
 from reconciler.catalog.candidates import candidates, covering
+from reconciler.catalog.policies import concerned
 from reconciler.catalog.relations import (
     MATCH,
     View,
@@ -133,11 +134,18 @@ def _paired(
 
 
 def _frontends(change: Change, before: View, after: View) -> tuple[str, ...]:
-    """Return the frontends that a cluster's change concerns."""
-    if change.key.kind != "cluster":
-        return ()
+    """Return the frontends that a change of a cluster, or of what policies say, concerns."""
     view = before if change.action == "remove" else after
-    return tuple(sorted(key.name for key in islice(users(view, change.key), NAMED_MAX)))
+    match change.key.kind:
+        case "cluster":
+            found = users(view, change.key)
+        case "policy":
+            found = concerned(change.key, view)
+        case "listener" if any(each.path == "policies" for each in change.fields):
+            found = users(view, change.key)
+        case _:
+            return ()
+    return tuple(sorted(key.name for key in islice(found, NAMED_MAX)))
 
 
 def _unusable(

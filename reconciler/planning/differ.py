@@ -65,11 +65,17 @@ def _leaves(
         if name in usual and usual[name] == item:
             continue
         inner = usual.get(name)
-        if isinstance(item, dict) and item:
+        if isinstance(item, dict) and item and not _switches_off(item, inner):
             usual_items = inner if isinstance(inner, dict) else {}
             yield from _leaves(kind, item, usual_items, (*path, name))
         else:
             yield ".".join((*path, name)), without_secrets(kind, item, (*path, name))
+
+
+def _switches_off(item: dict[str, Json], usual: Json) -> bool:
+    """Tell whether a map of entries by name has one that is null, which would look like none."""
+    known = usual if isinstance(usual, dict) else {}
+    return any(each is None and name not in known for name, each in item.items())
 
 
 def load() -> None:
@@ -104,7 +110,10 @@ def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldCha
     if before:
         _note_inner(before, after, paths)
     return [
-        tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
+        tuple(
+            _field_change(entity.key.kind, path, old, new)
+            for path in sorted({_telling(path, old, new) for path in changed})
+        )
         for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)
     ]
 
@@ -137,6 +146,14 @@ def _field_path(steps: list[Any]) -> tuple[str, ...]:
             break
         names.append(step)
     return tuple(names)
+
+
+def _telling(
+    path: tuple[str, ...], before: dict[str, Json], after: dict[str, Json]
+) -> tuple[str, ...]:
+    """Return the path at which a difference is seen: an entry that is null looks like none."""
+    is_seen = _at(before, path) is not None or _at(after, path) is not None
+    return path if is_seen else path[:-1]
 
 
 def _field_change(

@@ -17,7 +17,7 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.split import shares_of
 
-_ORDER = ("settings", "certificate", "cluster", "backend", "listener", "frontend")
+_ORDER = ("settings", "certificate", "policy", "cluster", "backend", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""
 
 
@@ -211,6 +211,9 @@ _EFFECTS: dict[tuple[str, str], str | Callable[[Change, Live], str]] = {
     ("certificate", "add"): "is served to handshakes that ask for its hostnames",
     ("certificate", "update"): "is served from the next handshake on; no connection is closed",
     ("certificate", "remove"): "is served no more; connections made with it live on",
+    ("policy", "add"): "counts for whoever names it",
+    ("policy", "update"): "takes effect with the next request of those that name it",
+    ("policy", "remove"): "counts for nobody any more",
     ("cluster", "add"): "makes the cluster known to every worker",
     ("cluster", "update"): _update_cluster,
     ("cluster", "remove"): _remove_cluster,

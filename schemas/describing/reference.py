@@ -94,6 +94,21 @@ frontends:
     cluster: shop
 """,
     ),
+    "policy": (
+        "## Policies",
+        """\
+policies:
+  secure:
+    hsts: {max_age_days: 365}
+    response_headers: {set: {X-Frame-Options: DENY}, remove: [Server]}
+frontends:
+  account:
+    listeners: [public-https]
+    hostname: account.example.com
+    cluster: shop
+    policies: [secure]
+""",
+    ),
     "certificate": (
         "## Certificates",
         """\
@@ -126,6 +141,15 @@ _REMARKS = {
         "two regexes or suffixes the longer one), then a method, the number of headers, of query "
         "parameters and of cookies, then networks of clients. No match is answered by 404. Two "
         "frontends with the same match are an error."
+    ),
+    "policy": (
+        "Frontends and listeners list policies by name (`policies:`), and a change of one counts "
+        "for all of them at once. What holds for a request is merged by leaf: a header by name, "
+        "a page by status, HSTS as a whole. The frontend's own word goes before its policies', "
+        "these before what the listener has itself (`error_pages`), and that before the listener's "
+        "policies. A written `null` switches off what comes behind it. Two policies of one list "
+        "that say different things about the same are an error, unless the frontend itself "
+        "decides. What a listener's policies say also counts for requests that no frontend takes."
     ),
     "settings": "They may be given once in the whole directory.",
 }

@@ -27,6 +27,7 @@ DIGEST_VERSION = 2
 KINDS: tuple[str, ...] = (
     "settings",
     "certificate",
+    "policy",
     "listener",
     "cluster",
     "backend",

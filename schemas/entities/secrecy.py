@@ -1,8 +1,9 @@
 """Secrecy: what of a configuration is a secret, and how it is shown. Decided here and nowhere else.
 
 A secret is the hash of a private key, and the value that a frontend asks of a header, a query
-parameter or a cookie, or gives to a header, by whose name one expects a credential. Called by
-whoever shows values to people: the differ (plan, history), `show` and `explain`. Pure.
+parameter or a cookie, or that it or a policy gives to a header, by whose name one expects a
+credential. Called by whoever shows values to people: the differ (plan, history), `show` and
+`explain`. Pure.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def names_credential(name: str) -> bool:
 
 def is_secret(kind: str, path: tuple[str, ...]) -> bool:
     """Whether what stands at a path through the value of an entity is a secret."""
-    if kind == "frontend":
+    if kind in ("frontend", "policy"):
         # The name of the field: below `headers`, or below `request_headers.set`.
         if len(path) <= 2 or path[0] not in (*_MATCHES, *_EDITS) or path[-1] in _PLAIN:
             return False

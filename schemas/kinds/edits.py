@@ -1,4 +1,4 @@
-"""Header fields that a frontend sets, adds and removes. Part of a frontend.
+"""Header fields that are set, added and removed. Part of frontend and policy.
 
 What frames a message, is about one connection, or is the proxy's own to say, cannot be edited: each
 of these names is refused with the key that does what was meant.
@@ -89,8 +89,14 @@ class HeaderEdits(Model):
     """What is done with header fields: first all of set and remove go, then our lines come."""
 
     add: Annotated[
-        dict[FieldName, FieldText],
-        Field(description="Lines beside those that are there.", examples=[{"Vary": "Cookie"}]),
+        dict[FieldName, FieldText | None],
+        Field(
+            description=(
+                "Lines beside those that are there. null: nothing is done with this header, "
+                "whatever policies say."
+            ),
+            examples=[{"Vary": "Cookie"}],
+        ),
     ] = Field(default_factory=dict)
     remove: Annotated[
         list[FieldName],
@@ -98,9 +104,12 @@ class HeaderEdits(Model):
         Field(description="Names that are left out.", examples=[["Server"]]),
     ] = Field(default_factory=list)
     set: Annotated[
-        dict[FieldName, FieldText],
+        dict[FieldName, FieldText | None],
         Field(
-            description="Lines in place of those that are there.",
+            description=(
+                "Lines in place of those that are there. null: nothing is done with this header, "
+                "whatever policies say."
+            ),
             examples=[{"X-Real-IP": "{client_address}"}],
         ),
     ] = Field(default_factory=dict)
@@ -137,4 +146,5 @@ def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool
             raise fault(f"{name} is the proxy's own to say", reason, _of_name(key, name))
     for key, texts in (("set", edits.set), ("add", edits.add)):
         for name, text in texts.items():
-            check_groups(text, groups, at=(key, name))
+            if text is not None:
+                check_groups(text, groups, at=(key, name))

@@ -1,6 +1,7 @@
-"""The error page: what a client reads when the proxy answers by itself. Part of listener, settings.
+"""The error page: what a client reads when the proxy answers by itself.
 
-A listener's page goes before the one of the settings, and that before the built-in one.
+Part of frontend, policy, listener and settings. The frontend's goes first, then its policies', the
+listener's, its policies', the one of the settings, and the built-in one.
 """
 
 from __future__ import annotations
@@ -65,5 +66,15 @@ ErrorPages = Annotated[
     Field(
         description="Own pages for answers that the proxy gives by itself, by status, 400 to 599.",
         examples=[{"503": {"body": "<h1>Back in a minute</h1>"}}],
+    ),
+]
+OwnErrorPages = Annotated[
+    dict[Status, ErrorPage | None],
+    Field(
+        description=(
+            "Own pages for answers that the proxy gives by itself, by status, 400 to 599. null: "
+            "the built-in page, whoever else has one."
+        ),
+        examples=[{"503": {"body": "<h1>Back in a minute</h1>"}, "404": None}],
     ),
 ]

@@ -20,6 +20,8 @@ from pydantic import (
 
 from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.edits import HeaderEdits, check_edits
+from schemas.kinds.error_page import OwnErrorPages
+from schemas.kinds.hsts import INHERIT, InheritedHsts
 from schemas.kinds.match import (
     CookieMatch,
     CookieName,
@@ -37,6 +39,7 @@ from schemas.values.names import (
     Method,
     Name,
     Network,
+    Policies,
     SortedUnique,
 )
 from schemas.values.regex import groups_of
@@ -47,41 +50,8 @@ MATCHES_MAX = 16
 NETWORKS_MAX = 256
 HOSTNAMES_MAX = 256
 
-HSTS_DAYS_MAX = 3650
-HSTS_PRELOAD_DAYS = 365
-
 _PROTOCOL = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(/[A-Za-z0-9!#$%&'*+\-.^_`|~]+)?")
 _NEVER_SWITCHED = ("h2", "h2c", "http", "tls")
-
-
-class Hsts(Model):
-    """What browsers remember: that this host is asked over TLS only (RFC 6797)."""
-
-    include_subdomains: Annotated[
-        bool, Field(description="Hosts below this one are meant, too.")
-    ] = False
-    max_age_days: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=HSTS_DAYS_MAX,
-            description="How long browsers remember it; 0 makes them forget it.",
-            examples=[365],
-        ),
-    ]
-    preload: Annotated[
-        bool,
-        Field(description="Browsers may have it built in: needs a year, and the hosts below."),
-    ] = False
-
-    @model_validator(mode="after")
-    def _preloading_is_for_good(self) -> Hsts:
-        if self.preload and not (
-            self.include_subdomains and self.max_age_days >= HSTS_PRELOAD_DAYS
-        ):
-            hint = f"write include_subdomains: true and at least max_age_days: {HSTS_PRELOAD_DAYS}"
-            raise fault("preload: browsers take it only for a year, with the hosts below", hint)
-        return self
 
 
 class Mirror(Model):
@@ -174,11 +144,13 @@ _SEEN_IN_REQUESTS = {
     "client_certificate",
     "cookies",
     "early_data",
+    "error_pages",
     "headers",
     "hsts",
     "methods",
     "mirror",
     "path",
+    "policies",
     "query",
     "redirect",
     "request_headers",
@@ -262,6 +234,7 @@ class Frontend(Kind):
             )
         ),
     ] = False
+    error_pages: OwnErrorPages = Field(default_factory=dict)
     headers: Annotated[
         dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(plain_is_exact)]],
         Field(
@@ -288,16 +261,7 @@ class Frontend(Kind):
             examples=[["example.com", "www.example.com"]],
         ),
     ] = None
-    hsts: Annotated[
-        Hsts | None,
-        Field(
-            description=(
-                "Strict-Transport-Security, set in responses over TLS in place of the backend's. "
-                "null: the backend's is passed on."
-            ),
-            examples=[{"max_age_days": 365}],
-        ),
-    ] = None
+    hsts: InheritedHsts = INHERIT
     listeners: Annotated[
         list[Name],
         SortedUnique,
@@ -340,6 +304,7 @@ class Frontend(Kind):
             examples=[{"prefix": "/api"}],
         ),
     ] = PathMatch(prefix="/")
+    policies: Policies = Field(default_factory=list)
     query: Annotated[
         dict[Parameter, Annotated[QueryMatch, BeforeValidator(plain_is_exact)]],
         Field(

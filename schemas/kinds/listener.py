@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from schemas.base import Kind, Model, fault, shown
 from schemas.entities.material import NamedFile
 from schemas.kinds.error_page import ErrorPages
-from schemas.values.names import Address, Name, Network, SortedUnique
+from schemas.values.names import Address, Name, Network, Policies, SortedUnique
 from schemas.values.units import Duration, Measured
 
 _PROTOCOLS = ("http", "https")
@@ -181,6 +181,7 @@ class Listener(Kind):
             )
         ),
     ] = True
+    policies: Policies = Field(default_factory=list)
     protocol: Annotated[
         str,
         BeforeValidator(_protocol),

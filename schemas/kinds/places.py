@@ -119,8 +119,8 @@ class Rewrite(Model):
         return self
 
 
-def redirect_form(value: object) -> str:
-    """Return which form a redirect is written in."""
+def form_of(value: object) -> str:
+    """Return in which form a value is written in whose place a word may stand."""
     return WORD if isinstance(value, str) else MAP
 
 
@@ -134,7 +134,7 @@ def _redirect(value: object) -> object:
 RedirectOrHttps = Annotated[
     Annotated[
         Annotated[Literal["https"], Tag(WORD)] | Annotated[Redirect, Tag(MAP)],
-        Discriminator(redirect_form),
+        Discriminator(form_of),
     ]
     | None,
     BeforeValidator(_redirect),

@@ -20,21 +20,29 @@ from schemas.kinds.certificate import Certificate
 from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
+from schemas.kinds.policy import Policy
 from schemas.kinds.settings import Settings
 from schemas.values.units import Measured, Unit
 
 MODELS: dict[str, type[Kind]] = {
-    model.KIND: model for model in (Settings, Certificate, Listener, Cluster, Backend, Frontend)
+    model.KIND: model
+    for model in (Settings, Certificate, Policy, Listener, Cluster, Backend, Frontend)
 }
 
 SECTIONS: dict[str, str] = {
     "listeners": "listener",
     "clusters": "cluster",
     "frontends": "frontend",
+    "policies": "policy",
     "certificates": "certificate",
     "settings": "settings",
 }
 """The top-level maps of a file: section → kind. Backends stand within their cluster."""
+
+
+def section_of(kind: str) -> str:
+    """Return the map in which a kind stands; that of backends is within their cluster."""
+    return next((section for section, of in SECTIONS.items() if of == kind), f"{kind}s")
 
 
 @cache

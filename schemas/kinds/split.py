@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from schemas.base import OneOf, fault, shown
 from schemas.kinds.match import CookieName, HeaderName
-from schemas.kinds.places import MAP, WORD, redirect_form
+from schemas.kinds.places import MAP, WORD, form_of
 from schemas.values.names import Name
 
 CLUSTERS_MAX = 16
@@ -48,7 +48,7 @@ Shares = Annotated[dict[Name, Share], AfterValidator(_some_share)]
 SplitByOrClient = Annotated[
     Annotated[
         Annotated[Literal["client_address"], Tag(WORD)] | Annotated[SplitBy, Tag(MAP)],
-        Discriminator(redirect_form),
+        Discriminator(form_of),
     ]
     | None,
     BeforeValidator(_split_by),

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import Annotated, TypeGuard
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.base import fault, shown
@@ -158,6 +158,20 @@ def _sorted_unique(values: list[str]) -> list[str]:
 
 SortedUnique = AfterValidator(_sorted_unique)
 """For lists whose order means nothing: sorting them makes two spellings one value."""
+
+POLICIES_MAX = 8
+Policies = Annotated[
+    list[Name],
+    SortedUnique,
+    Field(
+        max_length=POLICIES_MAX,
+        description=(
+            "Policies whose word counts here. The frontend's own word goes before its policies', "
+            "and these before those of the listener."
+        ),
+        examples=[["secure"]],
+    ),
+]
 
 
 def _plain_ip(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

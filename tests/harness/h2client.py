@@ -34,6 +34,8 @@ class H2Client:
         self.bodies: dict[int, bytes] = {}
         self.statuses: dict[int, int] = {}
         self.heads: dict[int, dict[str, str]] = {}
+        # The same, with names that are there several times.
+        self.lines: dict[int, list[tuple[str, str]]] = {}
         self.ended: set[int] = set()
         self.reset: set[int] = set()
         # The streams of the DATA frames, one after the other.
@@ -115,8 +117,10 @@ class H2Client:
             raise ConnectionError("the connection ended")
         for event in self.h2.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
-                head = {name.decode(): value.decode() for name, value in event.headers}
+                lines = [(name.decode(), value.decode()) for name, value in event.headers]
+                head = dict(lines)
                 self.heads[event.stream_id] = head
+                self.lines[event.stream_id] = lines
                 self.statuses[event.stream_id] = int(head[":status"])
             elif isinstance(event, h2.events.DataReceived):
                 self.order.append(event.stream_id)

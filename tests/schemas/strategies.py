@@ -49,6 +49,7 @@ LISTENERS = st.fixed_dictionaries(
         "error_pages": st.dictionaries(
             st.integers(400, 599).map(str), st.fixed_dictionaries({"body": TEXTS})
         ),
+        "policies": st.lists(NAMES, max_size=1),
         "proxy_protocol": st.lists(st.sampled_from(["10.0.0.0/8", "::1"]), max_size=2),
         "trusted_proxies": st.lists(st.sampled_from(["10.0.0.0/8", "::1", "fd00::/8"]), max_size=3),
     },
@@ -59,8 +60,10 @@ CLUSTERS = _optional(
     timeouts=_optional(connect=DURATIONS, tunnel=DURATIONS),
 )
 TEMPLATES = st.sampled_from(["x", "{client_address}", "{{{header:X-A}}}", "é{path}?{query}"])
-FIELDS = st.dictionaries(st.sampled_from(["X-A", "x_b", "Vary"]), TEMPLATES, max_size=2)
-EDITS = _optional(remove=st.sets(st.sampled_from(["Server", "x-c"])).map(list), set=FIELDS)
+LINES = st.dictionaries(
+    st.sampled_from(["X-A", "x_b", "Vary"]), st.one_of(TEMPLATES, st.none()), max_size=2
+)
+EDITS = _optional(remove=st.sets(st.sampled_from(["Server", "x-c"])).map(list), set=LINES)
 PLACES = st.fixed_dictionaries(
     {"hostname": st.sampled_from(["a.test", "www.{hostname}", "Ä.example", "[2001:DB8::1]"])},
     optional={"path": st.sampled_from([{"full": "/{path}"}, {"full": "/a%2fb/{header:x}"}])},
@@ -99,6 +102,22 @@ ENDS = st.one_of(
     ).map(lambda split: {"split": split[0], "split_by": split[1]}),
     RESPONSES.map(lambda answer: {"respond": answer}),
 )
+HSTS = st.sampled_from(
+    [
+        {"max_age_days": 1},
+        {"max_age_days": 365, "preload": True, "include_subdomains": True},
+        "inherit",
+        None,
+    ]
+)
+PAGES = st.dictionaries(
+    st.integers(400, 599).map(str),
+    st.one_of(st.none(), st.fixed_dictionaries({"body": TEXTS})),
+    max_size=2,
+)
+# Of several it would have to be known whether they contradict each other.
+NAMED_POLICIES = st.lists(NAMES, max_size=1)
+POLICIES = _optional(error_pages=PAGES, hsts=HSTS, request_headers=EDITS, response_headers=EDITS)
 MATCHING = st.fixed_dictionaries(
     {"listeners": st.lists(NAMES, min_size=1, max_size=3)},
     optional={
@@ -113,12 +132,9 @@ MATCHING = st.fixed_dictionaries(
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
         "client_certificate": st.sampled_from([None, "required"]),
         "early_data": st.booleans(),
-        "hsts": st.sampled_from(
-            [
-                {"max_age_days": 1},
-                {"max_age_days": 365, "preload": True, "include_subdomains": True},
-            ]
-        ),
+        "error_pages": PAGES,
+        "hsts": HSTS,
+        "policies": NAMED_POLICIES,
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
         "cookies": st.dictionaries(
             st.sampled_from(["a", "__Host-b"]),
@@ -165,6 +181,7 @@ RAW: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "cluster": CLUSTERS,
     "backend": BACKENDS,
     "frontend": FRONTENDS,
+    "policy": POLICIES,
 }
 
 
@@ -199,6 +216,7 @@ DOCUMENTS = _optional(
         max_size=3,
     ),
     frontends=st.dictionaries(NAMES, FRONTENDS, max_size=4),
+    policies=st.dictionaries(NAMES, POLICIES, max_size=2),
     settings=SETTINGS,
 )
 DIRECTORIES = st.dictionaries(

@@ -27,6 +27,7 @@ from tests.schemas.strategies import entities
 LEAST: dict[str, dict[str, object]] = {
     "listener": {"address": "127.0.0.1:1"},
     "cluster": {},
+    "policy": {},
     "settings": {},
 }
 
@@ -136,6 +137,10 @@ WHOLE: list[tuple[str, dict[str, Json]]] = [
             "protocol": "https",
             "tls": {},
         },
+    ),
+    (
+        "policy",
+        {"error_pages": {"503": {"body": "x"}}, "hsts": {"max_age_days": 1}},
     ),
     ("cluster", {"tls": {}}),
     ("backend", {"address": "127.0.0.1:1"}),

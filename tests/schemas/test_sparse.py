@@ -85,7 +85,7 @@ class LaterCluster(Cluster):
 
 class LaterFrontend(Frontend):
     KIND: ClassVar[str] = "frontend"
-    policies: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
     queue: Model | None = None
 
 
@@ -128,7 +128,7 @@ def test_another_language_is_another_protocol() -> None:
     Where this fails, keys or defaults have changed: `wire.PROTOCOL` goes up, and both are written
     here.
     """
-    assert (wire.PROTOCOL, language()) == (6, "87a13bf85fc557e2")
+    assert (wire.PROTOCOL, language()) == (7, "d002a725be6ef8bf")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

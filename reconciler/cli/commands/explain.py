@@ -76,7 +76,9 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
         if result[kind] is not None:
             rows.append((kind, result[kind]["name"], "", output.place(result[kind]["source"])))
         if kind == "frontend":
-            rows.extend(("", each["key"], each["words"], "") for each in result["stages"])
+            rows.extend(
+                ("", each["key"], each["words"], _said_by(each)) for each in result["stages"]
+            )
     for found in result["backends"]:
         share = "drained" if found["drained"] else f"weight {found['weight']}"
         fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""
@@ -107,3 +109,8 @@ def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
     if len(lost) > LOST_SHOWN:
         text.append(f"  … and {len(lost) - LOST_SHOWN} more")
     return text
+
+
+def _said_by(stage: dict[str, Any]) -> str:
+    policy = stage["by"]
+    return f'policy "{policy["name"]}" {output.place(policy["source"])}' if policy else ""

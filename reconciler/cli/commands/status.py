@@ -75,9 +75,9 @@ def lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
 def _heading(result: dict[str, Any], paint: output.Painter) -> list[str]:
     entities = result.get("entities", {})
     counted = ", ".join(
-        f"{count} {kind if count == 1 else kind + 's'}"
+        output.count(count, kind)
         for kind, count in entities.items()
-        if kind != "settings" and (count or kind != "certificate")
+        if kind != "settings" and (count or kind not in ("certificate", "policy"))
     )
     source = result["source"]
     facts = [

@@ -6,7 +6,7 @@ Pure: a plan in its JSON form goes in, lines come out. What comes from the repos
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.cli.output import Painter, count
+from reconciler.cli.output import Painter, count, plural
 from reconciler.cli.plans.differences import alone, both, by_lines
 from reconciler.cli.plans.grouping import SUMMED_MIN, Group, groups, move, sums, totals
 from schemas.values.text import visible
@@ -92,7 +92,10 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
     frontends = sorted({name for each in changes for name in each.get("frontends") or ()})
     if frontends:
         number = count(len(frontends), "frontend")
-        yield f"{'serves' if len(changes) == 1 else 'serve'} {number}: {named(frontends)}"
+        verbs = (
+            ("serves", "serve") if changes[0]["kind"] == "cluster" else ("counts for", "count for")
+        )
+        yield f"{verbs[len(changes) > 1]} {number}: {named(frontends)}"
     if change.get("ends_drain"):
         yield f'takes requests again: it was drained as "{change["renamed"]}"'
     if change.get("leaves_no_backend"):
@@ -138,9 +141,9 @@ def _group(group: Group, paint: Painter) -> Iterator[str]:
         return
     first, number = group.first, len(group.changes)
     action = first["action"]
-    plural = first["kind"] if first["kind"].endswith("s") else f"{first['kind']}s"
+    kinds = plural(first["kind"])
     files = {each["source"]["file"] for each in group.changes}
-    title = f"{SIGNS[action]} {number} {plural}"
+    title = f"{SIGNS[action]} {number} {kinds}"
     place = visible(min(files)) if len(files) == 1 else f"in {len(files)} files"
     yield f"  {paint(action, f'{title:<{_TITLE_COLUMNS}}')}  {paint('dim', place)}"
     moved = move(first)

@@ -9,7 +9,7 @@ test compares the answers with what workers really do. Called by
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from reconciler.catalog.candidates import candidates, covering, passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
+from reconciler.catalog.policies import Leaf, Word, levels_of, merged
 from reconciler.catalog.relations import (
     View,
     has_expression,
@@ -129,7 +130,9 @@ def explain(
         return result
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
-    stages, answered = stages_of(won.typed(Frontend), secure=bool(secure))
+    stages, answered = stages_of(
+        won.typed(Frontend), _words(won, names, state), secure=bool(secure)
+    )
     result["stages"] = stages
     if answered is not None:
         result["frontend"] = {"name": won.key.name, "source": _source(won)}
@@ -138,6 +141,14 @@ def explain(
         return result
     _describe_winner(result, won, _clusters(won, asked), state, drained, tls_fault)
     return result
+
+
+def _words(won: Entity, names: set[str], state: View) -> Mapping[Leaf, Word]:
+    """What counts for a frontend where the request arrives."""
+    if is_passthrough(won):
+        return {}
+    listener = min(names & set(listeners_of(won)))
+    return merged(levels_of(won, listener, state))
 
 
 def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:

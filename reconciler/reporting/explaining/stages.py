@@ -6,34 +6,85 @@ data) is told as a condition. Pure; called by `reconciler.reporting.explaining.e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from schemas.kinds.edits import HeaderEdits
-from schemas.kinds.frontend import Frontend
+from reconciler.catalog.policies import Edit, Leaf, Word
+from schemas.entities.entity import Entity
+from schemas.kinds.error_page import ErrorPage
+from schemas.kinds.frontend import Frontend, Mirror
+from schemas.kinds.hsts import Hsts
 from schemas.kinds.places import Redirect, Rewrite
 from schemas.kinds.respond import Respond
 from schemas.kinds.split import goes_by, shares_of
 from schemas.values.units import format_share
 
-Stages = list[dict[str, str]]
-"""Each with `key`, as in the configuration, and `words`."""
+Stages = list[dict[str, Any]]
+"""Each with `key`, as in the configuration, `words`, and `by`: the policy that says so, or null."""
 Ending = tuple[int, str]
 """The status that a request is answered with (0: none), and how to say it."""
+Words = Mapping[Leaf, Word]
 
 
-def stages_of(frontend: Frontend, *, secure: bool) -> tuple[Stages, Ending | None]:
-    """Return the stages that a request comes to, and its end if it gets to no cluster."""
+def stages_of(frontend: Frontend, words: Words, *, secure: bool) -> tuple[Stages, Ending | None]:
+    """Return the stages that a request comes to, and its end if it gets to no cluster.
+
+    `words` are those that count for the frontend, its policies' included.
+    """
     stages: Stages = []
     ending: Ending | None = None
-    for key, words, end in _before(frontend, secure=secure):
-        stages.append({"key": key, "words": words})
+    for key, told, end in _before(frontend, secure=secure):
+        stages.append(_stage(key, told))
         ending = end
         if end is not None:
             break
     else:
-        stages += [{"key": key, "words": words} for key, words in _on_the_way(frontend)]
-    stages += [{"key": key, "words": words} for key, words in _of_answers(frontend, secure=secure)]
+        if frontend.split:
+            stages.append(_stage("split", _split(frontend)))
+        if frontend.rewrite is not None:
+            told = f"the backend gets it {_rewritten(frontend.rewrite)}"
+            stages.append(_stage("rewrite", told))
+        stages += _edits(words, "request_headers")
+        if frontend.mirror is not None:
+            stages.append(_stage("mirror", _mirrored(frontend.mirror)))
+    stages += _edits(words, "response_headers")
+    for leaf, word in words.items():
+        if isinstance(word.said, Hsts) and secure:
+            told = f"browsers stay at TLS for {word.said.max_age_days} days"
+            stages.append(_stage("hsts", told, word.by))
+        elif isinstance(word.said, ErrorPage) and word.by.key.kind != "listener":
+            told = f"the page of {leaf.name}, where the proxy answers by itself"
+            stages.append(_stage("error_pages", told, word.by))
     return stages, ending
+
+
+def _stage(key: str, told: str, by: Entity | None = None) -> dict[str, Any]:
+    policy = None
+    if by is not None and by.key.kind == "policy":
+        where = by.provenance
+        policy = {"name": by.key.name, "source": {"file": where.file, "line": where.line}}
+    return {"key": key, "words": told, "by": policy}
+
+
+def _edits(words: Words, key: str) -> Stages:
+    """Tell what is done with header fields, for each of those who say so."""
+    found: dict[str, tuple[Entity, dict[str, list[str]]]] = {}
+    for leaf, word in words.items():
+        if leaf.key == key and isinstance(word.said, Edit):
+            _, verbs = found.setdefault(str(word.by.key), (word.by, {}))
+            verbs.setdefault(word.said.verb, []).append(word.written)
+    return [
+        _stage(
+            key,
+            "; ".join(
+                f"{verb} {', '.join(sorted(verbs[verb]))}"
+                for verb in ("set", "add", "remove")
+                if verb in verbs
+            ),
+            by,
+        )
+        for by, verbs in found.values()
+    ]
 
 
 def _before(frontend: Frontend, *, secure: bool) -> Iterator[tuple[str, str, Ending | None]]:
@@ -51,26 +102,15 @@ def _before(frontend: Frontend, *, secure: bool) -> Iterator[tuple[str, str, End
         yield "respond", words, (0 if frontend.respond.close else frontend.respond.status, words)
 
 
-def _on_the_way(frontend: Frontend) -> Iterator[tuple[str, str]]:
-    if frontend.split:
-        shares = shares_of(frontend.split)
-        to = ", ".join(f"{share} to {name}" for name, share in shares.items())
-        yield "split", f"{to}; {goes_by(frontend.split_by)}"
-    if frontend.rewrite is not None:
-        yield "rewrite", f"the backend gets it {_rewritten(frontend.rewrite)}"
-    if frontend.request_headers != HeaderEdits():
-        yield "request_headers", _edits(frontend.request_headers)
-    if frontend.mirror is not None:
-        mirror = frontend.mirror
-        what = "it goes" if mirror.share == 100 else f"{format_share(mirror.share)} of them go"
-        yield "mirror", f"{what} to cluster {mirror.cluster} as well, whose answer is thrown away"
+def _split(frontend: Frontend) -> str:
+    shares = shares_of(frontend.split)
+    to = ", ".join(f"{share} to {name}" for name, share in shares.items())
+    return f"{to}; {goes_by(frontend.split_by)}"
 
 
-def _of_answers(frontend: Frontend, *, secure: bool) -> Iterator[tuple[str, str]]:
-    if frontend.response_headers != HeaderEdits():
-        yield "response_headers", _edits(frontend.response_headers)
-    if frontend.hsts is not None and secure:
-        yield "hsts", f"browsers stay at TLS for {frontend.hsts.max_age_days} days"
+def _mirrored(mirror: Mirror) -> str:
+    what = "it goes" if mirror.share == 100 else f"{format_share(mirror.share)} of them go"
+    return f"{what} to cluster {mirror.cluster} as well, whose answer is thrown away"
 
 
 def _place(to: Redirect) -> str:
@@ -103,12 +143,3 @@ def _answer(respond: Respond) -> str:
     what = f" with {len(respond.body.encode())} bytes" if respond.body else ""
     what = f" with {respond.file.path}" if respond.file is not None else what
     return f"it is answered here{what}: {respond.status}"
-
-
-def _edits(edits: HeaderEdits) -> str:
-    parts = [
-        f"{verb} {', '.join(sorted(names))}"
-        for verb, names in (("set", edits.set), ("add", edits.add), ("remove", edits.remove))
-        if names
-    ]
-    return "; ".join(parts)

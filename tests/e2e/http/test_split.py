@@ -129,6 +129,7 @@ def test_plan_and_explain_tell_of_shares(site: Site) -> None:
     assert found["stages"][0] == {
         "key": "split",
         "words": "80 % to old, 20 % to new, 0 % to none; by cookie lane",
+        "by": None,
     }
     assert found["message"].endswith("one of 2 clusters serves it: old, new")
     for number in range(20):

@@ -63,6 +63,20 @@ def test_a_mirror_is_referred_to_like_any_cluster() -> None:
     assert written.may_name(shadow.key)
 
 
+def test_a_split_refers_to_all_of_its_clusters() -> None:
+    web = entity("frontend", "web", listeners=["public"], split={"shop": 1, "shoop": 0})
+    references, entities = index(web, PUBLIC, SHOP)
+    (missing,) = references.dangling([web.key], entities, set(), Written())
+    assert texts([missing]) == [
+        'frontend "web": split/shoop: frontend "web": there is no cluster "shoop"'
+    ]
+    written = Written()
+    written.add(web.key, {"split": {"shop": 1}, "listeners": 5, "policies": ["secure"]})
+    assert written.may_name(SHOP.key)
+    assert written.may_name(EntityKey("policy", "secure"))
+    assert not written.may_name(EntityKey("cluster", "cart")), "it is clear what is meant"
+
+
 def test_what_is_removed_leaves_its_users_dangling() -> None:
     web = frontend("web")
     references, entities = index(web, PUBLIC)
@@ -205,6 +219,30 @@ def test_a_redirect_of_several_hostnames_or_by_a_cookie(
     web = entity("frontend", "web", listeners=["public"], redirect=to, **more)
     _, view = index(web, PUBLIC)
     assert bool(list(references.endless([web.key], view))) == ends
+
+
+@pytest.mark.parametrize("at", ["frontend", "listener"])
+def test_a_cookie_that_a_policy_brings_ends_a_redirect(at: str) -> None:
+    def found(said: object, changed: Entity) -> int:
+        policy = entity("policy", "seen", response_headers={"set": {"Set-Cookie": said}})
+        listed = {"policies": ["seen"]}
+        public = PUBLIC
+        if at == "listener":
+            public = entity("listener", "public", address="127.0.0.1:80", **listed)
+        web = entity(
+            "frontend",
+            "web",
+            listeners=["public"],
+            cookies={"seen": {"present": False}},
+            redirect={"scheme": "http"},
+            **(listed if at == "frontend" else {}),
+        )
+        _, view = index(web, public, policy)
+        return len(list(references.endless([changed.key], view)))
+
+    policy, web = entity("policy", "seen"), frontend("web")
+    assert [found("seen=1", each) for each in (policy, web, PUBLIC)] == [0, 0, 0]
+    assert [found(None, each) for each in (policy, web, PUBLIC)] == [1, 1, 1]
 
 
 def redirected(**to: object) -> Entity:

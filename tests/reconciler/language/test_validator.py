@@ -44,8 +44,8 @@ def test_nothing_at_all_is_an_empty_map(text: str) -> None:
 
 
 AT_THE_TOP = (
-    "1:1 expected a map with listeners, clusters, frontends, certificates or settings at the top "
-    "of the file"
+    "1:1 expected a map with listeners, clusters, frontends, policies, certificates or settings "
+    "at the top of the file"
 )
 
 
@@ -65,7 +65,8 @@ AT_THE_TOP = (
             [
                 (
                     '1:1 unknown key "listners" at the top of the file: expected listeners, '
-                    'clusters, frontends, certificates or settings | did you mean "listeners"?'
+                    "clusters, frontends, policies, certificates or settings | "
+                    'did you mean "listeners"?'
                 )
             ],
         ),

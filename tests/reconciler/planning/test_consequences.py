@@ -227,3 +227,30 @@ def test_what_has_another_name_is_renamed() -> None:
     assert pairs == expected
     # Nobody takes anything over from a frontend that stays under another name.
     assert found["frontend/all"].heirs is None
+
+
+POLICIES = BASE.replace(
+    "frontends:\n",
+    "policies:\n  p: {hsts: {max_age_days: 1}}\n  q: {hsts: {max_age_days: 1}}\nfrontends:\n",
+).replace('"127.0.0.1:8081"', '"127.0.0.1:8081", policies: [p]')
+NAMING = (
+    "  all: {listeners: [web], cluster: shop, policies: [p]}\n"
+    "  api: {listeners: [web], cluster: cart, path: {prefix: /api}, policies: [q]}\n"
+    "  there: {listeners: [other], cluster: shop}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "frontends"),
+    [
+        ("p: {hsts: {max_age_days: 1}}", "p: {hsts: null}", "policy/p", ("all", "there")),
+        ("q: {hsts: {max_age_days: 1}}", "q: {hsts: null}", "policy/q", ("api",)),
+        ("policies: [p]}", "policies: [q]}", "listener/other", ("there",)),
+        ("127.0.0.1:8081", "127.0.0.1:8082", "listener/other", None),
+    ],
+)
+def test_a_policy_names_the_frontends_for_which_it_counts(
+    old: str, new: str, key: str, frontends: tuple[str, ...] | None
+) -> None:
+    found = meant(state_of(NAMING, POLICIES), state_of(NAMING, POLICIES.replace(old, new)))
+    assert found.get(key, Consequence()).frontends == (frontends or ())

@@ -17,6 +17,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "certificate": {"Acme"},
     "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
     "frontend": {
+        "ErrorPage",
         "HeaderEdits",
         "HeaderMatch",
         "Mirror",
@@ -30,6 +31,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "Rewrite",
         "SplitBy",
     },
+    "policy": {"ErrorPage", "HeaderEdits", "Hsts"},
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},
 }

@@ -34,4 +34,4 @@ def test_its_examples_are_valid_together() -> None:
     state, diagnostics = load_directory(files, pki.sample_file)
     assert diagnostics == ()
     assert state is not None
-    assert len(state) == 9
+    assert len(state) == 11

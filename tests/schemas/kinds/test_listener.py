@@ -18,6 +18,7 @@ def test_the_full_value_has_every_default() -> None:
         },
         "h2c": False,
         "merge_slashes": True,
+        "policies": [],
         "protocol": "http",
         "proxy_protocol": [],
         "timeouts": {

@@ -42,6 +42,7 @@ impl Edits {
         drops.extend(edits.remove.iter().map(|name| name.as_str().into()));
         let mut made = Vec::new();
         for (name, text) in edits.set.iter().chain(&edits.add) {
+            let Some(text) = text else { continue };
             let template = Template::parse(text, expression);
             let template = template.map_err(|reason| format!("{name}: {reason}"))?;
             made.push((name.as_str().into(), template));

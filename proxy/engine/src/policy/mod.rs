@@ -8,6 +8,7 @@
 pub mod edits;
 pub mod facts;
 pub mod general;
+pub mod merged;
 mod place;
 pub mod plan;
 mod redirect;
@@ -17,6 +18,7 @@ pub mod template;
 use std::sync::Arc;
 
 use facts::Facts;
+use merged::Merged;
 use plan::{Changes, Plan};
 
 use crate::state::entity::Frontend;
@@ -123,6 +125,7 @@ impl Verdict {
 pub fn decide(
     frontend: &Frontend,
     plan: Option<&Plan>,
+    merged: Option<&Merged>,
     facts: &Facts<'_>,
 ) -> Result<Option<Box<Changes>>, Answer> {
     let planned = || plan.map_or(Verdict::Continue, |plan| plan.decide(facts));
@@ -131,8 +134,24 @@ pub fn decide(
         .or(|| general::switching(frontend, facts));
     match verdict {
         Verdict::Answer(answer) => Err(answer),
-        Verdict::Continue => plan.map_or(Ok(None), |plan| plan.changes(facts)),
+        Verdict::Continue => changes(plan, merged, facts),
     }
+}
+
+/// What a request that goes to a backend is changed to.
+#[inline]
+fn changes(
+    plan: Option<&Plan>,
+    merged: Option<&Merged>,
+    facts: &Facts<'_>,
+) -> Result<Option<Box<Changes>>, Answer> {
+    let changes = plan.map_or(Ok(None), |plan| plan.changes(facts))?;
+    let lines = merged.and_then(|merged| merged.request_lines(facts));
+    if changes.is_none() && lines.is_none() {
+        return Ok(None);
+    }
+    let changes = changes.unwrap_or_default();
+    Ok(Some(Box::new(Changes { lines, ..changes })))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
-use super::edits::Edits;
 use super::facts::Facts;
+use super::merged::{ByListener, Levels, Merged};
 use super::place::{HostChange, PathChange};
 use super::redirect::{self, Redirect};
 use super::respond::Respond;
@@ -14,11 +14,19 @@ use super::template::Values;
 use super::{Answer, Reason, Verdict};
 use crate::protocol::h1::forward::Changed;
 use crate::routing::regexes::Regexes;
-use crate::state::entity::{self, Few, Frontend, HeaderEdits, PathMatch};
+use crate::state::entity::{self, Few, Frontend, PathMatch, Policy};
 
 /// What a frontend has done with its requests, and with the answers to them.
 #[derive(Debug, Default)]
 pub struct Plan {
+    own: Option<Arc<Own>>,
+    /// By its own word and by policies.
+    said: ByListener,
+}
+
+/// What a frontend alone may ask for: it stays when policies change.
+#[derive(Debug, Default)]
+struct Own {
     /// Requests in clear text are sent to the same place over TLS.
     redirects_to_tls: bool,
     /// Clients must have shown a certificate.
@@ -27,9 +35,6 @@ pub struct Plan {
     end: Option<End>,
     host: Option<HostChange>,
     path: Option<PathChange>,
-    request: Option<Edits>,
-    response: Option<Edits>,
-    hsts: Option<Box<str>>,
     /// That of the frontend's path, if its groups are named.
     expression: Option<Arc<Regex>>,
 }
@@ -65,7 +70,8 @@ impl Changes {
 }
 
 impl Plan {
-    /// The plan of a frontend, if it asks for anything. `read` gives the content of a file.
+    /// The plan of a frontend whose listeners and which itself name no policies, if it asks for anything.
+    /// `read` gives the content of a file.
     ///
     /// # Errors
     /// A sentence about what cannot be compiled.
@@ -74,44 +80,104 @@ impl Plan {
         regexes: &mut Regexes,
         read: impl Fn(&entity::Material) -> Result<&'a [u8], String>,
     ) -> Result<Option<Box<Self>>, String> {
-        let Some(few) = frontend.few().filter(|few| asks_for_any(few)) else {
+        let Some(few) = frontend.few() else {
             return Ok(None);
         };
+        let is_said = few.says != Policy::default();
+        if !is_said && !asks_for_any(few) {
+            return Ok(None);
+        }
         let expression = match &frontend.path {
             PathMatch::Regex(pattern) => Some(regexes.compile_pattern(pattern)?),
             PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Suffix(_) => None,
         };
-        let groups = expression.as_deref();
-        let mut plan = Self {
+        let own = match asks_for_any(few) {
+            true => Some(Own::of(frontend, few, expression.as_ref(), read)?),
+            false => None,
+        };
+        let levels = Levels {
+            own: Some(&few.says),
+            ..Levels::default()
+        };
+        let said = ByListener {
+            here: Merged::of(&levels, expression.as_ref())?.map(Arc::new),
+            ..ByListener::default()
+        };
+        Ok(Self::made(own.map(Arc::new), said))
+    }
+
+    /// The plan of a frontend of which another one is known, when other policies hold for it.
+    #[must_use]
+    pub fn saying(before: Option<&Self>, said: ByListener) -> Option<Box<Self>> {
+        Self::made(before.and_then(|before| before.own.clone()), said)
+    }
+
+    fn made(own: Option<Arc<Own>>, said: ByListener) -> Option<Box<Self>> {
+        let is_empty = own.is_none() && said.here.is_none() && said.at.is_empty();
+        (!is_empty).then(|| Box::new(Self { own, said }))
+    }
+
+    /// What holds by the frontend's own word and by its policies.
+    #[inline]
+    #[must_use]
+    pub fn merged(&self) -> Option<&Merged> {
+        self.said.here.as_deref()
+    }
+
+    /// The same at a listener that has policies too.
+    #[must_use]
+    pub fn merged_at(&self, listener: &str) -> Option<&Merged> {
+        let mut at = self.said.at.iter();
+        let found = at.find(|(name, _)| **name == *listener);
+        found.map_or(self.merged(), |(_, merged)| merged.as_deref())
+    }
+
+    /// Takes a request through the stages that come before it is known that a backend is asked.
+    pub(super) fn decide(&self, facts: &Facts<'_>) -> Verdict {
+        let own = self.own.as_deref();
+        own.map_or(Verdict::Continue, |own| own.decide(facts))
+    }
+
+    /// What of a request that goes to a backend is changed; the answer to one that would be none.
+    pub(super) fn changes(&self, facts: &Facts<'_>) -> Result<Option<Changes>, Answer> {
+        let own = self.own.as_deref();
+        own.map_or(Ok(None), |own| own.changes(facts))
+    }
+}
+
+impl Own {
+    fn of<'a>(
+        frontend: &Frontend,
+        few: &Few,
+        expression: Option<&Arc<Regex>>,
+        read: impl Fn(&entity::Material) -> Result<&'a [u8], String>,
+    ) -> Result<Self, String> {
+        let groups = expression.map(Arc::as_ref);
+        let mut own = Self {
             redirects_to_tls: matches!(few.redirect, Some(entity::Redirect::Https)),
             asks_for_certificate: few.client_certificate.is_some(),
-            request: Edits::of(&few.request_headers, groups)
-                .map_err(|reason| format!("request_headers: {reason}"))?,
-            response: Edits::of(&few.response_headers, groups)
-                .map_err(|reason| format!("response_headers: {reason}"))?,
-            hsts: few.hsts.as_ref().map(|hsts| hsts.line().into()),
             ..Self::default()
         };
         if let Some(entity::Redirect::To(target)) = &few.redirect {
             let redirect = Redirect::of(target, frontend, groups);
             let redirect = redirect.map_err(|reason| format!("redirect: {reason}"))?;
-            plan.end = Some(End::Redirect(redirect));
+            own.end = Some(End::Redirect(redirect));
         }
         if let Some(respond) = &few.respond {
-            plan.end = Some(End::Respond(Respond::of(respond, read)?));
+            own.end = Some(End::Respond(Respond::of(respond, read)?));
         }
         if let Some(rewrite) = &few.rewrite {
             let reason = |reason: String| format!("rewrite: {reason}");
             let host = rewrite.hostname.as_deref().map(HostChange::of);
-            plan.host = host.transpose().map_err(reason)?;
+            own.host = host.transpose().map_err(reason)?;
             let path = rewrite.path.as_ref();
             let path = path.map(|path| PathChange::of(path, &frontend.path, groups));
-            plan.path = path.transpose().map_err(reason)?;
+            own.path = path.transpose().map_err(reason)?;
         }
-        if plan.has_captures() {
-            plan.expression = expression;
+        if own.has_captures() {
+            own.expression = expression.cloned();
         }
-        Ok(Some(Box::new(plan)))
+        Ok(own)
     }
 
     fn has_captures(&self) -> bool {
@@ -120,39 +186,10 @@ impl Plan {
             Some(End::Respond(_)) | None => false,
         };
         let path = self.path.as_ref().map(PathChange::template);
-        by_end
-            || path.is_some_and(super::template::Template::has_captures)
-            || self.request.as_ref().is_some_and(Edits::has_captures)
-            || self.response.as_ref().is_some_and(Edits::has_captures)
+        by_end || path.is_some_and(super::template::Template::has_captures)
     }
 
-    /// The line of Strict-Transport-Security that answers over TLS have, with its CRLF.
-    #[must_use]
-    pub fn hsts(&self) -> Option<&str> {
-        self.hsts.as_deref()
-    }
-
-    /// What is done with the fields of a request.
-    #[must_use]
-    pub fn request_edits(&self) -> Option<&Edits> {
-        self.request.as_ref()
-    }
-
-    /// What is done with the fields of answers, whoever has given them.
-    #[must_use]
-    pub fn response_edits(&self) -> Option<&Edits> {
-        self.response.as_ref()
-    }
-
-    /// The lines that the answer to a request gets.
-    #[must_use]
-    pub fn response_lines<'a>(&self, facts: impl Fn() -> Facts<'a>) -> Option<Arc<[u8]>> {
-        let edits = self.response.as_ref()?;
-        Some(edits.lines(&Values::new(&facts(), self.expression.as_ref())))
-    }
-
-    /// Takes a request through the stages that come before it is known that a backend is asked.
-    pub(super) fn decide(&self, facts: &Facts<'_>) -> Verdict {
+    fn decide(&self, facts: &Facts<'_>) -> Verdict {
         if self.redirects_to_tls {
             if let answered @ Verdict::Answer(_) = redirect::to_tls(facts) {
                 return answered;
@@ -170,15 +207,13 @@ impl Plan {
         }
     }
 
-    /// What a request that goes to a backend is changed to; the answer to one that would be none.
-    pub(super) fn changes(&self, facts: &Facts<'_>) -> Result<Option<Box<Changes>>, Answer> {
-        if self.host.is_none() && self.path.is_none() && self.request.is_none() {
+    fn changes(&self, facts: &Facts<'_>) -> Result<Option<Changes>, Answer> {
+        if self.host.is_none() && self.path.is_none() {
             return Ok(None);
         }
         let values = Values::new(facts, self.expression.as_ref());
         let mut changes = Changes {
             host: self.host.as_ref().and_then(|host| host.made(&values)),
-            lines: self.request.as_ref().map(|edits| edits.lines(&values)),
             ..Changes::default()
         };
         if let Some(path) = &self.path {
@@ -187,17 +222,13 @@ impl Plan {
                 .map_err(|_| Answer::new(400, Reason::Abnormal))?;
             changes.path = Some(made);
         }
-        Ok(Some(Box::new(changes)))
+        Ok(Some(changes))
     }
 }
 
 fn asks_for_any(few: &Few) -> bool {
-    let no_edits = HeaderEdits::default();
     few.redirect.is_some()
         || few.client_certificate.is_some()
         || few.respond.is_some()
         || few.rewrite.is_some()
-        || few.request_headers != no_edits
-        || few.response_headers != no_edits
-        || few.hsts.is_some()
 }

@@ -75,7 +75,14 @@ impl Asked {
     fn at(&self, keys: &str) -> Decided {
         let frontend = frontend(keys);
         let plan = plan(&frontend).unwrap();
-        self.seen(|facts| decide(&frontend, plan.as_deref(), facts))
+        self.seen(|facts| {
+            decide(
+                &frontend,
+                plan.as_deref(),
+                plan.as_deref().and_then(Plan::merged),
+                facts,
+            )
+        })
     }
 
     fn answered_at(&self, keys: &str) -> Option<(u16, Reason)> {

@@ -93,8 +93,9 @@ mod tests {
         };
         let name = format!("site-{number}");
         let address = format!(r#"{{"address":"10.0.0.{value}:80"}}"#);
-        let frontend =
-            format!(r#"{{"cluster":"{name}","hostname":"{value}.test","listeners":["web"]}}"#);
+        let frontend = format!(
+            r#"{{"cluster":"{name}","hostname":"{value}.test","listeners":["web"],"policies":["all"]}}"#
+        );
         let cluster = match value % 2 {
             0 => "{}",
             _ => r#"{"retries":1}"#,
@@ -132,6 +133,12 @@ mod tests {
         }
 
         fn commit(&mut self, puts: &[String], removes: &[String]) {
+            // By another policy each frontend is another one, which no change names.
+            let text = self.ledger.generation;
+            let policy = format!(
+                r#"{{"kind":"policy","name":"all","value":{{"response_headers":{{"set":{{"X-A":"{text}"}}}}}}}}"#
+            );
+            let puts = [&[policy], puts].concat();
             let (puts, removes) = (puts.join(","), removes.join(","));
             let ops = format!(r#"{{"puts":[{puts}],"removes":[{removes}]}}"#);
             let (ledger, none) = (&mut self.ledger, HashMap::new());

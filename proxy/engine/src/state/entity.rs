@@ -20,7 +20,7 @@ pub use super::kinds::cluster::{
     UpstreamTls,
 };
 pub use super::kinds::edits::HeaderEdits;
-pub use super::kinds::frontend::{ClientCertificate, Few, Frontend, FrontendKeys, Hsts};
+pub use super::kinds::frontend::{ClientCertificate, Few, Frontend, FrontendKeys};
 use super::kinds::language::language;
 pub use super::kinds::listener::{
     ClientAuth, Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts, TlsPolicy, TlsProfile,
@@ -29,6 +29,7 @@ pub use super::kinds::matching::{PathMatch, Pattern, ValueMatch};
 pub use super::kinds::places::{
     PathChange, QueryUse, Redirect, RedirectTarget, Respond, Rewrite, Scheme,
 };
+pub use super::kinds::policy::{Hsts, Inherited, Policy};
 pub use super::kinds::registry::{Entity, Kind};
 pub use super::kinds::settings::{Auto, Settings, Workers};
 pub use super::kinds::split::{Shares, SplitBy};

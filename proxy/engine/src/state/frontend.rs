@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::entity;
 use super::entry::Entry;
 use super::kinds::registry::Runs;
+use super::listener::ListenerSettings;
 use super::named::HasName;
 use super::slot::Slot;
+use crate::policy::merged::{ByListener, Merged};
 use crate::policy::plan::Plan;
 use crate::routing::matcher::HeaderLookup;
 use crate::routing::rule::{Rule, Target};
@@ -17,13 +19,14 @@ use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
 use crate::upstream::Cluster;
 
 /// Where the requests of a frontend go.
+#[derive(Clone)]
 pub enum To {
     /// It answers them itself.
     Nowhere,
     /// All of them to one cluster.
     Cluster(Rc<Cluster>),
     /// To one of several, which lie in the order of the shares.
-    Split(Box<(Split, Box<[Rc<Cluster>]>)>),
+    Split(Rc<(Split, Box<[Rc<Cluster>]>)>),
 }
 
 /// The target of a routing table's entry.
@@ -36,6 +39,7 @@ pub struct Frontend {
 }
 
 /// Where a share of a frontend's requests goes as well.
+#[derive(Clone)]
 pub struct Mirror {
     /// The cluster.
     pub cluster: Rc<Cluster>,
@@ -61,6 +65,18 @@ impl Frontend {
             to,
             mirror: mirror.map(Box::new),
             slot,
+        }
+    }
+
+    /// The same frontend, for which other policies hold.
+    #[must_use]
+    pub fn saying(&self, said: ByListener) -> Self {
+        Self {
+            rule: self.rule.clone(),
+            to: self.to.clone(),
+            mirror: self.mirror.clone(),
+            plan: Plan::saying(self.plan(), said),
+            slot: self.slot.clone(),
         }
     }
 
@@ -93,6 +109,18 @@ impl Frontend {
             To::Cluster(cluster) => Some(cluster),
             To::Nowhere => None,
             To::Split(split) => split.1.get(split.0.choose(request, own_id.as_bytes())),
+        }
+    }
+
+    /// What holds by policies at a listener, the frontend's own word included.
+    #[inline]
+    #[must_use]
+    pub fn merged<'a>(&'a self, listener: &'a ListenerSettings) -> Option<&'a Merged> {
+        match (self.plan(), listener.said()) {
+            (None, None) => None,
+            (None, Some((_, merged))) => Some(merged),
+            (Some(plan), None) => plan.merged(),
+            (Some(plan), Some((name, _))) => plan.merged_at(name),
         }
     }
 

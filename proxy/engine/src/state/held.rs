@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ahash::AHashMap;
+
 use super::digest::Digest;
 use super::entity::Kind;
 use super::entry::Entry;
@@ -16,6 +18,8 @@ pub(super) struct Held {
 #[derive(Default)]
 struct OfKind {
     entries: Named<Arc<Entry>>,
+    /// Who needs each, for kinds of which a change is one of theirs too.
+    by: AHashMap<Box<str>, [Named<Arc<Entry>>; Kind::ALL.len()]>,
     /// How many others need each, by the places of the entries; nothing of kinds that nobody needs.
     users: Vec<u32>,
 }
@@ -38,6 +42,18 @@ impl Held {
         count.copied().unwrap_or(0)
     }
 
+    /// Those of a kind that need an entity; known of policies alone.
+    pub(super) fn who_uses(
+        &self,
+        kind: Kind,
+        name: &str,
+        of_kind: Kind,
+    ) -> impl Iterator<Item = &Arc<Entry>> {
+        let by = self.kinds[kind as usize].by.get(name);
+        by.into_iter()
+            .flat_map(move |users| users[of_kind as usize].values())
+    }
+
     /// Its part of the digest; nothing for what is not held.
     pub(super) fn hash(&self, kind: Kind, name: &str) -> Digest {
         self.get(kind, name)
@@ -48,7 +64,7 @@ impl Held {
     /// there afterwards, in whatever order they come.
     pub(super) fn change(&mut self, removes: &[(Kind, String)], puts: Vec<Arc<Entry>>) {
         for (kind, name) in removes {
-            let OfKind { entries, users } = &mut self.kinds[*kind as usize];
+            let OfKind { entries, users, .. } = &mut self.kinds[*kind as usize];
             let Some(place) = entries.place(name) else {
                 continue;
             };
@@ -73,6 +89,11 @@ impl Held {
         for entry in puts {
             for (kind, name) in entry.needs() {
                 self.count(kind, name, |users| users + 1);
+                if kind == Kind::Policy {
+                    let by = &mut self.kinds[kind as usize].by;
+                    let users = by.entry(name.into()).or_default();
+                    users[entry.kind() as usize].insert(entry.clone());
+                }
             }
         }
     }
@@ -91,11 +112,18 @@ impl Held {
     fn release(&mut self, entry: &Entry) {
         for (kind, name) in entry.needs() {
             self.count(kind, name, |users| users.saturating_sub(1));
+            let by = &mut self.kinds[kind as usize].by;
+            if let Some(users) = by.get_mut(name) {
+                users[entry.kind() as usize].swap_remove(&entry.name);
+                if users.iter().all(Named::is_empty) {
+                    by.remove(name);
+                }
+            }
         }
     }
 
     fn count(&mut self, kind: Kind, name: &str, change: impl FnOnce(u32) -> u32) {
-        let OfKind { entries, users } = &mut self.kinds[kind as usize];
+        let OfKind { entries, users, .. } = &mut self.kinds[kind as usize];
         if let Some(place) = entries.place(name) {
             if users.len() < entries.len() {
                 users.resize(entries.len(), 0);

@@ -17,8 +17,11 @@ use super::entity::{Entity, Kind, Materials};
 use super::entry::Entry;
 use super::held::Held;
 use super::incoming::Incoming;
+use super::kinds::registry::Compiled;
+use super::merging::Merging;
 use super::ops::Refused;
 use super::staged::{Staged, StagedPut};
+use crate::policy::plan::Plan;
 use crate::routing::regexes::Regexes;
 use crate::telemetry::access_log::LogWriter;
 use crate::tls::policy::Tls;
@@ -190,6 +193,15 @@ impl Ledger {
             access_log,
         };
         self.check_references(&delta)?;
+        let mut merged =
+            Merging::new(&self.held, &delta.puts, &delta.removes).find(&mut self.regexes)?;
+        for put in &mut puts {
+            if let Compiled::Frontend((_, plan)) = &mut put.compiled
+                && let Some(said) = merged.frontends.remove(&put.entry.name)
+            {
+                *plan = Plan::saying(plan.as_deref(), said);
+            }
+        }
         let digest = self.digest_after(&delta);
         let staged = Staged {
             generation,
@@ -197,6 +209,7 @@ impl Ledger {
             digest,
             puts,
             removes: delta.removes.clone(),
+            merged,
             sockets,
             log,
         };

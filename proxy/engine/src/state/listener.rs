@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::frontend::Frontend;
 use super::kinds::registry::Runs;
 use super::named::HasName;
+use crate::policy::merged::Merged;
 use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
 use crate::runtime::driver::Token;
@@ -57,6 +58,7 @@ impl Routes {
 }
 
 /// The committed settings of a listener, resolved once.
+#[derive(Clone)]
 pub struct ListenerSettings {
     /// The entity as committed.
     pub entity: Arc<entity::Listener>,
@@ -68,6 +70,7 @@ pub struct ListenerSettings {
     pub tls: Option<Agreements>,
     trusted: Vec<Cidr>,
     introducing: Vec<Cidr>,
+    said: Option<(Box<str>, Arc<Merged>)>,
 }
 
 impl ListenerSettings {
@@ -90,7 +93,16 @@ impl ListenerSettings {
             tls,
             trusted,
             introducing,
+            said: None,
         }
+    }
+
+    /// What its policies say, and the name of the listener, if they say anything.
+    #[inline]
+    #[must_use]
+    pub fn said(&self) -> Option<(&str, &Merged)> {
+        let (name, merged) = self.said.as_ref()?;
+        Some((name, merged))
     }
 
     /// The scheme of what is asked here.
@@ -173,6 +185,15 @@ impl Listener {
     #[must_use]
     pub fn settings(&self) -> Rc<ListenerSettings> {
         self.settings.borrow().clone()
+    }
+
+    /// Has other policies hold; requests that are in flight are served by those of before.
+    pub fn say(&self, merged: Option<Arc<Merged>>) {
+        let settings = ListenerSettings {
+            said: merged.map(|merged| (self.name.as_str().into(), merged)),
+            ..ListenerSettings::clone(&self.settings())
+        };
+        self.settings.replace(Rc::new(settings));
     }
 
     /// Replaces the settings; connections see them from their next request on.

@@ -14,6 +14,7 @@ pub mod incoming;
 pub mod kinds;
 pub mod ledger;
 pub mod listener;
+mod merging;
 pub mod named;
 pub mod ops;
 pub mod reading;

@@ -9,6 +9,7 @@ use super::digest::Digest;
 use super::entity::Kind;
 use super::entry::Entry;
 use super::kinds::registry::Compiled;
+use super::merging::Found;
 use crate::telemetry::access_log::LogSink;
 
 /// One checked transaction.
@@ -23,6 +24,8 @@ pub struct Staged {
     pub puts: Vec<StagedPut>,
     /// Entities to take away, each before what it needs.
     pub removes: Vec<(Kind, String)>,
+    /// What holds from then on by policies, for those who are not put and for listeners.
+    pub(super) merged: Found,
     /// Listening sockets by listener, for those that are new or have moved.
     pub sockets: HashMap<String, OwnedFd>,
     /// The access log, opened, when its target changes.

@@ -12,6 +12,7 @@ use super::entity::{self, Kind};
 use super::entry::cluster_of;
 use super::kinds::registry::{Running, Swap};
 use super::listener::Listener;
+use super::merging::Found;
 use super::staged::{Staged, StagedPut};
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::Metrics;
@@ -95,6 +96,7 @@ impl Tables {
             digest,
             puts,
             removes,
+            merged,
             sockets,
             log,
         } = staged;
@@ -111,12 +113,9 @@ impl Tables {
             let (kind, added) = (entry.kind(), entry.clone());
             self.uncount(kind, &added.name);
             self.put(entry, compiled, &mut swap);
-            self.digest = self.digest.add(added.hash);
-            if self.running.is_walked(kind, &added.name) {
-                // In the place of what an audit has seen: it does not come here again.
-                self.walked = self.walked.add(added.hash);
-            }
+            self.count(kind, &added.name, added.hash);
         }
+        self.say(merged);
         self.take_all(others, &mut swap);
         let Swap {
             mut touched,
@@ -146,6 +145,15 @@ impl Tables {
         }
     }
 
+    /// Counts one that is there in the digests.
+    fn count(&mut self, kind: Kind, name: &str, hash: Digest) {
+        self.digest = self.digest.add(hash);
+        if self.running.is_walked(kind, name) {
+            // In the place of what an audit has seen: it does not come here again.
+            self.walked = self.walked.add(hash);
+        }
+    }
+
     /// Takes one that is there out of the digests.
     fn uncount(&mut self, kind: Kind, name: &str) {
         let Some(hash) = self.running.look(kind, name, |entry| entry.hash) else {
@@ -154,6 +162,25 @@ impl Tables {
         self.digest = self.digest.sub(hash);
         if self.running.is_walked(kind, name) {
             self.walked = self.walked.sub(hash);
+        }
+    }
+
+    /// What holds by policies for those that are not put themselves.
+    fn say(&mut self, merged: Found) {
+        let Found {
+            frontends,
+            listeners,
+        } = merged;
+        for (name, said) in frontends {
+            let hash = self.running.look(Kind::Frontend, &name, |entry| entry.hash);
+            self.uncount(Kind::Frontend, &name);
+            entity::Frontend::say(self, &name, said);
+            self.count(Kind::Frontend, &name, hash.unwrap_or_default());
+        }
+        for (name, said) in listeners {
+            if let Some(listener) = self.running.listeners.get(&name) {
+                listener.say(said);
+            }
         }
     }
 

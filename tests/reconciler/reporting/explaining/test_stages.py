@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.reporting.explaining.stages import stages_of
+from reconciler.catalog.policies import merged
+from reconciler.reporting.explaining.stages import Ending, Stages, stages_of
+from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.frontend import Frontend
+from schemas.kinds.policy import Policy
+
+
+def told(
+    secure: bool, fields: dict[str, Any], policy: dict[str, Any] | None = None
+) -> tuple[Stages, Ending | None]:
+    frontend = Frontend.model_validate({"listeners": ["web"], **fields})
+    says = Policy.model_validate(policy or {})
+    named = Entity.of(EntityKey("policy", "secure"), says, Provenance("p.yaml", 7, 3))
+    itself = Entity.of(EntityKey("frontend", "web"), frontend, Provenance("f.yaml", 1, 1))
+    return stages_of(frontend, merged([[itself], [named]]), secure=secure)
 
 
 def keys(*, secure: bool = True, **fields: Any) -> list[str]:
-    frontend = Frontend.model_validate({"listeners": ["web"], **fields})
-    stages, ending = stages_of(frontend, secure=secure)
+    stages, ending = told(secure, fields)
     end = [f"-> {ending[0]}"] if ending else []
     return [stage["key"] for stage in stages] + end
 
@@ -51,13 +63,29 @@ def test_what_is_answered_before_gets_no_further() -> None:
 
 def test_it_is_said_in_words() -> None:
     to = {"scheme": "https", "hostname": "a.test", "path": {"prefix": "/b"}, "query": "drop"}
-    frontend = Frontend.model_validate({"listeners": ["web"], "redirect": to})
-    [stage], _ = stages_of(frontend, secure=False)
+    [stage], _ = told(False, {"redirect": to})
     place = "scheme https, host a.test, prefix /b, no query"
     assert stage["words"] == f"it is sent to {place}: 302"
     edited = {"set": {"X-B": "b", "X-A": "a"}, "remove": ["Server"]}
-    frontend = Frontend.model_validate(
-        {"listeners": ["web"], "cluster": "c", "request_headers": edited}
-    )
-    [stage], _ = stages_of(frontend, secure=True)
-    assert stage["words"] == "set X-A, X-B; remove Server"
+    [stage], _ = told(True, {"cluster": "c", "request_headers": edited})
+    assert stage == {"key": "request_headers", "words": "set X-A, X-B; remove Server", "by": None}
+
+
+def test_each_effect_tells_the_policy_that_it_comes_from() -> None:
+    own = {"set": {"X-A": "ours", "X-C": None}}
+    theirs = {"set": {"x-a": "theirs", "X-C": "c"}, "remove": ["Server"], "add": {"Vary": "X-A"}}
+    policy = {
+        "response_headers": theirs,
+        "hsts": {"max_age_days": 2},
+        "error_pages": {"503": {"body": "soon"}},
+    }
+    stages, _ = told(True, {"cluster": "c", "response_headers": own}, policy)
+    by = {"name": "secure", "source": {"file": "p.yaml", "line": 7}}
+    assert [(stage["key"], stage["words"], stage["by"]) for stage in stages] == [
+        ("response_headers", "set X-A", None),
+        ("response_headers", "add Vary; remove Server", by),
+        ("error_pages", "the page of 503, where the proxy answers by itself", by),
+        ("hsts", "browsers stay at TLS for 2 days", by),
+    ]
+    stages, _ = told(True, {"cluster": "c", "hsts": None, "error_pages": {"503": None}}, policy)
+    assert {stage["key"] for stage in stages} == {"response_headers"}

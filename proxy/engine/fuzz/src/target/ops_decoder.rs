@@ -76,7 +76,7 @@ fn check_put(put: &Entry) {
             backend.socket_addr().expect("the address was checked");
         }
         Entity::Frontend(frontend) => check_frontend(name, frontend),
-        Entity::Settings(_) | Entity::Certificate(_) | Entity::Cluster(_) => {}
+        Entity::Settings(_) | Entity::Certificate(_) | Entity::Policy(_) | Entity::Cluster(_) => {}
     }
 }
 
@@ -120,6 +120,9 @@ const TOKENS: &[&str] = &[
     r#"{"kind":"frontend","name":"a","value":{"#,
     r#"{"kind":"backend","name":"a/b"}"#,
     r#""settings""#,
+    r#"{"kind":"policy","name":"p","value":{"hsts":null}}"#,
+    r#""policies":["p"]"#,
+    r#""error_pages":{"503":null}"#,
     r#""certificate""#,
     r#""exact":"#,
     r#""prefix":"/""#,

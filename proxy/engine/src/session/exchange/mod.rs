@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::edits::Edits;
+use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
 use crate::runtime::driver::Driver;
@@ -267,12 +268,17 @@ impl Exchange {
 
     /// The header that keeps clients from asking in clear text again, where it may be said.
     fn hsts(&self) -> Option<&str> {
-        hsts_of(&self.frontend, &self.listener)
+        hsts_of(self.merged(), &self.listener)
     }
 
     /// What its frontend does with the fields of its answer.
     fn response_edits(&self) -> Option<&Edits> {
-        self.frontend.plan()?.response_edits()
+        self.merged()?.response_edits()
+    }
+
+    /// What holds by policies.
+    fn merged(&self) -> Option<&Merged> {
+        self.frontend.merged(&self.listener)
     }
 
     /// What an answer of our own needs to know of it.
@@ -345,8 +351,8 @@ impl Exchange {
 }
 
 /// The line that keeps clients from asking a frontend in clear text again, where it may be said.
-fn hsts_of<'a>(frontend: &'a Frontend, listener: &ListenerSettings) -> Option<&'a str> {
-    let line = frontend.plan()?.hsts();
+fn hsts_of<'a>(merged: Option<&'a Merged>, listener: &ListenerSettings) -> Option<&'a str> {
+    let line = merged?.hsts();
     line.filter(|_| listener.tls.is_some())
 }
 

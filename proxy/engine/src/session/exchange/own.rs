@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::Page;
+use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
@@ -43,6 +44,30 @@ pub(super) struct Asked {
     pub(super) head_only: bool,
     /// Where its connection can go on, if nothing else is against it.
     pub(super) keep_alive: bool,
+}
+
+impl Asked {
+    /// What holds by policies for its frontend, or for what no frontend takes.
+    fn merged(&self) -> Option<&Merged> {
+        match &self.frontend {
+            Some(frontend) => frontend.merged(&self.listener),
+            None => self.listener.said().map(|(_, merged)| merged),
+        }
+    }
+
+    /// The body of a page of one's own and its media type: of whoever is nearest to the frontend.
+    fn page(&self, status: u16) -> Option<(&[u8], &str)> {
+        if let Some(said) = self.merged().and_then(|merged| merged.page(status)) {
+            return said.map(|page| (&*page.body, &*page.content_type));
+        }
+        let key = status.to_string();
+        let pages = [
+            &self.listener.entity.error_pages,
+            &self.settings.error_pages,
+        ];
+        let page = pages.iter().find_map(|pages| pages.get(&key))?;
+        Some((page.body.as_bytes(), &page.content_type))
+    }
 }
 
 /// What is answered.
@@ -256,25 +281,19 @@ impl<D: Driver> Engine<D> {
 
     /// Makes an answer.
     pub(super) fn make<'a>(&self, asked: &'a Asked, answer: &'a Answer) -> Made<'a> {
-        let key = answer.status.to_string();
         // A page may have to wait for its reader, like any body.
         let is_bare = self.is_short_of_memory();
-        let pages = [
-            &asked.listener.entity.error_pages,
-            &asked.settings.error_pages,
-        ];
         let own = answer.page.as_ref();
-        let page = pages
-            .iter()
-            .find_map(|pages| pages.get(&key))
+        let page = asked
+            .page(answer.status)
             .filter(|_| own.is_none() && !asked.is_grpc && !is_bare);
         let request_id = asked.request_id.as_ref();
         let request_id = request_id
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
         let mut line: Cow<'a, str> = answer.line.as_deref().unwrap_or_default().into();
-        let content: Cow<'a, [u8]> = if let Some(page) = page {
-            page.body.as_bytes().into()
+        let content: Cow<'a, [u8]> = if let Some((body, _)) = page {
+            body.into()
         } else if let Some(own) = own {
             (&*own.body).into()
         } else if asked.is_grpc {
@@ -290,9 +309,12 @@ impl<D: Driver> Engine<D> {
             default_error_body(&mut plain, answer.status, request_id);
             plain.into()
         };
-        let frontend = asked.frontend.as_deref();
-        let hsts = frontend.and_then(|frontend| hsts_of(frontend, &asked.listener));
-        let edits = frontend.and_then(|frontend| frontend.plan()?.response_edits());
+        let merged = asked.merged();
+        let hsts = hsts_of(merged, &asked.listener);
+        // What no request is known of gets no lines, and so keeps all that it has.
+        let edits = merged
+            .and_then(Merged::response_edits)
+            .filter(|_| asked.response_lines.is_some());
         if let Some(edits) = edits {
             line = edits.without(line);
         }
@@ -301,7 +323,7 @@ impl<D: Driver> Engine<D> {
             status: answer.status,
             content_type: match (own, page) {
                 (Some(own), _) => &own.content_type,
-                (None, Some(page)) => &page.content_type,
+                (None, Some((_, content_type))) => content_type,
                 (None, None) if asked.is_grpc => grpc::CONTENT_TYPE,
                 (None, None) => DEFAULT_CONTENT_TYPE,
             },

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::policy::facts::{Facts, client_address};
-use crate::policy::plan::{Changes, Plan};
+use crate::policy::merged::Merged;
+use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason};
 use crate::protocol::h1::forward::{self, Forward};
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
@@ -179,8 +180,9 @@ impl<D: Driver> Engine<D> {
             let counter = Counter::NotFound404Total;
             return Err(Own::apart(404, Outcome::NoFrontend, counter));
         };
-        let facts = self.facts(asker, listener, (head, bytes), &frontend, record);
-        let answer = match policy::decide(frontend.entity(), frontend.plan(), &facts) {
+        let facts = self.facts(asker, listener, (head, bytes), Some(&frontend), record);
+        let merged = frontend.merged(listener);
+        let answer = match policy::decide(frontend.entity(), frontend.plan(), merged, &facts) {
             Ok(changes) => match self.cluster_of(&frontend, asker, listener, (head, bytes), record)
             {
                 Some(cluster) => {
@@ -208,7 +210,7 @@ impl<D: Driver> Engine<D> {
         asker: Asker,
         listener: &'a ListenerSettings,
         (head, bytes): (&'a RequestHead, &'a [u8]),
-        frontend: &'a Frontend,
+        frontend: Option<&'a Frontend>,
         record: &'a Record,
     ) -> Facts<'a> {
         let client = self.client_of(asker);
@@ -222,8 +224,8 @@ impl<D: Driver> Engine<D> {
             has_certificate: client.identity.is_some(),
             tls_version: client.stream.tls_version(),
             own_id: record.id(),
-            frontend_name: &frontend.entry().name,
-            frontend_listeners: &frontend.entity().listeners,
+            frontend_name: frontend.map_or("", |frontend| &frontend.entry().name),
+            frontend_listeners: frontend.map_or(&[], |frontend| &frontend.entity().listeners),
             listeners: &self.tables.running.listeners,
         }
     }
@@ -238,15 +240,17 @@ impl<D: Driver> Engine<D> {
         head: &RequestHead,
         bytes: &[u8],
     ) -> Asked {
+        let merged = match &frontend {
+            Some(frontend) => frontend.merged(listener),
+            None => listener.said().map(|(_, merged)| merged),
+        };
+        let facts = || self.facts(asker, listener, (head, bytes), frontend.as_deref(), record);
         Asked {
             asker,
             listener: listener.clone(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
-            response_lines: frontend.as_deref().and_then(|frontend| {
-                let facts = || self.facts(asker, listener, (head, bytes), frontend, record);
-                frontend.plan()?.response_lines(facts)
-            }),
+            response_lines: merged.and_then(|merged| merged.response_lines(facts)),
             frontend,
             request_id: Some(record.request_id),
             is_grpc: is_call(head, bytes),
@@ -341,10 +345,13 @@ impl<D: Driver> Engine<D> {
             .upgrade(bytes)
             .filter(|protocol| frontend.entity().passes_on(protocol))
             .map(Into::into);
-        let response_lines = frontend.plan().and_then(|plan| {
-            plan.response_lines(|| self.facts(asker, listener, (head, bytes), &frontend, &record))
+        let merged = frontend.merged(listener);
+        let response_lines = merged.and_then(|merged| {
+            merged.response_lines(|| {
+                self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
+            })
         });
-        if let Some(edits) = frontend.plan().and_then(Plan::request_edits) {
+        if let Some(edits) = merged.and_then(Merged::request_edits) {
             for name in edits.drops() {
                 head.drop_fields(bytes, name.as_bytes());
             }

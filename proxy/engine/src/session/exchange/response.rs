@@ -39,7 +39,7 @@ struct Said {
 
 impl Said {
     fn forward(&self, delivery: Delivery, persistence: Persistence) -> ResponseForward<'_> {
-        let hsts = hsts_of(&self.frontend, &self.listener);
+        let hsts = hsts_of(self.frontend.merged(&self.listener), &self.listener);
         ResponseForward {
             delivery,
             persistence,

@@ -51,23 +51,37 @@ pub fn material(material: &Material) -> Result<(), String> {
 
 /// Checks pages by their statuses.
 pub fn error_pages(pages: &BTreeMap<String, ErrorPage>) -> Result<(), String> {
-    for (status, page) in pages {
-        let digits = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits || !("400"..="599").contains(&status.as_str()) {
-            return Err(format!(
-                "error_pages: {status:?} is not a status between 400 and 599"
-            ));
-        }
-        // It is copied into a response head, where a line break would begin another header.
-        let printable = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-        if page.content_type.is_empty() || !page.content_type.bytes().all(printable) {
-            return Err(format!(
+    let mut each = pages.iter();
+    each.try_for_each(|(status, page)| error_page(status, Some(page)))
+}
+
+/// Checks a page and its status; without one it is the built-in page that is meant.
+pub fn error_page(status: &str, page: Option<&ErrorPage>) -> Result<(), String> {
+    let digits = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || !("400"..="599").contains(&status) {
+        return Err(format!(
+            "error_pages: {status:?} is not a status between 400 and 599"
+        ));
+    }
+    // It is copied into a response head, where a line break would begin another header.
+    let printable = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
+    match page {
+        Some(page) if page.content_type.is_empty() || !page.content_type.bytes().all(printable) => {
+            Err(format!(
                 "error_pages.{status}: content type {:?} is not a header value",
                 page.content_type
-            ));
+            ))
         }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Checks a list of policies.
+pub fn names_of_policies(names: &[Box<str>]) -> Result<(), String> {
+    if !names.is_sorted_by(|a, b| a < b) || !names.iter().all(|name| is_name(name)) {
+        return Err("policies: expected names, sorted, each once".to_owned());
+    }
+    within("the number of policies", names.len(), 0..=POLICIES_MAX)
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}`.
@@ -128,6 +142,9 @@ where
 pub const HOSTNAME_BYTES_MAX: usize = 253;
 /// Longest path of a frontend: far below what a request head may hold, far above what is written.
 pub const PATH_BYTES_MAX: usize = 2048;
+
+/// Policies that one frontend or listener may name.
+const POLICIES_MAX: usize = 8;
 
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;

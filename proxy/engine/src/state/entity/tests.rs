@@ -3,7 +3,7 @@
 use super::*;
 
 /// Canonical values, as the reconciler writes them.
-const VALUES: [(Kind, &str); 12] = [
+const VALUES: [(Kind, &str); 15] = [
     (Kind::Settings, "{}"),
     (
         Kind::Settings,
@@ -35,6 +35,21 @@ const VALUES: [(Kind, &str); 12] = [
         ),
     ),
     (Kind::Certificate, r#"{"acme":{},"hostnames":["a.test"]}"#),
+    (Kind::Policy, r#"{"hsts":null}"#),
+    (
+        Kind::Policy,
+        concat!(
+            r#"{"error_pages":{"404":null,"503":{"body":"b"}},"hsts":{"max_age_days":1},"#,
+            r#""response_headers":{"remove":["Server"],"set":{"X-A":null,"X-B":"{path}"}}}"#
+        ),
+    ),
+    (
+        Kind::Frontend,
+        concat!(
+            r#"{"cluster":"shop","error_pages":{"503":null},"hsts":null,"listeners":["public-http"],"#,
+            r#""policies":["secure"]}"#
+        ),
+    ),
     (Kind::Cluster, "{}"),
     (
         Kind::Cluster,

@@ -1,4 +1,4 @@
-//! Header fields that a frontend sets, adds and removes; part of a frontend.
+//! Header fields that are set, added and removed; part of frontend and policy.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use crate::state::entity::check::is_token;
 defaulted! {
     /// What is done with the fields of a head.
     pub struct HeaderEdits {
-        /// Lines beside those that are there.
-        pub add: BTreeMap<String, String> = BTreeMap::new(),
+        /// Lines beside those that are there; none switches off what others say.
+        pub add: BTreeMap<String, Option<String>> = BTreeMap::new(),
         /// Names that are left out.
         pub remove: Vec<String> = Vec::new(),
-        /// Lines in place of those that are there.
-        pub set: BTreeMap<String, String> = BTreeMap::new(),
+        /// Lines in place of those that are there; none switches off what others say.
+        pub set: BTreeMap<String, Option<String>> = BTreeMap::new(),
     }
 }
 
@@ -53,6 +53,7 @@ impl HeaderEdits {
         }
         let is_control = |char: char| char < ' ' && char != '\t' || char == '\x7f';
         for (name, text) in self.set.iter().chain(&self.add) {
+            let Some(text) = text else { continue };
             if text.is_empty() || text.len() > VALUE_BYTES_MAX || text.contains(is_control) {
                 return Err(format!("{name}: its text is no value of a header"));
             }

@@ -7,20 +7,22 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::edits::{HeaderEdits, Of};
+use super::edits::HeaderEdits;
 use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
+use super::policy::{Hsts, Inherited, Policy};
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use super::split::{Shares, SplitBy};
+use crate::policy::merged::ByListener;
 use crate::policy::plan::Plan;
 use crate::routing::rule::{Rule, Target};
 use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::state::alike::Alike;
-use crate::state::entity::Material;
-use crate::state::entity::check::{is_hostname, is_name, is_token, within};
+use crate::state::entity::check::{is_hostname, is_name, is_token, names_of_policies, within};
 use crate::state::entity::cidr::Cidr;
+use crate::state::entity::{ErrorPage, Material};
 use crate::state::entry::Entry;
 use crate::state::frontend as running;
 use crate::state::tables::Tables;
@@ -28,6 +30,7 @@ use crate::state::tables::Tables;
 // Defaults, which most frontends have: kept once.
 static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
 static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| "/".into());
+static NONE: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| [].into());
 static UPGRADES: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| ["websocket".into()].into());
 
 language! {
@@ -43,14 +46,16 @@ language! {
         pub cookies: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// Requests that are safe may come as early data.
         pub early_data: bool = false,
+        /// See [`Policy::error_pages`].
+        pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
         /// Header name (lower case) to what one of its values must be.
         pub headers: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// `shop.example.com`, `*.example.com` or `*`.
         pub hostname: Arc<str> = ANY.clone(),
         /// The same, if there are several; `hostname` says nothing then.
         pub hostnames: Option<Vec<Arc<str>>> = None,
-        /// What clients are told of TLS in responses over it.
-        pub hsts: Option<Hsts> = None,
+        /// See [`Policy::hsts`].
+        pub hsts: Inherited<Hsts> = Inherited::Inherit,
         /// The listeners on which this match exists.
         pub listeners: Arc<[Box<str>]>,
         /// Methods that match; empty is any.
@@ -61,15 +66,17 @@ language! {
         pub passthrough: bool = false,
         /// What the path must be.
         pub path: PathMatch = PathMatch::Prefix(ROOT.clone()),
+        /// Whose word counts as well.
+        pub policies: Arc<[Box<str>]> = NONE.clone(),
         /// Query parameter name to what its value must be.
         pub query: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// Where requests are sent instead.
         pub redirect: Option<Redirect> = None,
-        /// What is done with the fields of requests to backends.
+        /// See [`Policy::request_headers`].
         pub request_headers: HeaderEdits = HeaderEdits::default(),
         /// The answer to all requests.
         pub respond: Option<Respond> = None,
-        /// What is done with the fields of responses to clients.
+        /// See [`Policy::response_headers`].
         pub response_headers: HeaderEdits = HeaderEdits::default(),
         /// Where requests to backends go instead.
         pub rewrite: Option<Rewrite> = None,
@@ -116,15 +123,15 @@ pub struct Few {
     pub cookies: BTreeMap<String, ValueMatch>,
     pub headers: BTreeMap<String, ValueMatch>,
     pub hostnames: Option<Vec<Arc<str>>>,
-    pub hsts: Option<Hsts>,
     pub methods: Vec<String>,
     pub mirror: Option<Mirror>,
+    pub policies: Arc<[Box<str>]>,
     pub query: BTreeMap<String, ValueMatch>,
     pub redirect: Option<Redirect>,
-    pub request_headers: HeaderEdits,
     pub respond: Option<Respond>,
-    pub response_headers: HeaderEdits,
     pub rewrite: Option<Rewrite>,
+    /// What it says itself of all that policies may say.
+    pub says: Policy,
     pub split: Shares,
     pub split_by: Option<SplitBy>,
 }
@@ -139,15 +146,19 @@ impl From<FrontendKeys> for Frontend {
             cookies: keys.cookies,
             headers: keys.headers,
             hostnames: keys.hostnames,
-            hsts: keys.hsts,
             methods: keys.methods,
             mirror: keys.mirror,
+            policies: keys.policies,
             query: keys.query,
             redirect: keys.redirect,
-            request_headers: keys.request_headers,
             respond: keys.respond,
-            response_headers: keys.response_headers,
             rewrite: keys.rewrite,
+            says: Policy {
+                error_pages: keys.error_pages,
+                hsts: keys.hsts,
+                request_headers: keys.request_headers,
+                response_headers: keys.response_headers,
+            },
             split: keys.split,
             split_by: keys.split_by,
         };
@@ -173,20 +184,22 @@ impl From<Frontend> for FrontendKeys {
             cluster: held.cluster,
             cookies: few.cookies,
             early_data: held.early_data,
+            error_pages: few.says.error_pages,
             headers: few.headers,
             hostname: held.hostname,
             hostnames: few.hostnames,
-            hsts: few.hsts,
+            hsts: few.says.hsts,
             listeners: held.listeners,
             methods: few.methods,
             mirror: few.mirror,
             passthrough: held.passthrough,
             path: held.path,
+            policies: few.policies,
             query: few.query,
             redirect: few.redirect,
-            request_headers: few.request_headers,
+            request_headers: few.says.request_headers,
             respond: few.respond,
-            response_headers: few.response_headers,
+            response_headers: few.says.response_headers,
             rewrite: few.rewrite,
             split: few.split,
             split_by: few.split_by,
@@ -217,6 +230,16 @@ impl Frontend {
     pub fn hostnames_mut(&mut self) -> impl Iterator<Item = &mut Arc<str>> {
         let more = self.few.iter_mut().filter_map(|few| few.hostnames.as_mut());
         more.flatten().chain([&mut self.hostname])
+    }
+
+    /// The policies whose word counts for it.
+    pub fn policies(&self) -> &[Box<str>] {
+        self.few().map_or(&[], |few| &few.policies)
+    }
+
+    /// Whether more counts for it than what its listeners say.
+    pub fn says_anything(&self) -> bool {
+        self.few().is_some()
     }
 
     /// Whether a handshake for another protocol is passed on.
@@ -252,32 +275,6 @@ impl Mirror {
             return Err(format!("mirror: {name:?} is not the name of a cluster"));
         }
         within("mirror: share", usize::from(self.share), 1..=100)
-    }
-}
-
-language! {
-    /// Strict-Transport-Security (RFC 6797).
-    pub struct Hsts {
-        /// Hosts below this one are meant, too.
-        pub include_subdomains: bool = false,
-        /// How long clients remember it.
-        pub max_age_days: u32,
-        /// Browsers may have it built in.
-        pub preload: bool = false,
-    }
-}
-
-impl Hsts {
-    /// The whole line, with its CRLF.
-    pub fn line(&self) -> String {
-        let seconds = u64::from(self.max_age_days) * 24 * 3600;
-        let subdomains = if self.include_subdomains {
-            "; includeSubDomains"
-        } else {
-            ""
-        };
-        let preload = if self.preload { "; preload" } else { "" };
-        format!("Strict-Transport-Security: max-age={seconds}{subdomains}{preload}\r\n")
     }
 }
 
@@ -326,13 +323,17 @@ impl Value for Frontend {
         alike.share_text(self.path.text_mut());
         alike.share_list(&mut self.listeners);
         alike.share_list(&mut self.upgrades);
+        if let Some(few) = &mut self.few {
+            alike.share_list(&mut few.policies);
+        }
     }
 
     fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
         let mirror = self.rare().mirror.as_ref();
         Needs {
             lists: [
-                Some((Kind::Listener, &self.listeners)),
+                Some((Kind::Listener, &*self.listeners)),
+                Some((Kind::Policy, self.policies())),
                 self.few().map(|few| (Kind::Cluster, &*few.split.clusters)),
             ],
             one: self.cluster.as_deref().map(|name| (Kind::Cluster, name)),
@@ -364,7 +365,7 @@ impl Value for Frontend {
             (None, Some(split)) => {
                 let clusters = value.rare().split.clusters.iter();
                 let clusters = clusters.map(|name| cluster_at(name)).collect();
-                running::To::Split(Box::new((split, clusters)))
+                running::To::Split(Rc::new((split, clusters)))
             }
             (None, None) => running::To::Nowhere,
         };
@@ -373,22 +374,36 @@ impl Value for Frontend {
             share: it.share,
         });
         let before = taken(tables, &entry.name);
-        let frontend = Rc::new(running::Frontend::new(
-            rule,
-            plan,
-            to,
-            mirror,
-            before.as_deref(),
-        ));
-        for table in tables_of(tables, frontend.entity()) {
-            table.borrow_mut().insert(frontend.clone());
-        }
-        tables.running.frontends.insert(frontend);
+        let frontend = running::Frontend::new(rule, plan, to, mirror, before.as_deref());
+        insert(tables, Rc::new(frontend));
     }
 
     fn take(tables: &mut Tables, name: &str, _: &mut Swap) {
         taken(tables, name);
     }
+}
+
+impl Frontend {
+    /// Has other policies hold for a frontend, which is the same in all else. Requests that have found it
+    /// before are served by what held then.
+    pub fn say(tables: &mut Tables, name: &str, said: ByListener) {
+        let Some(before) = tables.running.frontends.get(name).cloned() else {
+            return;
+        };
+        for table in tables_of(tables, before.entity()) {
+            table.borrow_mut().remove(before.rule());
+        }
+        // In its place: whoever walks over all of them does not meet it again.
+        insert(tables, Rc::new(before.saying(said)));
+    }
+}
+
+/// Puts a frontend into every table that leads to it.
+fn insert(tables: &mut Tables, frontend: Rc<running::Frontend>) {
+    for table in tables_of(tables, frontend.entity()) {
+        table.borrow_mut().insert(frontend.clone());
+    }
+    tables.running.frontends.insert(frontend);
 }
 
 /// Takes a frontend out of every table that leads to it.
@@ -444,7 +459,7 @@ impl Frontend {
         }
         let changes_requests = few.rewrite.is_some()
             || few.mirror.is_some()
-            || few.request_headers != HeaderEdits::default();
+            || few.says.request_headers != HeaderEdits::default();
         match &self.cluster {
             Some(cluster) if !is_name(cluster) => {
                 Err(format!("cluster {cluster:?} is not the name of a cluster"))
@@ -489,14 +504,8 @@ impl Few {
             self.split.check(self.split_by.as_ref())?;
         }
         let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
-        let edits = &self.request_headers;
-        edits
-            .check(Of::Requests)
-            .map_err(named("request_headers"))?;
-        let edits = &self.response_headers;
-        edits
-            .check(Of::Responses)
-            .map_err(named("response_headers"))?;
+        self.says.check()?;
+        names_of_policies(&self.policies)?;
         if let Some(Redirect::To(target)) = &self.redirect {
             target.check().map_err(named("redirect"))?;
         }

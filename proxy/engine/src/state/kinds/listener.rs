@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::language::{defaulted, language};
 use super::registry::{Compiling, Kind, Needs, Swap, Value};
+use crate::state::entity::check::names_of_policies;
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
 use crate::state::entity::check::{error_pages, is_name, material, socket_addr, within};
 use crate::state::entity::cidr::Cidr;
@@ -42,6 +43,8 @@ language! {
         pub limits: ListenerLimits = ListenerLimits::default(),
         /// `//` in a path is `/`.
         pub merge_slashes: bool = true,
+        /// Whose word counts for all requests here, behind that of their frontends.
+        pub policies: Vec<Box<str>> = Vec::new(),
         /// What clients speak.
         pub protocol: ListenerProtocol = ListenerProtocol::Http,
         /// Networks whose connections begin with a PROXY protocol preamble.
@@ -181,6 +184,7 @@ impl Value for Listener {
         self.trusted_networks()?;
         self.introducing_networks()?;
         error_pages(&self.error_pages)?;
+        names_of_policies(&self.policies)?;
         let limits = &self.limits;
         within(
             "limits.body_bytes",
@@ -209,8 +213,9 @@ impl Value for Listener {
         let tls = self.tls.as_ref();
         let default = tls.and_then(|tls| tls.default_certificate.as_deref());
         Needs {
+            lists: [Some((Kind::Policy, &self.policies)), None, None],
             one: default.map(|name| (Kind::Certificate, name)),
-            ..Needs::default()
+            another: None,
         }
     }
 

@@ -10,6 +10,7 @@ pub(in crate::state) mod language;
 pub mod listener;
 pub mod matching;
 pub mod places;
+pub mod policy;
 pub mod registry;
 pub mod settings;
 pub mod split;

@@ -85,7 +85,7 @@ type Listed<'a> = (Kind, &'a [Box<str>]);
 #[derive(Clone, Copy, Default)]
 pub struct Needs<'a> {
     /// Lists of names.
-    pub(super) lists: [Option<Listed<'a>>; 2],
+    pub(super) lists: [Option<Listed<'a>>; 3],
     /// One more.
     pub(super) one: Option<(Kind, &'a str)>,
     /// And another.
@@ -371,6 +371,8 @@ kinds! {
     Settings(Arc<super::settings::Settings>): super::settings::Settings = settings in settings;
     /// A chain and its key, for some hostnames.
     Certificate(Box<super::certificate::Certificate>): super::certificate::Certificate = certificate in certificates;
+    /// What is done with requests and answers, for all that name it.
+    Policy(Arc<super::policy::Policy>): super::policy::Policy = policy in policies;
     /// An address on which clients are accepted.
     Listener(Arc<super::listener::Listener>): super::listener::Listener = listener in listeners;
     /// A named set of interchangeable backends.

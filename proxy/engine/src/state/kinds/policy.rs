@@ -1,0 +1,140 @@
+//! The policy: what frontends and listeners have done with requests and answers, by a name.
+//!
+//! Whatever stands in one may stand in a frontend too. What holds for whom is found out in
+//! [`crate::state::merging`], when a change is prepared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::edits::{HeaderEdits, Of};
+use super::language::{defaulted, language};
+use super::registry::{Compiling, Swap, Value};
+use crate::policy::merged::{Levels, Merged};
+use crate::state::entity::ErrorPage;
+use crate::state::entity::check::error_page;
+use crate::state::entry::Entry;
+use crate::state::tables::Tables;
+
+defaulted! {
+    /// What is done with requests and answers.
+    pub struct Policy {
+        /// Pages by status; none is the built-in one.
+        pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
+        /// What clients are told of TLS in responses over it.
+        pub hsts: Inherited<Hsts> = Inherited::Inherit,
+        /// What is done with the fields of requests to backends.
+        pub request_headers: HeaderEdits = HeaderEdits::default(),
+        /// What is done with the fields of responses to clients.
+        pub response_headers: HeaderEdits = HeaderEdits::default(),
+    }
+}
+
+/// A word that may be left to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Inherited<T> {
+    /// It is left to them.
+    #[default]
+    Inherit,
+    /// There is none, whatever they say.
+    Off,
+    /// This one.
+    Is(T),
+}
+
+impl<T: Serialize> Serialize for Inherited<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Inherit => serializer.serialize_str("inherit"),
+            Self::Off => serializer.serialize_none(),
+            Self::Is(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Inherited<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Option::<WordOr<T>>::deserialize(deserializer)? {
+            None => Self::Off,
+            Some(WordOr::Word(Inherit::Inherit)) => Self::Inherit,
+            Some(WordOr::Value(value)) => Self::Is(value),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WordOr<T> {
+    Word(Inherit),
+    Value(T),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Inherit {
+    Inherit,
+}
+
+language! {
+    /// Strict-Transport-Security (RFC 6797).
+    pub struct Hsts {
+        /// Hosts below this one are meant, too.
+        pub include_subdomains: bool = false,
+        /// How long clients remember it.
+        pub max_age_days: u32,
+        /// Browsers may have it built in.
+        pub preload: bool = false,
+    }
+}
+
+impl Hsts {
+    /// The whole line, with its CRLF.
+    pub fn line(&self) -> String {
+        let seconds = u64::from(self.max_age_days) * 24 * 3600;
+        let subdomains = if self.include_subdomains {
+            "; includeSubDomains"
+        } else {
+            ""
+        };
+        let preload = if self.preload { "; preload" } else { "" };
+        format!("Strict-Transport-Security: max-age={seconds}{subdomains}{preload}\r\n")
+    }
+}
+
+impl Value for Policy {
+    type Compiled = ();
+    /// What it says runs with those that name it.
+    type Running = Arc<Entry>;
+
+    fn check(&self) -> Result<(), String> {
+        for (status, page) in &self.error_pages {
+            error_page(status, page.as_ref())?;
+        }
+        let edits = &self.request_headers;
+        edits
+            .check(Of::Requests)
+            .map_err(|reason| format!("request_headers: {reason}"))?;
+        let edits = &self.response_headers;
+        edits
+            .check(Of::Responses)
+            .map_err(|reason| format!("response_headers: {reason}"))
+    }
+
+    fn compile(&self, _: &Arc<Entry>, _: &mut Compiling<'_>) -> Result<(), String> {
+        // It is made with those that name it; what cannot be made of it alone is refused at once.
+        let levels = Levels {
+            own: Some(self),
+            ..Levels::default()
+        };
+        Merged::of(&levels, None).map(drop)
+    }
+
+    fn put(tables: &mut Tables, entry: Arc<Entry>, (): (), _: &mut Swap) {
+        tables.running.policies.insert(entry);
+    }
+
+    fn take(tables: &mut Tables, name: &str, _: &mut Swap) {
+        tables.running.policies.swap_remove(name);
+    }
+}

@@ -1,0 +1,168 @@
+"""What holds for a frontend on a listener: its own word, its policies', the listener's policies'.
+
+Merged by leaf: the name of a header, the status of a page, HSTS as a whole. Whoever is nearer to
+the frontend goes first, and a written null switches off. Two policies of one list that differ about
+a leaf are in conflict, unless the frontend itself decides. The engine does the same
+(`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the catalog, by
+`planning` and by `explain`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from reconciler.catalog.relations import View, users
+from reconciler.language.findings import Finding, place
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.error_page import ErrorPage
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.hsts import Hsts
+from schemas.kinds.listener import Listener
+from schemas.kinds.policy import Policy
+
+_EDITED = ("request_headers", "response_headers")
+
+
+class Leaf(NamedTuple):
+    """What one word is about."""
+
+    key: str
+    name: str = ""
+    """Of a header, in lower case, or a status."""
+
+    def __str__(self) -> str:
+        return f"{self.key}.{self.name}" if self.name else self.key
+
+
+class Edit(NamedTuple):
+    """What is done with a header: set, add or remove."""
+
+    verb: str
+    text: str = ""
+
+
+Said = Edit | ErrorPage | Hsts | None
+"""None switches off what others say."""
+
+
+class Word(NamedTuple):
+    """What is said about a leaf, and by whom."""
+
+    said: Said
+    by: Entity
+    written: str
+    """The name as it is written."""
+
+
+def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
+    """Yield what a frontend, a policy or a listener says itself."""
+    if entity.key.kind == "listener":
+        for status, own in entity.typed(Listener).error_pages.items():
+            yield Leaf("error_pages", status), Word(own, entity, status)
+        return
+    is_policy = entity.key.kind == "policy"
+    says = entity.typed(Policy) if is_policy else entity.typed(Frontend)
+    for status, page in says.error_pages.items():
+        yield Leaf("error_pages", status), Word(page, entity, status)
+    if says.hsts is None or isinstance(says.hsts, Hsts):
+        yield Leaf("hsts"), Word(says.hsts, entity, "")
+    for key in _EDITED:
+        edits = says.request_headers if key == _EDITED[0] else says.response_headers
+        for verb, lines in (("set", edits.set), ("add", edits.add)):
+            for name, text in lines.items():
+                said = Edit(verb, text) if text is not None else None
+                yield Leaf(key, name.lower()), Word(said, entity, name)
+        for name in edits.remove:
+            yield Leaf(key, name.lower()), Word(Edit("remove"), entity, name)
+
+
+def merged(levels: Iterable[Sequence[Entity]]) -> dict[Leaf, Word]:
+    """Return who has the last word about each leaf: the first of the levels that says anything."""
+    found: dict[Leaf, Word] = {}
+    for level in levels:
+        for entity in level:
+            for leaf, word in words_of(entity):
+                found.setdefault(leaf, word)
+    return found
+
+
+def levels_of(frontend: Entity, listener: str, view: View) -> list[list[Entity]]:
+    """Return who has a word about a frontend's requests at a listener, the nearest first."""
+    beyond = view.get(EntityKey("listener", listener))
+    return [
+        [frontend],
+        policies_of(frontend, view),
+        *([[beyond], policies_of(beyond, view)] if beyond is not None else []),
+    ]
+
+
+def policies_of(entity: Entity, view: View) -> list[Entity]:
+    """Return the policies that a frontend or a listener names, as far as they are there."""
+    found = (view.get(EntityKey("policy", name)) for name in named_policies(entity))
+    return [policy for policy in found if policy is not None]
+
+
+def named_policies(entity: Entity) -> Sequence[str]:
+    """Return the names of the policies that an entity lists."""
+    match entity.key.kind:
+        case "frontend":
+            return entity.typed(Frontend).policies
+        case "listener":
+            return entity.typed(Listener).policies
+        case _:
+            return ()
+
+
+def concerned(policy: EntityKey, view: View) -> set[EntityKey]:
+    """Return the frontends for which a policy counts: they name it, or their listener does."""
+    found: set[EntityKey] = set()
+    for user in users(view, policy):
+        if user.kind == "listener":
+            found |= {key for key in users(view, user) if key.kind == "frontend"}
+        else:
+            found.add(user)
+    return found
+
+
+def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield errors about lists of which two policies differ about a leaf that nobody decides."""
+    suspects: set[EntityKey] = set()
+    for key in changed:
+        if key.kind == "policy":
+            suspects |= users(view, key)
+        elif key.kind in ("frontend", "listener") and key in view:
+            suspects.add(key)
+    clashing: dict[tuple[str, ...], dict[Leaf, tuple[Entity, Entity]]] = {}
+    told: set[tuple[tuple[str, ...], Leaf]] = set()
+    for key in sorted(suspects):
+        entity = view[key]
+        names = tuple(named_policies(entity))
+        if len(names) < 2:
+            continue
+        if names not in clashing:
+            clashing[names] = dict(_clashing(policies_of(entity, view)))
+        decided = {leaf for leaf, _ in words_of(entity)} if key.kind == "frontend" else set()
+        for leaf, pair in clashing[names].items():
+            # Thousands of frontends have the same list, which is mended at one place.
+            if leaf not in decided and (names, leaf) not in told:
+                told.add((names, leaf))
+                yield _conflict(entity, leaf, *pair)
+
+
+def _clashing(policies: Sequence[Entity]) -> Iterator[tuple[Leaf, tuple[Entity, Entity]]]:
+    first: dict[Leaf, Word] = {}
+    for policy in policies:
+        for leaf, word in words_of(policy):
+            other = first.setdefault(leaf, word)
+            if other.said != word.said:
+                yield leaf, (other.by, policy)
+
+
+def _conflict(entity: Entity, leaf: Leaf, one: Entity, other: Entity) -> Finding:
+    both = f"{one.key} ({place(one)}) and {other.key} ({place(other)})"
+    message = f"{entity.key}: {both} say different things about {leaf}"
+    hint = "leave one of the two out"
+    if entity.key.kind == "frontend":
+        hint += f", or write {leaf.key} in the frontend itself, whose word goes first"
+    return Finding("error", entity.key, ("policies", other.key.name), message, hint)

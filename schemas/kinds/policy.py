@@ -1,0 +1,51 @@
+"""The policy: what frontends and listeners have done with requests and answers, by a name.
+
+Whatever may stand here may stand in a frontend too. What counts for a frontend is merged by leaf:
+its own word goes before its policies', and these before those of the listener that a request came
+to (`reconciler.catalog.policies`; the engine does the same).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from schemas.base import Kind
+from schemas.kinds.edits import HeaderEdits, check_edits
+from schemas.kinds.error_page import OwnErrorPages
+from schemas.kinds.hsts import INHERIT, InheritedHsts
+
+NO_GROUPS: frozenset[str] = frozenset()
+
+
+def _edited(value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
+    check_edits(value, NO_GROUPS, of_requests=info.field_name == "request_headers")
+    return value
+
+
+class Policy(Kind):
+    """What is done with requests and answers, for all frontends and listeners that name it."""
+
+    KIND: ClassVar[str] = "policy"
+
+    error_pages: OwnErrorPages = Field(default_factory=dict)
+    hsts: InheritedHsts = INHERIT
+    request_headers: Annotated[
+        HeaderEdits,
+        AfterValidator(_edited),
+        Field(
+            description="What is done with the headers of requests to backends.",
+            examples=[{"set": {"X-Real-IP": "{client_address}"}}],
+        ),
+    ] = HeaderEdits()
+    response_headers: Annotated[
+        HeaderEdits,
+        AfterValidator(_edited),
+        Field(
+            description=(
+                "What is done with the headers of all answers to clients, the proxy's own included."
+            ),
+            examples=[{"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]}],
+        ),
+    ] = HeaderEdits()

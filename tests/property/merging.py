@@ -1,0 +1,62 @@
+"""What policies come to, worked out without any of our code: of raw values, as they are written.
+
+Used by the tests of the reconciler's merging, and of what workers really do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Raw = dict[str, Any]
+# A verb and its text; None switches off.
+Edit = tuple[str, str] | None
+
+
+class ContradictionError(Exception):
+    """Two policies of one list say different things about one header."""
+
+
+def edits_of(raw: Raw, key: str) -> Iterator[tuple[str, Edit]]:
+    """What a policy says about each header, by its name in lower case."""
+    edits = raw.get(key, {})
+    for verb in ("set", "add"):
+        for name, text in edits.get(verb, {}).items():
+            yield name.lower(), None if text is None else (verb, text)
+    for name in edits.get("remove", []):
+        yield name.lower(), ("remove", "")
+
+
+def edits(key: str, own: Raw, *levels: Sequence[Raw]) -> dict[str, tuple[str, str]]:
+    """What is done with each header: the nearest level that says anything says it."""
+    found: dict[str, Edit] = dict(edits_of(own, key))
+    for level in levels:
+        here: dict[str, Edit] = {}
+        for policy in level:
+            for name, edit in edits_of(policy, key):
+                if here.setdefault(name, edit) != edit and name not in found:
+                    raise ContradictionError(name)
+        found = {**here, **found}
+    return {name: edit for name, edit in found.items() if edit is not None}
+
+
+def hsts(own: Raw, *levels: Sequence[Raw]) -> int | None:
+    """For how many days browsers stay at TLS."""
+    for level in ([own], *levels):
+        said = [each["hsts"] for each in level if each.get("hsts", "inherit") != "inherit"]
+        if said:
+            if any(each != said[0] for each in said):
+                raise ContradictionError("hsts")
+            return said[0]["max_age_days"] if said[0] is not None else None
+    return None
+
+
+def is_contradictory(policies: Sequence[Raw]) -> bool:
+    """Whether a list of policies is an error by itself."""
+    try:
+        for key in ("request_headers", "response_headers"):
+            edits(key, {}, policies)
+        hsts({}, policies)
+    except ContradictionError:
+        return True
+    return False

@@ -1,0 +1,58 @@
+"""The policy: what may stand in one, and what is refused there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.policy import Policy
+from tests.schemas.refusals import refusal
+
+
+def test_whatever_stands_in_a_policy_may_stand_in_a_frontend() -> None:
+    assert Policy.model_fields.keys() <= Frontend.model_fields.keys()
+    for name, field in Policy.model_fields.items():
+        usual = field.get_default(call_default_factory=True)
+        assert usual == Frontend.model_fields[name].get_default(call_default_factory=True), name
+
+
+def test_a_written_null_is_part_of_the_value_and_a_default_is_not() -> None:
+    policy = Policy.model_validate(
+        {
+            "hsts": None,
+            "error_pages": {"503": None},
+            "request_headers": {"set": {"X-A": None}, "add": {"X-B": None}},
+            "response_headers": {},
+        }
+    )
+    assert policy.value() == {
+        "hsts": None,
+        "error_pages": {"503": None},
+        "request_headers": {"add": {"X-B": None}, "set": {"X-A": None}},
+    }
+    assert Policy.of_value(policy.value()) == policy
+    assert Policy.model_validate({"hsts": "inherit"}).value() == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hsts": "off"}, 'expected a map or "inherit", not "off"'),
+        ({"hsts": {}}, '"max_age_days" is missing'),
+        ({"response_headers": {"set": {"X-A": "{1}"}}}, "neither a value nor a group"),
+        ({"request_headers": {"set": {"Host": "a"}}}, "the proxy's own to say"),
+        ({"request_headers": {"set": {"X-A": None}, "remove": ["x-a"]}}, "is named twice"),
+        ({"error_pages": {"200": None}}, "expected a status from 400 to 599"),
+        ({"cluster": "shop"}, '"shop" is not valid here'),
+    ],
+)
+def test_what_is_refused(fields: dict[str, Any], message: str) -> None:
+    assert message in str(refusal("policy", fields))
+
+
+def test_lists_of_policies_are_bounded() -> None:
+    names = [f"p{number}" for number in range(9)]
+    frontend = {"listeners": ["a"], "cluster": "c", "policies": names}
+    assert "at most 8" in str(refusal("frontend", frontend))
