@@ -25,8 +25,8 @@ def _cost_s(count: int) -> float:
         for number in range(count)
     }
     files["listeners.yaml"] = b"listeners: {public: {address: '127.0.0.1:80'}}\n"
-    # Who stages so much collects no garbage meanwhile (`reconciler.loop.large.loader`): a collection
-    # goes through all that there is, other tests' things with it.
+    # Who stages so much collects no garbage meanwhile (`reconciler.loop.large.loader`): that would
+    # go through all that there is, other tests' things with it.
     gc.disable()
     try:
         began = time.process_time()
