@@ -136,6 +136,27 @@ def _of_name(key: str, name: str) -> tuple[str, ...]:
     return (key, name) if key == "remove" else (key, name, KEY)
 
 
+RequestEdits = Annotated[
+    HeaderEdits,
+    Field(
+        description="What is done with the headers of requests to backends.",
+        examples=[{"set": {"X-Real-IP": "{client_address}"}}],
+    ),
+]
+"""Those of a frontend and of a policy, each of which checks them by `check_edits`."""
+
+ResponseEdits = Annotated[
+    HeaderEdits,
+    Field(
+        description=(
+            "What is done with the headers of all answers to clients, the proxy's own included."
+        ),
+        examples=[{"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]}],
+    ),
+]
+"""As above, of answers."""
+
+
 def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool) -> None:
     """Raise a fault about names that are not to be edited, and values that are none."""
     ours = _IN_REQUESTS if of_requests else _IN_RESPONSES

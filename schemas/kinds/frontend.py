@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from schemas.base import KEY, Kind, Model, fault, shown
-from schemas.kinds.edits import HeaderEdits, check_edits
+from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
 from schemas.kinds.match import (
@@ -325,14 +325,7 @@ class Frontend(Kind):
             examples=["https", {"hostname": "example.com", "status": 301}],
         ),
     ] = None
-    request_headers: Annotated[
-        HeaderEdits,
-        AfterValidator(_edited),
-        Field(
-            description="What is done with the headers of requests to backends.",
-            examples=[{"set": {"X-Real-IP": "{client_address}"}}],
-        ),
-    ] = HeaderEdits()
+    request_headers: Annotated[RequestEdits, AfterValidator(_edited)] = HeaderEdits()
     respond: Annotated[
         Respond | None,
         Field(
@@ -343,16 +336,7 @@ class Frontend(Kind):
             examples=[{"status": 200, "body": "ok\n"}],
         ),
     ] = None
-    response_headers: Annotated[
-        HeaderEdits,
-        AfterValidator(_edited),
-        Field(
-            description=(
-                "What is done with the headers of all answers to clients, the proxy's own included."
-            ),
-            examples=[{"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]}],
-        ),
-    ] = HeaderEdits()
+    response_headers: Annotated[ResponseEdits, AfterValidator(_edited)] = HeaderEdits()
     rewrite: Annotated[
         Rewrite | None,
         AfterValidator(_rewritten),

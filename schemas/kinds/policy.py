@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from schemas.base import Kind
-from schemas.kinds.edits import HeaderEdits, check_edits
+from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
 
@@ -31,21 +31,5 @@ class Policy(Kind):
 
     error_pages: OwnErrorPages = Field(default_factory=dict)
     hsts: InheritedHsts = INHERIT
-    request_headers: Annotated[
-        HeaderEdits,
-        AfterValidator(_edited),
-        Field(
-            description="What is done with the headers of requests to backends.",
-            examples=[{"set": {"X-Real-IP": "{client_address}"}}],
-        ),
-    ] = HeaderEdits()
-    response_headers: Annotated[
-        HeaderEdits,
-        AfterValidator(_edited),
-        Field(
-            description=(
-                "What is done with the headers of all answers to clients, the proxy's own included."
-            ),
-            examples=[{"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]}],
-        ),
-    ] = HeaderEdits()
+    request_headers: Annotated[RequestEdits, AfterValidator(_edited)] = HeaderEdits()
+    response_headers: Annotated[ResponseEdits, AfterValidator(_edited)] = HeaderEdits()

@@ -90,7 +90,7 @@ def _differing(git: pygit2.Repository, paths: list[bytes]) -> list[pygit2.DiffDe
     options.pathspec.strings = strings
     options.pathspec.count = len(texts)
     found = ffi.new("git_diff **")
-    check_error(C.git_diff_index_to_workdir(found, git._repo, ffi.NULL, options))  # noqa: SLF001
+    check_error(C.git_diff_index_to_workdir(found, git._repo, ffi.NULL, options))  # noqa: SLF001  # it has no other way
     return list(pygit2.Diff.from_c(bytes(ffi.buffer(found)[:]), git).deltas)
 
 
