@@ -33,7 +33,7 @@ _LOOK_S = 0.02
 
 
 def regain(runtime_dir: Path) -> dict[int, int]:
-    """Have lost sockets bound anew; return the number of each worker that was lost, by process.
+    """Have lost sockets bound anew; return the number of each worker that did so, by process.
 
     Returns when all can be connected to, or after two seconds.
     """
@@ -53,7 +53,7 @@ def regain(runtime_dir: Path) -> dict[int, int]:
     while left and time.monotonic() < deadline:
         time.sleep(_LOOK_S)
         left -= {pid for pid in left if _is_found(runtime_dir, pid, told[pid])}
-    return told
+    return {pid: number for pid, number in told.items() if pid not in left}
 
 
 def _lost(runtime_dir: Path) -> Iterator[tuple[int, int]]:
