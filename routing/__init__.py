@@ -3,7 +3,7 @@
 What would serve a request is not worked out a second time in Python: `place_of` reads it as a
 listener does, `rank_frontends` asks the very tables that serve, on the frontends it is given, and
 `share_of` which cluster of a split it comes to. They are pure, so that no worker is needed. Called
-by `reconciler.reporting.explaining.explain`; nothing else belongs here.
+by `question` and `ranking` of `reconciler.reporting.explaining`; nothing else belongs here.
 """
 
 from proxy.engine_api import (

@@ -1,7 +1,8 @@
 """Which frontends may serve a request, found by their relations instead of by looking at all.
 
 A superset of those that match: by listener, hostname and path, as the engine's tables find them,
-and without methods and values. Called by `reconciler.reporting.explaining.explain`.
+and without methods and values. Called by `explain` and `ranking` of
+`reconciler.reporting.explaining`.
 """
 
 from __future__ import annotations

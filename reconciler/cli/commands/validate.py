@@ -102,7 +102,7 @@ def _uncompilable(state: "State") -> "Iterable[Diagnostic]":
     if not expressive:
         # What asks the engine need not be imported.
         return ()
-    from reconciler.reporting.explaining.explain import uncompilable
+    from reconciler.reporting.explaining.ranking import uncompilable
 
     return uncompilable(expressive)
 

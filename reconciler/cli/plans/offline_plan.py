@@ -31,7 +31,7 @@ def between(
     from reconciler.planning.consequences import consequences
     from reconciler.planning.differ import diff_entities
     from reconciler.planning.planner import make_plan
-    from reconciler.reporting.explaining.explain import winners
+    from reconciler.reporting.explaining.ranking import winners
     from schemas.changes.plan import Verdict
 
     before, found = _loaded(place, base, {})
@@ -71,7 +71,7 @@ def _loaded(
     place: Path, ref: str | None, left_out: dict[str, str]
 ) -> "tuple[State | None, tuple[Diagnostic, ...]]":
     from reconciler.catalog.catalog import load_directory
-    from reconciler.reporting.explaining.explain import uncompilable
+    from reconciler.reporting.explaining.ranking import uncompilable
     from reconciler.source.left_out import warnings
     from schemas.entities.diagnostic import Diagnostic
 

@@ -20,12 +20,9 @@ from reconciler.reporting.control.reconciling import Proposes, Reconciling
 from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.control.status import Status
 from reconciler.reporting.control.waiting import NoCommitError, Waiting
-from reconciler.reporting.explaining.explain import (
-    UnexplainableError,
-    explain,
-    uncompilable,
-    winners,
-)
+from reconciler.reporting.explaining.explain import explain
+from reconciler.reporting.explaining.question import UnexplainableError
+from reconciler.reporting.explaining.ranking import uncompilable, winners
 from reconciler.source import left_out
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source

@@ -130,6 +130,7 @@ NEVER = {
     "importlib.metadata",
     "prometheus_client",
     "reconciler.reporting.explaining.explain",
+    "reconciler.reporting.explaining.ranking",
     "reconciler.storage",
     "rich",
     "shtab",

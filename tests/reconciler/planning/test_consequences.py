@@ -8,7 +8,7 @@ from reconciler.catalog.catalog import load_directory
 from reconciler.catalog.views import MemoryView
 from reconciler.planning.consequences import consequences
 from reconciler.planning.differ import diff_entities
-from reconciler.reporting.explaining.explain import winners
+from reconciler.reporting.explaining.ranking import winners
 from schemas.changes.plan import Consequence
 from schemas.changes.state import State
 from schemas.entities.entity import EntityKey

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.views import MemoryView
-from reconciler.reporting.explaining import explain as module
-from reconciler.reporting.explaining.explain import UnexplainableError, explain
+from reconciler.reporting.explaining import ranking
+from reconciler.reporting.explaining.explain import explain
+from reconciler.reporting.explaining.question import UnexplainableError
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS
 from schemas.messages.control import ExplainRequest, ExplainResult
@@ -218,7 +219,7 @@ def test_of_many_frontends_only_those_that_may_match_are_looked_at(
     winners: dict[int, list[str | None]] = {}
     looked_at: dict[int, float] = {}
     for most in (500, 0):
-        monkeypatch.setattr(module, "_ALL_SHOWN_MAX", most)
+        monkeypatch.setattr(ranking, "_ALL_SHOWN_MAX", most)
         read.clear()
         found = [explain(ExplainRequest(url), view, [])["frontend"] for url in urls]
         winners[most] = [each["name"] if each else None for each in found]

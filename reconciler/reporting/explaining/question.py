@@ -1,0 +1,100 @@
+"""The request that is asked about: as it is written, and as a listener reads it.
+
+Called by `reconciler.reporting.explaining.explain`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from schemas.messages.control import ExplainRequest
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class UnexplainableError(ValueError):
+    """The request makes no sense; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request: as it is written, and behind `as_read` as a listener reads it."""
+
+    scheme: str | None
+    """None: the URL leaves it open."""
+    name: str
+    """The host in the URL, which a client names in its handshake."""
+    hostname: str
+    port: int | None
+    path: str
+    query: str
+    method: str
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    client: str | None = None
+    """The address of who asks; None where that is not known."""
+
+
+def asked_by(request: ExplainRequest) -> Asked:
+    """Raises `UnexplainableError` on a URL that is none, and on what no client can send."""
+    has_scheme = "://" in request.url
+    url = request.url if has_scheme else f"http://{request.url}"
+    if "\t" in url or _CONTROLS.search(url):
+        # Some of them `urlsplit` takes out silently.
+        raise UnexplainableError(f"{request.url!r} has control characters, which no URL has")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
+    headers = [_header(each) for each in request.headers]
+    client = _address(request.client_address)
+    host = next((value for name, value in headers if name == "host"), None)
+    return Asked(
+        scheme=parts.scheme if has_scheme else None,
+        name=parts.hostname.rstrip("."),
+        hostname=host or parts.netloc.rpartition("@")[2],
+        port=port,
+        path=parts.path or "/",
+        query=parts.query,
+        method=request.method,
+        headers=headers,
+        client=client,
+    )
+
+
+def _header(field_line: list[str]) -> tuple[str, str]:
+    """The field as it is compared. Raises `UnexplainableError` when no client can send it."""
+    text = ": ".join(field_line)
+    if len(field_line) != 2 or not _TOKEN.fullmatch(field_line[0]) or _CONTROLS.search(text):
+        raise UnexplainableError(f"{text!r} is not a header that a client can send")
+    return field_line[0].lower(), field_line[1]
+
+
+def _address(text: str | None) -> str | None:
+    """Return who asks in the engine's form. Raises `UnexplainableError` when it is no address."""
+    if text is None:
+        return None
+    try:
+        return str(ip_address(text.strip("[]")))
+    except ValueError:
+        raise UnexplainableError(f"{text!r} is not an IP address that a client may have") from None
+
+
+def as_read(asked: Asked, *, merge_slashes: bool) -> Asked:
+    """The request as a listener reads it. Raises `UnexplainableError` when it would be refused."""
+    from routing import place_of  # noqa: PLC0415  # loads the engine, only for who asks
+
+    target = f"{asked.path}?{asked.query}" if asked.query else asked.path
+    try:
+        place = place_of(asked.method, target, asked.hostname, merge_slashes=merge_slashes)
+    except ValueError as error:
+        reason, status = error.args
+        what = f"{asked.method} {target} of {asked.hostname}"
+        raise UnexplainableError(f"the proxy answers {status} to {what}: {reason}") from None
+    return replace(asked, hostname=place.hostname, path=place.path, query=place.query)
