@@ -14,7 +14,15 @@ from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
-from reconciler.catalog import coverage, matches, passthroughs, policies, references, shadows
+from reconciler.catalog import (
+    circles,
+    coverage,
+    matches,
+    passthroughs,
+    policies,
+    references,
+    shadows,
+)
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
@@ -181,8 +189,8 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     if not staged.incomplete:
         yield from references.dangling(keys, view, staged.declared, staged.written)
     yield from references.clashes(keys, view)
-    yield from references.circles(keys, view)
-    yield from references.endless(keys, view)
+    yield from circles.certain(keys, view)
+    yield from circles.redirects(keys, view)
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
     yield from policies.conflicts(keys, view)
@@ -201,7 +209,7 @@ def _warnings(
         passthroughs.hidden(keys, view),
         shadows.hidden(keys, view),
         matches.undecided(keys, view),
-        references.loops(keys, view),
+        circles.possible(keys, view),
         references.without_backends(keys, view),
     ):
         if view[found.key].provenance.file not in faulty:

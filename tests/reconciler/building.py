@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from reconciler.language.findings import Finding
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS
 
@@ -32,3 +34,8 @@ def frontend(name: str, *, line: int = 1, **fields: Any) -> Entity:
     """Make a frontend of the cluster "shop" on the listener "public"."""
     fields = {"cluster": "shop", "listeners": ["public"], **fields}
     return entity("frontend", name, line=line, **fields)
+
+
+def texts(findings: Iterable[Finding]) -> list[str]:
+    """Say where each finding points and what it says."""
+    return [f"{found.key}: {'/'.join(found.path)}: {found.message}" for found in findings]

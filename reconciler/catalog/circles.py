@@ -1,0 +1,211 @@
+"""Requests that go round: backends that are listeners of ours, redirects that lead to themselves.
+
+The catalog asks for the findings about the changed keys, as with `references`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from reconciler.catalog.policies import concerned, levels_of, merged
+from reconciler.catalog.relations import (
+    DIAL,
+    LISTEN,
+    View,
+    cluster_of,
+    dialled,
+    listened,
+    users,
+)
+from reconciler.language.findings import Finding, place
+from schemas.base import shown
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.backend import Backend
+from schemas.kinds.cluster import Cluster
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.listener import Listener
+from schemas.kinds.places import Redirect
+from schemas.values.names import port_of, split_address
+
+
+def possible(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield warnings about backends that are listeners of ours."""
+    pairs: set[tuple[EntityKey, EntityKey]] = set()
+    for key in changed:
+        entity = view.get(key)
+        if entity is None or key.kind not in ("backend", "listener"):
+            continue
+        (address,) = dialled(entity) or listened(entity)
+        port = port_of(address)
+        backends = view.related(DIAL, port) if key.kind == "listener" else (key,)
+        listeners = view.related(LISTEN, port) if key.kind == "backend" else (key,)
+        pairs.update(
+            (backend, listener)
+            for backend in backends
+            for listener in listeners
+            if listener.kind == "listener"
+        )
+    for backend, listener in sorted(pairs):
+        address = view[backend].typed(Backend).address
+        if _leads_to(address, view[listener].typed(Listener).address):
+            message = f"{backend}: {address} is {listener} of this proxy"
+            message += f" ({place(view[listener])}): requests may go round in circles"
+            yield Finding("warning", backend, ("address",), message)
+
+
+def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield errors about clusters that surely lead back to where their requests come from.
+
+    Sure is what holds for every request: each backend that takes any is a listener of ours, and
+    all frontends there lead to the very cluster, or those that lead to it listen nowhere else, so
+    that they get again what they sent. Anything less is a warning of `possible`.
+    """
+    clusters: set[str] = set()
+    for key in changed:
+        clusters |= _clusters_near(key, view)
+    view.expect(EntityKey("cluster", name) for name in clusters)
+    for name in sorted(clusters):
+        cluster = view.get(EntityKey("cluster", name))
+        backends = _taking(name, view) if cluster is not None else []
+        back = [_listener_behind(cluster, each, view) for each in backends if cluster]
+        first = back[0] if back else None
+        if first is None:
+            continue
+        if all(each and _is_closed(each, name, view) for each in back):
+            why = "whose frontends all lead to it"
+        elif set(back) == {first} and _come_from(first, name, view):
+            why = "where its requests come from"
+        else:
+            continue
+        message = f"cluster {shown(name)} leads back to {first} ({place(view[first])})"
+        message += f", {why}: every request would go round in circles"
+        hint = "write the addresses of the servers behind the proxy"
+        yield Finding("error", backends[0].key, ("address",), message, hint)
+
+
+def redirects(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield errors about frontends that send requests to the very place where they came from.
+
+    Sure is what keeps host and path, and names the scheme and the port of a listener of theirs:
+    the same request comes to the same frontend again.
+    """
+    suspects: set[EntityKey] = set()
+    for key in changed:
+        suspects |= {key} if key.kind == "frontend" else set()
+        suspects |= users(view, key) if key.kind == "listener" else set()
+        # A cookie that its answers have brought may come no more.
+        suspects |= concerned(key, view) if key.kind == "policy" else set()
+    for key in sorted(key for key in suspects if key in view):
+        frontend = view[key].typed(Frontend)
+        to = frontend.redirect
+        if not isinstance(to, Redirect) or not _stays(to, frontend):
+            continue
+        for name in frontend.listeners:
+            listener = view.get(EntityKey("listener", name))
+            if listener is None or (frontend.cookies and _edits_answers(view[key], name, view)):
+                continue
+            if _is_at(to, listener.typed(Listener)):
+                message = (
+                    f"{key}: on {listener.key} ({place(listener)}) the redirect leads back to it"
+                )
+                hint = "name the other listeners alone, or another hostname, port or path"
+                yield Finding("error", key, ("redirect",), message, hint)
+                break
+
+
+def _stays(to: Redirect, frontend: Frontend) -> bool:
+    """Tell whether host, path and query of a redirect are those of the request."""
+    # Of several hostnames one that is sent to another comes back and is sent to itself.
+    same_host = to.hostname in (None, "{hostname}", *frontend.names)
+    return same_host and to.path is None and not (to.query == "drop" and frontend.query)
+
+
+def _edits_answers(frontend: Entity, listener: str, view: View) -> bool:
+    """Tell whether an answer may bring a cookie, after which the same request is another one."""
+    words = merged(levels_of(frontend, listener, view))
+    return any(leaf.key == "response_headers" and word.said for leaf, word in words.items())
+
+
+def _is_at(to: Redirect, listener: Listener) -> bool:
+    """Tell whether a redirect leads to the scheme and the port of a listener."""
+    spoken = "https" if listener.tls is not None else "http"
+    if to.scheme not in (None, spoken):
+        return False
+    usual = {"http": 80, "https": 443}[spoken]
+    if to.port is None and to.scheme is None:
+        return True
+    return str(to.port or usual) == port_of(listener.address)
+
+
+def _clusters_near(key: EntityKey, view: View) -> set[str]:
+    entity = view.get(key)
+    if key.kind in ("cluster", "backend"):
+        return {cluster_of(key)}
+    if entity is not None and key.kind == "frontend":
+        return set(entity.typed(Frontend).clusters)
+    if entity is not None and key.kind == "listener":
+        port = port_of(entity.typed(Listener).address)
+        return {cluster_of(each) for each in view.related(DIAL, port)}
+    return set()
+
+
+def _taking(cluster: str, view: View) -> list[Entity]:
+    """Return the backends that take requests; none as soon as one surely leads elsewhere."""
+    found = []
+    for name in view.names("backend", f"{cluster}/"):
+        entity = view[EntityKey("backend", name)]
+        backend = entity.typed(Backend)
+        if not backend.weight:
+            continue
+        if not view.related(LISTEN, port_of(backend.address)):
+            return []
+        found.append(entity)
+    return found
+
+
+def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey | None:
+    """Return the listener that takes what is sent to a backend, if it speaks what is spoken."""
+    address, sent = backend.typed(Backend).address, cluster.typed(Cluster)
+    for key, listening in view.related(LISTEN, port_of(address)).items():
+        if key.kind != "listener" or not _leads_to(address, listening):
+            continue
+        taken = view[key].typed(Listener)
+        same_tls = (taken.tls is None) == (sent.tls is None)
+        if same_tls and not taken.proxy_protocol and not sent.proxy_protocol:
+            return key
+    return None
+
+
+def _is_closed(listener: EntityKey, cluster: str, view: View) -> bool:
+    """Tell whether every frontend of a listener leads to one cluster, whatever is asked for."""
+    frontends = [view[each].typed(Frontend) for each in users(view, listener)]
+    return bool(frontends) and all(
+        each.cluster == cluster and each.redirect is None for each in frontends
+    )
+
+
+def _come_from(listener: EntityKey, cluster: str, view: View) -> bool:
+    """Tell whether all requests of a cluster are those that a listener would route to it again."""
+    frontends = [view[each].typed(Frontend) for each in users(view, EntityKey("cluster", cluster))]
+    return bool(frontends) and all(
+        # What a header says may be otherwise the second time, and so is who asks.
+        each.cluster == cluster
+        and list(each.listeners) == [listener.name]
+        and each.redirect is None
+        and not (each.headers or each.cookies or each.client_addresses)
+        for each in frontends
+    )
+
+
+def _leads_to(address: str, listener: str) -> bool:
+    """Say whether who connects to an address surely comes to a listener with the same port."""
+    ip, listening = split_address(address)[0], split_address(listener)[0]
+    if ip.version != listening.version:
+        return False
+    # Which other addresses this machine has is not known here.
+    ours = ip.is_loopback or ip.is_unspecified
+    return (
+        ip == listening
+        or (listening.is_unspecified and ours)
+        or (ip.is_unspecified and listening.is_loopback)
+    )
