@@ -21,6 +21,7 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.storage.file.checkpoints import LogIndex
 from reconciler.storage.file.database import Damage, DamagedError, Database, translated
+from reconciler.storage.file.elsewhere import make_elsewhere
 from reconciler.storage.file.place import Place
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
@@ -177,7 +178,7 @@ class Opened:
     def stand_in(self, *, copy: bool = True) -> None:
         """From here on another file is read, as long as the directory cannot be written."""
         self.connections.close()
-        standing = tempfile.TemporaryDirectory(prefix="kakehi-state-")
+        standing = make_elsewhere(self._home.files)
         self.database = Database(Path(standing.name))
         if copy:
             self._home.copy_files(Path(standing.name))
@@ -185,7 +186,7 @@ class Opened:
 
     def _move_to_stand_in(self) -> None:
         """What is open is all that is left of it. Raises `OSError`."""
-        running, standing = self.running, tempfile.TemporaryDirectory(prefix="kakehi-state-")
+        running, standing = self.running, make_elsewhere(self._home.files)
         database = Database(Path(standing.name))
         database.replace(self._reader)
         self.connections.close()

@@ -1,4 +1,4 @@
-"""The state directory is deleted, replaced, full or read-only: F31.
+"""The state directory is deleted, replaced, full, read-only or on a broken disk: F31.
 
 While a daemon runs it is found, told and written anew; at a start there is a supervisor whatever
 the directory is like, and what it cannot write it tells.
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.harness import processes
+from tests.harness.failing import LENGTHS, NAMES, READS, SYNCS, WRITES, Failing
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
 
@@ -111,8 +112,9 @@ def in_service(site: Site) -> None:
 
 
 @contextmanager
-def read_only(directory: Path) -> Iterator[Callable[[], None]]:
+def read_only(site: Site) -> Iterator[Callable[[], None]]:
     """Yields what makes it writable again."""
+    directory = site.daemon.state_dir
     mount("--bind", str(directory), str(directory))
     try:
         mount("-o", "remount,ro,bind", str(directory), str(directory))
@@ -122,8 +124,9 @@ def read_only(directory: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def full(directory: Path) -> Iterator[Callable[[], None]]:
+def full(site: Site) -> Iterator[Callable[[], None]]:
     """Yields what makes room."""
+    directory = site.daemon.state_dir
     kept = directory.with_name("kept")
     shutil.copytree(directory, kept)
     mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory))
@@ -136,6 +139,22 @@ def full(directory: Path) -> Iterator[Callable[[], None]]:
         yield filler.unlink
     finally:
         unmount(directory)
+
+
+@contextmanager
+def failing(site: Site, calls: str, with_temporary: bool = False) -> Iterator[Callable[[], None]]:
+    """A disk with I/O errors, which may be the temporary directory's as well; yields its end."""
+    temporary = site.directory / "temporary"
+    temporary.mkdir()
+    # Python has looked which temporary directory works: that was before it broke.
+    broken = [site.daemon.state_dir, *([temporary / "kakehi-"] if with_temporary else [])]
+    disk = Failing(site.directory, calls, broken)
+    site.daemon.extra = {**disk.environment, "TMPDIR": str(temporary)}
+    yield disk.mend
+
+
+CHANGES = f"{WRITES},{SYNCS},{LENGTHS},{NAMES}"
+EVERYTHING = f"{CHANGES},{READS}"
 
 
 def unmount(directory: Path) -> None:
@@ -154,8 +173,8 @@ def unwritable_at_the_start(how: Any, stopped: bool, site: Site) -> None:
     site.daemon.leave()
     if stopped:
         kill(workers)
-    with how(site.daemon.state_dir) as mend:
-        site.daemon.return_(wait=False)
+    with how(site) as mend:
+        site.daemon.return_(wait=False, **site.daemon.extra)
         in_service(site)
         assert site.running() == (generation, digest)
         assert site.everywhere("main.test") == {"red"}
@@ -181,8 +200,8 @@ def unwritable_at_the_start(how: Any, stopped: bool, site: Site) -> None:
 def unwritable_at_the_first_start(how: Any, site: Site) -> None:
     """Nothing is recorded, and still served; the record is made when it can be."""
     site.daemon.state_dir.mkdir(parents=True)
-    with how(site.daemon.state_dir) as mend:
-        site.start(files(site, "red"))
+    with how(site) as mend:
+        site.start(files(site, "red"), **site.daemon.extra)
         assert site.everywhere("main.test") == {"red"}
         assert warned(site, "cannot be written")
         mend()
@@ -224,6 +243,21 @@ CASES: dict[str, Callable[[Site], None]] = {
         f"{how.__name__} at the first start": partial(unwritable_at_the_first_start, how)
         for how in (read_only, full)
     },
+    **{
+        f"failing at {calls} at a start": partial(
+            unwritable_at_the_start, partial(failing, calls=calls), False
+        )
+        for calls in (WRITES, SYNCS, LENGTHS, NAMES)
+    },
+    "failing at all calls at a start with workers": partial(
+        unwritable_at_the_start, partial(failing, calls=EVERYTHING, with_temporary=True), False
+    ),
+    "failing at all that changes it at a start without workers": partial(
+        unwritable_at_the_start, partial(failing, calls=CHANGES, with_temporary=True), True
+    ),
+    "failing at all calls at the first start": partial(
+        unwritable_at_the_first_start, partial(failing, calls=EVERYTHING, with_temporary=True)
+    ),
 }
 MOUNTING = ("read_only", "full")
 

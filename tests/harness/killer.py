@@ -20,10 +20,15 @@ _NEVER = 1 << 62
 
 def build(directory: Path) -> Path:
     """Compile the library into a directory."""
+    return compile_library(_SOURCE, directory)
+
+
+def compile_library(source: Path, directory: Path) -> Path:
+    """Compile what is to be preloaded."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     assert compiler is not None, "a C compiler is needed, as for the build of the engine"
-    library = directory / "killer.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(_SOURCE), "-ldl"]
+    library = directory / f"{source.stem}.so"
+    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return library
 
