@@ -115,9 +115,8 @@ impl Verdict {
 }
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
-/// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
-/// the client's certificate, redirects and answers of the configuration, protocols that may not be switched
-/// to, and then what it is changed to on its way.
+/// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text), the
+/// client's certificate; then what stands [`behind`] all who may refuse it.
 ///
 /// # Errors
 /// The answer, where one of them gives it.
@@ -128,11 +127,28 @@ pub fn decide(
     merged: Option<&Merged>,
     facts: &Facts<'_>,
 ) -> Result<Option<Box<Changes>>, Answer> {
-    let planned = || plan.map_or(Verdict::Continue, |plan| plan.decide(facts));
+    let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
+    let identified = || plan.map_or(Verdict::Continue, |plan| plan.identified(facts));
     let verdict = general::at_the_door(frontend, facts)
-        .or(planned)
-        .or(|| general::switching(frontend, facts));
+        .or(to_tls)
+        .or(identified);
     match verdict {
+        Verdict::Answer(answer) => Err(answer),
+        Verdict::Continue => behind(frontend, plan, merged, facts),
+    }
+}
+
+/// The stages of a request that nobody refuses: redirects and answers of the configuration, protocols that may
+/// not be switched to, and then what it is changed to on its way.
+#[inline]
+fn behind(
+    frontend: &Frontend,
+    plan: Option<&Plan>,
+    merged: Option<&Merged>,
+    facts: &Facts<'_>,
+) -> Result<Option<Box<Changes>>, Answer> {
+    let end = plan.map_or(Verdict::Continue, |plan| plan.end(facts));
+    match end.or(|| general::switching(frontend, facts)) {
         Verdict::Answer(answer) => Err(answer),
         Verdict::Continue => changes(plan, merged, facts),
     }

@@ -132,10 +132,30 @@ impl Plan {
         found.map_or(self.merged(), |(_, merged)| merged.as_deref())
     }
 
-    /// Takes a request through the stages that come before it is known that a backend is asked.
-    pub(super) fn decide(&self, facts: &Facts<'_>) -> Verdict {
+    /// The redirect to TLS, before which nothing is asked of a client.
+    pub(super) fn to_tls(&self, facts: &Facts<'_>) -> Verdict {
+        match self.own.as_deref().is_some_and(|own| own.redirects_to_tls) {
+            true => redirect::to_tls(facts),
+            false => Verdict::Continue,
+        }
+    }
+
+    /// Whether its client has shown what it has to.
+    pub(super) fn identified(&self, facts: &Facts<'_>) -> Verdict {
+        let asks = self
+            .own
+            .as_deref()
+            .is_some_and(|own| own.asks_for_certificate);
+        match asks && !facts.has_certificate {
+            true => Verdict::answer(403, Reason::CertificateMissing),
+            false => Verdict::Continue,
+        }
+    }
+
+    /// What answers all requests that get so far, if anything does.
+    pub(super) fn end(&self, facts: &Facts<'_>) -> Verdict {
         let own = self.own.as_deref();
-        own.map_or(Verdict::Continue, |own| own.decide(facts))
+        own.map_or(Verdict::Continue, |own| own.end(facts))
     }
 
     /// What of a request that goes to a backend is changed; the answer to one that would be none.
@@ -189,15 +209,7 @@ impl Own {
         by_end || path.is_some_and(super::template::Template::has_captures)
     }
 
-    fn decide(&self, facts: &Facts<'_>) -> Verdict {
-        if self.redirects_to_tls {
-            if let answered @ Verdict::Answer(_) = redirect::to_tls(facts) {
-                return answered;
-            }
-        }
-        if self.asks_for_certificate && !facts.has_certificate {
-            return Verdict::answer(403, Reason::CertificateMissing);
-        }
+    fn end(&self, facts: &Facts<'_>) -> Verdict {
         match &self.end {
             None => Verdict::Continue,
             Some(End::Respond(respond)) => respond.decide(),
