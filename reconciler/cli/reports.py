@@ -38,8 +38,8 @@ class PlannedChange(TypedDict):
     `heirs`: the frontends that take over what a frontend served, null for 404; `takes_from`: those
     from which it takes; `frontends`: those that a change of a cluster, of a policy, or of a
     listener's policies concerns; `leaves_no_backend`: its cluster answers 503 from then on;
-    `ends_drain`: a drained backend takes requests again, by another name; `renamed`: what has the
-    same value and the other action.
+    `ends_drain`: a drained backend takes requests again, by another name; `drained`: it gets none;
+    `renamed`: what has the same value and the other action.
     """
 
     action: str
@@ -54,6 +54,7 @@ class PlannedChange(TypedDict):
     frontends: NotRequired[list[str]]
     leaves_no_backend: NotRequired[bool]
     ends_drain: NotRequired[bool]
+    drained: NotRequired[bool]
     renamed: NotRequired[str]
 
 

@@ -104,8 +104,8 @@ class Proposing:
         if not staged.candidate.ok or is_empty:
             return None, found, base
         live = self._observer.live(staged.changes)
-        plan = make_plan(staged.changes, commit, staged.warnings, live)
-        return replace(plan, verdict=self._verdict(plan), consequences=meant), found, base
+        plan = make_plan(staged.changes, commit, staged.warnings, live, meant)
+        return replace(plan, verdict=self._verdict(plan)), found, base
 
     def blocked(self, plan: Plan, commit: str | None) -> str | None:
         """Why the guards refuse a plan, by what its commit says; None when they do not."""

@@ -92,6 +92,7 @@ def consequences(
             frontends=_frontends(change, before, after),
             leaves_no_backend=change.key in unusable,
             ends_drain=_ends_drain(renamed.get(change.key), change, drained),
+            drained=_is_drained(change, drained),
             renamed=renamed.get(change.key),
         )
         if consequence != Consequence():
@@ -120,6 +121,10 @@ def _ends_drain(other: EntityKey | None, change: Change, drained: Collection[str
     if other is None or change.action != "add" or change.key.kind != "backend":
         return False
     return other.name in drained and change.key.name not in drained
+
+
+def _is_drained(change: Change, drained: Collection[str]) -> bool:
+    return change.key.kind == "backend" and change.after is not None and change.key.name in drained
 
 
 def _paired(

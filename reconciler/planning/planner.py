@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schemas.changes.change import Change
-from schemas.changes.plan import InUse, Plan
+from schemas.changes.plan import Consequence, InUse, Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 from schemas.kinds.backend import Backend
@@ -63,15 +63,20 @@ def make_plan(
     commit: str | None,
     warnings: Iterable[Diagnostic] = (),
     live: Live = NOTHING_KNOWN,
+    meant: Mapping[EntityKey, Consequence] | None = None,
 ) -> Plan:
-    """Return the plan of some changes; `live` is what they touch."""
+    """Return the plan of some changes; `live` is what they touch, `meant` what they mean."""
     ordered = tuple(sorted(changes, key=_position))
-    effects = {change.key: _effect(change, live) for change in ordered}
+    meant = meant or {}
+    effects = {
+        change.key: _effect(change, live, meant.get(change.key, Consequence()))
+        for change in ordered
+    }
     in_use = {
         change.key: InUse(live.connections.get(change.key), live.requests.get(change.key))
         for change in ordered
     }
-    return Plan(commit, ordered, tuple(warnings), effects, in_use=in_use)
+    return Plan(commit, ordered, tuple(warnings), effects, consequences=meant, in_use=in_use)
 
 
 def _position(change: Change) -> tuple[int, str]:
@@ -84,9 +89,26 @@ def position(key: EntityKey, *, removed: bool) -> tuple[int, str]:
     return (2 * len(_ORDER) - rank if removed else rank, key.name)
 
 
-def _effect(change: Change, live: Live) -> str:
+def _effect(change: Change, live: Live, meant: Consequence) -> str:
+    if meant.renamed is not None and change.action == "add":
+        return f"is renamed: its value stays; {_renamed(change.key.kind, meant.renamed, live)}"
+    if meant.drained and not _weightless(change):
+        return _of_drained(change, live)
     effect = _EFFECTS[change.key.kind, change.action]
     return effect if isinstance(effect, str) else effect(change, live)
+
+
+def _renamed(kind: str, former: EntityKey, live: Live) -> str:
+    """Say what becomes of what is in use by the former name."""
+    match kind:
+        case "listener":
+            return f"keeps its sockets, and drains {_open(former, live)} of the old name"
+        case "backend":
+            return f"opens connections of its own, and drains {_open(former, live)} of the old name"
+        case "cluster" | "frontend":
+            return _ending(former, live, " by the old name")
+        case _:
+            return "no connection is closed"
 
 
 def _changed(change: Change) -> set[str]:
@@ -94,8 +116,8 @@ def _changed(change: Change) -> set[str]:
     return {field.path.partition(".")[0] for field in change.fields}
 
 
-def _open(change: Change, live: Live) -> str:
-    count = live.connections.get(change.key)
+def _open(key: EntityKey, live: Live) -> str:
+    count = live.connections.get(key)
     return "its open connections" if count is None else _counted(count)
 
 
@@ -103,9 +125,9 @@ def _counted(connections: int) -> str:
     return f"{connections} open connection{'' if connections == 1 else 's'}"
 
 
-def _ending(change: Change, live: Live, where: str = "") -> str:
+def _ending(key: EntityKey, live: Live, where: str = "") -> str:
     """Say what becomes of the requests in flight."""
-    count = live.requests.get(change.key)
+    count = live.requests.get(key)
     if count is None:
         return f"those in flight end{where}"
     if count == 0:
@@ -144,21 +166,21 @@ def _workers(numbers: list[int]) -> str:
 
 def _update_listener(change: Change, live: Live) -> str:
     if "address" in _changed(change):
-        drained = _open(change, live)
+        drained = _open(change.key, live)
         return f"opens the new socket on every worker, then drains {drained} on the old"
     return "takes effect with the next request; no connection is closed"
 
 
 def _remove_listener(change: Change, live: Live) -> str:
-    return f"closes the socket on every worker; drains {_open(change, live)}"
+    return f"closes the socket on every worker; drains {_open(change.key, live)}"
 
 
 def _update_cluster(change: Change, live: Live) -> str:
-    return f"takes effect with the next request; {_ending(change, live, ' as before')}"
+    return f"takes effect with the next request; {_ending(change.key, live, ' as before')}"
 
 
 def _remove_cluster(change: Change, live: Live) -> str:
-    return f"is forgotten once its last request has ended; {_ending(change, live)}"
+    return f"is forgotten once its last request has ended; {_ending(change.key, live)}"
 
 
 def _add_backend(change: Change, _live: Live) -> str:
@@ -170,10 +192,16 @@ def _update_backend(change: Change, live: Live) -> str:
         new = "new requests go to the new address"
         if _weightless(change):
             new = "gets no new requests"
-        return f"{new}; drains {_open(change, live)} at the old one"
+        return f"{new}; drains {_open(change.key, live)} at the old one"
     if _weightless(change):
-        return f"gets no new requests; {_ending(change, live)}"
+        return f"gets no new requests; {_ending(change.key, live)}"
     return "changes its share of new requests; no connection is closed"
+
+
+def _of_drained(change: Change, live: Live) -> str:
+    if change.before is None or "address" not in _changed(change):
+        return "gets no requests: it is drained"
+    return f"gets no requests: it is drained; drains {_open(change.key, live)} at the old address"
 
 
 def _weightless(change: Change) -> bool:
@@ -181,26 +209,26 @@ def _weightless(change: Change) -> bool:
 
 
 def _remove_backend(change: Change, live: Live) -> str:
-    return f"gets no new requests; drains {_open(change, live)}"
+    return f"gets no new requests; drains {_open(change.key, live)}"
 
 
 def _update_frontend(change: Change, live: Live) -> str:
     if _changed(change) == {"cluster"}:
         after = next(iter(change.fields)).after
-        ending = _ending(change, live, " at the old one")
+        ending = _ending(change.key, live, " at the old one")
         return f'sends new requests to cluster "{after}"; {ending}'
     if _changed(change) <= {"cluster", "split", "split_by"} and change.after is not None:
         shares = shares_of(change.after.typed(Frontend).split)
         to = ", ".join(f"{share} to {name}" for name, share in shares.items())
-        return f"splits new requests: {to}; {_ending(change, live, ' as before')}"
+        return f"splits new requests: {to}; {_ending(change.key, live, ' as before')}"
     does = "matches new requests anew"
     if not _changed(change) & MATCHING:
         does = "takes effect with the next request"
-    return f"{does}; {_ending(change, live, ' as before')}"
+    return f"{does}; {_ending(change.key, live, ' as before')}"
 
 
 def _remove_frontend(change: Change, live: Live) -> str:
-    return f"takes no new requests; {_ending(change, live)}"
+    return f"takes no new requests; {_ending(change.key, live)}"
 
 
 _SHARE = "gets its share of new requests"

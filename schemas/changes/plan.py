@@ -45,6 +45,8 @@ class Consequence:
     """The cluster has no backend that takes requests any more: 503."""
     ends_drain: bool = False
     """A drained backend that takes requests by another name: drains are by name."""
+    drained: bool = False
+    """A backend that is there afterwards, and gets no requests by what an operator has said."""
     renamed: EntityKey | None = None
     """What is removed, or added, with the same value."""
 
@@ -61,6 +63,8 @@ class Consequence:
             found["leaves_no_backend"] = True
         if self.ends_drain:
             found["ends_drain"] = True
+        if self.drained:
+            found["drained"] = True
         if self.renamed is not None:
             found["renamed"] = self.renamed.name
         return found

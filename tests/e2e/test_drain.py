@@ -193,11 +193,7 @@ def test_what_does_not_end_in_time_is_ended(site: Site, old: RawBackend) -> None
     site.start({"kakehi.yaml": before})
     with Connection(site.address) as slow, Connection(site.address) as tunnel:
         start_slow(slow, old)
-        for _ in range(50):
-            tunnel.send(websocket.handshake("main.test", "/echo"))
-            response = tunnel.read_response()
-            if response.status == 101:
-                break
+        open_tunnel(tunnel)
         site.commit({"kakehi.yaml": after})
         began = time.monotonic()
         with pytest.raises(Truncated):
@@ -233,6 +229,88 @@ def test_a_removed_listener_serves_the_connections_that_it_has(
         idle.expect_closed()
         slow.expect_closed()
     assert site.everywhere("main.test") == {"old"}
+
+
+# Other names
+
+
+def renaming(document: Any, kind: str) -> Any:
+    """The document with all of a kind under other names, and those who name them."""
+    cluster, names = ("other", "n") if kind == "cluster" else ("main", "b")
+    [backends] = [each["backends"] for each in document["clusters"].values()]
+    if kind == "backend":
+        names = "n"
+    frontend = {**document["frontends"]["main"], "cluster": cluster}
+    listener = "other" if kind == "listener" else "main"
+    return {
+        **document,
+        "listeners": {listener: document["listeners"]["main"]},
+        "clusters": {
+            cluster: {
+                "backends": {
+                    f"{names}{number}": each for number, each in enumerate(backends.values())
+                }
+            }
+        },
+        "frontends": {
+            "other" if kind == "frontend" else "main": {**frontend, "listeners": [listener]}
+        },
+    }
+
+
+def test_a_rename_cuts_no_request(site: Site, old: RawBackend, tmp_path: Path) -> None:
+    before = site.document({"main": [old.address, "red"]}, {"main": "main"})
+    site.start({"kakehi.yaml": before})
+    for kind in ("backend", "cluster", "frontend", "listener"):
+        rename(site, old, before, kind, tmp_path / kind)
+        if kind != "listener":
+            site.commit({"kakehi.yaml": before}, "the name of before")
+
+
+def rename(site: Site, old: RawBackend, before: Any, kind: str, directory: Path) -> None:
+    directory.mkdir()
+    old.go.clear()
+    with (
+        Connection(site.address) as slow,
+        Connection(site.address) as tunnel,
+        Connection(site.address) as idle,
+        OpenLoop(site.address, ["main.test"], directory, rate=200, connections=8, fresh=2) as load,
+    ):
+        assert idle.get("main.test").status == 200
+        start_slow(slow, old)
+        open_tunnel(tunnel)
+        load.wait_for(20)
+        site.repo.write({"kakehi.yaml": renaming(before, kind)})
+        [effect] = [
+            each["effect"]
+            for each in site.daemon.json("plan", str(site.repo.directory))["changes"]
+            if (each["kind"], each["action"]) == (kind, "add") and not each["name"].endswith("1")
+        ]
+        site.commit({"kakehi.yaml": renaming(before, kind)}, "another name")
+        assert site.everywhere("main.test") == {"old", "red"}
+        load.wait_for(60)
+        load.stop()
+        assert load.failures == []
+        old.go.set()
+        assert slow.read_exactly(5) == b"last."
+        tunnel.send(websocket.frame(b"as before", masked=True))
+        assert websocket.read_frame(tunnel.read_exactly) == (websocket.BINARY, b"as before")
+        # A plan has told what becomes of connections.
+        if kind == "listener":
+            idle.expect_closed()
+            assert "open connections of the old name" in effect
+        else:
+            assert idle.get("main.test").status == 200
+            assert load.closed == []
+
+
+def open_tunnel(client: Connection) -> None:
+    """A tunnel to the old backend, which is not the only one."""
+    for _ in range(50):
+        client.send(websocket.handshake("main.test", "/echo"))
+        if client.read_response().status == 101:
+            return
+    raise AssertionError("no backend switches protocols")
 
 
 # kakehi drain

@@ -103,5 +103,5 @@ def move(change: Change) -> tuple[str, str] | None:
 def _likeness(change: Change) -> str:
     # What was in something that goes is not shown.
     fields: Any = None if change["action"] == "remove" else move(change) or change["fields"]
-    marks = [change.get("leaves_no_backend"), change.get("heirs"), change.get("takes_from")]
+    marks = [change.get(name) for name in ("leaves_no_backend", "drained", "heirs", "takes_from")]
     return json.dumps([change["action"], change["kind"], fields, marks], sort_keys=True)

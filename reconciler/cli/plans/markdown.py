@@ -85,8 +85,8 @@ def _cells(group: Group) -> list[str]:
         entity = first["kind"] if first["kind"] == "settings" else f"{first['kind']} {names[0]}"
     source = first["source"]
     place = f"{source['file']}:{source['line']}" if source["file"] else "defaults"
-    effects = [] if group.renamed else [effect(group.changes)]
-    told = "; ".join(each for each in (*effects, *meaning(group.changes)) if each)
+    texts = (effect(group.changes), *meaning(group.changes))
+    told = "; ".join(each for each in texts if each)
     sign = "~" if group.renamed else SIGNS[first["action"]]
     fields = "" if group.renamed or first["action"] == "remove" else _fields(first, number)
     return [f"`{sign}`", _plain(entity), fields, _plain(told), _plain(place)]

@@ -30,7 +30,7 @@ def between(
     from reconciler.planning import guards
     from reconciler.planning.consequences import consequences
     from reconciler.planning.differ import diff_entities
-    from reconciler.planning.planner import make_plan
+    from reconciler.planning.planner import NOTHING_KNOWN, make_plan
     from reconciler.reporting.explaining.ranking import winners
     from schemas.changes.plan import Verdict
 
@@ -46,14 +46,11 @@ def between(
     changes = diff_entities(desired, before)
     repository = files.open_repository(place)
     commit = repository.refs.find_commit(ref) if ref is not None else None
-    made = make_plan(changes, commit, found)
     was, will_be = (MemoryView(state[key] for key in state) for state in (before, after))
+    meant = consequences(changes, was, will_be, winners)
+    made = make_plan(changes, commit, found, NOTHING_KNOWN, meant)
     blocked = guards.refusal(made, before, repository.commits.message(commit) if commit else "")
-    made = replace(
-        made,
-        verdict=Verdict("guard", blocked) if blocked else None,
-        consequences=consequences(changes, was, will_be, winners),
-    )
+    made = replace(made, verdict=Verdict("guard", blocked) if blocked else None)
     return {**made.to_json(), "untried": UNTRIED}, [_told(each) for each in found]
 
 

@@ -172,12 +172,7 @@ def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) ->
         name = f" {change['renamed']} → {change['name']}"
     title = f"{SIGNS[action]} {change['kind']}{visible(name)}"
     yield f"  {paint(action, f'{title:<{_TITLE_COLUMNS}}')}  {paint('dim', _where(change))}"
-    if renamed:
-        yield f"      {paint('dim', '→ is renamed: its value stays')}"
-        for text in meaning([change]):
-            yield _marked(change, text, paint)
-        return
-    if action != "remove":
+    if action != "remove" and not renamed:
         yield from _fields(change, paint)
     if change.get("effect"):
         yield f"      {paint('dim', '→ ' + visible(change['effect']))}"

@@ -182,6 +182,8 @@ def test_a_drain_does_not_go_along_with_a_rename() -> None:
     assert found["backend/shop/shop-3"].ends_drain
     assert not found["backend/shop/shop-2"].ends_drain
     assert not meant(before, after)["backend/shop/shop-3"].ends_drain
+    assert not found["backend/shop/shop-3"].drained
+    assert meant(before, after, ["shop/shop-3"])["backend/shop/shop-3"].drained
     both = ("shop/shop-2", "shop/shop-3")
     assert not meant(before, after, both)["backend/shop/shop-3"].ends_drain
 

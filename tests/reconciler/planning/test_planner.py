@@ -5,6 +5,7 @@ from hypothesis import given
 
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import NOTHING_KNOWN, Live, make_plan
+from schemas.changes.plan import Consequence
 from schemas.changes.state import State
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
@@ -12,10 +13,15 @@ from tests.reconciler.building import entity, frontend
 from tests.schemas.strategies import ENTITY_MAPS
 
 
-def effect(before: Entity | None, after: Entity | None, live: Live = NOTHING_KNOWN) -> str:
+def effect(
+    before: Entity | None,
+    after: Entity | None,
+    live: Live = NOTHING_KNOWN,
+    meant: Consequence | None = None,
+) -> str:
     key = (before or after or frontend("none")).key
     changes = diff_entities({key: after}, State([before] if before else []))
-    return make_plan(changes, None, (), live).effects[key]
+    return make_plan(changes, None, (), live, {key: meant} if meant else {}).effects[key]
 
 
 def backend(**fields: Any) -> Entity:
@@ -106,6 +112,50 @@ def test_a_plan_keeps_commit_and_warnings() -> None:
 )
 def test_effects(before: Entity | None, after: Entity | None, text: str) -> None:
     assert effect(before, after) == text
+
+
+DRAINED = Consequence(drained=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (None, backend(), "gets no requests: it is drained"),
+        (backend(), backend(weight=5), "gets no requests: it is drained"),
+        (
+            backend(),
+            backend(address="127.0.0.1:9002"),
+            "gets no requests: it is drained; drains its open connections at the old address",
+        ),
+        (None, backend(weight=0), "gets no requests: its weight is 0"),
+    ],
+)
+def test_what_is_drained_gets_no_requests_at_a_new_address(
+    before: Entity | None, after: Entity, text: str
+) -> None:
+    assert effect(before, after, NOTHING_KNOWN, DRAINED) == text
+
+
+@pytest.mark.parametrize(
+    ("entity", "text"),
+    [
+        (listener(), "keeps its sockets, and drains 3 open connections of the old name"),
+        (
+            backend(),
+            "opens connections of its own, and drains 3 open connections of the old name",
+        ),
+        (entity("cluster", "shop"), "the 2 in flight end by the old name"),
+        (frontend("web"), "the 2 in flight end by the old name"),
+        (entity("policy", "shop"), "no connection is closed"),
+    ],
+)
+def test_a_rename_tells_what_becomes_of_what_is_in_use_by_the_old_name(
+    entity: Entity, text: str
+) -> None:
+    former = EntityKey(entity.key.kind, "former")
+    live = Live(connections={former: 3}, requests={former: 2})
+    renamed = Consequence(renamed=former)
+    assert effect(None, entity, live, renamed) == f"is renamed: its value stays; {text}"
 
 
 BACKEND, LISTENER = backend().key, listener().key
