@@ -2,7 +2,8 @@
 
 Merged by leaf: the name of a header, the status of a page, HSTS as a whole. Whoever is nearer to
 the frontend goes first, and a written null switches off. Two policies of one list that differ about
-a leaf are in conflict, unless the frontend itself decides. The engine does the same
+a leaf are in conflict, unless the frontend itself decides. Who may ask is a leaf of each who says
+something of it, so that nobody replaces it. The engine does the same
 (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the catalog, by
 `planning` and by `explain`. Pure.
 """
@@ -29,7 +30,7 @@ class Leaf(NamedTuple):
 
     key: str
     name: str = ""
-    """Of a header, in lower case, or a status."""
+    """Of a header, in lower case, or a status; of who speaks, where everybody's word counts."""
 
     def __str__(self) -> str:
         return f"{self.key}.{self.name}" if self.name else self.key
@@ -42,7 +43,13 @@ class Edit(NamedTuple):
     text: str = ""
 
 
-Said = Edit | ErrorPage | Hsts | None
+class Networks(NamedTuple):
+    """Those of the clients that may ask, or may not."""
+
+    networks: Sequence[str]
+
+
+Said = Edit | ErrorPage | Hsts | Networks | None
 """None switches off what others say."""
 
 
@@ -63,6 +70,9 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
         return
     is_policy = entity.key.kind == "policy"
     says = entity.typed(Policy) if is_policy else entity.typed(Frontend)
+    for key, networks in (("deny", says.deny), ("allow", says.allow)):
+        if networks is not None:
+            yield Leaf(key, str(entity.key)), Word(Networks(networks), entity, "")
     for status, page in says.error_pages.items():
         yield Leaf("error_pages", status), Word(page, entity, status)
     if says.hsts is None or isinstance(says.hsts, Hsts):

@@ -53,6 +53,10 @@ _ANSWERED = (
     "write respond: {status: 200, body: …}, or redirect: {path: {full: /…}, status: 301} for "
     "another place, in a frontend without a cluster"
 )
+_NETWORKS = (
+    "write allow: [10.0.0.0/8] for the networks that may ask, or deny: [192.0.2.0/24] for those "
+    "that may not, in a frontend or a policy"
+)
 _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
@@ -95,6 +99,19 @@ _SENTENCES: dict[str, str] = {
     "split_clients": _SPLIT,
     "weighted": _SPLIT,
     "weighted_clusters": _SPLIT,
+    "acl": _NETWORKS,
+    "allow_list": _NETWORKS,
+    "allowlist": _NETWORKS,
+    "blacklist": _NETWORKS,
+    "block_list": _NETWORKS,
+    "deny_list": _NETWORKS,
+    "denylist": _NETWORKS,
+    "ip_allow_list": _NETWORKS,
+    "ip_restriction": _NETWORKS,
+    "ip_white_list": _NETWORKS,
+    "remote_ip": _NETWORKS,
+    "source_range": _NETWORKS,
+    "whitelist": _NETWORKS,
     "order": _MOST_SPECIFIC,
     "priority": _MOST_SPECIFIC,
     "filters": _NO_MIDDLEWARES,

@@ -149,7 +149,8 @@ _REMARKS = {
         "these before what the listener has itself (`error_pages`), and that before the listener's "
         "policies. A written `null` switches off what comes behind it. Two policies of one list "
         "that say different things about the same are an error, unless the frontend itself "
-        "decides. What a listener's policies say also counts for requests that no frontend takes."
+        "decides. What a listener's policies say also counts for requests that no frontend takes. "
+        "`allow` and `deny` never replace each other: everybody's word counts."
     ),
     "settings": "They may be given once in the whole directory.",
 }

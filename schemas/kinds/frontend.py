@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from schemas.base import KEY, Kind, Model, fault, shown
+from schemas.kinds.access import Allowed, Denied, check_access
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
@@ -140,9 +141,11 @@ def _edited(value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
 
 
 _SEEN_IN_REQUESTS = {
+    "allow",
     "client_addresses",
     "client_certificate",
     "cookies",
+    "deny",
     "early_data",
     "error_pages",
     "headers",
@@ -181,6 +184,7 @@ class Frontend(Kind):
 
     KIND: ClassVar[str] = "frontend"
 
+    allow: Allowed = None
     client_certificate: Annotated[
         Literal["required"] | None,
         BeforeValidator(_client_certificate),
@@ -223,6 +227,7 @@ class Frontend(Kind):
             examples=[{"beta": "1"}],
         ),
     ] = Field(default_factory=dict)
+    deny: Denied = None
     early_data: Annotated[
         bool,
         Field(
@@ -392,6 +397,11 @@ class Frontend(Kind):
         return self.hostnames or (self.hostname,)
 
     @model_validator(mode="after")
+    def _lets_somebody_in(self) -> Frontend:
+        check_access(self.allow, self.deny)
+        return self
+
+    @model_validator(mode="after")
     def _has_hostnames_once(self) -> Frontend:
         if self.hostnames and self.hostname != "*":
             hint = f'write {self.hostname} into "hostnames"'
@@ -408,6 +418,8 @@ class Frontend(Kind):
                 message = f"passthrough: nothing can be said about {key} of what is encrypted"
                 if key == "client_addresses":
                     message = "passthrough: goes by the hostname alone, and not by client_addresses"
+                elif key in ("allow", "deny"):
+                    message = f"passthrough: {key} is for policies of its listeners to say"
                 elif key == "split":
                     message = "passthrough: goes to one cluster"
                 raise fault(message, hint, at=(key, KEY))

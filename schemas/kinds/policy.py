@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from schemas.base import Kind
+from schemas.kinds.access import Allowed, Denied, check_access
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
@@ -29,7 +30,14 @@ class Policy(Kind):
 
     KIND: ClassVar[str] = "policy"
 
+    allow: Allowed = None
+    deny: Denied = None
     error_pages: OwnErrorPages = Field(default_factory=dict)
     hsts: InheritedHsts = INHERIT
     request_headers: Annotated[RequestEdits, AfterValidator(_edited)] = HeaderEdits()
     response_headers: Annotated[ResponseEdits, AfterValidator(_edited)] = HeaderEdits()
+
+    @model_validator(mode="after")
+    def _lets_somebody_in(self) -> Policy:
+        check_access(self.allow, self.deny)
+        return self

@@ -87,7 +87,7 @@ def parse_network(value: object) -> str:
     try:
         interface = ipaddress.ip_interface(value)
     except ValueError:
-        raise fault(f"{expected}, not {shown(value)}") from None
+        raise fault(f"{expected}, not {shown(value)}", _network_hint(value)) from None
     _plain_ip(interface.ip)
     network = interface.network
     if interface.ip != network.network_address:
@@ -209,6 +209,12 @@ def _ascii_hostname(name: str) -> str | None:
 def _name_hint(value: str) -> str | None:
     better = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("-._")[:63]
     return f'did you mean "{better}"?' if _NAME.fullmatch(better) else None
+
+
+def _network_hint(value: str) -> str | None:
+    if value.lower() in ("*", "all", "any", "everyone"):
+        return f'every client is "{ANY_IPV4}/0" and "::/0"'
+    return None
 
 
 def _hostname_hint(value: str) -> str | None:

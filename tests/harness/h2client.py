@@ -24,7 +24,8 @@ DEADLINE_S = 20.0
 class H2Client:
     """Use as a context manager; what arrives is in `bodies` and `statuses`, by stream."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, before: bytes = b"") -> None:
+        """`before` is sent ahead of the first frame."""
         # The package knows no `:protocol`, and would refuse to send it.
         config = h2.config.H2Configuration(
             validate_outbound_headers=False, normalize_outbound_headers=False
@@ -40,6 +41,7 @@ class H2Client:
         self.reset: set[int] = set()
         # The streams of the DATA frames, one after the other.
         self.order: list[int] = []
+        self.socket.sendall(before)
         self.h2.initiate_connection()
         self.flush()
 

@@ -6,6 +6,7 @@ Used by the tests of the reconciler's merging, and of what workers really do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 Raw = dict[str, Any]
@@ -60,3 +61,26 @@ def is_contradictory(policies: Sequence[Raw]) -> bool:
     except ContradictionError:
         return True
     return False
+
+
+def admits(client: str, policies: Sequence[Raw]) -> bool:
+    """Whether a client may ask, where all of these have a word."""
+    address = ip_address(client)
+
+    def is_in(networks: Sequence[str]) -> bool:
+        return any(address in ip_network(each) for each in networks)
+
+    denied = any(is_in(each.get("deny") or []) for each in policies)
+    return not denied and all(is_in(each["allow"]) for each in policies if each.get("allow"))
+
+
+def can_let_in(policy: Raw) -> bool:
+    """Whether nothing that one policy allows is denied by itself as a whole."""
+    inner, outer = ([ip_network(each) for each in policy.get(key, [])] for key in ("allow", "deny"))
+    return not any(
+        one.version == other.version
+        and one.network_address in other
+        and one.prefixlen >= other.prefixlen
+        for one in inner
+        for other in outer
+    )

@@ -201,10 +201,12 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 def _frontend(host: str, cluster: str) -> dict[str, Any]:
     return {
+        "allow": None,
         "client_addresses": None,
         "client_certificate": None,
         "cluster": cluster,
         "cookies": {},
+        "deny": None,
         "early_data": False,
         "error_pages": {},
         "headers": {},

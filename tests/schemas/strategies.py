@@ -117,10 +117,23 @@ PAGES = st.dictionaries(
 )
 # Of several it would have to be known whether they contradict each other.
 NAMED_POLICIES = st.lists(NAMES, max_size=1)
-POLICIES = _optional(error_pages=PAGES, hsts=HSTS, request_headers=EDITS, response_headers=EDITS)
+WITHIN = st.sets(st.sampled_from(["10.1.0.0/16", "192.0.2.7", "2001:db8::/32"]), min_size=1).map(
+    list
+)
+APART = st.sets(st.sampled_from(["10.2.0.0/16", "::1", "0.0.0.0/8"]), min_size=1).map(list)
+POLICIES = _optional(
+    allow=st.one_of(st.none(), WITHIN),
+    deny=st.one_of(st.none(), APART),
+    error_pages=PAGES,
+    hsts=HSTS,
+    request_headers=EDITS,
+    response_headers=EDITS,
+)
 MATCHING = st.fixed_dictionaries(
     {"listeners": st.lists(NAMES, min_size=1, max_size=3)},
     optional={
+        "allow": WITHIN,
+        "deny": APART,
         "hostname": st.sampled_from(["*", "shop.example.com", "*.example.com", "Ä.example."]),
         "path": st.one_of(
             PATHS.map(lambda path: {"prefix": path}),

@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.catalog.candidates import passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
-from reconciler.catalog.policies import Leaf, Word, levels_of, merged
+from reconciler.catalog.policies import Leaf, Networks, Word, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
@@ -86,7 +86,7 @@ def explain(
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
     stages, answered = stages_of(
-        won.typed(Frontend), _words(won, names, state), secure=bool(secure)
+        won.typed(Frontend), _words(won, names, state), secure=bool(secure), client=asked.client
     )
     result["stages"] = stages
     if answered is not None:
@@ -100,10 +100,12 @@ def explain(
 
 def _words(won: Entity, names: set[str], state: View) -> Mapping[Leaf, Word]:
     """What counts for a frontend where the request arrives."""
-    if is_passthrough(won):
-        return {}
     listener = min(names & set(listeners_of(won)))
-    return merged(levels_of(won, listener, state))
+    words = merged(levels_of(won, listener, state))
+    if is_passthrough(won):
+        # Of what passes unread it is known who has sent it.
+        return {leaf: word for leaf, word in words.items() if isinstance(word.said, Networks)}
+    return words
 
 
 def _describe_winner(

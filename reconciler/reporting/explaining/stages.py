@@ -6,10 +6,11 @@ data) is told as a condition. Pure; called by `reconciler.reporting.explaining.e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
-from reconciler.catalog.policies import Edit, Leaf, Word
+from reconciler.catalog.policies import Edit, Leaf, Networks, Word
 from schemas.entities.entity import Entity
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend, Mirror
@@ -24,17 +25,21 @@ Stages = list[dict[str, Any]]
 Ending = tuple[int, str]
 """The status that a request is answered with (0: none), and how to say it."""
 Words = Mapping[Leaf, Word]
+_LISTED_MAX = 4
 
 
-def stages_of(frontend: Frontend, words: Words, *, secure: bool) -> tuple[Stages, Ending | None]:
+def stages_of(
+    frontend: Frontend, words: Words, *, secure: bool, client: str | None = None
+) -> tuple[Stages, Ending | None]:
     """Return the stages that a request comes to, and its end if it gets to no cluster.
 
-    `words` are those that count for the frontend, its policies' included.
+    `words` are those that count for the frontend, its policies' included. `client` is the address
+    of who asks, where that is known.
     """
     stages: Stages = []
     ending: Ending | None = None
-    for key, told, end in _before(frontend, secure=secure):
-        stages.append(_stage(key, told))
+    for stage, end in _before(frontend, words, client, secure=secure):
+        stages.append(stage)
         ending = end
         if end is not None:
             break
@@ -87,19 +92,56 @@ def _edits(words: Words, key: str) -> Stages:
     ]
 
 
-def _before(frontend: Frontend, *, secure: bool) -> Iterator[tuple[str, str, Ending | None]]:
+def _before(
+    frontend: Frontend, words: Words, client: str | None, *, secure: bool
+) -> Iterator[tuple[dict[str, Any], Ending | None]]:
+    """Yield the stages that may answer, each with the end that a request has there."""
     to = frontend.redirect
     if to == "https" and not secure:
-        words = "it is sent to the same place over TLS: 308"
-        yield "redirect", words, (308, words)
+        told = "it is sent to the same place over TLS: 308"
+        yield _stage("redirect", told), (308, told)
+    yield from _access(words, client, 0 if frontend.passthrough else 403)
     if frontend.client_certificate is not None:
-        yield "client_certificate", "a client that has shown none gets 403", None
+        yield _stage("client_certificate", "a client that has shown none gets 403"), None
     if isinstance(to, Redirect):
-        words = f"it is sent to {_place(to)}: {to.status}"
-        yield "redirect", words, (to.status, words)
+        told = f"it is sent to {_place(to)}: {to.status}"
+        yield _stage("redirect", told), (to.status, told)
     if frontend.respond is not None:
-        words = _answer(frontend.respond)
-        yield "respond", words, (0 if frontend.respond.close else frontend.respond.status, words)
+        told = _answer(frontend.respond)
+        status = 0 if frontend.respond.close else frontend.respond.status
+        yield _stage("respond", told), (status, told)
+
+
+def _access(
+    words: Words, client: str | None, status: int
+) -> Iterator[tuple[dict[str, Any], Ending | None]]:
+    refused = "403" if status else "the connection is closed"
+    for key in ("deny", "allow"):
+        for leaf, word in words.items():
+            if leaf.key != key or not isinstance(word.said, Networks):
+                continue
+            networks = _listed(word.said.networks)
+            if client is None:
+                which = "in" if key == "deny" else "outside of"
+                yield _stage(key, f"for clients {which} {networks}: {refused}", word.by), None
+                continue
+            is_in = _is_in(client, word.said.networks)
+            told = f"client {client} is {'' if is_in else 'not '}in {networks}"
+            end = None
+            if is_in == (key == "deny"):
+                told = f"{told}: {refused}"
+                end = (status, told)
+            yield _stage(key, told, word.by), end
+
+
+def _is_in(client: str, networks: Sequence[str]) -> bool:
+    address = ip_address(client)
+    return any(address in ip_network(each) for each in networks)
+
+
+def _listed(networks: Sequence[str]) -> str:
+    more = f", … ({len(networks)} in all)" if len(networks) > _LISTED_MAX else ""
+    return ", ".join(networks[:_LISTED_MAX]) + more
 
 
 def _split(frontend: Frontend) -> str:

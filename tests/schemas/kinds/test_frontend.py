@@ -15,10 +15,12 @@ def value_of(**fields: object) -> dict[str, Any]:
 
 def test_the_full_value_has_every_default() -> None:
     assert value_of() == {
+        "allow": None,
         "client_addresses": None,
         "client_certificate": None,
         "cluster": "shop",
         "cookies": {},
+        "deny": None,
         "early_data": False,
         "error_pages": {},
         "headers": {},

@@ -46,6 +46,13 @@ def test_a_written_null_is_part_of_the_value_and_a_default_is_not() -> None:
         ({"request_headers": {"set": {"X-A": None}, "remove": ["x-a"]}}, "is named twice"),
         ({"error_pages": {"200": None}}, "expected a status from 400 to 599"),
         ({"cluster": "shop"}, '"shop" is not valid here'),
+        ({"allow": []}, "the list is empty"),
+        ({"deny": ["all"]}, 'expected a network like "10.0.0.0/8"'),
+        (
+            {"allow": ["10.0.0.0/8"], "deny": ["0.0.0.0/0"]},
+            "10.0.0.0/8 is allowed in vain: deny goes first, and has 0.0.0.0/0",
+        ),
+        ({"allow": ["10.1.0.0/16"], "deny": ["10.0.0.0/8"]}, "allowed in vain"),
     ],
 )
 def test_what_is_refused(fields: dict[str, Any], message: str) -> None:

@@ -2,7 +2,8 @@
 //!
 //! Rule: merged by leaf (the name of a header, the status of a page, HSTS as a whole). Whoever is nearer to
 //! the frontend goes first, and a written null switches off; two policies of one list that differ are
-//! refused, unless the frontend itself decides. The reconciler says the same, with file and line
+//! refused, unless the frontend itself decides. Who may ask is no leaf: there everybody's word counts
+//! ([`super::access`]). The reconciler says the same, with file and line
 //! (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
 
 use std::collections::btree_map::Entry;
@@ -11,15 +12,17 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
-use super::Page;
+use super::access::Access;
 use super::edits::Edits;
 use super::facts::Facts;
 use super::template::Values;
+use super::{Page, Verdict};
 use crate::state::entity::{ErrorPage, HeaderEdits, Hsts, Inherited, Policy};
 
 /// What holds, compiled.
 #[derive(Debug, Default)]
 pub struct Merged {
+    access: Option<Box<Access>>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -54,6 +57,17 @@ pub struct Levels<'a> {
     pub beyond_pages: Option<&'a BTreeMap<String, ErrorPage>>,
 }
 
+impl<'a> Levels<'a> {
+    /// All who have a word.
+    fn all(&self) -> Vec<&'a Policy> {
+        let named = self.policies.iter().chain(self.beyond);
+        self.own
+            .into_iter()
+            .chain(named.map(|(_, policy)| *policy))
+            .collect()
+    }
+}
+
 impl Merged {
     /// What holds by some levels, if anything is said. `expression` is that of the frontend's path.
     ///
@@ -77,7 +91,9 @@ impl Merged {
             });
             Some((status.parse().ok()?, page))
         });
+        let access = Access::of(&levels.all())?;
         let mut merged = Self {
+            access: access.map(Box::new),
             request: of("request_headers", said.request)?,
             response: of("response_headers", said.response)?,
             hsts: hsts.map(|hsts| hsts.line().into()),
@@ -88,11 +104,25 @@ impl Merged {
         if edits.into_iter().flatten().any(Edits::has_captures) {
             merged.expression = expression.cloned();
         }
-        let is_empty = merged.request.is_none()
+        let is_empty = merged.access.is_none()
+            && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
             && merged.pages.is_empty();
         Ok((!is_empty).then_some(merged))
+    }
+
+    /// Who may ask, if not everybody may.
+    #[must_use]
+    pub fn access(&self) -> Option<&Access> {
+        self.access.as_deref()
+    }
+
+    /// Whether a request comes from where it may.
+    pub(super) fn admit(&self, facts: &Facts<'_>) -> Verdict {
+        self.access().map_or(Verdict::Continue, |access| {
+            access.decide(facts.client_address())
+        })
     }
 
     /// The line of Strict-Transport-Security that answers over TLS have, with its CRLF.

@@ -5,6 +5,7 @@
 //! a change is prepared; what holds for all of them is in [`general`]. Called by `session/exchange`, and
 //! plans are made by `state/incoming`.
 
+pub mod access;
 pub mod edits;
 pub mod facts;
 pub mod general;
@@ -67,6 +68,8 @@ pub enum Reason {
     TooLarge,
     /// It goes somewhere else.
     Redirected,
+    /// Its client is in a network that may not ask.
+    Denied,
     /// Its client has shown no certificate.
     CertificateMissing,
     /// It is answered by what the configuration says.
@@ -115,8 +118,8 @@ impl Verdict {
 }
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
-/// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text), the
-/// client's certificate; then what stands [`behind`] all who may refuse it.
+/// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
+/// networks, the client's certificate; then what stands [`behind`] all who may refuse it.
 ///
 /// # Errors
 /// The answer, where one of them gives it.
@@ -128,9 +131,11 @@ pub fn decide(
     facts: &Facts<'_>,
 ) -> Result<Option<Box<Changes>>, Answer> {
     let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
+    let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
     let identified = || plan.map_or(Verdict::Continue, |plan| plan.identified(facts));
     let verdict = general::at_the_door(frontend, facts)
         .or(to_tls)
+        .or(admitted)
         .or(identified);
     match verdict {
         Verdict::Answer(answer) => Err(answer),

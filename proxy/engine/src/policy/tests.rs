@@ -155,6 +155,7 @@ fn a_frontend_that_asks_for_nothing_has_no_plan() {
     for keys in [
         REDIRECT,
         CERTIFICATE,
+        r#""cluster":"c","deny":["10.0.0.0/8"]"#,
         r#""cluster":"c","hsts":{"max_age_days":1}"#,
         r#""respond":{}"#,
         r#""cluster":"c","request_headers":{"remove":["X-A"]}"#,
@@ -176,7 +177,10 @@ fn the_first_stage_that_has_an_answer_gives_it() {
     assert_eq!(request.answered_at(BOTH), Some((413, Reason::TooLarge)));
     let text = String::from_utf8(request.text).unwrap();
     request.text = text.replace("Length: 11", "Length: 0").into();
-    assert_eq!(request.answered_at(BOTH), Some((308, Reason::Redirected)));
+    let all = format!(r#"{BOTH},"deny":["0.0.0.0/0"]"#);
+    assert_eq!(request.answered_at(&all), Some((308, Reason::Redirected)));
+    let all = format!(r#"{CERTIFICATE},"deny":["0.0.0.0/0"]"#);
+    assert_eq!(request.answered_at(&all), Some((403, Reason::Denied)));
     let missing = Some((403, Reason::CertificateMissing));
     assert_eq!(request.answered_at(CERTIFICATE), missing);
     let answers = r#""client_certificate":"required","respond":{"status":200}"#;
@@ -200,6 +204,22 @@ fn nothing_is_asked_of_a_client_in_clear_text() {
     request.peer = [192, 0, 2, 1].into();
     let line = request.at(BOTH).unwrap_err().line.unwrap();
     assert_eq!(&*line, "Location: https://a.test/a?b\r\n");
+}
+
+#[test]
+fn who_may_ask_is_who_the_last_that_is_not_trusted_says() {
+    let some = r#""cluster":"c","allow":["198.51.100.0/24"],"deny":["198.51.100.7/32"]"#;
+    let denied = Some((403, Reason::Denied));
+    let by = |forwarded: &str| {
+        Asked::by(&format!(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: {forwarded}"
+        ))
+    };
+    assert_eq!(by("198.51.100.1").by_trusted().answered_at(some), None);
+    assert_eq!(by("198.51.100.1").answered_at(some), denied, "T22");
+    assert_eq!(by("198.51.100.7").by_trusted().answered_at(some), denied);
+    let spoofed = by("198.51.100.1, 192.0.2.1").by_trusted();
+    assert_eq!(spoofed.answered_at(some), denied);
 }
 
 #[test]

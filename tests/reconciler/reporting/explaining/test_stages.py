@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from reconciler.catalog.policies import merged
 from reconciler.reporting.explaining.stages import Ending, Stages, stages_of
 from schemas.entities.entity import Entity, EntityKey, Provenance
@@ -12,13 +14,16 @@ from schemas.kinds.policy import Policy
 
 
 def told(
-    secure: bool, fields: dict[str, Any], policy: dict[str, Any] | None = None
+    secure: bool,
+    fields: dict[str, Any],
+    policy: dict[str, Any] | None = None,
+    client: str | None = None,
 ) -> tuple[Stages, Ending | None]:
     frontend = Frontend.model_validate({"listeners": ["web"], **fields})
     says = Policy.model_validate(policy or {})
     named = Entity.of(EntityKey("policy", "secure"), says, Provenance("p.yaml", 7, 3))
     itself = Entity.of(EntityKey("frontend", "web"), frontend, Provenance("f.yaml", 1, 1))
-    return stages_of(frontend, merged([[itself], [named]]), secure=secure)
+    return stages_of(frontend, merged([[itself], [named]]), secure=secure, client=client)
 
 
 def keys(*, secure: bool = True, **fields: Any) -> list[str]:
@@ -59,6 +64,25 @@ def test_what_is_answered_before_gets_no_further() -> None:
     assert keys(respond={"close": True}) == ["respond", "-> 0"]
     assert keys(secure=False, redirect="https", respond={"status": 200}) == ["redirect", "-> 308"]
     assert keys(redirect="https", respond={"status": 200}) == ["respond", "-> 200"]
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        (None, ["deny", "allow", "allow", "client_certificate", "-"]),
+        ("10.1.2.3", ["deny", "allow", "allow", "client_certificate", "-"]),
+        ("10.9.0.1", ["deny", "allow", "allow", "-> 403"]),
+        ("192.0.2.1", ["deny", "-> 403"]),
+        ("2001:db8::1", ["deny", "allow", "-> 403"]),
+    ],
+)
+def test_who_may_ask_by_everybodys_word(client: str | None, expected: list[str]) -> None:
+    own = {"cluster": "c", "allow": ["10.0.0.0/8"], "client_certificate": "required"}
+    policy = {"allow": ["10.1.0.0/16"], "deny": ["192.0.2.0/24"]}
+    stages, ending = told(True, own, policy, client=client)
+    assert [each["key"] for each in stages] + [
+        "-" if ending is None else f"-> {ending[0]}"
+    ] == expected
 
 
 def test_it_is_said_in_words() -> None:

@@ -123,6 +123,8 @@ const TOKENS: &[&str] = &[
     r#"{"kind":"policy","name":"p","value":{"hsts":null}}"#,
     r#""policies":["p"]"#,
     r#""error_pages":{"503":null}"#,
+    r#""allow":["0.0.0.0/0"]"#,
+    r#""deny":["::/0"]"#,
     r#""certificate""#,
     r#""exact":"#,
     r#""prefix":"/""#,

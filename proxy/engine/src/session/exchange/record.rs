@@ -10,6 +10,7 @@ use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
+use crate::session::exchange::Outcome;
 use crate::session::front::asker::Asker;
 use crate::session::ids::FLUSH_LOG;
 use crate::state::frontend::Frontend;
@@ -229,6 +230,27 @@ impl<D: Driver> Engine<D> {
             record.ends[0] = 0;
         }
         record
+    }
+
+    /// A connection that would have been passed on is not, since its client may not ask.
+    pub(in crate::session) fn record_denied(
+        &mut self,
+        asker: Asker,
+        record: Record,
+        frontend: &Frontend,
+    ) {
+        self.metrics.add(Counter::Rejected403Total, 1);
+        self.record(&Ended {
+            asker,
+            record: &record,
+            frontend: Some(frontend),
+            cluster: None,
+            backend: None,
+            tried: None,
+            outcome: Outcome::AddressDenied.as_str(),
+            tally: Tally::Apart,
+        });
+        self.pool.give(record.text);
     }
 
     pub(super) fn blank_record(&self, request_id: RequestId) -> Record {

@@ -62,6 +62,10 @@ impl From<policy::Answer> for Answer {
             Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
             Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
             Reason::Redirected => (Outcome::Redirected, None),
+            Reason::Denied => {
+                let counter = Counter::Rejected403Total;
+                (Outcome::AddressDenied, Some(counter))
+            }
             Reason::CertificateMissing => {
                 let counter = Counter::Rejected403Total;
                 (Outcome::CertificateMissing, Some(counter))

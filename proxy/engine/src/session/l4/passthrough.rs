@@ -8,6 +8,7 @@
 use std::io;
 use std::rc::Rc;
 
+use crate::policy::merged::Merged;
 use crate::protocol::h1::Version;
 use crate::protocol::hello::{self, HELLO_BYTES_MAX, Sight};
 use crate::runtime::driver::Driver;
@@ -91,12 +92,17 @@ impl<D: Driver> Engine<D> {
         };
         let request_id = self.next_request_id();
         let record = self.begin_passthrough_record(name, request_id);
+        let listener = self.clients[id].listener.settings();
+        let access = frontend.merged(&listener).and_then(Merged::access);
+        if access.is_some_and(|access| !access.admits(self.clients[id].peer.ip())) {
+            self.record_denied(Asker::Connection(id), record, &frontend);
+            return self.close_client(id);
+        }
         self.unlink_idle(id);
         let client = &mut self.clients[id];
         client.deadline.clear();
         client.phase = Phase::Tunnel;
         client.stream.leave_tls();
-        let listener = client.listener.settings();
         let parties = Parties {
             asker: Asker::Connection(id),
             version: Version::Http11,

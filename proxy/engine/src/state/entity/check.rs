@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use super::ErrorPage;
 use super::Kind;
 use super::Material;
+use super::cidr::Cidr;
 
 /// Checks the name of an entity of `kind` against the grammar of names.
 pub fn name(kind: Kind, name: &str) -> Result<(), String> {
@@ -84,6 +85,21 @@ pub fn names_of_policies(names: &[Box<str>]) -> Result<(), String> {
     within("the number of policies", names.len(), 0..=POLICIES_MAX)
 }
 
+/// Checks a list of networks, which is never empty: that could mean any client, or none.
+pub fn networks(key: &str, networks: Option<&[Box<str>]>) -> Result<(), String> {
+    let Some(networks) = networks else {
+        return Ok(());
+    };
+    if !networks.is_sorted_by(|a, b| a < b) {
+        return Err(format!("{key}: expected networks, sorted, each once"));
+    }
+    within(key, networks.len(), 1..=NETWORKS_MAX)?;
+    for network in networks {
+        Cidr::parse(network).map_err(|reason| format!("{key}: {reason}"))?;
+    }
+    Ok(())
+}
+
 /// `[a-z0-9][a-z0-9._-]{0,62}`.
 pub fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
@@ -145,6 +161,9 @@ pub const PATH_BYTES_MAX: usize = 2048;
 
 /// Policies that one frontend or listener may name.
 const POLICIES_MAX: usize = 8;
+
+/// Networks that one list may have.
+const NETWORKS_MAX: usize = 1000;
 
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;

@@ -20,8 +20,9 @@ use crate::routing::rule::{Rule, Target};
 use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::state::alike::Alike;
-use crate::state::entity::check::{is_hostname, is_name, is_token, names_of_policies, within};
-use crate::state::entity::cidr::Cidr;
+use crate::state::entity::check::{
+    is_hostname, is_name, is_token, names_of_policies, networks, within,
+};
 use crate::state::entity::{ErrorPage, Material};
 use crate::state::entry::Entry;
 use crate::state::frontend as running;
@@ -36,6 +37,8 @@ static UPGRADES: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| ["websocket".into(
 language! {
     /// A frontend as it is written: all keys, those that few frontends have beside those of all.
     pub struct FrontendKeys {
+        /// See [`Policy::allow`].
+        pub allow: Option<Vec<Box<str>>> = None,
         /// Networks of clients that match, if it is not any.
         pub client_addresses: Option<Vec<Box<str>>> = None,
         /// What a client has to have shown.
@@ -44,6 +47,8 @@ language! {
         pub cluster: Option<Box<str>> = None,
         /// Cookie name to what its value must be.
         pub cookies: BTreeMap<String, ValueMatch> = BTreeMap::new(),
+        /// See [`Policy::deny`].
+        pub deny: Option<Vec<Box<str>>> = None,
         /// Requests that are safe may come as early data.
         pub early_data: bool = false,
         /// See [`Policy::error_pages`].
@@ -154,6 +159,8 @@ impl From<FrontendKeys> for Frontend {
             respond: keys.respond,
             rewrite: keys.rewrite,
             says: Policy {
+                allow: keys.allow,
+                deny: keys.deny,
                 error_pages: keys.error_pages,
                 hsts: keys.hsts,
                 request_headers: keys.request_headers,
@@ -179,10 +186,12 @@ impl From<Frontend> for FrontendKeys {
     fn from(held: Frontend) -> Self {
         let few = held.few.map_or_else(Few::default, |few| *few);
         Self {
+            allow: few.says.allow,
             client_certificate: few.client_certificate,
             client_addresses: few.client_addresses,
             cluster: held.cluster,
             cookies: few.cookies,
+            deny: few.says.deny,
             early_data: held.early_data,
             error_pages: few.says.error_pages,
             headers: few.headers,
@@ -494,12 +503,7 @@ impl Few {
             return Err(format!("cookies: {name:?} is not the name of a cookie"));
         }
         self.cookies.values().try_for_each(ValueMatch::check)?;
-        if self.client_addresses.as_ref().is_some_and(Vec::is_empty) {
-            return Err("client_addresses: expected a network at least".to_owned());
-        }
-        for network in self.client_addresses.iter().flatten() {
-            Cidr::parse(network).map_err(|reason| format!("client_addresses: {reason}"))?;
-        }
+        networks("client_addresses", self.client_addresses.as_deref())?;
         if !self.split.is_empty() {
             self.split.check(self.split_by.as_ref())?;
         }

@@ -13,13 +13,17 @@ use super::language::{defaulted, language};
 use super::registry::{Compiling, Swap, Value};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::ErrorPage;
-use crate::state::entity::check::error_page;
+use crate::state::entity::check::{error_page, networks};
 use crate::state::entry::Entry;
 use crate::state::tables::Tables;
 
 defaulted! {
     /// What is done with requests and answers.
     pub struct Policy {
+        /// Networks of the clients that alone may ask.
+        pub allow: Option<Vec<Box<str>>> = None,
+        /// Networks of clients that may not ask.
+        pub deny: Option<Vec<Box<str>>> = None,
         /// Pages by status; none is the built-in one.
         pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
         /// What clients are told of TLS in responses over it.
@@ -108,6 +112,8 @@ impl Value for Policy {
     type Running = Arc<Entry>;
 
     fn check(&self) -> Result<(), String> {
+        networks("allow", self.allow.as_deref())?;
+        networks("deny", self.deny.as_deref())?;
         for (status, page) in &self.error_pages {
             error_page(status, page.as_ref())?;
         }

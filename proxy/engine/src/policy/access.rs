@@ -1,0 +1,53 @@
+//! Who may ask: networks that are turned away, and networks that alone are let in.
+//!
+//! Rule: what frontend, policies and listener say never replaces each other. Whoever is denied by one of
+//! them is denied, and whoever is allowed has to be by each that allows anybody. An address is that of the
+//! client, as the PROXY protocol or a trusted proxy tells it.
+
+use std::net::IpAddr;
+
+use super::{Reason, Verdict};
+use crate::state::entity::Policy;
+use crate::state::entity::cidr::Networks;
+
+/// Who may ask, by all who have a word.
+#[derive(Debug, Default)]
+pub struct Access {
+    denied: Networks,
+    /// One for each who allows only some.
+    allowed: Box<[Networks]>,
+}
+
+impl Access {
+    /// What some policies say together, if they say anything.
+    pub(super) fn of(policies: &[&Policy]) -> Result<Option<Self>, String> {
+        let denied = policies.iter().filter_map(|policy| policy.deny.as_deref());
+        let denied = Networks::parse(denied.flatten().map(AsRef::as_ref))?;
+        let allowed = policies.iter().filter_map(|policy| policy.allow.as_deref());
+        let allowed = allowed.map(|networks| Networks::parse(networks.iter().map(AsRef::as_ref)));
+        let access = Self {
+            denied,
+            allowed: allowed.collect::<Result<_, _>>()?,
+        };
+        let says_anything = access.denied != Networks::default() || !access.allowed.is_empty();
+        Ok(says_anything.then_some(access))
+    }
+
+    /// Whether a client may ask.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr) -> bool {
+        !self.denied.contains(client)
+            && self
+                .allowed
+                .iter()
+                .all(|networks| networks.contains(client))
+    }
+
+    /// What becomes of its requests.
+    pub(super) fn decide(&self, client: IpAddr) -> Verdict {
+        match self.admits(client) {
+            true => Verdict::Continue,
+            false => Verdict::answer(403, Reason::Denied),
+        }
+    }
+}
