@@ -165,8 +165,11 @@ class Applying:
         self._outcomes.resolved()
         self._applied_ref.mark(self._store.running.commit)
 
-    def refuse(self, head: Head, record: Callable[[], None]) -> None:
-        """It is not tried again until the ref moves."""
+    def refuse(self, head: Head, record: Callable[[], None], *, again: bool = False) -> None:
+        """It is not tried again until the ref moves, unless the machine is what refuses it."""
+        if not again:
+            # What it failed of before is no longer what stands in its way.
+            self._retrying.clear()
         self._retrying.give_up(head.commit)
         record()
         self._announcing.announce()
@@ -188,7 +191,8 @@ class Applying:
         delay = self._retrying.failed(failure, asyncio.get_running_loop().time())
         if failure.kind:
             # Whoever waits is told what stands in the way of which entity: it may be wrong there.
-            self.refuse(head, lambda: self._outcomes.failed(head, began, begun, failure))
+            record = partial(self._outcomes.failed, head, began, begun, failure)
+            self.refuse(head, record, again=True)
             return "later"
         if delay:
             self._outcomes.delayed(head, failure)

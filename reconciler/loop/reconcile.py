@@ -239,9 +239,10 @@ class Reconciler:
         # What another daemon has applied of another branch is not ours.
         if applied != head and self._source.is_descendant(head.commit, applied.commit):
             log.warning("serving the commit that was applied last", commit=applied.commit[:12])
-            refusal = self.outcomes.last_error
+            refusal, is_final = self.outcomes.last_error, not self.retrying.is_waiting
             await self._applying.apply(applied)
-            self.retrying.give_up(head.commit)
+            if is_final:
+                self.retrying.give_up(head.commit)
             self.outcomes.restore(refusal)
 
     async def _rebuild(self, damage: DamagedError) -> None:

@@ -159,7 +159,10 @@ class PlanResult(TypedDict):
 
 
 class WaitResult(TypedDict):
-    """The answer to `wait`. `outcome`: applied | refused | superseded | timeout."""
+    """The answer to `wait`. `outcome`: applied | refused | superseded | timeout.
+
+    `tried_again`: the newest commit has failed for no fault of its own, and may still be applied.
+    """
 
     outcome: Literal["applied", "refused", "superseded", "timeout"]
     commit: str
@@ -167,6 +170,7 @@ class WaitResult(TypedDict):
     generation: int
     message: str
     laggards: list[str]
+    tried_again: bool
 
 
 class HistoryEntry(TypedDict):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.cli.commands.wait import TOLD_S
 from tests.harness import control, ports
 from tests.reconciler.live import Shop, eventually, serves, shop
 
@@ -65,8 +68,8 @@ def test_a_port_that_is_taken_at_the_first_start(
             head = made.repo.commit(made.files(0, admin=metrics))
             made.daemon.start(wait=False)
             eventually(lambda: status(made)["retry"])
-            waited = made.daemon.run_cli("wait", "--commit", head, "--timeout", "10s")
-            assert waited.returncode == 6, "whoever waits is told at once"
+            waited = made.daemon.run_cli("wait", "--commit", head, "--timeout", "2s")
+            assert waited.returncode == 6, "whoever waits is told in the end"
             assert "address already in use" in waited.stderr
             assert "tried again" in waited.stderr
             found = status(made)
@@ -82,6 +85,47 @@ def test_a_port_that_is_taken_at_the_first_start(
         assert outcomes == ["applied", "refused"], "one refusal, however often it was tried"
     finally:
         made.stop()
+
+
+def test_a_port_that_is_free_again_is_waited_for(tmp_path: Path) -> None:
+    """It is told meanwhile what stands in the way."""
+    with shop(tmp_path, workers=1) as running, ThreadPoolExecutor(1) as pool:
+        port = ports.address()
+        with taken(port):
+            more = {"more.yaml": f"listeners: {{more: {{address: '{port}'}}}}"}
+            head = running.repo.commit(more)
+            waited = pool.submit(running.daemon.run_cli, "wait", "--commit", head)
+            eventually(lambda: status(running)["last_error"])
+            time.sleep(TOLD_S + 0.5)
+            assert not waited.done()
+        done = waited.result(30)
+        assert (done.returncode, head[:12] in done.stdout) == (0, True), done
+        assert "waiting for" in done.stderr
+        assert "address already in use" in done.stderr
+
+
+def test_what_is_refused_for_good_is_not_tried_again_for_what_it_failed_of_before(
+    tmp_path: Path,
+) -> None:
+    """The port is taken first, then free, and a worker finds another fault."""
+    with shop(tmp_path, workers=1) as running:
+        port = ports.address()
+        with taken(port):
+            log = tmp_path / "logs" / "access.log"
+            log.parent.mkdir()
+            bad = running.repo.commit(
+                {
+                    **running.files(0, access_log=str(log)),
+                    "more.yaml": f"listeners: {{more: {{address: '{port}'}}}}",
+                }
+            )
+            eventually(lambda: status(running)["retry"])
+            log.parent.rmdir()
+        done = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "30s")
+        assert done.returncode == 6
+        assert "access_log" in done.stderr
+        assert "tried again" not in done.stderr
+        assert status(running)["retry"] is None
 
 
 def test_metrics_whose_port_is_taken_at_a_restart(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def runs_out(free: int, site: Site) -> None:
     assert (planned.returncode, "too many open files" in planned.stderr) == (6, True), planned
     for _ in range(3):
         refused = site.repo.commit(files(site, "blue", LISTENERS))
-        assert site.daemon.outcome(refused) == "refused"
+        # It is tried again, and waited for.
+        assert site.daemon.outcome(refused, 1.0) == "refused"
         error = site.daemon.ask("status")["last_error"]
         assert "too many open files" in error["message"], error
         assert "more.yaml" in error["message"]

@@ -17,6 +17,9 @@ LOOK_S = 0.1
 START_S = 1.0
 """Until one that was just started has its runtime directory: its imports come before."""
 
+TOLD_S = 1.5
+"""After so long it is said what stands in the way of a commit that is tried again."""
+
 RESTART_S = 5.0
 """The same where one has ended and its workers serve: systemd starts it again."""
 
@@ -39,6 +42,8 @@ def wait(
     Exits with 0 when they do, with 6 and the reason when the commit was refused or was passed by,
     and with 8 when the time is over, with the name of the worker that is behind, or at once when it
     would be in vain: the commit is not on the branch that the proxy follows, or no daemon runs.
+    What is refused for no fault of its own (a port is taken) is tried again by itself, and waited
+    for: 6 when the time is over, with the reason.
     HEAD and the names of branches are those of the repository that the proxy follows. A daemon that
     is starting is waited for: one that has its runtime directory, or gets it within a second, or
     within five where workers serve on without one. A name of no commit is an error at once (64).
@@ -79,8 +84,7 @@ def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]
     told, left_s = False, limit_s
     while True:
         try:
-            fields = {"commit": commit, "timeout_s": left_s}
-            return ask(runtime_dir, "wait", fields, left_s + GRACE_S)
+            return _ask_running(runtime_dir, commit, left_s)
         except NoDaemonError as error:
             if is_starting(runtime_dir):
                 hoped = time.monotonic()
@@ -92,3 +96,20 @@ def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]
                 raise CommandError(error.message, error.hint, TIMEOUT) from None
             time.sleep(min(LOOK_S, left_s))
             left_s = max(0.0, deadline - time.monotonic())
+
+
+def _ask_running(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]:
+    """Ask the daemon for a while, and then for the rest: what it waits for is told in between."""
+    began, first_s = time.monotonic(), min(limit_s, TOLD_S)
+    result = _ask_once(runtime_dir, commit, first_s)
+    spent_s = time.monotonic() - began
+    if spent_s < first_s or spent_s >= limit_s:
+        return result
+    if result["tried_again"]:
+        note(f"waiting for {result['commit'][:12]}: {result['message']}")
+    return _ask_once(runtime_dir, commit, limit_s - spent_s)
+
+
+def _ask_once(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]:
+    fields = {"commit": commit, "timeout_s": limit_s}
+    return ask(runtime_dir, "wait", fields, limit_s + GRACE_S)

@@ -22,6 +22,7 @@ _FULL_ID_CHARS = 40
 _HEXADECIMAL = frozenset("0123456789abcdef")
 # A change that nobody announced is seen after this at the latest.
 _LOOK_S = 0.5
+_AGAIN = "it is tried again by itself"
 
 
 class NoCommitError(ValueError):
@@ -101,16 +102,22 @@ class Waiting:
             return None if self.laggards() else self._result("applied", commit, "")
         if head is None:
             return None
-        error = self.reconciler.outcomes.last_error
-        on_branch = self.source.is_descendant(head, commit)
-        if on_branch and self.reconciler.retrying.given_up == head and error is not None:
-            which = "" if head == commit else f"{head[:12]}, which contains it: "
-            again = " (it is tried again by itself)" if self.reconciler.retrying.is_waiting else ""
-            return self._result("refused", commit, which + error["message"] + again)
+        on_branch, retrying = self.source.is_descendant(head, commit), self.reconciler.retrying
+        if on_branch and retrying.given_up == head and not retrying.is_waiting:
+            return self._refused(commit, head)
         if not on_branch and self.reconciler.outcomes.history.has(commit):
             message = f"the branch has moved to {head[:12]}, which does not contain it"
             return self._result("superseded", commit, message)
         return None
+
+    def _refused(self, commit: str, head: str) -> WaitResult | None:
+        """How the newest commit was refused, which has this one in it."""
+        error = self.reconciler.outcomes.last_error
+        if error is None or error["commit"] != head:
+            return None
+        which = "" if head == commit else f"{head[:12]}, which contains it: "
+        again = f" ({_AGAIN})" if self.reconciler.retrying.is_waiting else ""
+        return self._result("refused", commit, which + error["message"] + again)
 
     def _was_refused(self, commit: str) -> bool:
         found = self.reconciler.outcomes.history.find(commit)
@@ -176,6 +183,12 @@ class Waiting:
         return names
 
     def _timed_out(self, text: str, commit: str | None) -> WaitResult:
+        head = self._head()
+        if commit and head and self.source.is_descendant(head, commit):
+            # One that is tried again may still be applied; until now it was refused.
+            refused = self._refused(commit, head)
+            if refused is not None:
+                return refused
         laggards = self.laggards()
         opened = self.runner.open
         if opened is not None and opened.waiting:
@@ -186,7 +199,7 @@ class Waiting:
         if commit is None:
             return f"{text} names no commit of the repository"
         if self.reconciler.retrying.is_waiting:
-            return f"{self.reconciler.retrying.reason}; it is tried again by itself"
+            return f"{self.reconciler.retrying.reason}; {_AGAIN}"
         if laggards:
             return f"{', '.join(laggards)} did not get there"
         if self.reconciler.problem is not None:
@@ -207,4 +220,5 @@ class Waiting:
             "generation": running.generation,
             "message": message,
             "laggards": laggards or [],
+            "tried_again": self.reconciler.retrying.is_waiting,
         }

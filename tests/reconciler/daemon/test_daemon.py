@@ -93,7 +93,7 @@ def test_a_port_that_is_taken_is_refused_with_its_line(tmp_path: Path) -> None:
         free = address()
         text = f"listeners:\n  good: {{address: '{free}'}}\n  bad: {{address: '{taken}'}}\n"
         bad = running.repo.commit({"more.yaml": text})
-        waited = running.daemon.run_cli("wait", "--commit", bad)
+        waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
         assert waited.returncode == 6
         assert (
             f'more.yaml:3:3: listener "bad": cannot bind {taken}: address already' in waited.stderr
