@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -39,6 +41,27 @@ def clean(running: Shop) -> Iterator[None]:
     running.repo.git("reset", "--quiet", "--hard")
     running.repo.git("clean", "--quiet", "-fd")
     running.daemon.wait(running.repo.head())
+
+
+def test_a_plan_beside_a_stream_of_commits(running: Shop) -> None:
+    """Each is of one moment, and none gives up because another commit went through."""
+    ended = threading.Event()
+
+    def commit_on() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            running.daemon.wait(running.repo.commit(running.files(number % 2)))
+
+    head = running.repo.head()
+    with ThreadPoolExecutor(1) as pool:
+        committing = pool.submit(commit_on)
+        try:
+            codes = {planned(running, "--ref", head).returncode for _ in range(8)}
+        finally:
+            ended.set()
+        committing.result(30)
+    assert codes == {0}
 
 
 @pytest.mark.parametrize("what", ["listener", "metrics"])

@@ -7,18 +7,16 @@ daemon: two commits are compared here.
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.asking import ask
 from reconciler.cli.exits import (
     BLOCKED,
     CHANGES,
     DONE,
     INVALID,
     REFUSED,
-    STALE,
-    CommandError,
     UsageError,
 )
 from reconciler.cli.parameters import (
@@ -31,12 +29,9 @@ from reconciler.cli.parameters import (
     RuntimeDir,
 )
 from reconciler.cli.plans import grouping, render
+from reconciler.cli.plans.live_plan import bare, with_daemon
 from schemas.values.text import visible
 
-if TYPE_CHECKING:
-    from reconciler.cli.trees.working_tree import Differing
-
-TIMEOUT_S = 120.0
 FORMATS = ("text", "json", "markdown")
 
 
@@ -121,10 +116,7 @@ def plan(
         planned, diagnostics = _without_daemon(place, base, ref, only)
         note = "Without a daemon: ports, capacity and open connections were not tried."
     else:
-        running = _running(runtime_dir)
-        followed = Path(running["source"]["directory"])
-        place = followed if directory is None else _place(directory, followed, ref)
-        planned, diagnostics, note = _asked(runtime_dir, place, ref, running)
+        place, running, (planned, diagnostics, note) = with_daemon(runtime_dir, directory, ref)
     if planned is None:
         return _invalid(diagnostics, form)
     if only is not None:
@@ -167,29 +159,6 @@ def _expect_sense(form: str, base: str | None, runtime_dir: str | None, *, full:
         )
 
 
-def _place(directory: str, followed: Path, ref: str | None) -> Path:
-    """Return the directory that was named; its files must be those that the proxy follows."""
-    from reconciler.cli.trees import files
-
-    place = Path(directory)
-    files.expect_directory(place)
-    if ref is None and place.resolve() != followed.resolve():
-        try:
-            prefix = files.open_repository(followed).prefix
-        except CommandError:
-            # It may be where this user, or this machine, cannot look.
-            return place
-        found = files.open_repository(place)
-        if found.holds(place):
-            raise UsageError(f"{directory} is git's own directory, and has no configuration")
-        if found.prefix != prefix:
-            raise UsageError(
-                f"{directory} is not what the proxy follows: that is {followed}",
-                "name that, or the same directory of another clone; or none at all",
-            )
-    return place
-
-
 def _expect_running(runtime_dir: str | None, only: str) -> None:
     """Raise the daemon's sentence, as for `show`, when an entity without changes is nowhere."""
     kind, _, name = only.partition("/")
@@ -227,142 +196,6 @@ def _without_daemon(
     return between(place, base, ref, only)
 
 
-def _asked(
-    runtime_dir: str | None, place: Path, ref: str | None, running: dict[str, Any]
-) -> tuple[dict[str, Any] | None, list[dict[str, Any]], str | None]:
-    """Return the plan of the daemon, all diagnostics, and what it is not about."""
-    left_out: dict[str, str] = {}
-    fields, differing = _request(place, ref, running["commit"], left_out)
-    result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
-    if result["base"]["commit"] != running["commit"]:
-        # The files that were sent are those that differ from what ran before.
-        raise CommandError(
-            f"{(result['base']['commit'] or '')[:12]} was applied while this was planned",
-            "plan again",
-            STALE,
-        )
-    known = result["diagnostics"]
-    known += [each for each in _warnings(place, left_out) if each not in known]
-    planned: dict[str, Any] | None = result["plan"]
-    if differing is not None and ref is None:
-        known += _of_filters(differing)
-    if planned is not None:
-        planned["warnings"] = [_bare(each) for each in known]
-    note = None
-    if differing is not None:
-        if planned is not None:
-            planned["uncommitted"] = differing.to_json()
-        note = _uncommitted(differing, ref)
-    return planned, known, note
-
-
-def _uncommitted(differing: "Differing", ref: str | None) -> str | None:
-    if ref is not None:
-        text = differing.sentence(ref)
-        return f"{text}; this plan is not about that" if text else None
-    if not differing.untracked:
-        return None
-    named = render.named(differing.untracked)
-    verb = "is" if len(differing.untracked) == 1 else "are"
-    return f"{named} {verb} untracked: `git commit -a` would leave that out; git add it first"
-
-
-def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
-    """Return a warning for each edited file that looks like configuration and is none."""
-    from reconciler.cli.trees import files
-    from reconciler.source.left_out import confirmed, warnings
-
-    found = confirmed(left_out, lambda path: files.read(place / path))
-    return [{**each.to_json(), "rendered": each.render()} for each in warnings(found)]
-
-
-def _of_filters(differing: "Differing") -> list[dict[str, Any]]:
-    """Return a warning for each edited file of which a commit will have another content."""
-    from schemas.entities.diagnostic import Diagnostic
-
-    found = [
-        Diagnostic(
-            "warning",
-            path,
-            0,
-            0,
-            f'{path} is planned as it lies here: git changes it by the filter "{name}" when it is '
-            "committed",
-            "plan the commit: kakehi plan --ref",
-        )
-        for path, name in sorted(differing.filtered.items())
-    ]
-    return [{**each.to_json(), "rendered": each.render()} for each in found]
-
-
-def _running(runtime_dir: str | None) -> dict[str, Any]:
-    try:
-        return ask(runtime_dir, "status")
-    except NoDaemonError as error:
-        hint = (
-            "without a daemon there is nothing to compare with; check the files: kakehi validate; "
-            "compare two commits: kakehi plan --from REF"
-        )
-        raise CommandError(error.message, hint, error.code) from None
-
-
-def _request(
-    place: Path, ref: str | None, applied: str | None, left_out: dict[str, str]
-) -> "tuple[dict[str, Any], Differing | None]":
-    """Return the fields of the request (a commit, and the files that are laid over it).
-
-    And how the working tree differs from the commit that is planned, as far as there is one.
-    """
-    from reconciler.cli.trees.working_tree import WorkingTree
-
-    if ref is not None:
-        commit = _resolved(place, ref)
-        try:
-            tree = WorkingTree(place)
-            differing = tree.differing(commit) if tree.has(commit) else None
-        except (CommandError, ValueError):
-            differing = None
-        return {"commit": commit, "files": {}}, differing
-    tree = WorkingTree(place)
-    if applied is None:
-        wanted: dict[str, bytes | None] = dict(tree.wanted(left_out))
-        return {"commit": None, "files": _texts(wanted)}, tree.differing("", wanted)
-    if not tree.has(applied):
-        raise CommandError(
-            f"the proxy runs {applied[:12]}, and {place} does not have that commit",
-            "fetch it first: git fetch",
-        )
-    edited = tree.edited_since(applied, left_out)
-    return {"commit": applied, "files": _texts(edited)}, tree.differing(applied, edited)
-
-
-def _resolved(place: Path, ref: str) -> str:
-    """Return the commit as this repository knows it; otherwise let the daemon's find it."""
-    from reconciler.cli.trees import files
-    from reconciler.source.git.errors import RepositoryError
-
-    try:
-        return files.open_repository(place).refs.find_commit(ref)
-    except (CommandError, RepositoryError):
-        return ref
-
-
-def _texts(contents: dict[str, Any]) -> dict[str, str | None]:
-    """Return the files as they travel in JSON; refuses more than one message may hold."""
-    from schemas.messages.control import MESSAGE_BYTES_MAX
-
-    size = sum(len(content or b"") for content in contents.values())
-    if size > MESSAGE_BYTES_MAX // 2:
-        raise CommandError(
-            f"too much was edited for one request ({size // 1024 // 1024} MiB of files)",
-            "commit it to a branch of its own and plan that: kakehi plan --ref BRANCH",
-        )
-    return {
-        path: None if content is None else content.decode("utf-8", "surrogateescape")
-        for path, content in contents.items()
-    }
-
-
 def _invalid(diagnostics: list[dict[str, Any]], form: str) -> int:
     errors = [each for each in diagnostics if each["severity"] == "error"]
     if form == "markdown":
@@ -372,13 +205,9 @@ def _invalid(diagnostics: list[dict[str, Any]], form: str) -> int:
             output.line(text)
         return INVALID
     if form == "json":
-        warnings = [_bare(each) for each in diagnostics if each not in errors]
+        warnings = [bare(each) for each in diagnostics if each not in errors]
         output.print_json({"commit": None, "changes": [], "warnings": warnings, "errors": errors})
     for diagnostic in diagnostics:
         output.note(diagnostic["rendered"])
     output.note(f"\n{output.count(len(errors), 'error')}: the configuration is invalid.")
     return INVALID
-
-
-def _bare(diagnostic: dict[str, Any]) -> dict[str, Any]:
-    return {key: each for key, each in diagnostic.items() if key != "rendered"}

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from reconciler.cli import exits
+from reconciler.cli.plans.live_plan import TRIES
 from tests.harness.repo import Repo
 from tests.reconciler.cli.program import kakehi
 
@@ -63,7 +64,10 @@ def status(directory: Path, commit: str, **worker: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def answering(place: Path, answers: dict[str, Any]) -> Iterator[None]:
-    """A daemon that gives these answers, by the name of the request; with "ok", as they are."""
+    """A daemon that gives these answers, by the name of the request; with "ok", as they are.
+
+    Of a list it gives one after the other, and then the last for ever.
+    """
     with socket.create_server(str(place / "control.sock"), family=socket.AF_UNIX) as server:
 
         def serve() -> None:
@@ -75,6 +79,8 @@ def answering(place: Path, answers: dict[str, Any]) -> Iterator[None]:
                 with connection, connection.makefile("rb") as lines:
                     asked = json.loads(lines.readline())["request"]
                     found = answers[asked]
+                    if isinstance(found, list):
+                        found = found.pop(0) if len(found) > 1 else found[0]
                     answer = found if "ok" in found else {"ok": True, "result": found}
                     connection.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -99,6 +105,19 @@ def test_a_plan_that_a_commit_overtook_is_stale(shop: Repo, tmp_path: Path) -> N
         done = kakehi("plan", KAKEHI_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == exits.STALE
     assert "ffffffffffff was applied while this was planned" in done.stderr
+
+
+def test_a_plan_that_a_commit_overtook_is_made_anew(shop: Repo, tmp_path: Path) -> None:
+    """As long as that is of any use: nobody's plan is right where commits never end."""
+    commit = shop.head()
+    stale = {"plan": None, "diagnostics": [], "base": {"commit": "f" * 40, "generation": 4}}
+    made = {"commit": commit, "changes": [], "warnings": [], "refusal": None}
+    plan = {"plan": made, "diagnostics": [], "base": {"commit": commit, "generation": 4}}
+    answers = {"status": status(shop.directory, commit), "plan": [stale] * (TRIES - 1) + [plan]}
+    with answering(tmp_path, answers):
+        done = kakehi("plan", KAKEHI_RUNTIME_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (exits.DONE, "")
+    assert "No changes" in done.stdout
 
 
 def test_a_plan_of_a_daemon_in_trouble_says_what_it_says(shop: Repo, tmp_path: Path) -> None:
