@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.cli.commands.wait import TOLD_S
 from schemas.messages import control
 from tests.reconciler.cli.program import kakehi
 
@@ -39,7 +40,8 @@ def sent_by(line: tuple[str, ...], directory: Path) -> tuple[list[Any], int, str
     [
         (("status",), control.StatusRequest()),
         (("plan",), control.StatusRequest()),
-        (("wait",), control.WaitRequest(commit="HEAD", timeout_s=30.0)),
+        # Then for the rest of its time.
+        (("wait",), control.WaitRequest(commit="HEAD", timeout_s=TOLD_S)),
         (
             ("wait", "--commit", "abc", "--timeout", "1500ms"),
             control.WaitRequest(commit="abc", timeout_s=1.5),
