@@ -117,7 +117,7 @@ def _stays(to: Redirect, frontend: Frontend) -> bool:
     """Tell whether host, path and query of a redirect are those of the request."""
     # Of several hostnames one that is sent to another comes back and is sent to itself.
     same_host = to.hostname in (None, "{hostname}", *frontend.names)
-    return same_host and to.path is None and not (to.query == "drop" and frontend.query)
+    return same_host and to.path is None and not (to.query != "keep" and frontend.query)
 
 
 def _edits_answers(frontend: Entity, listener: str, view: View) -> bool:

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from schemas.base import Model, OneOf
 from schemas.entities.material import parse_file, parse_path, parse_staple
 from schemas.kinds.edits import parse_field_name
-from schemas.kinds.places import parse_new_path, parse_new_prefix
+from schemas.kinds.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.kinds.registry import MODELS, inner_model, measure, parts
 from schemas.values import names
 from schemas.values.regex import check_regex
@@ -168,6 +168,7 @@ _FORMS = {
     parse_field_name: "header name",
     parse_new_path: "text with values",
     parse_new_prefix: "text with values",
+    parse_new_query: "text with values",
 }
 
 

@@ -122,14 +122,14 @@ def _groups(info: ValidationInfo) -> frozenset[str] | None:
 def _redirected(value: Redirect | str | None, info: ValidationInfo) -> Redirect | str | None:
     groups = _groups(info)
     if isinstance(value, Redirect) and groups is not None:
-        check_place(value.path, info.data["path"], groups)
+        check_place(value, info.data["path"], groups)
     return value
 
 
 def _rewritten(value: Rewrite | None, info: ValidationInfo) -> Rewrite | None:
     groups = _groups(info)
     if value is not None and groups is not None:
-        check_place(value.path, info.data["path"], groups)
+        check_place(value, info.data["path"], groups)
     return value
 
 

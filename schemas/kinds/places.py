@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -14,6 +16,7 @@ from schemas.values.templates import check_groups, check_template, named, withou
 
 WORD, MAP = "[word]", "[map]"
 """Of a key that takes a word or a map: in the place of an error, which of them was read."""
+_NOT_IN_QUERY = re.compile(r"[^!-~]|[#\"<>]")
 
 
 def _hostname(value: object) -> str:
@@ -36,7 +39,7 @@ def parse_new_path(value: object) -> str:
         raise fault(f'expected a path like "/new", not {shown(value)}', f'write "/{value}"')
     text = check_template(value)
     if "?" in text:
-        raise fault("a path has no query", 'whether the query is kept is said by "query:"')
+        raise fault("a path has no query", f'write "{_apart(text)}"')
     if len(text) > PATH_CHARS_MAX:
         raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
     plain = without_values(text)
@@ -50,6 +53,37 @@ def parse_new_path(value: object) -> str:
 def parse_new_prefix(value: object) -> str:
     """Return the same without a slash at its end, in place of a prefix."""
     return parse_new_path(value).rstrip("/") or "/"
+
+
+def _apart(text: str) -> str:
+    """Return how a path and a query are written that stand in one text."""
+    path, _, query = text.partition("?")
+    return f'path: {{full: {path}}}, query: {{full: "{query}"}}'
+
+
+def parse_new_query(value: object) -> str:
+    """Return a query with values of the request in it."""
+    if value == "":
+        raise fault("the query is empty", "write query: drop")
+    text = check_template(value)
+    if text.startswith("?"):
+        raise fault("the question mark is set before it", f'write "{text[1:]}"')
+    if len(text) > PATH_CHARS_MAX:
+        raise fault(f"the query is too long: at most {PATH_CHARS_MAX} characters")
+    stray = _NOT_IN_QUERY.search(without_values(text))
+    if stray is not None:
+        hint = f'write it escaped: "{quote(stray[0])}"'
+        raise fault(f"{shown(stray[0])} cannot stand in a query", hint)
+    return text
+
+
+class QueryChange(Model):
+    """Another query. Values of the request may stand in it, and groups of the path's regex."""
+
+    full: Annotated[
+        Annotated[str, BeforeValidator(parse_new_query)],
+        Field(description="In place of the whole query.", examples=["id={1}"]),
+    ]
 
 
 class PathChange(OneOf):
@@ -75,6 +109,29 @@ _PATH = Field(
 )
 
 
+def form_of(value: object) -> str:
+    """Return in which form a value is written in whose place a word may stand."""
+    return WORD if isinstance(value, str) else MAP
+
+
+def _query(value: object) -> object:
+    if value in ("keep", "drop") or isinstance(value, (dict, QueryChange)):
+        return value
+    hint = f'or {{full: "{value}"}}' if isinstance(value, str) and "=" in value else None
+    hint = hint or 'or another one: {full: "id={1}"}'
+    raise fault(f'expected "keep" or "drop", not {shown(value)}', hint)
+
+
+QueryUse = Annotated[
+    Annotated[
+        Annotated[Literal["keep", "drop"], Tag(WORD)] | Annotated[QueryChange, Tag(MAP)],
+        Discriminator(form_of),
+    ],
+    BeforeValidator(_query),
+    Field(description="What becomes of the query: keep, drop, or another one."),
+]
+
+
 class Redirect(Model):
     """Another place, to which clients are sent. What is not named stays as it was asked for."""
 
@@ -84,9 +141,7 @@ class Redirect(Model):
         Annotated[int, Ge(1), Le(65535)] | None,
         Field(description="The port. null: that of `scheme`, or else the one that was asked for."),
     ] = None
-    query: Annotated[Literal["keep", "drop"], Field(description="What becomes of the query.")] = (
-        "keep"
-    )
+    query: QueryUse = "keep"
     scheme: Annotated[
         Literal["http", "https"] | None,
         Field(description="The scheme. null: the one that was asked for.", examples=["https"]),
@@ -111,17 +166,13 @@ class Rewrite(Model):
 
     hostname: Annotated[NewHostname | None, _HOSTNAME] = None
     path: Annotated[PathChange | None, _PATH] = None
+    query: QueryUse = "keep"
 
     @model_validator(mode="after")
     def _changes_anything(self) -> Rewrite:
-        if self.hostname is None and self.path is None:
-            raise fault("nothing is rewritten", "give it hostname or path")
+        if self.hostname is None and self.path is None and self.query == "keep":
+            raise fault("nothing is rewritten", "give it hostname, path or query")
         return self
-
-
-def form_of(value: object) -> str:
-    """Return in which form a value is written in whose place a word may stand."""
-    return WORD if isinstance(value, str) else MAP
 
 
 def _redirect(value: object) -> object:
@@ -141,8 +192,11 @@ RedirectOrHttps = Annotated[
 ]
 
 
-def check_place(change: PathChange | None, matched: PathMatch, groups: frozenset[str]) -> None:
-    """Raise a fault when a path cannot be made out of those that a frontend matches."""
+def check_place(to: Redirect | Rewrite, matched: PathMatch, groups: frozenset[str]) -> None:
+    """Raise a fault when a place cannot be made out of those that a frontend matches."""
+    change = to.path
+    if isinstance(to.query, QueryChange):
+        check_groups(to.query.full, groups, at=("query", "full"))
     if change is not None:
         key, text = change.given()
         check_groups(text, groups, at=("path", key))

@@ -15,7 +15,7 @@ from schemas.entities.entity import Entity
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend, Mirror
 from schemas.kinds.hsts import Hsts
-from schemas.kinds.places import Redirect, Rewrite
+from schemas.kinds.places import QueryChange, Redirect, Rewrite
 from schemas.kinds.respond import Respond
 from schemas.kinds.split import goes_by, shares_of
 from schemas.values.units import format_share
@@ -161,7 +161,7 @@ def _place(to: Redirect) -> str:
         f"host {to.hostname}" if to.hostname else "",
         f"port {to.port}" if to.port else "",
         _path(to.path.given()) if to.path else "",
-        "no query" if to.query == "drop" else "",
+        _query(to.query),
     ]
     return ", ".join(filter(None, parts))
 
@@ -170,8 +170,15 @@ def _rewritten(rewrite: Rewrite) -> str:
     parts = [
         f"for host {rewrite.hostname}" if rewrite.hostname else "",
         f"at {_path(rewrite.path.given())}" if rewrite.path else "",
+        f"with {query}" if (query := _query(rewrite.query)) else "",
     ]
     return " ".join(filter(None, parts))
+
+
+def _query(use: QueryChange | str) -> str:
+    if isinstance(use, QueryChange):
+        return f"query {use.full}"
+    return "no query" if use == "drop" else ""
 
 
 def _path(given: tuple[str, str]) -> str:

@@ -101,6 +101,11 @@ class PolicySite(TlsSite):
                 "path": {"regex": "/(?P<kind>[a-z]+)/([0-9]+)"},
                 "rewrite": {"path": {"full": "/{2}/{kind}/{header:x-part}"}},
             },
+            "asking": {
+                **to_raw,
+                "path": {"regex": "/user/([^/]+)"},
+                "rewrite": {"path": {"full": "/users"}, "query": {"full": "id={1}&{query}"}},
+            },
             "streams": {
                 "cluster": "h2",
                 "path": {"prefix": "/api"},
@@ -236,6 +241,16 @@ def test_groups_of_the_path_and_no_path_that_is_none(site: PolicySite) -> None:
     assert site.raw.requests == [], "it went nowhere"
     [*_, entry] = site.daemon.wait_for_access(lambda each: each["outcome"] == "rewrite_refused")
     assert entry["frontend"] == "groups"
+
+
+def test_a_query_is_made_of_what_was_asked_for(site: PolicySite) -> None:
+    assert site.get("asking", "/user/a&b=c?x=1&y").status == 200
+    assert site.only().path == "/users?id=a%26b%3Dc&x=1&y"
+    site.raw.reset()
+    with H2Client(site.h2c) as client:
+        stream = client.get("asking.test", path="/user/42")
+        client.read_until(lambda: stream in client.ended)
+    assert site.only().path == "/users?id=42&"
 
 
 @pytest.mark.parametrize("over", ["http", "https", "h2c"])

@@ -23,6 +23,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "Mirror",
         "Hsts",
         "PathChange",
+        "QueryChange",
         "PathMatch",
         "CookieMatch",
         "QueryMatch",

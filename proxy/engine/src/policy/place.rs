@@ -3,6 +3,8 @@
 //! Rule: what comes out is a normal path (T20), so that nothing is forwarded that no frontend could have
 //! matched; where a client's bytes make it none, the request is refused.
 
+use std::borrow::Cow;
+
 use regex::bytes::Regex;
 
 use super::template::{Escape, Template, Values};
@@ -22,6 +24,18 @@ pub(super) enum PathChange {
 /// Another hostname.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostChange(Template);
+
+/// What becomes of the query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum QueryChange {
+    /// It goes on.
+    #[default]
+    Keep,
+    /// It is left out.
+    Drop,
+    /// This one in its place.
+    Full(Template),
+}
 
 /// A path that would not be a normal one.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +89,41 @@ impl PathChange {
             made.extend_from_slice(if is_empty { b"/" } else { rest });
         }
         normalise_path(&made, slashes, out).map_err(|_| Abnormal)
+    }
+}
+
+impl QueryChange {
+    /// What is asked for by a frontend whose path has this expression.
+    pub(super) fn of(
+        change: &entity::QueryUse,
+        expression: Option<&Regex>,
+    ) -> Result<Self, String> {
+        Ok(match change {
+            entity::QueryUse::Keep => Self::Keep,
+            entity::QueryUse::Drop => Self::Drop,
+            entity::QueryUse::Full(text) => Self::Full(Template::parse(text, expression)?),
+        })
+    }
+
+    pub(super) fn has_captures(&self) -> bool {
+        matches!(self, Self::Full(template) if template.has_captures())
+    }
+
+    /// The query that a request goes on with.
+    pub(super) fn made<'a>(&self, values: &Values<'a>) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Keep => values
+                .facts
+                .head
+                .query(values.facts.bytes)
+                .map(Cow::Borrowed),
+            Self::Drop => None,
+            Self::Full(template) => {
+                let mut made = Vec::with_capacity(64);
+                template.write(values, Escape::Query, &mut made);
+                Some(Cow::Owned(made))
+            }
+        }
     }
 }
 

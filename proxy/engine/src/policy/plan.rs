@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 
 use super::facts::Facts;
 use super::merged::{ByListener, Levels, Merged};
-use super::place::{HostChange, PathChange};
+use super::place::{HostChange, PathChange, QueryChange};
 use super::redirect::{self, Redirect};
 use super::respond::Respond;
 use super::template::Values;
@@ -35,6 +35,7 @@ struct Own {
     end: Option<End>,
     host: Option<HostChange>,
     path: Option<PathChange>,
+    query: QueryChange,
     /// That of the frontend's path, if its groups are named.
     expression: Option<Arc<Regex>>,
 }
@@ -49,8 +50,8 @@ enum End {
 /// What a request is changed to on its way to a backend.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Another path.
-    pub path: Option<Vec<u8>>,
+    /// Another path, with the query that goes with it.
+    pub target: Option<Vec<u8>>,
     /// Another hostname, without a port.
     pub host: Option<Vec<u8>>,
     /// More lines of its head, each with its CRLF.
@@ -62,7 +63,7 @@ impl Changes {
     #[must_use]
     pub fn as_written(&self) -> Changed<'_> {
         Changed {
-            path: self.path.as_deref(),
+            target: self.target.as_deref(),
             host: self.host.as_deref(),
             lines: self.lines.as_deref().unwrap_or_default(),
         }
@@ -193,6 +194,7 @@ impl Own {
             let path = rewrite.path.as_ref();
             let path = path.map(|path| PathChange::of(path, &frontend.path, groups));
             own.path = path.transpose().map_err(reason)?;
+            own.query = QueryChange::of(&rewrite.query, groups).map_err(reason)?;
         }
         if own.has_captures() {
             own.expression = expression.cloned();
@@ -206,7 +208,9 @@ impl Own {
             Some(End::Respond(_)) | None => false,
         };
         let path = self.path.as_ref().map(PathChange::template);
-        by_end || path.is_some_and(super::template::Template::has_captures)
+        by_end
+            || path.is_some_and(super::template::Template::has_captures)
+            || self.query.has_captures()
     }
 
     fn end(&self, facts: &Facts<'_>) -> Verdict {
@@ -220,7 +224,8 @@ impl Own {
     }
 
     fn changes(&self, facts: &Facts<'_>) -> Result<Option<Changes>, Answer> {
-        if self.host.is_none() && self.path.is_none() {
+        let changes_target = self.path.is_some() || self.query != QueryChange::Keep;
+        if self.host.is_none() && !changes_target {
             return Ok(None);
         }
         let values = Values::new(facts, self.expression.as_ref());
@@ -228,11 +233,21 @@ impl Own {
             host: self.host.as_ref().and_then(|host| host.made(&values)),
             ..Changes::default()
         };
-        if let Some(path) = &self.path {
+        if changes_target {
             let mut made = Vec::new();
-            path.write(&values, facts.listener.slashes, &mut made)
-                .map_err(|_| Answer::new(400, Reason::Abnormal))?;
-            changes.path = Some(made);
+            match &self.path {
+                Some(path) => path
+                    .write(&values, facts.listener.slashes, &mut made)
+                    .map_err(|_| Answer::new(400, Reason::Abnormal))?,
+                None => made.extend_from_slice(facts.head.path(facts.bytes)),
+            }
+            // `OPTIONS *` asks about no path, and has no query.
+            let query = self.query.made(&values);
+            if let Some(query) = query.filter(|_| made.starts_with(b"/")) {
+                made.push(b'?');
+                made.extend_from_slice(&query);
+            }
+            changes.target = Some(made);
         }
         Ok(Some(changes))
     }

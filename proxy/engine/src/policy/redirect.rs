@@ -7,10 +7,10 @@
 use regex::bytes::Regex;
 
 use super::facts::Facts;
-use super::place::{Abnormal, HostChange, PathChange};
+use super::place::{Abnormal, HostChange, PathChange, QueryChange};
 use super::template::Values;
 use super::{HTTPS_PORT, Reason, Verdict};
-use crate::state::entity::{self, QueryUse, Scheme};
+use crate::state::entity::{self, Scheme};
 
 /// Sends a request in clear text to the same place over TLS, unless its client is there already, or does
 /// not say where it is. The method is kept (308).
@@ -35,7 +35,7 @@ pub(super) struct Redirect {
     hostname: Option<HostChange>,
     port: Option<u16>,
     path: Option<PathChange>,
-    query: QueryUse,
+    query: QueryChange,
     status: u16,
 }
 
@@ -53,24 +53,22 @@ impl Redirect {
             hostname: hostname.transpose()?,
             port: target.port,
             path: path.transpose()?,
-            query: target.query,
+            query: QueryChange::of(&target.query, expression)?,
             status: target.status,
         })
     }
 
     pub(super) fn has_captures(&self) -> bool {
         let path = self.path.as_ref();
-        path.is_some_and(|path| path.template().has_captures())
+        path.is_some_and(|path| path.template().has_captures()) || self.query.has_captures()
     }
 
     /// Where a request is sent.
     pub(super) fn decide(&self, values: &Values<'_>) -> Verdict {
-        let (head, bytes) = (values.facts.head, values.facts.bytes);
         let Ok(place) = self.place(values) else {
             return Verdict::answer(400, Reason::Abnormal);
         };
-        let query = head.query(bytes).filter(|_| self.query == QueryUse::Keep);
-        sent(self.status, &place, query)
+        sent(self.status, &place, self.query.made(values).as_deref())
     }
 
     fn place(&self, values: &Values<'_>) -> Result<Vec<u8>, Abnormal> {

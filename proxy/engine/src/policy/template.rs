@@ -46,6 +46,8 @@ pub enum Escape {
     Header,
     /// A path.
     Path,
+    /// A query, or a part of one.
+    Query,
     /// A hostname.
     Hostname,
 }
@@ -180,6 +182,10 @@ impl Value {
         match self {
             // Those that are part of a normal target are escaped already.
             Self::Path => escape.write_target(head.path(bytes), out),
+            Self::Query if escape == Escape::Query => {
+                // Its parameters stay such.
+                out.extend_from_slice(head.query(bytes).unwrap_or_default());
+            }
             Self::Query => escape.write_target(head.query(bytes).unwrap_or_default(), out),
             Self::Capture(number) => escape.write_target(values.capture(*number), out),
             Self::Hostname => out.extend_from_slice(head.host(bytes)),
@@ -214,12 +220,12 @@ impl Escape {
             let is_unreserved =
                 byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
             match self {
-                Self::Path if !is_unreserved => push_escaped(byte, out),
+                Self::Path | Self::Query if !is_unreserved => push_escaped(byte, out),
                 // The parser has let no other control through: this is the last one to ask.
                 Self::Header if byte == b'\t' || (byte >= b' ' && byte != 0x7f) => out.push(byte),
                 Self::Header => {}
                 Self::Hostname if !is_unreserved => {}
-                Self::Path | Self::Hostname => out.push(byte),
+                Self::Path | Self::Query | Self::Hostname => out.push(byte),
             }
         }
     }
@@ -230,6 +236,8 @@ impl Escape {
             match (self, byte) {
                 // It would begin a query, or a fragment.
                 (Self::Path, b'?' | b'#') => push_escaped(byte, out),
+                // It would begin another parameter, or mean a space.
+                (Self::Query, b'&' | b';' | b'=' | b'+' | b'#') => push_escaped(byte, out),
                 (_, b'!'..=b'~') => out.push(byte),
                 _ => push_escaped(byte, out),
             }

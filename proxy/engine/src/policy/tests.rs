@@ -101,9 +101,14 @@ impl Asked {
 
     /// The path to which it is rewritten, at a frontend with this path.
     fn path_by(&self, path: &str, rewrite: &str) -> Result<String, u16> {
-        let keys = format!(r#""cluster":"c","path":{path},"rewrite":{{"path":{rewrite}}}"#);
+        self.target_by(path, &format!(r#""path":{rewrite},"query":"drop""#))
+    }
+
+    /// The same with its query, by the keys of a rewrite.
+    fn target_by(&self, path: &str, rewrite: &str) -> Result<String, u16> {
+        let keys = format!(r#""cluster":"c","path":{path},"rewrite":{{{rewrite}}}"#);
         match self.at(&keys) {
-            Ok(changes) => Ok(String::from_utf8(changes.unwrap().path.unwrap()).unwrap()),
+            Ok(changes) => Ok(String::from_utf8(changes.unwrap().target.unwrap()).unwrap()),
             Err(answer) => Err(answer.status),
         }
     }
@@ -254,6 +259,10 @@ fn a_redirect_changes_what_it_names() {
             "http://shop.test:81/n",
         ),
         (
+            r#"{"path":{"full":"/n"},"query":{"full":"p={path}&{query}"}}"#,
+            "http://shop.test:81/n?p=/a/b&x=%20",
+        ),
+        (
             r#"{"path":{"prefix":"/n"}}"#,
             "http://shop.test:81/n/a/b?x=%20",
         ),
@@ -316,6 +325,40 @@ fn groups_of_the_path_stand_in_another() {
     let nothing =
         frontend(r#""cluster":"c","path":{"regex":"/a"},"rewrite":{"path":{"full":"/{1}"}}"#);
     assert!(plan(&nothing).unwrap_err().contains("{1} is neither"));
+}
+
+#[test]
+fn a_query_is_kept_dropped_or_made() {
+    let matched = r#"{"regex":"/user/([^/]+)(/.*)?"}"#;
+    let asked = Asked::get("/user/a%26b=c&d?x=1");
+    let by = |rewrite: &str| asked.target_by(matched, rewrite).unwrap();
+    assert_eq!(by(r#""path":{"full":"/u"}"#), "/u?x=1");
+    assert_eq!(by(r#""path":{"full":"/u"},"query":"drop""#), "/u");
+    assert_eq!(
+        by(r#""path":{"full":"/u"},"query":{"full":"id={1}&of={2}"}"#),
+        "/u?id=a%26b%3Dc%26d&of="
+    );
+    assert_eq!(
+        by(r#""query":{"full":"{query}&id={client_address}"}"#),
+        "/user/a%26b=c&d?x=1&id=192.0.2.1"
+    );
+    assert_eq!(
+        asked.target_by(matched, r#""query":"drop""#).unwrap(),
+        "/user/a%26b=c&d"
+    );
+    // One that asks about no path has no query.
+    let nothing = Asked::by("OPTIONS * HTTP/1.1\r\nHost: a");
+    let made = nothing.target_by(r#"{"prefix":"/"}"#, r#""query":{"full":"a=b"}"#);
+    assert_eq!(made.as_deref(), Ok("*"));
+    for query in ["?a", "a b", "a#b"] {
+        let keys = format!(
+            r#"{{"listeners":["web"],"cluster":"c","rewrite":{{"query":{{"full":"{query}"}}}}}}"#
+        );
+        let Entity::Frontend(frontend) = Entity::from_json(Kind::Frontend, &keys).unwrap() else {
+            panic!("a frontend");
+        };
+        assert!(frontend.check().unwrap_err().contains("query"), "{query}");
+    }
 }
 
 #[test]
@@ -457,12 +500,16 @@ proptest! {
     fn no_value_ends_a_line(value in "[ -~\u{80}-\u{ff}\t]{0,20}", template in "(a|\\{header:x-a\\}|\\{path\\}|\\{cookie:a\\}|\\{query\\}){1,4}") {
         let text = format!("GET /p?q HTTP/1.1\r\nHost: a\r\nX-A: {value}\r\nCookie: a={value}");
         let template = Template::parse(&template, None).unwrap();
-        for escape in [Escape::Header, Escape::Path, Escape::Hostname] {
+        for escape in [Escape::Header, Escape::Path, Escape::Hostname, Escape::Query] {
             let mut out = Vec::new();
             Asked::by(&text).seen(|facts| template.write(&Values::new(facts, None), escape, &mut out));
             prop_assert!(out.iter().all(|byte| *byte >= b' ' && *byte != 0x7f || *byte == b'\t'));
             if escape == Escape::Path {
                 prop_assert!(!out.iter().any(|byte| b" \t?#".contains(byte)));
+            }
+            if escape == Escape::Query {
+                // No parameter ends before its end.
+                prop_assert!(!out.iter().any(|byte| b" \t&;=+#".contains(byte)));
             }
         }
     }

@@ -42,8 +42,8 @@ pub struct Forward<'a> {
 /// What the configuration changes of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Changed<'a> {
-    /// The normal path that it goes to instead of its own.
-    pub path: Option<&'a [u8]>,
+    /// The normal path that it goes to instead of its own, and its query.
+    pub target: Option<&'a [u8]>,
     /// The host that it is sent to instead of the one that was asked for.
     pub host: Option<&'a [u8]>,
     /// Whole lines beside those that are always there, each with its CRLF.
@@ -60,7 +60,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
             + forward.changed.lines.len()
             + OWN_BYTES,
     );
-    write_request_line(out, buf, head, forward.changed.path);
+    write_request_line(out, buf, head, forward.changed.target);
     out.extend_from_slice(b"Host: ");
     out.extend_from_slice(forward.changed.host.unwrap_or(authority));
     out.extend_from_slice(b"\r\n");
@@ -147,15 +147,15 @@ pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, path: Option<&[u8]>) {
-    if head.target.verbatim && head.version != Version::Http10 && path.is_none() {
+fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, target: Option<&[u8]>) {
+    if head.target.verbatim && head.version != Version::Http10 && target.is_none() {
         out.extend_from_slice(head.line.of(buf));
         return;
     }
     out.extend_from_slice(head.method(buf));
     out.push(b' ');
-    out.extend_from_slice(path.unwrap_or(head.path(buf)));
-    if let Some(query) = head.query(buf) {
+    out.extend_from_slice(target.unwrap_or(head.path(buf)));
+    if let Some(query) = head.query(buf).filter(|_| target.is_none()) {
         out.push(b'?');
         out.extend_from_slice(query);
     }

@@ -78,6 +78,8 @@ defaulted! {
         pub hostname: Option<Box<str>> = None,
         /// The path.
         pub path: Option<PathChange> = None,
+        /// What becomes of the query.
+        pub query: QueryUse = QueryUse::Keep,
     }
 }
 
@@ -112,13 +114,15 @@ impl Scheme {
 }
 
 /// What becomes of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryUse {
     /// It goes on.
     Keep,
     /// It is left out.
     Drop,
+    /// This one in its place, in which values of the request may stand.
+    Full(Box<str>),
 }
 
 language! {
@@ -153,18 +157,22 @@ impl RedirectTarget {
         {
             return Err("it leads to where it came from".to_owned());
         }
-        place(self.hostname.as_deref(), self.path.as_ref())
+        place(self.hostname.as_deref(), self.path.as_ref(), &self.query)
     }
 }
 
 impl Rewrite {
     /// Checks the values.
     pub fn check(&self) -> Result<(), String> {
-        place(self.hostname.as_deref(), self.path.as_ref())
+        place(self.hostname.as_deref(), self.path.as_ref(), &self.query)
     }
 }
 
-fn place(hostname: Option<&str>, path: Option<&PathChange>) -> Result<(), String> {
+fn place(
+    hostname: Option<&str>,
+    path: Option<&PathChange>,
+    query: &QueryUse,
+) -> Result<(), String> {
     if let Some(hostname) = hostname {
         let plain = hostname.replace("{hostname}", "h");
         let allowed = |byte: u8| {
@@ -176,10 +184,16 @@ fn place(hostname: Option<&str>, path: Option<&PathChange>) -> Result<(), String
             ));
         }
     }
+    let is_visible = |byte: u8| byte.is_ascii_graphic();
+    if let QueryUse::Full(query) = query {
+        if query.starts_with('?') || query.contains('#') || !query.bytes().all(is_visible) {
+            return Err(format!("query {query:?}: expected one like a=b&c=d"));
+        }
+        within("query length", query.len(), 0..=PATH_BYTES_MAX)?;
+    }
     let Some(PathChange::Full(path) | PathChange::Prefix(path)) = path else {
         return Ok(());
     };
-    let is_visible = |byte: u8| byte.is_ascii_graphic();
     let begins = path.starts_with('/') || path.starts_with("{path}");
     if !begins || path.contains(['?', '#']) || !path.bytes().all(is_visible) {
         return Err(format!(
