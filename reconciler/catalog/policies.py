@@ -2,8 +2,8 @@
 
 Merged by leaf: the name of a header, the status of a page, HSTS as a whole. Whoever is nearer to
 the frontend goes first, and a written null switches off. Two policies of one list that differ about
-a leaf are in conflict, unless the frontend itself decides. Who may ask is a leaf of each who says
-something of it, so that nobody replaces it. The engine does the same
+a leaf are in conflict, unless the frontend itself decides. Who may ask, and how large a body may
+be, is a leaf of each who says something of it, so that nobody replaces it. The engine does the same
 (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the catalog, by
 `planning` and by `explain`. Pure.
 """
@@ -18,7 +18,7 @@ from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.hsts import Hsts
+from schemas.kinds.hsts import INHERIT, Hsts
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 
@@ -49,7 +49,19 @@ class Networks(NamedTuple):
     networks: Sequence[str]
 
 
-Said = Edit | ErrorPage | Hsts | Networks | None
+class Bytes(NamedTuple):
+    """The largest body of a request."""
+
+    most: int
+
+
+class Pause(NamedTuple):
+    """How long a step may take, in milliseconds."""
+
+    longest_ms: int
+
+
+Said = Edit | ErrorPage | Hsts | Networks | Bytes | Pause | None
 """None switches off what others say."""
 
 
@@ -70,9 +82,7 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
         return
     is_policy = entity.key.kind == "policy"
     says = entity.typed(Policy) if is_policy else entity.typed(Frontend)
-    for key, networks in (("deny", says.deny), ("allow", says.allow)):
-        if networks is not None:
-            yield Leaf(key, str(entity.key)), Word(Networks(networks), entity, "")
+    yield from _bounds(says, entity)
     for status, page in says.error_pages.items():
         yield Leaf("error_pages", status), Word(page, entity, status)
     if says.hsts is None or isinstance(says.hsts, Hsts):
@@ -85,6 +95,20 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
                 yield Leaf(key, name.lower()), Word(said, entity, name)
         for name in edits.remove:
             yield Leaf(key, name.lower()), Word(Edit("remove"), entity, name)
+
+
+def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
+    """Yield who may ask, how much, and how long it may take."""
+    for key, networks in (("deny", says.deny), ("allow", says.allow)):
+        if networks is not None:
+            yield Leaf(key, str(entity.key)), Word(Networks(networks), entity, "")
+    most = says.limits.body_bytes
+    if most is not None:
+        yield Leaf("limits.body_bytes", str(entity.key)), Word(Bytes(most), entity, "")
+    for step, pause in says.timeouts:
+        if pause != INHERIT:
+            said = Pause(pause) if pause is not None else None
+            yield Leaf("timeouts", step), Word(said, entity, step)
 
 
 def merged(levels: Iterable[Sequence[Entity]]) -> dict[Leaf, Word]:

@@ -57,6 +57,11 @@ _NETWORKS = (
     "write allow: [10.0.0.0/8] for the networks that may ask, or deny: [192.0.2.0/24] for those "
     "that may not, in a frontend or a policy"
 )
+_BODIES = "write limits: {body_bytes: 10MiB}, in a frontend, a policy or a listener"
+_TIMES = (
+    "write timeouts: {response_head: 60s, response_body: 5m, request_body: 30s, tunnel: 1h}, in a "
+    "frontend or a policy; those of listeners and clusters hold where nobody says more"
+)
 _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
@@ -109,9 +114,18 @@ _SENTENCES: dict[str, str] = {
     "ip_allow_list": _NETWORKS,
     "ip_restriction": _NETWORKS,
     "ip_white_list": _NETWORKS,
-    "remote_ip": _NETWORKS,
-    "source_range": _NETWORKS,
     "whitelist": _NETWORKS,
+    "client_max_body_size": _BODIES,
+    "max_body_size": _BODIES,
+    "max_request_body_bytes": _BODIES,
+    "request_body_limit": _BODIES,
+    "client_body_timeout": _TIMES,
+    "proxy_read_timeout": _TIMES,
+    "proxy_send_timeout": _TIMES,
+    "read_timeout": _TIMES,
+    "request_timeout": _TIMES,
+    "response_header_timeout": _TIMES,
+    "response_timeout": _TIMES,
     "order": _MOST_SPECIFIC,
     "priority": _MOST_SPECIFIC,
     "filters": _NO_MIDDLEWARES,

@@ -170,7 +170,7 @@ def _as_written(model: type[Model], schema: dict[str, Any]) -> None:
             measured = measure(field)
             if isinstance(default, Model):
                 shown.pop("default", None)
-            elif measured is not None and default is not None:
+            elif measured is not None and isinstance(default, int):
                 shown["default"] = measured.format(default)
             else:
                 shown["default"] = default

@@ -150,7 +150,7 @@ _REMARKS = {
         "policies. A written `null` switches off what comes behind it. Two policies of one list "
         "that say different things about the same are an error, unless the frontend itself "
         "decides. What a listener's policies say also counts for requests that no frontend takes. "
-        "`allow` and `deny` never replace each other: everybody's word counts."
+        "`allow`, `deny` and `limits` never replace each other: everybody's word counts."
     ),
     "settings": "They may be given once in the whole directory.",
 }
@@ -249,7 +249,7 @@ def _default(model: type[Model], name: str, field: FieldInfo) -> str:
         written = default.in_full()
         # Where it only repeats the defaults of its own keys, they are in the rows below.
         return f"`{json.dumps(written)}`" if len(written) == 1 else ""
-    if measured is not None and default is not None:
+    if measured is not None and isinstance(default, int):
         return f"`{measured.format(default)}`"
     if isinstance(default, str) and default:
         return f"`{default}`"

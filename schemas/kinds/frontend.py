@@ -20,6 +20,7 @@ from pydantic import (
 
 from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.access import Allowed, Denied, check_access
+from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
@@ -150,6 +151,7 @@ _SEEN_IN_REQUESTS = {
     "error_pages",
     "headers",
     "hsts",
+    "limits",
     "methods",
     "mirror",
     "path",
@@ -161,8 +163,9 @@ _SEEN_IN_REQUESTS = {
     "response_headers",
     "rewrite",
     "split",
+    "timeouts",
 }
-_OF_BACKENDS = ("mirror", "passthrough", "request_headers", "rewrite", "upgrades")
+_OF_BACKENDS = ("mirror", "passthrough", "request_headers", "rewrite", "timeouts", "upgrades")
 """What says something about requests that go to a backend."""
 
 
@@ -267,6 +270,7 @@ class Frontend(Kind):
         ),
     ] = None
     hsts: InheritedHsts = INHERIT
+    limits: Limits = RequestLimits()
     listeners: Annotated[
         list[Name],
         SortedUnique,
@@ -374,6 +378,7 @@ class Frontend(Kind):
             examples=["client_address", {"cookie": "lane"}],
         ),
     ] = None
+    timeouts: Timeouts = RequestTimeouts()
     upgrades: Annotated[
         list[Protocol],
         SortedUnique,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from schemas.base import Kind
 from schemas.kinds.access import Allowed, Denied, check_access
+from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
@@ -34,8 +35,10 @@ class Policy(Kind):
     deny: Denied = None
     error_pages: OwnErrorPages = Field(default_factory=dict)
     hsts: InheritedHsts = INHERIT
+    limits: Limits = RequestLimits()
     request_headers: Annotated[RequestEdits, AfterValidator(_edited)] = HeaderEdits()
     response_headers: Annotated[ResponseEdits, AfterValidator(_edited)] = HeaderEdits()
+    timeouts: Timeouts = RequestTimeouts()
 
     @model_validator(mode="after")
     def _lets_somebody_in(self) -> Policy:

@@ -213,6 +213,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "hostname": f"{host}.test",
         "hostnames": None,
         "hsts": "inherit",
+        "limits": {"body_bytes": None},
         "listeners": ["main"],
         "methods": [],
         "mirror": None,
@@ -227,6 +228,9 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "rewrite": None,
         "split": {},
         "split_by": None,
+        "timeouts": dict.fromkeys(
+            ("request_body", "response_body", "response_head", "tunnel"), "inherit"
+        ),
         "upgrades": ["websocket"],
     }
 

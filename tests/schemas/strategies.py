@@ -121,13 +121,18 @@ WITHIN = st.sets(st.sampled_from(["10.1.0.0/16", "192.0.2.7", "2001:db8::/32"]),
     list
 )
 APART = st.sets(st.sampled_from(["10.2.0.0/16", "::1", "0.0.0.0/8"]), min_size=1).map(list)
+LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
+PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
+TIMEOUTS = _optional(request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
 POLICIES = _optional(
     allow=st.one_of(st.none(), WITHIN),
     deny=st.one_of(st.none(), APART),
     error_pages=PAGES,
     hsts=HSTS,
+    limits=LIMITS,
     request_headers=EDITS,
     response_headers=EDITS,
+    timeouts=TIMEOUTS,
 )
 MATCHING = st.fixed_dictionaries(
     {"listeners": st.lists(NAMES, min_size=1, max_size=3)},
@@ -147,6 +152,7 @@ MATCHING = st.fixed_dictionaries(
         "early_data": st.booleans(),
         "error_pages": PAGES,
         "hsts": HSTS,
+        "limits": LIMITS,
         "policies": NAMED_POLICIES,
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
         "cookies": st.dictionaries(
@@ -161,6 +167,7 @@ MATCHING = st.fixed_dictionaries(
 )
 OF_CLUSTERS = _optional(
     redirect=st.sampled_from(["https", None]),
+    timeouts=TIMEOUTS,
     upgrades=st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from reconciler.catalog.policies import Edit, Leaf, Networks, Word
+from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word
 from schemas.entities.entity import Entity
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend, Mirror
@@ -18,7 +18,7 @@ from schemas.kinds.hsts import Hsts
 from schemas.kinds.places import QueryChange, Redirect, Rewrite
 from schemas.kinds.respond import Respond
 from schemas.kinds.split import goes_by, shares_of
-from schemas.values.units import format_share
+from schemas.values.units import format_duration, format_share, format_size
 
 Stages = list[dict[str, Any]]
 """Each with `key`, as in the configuration, `words`, and `by`: the policy that says so, or null."""
@@ -52,6 +52,7 @@ def stages_of(
         stages += _edits(words, "request_headers")
         if frontend.mirror is not None:
             stages.append(_stage("mirror", _mirrored(frontend.mirror)))
+        stages += _timeouts(words)
     stages += _edits(words, "response_headers")
     for leaf, word in words.items():
         if isinstance(word.said, Hsts) and secure:
@@ -96,6 +97,11 @@ def _before(
     frontend: Frontend, words: Words, client: str | None, *, secure: bool
 ) -> Iterator[tuple[dict[str, Any], Ending | None]]:
     """Yield the stages that may answer, each with the end that a request has there."""
+    sizes = [(word.said.most, word.by) for word in words.values() if isinstance(word.said, Bytes)]
+    if sizes:
+        most, by = min(sizes, key=lambda each: each[0])
+        told = f"a body of more than {format_size(most)} gets 413"
+        yield _stage("limits", told, by), None
     to = frontend.redirect
     if to == "https" and not secure:
         told = "it is sent to the same place over TLS: 308"
@@ -110,6 +116,15 @@ def _before(
         told = _answer(frontend.respond)
         status = 0 if frontend.respond.close else frontend.respond.status
         yield _stage("respond", told), (status, told)
+
+
+def _timeouts(words: Words) -> Stages:
+    """Tell how long each step may take, where that is not left to listener and cluster."""
+    return [
+        _stage("timeouts", f"{leaf.name} within {format_duration(word.said.longest_ms)}", word.by)
+        for leaf, word in words.items()
+        if isinstance(word.said, Pause)
+    ]
 
 
 def _access(

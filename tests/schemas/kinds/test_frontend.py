@@ -27,6 +27,7 @@ def test_the_full_value_has_every_default() -> None:
         "hostname": "*",
         "hostnames": None,
         "hsts": "inherit",
+        "limits": {"body_bytes": None},
         "listeners": ["public-http"],
         "methods": [],
         "mirror": None,
@@ -41,6 +42,12 @@ def test_the_full_value_has_every_default() -> None:
         "rewrite": None,
         "split": {},
         "split_by": None,
+        "timeouts": {
+            "request_body": "inherit",
+            "response_body": "inherit",
+            "response_head": "inherit",
+            "tunnel": "inherit",
+        },
         "upgrades": ["websocket"],
     }
 

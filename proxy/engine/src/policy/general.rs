@@ -1,6 +1,7 @@
 //! The stages that every frontend has: a look each, at what the head and its connection are.
 
 use super::facts::Facts;
+use super::merged::Merged;
 use super::{Reason, Verdict};
 use crate::protocol::h1::{RequestBody, Version};
 use crate::state::entity::Frontend;
@@ -11,14 +12,17 @@ const WEBSOCKET_VERSION: &str =
 
 /// Early data that must not be, and bodies that are known to be too long.
 #[inline]
-pub fn at_the_door(frontend: &Frontend, facts: &Facts<'_>) -> Verdict {
+pub fn at_the_door(frontend: &Frontend, merged: Option<&Merged>, facts: &Facts<'_>) -> Verdict {
     if facts.is_early && !may_be_repeated(frontend, facts) {
         return Verdict::answer(425, Reason::TooEarly);
     }
-    match (facts.head.body, facts.listener.entity.limits.body_bytes) {
-        (RequestBody::Length(length), Some(limit)) if length > limit => {
-            Verdict::answer(413, Reason::TooLarge)
-        }
+    let RequestBody::Length(length) = facts.head.body else {
+        return Verdict::Continue;
+    };
+    let of_listener = facts.listener.entity.limits.body_bytes;
+    let said = merged.and_then(|merged| merged.bounds()?.body_bytes);
+    match of_listener.into_iter().chain(said).min() {
+        Some(limit) if length > limit => Verdict::answer(413, Reason::TooLarge),
         _ => Verdict::Continue,
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Rule: merged by leaf (the name of a header, the status of a page, HSTS as a whole). Whoever is nearer to
 //! the frontend goes first, and a written null switches off; two policies of one list that differ are
-//! refused, unless the frontend itself decides. Who may ask is no leaf: there everybody's word counts
-//! ([`super::access`]). The reconciler says the same, with file and line
+//! refused, unless the frontend itself decides. Who may ask, and how much, is no leaf: there everybody's word
+//! counts ([`super::access`], [`super::bounds`]). The reconciler says the same, with file and line
 //! (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
 
 use std::collections::btree_map::Entry;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::access::Access;
+use super::bounds;
 use super::edits::Edits;
 use super::facts::Facts;
 use super::template::Values;
@@ -23,6 +24,7 @@ use crate::state::entity::{ErrorPage, HeaderEdits, Hsts, Inherited, Policy};
 #[derive(Debug, Default)]
 pub struct Merged {
     access: Option<Box<Access>>,
+    bounds: Option<Box<bounds::Said>>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -92,8 +94,20 @@ impl Merged {
             Some((status.parse().ok()?, page))
         });
         let access = Access::of(&levels.all())?;
+        let mut bounds = bounds::Said {
+            body_bytes: levels
+                .all()
+                .iter()
+                .filter_map(|it| it.limits.body_bytes)
+                .min(),
+            ..bounds::Said::default()
+        };
+        for (key, (limit, _)) in said.timeouts {
+            limit.into_iter().for_each(|limit| bounds.set(&key, limit));
+        }
         let mut merged = Self {
             access: access.map(Box::new),
+            bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
             request: of("request_headers", said.request)?,
             response: of("response_headers", said.response)?,
             hsts: hsts.map(|hsts| hsts.line().into()),
@@ -105,6 +119,7 @@ impl Merged {
             merged.expression = expression.cloned();
         }
         let is_empty = merged.access.is_none()
+            && merged.bounds.is_none()
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
@@ -116,6 +131,13 @@ impl Merged {
     #[must_use]
     pub fn access(&self) -> Option<&Access> {
         self.access.as_deref()
+    }
+
+    /// How large requests may be and how long their steps may take, if anything is said of it.
+    #[inline]
+    #[must_use]
+    pub fn bounds(&self) -> Option<&bounds::Said> {
+        self.bounds.as_deref()
     }
 
     /// Whether a request comes from where it may.
@@ -196,6 +218,7 @@ struct Said<'a> {
     response: Leaves<'a, Edit<'a>>,
     hsts: Leaves<'a, &'a Hsts>,
     pages: Leaves<'a, &'a ErrorPage>,
+    timeouts: Leaves<'a, u64>,
     /// Statuses of which the listener has pages of its own.
     beyond: BTreeSet<&'a str>,
 }
@@ -224,6 +247,15 @@ impl<'a> Said<'a> {
             Inherited::Inherit => {}
             Inherited::Off => say(&mut self.hsts, "hsts", "", None, by)?,
             Inherited::Is(hsts) => say(&mut self.hsts, "hsts", "", Some(hsts), by)?,
+        }
+        for (key, limit) in policy.timeouts.steps() {
+            match limit {
+                Inherited::Inherit => {}
+                Inherited::Off => say(&mut self.timeouts, "timeouts", key, None, by)?,
+                Inherited::Is(limit) => {
+                    say(&mut self.timeouts, "timeouts", key, Some(*limit), by)?;
+                }
+            }
         }
         for (status, page) in &policy.error_pages {
             if by.0 < BEYOND || !self.beyond.contains(status.as_str()) {
@@ -432,6 +464,40 @@ mod tests {
         assert!(merged.page(404).is_none(), "the listener is asked");
         assert_eq!(&*merged.page(503).unwrap().unwrap().body, b"p");
         assert_eq!(merged.page(502), Some(None));
+    }
+
+    #[test]
+    fn the_smallest_limit_counts_and_the_nearest_timeout() {
+        let own =
+            said(r#"{"limits":{"body_bytes":9},"timeouts":{"tunnel":null,"request_body":1}}"#);
+        let near = said(r#"{"timeouts":{"tunnel":2,"response_head":2}}"#);
+        let far = said(
+            r#"{"limits":{"body_bytes":3},"timeouts":{"request_body":3,"response_head":3,"response_body":3}}"#,
+        );
+        let levels = Levels {
+            own: Some(&own),
+            policies: &[("near", &near)],
+            beyond: &[("far", &far)],
+            ..Levels::default()
+        };
+        let merged = Merged::of(&levels, None).unwrap().unwrap();
+        let expected = bounds::Said {
+            body_bytes: Some(3),
+            request_body: Some(1),
+            response_head: Some(2),
+            response_body: Some(3),
+            tunnel: None,
+        };
+        assert_eq!(merged.bounds(), Some(&expected));
+        let both = Levels {
+            policies: &[("far", &far), ("near", &near)],
+            ..Levels::default()
+        };
+        let refused = Merged::of(&both, None).unwrap_err();
+        assert_eq!(
+            refused,
+            r#"the policies "far" and "near" say different things about timeouts.response_head"#
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! plans are made by `state/incoming`.
 
 pub mod access;
+pub mod bounds;
 pub mod edits;
 pub mod facts;
 pub mod general;
@@ -133,7 +134,7 @@ pub fn decide(
     let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
     let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
     let identified = || plan.map_or(Verdict::Continue, |plan| plan.identified(facts));
-    let verdict = general::at_the_door(frontend, facts)
+    let verdict = general::at_the_door(frontend, merged, facts)
         .or(to_tls)
         .or(admitted)
         .or(identified);

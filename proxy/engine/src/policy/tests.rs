@@ -181,6 +181,11 @@ fn the_first_stage_that_has_an_answer_gives_it() {
     request.is_early = false;
     assert_eq!(request.answered_at(BOTH), Some((413, Reason::TooLarge)));
     let text = String::from_utf8(request.text).unwrap();
+    request.text = text.replace("Length: 11", "Length: 9").into();
+    let limited = format!(r#"{BOTH},"limits":{{"body_bytes":8}}"#);
+    assert_eq!(request.answered_at(&limited), Some((413, Reason::TooLarge)));
+    let wide = format!(r#"{BOTH},"limits":{{"body_bytes":9}}"#);
+    assert_eq!(request.answered_at(&wide), Some((308, Reason::Redirected)));
     request.text = text.replace("Length: 11", "Length: 0").into();
     let all = format!(r#"{BOTH},"deny":["0.0.0.0/0"]"#);
     assert_eq!(request.answered_at(&all), Some((308, Reason::Redirected)));

@@ -100,7 +100,7 @@ impl<D: Driver> Engine<D> {
         let Some(sending) = upstream.stream.raw().map(socket::sending) else {
             return false;
         };
-        let limit = exchange.cluster.entity.timeouts.response_head;
+        let limit = exchange.bounds.response_head;
         let progressed = sending.unacknowledged != upstream.unacknowledged;
         let left = match sending.unacknowledged {
             0 => limit.saturating_sub(sending.acknowledged_ms_ago),
@@ -131,7 +131,7 @@ impl<D: Driver> Engine<D> {
         let sending = socket::sending(socket);
         let waiting = upstream.stream.unsent_bytes() as u64 + u64::from(sending.unacknowledged);
         let taken = shared.sent.saturating_sub(waiting);
-        let limit = exchange.cluster.entity.timeouts.response_head;
+        let limit = exchange.bounds.response_head;
         let progressed = stream.carried != taken as u32;
         let was_carried = stream.carried != 0;
         let is_carried = stream.blocked || stream.ends_at.is_some_and(|end| end > taken);

@@ -14,6 +14,7 @@ use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
 
 pub use super::kinds::backend::Backend;
+pub use super::kinds::bounds::{RequestLimits, RequestTimeouts};
 pub use super::kinds::certificate::{Acme, Certificate, Staple};
 pub use super::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,

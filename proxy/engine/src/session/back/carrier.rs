@@ -105,7 +105,7 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let exchange = &self.exchanges[exchange];
-        let timeouts = &exchange.cluster.entity.timeouts;
+        let timeouts = &exchange.bounds;
         let limit = match exchange.reply {
             Reply::Tunnel { ended } if ended || exchange.request_done() => {
                 timeouts.tunnel.min(HALF_CLOSED_MS)

@@ -18,6 +18,7 @@ pub(super) mod waiting;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::policy::bounds::Bounds;
 use crate::policy::edits::Edits;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
@@ -155,6 +156,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) frontend: Rc<Frontend>,
     pub(in crate::session) cluster: Arc<ClusterSettings>,
     backends: Rc<BackendSet>,
+    /// How large it may be and how long it may take.
+    pub(in crate::session) bounds: Bounds,
     /// The cluster that counts it.
     pub(in crate::session) served_by: Rc<Cluster>,
     /// The try that is being made.
@@ -219,11 +222,15 @@ impl Exchange {
             cluster,
             tables,
         } = parties;
+        let settings = cluster.settings();
+        let said = frontend.merged(&listener).and_then(Merged::bounds);
+        let bounds = Bounds::of(said, &listener.entity, &settings.entity.timeouts);
         Self {
             asker,
             version,
             listener,
-            cluster: cluster.settings(),
+            bounds,
+            cluster: settings,
             backends: cluster.backends(),
             served_by: cluster,
             attempt: None,

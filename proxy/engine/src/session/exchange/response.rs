@@ -289,7 +289,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn await_more_response(&mut self, carrier: Carrier, number: ExchangeId) {
-        let limit = self.exchanges[number].cluster.entity.timeouts.response_body;
+        let limit = self.exchanges[number].bounds.response_body;
         self.await_carrier_for(carrier, limit);
     }
 

@@ -38,7 +38,7 @@ impl<D: Driver> Engine<D> {
         if exchange.reply.has_begun() {
             return self.clear_asker_deadline(asker);
         }
-        let limit = exchange.listener.entity.timeouts.request_body;
+        let limit = exchange.bounds.request_body;
         self.await_asker_for(asker, limit);
     }
 
@@ -118,13 +118,7 @@ impl<D: Driver> Engine<D> {
     fn pass_request_body(&mut self, number: ExchangeId, out: &[u8], taken: &Taken<'_>) {
         let exchange = &mut self.exchanges[number];
         exchange.record.bytes_in += taken.content;
-        let over = exchange
-            .listener
-            .entity
-            .limits
-            .body_bytes
-            .is_some_and(|limit| exchange.record.bytes_in > limit);
-        if over {
+        if exchange.record.bytes_in > exchange.bounds.body_bytes {
             self.metrics.add(Counter::Rejected413Total, 1);
             exchange.keep_alive = false;
             return self.fail_exchange(number, 413, Outcome::RequestTooLarge);

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{RequestLimits, RequestTimeouts};
 use super::edits::HeaderEdits;
 use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
@@ -61,6 +62,8 @@ language! {
         pub hostnames: Option<Vec<Arc<str>>> = None,
         /// See [`Policy::hsts`].
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
+        /// See [`Policy::limits`].
+        pub limits: RequestLimits = RequestLimits::default(),
         /// The listeners on which this match exists.
         pub listeners: Arc<[Box<str>]>,
         /// Methods that match; empty is any.
@@ -89,6 +92,8 @@ language! {
         pub split: Shares = Shares::default(),
         /// What shares go by, if requests are not drawn one by one.
         pub split_by: Option<SplitBy> = None,
+        /// See [`Policy::timeouts`].
+        pub timeouts: RequestTimeouts = RequestTimeouts::default(),
         /// Protocols, in lower case, that may be switched to.
         pub upgrades: Arc<[Box<str>]> = UPGRADES.clone(),
     }
@@ -163,8 +168,10 @@ impl From<FrontendKeys> for Frontend {
                 deny: keys.deny,
                 error_pages: keys.error_pages,
                 hsts: keys.hsts,
+                limits: keys.limits,
                 request_headers: keys.request_headers,
                 response_headers: keys.response_headers,
+                timeouts: keys.timeouts,
             },
             split: keys.split,
             split_by: keys.split_by,
@@ -198,6 +205,7 @@ impl From<Frontend> for FrontendKeys {
             hostname: held.hostname,
             hostnames: few.hostnames,
             hsts: few.says.hsts,
+            limits: few.says.limits,
             listeners: held.listeners,
             methods: few.methods,
             mirror: few.mirror,
@@ -212,6 +220,7 @@ impl From<Frontend> for FrontendKeys {
             rewrite: few.rewrite,
             split: few.split,
             split_by: few.split_by,
+            timeouts: few.says.timeouts,
             upgrades: held.upgrades,
         }
     }
@@ -468,6 +477,7 @@ impl Frontend {
         }
         let changes_requests = few.rewrite.is_some()
             || few.mirror.is_some()
+            || few.says.timeouts != RequestTimeouts::default()
             || few.says.request_headers != HeaderEdits::default();
         match &self.cluster {
             Some(cluster) if !is_name(cluster) => {

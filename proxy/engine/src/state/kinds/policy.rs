@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::bounds::{RequestLimits, RequestTimeouts};
 use super::edits::{HeaderEdits, Of};
 use super::language::{defaulted, language};
 use super::registry::{Compiling, Swap, Value};
@@ -28,10 +29,14 @@ defaulted! {
         pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
         /// What clients are told of TLS in responses over it.
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
+        /// Bounds of requests.
+        pub limits: RequestLimits = RequestLimits::default(),
         /// What is done with the fields of requests to backends.
         pub request_headers: HeaderEdits = HeaderEdits::default(),
         /// What is done with the fields of responses to clients.
         pub response_headers: HeaderEdits = HeaderEdits::default(),
+        /// How long each step may take.
+        pub timeouts: RequestTimeouts = RequestTimeouts::default(),
     }
 }
 
@@ -114,6 +119,7 @@ impl Value for Policy {
     fn check(&self) -> Result<(), String> {
         networks("allow", self.allow.as_deref())?;
         networks("deny", self.deny.as_deref())?;
+        self.timeouts.check()?;
         for (status, page) in &self.error_pages {
             error_page(status, page.as_ref())?;
         }

@@ -1,0 +1,91 @@
+"""Bounds of single requests: how large, and how long. Part of frontend and policy.
+
+A limit never replaces another: the smallest counts. A timeout is that of whoever is nearest to the
+frontend, and takes the place of what listener and cluster say.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from schemas.base import Model
+from schemas.kinds.hsts import INHERIT
+from schemas.kinds.places import MAP, WORD
+from schemas.values.units import Duration, Measured
+
+
+def _form_of(value: object) -> str:
+    return WORD if value == INHERIT else MAP
+
+
+InheritedDuration = Annotated[
+    Annotated[Literal["inherit"], Tag(WORD)] | Annotated[Duration, Tag(MAP)],
+    Discriminator(_form_of),
+]
+
+
+class RequestLimits(Model):
+    """Bounds of requests that a frontend takes."""
+
+    body_bytes: Annotated[
+        Annotated[int, Measured("size", "0B", "1024TiB")] | None,
+        Field(
+            description=(
+                "Largest request body; a larger one is answered by 413. The smallest counts that "
+                "frontend, policies or listener name. null: this one leaves it to the others."
+            ),
+            examples=["10MiB"],
+        ),
+    ] = None
+
+
+class RequestTimeouts(Model):
+    """How long each step of a request may take."""
+
+    request_body: Annotated[
+        InheritedDuration | None,
+        Field(
+            description=(
+                "Longest pause while the client sends a body; then 408. inherit: as policies say "
+                "that hold here, and else as the listener does. null: as the listener does."
+            ),
+            examples=["2m"],
+        ),
+    ] = INHERIT
+    response_body: Annotated[
+        InheritedDuration | None,
+        Field(
+            description=(
+                "Longest pause once the response has begun, while neither side sends anything. "
+                "inherit: as policies say that hold here, and else as the cluster does. null: as "
+                "the cluster does."
+            ),
+            examples=["1h"],
+        ),
+    ] = INHERIT
+    response_head: Annotated[
+        InheritedDuration | None,
+        Field(
+            description=(
+                "From the whole request, when the backend has taken its last byte, to the "
+                "response's head; then 504. inherit and null as above."
+            ),
+            examples=["5m"],
+        ),
+    ] = INHERIT
+    tunnel: Annotated[
+        InheritedDuration | None,
+        Field(
+            description=(
+                "Longest silence of a connection that has switched to another protocol. inherit "
+                "and null as above."
+            ),
+            examples=["12h"],
+        ),
+    ] = INHERIT
+
+
+Limits = Annotated[RequestLimits, Field(description="Bounds of requests.")]
+Timeouts = Annotated[RequestTimeouts, Field(description="How long each step may take.")]
