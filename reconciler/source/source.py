@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from reconciler.errors import UnreadableError
 from reconciler.language.document import FILE_BYTES_MAX
@@ -36,13 +37,23 @@ _CURRENT_S = 0.01
 SUPERSEDED_MAX = 100
 
 
-def not_in_commit(repository: Repository, tree: str | None, path: str) -> UnreadableError:
+def not_in_commit(
+    repository: Repository,
+    tree: str | None,
+    path: str,
+    overlay: Mapping[str, bytes | None] = MappingProxyType({}),
+) -> UnreadableError:
     """The error for a file that is named and not there, with the one that may be meant."""
     where = f"{repository.prefix}/{path}" if repository.prefix else path
     message = f"the file is not in the commit, or not a regular file: looked for {where}"
-    names = repository.objects.names_in(tree, path.rpartition("/")[0]) if tree else []
+    folder = path.rpartition("/")[0]
+    names = set(repository.objects.names_in(tree, folder) if tree else ())
+    for laid_over, content in overlay.items():
+        inside, _, name = laid_over.rpartition("/")
+        if inside == folder:
+            (names.discard if content is None else names.add)(name)
     otherwise = "commit it, or keep it outside of the repository under an absolute path"
-    return UnreadableError(message, nearest(path, names, otherwise))
+    return UnreadableError(message, nearest(path, sorted(names), otherwise))
 
 
 class UnfetchedError(RepositoryError):
@@ -57,6 +68,15 @@ class Head:
     tree: str
 
 
+@dataclass(slots=True)
+class Unsent:
+    """Files of a working tree that differ and whose contents are not here, and who named one."""
+
+    paths: frozenset[str] = frozenset()
+    named: set[str] = field(default_factory=set)
+    """Those that were asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Changed:
     """The files that differ: path → content, None for one that is gone; and what is left out."""
@@ -68,6 +88,8 @@ class Changed:
     """Files that hold no configuration themselves; some may be named by one."""
     overlay: Mapping[str, bytes | None] = field(default_factory=dict)
     """Contents of such files that go before those of the tree; None is one that is gone."""
+    unsent: Unsent = field(default_factory=Unsent)
+    """Such files that nobody knows the contents of."""
     tree: str | None = None
     """The tree that the contents are of."""
 
@@ -266,6 +288,9 @@ class Source:
         """
         if path.startswith("/"):
             return read_external(path)
+        if path in changed.unsent.paths:
+            changed.unsent.named.add(path)
+            raise UnreadableError("its content was not sent")
         if path in changed.overlay:
             content = changed.overlay[path]
         else:
@@ -275,7 +300,7 @@ class Source:
                 else None
             )
         if content is None:
-            raise not_in_commit(self.repository, changed.tree, path)
+            raise not_in_commit(self.repository, changed.tree, path, changed.overlay)
         return bounded(content)
 
     def with_naming(self, changed: Changed, paths: set[str]) -> Changed:

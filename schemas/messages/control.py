@@ -49,12 +49,14 @@ class PlanRequest:
     `commit` names a commit, branch or tag to compare the running state with. `files` are laid over
     it: path relative to the config directory → text, or null for a deleted file. With `commit`
     null the files are laid over the applied commit. Text that is not UTF-8 travels by Python's
-    `surrogateescape`.
+    `surrogateescape`. `unsent` are files that differ as well and may be named by entities: of those
+    that are, the answer asks for the contents.
     """
 
     name: ClassVar[str] = "plan"
     commit: str | None = None
     files: dict[str, str | None] = field(default_factory=dict)
+    unsent: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +153,13 @@ class PlanResult(TypedDict):
 
     `plan` is the form of `kakehi plan --json`, and null when the configuration is invalid;
     `diagnostics` are `Diagnostic.to_json()` forms with their rendered text in `rendered`.
+    Where `wants` names unsent files, there is no plan before their contents have come.
     """
 
     plan: dict[str, Any] | None
     diagnostics: list[dict[str, Any]]
     base: dict[str, Any]
+    wants: list[str]
 
 
 class WaitResult(TypedDict):
@@ -416,6 +420,8 @@ def _has_type(value: object, declared: str) -> bool:
                 isinstance(key, str) and _has_type(each, "str | None")
                 for key, each in value.items()
             )
+        case "list[str]":
+            return isinstance(value, list) and all(isinstance(each, str) for each in value)
         case "list[list[str]]":
             return isinstance(value, list) and all(
                 isinstance(pair, list) and len(pair) == 2 and all(isinstance(s, str) for s in pair)

@@ -93,6 +93,37 @@ def test_what_fails_is_no_json_where_it_is_not(running: Shop, line: tuple[str, .
     assert (done.returncode != 0, done.stdout) == (True, "")
 
 
+def test_files_beside_the_configuration_are_those_of_the_working_tree(running: Shop) -> None:
+    """What an entity names counts as it lies there: new, edited, or gone; nothing else is told."""
+    soon = {"listeners": ["public"], "path": {"prefix": "/soon"}, "respond": {"file": "soon.bin"}}
+    running.repo.write({"soon.yaml": {"frontends": {"soon": soon}}, "soon.bin": b"\xff1"})
+    running.repo.write({"notes.txt": "nobody names it"})
+    done = planned(running)
+    assert (done.returncode, done.stderr.count("untracked")) == (0, 1), done.stderr
+    assert "soon.bin" in done.stderr
+    assert "notes.txt" not in done.stderr
+    assert "+ frontend soon" in done.stdout
+    running.repo.git("add", "-A")
+    running.repo.git("commit", "--quiet", "-m", "soon")
+    running.daemon.wait(running.repo.head())
+    try:
+        (running.repo.directory / "soon.bin").touch()
+        assert "No changes" in planned(running).stdout
+        running.repo.write({"soon.bin": b"\xff2", "notes.txt": "edited"})
+        report = json.loads(planned(running, "--json").stdout)
+        assert [each["name"] for each in report["changes"]] == ["soon"]
+        assert report["uncommitted"]["edited"] == ["soon.bin"]
+        running.repo.write({"soon.bin": None})
+        done = planned(running)
+        assert done.returncode == 3
+        assert "soon.yaml:11:13: " in done.stderr
+        assert "the file is not in the commit" in done.stderr
+        assert "did you mean" not in done.stderr
+    finally:
+        running.repo.git("reset", "--quiet", "--hard", "HEAD^")
+        running.daemon.wait(running.repo.head())
+
+
 def test_a_filter_leaves_the_rest_out(running: Shop) -> None:
     running.repo.write({"new.yaml": OTHER})
     assert "frontend other" in planned(running, "frontend").stdout

@@ -134,7 +134,7 @@ def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":
     except NotInGitError:
         # Then nothing is committed.
         return ()
-    return find_private_keys(tree.committable())
+    return find_private_keys((path, tree.content(path) or b"") for path in tree.committable())
 
 
 def _print(diagnostics: "list[Diagnostic]", counted: dict[str, int], valid: bool) -> None:

@@ -75,8 +75,11 @@ def _running(runtime_dir: str | None) -> dict[str, Any]:
 def _asked(runtime_dir: str | None, place: Path, ref: str | None, running: dict[str, Any]) -> Asked:
     """Return the plan of the daemon, all diagnostics, and what it is not about."""
     left_out: dict[str, str] = {}
-    fields, differing = _request(place, ref, running["commit"], left_out)
-    result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
+    differing: Differing | None
+    if ref is None:
+        result, differing = _of_working_tree(runtime_dir, place, running["commit"], left_out)
+    else:
+        result, differing = _of_commit(runtime_dir, place, ref)
     if result["base"]["commit"] != running["commit"]:
         # The files that were sent are those that differ from what ran before.
         raise CommandError(
@@ -138,34 +141,54 @@ def _of_filters(differing: "Differing") -> list[dict[str, Any]]:
     return [{**each.to_json(), "rendered": each.render()} for each in found]
 
 
-def _request(
-    place: Path, ref: str | None, applied: str | None, left_out: dict[str, str]
+def _of_commit(
+    runtime_dir: str | None, place: Path, ref: str
 ) -> "tuple[dict[str, Any], Differing | None]":
-    """Return the fields of the request (a commit, and the files that are laid over it).
+    """Return the daemon's answer, and how the working tree differs, as far as there is one."""
+    from reconciler.cli.trees.working_tree import WorkingTree
 
-    And how the working tree differs from the commit that is planned, as far as there is one.
+    commit = _resolved(place, ref)
+    try:
+        tree = WorkingTree(place)
+        differing = tree.differing(commit) if tree.has(commit) else None
+    except (CommandError, ValueError):
+        differing = None
+    return ask(runtime_dir, "plan", {"commit": commit, "files": {}}, TIMEOUT_S), differing
+
+
+def _of_working_tree(
+    runtime_dir: str | None, place: Path, applied: str | None, left_out: dict[str, str]
+) -> "tuple[dict[str, Any], Differing]":
+    """Return the daemon's answer, and how the working tree differs from the applied commit.
+
+    The configuration files that differ are sent. Of other files, such as those with certificates
+    and pages, the daemon hears that they differ, and asks for what entities name of them.
     """
     from reconciler.cli.trees.working_tree import WorkingTree
 
-    if ref is not None:
-        commit = _resolved(place, ref)
-        try:
-            tree = WorkingTree(place)
-            differing = tree.differing(commit) if tree.has(commit) else None
-        except (CommandError, ValueError):
-            differing = None
-        return {"commit": commit, "files": {}}, differing
-    tree = WorkingTree(place)
+    tree, beside = WorkingTree(place), set[str]()
     if applied is None:
-        wanted: dict[str, bytes | None] = dict(tree.wanted(left_out))
-        return {"commit": None, "files": _texts(wanted)}, tree.differing("", wanted)
-    if not tree.has(applied):
+        sent: dict[str, bytes | None] = dict(tree.wanted(left_out, beside))
+    elif tree.has(applied):
+        sent = tree.edited_since(applied, left_out, beside)
+    else:
         raise CommandError(
             f"the proxy runs {applied[:12]}, and {place} does not have that commit",
             "fetch it first: git fetch",
         )
-    edited = tree.edited_since(applied, left_out)
-    return {"commit": applied, "files": _texts(edited)}, tree.differing(applied, edited)
+    while True:
+        unsent = sorted(beside - sent.keys())
+        fields = {"commit": applied, "files": _texts(sent), "unsent": unsent}
+        result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
+        if not result["wants"]:
+            break
+        sent |= {path: tree.content(path) for path in result["wants"]}
+    edited = {
+        path: content
+        for path, content in sent.items()
+        if path not in beside or applied is None or tree.differs(applied, path, content)
+    }
+    return result, tree.differing(applied or "", edited)
 
 
 def _resolved(place: Path, ref: str) -> str:

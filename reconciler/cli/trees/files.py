@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
-from reconciler.materials.sealed import is_sealed
 from reconciler.presence import denied_at, is_directory, is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
@@ -26,8 +25,6 @@ FILE_BYTES_MAX = 4 * 1024 * 1024 + 1
 
 Ignored = Callable[[str], bool]
 """Whether git ignores a path below the config directory; folders end with a slash."""
-
-_MATERIAL_SUFFIXES = (".pem", ".crt", ".cer", ".key", ".age", ".der")
 
 
 class NotInGitError(CommandError):
@@ -43,16 +40,6 @@ def is_configuration(path: str) -> bool:
     """Tell whether a path relative to the config directory is one that the proxy reads."""
     hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
     return rules.is_configuration(os.fsencode(path)) and not hidden
-
-
-def may_be_material(path: str, *contents: bytes | None) -> bool:
-    """Tell whether a file may be one that a certificate names, by what it holds now or held."""
-    hidden = any(part.startswith(".") for part in PurePosixPath(path).parts)
-    looks_so = any(
-        content is not None and (b"-----BEGIN " in content or is_sealed(content))
-        for content in contents
-    )
-    return not hidden and (looks_so or path.endswith(_MATERIAL_SUFFIXES))
 
 
 def all_files(

@@ -73,12 +73,19 @@ class WorkingTree:
         """Tell whether this clone has a commit."""
         return commit in self._git
 
-    def committable(self) -> Iterator[tuple[str, bytes]]:
-        """Return path and content of every file, hidden or not, that git does not ignore."""
+    def committable(self) -> Iterator[str]:
+        """Return the path of every file, hidden or not, that git does not ignore."""
         for path in files.all_files(self.directory, hidden=True, ignored=self._ignores):
             if not self._ignores(path):
-                yield path, files.read(self.directory / path)
-        yield from self.kept()
+                yield path
+        yield from sorted(self._kept)
+
+    def content(self, path: str) -> bytes | None:
+        """Return what a commit of this tree would have of a file; None: nothing."""
+        on_disk = self.directory / path
+        if on_disk.is_file() and not on_disk.is_symlink():
+            return files.read(on_disk)
+        return self.content_kept(path)
 
     @cached_property
     def _kept(self) -> dict[str, bytes]:
@@ -101,22 +108,26 @@ class WorkingTree:
         oid = self._kept.get(path)
         return None if oid is None else self._stored.read_blob(oid, files.FILE_BYTES_MAX)
 
-    def wanted(self, left_out: dict[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """Return path and content of every file that the daemon reads or may be asked for.
+    def wanted(
+        self, left_out: dict[str, str] | None = None, beside: set[str] | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        """Return path and content of every configuration file.
 
-        What looks like configuration and is none is put into `left_out`, with the reason.
+        What looks like configuration and is none is put into `left_out`, with the reason; all other
+        files are put into `beside`.
         """
         ignoring = files.ignoring_of(self.directory)
-        for path, content in self.committable():
-            if ignoring.covers(path) and not files.may_be_material(path, content):
-                continue
+        for path in self.committable():
             raw = os.fsencode(path)
-            reason = rules.reason(raw)
+            is_read = files.is_configuration(path) and not ignoring.covers(path)
+            reason = None if ignoring.covers(path) else rules.reason(raw)
             if reason is not None:
                 if left_out is not None:
                     left_out[rules.shown(raw)] = reason
-            elif files.is_configuration(path) or files.may_be_material(path, content):
-                yield path, content
+            elif is_read:
+                yield path, self.content(path) or b""
+            elif beside is not None:
+                beside.add(path)
 
     def never_commits(self, path: str) -> bool:
         """Tell whether git leaves a file out: it is ignored, and was not added all the same."""
@@ -151,11 +162,12 @@ class WorkingTree:
         )
 
     def edited_since(
-        self, commit: str, left_out: dict[str, str] | None = None
+        self, commit: str, left_out: dict[str, str] | None = None, beside: set[str] | None = None
     ) -> dict[str, bytes | None]:
         """Return the configuration files that differ from those of a commit; None: it is gone.
 
-        What was edited, looks like configuration and is none is put into `left_out`.
+        What was edited, looks like configuration and is none is put into `left_out`; other files
+        that may differ are put into `beside`.
         """
         tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
         edited: dict[str, bytes | None] = {}
@@ -167,17 +179,20 @@ class WorkingTree:
             reason = _reason(on_disk, name, is_ignored=is_ignored)
             if reason is not None and left_out is not None:
                 left_out[rules.shown(os.fsencode(name))] = reason
-            is_read = reason is None and not is_ignored
-            present = is_read and on_disk.is_file() and not on_disk.is_symlink()
-            content = files.read(on_disk) if present else self.content_kept(name)
-            before = self._content(tree, path)
-            if not files.is_configuration(name) and not files.may_be_material(
-                name, content, before
-            ):
+            if not files.is_configuration(name):
+                if beside is not None and not is_ignored:
+                    beside.add(name)
                 continue
-            if content != before:
+            is_read = reason is None and not is_ignored
+            content = self.content(name) if is_read else self.content_kept(name)
+            if content != self._content(tree, path):
                 edited[name] = content
         return self._with_ignored(tree, edited)
+
+    def differs(self, commit: str, path: str, content: bytes | None) -> bool:
+        """Tell whether a commit has another content of a file."""
+        tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
+        return content != self._content(tree, self._prefix + path)
 
     def _content(self, tree: pygit2.Tree, path: str) -> bytes | None:
         return self._stored.file_at(str(tree.id), path, files.FILE_BYTES_MAX)

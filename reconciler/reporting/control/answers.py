@@ -25,7 +25,7 @@ from reconciler.reporting.explaining.question import UnexplainableError
 from reconciler.reporting.explaining.ranking import uncompilable, winners
 from reconciler.source import left_out
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError, UnknownCommitError
-from reconciler.source.source import Changed, Head, Source
+from reconciler.source.source import Changed, Head, Source, Unsent
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store
 from schemas.changes.plan import Verdict
@@ -95,11 +95,13 @@ class ControlAnswers:
 
     async def _plan(self, request: control.PlanRequest) -> control.PlanResult:
         head: Head | None = None
+        unsent = Unsent()
         try:
             if request.commit is not None:
                 head = self.source.head_of(request.commit)
             commit = head.commit if head and not request.files else None
-            wanted = partial(self._wanted, request.files, head)
+            unsent = Unsent(frozenset(request.unsent) - request.files.keys())
+            wanted = partial(self._wanted, request.files, unsent, head)
             meaning = partial(consequences, rank=winners, drained=self.draining.drains.names())
             plan, found, base = await self.proposing.plan(wanted, commit, meaning)
             if plan is not None and len(self.store.running.state) <= _WHOLE_MAX:
@@ -120,6 +122,8 @@ class ControlAnswers:
             raise RefusedRequestError("usage", str(error)) from None
         except RepositoryError as error:
             raise RefusedRequestError("not_found", str(error)) from None
+        if unsent.named:
+            plan, found = None, []
         if plan is not None:
             # What the plan itself is warned of: the number of workers, say.
             found = [*found, *(each for each in plan.warnings if each not in found)]
@@ -127,11 +131,13 @@ class ControlAnswers:
             "plan": None if plan is None else dict(plan.to_json()),
             "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in found],
             "base": {"commit": base.commit, "generation": base.generation},
+            "wants": sorted(unsent.named),
         }
 
     def _wanted(
         self,
         laid_over: dict[str, str | None],
+        unsent: Unsent,
         head: Head | None,
         base: Running,
         *,
@@ -154,9 +160,8 @@ class ControlAnswers:
                 continue
             kind = files if left_out.is_configuration(name) else overlay
             kind[path] = content
-        return replace(
-            changed, files=files, others=changed.others | overlay.keys(), overlay=overlay
-        )
+        others = changed.others | overlay.keys() | unsent.paths
+        return replace(changed, files=files, others=others, overlay=overlay, unsent=unsent)
 
     def _show(self, request: control.ShowRequest) -> Generator[bytes]:
         kind, name = request.kind, request.entity

@@ -100,7 +100,12 @@ def test_help_names_the_codes_that_there_are() -> None:
 
 def test_a_plan_that_a_commit_overtook_is_stale(shop: Repo, tmp_path: Path) -> None:
     commit = shop.head()
-    plan = {"plan": None, "diagnostics": [], "base": {"commit": "f" * 40, "generation": 4}}
+    plan = {
+        "plan": None,
+        "diagnostics": [],
+        "base": {"commit": "f" * 40, "generation": 4},
+        "wants": [],
+    }
     with answering(tmp_path, {"status": status(shop.directory, commit), "plan": plan}):
         done = kakehi("plan", KAKEHI_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == exits.STALE
@@ -110,9 +115,19 @@ def test_a_plan_that_a_commit_overtook_is_stale(shop: Repo, tmp_path: Path) -> N
 def test_a_plan_that_a_commit_overtook_is_made_anew(shop: Repo, tmp_path: Path) -> None:
     """As long as that is of any use: nobody's plan is right where commits never end."""
     commit = shop.head()
-    stale = {"plan": None, "diagnostics": [], "base": {"commit": "f" * 40, "generation": 4}}
+    stale = {
+        "plan": None,
+        "diagnostics": [],
+        "base": {"commit": "f" * 40, "generation": 4},
+        "wants": [],
+    }
     made = {"commit": commit, "changes": [], "warnings": [], "refusal": None}
-    plan = {"plan": made, "diagnostics": [], "base": {"commit": commit, "generation": 4}}
+    plan = {
+        "plan": made,
+        "diagnostics": [],
+        "base": {"commit": commit, "generation": 4},
+        "wants": [],
+    }
     answers = {"status": status(shop.directory, commit), "plan": [stale] * (TRIES - 1) + [plan]}
     with answering(tmp_path, answers):
         done = kakehi("plan", KAKEHI_RUNTIME_DIR=str(tmp_path))

@@ -73,29 +73,17 @@ def test_a_bare_repository_has_none(shop: Repo, tmp_path: Path) -> None:
         WorkingTree(tmp_path / "bare.git")
 
 
-def test_files_that_certificates_may_name(shop: Repo) -> None:
-    pem = "-----BEGIN CERTIFICATE-----\n"
-    base = shop.commit({"a.txt": pem, "b.txt": pem, "c.crt": "junk", "d.txt": "d"})
-    shop.write({"a.txt": None, "b.txt": "", "c.crt": "other", "d.txt": "D", "new.key": "n"})
-    shop.write({".hidden.pem": pem, "ignored.pem": pem, ".gitignore": "ignored.pem\n"})
-    assert edited(shop, base) == {
-        "a.txt": None,
-        "b.txt": b"",
-        "c.crt": b"other",
-        "new.key": b"n",
-    }
-
-
-def test_encrypted_keys_and_responses_of_issuers(shop: Repo) -> None:
-    sealed = b"age-encryption.org/v1\n\xff\xfe"
-    base = shop.commit({"a.age": b"a", "b.txt": sealed, "d.der": b"d"})
-    shop.write({"a.age": b"A", "b.txt": b"B", "c.bin": sealed, "d.der": b"\x30\x82"})
-    assert edited(shop, base) == {
-        "a.age": b"A",
-        "b.txt": b"B",
-        "c.bin": sealed,
-        "d.der": b"\x30\x82",
-    }
+def test_files_that_entities_may_name(shop: Repo) -> None:
+    base = shop.commit({"a.txt": "a", "b.crt": "b", "same.html": "s", "sub/c.bin": b"\xff"})
+    shop.write({"a.txt": None, "b.crt": "B", "new.key": "n", "sub/c.bin": b"\xfe", "e.yaml": "e"})
+    shop.write({".hidden": "h", "ignored.pem": "i", ".gitignore": "ignored.pem\n"})
+    tree, beside = WorkingTree(shop.directory), set[str]()
+    assert tree.edited_since(base, None, beside) == {"e.yaml": b"e"}
+    assert beside == {"a.txt", "b.crt", "new.key", "sub/c.bin", ".hidden", ".gitignore"}
+    contents = [tree.content(name) for name in ("a.txt", "b.crt", "sub/c.bin")]
+    assert contents == [None, b"B", b"\xfe"]
+    differ = [tree.differs(base, *each) for each in (("b.crt", b"b"), ("a.txt", None))]
+    assert differ == [False, True]
 
 
 def test_files_that_no_commit_will_have(shop: Repo) -> None:
@@ -112,7 +100,7 @@ def test_files_that_no_commit_will_have(shop: Repo) -> None:
 def test_everything_for_a_daemon_that_has_nothing(shop: Repo) -> None:
     shop.write({"a.pem": "-", "notes.txt": "n", ".hidden.yaml": "h", "b.key": "b"})
     shop.write({".gitignore": "*.key\n"})
-    assert dict(WorkingTree(shop.directory).wanted()) == {
-        "a.pem": b"-",
-        "shop.yaml": VALID.encode(),
-    }
+    beside = set[str]()
+    found = dict(WorkingTree(shop.directory).wanted(None, beside))
+    assert found == {"shop.yaml": VALID.encode()}
+    assert beside == {"a.pem", "notes.txt", ".hidden.yaml", ".gitignore"}
