@@ -210,6 +210,7 @@ def _warnings(
         shadows.hidden(keys, view),
         matches.undecided(keys, view),
         circles.possible(keys, view),
+        references.unspecified(keys, view),
         references.without_backends(keys, view),
     ):
         if view[found.key].provenance.file not in faulty:

@@ -27,6 +27,9 @@ from schemas.kinds.listener import Listener
 from schemas.kinds.places import Redirect
 from schemas.values.names import port_of, split_address
 
+CIRCLE_MAX = 16
+"""A circle through more clusters is not looked for: a request goes ten rounds at most."""
+
 
 def possible(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     """Yield warnings about backends that are listeners of ours."""
@@ -57,10 +60,12 @@ def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     """Yield errors about clusters that surely lead back to where their requests come from.
 
     Sure is what holds for every request: each backend that takes any is a listener of ours, and
-    all frontends there lead to the very cluster, or those that lead to it listen nowhere else, so
-    that they get again what they sent. Anything less is a warning of `possible`.
+    all frontends there lead to the very cluster, or to others of which the same is true, or those
+    that lead to it listen nowhere else, so that they get again what they sent. Anything less is a
+    warning of `possible`.
     """
     clusters: set[str] = set()
+    told: set[str] = set()
     for key in changed:
         clusters |= _clusters_near(key, view)
     view.expect(EntityKey("cluster", name) for name in clusters)
@@ -71,8 +76,12 @@ def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         first = back[0] if back else None
         if first is None:
             continue
-        if all(each and _is_closed(each, name, view) for each in back):
-            why = "whose frontends all lead to it"
+        if (circle := _circle(name, view)) is not None:
+            if circle & told:
+                continue
+            told |= circle
+            others = ", ".join(map(shown, sorted(circle - {name})))
+            why = f"by way of {others}" if others else "whose frontends all lead to it"
         elif set(back) == {first} and _come_from(first, name, view):
             why = "where its requests come from"
         else:
@@ -176,12 +185,40 @@ def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey 
     return None
 
 
-def _is_closed(listener: EntityKey, cluster: str, view: View) -> bool:
-    """Tell whether every frontend of a listener leads to one cluster, whatever is asked for."""
-    frontends = [view[each].typed(Frontend) for each in users(view, listener)]
-    return bool(frontends) and all(
-        each.cluster == cluster and each.redirect is None for each in frontends
-    )
+def _circle(name: str, view: View) -> set[str] | None:
+    """Return the clusters that all requests of one go through, for ever and back to it.
+
+    None as soon as some may get out.
+    """
+    found, waiting, returns = {name}, [name], False
+    while waiting:
+        cluster = view.get(EntityKey("cluster", waiting.pop()))
+        backends = _taking(cluster.key.name, view) if cluster else []
+        listeners = {_listener_behind(cluster, each, view) for each in backends if cluster}
+        for listener in listeners or {None}:
+            onward = _onward(listener, view) if listener else None
+            if not onward or len(found | onward) > CIRCLE_MAX:
+                return None
+            returns = returns or name in onward
+            waiting += onward - found
+            found |= onward
+    return found if returns else None
+
+
+def _onward(listener: EntityKey, view: View) -> set[str] | None:
+    """Return the clusters to which all frontends of a listener lead; None as soon as one has none.
+
+    Also when there are many: some of them lead elsewhere.
+    """
+    found: set[str] = set()
+    for key in users(view, listener):
+        frontend = view[key].typed(Frontend)
+        if frontend.redirect is not None or not frontend.clusters:
+            return None
+        found.update(frontend.clusters)
+        if len(found) > CIRCLE_MAX:
+            return None
+    return found
 
 
 def _come_from(listener: EntityKey, cluster: str, view: View) -> bool:

@@ -119,6 +119,19 @@ def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Findi
             yield Finding("warning", key, (), message)
 
 
+def unspecified(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield warnings about backends at the address that stands for all where one listens."""
+    for key in sorted(key for key in changed if key.kind == "backend" and key in view):
+        address = view[key].typed(Backend).address
+        ip, port = split_address(address)
+        if ip.is_unspecified:
+            meant = f"127.0.0.1:{port}" if ip.version == 4 else f"[::1]:{port}"
+            message = f"{key}: {address} is the address of no host: who connects to it comes to "
+            message += "this machine"
+            hint = f"write {meant} for this machine, or the address of another"
+            yield Finding("warning", key, ("address",), message, hint)
+
+
 def unused(
     changed: Iterable[EntityKey],
     before: Iterable[Entity],

@@ -22,11 +22,14 @@ _MARKED = (
     r"\$\{|\$\(|\$\[|#\{|\{\{|\{%|<%|%\{|%\(\w+\)[a-z]|@@?[A-Za-z_]\w*@|\[\[ *[A-Za-z_][\w.]* *\]\]"
 )
 """How a place to be filled in begins, wherever it stands."""
-_WHOLE = r"\$[A-Za-z_]\w*$|%[A-Za-z_]\w*%|\(\([\w./-]+\)\)$|<[A-Za-z_][\w.-]*(?: [\w.-]+)*>(?=$|:)"
+_WHOLE = (
+    r"\$[A-Za-z_]\w*(?=$|[:/.-])|%[A-Za-z_]\w*%|\(\([\w./-]+\)\)$"
+    r"|<[A-Za-z_][\w.-]*(?: [\w.-]+)*>(?=$|:)"
+)
 """What is one as a value only, or at its beginning: within a text it may be anything."""
 _TEMPLATE = re.compile(rf"{_MARKED}|^(?:{_WHOLE})")
 _IN_A_LINE = re.compile(
-    rf"""("(?:\\.|[^"\\])*"|'[^']*')|{_MARKED}|(?<![^\s:,\[{{])%[A-Za-z_]\w*%"""
+    rf"""("(?:\\.|[^"\\])*"|'[^']*')|{_MARKED}|(?<![^\s:,\[{{])(?:%[A-Za-z_]\w*%|\$[A-Za-z_]\w*)"""
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 

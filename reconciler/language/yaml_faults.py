@@ -7,11 +7,13 @@ look for. Called by `document` for syntax errors only.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ruamel.yaml.error import MarkedYAMLError
 
 from reconciler.language.foreign import EXPANDED_BEFORE, template_in
+from schemas.base import shown
 
 _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     (
@@ -59,6 +61,18 @@ _MERGE = re.compile(r"<{7}(?: |$)")
 _MERGE_END = re.compile(r">{7}(?: |$)")
 _MERGE_LEFT = re.compile(r"={7}$|[>|]{7}(?: |$)")
 _BAD_START = re.compile("found character .*cannot start any token|found a tab")
+
+
+_KEY = re.compile(r"""^( *)["']?([\w./*-]+)["']?:(?:\s+([^\s#].*)|\s*#.*|\s*)$""")
+_OF_LEVELS = (
+    "mapping values are not allowed",
+    "did not find expected key",
+    "did not find expected '-' indicator",
+)
+"""What libyaml says of a line that is at no level that is open."""
+
+
+_USUAL_STEP = 2
 
 
 class Fault(NamedTuple):
@@ -111,11 +125,69 @@ def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, st
         return (line, column, *_bad_start(rest[0], mark.column))
     if not rest or not (rest[0][mark.column :] + "".join(rest[1:])).strip():
         return _at_the_end(error, problem, lines)
+    if (misplaced := _at_no_level(problem, lines, mark.line)) is not None:
+        return misplaced
     if (slip := _slip(rest[0])) is not None:
         return (line, *slip)
     sentence, hint = _sentence(problem)
     hints = [part for part in (hint, _began(error)) if part]
     return line, column, sentence, "; ".join(hints) or None
+
+
+def _at_no_level(problem: str, lines: list[str], at: int) -> tuple[int, int, str, str] | None:
+    """Return what to say of a key between two levels, or below one that has a value: where, what.
+
+    By the lines alone: what is no map has no keys that could be looked at.
+    """
+    found = _KEY.match(lines[at])
+    if found is None or not any(text in problem for text in _OF_LEVELS):
+        return None
+    depth, above = len(found[1]), at - 1
+    while above >= 0 and (_indent(lines[above]) >= depth or not _has_text(lines[above])):
+        above -= 1
+    opened = _KEY.match(lines[above]) if above >= 0 else None
+    if opened is None:
+        return None
+    between = [number for number in range(above + 1, at) if _has_text(lines[number])]
+    is_list = bool(between) and all(lines[number].lstrip()[0] == "-" for number in between)
+    if opened[3] if not between else is_list:
+        last = max(_block(lines, at, depth))
+        return _too_far((at, last), found, above, opened)
+    inner = [number for number in between if _indent(lines[number]) == _indent(lines[between[0]])]
+    first = _KEY.match(lines[inner[0]]) if inner and not is_list else None
+    if first is None or len(first[1]) <= depth:
+        return None
+    # Which of two is wrong can only be guessed: the other is where most people have it.
+    if len(inner) == 1 and len(first[1]) != len(opened[1]) + _USUAL_STEP:
+        return _too_far((inner[0], between[-1]), first, at, found)
+    message = f"{shown(found[2])} is too far left to stand beside {first[2]} (line {inner[0] + 1})"
+    return at + 1, depth + 1, message, f"indent line {at + 1} more"
+
+
+def _too_far(
+    block: tuple[int, int], key: re.Match[str], beside: int, other: re.Match[str]
+) -> tuple[int, int, str, str]:
+    first, last = block[0] + 1, block[1] + 1
+    where = f"line {first}" if last == first else f"lines {first}–{last}"
+    message = f"{shown(key[2])} is too far right to stand beside {other[2]} (line {beside + 1})"
+    return first, len(key[1]) + 1, message, f"indent {where} less"
+
+
+def _block(lines: list[str], at: int, depth: int) -> Iterator[int]:
+    """Yield the lines from one on that are indented as much as it, or more."""
+    for number in range(at, len(lines)):
+        if _has_text(lines[number]):
+            if _indent(lines[number]) < depth:
+                return
+            yield number
+
+
+def _indent(source_line: str) -> int:
+    return len(source_line) - len(source_line.lstrip(" "))
+
+
+def _has_text(source_line: str) -> bool:
+    return source_line.strip()[:1] not in ("", "#")
 
 
 def _slip(source_line: str) -> tuple[int, str, str] | None:

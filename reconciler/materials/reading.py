@@ -66,8 +66,11 @@ def nearest(path: str, names: Iterable[str], otherwise: str | None = None) -> st
         return f'did you mean "{named.with_name(close[0])}"?'
     if otherwise is not None or not known:
         return otherwise
-    more = ", …" if len(known) > _NAMES_MAX else ""
-    return f"there are {', '.join(known[:_NAMES_MAX])}{more}"
+    if len(known) > _NAMES_MAX:
+        known = [each for each in known if PurePath(each).suffix == named.suffix != ""]
+    if not 0 < len(known) <= _NAMES_MAX:
+        return "no name there is like it"
+    return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
 
 
 def names_in(directory: Path) -> list[str]:

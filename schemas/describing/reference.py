@@ -158,6 +158,7 @@ _REMARKS = {
 _FORMS = {
     names.parse_name: "name",
     names.parse_address: "address",
+    names.parse_target: "address",
     names.parse_network: "network",
     names.parse_hostname: "hostname",
     names.parse_method: "method",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from schemas.base import Kind
-from schemas.values.names import Address
+from schemas.values.names import Target
 
 
 class Backend(Kind):
@@ -16,7 +16,7 @@ class Backend(Kind):
     KIND: ClassVar[str] = "backend"
 
     address: Annotated[
-        Address,
+        Target,
         Field(description="IP address and port; IPv6 in brackets.", examples=["127.0.0.1:9001"]),
     ]
     weight: Annotated[

@@ -61,19 +61,24 @@ def parse_hostname(value: object) -> str:
     return wildcard + ascii_name
 
 
-def parse_address(value: object) -> str:
+def parse_target(value: object) -> str:
+    """Return an address to connect to, as `parse_address`: that of one host."""
+    return parse_address(value, to_connect=True)
+
+
+def parse_address(value: object, *, to_connect: bool = False) -> str:
     """Return an address as `IP:port`, IPv6 in brackets, each in its canonical spelling."""
     expected = 'expected an address like "127.0.0.1:8080" or "[::1]:8080"'
     if not isinstance(value, str):
-        raise fault(f"{expected}, not {shown(value)}", _port_hint(str(value)))
+        raise fault(f"{expected}, not {shown(value)}", _port_hint(str(value), to_connect))
     host, _, port = value.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:
         ip = ipaddress.ip_address(host[1:-1] if bracketed else host)
     except ValueError:
-        raise fault(f"{expected}, not {shown(value)}", _address_hint(value)) from None
+        raise fault(f"{expected}, not {shown(value)}", _address_hint(value, to_connect)) from None
     if bracketed != (ip.version == 6):
-        raise fault(f"{expected}, not {shown(value)}", _address_hint(value))
+        raise fault(f"{expected}, not {shown(value)}", _address_hint(value, to_connect))
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise fault(f"{shown(value)} has no valid port: it must be 1 to 65535", _range_hint(port))
     return f"[{_plain_ip(ip)}]:{port}" if bracketed else f"{ip}:{port}"
@@ -141,13 +146,9 @@ Name = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
 ]
 Hostname = Annotated[str, BeforeValidator(parse_hostname)]
-Address = Annotated[
-    str,
-    BeforeValidator(parse_address),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$"}
-    ),
-]
+_ADDRESS_SCHEMA = {"type": "string", "pattern": r"^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$"}
+Address = Annotated[str, BeforeValidator(parse_address), WithJsonSchema(_ADDRESS_SCHEMA)]
+Target = Annotated[str, BeforeValidator(parse_target), WithJsonSchema(_ADDRESS_SCHEMA)]
 Network = Annotated[str, BeforeValidator(parse_network)]
 Method = Annotated[str, BeforeValidator(parse_method)]
 
@@ -227,7 +228,7 @@ def _hostname_hint(value: str) -> str | None:
     return None
 
 
-def _address_hint(value: str) -> str | None:
+def _address_hint(value: str, to_connect: bool) -> str | None:
     if value.startswith(("unix:", "/", "@")):
         return "only TCP is spoken, and no Unix socket: write IP address and port"
     scheme, _, rest = value.rpartition("://")
@@ -236,7 +237,7 @@ def _address_hint(value: str) -> str | None:
     host, _, port = value.rpartition(":")
     has_port = _PORT.fullmatch(port) is not None
     if host in ("", "*") and has_port:
-        return _port_hint(value) or _every_address(port)
+        return _port_hint(value, to_connect) or _which_address(port, to_connect)
     if host == "localhost" and has_port:
         return f'did you mean "127.0.0.1:{port}"?'
     if host in ("", "*") and _range_hint(port):
@@ -264,13 +265,16 @@ def _url_hint(authority: str) -> str:
         return "an address has no scheme and no path: write IP address and port"
 
 
-def _port_hint(text: str) -> str | None:
+def _port_hint(text: str, to_connect: bool) -> str | None:
     if not _PORT.fullmatch(text):
         return None
-    return f'write the IP address too: "127.0.0.1:{text}", or "{ANY_IPV4}:{text}" for any'
+    every = "" if to_connect else f', or "{ANY_IPV4}:{text}" for any'
+    return f'write the IP address too: "127.0.0.1:{text}"{every}'
 
 
-def _every_address(port: str) -> str:
+def _which_address(port: str, to_connect: bool) -> str:
+    if to_connect:
+        return f'write the IP address of the host: "127.0.0.1:{port}" for this machine'
     return f'write "{ANY_IPV4}:{port}" for every IPv4 address, "[::]:{port}" for every IPv6 one'
 
 

@@ -142,13 +142,14 @@ def _describe_winner(
     elif not ready:
         result["status"] = 503
         result["message"] += f'cluster "{name}" has no backend that takes requests: 503'
+    elif all(each["tls_fault"] for each in ready):
+        names = ready[0]["name"] if len(ready) == 1 else f"all {len(ready)} backends"
+        result["message"] += f"TLS to {names} failed when it was last tried: 502"
     elif len(ready) == 1:
         result["message"] += f"{ready[0]['name']} serves it"
     else:
         policy = cluster.typed(Cluster).load_balancing if cluster else "round_robin"
         result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
-    if ready and all(each["tls_fault"] for each in ready):
-        result["message"] += "; TLS to all that could failed when it was last tried: 502"
 
 
 def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:

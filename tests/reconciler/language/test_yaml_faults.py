@@ -6,7 +6,11 @@ from reconciler.language.document import read_document
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("a:\n  b: 1\n c: 2\n", "3:2 expected a key here", "indentation"),
+        (
+            "a:\n  b: 1\n c: 2\n",
+            '3:2 "c" is too far left to stand beside b (line 2)',
+            "indent line 3 more",
+        ),
         ("a: b: c", '1:5 a ":" is not possible here', "quotes"),
         ("\ta: 1", "1:1 a tab cannot indent in YAML", "use spaces"),
         ("a: |\n x\n\tb", "3:1 a tab cannot indent in YAML", "use spaces"),

@@ -91,6 +91,18 @@ def test_what_may_be_meant_by_a_name_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="No such file or directory") as raised:
         read_external(str(tmp_path / "shpo.crt"))
     assert raised.value.hint == f'did you mean "{tmp_path}/shop.crt"?'
+    # All that there is, if it is little, and otherwise none but what is like it.
+    with pytest.raises(UnreadableError) as raised:
+        read_external(str(tmp_path / "key.pem"))
+    assert raised.value.hint == "there is shop.crt"
+    for name in ("bin", "boot", "dev", "etc", "home", "certificates-of-web.pem"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UnreadableError) as raised:
+        read_external(str(tmp_path / "key.pem"))
+    assert raised.value.hint == "there is certificates-of-web.pem"
+    with pytest.raises(UnreadableError) as raised:
+        read_external(str(tmp_path / "private.key"))
+    assert raised.value.hint == "no name there is like it"
 
 
 def test_swapped_files_are_told_as_swapped_and_nothing_else(pair: Pair, tmp_path: Path) -> None:
