@@ -1,11 +1,11 @@
 """What holds for a frontend on a listener: its own word, its policies', the listener's policies'.
 
-Merged by leaf: the name of a header, the status of a page, HSTS as a whole. Whoever is nearer to
-the frontend goes first, and a written null switches off. Two policies of one list that differ about
-a leaf are in conflict, unless the frontend itself decides. Who may ask, and how large a body may
-be, is a leaf of each who says something of it, so that nobody replaces it. The engine does the same
-(`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the catalog, by
-`planning` and by `explain`. Pure.
+Merged by leaf: the name of a header, the status of a page, HSTS and CORS as a whole. Whoever is
+nearer to the frontend goes first, and a written null switches off. Two policies of one list that
+differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, and how large
+a body may be, is a leaf of each who says something of it, so that nobody replaces it. The engine
+does the same (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the
+catalog, by `planning` and by `explain`. Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from reconciler.catalog.relations import View, users
 from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.cors import Cors
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.hsts import INHERIT, Hsts
@@ -61,7 +62,7 @@ class Pause(NamedTuple):
     longest_ms: int
 
 
-Said = Edit | ErrorPage | Hsts | Networks | Bytes | Pause | None
+Said = Cors | Edit | ErrorPage | Hsts | Networks | Bytes | Pause | None
 """None switches off what others say."""
 
 
@@ -85,6 +86,8 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     yield from _bounds(says, entity)
     for status, page in says.error_pages.items():
         yield Leaf("error_pages", status), Word(page, entity, status)
+    if says.cors is None or isinstance(says.cors, Cors):
+        yield Leaf("cors"), Word(says.cors, entity, "")
     if says.hsts is None or isinstance(says.hsts, Hsts):
         yield Leaf("hsts"), Word(says.hsts, entity, "")
     for key in _EDITED:

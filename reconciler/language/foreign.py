@@ -65,6 +65,10 @@ _TIMES = (
     "write timeouts: {response_head: 60s, response_body: 5m, request_body: 30s, tunnel: 1h}, in a "
     "frontend or a policy; those of listeners and clusters hold where nobody says more"
 )
+_CORS = (
+    'write cors: {origins: ["https://app.example.com"], methods: [PUT], headers: [content-type]}, '
+    "in a frontend or a policy"
+)
 _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
@@ -118,6 +122,11 @@ _SENTENCES: dict[str, str] = {
     "ip_restriction": _NETWORKS,
     "ip_white_list": _NETWORKS,
     "whitelist": _NETWORKS,
+    "access_control_allow_headers": _CORS,
+    "access_control_allow_methods": _CORS,
+    "access_control_allow_origin": _CORS,
+    "access_control_allow_origin_list": _CORS,
+    "cors_policy": _CORS,
     "client_max_body_size": _BODIES,
     "max_body_size": _BODIES,
     "max_request_body_bytes": _BODIES,

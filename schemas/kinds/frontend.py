@@ -21,6 +21,7 @@ from pydantic import (
 from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.access import Allowed, Denied, check_access
 from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
+from schemas.kinds.cors import Cors, InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
@@ -146,6 +147,7 @@ _SEEN_IN_REQUESTS = {
     "client_addresses",
     "client_certificate",
     "cookies",
+    "cors",
     "deny",
     "early_data",
     "error_pages",
@@ -230,6 +232,7 @@ class Frontend(Kind):
             examples=[{"beta": "1"}],
         ),
     ] = Field(default_factory=dict)
+    cors: InheritedCors = INHERIT
     deny: Denied = None
     early_data: Annotated[
         bool,
@@ -404,6 +407,14 @@ class Frontend(Kind):
     @model_validator(mode="after")
     def _lets_somebody_in(self) -> Frontend:
         check_access(self.allow, self.deny)
+        return self
+
+    @model_validator(mode="after")
+    def _sees_preflights(self) -> Frontend:
+        if isinstance(self.cors, Cors) and self.methods and "OPTIONS" not in self.methods:
+            hint = "add OPTIONS to methods"
+            message = "cors: preflights are OPTIONS requests, which methods leaves out"
+            raise fault(message, hint, at=("cors", KEY))
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from schemas.base import Kind
 from schemas.kinds.access import Allowed, Denied, check_access
 from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
+from schemas.kinds.cors import InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
@@ -32,6 +33,7 @@ class Policy(Kind):
     KIND: ClassVar[str] = "policy"
 
     allow: Allowed = None
+    cors: InheritedCors = INHERIT
     deny: Denied = None
     error_pages: OwnErrorPages = Field(default_factory=dict)
     hsts: InheritedHsts = INHERIT

@@ -59,10 +59,10 @@ class H2Client:
     def flush(self) -> None:
         self.socket.sendall(self.h2.data_to_send())
 
-    def get(self, host: str, *fields: tuple[str, str], path: str = "/") -> int:
+    def get(self, host: str, *fields: tuple[str, str], path: str = "/", method: str = "GET") -> int:
         """Ask for a path; return the stream."""
         stream = self.h2.get_next_available_stream_id()
-        head = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", host)]
+        head = [(":method", method), (":scheme", "http"), (":path", path), (":authority", host)]
         self.h2.send_headers(stream, [*head, *fields], end_stream=True)
         self.flush()
         return stream

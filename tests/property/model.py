@@ -206,6 +206,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "client_certificate": None,
         "cluster": cluster,
         "cookies": {},
+        "cors": "inherit",
         "deny": None,
         "early_data": False,
         "error_pages": {},

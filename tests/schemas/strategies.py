@@ -121,11 +121,29 @@ WITHIN = st.sets(st.sampled_from(["10.1.0.0/16", "192.0.2.7", "2001:db8::/32"]),
     list
 )
 APART = st.sets(st.sampled_from(["10.2.0.0/16", "::1", "0.0.0.0/8"]), min_size=1).map(list)
+CORS = st.one_of(
+    st.sampled_from(["inherit", None, {"origins": ["*"], "methods": ["*"]}]),
+    st.fixed_dictionaries(
+        {
+            "origins": st.sampled_from(
+                [["https://a.test"], ["http://*.a.test:81", "https://[::1]:82"]]
+            )
+        },
+        optional={
+            "credentials": st.booleans(),
+            "expose": st.just(["X-A", "x-b"]),
+            "headers": st.just(["Content-Type"]),
+            "max_age": st.sampled_from([None, "1s", "24h"]),
+            "methods": st.just(["PUT", "M-SEARCH"]),
+        },
+    ),
+)
 LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
 TIMEOUTS = _optional(request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
 POLICIES = _optional(
     allow=st.one_of(st.none(), WITHIN),
+    cors=CORS,
     deny=st.one_of(st.none(), APART),
     error_pages=PAGES,
     hsts=HSTS,

@@ -86,7 +86,11 @@ def explain(
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
     stages, answered = stages_of(
-        won.typed(Frontend), _words(won, names, state), secure=bool(secure), client=asked.client
+        won.typed(Frontend),
+        _words(won, names, state),
+        secure=bool(secure),
+        client=asked.client,
+        preflight_of=asked.preflight_of,
     )
     result["stages"] = stages
     if answered is not None:

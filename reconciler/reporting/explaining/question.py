@@ -37,6 +37,13 @@ class Asked:
     client: str | None = None
     """The address of who asks; None where that is not known."""
 
+    @property
+    def preflight_of(self) -> str | None:
+        """The origin of the page for which a browser asks whether it may (CORS), if that is so."""
+        fields = dict(self.headers)
+        is_preflight = self.method == "OPTIONS" and "access-control-request-method" in fields
+        return fields.get("origin") if is_preflight else None
+
 
 def asked_by(request: ExplainRequest) -> Asked:
     """Raises `UnexplainableError` on a URL that is none, and on what no client can send."""

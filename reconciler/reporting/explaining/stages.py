@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word
 from schemas.entities.entity import Entity
+from schemas.kinds.cors import ANY, Cors
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend, Mirror
 from schemas.kinds.hsts import Hsts
@@ -25,20 +26,37 @@ Stages = list[dict[str, Any]]
 Ending = tuple[int, str]
 """The status that a request is answered with (0: none), and how to say it."""
 Words = Mapping[Leaf, Word]
+
+
+class _Asked(NamedTuple):
+    """What of a request the stages go by."""
+
+    client: str | None
+    preflight_of: str | None
+    secure: bool
+
+
 _LISTED_MAX = 4
 
 
 def stages_of(
-    frontend: Frontend, words: Words, *, secure: bool, client: str | None = None
+    frontend: Frontend,
+    words: Words,
+    *,
+    secure: bool,
+    client: str | None = None,
+    preflight_of: str | None = None,
 ) -> tuple[Stages, Ending | None]:
     """Return the stages that a request comes to, and its end if it gets to no cluster.
 
     `words` are those that count for the frontend, its policies' included. `client` is the address
-    of who asks, where that is known.
+    of who asks, where that is known, and `preflight_of` the origin that a browser asks for before
+    it sends a request.
     """
     stages: Stages = []
     ending: Ending | None = None
-    for stage, end in _before(frontend, words, client, secure=secure):
+    asked = _Asked(client, preflight_of, secure)
+    for stage, end in _before(frontend, words, asked):
         stages.append(stage)
         ending = end
         if end is not None:
@@ -94,7 +112,7 @@ def _edits(words: Words, key: str) -> Stages:
 
 
 def _before(
-    frontend: Frontend, words: Words, client: str | None, *, secure: bool
+    frontend: Frontend, words: Words, asked: _Asked
 ) -> Iterator[tuple[dict[str, Any], Ending | None]]:
     """Yield the stages that may answer, each with the end that a request has there."""
     sizes = [(word.said.most, word.by) for word in words.values() if isinstance(word.said, Bytes)]
@@ -103,10 +121,13 @@ def _before(
         told = f"a body of more than {format_size(most)} gets 413"
         yield _stage("limits", told, by), None
     to = frontend.redirect
-    if to == "https" and not secure:
+    if to == "https" and not asked.secure:
         told = "it is sent to the same place over TLS: 308"
         yield _stage("redirect", told), (308, told)
-    yield from _access(words, client, 0 if frontend.passthrough else 403)
+    yield from _access(words, asked.client, 0 if frontend.passthrough else 403)
+    cors = words.get(Leaf("cors"))
+    if cors is not None and isinstance(cors.said, Cors):
+        yield _cors(cors.said, cors.by, asked.preflight_of)
     if frontend.client_certificate is not None:
         yield _stage("client_certificate", "a client that has shown none gets 403"), None
     if isinstance(to, Redirect):
@@ -125,6 +146,30 @@ def _timeouts(words: Words) -> Stages:
         for leaf, word in words.items()
         if isinstance(word.said, Pause)
     ]
+
+
+def _cors(cors: Cors, by: Entity, preflight_of: str | None) -> tuple[dict[str, Any], Ending | None]:
+    if preflight_of is None:
+        told = f"preflights are answered here, for pages of {_listed(cors.origins)}"
+        return _stage("cors", told, by), None
+    if allows(cors, preflight_of):
+        told = f"the preflight of {preflight_of} is answered here: 204"
+        return _stage("cors", told, by), (204, told)
+    told = f"{preflight_of} is none of {_listed(cors.origins)}: 403"
+    return _stage("cors", told, by), (403, told)
+
+
+def allows(cors: Cors, origin: str) -> bool:
+    """Tell whether pages of an origin may ask."""
+    return any(_covers(each, origin) for each in cors.origins)
+
+
+def _covers(allowed: str, origin: str) -> bool:
+    scheme, star, parent = allowed.partition("*")
+    if not star or allowed == ANY:
+        return allowed in (ANY, origin)
+    is_below = origin.startswith(scheme) and origin.endswith(parent)
+    return is_below and len(origin) > len(scheme) + len(parent)
 
 
 def _access(

@@ -26,6 +26,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "QueryChange",
         "PathMatch",
         "CookieMatch",
+        "Cors",
         "QueryMatch",
         "Redirect",
         "RequestLimits",
@@ -34,7 +35,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "Rewrite",
         "SplitBy",
     },
-    "policy": {"ErrorPage", "HeaderEdits", "Hsts", "RequestLimits", "RequestTimeouts"},
+    "policy": {"Cors", "ErrorPage", "HeaderEdits", "Hsts", "RequestLimits", "RequestTimeouts"},
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},
 }

@@ -20,6 +20,7 @@ def test_the_full_value_has_every_default() -> None:
         "client_certificate": None,
         "cluster": "shop",
         "cookies": {},
+        "cors": "inherit",
         "deny": None,
         "early_data": False,
         "error_pages": {},

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
+use super::cors::{self, Cors};
 use super::template::{Escape, Template, Values};
 use crate::state::entity;
 
@@ -19,6 +20,7 @@ pub struct Edits {
     /// Names that are left out.
     drops: Box<[Box<str>]>,
     lines: Lines,
+    cors: Option<Box<Cors>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +61,35 @@ impl Edits {
                 true => Lines::Constant(constant.into()),
                 false => Lines::Made(made.into()),
             },
+            cors: None,
         }))
+    }
+
+    /// The same, with what is said to pages of other origins, about which nobody else has a word.
+    pub(super) fn with(
+        edits: &entity::HeaderEdits,
+        cors: Option<&entity::Cors>,
+        expression: Option<&Regex>,
+    ) -> Result<Option<Self>, String> {
+        let Some(cors) = cors else {
+            return Self::of(edits, expression);
+        };
+        let mut edits = edits.clone();
+        let is_theirs = |name: &str| cors::FIELDS.iter().any(|it| it.eq_ignore_ascii_case(name));
+        edits.set.retain(|name, _| !is_theirs(name));
+        edits.add.retain(|name, _| !is_theirs(name));
+        edits.remove.retain(|name| !is_theirs(name));
+        edits.remove.extend(cors::FIELDS.map(str::to_owned));
+        let edits = Self::of(&edits, expression)?;
+        Ok(edits.map(|edits| Self {
+            cors: Some(Box::new(Cors::of(cors))),
+            ..edits
+        }))
+    }
+
+    /// What is said to pages of other origins, if anything is.
+    pub(super) fn cors(&self) -> Option<&Cors> {
+        self.cors.as_deref()
     }
 
     /// Names that are left out of a head; in any case.
@@ -77,18 +107,24 @@ impl Edits {
 
     /// The lines that a head gets for a request, each with its CRLF.
     pub fn lines(&self, values: &Values<'_>) -> Arc<[u8]> {
+        if let (Lines::Constant(lines), None) = (&self.lines, &self.cors) {
+            return lines.clone();
+        }
+        let (mut out, mut value) = (Vec::with_capacity(128), Vec::new());
         match &self.lines {
-            Lines::Constant(lines) => lines.clone(),
+            Lines::Constant(lines) => out.extend_from_slice(lines),
             Lines::Made(made) => {
-                let (mut out, mut value) = (Vec::with_capacity(128), Vec::new());
                 for (name, template) in made {
                     value.clear();
                     template.write(values, Escape::Header, &mut value);
                     append(name, &value, &mut out);
                 }
-                out.into()
             }
         }
+        if let Some(cors) = &self.cors {
+            cors.write(values.facts, &mut out);
+        }
+        out.into()
     }
 
     /// Leaves fields out of lines that are written already.

@@ -1,6 +1,6 @@
 //! What holds for the requests of a frontend at a listener: its own word, its policies', the listener's.
 //!
-//! Rule: merged by leaf (the name of a header, the status of a page, HSTS as a whole). Whoever is nearer to
+//! Rule: merged by leaf (the name of a header, the status of a page, HSTS and CORS as a whole). Whoever is nearer to
 //! the frontend goes first, and a written null switches off; two policies of one list that differ are
 //! refused, unless the frontend itself decides. Who may ask, and how much, is no leaf: there everybody's word
 //! counts ([`super::access`], [`super::bounds`]). The reconciler says the same, with file and line
@@ -18,7 +18,7 @@ use super::edits::Edits;
 use super::facts::Facts;
 use super::template::Values;
 use super::{Page, Verdict};
-use crate::state::entity::{ErrorPage, HeaderEdits, Hsts, Inherited, Policy};
+use crate::state::entity::{Cors, ErrorPage, HeaderEdits, Hsts, Inherited, Policy};
 
 /// What holds, compiled.
 #[derive(Debug, Default)]
@@ -81,10 +81,9 @@ impl Merged {
     ) -> Result<Option<Self>, String> {
         let said = Said::by(levels)?;
         let groups = expression.map(Arc::as_ref);
-        let of = |key: &str, leaves: Leaves<Edit<'_>>| {
-            let edits = edits_of(leaves);
-            Edits::of(&edits, groups).map_err(|reason| format!("{key}: {reason}"))
-        };
+        let cors = said.cors.into_values().find_map(|(cors, _)| cors);
+        let request = Edits::of(&edits_of(said.request), groups);
+        let response = Edits::with(&edits_of(said.response), cors, groups);
         let hsts = said.hsts.into_values().find_map(|(hsts, _)| hsts);
         let pages = said.pages.into_iter().filter_map(|(status, (page, _))| {
             let page = page.map(|page| Page {
@@ -108,8 +107,8 @@ impl Merged {
         let mut merged = Self {
             access: access.map(Box::new),
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
-            request: of("request_headers", said.request)?,
-            response: of("response_headers", said.response)?,
+            request: request.map_err(|reason| format!("request_headers: {reason}"))?,
+            response: response.map_err(|reason| format!("response_headers: {reason}"))?,
             hsts: hsts.map(|hsts| hsts.line().into()),
             pages: pages.collect(),
             expression: None,
@@ -145,6 +144,12 @@ impl Merged {
         self.access().map_or(Verdict::Continue, |access| {
             access.decide(facts.client_address())
         })
+    }
+
+    /// Answers a browser that asks whether a page may.
+    pub(super) fn preflight(&self, facts: &Facts<'_>) -> Verdict {
+        let cors = self.response.as_ref().and_then(Edits::cors);
+        cors.map_or(Verdict::Continue, |cors| cors.decide(facts))
     }
 
     /// The line of Strict-Transport-Security that answers over TLS have, with its CRLF.
@@ -216,6 +221,7 @@ type Speaker<'a> = (u8, &'a str);
 struct Said<'a> {
     request: Leaves<'a, Edit<'a>>,
     response: Leaves<'a, Edit<'a>>,
+    cors: Leaves<'a, &'a Cors>,
     hsts: Leaves<'a, &'a Hsts>,
     pages: Leaves<'a, &'a ErrorPage>,
     timeouts: Leaves<'a, u64>,
@@ -243,6 +249,11 @@ impl<'a> Said<'a> {
     }
 
     fn hear(&mut self, policy: &'a Policy, by: Speaker<'a>) -> Result<(), String> {
+        match &policy.cors {
+            Inherited::Inherit => {}
+            Inherited::Off => say(&mut self.cors, "cors", "", None, by)?,
+            Inherited::Is(cors) => say(&mut self.cors, "cors", "", Some(cors), by)?,
+        }
         match &policy.hsts {
             Inherited::Inherit => {}
             Inherited::Off => say(&mut self.hsts, "hsts", "", None, by)?,

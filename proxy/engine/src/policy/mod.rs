@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod bounds;
+pub mod cors;
 pub mod edits;
 pub mod facts;
 pub mod general;
@@ -71,6 +72,10 @@ pub enum Reason {
     Redirected,
     /// Its client is in a network that may not ask.
     Denied,
+    /// A browser asks whether it may ask, and it may.
+    Preflight,
+    /// A browser asks the same for a page that may not.
+    OriginRefused,
     /// Its client has shown no certificate.
     CertificateMissing,
     /// It is answered by what the configuration says.
@@ -120,7 +125,7 @@ impl Verdict {
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
 /// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
-/// networks, the client's certificate; then what stands [`behind`] all who may refuse it.
+/// networks, preflights, the client's certificate; then what stands [`behind`] all who may refuse it.
 ///
 /// # Errors
 /// The answer, where one of them gives it.
@@ -133,10 +138,12 @@ pub fn decide(
 ) -> Result<Option<Box<Changes>>, Answer> {
     let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
     let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
+    let preflight = || merged.map_or(Verdict::Continue, |merged| merged.preflight(facts));
     let identified = || plan.map_or(Verdict::Continue, |plan| plan.identified(facts));
     let verdict = general::at_the_door(frontend, merged, facts)
         .or(to_tls)
         .or(admitted)
+        .or(preflight)
         .or(identified);
     match verdict {
         Verdict::Answer(answer) => Err(answer),

@@ -20,6 +20,7 @@ pub use super::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,
     UpstreamTls,
 };
+pub use super::kinds::cors::Cors;
 pub use super::kinds::edits::HeaderEdits;
 pub use super::kinds::frontend::{ClientCertificate, Few, Frontend, FrontendKeys};
 use super::kinds::language::language;

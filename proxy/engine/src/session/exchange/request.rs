@@ -66,6 +66,11 @@ impl From<policy::Answer> for Answer {
                 let counter = Counter::Rejected403Total;
                 (Outcome::AddressDenied, Some(counter))
             }
+            Reason::Preflight => (Outcome::PreflightAnswered, None),
+            Reason::OriginRefused => {
+                let counter = Counter::Rejected403Total;
+                (Outcome::OriginRefused, Some(counter))
+            }
             Reason::CertificateMissing => {
                 let counter = Counter::Rejected403Total;
                 (Outcome::CertificateMissing, Some(counter))

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{RequestLimits, RequestTimeouts};
+use super::cors::Cors;
 use super::edits::HeaderEdits;
 use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
@@ -48,6 +49,8 @@ language! {
         pub cluster: Option<Box<str>> = None,
         /// Cookie name to what its value must be.
         pub cookies: BTreeMap<String, ValueMatch> = BTreeMap::new(),
+        /// See [`Policy::cors`].
+        pub cors: Inherited<Cors> = Inherited::Inherit,
         /// See [`Policy::deny`].
         pub deny: Option<Vec<Box<str>>> = None,
         /// Requests that are safe may come as early data.
@@ -165,6 +168,7 @@ impl From<FrontendKeys> for Frontend {
             rewrite: keys.rewrite,
             says: Policy {
                 allow: keys.allow,
+                cors: keys.cors,
                 deny: keys.deny,
                 error_pages: keys.error_pages,
                 hsts: keys.hsts,
@@ -198,6 +202,7 @@ impl From<Frontend> for FrontendKeys {
             client_addresses: few.client_addresses,
             cluster: held.cluster,
             cookies: few.cookies,
+            cors: few.says.cors,
             deny: few.says.deny,
             early_data: held.early_data,
             error_pages: few.says.error_pages,

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod bounds;
 pub mod certificate;
 pub mod cluster;
+pub mod cors;
 pub mod edits;
 pub mod frontend;
 pub(in crate::state) mod language;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bounds::{RequestLimits, RequestTimeouts};
+use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
 use super::language::{defaulted, language};
 use super::registry::{Compiling, Swap, Value};
@@ -23,6 +24,8 @@ defaulted! {
     pub struct Policy {
         /// Networks of the clients that alone may ask.
         pub allow: Option<Vec<Box<str>>> = None,
+        /// Which pages of other origins may ask.
+        pub cors: Inherited<Cors> = Inherited::Inherit,
         /// Networks of clients that may not ask.
         pub deny: Option<Vec<Box<str>>> = None,
         /// Pages by status; none is the built-in one.
@@ -120,6 +123,9 @@ impl Value for Policy {
         networks("allow", self.allow.as_deref())?;
         networks("deny", self.deny.as_deref())?;
         self.timeouts.check()?;
+        if let Inherited::Is(cors) = &self.cors {
+            cors.check().map_err(|reason| format!("cors: {reason}"))?;
+        }
         for (status, page) in &self.error_pages {
             error_page(status, page.as_ref())?;
         }
