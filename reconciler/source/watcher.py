@@ -8,7 +8,9 @@ them and the refs with all below, never the objects and never a working tree.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from watchfiles import awatch
@@ -65,19 +67,8 @@ class Watcher:
         while True:
             loop.call_later(_STANDS_WITHIN_S, self._woken)
             try:
-                async with asyncio.timeout(_RENEW_S):
-                    async for _ in awatch(
-                        *paths,
-                        # The default filter ignores everything below a `.git`.
-                        watch_filter=_is_news,
-                        debounce=_DEBOUNCE_MS,
-                        step=step,
-                        recursive=recursive,
-                        rust_timeout=10_000,
-                        ignore_permission_denied=True,
-                    ):
-                        self._told = None
-                        self._woken()
+                with _as_text(paths) as named:
+                    await self._watch(named, recursive, step)
             except TimeoutError:
                 continue
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
@@ -87,11 +78,48 @@ class Watcher:
                     # The next look at the source finds what became of it and watches anew.
                     return
 
+    async def _watch(self, paths: list[Path], recursive: bool, step: int) -> None:
+        """Raises `TimeoutError` when the watch is to be made anew."""
+        async with asyncio.timeout(_RENEW_S):
+            async for _ in awatch(
+                *paths,
+                # The default filter ignores everything below a `.git`.
+                watch_filter=_is_news,
+                debounce=_DEBOUNCE_MS,
+                step=step,
+                recursive=recursive,
+                rust_timeout=10_000,
+                ignore_permission_denied=True,
+            ):
+                self._told = None
+                self._woken()
+
     def _tell(self, reason: str) -> None:
         """Once, and not each time that it is tried again."""
         if reason != self._told:
             log.warning("watching the repository failed, polling goes on", error=reason)
         self._told = reason
+
+
+@contextlib.contextmanager
+def _as_text(paths: list[Path]) -> Iterator[list[Path]]:
+    """The paths, those whose names are not UTF-8 by a descriptor: what watches takes text alone."""
+    with contextlib.ExitStack() as stack:
+        yield [path if _is_text(path) else _opened(path, stack) for path in paths]
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _opened(path: Path, stack: contextlib.ExitStack) -> Path:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return Path(f"/proc/self/fd/{descriptor}")
 
 
 def _is_news(_: object, path: str) -> bool:

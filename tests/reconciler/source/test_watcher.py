@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,20 @@ def test_it_wakes_where_the_git_directory_lies_elsewhere(tmp_path: Path, place: 
     assert source.changed(None, source.head().tree).files == {"a.yaml": b"1"}
     assert asyncio.run(woken_by(source, lambda: repo.commit({"conf/a.yaml": "2"})))
     assert Source(work, None).changed(None, source.head_of("HEAD").tree).files == {"a.yaml": b"2"}
+
+
+def test_it_wakes_in_a_repository_whose_name_is_not_utf_8(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What watches takes text alone."""
+    directory = os.fsencode(tmp_path) + b"/caf\xe9"
+    repo = Repo(Path(os.fsdecode(directory)))
+    repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    assert asyncio.run(woken_by(source, lambda: repo.commit({"a.yaml": "2"})))
+    assert capfd.readouterr().err == "", "nothing was said of a watch that failed"
+    opened = [os.path.realpath(os.fsencode(each)) for each in Path("/proc/self/fd").iterdir()]
+    assert not any(each.startswith(directory) and os.path.isdir(each) for each in opened)
 
 
 def test_a_link_that_leads_to_another_repository_is_followed_there(tmp_path: Path) -> None:
