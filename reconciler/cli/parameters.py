@@ -23,6 +23,8 @@ COMMITS = "commits"
 ENTITIES = "entities"
 BACKENDS = "backends"
 DRAINED = "drained"
+PLANNED = "planned"
+URLS = "urls"
 
 
 class Option:

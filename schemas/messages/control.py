@@ -86,6 +86,18 @@ class ShowRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class NamesRequest:
+    """Running names of a kind that begin by `under`, for shells. Answered by a `NamesResult`.
+
+    The kind "url": what may be asked of frontends.
+    """
+
+    name: ClassVar[str] = "names"
+    kind: str
+    under: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainRequest:
     """Which listener, frontend, cluster and backends would serve it. An `ExplainResult`."""
 
@@ -140,6 +152,7 @@ Request = (
     | WaitRequest
     | HistoryRequest
     | ShowRequest
+    | NamesRequest
     | ExplainRequest
     | DrainRequest
     | UndrainRequest
@@ -261,6 +274,12 @@ class ShowResult(TypedDict):
     entities: list[ShownEntity]
 
 
+class NamesResult(TypedDict):
+    """The answer to `names`: the first of them, in order."""
+
+    names: list[str]
+
+
 class ExplainResult(TypedDict):
     """The answer to `explain`.
 
@@ -327,6 +346,7 @@ _REQUESTS: dict[str, type[Any]] = {
         WaitRequest,
         HistoryRequest,
         ShowRequest,
+        NamesRequest,
         ExplainRequest,
         DrainRequest,
         UndrainRequest,

@@ -7,11 +7,11 @@ word.
 import os
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, CommandError
-from reconciler.cli.parameters import BACKENDS, DRAINED, ENTITIES, Argument
+from reconciler.cli.parameters import BACKENDS, DRAINED, ENTITIES, URLS, Argument
 
 ANSWER_WITHIN_S = 1.0
 """Longer nobody waits for a list after a key."""
@@ -20,7 +20,7 @@ _RUNTIME_DIR = "--runtime-dir"
 
 
 def complete(
-    what: Annotated[str, Argument("WHAT", help=f"{ENTITIES}, {BACKENDS} or {DRAINED}.")],
+    what: Annotated[str, Argument("WHAT", help=f"{ENTITIES}, {BACKENDS}, {DRAINED} or {URLS}.")],
     word: Annotated[str, Argument("[WORD]", help="What is typed of it.")] = "",
     line: Annotated[str, Argument("[LINE]", help="The line, for its --runtime-dir.")] = "",
 ) -> int:
@@ -33,10 +33,12 @@ def complete(
     if what == ENTITIES:
         found = _entities(runtime_dir, word)
     elif what == DRAINED:
-        drains = _asked(runtime_dir, "status").get("drains", [])
+        drains = _asked(runtime_dir, "status", {}).get("drains", [])
         found = [each["backend"] for each in drains]
+    elif what == URLS:
+        found = _names(runtime_dir, "url", word)
     else:
-        found = _names(runtime_dir, "backend")
+        found = _names(runtime_dir, "backend", word)
     sys.stdout.writelines(f"{each}\n" for each in found if each.startswith(word))
     return DONE
 
@@ -45,21 +47,18 @@ def _entities(runtime_dir: str | None, word: str) -> list[str]:
     """Return kinds, and once there is only one left its entities as well."""
     from schemas.entities.entity import KINDS
 
-    kind, slash, _ = word.partition("/")
+    kind, slash, name = word.partition("/")
     kinds = [each for each in KINDS if (each == kind if slash else each.startswith(kind))]
     if len(kinds) != 1:
         return kinds
-    return [kinds[0], *(f"{kinds[0]}/{name}" for name in _names(runtime_dir, kinds[0]))]
+    return [kinds[0], *(f"{kinds[0]}/{each}" for each in _names(runtime_dir, kinds[0], name))]
 
 
-def _names(runtime_dir: str | None, kind: str) -> list[str]:
-    found = _asked(runtime_dir, "show", {"kind": kind, "entity": None})
-    return [entity["name"] for entity in found.get("entities", [])]
+def _names(runtime_dir: str | None, kind: str, under: str) -> list[str]:
+    return _asked(runtime_dir, "names", {"kind": kind, "under": under}).get("names", [])
 
 
-def _asked(
-    runtime_dir: str | None, request: str, fields: dict[str, str | None] | None = None
-) -> dict[str, list[dict[str, str]]]:
+def _asked(runtime_dir: str | None, request: str, fields: dict[str, str]) -> dict[str, list[Any]]:
     """Return what the daemon answers; nothing if there is none, or if it takes long."""
     given = runtime_dir or os.environ.get("KAKEHI_RUNTIME_DIR")
     try:

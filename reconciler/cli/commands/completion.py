@@ -16,6 +16,8 @@ from reconciler.cli.parameters import (
     DRAINED,
     ENTITIES,
     FILE,
+    PLANNED,
+    URLS,
     Argument,
 )
 
@@ -29,6 +31,26 @@ _kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} "$1"; }}
 _kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} "$1"; }}
 _kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} "$1"; }}
 _kakehi_{COMMITS}() {{ compgen -W "HEAD $({_COMMITS})" -- "$1"; }}
+_kakehi_{PLANNED}() {{ compgen -d -- "$1"; _kakehi_ask {ENTITIES} "$1"; }}
+_kakehi_{URLS}() {{ _kakehi_ask {URLS} "$1"; }}
+_kakehi() {{
+  # bash ends a word at each colon, which none of the arguments does, and wants what is behind it.
+  local whole=() place=0 at
+  for at in "${{!COMP_WORDS[@]}}"; do
+    if ((at)) && [[ "${{COMP_WORDS[at]}}" == :* || "${{whole[-1]}}" == *: ]]; then
+      whole[-1]+="${{COMP_WORDS[at]}}"
+    else
+      whole+=("${{COMP_WORDS[at]}}")
+    fi
+    ((at == COMP_CWORD)) && place=$((${{#whole[@]}} - 1))
+  done
+  COMP_WORDS=("${{whole[@]}}")
+  COMP_CWORD=$place
+  _shtab_kakehi "$@"
+  local word="${{whole[place]}}"
+  [[ "$COMP_WORDBREAKS" == *:* ]] && COMPREPLY=("${{COMPREPLY[@]#"${{word%"${{word##*:}}"}}"}}")
+  return 0
+}}
 """
 
 _ZSH = f"""\
@@ -39,16 +61,25 @@ _kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} }}
 _kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} }}
 _kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} }}
 _kakehi_{COMMITS}() {{ compadd -- HEAD ${{(f)"$({_COMMITS})"}} }}
+_kakehi_{PLANNED}() {{ _files -/; _kakehi_ask {ENTITIES} }}
+_kakehi_{URLS}() {{ _kakehi_ask {URLS} }}
 """
 
 _FISH = f"""\
 function _kakehi_ask
+  # It is called for options as well, which need none.
+  string match -q -- "-*" (commandline -ct); and return
   kakehi complete $argv[1] -- (commandline -ct) (commandline -cp) 2>/dev/null
 end
 function _kakehi_{ENTITIES}; _kakehi_ask {ENTITIES}; end
 function _kakehi_{BACKENDS}; _kakehi_ask {BACKENDS}; end
 function _kakehi_{DRAINED}; _kakehi_ask {DRAINED}; end
 function _kakehi_{COMMITS}; echo HEAD; {_COMMITS}; end
+function _kakehi_{PLANNED}
+  __fish_complete_directories (commandline -ct) ""
+  _kakehi_{ENTITIES}
+end
+function _kakehi_{URLS}; _kakehi_ask {URLS}; end
 """
 
 SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
@@ -78,7 +109,10 @@ def completion(
 
     parser = overview(summaries(), load)
     _mark(parser)
-    sys.stdout.write(shtab.complete(parser, shell, preamble=SHELLS[shell]) + "\n")
+    script = shtab.complete(parser, shell, preamble=SHELLS[shell])
+    # Ours calls the one that shtab has registered.
+    script = script.replace("-F _shtab_kakehi kakehi", "-F _kakehi kakehi")
+    sys.stdout.write(script + "\n")
     return DONE
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
-from reconciler.cli.parameters import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import URLS, Argument, AsJson, Option, RuntimeDir
 from schemas.values.text import visible
 
 LOST_SHOWN = 10
@@ -13,7 +13,7 @@ LOST_SHOWN = 10
 
 
 def explain(
-    url: Annotated[str, Argument("URL", help="As a client would ask for it.")],
+    url: Annotated[str, Argument("URL", help="As a client would ask for it.", completes=URLS)],
     method: Annotated[
         str, Option("--method", "-X", metavar="METHOD", help="The method [default: GET].")
     ] = "GET",

@@ -21,8 +21,8 @@ from reconciler.cli.exits import (
 )
 from reconciler.cli.parameters import (
     COMMITS,
-    DIRECTORY,
     ENTITIES,
+    PLANNED,
     Argument,
     AsJson,
     Option,
@@ -41,7 +41,7 @@ def plan(
         Argument(
             "[DIR]",
             help="The config directory [default: the one that the proxy follows].",
-            completes=DIRECTORY,
+            completes=PLANNED,
         ),
     ] = None,
     only: Annotated[

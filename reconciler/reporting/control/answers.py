@@ -16,6 +16,7 @@ from typing import Any
 from reconciler.language.suggest import did_you_mean
 from reconciler.planning.consequences import consequences
 from reconciler.reporting.control.draining import Draining
+from reconciler.reporting.control.naming import names
 from reconciler.reporting.control.reconciling import Proposes, Reconciling
 from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.control.status import Status
@@ -65,6 +66,8 @@ class ControlAnswers:
                 return await asyncio.to_thread(self.reconciler.outcomes.history.answer, limit)
             case control.ShowRequest():
                 return self._show(request)
+            case control.NamesRequest():
+                return self._names(request)
             case control.ExplainRequest():
                 return await self._explain(request)
             case control.DrainRequest():
@@ -182,6 +185,10 @@ class ControlAnswers:
                     raise RefusedRequestError("not_found", message)
                 found = iter((entity,))
             yield from control.encode_listing(result, "entities", map(_shown, found))
+
+    def _names(self, request: control.NamesRequest) -> control.NamesResult:
+        with self.store.snapshot() as seen:
+            return {"names": names(seen.state, request.kind, request.under)}
 
     async def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
         drained = self.draining.drains.names()

@@ -119,18 +119,16 @@ class StoredState:
 
     def names(self, kind: str, under: str = "") -> list[str]:
         """Return the names of a kind that begin by `under`, in order."""
+        return self.first_names(kind, -1, under)
+
+    def first_names(self, kind: str, limit: int, under: str = "") -> list[str]:
+        """Return the first names of a kind that begin by `under`, in order: so many at most."""
         found = self._all(
-            "SELECT name FROM entities WHERE kind = ? AND name >= ? AND name < ? ORDER BY name",
-            (kind, under, under + _LAST),
+            "SELECT name FROM entities"
+            " WHERE kind = ? AND name >= ? AND name < ? ORDER BY name LIMIT ?",
+            (kind, under, under + _LAST, limit),
         )
         return sorted(name for (name,) in found)
-
-    def first_names(self, kind: str, limit: int) -> list[str]:
-        """Return the first names of a kind in order, so many at most."""
-        found = self._all(
-            "SELECT name FROM entities WHERE kind = ? ORDER BY name LIMIT ?", (kind, limit)
-        )
-        return [name for (name,) in found]
 
     def __iter__(self) -> Iterator[EntityKey]:
         for kind, name in self._all("SELECT kind, name FROM entities", ()):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.commands.complete import ANSWER_WITHIN_S
+from reconciler.reporting.control.naming import NAMES_MAX
+from tests.harness import control
 from tests.reconciler.cli.program import kakehi
 from tests.reconciler.live import Shop, shop
 
@@ -36,7 +38,7 @@ def test_without_a_daemon_there_are_kinds_but_no_names_and_no_words_about_it(
     nowhere = str(tmp_path)
     assert completed("entities", "c", KAKEHI_RUNTIME_DIR=nowhere) == ["certificate", "cluster"]
     assert completed("entities", "frontend/", KAKEHI_RUNTIME_DIR=nowhere) == []
-    for what in ("backends", "drained"):
+    for what in ("backends", "drained", "urls"):
         assert completed(what, "", KAKEHI_RUNTIME_DIR=nowhere) == []
 
 
@@ -57,6 +59,38 @@ def test_names_come_from_the_daemon(running: Shop) -> None:
     assert in_shop(running, "drained", "") == []
     running.daemon.run_cli("drain", "shop/one", check=True)
     assert in_shop(running, "drained", "") == ["shop/one"]
+
+
+def test_urls_are_those_of_frontends(running: Shop) -> None:
+    port = running.listener.rpartition(":")[2]
+    own = f"http://127.0.0.1:{port}/"
+    assert in_shop(running, "urls", "") == [own]
+    assert in_shop(running, "urls", "http://127") == [own]
+    assert in_shop(running, "urls", "https://") == []
+    hosts = ("a.test", "*.b.test", "c.test")
+    frontends = {
+        f"f{number}": {"listeners": ["public"], "hostname": host, "cluster": "shop"}
+        for number, host in enumerate(hosts)
+    }
+    running.daemon.commit({"more.yaml": {"frontends": frontends}})
+    named = [f"http://{host}:{port}/" for host in ("a.test", "c.test")]
+    assert in_shop(running, "urls", "") == [own, *named]
+    assert in_shop(running, "urls", "http://c.") == named[1:]
+
+
+def test_a_tab_is_quick_however_much_there_is(running: Shop) -> None:
+    """What the daemon is asked costs what is shown of it."""
+    backends = {f"b{number:05}": {"address": "127.0.0.1:9"} for number in range(5000)}
+    running.daemon.commit({"many.yaml": {"clusters": {"many": {"backends": backends}}}})
+    began = time.monotonic()
+    for _ in range(10):
+        found = control.ask(running.daemon.runtime_dir, "names", kind="backend", under="many/b0")
+        assert len(found["names"]) == NAMES_MAX
+    assert (time.monotonic() - began) / 10 < 0.05
+    assert in_shop(running, "backends", "many/b0499") == [
+        f"many/b{n:05}" for n in range(4990, 5000)
+    ]
+    running.daemon.commit({"many.yaml": None})
 
 
 @pytest.mark.parametrize("form", ["--runtime-dir {}", "--runtime-dir={}", "--runtime-dir '{}'"])

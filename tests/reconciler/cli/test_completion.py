@@ -8,21 +8,24 @@ import pty
 import select
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness.repo import Repo
 from tests.reconciler.cli.program import KAKEHI, kakehi
+from tests.reconciler.live import Shop, shop
 
 _IN_BASH = """\
 set -u
 source "$1"
 COMP_LINE="$2"
-read -ra COMP_WORDS <<< "$2"
+# As bash does it itself: a colon is a word of its own.
+read -ra COMP_WORDS <<< "${2//:/ : }"
 [[ "$2" == *" " ]] && COMP_WORDS+=("")
 COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
-_shtab_kakehi kakehi
+_kakehi kakehi
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
@@ -108,6 +111,31 @@ def test_commits_are_those_of_the_repository(
     repo.git("branch", "feature/x")
     wanted = {"HEAD", "feature/x", "main", "v1"}
     assert set(completed(scripts, shell, line, tmp_path)) == wanted
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("shop"), workers=1) as made:
+        yield made
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_names_of_what_runs_complete_beside_directories(
+    scripts: Path, shell: str, running: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAKEHI_RUNTIME_DIR", str(running.daemon.runtime_dir))
+    (tmp_path / "front").mkdir()
+    found = completed(scripts, shell, "kakehi plan fr", tmp_path)
+    assert {each.rstrip("/") for each in found} == {"front", "frontend", "frontend/web"}
+    assert completed(scripts, shell, "kakehi plan backend/", tmp_path) == ["backend/shop/one"]
+    url = f"http://{running.listener}/"
+    # bash ends a word at a colon, and is given what comes behind it.
+    wanted = {"bash": url.partition(":")[2], "fish": url}[shell]
+    for typed in ("http:", "http://127"):
+        assert completed(scripts, shell, f"kakehi explain {typed}", tmp_path) == [wanted]
+    assert completed(scripts, shell, "kakehi explain ht", tmp_path) == [url]
+    line = f"kakehi explain {url} --head"
+    assert completed(scripts, shell, line, tmp_path) == ["--header"]
 
 
 def test_the_first_tab_completes_in_zsh(tmp_path: Path) -> None:

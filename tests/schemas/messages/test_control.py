@@ -22,6 +22,7 @@ REQUESTS: list[Request] = [
     control.DrainRequest(backend="shop/a", owner="me", ttl_s=1.5, wait=True),
     control.UndrainRequest(backend="shop/a"),
     control.StopRequest(),
+    control.NamesRequest("frontend", "shop"),
 ]
 
 
