@@ -2,8 +2,8 @@
 
 Merged by leaf: the name of a header, the status of a page, HSTS and CORS as a whole. Whoever is
 nearer to the frontend goes first, and a written null switches off. Two policies of one list that
-differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, and how large
-a body may be, is a leaf of each who says something of it, so that nobody replaces it. The engine
+differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, how often and
+how much, is a leaf of each who says something of it, so that nobody replaces it. The engine
 does the same (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the
 catalog, by `planning` and by `explain`. Pure.
 """
@@ -22,6 +22,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.hsts import INHERIT, Hsts
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
+from schemas.kinds.rate import RateLimit
 
 _EDITED = ("request_headers", "response_headers")
 
@@ -62,7 +63,7 @@ class Pause(NamedTuple):
     longest_ms: int
 
 
-Said = Cors | Edit | ErrorPage | Hsts | Networks | Bytes | Pause | None
+Said = RateLimit | Cors | Edit | ErrorPage | Hsts | Networks | Bytes | Pause | None
 """None switches off what others say."""
 
 
@@ -108,6 +109,8 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
     most = says.limits.body_bytes
     if most is not None:
         yield Leaf("limits.body_bytes", str(entity.key)), Word(Bytes(most), entity, "")
+    if says.rate_limit is not None:
+        yield Leaf("rate_limit", str(entity.key)), Word(says.rate_limit, entity, "")
     for step, pause in says.timeouts:
         if pause != INHERIT:
             said = Pause(pause) if pause is not None else None

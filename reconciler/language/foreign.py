@@ -38,9 +38,9 @@ _NO_PROBES = (
     "backends are not probed: one that cannot be reached gets no requests for a while by itself "
     "(retries)"
 )
-_NO_RATES = (
-    "requests are not limited by rate; their number at a time is: max_connections and max_requests "
-    "under settings:"
+_RATES = (
+    "write rate_limit: {requests: 5, per: 1m, burst: 5, by: client_address}, in a frontend or a "
+    "policy"
 )
 _NO_MIDDLEWARES = (
     "there are no middlewares: what is done with requests is said by keys of the frontend, such as "
@@ -148,11 +148,12 @@ _SENTENCES: dict[str, str] = {
     "health_checks": _NO_PROBES,
     "healthcheck": _NO_PROBES,
     "healthchecks": _NO_PROBES,
-    "limit_req": _NO_RATES,
-    "rate_limit": _NO_RATES,
-    "rate_limiting": _NO_RATES,
-    "rate_limits": _NO_RATES,
-    "ratelimit": _NO_RATES,
+    "limit_req": _RATES,
+    "limit_req_zone": _RATES,
+    "local_rate_limit": _RATES,
+    "rate_limiting": _RATES,
+    "rate_limits": _RATES,
+    "ratelimit": _RATES,
     "import": EVERY_FILE,
     "imports": EVERY_FILE,
     "include": EVERY_FILE,

@@ -35,6 +35,7 @@ from schemas.kinds.match import (
     plain_is_exact,
 )
 from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
+from schemas.kinds.rate import RateLimited
 from schemas.kinds.respond import Respond
 from schemas.kinds.split import CLUSTERS_MAX, Shares, SplitByOrClient
 from schemas.values.names import (
@@ -159,6 +160,7 @@ _SEEN_IN_REQUESTS = {
     "path",
     "policies",
     "query",
+    "rate_limit",
     "redirect",
     "request_headers",
     "respond",
@@ -325,6 +327,7 @@ class Frontend(Kind):
             examples=[{"version": "2"}],
         ),
     ] = Field(default_factory=dict)
+    rate_limit: RateLimited = None
     redirect: Annotated[
         RedirectOrHttps,
         AfterValidator(_redirected),

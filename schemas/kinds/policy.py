@@ -18,6 +18,7 @@ from schemas.kinds.cors import InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
 from schemas.kinds.hsts import INHERIT, InheritedHsts
+from schemas.kinds.rate import RateLimited
 
 NO_GROUPS: frozenset[str] = frozenset()
 
@@ -38,6 +39,7 @@ class Policy(Kind):
     error_pages: OwnErrorPages = Field(default_factory=dict)
     hsts: InheritedHsts = INHERIT
     limits: Limits = RequestLimits()
+    rate_limit: RateLimited = None
     request_headers: Annotated[RequestEdits, AfterValidator(_edited)] = HeaderEdits()
     response_headers: Annotated[ResponseEdits, AfterValidator(_edited)] = HeaderEdits()
     timeouts: Timeouts = RequestTimeouts()

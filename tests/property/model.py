@@ -222,6 +222,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "path": {"prefix": "/"},
         "policies": [],
         "query": {},
+        "rate_limit": None,
         "redirect": None,
         "request_headers": {"add": {}, "remove": [], "set": {}},
         "respond": None,

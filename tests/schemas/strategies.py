@@ -138,6 +138,20 @@ CORS = st.one_of(
         },
     ),
 )
+RATES = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {"requests": st.integers(1, 1_000_000)},
+        optional={
+            "burst": st.one_of(st.none(), st.integers(1, 1_000_000)),
+            "by": st.sampled_from(
+                ["client_address", "frontend", {"header": "X-Api-Key"}, {"cookie": "sid"}]
+            ),
+            "dry_run": st.booleans(),
+            "per": st.sampled_from(["1s", "1m", "24h"]),
+        },
+    ),
+)
 LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
 TIMEOUTS = _optional(request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
@@ -148,6 +162,7 @@ POLICIES = _optional(
     error_pages=PAGES,
     hsts=HSTS,
     limits=LIMITS,
+    rate_limit=RATES,
     request_headers=EDITS,
     response_headers=EDITS,
     timeouts=TIMEOUTS,
@@ -171,6 +186,7 @@ MATCHING = st.fixed_dictionaries(
         "error_pages": PAGES,
         "hsts": HSTS,
         "limits": LIMITS,
+        "rate_limit": RATES,
         "policies": NAMED_POLICIES,
         "query": st.dictionaries(TEXTS, MATCHES, max_size=2),
         "cookies": st.dictionaries(

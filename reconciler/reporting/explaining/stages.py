@@ -17,6 +17,7 @@ from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.frontend import Frontend, Mirror
 from schemas.kinds.hsts import Hsts
 from schemas.kinds.places import QueryChange, Redirect, Rewrite
+from schemas.kinds.rate import RateLimit
 from schemas.kinds.respond import Respond
 from schemas.kinds.split import goes_by, shares_of
 from schemas.values.units import format_duration, format_share, format_size
@@ -125,6 +126,9 @@ def _before(
         told = "it is sent to the same place over TLS: 308"
         yield _stage("redirect", told), (308, told)
     yield from _access(words, asked.client, 0 if frontend.passthrough else 403)
+    for word in words.values():
+        if isinstance(word.said, RateLimit):
+            yield _stage("rate_limit", _rate(word.said), word.by), None
     cors = words.get(Leaf("cors"))
     if cors is not None and isinstance(cors.said, Cors):
         yield _cors(cors.said, cors.by, asked.preflight_of)
@@ -146,6 +150,15 @@ def _timeouts(words: Words) -> Stages:
         for leaf, word in words.items()
         if isinstance(word.said, Pause)
     ]
+
+
+def _rate(rate: RateLimit) -> str:
+    by = rate.by
+    whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
+    burst = rate.burst or rate.requests
+    often = f"{rate.requests} requests in {format_duration(rate.per)}, {burst} at once"
+    refused = "more are counted (dry_run)" if rate.dry_run else "more get 429"
+    return f"{often}, for each {whose} and worker; {refused}"
 
 
 def _cors(cors: Cors, by: Entity, preflight_of: str | None) -> tuple[dict[str, Any], Ending | None]:

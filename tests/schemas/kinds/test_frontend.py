@@ -36,6 +36,7 @@ def test_the_full_value_has_every_default() -> None:
         "path": {"prefix": "/"},
         "policies": [],
         "query": {},
+        "rate_limit": None,
         "redirect": None,
         "request_headers": {"add": {}, "remove": [], "set": {}},
         "respond": None,

@@ -8,6 +8,7 @@ use crate::state::listener::{Listener, ListenerSettings};
 use crate::state::named::Named;
 
 use super::HTTPS_PORT;
+use super::meter::Meter;
 
 /// What is known of a request and of who sends it, when its head is complete.
 pub struct Facts<'a> {
@@ -33,6 +34,10 @@ pub struct Facts<'a> {
     pub frontend_name: &'a str,
     /// See `frontend_name`.
     pub frontend_listeners: &'a [Box<str>],
+    /// Who has asked how often.
+    pub meter: &'a Meter,
+    /// A time that only grows.
+    pub now_ns: u64,
     /// All listeners.
     pub listeners: &'a Named<Rc<Listener>>,
 }

@@ -16,6 +16,7 @@ use super::access::Access;
 use super::bounds;
 use super::edits::Edits;
 use super::facts::Facts;
+use super::rate::Rate;
 use super::template::Values;
 use super::{Page, Verdict};
 use crate::state::entity::{Cors, ErrorPage, HeaderEdits, Hsts, Inherited, Policy};
@@ -25,6 +26,8 @@ use crate::state::entity::{Cors, ErrorPage, HeaderEdits, Hsts, Inherited, Policy
 pub struct Merged {
     access: Option<Box<Access>>,
     bounds: Option<Box<bounds::Said>>,
+    /// The listener's first.
+    rates: Box<[Rate]>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -68,6 +71,22 @@ impl<'a> Levels<'a> {
             .chain(named.map(|(_, policy)| *policy))
             .collect()
     }
+
+    /// The rates that all of them name; whoever is listed twice counts once.
+    fn rates(&self) -> Box<[Rate]> {
+        let mut rates: Vec<Rate> = Vec::new();
+        let named = self.beyond.iter().chain(self.policies);
+        for (name, policy) in named {
+            if let Some(said) = &policy.rate_limit
+                && rates.iter().all(|rate| rate.policy() != Some(name))
+            {
+                rates.push(Rate::of(Some(name), said));
+            }
+        }
+        let own = self.own.and_then(|own| own.rate_limit.as_ref());
+        rates.extend(own.map(|said| Rate::of(None, said)));
+        rates.into()
+    }
 }
 
 impl Merged {
@@ -106,6 +125,7 @@ impl Merged {
         }
         let mut merged = Self {
             access: access.map(Box::new),
+            rates: levels.rates(),
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
             request: request.map_err(|reason| format!("request_headers: {reason}"))?,
             response: response.map_err(|reason| format!("response_headers: {reason}"))?,
@@ -119,6 +139,7 @@ impl Merged {
         }
         let is_empty = merged.access.is_none()
             && merged.bounds.is_none()
+            && merged.rates.is_empty()
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
@@ -144,6 +165,22 @@ impl Merged {
         self.access().map_or(Verdict::Continue, |access| {
             access.decide(facts.client_address())
         })
+    }
+
+    /// Whether there are rates that requests have to keep.
+    #[inline]
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        !self.rates.is_empty()
+    }
+
+    /// Whether a request does not come too early.
+    pub(super) fn keep_pace(&self, facts: &Facts<'_>) -> Verdict {
+        let mut verdict = Verdict::Continue;
+        for rate in &self.rates {
+            verdict = verdict.or(|| rate.decide(facts));
+        }
+        verdict
     }
 
     /// Answers a browser that asks whether a page may.

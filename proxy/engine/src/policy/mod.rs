@@ -12,8 +12,10 @@ pub mod edits;
 pub mod facts;
 pub mod general;
 pub mod merged;
+pub mod meter;
 mod place;
 pub mod plan;
+mod rate;
 mod redirect;
 mod respond;
 pub mod template;
@@ -72,6 +74,8 @@ pub enum Reason {
     Redirected,
     /// Its client is in a network that may not ask.
     Denied,
+    /// Somebody asks too often.
+    RateLimited,
     /// A browser asks whether it may ask, and it may.
     Preflight,
     /// A browser asks the same for a page that may not.
@@ -125,7 +129,7 @@ impl Verdict {
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
 /// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
-/// networks, preflights, the client's certificate; then what stands [`behind`] all who may refuse it.
+/// networks, rates, preflights, the client's certificate; then what stands [`behind`] all who may refuse it.
 ///
 /// # Errors
 /// The answer, where one of them gives it.
@@ -138,11 +142,13 @@ pub fn decide(
 ) -> Result<Option<Box<Changes>>, Answer> {
     let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
     let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
+    let in_time = || merged.map_or(Verdict::Continue, |merged| merged.keep_pace(facts));
     let preflight = || merged.map_or(Verdict::Continue, |merged| merged.preflight(facts));
     let identified = || plan.map_or(Verdict::Continue, |plan| plan.identified(facts));
     let verdict = general::at_the_door(frontend, merged, facts)
         .or(to_tls)
         .or(admitted)
+        .or(in_time)
         .or(preflight)
         .or(identified);
     match verdict {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::edits::Edits;
 use super::facts::Facts;
+use super::meter::Meter;
 use super::plan::{Changes, Plan};
 use super::template::{Escape, Template, Values};
 use super::{Answer, Reason, decide};
@@ -67,6 +68,8 @@ impl Asked {
             own_id: "0123",
             frontend_name: "shop",
             frontend_listeners: &[],
+            meter: &Meter::default(),
+            now_ns: 0,
             listeners: &Named::default(),
         })
     }

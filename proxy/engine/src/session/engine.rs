@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use slab::Slab;
 
+use crate::policy::meter::Meter;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h2::Heads;
@@ -118,6 +119,8 @@ pub struct Engine<D> {
     pub(super) response_head: ResponseHead,
     /// The head that is seen to has come with some of its body behind it.
     pub(super) body_at_hand: bool,
+    /// Who has asked how often.
+    pub(super) meter: Meter,
     pub(super) request_seed: u64,
     pub(super) request_serial: u64,
     pub(super) refused_now: usize,
@@ -193,6 +196,7 @@ impl<D: Driver> Engine<D> {
             request_head: RequestHead::default(),
             response_head: ResponseHead::default(),
             body_at_hand: false,
+            meter: Meter::default(),
             request_seed: seed,
             request_serial: 0,
             refused_now: 0,

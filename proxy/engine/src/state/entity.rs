@@ -32,6 +32,7 @@ pub use super::kinds::places::{
     PathChange, QueryUse, Redirect, RedirectTarget, Respond, Rewrite, Scheme,
 };
 pub use super::kinds::policy::{Hsts, Inherited, Policy};
+pub use super::kinds::rate::{RateBy, RateLimit};
 pub use super::kinds::registry::{Entity, Kind};
 pub use super::kinds::settings::{Auto, Settings, Workers};
 pub use super::kinds::split::{Shares, SplitBy};

@@ -76,7 +76,7 @@ named_indexes! {
         Rejected400Total = "rejected_400_total",
         /// Requests that did not arrive in time.
         Rejected408Total = "rejected_408_total",
-        /// Requests without the certificate that their frontend requires.
+        /// Requests of clients that may not ask: by their address, origin or want of a certificate.
         Rejected403Total = "rejected_403_total",
         /// Request bodies over the limit.
         Rejected413Total = "rejected_413_total",
@@ -88,6 +88,8 @@ named_indexes! {
         Rejected425Total = "rejected_425_total",
         /// Handshakes for WebSocket in a version that is not carried.
         Rejected426Total = "rejected_426_total",
+        /// Requests that came too often.
+        Rejected429Total = "rejected_429_total",
         /// Request heads over a limit.
         Rejected431Total = "rejected_431_total",
         /// Requests for what is not implemented, such as an unknown transfer coding.
@@ -110,6 +112,10 @@ named_indexes! {
         MirrorsDroppedTotal = "mirrors_dropped_total",
         /// Those of them that a mirror has not answered.
         MirrorsFailedTotal = "mirrors_failed_total",
+        /// Requests over a rate that is only tried.
+        RateLimitDryRunTotal = "rate_limit_dry_run_total",
+        /// Keys of rates whose places others have taken before they were free.
+        RateKeysEvictedTotal = "rate_keys_evicted_total",
         /// Tunnels opened.
         TunnelsTotal = "tunnels_total",
         /// Tunnels open.

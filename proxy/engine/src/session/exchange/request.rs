@@ -66,6 +66,10 @@ impl From<policy::Answer> for Answer {
                 let counter = Counter::Rejected403Total;
                 (Outcome::AddressDenied, Some(counter))
             }
+            Reason::RateLimited => {
+                let counter = Counter::Rejected429Total;
+                (Outcome::RateLimited, Some(counter))
+            }
             Reason::Preflight => (Outcome::PreflightAnswered, None),
             Reason::OriginRefused => {
                 let counter = Counter::Rejected403Total;
@@ -191,7 +195,11 @@ impl<D: Driver> Engine<D> {
         };
         let facts = self.facts(asker, listener, (head, bytes), Some(&frontend), record);
         let merged = frontend.merged(listener);
-        let answer = match policy::decide(frontend.entity(), frontend.plan(), merged, &facts) {
+        let decided = policy::decide(frontend.entity(), frontend.plan(), merged, &facts);
+        if merged.is_some_and(Merged::is_metered) {
+            self.count_rates();
+        }
+        let answer = match decided {
             Ok(changes) => match self.cluster_of(&frontend, asker, listener, (head, bytes), record)
             {
                 Some(cluster) => {
@@ -210,6 +218,13 @@ impl<D: Driver> Engine<D> {
             frontend: Some(frontend),
             answer,
         }))
+    }
+
+    /// Takes over what the meter has counted.
+    fn count_rates(&self) {
+        let [evicted, spared] = self.meter.take_counts();
+        self.metrics.add(Counter::RateKeysEvictedTotal, evicted);
+        self.metrics.add(Counter::RateLimitDryRunTotal, spared);
     }
 
     /// A request as the stages of its frontend see it.
@@ -235,6 +250,8 @@ impl<D: Driver> Engine<D> {
             own_id: record.id(),
             frontend_name: frontend.map_or("", |frontend| &frontend.entry().name),
             frontend_listeners: frontend.map_or(&[], |frontend| &frontend.entity().listeners),
+            meter: &self.meter,
+            now_ns: self.clock.us() * 1000,
             listeners: &self.tables.running.listeners,
         }
     }

@@ -14,6 +14,7 @@ use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
 use super::policy::{Hsts, Inherited, Policy};
+use super::rate::RateLimit;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use super::split::{Shares, SplitBy};
 use crate::policy::merged::ByListener;
@@ -81,6 +82,8 @@ language! {
         pub policies: Arc<[Box<str>]> = NONE.clone(),
         /// Query parameter name to what its value must be.
         pub query: BTreeMap<String, ValueMatch> = BTreeMap::new(),
+        /// See [`Policy::rate_limit`].
+        pub rate_limit: Option<RateLimit> = None,
         /// Where requests are sent instead.
         pub redirect: Option<Redirect> = None,
         /// See [`Policy::request_headers`].
@@ -173,6 +176,7 @@ impl From<FrontendKeys> for Frontend {
                 error_pages: keys.error_pages,
                 hsts: keys.hsts,
                 limits: keys.limits,
+                rate_limit: keys.rate_limit,
                 request_headers: keys.request_headers,
                 response_headers: keys.response_headers,
                 timeouts: keys.timeouts,
@@ -218,6 +222,7 @@ impl From<Frontend> for FrontendKeys {
             path: held.path,
             policies: few.policies,
             query: few.query,
+            rate_limit: few.says.rate_limit,
             redirect: few.redirect,
             request_headers: few.says.request_headers,
             respond: few.respond,

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod matching;
 pub mod places;
 pub mod policy;
+pub mod rate;
 pub mod registry;
 pub mod settings;
 pub mod split;

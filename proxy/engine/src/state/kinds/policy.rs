@@ -12,6 +12,7 @@ use super::bounds::{RequestLimits, RequestTimeouts};
 use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
 use super::language::{defaulted, language};
+use super::rate::RateLimit;
 use super::registry::{Compiling, Swap, Value};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::ErrorPage;
@@ -34,6 +35,8 @@ defaulted! {
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
         /// Bounds of requests.
         pub limits: RequestLimits = RequestLimits::default(),
+        /// How often who may ask.
+        pub rate_limit: Option<RateLimit> = None,
         /// What is done with the fields of requests to backends.
         pub request_headers: HeaderEdits = HeaderEdits::default(),
         /// What is done with the fields of responses to clients.
@@ -123,6 +126,10 @@ impl Value for Policy {
         networks("allow", self.allow.as_deref())?;
         networks("deny", self.deny.as_deref())?;
         self.timeouts.check()?;
+        if let Some(rate) = &self.rate_limit {
+            rate.check()
+                .map_err(|reason| format!("rate_limit: {reason}"))?;
+        }
         if let Inherited::Is(cors) = &self.cors {
             cors.check().map_err(|reason| format!("cors: {reason}"))?;
         }

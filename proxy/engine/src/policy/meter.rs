@@ -1,0 +1,194 @@
+//! How often somebody asks: what each key has used of its rate, in a table of bounded size.
+//!
+//! Rule: time is an argument. A rate is kept by one number, the time at which its key has paid for all that
+//! it has been given (GCRA); a time that is past says nothing, so that what has expired needs no sweeping.
+//! Where all places of a key are taken, the one goes that is nearest to its end: of somebody who floods the
+//! table with keys, nobody who is over a rate profits. Keys are hashed with a seed of the worker's own.
+
+use std::cell::{Cell, RefCell};
+
+use ahash::RandomState;
+
+/// A rate that holds for one key at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// What one request uses, in nanoseconds.
+    interval_ns: u64,
+    /// What may be used ahead of time, beside that of one request.
+    tolerance_ns: u64,
+}
+
+impl Pace {
+    /// So many requests in so much time, and so many of them at once. All of them are bounded where they
+    /// are checked.
+    #[must_use]
+    pub fn new(requests: u32, per_ms: u64, burst: u32) -> Self {
+        let interval_ns = per_ms * 1_000_000 / u64::from(requests.max(1));
+        let ahead = u64::from(burst.max(1)) - 1;
+        Self {
+            interval_ns,
+            tolerance_ns: interval_ns.saturating_mul(ahead),
+        }
+    }
+}
+
+/// Who has asked how often, of all who are limited.
+pub struct Meter {
+    seed: RandomState,
+    /// None before somebody is limited.
+    places: RefCell<Vec<Place>>,
+    evicted: Cell<u64>,
+    spared: Cell<u64>,
+}
+
+/// What one key has used: nothing, if its time is past.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    key: u64,
+    paid_at_ns: u64,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            seed: RandomState::new(),
+            places: RefCell::default(),
+            evicted: Cell::new(0),
+            spared: Cell::new(0),
+        }
+    }
+}
+
+impl Meter {
+    /// The key of something.
+    #[must_use]
+    pub fn key(&self, of: impl std::hash::Hash) -> u64 {
+        self.seed.hash_one(of)
+    }
+
+    /// Takes one request of a key into account.
+    ///
+    /// # Errors
+    /// How long it has to wait, in nanoseconds: the rate is used up, and nothing is taken into account.
+    pub fn charge(&self, key: u64, pace: Pace, now_ns: u64) -> Result<(), u64> {
+        let mut places = self.places.borrow_mut();
+        if places.is_empty() {
+            places.resize(SETS * WAYS, Place::default());
+        }
+        let first = (key as usize % SETS) * WAYS;
+        let set = &mut places[first..first + WAYS];
+        let found = set.iter().position(|place| place.key == key);
+        let at = found.unwrap_or_else(|| {
+            let ends = |at: &usize| set[*at].paid_at_ns;
+            let at = (0..WAYS).min_by_key(ends).unwrap_or_default();
+            let is_live = set[at].paid_at_ns > now_ns;
+            self.evicted.set(self.evicted.get() + u64::from(is_live));
+            set[at] = Place { key, paid_at_ns: 0 };
+            at
+        });
+        let paid_at_ns = set[at].paid_at_ns.max(now_ns);
+        let early_ns = paid_at_ns - now_ns;
+        if early_ns > pace.tolerance_ns {
+            return Err(early_ns - pace.tolerance_ns);
+        }
+        set[at].paid_at_ns = paid_at_ns.saturating_add(pace.interval_ns);
+        Ok(())
+    }
+
+    /// One that is over its rate is let through, since that is only tried.
+    pub(super) fn spare(&self) {
+        self.spared.set(self.spared.get() + 1);
+    }
+
+    /// Keys that have lost their places, and requests that were let through, since it was asked last.
+    #[must_use]
+    pub fn take_counts(&self) -> [u64; 2] {
+        [self.evicted.take(), self.spared.take()]
+    }
+}
+
+/// Places of one set: two lines of a cache.
+const WAYS: usize = 8;
+/// Sets: a mebibyte for 65,536 keys.
+const SETS: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    proptest! {
+        #[test]
+        fn a_rate_is_never_passed_and_never_held_back(
+            requests in 1u32..50,
+            per_ms in 1u64..5000,
+            burst in 1u32..20,
+            steps in proptest::collection::vec(0u64..300, 1..200),
+        ) {
+            let (meter, pace) = (Meter::default(), Pace::new(requests, per_ms, burst));
+            let interval = per_ms * 1_000_000 / u64::from(requests);
+            let (mut now, mut given) = (SECOND, Vec::new());
+            for step in steps {
+                now += step * 1_000_000;
+                // A bucket that holds `burst`, and is filled evenly.
+                let mut bucket_ns = u64::from(burst) * interval;
+                let mut before = SECOND;
+                for at in &given {
+                    bucket_ns = (bucket_ns + (at - before)).min(u64::from(burst) * interval) - interval;
+                    before = *at;
+                }
+                bucket_ns = (bucket_ns + (now - before)).min(u64::from(burst) * interval);
+                match meter.charge(7, pace, now) {
+                    Ok(()) => {
+                        prop_assert!(bucket_ns >= interval);
+                        given.push(now);
+                    }
+                    Err(wait) => {
+                        prop_assert!(bucket_ns < interval);
+                        prop_assert_eq!(wait, interval - bucket_ns);
+                        // It is told the truth.
+                        prop_assert!(meter.charge(7, pace, now + wait - 1).is_err());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn keys_are_counted_apart_while_there_is_room(keys in proptest::collection::hash_set(any::<u64>(), 1..50)) {
+            let (meter, pace) = (Meter::default(), Pace::new(1, 1000, 1));
+            for key in &keys {
+                prop_assert_eq!(meter.charge(*key, pace, SECOND), Ok(()));
+            }
+            for key in &keys {
+                prop_assert_eq!(meter.charge(*key, pace, SECOND), Err(SECOND));
+            }
+            prop_assert_eq!(meter.take_counts(), [0, 0]);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_keys_frees_nobody_who_is_over_his_rate() {
+        let meter = Meter::default();
+        let (slow, quick) = (Pace::new(1, 60_000, 1), Pace::new(1, 1000, 1));
+        assert_eq!(meter.charge(1, slow, SECOND), Ok(()));
+        for key in 2..1_000_000 {
+            assert_eq!(meter.charge(key, quick, SECOND), Ok(()));
+        }
+        assert!(
+            meter.charge(1, slow, SECOND).is_err(),
+            "its end is the farthest"
+        );
+        let [evicted, _] = meter.take_counts();
+        assert_eq!(evicted, 999_999 - (SETS * WAYS) as u64);
+        assert_eq!(meter.places.borrow().len(), SETS * WAYS);
+        assert_eq!(meter.take_counts(), [0, 0]);
+    }
+
+    #[test]
+    fn who_is_limited_by_nothing_takes_no_memory() {
+        assert_eq!(Meter::default().places.borrow().capacity(), 0);
+    }
+}

@@ -1,0 +1,211 @@
+"""How often who may ask: 429, whose requests are counted together, and what outlives a commit.
+
+A rate of few requests an hour gives nothing back while a test runs, so that no measurement decides.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.harness import ports, rawclient, wire
+from tests.harness.daemon import Kakehi
+from tests.harness.h2client import H2Client
+from tests.harness.repo import Repo
+
+HOURLY = {"requests": 3, "per": "1h"}
+FRONTENDS: dict[str, dict[str, Any]] = {
+    "own": {"rate_limit": HOURLY},
+    "burst": {"rate_limit": {**HOURLY, "burst": 1}},
+    "shared-a": {"policies": ["shared"]},
+    "shared-b": {"policies": ["shared"]},
+    "whole": {"rate_limit": {**HOURLY, "by": "frontend"}},
+    "key": {"rate_limit": {**HOURLY, "by": {"header": "x-api-key"}}},
+    "cookie": {"rate_limit": {**HOURLY, "by": {"cookie": "sid"}}},
+    "both": {"rate_limit": {"requests": 2, "per": "1h"}, "policies": ["shared-by-both"]},
+    "tried": {"rate_limit": {"requests": 1, "per": "1h", "dry_run": True}},
+    "quick": {"rate_limit": {"requests": 1, "per": "1s"}},
+    "denied": {"rate_limit": {"requests": 1, "per": "1h"}, "deny": ["127.0.0.0/8"]},
+    "kept": {"rate_limit": HOURLY},
+    "far": {},
+}
+
+
+class Rated:
+    """One worker: each counts by itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self.plain, self.told, self.far, self.admin = (ports.address() for _ in range(4))
+        self.daemon = Kakehi(Repo(directory), workers=1)
+        self.daemon.repo.commit({"kakehi.yaml": self.document()})
+        self.daemon.start()
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "settings": {"admin": self.admin, "access_log": str(self.daemon.access_log)},
+            "listeners": {
+                "plain": {"address": self.plain, "h2c": True},
+                "told": {"address": self.told, "h2c": True, "proxy_protocol": ["127.0.0.0/8"]},
+                "far": {"address": self.far, "policies": ["far"]},
+            },
+            "policies": {
+                "shared": {"rate_limit": HOURLY},
+                "shared-by-both": {"rate_limit": HOURLY},
+                "far": {"rate_limit": HOURLY},
+            },
+            "frontends": {
+                name: {
+                    "listeners": ["far", "plain", "told"],
+                    "hostname": f"{name}.test",
+                    "respond": {"status": 200, "body": name},
+                    **keys,
+                }
+                for name, keys in FRONTENDS.items()
+            },
+        }
+
+    def counted(self, name: str) -> float:
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=15) as response:
+            text = response.read().decode()
+        families = text_string_to_metric_families(text)
+        found = (sample for family in families for sample in family.samples)
+        return sum(sample.value for sample in found if sample.name == f"kakehi_{name}")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rated]:
+    made = Rated(tmp_path_factory.mktemp("rates"))
+    yield made
+    made.daemon.stop()
+
+
+def ask(address: str, name: str, *fields: str, client: str = "") -> wire.Response:
+    with rawclient.Connection(address) as connection:
+        if client:
+            family = "TCP6" if ":" in client else "TCP4"
+            to = "::1" if ":" in client else "192.0.2.200"
+            connection.send(f"PROXY {family} {client} {to} 56324 80\r\n".encode())
+        return connection.get(f"{name}.test", "/", *fields)
+
+
+def statuses(site: Rated, name: str, count: int, *fields: str) -> list[int]:
+    return [ask(site.plain, name, *fields).status for _ in range(count)]
+
+
+def test_whoever_asks_too_often_is_told_when_to_come_back(site: Rated) -> None:
+    assert statuses(site, "own", 3) == [200] * 3
+    refused = ask(site.plain, "own")
+    assert refused.status == 429
+    [after] = refused.all("retry-after")
+    assert 1195 <= int(after) <= 1200, "one of three in an hour comes back in 20 minutes"
+    assert refused.all("ratelimit-policy") == [b'"rate";q=3;w=3600']
+    assert refused.all("ratelimit") == [b'"rate";r=0;t=' + after]
+    [*_, entry] = site.daemon.wait_for_access(
+        lambda each: each["outcome"] == "rate_limited" and each["frontend"] == "own", 1
+    )
+    assert entry["status"] == 429
+    assert site.counted("rejected_429_total") >= 1
+
+
+def test_the_same_over_http2_and_on_one_connection(site: Rated) -> None:
+    with H2Client(site.told, before=b"PROXY TCP4 203.0.113.80 192.0.2.2 1 2\r\n") as client:
+        streams = [client.get("own.test") for _ in range(5)]
+        client.read_until(lambda: set(streams) <= client.ended)
+        assert sorted(client.statuses[each] for each in streams) == [200, 200, 200, 429, 429]
+        refused = [client.heads[each] for each in streams if client.statuses[each] == 429]
+        assert all("retry-after" in each for each in refused)
+
+
+def test_how_many_may_come_at_once(site: Rated) -> None:
+    assert statuses(site, "burst", 2) == [200, 429]
+
+
+def test_clients_are_counted_apart(site: Rated) -> None:
+    for client in ("203.0.113.1", "203.0.113.2", "2001:db8:0:1::1"):
+        found = [ask(site.told, "own", client=client).status for _ in range(4)]
+        assert found == [200, 200, 200, 429], client
+
+
+def test_a_network_of_ipv6_is_one_client(site: Rated) -> None:
+    clients = [f"2001:db8:5::{number}" for number in range(1, 5)]
+    found = [ask(site.told, "own", client=client).status for client in clients]
+    assert found == [200, 200, 200, 429]
+    assert ask(site.told, "own", client="2001:db8:5:1::1").status == 200
+
+
+def test_the_rate_of_a_policy_is_one_for_all_who_name_it(site: Rated) -> None:
+    assert statuses(site, "shared-a", 2) == [200, 200]
+    assert statuses(site, "shared-b", 2) == [200, 429]
+    assert statuses(site, "shared-a", 1) == [429]
+
+
+def test_all_of_a_frontend_together(site: Rated) -> None:
+    clients = [f"203.0.113.{number}" for number in range(10, 14)]
+    found = [ask(site.told, "whole", client=client).status for client in clients]
+    assert found == [200, 200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("key", "X-Api-Key: {}"), ("cookie", "Cookie: a=b; sid={}")]
+)
+def test_by_what_a_request_has(site: Rated, name: str, field: str) -> None:
+    for value in ("one", "two", ""):
+        fields = [field.format(value)] if value else []
+        assert statuses(site, name, 4, *fields) == [200, 200, 200, 429], value
+
+
+def test_every_rate_has_to_be_kept(site: Rated) -> None:
+    assert statuses(site, "both", 3) == [200, 200, 429]
+    found = [ask(site.far, "far").status for _ in range(4)]
+    assert found == [200, 200, 200, 429]
+    assert statuses(site, "far", 5) == [200] * 5, "there nobody counts"
+
+
+def test_what_is_only_tried_is_counted(site: Rated) -> None:
+    before = site.counted("rate_limit_dry_run_total")
+    assert statuses(site, "tried", 4) == [200] * 4
+    assert site.counted("rate_limit_dry_run_total") == before + 3
+
+
+def test_who_is_refused_before_uses_nothing_up(site: Rated) -> None:
+    assert statuses(site, "denied", 3) == [403] * 3
+    assert [ask(site.told, "denied", client="203.0.113.40").status for _ in range(2)] == [200, 429]
+
+
+def test_what_is_used_up_comes_back(site: Rated) -> None:
+    deadline = time.monotonic() + 20
+    assert ask(site.plain, "quick").status == 200
+    refused = 0
+    while ask(site.plain, "quick").status == 429:
+        refused += 1
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert refused > 0
+
+
+def test_a_commit_gives_nobody_anything_back(site: Rated) -> None:
+    assert statuses(site, "kept", 3) == [200] * 3
+    document = site.document()
+    document["frontends"]["kept"]["response_headers"] = {"set": {"X-New": "1"}}
+    site.daemon.commit({"kakehi.yaml": document})
+    refused = ask(site.plain, "kept")
+    assert (refused.status, refused.all("x-new")) == (429, [b"1"])
+    document["frontends"]["kept"]["rate_limit"] = None
+    site.daemon.commit({"kakehi.yaml": document})
+    assert ask(site.plain, "kept").status == 200
+    site.daemon.commit({"kakehi.yaml": site.document()})
+
+
+def test_explain_tells_the_rate_and_whose_it_is(site: Rated) -> None:
+    port = site.plain.rpartition(":")[2]
+    [stage, _] = site.daemon.json("explain", f"http://shared-a.test:{port}/")["stages"]
+    assert stage["words"] == (
+        "3 requests in 1h, 3 at once, for each client address and worker; more get 429"
+    )
+    assert (stage["key"], stage["by"]["name"]) == ("rate_limit", "shared")
