@@ -244,6 +244,11 @@ class Source:
         commit = self.repository.refs.find_commit(spec)
         return Head(commit, self.repository.commits.config_tree(commit))
 
+    def file_of(self, commit: str, path: str) -> bytes | None:
+        """A configuration file of a commit. Raises `RepositoryError`."""
+        objects = self.repository.objects
+        return objects.file_at(self.head_of(commit).tree, path, FILE_BYTES_MAX)
+
     def changed(self, base: str | None, tree: str, at_most: int | None = None) -> Changed:
         """What differs between two trees; everything, when the base cannot be read any more.
 

@@ -7,7 +7,7 @@ Called by `reconciler.reporting.control.control_socket`, which speaks the protoc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -22,6 +22,7 @@ from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.control.status import Status
 from reconciler.reporting.control.waiting import NoCommitError, Waiting
 from reconciler.reporting.explaining.explain import explain
+from reconciler.reporting.explaining.keys import files_named, point_at_keys
 from reconciler.reporting.explaining.question import UnexplainableError
 from reconciler.reporting.explaining.ranking import uncompilable, winners
 from reconciler.source import left_out
@@ -194,11 +195,23 @@ class ControlAnswers:
         drained = self.draining.drains.names()
         try:
             with self.store.snapshot() as seen:
-                return await asyncio.to_thread(
+                result = await asyncio.to_thread(
                     explain, request, seen.state, drained, self.status.tls_fault
                 )
         except UnexplainableError as error:
             raise RefusedRequestError("usage", str(error)) from None
+        files = self._committed(files_named(result))
+        await asyncio.to_thread(point_at_keys, result, files)
+        return result
+
+    def _committed(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """Return the files of the running commit, as far as they can be read."""
+        commit = self.store.running.commit
+        try:
+            found = {path: self.source.file_of(commit, path) for path in paths} if commit else {}
+        except RepositoryError:
+            return {}
+        return {path: content for path, content in found.items() if content is not None}
 
 
 def _shown(entity: Entity) -> control.ShownEntity:

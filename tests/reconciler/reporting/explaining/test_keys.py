@@ -1,0 +1,51 @@
+"""The lines of keys, in files as they were committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.reporting.explaining.keys import files_named, point_at_keys
+
+FILE = b"""\
+policies:
+  other: {cors: {origins: ["*"]}}
+  secure:
+    # why
+    response_headers:
+      set: {X-A: a}
+    deny:
+      - 192.0.2.0/24
+    hsts: {max_age_days: 1}
+"""
+
+
+def told(key: str, line: int = 3, name: str = "secure") -> dict[str, Any]:
+    by = {"name": name, "source": {"file": "p.yaml", "line": line}}
+    own = {"key": "redirect", "words": "", "by": None}
+    return {"stages": [own, {"key": key, "words": "", "by": by}]}
+
+
+@pytest.mark.parametrize(("key", "line"), [("response_headers", 5), ("deny", 7), ("hsts", 9)])
+def test_the_line_is_that_of_the_key(key: str, line: int) -> None:
+    result: Any = told(key)
+    assert files_named(result) == {"p.yaml"}
+    point_at_keys(result, {"p.yaml": FILE})
+    assert result["stages"][1]["by"]["source"] == {"file": "p.yaml", "line": line}
+
+
+@pytest.mark.parametrize(
+    ("result", "files"),
+    [
+        (told("hsts"), {}),
+        (told("hsts", line=4), {"p.yaml": FILE}),
+        (told("hsts", name="gone"), {"p.yaml": FILE}),
+        (told("cors"), {"p.yaml": FILE}),
+        (told("hsts"), {"p.yaml": b"{ no: [YAML"}),
+    ],
+)
+def test_what_is_not_found_stays_at_the_name(result: Any, files: dict[str, bytes]) -> None:
+    line = result["stages"][1]["by"]["source"]["line"]
+    point_at_keys(result, files)
+    assert result["stages"][1]["by"]["source"]["line"] == line
