@@ -279,6 +279,11 @@ class Site:
             self._connect(pids)
         return {pid: _body(self._kept[pid], host, path) for pid in pids}
 
+    def kept_field(self, host: str, field: str) -> dict[int, list[str]]:
+        """The values of a field of each worker's answer, over the same connections."""
+        answers = {pid: self._kept[pid].get(host) for pid in self.worker_pids()}
+        return {pid: [each.decode() for each in one.all(field)] for pid, one in answers.items()}
+
     def return_without_repository(self) -> Path:
         """All is killed and the repository moves away (returned: where to); a daemon comes back."""
         self.daemon.kill()

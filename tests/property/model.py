@@ -38,10 +38,14 @@ class Cluster:
 
 @dataclass(frozen=True)
 class File:
-    """Clusters by name; frontends by name: (label of the host, cluster). A fault replaces all."""
+    """Clusters by name; frontends by name: (label of the host, cluster, policies).
+
+    Policies by name: what they have answers say in `X-Said`. A fault replaces all.
+    """
 
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
-    frontends: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    frontends: Mapping[str, tuple[str, str, tuple[str, ...]]] = field(default_factory=dict)
+    policies: Mapping[str, str] = field(default_factory=dict)
     style: str = "json"
     fault: str = ""
 
@@ -60,8 +64,17 @@ class File:
                 for name, cluster in self.clusters.items()
             },
             "frontends": {
-                name: {"listeners": ["main"], "hostname": f"{host}.test", "cluster": cluster}
-                for name, (host, cluster) in self.frontends.items()
+                name: {
+                    "listeners": ["main"],
+                    "hostname": f"{host}.test",
+                    "cluster": cluster,
+                    **({"policies": sorted(policies, reverse=True)} if policies else {}),
+                }
+                for name, (host, cluster, policies) in self.frontends.items()
+            },
+            "policies": {
+                name: {"response_headers": {"set": {"X-Said": text}}}
+                for name, text in self.policies.items()
             },
         }
         return _write(document, self.style)
@@ -86,11 +99,21 @@ class Tree(dict[str, File]):
         clusters = Counter(name for file in self.values() for name in file.clusters)
         frontends = Counter(name for file in self.values() for name in file.frontends)
         routes = [route for file in self.values() for route in file.frontends.values()]
-        hosts = Counter(host for host, _ in routes)
+        hosts = Counter(host for host, _, _ in routes)
+        policies = Counter(name for file in self.values() for name in file.policies)
+        counts = [clusters, frontends, hosts, policies]
+        said = self._said()
         return (
-            max([*clusters.values(), *frontends.values(), *hosts.values()], default=1) == 1
-            and {cluster for _, cluster in routes} <= clusters.keys()
+            max((count for each in counts for count in each.values()), default=1) == 1
+            and {cluster for _, cluster, _ in routes} <= clusters.keys()
+            and {name for _, _, names in routes for name in names} <= policies.keys()
+            # Two of one list are not to differ.
+            and all(len({said[name] for name in names}) <= 1 for _, _, names in routes)
         )
+
+    def _said(self) -> dict[str, str]:
+        """What each policy says."""
+        return {name: text for file in self.values() for name, text in file.policies.items()}
 
     def entities(self, base: Entities, addresses: Mapping[str, str]) -> Entities:
         found = dict(base)
@@ -100,21 +123,30 @@ class Tree(dict[str, File]):
                 for backend, (who, weight) in cluster.backends.items():
                     value = {"address": addresses[who], "weight": weight}
                     found["backend", f"{name}/{backend}"] = value, path
-            for name, (host, cluster_name) in file.frontends.items():
-                found["frontend", name] = _frontend(host, cluster_name), path
+            for name, (host, cluster_name, policies) in file.frontends.items():
+                value = {**_frontend(host, cluster_name), "policies": sorted(policies)}
+                found["frontend", name] = value, path
+            for name, text in file.policies.items():
+                found["policy", name] = _policy(text), path
         return found
 
     def answers(self, host: str) -> set[str]:
         """What a client may get for a host: names of backends, or a status."""
         clusters = {name: c for file in self.values() for name, c in file.clusters.items()}
         for file in self.values():
-            for label, cluster in file.frontends.values():
+            for label, cluster, _ in file.frontends.values():
                 if label == host:
                     serving = {
                         who for who, weight in clusters[cluster].backends.values() if weight > 0
                     }
                     return serving or {"503"}
         return {"404"}
+
+    def said(self, host: str) -> list[str]:
+        """What policies have the answers for a host say."""
+        routes = [route for file in self.values() for route in file.frontends.values()]
+        names = [name for label, _, names in routes if label == host for name in names]
+        return sorted({self._said()[name] for name in names})
 
 
 def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
@@ -169,11 +201,14 @@ def digest(entities: Entities) -> str:
         "cluster": _cluster(Cluster()),
         "backend": {"weight": 100},
         "frontend": {**_frontend("", ""), "hostname": "*", "listeners": []},
+        "policy": _policy(None),
     }
     total = 0
     for (kind, name), (value, _) in entities.items():
         # What is at its default is not in it; no map within has anything else here.
         said = {key: each for key, each in value.items() if usual[kind].get(key, ...) != each}
+        if kind == "policy":
+            said["response_headers"] = {"set": value["response_headers"]["set"]}
         canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         content = f"{kind}\0{name}\0{canonical}".encode()
         total += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "big")
@@ -235,6 +270,27 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         ),
         "upgrades": ["websocket"],
     }
+
+
+# What may stand in a policy may stand in a frontend too.
+_SHARED = (
+    "allow",
+    "cors",
+    "deny",
+    "error_pages",
+    "hsts",
+    "limits",
+    "rate_limit",
+    "request_headers",
+    "response_headers",
+    "timeouts",
+)
+
+
+def _policy(text: str | None) -> dict[str, Any]:
+    shared = {key: value for key, value in _frontend("", "").items() if key in _SHARED}
+    said = {} if text is None else {"X-Said": text}
+    return {**shared, "response_headers": {"add": {}, "remove": [], "set": said}}
 
 
 def _write(document: dict[str, Any], style: str) -> str:

@@ -33,11 +33,15 @@ PATHS = ("a.yaml", "b.yaml", "teams/c.yaml", "teams/deep/d.yaml")
 CLUSTERS = ("one", "two", "three")
 FRONTENDS = ("f1", "f2", "f3", "f4")
 HOSTS = ("h1", "h2", "h3")
+POLICIES = ("p1", "p2")
 
 a_path = st.sampled_from(PATHS)
 a_cluster = st.sampled_from(CLUSTERS)
 a_frontend = st.sampled_from(FRONTENDS)
 a_host = st.sampled_from(HOSTS)
+a_policy = st.sampled_from(POLICIES)
+a_text = st.sampled_from(("a", "b"))
+some_policies = st.lists(a_policy, unique=True).map(lambda names: tuple(sorted(names)))
 some_backends = st.dictionaries(
     st.sampled_from(("b1", "b2")), st.tuples(st.sampled_from(WHO), st.sampled_from((100, 1, 0)))
 )
@@ -70,7 +74,7 @@ class Commits(RuleBasedStateMachine):
         self.write(Tree())
         self.site.repo.commit({}, "begin")
         self._settle(Tree(), exact=False)
-        one = File({"one": cluster}, {"f1": ("h1", "one")})
+        one = File({"one": cluster}, {"f1": ("h1", "one", ("p1",))}, {"p1": "a", "p2": "a"})
         self.commit(Tree({"a.yaml": one}))
 
     # Edits
@@ -81,12 +85,36 @@ class Commits(RuleBasedStateMachine):
         clusters = {**self._file(path).clusters, name: cluster}
         self.commit(self.tree.with_file(path, clusters=clusters))
 
-    @rule(path=a_path, name=a_frontend, host=a_host, cluster=a_cluster)
-    def put_a_frontend(self, path: str, name: str, host: str, cluster: str) -> None:
+    @rule(path=a_path, name=a_frontend, host=a_host, cluster=a_cluster, policies=some_policies)
+    def put_a_frontend(
+        self, path: str, name: str, host: str, cluster: str, policies: tuple[str, ...]
+    ) -> None:
         """Now and then to a cluster that is not there, or with another one's host."""
         path = self.tree.where("frontends", name) or path
-        frontends = {**self._file(path).frontends, name: (host, cluster)}
+        frontends = {**self._file(path).frontends, name: (host, cluster, policies)}
         self.commit(self.tree.with_file(path, frontends=frontends))
+
+    @rule(path=a_path, name=a_policy, text=a_text)
+    def put_a_policy(self, path: str, name: str, text: str) -> None:
+        """Now and then in contradiction to another one of a frontend."""
+        path = self.tree.where("policies", name) or path
+        policies = {**self._file(path).policies, name: text}
+        self.commit(self.tree.with_file(path, policies=policies))
+
+    @rule(text=a_text)
+    def have_all_policies_say_the_same(self, text: str) -> None:
+        tree = self.tree
+        for path, file in self.tree.items():
+            tree = tree.with_file(path, policies=dict.fromkeys(file.policies, text))
+        self.commit(tree)
+
+    @rule(name=a_policy)
+    def remove_a_policy(self, name: str) -> None:
+        """Which leaves frontends that still name it dangling."""
+        path = self.tree.where("policies", name)
+        if path is not None:
+            policies = _without(self._file(path).policies, name)
+            self.commit(self.tree.with_file(path, policies=policies))
 
     @rule(name=a_frontend)
     def remove_a_frontend(self, name: str) -> None:
@@ -121,8 +149,8 @@ class Commits(RuleBasedStateMachine):
         for path, file in self.tree.items():
             clusters = {new if each == name else each: c for each, c in file.clusters.items()}
             frontends = {
-                each: (host, new if cluster == name else cluster)
-                for each, (host, cluster) in file.frontends.items()
+                each: (host, new if cluster == name else cluster, policies)
+                for each, (host, cluster, policies) in file.frontends.items()
             }
             tree = tree.with_file(path, clusters=clusters, frontends=frontends)
         self.commit(tree)
@@ -284,6 +312,8 @@ class Commits(RuleBasedStateMachine):
         for host in HOSTS:
             for pid, answer in site.kept(f"{host}.test").items():
                 assert answer in self.applied.answers(host), f"{host} on worker {pid}"
+            for pid, said in site.kept_field(f"{host}.test", "x-said").items():
+                assert said == self.applied.said(host), f"{host} on worker {pid}"
 
     def _file(self, path: str) -> File:
         return self.tree.get(path, File())
