@@ -27,6 +27,7 @@ from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
 from reconciler.workers.linked.worker import Worker
+from reconciler.workers.listening.descriptors import PER_LISTENER, room_of
 from reconciler.workers.listening.holders import holder
 from reconciler.workers.listening.sockets import BindError, SocketTable, room, without_room
 from reconciler.workers.slots.supervisor import Supervisor
@@ -169,6 +170,7 @@ class Runner:
     ) -> dict[int, dict[str, int]]:
         """Per worker: listener name → descriptor, of each listener whose address is new."""
         needed = self._needed(begun.puts, begun.removes)
+        _expect_room_in(workers, needed)
         made: dict[int, dict[str, int]] = {}
         for worker in workers:
             made[worker] = {}
@@ -207,9 +209,10 @@ class Runner:
         puts = [change.after for change in changes if change.after is not None]
         removes = [change.key for change in changes if change.after is None]
         try:
-            left = room()
-            for key, address in self._needed(puts, removes):
-                workers = self._supervisor.in_service
+            left, workers = room(), self._supervisor.in_service
+            needed = self._needed(puts, removes)
+            _expect_room_in(workers, needed)
+            for key, address in needed:
                 left -= sum(not self._sockets.has(worker, address) for worker in workers)
                 _bindable(key, partial(self._sockets.check, address))
                 _bindable(key, partial(_expect_room, address, left))
@@ -376,6 +379,17 @@ def _expect_room(address: str, left: float) -> None:
     """Raises `BindError` when there is no descriptor left for it."""
     if left < 0:
         raise without_room(address)
+
+
+def _expect_room_in(workers: dict[int, Worker], needed: list[tuple[EntityKey, str]]) -> None:
+    """Raises `_Unbindable` for the first listener that a worker has no descriptors left for."""
+    for number, worker in workers.items() if needed else ():
+        fitting = int(min(room_of(worker.process.pid) // PER_LISTENER, len(needed)))
+        if fitting < len(needed):
+            key, address = needed[fitting]
+            reason = f"worker {number} has no descriptors left for {address}: too many open files"
+            hint = "(raise the limit: LimitNOFILE= or `ulimit -n`)"
+            raise _Unbindable(key, f"{reason} {hint}", transient=True)
 
 
 def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:

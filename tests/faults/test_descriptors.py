@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.workers.listening.descriptors import PER_LISTENER
 from tests.harness import ports, processes
 from tests.harness.rawclient import Connection
 from tests.harness.site import Site
@@ -80,6 +81,28 @@ def runs_out(free: int, site: Site) -> None:
     site.wait(site.repo.commit(files(site, "red", LISTENERS)))
     assert site.everywhere("main.test") == {"red"}
     assert len(site.worker_pids()) == 2
+
+
+def a_worker_runs_out(site: Site) -> None:
+    """What its connections leave it: a plan says so, and the commit goes through when they do."""
+    site.start(files(site, "red"))
+    pid = site.worker_pids()[0]
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    open_now = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 2 * PER_LISTENER - 1, hard))
+    wanted = files(site, "blue", 2)
+    site.repo.write(wanted)
+    planned = site.daemon.run_cli("plan")
+    assert (planned.returncode, "has no descriptors left for" in planned.stderr) == (6, True)
+    sha = site.repo.commit(wanted)
+    assert site.daemon.outcome(sha, 1.0) == "refused"
+    assert "worker 0 has no descriptors" in site.daemon.ask("status")["last_error"]["message"]
+    # As many as are counted are enough.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 2 * PER_LISTENER, hard))
+    assert site.daemon.run_cli("plan").returncode == 0
+    site.wait(sha)
+    lift_limit(pid)
+    assert site.everywhere("main.test") == {"blue"}
 
 
 def a_worker_dies(site: Site) -> None:
@@ -184,6 +207,7 @@ CASES: dict[str, Callable[[Site], None]] = {
     "few": partial(runs_out, 90),
     "hardly any": partial(runs_out, 20),
     "none as a worker dies": a_worker_dies,
+    "too few in a worker": a_worker_runs_out,
     "none as somebody asks": somebody_asks,
     "none as a part begins": a_part_begins,
     "none in a worker that is adopted": a_worker_is_adopted,

@@ -4,20 +4,27 @@ A listener is a socket for each worker; the daemon holds them all, and under sys
 keeps another of each (`FileDescriptorStoreMax=`), so that none is lost when the service dies. Too
 few of either is told before it is felt. When they do run out, the reserve lets questions be
 answered. Called by `reconciler.daemon` at the start and for status, and by
-`reconciler.reporting.accepting` for each question.
+`reconciler.reporting.accepting` for each question; `transaction.runner` asks what workers have.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 from collections.abc import Mapping
+from pathlib import Path
 
 _OWN = 128
 """What the daemon needs beside: its database, control connections, the repository, a reserve."""
 _PER_WORKER = 8
 """Its control connection, process, counters, and those of a successor."""
+
+PER_LISTENER = 3
+"""What a worker needs while it takes a listener over: as it comes, its own, the engine's."""
+_WORKERS_OWN = 64
+"""What it has beside, without connections."""
 
 _KEPT = 24
 _FOR_ANSWER = 12
@@ -38,6 +45,12 @@ def shortages(
             f"{of} take {needed} descriptors, and {limit} may be open: raise LimitNOFILE= "
             "(or `ulimit -n`)"
         )
+    needed = listeners * PER_LISTENER + _WORKERS_OWN
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        found.append(
+            f"{listeners} listener{'s' * (listeners != 1)} take {needed} descriptors in each "
+            f"worker, and {limit} may be open: raise LimitNOFILE= (or `ulimit -n`)"
+        )
     # systemd tells how many it keeps since version 254.
     kept = environment.get("FDSTORE", "")
     if kept.isdecimal() and 0 < int(kept) < sockets:
@@ -46,6 +59,17 @@ def shortages(
             "FileDescriptorStoreMax="
         )
     return found
+
+
+def room_of(process: int) -> float:
+    """Return how many descriptors a process may still open; no limit where that cannot be told."""
+    try:
+        limit, _ = resource.prlimit(process, resource.RLIMIT_NOFILE)
+        if limit == resource.RLIM_INFINITY:
+            return math.inf
+        return limit - sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
+    except OSError:
+        return math.inf
 
 
 class Reserve:

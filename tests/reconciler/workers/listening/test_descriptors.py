@@ -17,12 +17,16 @@ def test_what_the_limits_are_enough_for() -> None:
     assert shortages(1, 2, {}) == []
     assert shortages(5, 2, {"FDSTORE": "10"}) == []
     assert shortages(5, 2, {"FDSTORE": "nonsense"}) == []
-    [open_files] = shortages(limit, 1, {})
+    open_files, in_each = shortages(limit, 1, {})
     assert f"{limit} may be open: raise LimitNOFILE=" in open_files
+    assert f"take {3 * limit + 64} descriptors in each worker" in in_each
+    # A single worker has more of them than the daemon.
+    [in_each] = shortages(limit // 2, 1, {})
+    assert "in each worker" in in_each
     [kept] = shortages(3, 4, {"FDSTORE": "11"})
     assert kept.startswith("3 listeners on 4 workers have 12 sockets, and systemd keeps 11 of them")
     assert "FileDescriptorStoreMax=" in kept
-    assert len(shortages(limit, 1, {"FDSTORE": "512"})) == 2
+    assert len(shortages(limit, 1, {"FDSTORE": "512"})) == 3
 
 
 def test_it_is_told_at_the_start_and_in_status(tmp_path: Path) -> None:
