@@ -454,7 +454,7 @@ def test_metrics_follow_the_settings(tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             where = f"127.0.0.1:{taken.getsockname()[1]}"
             bad = running.repo.commit(running.files(0, admin=where))
-            waited = running.daemon.run_cli("wait", "--commit", bad)
+            waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
             assert waited.returncode == 6
             assert f"cannot bind {where}" in waited.stderr
         assert running.get(other, "/metrics") == 200
