@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from reconciler import faults, log
@@ -23,6 +20,7 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction import events
+from reconciler.transaction.access_log import unwritable
 from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
@@ -221,7 +219,7 @@ class Runner:
         except _Unbindable as error:
             return error.failure
         for settings in of_kinds(puts, SETTINGS_KEY.kind):
-            reason = _unwritable(settings.typed(Settings).access_log)
+            reason = unwritable(settings.typed(Settings).access_log)
             if reason is not None:
                 return Failure(reason, transient=False, kind=SETTINGS_KEY.kind)
         return None
@@ -338,41 +336,6 @@ def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
     """The metrics' address of settings that are put."""
     for entity in of_kinds(puts, SETTINGS_KEY.kind):
         yield entity.typed(Settings).admin
-
-
-def _unwritable(access_log: str) -> str | None:
-    """Why workers could not open the access log, as far as it can be told without making it."""
-    if not access_log.startswith("/"):
-        return None
-    try:
-        os.close(os.open(access_log, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
-    except FileNotFoundError:
-        # A link may lead to where it is to be made.
-        reason = _unmakeable(Path(access_log).resolve().parent)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return f"cannot open the access log {access_log}: it is a pipe, and nobody reads it"
-        reason = error.errno
-    else:
-        return None
-    if reason is None:
-        return None
-    return f"cannot open the access log {access_log}: {os.strerror(reason).lower()}"
-
-
-def _unmakeable(directory: Path) -> int | None:
-    """Why no file can be made in a directory: tried by one without a name, which nobody sees."""
-    try:
-        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
-            return error.errno
-    else:
-        return None
-    # This file system has no such files: the kernel's own (/proc, /sys) have no room for any.
-    if os.statvfs(directory).f_blocks == 0:
-        return errno.ENOENT
-    return None if os.access(directory, os.W_OK | os.X_OK) else errno.EACCES
 
 
 def _expect_room(address: str, left: float) -> None:

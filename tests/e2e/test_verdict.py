@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +209,24 @@ def test_an_access_log_that_cannot_be_opened(running: Shop, tmp_path: Path, kind
     running.repo.write(running.files(0, access_log=str(tmp_path / "access.log")))
     assert planned(running).returncode == 0
     assert not (tmp_path / "access.log").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_an_access_log_where_no_file_is_without_a_name(running: Shop, tmp_path: Path) -> None:
+    """Message queues are such a file system; nothing is left of what was tried."""
+    place = tmp_path / "queues"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "mqueue", "mqueue", place], check=True)
+    try:
+        with pytest.raises(OSError, match="not supported"):
+            os.open(place, os.O_TMPFILE | os.O_WRONLY)
+        before = os.listdir(place)
+        running.repo.write(running.files(0, access_log=str(place / "access.log")))
+        done = planned(running)
+        assert done.returncode == 0, done.stderr
+        assert os.listdir(place) == before
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def test_a_guard(running: Shop) -> None:
