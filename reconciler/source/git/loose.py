@@ -30,7 +30,7 @@ class Loose:
     def expect_whole(self, name: str) -> None:
         """Look through an object, by its id or the beginning of it.
 
-        Raises `RepositoryError` when its end is missing.
+        Raises `RepositoryError` when its end is missing, or it cannot be inflated.
         """
         for directory in self._directories:
             for path in _paths(directory, name):
@@ -40,15 +40,17 @@ class Loose:
     def read(self, name: str) -> bytes | None:
         """The content of an object, by its id; None where libgit2 is to be asked.
 
-        That is where it lies in a pack, and where it is not what its id says. What has been
-        inflated to see its end need not be once more. Raises `RepositoryError` as `expect_whole`.
+        That is where it lies in a pack. What has been inflated to see its end need not be once
+        more. Raises `RepositoryError` as `expect_whole`, and where it is not what its id says.
         """
         for directory in self._directories:
             [path] = _paths(directory, name)
             if (compressed := _compressed(path)) is not None:
                 whole = _inflated(compressed, name, path)
-                if whole is None or hashlib.sha1(whole, usedforsecurity=False).hexdigest() != name:
+                if whole is None:
                     return None
+                if hashlib.sha1(whole, usedforsecurity=False).hexdigest() != name:
+                    raise _damaged(name, path, "has another content than its name says")
                 return whole[whole.index(0) + 1 :]
         return None
 
@@ -66,23 +68,27 @@ def _compressed(path: str) -> bytes | None:
 
 
 def _inflated(compressed: bytes, name: str, path: str) -> bytes | None:
-    """The whole of an object with its head; None for what libgit2 itself refuses.
+    """The whole of an object with its head; None for what libgit2 is to be asked about.
 
-    Raises `RepositoryError` when its end is missing.
+    Raises `RepositoryError` when it is damaged.
     """
     inflating = zlib.decompressobj()
     try:
         whole = inflating.decompress(compressed, _LOOKED_AT_BYTES_MAX)
     except zlib.error:
-        return None
+        raise _damaged(name, path, "cannot be inflated") from None
     if inflating.unconsumed_tail:
         return None
     if not inflating.eof:
-        raise RepositoryError(
-            f"object {name[:12]} is damaged: {path} ends too early. Delete that file and fetch or "
-            "push the commit again; `git fsck` tells what else is damaged"
-        )
+        raise _damaged(name, path, "ends too early")
     return whole
+
+
+def _damaged(name: str, path: str, how: str) -> RepositoryError:
+    return RepositoryError(
+        f"object {name[:12]} is damaged: {path} {how}. Delete that file and fetch or push the "
+        "commit again; `git fsck` tells what else is damaged"
+    )
 
 
 def _paths(directory: str, name: str) -> list[str]:

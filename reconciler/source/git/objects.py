@@ -143,6 +143,11 @@ class Objects:
     def unreadable(self, kind: str, oid: bytes, error: Exception) -> RepositoryError:
         """The error of an object that is not here, or cannot be read."""
         name = oid.hex()[:12]
+        try:
+            self._loose.expect_whole(oid.hex())
+        except RepositoryError as damage:
+            # It says where it lies, and what to do.
+            return damage
         remote = self._promisor() if isinstance(error, KeyError) else None
         if remote is None:
             return RepositoryError(f"{kind} {name} cannot be read: {error}")

@@ -133,8 +133,32 @@ def test_what_is_not_what_its_id_says_is_told(repo: Repo) -> None:
     one, other = (repo.directory / ".git" / "objects" / each[:2] / each[2:] for each in names)
     one.chmod(0o600)
     one.write_bytes(other.read_bytes())
-    with pytest.raises(RepositoryError, match="cannot be read"):
+    with pytest.raises(RepositoryError, match="has another content than its name says"):
         read_all(repo)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["main", "main^{tree}", "main:more", "main:more/b.yaml"])
+def test_a_flipped_bit_is_told_or_changes_nothing(repo: Repo, name: str) -> None:
+    """What is read is what was committed, or it is said which file is damaged."""
+    tree = repo.git("rev-parse", "main^{tree}").strip()
+    wanted = repo.show("main", "more/b.yaml")
+    oid = repo.git("rev-parse", name).strip()
+    path = repo.directory / ".git" / "objects" / oid[:2] / oid[2:]
+    good, told = path.read_bytes(), 0
+    path.chmod(0o600)
+    bits = range(0, len(good) * 8, 5)
+    for bit in bits:
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        try:
+            read_all(repo)
+            assert Repository(repo.directory).objects.file_at(tree, "more/b.yaml", 1000) == wanted
+        except RepositoryError as error:
+            assert str(path) in str(error) or oid in str(error), error
+            told += 1
+    assert told > len(bits) // 2
 
 
 def test_what_is_packed_is_read_as_before(repo: Repo) -> None:
