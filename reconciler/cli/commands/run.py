@@ -1,12 +1,13 @@
 """`kakehi run`: the daemon, in the foreground."""
 
 import gc
-from contextlib import suppress
+import signal
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
-from reconciler.cli.exits import CommandError, UsageError
+from reconciler.cli.exits import UsageError
 from reconciler.cli.parameters import (
     COMMITS,
     DIRECTORY,
@@ -19,10 +20,15 @@ from reconciler.cli.parameters import (
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.daemon.options import DaemonOptions
 
 FILES_MAX = 20_000
 """In a larger working tree nobody waits for what is not committed to be found."""
+TELLING_S = 3.0
+"""Nor for longer."""
+_AGAIN_S = 0.1
 
 
 def run(
@@ -137,10 +143,36 @@ def _tell_uncommitted(options: "DaemonOptions") -> None:
 
     directory = options.directory.absolute()
     source = Source(directory, options.ref, options.remote)
-    with suppress(CommandError, RepositoryError):
-        tree = WorkingTree(directory)
-        # Without a checkout nobody edits here, and all of the commit would differ.
-        if 0 < tree.size <= FILES_MAX:
-            text = tree.differing(source.head().commit).sentence(source.shown_ref)
-            if text is not None:
-                output.note(f"kakehi run: {text}")
+    try:
+        with _at_most(TELLING_S):
+            head = source.head().commit
+            if source.repository.git.is_bare:
+                return
+            tree = WorkingTree(directory)
+            # Without a checkout nobody edits here, and all of the commit would differ.
+            few = 0 < tree.size <= FILES_MAX
+            text = tree.differing(head).sentence(source.shown_ref) if few else None
+    except RepositoryError:
+        # The daemon tells.
+        text = None
+    except Exception as error:  # noqa: BLE001  # what only people edit keeps nobody from serving
+        text = f"it is not known what is not committed: {error}"
+    if text is not None:
+        output.note(f"kakehi run: {text}")
+
+
+@contextmanager
+def _at_most(seconds: float) -> "Iterator[None]":
+    """Raise `TimeoutError` in what takes longer, also where it waits for the reader of a pipe."""
+
+    def over(*_: object) -> None:
+        if signal.setitimer(signal.ITIMER_REAL, 0) != (0.0, 0.0):
+            raise TimeoutError(f"that took over {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

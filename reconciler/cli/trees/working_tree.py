@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from reconciler.cli.exits import CommandError
-from reconciler.cli.trees import files, sparse, staged, unstaged
+from reconciler.cli.trees import files, known, staged, unstaged
 from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
@@ -88,10 +88,22 @@ class WorkingTree:
         return self.content_kept(path)
 
     @cached_property
+    def _known(self) -> known.Known:
+        return known.read(self._git)
+
+    @property
+    def _index(self) -> pygit2.Index:
+        return self._known.index
+
+    @cached_property
     def _kept(self) -> dict[str, bytes]:
         """The files that a commit of this working tree has and the tree has not: path → blob id."""
-        found = sparse.left_out(Path(self._git.path, "index"))
-        inside = ((os.fsdecode(raw), oid) for raw, oid in found.items())
+        try:
+            left_out = self._known.left_out
+        except CommandError:
+            # What lies here can be validated without an index.
+            return {}
+        inside = ((os.fsdecode(raw), oid) for raw, oid in left_out.items())
         return {
             path.removeprefix(self._prefix): oid
             for path, oid in inside
@@ -131,8 +143,13 @@ class WorkingTree:
 
     def never_commits(self, path: str) -> bool:
         """Tell whether git leaves a file out: it is ignored, and was not added all the same."""
-        name = os.fsencode(self._prefix + path)
-        return self._ignores(path) and name not in self._git.index
+        if not self._ignores(path):
+            return False
+        try:
+            return os.fsencode(self._prefix + path) not in self._index
+        except CommandError:
+            # Without an index git knows of no file.
+            return True
 
     def _ignores(self, path: str) -> bool:
         try:
@@ -144,20 +161,20 @@ class WorkingTree:
     @property
     def size(self) -> int:
         """How many files git knows."""
-        return len(self._git.index)
+        return len(self._index)
 
     def differing(self, commit: str, edited: dict[str, bytes | None] | None = None) -> Differing:
         """Return how the working tree differs from a commit; `edited`: what `edited_since` said."""
         found = self.edited_since(commit) if edited is None else edited
-        index = self._git.index
-        known = {path for path in found if os.fsencode(self._prefix + path) in index}
+        git, index = self._known.git, self._index
+        known_ones = {path for path in found if os.fsencode(self._prefix + path) in index}
         there = [path for path, content in found.items() if content is not None]
         looked_at = there[:FILTERED_MAX]
-        filters = {path: self._git.get_attr(self._prefix + path, "filter") for path in looked_at}
+        filters = {path: git.get_attr(self._prefix + path, "filter") for path in looked_at}
         return Differing(
-            edited=[path for path in there if path in known],
+            edited=[path for path in there if path in known_ones],
             deleted=[path for path in found if found[path] is None],
-            untracked=[path for path in there if path not in known],
+            untracked=[path for path in there if path not in known_ones],
             filtered={path: name for path, name in filters.items() if isinstance(name, str)},
         )
 
@@ -212,7 +229,7 @@ class WorkingTree:
             return found
         there = files.of_working_tree(self.directory)
         found |= {path: each for path, each in there if before.covers(path)}
-        for entry in self._git.index:
+        for entry in self._index:
             path = entry.path.removeprefix(self._prefix)
             is_ours = entry.path.startswith(self._prefix) and files.is_configuration(path)
             if is_ours and now.covers(path) and not before.covers(path):
@@ -228,9 +245,10 @@ class WorkingTree:
         looked at. Raises `OSError` for one.
         """
         try:
-            threads = unstaged.threads_for(self._git)
-            deltas = unstaged.deltas(self._git, self._opened, tree, threads)
-            index = self._git.index
+            git, index = self._known.git, self._index
+            # Others would read the repository's own.
+            threads = unstaged.threads_for(git) if self._known.is_plain else 1
+            deltas = unstaged.deltas(git, self._opened, tree, threads)
             added = staged.differing(index, self._objects, tree)
             if added is None:
                 deltas += index.diff_to_tree(tree).deltas
@@ -283,7 +301,7 @@ class WorkingTree:
 
     def _unreadable(self, error: pygit2.GitError) -> Exception:
         """Return why git failed, which names a file that cannot be read otherwise than we do."""
-        for entry in self._git.index:
+        for entry in self._index:
             try:
                 os.close(os.open(Path(self._git.workdir, entry.path), os.O_RDONLY | os.O_NOFOLLOW))
             except PermissionError as refused:
