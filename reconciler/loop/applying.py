@@ -167,7 +167,7 @@ class Applying:
 
     def refuse(self, head: Head, record: Callable[[], None], *, again: bool = False) -> None:
         """It is not tried again until the ref moves, unless the machine is what refuses it."""
-        if not again:
+        if not again and self._retrying.waits_for(head.commit):
             # What it failed of before is no longer what stands in its way.
             self._retrying.clear()
         self._retrying.give_up(head.commit)
@@ -188,7 +188,7 @@ class Applying:
         if not failure.transient:
             self.refuse(head, lambda: self._outcomes.failed(head, began, begun, failure))
             return "refused"
-        delay = self._retrying.failed(failure, asyncio.get_running_loop().time())
+        delay = self._retrying.failed(failure, asyncio.get_running_loop().time(), head.commit)
         if failure.kind:
             # Whoever waits is told what stands in the way of which entity: it may be wrong there.
             record = partial(self._outcomes.failed, head, began, begun, failure)

@@ -227,7 +227,8 @@ class Reconciler:
             self.retrying.take_up()
             self.retrying.clear()
         is_due = self.retrying.is_due(asyncio.get_running_loop().time())
-        if head.commit == self.retrying.given_up and self.retrying.is_waiting and is_due:
+        is_given_up = head.commit == self.retrying.given_up
+        if is_given_up and self.retrying.waits_for(head.commit) and is_due:
             self.retrying.take_up()
         return head.commit != self.retrying.given_up and is_due
 
@@ -239,7 +240,7 @@ class Reconciler:
         # What another daemon has applied of another branch is not ours.
         if applied != head and self._source.is_descendant(head.commit, applied.commit):
             log.warning("serving the commit that was applied last", commit=applied.commit[:12])
-            refusal, is_final = self.outcomes.last_error, not self.retrying.is_waiting
+            refusal, is_final = self.outcomes.last_error, not self.retrying.waits_for(head.commit)
             await self._applying.apply(applied)
             if is_final:
                 self.retrying.give_up(head.commit)

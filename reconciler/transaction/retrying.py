@@ -25,6 +25,7 @@ class Retrying:
         self.reason = ""
         self.given_up: str | None = None
         """The commit that was refused, and is not tried again until the ref moves."""
+        self._commit: str | None = None
         self._due = 0.0
 
     def give_up(self, commit: str) -> None:
@@ -40,10 +41,14 @@ class Retrying:
         """Whether something failed that will be tried again."""
         return self.attempts > 0
 
-    def failed(self, failure: Failure, now: float) -> float:
-        """Note a failure; return after how long it is tried again."""
+    def waits_for(self, commit: str) -> bool:
+        """Whether this is what failed, and not files that the commit which runs names."""
+        return self.is_waiting and self._commit in (None, commit)
+
+    def failed(self, failure: Failure, now: float, commit: str | None = None) -> float:
+        """Note a failure, of a commit if that is known; return after how long it is tried again."""
         self.attempts += 1
-        self.reason = failure.reason
+        self.reason, self._commit = failure.reason, commit
         delayed = self.attempts
         if failure.by_workers:
             delayed -= _AT_ONCE
@@ -62,4 +67,4 @@ class Retrying:
 
     def clear(self) -> None:
         """It went well, is wanted no more, or is to be tried now."""
-        self.attempts, self.reason, self._due = 0, "", 0.0
+        self.attempts, self.reason, self._commit, self._due = 0, "", None, 0.0

@@ -103,7 +103,7 @@ class Waiting:
         if head is None:
             return None
         on_branch, retrying = self.source.is_descendant(head, commit), self.reconciler.retrying
-        if on_branch and retrying.given_up == head and not retrying.is_waiting:
+        if on_branch and retrying.given_up == head and not retrying.waits_for(head):
             return self._refused(commit, head)
         if not on_branch and self.reconciler.outcomes.history.has(commit):
             message = f"the branch has moved to {head[:12]}, which does not contain it"
@@ -116,7 +116,7 @@ class Waiting:
         if error is None or error["commit"] != head:
             return None
         which = "" if head == commit else f"{head[:12]}, which contains it: "
-        again = f" ({_AGAIN})" if self.reconciler.retrying.is_waiting else ""
+        again = f" ({_AGAIN})" if self.reconciler.retrying.waits_for(head) else ""
         return self._result("refused", commit, which + error["message"] + again)
 
     def _was_refused(self, commit: str) -> bool:
@@ -212,7 +212,7 @@ class Waiting:
     def _result(
         self, outcome: str, commit: str, message: str, laggards: list[str] | None = None
     ) -> WaitResult:
-        running = self.store.running
+        running, head = self.store.running, self.reconciler.head
         return {
             "outcome": outcome,  # type: ignore[typeddict-item]  # one of the four words
             "commit": commit,
@@ -220,5 +220,5 @@ class Waiting:
             "generation": running.generation,
             "message": message,
             "laggards": laggards or [],
-            "tried_again": self.reconciler.retrying.is_waiting,
+            "tried_again": head is not None and self.reconciler.retrying.waits_for(head.commit),
         }
