@@ -223,7 +223,11 @@ def _onward(listener: EntityKey, view: View) -> set[str] | None:
 
 def _come_from(listener: EntityKey, cluster: str, view: View) -> bool:
     """Tell whether all requests of a cluster are those that a listener would route to it again."""
-    frontends = [view[each].typed(Frontend) for each in users(view, EntityKey("cluster", cluster))]
+    who = users(view, EntityKey("cluster", cluster))
+    if any(each.kind != "frontend" for each in who):
+        # Questions about requests come as well.
+        return False
+    frontends = [view[each].typed(Frontend) for each in who]
     return bool(frontends) and all(
         # What a header says may be otherwise the second time, and so is who asks.
         each.cluster == cluster

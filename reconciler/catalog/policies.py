@@ -2,15 +2,15 @@
 
 Merged by leaf: the name of a header, the status of a page, HSTS and CORS as a whole. Whoever is
 nearer to the frontend goes first, and a written null switches off. Two policies of one list that
-differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, how often and
-how much, is a leaf of each who says something of it, so that nobody replaces it. The engine
-does the same (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the
-catalog, by `planning` and by `explain`. Pure.
+differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, who is asked
+whether they may, how often and how much, is a leaf of each who says something of it, so that
+nobody replaces it. The engine does the same (`proxy/engine/src/policy/merged.rs`); a test holds the
+two together. Called by the catalog, by `planning` and by `explain`. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.catalog.relations import View, users
@@ -18,6 +18,7 @@ from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.cors import Cors
 from schemas.kinds.error_page import ErrorPage
+from schemas.kinds.forward_auth import ForwardAuth
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.hsts import INHERIT, Hsts
 from schemas.kinds.listener import Listener
@@ -63,7 +64,7 @@ class Pause(NamedTuple):
     longest_ms: int
 
 
-Said = RateLimit | Cors | Edit | ErrorPage | Hsts | Networks | Bytes | Pause | None
+Said = RateLimit | Cors | Edit | ErrorPage | ForwardAuth | Hsts | Networks | Bytes | Pause | None
 """None switches off what others say."""
 
 
@@ -89,6 +90,8 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
         yield Leaf("error_pages", status), Word(page, entity, status)
     if says.cors is None or isinstance(says.cors, Cors):
         yield Leaf("cors"), Word(says.cors, entity, "")
+    if says.forward_auth is not None:
+        yield Leaf("forward_auth", str(entity.key)), Word(says.forward_auth, entity, "")
     if says.hsts is None or isinstance(says.hsts, Hsts):
         yield Leaf("hsts"), Word(says.hsts, entity, "")
     for key in _EDITED:
@@ -125,6 +128,15 @@ def merged(levels: Iterable[Sequence[Entity]]) -> dict[Leaf, Word]:
             for leaf, word in words_of(entity):
                 found.setdefault(leaf, word)
     return found
+
+
+def asked_first(words: Mapping[Leaf, Word]) -> list[tuple[ForwardAuth, Entity]]:
+    """Return who is asked whether a request may pass, in the engine's order, nobody twice."""
+    asked: list[tuple[ForwardAuth, Entity]] = []
+    for said, by, _ in words.values():
+        if isinstance(said, ForwardAuth) and said not in [other for other, _ in asked]:
+            asked.append((said, by))
+    return asked[::-1]
 
 
 def levels_of(frontend: Entity, listener: str, view: View) -> list[list[Entity]]:

@@ -177,6 +177,9 @@ def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, l
             yield "cluster", [mirror.get("cluster")]
         listeners = value.get("listeners")
         yield "listener", (isinstance(listeners, list) and listeners) or [None]
+    asked = value.get("forward_auth")
+    if kind in ("policy", "frontend") and isinstance(asked, dict):
+        yield "cluster", [asked.get("cluster")]
     if kind in ("listener", "frontend") and value.get("policies") is not None:
         policies = value["policies"]
         yield "policy", policies if isinstance(policies, list) else [None]
@@ -233,7 +236,9 @@ def _dangling(
         "certificate": ("tls", "default_certificate"),
         "policy": ("policies", target.name),
     }.get(target.kind, (target.kind,))
-    if by is not None and (key.kind, target.kind) == ("frontend", "cluster"):
+    if key.kind == "policy":
+        path = ("forward_auth", "cluster")
+    elif by is not None and (key.kind, target.kind) == ("frontend", "cluster"):
         path = _names_at(by.typed(Frontend), target.name)
     return Finding("error", key, path, f"{key}: there is no {target}", guesses.hint(target))
 
@@ -242,7 +247,10 @@ def _names_at(frontend: Frontend, cluster: str) -> tuple[str, ...]:
     """Return where a frontend names a cluster."""
     if cluster in frontend.split:
         return ("split", cluster)
-    return ("cluster",) if frontend.cluster == cluster else ("mirror", "cluster")
+    if frontend.cluster == cluster:
+        return ("cluster",)
+    is_mirror = frontend.mirror is not None and frontend.mirror.cluster == cluster
+    return ("mirror" if is_mirror else "forward_auth", "cluster")
 
 
 def _clash(one: EntityKey, other: EntityKey, view: View) -> Finding:

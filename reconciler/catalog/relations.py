@@ -19,6 +19,7 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
+from schemas.kinds.policy import Policy
 from schemas.kinds.settings import Settings
 from schemas.values.names import port_of
 
@@ -230,14 +231,20 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
         case "frontend":
             frontend = entity.typed(Frontend)
             mirrored = [frontend.mirror.cluster] if frontend.mirror is not None else []
-            clusters = dict.fromkeys([*frontend.clusters, *mirrored])
+            clusters = dict.fromkeys([*frontend.clusters, *mirrored, *_asked_first(frontend)])
             return (
                 *(EntityKey("cluster", name) for name in clusters),
                 *(EntityKey("listener", name) for name in frontend.listeners),
                 *_policies(frontend.policies),
             )
+        case "policy":
+            return tuple(EntityKey("cluster", name) for name in _asked_first(entity.typed(Policy)))
         case _:
             return ()
+
+
+def _asked_first(says: Frontend | Policy) -> list[str]:
+    return [says.forward_auth.cluster] if says.forward_auth is not None else []
 
 
 def _policies(names: Sequence[str]) -> list[EntityKey]:

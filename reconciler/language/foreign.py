@@ -73,6 +73,10 @@ _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
 )
+_ASKED_FIRST = (
+    "write forward_auth: {cluster: …, path: /verify, copy_headers: [X-User]} in a frontend or a "
+    "policy; the cluster has the address of who is asked"
+)
 _MOST_SPECIFIC = (
     "frontends have no order to give: the most specific match wins, wherever it is written"
 )
@@ -83,6 +87,12 @@ _BOUND = (
 )
 
 _SENTENCES: dict[str, str] = {
+    "auth_request": _ASKED_FIRST,
+    "auth_request_set": _ASKED_FIRST,
+    "auth_url": _ASKED_FIRST,
+    "ext_auth": _ASKED_FIRST,
+    "ext_authz": _ASKED_FIRST,
+    "external_auth": _ASKED_FIRST,
     "add_header": _EDITED,
     "custom_request_headers": _EDITED,
     "custom_response_headers": _EDITED,

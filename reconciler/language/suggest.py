@@ -16,6 +16,7 @@ _CUTOFF = 0.6
 
 _ELSEWHERE = {
     "algorithm": ("load_balancing",),
+    "auth_response_headers": ("copy_headers",),
     "backend": ("cluster",),
     "balance": ("load_balancing",),
     "balancer": ("load_balancing",),

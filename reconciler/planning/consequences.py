@@ -143,7 +143,7 @@ def _frontends(change: Change, before: View, after: View) -> tuple[str, ...]:
     view = before if change.action == "remove" else after
     match change.key.kind:
         case "cluster":
-            found = users(view, change.key)
+            found = _asking(change.key, view)
         case "policy":
             found = concerned(change.key, view)
         case "listener" if any(each.path == "policies" for each in change.fields):
@@ -151,6 +151,13 @@ def _frontends(change: Change, before: View, after: View) -> tuple[str, ...]:
         case _:
             return ()
     return tuple(sorted(key.name for key in islice(found, NAMED_MAX)))
+
+
+def _asking(cluster: EntityKey, view: View) -> set[EntityKey]:
+    """Return the frontends whose requests go to a cluster, or about which it is asked."""
+    named = users(view, cluster)
+    policies = {key for key in named if key.kind == "policy"}
+    return (named - policies).union(*(concerned(key, view) for key in policies))
 
 
 def _unusable(

@@ -17,7 +17,7 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.split import shares_of
 
-_ORDER = ("settings", "certificate", "policy", "cluster", "backend", "listener", "frontend")
+_ORDER = ("settings", "certificate", "cluster", "backend", "policy", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""
 
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from schemas.base import Model, OneOf
 from schemas.entities.material import parse_file, parse_path, parse_staple
 from schemas.kinds.edits import parse_field_name
+from schemas.kinds.forward_auth import parse_question
 from schemas.kinds.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.kinds.registry import MODELS, inner_model, measure, parts
 from schemas.values import names
@@ -151,8 +152,8 @@ _REMARKS = {
         "one list that say different things about the same are an error, unless the frontend "
         "itself decides. What a listener's policies say also counts for requests that no frontend "
         "takes. "
-        "`allow`, `deny`, `rate_limit` and `limits` never replace each other: everybody's word "
-        "counts."
+        "`allow`, `deny`, `forward_auth`, `rate_limit` and `limits` never replace each other: "
+        "everybody's word counts."
     ),
     "settings": "They may be given once in the whole directory.",
 }
@@ -169,6 +170,7 @@ _FORMS = {
     parse_file: "path",
     parse_staple: "path",
     parse_field_name: "header name",
+    parse_question: "path",
     parse_new_path: "text with values",
     parse_new_prefix: "text with values",
     parse_new_query: "text with values",

@@ -157,6 +157,19 @@ ResponseEdits = Annotated[
 """As above, of answers."""
 
 
+def check_copied(names: list[str]) -> list[str]:
+    """Return names of headers that requests get from somebody else's answer, each once."""
+    seen: dict[str, str] = {}
+    for name in names:
+        reason = _IN_REQUESTS.get(name.lower().replace("_", "-"))
+        if reason is not None:
+            raise fault(f"{name} is the proxy's own to say", reason, (name,))
+        first = seen.setdefault(name.lower(), name)
+        if first != name:
+            raise fault(f'"{first}" and "{name}" are the same header', at=(name,))
+    return names
+
+
 def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool) -> None:
     """Raise a fault about names that are not to be edited, and values that are none."""
     ours = _IN_REQUESTS if of_requests else _IN_RESPONSES

@@ -24,6 +24,7 @@ from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeout
 from schemas.kinds.cors import Cors, InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
+from schemas.kinds.forward_auth import AskedFirst
 from schemas.kinds.hsts import INHERIT, InheritedHsts
 from schemas.kinds.match import (
     CookieMatch,
@@ -152,6 +153,7 @@ _SEEN_IN_REQUESTS = {
     "deny",
     "early_data",
     "error_pages",
+    "forward_auth",
     "headers",
     "hsts",
     "limits",
@@ -248,6 +250,7 @@ class Frontend(Kind):
         ),
     ] = False
     error_pages: OwnErrorPages = Field(default_factory=dict)
+    forward_auth: AskedFirst = None
     headers: Annotated[
         dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(plain_is_exact)]],
         Field(

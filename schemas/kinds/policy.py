@@ -2,7 +2,8 @@
 
 Whatever may stand here may stand in a frontend too. What counts for a frontend is merged by leaf:
 its own word goes before its policies', and these before those of the listener that a request came
-to (`reconciler.catalog.policies`; the engine does the same).
+to (`reconciler.catalog.policies`; the engine does the same). Who may refuse a request is no leaf:
+each of the three must let it pass.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeout
 from schemas.kinds.cors import InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
+from schemas.kinds.forward_auth import AskedFirst
 from schemas.kinds.hsts import INHERIT, InheritedHsts
 from schemas.kinds.rate import RateLimited
 
@@ -37,6 +39,7 @@ class Policy(Kind):
     cors: InheritedCors = INHERIT
     deny: Denied = None
     error_pages: OwnErrorPages = Field(default_factory=dict)
+    forward_auth: AskedFirst = None
     hsts: InheritedHsts = INHERIT
     limits: Limits = RequestLimits()
     rate_limit: RateLimited = None

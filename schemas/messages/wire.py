@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 12
+PROTOCOL = 13
 """Grows with every change of these messages that the other side would not understand."""
 
 # A welcome carries the counters' memfd and one descriptor per listener.

@@ -67,11 +67,11 @@ class H2Client:
         self.flush()
         return stream
 
-    def post(self, host: str, body: bytes, path: str = "/") -> int:
+    def post(self, host: str, body: bytes, path: str = "/", *fields: tuple[str, str]) -> int:
         """Send a body, reading while the windows want that; return the stream."""
         stream = self.h2.get_next_available_stream_id()
         head = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", host)]
-        self.h2.send_headers(stream, head)
+        self.h2.send_headers(stream, [*head, *fields])
         while body:
             body = body[self.send(stream, body) :]
             if not self.h2.local_flow_control_window(stream):

@@ -117,6 +117,17 @@ PAGES = st.dictionaries(
 )
 # Of several it would have to be known whether they contradict each other.
 NAMED_POLICIES = st.lists(NAMES, max_size=1)
+ASKED_FIRST = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {"cluster": NAMES},
+        optional={
+            "copy_headers": st.sets(st.sampled_from(["X-User", "x-groups", "A_b"])).map(list),
+            "path": st.sampled_from(["/", "/verify?a=%2f", "/" + "a" * 1023]),
+            "timeout": st.sampled_from(["1ms", "60s", "5s"]),
+        },
+    ),
+)
 WITHIN = st.sets(st.sampled_from(["10.1.0.0/16", "192.0.2.7", "2001:db8::/32"]), min_size=1).map(
     list
 )
@@ -160,6 +171,7 @@ POLICIES = _optional(
     cors=CORS,
     deny=st.one_of(st.none(), APART),
     error_pages=PAGES,
+    forward_auth=ASKED_FIRST,
     hsts=HSTS,
     limits=LIMITS,
     rate_limit=RATES,
@@ -184,6 +196,7 @@ MATCHING = st.fixed_dictionaries(
         "client_certificate": st.sampled_from([None, "required"]),
         "early_data": st.booleans(),
         "error_pages": PAGES,
+        "forward_auth": ASKED_FIRST,
         "hsts": HSTS,
         "limits": LIMITS,
         "rate_limit": RATES,

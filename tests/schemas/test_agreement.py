@@ -140,7 +140,11 @@ WHOLE: list[tuple[str, dict[str, Json]]] = [
     ),
     (
         "policy",
-        {"error_pages": {"503": {"body": "x"}}, "hsts": {"max_age_days": 1}},
+        {
+            "error_pages": {"503": {"body": "x"}},
+            "forward_auth": {"cluster": "c"},
+            "hsts": {"max_age_days": 1},
+        },
     ),
     ("cluster", {"tls": {}}),
     ("backend", {"address": "127.0.0.1:1"}),
@@ -148,6 +152,7 @@ WHOLE: list[tuple[str, dict[str, Json]]] = [
         "frontend",
         {
             "cluster": "c",
+            "forward_auth": {"cluster": "a"},
             "hsts": {"max_age_days": 1},
             "listeners": ["l"],
             "mirror": {"cluster": "d"},

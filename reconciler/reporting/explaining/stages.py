@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
-from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word
+from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word, asked_first
 from schemas.entities.entity import Entity
 from schemas.kinds.cors import ANY, Cors
 from schemas.kinds.error_page import ErrorPage
+from schemas.kinds.forward_auth import ForwardAuth
 from schemas.kinds.frontend import Frontend, Mirror
 from schemas.kinds.hsts import Hsts
 from schemas.kinds.places import QueryChange, Redirect, Rewrite
@@ -134,6 +135,8 @@ def _before(
         yield _cors(cors.said, cors.by, asked.preflight_of)
     if frontend.client_certificate is not None:
         yield _stage("client_certificate", "a client that has shown none gets 403"), None
+    for question, by in asked_first(words):
+        yield _stage("forward_auth", _question(question), by), None
     if isinstance(to, Redirect):
         told = f"it is sent to {_place(to)}: {to.status}"
         yield _stage("redirect", told), (to.status, told)
@@ -215,6 +218,11 @@ def _is_in(client: str, networks: Sequence[str]) -> bool:
 def _listed(networks: Sequence[str]) -> str:
     more = f", … ({len(networks)} in all)" if len(networks) > _LISTED_MAX else ""
     return ", ".join(networks[:_LISTED_MAX]) + more
+
+
+def _question(asked: ForwardAuth) -> str:
+    copied = f", and says {', '.join(asked.copy_headers)}" if asked.copy_headers else ""
+    return f"cluster {asked.cluster} is asked for {asked.path} whether it may pass{copied}"
 
 
 def _split(frontend: Frontend) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.catalog import policies
-from reconciler.catalog.policies import Edit, levels_of, merged
+from reconciler.catalog.policies import Edit, asked_first, levels_of, merged
 from reconciler.catalog.views import MemoryView
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
@@ -79,6 +79,26 @@ def test_the_nearest_word_counts_as_in_the_model(
     assert done == expected
     days = [word.said.max_age_days for word in words.values() if isinstance(word.said, Hsts)]
     assert days == [each for each in [merging.hsts(own, near, far)] if each is not None]
+
+
+GATE, SSO = {"cluster": "gate"}, {"cluster": "sso", "timeout": "1s"}
+
+
+def test_whoever_is_named_is_asked_the_outermost_first_and_nobody_twice() -> None:
+    said: list[tuple[Any, ...]] = [
+        ({}, [], [], []),
+        ({"forward_auth": SSO}, [], [], ["web"]),
+        ({"forward_auth": SSO}, [{"forward_auth": GATE}], [], ["n0", "web"]),
+        ({"forward_auth": SSO}, [], [{"forward_auth": GATE}], ["f0", "web"]),
+        ({}, [{"forward_auth": SSO}], [{"forward_auth": SSO}], ["n0"]),
+        ({}, [{"forward_auth": SSO}, {"forward_auth": GATE}], [], ["n1", "n0"]),
+        ({"forward_auth": SSO}, [{"forward_auth": GATE}], [{"forward_auth": GATE}], ["n0", "web"]),
+    ]
+    for own, near, far, expected in said:
+        view, web = view_of(own, near, far)
+        assert not list(policies.conflicts([web.key], view))
+        words = merged(levels_of(web, "public", view))
+        assert [by.key.name for _, by in asked_first(words)] == expected
 
 
 def test_a_listeners_own_page_goes_before_those_of_its_policies() -> None:

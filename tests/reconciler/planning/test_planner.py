@@ -40,7 +40,7 @@ def test_what_is_referred_to_is_made_first_and_removed_last(
     plan = make_plan(diff_entities(desired, State(before.values())), "c")
     made = [change.key.kind for change in plan.changes if change.action != "remove"]
     removed = [change.key.kind for change in plan.changes if change.action == "remove"]
-    order = ["settings", "policy", "cluster", "backend", "listener", "frontend"]
+    order = ["settings", "cluster", "backend", "policy", "listener", "frontend"]
     assert made == sorted(made, key=order.index)
     assert removed == sorted(removed, key=order.index, reverse=True)
     assert [change.action for change in plan.changes[len(made) :]] == ["remove"] * len(removed)

@@ -18,6 +18,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
     "frontend": {
         "ErrorPage",
+        "ForwardAuth",
         "HeaderEdits",
         "HeaderMatch",
         "Mirror",
@@ -39,6 +40,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "policy": {
         "Cors",
         "ErrorPage",
+        "ForwardAuth",
         "HeaderEdits",
         "Hsts",
         "RequestLimits",

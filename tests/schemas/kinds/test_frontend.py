@@ -24,6 +24,7 @@ def test_the_full_value_has_every_default() -> None:
         "deny": None,
         "early_data": False,
         "error_pages": {},
+        "forward_auth": None,
         "headers": {},
         "hostname": "*",
         "hostnames": None,

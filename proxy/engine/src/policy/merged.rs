@@ -2,8 +2,9 @@
 //!
 //! Rule: merged by leaf (the name of a header, the status of a page, HSTS and CORS as a whole). Whoever is nearer to
 //! the frontend goes first, and a written null switches off; two policies of one list that differ are
-//! refused, unless the frontend itself decides. Who may ask, and how much, is no leaf: there everybody's word
-//! counts ([`super::access`], [`super::bounds`]). The reconciler says the same, with file and line
+//! refused, unless the frontend itself decides. Who may ask, who is asked whether they may, and how much, is no
+//! leaf: there everybody's word counts ([`super::access`], [`super::bounds`]). The reconciler says the same, with
+//! file and line
 //! (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
 
 use std::collections::btree_map::Entry;
@@ -19,7 +20,7 @@ use super::facts::Facts;
 use super::rate::Rate;
 use super::template::Values;
 use super::{Page, Verdict};
-use crate::state::entity::{Cors, ErrorPage, HeaderEdits, Hsts, Inherited, Policy};
+use crate::state::entity::{Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Policy};
 
 /// What holds, compiled.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ pub struct Merged {
     hsts: Option<Box<str>>,
     /// By status; none: the built-in one.
     pages: BTreeMap<u16, Option<Page>>,
+    /// Who is asked whether a request may pass, one after the other: the listener's first.
+    asked: Box<[Arc<ForwardAuth>]>,
     /// That of the frontend's path, if its groups are named.
     expression: Option<Arc<Regex>>,
 }
@@ -87,6 +90,16 @@ impl<'a> Levels<'a> {
         rates.extend(own.map(|said| Rate::of(None, said)));
         rates.into()
     }
+
+    /// Those whom they have asked, the outermost first, and nobody twice.
+    fn asked(&self) -> Box<[Arc<ForwardAuth>]> {
+        let mut asked: Vec<&ForwardAuth> = Vec::new();
+        for policy in self.all() {
+            let more = policy.forward_auth.as_ref();
+            asked.extend(more.filter(|more| !asked.contains(more)));
+        }
+        asked.into_iter().rev().cloned().map(Arc::new).collect()
+    }
 }
 
 impl Merged {
@@ -131,6 +144,7 @@ impl Merged {
             response: response.map_err(|reason| format!("response_headers: {reason}"))?,
             hsts: hsts.map(|hsts| hsts.line().into()),
             pages: pages.collect(),
+            asked: levels.asked(),
             expression: None,
         };
         let edits = [&merged.request, &merged.response];
@@ -143,7 +157,8 @@ impl Merged {
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
-            && merged.pages.is_empty();
+            && merged.pages.is_empty()
+            && merged.asked.is_empty();
         Ok((!is_empty).then_some(merged))
     }
 
@@ -193,6 +208,12 @@ impl Merged {
     #[must_use]
     pub fn hsts(&self) -> Option<&str> {
         self.hsts.as_deref()
+    }
+
+    /// Who is asked whether a request may pass, one after the other.
+    #[must_use]
+    pub fn asked(&self) -> &[Arc<ForwardAuth>] {
+        &self.asked
     }
 
     /// What is done with the fields of a request.
@@ -397,185 +418,4 @@ fn edits_of(leaves: Leaves<'_, Edit<'_>>) -> HeaderEdits {
 const BEYOND: u8 = 2;
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What a policy may do with one of a few headers: nothing, a null, or something.
-    fn words() -> impl Strategy<Value = Vec<u8>> {
-        proptest::collection::vec(0u8..6, 3)
-    }
-
-    fn policy(words: &[u8]) -> Policy {
-        let mut policy = Policy::default();
-        let edits = &mut policy.response_headers;
-        for (number, word) in words.iter().enumerate() {
-            // Names are the same in any case.
-            let name = match word % 2 {
-                0 => format!("X-{number}"),
-                _ => format!("x-{number}"),
-            };
-            match word {
-                1 => drop(edits.set.insert(name, None)),
-                2 => drop(edits.set.insert(name, Some("a".to_owned()))),
-                3 => drop(edits.set.insert(name, Some("b".to_owned()))),
-                4 => drop(edits.add.insert(name, Some("a".to_owned()))),
-                5 => edits.remove.push(name),
-                _ => {}
-            }
-        }
-        policy
-    }
-
-    /// What one header comes to, by the words of each level: none is a contradiction.
-    fn expected(levels: &[Vec<u8>]) -> Option<u8> {
-        for level in levels {
-            let said: BTreeSet<u8> = level.iter().copied().filter(|word| *word != 0).collect();
-            if let Some(word) = said.first() {
-                return (said.len() == 1).then_some(*word);
-            }
-        }
-        Some(0)
-    }
-
-    fn as_made(edits: &HeaderEdits, number: usize) -> u8 {
-        let is_it = |name: &String| name.eq_ignore_ascii_case(&format!("x-{number}"));
-        let of = |lines: &BTreeMap<String, Option<String>>| {
-            let found = lines.iter().find(|(name, _)| is_it(name));
-            found.map(|(_, text)| text.clone().unwrap())
-        };
-        match (of(&edits.set).as_deref(), of(&edits.add)) {
-            (Some("a"), None) => 2,
-            (Some("b"), None) => 3,
-            (None, Some(_)) => 4,
-            (None, None) => 5 * u8::from(edits.remove.iter().any(is_it)),
-            _ => panic!("one header is done two things with"),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_nearest_word_counts_and_contradictions_are_refused(
-            own in words(),
-            policies in proptest::collection::vec(words(), 0..3),
-            beyond in proptest::collection::vec(words(), 0..3),
-        ) {
-            let spoken: Vec<Policy> = policies.iter().map(|words| policy(words)).collect();
-            let further: Vec<Policy> = beyond.iter().map(|words| policy(words)).collect();
-            let own_policy = policy(&own);
-            let levels = Levels {
-                own: Some(&own_policy),
-                policies: &spoken.iter().map(|policy| ("p", policy)).collect::<Vec<_>>(),
-                beyond: &further.iter().map(|policy| ("l", policy)).collect::<Vec<_>>(),
-                beyond_pages: None,
-            };
-            let of = |number: usize, all: &[Vec<u8>]| all.iter().map(|each| each[number]).collect();
-            let expected: Vec<Option<u8>> = (0..3)
-                .map(|number| {
-                    expected(&[vec![own[number]], of(number, &policies), of(number, &beyond)])
-                })
-                .collect();
-            match Said::by(&levels) {
-                Err(_) => prop_assert!(expected.contains(&None)),
-                Ok(said) => {
-                    let edits = edits_of(said.response);
-                    for (number, expected) in expected.iter().enumerate() {
-                        // A null comes to nothing.
-                        let expected = expected.map(|word| if word == 1 { 0 } else { word });
-                        prop_assert_eq!(Some(as_made(&edits, number)), expected);
-                    }
-                }
-            }
-        }
-    }
-
-    fn said(text: &str) -> Policy {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn pages_of_a_listener_go_before_those_of_its_policies() {
-        let pages = r#"{"error_pages":{"404":{"body":"p"},"503":{"body":"p"},"502":null}}"#;
-        let policy = said(pages);
-        let own = ErrorPage {
-            body: "l".into(),
-            content_type: "text/plain".into(),
-        };
-        let listener = BTreeMap::from([("404".to_owned(), own)]);
-        let levels = Levels {
-            beyond: &[("p", &policy)],
-            beyond_pages: Some(&listener),
-            ..Levels::default()
-        };
-        let merged = Merged::of(&levels, None).unwrap().unwrap();
-        assert!(merged.page(404).is_none(), "the listener is asked");
-        assert_eq!(&*merged.page(503).unwrap().unwrap().body, b"p");
-        assert_eq!(merged.page(502), Some(None));
-    }
-
-    #[test]
-    fn the_smallest_limit_counts_and_the_nearest_timeout() {
-        let own =
-            said(r#"{"limits":{"body_bytes":9},"timeouts":{"tunnel":null,"request_body":1}}"#);
-        let near = said(r#"{"timeouts":{"tunnel":2,"response_head":2}}"#);
-        let far = said(
-            r#"{"limits":{"body_bytes":3},"timeouts":{"request_body":3,"response_head":3,"response_body":3}}"#,
-        );
-        let levels = Levels {
-            own: Some(&own),
-            policies: &[("near", &near)],
-            beyond: &[("far", &far)],
-            ..Levels::default()
-        };
-        let merged = Merged::of(&levels, None).unwrap().unwrap();
-        let expected = bounds::Said {
-            body_bytes: Some(3),
-            request_body: Some(1),
-            response_head: Some(2),
-            response_body: Some(3),
-            tunnel: None,
-        };
-        assert_eq!(merged.bounds(), Some(&expected));
-        let both = Levels {
-            policies: &[("far", &far), ("near", &near)],
-            ..Levels::default()
-        };
-        let refused = Merged::of(&both, None).unwrap_err();
-        assert_eq!(
-            refused,
-            r#"the policies "far" and "near" say different things about timeouts.response_head"#
-        );
-    }
-
-    #[test]
-    fn a_null_switches_off_what_is_said_further_away() {
-        let (off, on) = (
-            said(r#"{"hsts":null}"#),
-            said(r#"{"hsts":{"max_age_days":1}}"#),
-        );
-        let policies = [("p", &on)];
-        let levels = |own| Levels {
-            own,
-            policies: &policies,
-            ..Levels::default()
-        };
-        assert!(
-            Merged::of(&levels(None), None)
-                .unwrap()
-                .unwrap()
-                .hsts()
-                .is_some()
-        );
-        assert!(Merged::of(&levels(Some(&off)), None).unwrap().is_none());
-        let both = Levels {
-            policies: &[("off", &off), ("on", &on)],
-            ..Levels::default()
-        };
-        let refused = Merged::of(&both, None).unwrap_err();
-        assert_eq!(
-            refused,
-            r#"the policies "off" and "on" say different things about hsts"#
-        );
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! What frontends have done with requests before any backend is asked: the stages, and their order.
 //!
-//! Rule: pure. A head and what is known of its sender come in, `Continue` or an answer comes out: no
-//! socket, no clock, nothing of a session. What few frontends ask for is in a [`plan::Plan`], compiled when
+//! Rule: pure. A head and what is known of its sender come in, and a [`Step`] comes out: on to a backend, an
+//! answer, or somebody to be asked first, behind whom the stages go on ([`go_on`]): no socket, no clock,
+//! nothing of a session. What few frontends ask for is in a [`plan::Plan`], compiled when
 //! a change is prepared; what holds for all of them is in [`general`]. Called by `session/exchange`, and
 //! plans are made by `state/incoming`.
 
@@ -127,19 +128,29 @@ impl Verdict {
     }
 }
 
+/// What becomes of a request behind some stages.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// It goes to a backend, changed to this.
+    Forward(Option<Box<Changes>>),
+    /// It is answered.
+    Answer(Answer),
+    /// It waits until this one of [`Merged::asked`] has let it pass; then it goes on behind that.
+    Wait(usize),
+}
+
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
 /// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
-/// networks, rates, preflights, the client's certificate; then what stands [`behind`] all who may refuse it.
-///
-/// # Errors
-/// The answer, where one of them gives it.
+/// networks, rates, preflights, the client's certificate, and whoever else is asked; then what stands behind all who may
+/// refuse it.
 #[inline]
 pub fn decide(
     frontend: &Frontend,
     plan: Option<&Plan>,
     merged: Option<&Merged>,
     facts: &Facts<'_>,
-) -> Result<Option<Box<Changes>>, Answer> {
+) -> Step {
     let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
     let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
     let in_time = || merged.map_or(Verdict::Continue, |merged| merged.keep_pace(facts));
@@ -152,24 +163,32 @@ pub fn decide(
         .or(preflight)
         .or(identified);
     match verdict {
-        Verdict::Answer(answer) => Err(answer),
-        Verdict::Continue => behind(frontend, plan, merged, facts),
+        Verdict::Answer(answer) => Step::Answer(answer),
+        Verdict::Continue => go_on(frontend, plan, merged, facts, 0),
     }
 }
 
-/// The stages of a request that nobody refuses: redirects and answers of the configuration, protocols that may
-/// not be switched to, and then what it is changed to on its way.
+/// Takes a request on that so many of those have let pass who are asked: to the next of them, or through the
+/// stages behind: redirects and answers of the configuration, protocols that may not be switched to, and then
+/// what it is changed to on its way.
 #[inline]
-fn behind(
+pub fn go_on(
     frontend: &Frontend,
     plan: Option<&Plan>,
     merged: Option<&Merged>,
     facts: &Facts<'_>,
-) -> Result<Option<Box<Changes>>, Answer> {
+    passed: usize,
+) -> Step {
+    if merged.is_some_and(|merged| merged.asked().len() > passed) {
+        return Step::Wait(passed);
+    }
     let end = plan.map_or(Verdict::Continue, |plan| plan.end(facts));
     match end.or(|| general::switching(frontend, facts)) {
-        Verdict::Answer(answer) => Err(answer),
-        Verdict::Continue => changes(plan, merged, facts),
+        Verdict::Answer(answer) => Step::Answer(answer),
+        Verdict::Continue => match changes(plan, merged, facts) {
+            Ok(changes) => Step::Forward(changes),
+            Err(answer) => Step::Answer(answer),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use super::facts::Facts;
 use super::meter::Meter;
 use super::plan::{Changes, Plan};
 use super::template::{Escape, Template, Values};
-use super::{Answer, Reason, decide};
+use super::{Answer, Reason, Step, decide};
 use crate::protocol::h1::request;
 use crate::protocol::h1::target::normalise_path;
 use crate::protocol::h1::{RequestHead, Slashes};
@@ -79,12 +79,12 @@ impl Asked {
         let frontend = frontend(keys);
         let plan = plan(&frontend).unwrap();
         self.seen(|facts| {
-            decide(
-                &frontend,
-                plan.as_deref(),
-                plan.as_deref().and_then(Plan::merged),
-                facts,
-            )
+            let merged = plan.as_deref().and_then(Plan::merged);
+            match decide(&frontend, plan.as_deref(), merged, facts) {
+                Step::Forward(changes) => Ok(changes),
+                Step::Answer(answer) => Err(answer),
+                Step::Wait(_) => panic!("nobody is asked"),
+            }
         })
     }
 

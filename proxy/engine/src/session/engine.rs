@@ -95,6 +95,8 @@ pub struct Engine<D> {
     pub(super) exchanges: Arena<Exchange>,
     pub(super) tickets: Arena<Ticket>,
     pub(super) calls: Arena<Call>,
+    /// Calls that nobody waits for.
+    pub(super) mirrors_now: usize,
     pub(super) upstreams: Arena<Upstream>,
     pub(super) back_streams: Arena<BackStream>,
     pub(super) accepting: Slab<Rc<Listener>>,
@@ -178,6 +180,7 @@ impl<D: Driver> Engine<D> {
             exchanges: Arena::default(),
             tickets: Arena::default(),
             calls: Arena::default(),
+            mirrors_now: 0,
             upstreams: Arena::default(),
             back_streams: Arena::default(),
             accepting: Slab::new(),

@@ -22,6 +22,7 @@ pub use super::kinds::cluster::{
 };
 pub use super::kinds::cors::Cors;
 pub use super::kinds::edits::HeaderEdits;
+pub use super::kinds::forward_auth::ForwardAuth;
 pub use super::kinds::frontend::{ClientCertificate, Few, Frontend, FrontendKeys};
 use super::kinds::language::language;
 pub use super::kinds::listener::{

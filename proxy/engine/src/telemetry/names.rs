@@ -112,6 +112,12 @@ named_indexes! {
         MirrorsDroppedTotal = "mirrors_dropped_total",
         /// Those of them that a mirror has not answered.
         MirrorsFailedTotal = "mirrors_failed_total",
+        /// Questions whether a request may pass (`forward_auth`).
+        AuthorisationsTotal = "authorisations_total",
+        /// Those of them that were answered by a refusal, which its client got.
+        AuthorisationsRefusedTotal = "authorisations_refused_total",
+        /// Those of them to which there was no verdict: the request was answered 503.
+        AuthorisationsFailedTotal = "authorisations_failed_total",
         /// Requests over a rate that is only tried.
         RateLimitDryRunTotal = "rate_limit_dry_run_total",
         /// Keys of rates whose places others have taken before they were free.

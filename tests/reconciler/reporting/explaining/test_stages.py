@@ -35,6 +35,7 @@ def keys(*, secure: bool = True, **fields: Any) -> list[str]:
 ALL: dict[str, Any] = {
     "cluster": "shop",
     "client_certificate": "required",
+    "forward_auth": {"cluster": "sso", "path": "/verify", "copy_headers": ["X-User"]},
     "hsts": {"max_age_days": 1},
     "mirror": {"cluster": "shadow", "share": "10%"},
     "redirect": "https",
@@ -49,6 +50,7 @@ def test_what_goes_to_a_cluster() -> None:
     answered = ["response_headers", "hsts"]
     assert keys(**ALL) == [
         "client_certificate",
+        "forward_auth",
         "rewrite",
         "request_headers",
         "mirror",
@@ -90,6 +92,10 @@ def test_it_is_said_in_words() -> None:
     [stage], _ = told(False, {"redirect": to})
     place = "scheme https, host a.test, prefix /b, no query"
     assert stage["words"] == f"it is sent to {place}: 302"
+    asked = {"cluster": "sso", "path": "/verify", "copy_headers": ["X-User"]}
+    [stage, _], _ = told(True, {"respond": {}, "forward_auth": asked})
+    question = "cluster sso is asked for /verify whether it may pass, and says X-User"
+    assert stage["words"] == question
     edited = {"set": {"X-B": "b", "X-A": "a"}, "remove": ["Server"]}
     [stage], _ = told(True, {"cluster": "c", "request_headers": edited})
     assert stage == {"key": "request_headers", "words": "set X-A, X-B; remove Server", "by": None}

@@ -61,6 +61,51 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
             + OWN_BYTES,
     );
     write_request_line(out, buf, head, forward.changed.target);
+    write_fields(out, buf, head, forward);
+}
+
+/// Appends the head of a GET of our own for `target`, with the fields of `head`: what somebody is asked about
+/// that request. What is about its body, or about which version of what it asks for its client has, is not told,
+/// and what the client says in the name of the proxy's lines neither: `forward` changes it by those alone.
+pub fn write_question(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    head: &RequestHead,
+    target: &[u8],
+    forward: &Forward<'_>,
+) {
+    let mut asked = head.clone();
+    for name in UNTOLD {
+        asked.drop_fields(buf, name);
+    }
+    asked.expect_continue = false;
+    asked.te_trailers = false;
+    out.extend_from_slice(b"GET ");
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_fields(out, buf, &asked, forward);
+}
+
+/// Fields that a question does not have of the request that it is about.
+const UNTOLD: [&[u8]; 14] = [
+    b"content-encoding",
+    b"content-language",
+    b"content-location",
+    b"content-type",
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"range",
+    b"x-forwarded-method",
+    b"x-forwarded-uri",
+    b"x-original-method",
+    b"x-original-url",
+];
+
+fn write_fields(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
+    let authority = head.authority(buf);
     out.extend_from_slice(b"Host: ");
     out.extend_from_slice(forward.changed.host.unwrap_or(authority));
     out.extend_from_slice(b"\r\n");

@@ -49,6 +49,7 @@ pub use error::UpstreamFault;
 pub use fields::Field;
 pub use fields::FieldId;
 pub use forward::Forward;
+pub use forward::write_question;
 pub use forward::write_request;
 pub use framing::Delivery;
 pub use framing::RequestBody;

@@ -35,7 +35,7 @@ pub struct HeadLimits {
 }
 
 /// A parsed head; keep it and parse the next one into it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// How the next head is read; the caller sets it before, and it stays.
     pub slashes: Slashes,

@@ -23,7 +23,7 @@ use super::request::parse_version;
 use super::scan::find_control;
 
 /// A parsed head; keep it and parse the next one into it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// Of the status line.
     pub version: Version,

@@ -1,10 +1,11 @@
-//! Requests that we ask ourselves, beside that of a client: a mirror of it, whose answer is thrown away.
+//! Requests that we ask ourselves, beside that of a client: a mirror of it, whose answer is thrown away, and a
+//! question about it, for whose answer it waits (`authorising`).
 //!
 //! Rule: a call is an exchange like any other, with attempts, retries and timeouts of its own, and nobody behind it: so
 //! what is asked of backends side by side shares neither a body nor a deadline nor an end. Whose request it
 //! repeats never waits for it: what the other side does not take waits here up to a bound, and beyond that the
 //! call is dropped and counted. It has one deadline for all of it. Called by `request` and `upload` with what a client
-//! has sent, and by `front::asker` for the end of the answer.
+//! has sent, by `authorising`, and by `front` with the answer and its end.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
+use crate::session::exchange::authorising::Heard;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::asker::Asker;
@@ -22,8 +24,8 @@ use crate::session::queue::Bulk;
 use crate::telemetry::names::Counter;
 use crate::upstream::Backend;
 
-/// Calls of a worker at a time; each holds a connection or a stream to a backend.
-const CALLS_MAX: usize = 256;
+/// Mirrors of a worker at a time; each holds a connection or a stream to a backend.
+const MIRRORS_MAX: usize = 256;
 
 /// Bytes of a request body that may wait for a slow mirror.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
@@ -43,6 +45,8 @@ pub(in crate::session) struct Call {
     deadline: Deadline,
     /// Queued to be driven in the next turn.
     queued: bool,
+    /// What has come of the answer, where somebody waits for it; that of a mirror is thrown away.
+    pub(super) heard: Option<Box<Heard>>,
 }
 
 impl<D: Driver> Engine<D> {
@@ -62,11 +66,19 @@ impl<D: Driver> Engine<D> {
             return;
         }
         self.metrics.add(Counter::MirrorsTotal, 1);
-        if self.calls.len() >= CALLS_MAX || self.is_saving_memory() {
+        if self.mirrors_now >= MIRRORS_MAX || self.is_saving_memory() {
             return self.metrics.add(Counter::MirrorsDroppedTotal, 1);
         }
-        let original = &self.exchanges[id];
-        let ends = self.ends_of(original.asker);
+        let call = self.open_call(self.exchanges[id].asker, None);
+        self.mirrors_now += 1;
+        let exchange = self.repeated(id, call, mirror.cluster.clone());
+        self.exchanges[id].mirror = Some(call);
+        self.send_call(call, exchange, CALL_MS_MAX);
+    }
+
+    /// A call beside the request of a client, of which nothing has been sent.
+    pub(super) fn open_call(&mut self, beside: Asker, heard: Option<Box<Heard>>) -> CallId {
+        let ends = self.ends_of(beside);
         let vacant = self.calls.vacant();
         let call = vacant.id();
         vacant.insert(Call {
@@ -76,11 +88,15 @@ impl<D: Driver> Engine<D> {
             ended: None,
             deadline: Deadline::NONE,
             queued: false,
+            heard,
         });
-        let exchange = self.repeated(id, call, mirror.cluster.clone());
-        self.exchanges[id].mirror = Some(call);
+        call
+    }
+
+    /// Sends it, and has it end within so long.
+    pub(super) fn send_call(&mut self, call: CallId, exchange: Exchange, limit_ms: u64) {
         let exchange = self.insert_exchange(exchange);
-        let at_ms = self.clock.ms() + CALL_MS_MAX;
+        let at_ms = self.clock.ms() + limit_ms;
         let deadline = &mut self.calls[call].deadline;
         self.timers.set(deadline, call.token(), at_ms);
         self.try_backend(exchange);
@@ -220,13 +236,18 @@ impl<D: Driver> Engine<D> {
     /// Ends a call, and its exchange if that is not over.
     pub(in crate::session) fn end_call(&mut self, id: CallId, outcome: Outcome) {
         if let Some(exchange) = self.calls.get(id).and_then(|call| call.exchange) {
-            self.abandon_exchange(exchange, outcome);
+            self.leave_place(exchange);
+            self.remove_exchange(exchange, outcome);
         }
         let Some(mut call) = self.calls.remove(id) else {
             return;
         };
         self.timers.remove(&mut call.deadline);
         call.input.clear(&mut self.pool);
+        match call.heard {
+            Some(heard) => self.heard_all(*heard, outcome),
+            None => self.mirrors_now -= 1,
+        }
     }
 
     /// Counts a call that is over: for its cluster and backend, as the requests that these have had.
@@ -236,8 +257,10 @@ impl<D: Driver> Engine<D> {
         backend: Option<&Backend>,
         outcome: Outcome,
     ) {
+        let is_mirror = |id| self.calls.get(id).is_some_and(|call| call.heard.is_none());
         match outcome {
             Outcome::Complete => {}
+            _ if !matches!(exchange.asker, Asker::Call(id) if is_mirror(id)) => {}
             Outcome::Overloaded => self.metrics.add(Counter::MirrorsDroppedTotal, 1),
             _ => self.metrics.add(Counter::MirrorsFailedTotal, 1),
         }

@@ -5,6 +5,7 @@
 //! their ids only, so that either may speak another protocol than HTTP/1.1.
 
 pub(super) mod attempt;
+pub(super) mod authorising;
 pub(super) mod body;
 pub(super) mod call;
 mod own;
@@ -27,6 +28,7 @@ use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
+use crate::session::exchange::authorising::Parked;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
@@ -74,6 +76,8 @@ pub(in crate::session) enum Outcome {
     Responded,
     Closed,
     RewriteRefused,
+    AuthorisationRefused,
+    AuthorisationFailed,
     ChallengeAnswered,
     InternalError,
 }
@@ -112,6 +116,8 @@ impl Outcome {
             Self::Responded => "responded",
             Self::Closed => "closed",
             Self::RewriteRefused => "rewrite_refused",
+            Self::AuthorisationRefused => "authorisation_refused",
+            Self::AuthorisationFailed => "authorisation_failed",
             Self::ChallengeAnswered => "challenge_answered",
             Self::InternalError => "internal_error",
         }
@@ -170,6 +176,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) attempt: Option<Attempt>,
     /// What those before have come to.
     pub(in crate::session) tries: Tries,
+    /// It waits to be let pass, or has been answered instead.
+    parked: Option<Box<Parked>>,
     /// What repeats it to the mirror of its frontend.
     pub(in crate::session) mirror: Option<CallId>,
     /// The settings that it is served by.
@@ -229,7 +237,11 @@ impl Exchange {
             tables,
         } = parties;
         let settings = cluster.settings();
-        let said = frontend.merged(&listener).and_then(Merged::bounds);
+        let said = match asker {
+            // A call has the time that its own cluster gives.
+            Asker::Call(_) => None,
+            _ => frontend.merged(&listener).and_then(Merged::bounds),
+        };
         let bounds = Bounds::of(said, &listener.entity, &settings.entity.timeouts);
         Self {
             asker,
@@ -241,6 +253,7 @@ impl Exchange {
             served_by: cluster,
             attempt: None,
             tries: Tries::default(),
+            parked: None,
             mirror: None,
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
@@ -293,6 +306,10 @@ impl Exchange {
 
     /// What holds by policies.
     fn merged(&self) -> Option<&Merged> {
+        // What answers of a call are about is said by others.
+        if self.is_call() {
+            return None;
+        }
         self.frontend.merged(&self.listener)
     }
 
@@ -306,7 +323,10 @@ impl Exchange {
             frontend: Some(self.frontend.clone()),
             response_lines: self.response_lines.clone(),
             request_id: Some(self.record.request_id),
-            is_grpc: grpc::is_call_head(&self.head),
+            is_grpc: match &self.parked {
+                Some(parked) => parked.is_grpc(),
+                None => grpc::is_call_head(&self.head),
+            },
             head_only: self.head_only,
             keep_alive: self.keep_alive && self.request_done(),
         }
@@ -347,13 +367,18 @@ impl Exchange {
     /// What is counted and logged of it. An answer of our own has a status before any response, and is whole.
     fn ended<'a>(&'a self, backend: Option<&'a Backend>, outcome: Outcome) -> Ended<'a> {
         let has_begun = self.reply.has_begun();
-        let is_whole = matches!(outcome, Outcome::Complete | Outcome::TunnelClosed)
-            || (!has_begun && self.record.status > 0);
+        let is_whole = matches!(
+            outcome,
+            Outcome::Complete
+                | Outcome::TunnelClosed
+                | Outcome::AuthorisationRefused
+                | Outcome::Closed
+        ) || (!has_begun && self.record.status > 0);
         Ended {
             asker: self.asker,
             record: &self.record,
             frontend: Some(&self.frontend),
-            cluster: Some(&self.served_by),
+            cluster: Some(&*self.served_by).filter(|_| self.parked.is_none()),
             backend,
             tried: backend.or(self.tries.last().map(Rc::as_ref)),
             outcome: outcome.as_str(),
@@ -407,6 +432,12 @@ impl<D: Driver> Engine<D> {
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);
+        if let Some(parked) = exchange.parked {
+            self.pool.release(parked.weight());
+            if let Some(ticket) = parked.ticket {
+                self.give_ticket_up(ticket);
+            }
+        }
         if let Some(mirror) = exchange.mirror {
             self.leave_mirror(mirror, exchange.request.is_done());
         }
@@ -473,10 +504,14 @@ impl<D: Driver> Engine<D> {
         let exchange = &self.exchanges[id];
         let asker = exchange.asker;
         let keep_alive = exchange.keep_alive && exchange.request_done();
+        let outcome = match exchange.parked {
+            None => Outcome::Complete,
+            Some(_) => Outcome::AuthorisationRefused,
+        };
         if let Some(carrier) = exchange.carrier() {
             self.release_carrier(carrier);
         }
-        self.remove_exchange(id, Outcome::Complete);
+        self.remove_exchange(id, outcome);
         self.end_response(asker, keep_alive);
     }
 }

@@ -100,7 +100,7 @@ impl Answer {
     }
 
     /// Whether it is none at all: its connection is closed.
-    fn is_silent(&self) -> bool {
+    pub(super) fn is_silent(&self) -> bool {
         self.status == 0
     }
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use crate::policy::facts::{Facts, client_address};
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
-use crate::policy::{self, Page, Reason};
-use crate::protocol::h1::forward::{self, Forward};
+use crate::policy::{self, Page, Reason, Step};
+use crate::protocol::h1::forward::{self, Changed, Forward};
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
@@ -17,6 +17,7 @@ use crate::routing::matcher::{HeaderLookup, Request};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
+use crate::session::exchange::authorising::Parked;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Record, Tally, is_call};
@@ -29,11 +30,22 @@ use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
 use crate::upstream::Cluster;
 
-/// A request that goes to a backend.
+/// A request that goes to a backend, now or when it has been let pass.
 struct Admitted {
     frontend: Rc<Frontend>,
     cluster: Rc<Cluster>,
-    changes: Option<Box<Changes>>,
+    then: Then,
+}
+
+/// What is next for it.
+enum Then {
+    Forward(Option<Box<Changes>>),
+    /// These are asked first, one after the other. `ends_here`: it has no cluster of its own, and is counted by
+    /// that of the first.
+    Ask {
+        clusters: Box<[Rc<Cluster>]>,
+        ends_here: bool,
+    },
 }
 
 /// An answer of our own, and the frontend that has it answered, if one has taken the request.
@@ -43,6 +55,14 @@ struct Own {
 }
 
 impl Own {
+    /// To a request that a frontend has taken.
+    fn of(frontend: Rc<Frontend>, answer: Answer) -> Box<Self> {
+        Box::new(Self {
+            frontend: Some(frontend),
+            answer,
+        })
+    }
+
     /// To a request that no frontend has taken, and that has a counter of its own.
     fn apart(status: u16, outcome: Outcome, counter: Counter) -> Box<Self> {
         let answer = Answer {
@@ -56,44 +76,34 @@ impl Own {
     }
 }
 
+/// What a reason is called, and what counts it.
+pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
+    match reason {
+        Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
+        Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
+        Reason::Redirected => (Outcome::Redirected, None),
+        Reason::Denied => (Outcome::AddressDenied, Some(Counter::Rejected403Total)),
+        Reason::RateLimited => (Outcome::RateLimited, Some(Counter::Rejected429Total)),
+        Reason::Preflight => (Outcome::PreflightAnswered, None),
+        Reason::OriginRefused => (Outcome::OriginRefused, Some(Counter::Rejected403Total)),
+        Reason::CertificateMissing => {
+            let counter = Counter::Rejected403Total;
+            (Outcome::CertificateMissing, Some(counter))
+        }
+        Reason::Responded => (Outcome::Responded, None),
+        Reason::Closed => (Outcome::Closed, None),
+        Reason::Abnormal => (Outcome::RewriteRefused, Some(Counter::Rejected400Total)),
+        Reason::WebSocketVersion => {
+            let counter = Counter::Rejected426Total;
+            (Outcome::WebSocketVersion, Some(counter))
+        }
+        Reason::UpgradeRefused => (Outcome::UpgradeRefused, Some(Counter::Rejected501Total)),
+    }
+}
+
 impl From<policy::Answer> for Answer {
     fn from(decided: policy::Answer) -> Self {
-        let (outcome, counter) = match decided.reason {
-            Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
-            Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
-            Reason::Redirected => (Outcome::Redirected, None),
-            Reason::Denied => {
-                let counter = Counter::Rejected403Total;
-                (Outcome::AddressDenied, Some(counter))
-            }
-            Reason::RateLimited => {
-                let counter = Counter::Rejected429Total;
-                (Outcome::RateLimited, Some(counter))
-            }
-            Reason::Preflight => (Outcome::PreflightAnswered, None),
-            Reason::OriginRefused => {
-                let counter = Counter::Rejected403Total;
-                (Outcome::OriginRefused, Some(counter))
-            }
-            Reason::CertificateMissing => {
-                let counter = Counter::Rejected403Total;
-                (Outcome::CertificateMissing, Some(counter))
-            }
-            Reason::Responded => (Outcome::Responded, None),
-            Reason::Closed => (Outcome::Closed, None),
-            Reason::Abnormal => {
-                let counter = Counter::Rejected400Total;
-                (Outcome::RewriteRefused, Some(counter))
-            }
-            Reason::WebSocketVersion => {
-                let counter = Counter::Rejected426Total;
-                (Outcome::WebSocketVersion, Some(counter))
-            }
-            Reason::UpgradeRefused => {
-                let counter = Counter::Rejected501Total;
-                (Outcome::UpgradeRefused, Some(counter))
-            }
-        };
+        let (outcome, counter) = outcome_of(decided.reason);
         Self {
             counter,
             line: decided.line,
@@ -152,6 +162,12 @@ impl<D: Driver> Engine<D> {
             return self.answer_unbegun(&asked, record, &answer);
         }
         let frontend = self.route(asker, listener, head, bytes);
+        if let Some(merged) = frontend.as_ref().and_then(|it| it.merged(listener)) {
+            // Who it is only those say who are asked (T21).
+            for name in merged.asked().iter().flat_map(|asked| &asked.copy_headers) {
+                head.drop_fields(bytes, name.as_bytes());
+            }
+        }
         let admitted = match self.admit(asker, listener, head, bytes, frontend, &record) {
             Ok(admitted) => admitted,
             Err(own) => {
@@ -161,8 +177,17 @@ impl<D: Driver> Engine<D> {
             }
         };
         let exchange = self.begin_exchange(asker, listener, head, bytes, admitted, record);
-        let mirrors = self.exchanges[exchange].frontend.mirror().is_some();
         self.begin_asking(asker);
+        match self.exchanges[exchange].parked {
+            None => self.forward(exchange),
+            Some(_) => self.ask(exchange),
+        }
+    }
+
+    /// Gives a request to its backends, and to its mirror.
+    #[inline]
+    pub(super) fn forward(&mut self, exchange: ExchangeId) {
+        let mirrors = self.exchanges[exchange].frontend.mirror().is_some();
         self.try_backend(exchange);
         if mirrors {
             self.begin_mirror(exchange);
@@ -199,25 +224,41 @@ impl<D: Driver> Engine<D> {
         if merged.is_some_and(Merged::is_metered) {
             self.count_rates();
         }
-        let answer = match decided {
-            Ok(changes) => match self.cluster_of(&frontend, asker, listener, (head, bytes), record)
-            {
-                Some(cluster) => {
-                    return Ok(Admitted {
-                        frontend,
-                        cluster,
-                        changes,
-                    });
-                }
-                // What has no cluster answers all requests itself.
-                None => Answer::taken(500, Outcome::InternalError),
+        let then = match decided {
+            Step::Forward(changes) => Then::Forward(changes),
+            Step::Wait(_) => Then::Ask {
+                clusters: self.authorisers(merged),
+                ends_here: false,
             },
-            Err(answer) => answer.into(),
+            Step::Answer(answer) => return Err(Own::of(frontend, answer.into())),
         };
-        Err(Box::new(Own {
-            frontend: Some(frontend),
-            answer,
-        }))
+        let cluster = self.cluster_of(&frontend, asker, listener, (head, bytes), record);
+        let (cluster, then) = match (cluster, then) {
+            (Some(cluster), then) => (Some(cluster), then),
+            (None, Then::Ask { clusters, .. }) => {
+                let ends_here = true;
+                (
+                    clusters.first().cloned(),
+                    Then::Ask {
+                        clusters,
+                        ends_here,
+                    },
+                )
+            }
+            (None, then) => (None, then),
+        };
+        match cluster {
+            Some(cluster) => Ok(Admitted {
+                frontend,
+                cluster,
+                then,
+            }),
+            // What has no cluster answers all requests itself.
+            None => Err(Own::of(
+                frontend,
+                Answer::taken(500, Outcome::InternalError),
+            )),
+        }
     }
 
     /// Takes over what the meter has counted.
@@ -229,7 +270,7 @@ impl<D: Driver> Engine<D> {
 
     /// A request as the stages of its frontend see it.
     #[inline]
-    fn facts<'a>(
+    pub(super) fn facts<'a>(
         &'a self,
         asker: Asker,
         listener: &'a ListenerSettings,
@@ -365,7 +406,7 @@ impl<D: Driver> Engine<D> {
         let Admitted {
             frontend,
             cluster,
-            changes,
+            then,
         } = admitted;
         let upgrade: Option<Box<[u8]>> = head
             .upgrade(bytes)
@@ -377,15 +418,27 @@ impl<D: Driver> Engine<D> {
                 self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
             })
         });
-        if let Some(edits) = merged.and_then(Merged::request_edits) {
-            for name in edits.drops() {
-                head.drop_fields(bytes, name.as_bytes());
+        let (text, parked) = match then {
+            Then::Ask {
+                clusters,
+                ends_here,
+            } => {
+                let parked = Parked::new(head, bytes, clusters, ends_here);
+                (Vec::new(), Some(Box::new(parked)))
             }
-        }
-        let changes = changes.as_deref();
+            Then::Forward(changes) => {
+                if let Some(edits) = merged.and_then(Merged::request_edits) {
+                    for name in edits.drops() {
+                        head.drop_fields(bytes, name.as_bytes());
+                    }
+                }
+                let as_sent = (&*head, bytes, upgrade.is_some());
+                let changes = changes.as_deref();
+                let text = self.text_of(asker, listener, as_sent, record.id(), changes);
+                (text, None)
+            }
+        };
         let head = &*head;
-        let as_sent = (head, bytes, upgrade.is_some());
-        let text = self.text_of(asker, listener, as_sent, record.id(), changes);
         let parties = Parties {
             asker,
             version: head.version,
@@ -410,13 +463,19 @@ impl<D: Driver> Engine<D> {
         exchange.expects_continue = head.expect_continue;
         exchange.response_lines = response_lines;
         self.metrics.add(Counter::RequestsTotal, 1);
+        let waits = parked.as_ref().map(|parked| parked.weight());
+        exchange.parked = parked;
         let exchange = self.insert_exchange(exchange);
-        self.await_request_body(exchange);
+        match waits {
+            None => self.await_request_body(exchange),
+            // Nor is any of its body read.
+            Some(weight) => self.pool.hold(weight),
+        }
         exchange
     }
 
     /// The head as it is sent to a backend.
-    fn text_of(
+    pub(super) fn text_of(
         &mut self,
         asker: Asker,
         listener: &ListenerSettings,
@@ -425,9 +484,28 @@ impl<D: Driver> Engine<D> {
         changes: Option<&Changes>,
     ) -> Vec<u8> {
         let mut text = self.pool.take();
-        let client = self.client_of(asker);
-        let address = AddressText::new(client.peer);
+        let address = AddressText::new(self.client_of(asker).peer);
         let forward = Forward {
+            upgrade,
+            changed: changes.map(Changes::as_written).unwrap_or_default(),
+            ..self.told(asker, listener, &address, head.body, request_id)
+        };
+        forward::write_request(&mut text, bytes, head, &forward);
+        text
+    }
+
+    /// What others are told of a request and of its client.
+    #[inline]
+    pub(super) fn told<'a>(
+        &'a self,
+        asker: Asker,
+        listener: &ListenerSettings,
+        address: &'a AddressText,
+        body: RequestBody,
+        request_id: &'a str,
+    ) -> Forward<'a> {
+        let client = self.client_of(asker);
+        Forward {
             client_ip: address.ip(),
             client_port: 0,
             listener_port: client.listener.address.port(),
@@ -435,14 +513,12 @@ impl<D: Driver> Engine<D> {
             trusted: listener.trusts(client.peer.ip()),
             client_cert: client.identity.as_deref(),
             request_id,
-            early: self.client_of(asker).stream.is_early(),
+            early: client.stream.is_early(),
             upstream_keep_alive: true,
-            upgrade,
-            body: head.body,
-            changed: changes.map(Changes::as_written).unwrap_or_default(),
-        };
-        forward::write_request(&mut text, bytes, head, &forward);
-        text
+            upgrade: false,
+            body,
+            changed: Changed::default(),
+        }
     }
 
     /// A request id nobody can guess the next of is not needed; one that is unique is: random start

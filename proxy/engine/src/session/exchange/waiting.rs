@@ -3,14 +3,15 @@
 //! Rule: a ticket says who waits for what, and works once. Who has what is waited for keeps the ticket's id, and
 //! resumes by it; one that is out of date, since its exchange has ended or gone elsewhere, finds nobody. Nobody
 //! waits without an end: who keeps the id has a deadline. Called by `back` for requests that wait for a connection to
-//! open, or for a backend to allow a stream.
+//! open, or for a backend to allow a stream, and by `authorising` for those that wait to be let pass.
 
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
-use crate::session::ids::{ExchangeId, TicketId, UpstreamId};
+use crate::session::exchange::Outcome;
+use crate::session::ids::{CallId, ExchangeId, TicketId, UpstreamId};
 
-/// An attempt that waits.
+/// A request that waits, or an attempt of it.
 #[derive(Debug)]
 pub(in crate::session) struct Ticket {
     exchange: ExchangeId,
@@ -22,6 +23,8 @@ pub(in crate::session) struct Ticket {
 pub(in crate::session) enum Wanted {
     /// A stream of a connection, which is not open, or whose backend allows none yet.
     StreamOf(UpstreamId),
+    /// What a call is answered.
+    Verdict(CallId),
 }
 
 /// Where an attempt is.
@@ -62,6 +65,7 @@ impl<D: Driver> Engine<D> {
         self.set_place(ticket.exchange, None);
         match ticket.wanted {
             Wanted::StreamOf(connection) => self.stop_waiting_for(connection, id),
+            Wanted::Verdict(call) => self.end_call(call, Outcome::ClientAborted),
         }
     }
 
@@ -69,9 +73,10 @@ impl<D: Driver> Engine<D> {
     pub(super) fn connection_at(&self, place: Place) -> Option<UpstreamId> {
         match place {
             Place::Carried(carrier) => Some(self.connection_by(carrier)),
-            Place::Waits(id) => self.tickets.get(id).map(|ticket| match ticket.wanted {
-                Wanted::StreamOf(connection) => connection,
-            }),
+            Place::Waits(id) => match self.tickets.get(id)?.wanted {
+                Wanted::StreamOf(connection) => Some(connection),
+                Wanted::Verdict(_) => None,
+            },
         }
     }
 }

@@ -91,8 +91,10 @@ impl<D: Driver> Engine<D> {
         let id = match asker {
             Asker::Connection(id) => return self.send_client(id, part.bytes, part.tail),
             Asker::Stream(id) => id,
-            // Nobody reads it.
-            Asker::Call(_) => return Fate::Lives,
+            Asker::Call(id) => {
+                self.hear(id, part);
+                return Fate::Lives;
+            }
         };
         let has_body = !part.bytes.is_empty() || !part.tail.is_empty();
         if let Some(head) = part.head {

@@ -18,7 +18,7 @@ use crate::session::ids::{CallId, ClientId, ExchangeId, StreamId};
 pub(in crate::session) enum Asker {
     Connection(ClientId),
     Stream(StreamId),
-    /// Nobody is there to read an answer; see `exchange::call`.
+    /// No client is there to read an answer; see `exchange::call`.
     Call(CallId),
 }
 

@@ -64,7 +64,7 @@ impl HeaderEdits {
 
 /// Whether a field frames a message, is about one connection, or is what the proxy says of itself and of
 /// its client: also for those who read `_` as `-`, as CGI does (T21).
-fn is_ours(name: &str, of: Of) -> bool {
+pub(super) fn is_ours(name: &str, of: Of) -> bool {
     let dashed = name.to_ascii_lowercase().replace('_', "-");
     let id = FieldId::of(dashed.as_bytes());
     let is_framing = id.is_hop_by_hop()

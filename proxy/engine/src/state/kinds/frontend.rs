@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds::{RequestLimits, RequestTimeouts};
 use super::cors::Cors;
 use super::edits::HeaderEdits;
+use super::forward_auth::ForwardAuth;
 use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
@@ -58,6 +59,8 @@ language! {
         pub early_data: bool = false,
         /// See [`Policy::error_pages`].
         pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
+        /// See [`Policy::forward_auth`].
+        pub forward_auth: Option<ForwardAuth> = None,
         /// Header name (lower case) to what one of its values must be.
         pub headers: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// `shop.example.com`, `*.example.com` or `*`.
@@ -174,6 +177,7 @@ impl From<FrontendKeys> for Frontend {
                 cors: keys.cors,
                 deny: keys.deny,
                 error_pages: keys.error_pages,
+                forward_auth: keys.forward_auth,
                 hsts: keys.hsts,
                 limits: keys.limits,
                 rate_limit: keys.rate_limit,
@@ -210,6 +214,7 @@ impl From<Frontend> for FrontendKeys {
             deny: few.says.deny,
             early_data: held.early_data,
             error_pages: few.says.error_pages,
+            forward_auth: few.says.forward_auth,
             headers: few.headers,
             hostname: held.hostname,
             hostnames: few.hostnames,
@@ -358,6 +363,7 @@ impl Value for Frontend {
 
     fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
         let mirror = self.rare().mirror.as_ref();
+        let asked = self.rare().says.forward_auth.as_ref();
         Needs {
             lists: [
                 Some((Kind::Listener, &*self.listeners)),
@@ -365,7 +371,10 @@ impl Value for Frontend {
                 self.few().map(|few| (Kind::Cluster, &*few.split.clusters)),
             ],
             one: self.cluster.as_deref().map(|name| (Kind::Cluster, name)),
-            another: mirror.map(|mirror| (Kind::Cluster, &*mirror.cluster)),
+            more: [
+                mirror.map(|mirror| (Kind::Cluster, &*mirror.cluster)),
+                asked.map(|asked| (Kind::Cluster, &*asked.cluster)),
+            ],
         }
     }
 

@@ -215,7 +215,7 @@ impl Value for Listener {
         Needs {
             lists: [Some((Kind::Policy, &self.policies)), None, None],
             one: default.map(|name| (Kind::Certificate, name)),
-            another: None,
+            more: [None; 2],
         }
     }
 

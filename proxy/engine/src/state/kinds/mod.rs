@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod cluster;
 pub mod cors;
 pub mod edits;
+pub mod forward_auth;
 pub mod frontend;
 pub(in crate::state) mod language;
 pub mod listener;

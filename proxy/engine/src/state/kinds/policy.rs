@@ -11,9 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::bounds::{RequestLimits, RequestTimeouts};
 use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
+use super::forward_auth::ForwardAuth;
 use super::language::{defaulted, language};
 use super::rate::RateLimit;
-use super::registry::{Compiling, Swap, Value};
+use super::registry::{Compiling, Kind, Needs, Swap, Value};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::ErrorPage;
 use crate::state::entity::check::{error_page, networks};
@@ -31,6 +32,8 @@ defaulted! {
         pub deny: Option<Vec<Box<str>>> = None,
         /// Pages by status; none is the built-in one.
         pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
+        /// Who is asked whether a request may pass.
+        pub forward_auth: Option<ForwardAuth> = None,
         /// What clients are told of TLS in responses over it.
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
         /// Bounds of requests.
@@ -136,6 +139,10 @@ impl Value for Policy {
         for (status, page) in &self.error_pages {
             error_page(status, page.as_ref())?;
         }
+        if let Some(asked) = &self.forward_auth {
+            let named = |reason: String| format!("forward_auth: {reason}");
+            asked.check().map_err(named)?;
+        }
         let edits = &self.request_headers;
         edits
             .check(Of::Requests)
@@ -144,6 +151,14 @@ impl Value for Policy {
         edits
             .check(Of::Responses)
             .map_err(|reason| format!("response_headers: {reason}"))
+    }
+
+    fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
+        let asked = self.forward_auth.as_ref();
+        Needs {
+            one: asked.map(|asked| (Kind::Cluster, &*asked.cluster)),
+            ..Needs::default()
+        }
     }
 
     fn compile(&self, _: &Arc<Entry>, _: &mut Compiling<'_>) -> Result<(), String> {

@@ -88,8 +88,8 @@ pub struct Needs<'a> {
     pub(super) lists: [Option<Listed<'a>>; 3],
     /// One more.
     pub(super) one: Option<(Kind, &'a str)>,
-    /// And another.
-    pub(super) another: Option<(Kind, &'a str)>,
+    /// And others.
+    pub(super) more: [Option<(Kind, &'a str)>; 2],
 }
 
 impl<'a> Needs<'a> {
@@ -99,7 +99,7 @@ impl<'a> Needs<'a> {
         listed
             .flat_map(|(kind, names)| names.iter().map(move |name| (kind, &**name)))
             .chain(self.one)
-            .chain(self.another)
+            .chain(self.more.into_iter().flatten())
     }
 }
 

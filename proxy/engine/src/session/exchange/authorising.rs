@@ -1,0 +1,413 @@
+//! Requests that wait until somebody else has let them pass.
+//!
+//! Rule: a request that waits is parked: its exchange is there, so that its client can leave, be cut or run out of
+//! memory like any, and has no attempt; its head is kept, since the stages behind have yet to see it, and its
+//! body is not read, so that none of it is lost. Whom it asks is a call of its own, which has one deadline and
+//! resumes it by a ticket; whatever becomes of the call, it resumes. What is no verdict lets nobody pass. Called
+//! by `request` where a stage waits, and by `call` with what was answered.
+
+use std::rc::Rc;
+
+use crate::policy::merged::Merged;
+use crate::policy::plan::Changes;
+use crate::policy::{self, Step};
+use crate::protocol::h1::forward::write_question;
+use crate::protocol::h1::request::RequestHead;
+use crate::protocol::h1::{Field, Forward, RequestBody, ResponseBody, ResponseHead, Version};
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::body::Body;
+use crate::session::exchange::own::Answer;
+use crate::session::exchange::record::is_call;
+use crate::session::exchange::request::outcome_of;
+use crate::session::exchange::text::AddressText;
+use crate::session::exchange::waiting::Wanted;
+use crate::session::exchange::{Exchange, Outcome, Parties};
+use crate::session::front::answer::{Head, Part};
+use crate::session::front::asker::Asker;
+use crate::session::ids::{CallId, ExchangeId, TicketId};
+use crate::state::entity::ForwardAuth;
+use crate::telemetry::names::Counter;
+use crate::upstream::Cluster;
+
+/// Bytes of a refusal's body; it is passed on whole.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// A request that waits, and what its stages need.
+pub(in crate::session) struct Parked {
+    head: RequestHead,
+    bytes: Vec<u8>,
+    /// So many have let it pass.
+    passed: usize,
+    /// By which the one that is asked resumes it.
+    pub(super) ticket: Option<TicketId>,
+    /// What those have said of it, as lines of its head.
+    lines: Vec<u8>,
+    /// Who is asked, one after the other.
+    clusters: Box<[Rc<Cluster>]>,
+    /// Its frontend leads to no cluster.
+    ends_here: bool,
+}
+
+impl Parked {
+    pub(super) fn new(
+        head: &RequestHead,
+        bytes: &[u8],
+        clusters: Box<[Rc<Cluster>]>,
+        ends_here: bool,
+    ) -> Self {
+        Self {
+            head: head.clone(),
+            bytes: bytes.to_vec(),
+            passed: 0,
+            ticket: None,
+            lines: Vec::new(),
+            clusters,
+            ends_here,
+        }
+    }
+
+    /// What is counted as memory that waits.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes.len() + self.head.fields.len() * size_of::<Field>()
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        is_call(&self.head, &self.bytes)
+    }
+}
+
+/// What is heard of who was asked.
+#[derive(Default)]
+pub(in crate::session) struct Heard {
+    ticket: Option<TicketId>,
+    /// The final head, and the text that it is offsets into.
+    head: Option<(ResponseHead, Vec<u8>)>,
+    /// The body of a refusal.
+    body: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl Heard {
+    fn hear_head(&mut self, text: &[u8], head: &ResponseHead) {
+        if head.status < 200 {
+            return;
+        }
+        // With the end of the last line.
+        let end = head.fields.iter().map(|field| field.value.end() + 2).max();
+        let text = text.get(..end.unwrap_or_default()).unwrap_or_default();
+        self.head = Some((head.clone(), text.to_vec()));
+    }
+
+    /// Returns how much more is kept.
+    fn hear_body(&mut self, bytes: &[u8]) -> usize {
+        let is_kept = self
+            .head
+            .as_ref()
+            .is_some_and(|(head, _)| refuses(head.status));
+        if !is_kept || self.is_too_long {
+            return 0;
+        }
+        self.is_too_long = self.body.len() + bytes.len() > REFUSAL_BYTES_MAX;
+        if self.is_too_long {
+            return 0;
+        }
+        self.body.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    /// Why it is no verdict, if it is none.
+    fn fault(&self, outcome: Outcome) -> Option<&'static str> {
+        if outcome != Outcome::Complete {
+            return Some(match outcome {
+                Outcome::ResponseTimeout | Outcome::ConnectTimeout => "authoriser_timeout",
+                _ => "authoriser_failed",
+            });
+        }
+        match &self.head {
+            Some((head, _)) if (200..300).contains(&head.status) => None,
+            Some((head, _)) if refuses(head.status) => {
+                self.is_too_long.then_some("authoriser_answer_too_long")
+            }
+            Some(_) | None => Some("authoriser_status"),
+        }
+    }
+}
+
+/// Whether a status says that a request may not pass, and what its client is to do. A 304 says nothing, since
+/// nobody has asked whether something is new.
+fn refuses(status: u16) -> bool {
+    matches!(status, 300..=303 | 305..=399 | 401 | 403)
+}
+
+impl<D: Driver> Engine<D> {
+    /// The clusters of those who are asked for a frontend.
+    pub(super) fn authorisers(&self, merged: Option<&Merged>) -> Box<[Rc<Cluster>]> {
+        let asked = merged.map_or(&[][..], Merged::asked);
+        let clusters = &self.tables.running.clusters;
+        asked
+            .iter()
+            .filter_map(|asked| clusters.get(&asked.cluster).cloned())
+            .collect()
+    }
+
+    /// Asks the next of those who are to let a request pass.
+    pub(super) fn ask(&mut self, id: ExchangeId) {
+        let exchange = &self.exchanges[id];
+        let Some(parked) = exchange.parked.as_deref() else {
+            return;
+        };
+        let asked = exchange
+            .merged()
+            .and_then(|it| it.asked().get(parked.passed));
+        let cluster = parked.clusters.get(parked.passed);
+        let (Some(asked), Some(cluster)) = (asked.cloned(), cluster.cloned()) else {
+            return self.let_nobody_pass(id, "authoriser_failed");
+        };
+        self.metrics.add(Counter::AuthorisationsTotal, 1);
+        let text = self.question(exchange, parked, &asked);
+        let beside = exchange.asker;
+        let call = self.open_call(beside, Some(Box::default()));
+        let exchange = &self.exchanges[id];
+        let parties = Parties {
+            asker: Asker::Call(call),
+            // What is heard need not be framed.
+            version: Version::Http2,
+            listener: exchange.listener.clone(),
+            frontend: exchange.frontend.clone(),
+            cluster,
+            tables: &self.tables,
+        };
+        let record = self.blank_record(exchange.record.request_id);
+        let mut question = Exchange::new(parties, text, record);
+        question.replayable = true;
+        let ticket = self.wait(id, Wanted::Verdict(call));
+        if let Some(heard) = self.calls[call].heard.as_mut() {
+            heard.ticket = Some(ticket);
+        }
+        if let Some(parked) = self.exchanges[id].parked.as_mut() {
+            parked.ticket = Some(ticket);
+        }
+        self.send_call(call, question, asked.timeout);
+    }
+
+    /// The head of what is asked: what the request says, and what it is about.
+    fn question(&self, exchange: &Exchange, parked: &Parked, asked: &ForwardAuth) -> Vec<u8> {
+        let Parked { head, bytes, .. } = parked;
+        let (asker, listener) = (exchange.asker, &exchange.listener);
+        let uri = [
+            head.path(bytes),
+            head.query(bytes).map_or(&[], |_| b"?"),
+            head.query(bytes).unwrap_or_default(),
+        ]
+        .concat();
+        let frontend = Some(&*exchange.frontend);
+        let facts = self.facts(asker, listener, (head, bytes), frontend, &exchange.record);
+        let mut lines = Vec::with_capacity(256);
+        let mut tell = |name: &str, parts: &[&[u8]]| {
+            lines.extend_from_slice(name.as_bytes());
+            for part in parts {
+                lines.extend_from_slice(part);
+            }
+            lines.extend_from_slice(b"\r\n");
+        };
+        tell("X-Forwarded-Method: ", &[head.method(bytes)]);
+        tell("X-Forwarded-Uri: ", &[&uri]);
+        tell("X-Original-Method: ", &[head.method(bytes)]);
+        let authority = head.authority(bytes);
+        let scheme = facts.scheme().as_bytes();
+        tell("X-Original-URL: ", &[scheme, b"://", authority, &uri]);
+        let address = AddressText::new(self.client_of(asker).peer);
+        let mut forward: Forward<'_> = self.told(
+            asker,
+            listener,
+            &address,
+            RequestBody::None,
+            exchange.record.id(),
+        );
+        forward.changed.lines = &lines;
+        let mut text = Vec::with_capacity(bytes.len() + lines.len() + 512);
+        write_question(&mut text, bytes, head, asked.path.as_bytes(), &forward);
+        text
+    }
+
+    /// More of what was answered to a call, if anybody listens.
+    pub(in crate::session) fn hear(&mut self, id: CallId, part: &Part<'_>) {
+        let call = self.calls.get_mut(id);
+        let Some(heard) = call.and_then(|call| call.heard.as_deref_mut()) else {
+            return;
+        };
+        if let Some(Head::Passed { text, head, .. }) = part.head {
+            heard.hear_head(text, head);
+        }
+        let kept = heard.hear_body(part.bytes) + heard.hear_body(part.tail);
+        self.pool.hold(kept);
+    }
+
+    /// Who was asked has answered, or will not.
+    pub(super) fn heard_all(&mut self, heard: Heard, outcome: Outcome) {
+        self.pool.release(heard.body.len());
+        let Some(id) = heard.ticket.and_then(|ticket| self.resume(ticket)) else {
+            return;
+        };
+        let exchange = &mut self.exchanges[id];
+        let Some(parked) = exchange.parked.as_mut() else {
+            return;
+        };
+        parked.ticket = None;
+        let fault = heard.fault(outcome);
+        match (heard.head, fault) {
+            (_, Some(fault)) => self.let_nobody_pass(id, fault),
+            (Some((head, text)), None) if refuses(head.status) => {
+                self.pass_refusal_on(id, head, &text, &heard.body);
+            }
+            (head, None) => {
+                let head = head.as_ref().map(|(head, text)| (head, text.as_slice()));
+                self.let_pass(id, head);
+            }
+        }
+    }
+
+    /// A request that may pass: what is said of it becomes its own, and it goes on to the next stage.
+    fn let_pass(&mut self, id: ExchangeId, said: Option<(&ResponseHead, &[u8])>) {
+        let exchange = &mut self.exchanges[id];
+        let merged = exchange.frontend.merged(&exchange.listener);
+        let Some(parked) = exchange.parked.as_deref_mut() else {
+            return;
+        };
+        let asked = merged.and_then(|merged| merged.asked().get(parked.passed));
+        let edits = merged.and_then(Merged::request_edits);
+        let is_edited = |name: &str| {
+            let mut drops = edits.into_iter().flat_map(|edits| edits.drops());
+            drops.any(|drop| drop.eq_ignore_ascii_case(name))
+        };
+        let copied = asked.iter().flat_map(|asked| &asked.copy_headers);
+        for name in copied.filter(|name| !is_edited(name)) {
+            let values = said
+                .into_iter()
+                .flat_map(|(head, text)| head.values(text, name));
+            for value in values.filter(|value| !value.is_empty()) {
+                for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                    parked.lines.extend_from_slice(part);
+                }
+            }
+        }
+        parked.passed += 1;
+        self.go_on(id);
+    }
+
+    /// Takes a request on that waits no more.
+    fn go_on(&mut self, id: ExchangeId) {
+        let exchange = &self.exchanges[id];
+        let Some(parked) = exchange.parked.as_deref() else {
+            return;
+        };
+        let (frontend, at) = (&exchange.frontend, (&parked.head, parked.bytes.as_slice()));
+        let facts = self.facts(
+            exchange.asker,
+            &exchange.listener,
+            at,
+            Some(frontend),
+            &exchange.record,
+        );
+        let (entity, plan) = (frontend.entity(), frontend.plan());
+        match policy::go_on(entity, plan, exchange.merged(), &facts, parked.passed) {
+            Step::Wait(_) => self.ask(id),
+            Step::Answer(decided) => {
+                let outcome = outcome_of(decided.reason).0;
+                self.answer_parked(id, decided.into(), outcome);
+            }
+            // What has no cluster answers all requests itself.
+            Step::Forward(_) if parked.ends_here => {
+                self.fail_exchange(id, 500, Outcome::InternalError);
+            }
+            Step::Forward(changes) => self.forward_parked(id, changes),
+        }
+    }
+
+    /// Gives a request to its backends, with the head that it has come to.
+    fn forward_parked(&mut self, id: ExchangeId, changes: Option<Box<Changes>>) {
+        let exchange = &mut self.exchanges[id];
+        let Some(mut parked) = exchange.parked.take() else {
+            return;
+        };
+        self.pool.release(parked.weight());
+        let (asker, listener) = (exchange.asker, exchange.listener.clone());
+        let is_switching = exchange.upgrade.is_some();
+        let request_id = exchange.record.request_id;
+        let merged = exchange.frontend.merged(&listener);
+        for name in merged
+            .and_then(Merged::request_edits)
+            .iter()
+            .flat_map(|it| it.drops())
+        {
+            parked.head.drop_fields(&parked.bytes, name.as_bytes());
+        }
+        let mut changes = changes.unwrap_or_default();
+        let mut lines = parked.lines;
+        lines.extend_from_slice(changes.lines.as_deref().unwrap_or_default());
+        changes.lines = Some(lines.into());
+        let as_sent = (&parked.head, parked.bytes.as_slice(), is_switching);
+        let request_id = std::str::from_utf8(&request_id).unwrap_or_default();
+        let text = self.text_of(asker, &listener, as_sent, request_id, Some(&changes));
+        self.pool.hold(text.len());
+        let exchange = &mut self.exchanges[id];
+        exchange.head_bytes = text.len() as u32;
+        self.pool.give(std::mem::replace(&mut exchange.head, text));
+        // Those that were there when it came may have been taken out meanwhile.
+        exchange.backends = exchange.served_by.backends();
+        self.await_request_body(id);
+        self.forward(id);
+        if self.exchanges.contains(id) {
+            self.wake_asker(asker);
+        }
+    }
+
+    /// Answers a request that waits no more.
+    fn answer_parked(&mut self, id: ExchangeId, answer: Answer, outcome: Outcome) {
+        if let Some(counter) = answer.counter {
+            self.metrics.add(counter, 1);
+        }
+        if !answer.is_silent() {
+            return self.fail_by(id, answer, outcome);
+        }
+        let asker = self.exchanges[id].asker;
+        self.remove_exchange(id, outcome);
+        self.leave_unanswered(asker);
+    }
+
+    /// A refusal leaves as the answer of a backend does. Of a call of gRPC the status says it, and not a page.
+    fn pass_refusal_on(
+        &mut self,
+        id: ExchangeId,
+        mut head: ResponseHead,
+        text: &[u8],
+        body: &[u8],
+    ) {
+        self.metrics.add(Counter::AuthorisationsRefusedTotal, 1);
+        let exchange = &self.exchanges[id];
+        if exchange
+            .parked
+            .as_ref()
+            .is_some_and(|parked| parked.is_grpc())
+        {
+            return self.fail_exchange(id, head.status, Outcome::AuthorisationRefused);
+        }
+        let length = body.len() as u64;
+        head.content_length = Some(length);
+        let (kind, left) = match (exchange.head_only, length) {
+            (true, _) => (ResponseBody::None, Body::Done),
+            (false, 0) => (ResponseBody::Length(0), Body::Done),
+            (false, _) => (ResponseBody::Length(length), Body::Length(length)),
+        };
+        head.body = kind;
+        let sent = if exchange.head_only { &[] } else { body };
+        self.response_arrived(id, &mut head, text, left, sent);
+    }
+
+    fn let_nobody_pass(&mut self, id: ExchangeId, fault: &'static str) {
+        self.metrics.add(Counter::AuthorisationsFailedTotal, 1);
+        self.exchanges[id].record.reason = Some(fault);
+        self.fail_exchange(id, 503, Outcome::AuthorisationFailed);
+    }
+}
