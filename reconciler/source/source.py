@@ -373,4 +373,5 @@ class Source:
         alone = [repository.common_dir]
         if repository.git_dir != repository.common_dir:
             alone.append(repository.git_dir)
+        alone += [folder for folder in repository.links if folder not in alone]
         return alone, [repository.common_dir / "refs"]

@@ -196,6 +196,42 @@ class BareRepo(Repo):
         self.directory = directory
 
 
+@pytest.mark.parametrize("inside", ["", "conf"])
+@pytest.mark.parametrize("parent", [False, True])
+def test_a_link_that_is_swapped_is_followed(
+    site: Site, tmp_path: Path, inside: str, parent: bool
+) -> None:
+    """Both releases stay where they are: only what the name means has changed."""
+    releases = [tmp_path / f"release-{number}" for number in (1, 2)]
+    for place, backend in zip(releases, ("red", "blue"), strict=True):
+        repository = Repo(place / "site" if parent else place)
+        content = files(site, backend)
+        repository.commit(
+            {f"{inside}/{name}" if inside else name: content[name] for name in content}
+        )
+    current = tmp_path / "current"
+    current.symlink_to("release-1")
+    named = current / "site" if parent else current
+    site.daemon.repo = Repo(named)
+    site.daemon.directory = named / inside
+    site.daemon.start()
+    assert site.everywhere("main.test") == {"red"}
+    swapped = tmp_path / "swapped"
+    swapped.symlink_to("release-2")
+    swapped.rename(current)
+    head = Repo(named).head()
+    started = time.monotonic()
+    done = site.daemon.run_cli("wait", "--commit", "HEAD")
+    assert head[:12] in done.stdout, done
+    assert time.monotonic() - started < POLL_DEADLINE_S
+    assert site.everywhere("main.test") == {"blue"}
+    again = Repo(named)
+    content = files(site, "red")
+    sha = again.commit({f"{inside}/{name}" if inside else name: content[name] for name in content})
+    site.wait(sha)
+    assert site.everywhere("main.test") == {"red"}
+
+
 # F16: objects move and go
 
 

@@ -18,6 +18,7 @@ from reconciler.source.git.loose import Loose
 from reconciler.source.git.objects import Objects
 from reconciler.source.git.quarantine import object_directories
 from reconciler.source.git.refs import Refs
+from reconciler.source.git.way import Way
 
 # A working tree owned by another user is the normal case for a daemon with a user of its own, and
 # nothing in a repository is executed here.
@@ -53,7 +54,8 @@ class Repository:
             # Looked at before each step of a commit: the paths are made once.
             self._way_in = None if self._git.is_bare else Path(self._git.workdir, ".git")
             self._identity = self._inodes()
-            self._way = self._way_here()
+            self._way_to_git = self._way_here()
+            self._way = Way(directory)
         except (OSError, RuntimeError, ValueError) as error:
             # A directory on the way may not be searched, or links lead in a circle.
             reason = getattr(error, "strerror", None) or error
@@ -82,7 +84,12 @@ class Repository:
         except OSError:
             return False
         # The working tree may be gone while we follow.
-        return self._way_here() in (None, self._way)
+        return self._way_here() in (None, self._way_to_git) and self._way.is_same()
+
+    @property
+    def links(self) -> list[Path]:
+        """The directories of links by which it is named."""
+        return self._way.links
 
     def _way_here(self) -> tuple[int, int, int] | None:
         """What leads from the working tree to the git directory: that, a link to it, or a file."""
