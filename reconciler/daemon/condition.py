@@ -15,8 +15,10 @@ from reconciler.reporting.monitoring.measuring import Measuring
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
+from reconciler.transaction.access_log import unwritable
 from reconciler.workers.listening.descriptors import Reserve, shortages
 from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.watching.binding import unbound
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 
 
@@ -74,6 +76,7 @@ class Warnings:
         runtime: RuntimeDirectory,
         supervisor: Supervisor,
         shortages: Shortages,
+        store: Store,
     ) -> None:
         self._admin = admin
         self._measuring = measuring
@@ -82,12 +85,22 @@ class Warnings:
         self._runtime = runtime
         self._supervisor = supervisor
         self._shortages = shortages
+        self._store = store
 
     def found(self) -> list[str]:
         """A sentence for each warning."""
         problem = self._admin.problem
         found = [f"no metrics are served: {problem}"] if problem else []
         found += self._measuring.left_out()
+        found += unbound(self._supervisor)
+        found += self._of_access_log()
         found += [self._row_audit.problem] if self._row_audit.problem else []
         found += [self._reserve.problem] if self._reserve.problem else []
         return found + self._runtime.warnings(self._supervisor) + self._shortages.found()
+
+    def _of_access_log(self) -> list[str]:
+        with contextlib.suppress(DamagedError):
+            reason = unwritable(self._store.running.state.settings.access_log)
+            said = f"{reason}: workers that start lose its records until they can"
+            return [said] if reason else []
+        return []

@@ -54,6 +54,7 @@ from reconciler.workers.telling.challenges import ChallengeKeeper
 from reconciler.workers.telling.overlay import Overlaying
 from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
 from reconciler.workers.watching.auditing import Auditing
+from reconciler.workers.watching.binding import Binding
 from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from schemas.messages import control
@@ -94,6 +95,7 @@ class WorkerPlane:
     supervisor: Supervisor
     auditing: Auditing
     liveness: Liveness
+    binding: Binding
     certifying: Certifying
     send_overlay: Callable[[], None]
 
@@ -176,6 +178,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
         supervisor=supervisor,
         auditing=Auditing(store, supervisor),
         liveness=Liveness(supervisor, drains.names),
+        binding=Binding(supervisor, bringup, store),
         certifying=Certifying(
             options.state_dir,
             challenges,
@@ -252,6 +255,7 @@ def control_socket(
         base.runtime,
         supervisor,
         commits.shortages,
+        base.store,
     )
     status = Status(
         source=base.source,

@@ -1,6 +1,6 @@
 """Whether workers could open the access log of a plan: tried without any effect that lasts.
 
-Called by `reconciler.transaction.runner`.
+Called by `reconciler.transaction.runner`, and by `reconciler.daemon` for `status`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.descriptors import PER_LISTENER, room_of
-from reconciler.workers.listening.holders import holder
+from reconciler.workers.listening.opening import reason_of
 from reconciler.workers.listening.sockets import BindError, SocketTable, room, without_room
 from reconciler.workers.slots.supervisor import Supervisor
 from schemas.changes.change import Change, of_kinds
@@ -104,6 +104,8 @@ class Runner:
         async with self._supervisor.exclusive:
             workers = self._supervisor.in_service
             if not workers:
+                if self._supervisor.is_stuck:
+                    return await self._record_alone(begun)
                 return Failure("no worker is in service", transient=True)
             opened: list[tuple[int, str]] = []
             try:
@@ -148,9 +150,24 @@ class Runner:
         """
         await _wait(lambda: self._supervisor.complete, COMPLETE_WAIT_S)
 
+    async def _record_alone(self, begun: Begun) -> Failure | None:
+        """Have the next workers brought to this instead of what none of them takes.
+
+        Nobody serves, so that there is nothing to lose; and otherwise nothing could ever mend it.
+        """
+        recorded = await self._record_commit_apart(begun)
+        if isinstance(recorded, events.RecordFailed):
+            return Failure(recorded.reason, transient=True)
+        self._tell_recorded(begun)
+        self._note_done()
+        self._settle_sockets()
+        return None
+
     async def _wait_for_service(self) -> None:
         """One worker is enough: those that are on their way catch up with it."""
-        await _wait(lambda: bool(self._supervisor.in_service), SERVICE_WAIT_S)
+        await _wait(
+            lambda: bool(self._supervisor.in_service) or self._supervisor.is_stuck, SERVICE_WAIT_S
+        )
 
     async def _wait_for_parting(self) -> None:
         """What a worker that hangs was sent, and has not read, keeps its address taken."""
@@ -364,8 +381,7 @@ def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
 
 
 def _unbindable(key: EntityKey, error: BindError) -> _Unbindable:
-    by = holder(error.taken) if error.taken else None
-    return _Unbindable(key, f"{error} by {by}" if by else str(error), transient=True)
+    return _Unbindable(key, reason_of(error), transient=True)
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module

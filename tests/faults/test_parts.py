@@ -56,6 +56,7 @@ NAMES = (
     "auditing",
     "auditing rows",
     "liveness",
+    "binding",
     "certifying",
     "worker 1",
 )

@@ -188,18 +188,12 @@ impl EngineThread {
         self.ledger.abort(generation);
     }
 
-    /// Accepts connections from now on, at all listeners: with these sockets where they have none yet.
+    /// Accepts connections from now on: with these sockets at listeners that have none yet. One for which
+    /// none comes takes no connections until a later call brings it.
     ///
     /// # Errors
-    /// [`Refused`] when a listener has none, or the loop does not answer.
+    /// [`Refused`] when the loop does not answer.
     pub fn serve(&mut self, sockets: &HashMap<String, RawFd>) -> Result<(), Refused> {
-        let missing = |name: &&str| !self.listeners.contains_key(*name);
-        for name in self.ledger.listeners().filter(missing) {
-            if !sockets.contains_key(name) {
-                let reason = "no listening socket came for it";
-                return Err(Refused::new("listener", name, reason));
-            }
-        }
         let (inside, outside) = (copied(sockets)?, copied(sockets)?);
         for (name, fd) in outside {
             self.listeners.entry(name).or_insert(fd);

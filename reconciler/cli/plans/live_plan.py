@@ -92,6 +92,8 @@ def _asked(runtime_dir: str | None, place: Path, ref: str | None, running: dict[
     planned: dict[str, Any] | None = result["plan"]
     if differing is not None and ref is None:
         known += _of_filters(differing)
+    if all(each["state"] == "starting" for each in running["workers"]):
+        known.append(_nothing_is_served())
     if planned is not None:
         planned["warnings"] = [bare(each) for each in known]
     note = None
@@ -120,6 +122,14 @@ def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
 
     found = confirmed(left_out, lambda path: files.read(place / path))
     return [{**each.to_json(), "rendered": each.render()} for each in warnings(found)]
+
+
+def _nothing_is_served() -> dict[str, Any]:
+    from schemas.entities.diagnostic import Diagnostic
+
+    said = "no worker is in service: nothing is served now"
+    found = Diagnostic("warning", "", 0, 0, said, "why, tells: kakehi status")
+    return {**found.to_json(), "rendered": found.render()}
 
 
 def _of_filters(differing: "Differing") -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from reconciler.workers.counting.readings import SLOT_KINDS, Reading, SlotKey, W
 from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
+from reconciler.workers.watching.binding import unbound
 from schemas.changes.change import Change
 from schemas.entities.entity import EntityKey
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
+# So many listeners that take no connections are named.
+_UNBOUND_MAX = 3
 
 
 class Measuring:
@@ -108,14 +111,16 @@ class Measuring:
             return Wanted(SlotKey(kind, name) for kind, some in names for name in some), left_out
 
     def health(self) -> tuple[bool, str]:
-        """(healthy, one line). Healthy: every worker is in service, and answers."""
+        """(healthy, one line). Healthy: all workers are in service, answer, have their sockets."""
         workers = self._supervisor.in_service.values()
         wanted = len(self._supervisor.slots)
         silent = [each.id for each in workers if each.is_silent]
         said = f"{len(workers)} of {wanted} workers in service"
         if silent:
             said += f"; worker {', '.join(map(str, silent))} does not answer"
-        return wanted == len(workers) and not silent, said
+        missing = unbound(self._supervisor)
+        said = "; ".join([said, *missing[:_UNBOUND_MAX]])
+        return wanted == len(workers) and not silent and not missing, said
 
     def live(self, changes: Sequence[Change]) -> Live:
         """What of the traffic some changes touch."""

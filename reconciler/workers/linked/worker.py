@@ -25,6 +25,8 @@ class Worker:
         self.staged = welcome.staged
         self.serving = welcome.serving
         self.protocol = welcome.protocol
+        self.unbound: dict[str, str] = {}
+        """Its listeners that take no connections, and why: what they need could not be had."""
         self.leaving = False
         self.is_silent = False
         """It has not answered for some seconds; see `reconciler.workers.watching.liveness`."""

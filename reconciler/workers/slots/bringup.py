@@ -11,7 +11,7 @@ nobody can name and is refused: the supervisor then starts a fresh one beside it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from reconciler.storage.writing.begun import Begun
 from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.streaming import Streaming
 from reconciler.workers.linked.worker import Worker
+from reconciler.workers.listening.opening import open_each
 from reconciler.workers.listening.sockets import SocketTable
 from schemas.changes.ops import chunks
 from schemas.changes.state import EMPTY_DIGEST
@@ -44,6 +45,11 @@ _ENTER_S = 2.0
 _ENTITY_S = 0.001
 # Large changes that come as fast as it takes them in do not keep it out of service for ever.
 _ROUNDS_MAX = 10
+
+
+class RefusedStateError(WorkerGoneError):
+    """A worker does not take what runs: something that it needs is not to be had any more."""
+
 
 _Reply = TypeVar("_Reply", bound=wire.FromWorker)
 _NOTHING = Moment(0, EMPTY_DIGEST, "")
@@ -186,7 +192,7 @@ class Bringup:
             missed.puts.check()
         if isinstance(reply, wire.Refused):
             what = f'{reply.kind} "{reply.name}": ' if reply.kind else ""
-            raise WorkerGoneError(f"it refused the running state: {what}{reply.reason}")
+            raise RefusedStateError(f"it refused the running state: {what}{reply.reason}")
         if not isinstance(reply, wire.Prepared):
             raise WorkerGoneError(f"it answered prepare by {reply.type}")
         if holds != missed.after.digest:
@@ -224,18 +230,38 @@ class Bringup:
         worker.now_holds(*after)
 
     async def _serve(self, worker: Worker) -> None:
-        if worker.serving:
-            return
         state = self._store.running.state
         names = state.names("listener")
         listeners = _listeners(state[EntityKey("listener", name)] for name in names)
-        descriptors = self._open(worker, listeners)
-        message = wire.Serve(sockets=list(listeners))
-        reply = await _reply(worker, message, REPLY_TIMEOUT_S, descriptors)
-        if not isinstance(reply, wire.Served):
-            why = reply.reason if isinstance(reply, wire.Refused) else reply.type
-            raise WorkerGoneError(f"it does not serve: {why}")
-        worker.serving = True
+        if worker.serving:
+            # Of one that was adopted: a daemon before may not have had all of them.
+            listeners = {
+                name: address
+                for name, address in listeners.items()
+                if not self._sockets.has(worker.id, address)
+            }
+            if not listeners:
+                return
+        await self.bind(worker, listeners)
+        for name, reason in worker.unbound.items():
+            log.warning(
+                "a listener takes no connections", worker=worker.id, listener=name, reason=reason
+            )
+
+    async def bind(self, worker: Worker, listeners: Mapping[str, str]) -> None:
+        """Has it serve at these (name → address), as far as they can be bound.
+
+        Raises `WorkerGoneError`.
+        """
+        opened, unbound = open_each(self._sockets, worker.id, listeners)
+        if opened or not worker.serving:
+            message = wire.Serve(sockets=list(opened))
+            reply = await _reply(worker, message, REPLY_TIMEOUT_S, list(opened.values()))
+            if not isinstance(reply, wire.Served):
+                why = reply.reason if isinstance(reply, wire.Refused) else reply.type
+                raise WorkerGoneError(f"it does not serve: {why}")
+            worker.serving = True
+        worker.unbound = unbound
 
     def _open(self, worker: Worker, listeners: dict[str, str]) -> list[int]:
         addresses = listeners.values()

@@ -26,6 +26,8 @@ class Slot:
     problem: str = ""
     pid: int = 0
     part: Part | None = None
+    is_refused: bool = False
+    """The last worker for it did not take what runs."""
     # Serves until its successor does.
     former: Former | None = None
     is_parting: bool = False

@@ -63,6 +63,13 @@ class Supervisor:
         """Whether every slot has its worker."""
         return len(self.in_service) == len(self.slots)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nobody serves, and no worker can be brought to what runs."""
+        return bool(self.slots) and all(
+            slot.is_refused and slot.worker is None and slot.former is None for slot in self.slots
+        )
+
     def unreachable(self) -> list[Worker]:
         """Those in service whose socket a later daemon would not find."""
         return [

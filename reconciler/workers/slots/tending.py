@@ -21,7 +21,7 @@ from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.processes import spawning, worker_sockets
 from reconciler.workers.processes.process import Process
-from reconciler.workers.slots.bringup import Bringup
+from reconciler.workers.slots.bringup import Bringup, RefusedStateError
 from reconciler.workers.slots.former import Former
 from reconciler.workers.slots.leaving import LeavingWorkers
 from reconciler.workers.slots.slot import Slot, WorkerObserver
@@ -77,6 +77,7 @@ class Tending:
                 await self._live(slot, adopt)
             except MachineError as error:
                 slot.problem = str(error)
+                slot.is_refused = isinstance(error, RefusedStateError)
                 log.warning("a worker is not in service", worker=slot.id, reason=error)
             except OSError as error:
                 # Such as descriptors that have run out.
@@ -112,7 +113,7 @@ class Tending:
         try:
             await self._all_looked.wait()
             await self._bring_up(slot, worker)
-            slot.problem, slot.served = "", True
+            slot.problem, slot.served, slot.is_refused = "", True, False
             log.info(
                 "worker in service",
                 worker=slot.id,

@@ -180,6 +180,8 @@ impl Ledger {
         removes.sort_unstable_by_key(|(kind, _)| Reverse(*kind));
         let access_log = access_log.filter(|target| *target != self.access_log);
         let log = match &access_log {
+            // What runs elsewhere already is not given up for a log: it is opened as soon as it can be.
+            Some(target) if !self.serving => Some(LogWriter::open_in_time(target)),
             Some(target) => Some(
                 LogWriter::open(target)
                     .map_err(|reason| refused("settings", "settings", reason))?,

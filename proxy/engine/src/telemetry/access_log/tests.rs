@@ -182,3 +182,23 @@ fn a_target_that_cannot_be_opened_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_log_that_is_missing_is_opened_in_time() {
+    let place = Scratch::new("later");
+    let target = place.0.join("access.log");
+    assert!(LogWriter::open(target.to_str().unwrap()).is_err());
+    let mut sink = LogWriter::open_in_time(target.to_str().unwrap());
+    fs::create_dir(&place.0).unwrap();
+    let began = Instant::now();
+    while !target.exists() {
+        assert!(began.elapsed() < LONG, "it is never opened");
+        sink.push(&record());
+        sink.flush();
+        thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(sink.close(LONG));
+    let written = fs::read_to_string(&target).unwrap();
+    assert!(written.starts_with('{') && written.ends_with('\n'));
+    fs::remove_dir_all(&place.0).unwrap();
+}

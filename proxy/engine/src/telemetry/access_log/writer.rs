@@ -16,7 +16,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::CHUNK_BYTES;
 use super::CHUNKS_MAX;
@@ -47,11 +47,33 @@ impl LogWriter {
         }
         let output =
             Output::open(target).map_err(|error| format!("access_log {target:?}: {error}"))?;
+        Self::begin(output)
+            .map_err(|error| format!("access_log {target:?}: no thread to write it: {error}"))
+    }
+
+    /// The same for a log that may be missing for now: its records are lost and counted until it can be
+    /// opened, which is tried again at most every second.
+    pub fn open_in_time(target: &str) -> LogSink {
+        if target == "off" {
+            return LogSink::off();
+        }
+        let output = Output::open(target).unwrap_or_else(|error| {
+            eprintln!(
+                "kakehi: the access log {target:?} cannot be opened, records are lost: {error}"
+            );
+            Output::missing(target)
+        });
+        Self::begin(output).unwrap_or_else(|error| {
+            eprintln!("kakehi: nothing can write the access log: {error}");
+            LogSink::off()
+        })
+    }
+
+    fn begin(output: Output) -> io::Result<LogSink> {
         let (sink, writer) = Self::connect(output);
         thread::Builder::new()
             .name("kakehi-log".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| format!("access_log {target:?}: no thread to write it: {error}"))?;
+            .spawn(move || writer.run())?;
         Ok(sink)
     }
 
@@ -90,7 +112,7 @@ impl LogWriter {
                     eprintln!("kakehi: the access log cannot be opened anew: {error}");
                 }
             }
-            if self.output.for_people {
+            if self.output.is_for_people() {
                 let mut lines = Vec::with_capacity(bytes.len());
                 readable(&bytes, &mut lines);
                 self.write(&lines, records);
@@ -147,9 +169,16 @@ enum State {
 /// Where a log goes.
 #[derive(Debug)]
 pub(super) struct Output {
-    file: File,
+    /// `None`: it could not be opened yet.
+    opened: Option<Opened>,
     /// `None` for the standard output, which cannot be opened anew.
     path: Option<PathBuf>,
+    tried_at: Instant,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
     /// Largest piece that nobody else's writing can interrupt.
     whole_bytes_max: usize,
     /// The standard output is a terminal; programs read JSON from anything else.
@@ -159,39 +188,51 @@ pub(super) struct Output {
 impl Output {
     /// Opens the standard output or a file.
     pub(super) fn open(target: &str) -> io::Result<Self> {
-        let (file, path) = match target {
-            "stdout" => (File::from(io::stdout().as_fd().try_clone_to_owned()?), None),
-            path => (open_file(Path::new(path))?, Some(PathBuf::from(path))),
-        };
-        // All workers write into one file. The kernel keeps writes to a regular file apart, whatever
-        // their size; on a pipe only those up to PIPE_BUF.
-        let whole_bytes_max = if file.metadata()?.is_file() {
-            usize::MAX
-        } else {
-            libc::PIPE_BUF
-        };
-        let for_people = path.is_none() && file.is_terminal();
-        Ok(Self {
-            file,
-            path,
-            whole_bytes_max,
-            for_people,
-        })
+        let mut output = Self::missing(target);
+        output.opened = Some(match &output.path {
+            None => Opened::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), true)?,
+            Some(path) => Opened::new(open_file(path)?, false)?,
+        });
+        Ok(output)
+    }
+
+    /// One that is still to be opened.
+    fn missing(target: &str) -> Self {
+        Self {
+            opened: None,
+            path: (target != "stdout").then(|| PathBuf::from(target)),
+            tried_at: Instant::now(),
+        }
+    }
+
+    fn is_for_people(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.for_people)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
+        self.tried_at = Instant::now();
         if let Some(path) = &self.path {
-            self.file = open_file(path)?;
+            self.opened = Some(Opened::new(open_file(path)?, false)?);
         }
         Ok(())
     }
 
+    /// What can be written to; one that is missing is tried again at most every second.
+    fn there(&mut self) -> io::Result<&mut Opened> {
+        if self.opened.is_none() && self.tried_at.elapsed() >= MISSING_RETRY {
+            self.reopen()?;
+        }
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "it is still missing");
+        self.opened.as_mut().ok_or_else(missing)
+    }
+
     /// Writes whole lines, as many at once as stay together; tells what was written before an error.
     fn write_lines(&mut self, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
+        let opened = self.there().map_err(|error| (error, 0))?;
         let mut written = 0;
         while written < bytes.len() {
             let rest = &bytes[written..];
-            let piece = match rest.get(..self.whole_bytes_max) {
+            let piece = match rest.get(..opened.whole_bytes_max) {
                 None => rest,
                 Some(fitting) => {
                     // A line that does not fit is written at once all the same.
@@ -200,10 +241,31 @@ impl Output {
                     &rest[..end.map_or(rest.len(), |newline| newline + 1)]
                 }
             };
-            self.write(piece).map_err(|error| (error, written))?;
+            opened.write(piece).map_err(|error| (error, written))?;
             written += piece.len();
         }
         Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.there()?.write(bytes)
+    }
+}
+
+impl Opened {
+    fn new(file: File, is_standard: bool) -> io::Result<Self> {
+        // All workers write into one file. The kernel keeps writes to a regular file apart, whatever
+        // their size; on a pipe only those up to PIPE_BUF.
+        let whole_bytes_max = match file.metadata()?.is_file() {
+            true => usize::MAX,
+            false => libc::PIPE_BUF,
+        };
+        let for_people = is_standard && file.is_terminal();
+        Ok(Self {
+            file,
+            whole_bytes_max,
+            for_people,
+        })
     }
 
     /// Writes all, also to a descriptor that somebody who shares it has set to non-blocking.
@@ -240,3 +302,4 @@ fn open_file(path: &Path) -> io::Result<File> {
 /// A log tells who visited what: for its owner and the group that reads logs.
 const FILE_MODE: u32 = 0o640;
 const RETRY: Duration = Duration::from_millis(5);
+const MISSING_RETRY: Duration = Duration::from_secs(1);

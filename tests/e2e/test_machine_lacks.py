@@ -1,0 +1,157 @@
+"""A state that runs goes on where the machine lacks a part of what it needs at a start.
+
+An address that somebody else has by now, a directory of the access log that is gone: the rest is
+served, it is told, and what is missing is taken up when it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import ports, processes, rawclient
+from tests.harness.daemon import Kakehi
+from tests.harness.repo import Repo
+
+
+def document(addresses: dict[str, str], **settings: Any) -> dict[str, Any]:
+    """Each listener answers with its name."""
+    return {
+        "settings": {"drain_timeout": "1s", **settings},
+        "listeners": {name: {"address": address} for name, address in addresses.items()},
+        "frontends": {name: {"listeners": [name], "respond": {"body": name}} for name in addresses},
+    }
+
+
+@contextmanager
+def taken(address: str) -> Iterator[None]:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(ports.split(address))
+        other.listen()
+        yield
+
+
+def answers(address: str) -> bytes:
+    with rawclient.Connection(address) as client:
+        return client.get("a.test").body
+
+
+def health(admin: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{admin}/healthz", timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture
+def addresses() -> dict[str, str]:
+    return {"one": ports.address(), "two": ports.address()}
+
+
+@pytest.mark.parametrize("end", ["everything", "a worker"])
+def test_one_address_that_is_taken(
+    addresses: dict[str, str], end: str, daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    admin = ports.address()
+    daemon = daemons(Repo(tmp_path / "repository"), workers=2)
+    daemon.repo.commit({"kakehi.yaml": document(addresses, admin=admin)})
+    daemon.start()
+    daemon.kill()
+    with taken(addresses["two"]):
+        daemon.start()
+        if end == "a worker":
+            os.kill(daemon.worker_pids()[0], signal.SIGKILL)
+        assert answers(addresses["one"]) == b"one"
+        processes.wait_until(lambda: health(admin)[0] == 503, "it is told", 10)
+        said = f'listener "two" takes no connections: cannot bind {addresses["two"]}'
+        assert said in health(admin)[1]
+        [warning] = [each for each in daemon.status()["warnings"] if said in each]
+        assert "address already in use" in warning
+        daemon.commit({"a.yaml": {"clusters": {"unused": {}}}})
+        assert answers(addresses["one"]) == b"one"
+    processes.wait_until(lambda: health(admin)[0] == 200, "it is taken up", 20)
+    assert {answers(addresses["two"]) for _ in range(16)} == {b"two"}
+    assert said not in str(daemon.status()["warnings"])
+
+
+def test_a_commit_takes_out_what_cannot_be_had(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    daemon = daemons(Repo(tmp_path / "repository"), workers=2)
+    daemon.repo.commit({"kakehi.yaml": document(addresses)})
+    daemon.start()
+    daemon.kill()
+    with taken(addresses["two"]):
+        daemon.start()
+        moved = {**addresses, "two": ports.address()}
+        daemon.commit({"kakehi.yaml": document(moved)})
+        assert {answers(moved["two"]) for _ in range(16)} == {b"two"}
+        processes.wait_until(
+            lambda: "takes no connections" not in str(daemon.status()["warnings"]), "told", 10
+        )
+        daemon.commit({"kakehi.yaml": document({"one": addresses["one"]})})
+        assert answers(addresses["one"]) == b"one"
+
+
+def test_an_access_log_whose_directory_is_gone(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    place = tmp_path / "log"
+    place.mkdir()
+    log = place / "access.log"
+    daemon = daemons(Repo(tmp_path / "repository"), workers=1)
+    daemon.repo.commit({"kakehi.yaml": document(addresses, access_log=str(log))})
+    daemon.start()
+    daemon.kill()
+    shutil.rmtree(place)
+    daemon.start()
+    assert answers(addresses["one"]) == b"one"
+    [warning] = [each for each in daemon.status()["warnings"] if "access log" in each]
+    assert f"cannot open the access log {log}: no such file or directory" in warning
+    place.mkdir()
+
+    def is_written() -> bool:
+        answers(addresses["one"])
+        return log.exists() and log.stat().st_size > 0
+
+    processes.wait_until(is_written, "the log is taken up", 20)
+    assert "access log" not in str(daemon.status()["warnings"])
+    shutil.rmtree(place)
+    os.kill(daemon.worker_pids()[0], signal.SIGKILL)
+    daemon.commit({"kakehi.yaml": document(addresses, access_log="off")})
+    assert answers(addresses["one"]) == b"one"
+
+
+def test_the_content_of_a_page_is_lost(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    """No worker takes what runs any more: the next commit goes in place of it."""
+    page = tmp_path / "page.txt"
+    page.write_text("hi")
+    daemon = daemons(Repo(tmp_path / "repository"), workers=2)
+    written = document(addresses)
+    written["frontends"]["one"]["respond"] = {"file": str(page)}
+    daemon.repo.commit({"kakehi.yaml": written})
+    daemon.start()
+    assert answers(addresses["one"]) == b"hi"
+    daemon.kill()
+    page.unlink()
+    shutil.rmtree(daemon.state_dir / "material")
+    daemon.start(wait=False)
+    processes.wait_until(
+        lambda: "no worker is in service" in daemon.run_cli("plan", check=False).stderr, "told", 30
+    )
+    daemon.commit({"kakehi.yaml": document(addresses)})
+    assert {answers(addresses["one"]) for _ in range(16)} == {b"one"}
