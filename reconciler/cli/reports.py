@@ -22,7 +22,12 @@ from schemas.messages import control, status
 
 
 class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
-    """A field's value on the running proxy and in the plan, as YAML writes it."""
+    """A field's value on the running proxy and in the plan, as YAML writes it.
+
+    `missing`: the side that has no such entry (from | to), which is not an entry that is null.
+    """
+
+    missing: NotRequired[str]
 
 
 class ReportedUse(TypedDict):

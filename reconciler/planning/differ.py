@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from schemas.changes.change import Change, FieldChange
+from schemas.changes.change import Change, FieldChange, Missing
 from schemas.entities.entity import Entity, EntityKey, Json
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.registry import defaults, full
@@ -19,6 +19,9 @@ from schemas.kinds.registry import defaults, full
 # deepdiff imports these where the environment has them, for values that ours never are: most of
 # what loading it takes, in every daemon and every `plan`.
 _FOREIGN = ("numpy", "pandas", "polars")
+
+_SIDES: tuple[Missing, Missing] = ("from", "to")
+_ABSENT = object()
 
 
 class RunningEntities(Protocol):
@@ -110,10 +113,7 @@ def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldCha
     if before:
         _note_inner(before, after, paths)
     return [
-        tuple(
-            _field_change(entity.key.kind, path, old, new)
-            for path in sorted({_telling(path, old, new) for path in changed})
-        )
+        tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
         for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)
     ]
 
@@ -148,23 +148,23 @@ def _field_path(steps: list[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _telling(
-    path: tuple[str, ...], before: dict[str, Json], after: dict[str, Json]
-) -> tuple[str, ...]:
-    """Return the path at which a difference is seen: an entry that is null looks like none."""
-    is_seen = _at(before, path) is not None or _at(after, path) is not None
-    return path if is_seen else path[:-1]
-
-
 def _field_change(
     kind: str, path: tuple[str, ...], before: dict[str, Json], after: dict[str, Json]
 ) -> FieldChange:
+    sides = _at(before, path), _at(after, path)
     # A plan is read by more people than the secrets in it.
-    old, new = (without_secrets(kind, _at(each, path), path) for each in (before, after))
-    return FieldChange(".".join(path), old, new)
+    old, new = (
+        None if side is _ABSENT else without_secrets(kind, cast("Json", side), path)
+        for side in sides
+    )
+    missing = next(
+        (name for name, side in zip(_SIDES, sides, strict=True) if side is _ABSENT), None
+    )
+    return FieldChange(".".join(path), old, new, missing)
 
 
-def _at(value: Json, path: tuple[str, ...]) -> Json:
+def _at(value: Json, path: tuple[str, ...]) -> object:
+    found: object = value
     for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+        found = found.get(name, _ABSENT) if isinstance(found, dict) else _ABSENT
+    return found

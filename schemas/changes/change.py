@@ -14,6 +14,7 @@ from schemas.entities.entity import Entity, EntityKey, Json
 from schemas.kinds.registry import written
 
 Action = Literal["add", "update", "remove"]
+Missing = Literal["from", "to"]
 Keyed = TypeVar("Keyed", "Change", Entity)
 
 
@@ -27,6 +28,9 @@ class FieldChange:
     path: str
     before: Json
     after: Json
+    missing: Missing | None = None
+    """The side of a changed entity that has no such entry, where null could be one that is written:
+    that takes a header away, and one that is taken out leaves it to policies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,11 @@ class Change:
         }
 
     def _field_json(self, field: FieldChange, render: bool) -> Json:
-        if not render:
-            return {"from": field.before, "to": field.after}
-        path = tuple(field.path.split("."))
-        return {
-            "from": written(self.key.kind, path, field.before),
-            "to": written(self.key.kind, path, field.after),
-        }
+        sides: dict[str, Json] = {"from": field.before, "to": field.after}
+        if render:
+            path = tuple(field.path.split("."))
+            sides = {side: written(self.key.kind, path, value) for side, value in sides.items()}
+        return sides | ({"missing": field.missing} if field.missing else {})
 
 
 class Selectable(ABC):

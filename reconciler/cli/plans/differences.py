@@ -11,6 +11,8 @@ from schemas.values.text import visible
 
 CHARS_MAX = 72
 """A longer value is cut where it is like the other one."""
+NOT_WRITTEN = "(none)"
+"""An entry that is not there, which is not one that is null."""
 _AROUND = 16
 """So much of what is alike is left before and behind what differs."""
 _ADDED_CHARS_MAX = CHARS_MAX
@@ -22,9 +24,10 @@ def alone(found: Any) -> str:
     return text if len(text) <= _ADDED_CHARS_MAX else text[: _ADDED_CHARS_MAX - 1] + "…"
 
 
-def both(before: Any, after: Any) -> tuple[str, str]:
+def both(sides: dict[str, Any]) -> tuple[str, str]:
     """Return both sides on one line each, cut only where they are alike."""
-    old, new = value(before), value(after)
+    missing = sides.get("missing")
+    old, new = (NOT_WRITTEN if missing == each else value(sides[each]) for each in ("from", "to"))
     if max(len(old), len(new)) <= CHARS_MAX:
         return old, new
     head = _alike(old, new)

@@ -99,7 +99,7 @@ def _fields(change: dict[str, Any], number: int) -> str:
     return "<br>".join(
         f"{_plain(path)}: {_code(value(sides['to']))}"
         if change["action"] == "add"
-        else f"{_plain(path)}: " + " → ".join(map(_code, both(sides["from"], sides["to"])))
+        else f"{_plain(path)}: " + " → ".join(map(_code, both(sides)))
         for path, sides in change["fields"].items()
     )
 

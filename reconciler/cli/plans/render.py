@@ -212,7 +212,7 @@ def _fields(change: dict[str, Any], paint: Painter) -> Iterator[str]:
             for line in lines:
                 yield f"        {paint(_LINE_ACTIONS.get(line[:1], 'dim'), line)}"
         else:
-            before, after = both(sides["from"], sides["to"])
+            before, after = both(sides)
             yield f"{label}{paint('remove', before)} → {paint('add', after)}"
 
 

@@ -51,11 +51,11 @@ def test_what_appears_and_disappears_within_a_map() -> None:
     before = frontend("web", path={"prefix": "/a"}, headers={"x-a": "1", "x-b": "1"})
     after = frontend("web", path={"exact": "/a"}, headers={"x-b": "2", "__private": "3"})
     assert one(before, after).fields == (
-        FieldChange("headers.__private", None, {"exact": "3"}),
-        FieldChange("headers.x-a", {"exact": "1"}, None),
+        FieldChange("headers.__private", None, {"exact": "3"}, missing="from"),
+        FieldChange("headers.x-a", {"exact": "1"}, None, missing="to"),
         FieldChange("headers.x-b.exact", "1", "2"),
-        FieldChange("path.exact", None, "/a"),
-        FieldChange("path.prefix", "/a", None),
+        FieldChange("path.exact", None, "/a", missing="from"),
+        FieldChange("path.prefix", "/a", None, missing="to"),
     )
 
 
@@ -140,14 +140,31 @@ def test_the_fields_of_an_update_are_exactly_what_differs(
         assert change.fields
         value: Json = full(change.before)
         for field in change.fields:
-            assert field.before != field.after
-            value = _put(value, field.path.split("."), field.after, full(change.after))
-        assert _without_nulls(value) == _without_nulls(full(change.after))
+            assert (field.before, field.missing == "from") != (field.after, field.missing == "to")
+            value = _put(value, field.path.split("."), field, full(change.after))
+        assert value == full(change.after)
 
 
-def _put(value: Json, path: list[str], after: Json, wanted: Json) -> Json:
+def test_an_entry_that_is_null_is_not_one_that_is_taken_out() -> None:
+    """The one takes the header away, the other leaves it to policies."""
+    written = frontend("web", response_headers={"set": {"x": "own", "z": "z"}})
+    gone = frontend("web", response_headers={"set": {"z": "z"}})
+    null = frontend("web", response_headers={"set": {"x": None, "z": "z"}})
+    path = "response_headers.set.x"
+    assert one(written, gone).fields == (FieldChange(path, "own", None, missing="to"),)
+    assert one(written, null).fields == (FieldChange(path, "own", None),)
+    assert one(gone, null).fields == (FieldChange(path, None, None, missing="from"),)
+    assert one(null, gone).fields == (FieldChange(path, None, None, missing="to"),)
+    sides = [one(written, each).to_json()["fields"] for each in (gone, null)]
+    assert sides == [
+        {path: {"from": "own", "to": None, "missing": "to"}},
+        {path: {"from": "own", "to": None}},
+    ]
+
+
+def _put(value: Json, path: list[str], change: FieldChange, wanted: Json) -> Json:
     if not path:
-        return after
+        return change.after
     fields = dict(value) if isinstance(value, dict) else {}
     known = fields.keys() | (wanted.keys() if isinstance(wanted, dict) else set())
     for length in range(len(path), 0, -1):
@@ -155,11 +172,7 @@ def _put(value: Json, path: list[str], after: Json, wanted: Json) -> Json:
         name = ".".join(path[:length])
         if name in known or length == 1:
             within = wanted.get(name) if isinstance(wanted, dict) else None
-            return {**fields, name: _put(fields.get(name), path[length:], after, within)}
+            inner = _put(fields.pop(name, None), path[length:], change, within)
+            is_gone = change.missing == "to" and not path[length:]
+            return fields if is_gone else {**fields, name: inner}
     return fields
-
-
-def _without_nulls(value: Json) -> Json:
-    if not isinstance(value, dict):
-        return value
-    return {name: _without_nulls(item) for name, item in value.items() if item is not None}

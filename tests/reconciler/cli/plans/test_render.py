@@ -155,7 +155,14 @@ def test_what_differs_is_never_cut() -> None:
 
 @given(st.text(min_size=60, max_size=200), st.text(min_size=60, max_size=200))
 def test_two_values_never_look_alike(one: str, other: str) -> None:
-    assert (differences.both(one, other)[0] == differences.both(one, other)[1]) == (one == other)
+    before, after = differences.both({"from": one, "to": other})
+    assert (before == after) == (one == other)
+
+
+def test_what_is_not_there_does_not_look_like_null() -> None:
+    assert differences.both({"from": "a", "to": None}) == ('"a"', "null")
+    assert differences.both({"from": "a", "to": None, "missing": "to"}) == ('"a"', "(none)")
+    assert differences.both({"from": None, "to": None, "missing": "from"}) == ("(none)", "null")
 
 
 def test_texts_of_several_lines_are_a_line_diff() -> None:
