@@ -1,0 +1,1 @@
+"""Configurations of other proxies beside what they are in Kakehi: the same requests to both."""

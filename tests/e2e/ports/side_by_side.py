@@ -1,0 +1,153 @@
+"""The original and Kakehi in front of the same backends, and what client and backend see of each.
+
+Both configurations are those of `docs/porting`, as they lie there: only addresses and paths are
+put in the place of those that are written. Used by the tests beside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.harness import ports, rawclient, tls, wire
+from tests.harness.daemon import ROOT, Kakehi
+from tests.harness.pki import Pair
+from tests.harness.rawbackend import Exchange, RawBackend
+from tests.harness.repo import Repo
+
+PORTING = ROOT / "docs" / "porting"
+SHOWN_TO_BACKENDS = (
+    "host",
+    "x-real-ip",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-api-version",
+    "x-user",
+    "cookie",
+)
+SHOWN_TO_CLIENTS = (
+    "access-control-allow-credentials",
+    "access-control-allow-origin",
+    "cache-control",
+    "referrer-policy",
+    "strict-transport-security",
+    "x-content-type-options",
+    "x-frame-options",
+    "x-powered-by",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of one request: `asked` is what a backend was asked, None if none was."""
+
+    status: int
+    location: str | None
+    headers: Mapping[str, str]
+    body: str | None
+    asked: Mapping[str, Any] | None
+
+
+class Backends:
+    """One for each port of the configurations, by groups that serve the same; each tells what it is
+    asked in its answer.
+    """
+
+    def __init__(self, groups: Mapping[int, str]) -> None:
+        self.by_port = {port: RawBackend(self._script(group)) for port, group in groups.items()}
+
+    def stop(self) -> None:
+        for backend in self.by_port.values():
+            backend.stop()
+
+    def placed(self, text: str) -> str:
+        """A configuration with their addresses in place of those that are written."""
+        for port, backend in self.by_port.items():
+            text = text.replace(f"127.0.0.1:{port}", backend.address)
+        return text
+
+    @staticmethod
+    def _script(group: str) -> Callable[[Exchange], None]:
+        def script(exchange: Exchange) -> None:
+            exchange.read_body()
+            request = exchange.request
+            fields = {
+                name: value.decode()
+                for name in SHOWN_TO_BACKENDS
+                if (value := request.get(name)) is not None
+            }
+            if group == "verify":
+                signed_in = b"session=ok" in (request.get("cookie") or b"")
+                status = "200 OK" if signed_in else "401 Unauthorized"
+                exchange.send(wire.response(b"", status=status, fields=[("X-User", "ann")]))
+                return
+            said = {
+                "backend": group,
+                "method": request.method.decode(),
+                "target": request.target.decode(),
+                "headers": fields,
+            }
+            answer = [("X-Powered-By", "PHP"), ("Content-Type", "application/x-asked")]
+            exchange.send(wire.response(json.dumps(said).encode(), fields=answer))
+
+        return script
+
+
+class Front:
+    """Addresses of one of both, and how it is asked."""
+
+    def __init__(self, authority: Pair) -> None:
+        self.http, self.https = ports.address(), ports.address()
+        self._context = tls.trusting(authority)
+
+    def ask(
+        self,
+        host: str,
+        path: str,
+        *fields: str,
+        method: str = "GET",
+        secure: bool = True,
+        body: bytes | None = None,
+    ) -> Seen:
+        with self.connect(host, secure=secure) as client:
+            if body is not None:
+                response = client.post(host, body, path, *fields)
+            else:
+                response = client.get(host, path, *fields, method=method)
+        location = response.get("location")
+        asked = None
+        if response.get("content-type") == b"application/x-asked":
+            asked = json.loads(response.body)
+        return Seen(
+            response.status,
+            # Both stand at another port than they would.
+            None if location is None else re.sub(r":\d+(?=/|$)", "", location.decode()),
+            {
+                name: b", ".join(lines).decode()
+                for name in SHOWN_TO_CLIENTS
+                if (lines := response.all(name))
+            },
+            None if asked or response.status >= 300 else response.body.decode(),
+            asked,
+        )
+
+    def connect(self, host: str, *, secure: bool = True) -> rawclient.Connection:
+        if secure:
+            return tls.TlsConnection(self.https, self._context, host)
+        return rawclient.Connection(self.http)
+
+
+def ported(name: str, front: Front, backends: Backends, pair: Pair, directory: Path) -> Kakehi:
+    """Kakehi with the configuration of that name, not started yet."""
+    text = backends.placed((PORTING / f"{name}.yaml").read_text())
+    text = text.replace("0.0.0.0:80", front.http).replace("0.0.0.0:443", front.https)
+    # The machine of the tests may have no IPv6.
+    text = re.sub(r"^  https?6: .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r", https?6\b", "", text)
+    repo = Repo(directory)
+    repo.commit({"kakehi.yaml": text, "example.pem": (pair.key + pair.chain).decode()})
+    return Kakehi(repo, workers=1)
