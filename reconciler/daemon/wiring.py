@@ -127,7 +127,7 @@ def ground(
     directory = options.directory.absolute()
     following = Following(store, directory, options.ref)
     source = Source(directory, following.wanted, options.remote)
-    stager = Stager(source, machine, store.materials.directory)
+    stager = Stager(source, machine, lambda: store.materials.directory)
     return Ground(
         options=options,
         store=store,

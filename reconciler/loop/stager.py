@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,8 +57,8 @@ class StagedCommit:
 class Stager:
     """Stages changed files."""
 
-    def __init__(self, source: Source, machine: Machine, materials: Path) -> None:
-        """`materials` is where the contents lie that are served, by hash."""
+    def __init__(self, source: Source, machine: Machine, materials: Callable[[], Path]) -> None:
+        """`materials` tells where the contents lie that are served, by hash."""
         self._source = source
         self._machine = machine
         self._materials = materials
@@ -132,7 +132,7 @@ class Stager:
             return self.read_file(Changed({}, (), full=False), outside, path)
         for digest in state.related(FILE, path).values():
             with contextlib.suppress(OSError):
-                return read_regular(self._materials / digest)
+                return read_regular(self._materials() / digest)
         raise UnreadableError("the repository cannot be read")
 
     def opened(self, content: bytes) -> bytes:

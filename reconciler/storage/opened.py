@@ -148,7 +148,7 @@ class Opened:
         self._return_at = now + _RETURN_EVERY_S
         try:
             self.place.take()
-            self.materials.make()
+            self.materials.write_home()
             self._home.replace(self._reader)
         except (OSError, MachineError) as error:
             failure = error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error))
@@ -164,6 +164,7 @@ class Opened:
     def _returned(self) -> None:
         running = self.running
         self.connections.close()
+        self.materials.be_home()
         self.database, self._standing = self._home, None
         self.reopen(running)
         with self.writing():
@@ -182,6 +183,7 @@ class Opened:
         self.database = Database(Path(standing.name))
         if copy:
             self._home.copy_files(Path(standing.name))
+        self.materials.stand_in(Path(standing.name))
         self._standing = standing
 
     def _move_to_stand_in(self) -> None:
@@ -189,6 +191,7 @@ class Opened:
         running, standing = self.running, make_elsewhere(self._home.files)
         database = Database(Path(standing.name))
         database.replace(self._reader)
+        self.materials.stand_in(Path(standing.name))
         self.connections.close()
         self.database, self._standing = database, standing
         self.reopen(running)

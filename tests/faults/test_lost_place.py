@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import processes
+from tests.harness import pki, processes
 from tests.harness.failing import LENGTHS, NAMES, READS, SYNCS, WRITES, Failing
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
@@ -31,6 +32,14 @@ WAIT_S = 40
 def files(site: Site, backend: str, more: int = 0) -> dict[str, Any]:
     hosts = {"main": "main", **{f"host{number}": "main" for number in range(more)}}
     return {"kakehi.yaml": site.document({"main": [backend]}, hosts)}
+
+
+def certified(site: Site, backend: str) -> dict[str, Any]:
+    """With a certificate, whose contents workers read in the state directory."""
+    [document] = files(site, backend).values()
+    pair = pki.make("kept.test")
+    document["certificates"] = {"kept": {"certificate": "kept.pem", "private_key": "kept.key"}}
+    return {"kakehi.yaml": document, "kept.pem": pair.chain, "kept.key": pair.key}
 
 
 def warned(site: Site, text: str) -> bool:
@@ -201,9 +210,12 @@ def unwritable_at_the_first_start(how: Any, site: Site) -> None:
     """Nothing is recorded, and still served; the record is made when it can be."""
     site.daemon.state_dir.mkdir(parents=True)
     with how(site) as mend:
-        site.start(files(site, "red"), **site.daemon.extra)
+        site.start(certified(site, "red"), **site.daemon.extra)
         assert site.everywhere("main.test") == {"red"}
         assert warned(site, "cannot be written")
+        # A successor reads them as well.
+        os.kill(next(iter(site.identity())), signal.SIGKILL)
+        in_service(site)
         mend()
         processes.wait_until(lambda: not warned(site, "cannot be written"), "it is written", WAIT_S)
         starts_alone(site)

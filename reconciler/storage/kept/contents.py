@@ -32,7 +32,8 @@ class MaterialStore:
 
     def __init__(self, state_dir: Path, is_needed: Callable[[str], bool]) -> None:
         """`is_needed` says of a hash whether a running entity has it."""
-        self.directory = state_dir / DIRECTORY
+        self.directory = self._home = state_dir / DIRECTORY
+        """Where workers read them now: elsewhere while the state directory cannot be written."""
         self._is_needed = is_needed
         # Whoever reads a former state needs what it names; what nobody else needs goes then.
         self._readers = 0
@@ -43,6 +44,33 @@ class MaterialStore:
     def make(self) -> None:
         """Make the directory. Raises `OSError`."""
         make_own_directory(self.directory)
+
+    def stand_in(self, directory: Path) -> None:
+        """From here on they lie in this directory. Raises `OSError`.
+
+        Those in the state directory by links; what stood in before is about to go.
+        """
+        elsewhere = directory / DIRECTORY
+        make_own_directory(elsewhere)
+        with contextlib.suppress(OSError):
+            for path in self.directory.iterdir():
+                if self.directory == self._home or path.is_symlink():
+                    (elsewhere / path.name).symlink_to(path.resolve())
+                else:
+                    replace_durably(elsewhere / path.name, read_regular(path))
+        self.directory = elsewhere
+
+    def write_home(self) -> None:
+        """Write what has come elsewhere to the state directory. Raises `OSError`."""
+        make_own_directory(self._home)
+        if self.directory != self._home:
+            for path in self.directory.iterdir():
+                if not path.is_symlink():
+                    replace_durably(self._home / path.name, read_regular(path))
+
+    def be_home(self) -> None:
+        """From here on they lie in the state directory again."""
+        self.directory = self._home
 
     def content_of(self, entity: Entity | None, path: str) -> bytes | None:
         """Return the content of an entity's file; None when it has none of this path."""

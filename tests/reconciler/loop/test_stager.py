@@ -50,10 +50,10 @@ def test_the_first_change_reads_what_is_new_alone(
     running(
         store,
         Source(repo.directory, None),
-        Stager(Source(repo.directory, None), NOTHING_HERE, tmp_path),
+        Stager(Source(repo.directory, None), NOTHING_HERE, lambda: tmp_path),
     )
     source = Source(repo.directory, None)
-    stager = Stager(source, NOTHING_HERE, tmp_path)
+    stager = Stager(source, NOTHING_HERE, lambda: tmp_path)
     digest = store.running.state.digest
     with store.snapshot() as seen:
         stager.rehearse(seen)
@@ -82,17 +82,17 @@ def test_the_first_change_reads_what_is_new_alone(
 def test_nothing_runs_yet(repo: Repo, tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     with store.snapshot() as seen:
-        Stager(Source(repo.directory, None), NOTHING_HERE, tmp_path).rehearse(seen)
+        Stager(Source(repo.directory, None), NOTHING_HERE, lambda: tmp_path).rehearse(seen)
     store.close()
 
 
 def test_what_runs_is_in_no_repository(repo: Repo, tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     source = Source(repo.directory, None)
-    stager = Stager(source, NOTHING_HERE, tmp_path)
+    stager = Stager(source, NOTHING_HERE, lambda: tmp_path)
     running(store, source, stager)
     other = Repo(tmp_path / "other")
     other.commit({"a.yaml": cluster(1, 1)})
     with store.snapshot() as seen, pytest.raises(RepositoryError):
-        Stager(Source(other.directory, None), NOTHING_HERE, tmp_path).rehearse(seen)
+        Stager(Source(other.directory, None), NOTHING_HERE, lambda: tmp_path).rehearse(seen)
     store.close()

@@ -42,7 +42,7 @@ def running_by_a_commit(store: Store, repo: Repo) -> Rebuilding:
     """What runs is what the only commit says."""
     repo.commit({"shop.yaml": CONFIGURATION})
     source = Source(repo.directory, "main", None)
-    stager = Stager(source, Machine(), store.materials.directory)
+    stager = Stager(source, Machine(), lambda: store.materials.directory)
     head = source.head()
     candidate = stager.whole(head.tree)
     entities = [each for each in candidate.desired.values() if each is not None]

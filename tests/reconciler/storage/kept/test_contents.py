@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
-from reconciler.storage.kept.contents import MaterialStore
+from reconciler.storage.kept.contents import DIRECTORY, MaterialStore
 from schemas.changes.change import Change
 from schemas.entities.entity import NOWHERE, Entity, EntityKey
 
@@ -96,3 +97,25 @@ def test_one_that_cannot_be_taken_away_does_not_keep_the_others(
     store.forget_unused()
     assert {path.name for path in store.directory.iterdir()} == {sha256(OLD), stuck}
     assert "files that nobody needs any more are left over" in capsys.readouterr().err
+
+
+def test_what_stands_in_has_all_and_brings_home_what_has_come(tmp_path: Path) -> None:
+    """The state directory cannot be written for a while, and twice another place stands in."""
+    home, first, second = (tmp_path / name for name in ("home", "first", "second"))
+    named = Named(OLD)
+    store = store_with(home, named)
+    for place in (first, second):
+        place.mkdir()
+        store.stand_in(place)
+        assert store.directory == place / DIRECTORY
+        named.content = NEW
+        store.keep([certificate(NEW)], {sha256(NEW): NEW})
+        assert held(store) == {OLD, NEW}
+    shutil.rmtree(first)
+    assert held(store) == {OLD, NEW}
+    store.write_home()
+    store.be_home()
+    shutil.rmtree(second)
+    assert store.directory == home / DIRECTORY
+    assert held(store) == {OLD, NEW}
+    assert not any(path.is_symlink() for path in store.directory.iterdir())
