@@ -20,7 +20,8 @@ from reconciler.workers.listening.sockets import BindError, check_exclusive, exc
 
 _HEAD_BYTES_MAX = 8 * 1024
 _TIMEOUT_S = 5.0
-_CONNECTIONS_MAX = 16
+_SILENT_MAX = 32
+_ANSWERING_MAX = 16
 # How often it is looked whether an address that was taken at the start is free.
 _RESUME_S = 2.0
 
@@ -44,7 +45,9 @@ class AdminListener:
         self.problem: str | None = None
         """Why the metrics are not served."""
         self._staged: tuple[str | None, socket.socket | None] | None = None
-        self._connections = 0
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        """Connections whose request has not come yet, oldest first."""
+        self._answering = 0
         # A thread of its own: the loop's own threads start workers.
         self._threads = ThreadPoolExecutor(1, "metrics")
         self._printing: asyncio.Future[bytes] | None = None
@@ -108,22 +111,31 @@ class AdminListener:
                 served = self.resume(address())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
         try:
             async with within(_TIMEOUT_S):
-                if self._connections > _CONNECTIONS_MAX:
-                    answer: _Answer = (503, "text/plain", b"too many connections\n")
-                else:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    answer = await self._answer(head)
-                _write(writer, answer)
-                await writer.drain()
+                head = await self._head(reader, writer)
+                self._answering += 1
+                try:
+                    _write(writer, await self._answer(head))
+                    await writer.drain()
+                finally:
+                    self._answering -= 1
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         except Exception as error:  # noqa: BLE001  # a scrape must not end the daemon
             log.internal_error("serving metrics", error)
+
+    async def _head(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Who says nothing is no reason to leave another without an answer: the oldest goes."""
+        if len(self._silent) >= _SILENT_MAX:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.transport.abort()
+        self._silent[writer] = None
+        try:
+            return await reader.readuntil(b"\r\n\r\n")
         finally:
-            self._connections -= 1
+            self._silent.pop(writer, None)
 
     async def _print_metrics(self) -> bytes:
         """10,000 frontends take a while to print; the loop goes on meanwhile.
@@ -145,6 +157,8 @@ class AdminListener:
         if method != b"GET":
             return 405, "text/plain", b"only GET\n"
         match target.partition(b"?")[0]:
+            case b"/metrics" if self._answering > _ANSWERING_MAX:
+                return 503, "text/plain", b"too many ask for metrics at a time\n"
             case b"/metrics":
                 text = await self._print_metrics()
                 return 200, "text/plain; version=0.0.4; charset=utf-8", text

@@ -74,6 +74,47 @@ def test_a_head_without_end_is_cut_off() -> None:
     served(conversation)
 
 
+def test_who_says_nothing_keeps_nobody_from_asking() -> None:
+    async def conversation(_: AdminListener, where: str) -> None:
+        silent = [await asyncio.open_connection(*ports.split(where)) for _ in range(100)]
+        for path, said in ((b"/healthz", b"2 of 2\n"), (b"/metrics", b"1.0\n")):
+            answer = await get(where, b"GET " + path + b" HTTP/1.1\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(said)
+        # The oldest had to go, and the newest may still ask.
+        assert await silent[0][0].read() == b""
+        silent[-1][1].write(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert b" 200 OK" in await silent[-1][0].read()
+        for _, writer in silent:
+            writer.close()
+
+    served(conversation)
+
+
+def test_health_is_told_while_many_wait_for_metrics() -> None:
+    freed = threading.Event()
+
+    def slow() -> bytes:
+        freed.wait(20)
+        return b"printed\n"
+
+    async def run() -> None:
+        where = address()
+        admin = AdminListener(slow, lambda: (True, "fine"), Reserve())
+        admin.resume(where)
+        request = b"GET /metrics HTTP/1.1\r\n\r\n"
+        asked = [asyncio.create_task(get(where, request)) for _ in range(30)]
+        for refused, _ in zip(asyncio.as_completed(asked), range(14), strict=False):
+            assert b" 503 " in await refused
+        assert (await get(where, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"fine\n")
+        freed.set()
+        statuses = [(await each).split()[1] for each in asked]
+        assert (statuses.count(b"200"), statuses.count(b"503")) == (16, 14)
+        admin.close()
+
+    asyncio.run(run())
+
+
 def test_it_moves_only_when_committed() -> None:
     async def conversation(admin: AdminListener, where: str) -> None:
         request = b"GET /healthz HTTP/1.1\r\n\r\n"
