@@ -104,7 +104,7 @@ def test_health_is_told_while_many_wait_for_metrics() -> None:
         admin.resume(where)
         request = b"GET /metrics HTTP/1.1\r\n\r\n"
         asked = [asyncio.create_task(get(where, request)) for _ in range(30)]
-        for refused, _ in zip(asyncio.as_completed(asked), range(14), strict=False):
+        for _, refused in zip(range(14), asyncio.as_completed(asked), strict=False):
             assert b" 503 " in await refused
         assert (await get(where, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"fine\n")
         freed.set()
