@@ -83,6 +83,29 @@ def runs_out(free: int, site: Site) -> None:
     assert len(site.worker_pids()) == 2
 
 
+def just_enough(site: Site) -> None:
+    """A plan counts as the commit does, but for what others have open just then."""
+    site.start(files(site, "red"))
+    for backend in ("blue", "red"):
+        site.commit(files(site, backend))
+    pid, wanted = site.daemon.pid, files(site, "blue", 10)
+    site.repo.write(wanted)
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    limit = used(site) + 64 + 10
+
+    def planned() -> int:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+        return site.daemon.run_cli("plan").returncode
+
+    while planned() != 0:
+        limit += 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit - 4, hard))
+    sha = site.repo.commit(wanted)
+    assert site.daemon.outcome(sha, 0.5) == "refused"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+    site.wait(sha)
+
+
 def a_worker_runs_out(site: Site) -> None:
     """What its connections leave it: a plan says so, and the commit goes through when they do."""
     site.start(files(site, "red"))
@@ -208,6 +231,7 @@ CASES: dict[str, Callable[[Site], None]] = {
     "hardly any": partial(runs_out, 20),
     "none as a worker dies": a_worker_dies,
     "too few in a worker": a_worker_runs_out,
+    "just enough": just_enough,
     "none as somebody asks": somebody_asks,
     "none as a part begins": a_part_begins,
     "none in a worker that is adopted": a_worker_is_adopted,
