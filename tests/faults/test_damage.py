@@ -71,9 +71,7 @@ def end(site: TlsSite) -> None:
     site.daemon.leave(signal.SIGKILL)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    processes.wait_until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "they have ended"
-    )
+    processes.await_end(workers)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)

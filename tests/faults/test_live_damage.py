@@ -59,9 +59,7 @@ def crash(running: Shop, *, workers: bool) -> None:
     if workers:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        processes.wait_until(
-            lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they have ended"
-        )
+        processes.await_end(pids)
 
 
 def serves_the_next(running: Shop, backend: int) -> None:

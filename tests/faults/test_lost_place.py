@@ -104,9 +104,7 @@ def lost_while_running(loss: Callable[[Path], None], at_once: bool, site: Site) 
 def kill(workers: dict[int, Any]) -> None:
     for pid in workers:
         os.kill(pid, 9)
-    processes.wait_until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "they have ended"
-    )
+    processes.await_end(workers)
 
 
 def in_service(site: Site) -> None:

@@ -148,9 +148,7 @@ def stopped_without_a_daemon(site: Site) -> None:
     deleted(site.daemon.runtime_dir)
     told = site.daemon.run_cli("stop").stderr
     assert "2 workers went on serving and were ended" in told
-    processes.wait_until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they are gone", WAIT_S
-    )
+    processes.await_end(pids, WAIT_S)
 
 
 CASES: dict[str, Callable[[Site], None]] = {

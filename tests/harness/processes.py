@@ -27,10 +27,20 @@ def started(pid: int) -> int:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether it runs; one that is over has closed all that it had, so all of its threads are."""
     try:
-        return _stat(f"/proc/{pid}/stat")[0] not in "ZX"
+        return _stat(f"/proc/{pid}/stat")[0] not in "ZX" or len(threads(pid)) > 1
     except OSError:
         return False
+
+
+def await_end(pids: Iterable[int], deadline_s: float = 20.0) -> None:
+    """Wait until none of them runs.
+
+    Workers whose daemon was killed are left to init, which may look for those that are over only
+    every other second.
+    """
+    wait_until(lambda: not any(map(is_alive, pids)), f"{list(pids)} have ended", deadline_s)
 
 
 def group(number: int) -> list[int]:
