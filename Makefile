@@ -69,7 +69,7 @@ bench-programs:
 # In the directory of the engine's own build, of which cargo has one at a time.
 bench-instructions:
 	$(call say,Building what counts instructions)
-	cargo bench --manifest-path $(MANIFEST) --locked --quiet --no-run --bench instructions
+	cargo build --release --manifest-path $(MANIFEST) --locked --quiet --bin instructions
 
 test-fuzz:
 	$(call say,Fuzzing for $(FUZZ_SECONDS) s a target)

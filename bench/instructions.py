@@ -1,7 +1,7 @@
 """Instructions that parsing, routing and rewriting a message take, held against a file in the tree.
 
 `python -m bench instructions`, and tests/bench/test_instructions.py in every run of the tests.
-Callgrind counts what the engine's benchmark (`proxy/engine/benches/instructions`) executes: almost
+Callgrind counts what a program around the engine (`proxy/engine/benches/instructions`) does: almost
 the same number in every run (hash tables have keys of their own in each), so that 5 % are seen on a
 machine on which no clock shows 50. More is a regression, and less is to be kept: both want the file
 renewed, by a commit that says why.
@@ -31,7 +31,7 @@ REFERENCE = Path(__file__).with_name("instructions.json")
 RENEW = ".venv/bin/python -m bench instructions --renew"
 BOUND = 0.05
 _MANIFEST = Path(__file__).resolve().parents[1] / "proxy" / "engine" / "Cargo.toml"
-_BENCH = "instructions"
+_PROGRAM = "instructions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Counts:
 
 
 def count() -> Counts:
-    """Build the benchmark, and count all of its stages."""
+    """Build the program, and count all of its stages."""
     version = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True)
     stages = _said([built(), "--list"]).split()
     per_message = {stage: _per_message(stage) for stage in stages}
@@ -66,14 +66,14 @@ def count() -> Counts:
 
 @functools.cache
 def built() -> str:
-    """The path of the benchmark, after building what has changed."""
-    command = ["cargo", "bench", "--locked", "--no-run", "--quiet", "--bench", _BENCH]
+    """The path of what is counted, after building what has changed."""
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--bin", _PROGRAM]
     options = ["--message-format=json", "--manifest-path", str(_MANIFEST)]
     for line in _said([*command, *options]).splitlines():
         told = json.loads(line)
-        if told.get("executable") and told["target"]["name"] == _BENCH:
+        if told.get("executable") and told["target"]["name"] == _PROGRAM:
             return str(told["executable"])
-    raise SystemExit("bench: cargo tells of no benchmark")
+    raise SystemExit("bench: cargo tells of no program")
 
 
 def _per_message(stage: str) -> float:
