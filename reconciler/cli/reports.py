@@ -42,8 +42,9 @@ class PlannedChange(TypedDict):
 
     `heirs`: the frontends that take over what a frontend served, null for 404; `takes_from`: those
     from which it takes; `frontends`: those that a change of a cluster, of a policy, or of a
-    listener's policies concerns; `leaves_no_backend`: its cluster answers 503 from then on;
-    `ends_drain`: a drained backend takes requests again, by another name; `drained`: it gets none;
+    listener's policies concerns, the first hundred, and `more_frontends`: how many more;
+    `leaves_no_backend`: its cluster answers 503 from then on; `ends_drain`: a drained backend takes
+    requests again, by another name; `drained`: it gets none;
     `renamed`: what has the same value and the other action.
     """
 
@@ -57,6 +58,7 @@ class PlannedChange(TypedDict):
     heirs: NotRequired[list[str | None]]
     takes_from: NotRequired[list[str | None]]
     frontends: NotRequired[list[str]]
+    more_frontends: NotRequired[int]
     leaves_no_backend: NotRequired[bool]
     ends_drain: NotRequired[bool]
     drained: NotRequired[bool]

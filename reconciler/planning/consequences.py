@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from itertools import chain, islice, product
 from urllib.parse import urlencode
 
@@ -86,10 +87,12 @@ def consequences(
     }
     for change in changes:
         heirs, takes_from = inheriting.get(change.key, (None, None))
+        frontends, more_frontends = _frontends(change, before, after)
         consequence = Consequence(
             heirs=heirs,
             takes_from=takes_from,
-            frontends=_frontends(change, before, after),
+            frontends=frontends,
+            more_frontends=more_frontends,
             leaves_no_backend=change.key in unusable,
             ends_drain=_ends_drain(renamed.get(change.key), change, drained),
             drained=_is_drained(change, drained),
@@ -138,8 +141,11 @@ def _paired(
     return [(one, other) for one, other in own if other is not None]
 
 
-def _frontends(change: Change, before: View, after: View) -> tuple[str, ...]:
-    """Return the frontends that a change of a cluster, or of what policies say, concerns."""
+def _frontends(change: Change, before: View, after: View) -> tuple[tuple[str, ...], int]:
+    """Return the first frontends that a change of a cluster, or of policies, concerns.
+
+    And how many more there are.
+    """
     view = before if change.action == "remove" else after
     match change.key.kind:
         case "cluster":
@@ -149,8 +155,9 @@ def _frontends(change: Change, before: View, after: View) -> tuple[str, ...]:
         case "listener" if any(each.path == "policies" for each in change.fields):
             found = users(view, change.key)
         case _:
-            return ()
-    return tuple(sorted(key.name for key in islice(found, NAMED_MAX)))
+            return (), 0
+    named = tuple(nsmallest(NAMED_MAX, (key.name for key in found)))
+    return named, len(found) - len(named)
 
 
 def _asking(cluster: EntityKey, view: View) -> set[EntityKey]:

@@ -40,7 +40,9 @@ class Consequence:
     takes_from: tuple[str | None, ...] | None = None
     """The frontends from which a frontend takes requests."""
     frontends: tuple[str, ...] = ()
-    """Those that lead to a cluster."""
+    """Those that a change of a cluster or of policies concerns; of many, the first by name."""
+    more_frontends: int = 0
+    """How many there are beside these."""
     leaves_no_backend: bool = False
     """The cluster has no backend that takes requests any more: 503."""
     ends_drain: bool = False
@@ -59,6 +61,8 @@ class Consequence:
             found["takes_from"] = list(self.takes_from)
         if self.frontends:
             found["frontends"] = list(self.frontends)
+        if self.more_frontends:
+            found["more_frontends"] = self.more_frontends
         if self.leaves_no_backend:
             found["leaves_no_backend"] = True
         if self.ends_drain:

@@ -19,6 +19,13 @@ NAMED_MAX = 5
 
 _TITLE_COLUMNS = 44
 _LINE_ACTIONS = {"-": "remove", "+": "add", "@": "dim"}
+_VERBS = {
+    (True, False): ("serves", "serve"),
+    (True, True): ("served", "served"),
+    (False, False): ("counts for", "count for"),
+    (False, True): ("counted for", "counted for"),
+}
+"""Of a cluster or of policies, which are there afterwards or gone."""
 _WORDS = {"add": "to add", "update": "to change", "remove": "to remove", "rename": "to rename"}
 
 
@@ -89,13 +96,8 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
             yield _served(change["heirs"], "its requests go to", "its requests get 404")
     if change.get("takes_from"):
         yield _served(change["takes_from"], "takes requests of", "takes requests that get 404 now")
-    frontends = sorted({name for each in changes for name in each.get("frontends") or ()})
-    if frontends:
-        number = count(len(frontends), "frontend")
-        verbs = (
-            ("serves", "serve") if changes[0]["kind"] == "cluster" else ("counts for", "count for")
-        )
-        yield f"{verbs[len(changes) > 1]} {number}: {named(frontends)}"
+    if any(each.get("frontends") for each in changes):
+        yield _concerned(changes)
     if change.get("ends_drain"):
         yield f'takes requests again: it was drained as "{change["renamed"]}"'
     if change.get("leaves_no_backend"):
@@ -104,6 +106,19 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
         if len(clusters) > 1:
             left = f"{count(len(clusters), 'cluster')} ({named(clusters)})"
         yield f"leaves {left} without a backend that takes requests: 503"
+
+
+def _concerned(changes: list[dict[str, Any]]) -> str:
+    """Return the sentence about the frontends that changes of one action concern."""
+    names = sorted({name for each in changes for name in each.get("frontends") or ()})
+    more = max(each.get("more_frontends", 0) for each in changes)
+    number = count(len(names) + more, "frontend")
+    if more and len(changes) > 1:
+        # Of those that are not named some may be the same.
+        number = f"{number} or more"
+    first = changes[0]
+    one, several = _VERBS[first["kind"] == "cluster", first["action"] == "remove"]
+    return f"{several if len(changes) > 1 else one} {number}: {named(names, more)}"
 
 
 def effect(changes: list[dict[str, Any]]) -> str:
@@ -123,10 +138,10 @@ def untold(changes: list[dict[str, Any]]) -> str:
     return f"Who takes requests over is told of the first {HEIRS_OF_MAX} frontends only."
 
 
-def named(names: list[str]) -> str:
-    """Return the first of some names."""
-    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
-    return visible(", ".join(names[:NAMED_MAX])) + more
+def named(names: list[str], beside: int = 0) -> str:
+    """Return the first of some names; `beside`: so many more there are."""
+    more = max(0, len(names) - NAMED_MAX) + beside
+    return visible(", ".join(names[:NAMED_MAX])) + (f" and {more} more" if more else "")
 
 
 def _served(names: list[str | None], by: str, otherwise: str) -> str:

@@ -194,6 +194,17 @@ def test_a_cluster_names_its_frontends() -> None:
     assert meant(before, after)["cluster/shop"].frontends == ("all",)
 
 
+def test_all_frontends_of_a_cluster_are_counted() -> None:
+    names = [f"n{number:03}" for number in range(250)]
+    lines = "".join(
+        f"  {name}: {{listeners: [web], hostname: {name}.test, cluster: shop}}\n" for name in names
+    )
+    before = state_of(lines)
+    after = state_of(lines, BASE.replace("  shop:\n", "  shop:\n    retries: 5\n"))
+    found = meant(before, after)["cluster/shop"]
+    assert (list(found.frontends), found.more_frontends) == (names[:100], 150)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "drained", "leaves"),
     [

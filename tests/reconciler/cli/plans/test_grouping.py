@@ -116,6 +116,18 @@ def test_what_a_group_means_is_said_of_all_of_it() -> None:
         assert "is drained" in shown
 
 
+def test_all_frontends_are_counted_and_the_first_are_named() -> None:
+    names = [f"f{number:03}" for number in range(100)]
+    one = change("update", "cluster", "c", frontends=names, more_frontends=50)
+    first = "f000, f001, f002, f003, f004"
+    assert list(render.meaning([one])) == [f"serves 150 frontends: {first} and 145 more"]
+    alike = [one, change("update", "cluster", "d", frontends=["x"])]
+    shown = "\n".join(render.meaning(alike))
+    assert shown == f"serve 151 frontends or more: {first} and 146 more"
+    gone = change("remove", "policy", "p", frontends=["f"])
+    assert list(render.meaning([gone])) == ["counted for 1 frontend: f"]
+
+
 def test_what_goes_is_grouped_by_what_that_means_for_others() -> None:
     gone = [
         change(
