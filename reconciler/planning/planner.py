@@ -213,14 +213,14 @@ def _remove_backend(change: Change, live: Live) -> str:
 
 
 def _update_frontend(change: Change, live: Live) -> str:
-    if _changed(change) == {"cluster"}:
-        after = next(iter(change.fields)).after
-        ending = _ending(change.key, live, " at the old one")
-        return f'sends new requests to cluster "{after}"; {ending}'
     if _changed(change) <= {"cluster", "split", "split_by"} and change.after is not None:
-        shares = shares_of(change.after.typed(Frontend).split)
-        to = ", ".join(f"{share} to {name}" for name, share in shares.items())
-        return f"splits new requests: {to}; {_ending(change.key, live, ' as before')}"
+        after = change.after.typed(Frontend)
+        if after.split:
+            shares = shares_of(after.split)
+            to = ", ".join(f"{share} to {name}" for name, share in shares.items())
+            return f"splits new requests: {to}; {_ending(change.key, live, ' as before')}"
+        ending = _ending(change.key, live, " at the old one")
+        return f'sends new requests to cluster "{after.cluster}"; {ending}'
     does = "matches new requests anew"
     if not _changed(change) & MATCHING:
         does = "takes effect with the next request"

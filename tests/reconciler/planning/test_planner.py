@@ -104,6 +104,16 @@ def test_a_plan_keeps_commit_and_warnings() -> None:
             "starts and drains no worker: their number stays",
         ),
         (
+            frontend("f", cluster=None, split={"shop": 95, "next": 5}),
+            frontend("f", cluster="shop"),
+            'sends new requests to cluster "shop"; those in flight end at the old one',
+        ),
+        (
+            frontend("f", cluster="shop"),
+            frontend("f", cluster=None, split={"shop": 3, "next": 1}),
+            "splits new requests: 75 % to shop, 25 % to next; those in flight end as before",
+        ),
+        (
             entity("settings", "settings"),
             entity("settings", "settings", max_requests=2),
             "takes effect with the next request; no connection is closed",
