@@ -14,6 +14,7 @@ from reconciler.catalog.relations import (
     LISTEN,
     View,
     cluster_of,
+    is_aside,
     listened,
     targets,
     users,
@@ -112,11 +113,13 @@ def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Findi
             view[EntityKey("backend", name)].typed(Backend).weight
             for name in view.names("backend", f"{key.name}/")
         ]
-        if not weights:
-            yield Finding("warning", key, (), f"{key} has no backends: its frontends get 503")
-        elif not any(weights):
-            message = f"every backend of {key} has the weight 0: its frontends get 503"
-            yield Finding("warning", key, (), message)
+        if any(weights):
+            continue
+        why = f"every backend of {key} has the weight 0" if weights else f"{key} has no backends"
+        means = "its frontends get 503"
+        if is_aside(view, key.name):
+            means = "no client notices, since it has no share and is at most mirrored to"
+        yield Finding("warning", key, (), f"{why}: {means}")
 
 
 def unspecified(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:

@@ -54,6 +54,9 @@ CONTENT = "content"
 # No name, hostname or port has it; what a path or a header has is compared once more by its reader.
 _SEPARATOR = "\x1f"
 
+LOOKED_AT_MAX = 1000
+"""Of so many frontends it is looked up what they have a cluster for."""
+
 
 class Relation(NamedTuple):
     """One row, without the entity."""
@@ -219,6 +222,24 @@ def use_term(key: EntityKey) -> str:
 def users(view: View, key: EntityKey) -> set[EntityKey]:
     """Return what refers to an entity."""
     return set(view.related(USE, use_term(key)))
+
+
+def is_aside(view: View, cluster: str) -> bool:
+    """Tell whether no client waits for a cluster: requests are only mirrored to it, or it has no
+    share of them.
+
+    Of more than can be looked at some may wait; so they do where nobody leads to it.
+    """
+    found = users(view, EntityKey("cluster", cluster))
+    return 0 < len(found) <= LOOKED_AT_MAX and not any(_waits(view[key], cluster) for key in found)
+
+
+def _waits(user: Entity, cluster: str) -> bool:
+    if user.key.kind != "frontend":
+        return True
+    frontend = user.typed(Frontend)
+    leads_there = cluster == frontend.cluster or frontend.split.get(cluster, 0) > 0
+    return leads_there or cluster in _asked_first(frontend)
 
 
 def targets(entity: Entity) -> tuple[EntityKey, ...]:

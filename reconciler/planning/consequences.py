@@ -19,6 +19,7 @@ from reconciler.catalog.relations import (
     MATCH,
     View,
     cluster_of,
+    is_aside,
     is_passthrough,
     listeners_of,
     term,
@@ -181,6 +182,7 @@ def _unusable(
         if EntityKey("cluster", cluster) in after
         and usable(cluster, before, drained)
         and not usable(cluster, after, drained)
+        and not is_aside(after, cluster)
         for key in keys
     }
 

@@ -317,13 +317,16 @@ class DrainResult(TypedDict):
 
     `backends` are those that are meant, several where an address was named; `others` the drains of
     another owner that were there before; `without_backend` the clusters that have no backend left
-    that takes requests; `not_kept` is why the next start will not know of it, null: it will.
+    that takes requests, `unnoticed` those of them from which no client has its answers: they have
+    no share, or are only mirrored to; `not_kept` is why the next start will not know of it, null:
+    it will.
     """
 
     backend: str
     backends: list[str]
     others: list[DrainOwner]
     without_backend: list[str]
+    unnoticed: list[str]
     drained: bool
     active: int
     expires_at: str | None

@@ -436,3 +436,18 @@ def test_a_drain_of_nothing_is_an_error(undrained: Site) -> None:
     assert done.returncode not in (0, TIMEOUT)
     assert "main/nobody" in done.stderr
     assert site.everywhere("main.test") == {"red"}
+
+
+def test_a_drain_that_no_client_notices_does_not_say_503(undrained: Site) -> None:
+    site = undrained
+    document = site.document({"main": ["red"], "shadow": ["red"]}, {"main": "main"})
+    (frontend,) = document["frontends"].values()
+    frontend["mirror"] = {"cluster": "shadow"}
+    site.commit({"kakehi.yaml": document})
+    for backend, means in (
+        ("shadow/b0", "no client notices"),
+        ("main/b0", "its frontends get 503"),
+    ):
+        done = site.daemon.run_cli("drain", backend)
+        cluster = backend.partition("/")[0]
+        assert f"no backend of cluster {cluster} takes requests now: {means}" in done.stdout, done

@@ -97,9 +97,10 @@ def drain(
         requests = output.count(result["active"], "request")
         output.line(f"{_named(result)} drained {_until(result)}; {requests} in flight")
         for cluster in result["without_backend"]:
-            output.line(
-                f"no backend of cluster {cluster} takes requests now: its frontends get 503"
-            )
+            means = "its frontends get 503"
+            if cluster in result["unnoticed"]:
+                means = "no client notices"
+            output.line(f"no backend of cluster {cluster} takes requests now: {means}")
     return DONE
 
 

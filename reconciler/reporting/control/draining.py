@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from reconciler import log
-from reconciler.catalog.relations import DIAL, cluster_of
+from reconciler.catalog.relations import DIAL, cluster_of, is_aside
 from reconciler.patience import within
 from reconciler.planning.consequences import usable
 from reconciler.reporting.control.refusals import RefusedRequestError, near
@@ -125,11 +125,13 @@ class Draining:
         drain = self.drains.get(backends[0])
         drained, state = self.drains.names(), self.store.running.state
         clusters = sorted({cluster_of(EntityKey("backend", each)) for each in backends})
+        without = [each for each in clusters if not usable(each, state, drained)]
         return {
             "backend": asked,
             "backends": list(backends),
             "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
-            "without_backend": [each for each in clusters if not usable(each, state, drained)],
+            "without_backend": without,
+            "unnoticed": [each for each in without if is_aside(state, each)],
             "drained": drain is not None,
             "active": await self._active(backends),
             "expires_at": drain.expires_at if drain else None,

@@ -13,6 +13,7 @@ from reconciler.catalog.candidates import passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.policies import Leaf, Networks, Word, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
+from reconciler.planning.consequences import usable
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.stages import stages_of
@@ -91,6 +92,7 @@ def explain(
         secure=bool(secure),
         client=asked.client,
         preflight_of=asked.preflight_of,
+        takes=lambda cluster: usable(cluster, state, drained),
     )
     result["stages"] = stages
     if answered is not None:

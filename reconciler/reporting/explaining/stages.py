@@ -6,7 +6,7 @@ data) is told as a condition. Pure; called by `reconciler.reporting.explaining.e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
@@ -41,6 +41,10 @@ class _Asked(NamedTuple):
 _LISTED_MAX = 4
 
 
+def _takes(_cluster: str) -> bool:
+    return True
+
+
 def stages_of(
     frontend: Frontend,
     words: Words,
@@ -48,12 +52,13 @@ def stages_of(
     secure: bool,
     client: str | None = None,
     preflight_of: str | None = None,
+    takes: Callable[[str], bool] = _takes,
 ) -> tuple[Stages, Ending | None]:
     """Return the stages that a request comes to, and its end if it gets to no cluster.
 
     `words` are those that count for the frontend, its policies' included. `client` is the address
     of who asks, where that is known, and `preflight_of` the origin that a browser asks for before
-    it sends a request.
+    it sends a request. `takes` tells whether any backend of a cluster takes requests.
     """
     stages: Stages = []
     ending: Ending | None = None
@@ -71,7 +76,7 @@ def stages_of(
             stages.append(_stage("rewrite", told))
         stages += _edits(words, "request_headers")
         if frontend.mirror is not None:
-            stages.append(_stage("mirror", _mirrored(frontend.mirror)))
+            stages.append(_stage("mirror", _mirrored(frontend.mirror, takes)))
         stages += _timeouts(words)
     stages += _edits(words, "response_headers")
     for leaf, word in words.items():
@@ -231,7 +236,9 @@ def _split(frontend: Frontend) -> str:
     return f"{to}; {goes_by(frontend.split_by)}"
 
 
-def _mirrored(mirror: Mirror) -> str:
+def _mirrored(mirror: Mirror, takes: Callable[[str], bool]) -> str:
+    if not takes(mirror.cluster):
+        return f"cluster {mirror.cluster} gets none: it has no backend that takes requests"
     what = "it goes" if mirror.share == 100 else f"{format_share(mirror.share)} of them go"
     return f"{what} to cluster {mirror.cluster} as well, whose answer is thrown away"
 

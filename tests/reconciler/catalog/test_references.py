@@ -108,6 +108,20 @@ def test_a_clash_cites_the_other_and_counts_the_admin_address() -> None:
     ]
 
 
+def test_clusters_that_no_client_waits_for() -> None:
+    aside = "no client notices, since it has no share and is at most mirrored to"
+    other = entity("cluster", "other")
+    for leads, means in (
+        ({"cluster": "other", "mirror": {"cluster": "shop"}}, aside),
+        ({"split": {"other": 1, "shop": 0}}, aside),
+        ({"split": {"other": 1, "shop": 1}}, "its frontends get 503"),
+        ({"cluster": "shop"}, "its frontends get 503"),
+    ):
+        entities = MemoryView([SHOP, other, entity("frontend", "f", listeners=["web"], **leads)])
+        (found,) = references.without_backends([SHOP.key], entities)
+        assert found.message == f'cluster "shop" has no backends: {means}'
+
+
 def test_clusters_that_can_serve_nothing() -> None:
     drained = entity("backend", "shop/b", address="127.0.0.1:9002", weight=0)
     entities = MemoryView([SHOP])

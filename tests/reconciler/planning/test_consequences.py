@@ -223,6 +223,23 @@ def test_a_cluster_without_a_backend_is_marked(
     assert any(each.leaves_no_backend for each in backends) == leaves
 
 
+@pytest.mark.parametrize(
+    ("leads", "leaves"),
+    [
+        ("cluster: shop, mirror: {cluster: cart}", False),
+        ("split: {shop: 1, cart: 0}", False),
+        ("split: {shop: 99, cart: 1}", True),
+    ],
+)
+def test_nobody_notices_what_is_mirrored_to(leads: str, leaves: bool) -> None:
+    frontends = f"  all: {{listeners: [web], {leads}}}\n"
+    before, after = (
+        state_of(frontends, BASE.replace('9003"', f'9003", weight: {weight}')) for weight in (1, 0)
+    )
+    found = meant(before, after).get("backend/cart/cart-1", Consequence())
+    assert found.leaves_no_backend == leaves
+
+
 def test_what_has_another_name_is_renamed() -> None:
     renamed = BASE.replace("  cart:", "  basket:").replace("shop-2:", "shop-b:")
     found = meant(state_of(ALL), state_of(ALL.replace("all:", "every:"), renamed))

@@ -187,6 +187,23 @@ def test_a_cluster_without_ready_backends() -> None:
     assert [each["drained"] for each in result["backends"]] == [True, False]
 
 
+def test_a_mirror_that_gets_nothing() -> None:
+    running = MemoryView(
+        [
+            *state(web={"mirror": {"cluster": "shadow"}}).values(),
+            entity("cluster", "shadow"),
+            entity("backend", "shadow/one", address="127.0.0.1:9003"),
+        ]
+    )
+    request = ExplainRequest("http://x:8080/")
+    for drained, told in (
+        ([], "it goes to cluster shadow as well, whose answer is thrown away"),
+        (["shadow/one"], "cluster shadow gets none: it has no backend that takes requests"),
+    ):
+        stages = explain(request, running, drained)["stages"]
+        assert [each["words"] for each in stages if each["key"] == "mirror"] == [told]
+
+
 def test_a_port_that_nobody_listens_on() -> None:
     result = asked("http://a.example.com:81/")
     assert result["listeners"] == []
