@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reconciler.planning.guards import FRONTENDS_MIN
-from tests.harness import pki, ports
+from tests.harness import pki, ports, processes
 from tests.reconciler.live import Shop, shop
 from tests.reconciler.test_renewal import put
 
@@ -44,26 +44,28 @@ def clean(running: Shop) -> Iterator[None]:
     running.daemon.wait(running.repo.head())
 
 
-def test_a_plan_beside_a_stream_of_commits(running: Shop) -> None:
+def test_a_plan_beside_a_stream_of_commits(running: Shop, tmp_path: Path) -> None:
     """Each is of one moment, and none gives up because another commit went through."""
-    ended = threading.Event()
+    ended, head = threading.Event(), running.repo.head()
+    edited = tmp_path / "edited"
+    running.repo.git("worktree", "add", "-q", "--detach", str(edited))
 
     def commit_on() -> None:
         number = 0
         while not ended.is_set():
             number += 1
             running.daemon.wait(running.repo.commit(running.files(number % 2)))
+            processes.pause(0.1)
 
-    head = running.repo.head()
     with ThreadPoolExecutor(1) as pool:
         committing = pool.submit(commit_on)
         try:
-            codes = {planned(running, "--ref", head).returncode for _ in range(8)}
+            done = [planned(running, *what) for what in [("--ref", head), (str(edited),)] * 5]
         finally:
             ended.set()
         committing.result(30)
     running.commit()
-    assert codes == {0}
+    assert {each.returncode for each in done} == {0}, done
 
 
 @pytest.mark.parametrize("what", ["listener", "metrics"])

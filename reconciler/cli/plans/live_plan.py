@@ -80,6 +80,8 @@ def _asked(runtime_dir: str | None, place: Path, ref: str | None, running: dict[
         result, differing = _of_working_tree(runtime_dir, place, running["commit"], left_out)
     else:
         result, differing = _of_commit(runtime_dir, place, ref)
+        # Nothing was sent that would depend on it.
+        running |= result["base"]
     if result["base"]["commit"] != running["commit"]:
         # The files that were sent are those that differ from what ran before.
         raise CommandError(
