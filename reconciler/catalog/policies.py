@@ -141,12 +141,13 @@ def asked_first(words: Mapping[Leaf, Word]) -> list[tuple[ForwardAuth, Entity]]:
 
 def levels_of(frontend: Entity, listener: str, view: View) -> list[list[Entity]]:
     """Return who has a word about a frontend's requests at a listener, the nearest first."""
-    beyond = view.get(EntityKey("listener", listener))
-    return [
-        [frontend],
-        policies_of(frontend, view),
-        *([[beyond], policies_of(beyond, view)] if beyond is not None else []),
-    ]
+    return [[frontend], policies_of(frontend, view), *beyond(listener, view)]
+
+
+def beyond(listener: str, view: View) -> list[list[Entity]]:
+    """Return who has a word about requests at a listener, whatever frontend takes them."""
+    found = view.get(EntityKey("listener", listener))
+    return [[found], policies_of(found, view)] if found is not None else []
 
 
 def policies_of(entity: Entity, view: View) -> list[Entity]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from reconciler.catalog.candidates import passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
-from reconciler.catalog.policies import Leaf, Networks, Word, levels_of, merged
+from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.planning.consequences import usable
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
-from reconciler.reporting.explaining.stages import stages_of
+from reconciler.reporting.explaining.stages import stages_of, stages_of_nobody
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
@@ -82,6 +82,8 @@ def explain(
         return result
     if won is None:
         result["status"] = 404
+        said = merged(beyond(min(names), state))
+        result["stages"] = stages_of_nobody(said, secure=bool(secure), status=404)
         result["message"] = f"{note}no frontend matches: the proxy answers 404"
         return result
     if is_passthrough(won):

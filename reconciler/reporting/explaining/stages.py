@@ -78,7 +78,25 @@ def stages_of(
         if frontend.mirror is not None:
             stages.append(_stage("mirror", _mirrored(frontend.mirror, takes)))
         stages += _timeouts(words)
-    stages += _edits(words, "response_headers")
+    stages += _of_responses(words, secure)
+    return stages, ending
+
+
+def stages_of_nobody(words: Words, *, secure: bool, status: int) -> Stages:
+    """Return what holds for a request that no frontend takes: what is done with the answer.
+
+    `words` are those of the listener and its policies.
+    """
+    mine = {
+        leaf: word
+        for leaf, word in words.items()
+        if leaf.key != "error_pages" or leaf.name == str(status)
+    }
+    return _of_responses(mine, secure)
+
+
+def _of_responses(words: Words, secure: bool) -> Stages:
+    stages = _edits(words, "response_headers")
     for leaf, word in words.items():
         if isinstance(word.said, Hsts) and secure:
             told = f"browsers stay at TLS for {word.said.max_age_days} days"
@@ -86,7 +104,7 @@ def stages_of(
         elif isinstance(word.said, ErrorPage) and word.by.key.kind != "listener":
             told = f"the page of {leaf.name}, where the proxy answers by itself"
             stages.append(_stage("error_pages", told, word.by))
-    return stages, ending
+    return stages
 
 
 def _stage(key: str, told: str, by: Entity | None = None) -> dict[str, Any]:

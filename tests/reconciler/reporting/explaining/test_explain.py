@@ -180,6 +180,38 @@ def test_a_request_that_nobody_takes() -> None:
     assert result["message"] == "no frontend matches: the proxy answers 404"
 
 
+def test_what_a_listener_has_done_with_requests_that_nobody_takes() -> None:
+    policy = {
+        "deny": ["192.0.2.0/24"],
+        "error_pages": {"404": {"body": "nothing"}, "502": {"body": "later"}},
+        "request_headers": {"set": {"X-R": "r"}},
+        "response_headers": {"set": {"X-A": "a"}},
+    }
+    running = MemoryView(
+        [
+            entity("listener", "public", address="127.0.0.1:8080", policies=["all"]),
+            entity("policy", "all", 7, **policy),
+            entity("cluster", "shop"),
+            entity("frontend", "f", listeners=["public"], path={"exact": "/f"}, cluster="shop"),
+            entity(
+                "frontend", "g", listeners=["public"], path={"exact": "/g"}, respond={"status": 404}
+            ),
+        ]
+    )
+    by = {"name": "all", "source": {"file": "shop.yaml", "line": 7}}
+    result = explain(ExplainRequest("http://x:8080/"), running, [])
+    assert (result["status"], result["frontend"]) == (404, None)
+    page = "the page of 404, where the proxy answers by itself"
+    assert [(each["key"], each["words"], each["by"]) for each in result["stages"]] == [
+        ("response_headers", "set X-A", by),
+        ("error_pages", page, by),
+    ]
+    stages = explain(ExplainRequest("http://x:8080/g"), running, [])["stages"]
+    assert ("error_pages", page, by) in [
+        (each["key"], each["words"], each["by"]) for each in stages
+    ]
+
+
 def test_a_cluster_without_ready_backends() -> None:
     running = state(web={})
     result = explain(ExplainRequest("http://x:8080/"), running, ["shop/one"])
