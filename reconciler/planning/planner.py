@@ -106,7 +106,7 @@ def _renamed(kind: str, former: EntityKey, live: Live) -> str:
         case "backend":
             return f"opens connections of its own, and drains {_open(former, live)} of the old name"
         case "cluster" | "frontend":
-            return _ending(former, live, " by the old name")
+            return _ending(former, live, " as before")
         case _:
             return "no connection is closed"
 

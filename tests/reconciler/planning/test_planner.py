@@ -154,8 +154,8 @@ def test_what_is_drained_gets_no_requests_at_a_new_address(
             backend(),
             "opens connections of its own, and drains 3 open connections of the old name",
         ),
-        (entity("cluster", "shop"), "the 2 in flight end by the old name"),
-        (frontend("web"), "the 2 in flight end by the old name"),
+        (entity("cluster", "shop"), "the 2 in flight end as before"),
+        (frontend("web"), "the 2 in flight end as before"),
         (entity("policy", "shop"), "no connection is closed"),
     ],
 )
