@@ -81,11 +81,7 @@ def explain(
             result["lost"] = []
         return result
     if won is None:
-        result["status"] = 404
-        said = merged(beyond(min(names), state))
-        result["stages"] = stages_of_nobody(said, secure=bool(secure), status=404)
-        result["message"] = f"{note}no frontend matches: the proxy answers 404"
-        return result
+        return _not_taken(result, merged(beyond(min(names), state)), secure=bool(secure))
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
     stages, answered = stages_of(
@@ -103,6 +99,13 @@ def explain(
         result["message"] += words
         return result
     _describe_winner(result, won, clusters_of(won, asked), state, drained, tls_fault)
+    return result
+
+
+def _not_taken(result: ExplainResult, said: Mapping[Leaf, Word], *, secure: bool) -> ExplainResult:
+    result["status"] = 404
+    result["stages"] = stages_of_nobody(said, secure=secure, status=404)
+    result["message"] += "no frontend matches: the proxy answers 404"
     return result
 
 
