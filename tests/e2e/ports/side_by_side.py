@@ -145,13 +145,13 @@ def ported(name: str, front: Front, backends: Backends, pair: Pair, directory: P
     """Kakehi with the configuration of that name, not started yet."""
     text = backends.placed((PORTING / f"{name}.yaml").read_text())
     text = text.replace("0.0.0.0:80", front.http).replace("0.0.0.0:443", front.https)
-    for written in re.findall(r"(?:0\.0\.0\.0|127\.0\.0\.1):(?:8443|8404|9443)", text):
+    for written in re.findall(r"(?:0\.0\.0\.0|127\.0\.0\.1):(?:8443|8404|9443|993)", text):
         text = text.replace(written, ports.address())
     # The machine of the tests may have no IPv6.
     text = re.sub(r"^  https?6: .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r", https?6\b", "", text)
     repo = Repo(directory)
     pem = (pair.key + pair.chain).decode()
-    named = re.findall(r"[a-z-]+[.]pem", text)
+    named = re.findall(r"(?<=[ :])[a-z-]+[.](?:pem|key)", text)
     repo.commit({"kakehi.yaml": text, **dict.fromkeys(named, pem)})
     return Kakehi(repo, workers=1)
