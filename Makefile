@@ -61,10 +61,12 @@ test-traffic:
 	$(call say,Tests of the generator of load)
 	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
 
-# Each is linked as one piece, on one core: a build to begin with, where others may run beside it.
+# Each is linked as one piece, on one core: a build to begin with, where others may run beside it. The tests are run
+# when nobody waits for a compiler.
 bench-programs:
 	$(call say,Building what the tests of the benchmarks run)
 	cargo build --release --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet
+	cargo test --manifest-path $(TRAFFIC_MANIFEST) --locked --quiet --no-run
 
 # In the directory of the engine's own build, of which cargo has one at a time.
 bench-instructions:
@@ -77,7 +79,7 @@ test-fuzz:
 
 test-python: build test-tools ## the tests of the control plane, and of the whole product
 	$(call say,Python and end-to-end tests)
-	@status=0; for part in parallel serial; do tests/run $$part $(PYTEST_ARGS) || status=$$?; done; exit $$status
+	@status=0; for part in parallel timed serial; do tests/run $$part $(PYTEST_ARGS) || status=$$?; done; exit $$status
 
 lint: lint-rust lint-python ## every check that reads the code without running the product
 

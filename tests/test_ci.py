@@ -51,9 +51,10 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
     return done.returncode, "\n".join(said), [*lanes, *tests]
 
 
-JOBS = 2 * len(os.sched_getaffinity(0))
+CORES = len(os.sched_getaffinity(0))
 _DIST = "--dist loadfile --no-loadscope-reorder"
-PARALLEL = f"python -m pytest -n {JOBS} {_DIST} -m not serial --durations=10"
+PARALLEL = f"python -m pytest -n {2 * CORES} {_DIST} -m not serial and not timed --durations=10"
+TIMED = f"python -m pytest -n {CORES} --dist worksteal -m timed --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
 PYTHON = "make --jobs=2 build test-tools lint-python"
 RUST = (
@@ -62,9 +63,10 @@ RUST = (
 )
 TRAFFIC = "make test-traffic"
 LANES = [RUST, PYTHON]
-EVERYTHING = [*LANES, TRAFFIC, PARALLEL, SERIAL]
+EVERYTHING = [*LANES, TRAFFIC, PARALLEL, TIMED, SERIAL]
 AGAIN = " --numprocesses=0 --last-failed --last-failed-no-failures=none"
 FIRST_OF_PARALLEL = '[[ "$*" = *"not serial"* && "$*" != *last-failed* ]] &&'
+FIRST_OF_TIMED = '[[ "$*" = *"-m timed"* && "$*" != *last-failed* ]] &&'
 FIRST_OF_SERIAL = '[[ "$*" = *"-m serial"* && "$*" != *last-failed* ]] &&'
 
 
@@ -74,7 +76,7 @@ def test_nothing_is_repeated_when_all_is_well(checkout: Path) -> None:
 
 def test_parallel_tests_that_failed_are_repeated_once_alone_and_named(checkout: Path) -> None:
     code, said, called = run(checkout, pytest=f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; exit 0")
-    assert (code, called) == (0, [*EVERYTHING[:4], PARALLEL + AGAIN, SERIAL])
+    assert (code, called) == (0, [*EVERYTHING[:4], PARALLEL + AGAIN, TIMED, SERIAL])
     assert said.count("tests/test_a.py::test_b") == 2
     assert "test_old" not in said
 
@@ -85,13 +87,21 @@ def test_serial_tests_that_failed_are_repeated_once_and_named(checkout: Path) ->
     assert said.count("tests/test_a.py::test_b") == 2
 
 
+def test_tests_of_timers_that_failed_are_repeated_once_and_named(checkout: Path) -> None:
+    code, said, called = run(checkout, pytest=f"{FIRST_OF_TIMED} {{ {RECORD} exit 1; }}; exit 0")
+    assert (code, called) == (0, [*EVERYTHING[:5], TIMED + AGAIN, SERIAL])
+    assert said.count("tests/test_a.py::test_b") == 2
+
+
 def test_what_fails_twice_has_failed_and_keeps_no_other_part_from_running(checkout: Path) -> None:
-    code, _, called = run(checkout, pytest=f'[[ "$*" = *"-m serial"* ]] && exit 0; {RECORD} exit 1')
-    assert (code, called) == (1, [*EVERYTHING[:4], PARALLEL + AGAIN, SERIAL])
+    code, _, called = run(
+        checkout, pytest=f'[[ "$*" != *"not serial"* ]] && exit 0; {RECORD} exit 1'
+    )
+    assert (code, called) == (1, [*EVERYTHING[:4], PARALLEL + AGAIN, TIMED, SERIAL])
 
 
 @pytest.mark.parametrize("status", [2, 3, 4, 5, 137])
-@pytest.mark.parametrize("part", [FIRST_OF_PARALLEL, FIRST_OF_SERIAL])
+@pytest.mark.parametrize("part", [FIRST_OF_PARALLEL, FIRST_OF_TIMED, FIRST_OF_SERIAL])
 def test_what_kept_tests_from_running_is_not_repeated(
     checkout: Path, part: str, status: int
 ) -> None:
@@ -105,7 +115,7 @@ def test_a_part_that_ended_without_a_record_is_not_excused_by_the_one_before(
     """What hangs in the serial part ends pytest with 1 too, and the others have not run."""
     flaky = f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; {FIRST_OF_SERIAL} exit 1; exit 0"
     code, _, called = run(checkout, pytest=flaky)
-    assert (code, called) == (1, [*EVERYTHING[:4], PARALLEL + AGAIN, SERIAL])
+    assert (code, called) == (1, [*EVERYTHING[:4], PARALLEL + AGAIN, TIMED, SERIAL])
 
 
 def test_what_an_earlier_run_left_is_not_repeated(checkout: Path) -> None:
@@ -125,7 +135,8 @@ def test_what_fails_in_the_lane_beside_is_said_behind_the_tests_that_run_meanwhi
 ) -> None:
     made = '[[ "$*" != *lint-rust* ]] || { echo WRONG; exit 2; }; echo FINE'
     code, said, called = run(checkout, make=made, pytest="echo TESTED")
-    assert (code, said.splitlines(), called) == (2, ["FINE", "TESTED", "WRONG"], [*LANES, PARALLEL])
+    assert (code, called) == (2, [*LANES, PARALLEL, TIMED])
+    assert said.splitlines() == ["FINE", "TESTED", "TESTED", "WRONG"]
 
 
 @pytest.mark.parametrize(("times", "code"), [(1, 0), (2, 2)])
@@ -133,7 +144,7 @@ def test_tests_of_the_generator_are_repeated_once(checkout: Path, times: int, co
     failing = '[[ "$*" != *test-traffic* ]] || echo >>failed; lines=$(wc -l <failed)'
     made = f'touch failed; {failing}; [[ "$*" != *test-traffic* ]] || ((lines > {times})) || exit 2'
     found, _, called = run(checkout, make=made)
-    assert (found, called) == (code, [*LANES, TRAFFIC, TRAFFIC, PARALLEL, SERIAL])
+    assert (found, called) == (code, [*LANES, TRAFFIC, TRAFFIC, PARALLEL, TIMED, SERIAL])
 
 
 def test_it_tells_how_long_each_part_takes(checkout: Path) -> None:
@@ -148,6 +159,7 @@ def test_it_tells_how_long_each_part_takes(checkout: Path) -> None:
     parts = [
         "build and lint of Python",
         "parallel Python tests",
+        "Python tests of timers",
         "waiting for lint and tests of Rust",
         "serial Python tests",
     ]

@@ -41,7 +41,7 @@ def test_a_refused_connection_is_502_at_once(gateway: Gateway, nowhere: Nowhere)
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 @pytest.mark.parametrize("retries", [0, 2])
 def test_a_connection_that_never_comes_is_504(
     gateway: Gateway, retries: int, nowhere: Nowhere

@@ -110,7 +110,7 @@ def test_idle_upstream_connections_are_bounded(gateway: Gateway, lane: Lane) -> 
     assert len(lane.backend.connections) == 5
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_idle_upstream_connections_time_out(gateway: Gateway, lane: Lane) -> None:
     host = gateway.cluster(
         "short-idle", {"raw": lane.backend.address}, timeouts={"keep_alive": "500ms"}
@@ -199,7 +199,7 @@ def test_a_fresh_connection_that_dies_is_a_502_and_is_not_tried_again(lane: Lane
     assert len(lane.backend.requests) == 1
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_an_idle_client_connection_is_closed_without_a_word(lane: Lane) -> None:
     def attempt() -> None:
         client = lane.connect("hurried")
@@ -209,7 +209,7 @@ def test_an_idle_client_connection_is_closed_without_a_word(lane: Lane) -> None:
     lasts(HURRIED_MS / 1000, attempt)
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_requests_in_time_keep_an_idle_connection_alive(lane: Lane) -> None:
     client = lane.connect("hurried")
     started = time.monotonic()

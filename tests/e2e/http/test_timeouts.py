@@ -17,8 +17,8 @@ from tests.harness.rawbackend import Exchange, RawBackend
 from tests.harness.rawclient import Connection
 from tests.harness.timing import lasts
 
-# Whether a timer fires when it should: another test on the cores makes it late.
-pytestmark = pytest.mark.serial
+# Whether a timer fires when it should: what computes beside it makes it late.
+pytestmark = pytest.mark.timed
 
 TIMEOUT_S = HURRIED_MS / 1000
 

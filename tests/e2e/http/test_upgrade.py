@@ -135,7 +135,7 @@ def test_a_large_transfer_through_a_tunnel(lane: Lane) -> None:
         client.echo(payload)
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_an_idle_tunnel_times_out(gateway: Gateway, lane: Lane) -> None:
     host = gateway.cluster(
         "short-tunnel", {"raw": lane.backend.address}, timeouts={"tunnel": "500ms"}

@@ -315,7 +315,7 @@ def test_t07_a_window_that_opens_by_single_bytes(siege: Siege) -> None:
         assert_ended(attacker, CALM)
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_t08_half_a_header_block(siege: Siege) -> None:
     with Attacker(siege.address) as attacker:
         attacker.send(raw(1, 0, 1, b"\x82"))
@@ -323,7 +323,7 @@ def test_t08_half_a_header_block(siege: Siege) -> None:
         assert_ended(attacker, CALM)
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_t08_half_a_frame(siege: Siege) -> None:
     with Attacker(siege.address) as attacker:
         attacker.send(raw(1, 5, 1, b"\x82" * 100)[:30])

@@ -126,7 +126,7 @@ def test_no_connection_is_lost_when_everything_dies(service: Service) -> None:
     assert "FDSTORE=1" not in service.said[heard:], "they are parked already"
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_signs_of_life_come_in_time(service: Service) -> None:
     service.start(watchdog_us=1_000_000)
     began = time.monotonic()
