@@ -55,7 +55,7 @@ def parse_hostname(value: object) -> str:
     if value.startswith("[") and value.endswith("]"):
         return _literal_hostname(value)
     wildcard, plain = ("*.", value[2:]) if value.startswith("*.") else ("", value)
-    ascii_name = _ascii_hostname(plain.lower().removesuffix("."))
+    ascii_name = ascii_hostname(plain.lower().removesuffix("."))
     if ascii_name is None or len(wildcard + ascii_name) > HOSTNAME_CHARS_MAX:
         raise fault(f"{expected}, not {shown(value)}", _hostname_hint(value))
     return wildcard + ascii_name
@@ -192,7 +192,8 @@ def _literal_hostname(value: str) -> str:
         raise fault(f"expected an IPv6 address in the brackets, not {shown(value)}") from None
 
 
-def _ascii_hostname(name: str) -> str | None:
+def ascii_hostname(name: str) -> str | None:
+    """Return a hostname as it travels, by IDNA where it has letters of other scripts."""
     if not name.isascii():
         # Its tables take as long to load as all models of a kind, and most names are ASCII.
         import idna  # noqa: PLC0415
@@ -253,7 +254,7 @@ def _address_hint(value: str, to_connect: bool) -> str | None:
     name = host if ":" in value else value
     if _NUMBERS.fullmatch(name):
         return "an IPv4 address is four numbers from 0 to 255, none with a leading zero"
-    if _ascii_hostname(name.lower()):
+    if ascii_hostname(name.lower()):
         return "hostnames are not resolved: write the IP address" + ("" if host else " and a port")
     return None
 

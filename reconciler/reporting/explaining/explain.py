@@ -46,7 +46,8 @@ def explain(
     asked = asked_by(request)
     listeners, note = _listeners(asked, state)
     keeping = bool(listeners) and not any(each.typed(Listener).merge_slashes for each in listeners)
-    asked = as_read(asked, merge_slashes=not keeping)
+    head_bytes = max((each.typed(Listener).limits.head_bytes for each in listeners), default=None)
+    asked = as_read(asked, merge_slashes=not keeping, head_bytes=head_bytes)
     secure = [each for each in listeners if is_secure(each)]
     passing = {each.key.name for each in secure if passes_tls_on(state, each.key.name, asked.name)}
     shown = {

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from schemas.messages.control import ExplainRequest
+from schemas.values.names import ascii_hostname
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
+_SHOWN_CHARS_MAX = 100
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -59,20 +62,41 @@ def asked_by(request: ExplainRequest) -> Asked:
         raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
+    name = _ascii(parts.hostname, request.url)
     headers = [_header(each) for each in request.headers]
     client = _address(request.client_address)
     host = next((value for name, value in headers if name == "host"), None)
     return Asked(
         scheme=parts.scheme if has_scheme else None,
-        name=parts.hostname.rstrip("."),
-        hostname=host or parts.netloc.rpartition("@")[2],
+        name=name,
+        hostname=host or _authority(parts.netloc, name, port),
         port=port,
-        path=parts.path or "/",
-        query=parts.query,
+        path=_escaped(parts.path) or "/",
+        query=_escaped(parts.query),
         method=request.method,
         headers=headers,
         client=client,
     )
+
+
+def _ascii(hostname: str, url: str) -> str:
+    """The host as a browser names it. Raises `UnexplainableError`."""
+    name = hostname.rstrip(".")
+    found = name if name.isascii() else ascii_hostname(name)
+    if found is None:
+        raise UnexplainableError(f"{url!r} has no hostname that a client can ask for: {name}")
+    return found
+
+
+def _authority(netloc: str, name: str, port: int | None) -> str:
+    if netloc.isascii():
+        return netloc.rpartition("@")[2]
+    return name if port is None else f"{name}:{port}"
+
+
+def _escaped(text: str) -> str:
+    """What browsers send of letters that no request line may have."""
+    return text if text.isascii() else _FOREIGN.sub(lambda found: quote(found[0]), text)
 
 
 def _header(field_line: list[str]) -> tuple[str, str]:
@@ -93,15 +117,32 @@ def _address(text: str | None) -> str | None:
         raise UnexplainableError(f"{text!r} is not an IP address that a client may have") from None
 
 
-def as_read(asked: Asked, *, merge_slashes: bool) -> Asked:
+def as_read(asked: Asked, *, merge_slashes: bool, head_bytes: int | None) -> Asked:
     """The request as a listener reads it. Raises `UnexplainableError` when it would be refused."""
     from routing import place_of  # noqa: PLC0415  # loads the engine, only for who asks
 
     target = f"{asked.path}?{asked.query}" if asked.query else asked.path
     try:
         place = place_of(asked.method, target, asked.hostname, merge_slashes=merge_slashes)
+        if head_bytes is not None:
+            _expect_small(asked, target, head_bytes)
     except ValueError as error:
         reason, status = error.args
+        if len(target) > _SHOWN_CHARS_MAX:
+            target = f"{target[:_SHOWN_CHARS_MAX]}…"
         what = f"{asked.method} {target} of {asked.hostname}"
         raise UnexplainableError(f"the proxy answers {status} to {what}: {reason}") from None
     return replace(asked, hostname=place.hostname, path=place.path, query=place.query)
+
+
+def _expect_small(asked: Asked, target: str, head_bytes: int) -> None:
+    """Raises `ValueError` with reason and status, as the engine does, for a head that is none."""
+    line = len(f"{asked.method} {target} HTTP/1.1\r\n".encode())
+    if line > head_bytes:
+        raise ValueError("target_too_long", 414)
+    fields = asked.headers
+    if all(name != "host" for name, _ in fields):
+        fields = [("host", asked.hostname), *fields]
+    size = sum(len(f"{name}: {value}\r\n".encode()) for name, value in fields)
+    if line + size + len("\r\n") > head_bytes:
+        raise ValueError("head_too_large", 431)

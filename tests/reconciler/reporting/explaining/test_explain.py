@@ -243,6 +243,40 @@ def test_a_port_that_nobody_listens_on() -> None:
     assert asked("http://a.example.com/")["frontend"] is not None, "no port: any listener"
 
 
+def test_a_url_as_people_write_it_is_the_one_that_a_browser_sends() -> None:
+    frontends = {
+        "web": {"hostname": "xn--bcher-kva.example"},
+        "page": {"hostname": "xn--bcher-kva.example", "path": {"exact": "/%C3%BCber"}},
+    }
+    for url, name in (
+        ("http://bücher.example:8080/", "web"),
+        ("http://BÜCHER.example./", "web"),
+        ("http://xn--bcher-kva.example:8080/", "web"),
+        ("http://bücher.example:8080/über?q=ä", "page"),
+    ):
+        found = asked(url, frontends)["frontend"]
+        assert found is not None, url
+        assert found["name"] == name
+    with pytest.raises(UnexplainableError, match="no hostname that a client can ask for"):
+        asked("http://ü..example/")
+
+
+def test_a_head_that_is_too_large_gets_to_no_frontend() -> None:
+    most = 32_768
+    for size, headers, status in (
+        (most - 100, [], None),
+        (most, [], 414),
+        (100, [["x-a", "a" * most]], 431),
+    ):
+        url = f"http://x:8080/{'a' * size}"
+        if status is None:
+            assert asked(url)["frontend"]
+            continue
+        with pytest.raises(UnexplainableError, match=f"^the proxy answers {status} ") as refused:
+            asked(url, headers=headers)
+        assert len(str(refused.value)) < 200
+
+
 @pytest.mark.parametrize("url", ["", "ftp://x/", "http://", "http://x:99999/", "http://x/../.."])
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(UnexplainableError):
