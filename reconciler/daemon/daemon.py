@@ -35,6 +35,16 @@ from schemas.entities.entity import SETTINGS_KEY
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
+# They mean nothing to a daemon, and would end it.
+_MEANINGLESS = (
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+    signal.SIGPWR,
+    signal.SIGSTKFLT,
+)
 
 
 class Daemon:
@@ -74,6 +84,9 @@ class Daemon:
             self._loop.add_signal_handler(number, self._on_signal, drain)
         self._loop.add_signal_handler(signal.SIGHUP, self._commits.reconciler.retry)
         self._loop.add_signal_handler(signal.SIGUSR1, self._workers.supervisor.reopen_logs)
+        for number in _MEANINGLESS:
+            # Not SIG_IGN, which what we start would inherit.
+            self._loop.add_signal_handler(number, _pass)
         self._control.open()
         log.info(
             "kakehi runs",
@@ -279,6 +292,10 @@ class Daemon:
     def drain_ms(self) -> int:
         """See `WorkerObserver`."""
         return self._base.store.settings.drain_timeout
+
+
+def _pass() -> None:
+    """Nothing: see `_MEANINGLESS`."""
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

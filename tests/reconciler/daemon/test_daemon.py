@@ -37,6 +37,16 @@ def test_a_commit_moves_traffic_and_its_revert_takes_it_back(tmp_path: Path) -> 
             assert os.sched_getaffinity(worker["pid"]) == {worker["cpu"]}
 
 
+def test_signals_that_mean_nothing_end_nobody(tmp_path: Path) -> None:
+    with shop(tmp_path, workers=1) as running:
+        pids = running.daemon.worker_pids()
+        for name in ("USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "WINCH", "PIPE"):
+            os.kill(running.pid, getattr(signal, f"SIG{name}"))
+            assert running.daemon.status()["generation"] == 1, name
+        assert running.daemon.worker_pids() == pids
+        running.commit(1)
+
+
 def test_a_commit_that_changes_no_entity_needs_no_transaction(tmp_path: Path) -> None:
     with shop(tmp_path, workers=1) as running:
         running.daemon.commit({"README.md": "hello"})
