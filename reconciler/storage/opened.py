@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -21,7 +20,7 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.storage.file.checkpoints import LogIndex
 from reconciler.storage.file.database import Damage, DamagedError, Database, translated
-from reconciler.storage.file.elsewhere import make_elsewhere
+from reconciler.storage.file.elsewhere import Elsewhere, make_elsewhere, remove_abandoned
 from reconciler.storage.file.place import Place
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
@@ -66,7 +65,8 @@ class Opened:
         self._return_at = self._probe_at = 0.0
         self.connections = contextlib.ExitStack()
         self._home = self.database = Database(directory)
-        self._standing: tempfile.TemporaryDirectory[str] | None = None
+        self._standing: Elsewhere | None = None
+        remove_abandoned()
         try:
             try:
                 for note in (*set_former_aside(directory), *self.place.clear()):
@@ -165,7 +165,8 @@ class Opened:
         running = self.running
         self.connections.close()
         self.materials.be_home()
-        self.database, self._standing = self._home, None
+        self.database = self._home
+        self._stand_in_by(None)
         self.reopen(running)
         with self.writing():
             self.writer.header(self.header())
@@ -180,21 +181,27 @@ class Opened:
         """From here on another file is read, as long as the directory cannot be written."""
         self.connections.close()
         standing = make_elsewhere(self._home.files)
-        self.database = Database(Path(standing.name))
+        self.database = Database(standing.path)
         if copy:
-            self._home.copy_files(Path(standing.name))
-        self.materials.stand_in(Path(standing.name))
-        self._standing = standing
+            self._home.copy_files(standing.path)
+        self.materials.stand_in(standing.path)
+        self._stand_in_by(standing)
 
     def _move_to_stand_in(self) -> None:
         """What is open is all that is left of it. Raises `OSError`."""
         running, standing = self.running, make_elsewhere(self._home.files)
-        database = Database(Path(standing.name))
+        database = Database(standing.path)
         database.replace(self._reader)
-        self.materials.stand_in(Path(standing.name))
+        self.materials.stand_in(standing.path)
         self.connections.close()
-        self.database, self._standing = database, standing
+        self.database = database
+        self._stand_in_by(standing)
         self.reopen(running)
+
+    def _stand_in_by(self, standing: Elsewhere | None) -> None:
+        former, self._standing = self._standing, standing
+        if former is not None:
+            former.remove()
 
     def reopen(self, running: Running) -> None:
         """Open the file at its place, whatever it is, for what runs."""
@@ -326,9 +333,7 @@ class Opened:
     def close(self) -> None:
         """Give the lock back."""
         self.connections.close()
-        if self._standing is not None:
-            self._standing.cleanup()
-            self._standing = None
+        self._stand_in_by(None)
         self.place.close()
 
 
