@@ -21,6 +21,7 @@ from reconciler.catalog.relations import (
 )
 from reconciler.language.findings import Finding, later_first, place
 from reconciler.language.suggest import suggest
+from schemas.base import KEY
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
@@ -249,7 +250,7 @@ def _dangling(
 def _names_at(frontend: Frontend, cluster: str) -> tuple[str, ...]:
     """Return where a frontend names a cluster."""
     if cluster in frontend.split:
-        return ("split", cluster)
+        return ("split", cluster, KEY)
     if frontend.cluster == cluster:
         return ("cluster",)
     is_mirror = frontend.mirror is not None and frontend.mirror.cluster == cluster

@@ -18,6 +18,7 @@ from reconciler.language.document import Document, Node
 from reconciler.language.outline import BACKENDS
 from reconciler.language.suggest import did_you_mean, suggest
 from reconciler.language.yaml_faults import unresolved_merge
+from schemas.base import KEY
 from schemas.entities.entity import SETTINGS_KEY, EntityKey, Provenance
 from schemas.kinds.registry import SECTIONS, section_of
 from schemas.values.names import parse_address, parse_name
@@ -55,9 +56,14 @@ class RawEntity:
     def node_at(self, path: tuple[str, ...]) -> Node:
         """Return the node at a path through the value, or the last one on the way to it.
 
-        A step into a map is a key; into a list it is the value of an element.
+        A step into a map is a key; into a list it is the value of an element. `KEY` behind a key
+        means that itself.
         """
         node = self.body
+        if path[-1:] == (KEY,):
+            within = self.node_at(path[:-2])
+            within = self.body if within is self.name_node else within
+            return within.keys.get(path[-2], within)
         for step in path:
             child = node.items.get(step)
             if child is None:

@@ -23,6 +23,7 @@ from schemas.base import KEY, shown
 from schemas.entities.entity import Entity
 from schemas.kinds.places import MAP, WORD
 from schemas.kinds.registry import MODELS
+from schemas.values.names import parse_hostname
 
 
 def validate(raw: RawEntity) -> Entity | None:
@@ -56,7 +57,9 @@ def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
     slipped = {
         loc: steps
         for loc in unknown
-        if loc not in inward and (steps := outline.level_of(kind, loc))
+        if loc not in inward
+        and not _is_on_its_line(raw, loc)
+        and (steps := outline.level_of(kind, loc))
     }
     meant = {_meant(kind, loc) for loc in unknown if loc not in slipped}
     meant |= {(*loc[: len(loc) - 1 - steps], loc[-1]) for loc, steps in slipped.items()}
@@ -68,6 +71,14 @@ def _report_errors(raw: RawEntity, found: list[ErrorDetails]) -> None:
         # What is opened and empty lacks what stands beside it.
         if not is_meant and details["loc"] not in slipped and details["loc"] not in inward:
             _report_error(raw, details)
+
+
+def _is_on_its_line(raw: RawEntity, loc: tuple[int | str, ...]) -> bool:
+    """Tell whether a key is on the line of the key of its map, where nothing is indented."""
+    if len(loc) < 2:
+        return False
+    *_, opened, key = (_descend(raw, loc[:at]).keys.get(str(loc[at])) for at in range(len(loc)))
+    return key is not None and opened is not None and key.line == opened.line
 
 
 def _report_not_indented(
@@ -127,10 +138,11 @@ def _warn_of_repetitions(raw: RawEntity) -> None:
         for element in node.elements:
             if isinstance(element.value, (dict, list)):
                 continue
-            if element.value in seen:
+            value = parse_hostname(element.value) if field == "hostnames" else element.value
+            if value in seen:
                 message = f"{raw.key}: {field}: {shown(element.value)} is there twice"
                 raw.document.warn(element, message, "keep one of them")
-            seen.add(element.value)
+            seen.add(value)
 
 
 def _is_unknown_key(error: ErrorDetails) -> bool:

@@ -69,6 +69,8 @@ def _quotes_hint(error: ErrorDetails) -> str | None:
         return f"write a list: [{value}]"
     if error["type"] in ("int_type", "bool_type") and isinstance(value, str):
         unquoted = value.lower()
+        if unquoted[:-1].isdecimal() and unquoted.endswith("%"):
+            return f"write the number alone: {unquoted[:-1]}"
         thousands = unquoted.removesuffix("k")
         if thousands != unquoted and thousands.isdecimal():
             return f"write it out: {thousands}000"

@@ -120,6 +120,18 @@ HeaderName = Annotated[str, BeforeValidator(parse_header_name)]
 Regex = Annotated[str, BeforeValidator(check_regex)]
 
 
+def _plain_path_hint(value: str) -> str:
+    """Say how a plain text is written, by what it means elsewhere."""
+    if value.startswith("*") and value[1:] and "*" not in value[1:]:
+        return f"did you mean {{suffix: {value[1:]}}}?"
+    prefix = value.removesuffix("*")
+    if "*" in prefix:
+        return 'a "*" within a path is written as a regex: {regex: "/a/[^/]+/b"}'
+    if prefix != value:
+        prefix = prefix.removesuffix("/")
+    return f"did you mean {{prefix: /{prefix.removeprefix('/')}}}?"
+
+
 class PathMatch(OneOf):
     """How a path is matched.
 
@@ -136,7 +148,7 @@ class PathMatch(OneOf):
         if isinstance(value, str):
             raise fault(
                 "expected a map with one of prefix, exact, regex, suffix, not " + shown(value),
-                f"did you mean {{prefix: {value}}}?",
+                _plain_path_hint(value),
             )
         return value
 

@@ -57,7 +57,7 @@ def test_a_split_refers_to_all_of_its_clusters() -> None:
     entities = MemoryView([web, PUBLIC, SHOP])
     (missing,) = references.dangling([web.key], entities, set(), Written())
     assert texts([missing]) == [
-        'frontend "web": split/shoop: frontend "web": there is no cluster "shoop"'
+        'frontend "web": split/shoop/[key]: frontend "web": there is no cluster "shoop"'
     ]
     written = Written()
     written.add(web.key, {"split": {"shop": 1}, "listeners": 5, "policies": ["secure"]})
