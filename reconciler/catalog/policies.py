@@ -16,6 +16,8 @@ from typing import NamedTuple
 from reconciler.catalog.relations import View, users
 from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.basic_auth import BasicAuth
+from schemas.kinds.concurrency import Concurrency
 from schemas.kinds.cors import Cors
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.forward_auth import ForwardAuth
@@ -64,7 +66,20 @@ class Pause(NamedTuple):
     longest_ms: int
 
 
-Said = RateLimit | Cors | Edit | ErrorPage | ForwardAuth | Hsts | Networks | Bytes | Pause | None
+Said = (
+    Concurrency
+    | BasicAuth
+    | RateLimit
+    | Cors
+    | Edit
+    | ErrorPage
+    | ForwardAuth
+    | Hsts
+    | Networks
+    | Bytes
+    | Pause
+    | None
+)
 """None switches off what others say."""
 
 
@@ -112,6 +127,10 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
     most = says.limits.body_bytes
     if most is not None:
         yield Leaf("limits.body_bytes", str(entity.key)), Word(Bytes(most), entity, "")
+    if says.concurrency is not None:
+        yield Leaf("concurrency", str(entity.key)), Word(says.concurrency, entity, "")
+    if says.basic_auth is not None:
+        yield Leaf("basic_auth", str(entity.key)), Word(says.basic_auth, entity, "")
     if says.rate_limit is not None:
         yield Leaf("rate_limit", str(entity.key)), Word(says.rate_limit, entity, "")
     for step, pause in says.timeouts:

@@ -69,6 +69,10 @@ _CORS = (
     'write cors: {origins: ["https://app.example.com"], methods: [PUT], headers: [content-type]}, '
     "in a frontend or a policy"
 )
+_USERS = (
+    "write basic_auth: {realm: admin, users: /etc/kakehi/admin.htpasswd}, in a frontend or a policy"
+)
+_CROWDS = "write concurrency: {requests: 20, by: client_address}, in a frontend or a policy"
 _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
@@ -137,6 +141,14 @@ _SENTENCES: dict[str, str] = {
     "access_control_allow_origin": _CORS,
     "access_control_allow_origin_list": _CORS,
     "cors_policy": _CORS,
+    "auth_basic": _USERS,
+    "auth_basic_user_file": _USERS,
+    "basicauth": _USERS,
+    "http_auth": _USERS,
+    "userlist": _USERS,
+    "in_flight_req": _CROWDS,
+    "limit_conn": _CROWDS,
+    "limit_conn_zone": _CROWDS,
     "client_max_body_size": _BODIES,
     "max_body_size": _BODIES,
     "max_request_body_bytes": _BODIES,

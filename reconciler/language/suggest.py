@@ -78,6 +78,7 @@ _ELSEWHERE = {
     "upstream": ("cluster", "backends"),
     "upstreams": ("clusters",),
     "uri": ("path",),
+    "users_file": ("users",),
     "url": ("path",),
     "use_backend": ("cluster", "backends"),
     "vhosts": ("frontends",),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from reconciler.errors import UnreadableError
 from reconciler.language.findings import Remark
 from reconciler.language.foreign import EXPANDED_BEFORE, is_template
+from reconciler.materials import htpasswd
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
@@ -45,6 +46,9 @@ class Machine:
 
 
 NOTHING_HERE = Machine()
+
+
+_NO_PEM = {"file", "users"}
 
 
 class Completed:
@@ -148,10 +152,13 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
 
 def _check(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
     """Look into the files; fills in what the entity has by them."""
-    if "file" not in found:
-        return _check_pem(model, found, remarks)
-    _check_body(found["file"], remarks)
-    return model
+    if "file" in found:
+        _check_body(found["file"], remarks)
+    if "users" in found:
+        remarks += htpasswd.check(found["users"], "users")
+    if found.keys() <= _NO_PEM:
+        return model
+    return _check_pem(model, found, remarks)
 
 
 def _check_pem(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:

@@ -22,8 +22,9 @@ PlainT = TypeVar("PlainT", bound=Plain)
 FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "certificate": (("certificate",), ("private_key",), ("ocsp",)),
     "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
-    "frontend": (("respond", "file"),),
+    "frontend": (("respond", "file"), ("basic_auth", "users")),
     "listener": (("tls", "client_ca"), ("tls", "client_crl")),
+    "policy": (("basic_auth", "users"),),
 }
 """Where a kind has paths: the fields, by path through the value."""
 

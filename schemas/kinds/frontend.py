@@ -20,7 +20,9 @@ from pydantic import (
 
 from schemas.base import KEY, Kind, Model, fault, shown
 from schemas.kinds.access import Allowed, Denied, check_access
+from schemas.kinds.basic_auth import BasicAuthed
 from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
+from schemas.kinds.concurrency import Crowded
 from schemas.kinds.cors import Cors, InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
@@ -146,8 +148,10 @@ def _edited(value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
 
 _SEEN_IN_REQUESTS = {
     "allow",
+    "basic_auth",
     "client_addresses",
     "client_certificate",
+    "concurrency",
     "cookies",
     "cors",
     "deny",
@@ -171,7 +175,15 @@ _SEEN_IN_REQUESTS = {
     "split",
     "timeouts",
 }
-_OF_BACKENDS = ("mirror", "passthrough", "request_headers", "rewrite", "timeouts", "upgrades")
+_OF_BACKENDS = (
+    "concurrency",
+    "mirror",
+    "passthrough",
+    "request_headers",
+    "rewrite",
+    "timeouts",
+    "upgrades",
+)
 """What says something about requests that go to a backend."""
 
 
@@ -194,6 +206,7 @@ class Frontend(Kind):
     KIND: ClassVar[str] = "frontend"
 
     allow: Allowed = None
+    basic_auth: BasicAuthed = None
     client_certificate: Annotated[
         Literal["required"] | None,
         BeforeValidator(_client_certificate),
@@ -228,6 +241,7 @@ class Frontend(Kind):
             examples=["shop"],
         ),
     ] = None
+    concurrency: Crowded = None
     cookies: Annotated[
         dict[CookieName, Annotated[CookieMatch, BeforeValidator(plain_is_exact)]],
         Field(

@@ -14,7 +14,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from schemas.base import Kind
 from schemas.kinds.access import Allowed, Denied, check_access
+from schemas.kinds.basic_auth import BasicAuthed
 from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
+from schemas.kinds.concurrency import Crowded
 from schemas.kinds.cors import InheritedCors
 from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
 from schemas.kinds.error_page import OwnErrorPages
@@ -36,6 +38,8 @@ class Policy(Kind):
     KIND: ClassVar[str] = "policy"
 
     allow: Allowed = None
+    basic_auth: BasicAuthed = None
+    concurrency: Crowded = None
     cors: InheritedCors = INHERIT
     deny: Denied = None
     error_pages: OwnErrorPages = Field(default_factory=dict)

@@ -29,6 +29,24 @@ def _rate_by(value: object) -> object:
     raise fault(f'expected "client_address", "frontend" or a map, not {shown(value)}', hint)
 
 
+CountedBy = Annotated[
+    Annotated[
+        Annotated[Literal["client_address", "frontend"], Tag(WORD)] | Annotated[SplitBy, Tag(MAP)],
+        Discriminator(form_of),
+    ],
+    BeforeValidator(_rate_by),
+    Field(
+        description=(
+            "Whose requests are counted together: those of a client_address (of IPv6 a network "
+            "of 64 bits), all of a frontend, or those with the same value of a cookie or a "
+            "header by name; those without it are counted together too."
+        ),
+        examples=[{"header": "x-api-key"}],
+    ),
+]
+"""Whose requests are counted together; also for `schemas.kinds.concurrency`."""
+
+
 class RateLimit(Model):
     """How many requests in how much time."""
 
@@ -41,22 +59,7 @@ class RateLimit(Model):
             examples=[10],
         ),
     ] = None
-    by: Annotated[
-        Annotated[
-            Annotated[Literal["client_address", "frontend"], Tag(WORD)]
-            | Annotated[SplitBy, Tag(MAP)],
-            Discriminator(form_of),
-        ],
-        BeforeValidator(_rate_by),
-        Field(
-            description=(
-                "Whose requests are counted together: those of a client_address (of IPv6 a network "
-                "of 64 bits), all of a frontend, or those with the same value of a cookie or a "
-                "header by name; those without it are counted together too."
-            ),
-            examples=[{"header": "x-api-key"}],
-        ),
-    ] = "client_address"
+    by: CountedBy = "client_address"
     dry_run: Annotated[
         bool,
         Field(

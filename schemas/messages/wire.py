@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 13
+PROTOCOL = 14
 """Grows with every change of these messages that the other side would not understand."""
 
 # A welcome carries the counters' memfd and one descriptor per listener.

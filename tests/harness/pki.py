@@ -182,6 +182,8 @@ def sample_file(path: str) -> bytes:
         return revocations(sample())
     if path.endswith((".crt", ".pem")):
         return sample().chain
+    if path.endswith(".htpasswd"):
+        return b"user:$6$abcdefgh$" + b"a" * 86 + b"\n"
     raise UnreadableError("the file is not there")
 
 

@@ -237,9 +237,11 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 def _frontend(host: str, cluster: str) -> dict[str, Any]:
     return {
         "allow": None,
+        "basic_auth": None,
         "client_addresses": None,
         "client_certificate": None,
         "cluster": cluster,
+        "concurrency": None,
         "cookies": {},
         "cors": "inherit",
         "deny": None,
@@ -276,6 +278,8 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
 # What may stand in a policy may stand in a frontend too.
 _SHARED = (
     "allow",
+    "basic_auth",
+    "concurrency",
     "cors",
     "deny",
     "error_pages",

@@ -163,11 +163,19 @@ RATES = st.one_of(
         },
     ),
 )
+CONCURRENCY = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {"requests": st.integers(1, 1_000_000)},
+        optional={"by": st.sampled_from(["frontend", {"cookie": "sid"}]), "dry_run": st.booleans()},
+    ),
+)
 LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
 TIMEOUTS = _optional(request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
 POLICIES = _optional(
     allow=st.one_of(st.none(), WITHIN),
+    concurrency=CONCURRENCY,
     cors=CORS,
     deny=st.one_of(st.none(), APART),
     error_pages=PAGES,
@@ -213,6 +221,7 @@ MATCHING = st.fixed_dictionaries(
     },
 )
 OF_CLUSTERS = _optional(
+    concurrency=CONCURRENCY,
     redirect=st.sampled_from(["https", None]),
     timeouts=TIMEOUTS,
     upgrades=st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),

@@ -128,7 +128,7 @@ def test_another_language_is_another_protocol() -> None:
     Where this fails, keys or defaults have changed: `wire.PROTOCOL` goes up, and both are written
     here.
     """
-    assert (wire.PROTOCOL, language()) == (13, "9bc08a2dd2af508e")
+    assert (wire.PROTOCOL, language()) == (14, "00479956138c261a")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word, asked_first
 from schemas.entities.entity import Entity
+from schemas.kinds.basic_auth import BasicAuth
+from schemas.kinds.concurrency import Concurrency
 from schemas.kinds.cors import ANY, Cors
 from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.forward_auth import ForwardAuth
@@ -150,14 +152,15 @@ def _before(
         told = "it is sent to the same place over TLS: 308"
         yield _stage("redirect", told), (308, told)
     yield from _access(words, asked.client, 0 if frontend.passthrough else 403)
-    for word in words.values():
-        if isinstance(word.said, RateLimit):
-            yield _stage("rate_limit", _rate(word.said), word.by), None
+    for stage in _limits(words):
+        yield stage, None
     cors = words.get(Leaf("cors"))
     if cors is not None and isinstance(cors.said, Cors):
         yield _cors(cors.said, cors.by, asked.preflight_of)
     if frontend.client_certificate is not None:
         yield _stage("client_certificate", "a client that has shown none gets 403"), None
+    for stage in _users(words):
+        yield stage, None
     for question, by in asked_first(words):
         yield _stage("forward_auth", _question(question), by), None
     if isinstance(to, Redirect):
@@ -178,13 +181,39 @@ def _timeouts(words: Words) -> Stages:
     ]
 
 
+def _limits(words: Words) -> Iterator[dict[str, Any]]:
+    """Yield how many requests there may be, at a time and in a time."""
+    for word in words.values():
+        if isinstance(word.said, Concurrency):
+            yield _stage("concurrency", _concurrency(word.said), word.by)
+    for word in words.values():
+        if isinstance(word.said, RateLimit):
+            yield _stage("rate_limit", _rate(word.said), word.by)
+
+
+def _users(words: Words) -> Iterator[dict[str, Any]]:
+    """Yield who gets in by a password."""
+    for word in words.values():
+        if isinstance(word.said, BasicAuth):
+            told = f'users of {word.said.users.path} get in ("{word.said.realm}"); others get 401'
+            yield _stage("basic_auth", told, word.by)
+
+
 def _rate(rate: RateLimit) -> str:
-    by = rate.by
-    whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
     burst = rate.burst or rate.requests
     often = f"{rate.requests} requests in {format_duration(rate.per)}, {burst} at once"
-    refused = "more are counted (dry_run)" if rate.dry_run else "more get 429"
-    return f"{often}, for each {whose} and worker; {refused}"
+    return f"{often}, {_for_each(rate)}"
+
+
+def _concurrency(limit: Concurrency) -> str:
+    return f"{limit.requests} requests in flight, {_for_each(limit)}"
+
+
+def _for_each(limit: RateLimit | Concurrency) -> str:
+    by = limit.by
+    whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
+    refused = "more are counted (dry_run)" if limit.dry_run else "more get 429"
+    return f"for each {whose} and worker; {refused}"
 
 
 def _cors(cors: Cors, by: Entity, preflight_of: str | None) -> tuple[dict[str, Any], Ending | None]:

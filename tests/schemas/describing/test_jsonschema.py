@@ -17,6 +17,8 @@ DEFINITIONS: dict[str, set[str]] = {
     "certificate": {"Acme"},
     "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
     "frontend": {
+        "Concurrency",
+        "BasicAuth",
         "ErrorPage",
         "ForwardAuth",
         "HeaderEdits",
@@ -38,6 +40,8 @@ DEFINITIONS: dict[str, set[str]] = {
         "SplitBy",
     },
     "policy": {
+        "Concurrency",
+        "BasicAuth",
         "Cors",
         "ErrorPage",
         "ForwardAuth",

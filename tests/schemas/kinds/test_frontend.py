@@ -16,9 +16,11 @@ def value_of(**fields: object) -> dict[str, Any]:
 def test_the_full_value_has_every_default() -> None:
     assert value_of() == {
         "allow": None,
+        "basic_auth": None,
         "client_addresses": None,
         "client_certificate": None,
         "cluster": "shop",
+        "concurrency": None,
         "cookies": {},
         "cors": "inherit",
         "deny": None,

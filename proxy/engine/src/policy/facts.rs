@@ -8,7 +8,9 @@ use crate::state::listener::{Listener, ListenerSettings};
 use crate::state::named::Named;
 
 use super::HTTPS_PORT;
+use super::crowd::InFlight;
 use super::meter::Meter;
+use super::vault::Vault;
 
 /// What is known of a request and of who sends it, when its head is complete.
 pub struct Facts<'a> {
@@ -34,8 +36,12 @@ pub struct Facts<'a> {
     pub frontend_name: &'a str,
     /// See `frontend_name`.
     pub frontend_listeners: &'a [Box<str>],
+    /// Who has shown a password that was right.
+    pub vault: &'a Vault,
     /// Who has asked how often.
     pub meter: &'a Meter,
+    /// How many requests there are.
+    pub in_flight: &'a InFlight,
     /// A time that only grows.
     pub now_ns: u64,
     /// All listeners.

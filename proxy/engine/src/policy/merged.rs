@@ -14,7 +14,9 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::access::Access;
+use super::basic::Basic;
 use super::bounds;
+use super::crowd::{Crowd, Keys};
 use super::edits::Edits;
 use super::facts::Facts;
 use super::rate::Rate;
@@ -29,6 +31,10 @@ pub struct Merged {
     bounds: Option<Box<bounds::Said>>,
     /// The listener's first.
     rates: Box<[Rate]>,
+    /// As above.
+    crowds: Box<[Crowd]>,
+    /// As above.
+    basics: Box<[Basic]>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -91,6 +97,33 @@ impl<'a> Levels<'a> {
         rates.into()
     }
 
+    /// How many requests they have in flight; whoever is listed twice counts once.
+    fn crowds(&self) -> Box<[Crowd]> {
+        let mut crowds: Vec<Crowd> = Vec::new();
+        for (name, policy) in self.beyond.iter().chain(self.policies) {
+            if let Some(said) = &policy.concurrency
+                && crowds.iter().all(|crowd| crowd.policy() != Some(name))
+            {
+                crowds.push(Crowd::of(Some(name), said));
+            }
+        }
+        let own = self.own.and_then(|own| own.concurrency.as_ref());
+        crowds.extend(own.map(|said| Crowd::of(None, said)));
+        crowds.into()
+    }
+
+    /// The users whom they have get in, the outermost first, and no file twice.
+    fn basics(&self) -> Result<Box<[Basic]>, String> {
+        let mut basics: Vec<Basic> = Vec::new();
+        for policy in self.all().into_iter().rev() {
+            let more = policy.basic_auth.as_ref().map(Basic::of).transpose()?;
+            let is_new = |more: &Basic| basics.iter().all(|known| !known.is_like(more));
+            let more = more.filter(is_new);
+            basics.extend(more);
+        }
+        Ok(basics.into())
+    }
+
     /// Those whom they have asked, the outermost first, and nobody twice.
     fn asked(&self) -> Box<[Arc<ForwardAuth>]> {
         let mut asked: Vec<&ForwardAuth> = Vec::new();
@@ -138,6 +171,8 @@ impl Merged {
         }
         let mut merged = Self {
             access: access.map(Box::new),
+            basics: levels.basics()?,
+            crowds: levels.crowds(),
             rates: levels.rates(),
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
             request: request.map_err(|reason| format!("request_headers: {reason}"))?,
@@ -154,6 +189,8 @@ impl Merged {
         let is_empty = merged.access.is_none()
             && merged.bounds.is_none()
             && merged.rates.is_empty()
+            && merged.crowds.is_empty()
+            && merged.basics.is_empty()
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
@@ -182,16 +219,36 @@ impl Merged {
         })
     }
 
+    /// The users who may ask, all of whom have to know one.
+    #[inline]
+    #[must_use]
+    pub fn basics(&self) -> &[Basic] {
+        &self.basics
+    }
+
     /// Whether there are rates that requests have to keep.
     #[inline]
     #[must_use]
     pub fn is_metered(&self) -> bool {
-        !self.rates.is_empty()
+        !self.rates.is_empty() || !self.crowds.is_empty()
+    }
+
+    /// The keys under which a request is counted while it is in flight, if it is.
+    #[must_use]
+    pub fn crowd_keys<'a>(&self, facts: impl FnOnce() -> Facts<'a>) -> Option<Keys> {
+        if self.crowds.is_empty() {
+            return None;
+        }
+        let facts = facts();
+        Some(self.crowds.iter().map(|crowd| crowd.key(&facts)).collect())
     }
 
     /// Whether a request does not come too early.
     pub(super) fn keep_pace(&self, facts: &Facts<'_>) -> Verdict {
         let mut verdict = Verdict::Continue;
+        for crowd in &self.crowds {
+            verdict = verdict.or(|| crowd.decide(facts));
+        }
         for rate in &self.rates {
             verdict = verdict.or(|| rate.decide(facts));
         }

@@ -7,22 +7,27 @@
 //! plans are made by `state/incoming`.
 
 pub mod access;
+pub mod basic;
 pub mod bounds;
 pub mod cors;
+pub mod crowd;
 pub mod edits;
 pub mod facts;
 pub mod general;
 pub mod merged;
 pub mod meter;
+pub mod passwords;
 mod place;
 pub mod plan;
 mod rate;
 mod redirect;
 mod respond;
 pub mod template;
+pub mod vault;
 
 use std::sync::Arc;
 
+use basic::Shown;
 use facts::Facts;
 use merged::Merged;
 use plan::{Changes, Plan};
@@ -77,10 +82,16 @@ pub enum Reason {
     Denied,
     /// Somebody asks too often.
     RateLimited,
+    /// Too many of its sort are in flight.
+    Crowded,
     /// A browser asks whether it may ask, and it may.
     Preflight,
     /// A browser asks the same for a page that may not.
     OriginRefused,
+    /// Its client has shown no password that is right.
+    Unauthenticated,
+    /// Passwords of too many wait to be looked up.
+    TooManyPasswords,
     /// Its client has shown no certificate.
     CertificateMissing,
     /// It is answered by what the configuration says.
@@ -136,7 +147,8 @@ pub enum Step {
     Forward(Option<Box<Changes>>),
     /// It is answered.
     Answer(Answer),
-    /// It waits until this one of [`Merged::asked`] has let it pass; then it goes on behind that.
+    /// It waits until this one of [`Merged::basics`], and behind them of [`Merged::asked`], has let it pass; then it
+    /// goes on behind that.
     Wait(usize),
 }
 
@@ -179,8 +191,18 @@ pub fn go_on(
     facts: &Facts<'_>,
     passed: usize,
 ) -> Step {
-    if merged.is_some_and(|merged| merged.asked().len() > passed) {
-        return Step::Wait(passed);
+    if let Some(merged) = merged {
+        let mut next = passed;
+        while let Some(basic) = merged.basics().get(next) {
+            match basic.look(facts) {
+                Shown::Known => next += 1,
+                Shown::Unknown(_) => return Step::Wait(next),
+                Shown::Nothing => return Step::Answer(basic.refusal()),
+            }
+        }
+        if merged.basics().len() + merged.asked().len() > next {
+            return Step::Wait(next);
+        }
     }
     let end = plan.map_or(Verdict::Continue, |plan| plan.end(facts));
     match end.or(|| general::switching(frontend, facts)) {

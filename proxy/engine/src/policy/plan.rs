@@ -84,6 +84,9 @@ impl Plan {
         let Some(few) = frontend.few() else {
             return Ok(None);
         };
+        if let Some(basic) = &few.says.basic_auth {
+            basic.users.read(&read)?;
+        }
         let is_said = few.says != Policy::default();
         if !is_said && !asks_for_any(few) {
             return Ok(None);

@@ -43,7 +43,8 @@ impl Rate {
 
     /// Takes a request into account, and answers it if it is one too many.
     pub(super) fn decide(&self, facts: &Facts<'_>) -> Verdict {
-        match facts.meter.charge(self.key(facts), self.pace, facts.now_ns) {
+        let key = key_of(self.policy.as_deref(), &self.by, facts);
+        match facts.meter.charge(key, self.pace, facts.now_ns) {
             Ok(()) => Verdict::Continue,
             Err(_) if self.dry_run => {
                 facts.meter.spare();
@@ -63,23 +64,21 @@ impl Rate {
             }
         }
     }
+}
 
-    fn key(&self, facts: &Facts<'_>) -> u64 {
-        let whose = match &self.policy {
-            Some(policy) => (true, &**policy),
-            None => (false, facts.frontend_name),
-        };
-        let (head, bytes) = (facts.head, facts.bytes);
-        match &self.by {
-            RateBy::ClientAddress => facts.meter.key((whose, network_of(facts.client_address()))),
-            RateBy::Frontend => facts.meter.key((whose, facts.frontend_name)),
-            RateBy::Header(name) => facts.meter.key((whose, head.values(bytes, name).next())),
-            RateBy::Cookie(name) => {
-                let lines = head.values(bytes, "cookie");
-                let mut pairs = lines.flat_map(cookie::pairs);
-                let found = pairs.find(|(known, _)| *known == name.as_bytes());
-                facts.meter.key((whose, found))
-            }
+/// The key of whoever is counted together, by a policy or by the frontend itself.
+pub(super) fn key_of(policy: Option<&str>, by: &RateBy, facts: &Facts<'_>) -> u64 {
+    let whose = (policy.is_some(), policy.unwrap_or(facts.frontend_name));
+    let (head, bytes) = (facts.head, facts.bytes);
+    match by {
+        RateBy::ClientAddress => facts.meter.key((whose, network_of(facts.client_address()))),
+        RateBy::Frontend => facts.meter.key((whose, facts.frontend_name)),
+        RateBy::Header(name) => facts.meter.key((whose, head.values(bytes, name).next())),
+        RateBy::Cookie(name) => {
+            let lines = head.values(bytes, "cookie");
+            let mut pairs = lines.flat_map(cookie::pairs);
+            let found = pairs.find(|(known, _)| *known == name.as_bytes());
+            facts.meter.key((whose, found))
         }
     }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::crowd::InFlight;
 use super::edits::Edits;
 use super::facts::Facts;
 use super::meter::Meter;
 use super::plan::{Changes, Plan};
 use super::template::{Escape, Template, Values};
+use super::vault::Vault;
 use super::{Answer, Reason, Step, decide};
 use crate::protocol::h1::request;
 use crate::protocol::h1::target::normalise_path;
@@ -68,7 +70,9 @@ impl Asked {
             own_id: "0123",
             frontend_name: "shop",
             frontend_listeners: &[],
+            vault: &Vault::default(),
             meter: &Meter::default(),
+            in_flight: &InFlight::default(),
             now_ns: 0,
             listeners: &Named::default(),
         })

@@ -8,5 +8,6 @@ pub mod clock;
 pub mod driver;
 pub mod epoll;
 pub mod pipe;
+pub mod priority;
 pub mod socket;
 pub mod timer;

@@ -19,7 +19,9 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use slab::Slab;
 
+use crate::policy::crowd::InFlight;
 use crate::policy::meter::Meter;
+use crate::policy::vault::Vault;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h2::Heads;
@@ -33,6 +35,7 @@ use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
 use crate::session::exchange::call::Call;
+use crate::session::exchange::verifying::Verifier;
 use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
 use crate::session::front::stream::Stream;
@@ -121,6 +124,12 @@ pub struct Engine<D> {
     pub(super) response_head: ResponseHead,
     /// The head that is seen to has come with some of its body behind it.
     pub(super) body_at_hand: bool,
+    /// Who has shown a password that was right.
+    pub(super) vault: Vault,
+    /// Who finds out whether others are; none before somebody asks.
+    pub(super) verifier: Option<Verifier>,
+    /// How many requests there are, of those that are counted.
+    pub(super) in_flight: InFlight,
     /// Who has asked how often.
     pub(super) meter: Meter,
     pub(super) request_seed: u64,
@@ -199,6 +208,9 @@ impl<D: Driver> Engine<D> {
             request_head: RequestHead::default(),
             response_head: ResponseHead::default(),
             body_at_hand: false,
+            vault: Vault::default(),
+            verifier: None,
+            in_flight: InFlight::default(),
             meter: Meter::default(),
             request_seed: seed,
             request_serial: 0,
@@ -327,6 +339,7 @@ impl<D: Driver> Engine<D> {
                 while let Ok(command) = self.commands.try_recv() {
                     self.run_command(command);
                 }
+                self.take_passwords();
             }
             Owner::Listener(place) => {
                 if let Some(listener) = self.accepting.get(place).cloned() {

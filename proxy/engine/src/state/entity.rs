@@ -14,12 +14,14 @@ use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
 
 pub use super::kinds::backend::Backend;
+pub use super::kinds::basic::BasicAuth;
 pub use super::kinds::bounds::{RequestLimits, RequestTimeouts};
 pub use super::kinds::certificate::{Acme, Certificate, Staple};
 pub use super::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,
     UpstreamTls,
 };
+pub use super::kinds::concurrency::Concurrency;
 pub use super::kinds::cors::Cors;
 pub use super::kinds::edits::HeaderEdits;
 pub use super::kinds::forward_auth::ForwardAuth;

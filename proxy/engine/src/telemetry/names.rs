@@ -74,6 +74,8 @@ named_indexes! {
         EvictedIdleTotal = "evicted_idle_total",
         /// Requests that are not valid HTTP, or ambiguous.
         Rejected400Total = "rejected_400_total",
+        /// Requests of clients that have shown no password that is right.
+        Rejected401Total = "rejected_401_total",
         /// Requests that did not arrive in time.
         Rejected408Total = "rejected_408_total",
         /// Requests of clients that may not ask: by their address, origin or want of a certificate.
@@ -112,6 +114,8 @@ named_indexes! {
         MirrorsDroppedTotal = "mirrors_dropped_total",
         /// Those of them that a mirror has not answered.
         MirrorsFailedTotal = "mirrors_failed_total",
+        /// Passwords that were hashed, since nobody had shown them before.
+        PasswordsHashedTotal = "passwords_hashed_total",
         /// Questions whether a request may pass (`forward_auth`).
         AuthorisationsTotal = "authorisations_total",
         /// Those of them that were answered by a refusal, which its client got.

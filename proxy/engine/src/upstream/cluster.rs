@@ -10,6 +10,7 @@ use super::backend::Backend;
 use super::balance::{Balancer, Random};
 use super::members::Members;
 use crate::protocol::h1::HeadLimits;
+use crate::state::digest::Digest;
 use crate::state::entity::{self, ClusterProtocol, LoadBalancing};
 use crate::state::entry::Entry;
 use crate::state::kinds::registry::Runs;
@@ -52,6 +53,7 @@ pub struct Cluster {
     now: RefCell<Now>,
     metrics: Rc<Metrics>,
     slot: OnceCell<Slot>,
+    is_counted: bool,
 }
 
 /// What changes of it.
@@ -76,7 +78,29 @@ impl Cluster {
             }),
             metrics,
             slot: OnceCell::new(),
+            is_counted: true,
         }
+    }
+
+    /// The one of requests that go nowhere: nobody has named it, and it counts nothing.
+    #[must_use]
+    pub fn nowhere(metrics: Rc<Metrics>) -> Self {
+        let entity = Arc::<entity::Cluster>::default();
+        let settings = ClusterSettings {
+            entity: entity.clone(),
+            tls: None,
+        };
+        let entry = Entry::new("", entity::Entity::Cluster(entity), Digest::default());
+        Self {
+            is_counted: false,
+            ..Self::new(Arc::new(entry), Arc::new(settings), metrics)
+        }
+    }
+
+    /// Whether it is one of those that the configuration names.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.is_counted
     }
 
     /// Its name.
@@ -94,17 +118,24 @@ impl Cluster {
     /// Its counters in shared memory, from its first request on.
     #[must_use]
     pub fn slot(&self) -> SlotId {
+        if !self.is_counted {
+            return SlotId::NONE;
+        }
         self.counted().id(SlotKind::Cluster, self.name())
     }
 
     /// A request to it begins.
     pub fn begin(&self) {
-        self.counted().begin(SlotKind::Cluster, self.name());
+        if self.is_counted {
+            self.counted().begin(SlotKind::Cluster, self.name());
+        }
     }
 
     /// A request to it that has begun ends.
     pub fn end(&self) {
-        self.counted().end(SlotKind::Cluster, self.name());
+        if self.is_counted {
+            self.counted().end(SlotKind::Cluster, self.name());
+        }
     }
 
     fn counted(&self) -> &Slot {

@@ -124,6 +124,7 @@ const TOKENS: &[&str] = &[
     r#""policies":["p"]"#,
     r#""error_pages":{"503":null}"#,
     r#""allow":["0.0.0.0/0"]"#,
+    r#""basic_auth":{"realm":"a","users":{"path":"u","sha256":"#,
     r#""rate_limit":{"requests":1,"by":{"header":"a"}}"#,
     r#""cors":{"origins":["https://*.a"]}"#,
     r#""timeouts":{"response_head":null}"#,

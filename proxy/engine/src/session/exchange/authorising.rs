@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::policy::basic::{Basic, Shown};
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
@@ -53,13 +54,14 @@ impl Parked {
     pub(super) fn new(
         head: &RequestHead,
         bytes: &[u8],
+        passed: usize,
         clusters: Box<[Rc<Cluster>]>,
         ends_here: bool,
     ) -> Self {
         Self {
             head: head.clone(),
             bytes: bytes.to_vec(),
-            passed: 0,
+            passed,
             ticket: None,
             lines: Vec::new(),
             clusters,
@@ -134,6 +136,11 @@ impl Heard {
     }
 }
 
+/// How many files of users are asked before anybody else is.
+fn passwords_of(merged: Option<&Merged>) -> usize {
+    merged.map_or(0, |merged| merged.basics().len())
+}
+
 /// Whether a status says that a request may not pass, and what its client is to do. A 304 says nothing, since
 /// nobody has asked whether something is new.
 fn refuses(status: u16) -> bool {
@@ -157,10 +164,12 @@ impl<D: Driver> Engine<D> {
         let Some(parked) = exchange.parked.as_deref() else {
             return;
         };
-        let asked = exchange
-            .merged()
-            .and_then(|it| it.asked().get(parked.passed));
-        let cluster = parked.clusters.get(parked.passed);
+        let merged = exchange.merged();
+        let Some(next) = parked.passed.checked_sub(passwords_of(merged)) else {
+            return self.ask_for_password(id);
+        };
+        let asked = merged.and_then(|it| it.asked().get(next));
+        let cluster = parked.clusters.get(next);
         let (Some(asked), Some(cluster)) = (asked.cloned(), cluster.cloned()) else {
             return self.let_nobody_pass(id, "authoriser_failed");
         };
@@ -275,7 +284,8 @@ impl<D: Driver> Engine<D> {
         let Some(parked) = exchange.parked.as_deref_mut() else {
             return;
         };
-        let asked = merged.and_then(|merged| merged.asked().get(parked.passed));
+        let next = parked.passed.checked_sub(passwords_of(merged));
+        let asked = next.and_then(|next| merged?.asked().get(next));
         let edits = merged.and_then(Merged::request_edits);
         let is_edited = |name: &str| {
             let mut drops = edits.into_iter().flat_map(|edits| edits.drops());
@@ -296,6 +306,63 @@ impl<D: Driver> Engine<D> {
         self.go_on(id);
     }
 
+    /// Has the password that a request shows looked up.
+    fn ask_for_password(&mut self, id: ExchangeId) {
+        let Some((basic, shown)) = self.shown_by(id) else {
+            return self.fail_exchange(id, 500, Outcome::InternalError);
+        };
+        match shown {
+            Shown::Known => self.let_pass(id, None),
+            Shown::Nothing => self.refuse_parked(id, basic.refusal()),
+            Shown::Unknown(claim) => match self.look_up(id, claim) {
+                Some(ticket) => {
+                    if let Some(parked) = &mut self.exchanges[id].parked {
+                        parked.ticket = Some(ticket);
+                    }
+                }
+                None => self.refuse_parked(id, Basic::too_many()),
+            },
+        }
+    }
+
+    /// What a request shows that waits, and whom it has to convince.
+    fn shown_by(&self, id: ExchangeId) -> Option<(Basic, Shown)> {
+        let exchange = &self.exchanges[id];
+        let parked = exchange.parked.as_deref()?;
+        let basic = exchange.merged()?.basics().get(parked.passed)?;
+        let facts = self.facts(
+            exchange.asker,
+            &exchange.listener,
+            (&parked.head, parked.bytes.as_slice()),
+            Some(&exchange.frontend),
+            &exchange.record,
+        );
+        Some((basic.clone(), basic.look(&facts)))
+    }
+
+    /// A password has been looked up.
+    pub(super) fn password_found(&mut self, id: ExchangeId, is_right: bool) {
+        let exchange = &mut self.exchanges[id];
+        let merged = exchange.frontend.merged(&exchange.listener);
+        let Some(parked) = exchange.parked.as_mut() else {
+            return;
+        };
+        parked.ticket = None;
+        let basic = merged
+            .and_then(|it| it.basics().get(parked.passed))
+            .cloned();
+        match basic {
+            Some(_) if is_right => self.let_pass(id, None),
+            Some(basic) => self.refuse_parked(id, basic.refusal()),
+            None => self.fail_exchange(id, 500, Outcome::InternalError),
+        }
+    }
+
+    fn refuse_parked(&mut self, id: ExchangeId, decided: policy::Answer) {
+        let outcome = outcome_of(decided.reason).0;
+        self.answer_parked(id, decided.into(), outcome);
+    }
+
     /// Takes a request on that waits no more.
     fn go_on(&mut self, id: ExchangeId) {
         let exchange = &self.exchanges[id];
@@ -312,11 +379,13 @@ impl<D: Driver> Engine<D> {
         );
         let (entity, plan) = (frontend.entity(), frontend.plan());
         match policy::go_on(entity, plan, exchange.merged(), &facts, parked.passed) {
-            Step::Wait(_) => self.ask(id),
-            Step::Answer(decided) => {
-                let outcome = outcome_of(decided.reason).0;
-                self.answer_parked(id, decided.into(), outcome);
+            Step::Wait(next) => {
+                if let Some(parked) = &mut self.exchanges[id].parked {
+                    parked.passed = next;
+                }
+                self.ask(id);
             }
+            Step::Answer(decided) => self.refuse_parked(id, decided),
             // What has no cluster answers all requests itself.
             Step::Forward(_) if parked.ends_here => {
                 self.fail_exchange(id, 500, Outcome::InternalError);

@@ -14,12 +14,14 @@ mod request;
 mod response;
 mod text;
 mod upload;
+pub(super) mod verifying;
 pub(super) mod waiting;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::bounds::Bounds;
+use crate::policy::crowd::Keys;
 use crate::policy::edits::Edits;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
@@ -66,7 +68,10 @@ pub(in crate::session) enum Outcome {
     UpgradeRefused,
     WebSocketVersion,
     AddressDenied,
+    Unauthenticated,
+    TooManyPasswords,
     RateLimited,
+    Crowded,
     PreflightAnswered,
     OriginRefused,
     CertificateMissing,
@@ -105,7 +110,10 @@ impl Outcome {
             Self::TunnelClosed => "tunnel_closed",
             Self::UpgradeRefused => "upgrade_refused",
             Self::WebSocketVersion => "websocket_version",
+            Self::Unauthenticated => "unauthenticated",
+            Self::TooManyPasswords => "too_many_passwords",
             Self::AddressDenied => "address_denied",
+            Self::Crowded => "crowded",
             Self::RateLimited => "rate_limited",
             Self::PreflightAnswered => "preflight_answered",
             Self::OriginRefused => "origin_refused",
@@ -186,6 +194,8 @@ pub(in crate::session) struct Exchange {
     generation_header: Option<Rc<str>>,
     /// Lines that its frontend gives every answer, where it edits their fields.
     response_lines: Option<Arc<[u8]>>,
+    /// Under which keys it is counted while it is in flight, if it is.
+    crowd: Option<Keys>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
     /// for a moment, the response head that waits for its body's first bytes; see `back::stream_reply`.
     pub(in crate::session) head: Vec<u8>,
@@ -258,6 +268,7 @@ impl Exchange {
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
             response_lines: None,
+            crowd: None,
             head_bytes: head.len() as u32,
             head,
             request: Body::Done,
@@ -429,6 +440,9 @@ impl<D: Driver> Engine<D> {
         self.metrics
             .sub(Counter::TunnelsNow, u64::from(exchange.reply.is_tunnel()));
         exchange.served_by.end();
+        if let Some(keys) = &exchange.crowd {
+            self.in_flight.leave(keys);
+        }
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);

@@ -40,9 +40,10 @@ struct Admitted {
 /// What is next for it.
 enum Then {
     Forward(Option<Box<Changes>>),
-    /// These are asked first, one after the other. `ends_here`: it has no cluster of its own, and is counted by
-    /// that of the first.
+    /// These are asked first, one after the other, from the one on that is `next`. `ends_here`: it has no cluster
+    /// of its own, and is counted by that of the first, if they have some.
     Ask {
+        next: usize,
         clusters: Box<[Rc<Cluster>]>,
         ends_here: bool,
     },
@@ -84,8 +85,14 @@ pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
         Reason::Redirected => (Outcome::Redirected, None),
         Reason::Denied => (Outcome::AddressDenied, Some(Counter::Rejected403Total)),
         Reason::RateLimited => (Outcome::RateLimited, Some(Counter::Rejected429Total)),
+        Reason::Crowded => (Outcome::Crowded, Some(Counter::Rejected429Total)),
         Reason::Preflight => (Outcome::PreflightAnswered, None),
         Reason::OriginRefused => (Outcome::OriginRefused, Some(Counter::Rejected403Total)),
+        Reason::Unauthenticated => (Outcome::Unauthenticated, Some(Counter::Rejected401Total)),
+        Reason::TooManyPasswords => {
+            let counter = Counter::RefusedRequestsTotal;
+            (Outcome::TooManyPasswords, Some(counter))
+        }
         Reason::CertificateMissing => {
             let counter = Counter::Rejected403Total;
             (Outcome::CertificateMissing, Some(counter))
@@ -226,7 +233,8 @@ impl<D: Driver> Engine<D> {
         }
         let then = match decided {
             Step::Forward(changes) => Then::Forward(changes),
-            Step::Wait(_) => Then::Ask {
+            Step::Wait(next) => Then::Ask {
+                next,
                 clusters: self.authorisers(merged),
                 ends_here: false,
             },
@@ -235,15 +243,15 @@ impl<D: Driver> Engine<D> {
         let cluster = self.cluster_of(&frontend, asker, listener, (head, bytes), record);
         let (cluster, then) = match (cluster, then) {
             (Some(cluster), then) => (Some(cluster), then),
-            (None, Then::Ask { clusters, .. }) => {
-                let ends_here = true;
-                (
-                    clusters.first().cloned(),
-                    Then::Ask {
-                        clusters,
-                        ends_here,
-                    },
-                )
+            (None, Then::Ask { next, clusters, .. }) => {
+                let nowhere = || Rc::new(Cluster::nowhere(self.metrics.clone()));
+                let cluster = clusters.first().cloned().unwrap_or_else(nowhere);
+                let then = Then::Ask {
+                    next,
+                    clusters,
+                    ends_here: true,
+                };
+                (Some(cluster), then)
             }
             (None, then) => (None, then),
         };
@@ -291,7 +299,9 @@ impl<D: Driver> Engine<D> {
             own_id: record.id(),
             frontend_name: frontend.map_or("", |frontend| &frontend.entry().name),
             frontend_listeners: frontend.map_or(&[], |frontend| &frontend.entity().listeners),
+            vault: &self.vault,
             meter: &self.meter,
+            in_flight: &self.in_flight,
             now_ns: self.clock.us() * 1000,
             listeners: &self.tables.running.listeners,
         }
@@ -418,12 +428,20 @@ impl<D: Driver> Engine<D> {
                 self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
             })
         });
+        let crowd = merged.and_then(|merged| {
+            merged
+                .crowd_keys(|| self.facts(asker, listener, (head, bytes), Some(&frontend), &record))
+        });
+        if let Some(keys) = &crowd {
+            self.in_flight.enter(keys);
+        }
         let (text, parked) = match then {
             Then::Ask {
+                next,
                 clusters,
                 ends_here,
             } => {
-                let parked = Parked::new(head, bytes, clusters, ends_here);
+                let parked = Parked::new(head, bytes, next, clusters, ends_here);
                 (Vec::new(), Some(Box::new(parked)))
             }
             Then::Forward(changes) => {
@@ -462,6 +480,7 @@ impl<D: Driver> Engine<D> {
         exchange.upgrade = upgrade;
         exchange.expects_continue = head.expect_continue;
         exchange.response_lines = response_lines;
+        exchange.crowd = crowd;
         self.metrics.add(Counter::RequestsTotal, 1);
         let waits = parked.as_ref().map(|parked| parked.weight());
         exchange.parked = parked;

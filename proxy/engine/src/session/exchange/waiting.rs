@@ -25,6 +25,8 @@ pub(in crate::session) enum Wanted {
     StreamOf(UpstreamId),
     /// What a call is answered.
     Verdict(CallId),
+    /// Whether a password is right, which a thread finds out.
+    Password,
 }
 
 /// Where an attempt is.
@@ -66,6 +68,8 @@ impl<D: Driver> Engine<D> {
         match ticket.wanted {
             Wanted::StreamOf(connection) => self.stop_waiting_for(connection, id),
             Wanted::Verdict(call) => self.end_call(call, Outcome::ClientAborted),
+            // Whoever shows it next need not wait.
+            Wanted::Password => {}
         }
     }
 
@@ -75,7 +79,7 @@ impl<D: Driver> Engine<D> {
             Place::Carried(carrier) => Some(self.connection_by(carrier)),
             Place::Waits(id) => match self.tickets.get(id)?.wanted {
                 Wanted::StreamOf(connection) => Some(connection),
-                Wanted::Verdict(_) => None,
+                Wanted::Verdict(_) | Wanted::Password => None,
             },
         }
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
+use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::HeaderEdits;
 use super::forward_auth::ForwardAuth;
@@ -43,12 +45,16 @@ language! {
     pub struct FrontendKeys {
         /// See [`Policy::allow`].
         pub allow: Option<Vec<Box<str>>> = None,
+        /// See [`Policy::basic_auth`].
+        pub basic_auth: Option<BasicAuth> = None,
         /// Networks of clients that match, if it is not any.
         pub client_addresses: Option<Vec<Box<str>>> = None,
         /// What a client has to have shown.
         pub client_certificate: Option<ClientCertificate> = None,
         /// The cluster that serves what matches; without one it is answered here.
         pub cluster: Option<Box<str>> = None,
+        /// See [`Policy::concurrency`].
+        pub concurrency: Option<Concurrency> = None,
         /// Cookie name to what its value must be.
         pub cookies: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// See [`Policy::cors`].
@@ -174,6 +180,8 @@ impl From<FrontendKeys> for Frontend {
             rewrite: keys.rewrite,
             says: Policy {
                 allow: keys.allow,
+                basic_auth: keys.basic_auth,
+                concurrency: keys.concurrency,
                 cors: keys.cors,
                 deny: keys.deny,
                 error_pages: keys.error_pages,
@@ -206,9 +214,11 @@ impl From<Frontend> for FrontendKeys {
         let few = held.few.map_or_else(Few::default, |few| *few);
         Self {
             allow: few.says.allow,
+            basic_auth: few.says.basic_auth,
             client_certificate: few.client_certificate,
             client_addresses: few.client_addresses,
             cluster: held.cluster,
+            concurrency: few.says.concurrency,
             cookies: few.cookies,
             cors: few.says.cors,
             deny: few.says.deny,

@@ -2,9 +2,11 @@
 //! needs, what is made of it, and what a change of it does. [`registry`] has all of them.
 
 pub mod backend;
+pub mod basic;
 pub mod bounds;
 pub mod certificate;
 pub mod cluster;
+pub mod concurrency;
 pub mod cors;
 pub mod edits;
 pub mod forward_auth;

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
+use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
 use super::forward_auth::ForwardAuth;
 use super::language::{defaulted, language};
 use super::rate::RateLimit;
-use super::registry::{Compiling, Kind, Needs, Swap, Value};
+use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::ErrorPage;
 use crate::state::entity::check::{error_page, networks};
@@ -26,6 +28,10 @@ defaulted! {
     pub struct Policy {
         /// Networks of the clients that alone may ask.
         pub allow: Option<Vec<Box<str>>> = None,
+        /// Users who may ask.
+        pub basic_auth: Option<BasicAuth> = None,
+        /// How many requests may be in flight.
+        pub concurrency: Option<Concurrency> = None,
         /// Which pages of other origins may ask.
         pub cors: Inherited<Cors> = Inherited::Inherit,
         /// Networks of clients that may not ask.
@@ -129,6 +135,16 @@ impl Value for Policy {
         networks("allow", self.allow.as_deref())?;
         networks("deny", self.deny.as_deref())?;
         self.timeouts.check()?;
+        if let Some(basic) = &self.basic_auth {
+            basic
+                .check()
+                .map_err(|reason| format!("basic_auth: {reason}"))?;
+        }
+        if let Some(limit) = &self.concurrency {
+            limit
+                .check()
+                .map_err(|reason| format!("concurrency: {reason}"))?;
+        }
         if let Some(rate) = &self.rate_limit {
             rate.check()
                 .map_err(|reason| format!("rate_limit: {reason}"))?;
@@ -161,7 +177,11 @@ impl Value for Policy {
         }
     }
 
-    fn compile(&self, _: &Arc<Entry>, _: &mut Compiling<'_>) -> Result<(), String> {
+    fn compile(&self, _: &Arc<Entry>, with: &mut Compiling<'_>) -> Result<(), String> {
+        if let Some(basic) = &self.basic_auth {
+            let materials = with.materials;
+            basic.users.read(|wanted| material(materials, wanted))?;
+        }
         // It is made with those that name it; what cannot be made of it alone is refused at once.
         let levels = Levels {
             own: Some(self),

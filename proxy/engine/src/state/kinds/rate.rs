@@ -41,8 +41,15 @@ impl RateLimit {
         within("requests", self.requests, 1..=REQUESTS_MAX)?;
         within("burst", self.burst.unwrap_or(1), 1..=REQUESTS_MAX)?;
         within("per", self.per, 1000..=DAY_MS)?;
-        match &self.by {
-            RateBy::Cookie(name) | RateBy::Header(name) if !is_token(name) => {
+        self.by.check()
+    }
+}
+
+impl RateBy {
+    /// Checks the value.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Cookie(name) | Self::Header(name) if !is_token(name) => {
                 Err(format!("by: {name:?} is no name of a field"))
             }
             _ => Ok(()),
@@ -51,5 +58,5 @@ impl RateLimit {
 }
 
 /// One a microsecond, if they are in a second.
-const REQUESTS_MAX: u32 = 1_000_000;
+pub const REQUESTS_MAX: u32 = 1_000_000;
 const DAY_MS: u64 = 24 * 3_600_000;

@@ -1,0 +1,76 @@
+"""Looks into files of users, as `htpasswd` writes them: names, and hashes of passwords.
+
+The engine takes what is taken here (`proxy/engine/src/policy/passwords.rs`). What is said names a
+line and a user, and never a hash. Called by `completing`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reconciler.language.findings import Remark
+
+BCRYPT_COST_MAX = 12
+SHA_ROUNDS_MAX = 200_000
+USERS_MAX = 1000
+_TOLD_MAX = 5
+
+_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./0-9A-Za-z]{53}")
+_SHA = re.compile(
+    r"\$(?:5\$(?:rounds=([0-9]+)\$)?[^$:]*\$[./0-9A-Za-z]{43}"
+    r"|6\$(?:rounds=([0-9]+)\$)?[^$:]*\$[./0-9A-Za-z]{86})"
+)
+_APR1 = re.compile(r"\$apr1\$[^$]{0,8}\$[./0-9A-Za-z]{22}")
+
+
+def check(content: bytes, field: str) -> list[Remark]:
+    """Return what is to be said about a file of users."""
+    remarks = [Remark("error", field, message, hint) for message, hint in _faults(content)]
+    if not remarks and b":$apr1$" in content:
+        message = "some passwords are hashed by apr1, which is guessed quickly"
+        remarks.append(Remark("warning", field, message, "write them anew by htpasswd -B"))
+    if len(remarks) > _TOLD_MAX:
+        more = Remark("error", field, f"and {len(remarks) - _TOLD_MAX} lines more are wrong")
+        remarks = [*remarks[:_TOLD_MAX], more]
+    return remarks
+
+
+def _faults(content: bytes) -> Iterator[tuple[str, str | None]]:
+    known: set[bytes] = set()
+    for number, line in enumerate(content.split(b"\n"), 1):
+        text = line.strip()
+        if not text or text.startswith(b"#"):
+            continue
+        user, colon, hashed = text.partition(b":")
+        if not colon or not user:
+            yield f"line {number}: expected USER:HASH", "htpasswd -B FILE USER writes one"
+            continue
+        if user in known:
+            yield f"line {number}: the user is there twice", None
+        known.add(user)
+        found = _fault_of(hashed.decode("utf-8", "replace"))
+        if found is not None:
+            message, hint = found
+            yield f"line {number}: {message}", hint
+    if not known:
+        yield "there is no user in it", "htpasswd -B FILE USER writes one"
+    if len(known) > USERS_MAX:
+        yield f"there are {len(known)} users; at most {USERS_MAX}", None
+
+
+def _fault_of(hashed: str) -> tuple[str, str | None] | None:
+    bcrypt, sha = _BCRYPT.fullmatch(hashed), _SHA.fullmatch(hashed)
+    again = "write it anew by htpasswd -B"
+    if bcrypt is not None:
+        if 4 <= int(bcrypt[1]) <= BCRYPT_COST_MAX:
+            return None
+        return f"bcrypt of cost {bcrypt[1]} takes too long: at most {BCRYPT_COST_MAX}", again
+    if sha is not None:
+        rounds = sha[1] or sha[2]
+        if rounds is None or 1000 <= int(rounds) <= SHA_ROUNDS_MAX:
+            return None
+        return f"SHA-crypt of {rounds} rounds: expected 1000 to {SHA_ROUNDS_MAX}", again
+    if _APR1.fullmatch(hashed):
+        return None
+    return "it is no hash of bcrypt, SHA-crypt or apr1", again

@@ -1,0 +1,47 @@
+"""How many requests of one sort may be in flight. Part of frontend and policy.
+
+None replaces another: a request has to find room in each that holds for it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.base import Model
+from schemas.kinds.rate import CountedBy
+
+REQUESTS_MAX = 1_000_000
+
+
+class Concurrency(Model):
+    """How many requests at a time."""
+
+    by: CountedBy = "client_address"
+    dry_run: Annotated[
+        bool,
+        Field(
+            description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."
+        ),
+    ] = False
+    requests: Annotated[
+        int,
+        Field(
+            ge=1, le=REQUESTS_MAX, description="How many requests may be in flight.", examples=[20]
+        ),
+    ]
+
+
+Crowded = Annotated[
+    Concurrency | None,
+    Field(
+        description=(
+            "How many requests of a client may be in flight at a backend; one more gets 429. Each "
+            "worker counts by itself. There has to be room in every one that frontend, policies or "
+            "listener name, and that of a policy is one for all who name it. null: this one leaves "
+            "it to the others."
+        ),
+        examples=[{"requests": 20}],
+    ),
+]

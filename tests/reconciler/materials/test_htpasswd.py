@@ -1,0 +1,58 @@
+"""What is said about files of users: a line, a way out, and never a hash."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.materials import htpasswd
+
+BCRYPT = "$2y$%s$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+APR1 = "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/"
+
+
+def said(text: str) -> list[str]:
+    return [each.message for each in htpasswd.check(text.encode(), "users")]
+
+
+@pytest.mark.parametrize(
+    "hashed",
+    [
+        BCRYPT % "05",
+        BCRYPT % "12",
+        f"$6$abcdefgh${'a' * 86}",
+        f"$5$rounds=200000$abcdefgh${'a' * 43}",
+    ],
+)
+def test_what_is_a_hash(hashed: str) -> None:
+    assert said(f"# users\r\n\nuser:{hashed}\r\n") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("user", "line 1: expected USER:HASH"),
+        (f":{APR1}", "line 1: expected USER:HASH"),
+        ("user:abcdefgh", "line 1: it is no hash of bcrypt, SHA-crypt or apr1"),
+        ("user:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "line 1: it is no hash of bcrypt"),
+        (f"user:{BCRYPT % '13'}", "line 1: bcrypt of cost 13 takes too long: at most 12"),
+        (f"user:$6$rounds=656000$abcdefgh${'a' * 86}", "line 1: SHA-crypt of 656000 rounds"),
+        (f"user:$6$abcdefgh${'a' * 43}", "line 1: it is no hash"),
+        (f"a:{APR1}\na:{APR1}", "line 2: the user is there twice"),
+        ("# nobody", "there is no user in it"),
+    ],
+)
+def test_what_is_none(line: str, message: str) -> None:
+    found = said(line)
+    assert found[0].startswith(message)
+    assert not any("abcdefgh" in each for each in found)
+
+
+def test_a_weak_hash_is_warned_of() -> None:
+    [found] = htpasswd.check(f"user:{APR1}".encode(), "users")
+    assert (found.severity, found.hint) == ("warning", "write them anew by htpasswd -B")
+
+
+def test_not_every_line_is_told() -> None:
+    found = said("\n".join(f"u{number}:x" for number in range(20)))
+    assert len(found) == 6
+    assert found[-1] == "and 15 lines more are wrong"
