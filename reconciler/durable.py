@@ -51,6 +51,14 @@ def set_aside(path: Path) -> str:
     return aside.name
 
 
+def discard(path: Path) -> None:
+    """Removes a file on which nothing depends; a directory in its place is set aside."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        set_aside(path)
+
+
 def rename_durably(path: Path, target: Path) -> None:
     """Renames within a directory, over what is there."""
     path.replace(target)

@@ -94,6 +94,16 @@ def test_a_small_change_follows_a_large_load(daemon: Kakehi) -> None:
     assert [(each["kind"], each["name"]) for each in entry["changes"]] == [("cluster", "c7")]
 
 
+def test_what_lies_where_a_large_load_writes_is_set_aside(daemon: Kakehi) -> None:
+    for name in ("parsed.db", "staged.db"):
+        (daemon.state_dir / name / "inside").mkdir(parents=True)
+    daemon.repo.commit(listener() | tenants(_MANY))
+    daemon.start()
+    left = {path.name for path in daemon.state_dir.iterdir() if path.is_dir()}
+    assert left >= {"parsed.db.damaged-1", "staged.db.damaged-1"}
+    assert "cannot write" not in daemon.log()
+
+
 def test_what_was_parsed_before_a_crash_is_not_parsed_again(daemon: Kakehi) -> None:
     many = _MANY * 2
     daemon.repo.commit(listener() | tenants(many))

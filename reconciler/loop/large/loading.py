@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from reconciler import log
 from reconciler.catalog.catalog import Candidate
+from reconciler.durable import discard
 from reconciler.loop.large.loader import Request
 from reconciler.loop.stager import StagedCommit
 from reconciler.materials.completing import Machine
@@ -149,7 +150,7 @@ class Loading:
         warnings = (*(Diagnostic(**each) for each in found["warnings"]), *candidate.warnings)
         whole = bool(found["full"])
         if not candidate.ok:
-            (place / bulk.FILE_NAME).unlink(missing_ok=True)
+            discard(place / bulk.FILE_NAME)
             return StagedCommit(candidate, whole, (), (), (), outside)
         rows = Bulk(place / bulk.FILE_NAME, found["digest"], compare)
         return StagedCommit(candidate, whole, rows.changes, (), warnings, outside, rows)

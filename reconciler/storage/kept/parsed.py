@@ -2,7 +2,6 @@
 
 A load of very many files takes a while, and may be ended in the middle of it: the next one goes on
 where it was. Nothing depends on the file: one that cannot be read is begun anew, and the commit
-
 removes it. Called by `reconciler.loop.large.loader`.
 """
 
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+from reconciler.durable import discard
 from reconciler.presence import is_there
 
 FILE_NAME = "parsed.db"
@@ -28,10 +28,10 @@ class ParsedBlobs:
     """The open file. `form` names the language and the way in which results are written."""
 
     def __init__(self, path: Path, form: str) -> None:
-        """Raises `sqlite3.Error` where there is no place for it."""
+        """Raises `sqlite3.Error` or `OSError` where there is no place for it."""
         try:
             self._open(path, form)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             remove(path)
             self._open(path, form)
 
@@ -86,7 +86,7 @@ def remove(path: Path) -> None:
     """Remove the file, and with it all that was parsed."""
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(OSError):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+            discard(path.with_name(path.name + suffix))
 
 
 def _sum(text: object) -> bytes:

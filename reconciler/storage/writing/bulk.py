@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from reconciler.durable import discard
 from reconciler.storage.file.database import DamagedError, translated
 from reconciler.storage.reading.state import PUT, content_hash, decode_entity, file_row
 from schemas.changes.change import Change, Selectable
@@ -73,7 +74,7 @@ class BulkWriter:
     """Fills a new file. What is in it counts from `finish` on."""
 
     def __init__(self, path: Path, relate: Relate) -> None:
-        path.unlink(missing_ok=True)
+        discard(path)
         path.touch(mode=0o600)
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.executescript(_SCHEMA)
@@ -188,7 +189,7 @@ class Bulk:
         """Remove the file, once it is committed or was in vain."""
         self._connection.close()
         with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            discard(self.path)
 
 
 class _Rows(Sequence[T], Selectable):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from reconciler.storage.kept.parsed import ParsedBlobs, remove
 
@@ -47,6 +51,23 @@ def test_a_file_that_is_no_database_is_begun_anew(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as anew:
         anew.keep([(ONE, "one")])
         assert anew.find([ONE]) == {ONE: "one"}
+
+
+def make_directory(path: Path) -> None:
+    (path / "inside").mkdir(parents=True)
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere/at/all")
+
+
+@pytest.mark.parametrize("make", [make_directory, make_link, os.mkfifo])
+def test_what_is_no_file_is_begun_anew(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "parsed.db")
+    with closing(opened(tmp_path)) as anew:
+        anew.keep([(ONE, "one")])
+        assert anew.find([ONE]) == {ONE: "one"}
+    assert (tmp_path / "parsed.db.damaged-1/inside").is_dir() == (make is make_directory)
 
 
 def test_nothing_is_left_of_it(tmp_path: Path) -> None:
