@@ -30,6 +30,11 @@ def both(sides: dict[str, Any]) -> tuple[str, str]:
     old, new = (NOT_WRITTEN if missing == each else value(sides[each]) for each in ("from", "to"))
     if max(len(old), len(new)) <= CHARS_MAX:
         return old, new
+    if isinstance(sides["from"], list) and isinstance(sides["to"], list):
+        before, after = sides["from"], sides["to"]
+        entries = _only(before, after), _only(after, before)
+        if any(entries):
+            return _listed(entries[0], before), _listed(entries[1], after)
     head = _alike(old, new)
     shorter = min(len(old), len(new)) - head
     tail = min(shorter, _alike(old[::-1], new[::-1]))
@@ -41,6 +46,18 @@ def both(sides: dict[str, Any]) -> tuple[str, str]:
         + ("…" if kept < tail else "")
         for text in (old, new)
     )
+
+
+def _only(one: list[Any], other: list[Any]) -> list[Any]:
+    """What one list has and the other has not."""
+    known = {value(each) for each in other}
+    return [each for each in one if value(each) not in known]
+
+
+def _listed(entries: list[Any], whole: list[Any]) -> str:
+    texts = [value(each) for each in entries]
+    alike = len(whole) - len(entries)
+    return f"[{', '.join([*texts, *([f'… {alike} alike'] if alike else [])])}]"
 
 
 def _alike(one: str, other: str) -> int:

@@ -277,9 +277,11 @@ def main() -> int:
     except RepositoryError as error:
         _say({"held": str(error)})
     except OSError as error:
-        _say({"unwritable": error.strerror or str(error)})
+        where = f"{error.filename}: " if error.filename else ""
+        _say({"unwritable": f"{where}{error.strerror or error}"})
     except sqlite3.Error as error:
-        _say({"unwritable": str(error)})
+        # It names none itself.
+        _say({"unwritable": f"a file in {json.loads(asked)['place']}: {error}"})
     # Taking a large state apart object by object is for nobody.
     os._exit(0)
 

@@ -158,6 +158,16 @@ class Waiting:
     def _not_on_branch(self, head: str) -> str:
         return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"
 
+    def _is_here(self, commit: str) -> bool:
+        try:
+            self.source.repository.refs.find_commit(commit)
+        except RepositoryError:
+            return False
+        return True
+
+    def _not_here(self, commit: str) -> str:
+        return f"the repository {self.source.directory} has no commit {commit[:12]}"
+
     def _head(self) -> str | None:
         """The wanted commit now, which the reconciler may not have seen yet."""
         try:
@@ -206,7 +216,7 @@ class Waiting:
             return self.reconciler.problem
         head = self._head()
         if head is not None and not self.source.is_descendant(head, commit):
-            return self._not_on_branch(head)
+            return self._not_on_branch(head) if self._is_here(commit) else self._not_here(commit)
         return "it has not been looked at yet"
 
     def _result(

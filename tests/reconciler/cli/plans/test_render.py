@@ -149,6 +149,14 @@ def test_what_differs_is_never_cut() -> None:
     lists[1][50] = "10.9.9.0/24"
     line = field_lines(*lists)[0]
     assert "9.9.0/24" in line
+    names = [f"host-{number}.example" for number in range(60)]
+    other = ["x", *names[1:50], *names[51:], "y"]
+    assert differences.both({"from": names, "to": other}) == (
+        '["host-0.example", "host-50.example", … 58 alike]',
+        '["x", "y", … 58 alike]',
+    )
+    turned = differences.both({"from": names, "to": names[::-1]})
+    assert turned[0] != turned[1]
     # Even when all of it differs.
     assert "x" * 500 in field_lines("x" * 500, "y" * 500)[0]
 
