@@ -1,4 +1,4 @@
-"""The state directory is deleted, replaced, full, read-only or on a broken disk: F31.
+"""The state directory is deleted, replaced, full or read-only: F31.
 
 While a daemon runs it is found, told and written anew; at a start there is a supervisor whatever
 the directory is like, and what it cannot write it tells.
@@ -22,7 +22,6 @@ from typing import Any
 import pytest
 
 from tests.harness import pki, processes
-from tests.harness.failing import LENGTHS, NAMES, READS, SYNCS, WRITES, Failing
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
 
@@ -107,12 +106,12 @@ def kill(workers: dict[int, Any]) -> None:
     processes.await_end(workers)
 
 
+def serving(site: Site) -> bool:
+    return all(each["state"] == "running" for each in site.daemon.ask("status")["workers"])
+
+
 def in_service(site: Site) -> None:
-    processes.wait_until(
-        lambda: all(each["state"] == "running" for each in site.daemon.ask("status")["workers"]),
-        "all workers are in service",
-        WAIT_S,
-    )
+    processes.wait_until(partial(serving, site), "all workers are in service", WAIT_S)
 
 
 # What it is like at a start
@@ -146,22 +145,6 @@ def full(site: Site) -> Iterator[Callable[[], None]]:
         yield filler.unlink
     finally:
         unmount(directory)
-
-
-@contextmanager
-def failing(site: Site, calls: str, with_temporary: bool = False) -> Iterator[Callable[[], None]]:
-    """A disk with I/O errors, which may be the temporary directory's as well; yields its end."""
-    temporary = site.directory / "temporary"
-    temporary.mkdir()
-    # Python has looked which temporary directory works: that was before it broke.
-    broken = [site.daemon.state_dir, *([temporary / "kakehi-"] if with_temporary else [])]
-    disk = Failing(site.directory, calls, broken)
-    site.daemon.extra = {**disk.environment, "TMPDIR": str(temporary)}
-    yield disk.mend
-
-
-CHANGES = f"{WRITES},{SYNCS},{LENGTHS},{NAMES}"
-EVERYTHING = f"{CHANGES},{READS}"
 
 
 def unmount(directory: Path) -> None:
@@ -212,8 +195,11 @@ def unwritable_at_the_first_start(how: Any, site: Site) -> None:
         assert site.everywhere("main.test") == {"red"}
         assert warned(site, "cannot be written")
         # A successor reads them as well.
-        os.kill(next(iter(site.identity())), signal.SIGKILL)
-        in_service(site)
+        first = next(iter(site.identity()))
+        os.kill(first, signal.SIGKILL)
+        processes.wait_until(
+            lambda: first not in site.worker_pids() and serving(site), "it has one", WAIT_S
+        )
         mend()
         processes.wait_until(lambda: not warned(site, "cannot be written"), "it is written", WAIT_S)
         starts_alone(site)
@@ -253,21 +239,6 @@ CASES: dict[str, Callable[[Site], None]] = {
         f"{how.__name__} at the first start": partial(unwritable_at_the_first_start, how)
         for how in (read_only, full)
     },
-    **{
-        f"failing at {calls} at a start": partial(
-            unwritable_at_the_start, partial(failing, calls=calls), False
-        )
-        for calls in (WRITES, SYNCS, LENGTHS, NAMES)
-    },
-    "failing at all calls at a start with workers": partial(
-        unwritable_at_the_start, partial(failing, calls=EVERYTHING, with_temporary=True), False
-    ),
-    "failing at all that changes it at a start without workers": partial(
-        unwritable_at_the_start, partial(failing, calls=CHANGES, with_temporary=True), True
-    ),
-    "failing at all calls at the first start": partial(
-        unwritable_at_the_first_start, partial(failing, calls=EVERYTHING, with_temporary=True)
-    ),
 }
 MOUNTING = ("read_only", "full")
 

@@ -1,6 +1,6 @@
 """A disk that is broken: calls below directories fail with an I/O error by `failing.c`, preloaded.
 
-Used by `tests.faults.test_lost_place`. Needs the C compiler that the engine's build links with.
+Used by `tests.faults.test_failing_disk`. Needs the C compiler that the engine's build links with.
 """
 
 from __future__ import annotations
