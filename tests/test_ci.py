@@ -87,7 +87,7 @@ def test_serial_tests_that_failed_are_repeated_once_and_named(checkout: Path) ->
     assert said.count("tests/test_a.py::test_b") == 2
 
 
-def test_tests_of_timers_that_failed_are_repeated_once_and_named(checkout: Path) -> None:
+def test_timed_tests_that_failed_are_repeated_once_and_named(checkout: Path) -> None:
     code, said, called = run(checkout, pytest=f"{FIRST_OF_TIMED} {{ {RECORD} exit 1; }}; exit 0")
     assert (code, called) == (0, [*EVERYTHING[:5], TIMED + AGAIN, SERIAL])
     assert said.count("tests/test_a.py::test_b") == 2
@@ -159,7 +159,7 @@ def test_it_tells_how_long_each_part_takes(checkout: Path) -> None:
     parts = [
         "build and lint of Python",
         "parallel Python tests",
-        "Python tests of timers",
+        "timed Python tests",
         "waiting for lint and tests of Rust",
         "serial Python tests",
     ]

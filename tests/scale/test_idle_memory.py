@@ -16,7 +16,7 @@ from tests.harness.nginx import Nginx
 from tests.harness.rawclient import Connection
 
 # Processor time of a few milliseconds a second.
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 _CONNECTIONS = 5_000
 _WARM_UP = 200

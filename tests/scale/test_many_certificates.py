@@ -28,7 +28,7 @@ from tests.harness.daemon import Kakehi, resident_kib
 from tests.harness.repo import Content, Repo
 
 # Processor time of one change and of one handshake, by ratio.
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 _MANY, _FEW = 10_000, 10
 _PER_FILE = 100

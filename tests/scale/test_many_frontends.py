@@ -15,7 +15,7 @@ from tests.harness.nginx import Nginx
 from tests.harness.rawclient import Connection
 
 # How long a load takes, and memory at a size that would leave others little.
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 _FRONTENDS = 100_000 if os.environ.get("KAKEHI_TEST_LONG") else 10_000
 # Each with a cluster and a backend. A worker holds them typed, the daemon with their places too.

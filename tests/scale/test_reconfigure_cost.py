@@ -11,7 +11,7 @@ from bench.changes.reconfigure import Subject, measure, show
 from bench.measuring.report import Spread
 
 # Processor time of one change, by ratio.
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 _SIZES = (100, 10_000)
 _CHANGES = 15

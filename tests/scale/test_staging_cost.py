@@ -10,7 +10,7 @@ import pytest
 from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 _FEW, _MANY = 500, 4000
 

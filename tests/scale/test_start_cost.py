@@ -13,7 +13,7 @@ _RUNS = 3
 _CPU_S_MAX = 0.75
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_a_first_commit_is_served_after_little_processor_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,7 +106,7 @@ def test_descriptors_and_memory_come_back_however_clients_leave(
     assert resident_kib(pid) - memory < 16 * 1024
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_waiting_costs_no_time(lane: Lane) -> None:
     """Half-closed, stalled and silent connections in every state must not keep the loop busy."""
 

@@ -57,7 +57,7 @@ def processor_seconds(line: tuple[str, ...], runtime_dir: Path) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_a_command_starts_quickly(line: tuple[str, ...], tmp_path: Path) -> None:
     assert min(processor_seconds(line, tmp_path) for _ in range(RUNS)) < START_S_MAX
@@ -151,7 +151,7 @@ LONGER = [
 ]
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 @pytest.mark.parametrize(("line", "_"), LONGER)
 def test_what_reads_a_whole_repository_is_quick_too(
     line: tuple[str, ...], _: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
