@@ -2,7 +2,15 @@
 
 from typing import Self, final
 
-__all__ = ["Engine", "Refused", "rank_frontends", "read_request", "share_of"]
+__all__ = [
+    "Engine",
+    "Refused",
+    "rank_frontends",
+    "rank_requests",
+    "read_request",
+    "share_of",
+    "witnesses",
+]
 
 # A generation cannot be prepared. `args` is (kind, name, reason).
 class Refused(Exception): ...  # noqa: N818
@@ -55,6 +63,12 @@ def rank_frontends(
     client: str | None,
 ) -> tuple[list[str], list[tuple[str, str, str]]]: ...
 
+# The same of several requests (host, path, query, method, headers, client): which match each.
+def rank_requests(
+    frontends: list[tuple[str, str]],
+    requests: list[tuple[bytes, bytes, bytes | None, bytes, list[tuple[str, bytes]], str | None]],
+) -> list[list[str]]: ...
+
 # The cluster to which a frontend (name, value) that splits its requests has one go again and again.
 def share_of(
     frontend: tuple[str, str], headers: list[tuple[str, bytes]], client: str | None
@@ -63,3 +77,7 @@ def share_of(
 # Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,
 # status)` when it would be refused.
 def read_request(head: bytes, merge_slashes: bool) -> tuple[bytes, bytes, bytes | None]: ...
+
+# Texts that all expressions of `musts` match, for each set of `others` that match one of these; and
+# whether that is all, so many states having been looked at. `ValueError` for what is no expression.
+def witnesses(musts: list[str], others: list[str], states: int) -> tuple[list[str], bool]: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from proxy import _engine
 from schemas.entities.entity import Entity, canonical
@@ -96,6 +96,67 @@ def rank_frontends(
     except _engine.Refused as refusal:
         raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
     return matching, {name: Miss(what, field) for name, what, field in missed}
+
+
+class RoutedRequest(Protocol):
+    """What of a request says who gets it."""
+
+    @property
+    def hostname(self) -> str:
+        """In the engine's normal form."""
+
+    @property
+    def path(self) -> str:
+        """In the engine's normal form."""
+
+    @property
+    def query(self) -> str:
+        """As it came."""
+
+    @property
+    def method(self) -> str:
+        """As it came."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Their names in small letters."""
+
+    @property
+    def client(self) -> str | None:
+        """Who asks, where that is known."""
+
+
+def rank_requests(
+    frontends: Iterable[Entity], requests: Iterable[RoutedRequest]
+) -> list[list[str]]:
+    """Return the names of those that match each request, the winner first.
+
+    Raises `PrepareRefusedError` when the engine does not know one of the frontends.
+    """
+    given = [(each.key.name, canonical(each.value).decode()) for each in frontends]
+    asked = [
+        (
+            _bytes(each.hostname),
+            _bytes(each.path),
+            _bytes(each.query) if each.query else None,
+            _bytes(each.method),
+            [(name, _bytes(value)) for name, value in each.headers],
+            each.client,
+        )
+        for each in requests
+    ]
+    with _refusals():
+        return _engine.rank_requests(given, asked)
+
+
+def witnesses(musts: Sequence[str], others: Sequence[str], states: int) -> tuple[list[str], bool]:
+    """Return texts that tell expressions apart, and whether there are no more sets of them.
+
+    All of `musts` match each text, and for each set of `others` that match such a text there is
+    one. At most so many states of all of them are looked at. Raises `ValueError` for what is no
+    expression.
+    """
+    return _engine.witnesses(list(musts), list(others), states)
 
 
 def share_of(

@@ -41,10 +41,11 @@ class PlannedChange(TypedDict):
     """One entity. `action`: add | update | remove. `fields`: dotted path → both sides.
 
     `heirs`: the frontends that take over what a frontend served, null for 404; `takes_from`: those
-    from which it takes; `frontends`: those that a change of a cluster, of a policy, or of a
-    listener's policies concerns, the first hundred, and `more_frontends`: how many more;
-    `leaves_no_backend`: its cluster answers 503 from then on; `ends_drain`: a drained backend takes
-    requests again, by another name; `drained`: it gets none;
+    from which it takes; `untried`: which of these two may be others, too, as not all could be
+    tried; `frontends`: those that a change of a cluster, of a policy, or of a listener's policies
+    concerns, the first hundred, and `more_frontends`: how many more; `leaves_no_backend`: its
+    cluster answers 503 from then on; `ends_drain`: a drained backend takes requests again, by
+    another name; `drained`: it gets none;
     `renamed`: what has the same value and the other action.
     """
 
@@ -57,6 +58,7 @@ class PlannedChange(TypedDict):
     in_use: ReportedUse
     heirs: NotRequired[list[str | None]]
     takes_from: NotRequired[list[str | None]]
+    untried: NotRequired[list[str]]
     frontends: NotRequired[list[str]]
     more_frontends: NotRequired[int]
     leaves_no_backend: NotRequired[bool]

@@ -39,6 +39,8 @@ class Consequence:
     """The frontends that take a frontend's former requests over."""
     takes_from: tuple[str | None, ...] | None = None
     """The frontends from which a frontend takes requests."""
+    untried: tuple[str, ...] = ()
+    """Which of these two (`heirs`, `takes_from`) may be others, too: not all could be tried."""
     frontends: tuple[str, ...] = ()
     """Those that a change of a cluster or of policies concerns; of many, the first by name."""
     more_frontends: int = 0
@@ -59,6 +61,8 @@ class Consequence:
             found["heirs"] = list(self.heirs)
         if self.takes_from is not None:
             found["takes_from"] = list(self.takes_from)
+        if self.untried:
+            found["untried"] = list(self.untried)
         if self.frontends:
             found["frontends"] = list(self.frontends)
         if self.more_frontends:

@@ -25,6 +25,7 @@ use crate::routing::matcher::Request;
 use crate::routing::regexes::Regexes;
 use crate::routing::rule::Rule;
 use crate::routing::split::Split;
+use crate::routing::witness;
 use crate::state::digest::Digest;
 use crate::state::entity;
 use crate::state::entity::Entity;
@@ -241,6 +242,29 @@ impl HeaderLookup for Fields {
     }
 }
 
+/// The rules of frontends by name and value, where the engine takes all of them.
+fn rules_of(frontends: Vec<(String, String)>) -> Result<Vec<Rule>, ops::Refused> {
+    let mut rules = Vec::with_capacity(frontends.len());
+    for (name, value) in frontends {
+        let refuse = |reason: String| ops::Refused {
+            kind: "frontend".into(),
+            name: name.clone(),
+            reason,
+        };
+        match Entity::from_json(Kind::Frontend, &value) {
+            Ok(Entity::Frontend(frontend)) => {
+                rules.push(Rule::compile(&name, &frontend).map_err(refuse)?);
+                // What it has done with requests is not asked for, but must be there to be done.
+                let nothing_read = |_: &Material| Ok([].as_slice());
+                Plan::of(&frontend, &mut Regexes::default(), nothing_read).map_err(refuse)?;
+            }
+            Ok(_) => return Err(refuse("it is no frontend".into())),
+            Err(error) => return Err(refuse(error.to_string())),
+        }
+    }
+    Ok(rules)
+}
+
 /// Which of some frontends match a request, the winner first, and what the others are missed by.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // a request, part by part
@@ -256,24 +280,7 @@ fn rank_frontends(
     client: Option<IpAddr>,
 ) -> PyResult<(Vec<String>, Vec<(String, &'static str, String)>)> {
     let rank = || {
-        let mut rules = Vec::with_capacity(frontends.len());
-        for (name, value) in frontends {
-            let refuse = |reason: String| ops::Refused {
-                kind: "frontend".into(),
-                name: name.clone(),
-                reason,
-            };
-            match Entity::from_json(Kind::Frontend, &value) {
-                Ok(Entity::Frontend(frontend)) => {
-                    rules.push(Rule::compile(&name, &frontend).map_err(refuse)?);
-                    // What it has done with requests is not asked for, but must be there to be done.
-                    let nothing_read = |_: &Material| Ok([].as_slice());
-                    Plan::of(&frontend, &mut Regexes::default(), nothing_read).map_err(refuse)?;
-                }
-                Ok(_) => return Err(refuse("it is no frontend".into())),
-                Err(error) => return Err(refuse(error.to_string())),
-            }
-        }
+        let rules = rules_of(frontends)?;
         let request = Request {
             host,
             path,
@@ -297,6 +304,53 @@ fn rank_frontends(
         (name, what, field)
     });
     Ok((ranking.matching, missed.collect()))
+}
+
+/// A request, part by part: host, path, query, method, header fields, who asks.
+type Asked = (
+    Vec<u8>,
+    Vec<u8>,
+    Option<Vec<u8>>,
+    Vec<u8>,
+    Vec<(String, Vec<u8>)>,
+    Option<IpAddr>,
+);
+
+/// The same of several requests: which frontends match each, the winner first.
+#[pyfunction]
+fn rank_requests(
+    py: Python<'_>,
+    frontends: Vec<(String, String)>,
+    requests: Vec<Asked>,
+) -> PyResult<Vec<Vec<String>>> {
+    let rank = || {
+        let rules = rules_of(frontends)?;
+        let each = |(host, path, query, method, headers, client): Asked| {
+            let request = Request {
+                host: &host,
+                path: &path,
+                query: query.as_deref(),
+                method: &method,
+                headers: &Fields(headers, client),
+            };
+            explain::rank(rules.clone(), &request).matching
+        };
+        Ok(requests.into_iter().map(each).collect())
+    };
+    py.detach(rank).map_err(refused)
+}
+
+/// Texts that tell expressions apart, and whether these are all; see `witness`.
+#[pyfunction]
+fn witnesses(
+    py: Python<'_>,
+    musts: Vec<String>,
+    others: Vec<String>,
+    states: usize,
+) -> PyResult<(Vec<String>, bool)> {
+    py.detach(|| witness::witnesses(&musts, &others, states))
+        .map(|found| (found.texts, found.complete))
+        .map_err(PyValueError::new_err)
 }
 
 /// The name of the cluster to which a frontend that splits its requests has one go again and again; `None` where
@@ -352,7 +406,9 @@ fn read_request(
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(rank_frontends, module)?)?;
+    module.add_function(wrap_pyfunction!(rank_requests, module)?)?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;
     module.add_function(wrap_pyfunction!(share_of, module)?)?;
+    module.add_function(wrap_pyfunction!(witnesses, module)?)?;
     module.add("Refused", module.py().get_type::<Refused>())
 }

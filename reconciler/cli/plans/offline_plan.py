@@ -31,7 +31,7 @@ def between(
     from reconciler.planning.consequences import consequences
     from reconciler.planning.differ import diff_entities
     from reconciler.planning.planner import NOTHING_KNOWN, make_plan
-    from reconciler.reporting.explaining.ranking import winners
+    from reconciler.reporting.explaining.ranking import EngineRouter
     from schemas.changes.plan import Verdict
 
     before, found = _loaded(place, base, {})
@@ -47,7 +47,7 @@ def between(
     repository = files.open_repository(place)
     commit = repository.refs.find_commit(ref) if ref is not None else None
     was, will_be = (MemoryView(state[key] for key in state) for state in (before, after))
-    meant = consequences(changes, was, will_be, winners)
+    meant = consequences(changes, was, will_be, EngineRouter())
     made = make_plan(changes, commit, found, NOTHING_KNOWN, meant)
     blocked = guards.refusal(made, before, repository.commits.message(commit) if commit else "")
     made = replace(made, verdict=Verdict("guard", blocked) if blocked else None)

@@ -88,14 +88,7 @@ def summary(changes: list[dict[str, Any]]) -> str:
 def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
     """Return what changes that are alike mean for others, a sentence each."""
     change = changes[0]
-    if change.get("heirs"):
-        if change["action"] == "update":
-            # It keeps the rest.
-            yield _served(change["heirs"], "gives requests to", "some of its requests get 404")
-        else:
-            yield _served(change["heirs"], "its requests go to", "its requests get 404")
-    if change.get("takes_from"):
-        yield _served(change["takes_from"], "takes requests of", "takes requests that get 404 now")
+    yield from _taken(change)
     if any(each.get("frontends") for each in changes):
         yield _concerned(changes)
     if change.get("ends_drain"):
@@ -144,10 +137,29 @@ def named(names: list[str], beside: int = 0) -> str:
     return visible(", ".join(names[:NAMED_MAX])) + (f" and {more} more" if more else "")
 
 
-def _served(names: list[str | None], by: str, otherwise: str) -> str:
-    told = ", ".join(f'frontend "{name}"' for name in names if name is not None)
-    parts = [f"{by} {told}"] if told else []
-    return "; ".join([*parts, otherwise] if None in names else parts)
+def _taken(change: dict[str, Any]) -> Iterator[str]:
+    """Return who takes a frontend's requests over, and from whom it takes some."""
+    untried = change.get("untried") or ()
+    heirs, takes_from = change.get("heirs") or [], change.get("takes_from") or []
+    # One that is changed keeps the rest.
+    some = change["action"] == "update"
+    lost = "others" if any(heirs) else f"{'some of ' if some else ''}its requests"
+    parts = _named("gives requests to" if some else "its requests go to", heirs)
+    parts += [f"{lost} get 404"] if None in heirs else []
+    parts += [f"not tried: who takes {'others' if heirs else lost}"] if "heirs" in untried else []
+    if parts:
+        yield "; ".join(parts)
+    parts = _named("takes requests of", takes_from)
+    parts += ["takes requests that get 404 now"] if None in takes_from else []
+    if "takes_from" in untried:
+        parts.append(f"not tried: {'of whom else' if takes_from else 'whose requests it takes'}")
+    if parts:
+        yield "; ".join(parts)
+
+
+def _named(by: str, names: list[str | None]) -> list[str]:
+    told = [f'frontend "{name}"' for name in names if name is not None]
+    return [f"{by} {named(told)}"] if told else []
 
 
 def _group(group: Group, paint: Painter) -> Iterator[str]:

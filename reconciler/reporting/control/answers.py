@@ -24,7 +24,7 @@ from reconciler.reporting.control.waiting import NoCommitError, Waiting
 from reconciler.reporting.explaining.explain import explain
 from reconciler.reporting.explaining.keys import files_named, point_at_keys
 from reconciler.reporting.explaining.question import UnexplainableError
-from reconciler.reporting.explaining.ranking import uncompilable, winners
+from reconciler.reporting.explaining.ranking import EngineRouter, uncompilable
 from reconciler.source import left_out
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError, UnknownCommitError
 from reconciler.source.source import Changed, Head, Source, Unsent
@@ -106,7 +106,9 @@ class ControlAnswers:
             commit = head.commit if head and not request.files else None
             unsent = Unsent(frozenset(request.unsent) - request.files.keys())
             wanted = partial(self._wanted, request.files, unsent, head)
-            meaning = partial(consequences, rank=winners, drained=self.draining.drains.names())
+            meaning = partial(
+                consequences, router=EngineRouter(), drained=self.draining.drains.names()
+            )
             plan, found, base = await self.proposing.plan(wanted, commit, meaning)
             if plan is not None and len(self.store.running.state) <= _WHOLE_MAX:
                 # What does not change is warned of as well.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.catalog.candidates import candidates, covering
 from reconciler.catalog.relations import View, has_expression, listeners_of
-from reconciler.planning.consequences import Sample
+from reconciler.planning.samples import Sample, UntriedError
 from reconciler.reporting.explaining.question import Asked
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
@@ -30,17 +30,36 @@ _ALL_SHOWN_MAX = 500
 _LISTED_MAX = 4
 
 
-def winners(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
-    """The names of those that match a request, the winner first.
+class EngineRouter:
+    """The engine's own routing, for who looks for requests that it can tell apart."""
 
-    None does where the engine does not take one of them: `uncompilable` tells of that.
-    """
-    from routing import PrepareRefusedError  # noqa: PLC0415  # loads the engine, only for who asks
+    def matching(
+        self, frontends: Sequence[Entity], samples: Sequence[Sample]
+    ) -> Sequence[Sequence[str]]:
+        """Return the names of those that match each request, the winner first.
 
-    try:
-        return _ranked(frontends, sample)
-    except PrepareRefusedError:
-        return []
+        Raises `UntriedError` where the engine does not take one: `uncompilable` tells of that.
+        """
+        from routing import (  # noqa: PLC0415  # loads the engine, only for who asks
+            PrepareRefusedError,
+            rank_requests,
+        )
+
+        try:
+            return rank_requests(frontends, samples)
+        except PrepareRefusedError:
+            raise UntriedError from None
+
+    def witnesses(
+        self, musts: Sequence[str], others: Sequence[str], states: int
+    ) -> tuple[Sequence[str], bool]:
+        """Return texts that tell expressions apart, and whether these are all."""
+        from routing import witnesses  # noqa: PLC0415  # loads the engine, only for who asks
+
+        try:
+            return witnesses(musts, others, states)
+        except ValueError:
+            return (), False
 
 
 def _ranked(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:

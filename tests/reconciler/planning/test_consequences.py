@@ -8,7 +8,7 @@ from reconciler.catalog.catalog import load_directory
 from reconciler.catalog.views import MemoryView
 from reconciler.planning.consequences import consequences
 from reconciler.planning.differ import diff_entities
-from reconciler.reporting.explaining.ranking import winners
+from reconciler.reporting.explaining.ranking import EngineRouter
 from schemas.changes.plan import Consequence
 from schemas.changes.state import State
 from schemas.entities.entity import EntityKey
@@ -17,6 +17,7 @@ BASE = """\
 listeners:
   web: {address: "127.0.0.1:8080"}
   other: {address: "127.0.0.1:8081"}
+  safe: {address: "127.0.0.1:8443", protocol: https}
 clusters:
   shop:
     backends:
@@ -36,7 +37,7 @@ def state_of(frontends: str, base: str = BASE) -> State:
 def meant(before: State, after: State, drained: tuple[str, ...] = ()) -> dict[str, Consequence]:
     changes = diff_entities({key: after.get(key) for key in {*before, *after}}, before)
     views = [MemoryView(state[key] for key in state) for state in (before, after)]
-    found = consequences(changes, views[0], views[1], winners, drained)
+    found = consequences(changes, views[0], views[1], EngineRouter(), drained)
     return {f"{key.kind}/{key.name}": each for key, each in found.items()}
 
 
@@ -68,7 +69,7 @@ API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
             "  x: {listeners: [web], cluster: cart, path: {prefix: /api}, methods: [POST]}\n",
             ("all",),
         ),
-        (ALL, "  x: {listeners: [web, other], cluster: cart, path: {prefix: /x}}\n", (None, "all")),
+        (ALL, "  x: {listeners: [web, other], cluster: cart, path: {prefix: /x}}\n", ("all", None)),
         (
             ALL + "  js: {listeners: [web], cluster: shop, path: {suffix: .js}}\n",
             "  x: {listeners: [web], cluster: cart, path: {suffix: .min.js}}\n",
@@ -85,7 +86,7 @@ API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
                 "  x: {listeners: [web], cluster: cart, client_addresses: [10.1.0.0/16, '::1'],"
                 " methods: [GET]}\n"
             ),
-            ("us",),
+            ("all", "us"),
         ),
         (
             ALL + "  b: {listeners: [web], cluster: shop, hostname: b.test}\n",
@@ -103,12 +104,35 @@ API = "  api: {listeners: [web], cluster: cart, path: {prefix: /api}}\n"
                 "  get: {listeners: [web], cluster: shop, methods: [GET]}\n"
             ),
             "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
-            ("get", None, "post"),
+            ("get", "post", None),
         ),
         (
             WILD_T + ALL,
             "  x: {listeners: [web], cluster: cart, hostname: '*.b.test'}\n",
             ("all", "wide"),
+        ),
+        (
+            "  other: {listeners: [web], cluster: shop, hostname: x.test}\n",
+            "  x: {listeners: [web], cluster: cart, path: {regex: '/item/[0-9]+'}}\n",
+            (None,),
+        ),
+        (ALL, "  x: {listeners: [web], cluster: cart, path: {regex: '/item/[0-9]+'}}\n", ("all",)),
+        (
+            ALL,
+            "  x: {listeners: [web], cluster: cart, headers: {x-a: {regex: '[0-9]+'}}}\n",
+            ("all",),
+        ),
+        (ALL, "  x: {listeners: [web], cluster: cart, query: {v: {regex: '[0-9]+'}}}\n", ("all",)),
+        (ALL, "  x: {listeners: [web], cluster: cart, cookies: {v: {regex: '.+'}}}\n", ("all",)),
+        (
+            ALL + "  php: {listeners: [web], cluster: shop, path: {suffix: .php}}\n",
+            "  x: {listeners: [web], cluster: cart, path: {prefix: /x}}\n",
+            ("all", "php"),
+        ),
+        (
+            "  de: {listeners: [safe], cluster: shop, hostname: '*.de'}\n",
+            "  x: {listeners: [safe], cluster: cart, hostname: x.de, passthrough: true}\n",
+            ("de",),
         ),
     ],
 )
@@ -145,6 +169,25 @@ LISTED = WIDE.replace("cart,", "cart, methods: [GET, POST],")
         (ALL, WIDE, WIDE.replace("cart,", "cart, hostname: '*.test',"), ("all",)),
         (ALL, WIDE, WIDE.replace("cart,", "cart, headers: {x-a: b},"), ("all",)),
         (API, WIDE, WIDE.replace("prefix: /api/v1", "regex: '/api/v1(/[0-9]+)?'"), ("api",)),
+        (
+            API,
+            WIDE.replace("prefix: /api/v1", "regex: '/api/[0-9]+'"),
+            WIDE.replace("prefix: /api/v1", "regex: '/api/[0-5]+'"),
+            ("api",),
+        ),
+        (ALL, WIDE, WIDE.replace("cart,", "cart, cookies: {c: {present: false}},"), ("all",)),
+        (
+            ALL,
+            WIDE,
+            WIDE.replace("cart,", "cart, cookies: {c: {exact: '1', not: true}},"),
+            ("all",),
+        ),
+        (
+            ALL,
+            WIDE.replace("cart,", "cart, client_addresses: [10.1.0.0/24, 10.2.0.0/24],"),
+            WIDE.replace("cart,", "cart, client_addresses: [10.1.0.0/24],"),
+            ("all",),
+        ),
     ],
 )
 def test_what_a_narrower_match_gives_away_a_wider_one_takes(

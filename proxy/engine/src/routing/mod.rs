@@ -11,7 +11,7 @@
 //! A level decides only among frontends that match: when nothing under the most specific hostname
 //! (or path) serves a request, the next one is asked. [`table`] joins the levels, [`matcher`] holds
 //! the conditions that no index can answer. [`explain`] says why a request goes where it goes, [`split`] to which of a
-//! frontend's clusters.
+//! frontend's clusters, and [`witness`] finds texts that tell expressions apart.
 
 pub mod explain;
 pub mod hostname;
@@ -22,3 +22,4 @@ pub mod rule;
 pub mod split;
 pub mod table;
 mod text;
+pub mod witness;

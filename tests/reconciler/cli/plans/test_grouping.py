@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from reconciler.cli.output import Painter
 from reconciler.cli.plans import markdown, render
 from reconciler.cli.plans.grouping import filtered, groups, sums, totals
@@ -93,8 +95,34 @@ def test_a_filter_is_a_kind_or_an_entity_with_what_nests_in_it() -> None:
 def test_what_it_means_for_others_is_said() -> None:
     removed = change("remove", "frontend", "api", heirs=["all", None])
     text = "\n".join(lines([removed, change("remove", "backend", "c/b", leaves_no_backend=True)]))
-    assert '! its requests go to frontend "all"; its requests get 404' in text
+    assert '! its requests go to frontend "all"; others get 404' in text
     assert '! leaves cluster "c" without a backend that takes requests: 503' in text
+
+
+@pytest.mark.parametrize(
+    ("action", "told", "said"),
+    [
+        ("remove", {"untried": ["heirs"]}, "→ not tried: who takes its requests"),
+        (
+            "remove",
+            {"heirs": ["all"], "untried": ["heirs"]},
+            '→ its requests go to frontend "all"; not tried: who takes others',
+        ),
+        (
+            "update",
+            {"heirs": [None], "untried": ["heirs"]},
+            "! some of its requests get 404; not tried: who takes others",
+        ),
+        ("add", {"untried": ["takes_from"]}, "→ not tried: whose requests it takes"),
+        (
+            "add",
+            {"takes_from": ["all"], "untried": ["takes_from"]},
+            '→ takes requests of frontend "all"; not tried: of whom else',
+        ),
+    ],
+)
+def test_what_could_not_be_tried_is_said(action: str, told: dict[str, Any], said: str) -> None:
+    assert said in "\n".join(lines([change(action, "frontend", "api", **told)]))
 
 
 def test_what_a_group_means_is_said_of_all_of_it() -> None:

@@ -1,0 +1,389 @@
+"""Who takes a frontend's requests over, by requests that are tried on both sides of a change.
+
+For each frontend beside it a request is looked for that the one has now and the other afterwards:
+of all that suits both, what suits the fewest others, since these could only have it instead. So a
+search is short, and what it finds is asked of the whole of both views before it is told. What could
+not be tried is told as well. Pure: asks two views and the engine's own routing. Called by
+`consequences`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from reconciler.catalog.candidates import candidates, covering, passes_tls_on
+from reconciler.catalog.relations import (
+    HOST,
+    MATCH,
+    View,
+    is_passthrough,
+    is_wide,
+    listeners_of,
+    term,
+)
+from reconciler.planning.samples import (
+    STATES_MAX,
+    Dimension,
+    Router,
+    Sample,
+    UntriedError,
+    Value,
+    composed,
+    dimensions,
+    values,
+)
+from schemas.entities.entity import Entity, EntityKey
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.match import PathMatch
+from schemas.values.regex import literal_prefix
+
+CANDIDATES_MAX = 2000
+"""So many frontends are asked about some requests of one hostname."""
+NAMES_MAX = 300
+"""So many hostnames are compared by who shares them."""
+HOSTNAMES_MAX = 16
+"""For so many of a frontend's hostnames that others share in different ways it is tried."""
+NEAR_MAX = 24
+"""So many frontends of each kind that share a hostname are looked at."""
+ALL_NEAR_MAX = 48
+SCANNED_MAX = 500
+"""So many expressions of a hostname are compared by how they begin."""
+ELEMENTS_MAX = 100
+"""So many elements of a path others may end at."""
+ALIKE_MAX = 2
+"""So many requests that suit the same frontends are kept."""
+DIMENSIONS_MAX = 64
+REQUESTS_MAX = 12
+"""So many requests are tried on behalf of one frontend, one less than is told as too many."""
+EFFORT_MAX = 400_000
+"""So often it is asked in all whether a request suits a frontend."""
+_ASKING = {"client_addresses", "cookies", "headers", "methods", "query"}
+_NO_HOST = "host.invalid"
+_LABELS = ("any", "any-other", "any-third")
+
+
+Moved = Mapping[str, Sequence[EntityKey]]
+"""The frontends that are added, changed and removed, by hostname."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """How much may still be tried, for all changes of a plan together."""
+
+    left: int = EFFORT_MAX
+
+    def spend(self, asked: int) -> None:
+        """Count questions. Raises `UntriedError` when there are no more."""
+        self.left -= asked
+        if self.left < 0:
+            raise UntriedError
+
+
+@dataclass(slots=True)
+class Taken:
+    """Who serves in one view what a frontend serves in the other."""
+
+    names: dict[str | None, Sample] = field(default_factory=dict)
+    """Each with a request that shows it; None: 404."""
+    whole: bool = True
+    """Whether all was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A frontend beside another, and in which of the two views it is."""
+
+    entity: Entity
+    here: bool
+    there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched, and by what."""
+
+    frontend: Entity
+    here: View
+    there: View
+    router: Router
+    effort: Effort
+    moved: Moved
+
+    def taken(self, names: Sequence[str]) -> Taken:
+        """Return who serves in the second view what the frontend serves in the first.
+
+        By these hostnames of it, and by those below them that other changes bring or take.
+        """
+        taken = Taken()
+        try:
+            for listener in listeners_of(self.frontend):
+                if EntityKey("listener", listener) in self.there:
+                    self._on(listener, names, taken)
+        except UntriedError:
+            taken.whole = False
+        return taken
+
+    def _on(self, listener: str, names: Sequence[str], taken: Taken) -> None:
+        known: set[frozenset[tuple[EntityKey, str]]] = set()
+        for name, hostname in self._hostnames(names):
+            near, whole = _near(
+                self.frontend, listener, hostname, (self.here, self.there), self.moved
+            )
+            self.effort.spend(1 + len(near))
+            # A hostname that is shared by the same frontends in the same way tells nothing new.
+            if (shape := frozenset(near.items())) in known:
+                continue
+            if len(known) == HOSTNAMES_MAX:
+                taken.whole = False
+                return
+            known.add(shape)
+            taken.whole &= whole
+            sides = [Side(self.frontend, here=True, there=False), *self._sides(near)]
+            if is_wide(name) and not is_passthrough(self.frontend):
+                # Under a hostname that is more exact TLS may end here, and nobody pass it on.
+                taken.whole &= not any(is_passthrough(each.entity) for each in sides)
+            self._under(listener, hostname, sides, taken)
+
+    def _hostnames(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield its names, each with one that is asked for: under a wildcard one that none has."""
+        own = set(names)
+        inner = (
+            each for each in self.moved if own & set(covering(each.removeprefix("*."))) - {each}
+        )
+        for number, name in enumerate(dict.fromkeys((*names, *inner))):
+            if number == NAMES_MAX:
+                raise UntriedError
+            if name == "*":
+                yield name, _NO_HOST
+            elif name.startswith("*."):
+                asked = (f"{label}{name[1:]}" for label in _LABELS)
+                yield name, next(filter(self._is_free, asked), f"{_LABELS[0]}{name[1:]}")
+            else:
+                yield name, name
+
+    def _is_free(self, hostname: str) -> bool:
+        return not any(view.related(HOST, hostname) for view in (self.here, self.there))
+
+    def _under(self, listener: str, hostname: str, sides: Sequence[Side], taken: Taken) -> None:
+        found: list[tuple[Dimension, list[Value]]] = []
+        asked = dimensions(each.entity for each in sides)
+        taken.whole &= len(asked) <= DIMENSIONS_MAX
+        for of in asked[:DIMENSIONS_MAX]:
+            self.effort.spend(10 * len(sides))
+            suiting, whole = values(of, [each.entity for each in sides], self.router)
+            if not whole:
+                taken.whole = False
+                self.effort.spend(STATES_MAX)
+            found.append((of, suiting))
+        samples: dict[Sample, None] = {}
+        cut: set[str | None] = set()
+        for number, side in enumerate(sides):
+            if side.there or number == 0:
+                # The own bit alone: a request that nobody else takes.
+                fewest = _fewest(found, 1 | 1 << number)
+                samples |= dict.fromkeys(composed(hostname, each) for each in fewest)
+                if len(fewest) == REQUESTS_MAX:
+                    cut.add(side.entity.key.name if number else None)
+        self._ask(listener, list(samples), sides, taken)
+        taken.whole &= cut <= taken.names.keys()
+
+    def _sides(self, near: Iterable[EntityKey]) -> Iterator[Side]:
+        for key in near:
+            was, will_be = self.here.get(key), self.there.get(key)
+            if was is not None and will_be is not None and was.value == will_be.value:
+                yield Side(will_be, here=True, there=True)
+                continue
+            if was is not None and key != self.frontend.key:
+                yield Side(was, here=True, there=False)
+            if will_be is not None:
+                yield Side(will_be, here=False, there=True)
+
+    def _ask(
+        self, listener: str, samples: list[Sample], sides: Sequence[Side], taken: Taken
+    ) -> None:
+        """Take down who takes what, first by the frontends at hand, then by all."""
+        self.effort.spend(2 * len(samples) * len(sides))
+        own = self.frontend.key.name
+        here = [each.entity for each in sides if each.here]
+        there = [each.entity for each in sides if each.there]
+        matched = (self.router.matching(each, samples) for each in (here, there))
+        shown: dict[str | None, list[Sample]] = {}
+        for sample, was, will_be in zip(samples, *matched, strict=True):
+            if _winner_of(self.here, listener, here, sample, was) == own:
+                winner = _winner_of(self.there, listener, there, sample, will_be)
+                shown.setdefault(winner, []).append(sample)
+        for _ in range(REQUESTS_MAX):
+            # One for each that is not known yet, all of them at one time.
+            asked = [
+                each.pop(0) for name, each in shown.items() if each and name not in taken.names
+            ]
+            if not asked:
+                break
+            was, will_be = (
+                self._winners(each, listener, asked) for each in (self.here, self.there)
+            )
+            pairs = zip(asked, was, will_be, strict=True)
+            taken.names |= {new: sample for sample, old, new in pairs if old == own}
+        taken.whole &= shown.keys() <= taken.names.keys()
+
+    def _winners(self, view: View, listener: str, samples: Sequence[Sample]) -> list[str | None]:
+        """Return who serves each of some requests, of all frontends that there are."""
+        keys = {
+            key: None
+            for sample in samples
+            for key in sorted(candidates(view, listener, sample.hostname, sample.path))
+        }
+        if len(keys) > CANDIDATES_MAX:
+            raise UntriedError
+        asked = [view[key] for key in keys]
+        self.effort.spend(len(asked) * len(samples))
+        matched = self.router.matching(asked, samples)
+        return [
+            _winner_of(view, listener, asked, sample, names)
+            for sample, names in zip(samples, matched, strict=True)
+        ]
+
+
+def _winner_of(
+    view: View, listener: str, frontends: Iterable[Entity], sample: Sample, names: Sequence[str]
+) -> str | None:
+    """Return the winner of those that match: of those that pass TLS on there, or of the others."""
+    passed = passes_tls_on(view, listener, sample.hostname)
+    there = {each.key.name for each in frontends if is_passthrough(each) == passed}
+    return next((name for name in names if name in there), None)
+
+
+def _fewest(
+    found: Sequence[tuple[Dimension, Sequence[Value]]], wanted: int
+) -> list[dict[Dimension, str | None]]:
+    """Return the requests that suit some frontends, given as bits, and as few others as can be."""
+    requests: list[tuple[int, dict[Dimension, str | None]]] = [(-1, {})]
+    for of, suiting in found:
+        fit = [each for each in suiting if each.suits & wanted == wanted]
+        requests = [
+            (suits & each.suits, {**given, of: each.value})
+            for suits, given in requests
+            for each in _least(fit, lambda one: one.suits)
+        ]
+        requests = _least(requests, lambda one: one[0])[:REQUESTS_MAX]
+    return [given for _, given in requests]
+
+
+_T = TypeVar("_T")
+
+
+def _least(every: Sequence[_T], suits: Callable[[_T], int]) -> list[_T]:
+    """Leave out what suits more than another one does, and of equals all but two."""
+    least: list[_T] = []
+    for each in sorted(every, key=lambda one: suits(one).bit_count()):
+        bits = suits(each)
+        equal = sum(suits(one) == bits for one in least)
+        wider = any(suits(one) & bits == suits(one) != bits for one in least)
+        if not wider and equal < ALIKE_MAX:
+            least.append(each)
+    return least
+
+
+def _near(
+    frontend: Entity, listener: str, hostname: str, views: tuple[View, View], moved: Moved
+) -> tuple[dict[EntityKey, str], bool]:
+    """Return frontends that may match some of its requests for a hostname, and whether it is all.
+
+    With the wildcard under which they stand, "" for the hostname itself. All: those of the second
+    view, which may take something over.
+    """
+    own = frontend.typed(Frontend)
+    area = _area(own.path)
+    found: dict[EntityKey, str] = {}
+    whole = True
+    for name in covering(hostname):
+        mark = name if is_wide(name) else ""
+        for view in reversed(views):
+            every, below, cut = _sharing(view, term(listener, name), area)
+            some = [key for key in moved.get(name, ()) if _is_on(listener, view.get(key))]
+            new = [key for key in dict.fromkeys((*every, *some)) if key not in found]
+            found |= dict.fromkeys(new[:ALL_NEAR_MAX], mark)
+            kept = [key for key in below if key not in found][: ALL_NEAR_MAX - len(found)]
+            found |= dict.fromkeys(kept, mark)
+            if view is views[0]:
+                continue
+            # What is more specific than a prefix has had its requests before as well.
+            if own.path.prefix is None or name not in own.names:
+                cut |= not below.keys() <= found.keys()
+            whole &= not cut and len(new) <= ALL_NEAR_MAX
+            # Who is under a wider hostname gets nothing beside one that takes all.
+            if any(_takes_all(view[key], area) for key in (*new, *kept)):
+                return found, whole
+    return found, whole
+
+
+def _is_on(listener: str, frontend: Entity | None) -> bool:
+    return frontend is not None and listener in listeners_of(frontend)
+
+
+class _Area(NamedTuple):
+    """Where the paths of a frontend lie: all begin so, and by whole elements or not."""
+
+    beginning: str
+    whole: bool
+
+    def may_share(self, other: _Area) -> bool:
+        """Tell whether some path may lie in both."""
+        one, two = sorted((self, other), key=lambda each: len(each.beginning))
+        return two.beginning.startswith(one.beginning)
+
+
+def _area(match: PathMatch) -> _Area:
+    kind, text = match.given()
+    if kind == "suffix" or match.ignore_case:
+        return _Area("", whole=False)
+    if kind == "regex":
+        return _Area(literal_prefix(text), whole=False)
+    return _Area(text, whole=True)
+
+
+def _takes_all(frontend: Entity, area: _Area) -> bool:
+    """Tell whether a frontend matches each request of an area, whatever else it asks for."""
+    asked = frontend.typed(Frontend)
+    kind, path = asked.path.given()
+    if kind != "prefix" or frontend.value.keys() & _ASKING or asked.passthrough:
+        return False
+    below = f"{path.rstrip('/')}/"
+    return area.beginning.startswith(below) or (area.whole and area.beginning == path)
+
+
+def _sharing(
+    view: View, under: str, area: _Area
+) -> tuple[dict[EntityKey, None], dict[EntityKey, None], bool]:
+    """Return the frontends of a hostname that may share a path with an area.
+
+    Apart from others those with an exact path or a prefix that lies in it, one more at most than is
+    looked at; and whether there are too many others.
+    """
+    elements = area.beginning.split("/")[:ELEMENTS_MAX]
+    above = dict.fromkeys("/".join(elements[: each + 1]) or "/" for each in range(len(elements)))
+    every = _keys(view, (term(under, "prefix", each, "") for each in above), NEAR_MAX)
+    every |= (suffixes := _keys(view, [term(under, "suffix", "")], NEAR_MAX + 1))
+    regexes = _keys(view, [term(under, "regex", "")], SCANNED_MAX)
+    for key in regexes:
+        if area.may_share(_area(view[key].typed(Frontend).path)):
+            every[key] = None
+    begun = f"{area.beginning.rstrip('/')}/" if area.whole else area.beginning
+    inside = [term(under, "exact", begun), term(under, "prefix", begun)]
+    if area.whole:
+        inside.append(term(under, "exact", area.beginning, ""))
+    below = _keys(view, inside, NEAR_MAX + 1)
+    cut = len(suffixes) > NEAR_MAX or len(regexes) == SCANNED_MAX
+    return every, {key: None for key in below if key not in every}, cut
+
+
+def _keys(view: View, prefixes: Iterable[str], most: int) -> dict[EntityKey, None]:
+    """Return so many frontends that stand under each beginning of a term."""
+    found: dict[EntityKey, None] = {}
+    for each in prefixes:
+        under = view.related_under(MATCH, each, most)
+        found |= dict.fromkeys(islice((key for keys in under.values() for key in keys), most))
+    return found
