@@ -14,7 +14,7 @@ use super::template::Values;
 use super::{Answer, Reason, Verdict};
 use crate::protocol::h1::forward::Changed;
 use crate::routing::regexes::Regexes;
-use crate::state::entity::{self, Few, Frontend, PathMatch, Policy};
+use crate::state::entity::{self, Few, Frontend, PathMatch};
 
 /// What a frontend has done with its requests, and with the answers to them.
 #[derive(Debug, Default)]
@@ -84,11 +84,11 @@ impl Plan {
         let Some(few) = frontend.few() else {
             return Ok(None);
         };
-        if let Some(basic) = &few.says.basic_auth {
+        let said = few.says.as_deref();
+        if let Some(basic) = said.and_then(|said| said.basic_auth.as_ref()) {
             basic.users.read(&read)?;
         }
-        let is_said = few.says != Policy::default();
-        if !is_said && !asks_for_any(few) {
+        if said.is_none() && !asks_for_any(few) {
             return Ok(None);
         }
         let expression = match &frontend.path {
@@ -100,7 +100,7 @@ impl Plan {
             false => None,
         };
         let levels = Levels {
-            own: Some(&few.says),
+            own: said,
             ..Levels::default()
         };
         let said = ByListener {

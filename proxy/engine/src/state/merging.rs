@@ -194,8 +194,7 @@ impl<'a> Merging<'a> {
         frontend: Option<&'a Frontend>,
         regexes: &mut Regexes,
     ) -> Result<Option<Arc<Merged>>, String> {
-        let own = frontend.map(|frontend| &frontend.rare().says);
-        let own = own.filter(|own| **own != Policy::default());
+        let own = frontend.and_then(|frontend| frontend.rare().says.as_deref());
         let key = (policies, listener.map_or("", |entry| &*entry.name));
         if own.is_none()
             && let Some(known) = self.known.get(&key)

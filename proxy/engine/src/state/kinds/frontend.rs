@@ -155,8 +155,8 @@ pub struct Few {
     pub redirect: Option<Redirect>,
     pub respond: Option<Respond>,
     pub rewrite: Option<Rewrite>,
-    /// What it says itself of all that policies may say.
-    pub says: Policy,
+    /// What it says itself of all that policies may say, if it says any of it.
+    pub says: Option<Box<Policy>>,
     pub split: Shares,
     pub split_by: Option<SplitBy>,
 }
@@ -165,6 +165,21 @@ static NONE_OF_THEM: LazyLock<Few> = LazyLock::new(Few::default);
 
 impl From<FrontendKeys> for Frontend {
     fn from(keys: FrontendKeys) -> Self {
+        let says = Policy {
+            allow: keys.allow,
+            basic_auth: keys.basic_auth,
+            concurrency: keys.concurrency,
+            cors: keys.cors,
+            deny: keys.deny,
+            error_pages: keys.error_pages,
+            forward_auth: keys.forward_auth,
+            hsts: keys.hsts,
+            limits: keys.limits,
+            rate_limit: keys.rate_limit,
+            request_headers: keys.request_headers,
+            response_headers: keys.response_headers,
+            timeouts: keys.timeouts,
+        };
         let few = Few {
             client_certificate: keys.client_certificate,
             client_addresses: keys.client_addresses,
@@ -178,21 +193,7 @@ impl From<FrontendKeys> for Frontend {
             redirect: keys.redirect,
             respond: keys.respond,
             rewrite: keys.rewrite,
-            says: Policy {
-                allow: keys.allow,
-                basic_auth: keys.basic_auth,
-                concurrency: keys.concurrency,
-                cors: keys.cors,
-                deny: keys.deny,
-                error_pages: keys.error_pages,
-                forward_auth: keys.forward_auth,
-                hsts: keys.hsts,
-                limits: keys.limits,
-                rate_limit: keys.rate_limit,
-                request_headers: keys.request_headers,
-                response_headers: keys.response_headers,
-                timeouts: keys.timeouts,
-            },
+            says: (says != Policy::default()).then(|| Box::new(says)),
             split: keys.split,
             split_by: keys.split_by,
         };
@@ -212,24 +213,25 @@ impl From<FrontendKeys> for Frontend {
 impl From<Frontend> for FrontendKeys {
     fn from(held: Frontend) -> Self {
         let few = held.few.map_or_else(Few::default, |few| *few);
+        let says = few.says.map_or_else(Policy::default, |says| *says);
         Self {
-            allow: few.says.allow,
-            basic_auth: few.says.basic_auth,
+            allow: says.allow,
+            basic_auth: says.basic_auth,
             client_certificate: few.client_certificate,
             client_addresses: few.client_addresses,
             cluster: held.cluster,
-            concurrency: few.says.concurrency,
+            concurrency: says.concurrency,
             cookies: few.cookies,
-            cors: few.says.cors,
-            deny: few.says.deny,
+            cors: says.cors,
+            deny: says.deny,
             early_data: held.early_data,
-            error_pages: few.says.error_pages,
-            forward_auth: few.says.forward_auth,
+            error_pages: says.error_pages,
+            forward_auth: says.forward_auth,
             headers: few.headers,
             hostname: held.hostname,
             hostnames: few.hostnames,
-            hsts: few.says.hsts,
-            limits: few.says.limits,
+            hsts: says.hsts,
+            limits: says.limits,
             listeners: held.listeners,
             methods: few.methods,
             mirror: few.mirror,
@@ -237,15 +239,15 @@ impl From<Frontend> for FrontendKeys {
             path: held.path,
             policies: few.policies,
             query: few.query,
-            rate_limit: few.says.rate_limit,
+            rate_limit: says.rate_limit,
             redirect: few.redirect,
-            request_headers: few.says.request_headers,
+            request_headers: says.request_headers,
             respond: few.respond,
-            response_headers: few.says.response_headers,
+            response_headers: says.response_headers,
             rewrite: few.rewrite,
             split: few.split,
             split_by: few.split_by,
-            timeouts: few.says.timeouts,
+            timeouts: says.timeouts,
             upgrades: held.upgrades,
         }
     }
@@ -373,7 +375,8 @@ impl Value for Frontend {
 
     fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
         let mirror = self.rare().mirror.as_ref();
-        let asked = self.rare().says.forward_auth.as_ref();
+        let says = self.rare().says.as_ref();
+        let asked = says.and_then(|says| says.forward_auth.as_ref());
         Needs {
             lists: [
                 Some((Kind::Listener, &*self.listeners)),
@@ -506,8 +509,10 @@ impl Frontend {
         }
         let changes_requests = few.rewrite.is_some()
             || few.mirror.is_some()
-            || few.says.timeouts != RequestTimeouts::default()
-            || few.says.request_headers != HeaderEdits::default();
+            || few.says.as_ref().is_some_and(|says| {
+                says.timeouts != RequestTimeouts::default()
+                    || says.request_headers != HeaderEdits::default()
+            });
         match &self.cluster {
             Some(cluster) if !is_name(cluster) => {
                 Err(format!("cluster {cluster:?} is not the name of a cluster"))
@@ -547,7 +552,7 @@ impl Few {
             self.split.check(self.split_by.as_ref())?;
         }
         let named = |key: &'static str| move |reason: String| format!("{key}: {reason}");
-        self.says.check()?;
+        self.says.as_ref().map_or(Ok(()), |says| says.check())?;
         names_of_policies(&self.policies)?;
         if let Some(Redirect::To(target)) = &self.redirect {
             target.check().map_err(named("redirect"))?;
