@@ -20,6 +20,12 @@ from tests.harness.rawbackend import Exchange, RawBackend
 from tests.harness.repo import Repo
 
 PORTING = ROOT / "docs" / "porting"
+# ann and ci, whose password is "secret", by `openssl passwd -6`.
+_HASH = (
+    "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaN"
+    "GStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG."
+)
+HTPASSWD = f"ann:{_HASH}\nci:{_HASH}\n"
 SHOWN_TO_BACKENDS = (
     "host",
     "x-real-ip",
@@ -153,5 +159,5 @@ def ported(name: str, front: Front, backends: Backends, pair: Pair, directory: P
     repo = Repo(directory)
     pem = (pair.key + pair.chain).decode()
     named = re.findall(r"(?<=[ :])[a-z-]+[.](?:pem|key)", text)
-    repo.commit({"kakehi.yaml": text, **dict.fromkeys(named, pem)})
+    repo.commit({"kakehi.yaml": text, "htpasswd": HTPASSWD, **dict.fromkeys(named, pem)})
     return Kakehi(repo, workers=1)

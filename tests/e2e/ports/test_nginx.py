@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ports.side_by_side import PORTING, Backends, Front, Seen, ported
+from tests.e2e.ports.side_by_side import HTPASSWD, PORTING, Backends, Front, Seen, ported
 from tests.harness import pki, rawclient
 from tests.harness.nginx import NginxProcess
 from tests.harness.pki import Pair
@@ -34,6 +34,7 @@ GROUPS = {
 }
 HOST, API, WWW = "example.com", "api.example.com", "www.example.com"
 BOT = "User-Agent: AhrefsBot/7.0"
+ADMIN = "Authorization: Basic YW5uOnNlY3JldA=="
 SIGNED_IN = "Cookie: session=ok"
 
 
@@ -69,7 +70,7 @@ def original(front: Front, backends: Backends, pair: Pair, directory: Path) -> s
     text = text.replace("listen 80", f"listen {front.http}")
     text = text.replace("listen 443", f"listen {front.https}")
     (directory / "example.pem").write_bytes(pair.key + pair.chain)
-    (directory / "htpasswd").write_text("")
+    (directory / "htpasswd").write_text(HTPASSWD)
     (directory / "maintenance.html").write_text("<h1>Back soon</h1>\n")
     text = re.sub(r"    access_log /var.*\n", "", text)
     text = re.sub(r"    log_format .*\n(?:.*';\n)?", "", text)
@@ -105,6 +106,9 @@ SAME = [
     (HOST, "/login?next=/", ()),
     (HOST, "/upload/a", ()),
     (HOST, "/internal/x", ()),
+    (HOST, "/admin/x", ()),
+    (HOST, "/admin/x", ("Authorization: Basic YW5uOm90aGVy",)),
+    (HOST, "/admin/x", (ADMIN,)),
     (API, "/v2/items", ("Origin: https://example.com",)),
     (API, "/nothing", ()),
     (WWW, "/a/b?c=d", ()),
@@ -171,7 +175,7 @@ DIFFERENT = {
     "and images of /admin without a password and from anywhere": (
         (HOST, "/admin/a.png", ()),
         lambda seen: seen.asked and seen.asked["backend"],
-        ("assets", "app"),
+        ("assets", None),
     ),
     "what a client says of itself is passed on": (
         (HOST, "/", ("X-Forwarded-For: 6.6.6.6",)),

@@ -25,6 +25,7 @@ GROUPS = {
     9311: "files",
 }
 HOST = "example.net"
+ADMIN = "Authorization: Basic YW5uOnNlY3JldA=="
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         ("/", ("Cookie: a=b; beta=1",), "GET", "beta", "/"),
         ("/api/x", ("X-Beta: 1",), "GET", "api", "/x"),
         ("/user/42/profile", (), "GET", "web", "/users?id=42"),
-        ("/files/abcd0123", (), "GET", "files", "/files/abcd0123"),
+        ("/files/abcd0123", (ADMIN,), "GET", "files", "/files/abcd0123"),
         ("/files/short", (), "GET", "web", "/files/short"),
     ],
 )
@@ -70,6 +71,7 @@ def test_what_is_answered_here(front: Front) -> None:
     plain = front.ask(HOST, "/a?b", secure=False)
     assert (plain.status, plain.location) == (301, f"https://{HOST}/a?b")
     # Nobody is signed in.
+    assert front.ask(HOST, "/files/abcd0123").status == 401
     assert front.ask(f"admin.{HOST}", "/").status == 401
     seen = front.ask(HOST, "/", "Origin: https://a.example")
     assert seen.headers["access-control-allow-origin"] == "https://a.example"
