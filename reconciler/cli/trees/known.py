@@ -8,7 +8,6 @@ into somebody's repository, and nothing runs that its configuration names. Calle
 
 import os
 import shlex
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -64,6 +63,8 @@ def read(git: pygit2.Repository) -> Known:
 
 
 def _written_out(git: pygit2.Repository, place: Path, refused: str) -> Known:
+    # Most indexes need neither.
+    import subprocess
     import tempfile
 
     options = [word for name, value in _PLAIN.items() for word in ("-c", f"{name}={value}")]
