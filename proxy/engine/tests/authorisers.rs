@@ -275,6 +275,40 @@ fn nobody_there_and_nothing_in_time_let_nobody_pass() {
 }
 
 #[test]
+fn nobody_says_who_he_is_behind_his_body() {
+    const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n\
+        2\r\nab\r\n0\r\nX-User: root\r\n\r\n";
+    let mut all = Asking::new();
+    let mut client = all.rig.client();
+    all.rig.say(&mut client, CHUNKED, usize::MAX);
+    let mut authoriser = all.authoriser().unwrap();
+    all.rig.say(&mut authoriser, PASS, usize::MAX);
+    let mut behind = all.rig.backend().unwrap();
+    assert_eq!(requests(&mut behind)[0].body, b"ab");
+    let peer = all.rig.client();
+    let mut other = Multiplexed::new(peer, Connection::client(&Settings::default()));
+    let head = b"POST / HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let (connection, out) = (&mut other.connection, &mut other.out);
+    connection
+        .send_request(out, head, "http", 0, false)
+        .unwrap();
+    other.data(1, b"cd", false);
+    let (connection, out) = (&mut other.connection, &mut other.out);
+    connection.send_trailers(out, 1, b"x-user: root\r\n");
+    other.say(&mut all.rig, usize::MAX);
+    // By the same connection, which is free.
+    all.rig.say(&mut authoriser, PASS, usize::MAX);
+    let mut next = all.rig.backend().unwrap();
+    assert_eq!(requests(&mut next)[0].body, b"cd");
+    for peer in [&mut behind, &mut next] {
+        let sent = lines(peer).join("\n");
+        assert!(!sent.contains("root"), "{sent}");
+    }
+    drop((client, other, authoriser, behind, next));
+    all.check_empty();
+}
+
+#[test]
 fn who_leaves_meanwhile_takes_the_question_along() {
     let mut all = Asking::new();
     let mut client = all.rig.client();

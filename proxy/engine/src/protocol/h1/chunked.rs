@@ -27,6 +27,8 @@ pub struct ChunkLimits {
     /// Blanks behind a size are read over, as servers pad theirs: what a backend sends is framed
     /// anew, and there is nobody to be confused. From a client they are refused.
     pub from_backend: bool,
+    /// A trailer section is checked and dropped.
+    pub drops_trailers: bool,
 }
 
 impl ChunkLimits {
@@ -47,6 +49,7 @@ impl Default for ChunkLimits {
             trailer_bytes_max: 8192,
             trailer_count_max: 32,
             from_backend: false,
+            drops_trailers: false,
         }
     }
 }
@@ -368,7 +371,7 @@ impl ChunkedDecoder {
             Err(FieldFault::TooMany) => return Err(ChunkError::TrailersTooLarge),
             Err(fault) => return Err(ChunkError::Trailer(fault)),
         }
-        for field in &fields {
+        for field in fields.iter().filter(|_| !self.limits.drops_trailers) {
             let name = field.name.of(&section);
             if may_trail(field, name) {
                 super::forward::write_field(&mut self.trailers, name, field.value.of(&section));

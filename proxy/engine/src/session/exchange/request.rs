@@ -467,7 +467,7 @@ impl<D: Driver> Engine<D> {
         };
         let mut exchange = Exchange::new(parties, text, record);
         let method = head.method(bytes);
-        exchange.request = body_of(head);
+        exchange.request = body_of(head, exchange.drops_trailers());
         exchange.request_chunked =
             head.body == RequestBody::Chunked && !exchange.cluster.is_multiplexed();
         exchange.keep_alive = head.keep_alive;
@@ -555,14 +555,15 @@ impl<D: Driver> Engine<D> {
 }
 
 /// What is to come of a request's body.
-fn body_of(head: &RequestHead) -> Body {
+fn body_of(head: &RequestHead, drops_trailers: bool) -> Body {
     match head.body {
         RequestBody::None | RequestBody::Length(0) => Body::Done,
         RequestBody::Length(length) => Body::Length(length),
         // Frames are taken apart where they come, and their end is told.
         RequestBody::Chunked if head.version == Version::Http2 => Body::UntilClose,
-        RequestBody::Chunked => {
-            Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits::default())))
-        }
+        RequestBody::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits {
+            drops_trailers,
+            ..ChunkLimits::default()
+        }))),
     }
 }

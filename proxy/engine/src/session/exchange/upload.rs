@@ -18,6 +18,17 @@ impl Exchange {
         !self.request.is_whole_with(waiting) || self.reply.has_begun()
     }
 
+    /// Whether its client has no word behind its body: somebody else says who it is, and there are backends that
+    /// read trailers as headers (T26).
+    pub(super) fn drops_trailers(&self) -> bool {
+        let merged = self.frontend.merged(&self.listener);
+        merged.is_some_and(|it| {
+            it.asked()
+                .iter()
+                .any(|asked| !asked.copy_headers.is_empty())
+        })
+    }
+
     /// Whether its client wants to be told to go on before it sends the body, and has not been.
     pub(in crate::session) fn waits_for_continue(&self) -> bool {
         self.expects_continue && self.interim_count == 0
@@ -106,6 +117,10 @@ impl<D: Driver> Engine<D> {
         let asker = exchange.asker;
         self.clear_asker_deadline(asker);
         let exchange = &self.exchanges[number];
+        let trailers = match exchange.drops_trailers() {
+            true => &[],
+            false => trailers,
+        };
         let mirror = exchange.mirror;
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
             self.end_upload(carrier, trailers);
