@@ -125,6 +125,17 @@ def test_chunk_extensions_have_one_grammar(lane: Lane, extension: str) -> None:
     assert client.read_response().status == 400
 
 
+def test_blanks_before_an_extension_are_part_of_its_grammar(lane: Lane) -> None:
+    """RFC 9112 §7.1.1; blanks without one are refused."""
+    client = lane.connect()
+    framed = lane.head("POST /", "Transfer-Encoding: chunked")
+    client.send(framed + b"5 \t;a ; b=c\r\nhello\r\n0 ;d\r\n\r\n")
+    assert client.read_response().status == 200
+    assert lane.backend.last.body == b"hello"
+    client.send(framed + b"5 \r\nhello\r\n0\r\n\r\n")
+    assert client.read_response().status == 400
+
+
 @pytest.mark.parametrize("extension", ["a", "a=b", " a = b", 'a="b;\\" c"', "a;b;c=d"])
 def test_chunk_extensions_of_that_grammar_are_dropped(lane: Lane, extension: str) -> None:
     client = lane.connect()

@@ -24,7 +24,7 @@ pub struct ChunkLimits {
     pub trailer_bytes_max: usize,
     /// Field lines of the trailer section.
     pub trailer_count_max: usize,
-    /// Blanks behind a size are read over, as servers pad theirs: what a backend sends is framed
+    /// Blanks behind a whole size line are read over, as servers pad theirs: what a backend sends is framed
     /// anew, and there is nobody to be confused. From a client they are refused.
     pub from_backend: bool,
     /// A trailer section is checked and dropped.
@@ -108,6 +108,7 @@ enum State {
         digits: u8,
         size: u64,
     },
+    /// Blanks have come behind a size.
     ExpectPadding {
         size: u64,
     },
@@ -219,6 +220,10 @@ impl ChunkedDecoder {
         while let Some(&byte) = input.get(at) {
             self.state = match self.state {
                 State::ExpectSize { digits, size } => self.read_size(byte, digits, size)?,
+                // RFC 9112 §7.1.1 has blanks before a semicolon, and nowhere else.
+                State::ExpectPadding { .. } if byte == b'\r' && !self.limits.from_backend => {
+                    return Err(ChunkError::InvalidSize);
+                }
                 State::ExpectPadding { size } => self.read_padding(byte, size)?,
                 State::ExpectExtension { bytes, size, at } => {
                     self.read_extension(byte, bytes, size, at)?
@@ -265,7 +270,7 @@ impl ChunkedDecoder {
         })
     }
 
-    /// `chunk-size = 1*HEXDIG`: no sign, no prefix, no overflow, no white space from clients.
+    /// `chunk-size = 1*HEXDIG`: no sign, no prefix, no overflow, no white space before it.
     fn read_size(&mut self, byte: u8, digits: u8, size: u64) -> Result<State, ChunkError> {
         self.overhead += 1;
         if let Some(digit) = (byte as char).to_digit(16) {
@@ -296,14 +301,12 @@ impl ChunkedDecoder {
                 at: Extension::NameStart,
             }),
             b'\n' => Err(ChunkError::InvalidLineEnd),
-            b' ' | b'\t' if self.limits.from_backend => {
+            b' ' | b'\t' => {
                 if self.overhead > OVERHEAD_BYTES_MAX {
                     return Err(ChunkError::ExtensionTooLarge);
                 }
                 Ok(State::ExpectPadding { size })
             }
-            // RFC 9112 §7.1.1 lets a recipient remove white space before the semicolon; what is
-            // told from a size by leniency alone is how requests are smuggled.
             _ => Err(ChunkError::InvalidSize),
         }
     }

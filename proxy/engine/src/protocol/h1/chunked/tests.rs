@@ -83,7 +83,9 @@ fn t12_a_size_is_plain_digits() {
         " 5\r\n",
         "5 \r\n",
         "5\t\r\n",
-        "5 ;a\r\n",
+        "5 \t \r\n",
+        "5 5\r\n",
+        "5 a;b\r\n",
         "\r\n",
         ";a\r\n",
         "g\r\n",
@@ -219,6 +221,8 @@ fn t12_extensions_have_one_grammar() {
         ";a ;\tb",
         ";a=\"\"",
         ";a=\"b;\\\" \u{e4}\";c",
+        " ;a",
+        " \t ; a=b ;c",
     ] {
         assert_eq!(
             accept(&format!("1{extension}\r\nx\r\n0\r\n\r\n")).payload,
