@@ -169,11 +169,16 @@ impl<D: Driver> Engine<D> {
     fn lose_shared(&mut self, id: UpstreamId, failure: Outcome) {
         let upstream = &mut self.upstreams[id];
         upstream.backend.forget_shared(id.token());
-        while self.upstreams.contains(id) {
-            let Some(shared) = self.upstreams[id].shared.as_mut() else {
+        let Some(shared) = upstream.shared.as_mut() else {
+            return;
+        };
+        shared.leaving = true;
+        // Each step takes one of them off, and nobody comes to what is left.
+        for _ in 0..shared.streams.len() + shared.waiting.len() {
+            let upstream = self.upstreams.get(id);
+            let Some(shared) = upstream.and_then(|it| it.shared.as_ref()) else {
                 return;
             };
-            shared.leaving = true;
             if let Some(&stream) = shared.streams.last() {
                 self.back_stream_lost(stream);
             } else if let Some(&ticket) = shared.waiting.front() {
@@ -181,9 +186,12 @@ impl<D: Driver> Engine<D> {
                     Some(exchange) => self.connect_failed(exchange, failure),
                     None => self.stop_waiting_for(id, ticket),
                 }
-            } else {
-                self.close_upstream(id);
             }
+        }
+        let upstream = self.upstreams.get(id);
+        if let Some(shared) = upstream.and_then(|it| it.shared.as_ref()) {
+            assert!(shared.is_unused(), "somebody is still on what is lost");
+            self.close_upstream(id);
         }
     }
 
