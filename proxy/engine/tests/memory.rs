@@ -10,7 +10,9 @@ use _engine::state::digest::Digest;
 use _engine::state::ledger::Ledger;
 use _engine::state::tables::Tables;
 use _engine::telemetry::counters::Metrics;
+use _engine::tls::certificates::load;
 use _engine::tls::policy::Tls;
+use rcgen::{CertificateParams, KeyPair};
 
 /// The system's allocator, which counts what it has given out as the system does: by the room that each
 /// piece takes, its own header with it.
@@ -119,6 +121,35 @@ fn held() -> usize {
 
 /// One test, since the allocator counts for the whole process.
 #[test]
+fn entities_cost_little() {
+    a_frontend_its_cluster_and_two_backends_cost_little();
+    chains_have_their_intermediates_in_common();
+}
+
+fn chains_have_their_intermediates_in_common() {
+    let pem = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (leaf, key) = pem("shop.test");
+    let chain = [&*leaf, &pem("one.test").0, &pem("two.test").0].concat();
+    let tls = Tls::default();
+    let each = |chain: &str| {
+        let load = || load(chain.as_bytes(), key.as_bytes(), &tls.provider).unwrap();
+        // What is kept for good, or comes with the first, is no part of it.
+        let first = load();
+        let before = held();
+        let more: Vec<_> = (0..200).map(|_| load()).collect();
+        let each = (held() - before) / more.len();
+        drop((first, more));
+        each
+    };
+    let (alone, whole) = (each(&leaf), each(&chain));
+    println!("a certificate: {alone} bytes, with two intermediates {whole}");
+    assert!(whole < alone + 150, "{alone} and {whole} bytes");
+}
+
 fn a_frontend_its_cluster_and_two_backends_cost_little() {
     // The second is where the tables have just grown, and are emptiest.
     for tenants in [10_000, 14_337] {

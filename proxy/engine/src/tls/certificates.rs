@@ -5,7 +5,8 @@
 //! certificates; adding one costs its hostnames. Written by the engine's thread at a commit and read
 //! by it in handshakes, so the lock is never contended; it is there because rustls wants to share.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ahash::AHashMap;
 use rustls::SignatureAlgorithm;
@@ -49,9 +50,11 @@ pub fn read(
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()
         .map_err(|_| "the certificate file is not PEM".to_owned())?;
-    if chain.is_empty() {
+    let mut chain = chain.into_iter();
+    let Some(leaf) = chain.next() else {
         return Err("the certificate file holds no certificate".to_owned());
-    }
+    };
+    let chain = [leaf].into_iter().chain(chain.map(shared)).collect();
     let key = PrivateKeyDer::from_pem_slice(private_key)
         .map_err(|_| "the private key file holds no PEM private key".to_owned())?;
     let key = provider
@@ -60,6 +63,26 @@ pub fn read(
         .map_err(|_| "the private key is of no kind that can sign in TLS".to_owned())?;
     Ok(CertifiedKey::new(chain, key))
 }
+
+/// An intermediate certificate as all chains have it. There are few authorities, and rustls takes what is its own
+/// or what is there for good: so what has been seen stays, up to a bound.
+fn shared(intermediate: CertificateDer<'static>) -> CertificateDer<'static> {
+    static KNOWN: Mutex<BTreeSet<&'static [u8]>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(same) = known.get(intermediate.as_ref()) {
+        return CertificateDer::from(*same);
+    }
+    if known.len() >= SHARED_MAX || intermediate.len() > SHARED_BYTES_MAX {
+        return intermediate;
+    }
+    let kept: &'static [u8] = Box::leak(intermediate.as_ref().into());
+    known.insert(kept);
+    CertificateDer::from(kept)
+}
+
+/// Intermediates that a worker keeps for good: 1 MiB at most.
+const SHARED_MAX: usize = 256;
+const SHARED_BYTES_MAX: usize = 4096;
 
 /// A chain with its key, and what may be stapled to it (RFC 6066 §8).
 #[derive(Clone)]
