@@ -4,14 +4,18 @@ mod rig;
 mod support;
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Asked, Peer, Rig, answers, listen, requests};
-use support::{LISTENER, SETTINGS, backend, cluster, frontend, ops};
+use support::{
+    LISTENER, Proxy, SETTINGS, backend, cluster, connect, frontend, ops, serve, start_backend,
+};
 
 const POST: &[u8] =
     b"POST /a%2fb?c=d HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\nX-User: root\r\n\
@@ -333,6 +337,54 @@ fn who_leaves_meanwhile_takes_the_question_along() {
     assert!(other.ended, "nobody waits for the answer");
     drop((client, authoriser, other));
     all.check_empty();
+}
+
+/// A commit removes whom it asks, or where it has come to, while it waits; the drain is over after 300 ms.
+#[test]
+fn a_drain_ends_the_waiting() {
+    for is_listener in [false, true] {
+        let (told, ended) = mpsc::channel();
+        let (begun, waits) = mpsc::channel();
+        let hanging = serve(move |_, mut stream| {
+            let mut bytes = [0; 1024];
+            let _ = stream.read(&mut bytes);
+            let _ = begun.send(());
+            while let Ok(1..) = stream.read(&mut bytes) {}
+            let _ = told.send(());
+        });
+        let mut proxy = Proxy::start(start_backend("blue"));
+        let asked = r#""forward_auth":{"cluster":"sso","timeout":30000},"passthrough""#;
+        let puts = [
+            cluster("sso"),
+            backend("sso/1", hanging),
+            frontend("blue").replace(r#""passthrough""#, asked),
+        ];
+        proxy.change(&ops(&puts, &[])).unwrap();
+        let used = proxy.change(&ops(&[], &[("backend", "sso/1"), ("cluster", "sso")]));
+        assert!(used.unwrap_err().contains("others refer to it"));
+        let mut client = connect(proxy.address);
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+            .unwrap();
+        waits.recv_timeout(Duration::from_secs(5)).unwrap();
+        let change = match is_listener {
+            false => {
+                let removed = [("backend", "sso/1"), ("cluster", "sso")];
+                ops(&[frontend("blue")], &removed)
+            }
+            true => ops(&[], &[("frontend", "all"), ("listener", "web")]),
+        };
+        proxy.change(&change).unwrap();
+        ended.recv_timeout(Duration::from_secs(5)).unwrap();
+        let mut got = [0; 1024];
+        let count = client.read(&mut got).unwrap_or(0);
+        let expected = if is_listener { "" } else { "HTTP/1.1 503" };
+        let got = String::from_utf8_lossy(&got[..count]);
+        assert!(
+            got.starts_with(expected) && got.is_empty() == is_listener,
+            "{got}"
+        );
+    }
 }
 
 #[test]
