@@ -194,6 +194,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
     yield from policies.conflicts(keys, view)
+    yield from policies.believed(keys, view)
     yield from passthroughs.misplaced(keys, view)
 
 

@@ -175,3 +175,18 @@ def test_a_name_that_is_not_there() -> None:
     [error] = [each for each in found if each.severity == "error"]
     assert error.message == 'frontend "web": there is no policy "sane"'
     assert error.hint == 'did you mean "same" (a.yaml:7)?'
+
+
+def test_a_match_by_what_others_are_asked_for_is_told_when_either_changes() -> None:
+    catalog = Catalog()
+    asking = BASE.replace("{response_headers: {set: {X-Frame-Options: DENY}}}", "%s")
+    before = asking % "{forward_auth: {cluster: shop}}"
+    web = WEB % ("", ", headers: {x-user: admin}")
+    files = {"a.yaml": before.encode(), "b.yaml": (web + OTHER).encode()}
+    staged = catalog.stage(files)
+    assert not staged.diagnostics
+    catalog.accept(staged)
+    after = asking % "{forward_auth: {cluster: shop, copy_headers: [X-User]}}"
+    [found] = catalog.stage({"a.yaml": after.encode()}).diagnostics
+    assert (found.severity, found.file) == ("warning", "b.yaml")
+    assert "as the client says it" in found.message
