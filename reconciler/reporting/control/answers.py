@@ -113,7 +113,8 @@ class ControlAnswers:
             if plan is not None and len(self.store.running.state) <= _WHOLE_MAX:
                 # What does not change is warned of as well.
                 every = partial(wanted, whole=True)
-                whole, warnings, _ = await self.proposing.plan(every, commit, meaning)
+                # Only for what is to be said beside the changes: they mean what they meant.
+                whole, warnings, _ = await self.proposing.plan(every, commit, lambda *_: {})
                 if whole is not None:
                     plan, found = replace(plan, warnings=whole.warnings), warnings
             if plan is not None and plan.verdict is None:
