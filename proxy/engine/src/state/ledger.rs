@@ -219,14 +219,6 @@ impl Ledger {
         Ok(digest)
     }
 
-    /// The listeners that are held.
-    pub fn listeners(&self) -> impl Iterator<Item = &str> {
-        self.held
-            .of(Kind::Listener)
-            .values()
-            .map(|entry| &*entry.name)
-    }
-
     /// Takes the staged transaction out to be swapped in; `None` when that generation is not staged.
     pub fn take_staged(&mut self, generation: u64) -> Option<Staged> {
         if self.staged_generation() != Some(generation) {

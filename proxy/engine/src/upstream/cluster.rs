@@ -53,7 +53,6 @@ pub struct Cluster {
     now: RefCell<Now>,
     metrics: Rc<Metrics>,
     slot: OnceCell<Slot>,
-    is_counted: bool,
 }
 
 /// What changes of it.
@@ -78,7 +77,6 @@ impl Cluster {
             }),
             metrics,
             slot: OnceCell::new(),
-            is_counted: true,
         }
     }
 
@@ -91,16 +89,13 @@ impl Cluster {
             tls: None,
         };
         let entry = Entry::new("", entity::Entity::Cluster(entity), Digest::default());
-        Self {
-            is_counted: false,
-            ..Self::new(Arc::new(entry), Arc::new(settings), metrics)
-        }
+        Self::new(Arc::new(entry), Arc::new(settings), metrics)
     }
 
-    /// Whether it is one of those that the configuration names.
+    /// Whether it is one of those that the configuration names: none of these has an empty name.
     #[must_use]
     pub fn is_counted(&self) -> bool {
-        self.is_counted
+        !self.name().is_empty()
     }
 
     /// Its name.
@@ -118,7 +113,7 @@ impl Cluster {
     /// Its counters in shared memory, from its first request on.
     #[must_use]
     pub fn slot(&self) -> SlotId {
-        if !self.is_counted {
+        if !self.is_counted() {
             return SlotId::NONE;
         }
         self.counted().id(SlotKind::Cluster, self.name())
@@ -126,14 +121,14 @@ impl Cluster {
 
     /// A request to it begins.
     pub fn begin(&self) {
-        if self.is_counted {
+        if self.is_counted() {
             self.counted().begin(SlotKind::Cluster, self.name());
         }
     }
 
     /// A request to it that has begun ends.
     pub fn end(&self) {
-        if self.is_counted {
+        if self.is_counted() {
             self.counted().end(SlotKind::Cluster, self.name());
         }
     }
