@@ -65,7 +65,7 @@ def stages_of(
     stages: Stages = []
     ending: Ending | None = None
     asked = _Asked(client, preflight_of, secure)
-    for stage, end in _before(frontend, words, asked):
+    for stage, end in _before(frontend, words, asked, takes):
         stages.append(stage)
         ending = end
         if end is not None:
@@ -139,7 +139,7 @@ def _edits(words: Words, key: str) -> Stages:
 
 
 def _before(
-    frontend: Frontend, words: Words, asked: _Asked
+    frontend: Frontend, words: Words, asked: _Asked, takes: Callable[[str], bool]
 ) -> Iterator[tuple[dict[str, Any], Ending | None]]:
     """Yield the stages that may answer, each with the end that a request has there."""
     sizes = [(word.said.most, word.by) for word in words.values() if isinstance(word.said, Bytes)]
@@ -162,7 +162,7 @@ def _before(
     for stage in _users(words):
         yield stage, None
     for question, by in asked_first(words):
-        yield _stage("forward_auth", _question(question), by), None
+        yield _stage("forward_auth", _question(question), by), _unanswered(question, takes)
     if isinstance(to, Redirect):
         told = f"it is sent to {_place(to)}: {to.status}"
         yield _stage("redirect", told), (to.status, told)
@@ -275,6 +275,13 @@ def _listed(networks: Sequence[str]) -> str:
 def _question(asked: ForwardAuth) -> str:
     copied = f", and says {', '.join(asked.copy_headers)}" if asked.copy_headers else ""
     return f"cluster {asked.cluster} is asked for {asked.path} whether it may pass{copied}"
+
+
+def _unanswered(asked: ForwardAuth, takes: Callable[[str], bool]) -> Ending | None:
+    if takes(asked.cluster):
+        return None
+    whom = f'cluster "{asked.cluster}", which is asked,'
+    return 503, f"{whom} has no backend that takes requests: 503"
 
 
 def _split(frontend: Frontend) -> str:

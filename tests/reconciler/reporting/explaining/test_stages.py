@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ def told(
     fields: dict[str, Any],
     policy: dict[str, Any] | None = None,
     client: str | None = None,
+    takes: Callable[[str], bool] = lambda _: True,
 ) -> tuple[Stages, Ending | None]:
     frontend = Frontend.model_validate({"listeners": ["web"], **fields})
     says = Policy.model_validate(policy or {})
     named = Entity.of(EntityKey("policy", "secure"), says, Provenance("p.yaml", 7, 3))
     itself = Entity.of(EntityKey("frontend", "web"), frontend, Provenance("f.yaml", 1, 1))
-    return stages_of(frontend, merged([[itself], [named]]), secure=secure, client=client)
+    words = merged([[itself], [named]])
+    return stages_of(frontend, words, secure=secure, client=client, takes=takes)
 
 
 def keys(*, secure: bool = True, **fields: Any) -> list[str]:
@@ -96,6 +99,9 @@ def test_it_is_said_in_words() -> None:
     [stage, _], _ = told(True, {"respond": {}, "forward_auth": asked})
     question = "cluster sso is asked for /verify whether it may pass, and says X-User"
     assert stage["words"] == question
+    _, ending = told(True, {"cluster": "c", "forward_auth": asked}, takes=lambda name: name == "c")
+    whom = 'cluster "sso", which is asked,'
+    assert ending == (503, f"{whom} has no backend that takes requests: 503")
     edited = {"set": {"X-B": "b", "X-A": "a"}, "remove": ["Server"]}
     [stage], _ = told(True, {"cluster": "c", "request_headers": edited})
     assert stage == {"key": "request_headers", "words": "set X-A, X-B; remove Server", "by": None}
