@@ -113,6 +113,10 @@ def test_files_beside_the_configuration_are_those_of_the_working_tree(running: S
         report = json.loads(planned(running, "--json").stdout)
         assert [each["name"] for each in report["changes"]] == ["soon"]
         assert report["uncommitted"]["edited"] == ["soon.bin"]
+        running.repo.write({"soon.bin": b"\xff" * 15_000_000})
+        done = planned(running)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "soon.bin: the file has more than 1024 KiB" in done.stderr
         running.repo.write({"soon.bin": None})
         done = planned(running)
         assert done.returncode == 3

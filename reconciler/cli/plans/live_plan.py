@@ -3,6 +3,7 @@
 Called by `kakehi plan`; without a daemon `offline_plan` has its place.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 TIMEOUT_S = 120.0
 TRIES = 10
 """So often it is planned anew when a commit goes through beside it."""
+
+_BESIDE_BYTES = 1024 * 1024
+"""What else may stand in the request: the names of files that are not sent."""
 
 Asked = tuple[dict[str, Any] | None, list[dict[str, Any]], str | None]
 """A plan, None when the files are invalid; all diagnostics; a note on what it is not about."""
@@ -177,6 +181,7 @@ def _of_working_tree(
     and pages, the daemon hears that they differ, and asks for what entities name of them.
     """
     from reconciler.cli.trees.working_tree import WorkingTree
+    from reconciler.materials.reading import MATERIAL_BYTES_MAX
 
     tree, beside = WorkingTree(place), set[str]()
     if applied is None:
@@ -194,7 +199,8 @@ def _of_working_tree(
         result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
         if not result["wants"]:
             break
-        sent |= {path: tree.content(path) for path in result["wants"]}
+        # One byte more than may be is enough for it to be refused.
+        sent |= {path: tree.content(path, MATERIAL_BYTES_MAX + 1) for path in result["wants"]}
     edited = {
         path: content
         for path, content in sent.items()
@@ -219,15 +225,18 @@ def _texts(contents: dict[str, Any]) -> dict[str, str | None]:
     from schemas.messages.control import MESSAGE_BYTES_MAX
 
     size = sum(len(content or b"") for content in contents.values())
-    if size > MESSAGE_BYTES_MAX // 2:
+    texts = {
+        path: None if content is None else content.decode("utf-8", "surrogateescape")
+        for path, content in contents.items()
+    }
+    # What is no text takes six times as much in JSON.
+    is_small = size < MESSAGE_BYTES_MAX // 8
+    if not is_small and len(json.dumps(texts)) > MESSAGE_BYTES_MAX - _BESIDE_BYTES:
         raise CommandError(
             f"too much was edited for one request ({size // 1024 // 1024} MiB of files)",
             "commit it to a branch of its own and plan that: kakehi plan --ref BRANCH",
         )
-    return {
-        path: None if content is None else content.decode("utf-8", "surrogateescape")
-        for path, content in contents.items()
-    }
+    return texts
 
 
 def bare(diagnostic: dict[str, Any]) -> dict[str, Any]:

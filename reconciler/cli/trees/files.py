@@ -114,10 +114,10 @@ def _shown(path: Path, directory: Path) -> str:
     return rules.shown(os.fsencode(path.relative_to(directory)))
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, most: int = FILE_BYTES_MAX) -> bytes:
     """Return the content of a file, cut where it would be refused anyway."""
     with path.open("rb") as file:
-        return file.read(FILE_BYTES_MAX)
+        return file.read(most)
 
 
 def of_working_tree(
@@ -243,6 +243,9 @@ def _disk_reader(directory: Path) -> "Reader":
         ways = [found, *list(found.parents)[: path.count("/")]]
         if any(way.is_symlink() for way in ways):
             raise UnreadableError("symbolic links are not followed", "name the file itself")
+        if any(is_there(way / ".git") for way in ways[1:]):
+            message = "the file lies in a repository of its own, such as a submodule"
+            raise UnreadableError(message, "copy it to where a commit of this one has it")
         if found.exists() and not found.is_file():
             raise UnreadableError("not a regular file")
         if found.exists() and tree is not None and tree.never_commits(path):

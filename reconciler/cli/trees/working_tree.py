@@ -80,11 +80,11 @@ class WorkingTree:
                 yield path
         yield from sorted(self._kept)
 
-    def content(self, path: str) -> bytes | None:
+    def content(self, path: str, most: int = files.FILE_BYTES_MAX) -> bytes | None:
         """Return what a commit of this tree would have of a file; None: nothing."""
         on_disk = self.directory / path
         if on_disk.is_file() and not on_disk.is_symlink():
-            return files.read(on_disk)
+            return files.read(on_disk, most)
         return self.content_kept(path)
 
     @cached_property

@@ -172,6 +172,14 @@ def test_a_working_tree_has_no_more_than_its_commit_would(shop: Repo) -> None:
     assert (done.returncode, "symbolic links are not followed" in done.stderr) == (3, True)
 
 
+def test_files_of_another_repository_are_in_no_commit_of_this_one(shop: Repo) -> None:
+    with_certificate(shop)
+    Repo(shop.directory / "tls").commit()
+    done = kakehi("validate", str(shop.directory))
+    assert done.returncode == 3
+    assert "tls/a.key: the file lies in a repository of its own" in done.stderr
+
+
 def test_a_directory_without_git_has_its_files(tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls.yaml").write_text(CERTIFICATE)
