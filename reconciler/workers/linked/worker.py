@@ -25,6 +25,8 @@ class Worker:
         self.staged = welcome.staged
         self.serving = welcome.serving
         self.protocol = welcome.protocol
+        self.listening = frozenset(welcome.listeners)
+        """The listeners for which it had sockets when it said welcome."""
         self.unbound: dict[str, str] = {}
         """Its listeners that take no connections, and why: what they need could not be had."""
         self.leaving = False

@@ -123,7 +123,8 @@ class Bringup:
         if since.is_behind and (worker.generation, worker.digest) == since.taken[:2]:
             await self._catch_up(worker, since)
         holds = (worker.generation, worker.digest)
-        if holds == (running.generation, running.digest):
+        holds_it = holds == (running.generation, running.digest)
+        if holds_it:
             await self._drop_staged(worker)
         elif unfinished and holds == (unfinished.base_generation, unfinished.base_digest):
             await self._finish(worker, unfinished)
@@ -140,7 +141,13 @@ class Bringup:
         drained = self._drained()
         if drained:
             await _ask(worker, wire.Overlay(drained=drained), wire.Overlaid, REPLY_TIMEOUT_S)
-        await self._serve(worker)
+        if not worker.serving:
+            await self._serve(worker, self._listeners())
+        elif holds_it:
+            # Of a worker that was adopted: a daemon before could not have them.
+            listeners = self._listeners()
+            missing = listeners.keys() - worker.listening
+            await self._serve(worker, {name: listeners[name] for name in missing})
 
     async def _hand_out_ticket_keys(self, worker: Worker) -> None:
         """Before it takes connections. Raises `WorkerGoneError`."""
@@ -229,19 +236,12 @@ class Bringup:
             raise WorkerGoneError(f"it came up with the digest {reply.digest}, not {after.digest}")
         worker.now_holds(*after)
 
-    async def _serve(self, worker: Worker) -> None:
+    def _listeners(self) -> dict[str, str]:
+        """Those that run: name → address."""
         state = self._store.running.state
-        names = state.names("listener")
-        listeners = _listeners(state[EntityKey("listener", name)] for name in names)
-        if worker.serving:
-            # Of one that was adopted: a daemon before may not have had all of them.
-            listeners = {
-                name: address
-                for name, address in listeners.items()
-                if not self._sockets.has(worker.id, address)
-            }
-            if not listeners:
-                return
+        return _listeners(state[EntityKey("listener", name)] for name in state.names("listener"))
+
+    async def _serve(self, worker: Worker, listeners: dict[str, str]) -> None:
         await self.bind(worker, listeners)
         for name, reason in worker.unbound.items():
             log.warning(
