@@ -26,6 +26,7 @@ pub fn check(input: &[u8]) -> Behaviour {
         trailer_bytes_max: 64,
         trailer_count_max: 3,
         from_backend: false,
+        drops_trailers: false,
     };
     let kinds = [tight, ChunkLimits::default(), ChunkLimits::of_backend()];
     let behaviours = kinds.map(|limits| check_limits(input, limits));
