@@ -85,7 +85,7 @@ class Changed:
     warnings: tuple[Diagnostic, ...]
     full: bool
     others: frozenset[str] = frozenset()
-    """Files that hold no configuration themselves; some may be named by one."""
+    """All files that differ: entities may name some, whatever else these are."""
     overlay: Mapping[str, bytes | None] = field(default_factory=dict)
     """Contents of such files that go before those of the tree; None is one that is gone."""
     unsent: Unsent = field(default_factory=Unsent)
@@ -283,7 +283,9 @@ class Source:
             self._require_configuration(new, ignoring)
         named = {path: why for path, why in diff.skipped.items() if not ignoring.covers(path)}
         skipped = left_out.confirmed(named, lambda path: self.content(diff.json[path]) or b"")
-        return Compared(blobs, left_out.warnings(skipped), full, frozenset(diff.others))
+        # Any file may be one that an entity names, also one that could be configuration.
+        others = frozenset(diff.others) | diff.changed.keys()
+        return Compared(blobs, left_out.warnings(skipped), full, others)
 
     def read_file(self, changed: Changed, path: str) -> bytes:
         """What an entity means by a path: a file of the tree, or (slash first) of the machine.

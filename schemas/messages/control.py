@@ -49,14 +49,14 @@ class PlanRequest:
     `commit` names a commit, branch or tag to compare the running state with. `files` are laid over
     it: path relative to the config directory → text, or null for a deleted file. With `commit`
     null the files are laid over the applied commit. Text that is not UTF-8 travels by Python's
-    `surrogateescape`. `unsent` are files that differ as well and may be named by entities: of those
-    that are, the answer asks for the contents.
+    `surrogateescape`. `beside` are files that are no configuration and may be named by
+    entities: the answer asks for those that are, and are not among `files`.
     """
 
     name: ClassVar[str] = "plan"
     commit: str | None = None
     files: dict[str, str | None] = field(default_factory=dict)
-    unsent: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class PlanResult(TypedDict):
 
     `plan` is the form of `kakehi plan --json`, and null when the configuration is invalid;
     `diagnostics` are `Diagnostic.to_json()` forms with their rendered text in `rendered`.
-    Where `wants` names unsent files, there is no plan before their contents have come.
+    Where `wants` names files, there is no plan before their contents have come.
     """
 
     plan: dict[str, Any] | None

@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from tests.harness import rawclient
 from tests.reconciler.cli.program import kakehi
 from tests.reconciler.live import Shop, shop
 
@@ -31,6 +32,11 @@ def clean(running: Shop) -> Iterator[None]:
 
 def planned(running: Shop, *arguments: str) -> CompletedProcess[str]:
     return running.daemon.run_cli("plan", *arguments)
+
+
+def body(running: Shop, path: str) -> bytes:
+    with rawclient.Connection(running.listener) as client:
+        return client.get("a.test", path).body
 
 
 def test_untracked_files_are_told(running: Shop) -> None:
@@ -125,6 +131,33 @@ def test_files_beside_the_configuration_are_those_of_the_working_tree(running: S
         assert "did you mean" not in done.stderr
     finally:
         running.repo.git("reset", "--quiet", "--hard", "HEAD^")
+        running.daemon.wait(running.repo.head())
+
+
+def test_a_named_file_may_look_like_configuration(running: Shop) -> None:
+    """What an entity names is a page, and a configuration file may be one, too."""
+    api = {"listeners": ["public"], "path": {"prefix": "/api"}, "respond": {"file": "api.yaml"}}
+    own = {"listeners": ["public"], "path": {"prefix": "/own"}, "respond": {"file": "own.yaml"}}
+    running.repo.write({".kakehiignore": "api.yaml\n", "api.yaml": "openapi: 3.1.0\n"})
+    running.repo.write({"own.yaml": {"frontends": {"api": api, "own": own}}})
+    done = planned(running)
+    assert done.returncode == 0, done.stderr
+    running.daemon.commit({})
+    try:
+        assert body(running, "/api") == b"openapi: 3.1.0\n"
+        running.repo.write({"api.yaml": "openapi: 3.2.0\n"})
+        report = json.loads(planned(running, "--json").stdout)
+        assert [each["name"] for each in report["changes"]] == ["api"]
+        running.daemon.commit({})
+        assert body(running, "/api") == b"openapi: 3.2.0\n"
+        text = running.repo.show("HEAD", "own.yaml") + b"# more\n"
+        running.repo.write({"own.yaml": text})
+        report = json.loads(planned(running, "--json").stdout)
+        assert [each["name"] for each in report["changes"]] == ["own"]
+        running.daemon.commit({})
+        assert body(running, "/own") == text
+    finally:
+        running.repo.git("reset", "--quiet", "--hard", "HEAD^^^")
         running.daemon.wait(running.repo.head())
 
 

@@ -194,8 +194,7 @@ def _of_working_tree(
             "fetch it first: git fetch",
         )
     while True:
-        unsent = sorted(beside - sent.keys())
-        fields = {"commit": applied, "files": _texts(sent), "unsent": unsent}
+        fields = {"commit": applied, "files": _texts(sent), "beside": sorted(beside)}
         result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
         if not result["wants"]:
             break

@@ -187,6 +187,7 @@ class WorkingTree:
         that may differ are put into `beside`.
         """
         tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
+        ignoring = files.ignoring_of(self.directory)
         edited: dict[str, bytes | None] = {}
         for path, is_ignored in sorted(self._candidates(tree).items()):
             name = path.removeprefix(self._prefix)
@@ -196,9 +197,10 @@ class WorkingTree:
             reason = _reason(on_disk, name, is_ignored=is_ignored)
             if reason is not None and left_out is not None:
                 left_out[rules.shown(os.fsencode(name))] = reason
+            is_beside = not files.is_configuration(name) or ignoring.covers(name)
+            if is_beside and beside is not None and not is_ignored:
+                beside.add(name)
             if not files.is_configuration(name):
-                if beside is not None and not is_ignored:
-                    beside.add(name)
                 continue
             is_read = reason is None and not is_ignored
             content = self.content(name) if is_read else self.content_kept(name)

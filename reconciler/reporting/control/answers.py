@@ -104,8 +104,8 @@ class ControlAnswers:
             if request.commit is not None:
                 head = self.source.head_of(request.commit)
             commit = head.commit if head and not request.files else None
-            unsent = Unsent(frozenset(request.unsent) - request.files.keys())
-            wanted = partial(self._wanted, request.files, unsent, head)
+            unsent = Unsent(frozenset(request.beside) - request.files.keys())
+            wanted = partial(self._wanted, request, unsent, head)
             meaning = partial(
                 consequences, router=EngineRouter(), drained=self.draining.drains.names()
             )
@@ -143,7 +143,7 @@ class ControlAnswers:
 
     def _wanted(
         self,
-        laid_over: dict[str, str | None],
+        request: control.PlanRequest,
         unsent: Unsent,
         head: Head | None,
         base: Running,
@@ -159,14 +159,16 @@ class ControlAnswers:
         changed = Changed({}, (), full=False, tree=base.tree)
         if tree is not None and tree != before:
             changed = self.source.changed(before, tree)
+        beside = frozenset(request.beside)
         files, overlay = dict(changed.files), dict[str, bytes | None]()
-        for path, text in laid_over.items():
+        for path, text in request.files.items():
             content = None if text is None else text.encode("utf-8", "surrogateescape")
             name = path.encode("utf-8", "surrogateescape")
             if left_out.reason(name) == left_out.NOT_UTF8:
                 continue
-            kind = files if left_out.is_configuration(name) else overlay
-            kind[path] = content
+            overlay[path] = content
+            if left_out.is_configuration(name) and path not in beside:
+                files[path] = content
         others = changed.others | overlay.keys() | unsent.paths
         return replace(changed, files=files, others=others, overlay=overlay, unsent=unsent)
 
