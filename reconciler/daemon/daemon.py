@@ -248,10 +248,12 @@ class Daemon:
                 self._workers.supervisor.replace(slot.id, "it was left behind")
 
     def _on_rebuilt(self) -> None:
-        """The state directory was lost, and with it what other parts have there."""
-        self._base.following.write(self._base.source)
+        """The state directory was lost, or failed, and with it what other parts have there."""
+        with contextlib.suppress(RepositoryError):
+            self._base.following.write(self._base.source)
         self._base.mending.mend()
-        for write in (self._workers.challenges.write, self._workers.drains.write):
+        history = self._commits.reconciler.outcomes.history
+        for write in (self._workers.challenges.write, self._workers.drains.write, history.write):
             try:
                 write()
             except OSError as error:

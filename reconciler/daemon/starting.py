@@ -7,6 +7,7 @@ runs until it is ended.
 from __future__ import annotations
 
 import contextlib
+import errno
 import resource
 import sys
 from functools import partial
@@ -83,10 +84,10 @@ async def _begin(
         return Daemon(options, store, machine, places, runtime)
     except (DamagedError, OSError) as error:
         # To whoever writes it is a disk that cannot be written.
-        damage = error if isinstance(error, DamagedError) else store.damage.take()
-        if damage is None:
+        found = store.damage.take() or error
+        if isinstance(found, OSError) and found.errno != errno.EIO:
             raise
-        store.start_anew(damage)
+        store.start_anew(found)
     places = await _recover(options, store, machine)
     return Daemon(options, store, machine, places, runtime)
 

@@ -247,9 +247,19 @@ class Reconciler:
             self.outcomes.restore(refusal)
 
     async def _rebuild(self, damage: DamagedError) -> None:
-        self._hold(str(damage))
         heard_again_within(WORK_WITHIN_S)
-        if await self._rebuilding.run(damage):
+        try:
+            confirmed = await self._rebuilding.confirmed(damage)
+        except OSError:
+            self._hold(self._rebuilding.problem or str(damage))
+            return
+        if confirmed is None:
+            # What failed by it need not wait any longer.
+            self.retrying.clear()
+            self.wake()
+            return
+        self._hold(str(confirmed))
+        if await self._rebuilding.run(confirmed):
             self.wake()
 
     def _refuse_empty(self, error: NoConfigurationError) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from reconciler import log
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
-from reconciler.storage.file.database import DamagedError
+from reconciler.storage.file.database import DamagedError, UnreadError
 from reconciler.storage.kept.memory import Memory
 
 NAME = "followed"
@@ -27,6 +27,9 @@ class Following:
         self._memory = memory
         self._directory = str(directory)
         self._given = given
+        # What is kept could not be read, so that it is not to be replaced.
+        self._is_unread = False
+        self._left: str | None = None
         self._kept = self._read()
         self.wanted = given or self._kept
         """What to follow; None: the branch that HEAD names."""
@@ -37,7 +40,8 @@ class Following:
             ref = source.ref
         except RepositoryError:
             return
-        if ref == self._kept or not source.is_there:
+        is_of_before = self._given is None and (self._is_unread or self._left is not None)
+        if ref == self._kept or is_of_before or not source.is_there:
             return
         self._kept = ref
         content = json.dumps({"directory": self._directory, "ref": ref})
@@ -48,14 +52,31 @@ class Following:
             log.warning("a restart will ask HEAD which branch to follow", reason=reason)
 
     def write(self, source: Source) -> None:
-        """Writes it anew, after it was lost."""
+        """Writes it anew, after it was lost; not over what could not be read at the start."""
+        before = None
+        if self._is_unread and self._given is None:
+            before = self._read()
+            if self._is_unread:
+                return
+        if before is not None and before != source.ref:
+            self._left = before
+            log.warning(self._told_left(before))
+            return
         self._kept = None
         self.keep(source)
+
+    def _told_left(self, before: str) -> str:
+        return (
+            f"{before} was followed before, which could not be read at the start: restart to "
+            "follow it again"
+        )
 
     def warning(self, source: Source) -> str | None:
         """What to say when HEAD is on another branch, and nobody said which one to follow."""
         if self._given is not None:
             return None
+        if self._left is not None:
+            return self._told_left(self._left)
         try:
             followed, head = source.ref, source.repository.refs.head()
         except RepositoryError:
@@ -79,6 +100,7 @@ class Following:
         )
 
     def _read(self) -> str | None:
+        self._is_unread = False
         try:
             text = self._memory.kept(NAME)
             if text is None:
@@ -86,6 +108,7 @@ class Following:
             found = json.loads(text)
             ref, directory = found["ref"], found["directory"]
         except (DamagedError, OSError, ValueError, TypeError, KeyError) as error:
+            self._is_unread = isinstance(error, OSError | UnreadError)
             log.warning("what was followed cannot be read, HEAD is asked", reason=error)
             return None
         # The memory of another repository says nothing about this one.

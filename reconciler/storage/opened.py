@@ -19,8 +19,8 @@ from pathlib import Path
 from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.storage.file.checkpoints import LogIndex
-from reconciler.storage.file.database import Damage, DamagedError, Database, translated
-from reconciler.storage.file.elsewhere import Elsewhere, make_elsewhere, remove_abandoned
+from reconciler.storage.file.database import Damage, DamagedError, Database, UnreadError, translated
+from reconciler.storage.file.elsewhere import Elsewhere, made_elsewhere, remove_abandoned
 from reconciler.storage.file.place import Place
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
@@ -66,6 +66,8 @@ class Opened:
         self.connections = contextlib.ExitStack()
         self._home = self.database = Database(directory)
         self._standing: Elsewhere | None = None
+        self.is_home_unread = False
+        """What others keep in it, and the history, is not in what stands in for it."""
         remove_abandoned()
         try:
             try:
@@ -75,9 +77,7 @@ class Opened:
                 remove_leftover(directory)
                 self.remember()
             except OSError as error:
-                self.place.failed(error)
-                self.stand_in()
-                self._start_somehow()
+                self.start_elsewhere(error)
         except OSError as error:
             self.close()
             raise MachineError(f"cannot use the state directory {directory}: {error}") from error
@@ -91,7 +91,13 @@ class Opened:
             self.be_home()
             if self.place.problem is not None and time.monotonic() > self._probe_at:
                 self._probe_at = time.monotonic() + _RETURN_EVERY_S
-                self.place.probe()
+                self._probe()
+
+    def _probe(self) -> None:
+        self.place.probe()
+        if self.is_home and self.place.problem is None:
+            # Others may have met the same, and have something to write.
+            self.was_rebuilt = True
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -104,12 +110,14 @@ class Opened:
                 yield
         except DamagedError as error:
             self.damage.note(error)
-            raise OSError(errno.EIO, str(error)) from error
+            failure = OSError(errno.EIO, str(error))
+            self.place.failed(failure)
+            raise failure from error
         except OSError as error:
             self.place.failed(error)
             raise
         if self.is_home and self.place.problem is not None:
-            self.place.probe()
+            self._probe()
 
     def restore(self, texts: Mapping[str, str], history: Iterable[HistoryRow]) -> None:
         """Write what other parts keep. Raises `OSError`."""
@@ -149,7 +157,9 @@ class Opened:
         try:
             self.place.take()
             self.materials.write_home()
+            self._take_in()
             self._home.replace(self._reader)
+            self._switch(self._home)
         except (OSError, MachineError) as error:
             failure = error if isinstance(error, OSError) else OSError(errno.EBUSY, str(error))
             if self.place.problem is None:
@@ -162,41 +172,72 @@ class Opened:
         return True
 
     def _returned(self) -> None:
-        running = self.running
-        self.connections.close()
-        self.materials.be_home()
-        self.database = self._home
-        self._stand_in_by(None)
-        self.reopen(running)
-        with self.writing():
-            self.writer.header(self.header())
         self.remember()
+        self.materials.be_home()
+        self._stand_in_by(None)
         self.place.probe()
         self._return_at = 0.0
         self.notes.add(f"{self._directory} was written anew")
         log.warning("the state directory is written anew", directory=self._directory)
         self.was_rebuilt = True
 
+    def _take_in(self) -> None:
+        """What the directory's own file has, where it could not be read yet. Raises `OSError`."""
+        if not self.is_home_unread:
+            return
+        found = salvaged(self._home)
+        if not self._home.fits():
+            self._home.set_aside()
+        known = set(found.history)
+        since = [row for _, row in self.running.history.after(0, -1) if row not in known]
+        self.epoch = max(found.epoch + 1, self.epoch)
+        with self.writing():
+            self.writer.history((*found.history, *since))
+            for name, text in found.texts.items():
+                if self.running.state.kept(name) is None:
+                    self.writer.keep(name, text)
+        self.is_home_unread = False
+        told = f"{self._directory} could not be read at the start; its history and drains are back"
+        self.notes.add(told)
+        log.warning(told)
+
     def stand_in(self, *, copy: bool = True) -> None:
         """From here on another file is read, as long as the directory cannot be written."""
         self.connections.close()
-        standing = make_elsewhere(self._home.files)
+        with made_elsewhere(self._home.files) as standing:
+            if copy and not self._home.copy_files(standing.path):
+                self.is_home_unread = True
+            self.materials.stand_in(standing.path)
         self.database = Database(standing.path)
-        if copy:
-            self._home.copy_files(standing.path)
-        self.materials.stand_in(standing.path)
         self._stand_in_by(standing)
 
     def _move_to_stand_in(self) -> None:
         """What is open is all that is left of it. Raises `OSError`."""
-        running, standing = self.running, make_elsewhere(self._home.files)
-        database = Database(standing.path)
-        database.replace(self._reader)
-        self.materials.stand_in(standing.path)
-        self.connections.close()
-        self.database = database
+        with made_elsewhere(self._home.files) as standing:
+            database = Database(standing.path)
+            database.replace(self._reader)
+            self._switch(database)
         self._stand_in_by(standing)
-        self.reopen(running)
+        self.materials.stand_in(standing.path)
+
+    def _switch(self, database: Database) -> None:
+        """Read another file, which has what runs; where it cannot be, all is as before.
+
+        Raises `OSError`, `DamagedError`.
+        """
+        before, guard = vars(self).copy(), database.guard
+        self.database, self.connections = database, contextlib.ExitStack()
+        try:
+            self.reopen(self.running)
+            with self.writing():
+                self.writer.header(self.header())
+        except BaseException:
+            self.connections.close()
+            vars(self).update(before)
+            database.guard = guard
+            raise
+        # What was open until now is closed last: it is all that there was.
+        before["connections"].close()
 
     def _stand_in_by(self, standing: Elsewhere | None) -> None:
         former, self._standing = self._standing, standing
@@ -226,9 +267,21 @@ class Opened:
         self._read_running(reader)
         return reader
 
+    def start_elsewhere(self, error: OSError) -> None:
+        """Begin with a copy, or with nothing where there can be none. Raises `OSError`."""
+        self.place.failed(error)
+        self.stand_in()
+        self._start_somehow()
+
     def _start_somehow(self) -> None:
         try:
-            self._start()
+            try:
+                self._start()
+            except UnreadError:
+                self.connections.close()
+                self.database.read_through()
+                # It may have been the disk until now.
+                self._start()
         except DamagedError as error:
             self.start_anew(error)
         except OSError as error:
@@ -250,10 +303,14 @@ class Opened:
             self.settings = self.running.state.settings
 
     def start_anew(self, damage: DamagedError) -> None:
-        """Begin with nothing. Raises `OSError`."""
+        """Begin with nothing. Raises `OSError`, also where it is the disk that does not read."""
         found = salvaged(self.database)
+        if isinstance(damage, UnreadError):
+            damage = damage.confirmed()
         self.connections.close()
         aside = self.database.set_aside()
+        # Of a copy: home is damaged as well.
+        self.is_home_unread = self.is_home_unread or not self.is_home
         self.notes.add(f"{damage}; kept as {aside}, starting from the repository")
         self._start()
         # No number is used for two things.

@@ -27,6 +27,7 @@ from reconciler.storage.file.checkpoints import Checkpoints
 from reconciler.storage.file.database import (
     FILE_NAME,
     DamagedError,
+    UnreadError,
     end_after,
     translated,
 )
@@ -117,12 +118,18 @@ class Store:
             self._opened.settings = self.running.state.settings
         return self._opened.settings
 
-    def start_anew(self, damage: DamagedError) -> None:
+    def start_anew(self, found: DamagedError | OSError) -> None:
         """Begin with nothing: what a start needs to know cannot be read. Raises `OSError`.
 
-        What runs comes from the workers or from the repository then.
+        What runs comes from the workers or from the repository then. Where it is the disk that does
+        not read, what is there is left alone.
         """
-        self._opened.start_anew(damage)
+        try:
+            if isinstance(found, OSError):
+                raise found
+            self._opened.start_anew(found)
+        except OSError as error:
+            self._opened.start_elsewhere(error)
         self.unfinished, self.former = self._opened.unfinished, self._opened.former
 
     def close(self) -> None:
@@ -134,6 +141,18 @@ class Store:
         """Now and then: what was deleted, replaced or could not be written is written anew."""
         if not self._writing_apart:
             self._opened.look()
+
+    async def is_well(self) -> bool:
+        """Whether the database reads well and fits, whatever somebody has met.
+
+        Raises `OSError` where the disk does not give it back.
+        """
+        database = self._opened.database
+        for _ in range(2):
+            await asyncio.to_thread(database.read_through)
+            if await asyncio.to_thread(database.fits):
+                return True
+        return False
 
     def take_rebuilt(self) -> bool:
         """Whether the directory was written anew since the last call: others have files there."""
@@ -157,7 +176,18 @@ class Store:
     def kept(self, name: str) -> str | None:
         """The text that was kept under a name. Raises `DamagedError`, `OSError`."""
         put_off = self._put_off.get(name)
-        return self.running.state.kept(name) if put_off is None else put_off
+        if put_off is not None:
+            return put_off
+        try:
+            text = self.running.state.kept(name)
+        except (OSError, UnreadError) as error:
+            # Whoever asks is told once that it can be again.
+            self.place.failed(error)
+            raise
+        if text is None and self._opened.is_home_unread:
+            # Nobody is to take for lost what only cannot be read now.
+            raise OSError(errno.EIO, self.place.problem or "the state directory cannot be read")
+        return text
 
     def record(self, row: HistoryRow) -> None:
         """Add to the history. Raises `OSError`."""

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -69,6 +70,8 @@ OF_FILE(ssize_t, read, (int file, void *bytes, size_t size), (file, bytes, size)
 OF_FILE(ssize_t, pread, (int file, void *bytes, size_t size, off_t at), (file, bytes, size, at))
 OF_FILE(ssize_t, pread64, (int file, void *bytes, size_t size, off64_t at),
         (file, bytes, size, at))
+OF_FILE(ssize_t, sendfile, (int to, int file, off_t *at, size_t size), (to, file, at, size))
+OF_FILE(ssize_t, sendfile64, (int to, int file, off64_t *at, size_t size), (to, file, at, size))
 OF_FILE(int, fsync, (int file), (file))
 OF_FILE(int, fdatasync, (int file), (file))
 OF_FILE(int, ftruncate, (int file, off_t size), (file, size))
@@ -87,6 +90,7 @@ OF_PATH(mkdir, (const char *path, mode_t mode), (path, mode))
       mode = va_arg(rest, mode_t);                             \
       va_end(rest);                                            \
     }                                                          \
+    if (fails("open", path)) return -1;                        \
     if ((flags & O_CREAT) && fails("create", path)) return -1; \
     return real(path, flags, mode);                            \
   }

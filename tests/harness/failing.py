@@ -14,11 +14,12 @@ WRITES = "write,pwrite,pwrite64"
 SYNCS = "fsync,fdatasync"
 LENGTHS = "ftruncate,ftruncate64"
 NAMES = "create,rename,unlink,mkdir"
-READS = "read,pread,pread64"
+OPENS = "open"
+READS = "read,pread,pread64,sendfile,sendfile64"
 
 
 class Failing:
-    """Breaks the disk for whoever is started in `environment`, until `mend`.
+    """Breaks the disk for whoever is started in `environment`, until `mend`, and from `fail` on.
 
     `under`: how the paths begin at which calls fail.
     """
@@ -26,13 +27,17 @@ class Failing:
     def __init__(self, directory: Path, calls: str, under: Iterable[Path]) -> None:
         library = compile_library(Path(__file__).with_name("failing.c"), directory)
         self._broken = directory / "broken"
-        self._broken.touch()
+        self.fail()
         self.environment = {
             "LD_PRELOAD": str(library),
             "FAILING_CALLS": calls,
             "FAILING_UNDER": ",".join(map(str, under)),
             "FAILING_WHILE": str(self._broken),
         }
+
+    def fail(self) -> None:
+        """From here on calls fail."""
+        self._broken.touch()
 
     def mend(self) -> None:
         """From here on nothing fails."""

@@ -17,7 +17,7 @@ from reconciler.catalog.catalog import Candidate
 from reconciler.errors import MachineError
 from reconciler.loop.repair.reading_back import UnknownStateError, files_of, read_back
 from reconciler.loop.stager import Stager
-from reconciler.storage.file.database import DamagedError
+from reconciler.storage.file.database import DamagedError, UnreadError
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers.linked.worker import Worker
@@ -26,6 +26,10 @@ from schemas.entities.entity import Entity, EntityKey
 
 # It costs a look at the whole commit: nobody looks again for as long as it took, and for this.
 _PAUSE_S = 5.0
+# Whether the disk can be read again, which costs as much as is read of it.
+_UNREAD_PAUSE_S = 1.0
+# What reads well and is met again so soon is damaged in a way that no look at the file tells.
+_AGAIN_S = 30.0
 
 
 class Serving(Protocol):
@@ -45,6 +49,8 @@ class Rebuilding:
         self._serving = serving
         self._found: DamagedError | None = None
         self._not_before = 0.0
+        self._is_unread = False
+        self._well_until = 0.0
         self._told: str | None = None
         self.problem: str | None = None
         """What was found, until it is written anew."""
@@ -60,6 +66,32 @@ class Rebuilding:
         noted = self._store.damage.take()
         damage, self._found = self._found or noted, None
         return damage
+
+    async def confirmed(self, found: DamagedError) -> DamagedError | None:
+        """What is damaged indeed; None where all reads well, and it was the disk for a while.
+
+        Raises `OSError` as long as it is the disk: nothing is written anew for that.
+        """
+        if not isinstance(found, UnreadError):
+            return found
+        try:
+            is_well = await self._store.is_well()
+        except OSError as error:
+            self._found, self._is_unread = found, True
+            self._not_before = time.monotonic() + _UNREAD_PAUSE_S
+            self.problem = f"the state database cannot be read: {error.strerror or error}"
+            raise
+        was_unread, self._is_unread = self._is_unread, False
+        if not is_well or (not was_unread and time.monotonic() < self._well_until):
+            return found.confirmed()
+        if not was_unread:
+            self._well_until = time.monotonic() + _AGAIN_S
+        self.problem = self._found = None
+        self._store.damage.take()
+        told = f"{self._store.place.directory} could not be read for a while; nothing of it is lost"
+        self._store.notes.add(told)
+        log.warning(told)
+        return None
 
     async def run(self, damage: DamagedError) -> bool:
         """Write it anew; return whether it was. What stands in the way is told once."""

@@ -156,7 +156,7 @@ class ControlSocket:
             said = control.encode_error("usage", str(error))
         except RefusedRequestError as error:
             said = control.encode_error(error.code, str(error))
-        except MachineError as error:
+        except (MachineError, OSError) as error:
             said = control.encode_error("unavailable", str(error))
         except Exception as error:  # noqa: BLE001  # a bad request must not end the daemon
             name = _name(line)

@@ -17,6 +17,7 @@ from reconciler.patience import within
 from reconciler.planning.consequences import usable
 from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.outcomes import Outcomes
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.store import Store
 from reconciler.workers.slots.supervisor import Supervisor
@@ -125,13 +126,17 @@ class Draining:
         drain = self.drains.get(backends[0])
         drained, state = self.drains.names(), self.store.running.state
         clusters = sorted({cluster_of(EntityKey("backend", each)) for each in backends})
-        without = [each for each in clusters if not usable(each, state, drained)]
+        without, unnoticed = list[str](), list[str]()
+        # It is done: that something beside it cannot be read makes no error of it.
+        with contextlib.suppress(DamagedError, OSError):
+            without = [each for each in clusters if not usable(each, state, drained)]
+            unnoticed = [each for each in without if is_aside(state, each)]
         return {
             "backend": asked,
             "backends": list(backends),
             "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
             "without_backend": without,
-            "unnoticed": [each for each in without if is_aside(state, each)],
+            "unnoticed": unnoticed,
             "drained": drain is not None,
             "active": await self._active(backends),
             "expires_at": drain.expires_at if drain else None,

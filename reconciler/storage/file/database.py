@@ -15,6 +15,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -30,6 +31,7 @@ FILE_NAME = "state.db"
 # A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
+_READ_BYTES = 1024 * 1024
 # Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
 _STEPS = 10_000
 
@@ -105,6 +107,18 @@ class DamagedError(MachineError):
     """The database, or a row of it, is not what was written."""
 
 
+class UnreadError(DamagedError):
+    """SQLite could make nothing of what it has read, or could not read it: it says the same."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"the state database cannot be read: {reason}")
+        self.reason = reason
+
+    def confirmed(self) -> DamagedError:
+        """It reads well, and does not fit."""
+        return DamagedError(f"the state database is damaged: {self.reason}")
+
+
 class Damage:
     """What somebody has come upon in the database, until somebody else sees to it."""
 
@@ -148,15 +162,15 @@ def translated() -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_ERROR:
             # Our statements are right: what they are about is not there any more.
-            raise DamagedError(f"the state database is damaged: {error}") from error
+            raise UnreadError(error) from error
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHORT_READ:
-            raise DamagedError(f"the state database is damaged: it is cut off ({error})") from error
+            raise UnreadError(f"it is cut off ({error})") from error
         if code == sqlite3.SQLITE_CANTOPEN and (reason := _why_none_opens()) is not None:
             raise OSError(reason, os.strerror(reason)) from error
         raise OSError(_ERRNO.get(code, errno.EIO), str(error)) from error
-    # SQLite may cite what it cannot read.
+    # SQLite may cite what it cannot read. An I/O error of a read it calls a malformed file.
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the state database is damaged: {error}") from error
+        raise UnreadError(error) from error
 
 
 _ERRNO = {
@@ -269,11 +283,35 @@ class Database:
             self._beside(suffix).unlink(missing_ok=True)
         rename_durably(fresh, self.path)
 
-    def copy_files(self, directory: Path) -> None:
-        """Copy what can be read of it to another directory."""
+    def copy_files(self, directory: Path) -> bool:
+        """Copy it to another directory: all that is there, or nothing where that cannot be read."""
+        try:
+            for path in self.files:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(path, directory / path.name)
+        except OSError:
+            for path in self.files:
+                (directory / path.name).unlink(missing_ok=True)
+            return False
+        return True
+
+    def read_through(self) -> None:
+        """Raises `OSError` where the disk does not give back what is there: that is no damage."""
         for path in self.files:
-            with contextlib.suppress(OSError):
-                shutil.copyfile(path, directory / path.name)
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(path.stat().st_mode):
+                    with path.open("rb", buffering=0) as opened:
+                        while opened.read(_READ_BYTES):
+                            pass
+
+    def fits(self) -> bool:
+        """Whether SQLite finds nothing wrong in it. Raises `OSError`."""
+        try:
+            with translated(), contextlib.closing(self.connect()) as connection:
+                found: tuple[str] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except DamagedError:
+            return False
+        return found == ("ok",)
 
     @property
     def index(self) -> Path:

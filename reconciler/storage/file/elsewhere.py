@@ -59,6 +59,17 @@ def make_elsewhere(files: Iterable[Path]) -> Elsewhere:
     raise failures[0]
 
 
+@contextlib.contextmanager
+def made_elsewhere(files: Iterable[Path]) -> Iterator[Elsewhere]:
+    """The same; what fails within leaves none."""
+    made = make_elsewhere(files)
+    try:
+        yield made
+    except BaseException:
+        made.remove()
+        raise
+
+
 def remove_abandoned() -> None:
     """Remove those of daemons of this user that are gone."""
     for parent in _parents():

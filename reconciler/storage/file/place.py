@@ -18,6 +18,7 @@ from pathlib import Path
 from reconciler.durable import make_directory, set_aside, write_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_file, is_there
+from schemas.messages.files import read_regular
 
 LOCK_NAME = "lock"
 # What is a file there, whoever keeps it.
@@ -60,10 +61,11 @@ class Place:
         self.probe()
 
     def probe(self) -> None:
-        """Tells by `problem` whether there is room."""
+        """Tells by `problem` whether there is room, and what is written can be read."""
         path = self.directory / "probe.new"
         try:
             write_durably(path, bytes(_PROBE_BYTES))
+            read_regular(path)
             path.unlink()
         except OSError as error:
             self.failed(error)
@@ -95,7 +97,10 @@ class Place:
         self._files = {path: _identity(path) for path in paths}
 
     def moved(self) -> str | None:
-        """Why what is open is not what a start would find; None when it is."""
+        """Why what is open is not what a start would find; None when it is.
+
+        Raises `OSError` where the disk does not say what is there.
+        """
         try:
             if _identity(self.directory) != self._identity:
                 return f"{self.directory} was replaced by another directory"
@@ -103,12 +108,15 @@ class Place:
                 if _identity(path) != opened:
                     return f"{path} was replaced by another file"
         except OSError as error:
+            if error.errno == errno.EIO:
+                self.failed(error)
+                raise
             return f"{error.filename}: {error.strerror or error}"
         return None
 
-    def failed(self, error: OSError) -> None:
-        """Something could not be written."""
-        reason = error.strerror or error
+    def failed(self, error: Exception) -> None:
+        """Something could not be written, or read."""
+        reason = getattr(error, "strerror", None) or error
         self.problem = f"the state directory {self.directory} cannot be written: {reason}"
 
     def close(self) -> None:

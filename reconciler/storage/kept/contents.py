@@ -64,9 +64,11 @@ class MaterialStore:
         """Write what has come elsewhere to the state directory. Raises `OSError`."""
         make_own_directory(self._home)
         if self.directory != self._home:
-            for path in self.directory.iterdir():
-                if not path.is_symlink():
-                    replace_durably(self._home / path.name, read_regular(path))
+            # Whoever tidies up there may have taken it: then `mend` has to write them.
+            with contextlib.suppress(FileNotFoundError):
+                for path in self.directory.iterdir():
+                    if not path.is_symlink():
+                        replace_durably(self._home / path.name, read_regular(path))
 
     def be_home(self) -> None:
         """From here on they lie in the state directory again."""

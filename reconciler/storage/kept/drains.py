@@ -9,13 +9,14 @@ worker has to know.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from reconciler import log
-from reconciler.storage.file.database import DamagedError
+from reconciler.storage.file.database import DamagedError, UnreadError
 from reconciler.storage.kept.memory import Memory
 
 NAME = "drains"
@@ -45,11 +46,14 @@ class Drains:
         expired: Callable[[list[Drain]], None] = lambda _: None,
     ) -> None:
         self._memory = memory
-        self._drains: dict[str, Drain] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._changed = changed
         self._expired = expired
-        self._read()
+        # What is kept could not be read, so that it is not to be replaced.
+        self._is_unread = False
+        self._drains = self._kept()
+        # What is kept of these, where they could not be written, holds no more.
+        self._ended: set[str] = set()
 
     def names(self) -> list[str]:
         """The overlay as the workers take it."""
@@ -92,7 +96,11 @@ class Drains:
         return ended
 
     def write(self) -> None:
-        """Writes them anew, after their file was lost. Raises `OSError`."""
+        """Writes them anew, after they were lost or could not be written. Raises `OSError`.
+
+        With those of before that could not be read until now.
+        """
+        self._is_unread = True
         self._replace(self._drains)
 
     def schedule(self) -> None:
@@ -128,7 +136,10 @@ class Drains:
             self._timer.cancel()
 
     def _replace(self, drains: dict[str, Drain]) -> None:
+        self._ended = (self._ended | self._drains.keys()) - drains.keys()
         try:
+            if self._is_unread:
+                drains = {**self._of_before(), **drains}
             self._memory.keep(NAME, json.dumps([asdict(each) for each in drains.values()]))
         finally:
             # What cannot be written holds until the next restart all the same.
@@ -136,14 +147,23 @@ class Drains:
             self._changed()
             self.schedule()
 
-    def _read(self) -> None:
+    def _of_before(self) -> dict[str, Drain]:
+        """What is kept and has not ended since. Raises `OSError` while it cannot be read."""
+        kept = self._kept()
+        if self._is_unread:
+            raise OSError(errno.EIO, "the drains of before cannot be read")
+        return {name: each for name, each in kept.items() if name not in self._ended}
+
+    def _kept(self) -> dict[str, Drain]:
+        self._is_unread = False
         try:
             text = self._memory.kept(NAME)
             drains = [_decoded(each) for each in json.loads(text or "[]")]
         except (DamagedError, OSError, ValueError, TypeError) as error:
-            log.warning("the drains cannot be read, nothing is drained", reason=error)
-            return
-        self._drains = {each.backend: each for each in drains}
+            self._is_unread = isinstance(error, OSError | UnreadError)
+            log.warning("the drains cannot be read", reason=error)
+            return {}
+        return {each.backend: each for each in drains}
 
 
 def _decoded(found: object) -> Drain:

@@ -9,6 +9,7 @@ commit; `StoredHistory` is how the rows are read, by `reconciler.storage.reading
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections import deque
@@ -134,13 +135,23 @@ class History:
             row = row_of(entry)
             if entry["outcome"] in _TOLD_ONCE and self._last_told() == row.told:
                 return
-            while self._unwritten:
-                self._store.record(row_of(self._unwritten[0]))
-                self._unwritten.popleft()
+            self._write()
             self._store.record(row)
         except (DamagedError, OSError) as error:
             log.warning("cannot write the history", reason=error)
             self._unwritten.append(_without_changes(entry))
+
+    def write(self) -> None:
+        """Write what could not be written. Raises `OSError`."""
+        try:
+            self._write()
+        except DamagedError as error:
+            raise OSError(errno.EIO, str(error)) from error
+
+    def _write(self) -> None:
+        while self._unwritten:
+            self._store.record(row_of(self._unwritten[0]))
+            self._unwritten.popleft()
 
     def answer(self, limit: int) -> HistoryResult:
         """Return the newest entries, and what became of drains meanwhile; for any thread.

@@ -1,16 +1,16 @@
 """What a damaged database still tells, beside the state that is written anew from the repository.
 
-Called by `reconciler.storage.store` before it sets the file aside.
+Called by `reconciler.storage.opened` and `store` before they put another file in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
-from reconciler.storage.file.database import DamagedError, Database, text_hash
+from reconciler.storage.file.database import DamagedError, Database, text_hash, translated
 from reconciler.storage.kept.history import HistoryRow, StoredHistory, is_as_written
 
 
@@ -27,8 +27,24 @@ class Salvage:
 
 
 def salvaged(database: Database) -> Salvage:
-    """Return what can be read; nothing of a file that is none."""
-    found = Salvage()
+    """Return what can be read; nothing of a file that is none.
+
+    Raises `OSError` where the disk does not give back what is there. SQLite does not tell that from
+    damage, so what failed is tried once more where it does.
+    """
+    found, is_whole = _read(database)
+    if not is_whole:
+        database.read_through()
+        found, is_whole = _read(database)
+    if not is_whole:
+        database.read_through()
+    return found
+
+
+def _read(database: Database) -> tuple[Salvage, bool]:
+    """Return what can be read, and whether all could."""
+    found, failed = Salvage(), list[Exception]()
+    _whatever_it_is = partial(_noted, failed)
     with _whatever_it_is(), contextlib.closing(database.connect()) as connection:
         with _whatever_it_is():
             row = connection.execute("SELECT generation, epoch FROM running").fetchone()
@@ -41,10 +57,13 @@ def salvaged(database: Database) -> Salvage:
         with _whatever_it_is():
             rows = StoredHistory(connection).after(0, -1)
             found.history += [row for _, row in rows if is_as_written(row)]
-    return found
+    return found, not failed
 
 
 @contextlib.contextmanager
-def _whatever_it_is() -> Iterator[None]:
-    with contextlib.suppress(sqlite3.Error, OSError, UnicodeDecodeError, DamagedError):
-        yield
+def _noted(failed: list[Exception]) -> Iterator[None]:
+    try:
+        with translated():
+            yield
+    except (OSError, DamagedError) as error:
+        failed.append(error)

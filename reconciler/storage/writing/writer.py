@@ -177,6 +177,12 @@ class Writer:
         """What became of a commit, or of a drain."""
         record(self._connection, row)
 
+    def history(self, rows: Iterable[HistoryRow]) -> None:
+        """All that is told, the oldest first."""
+        self._connection.execute("DELETE FROM history")
+        for row in rows:
+            record(self._connection, row)
+
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """What is not worth a sync: durable with whatever is written next. No transaction is open.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from reconciler.loop.stager import Stager
 from reconciler.materials.completing import Machine
 from reconciler.source.source import Source
 from reconciler.storage import store as module
-from reconciler.storage.file.database import DamagedError
+from reconciler.storage.file.database import DamagedError, Database, UnreadError
 from reconciler.storage.reading.header import Recovered
 from reconciler.storage.store import Store
 from reconciler.workers.linked.worker import Worker
@@ -85,3 +86,32 @@ def test_damage_that_is_met_again_is_told_once_and_tried_again(
     assert State(store.running.state.values()).digest == before.digest
     store.keep("what others write", "goes on")
     assert store.kept("what others write") == "goes on"
+
+
+def test_a_disk_that_fails_is_waited_for_and_only_what_does_not_fit_is_damaged(
+    store: Store, repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilding = running_by_a_commit(store, repo)
+    unread = UnreadError("database disk image is malformed")
+
+    def confirmed() -> DamagedError | None:
+        return asyncio.run(rebuilding.confirmed(unread))
+
+    def failing(_: Database) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Database, "read_through", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            confirmed()
+    assert rebuilding.problem == "the state database cannot be read: Input/output error"
+    rebuilding._not_before = 0.0
+    assert rebuilding.due() is unread, "it is looked at again"
+    for _ in range(2):
+        assert confirmed() is None
+    assert rebuilding.problem is None
+    assert any("could not be read for a while" in each for each in store.notes.told())
+    # No read has failed, and it is met all the same.
+    assert str(confirmed()).startswith("the state database is damaged")
+    other = DamagedError("a row is not what was written")
+    assert asyncio.run(rebuilding.confirmed(other)) is other
