@@ -6,6 +6,7 @@ here is for what pydantic checks itself. A type that is missing here still gets 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,9 @@ def _quotes_hint(error: ErrorDetails) -> str | None:
         name, colon, text = str(value[0]).partition(":")
         return f"write a map: {{{name}: {text.strip()}}}" if colon else None
     if error["type"] == "list_type" and isinstance(value, str):
-        return f"write a list: [{value}]"
+        # What YAML reads as something else within brackets.
+        is_plain = re.fullmatch(r"[A-Za-z0-9/_.-]+", value) is not None
+        return f"write a list: [{value}]" if is_plain else f'write a list: ["{value}"]'
     if error["type"] in ("int_type", "bool_type") and isinstance(value, str):
         unquoted = value.lower()
         if unquoted[:-1].isdecimal() and unquoted.endswith("%"):

@@ -150,8 +150,8 @@ _REMARKS = {
         "policies', these before what the listener has itself (`error_pages`), and that before the "
         "listener's policies. A written `null` switches off what comes behind it. Two policies of "
         "one list that say different things about the same are an error, unless the frontend "
-        "itself decides. What a listener's policies say also counts for requests that no frontend "
-        "takes. "
+        "itself decides. What a listener's policies say of answers (headers, HSTS, pages) also "
+        "counts for requests that no frontend takes. "
         "`allow`, `deny`, `concurrency`, `rate_limit`, `basic_auth`, `forward_auth` and `limits` "
         "never replace each other: everybody's word counts."
     ),

@@ -33,6 +33,12 @@ def findings(kind: str, value: Any) -> list[tuple[str, str | None]]:
             'expected a list like "[a, b]", not "b"',
             "write a list: [b]",
         ),
+        (
+            "frontend",
+            {"cluster": "a", "listeners": "*"},
+            'expected a list like "[a, b]", not "*"',
+            'write a list: ["*"]',
+        ),
         ("frontend", {"cluster": "a", "listeners": []}, "the list is empty", None),
     ],
 )
