@@ -120,7 +120,8 @@ def read(path: Path) -> bytes:
         return b""
 
 
-SECRET = "joe:hunter%402@"
+# In no other test: the arguments of all processes of the machine are looked at.
+SECRET = "joe:tanuki%402@"
 
 
 @pytest.mark.parametrize("written", ["url", "named", "by a rule", "named by a rule", "two urls"])
@@ -144,10 +145,10 @@ def test_a_password_is_in_no_ones_arguments_and_reaches_the_server(
     finally:
         guarded.server.shutdown()
         guarded.server.server_close()
-    assert guarded.authorizations[:1] == ["Basic " + b64encode(b"joe:hunter@2").decode()], said
+    assert guarded.authorizations[:1] == ["Basic " + b64encode(b"joe:tanuki@2").decode()], said
     assert b"git-remote-http" in guarded.arguments
-    assert b"hunter" not in guarded.arguments
-    assert "hunter" not in said
+    assert b"tanuki" not in guarded.arguments
+    assert "tanuki" not in said
 
 
 def test_a_token_in_the_place_of_the_user_is_no_argument_either(repo: Repo) -> None:
