@@ -147,6 +147,16 @@ class Front:
         return rawclient.Connection(self.http)
 
 
+def both(theirs: Front, ours: Front, host: str, path: str, *fields: str) -> list[Seen]:
+    """What comes of one request at each."""
+    return [side.ask(host, path, *fields) for side in (theirs, ours)]
+
+
+def is_told(why: str, document: str) -> bool:
+    """Whether a document says why both differ."""
+    return why in " ".join((PORTING / document).read_text().split())
+
+
 def ported(name: str, front: Front, backends: Backends, pair: Pair, directory: Path) -> Kakehi:
     """Kakehi with the configuration of that name, not started yet."""
     text = backends.placed((PORTING / f"{name}.yaml").read_text())

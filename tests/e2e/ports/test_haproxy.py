@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ports.side_by_side import PORTING, Backends, Front, Seen, ported
+from tests.e2e.ports.side_by_side import PORTING, Backends, Front, Seen, both, is_told, ported
 from tests.harness import pki, ports, processes
 from tests.harness.pki import Pair
 
@@ -191,9 +191,9 @@ DIFFERENT = {
 @pytest.mark.parametrize("why", DIFFERENT)
 def test_both_differ(sides: Sides, why: str) -> None:
     (host, path, fields), what, expected = DIFFERENT[why]
-    seen: list[Seen] = [side.ask(host, path, *fields) for side in (sides.theirs, sides.ours)]
+    seen = both(sides.theirs, sides.ours, host, path, *fields)
     assert tuple(map(what, seen)) == expected
-    assert why in " ".join((PORTING / "haproxy.md").read_text().split())
+    assert is_told(why, "haproxy.md")
 
 
 def test_every_keyword_is_told_of() -> None:

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ports.side_by_side import HTPASSWD, PORTING, Backends, Front, Seen, ported
+from tests.e2e.ports.side_by_side import (
+    HTPASSWD,
+    PORTING,
+    Backends,
+    Front,
+    Seen,
+    both,
+    is_told,
+    ported,
+)
 from tests.harness import pki, rawclient
 from tests.harness.nginx import NginxProcess
 from tests.harness.pki import Pair
@@ -241,9 +250,9 @@ DIFFERENT = {
 @pytest.mark.parametrize("why", DIFFERENT)
 def test_both_differ(sides: Sides, why: str) -> None:
     (host, path, fields), what, expected = DIFFERENT[why]
-    seen: list[Seen] = [side.ask(host, path, *fields) for side in (sides.theirs, sides.ours)]
+    seen = both(sides.theirs, sides.ours, host, path, *fields)
     assert tuple(map(what, seen)) == expected
-    assert why in " ".join((PORTING / "nginx.md").read_text().split())
+    assert is_told(why, "nginx.md")
 
 
 def test_every_directive_is_told_of() -> None:
