@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from subprocess import CompletedProcess
@@ -49,6 +50,32 @@ def test_untracked_files_are_told(running: Shop) -> None:
     assert report["changes"][0]["takes_from"] == ["web"]
     running.repo.git("add", "new.yaml")
     assert "untracked" not in planned(running).stderr
+
+
+def test_what_leaves_files_out_is_told_like_them(running: Shop) -> None:
+    running.repo.write({".kakehiignore": "settings.yaml\n"})
+    done = planned(running)
+    assert "note: .kakehiignore is untracked" in done.stderr
+    assert "settings" in done.stdout
+    report = json.loads(planned(running, "--json").stdout)
+    assert report["uncommitted"] == {"edited": [], "deleted": [], "untracked": [".kakehiignore"]}
+
+
+def test_a_page_is_planned_with_the_line_ends_of_its_commit(running: Shop) -> None:
+    soon = {"listeners": ["public"], "path": {"prefix": "/soon"}, "respond": {"file": "soon.txt"}}
+    running.repo.git("config", "core.autocrlf", "input")
+    running.repo.write({"soon.yaml": {"frontends": {"soon": soon}}, "soon.txt": "one\r\n"})
+    try:
+        report = json.loads(planned(running, "--json").stdout)
+        running.daemon.commit({})
+        assert body(running, "/soon") == b"one\n"
+        (planned_one,) = report["changes"]
+        digest = hashlib.sha256(b"one\n").hexdigest()
+        assert digest in json.dumps(planned_one)
+    finally:
+        running.repo.git("config", "--unset", "core.autocrlf")
+        running.repo.git("reset", "--quiet", "--hard", "HEAD^")
+        running.daemon.wait(running.repo.head())
 
 
 def test_beside_a_ref_it_is_told_that_the_working_tree_differs(running: Shop) -> None:

@@ -1,7 +1,7 @@
 """`kakehi validate`: the whole check of a configuration, without a daemon, for editors and CI."""
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +67,7 @@ def validate(
     if not configuration:
         # The daemon holds what runs rather than take an empty commit for "remove everything".
         state, found = None, (_nothing(place, ref),)
-    diagnostics = [*found, *left_out_warnings(left_out), *_keys(place, ref)]
+    diagnostics = [*found, *left_out_warnings(left_out), *_of_git(place, ref)]
     counted: dict[str, int] = {}
     if state is not None:
         for key in state:
@@ -121,20 +121,22 @@ def _nothing(place: Path, ref: str | None) -> "Diagnostic":
     )
 
 
-def _keys(place: Path, ref: str | None) -> "Iterable[Diagnostic]":
-    """Look for private keys in every file that is, or would be, committed."""
+def _of_git(place: Path, ref: str | None) -> "Iterator[Diagnostic]":
+    """Look for private keys in all that is, or would be, committed, and for what nobody added."""
     from reconciler.cli.trees.files import NotInGitError
     from reconciler.cli.trees.private_keys import find_private_keys
-    from reconciler.cli.trees.working_tree import WorkingTree, every_file_of
+    from reconciler.cli.trees.working_tree import WorkingTree, every_file_of, warn_of_untracked
 
     if ref is not None:
-        return find_private_keys(every_file_of(place, ref))
+        yield from find_private_keys(every_file_of(place, ref))
+        return
+    yield from warn_of_untracked(place)
     try:
         tree = WorkingTree(place)
     except NotInGitError:
         # Then nothing is committed.
-        return ()
-    return find_private_keys((path, tree.content(path) or b"") for path in tree.committable())
+        return
+    yield from find_private_keys((path, tree.content(path) or b"") for path in tree.committable())
 
 
 def _print(diagnostics: "list[Diagnostic]", counted: dict[str, int], valid: bool) -> None:

@@ -68,6 +68,7 @@ def _loaded(
     place: Path, ref: str | None, left_out: dict[str, str]
 ) -> "tuple[State | None, tuple[Diagnostic, ...]]":
     from reconciler.catalog.catalog import load_directory
+    from reconciler.cli.trees.working_tree import warn_of_untracked
     from reconciler.reporting.explaining.ranking import uncompilable
     from reconciler.source.left_out import warnings
     from schemas.entities.diagnostic import Diagnostic
@@ -86,7 +87,8 @@ def _loaded(
         where = str(place) if ref is None else f"{place} at {ref}"
         message = f"there is no configuration: no *.yaml file in {where}"
         state, found = None, (Diagnostic("error", "", 0, 0, message),)
-    return state, (*found, *warnings(left_out))
+    untracked = warn_of_untracked(place) if ref is None else ()
+    return state, (*found, *warnings(left_out), *untracked)
 
 
 def _told(found: "Diagnostic") -> dict[str, Any]:

@@ -134,7 +134,7 @@ def of_working_tree(
         tree = WorkingTree(directory)
     except NotInGitError:
         tree = None
-    ignoring = ignoring_of(directory)
+    ignoring = ignoring_of(directory) if tree is None else tree.ignoring
     ignored = tree.never_commits if tree is not None else nothing_ignored
     for path in all_files(directory, left_out=skipped, ignored=ignored):
         if ignoring.covers(path):
@@ -155,14 +155,19 @@ def of_working_tree(
     for path in list(skipped):
         if path not in confirmed or ignoring.covers(path):
             del skipped[path]
+    if tree is not None:
+        skipped |= tree.ignoring_in_vain()
+
+
+def is_plain(path: Path) -> bool:
+    """Tell whether a path is a regular file, and no link to one."""
+    return path.is_file() and not path.is_symlink()
 
 
 def ignoring_of(directory: Path) -> Ignoring:
-    """Return what the `.kakehiignore` of a directory leaves out."""
+    """Return what the `.kakehiignore` of a directory without git leaves out."""
     file = directory / NAME
-    if file.is_symlink() or not file.is_file():
-        return NOTHING
-    return parse(read(file))
+    return parse(read(file)) if is_plain(file) else NOTHING
 
 
 def of_commit(
@@ -257,7 +262,8 @@ def _disk_reader(directory: Path) -> "Reader":
             # Names in a configuration are relative to its directory, wherever the file lies.
             message = f"No such file or directory: looked for {directory.resolve() / path}"
             raise UnreadableError(message, nearest(path, names_in(found.parent)))
-        return read_external(str(found))
+        content = read_external(str(found))
+        return content if tree is None else tree.cleaned(path, content)
 
     return from_disk
 

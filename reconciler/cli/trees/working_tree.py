@@ -12,10 +12,12 @@ from pathlib import Path
 
 from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import files, known, staged, unstaged
+from reconciler.cli.trees.cleaned import cleaned
 from reconciler.libgit2 import pygit2
 from reconciler.presence import is_there
 from reconciler.source import left_out as rules
-from reconciler.source.ignoring import NAME, parse
+from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
+from schemas.entities.diagnostic import Diagnostic
 
 FILTERED_MAX = 1000
 """Of so many files that differ it is looked up whether git changes them."""
@@ -84,8 +86,27 @@ class WorkingTree:
         """Return what a commit of this tree would have of a file; None: nothing."""
         on_disk = self.directory / path
         if on_disk.is_file() and not on_disk.is_symlink():
-            return files.read(on_disk, most)
+            return self.cleaned(path, files.read(on_disk, most))
         return self.content_kept(path)
+
+    def cleaned(self, path: str, content: bytes) -> bytes:
+        """Return the content of a file as git would commit it."""
+        return cleaned(self._git, self._prefix + path, content)
+
+    @cached_property
+    def ignoring(self) -> Ignoring:
+        """What the `.kakehiignore` of a commit of this tree would leave out."""
+        return NOTHING if self.never_commits(NAME) else parse(self.content(NAME) or b"")
+
+    def ignoring_in_vain(self) -> dict[str, str]:
+        """Return a `.kakehiignore` that leaves nothing out, and why, as `left_out` has it."""
+        is_here = files.is_plain(self.directory / NAME)
+        return {NAME: rules.IGNORED} if is_here and self.never_commits(NAME) else {}
+
+    def is_ignoring_untracked(self) -> bool:
+        """Tell whether a `.kakehiignore` lies here that git does not know, and would take."""
+        is_here = files.is_plain(self.directory / NAME) and not self._ignores(NAME)
+        return is_here and os.fsencode(self._prefix + NAME) not in self._index
 
     @cached_property
     def _known(self) -> known.Known:
@@ -128,7 +149,9 @@ class WorkingTree:
         What looks like configuration and is none is put into `left_out`, with the reason; all other
         files are put into `beside`.
         """
-        ignoring = files.ignoring_of(self.directory)
+        ignoring = self.ignoring
+        if left_out is not None:
+            left_out |= self.ignoring_in_vain()
         for path in self.committable():
             raw = os.fsencode(path)
             is_read = files.is_configuration(path) and not ignoring.covers(path)
@@ -166,6 +189,7 @@ class WorkingTree:
     def differing(self, commit: str, edited: dict[str, bytes | None] | None = None) -> Differing:
         """Return how the working tree differs from a commit; `edited`: what `edited_since` said."""
         found = self.edited_since(commit) if edited is None else edited
+        found = self._with_what_ignores(commit, found)
         git, index = self._known.git, self._index
         known_ones = {path for path in found if os.fsencode(self._prefix + path) in index}
         there = [path for path, content in found.items() if content is not None]
@@ -187,7 +211,9 @@ class WorkingTree:
         that may differ are put into `beside`.
         """
         tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
-        ignoring = files.ignoring_of(self.directory)
+        ignoring = self.ignoring
+        if left_out is not None:
+            left_out |= self.ignoring_in_vain()
         edited: dict[str, bytes | None] = {}
         for path, is_ignored in sorted(self._candidates(tree).items()):
             name = path.removeprefix(self._prefix)
@@ -208,6 +234,24 @@ class WorkingTree:
                 edited[name] = content
         return self._with_ignored(tree, edited)
 
+    def _with_what_ignores(
+        self, commit: str, edited: dict[str, bytes | None]
+    ) -> dict[str, bytes | None]:
+        """Add an edited `.kakehiignore`; what only it brings in or leaves out was not edited."""
+        ignoring = None if self.never_commits(NAME) else self.content(NAME)
+        if not (self.differs(commit, NAME, ignoring) if commit else ignoring):
+            return edited
+        found = {
+            path: self.content(path) if self.ignoring.covers(path) else content
+            for path, content in edited.items()
+        }
+        found[NAME] = ignoring
+        return {
+            path: found[path]
+            for path in sorted(found)
+            if not commit or self.differs(commit, path, found[path])
+        }
+
     def differs(self, commit: str, path: str, content: bytes | None) -> bool:
         """Tell whether a commit has another content of a file."""
         tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
@@ -221,7 +265,7 @@ class WorkingTree:
     ) -> dict[str, bytes | None]:
         """Leave out what `.kakehiignore` does; one that was edited changes what is read."""
         content = self._content(tree, f"{self._prefix}{NAME}")
-        before, now = parse(content or b""), files.ignoring_of(self.directory)
+        before, now = parse(content or b""), self.ignoring
         found = {
             path: each
             for path, each in edited.items()
@@ -312,6 +356,18 @@ class WorkingTree:
                 # It is gone, or a link: git can tell that.
                 continue
         return CommandError(f"git cannot compare the files of {self.directory}: {error}")
+
+
+def warn_of_untracked(directory: Path) -> Iterator[Diagnostic]:
+    """Return a warning of a `.kakehiignore` by which the check went, and that nobody added."""
+    try:
+        is_told = WorkingTree(directory).is_ignoring_untracked()
+    except CommandError:
+        # There is no git, or no index: then nothing was added.
+        return
+    if is_told:
+        said = "is untracked, and leaves files out: `git commit -a` would leave it out itself"
+        yield Diagnostic("warning", NAME, 0, 0, f"{NAME} {said}", "add it first: git add")
 
 
 def _reason(on_disk: Path, name: str, *, is_ignored: bool) -> str | None:

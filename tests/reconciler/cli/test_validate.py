@@ -226,3 +226,30 @@ def test_a_pre_receive_hook_sees_what_is_pushed(
     code, said = push(good + "# better\n")
     assert (code, "Valid: 1 listener" in said) == (0, True), said
     assert shop.git("-C", str(place), "rev-parse", "main") == shop.head()
+
+
+def test_what_leaves_files_out_is_told_while_no_commit_has_it(shop: Repo) -> None:
+    shop.write({".kakehiignore": "b.yaml\n", "b.yaml": "no configuration"})
+    done = kakehi("validate", str(shop.directory))
+    assert done.returncode == 0
+    said = (
+        ".kakehiignore: warning: .kakehiignore is untracked, and leaves files out: "
+        "`git commit -a` would leave it out itself\n  hint: add it first: git add\n"
+    )
+    assert done.stderr == said
+    shop.git("add", ".kakehiignore")
+    assert kakehi("validate", str(shop.directory)).stderr == ""
+    shop.git("rm", "--cached", "--quiet", ".kakehiignore")
+    shop.write({".gitignore": ".kakehiignore\n"})
+    done = kakehi("validate", str(shop.directory))
+    assert done.returncode == 3
+    assert ".kakehiignore is ignored by git, so that no commit has it" in done.stderr
+
+
+def test_a_file_that_is_named_has_the_line_ends_of_its_commit(shop: Repo) -> None:
+    page = {"listeners": ["web"], "path": {"prefix": "/p"}, "respond": {"file": "p.txt"}}
+    shop.commit({".gitattributes": "*.txt text eol=crlf\n", "p.txt": "one\n"})
+    shop.commit({"p.yaml": {"frontends": {"page": page}}})
+    shop.write({"p.txt": "one\r\n"})
+    done = kakehi("plan", str(shop.directory), "--from", "HEAD")
+    assert (done.returncode, "No changes" in done.stdout) == (0, True), done.stdout

@@ -104,3 +104,59 @@ def test_everything_for_a_daemon_that_has_nothing(shop: Repo) -> None:
     found = dict(WorkingTree(shop.directory).wanted(None, beside))
     assert found == {"shop.yaml": VALID.encode()}
     assert beside == {"a.pem", "notes.txt", ".hidden.yaml", ".gitignore"}
+
+
+def ignoring_files(repo: Repo, commit: str) -> dict[str, list[str]]:
+    return WorkingTree(repo.directory).differing(commit).to_json()
+
+
+def test_what_leaves_files_out_counts_as_edited_too(shop: Repo) -> None:
+    """A plan goes by it, and the commit has it only if it was added."""
+    base = shop.commit({"b.yaml": "b"})
+    shop.write({".kakehiignore": "b.yaml\n"})
+    assert edited(shop, base) == {"b.yaml": None}
+    assert ignoring_files(shop, base) == {
+        "edited": [],
+        "deleted": [],
+        "untracked": [".kakehiignore"],
+    }
+    shop.git("add", "-A")
+    assert ignoring_files(shop, base)["edited"] == [".kakehiignore"]
+    base = shop.commit()
+    assert ignoring_files(shop, base) == {"edited": [], "deleted": [], "untracked": []}
+    shop.write({".kakehiignore": "c.yaml\n", "d.yaml": "d"})
+    assert edited(shop, base) == {"b.yaml": b"b", "d.yaml": b"d"}
+    assert ignoring_files(shop, base) == {
+        "edited": [".kakehiignore"],
+        "deleted": [],
+        "untracked": ["d.yaml"],
+    }
+    shop.write({".kakehiignore": None})
+    assert ignoring_files(shop, base)["deleted"] == [".kakehiignore"]
+
+
+def test_what_leaves_files_out_and_git_ignores_leaves_nothing_out(shop: Repo) -> None:
+    base = shop.commit({"b.yaml": "b"})
+    shop.write({".gitignore": ".kakehiignore\n", ".kakehiignore": "b.yaml\n"})
+    left_out: dict[str, str] = {}
+    assert WorkingTree(shop.directory).edited_since(base, left_out) == {}
+    assert left_out == {".kakehiignore": "is ignored by git, so that no commit has it"}
+    assert ignoring_files(shop, base) == {"edited": [], "deleted": [], "untracked": []}
+
+
+def test_line_ends_are_those_of_the_commit(shop: Repo) -> None:
+    """Git changes them when a file is committed, by attributes or by core.autocrlf."""
+    crlf, lf = b"one\r\ntwo\r\n", b"one\ntwo\n"
+    base = shop.commit({".gitattributes": "*.txt text eol=crlf\n*.bin -text\n", "p.txt": lf})
+    shop.write({"p.txt": crlf, "p.bin": crlf, "p.html": crlf})
+    tree = WorkingTree(shop.directory)
+    assert not tree.differs(base, "p.txt", tree.content("p.txt"))
+    assert [tree.content(name) for name in ("p.bin", "p.html")] == [crlf, crlf]
+    shop.git("config", "core.autocrlf", "input")
+    # Git says so of what it has to change: that it will.
+    shop.write({"q.html": crlf, "id.html": "$Id: 1 $\n", ".gitattributes": "id.html ident\n"})
+    tree = WorkingTree(shop.directory)
+    contents = [tree.content(name) for name in ("q.html", "id.html")]
+    commit = shop.commit()
+    assert contents == [shop.show(commit, name) for name in ("q.html", "id.html")]
+    assert contents == [lf, b"$Id$\n"]
