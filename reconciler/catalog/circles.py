@@ -24,7 +24,7 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
-from schemas.kinds.places import Redirect
+from schemas.routes.places import Redirect
 from schemas.values.names import port_of, split_address
 
 CIRCLE_MAX = 16

@@ -14,7 +14,7 @@ from reconciler.catalog.relations import MATCH, MatchSlot, View, slots, term
 from reconciler.language.findings import Finding, later_first, place
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.match import ValueMatch
+from schemas.routes.match import ValueMatch
 
 TRIED_MAX = 1000
 """So many frontends are tried one by one for a request: expressions and suffixes of a hostname, and

@@ -16,16 +16,17 @@ from typing import NamedTuple
 from reconciler.catalog.relations import View, users
 from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
-from schemas.kinds.basic_auth import BasicAuth
-from schemas.kinds.concurrency import Concurrency
-from schemas.kinds.cors import Cors
-from schemas.kinds.error_page import ErrorPage
-from schemas.kinds.forward_auth import ForwardAuth
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.hsts import INHERIT, Hsts
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
-from schemas.kinds.rate import RateLimit
+from schemas.policies.basic_auth import BasicAuth
+from schemas.policies.concurrency import Concurrency
+from schemas.policies.cors import Cors
+from schemas.policies.error_page import ErrorPage
+from schemas.policies.forward_auth import ForwardAuth
+from schemas.policies.hsts import Hsts
+from schemas.policies.rate import RateLimit
+from schemas.values.forms import INHERIT
 
 _EDITED = ("request_headers", "response_headers")
 

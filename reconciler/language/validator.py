@@ -21,8 +21,8 @@ from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
 from schemas.base import KEY, shown
 from schemas.entities.entity import Entity
-from schemas.kinds.places import MAP, WORD
 from schemas.kinds.registry import MODELS
+from schemas.values.forms import MAP, WORD
 from schemas.values.names import parse_hostname
 
 

@@ -24,8 +24,8 @@ from schemas.entities.entity import Entity
 from schemas.entities.material import FIELDS, File, file_at, may_name_files, with_file
 from schemas.entities.secrecy import is_secret
 from schemas.kinds.certificate import Certificate
-from schemas.kinds.error_page import BODY_BYTES_MAX
 from schemas.kinds.registry import MODELS
+from schemas.values.content import BODY_BYTES_MAX
 
 if TYPE_CHECKING:
     from cryptography import x509

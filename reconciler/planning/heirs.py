@@ -37,7 +37,7 @@ from reconciler.planning.samples import (
 )
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.match import PathMatch
+from schemas.routes.match import PathMatch
 from schemas.values.regex import literal_prefix
 
 CANDIDATES_MAX = 2000

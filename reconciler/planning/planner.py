@@ -15,7 +15,7 @@ from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.split import shares_of
+from schemas.routes.split import shares_of
 
 _ORDER = ("settings", "certificate", "cluster", "backend", "policy", "listener", "frontend")
 """What is referred to comes before what refers to it; removals go the other way."""

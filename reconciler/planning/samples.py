@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from schemas.entities.entity import NOWHERE, Entity, EntityKey, Json
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.match import PathMatch, ValueMatch
+from schemas.routes.match import PathMatch, ValueMatch
 
 VALUES_MAX = 600
 """So many values of one dimension are tried."""

@@ -20,8 +20,8 @@ from pydantic.json_schema import models_json_schema
 from schemas.base import Model, OneOf
 from schemas.describing.reference import reference_markdown
 from schemas.entities.entity import canonical
-from schemas.kinds.error_page import ErrorPage
 from schemas.kinds.registry import MODELS, SECTIONS, defaults_of, inner_model, measure
+from schemas.policies.error_page import ErrorPage
 from schemas.values.names import NAME_PATTERN
 
 __all__ = ["json_schema", "language", "main", "reference_markdown"]

@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 
 from schemas.base import Model, OneOf
 from schemas.entities.material import parse_file, parse_path, parse_staple
-from schemas.kinds.edits import parse_field_name
-from schemas.kinds.forward_auth import parse_question
-from schemas.kinds.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.kinds.registry import MODELS, inner_model, measure, parts
+from schemas.policies.edits import parse_field_name
+from schemas.policies.forward_auth import parse_question
+from schemas.routes.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.values import names
 from schemas.values.regex import check_regex
 

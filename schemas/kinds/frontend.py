@@ -18,76 +18,24 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import KEY, Kind, Model, fault, shown
-from schemas.kinds.access import Allowed, Denied, check_access
-from schemas.kinds.basic_auth import BasicAuthed
-from schemas.kinds.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
-from schemas.kinds.concurrency import Crowded
-from schemas.kinds.cors import Cors, InheritedCors
-from schemas.kinds.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
-from schemas.kinds.error_page import OwnErrorPages
-from schemas.kinds.forward_auth import AskedFirst
-from schemas.kinds.hsts import INHERIT, InheritedHsts
-from schemas.kinds.match import (
-    CookieMatch,
-    CookieName,
-    HeaderMatch,
-    HeaderName,
-    PathMatch,
-    QueryMatch,
-    plain_is_exact,
-)
-from schemas.kinds.places import Redirect, RedirectOrHttps, Rewrite, check_place
-from schemas.kinds.rate import RateLimited
-from schemas.kinds.respond import Respond
-from schemas.kinds.split import CLUSTERS_MAX, Shares, SplitByOrClient
-from schemas.values.names import (
-    Hostname,
-    Method,
-    Name,
-    Network,
-    Policies,
-    SortedUnique,
-)
-from schemas.values.regex import groups_of
-from schemas.values.units import Measured
-
-MATCHES_MAX = 16
-"""Headers, query parameters and cookies of one frontend: Gateway API has 16, each costs a look."""
-NETWORKS_MAX = 256
-HOSTNAMES_MAX = 256
+from schemas.base import KEY, fault, shown
+from schemas.policies.cors import Cors
+from schemas.policies.effects import Effects
+from schemas.routes.matched import Match, path_groups
+from schemas.routes.mirror import Mirror
+from schemas.routes.places import Redirect, RedirectOrHttps, Rewrite, check_place
+from schemas.routes.respond import Respond
+from schemas.routes.split import CLUSTERS_MAX, Shares, SplitByOrClient
+from schemas.values.names import Name, Policies, SortedUnique
 
 _PROTOCOL = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(/[A-Za-z0-9!#$%&'*+\-.^_`|~]+)?")
 _NEVER_SWITCHED = ("h2", "h2c", "http", "tls")
-
-
-class Mirror(Model):
-    """A cluster that gets requests as well, and whose answers are thrown away."""
-
-    cluster: Annotated[Name, Field(description="The cluster.", examples=["shadow"])]
-    share: Annotated[
-        Annotated[int, Measured("share", "1%", "100%")],
-        Field(description="How many of the requests it gets, drawn by lot.", examples=["10%"]),
-    ] = 100
 
 
 def _client_certificate(value: object) -> object:
     if value not in ("required", None):
         hint = 'whether clients are asked at all is said by the listener ("tls: {client_ca: …}")'
         raise fault(f'expected "required", not {shown(value)}', hint)
-    return value
-
-
-def _parameter(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise fault(f"expected the name of a query parameter, not {shown(value)}")
-    return value
-
-
-def _one_of_hostnames(value: str) -> str:
-    if value == "*":
-        hint = 'leave "hostnames" out, or write hostname: "*"'
-        raise fault('"*" is any hostname, beside which the others say nothing', hint)
     return value
 
 
@@ -103,77 +51,34 @@ def _protocol(value: object) -> str:
     return name
 
 
-def _unique_headers(value: object) -> object:
-    if isinstance(value, dict):
-        lowered: dict[str, str] = {}
-        for name in value:
-            first = lowered.setdefault(name.lower(), name)
-            if first != name:
-                raise fault(f'"{first}" and "{name}" are the same header', at=(name, KEY))
-    return value
-
-
 Protocol = Annotated[str, BeforeValidator(_protocol)]
-Parameter = Annotated[str, BeforeValidator(_parameter)]
-
-
-def _groups(info: ValidationInfo) -> frozenset[str] | None:
-    """Return the groups of the frontend's path; None where that is wrong itself."""
-    path = info.data.get("path")
-    if not isinstance(path, PathMatch):
-        return None
-    return groups_of(path.regex) if path.regex is not None else frozenset()
 
 
 def _redirected(value: Redirect | str | None, info: ValidationInfo) -> Redirect | str | None:
-    groups = _groups(info)
+    groups = path_groups(info)
     if isinstance(value, Redirect) and groups is not None:
         check_place(value, info.data["path"], groups)
     return value
 
 
 def _rewritten(value: Rewrite | None, info: ValidationInfo) -> Rewrite | None:
-    groups = _groups(info)
+    groups = path_groups(info)
     if value is not None and groups is not None:
         check_place(value, info.data["path"], groups)
     return value
 
 
-def _edited(value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
-    groups = _groups(info)
-    if groups is not None:
-        check_edits(value, groups, of_requests=info.field_name == "request_headers")
-    return value
-
-
 _SEEN_IN_REQUESTS = {
-    "allow",
-    "basic_auth",
-    "client_addresses",
+    *Effects.model_fields,
+    *(Match.model_fields.keys() - {"hostname", "hostnames", "listeners"}),
     "client_certificate",
-    "concurrency",
-    "cookies",
-    "cors",
-    "deny",
     "early_data",
-    "error_pages",
-    "forward_auth",
-    "headers",
-    "hsts",
-    "limits",
-    "methods",
     "mirror",
-    "path",
     "policies",
-    "query",
-    "rate_limit",
     "redirect",
-    "request_headers",
     "respond",
-    "response_headers",
     "rewrite",
     "split",
-    "timeouts",
 }
 _OF_BACKENDS = (
     "concurrency",
@@ -198,15 +103,13 @@ def _ends_once(schema: dict[str, Any]) -> None:
     ]
 
 
-class Frontend(Kind):
+class Frontend(Effects, Match):
     """A match of requests, and what becomes of them. The most specific match wins."""
 
     model_config = ConfigDict(json_schema_extra=_ends_once)
 
     KIND: ClassVar[str] = "frontend"
 
-    allow: Allowed = None
-    basic_auth: BasicAuthed = None
     client_certificate: Annotated[
         Literal["required"] | None,
         BeforeValidator(_client_certificate),
@@ -219,18 +122,6 @@ class Frontend(Kind):
             examples=["required"],
         ),
     ] = None
-    client_addresses: Annotated[
-        Annotated[list[Network], SortedUnique] | None,
-        Field(
-            min_length=1,
-            max_length=NETWORKS_MAX,
-            description=(
-                "Networks of the clients whose requests are matched. null: all are. Who a client "
-                "is, the PROXY protocol or a trusted proxy says, as for `{client_address}`."
-            ),
-            examples=[["10.0.0.0/8"]],
-        ),
-    ] = None
     cluster: Annotated[
         Name | None,
         Field(
@@ -241,17 +132,6 @@ class Frontend(Kind):
             examples=["shop"],
         ),
     ] = None
-    concurrency: Crowded = None
-    cookies: Annotated[
-        dict[CookieName, Annotated[CookieMatch, BeforeValidator(plain_is_exact)]],
-        Field(
-            max_length=MATCHES_MAX,
-            description="Cookies that a request must have, all of them. A plain text is exact.",
-            examples=[{"beta": "1"}],
-        ),
-    ] = Field(default_factory=dict)
-    cors: InheritedCors = INHERIT
-    deny: Denied = None
     early_data: Annotated[
         bool,
         Field(
@@ -263,50 +143,6 @@ class Frontend(Kind):
             )
         ),
     ] = False
-    error_pages: OwnErrorPages = Field(default_factory=dict)
-    forward_auth: AskedFirst = None
-    headers: Annotated[
-        dict[HeaderName, Annotated[HeaderMatch, BeforeValidator(plain_is_exact)]],
-        Field(
-            max_length=MATCHES_MAX,
-            description="Headers that a request must have, all of them. A plain text is exact.",
-            examples=[{"x-tier": "gold"}],
-        ),
-        BeforeValidator(_unique_headers),
-    ] = Field(default_factory=dict)
-    hostname: Annotated[
-        Hostname,
-        Field(
-            description='"shop.example.com", "*.example.com", or "*" for any.',
-            examples=["shop.example.com"],
-        ),
-    ] = "*"
-    hostnames: Annotated[
-        Annotated[list[Annotated[Hostname, AfterValidator(_one_of_hostnames)]], SortedUnique]
-        | None,
-        Field(
-            min_length=1,
-            max_length=HOSTNAMES_MAX,
-            description="Several hostnames, in place of `hostname`. null: that one alone.",
-            examples=[["example.com", "www.example.com"]],
-        ),
-    ] = None
-    hsts: InheritedHsts = INHERIT
-    limits: Limits = RequestLimits()
-    listeners: Annotated[
-        list[Name],
-        SortedUnique,
-        Field(
-            min_length=1,
-            description="The listeners that take the requests.",
-            examples=[["public-http"]],
-        ),
-    ]
-    methods: Annotated[
-        list[Method],
-        SortedUnique,
-        Field(description="Methods that are matched. None: all of them.", examples=[["GET"]]),
-    ] = Field(default_factory=list)
     mirror: Annotated[
         Mirror | None,
         Field(
@@ -328,23 +164,7 @@ class Frontend(Kind):
             )
         ),
     ] = False
-    path: Annotated[
-        PathMatch,
-        Field(
-            description="The path: one of prefix, exact, regex, suffix.",
-            examples=[{"prefix": "/api"}],
-        ),
-    ] = PathMatch(prefix="/")
     policies: Policies = Field(default_factory=list)
-    query: Annotated[
-        dict[Parameter, Annotated[QueryMatch, BeforeValidator(plain_is_exact)]],
-        Field(
-            max_length=MATCHES_MAX,
-            description="Query parameters that a request must have. A plain text is exact.",
-            examples=[{"version": "2"}],
-        ),
-    ] = Field(default_factory=dict)
-    rate_limit: RateLimited = None
     redirect: Annotated[
         RedirectOrHttps,
         AfterValidator(_redirected),
@@ -357,7 +177,6 @@ class Frontend(Kind):
             examples=["https", {"hostname": "example.com", "status": 301}],
         ),
     ] = None
-    request_headers: Annotated[RequestEdits, AfterValidator(_edited)] = HeaderEdits()
     respond: Annotated[
         Respond | None,
         Field(
@@ -368,7 +187,6 @@ class Frontend(Kind):
             examples=[{"status": 200, "body": "ok\n"}],
         ),
     ] = None
-    response_headers: Annotated[ResponseEdits, AfterValidator(_edited)] = HeaderEdits()
     rewrite: Annotated[
         Rewrite | None,
         AfterValidator(_rewritten),
@@ -401,7 +219,6 @@ class Frontend(Kind):
             examples=["client_address", {"cookie": "lane"}],
         ),
     ] = None
-    timeouts: Timeouts = RequestTimeouts()
     upgrades: Annotated[
         list[Protocol],
         SortedUnique,
@@ -419,15 +236,10 @@ class Frontend(Kind):
         """Every cluster that its requests go to; none where it answers them."""
         return (self.cluster,) if self.cluster is not None else sorted(self.split)
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Every hostname that it has, perhaps `*`."""
-        return self.hostnames or (self.hostname,)
-
-    @model_validator(mode="after")
-    def _lets_somebody_in(self) -> Frontend:
-        check_access(self.allow, self.deny)
-        return self
+    @classmethod
+    def path_groups(cls, info: ValidationInfo) -> frozenset[str] | None:
+        """Return the groups of its path, which has been looked at before what is done."""
+        return path_groups(info)
 
     @model_validator(mode="after")
     def _sees_preflights(self) -> Frontend:
@@ -435,14 +247,6 @@ class Frontend(Kind):
             hint = "add OPTIONS to methods"
             message = "cors: preflights are OPTIONS requests, which methods leaves out"
             raise fault(message, hint, at=("cors", KEY))
-        return self
-
-    @model_validator(mode="after")
-    def _has_hostnames_once(self) -> Frontend:
-        if self.hostnames and self.hostname != "*":
-            hint = f'write {self.hostname} into "hostnames"'
-            message = 'a frontend has "hostname" or "hostnames", not both'
-            raise fault(message, hint, at=("hostname", KEY))
         return self
 
     @model_validator(mode="after")

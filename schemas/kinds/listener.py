@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from schemas.base import Kind, Model, fault, shown
 from schemas.entities.material import NamedFile
-from schemas.kinds.error_page import ErrorPages
+from schemas.policies.error_page import ErrorPages
 from schemas.values.names import Address, Name, Network, Policies, SortedUnique
 from schemas.values.units import Duration, Measured
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from schemas.base import Kind, fault, shown
-from schemas.kinds.error_page import ErrorPages
+from schemas.policies.error_page import ErrorPages
 from schemas.values.names import Address
 from schemas.values.units import Measured
 

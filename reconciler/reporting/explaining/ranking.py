@@ -19,8 +19,8 @@ from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.frontend import Frontend
-from schemas.kinds.match import ValueMatch
-from schemas.kinds.split import shares_of
+from schemas.routes.match import ValueMatch
+from schemas.routes.split import shares_of
 
 if TYPE_CHECKING:
     from routing import Miss

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word, asked_first
 from schemas.entities.entity import Entity
-from schemas.kinds.basic_auth import BasicAuth
-from schemas.kinds.concurrency import Concurrency
-from schemas.kinds.cors import ANY, Cors
-from schemas.kinds.error_page import ErrorPage
-from schemas.kinds.forward_auth import ForwardAuth
-from schemas.kinds.frontend import Frontend, Mirror
-from schemas.kinds.hsts import Hsts
-from schemas.kinds.places import QueryChange, Redirect, Rewrite
-from schemas.kinds.rate import RateLimit
-from schemas.kinds.respond import Respond
-from schemas.kinds.split import goes_by, shares_of
+from schemas.kinds.frontend import Frontend
+from schemas.policies.basic_auth import BasicAuth
+from schemas.policies.concurrency import Concurrency
+from schemas.policies.cors import ANY, Cors
+from schemas.policies.error_page import ErrorPage
+from schemas.policies.forward_auth import ForwardAuth
+from schemas.policies.hsts import Hsts
+from schemas.policies.rate import RateLimit
+from schemas.routes.mirror import Mirror
+from schemas.routes.places import QueryChange, Redirect, Rewrite
+from schemas.routes.respond import Respond
+from schemas.routes.split import goes_by, shares_of
 from schemas.values.units import format_duration, format_share, format_size
 
 Stages = list[dict[str, Any]]

@@ -13,7 +13,7 @@ from reconciler.catalog.policies import Edit, asked_first, levels_of, merged
 from reconciler.catalog.views import MemoryView
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
-from schemas.kinds.hsts import Hsts
+from schemas.policies.hsts import Hsts
 from tests.property import merging
 from tests.reconciler.building import entity, frontend
 from tests.reconciler.catalog.configuration import Catalog

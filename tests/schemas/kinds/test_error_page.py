@@ -1,6 +1,7 @@
 import pytest
 
-from schemas.kinds.error_page import BODY_BYTES_MAX, ErrorPage
+from schemas.policies.error_page import ErrorPage
+from schemas.values.content import BODY_BYTES_MAX
 from tests.schemas.refusals import refusal
 
 

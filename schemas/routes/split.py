@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from schemas.base import OneOf, fault, shown
-from schemas.kinds.match import CookieName, HeaderName
-from schemas.kinds.places import MAP, WORD, form_of
+from schemas.routes.match import CookieName, HeaderName
+from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import Name
 
 CLUSTERS_MAX = 16
@@ -47,8 +47,8 @@ Share = Annotated[int, Ge(0), Le(SHARE_MAX)]
 Shares = Annotated[dict[Name, Share], AfterValidator(_some_share)]
 SplitByOrClient = Annotated[
     Annotated[
-        Annotated[Literal["client_address"], Tag(WORD)] | Annotated[SplitBy, Tag(MAP)],
-        Discriminator(form_of),
+        Annotated[Literal["client_address"], A_WORD] | Annotated[SplitBy, A_MAP],
+        BY_FORM,
     ]
     | None,
     BeforeValidator(_split_by),

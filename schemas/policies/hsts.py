@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from schemas.base import Model, fault, shown
-from schemas.kinds.places import MAP, WORD, form_of
+from schemas.base import Model, fault
+from schemas.values.forms import A_MAP, A_WORD, BY_FORM, inherit_or
 
 HSTS_DAYS_MAX = 3650
 HSTS_PRELOAD_DAYS = 365
-INHERIT: Literal["inherit"] = "inherit"
 
 
 class Hsts(Model):
@@ -44,17 +43,10 @@ class Hsts(Model):
         return self
 
 
-def _word_or_map(value: object) -> object:
-    if value is None or value == INHERIT or isinstance(value, (dict, Hsts)):
-        return value
-    hint = "write {max_age_days: 365}, or null for none"
-    raise fault(f'expected a map or "inherit", not {shown(value)}', hint)
-
-
 InheritedHsts = Annotated[
     Annotated[
-        Annotated[Literal["inherit"], Tag(WORD)] | Annotated[Hsts, Tag(MAP)],
-        Discriminator(form_of),
+        Annotated[Literal["inherit"], A_WORD] | Annotated[Hsts, A_MAP],
+        BY_FORM,
     ]
     | None,
     Field(
@@ -65,5 +57,5 @@ InheritedHsts = Annotated[
         ),
         examples=[{"max_age_days": 365}],
     ),
-    BeforeValidator(_word_or_map),
+    inherit_or(Hsts, "{max_age_days: 365}"),
 ]

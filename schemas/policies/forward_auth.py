@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from schemas.base import Model, fault, shown
-from schemas.kinds.edits import FieldName, check_copied
+from schemas.policies.edits import FieldName, check_copied
 from schemas.values.names import Name, SortedUnique
 from schemas.values.units import Measured
 

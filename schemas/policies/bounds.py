@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field
 
 from schemas.base import Model
-from schemas.kinds.hsts import INHERIT
-from schemas.kinds.places import MAP, WORD
+from schemas.values.forms import A_MAP, A_WORD, INHERIT, MAP, WORD
 from schemas.values.units import Duration, Measured
 
 
@@ -21,7 +20,7 @@ def _form_of(value: object) -> str:
 
 
 InheritedDuration = Annotated[
-    Annotated[Literal["inherit"], Tag(WORD)] | Annotated[Duration, Tag(MAP)],
+    Annotated[Literal["inherit"], A_WORD] | Annotated[Duration, A_MAP],
     Discriminator(_form_of),
 ]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field
 
 from schemas.base import Model, fault, shown
-from schemas.kinds.places import MAP, WORD, form_of
-from schemas.kinds.split import SplitBy
+from schemas.routes.split import SplitBy
+from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.units import Measured
 
 REQUESTS_MAX = 1_000_000
@@ -31,8 +31,8 @@ def _rate_by(value: object) -> object:
 
 CountedBy = Annotated[
     Annotated[
-        Annotated[Literal["client_address", "frontend"], Tag(WORD)] | Annotated[SplitBy, Tag(MAP)],
-        Discriminator(form_of),
+        Annotated[Literal["client_address", "frontend"], A_WORD] | Annotated[SplitBy, A_MAP],
+        BY_FORM,
     ],
     BeforeValidator(_rate_by),
     Field(
@@ -44,7 +44,7 @@ CountedBy = Annotated[
         examples=[{"header": "x-api-key"}],
     ),
 ]
-"""Whose requests are counted together; also for `schemas.kinds.concurrency`."""
+"""Whose requests are counted together; also for `schemas.policies.concurrency`."""
 
 
 class RateLimit(Model):

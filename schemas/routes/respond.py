@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import Model, fault
 from schemas.entities.material import NamedFile
-from schemas.kinds.error_page import BODY_BYTES_MAX, parse_body, parse_content_type
+from schemas.values.content import BODY_BYTES_MAX, parse_body, parse_content_type
 
 _BODILESS = (204, 304)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.base import Model
-from schemas.kinds.rate import CountedBy
+from schemas.policies.rate import CountedBy
 
 REQUESTS_MAX = 1_000_000
 

@@ -7,15 +7,14 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from annotated_types import Ge, Le
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import KEY, Model, OneOf, fault, shown
-from schemas.kinds.match import PATH_CHARS_MAX, PathMatch, parse_path_text
+from schemas.routes.match import PATH_CHARS_MAX, PathMatch, parse_path_text
+from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import parse_hostname
 from schemas.values.templates import check_groups, check_template, named, without_values
 
-WORD, MAP = "[word]", "[map]"
-"""Of a key that takes a word or a map: in the place of an error, which of them was read."""
 _NOT_IN_QUERY = re.compile(r"[^!-~]|[#\"<>]")
 
 
@@ -109,11 +108,6 @@ _PATH = Field(
 )
 
 
-def form_of(value: object) -> str:
-    """Return in which form a value is written in whose place a word may stand."""
-    return WORD if isinstance(value, str) else MAP
-
-
 def _query(value: object) -> object:
     if value in ("keep", "drop") or isinstance(value, (dict, QueryChange)):
         return value
@@ -124,8 +118,8 @@ def _query(value: object) -> object:
 
 QueryUse = Annotated[
     Annotated[
-        Annotated[Literal["keep", "drop"], Tag(WORD)] | Annotated[QueryChange, Tag(MAP)],
-        Discriminator(form_of),
+        Annotated[Literal["keep", "drop"], A_WORD] | Annotated[QueryChange, A_MAP],
+        BY_FORM,
     ],
     BeforeValidator(_query),
     Field(description="What becomes of the query: keep, drop, or another one."),
@@ -184,8 +178,8 @@ def _redirect(value: object) -> object:
 
 RedirectOrHttps = Annotated[
     Annotated[
-        Annotated[Literal["https"], Tag(WORD)] | Annotated[Redirect, Tag(MAP)],
-        Discriminator(form_of),
+        Annotated[Literal["https"], A_WORD] | Annotated[Redirect, A_MAP],
+        BY_FORM,
     ]
     | None,
     BeforeValidator(_redirect),

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.base import Model, fault, shown
-from schemas.kinds.edits import parse_field_name
-from schemas.kinds.hsts import INHERIT
-from schemas.kinds.places import MAP, WORD, form_of
+from schemas.policies.edits import parse_field_name
+from schemas.values.forms import A_MAP, A_WORD, BY_FORM, inherit_or
 from schemas.values.names import SortedUnique, parse_hostname, parse_method
 from schemas.values.units import Measured
 
@@ -126,17 +125,10 @@ class Cors(Model):
         return self
 
 
-def _word_or_map(value: object) -> object:
-    if value is None or value == INHERIT or isinstance(value, (dict, Cors)):
-        return value
-    hint = 'write {origins: ["https://app.example.com"]}, or null for none'
-    raise fault(f'expected a map or "inherit", not {shown(value)}', hint)
-
-
 InheritedCors = Annotated[
     Annotated[
-        Annotated[Literal["inherit"], Tag(WORD)] | Annotated[Cors, Tag(MAP)],
-        Discriminator(form_of),
+        Annotated[Literal["inherit"], A_WORD] | Annotated[Cors, A_MAP],
+        BY_FORM,
     ]
     | None,
     Field(
@@ -147,5 +139,5 @@ InheritedCors = Annotated[
         ),
         examples=[{"origins": ["https://app.example.com"]}],
     ),
-    BeforeValidator(_word_or_map),
+    inherit_or(Cors, '{origins: ["https://app.example.com"]}'),
 ]

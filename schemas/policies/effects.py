@@ -1,0 +1,59 @@
+"""What is done with requests and answers: every key that a policy and a frontend may both have.
+
+What counts for a frontend is merged by leaf: its own word goes before its policies', and these
+before those of the listener that a request came to (`reconciler.catalog.policies`; the engine does
+the same). Who may refuse a request is no leaf: each of the three must let it pass.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from schemas.base import Kind
+from schemas.policies.access import Allowed, Denied, check_access
+from schemas.policies.basic_auth import BasicAuthed
+from schemas.policies.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
+from schemas.policies.concurrency import Crowded
+from schemas.policies.cors import InheritedCors
+from schemas.policies.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
+from schemas.policies.error_page import OwnErrorPages
+from schemas.policies.forward_auth import AskedFirst
+from schemas.policies.hsts import InheritedHsts
+from schemas.policies.rate import RateLimited
+from schemas.values.forms import INHERIT
+
+
+class Effects(Kind):
+    """What is done with requests and answers."""
+
+    allow: Allowed = None
+    basic_auth: BasicAuthed = None
+    concurrency: Crowded = None
+    cors: InheritedCors = INHERIT
+    deny: Denied = None
+    error_pages: OwnErrorPages = Field(default_factory=dict)
+    forward_auth: AskedFirst = None
+    hsts: InheritedHsts = INHERIT
+    limits: Limits = RequestLimits()
+    rate_limit: RateLimited = None
+    request_headers: RequestEdits = HeaderEdits()
+    response_headers: ResponseEdits = HeaderEdits()
+    timeouts: Timeouts = RequestTimeouts()
+
+    @classmethod
+    def path_groups(cls, info: ValidationInfo) -> frozenset[str] | None:
+        """Return what values may take from the path; None where that is wrong itself."""
+        return frozenset()
+
+    @field_validator("request_headers", "response_headers", mode="after")
+    @classmethod
+    def _edits_take_what_is_there(cls, value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
+        groups = cls.path_groups(info)
+        if groups is not None:
+            check_edits(value, groups, of_requests=info.field_name == "request_headers")
+        return value
+
+    @model_validator(mode="after")
+    def _lets_somebody_in(self) -> Effects:
+        check_access(self.allow, self.deny)
+        return self
