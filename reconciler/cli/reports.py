@@ -1,6 +1,6 @@
 """What every command prints with `--json`, as types: the reference, and `kakehi schema COMMAND`.
 
-Those that come from the daemon are in `schemas.messages.control` and `status` beside it; `plan` and
+Those that come from the daemon are in `schemas.messages.results` and `status` beside it; `plan` and
 `validate` are here. A key that is here stays; new ones may come, so readers ignore what they do not
 know.
 """
@@ -18,7 +18,7 @@ from typing import (
     is_typeddict,
 )
 
-from schemas.messages import control, status
+from schemas.messages import results, status
 
 
 class FieldSides(TypedDict("FieldSides", {"from": Any, "to": Any})):
@@ -53,7 +53,7 @@ class PlannedChange(TypedDict):
     kind: str
     name: str
     fields: dict[str, FieldSides]
-    source: control.WrittenAt
+    source: results.WrittenAt
     effect: str
     in_use: ReportedUse
     heirs: NotRequired[list[str | None]]
@@ -135,16 +135,16 @@ class ErrorReport(TypedDict):
 
 
 REPORTS: dict[str, type] = {
-    "drain": control.DrainResult,
-    "explain": control.ExplainResult,
-    "history": control.HistoryResult,
+    "drain": results.DrainResult,
+    "explain": results.ExplainResult,
+    "history": results.HistoryResult,
     "plan": PlanReport,
-    "retry": control.RetryResult,
-    "show": control.ShowResult,
+    "retry": results.RetryResult,
+    "show": results.ShowResult,
     "status": status.StatusResult,
-    "undrain": control.DrainResult,
+    "undrain": results.DrainResult,
     "validate": ValidateReport,
-    "wait": control.WaitResult,
+    "wait": results.WaitResult,
 }
 
 

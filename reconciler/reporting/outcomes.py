@@ -21,7 +21,7 @@ from reconciler.transaction.events import Failure
 from schemas.changes.plan import Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
-from schemas.messages.control import HistoryEntry
+from schemas.messages.results import HistoryEntry
 from schemas.messages.status import LastError
 
 # Status says it at each question: a line of a file, or a reason, may be of any length.

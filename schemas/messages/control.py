@@ -1,8 +1,9 @@
 """Messages between the command line and the daemon over `control.sock`.
 
 The command line (`reconciler.cli.asking`) writes one request as one line of JSON; the daemon
-(`reconciler.reporting.control.control_socket`) answers with one line. Plain dataclasses and
-`TypedDict`s: the command line starts in under 100 ms, which pydantic alone would use up.
+(`reconciler.reporting.control.control_socket`) answers with one line, in which is one of
+`schemas.messages.results`. Plain dataclasses: the command line starts in under 100 ms, which
+pydantic alone would use up.
 
 A request is `{"request": NAME, …fields}`. A response is `{"ok": true, "result": {…}}` or
 `{"ok": false, "error": {"code": CODE, "message": TEXT}}`.
@@ -15,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import Any, ClassVar, Literal
 
 SOCKET_NAME = "control.sock"
 # A plan request carries the changed files of a working tree; 16 MiB holds about 100,000 entities.
@@ -159,187 +160,6 @@ Request = (
     | RetryRequest
     | StopRequest
 )
-
-
-class PlanResult(TypedDict):
-    """The answer to `plan`.
-
-    `plan` is the form of `kakehi plan --json`, and null when the configuration is invalid;
-    `diagnostics` are `Diagnostic.to_json()` forms with their rendered text in `rendered`.
-    Where `wants` names files, there is no plan before their contents have come.
-    """
-
-    plan: dict[str, Any] | None
-    diagnostics: list[dict[str, Any]]
-    base: dict[str, Any]
-    wants: list[str]
-
-
-class WaitResult(TypedDict):
-    """The answer to `wait`. `outcome`: applied | refused | superseded | timeout.
-
-    `tried_again`: the newest commit has failed for no fault of its own, and may still be applied.
-    """
-
-    outcome: Literal["applied", "refused", "superseded", "timeout"]
-    commit: str
-    applied: str | None
-    generation: int
-    message: str
-    laggards: list[str]
-    tried_again: bool
-
-
-class HistoryEntry(TypedDict):
-    """One commit. `outcome`: applied | unchanged | refused | superseded.
-
-    Also not_renewed: `files` of the machine that the commit which runs names have changed, and do
-    not fit. Entries of drains are told as `DrainEvent`.
-    `changes` holds at most 1,000 changes in the form of `plan --json`; `change_count` counts all.
-    `position` counts what is told, with drains, from the newest on, whatever the clock said.
-    """
-
-    position: NotRequired[int]
-    at: str
-    commit: str
-    outcome: Literal[
-        "applied",
-        "unchanged",
-        "refused",
-        "superseded",
-        "drained",
-        "undrained",
-        "expired",
-        "not_renewed",
-    ]
-    generation: int
-    duration_ms: float
-    author: str
-    subject: str
-    message: NotRequired[str]
-    stage: NotRequired[str]
-    file: NotRequired[str | None]
-    line: NotRequired[int | None]
-    backends: NotRequired[list[str]]
-    expires_at: NotRequired[str | None]
-    files: NotRequired[list[str]]
-    change_count: int
-    changes: list[dict[str, Any]]
-
-
-class DrainEvent(TypedDict):
-    """What became of drains while a commit ran. `outcome`: drained | undrained | expired."""
-
-    position: int
-    at: str
-    outcome: str
-    backends: list[str]
-    owner: str
-    expires_at: str | None
-    commit: str
-
-
-class HistoryResult(TypedDict):
-    """The answer to `history`. `drains` are those since the oldest of the entries."""
-
-    entries: list[HistoryEntry]
-    drains: list[DrainEvent]
-
-
-class WrittenAt(TypedDict):
-    """Where an entity is written; the default settings have the file "" and the line 0."""
-
-    file: str
-    line: int
-    column: NotRequired[int]
-
-
-class ShownEntity(TypedDict):
-    """One running entity; `value` is canonical, and `units` says of which numbers in it (dotted
-    path) they are durations (`ms`) or sizes (`bytes`).
-    """
-
-    kind: str
-    name: str
-    value: dict[str, Any]
-    units: dict[str, str]
-    source: WrittenAt | None
-
-
-class ShowResult(TypedDict):
-    """The answer to `show`."""
-
-    generation: int
-    commit: str | None
-    entities: list[ShownEntity]
-
-
-class NamesResult(TypedDict):
-    """The answer to `names`: the first of them, in order."""
-
-    names: list[str]
-
-
-class ExplainResult(TypedDict):
-    """The answer to `explain`.
-
-    `listeners`: name, address, protocol, source, of each that the URL can arrive at; over https
-    also `certificates` (name, source; none: the handshake is refused) and why these in `handshake`.
-    `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight, drained,
-    source, and `tls_fault`: why handshakes with it fail, or null. `stages`: what the frontend does
-    to the request and to its answer, in this order, each with key, words and `by`: name and source
-    of the policy that says so, null where the frontend does itself. `lost`: frontends that
-    did not win, best first, each with name, source and reason. `status`: the status that the
-    proxy itself would answer with (0: it closes the connection), or null when a backend answers.
-    """
-
-    listeners: list[dict[str, Any]]
-    frontend: dict[str, Any] | None
-    stages: list[dict[str, Any]]
-    cluster: dict[str, Any] | None
-    backends: list[dict[str, Any]]
-    lost: list[dict[str, Any]]
-    status: int | None
-    message: str
-
-
-class DrainOwner(TypedDict):
-    """Whose a drain was before, until when (null: until undrained)."""
-
-    backend: str
-    owner: str
-    since: str
-    expires_at: str | None
-
-
-class DrainResult(TypedDict):
-    """The answer to `drain` and `undrain`. `active`: requests still in flight, all workers.
-
-    `backends` are those that are meant, several where an address was named; `others` the drains of
-    another owner that were there before; `without_backend` the clusters that have no backend left
-    that takes requests, `unnoticed` those of them from which no client has its answers: they have
-    no share, or are only mirrored to; `not_kept` is why the next start will not know of it, null:
-    it will.
-    """
-
-    backend: str
-    backends: list[str]
-    others: list[DrainOwner]
-    without_backend: list[str]
-    unnoticed: list[str]
-    drained: bool
-    active: int
-    expires_at: str | None
-    timed_out: bool
-    not_kept: str | None
-
-
-class RetryResult(TypedDict):
-    """The answer to `retry`: what is tried. `commit` is null when all that is wanted runs."""
-
-    commit: str | None
-    applied: str | None
-
 
 _REQUESTS: dict[str, type[Any]] = {
     kind.name: kind

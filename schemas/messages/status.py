@@ -1,6 +1,6 @@
 """What `status` tells: the answer of the daemon, part by part.
 
-The longest of the answers of `schemas.messages.control`, and the one that every new part of the
+The longest of the answers (`schemas.messages.results`), and the one that every new part of the
 daemon adds to. Made by `reconciler.reporting.control.status`.
 """
 

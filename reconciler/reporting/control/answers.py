@@ -35,7 +35,7 @@ from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from schemas.entities.secrecy import value_without_secrets
 from schemas.kinds.registry import full, units
-from schemas.messages import control
+from schemas.messages import control, results
 
 # Entities that a plan looks at although they do not change: so many take it a tenth of a second.
 _WHOLE_MAX = 500
@@ -81,7 +81,7 @@ class ControlAnswers:
                 await self.stop()
                 return {}
 
-    def _retry(self) -> control.RetryResult:
+    def _retry(self) -> results.RetryResult:
         head, applied = self.reconciler.head, self.store.running.commit
         self.reconciler.retry()
         return {
@@ -89,7 +89,7 @@ class ControlAnswers:
             "applied": applied,
         }
 
-    async def _wait(self, request: control.WaitRequest) -> control.WaitResult:
+    async def _wait(self, request: control.WaitRequest) -> results.WaitResult:
         try:
             return await self.waiting.wait(request)
         except NoCommitError as error:
@@ -97,7 +97,7 @@ class ControlAnswers:
 
     # Questions about the configuration.
 
-    async def _plan(self, request: control.PlanRequest) -> control.PlanResult:
+    async def _plan(self, request: control.PlanRequest) -> results.PlanResult:
         head: Head | None = None
         unsent = Unsent()
         try:
@@ -192,11 +192,11 @@ class ControlAnswers:
                 found = iter((entity,))
             yield from control.encode_listing(result, "entities", map(_shown, found))
 
-    def _names(self, request: control.NamesRequest) -> control.NamesResult:
+    def _names(self, request: control.NamesRequest) -> results.NamesResult:
         with self.store.snapshot() as seen:
             return {"names": names(seen.state, request.kind, request.under)}
 
-    async def _explain(self, request: control.ExplainRequest) -> control.ExplainResult:
+    async def _explain(self, request: control.ExplainRequest) -> results.ExplainResult:
         drained = self.draining.drains.names()
         try:
             with self.store.snapshot() as seen:
@@ -219,8 +219,8 @@ class ControlAnswers:
         return {path: content for path, content in found.items() if content is not None}
 
 
-def _shown(entity: Entity) -> control.ShownEntity:
-    source: control.WrittenAt | None = None
+def _shown(entity: Entity) -> results.ShownEntity:
+    source: results.WrittenAt | None = None
     if (place := entity.place) is not None:
         source = {"file": place.file, "line": place.line, "column": place.column}
     value = value_without_secrets(entity.key.kind, full(entity))

@@ -22,7 +22,7 @@ from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.store import Store
 from reconciler.workers.slots.supervisor import Supervisor
 from schemas.entities.entity import EntityKey
-from schemas.messages import control
+from schemas.messages import control, results
 
 # How often a drain looks whether the last request has ended.
 _DRAIN_LOOK_S = 0.05
@@ -39,7 +39,7 @@ class Draining:
     """Tells all workers which backends are drained."""
     outcomes: Outcomes
 
-    async def drain(self, request: control.DrainRequest) -> control.DrainResult:
+    async def drain(self, request: control.DrainRequest) -> results.DrainResult:
         """Raises `RefusedRequestError`."""
         if request.ttl_s is not None and request.ttl_s <= 0:
             raise RefusedRequestError("usage", "a drain must last longer than nothing")
@@ -59,7 +59,7 @@ class Draining:
             timed_out = not await self._await_idle(backends, request.timeout_s)
         return await self._result(request.backend, backends, timed_out, others)
 
-    async def undrain(self, backend: str) -> control.DrainResult:
+    async def undrain(self, backend: str) -> results.DrainResult:
         """Of one backend, or of all at an address. Raises `RefusedRequestError`."""
         host = _address_in(backend)
         backends = [backend] if host is None else self._at(*host)
@@ -122,7 +122,7 @@ class Draining:
 
     async def _result(
         self, asked: str, backends: Sequence[str], timed_out: bool, others: Sequence[Drain]
-    ) -> control.DrainResult:
+    ) -> results.DrainResult:
         drain = self.drains.get(backends[0])
         drained, state = self.drains.names(), self.store.running.state
         clusters = sorted({cluster_of(EntityKey("backend", each)) for each in backends})

@@ -16,7 +16,8 @@ from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
 from reconciler.workers.slots.supervisor import Supervisor
-from schemas.messages.control import WaitRequest, WaitResult
+from schemas.messages.control import WaitRequest
+from schemas.messages.results import WaitResult
 
 _FULL_ID_CHARS = 40
 _HEXADECIMAL = frozenset("0123456789abcdef")

@@ -22,7 +22,8 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
-from schemas.messages.control import ExplainRequest, ExplainResult
+from schemas.messages.control import ExplainRequest
+from schemas.messages.results import ExplainResult
 from schemas.values.names import port_of
 
 # Beyond this nobody reads on; the best ones come first.

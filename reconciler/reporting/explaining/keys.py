@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.language.document import read_document
 from reconciler.language.raw import RawEntity, raw_entities
 from schemas.entities.entity import EntityKey
-from schemas.messages.control import ExplainResult
+from schemas.messages.results import ExplainResult
 
 
 def files_named(result: ExplainResult) -> set[str]:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler import log
 from reconciler.storage.file.database import DamagedError, text_hash, translated
-from schemas.messages.control import DrainEvent, HistoryEntry, HistoryResult
+from schemas.messages.results import DrainEvent, HistoryEntry, HistoryResult
 
 ENTRIES_MAX = 1000
 BYTES_MAX = 32 * 1024 * 1024

@@ -13,7 +13,8 @@ from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explaining.explain import explain
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS
-from schemas.messages.control import ExplainRequest, ExplainResult
+from schemas.messages.control import ExplainRequest
+from schemas.messages.results import ExplainResult
 from tests.harness import pki
 from tests.harness.ports import address, split
 from tests.reconciler.live import shop

@@ -15,7 +15,8 @@ from reconciler.reporting.explaining.explain import explain
 from reconciler.reporting.explaining.question import UnexplainableError
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import MODELS
-from schemas.messages.control import ExplainRequest, ExplainResult
+from schemas.messages.control import ExplainRequest
+from schemas.messages.results import ExplainResult
 from tests.harness.rawclient import Connection
 from tests.reconciler.live import shop
 

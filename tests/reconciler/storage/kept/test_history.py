@@ -11,7 +11,7 @@ import pytest
 from reconciler.storage.kept import history as module
 from reconciler.storage.kept.history import History, HistoryRow
 from reconciler.storage.store import Store
-from schemas.messages.control import HistoryEntry
+from schemas.messages.results import HistoryEntry
 
 
 def entry(commit: str, outcome: str = "applied", message: str | None = None) -> HistoryEntry:
