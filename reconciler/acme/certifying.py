@@ -47,6 +47,8 @@ _LEFT_AT_RENEWAL = 1 / 3
 _DOUBLINGS_MAX = 16
 # One that was just issued is not ordered again before this, whatever the authority suggests.
 _REORDER_PAUSE = timedelta(hours=1)
+# The first line of what was issued, which is none of PEM: readers of that pass it by (RFC 7468 §2).
+_ORDERED_FROM = "Ordered from: "
 # How often an authority is asked when to renew: as it says, within these; else the last one.
 _ADVICE_PAUSE_MIN = timedelta(minutes=1)
 _ADVICE_PAUSE_MAX = timedelta(days=3650)
@@ -95,10 +97,12 @@ class Certifying:
         challenges: ChallengeKeeper,
         ordered: Callable[[], list[Entity]],
         claims: Callable[[str], bool],
-        served: Callable[[EntityKey, str], bytes | None],
+        served: Callable[[EntityKey], bytes | None],
         issued: Callable[[], None],
     ) -> None:
-        """`issued` is called when a file is there that was not."""
+        """`served` gives the file that a certificate is served from, if it is one for both parts;
+        `issued` is called when a file is there that was not.
+        """
         self._accounts = state_dir / DIRECTORY / ACCOUNTS
         self._issued = issued_directory(state_dir)
         self._challenges = challenges
@@ -113,6 +117,14 @@ class Certifying:
     def wake(self) -> None:
         """The configuration may have changed."""
         self._wake.set()
+
+    def retry(self) -> list[str]:
+        """Order now what could not be ordered; return the names of these certificates."""
+        failed = [name for name, each in self._watched.items() if each.problem is not None]
+        for name in failed:
+            self._watched[name].due = _now()
+        self._wake.set()
+        return sorted(failed)
 
     def warnings(self) -> list[str]:
         """A sentence for each certificate that could not be ordered."""
@@ -168,26 +180,28 @@ class Certifying:
         left = min((due - now for due in dues), default=timedelta(seconds=_LOOK_S))
         return min(max(left.total_seconds(), _LOOK_PAUSE_MIN_S), _LOOK_S)
 
-    def _chain(self, name: str) -> list[x509.Certificate] | None:
-        """What was issued last; written anew from what is served, when somebody took it away."""
+    def _chain(self, order: Order) -> list[x509.Certificate] | None:
+        """What was issued last; written anew from what is served, when somebody took it away.
+
+        None for what another authority has issued, such as one to practise with.
+        """
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
-        path = self._path(name)
+        path = self._path(order.name)
         try:
-            content = read_regular(path) if is_there(path) else self._served_at(name, path)
-            if content is None:
+            served = partial(self._served, EntityKey("certificate", order.name))
+            content = read_regular(path) if is_there(path) else served()
+            if content is None or _authority(content) not in (None, order.directory):
                 return None
             chain = pem.read_chain(content)
             if pem.check_key(chain, content):
                 return None
             if not is_there(path):
-                self._keep(name, content)
+                self._keep(order.name, content)
+                self._on_issued()
         except (OSError, ValueError):
             return None
         return chain
-
-    def _served_at(self, name: str, path: Path) -> bytes | None:
-        return self._served(EntityKey("certificate", name), str(path))
 
     def _path(self, name: str) -> Path:
         return self._issued / f"{name}.pem"
@@ -215,7 +229,7 @@ class Certifying:
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         order = watched.order
-        chain = self._chain(order.name)
+        chain = self._chain(order)
         if chain is not None and set(order.hostnames) <= set(pem.dns_names(chain[0])):
             await self._ask_when(watched, chain)
             assert watched.renewal is not None, "it was asked for"
@@ -229,7 +243,7 @@ class Certifying:
         log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
         content = await _in_thread(partial(obtain, order, self._accounts, self._publisher(order)))
         try:
-            self._keep(order.name, content)
+            self._keep(order.name, f"{_ORDERED_FROM}{order.directory}\n".encode() + content)
         except OSError as error:
             raise OrderError(f"it cannot be kept: {error.strerror or error}") from None
         watched.failures, watched.problem = 0, None
@@ -281,6 +295,13 @@ class Certifying:
             reason=problem,
             again=watched.due.isoformat(timespec="seconds"),
         )
+
+
+def _authority(content: bytes) -> str | None:
+    """Return whose certificate it is, by its first line; None if that does not say."""
+    first, _, _ = content.partition(b"\n")
+    said = first.decode(errors="replace")
+    return said.removeprefix(_ORDERED_FROM) if said.startswith(_ORDERED_FROM) else None
 
 
 def _now() -> datetime:

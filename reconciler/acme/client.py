@@ -228,10 +228,24 @@ def _sentences(order: Order) -> Iterator[None]:
     except errors.TimeoutError:
         raise OrderError("the authority did not come to an end in time") from None
     except requests.RequestException as error:
-        reason = type(error).__name__
-        raise OrderError(f"{order.directory} cannot be reached: {reason}") from None
+        raise OrderError(f"{order.directory} cannot be reached: {_reason(error)}") from None
     except (errors.Error, josepy.errors.Error, OSError, ValueError, KeyError) as error:
         raise OrderError(f"{type(error).__name__}: {error}") from None
+
+
+def _reason(failed: requests.RequestException) -> str:
+    """What was wrong with the connection, by the innermost error that has a word for it."""
+    if isinstance(failed, requests.Timeout):
+        return "no answer in time"
+    reason = ""
+    inner = failed.__cause__ or failed.__context__
+    while inner is not None:
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"its certificate does not verify: {inner.verify_message}"
+        if isinstance(inner, OSError) and inner.strerror:
+            reason = inner.strerror.lower()
+        inner = inner.__cause__ or inner.__context__
+    return reason or type(failed).__name__
 
 
 def _refusals(failed: errors.ValidationError) -> str:

@@ -6,13 +6,13 @@ into the base. Called by `reconciler.catalog.catalog`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
 from reconciler.catalog.parsing import ParsedEntity
 from reconciler.catalog.references import Written
-from reconciler.catalog.relations import Relate, Remembered, View, cluster_of
+from reconciler.catalog.relations import Relate, Remembered, View, cluster_of, wildcard_of
 from reconciler.language.document import Document, Node, read_document
 from reconciler.language.findings import Finding, place
 from reconciler.language.raw import RawEntity, raw_entities
@@ -148,6 +148,7 @@ class ChangedFiles:
                 self.desired[key] = entity
             elif old.provenance != entity.provenance:
                 self.moved[key] = entity
+        self._hand_on_certificates()
         self._default_settings()
         self.before = [old for key in self.desired if (old := self.base.get(key)) is not None]
 
@@ -210,6 +211,33 @@ class ChangedFiles:
         old = former.typed(Certificate)
         kept = {"certificate": old.certificate, "private_key": old.private_key}
         return Entity.of(entity.key, new.model_copy(update=kept), entity.provenance)
+
+    def _hand_on_certificates(self) -> None:
+        """Serve what another one was served by that goes, until something has been issued.
+
+        So a certificate that is renamed leaves no hostname without one.
+        """
+        for key, entity in self.desired.items():
+            if entity is None or key.kind != "certificate" or not is_ordered(entity):
+                continue
+            new = entity.typed(Certificate)
+            if new.certificate is not None:
+                continue
+            for old in self._gone_certificates():
+                had = set(old.hostnames or ())
+                if all({name, wildcard_of(name)} & had for name in new.hostnames or ()):
+                    kept = {"certificate": old.certificate, "private_key": old.private_key}
+                    served = Entity.of(key, new.model_copy(update=kept), entity.provenance)
+                    self._fresh[key] = self.desired[key] = served
+                    break
+
+    def _gone_certificates(self) -> Iterator[Certificate]:
+        gone = sorted(key for key, to in self.desired.items() if to is None)
+        for key in gone:
+            if key.kind == "certificate":
+                old = self.base[key].typed(Certificate)
+                if old.certificate is not None:
+                    yield old
 
     def _is_new(self, raw: RawEntity) -> bool:
         """Say whether no file read before defines the entity too; report it if one does."""

@@ -82,7 +82,7 @@ class Daemon:
         self._commits.applied_ref.resume(self._base.store.running.commit)
         for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
             self._loop.add_signal_handler(number, self._on_signal, drain)
-        self._loop.add_signal_handler(signal.SIGHUP, self._commits.reconciler.retry)
+        self._loop.add_signal_handler(signal.SIGHUP, self._retry)
         self._loop.add_signal_handler(signal.SIGUSR1, self._workers.supervisor.reopen_logs)
         for number in _MEANINGLESS:
             # Not SIG_IGN, which what we start would inherit.
@@ -199,6 +199,10 @@ class Daemon:
         await self._control.close()
 
     # What other parts tell.
+
+    def _retry(self) -> None:
+        self._commits.reconciler.retry()
+        self._workers.certifying.retry()
 
     def _on_signal(self, drain: bool) -> None:
         self._drain_asked += 1

@@ -184,7 +184,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
             challenges,
             lambda: ordered(store.running.state),
             lambda hostname: claims(store.running.state, hostname),
-            lambda key, path: store.materials.content_of(store.running.state.get(key), path),
+            lambda key: store.materials.content_of(store.running.state.get(key)),
             issued=base.wake.set,
         ),
         send_overlay=send_overlay,
@@ -283,6 +283,7 @@ def control_socket(
         waiting=waiting,
         status=status,
         draining=draining,
+        certifying=workers.certifying,
         stop=stop,
     )
     path = base.options.runtime_dir / control.SOCKET_NAME

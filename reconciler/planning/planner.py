@@ -14,6 +14,7 @@ from schemas.changes.plan import Consequence, InUse, Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 from schemas.kinds.backend import Backend
+from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
 from schemas.routes.split import shares_of
 
@@ -91,16 +92,24 @@ def position(key: EntityKey, *, removed: bool) -> tuple[int, str]:
 
 def _effect(change: Change, live: Live, meant: Consequence) -> str:
     if meant.renamed is not None and change.action == "add":
-        return f"is renamed: its value stays; {_renamed(change.key.kind, meant.renamed, live)}"
+        counts = _counts_anew(change)
+        return f"is renamed: its value stays{counts}; {_renamed(change, meant.renamed, live)}"
     if meant.drained and not _weightless(change):
         return _of_drained(change, live)
     effect = _EFFECTS[change.key.kind, change.action]
     return effect if isinstance(effect, str) else effect(change, live)
 
 
-def _renamed(kind: str, former: EntityKey, live: Live) -> str:
+def _counts_anew(change: Change) -> str:
+    """Say which of its counts go with the former name."""
+    after = change.after.value if change.after else {}
+    counting = [key for key in ("rate_limit", "concurrency") if after.get(key) is not None]
+    return f", {' and '.join(counting)} begins to count anew" if counting else ""
+
+
+def _renamed(change: Change, former: EntityKey, live: Live) -> str:
     """Say what becomes of what is in use by the former name."""
-    match kind:
+    match change.key.kind:
         case "listener":
             return f"keeps its sockets, and drains {_open(former, live)} of the old name"
         case "backend":
@@ -168,7 +177,17 @@ def _update_listener(change: Change, live: Live) -> str:
     if "address" in _changed(change):
         drained = _open(change.key, live)
         return f"opens the new socket on every worker, then drains {drained} on the old"
-    return "takes effect with the next request; no connection is closed"
+    begun = sorted(_changed(change) & _AT_THE_BEGINNING)
+    if not begun:
+        return "takes effect with the next request; no connection is closed"
+    when = "counts from the next connection on"
+    if _changed(change) - _AT_THE_BEGINNING:
+        when = f"takes effect with the next request, {' and '.join(begun)} with the next connection"
+    return f"{when}; what is open goes on as it began: {_open(change.key, live)}"
+
+
+_AT_THE_BEGINNING = {"h2c", "protocol", "proxy_protocol", "tls"}
+"""What is settled when a client comes, for as long as it is connected."""
 
 
 def _remove_listener(change: Change, live: Live) -> str:
@@ -231,13 +250,31 @@ def _remove_frontend(change: Change, live: Live) -> str:
     return f"takes no new requests; {_ending(change.key, live)}"
 
 
+def _add_certificate(change: Change, live: Live) -> str:
+    new = change.after.typed(Certificate) if change.after else None
+    if new is not None and new.acme is not None:
+        if new.certificate is None:
+            return "is ordered, and served once it has been issued: until then nothing is"
+        return "is served as what was issued before for its hostnames; no handshake is refused"
+    return "is served to handshakes that ask for its hostnames"
+
+
+def _update_certificate(change: Change, live: Live) -> str:
+    new = change.after.typed(Certificate) if change.after else None
+    if new is not None and new.acme is not None and not _changed(change) & _FILES:
+        until = "nothing is served" if new.certificate is None else "it is served as it is"
+        return f"is ordered anew where its hostnames or authority ask for it; until then {until}"
+    return "is served from the next handshake on; no connection is closed"
+
+
+_FILES = {"certificate", "private_key"}
 _SHARE = "gets its share of new requests"
 _EFFECTS: dict[tuple[str, str], str | Callable[[Change, Live], str]] = {
     ("settings", "add"): "sets what holds for the whole proxy",
     ("settings", "update"): _update_settings,
     ("settings", "remove"): "goes back to the defaults",
-    ("certificate", "add"): "is served to handshakes that ask for its hostnames",
-    ("certificate", "update"): "is served from the next handshake on; no connection is closed",
+    ("certificate", "add"): _add_certificate,
+    ("certificate", "update"): _update_certificate,
     ("certificate", "remove"): "is served no more; connections made with it live on",
     ("policy", "add"): "counts for whoever names it",
     ("policy", "update"): "takes effect with the next request of those that name it",

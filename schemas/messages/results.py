@@ -187,3 +187,5 @@ class RetryResult(TypedDict):
 
     commit: str | None
     applied: str | None
+    certificates: list[str]
+    """Those that could not be ordered, by name."""

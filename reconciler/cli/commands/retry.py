@@ -10,7 +10,8 @@ def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
     """Look for a new commit now, and try again the one that was refused or has failed.
 
     What fails for a reason that is not the commit's own (no worker, a full disk, a port that is
-    taken) is tried again without it, a little later each time. SIGHUP to the daemon does the same.
+    taken, an authority that issued no certificate) is tried again without it, a little later each
+    time. SIGHUP to the daemon does the same.
 
     Examples:
       kakehi retry && kakehi wait
@@ -20,6 +21,8 @@ def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
         print_json(result)
     elif result["commit"] is not None:
         line(f"{result['commit'][:12]} is tried again; see what becomes of it: kakehi wait")
-    else:
+    elif not result["certificates"]:
         line(f"{(result['applied'] or 'no commit')[:12]} runs, and nothing waits to be tried.")
+    for name in result["certificates"]:
+        line(f"certificate {name} is ordered again; see what becomes of it: kakehi status")
     return DONE

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from reconciler.acme.certifying import Certifying
 from reconciler.language.suggest import did_you_mean
 from reconciler.planning.consequences import consequences
 from reconciler.reporting.control.draining import Draining
@@ -52,6 +53,7 @@ class ControlAnswers:
     waiting: Waiting
     status: Status
     draining: Draining
+    certifying: Certifying
     stop: Callable[[], asyncio.Future[None]]
 
     async def answer(self, request: control.Request) -> Any:
@@ -87,6 +89,7 @@ class ControlAnswers:
         return {
             "commit": head.commit if head and head.commit != applied else None,
             "applied": applied,
+            "certificates": self.certifying.retry(),
         }
 
     async def _wait(self, request: control.WaitRequest) -> results.WaitResult:

@@ -74,12 +74,12 @@ class MaterialStore:
         """From here on they lie in the state directory again."""
         self.directory = self._home
 
-    def content_of(self, entity: Entity | None, path: str) -> bytes | None:
-        """Return the content of an entity's file; None when it has none of this path."""
-        for material in materials_of(entity) if entity else ():
-            if material.path == path:
-                with contextlib.suppress(OSError):
-                    return read_regular(self.directory / material.sha256)
+    def content_of(self, entity: Entity | None) -> bytes | None:
+        """Return the content of an entity's only file; None when it has none, or several."""
+        digests = {material.sha256 for material in materials_of(entity)} if entity else set()
+        if len(digests) == 1:
+            with contextlib.suppress(OSError):
+                return read_regular(self.directory / digests.pop())
         return None
 
     def forget_unused(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import ssl
 import time
 from collections.abc import Iterator
@@ -31,13 +33,14 @@ class AcmeShop(Shop):
         super().__init__(directory)
         self.http, self.admin = ports.address(), ports.address()
         self.authority: Pebble | None = None
+        self.name = "own"
 
     def configured(
         self, *hostnames: str, frontends: tuple[str, ...] = ("*",), **acme: Any
     ) -> dict[str, Any]:
         assert self.authority is not None
         ordered = {"directory": self.authority.url, "ca": str(self.authority.ca), **acme}
-        certificates = {"own": {"acme": ordered, "hostnames": list(hostnames)}}
+        certificates = {self.name: {"acme": ordered, "hostnames": list(hostnames)}}
         document = self.document(None, {"certificates": certificates})
         document["settings"]["admin"] = self.admin
         document["listeners"]["plain"] = {"address": self.http}
@@ -75,6 +78,11 @@ class AcmeShop(Shop):
         """The status of a request in clear text."""
         with rawclient.Connection(self.http) as connection:
             return connection.get("shop.test", path).status
+
+    def planned(self, files: dict[str, Any]) -> str:
+        """What `plan` says of an edit, which is left there."""
+        self.repo.write(files)
+        return self.daemon.run_cli("plan", str(self.repo.directory)).stdout
 
     def restart(self) -> None:
         """End everything and start again, with the same state."""
@@ -257,3 +265,58 @@ def test_only_the_very_token_is_answered(shop: AcmeShop) -> None:
     shop.await_leaf()
     for token in ("", "a", "../../etc/passwd"):
         assert shop.status_of(f"/.well-known/acme-challenge/{token}") == 308
+
+
+def test_a_certificate_that_is_renamed_goes_on_being_served(shop: AcmeShop) -> None:
+    shop.repo.commit(shop.configured("shop.test", "www.shop.test"))
+    shop.daemon.start()
+    serial = shop.await_leaf().serial_number
+    assert shop.authority is not None
+    shop.authority.stand_still()
+    shop.name = "mine"
+    planned = shop.planned(shop.configured("shop.test"))
+    assert "is served as what was issued before for its hostnames" in planned
+    shop.daemon.commit(shop.configured("shop.test"))
+    leaf = shop.leaf()
+    assert leaf is not None
+    assert leaf.serial_number == serial
+    # It is a file of its own from here on, by which the next daemon knows it.
+    kept = shop.daemon.state_dir / "acme" / "issued" / "mine.pem"
+    processes.wait_until(kept.exists, "it is kept by its new name")
+    shop.restart()
+    assert shop.await_leaf().serial_number == serial
+    assert shop.daemon.log().count("ordering a certificate") == 1
+
+
+def test_a_certificate_of_an_authority_to_practise_with_is_ordered_anew(
+    shop: AcmeShop, tmp_path: Path
+) -> None:
+    shop.repo.commit(shop.configured("shop.test"))
+    shop.daemon.start()
+    first = shop.await_leaf()
+    with Pebble(tmp_path / "other", shop.http, shop.address) as other:
+        shop.authority = other
+        shop.daemon.commit(shop.configured("shop.test"))
+        second = shop.await_leaf(other_than=first.serial_number)
+        assert second.issuer != first.issuer
+        processes.pause(2)
+        assert shop.daemon.log().count("a certificate was issued") == 2
+
+
+@pytest.mark.parametrize("told", ["by command", "by signal"])
+def test_an_order_that_failed_is_tried_again_when_somebody_asks_for_it(
+    shop: AcmeShop, told: str
+) -> None:
+    nowhere = f"https://{ports.address()}/dir"
+    shop.repo.commit(shop.configured("shop.test", directory=nowhere))
+    shop.daemon.start()
+    processes.wait_until(shop.warnings, "the failure is told", _ISSUED_S)
+    assert f"{nowhere} cannot be reached: connection refused" in shop.warnings()[0]
+    if told == "by command":
+        done = shop.daemon.run_cli("retry", check=True)
+        assert "certificate own is ordered again" in done.stdout
+    else:
+        os.kill(shop.daemon.process.pid, signal.SIGHUP)
+    processes.wait_until(
+        lambda: shop.daemon.log().count("ordering a certificate") == 2, "it is ordered again"
+    )

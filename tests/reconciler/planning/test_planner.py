@@ -259,3 +259,28 @@ def test_the_workers_that_come_and_go_are_named(live: Live, text: str) -> None:
     assert effect(before, after, live) == text
     more = entity("settings", "settings", workers=2, max_requests=2)
     assert effect(before, more, live) == f"{text}; the rest takes effect with the next request"
+
+
+def test_a_rename_tells_that_counts_begin_anew() -> None:
+    counting = entity("policy", "shop", rate_limit={"requests": 3})
+    renamed = Consequence(renamed=EntityKey("policy", "former"))
+    assert effect(None, counting, NOTHING_KNOWN, renamed) == (
+        "is renamed: its value stays, rate_limit begins to count anew; no connection is closed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        ({"h2c": True}, "counts from the next connection on"),
+        (
+            {"h2c": True, "merge_slashes": False},
+            "takes effect with the next request, h2c with the next connection",
+        ),
+    ],
+)
+def test_what_a_connection_began_with_is_what_it_keeps(after: dict[str, Any], text: str) -> None:
+    live = Live(connections={listener().key: 3})
+    changed = listener(**after)
+    expected = f"{text}; what is open goes on as it began: 3 open connections"
+    assert effect(listener(), changed, live) == expected
