@@ -89,14 +89,16 @@ class Warnings:
 
     def found(self) -> list[str]:
         """A sentence for each warning."""
-        problem = self._admin.problem
-        found = [f"no metrics are served: {problem}"] if problem else []
-        found += self._measuring.left_out()
-        found += unbound(self._supervisor)
-        found += self._of_access_log()
+        found = self.unserved() + self._measuring.left_out()
         found += [self._row_audit.problem] if self._row_audit.problem else []
         found += [self._reserve.problem] if self._reserve.problem else []
         return found + self._runtime.warnings(self._supervisor) + self._shortages.found()
+
+    def unserved(self) -> list[str]:
+        """What the settings and listeners that run ask for, and this machine does not give."""
+        problem = self._admin.problem
+        found = [f"no metrics are served: {problem}"] if problem else []
+        return found + unbound(self._supervisor) + self._of_access_log()
 
     def _of_access_log(self) -> list[str]:
         with contextlib.suppress(DamagedError):

@@ -270,6 +270,7 @@ def control_socket(
         certifying=workers.certifying,
         parts=base.parts,
         further_warnings=warnings.found,
+        unserved=warnings.unserved,
         began=base.began,
         fetched_at=lambda: base.fetching.fetched_at,
         remote=base.fetching.shown_remote,

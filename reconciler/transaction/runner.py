@@ -119,7 +119,7 @@ class Runner:
                     self._sockets.discard(opened)
                     self._admin.abort()
             if failure is not None:
-                return failure
+                return _as_the_machine_has_it(failure, begun.puts)
             self._settle_sockets()
         await self._serve_admin()
         return None
@@ -235,11 +235,7 @@ class Runner:
                 _bindable(SETTINGS_KEY, partial(self._admin.check, admin))
         except _Unbindable as error:
             return error.failure
-        for settings in of_kinds(puts, SETTINGS_KEY.kind):
-            reason = unwritable(settings.typed(Settings).access_log)
-            if reason is not None:
-                return Failure(reason, transient=False, kind=SETTINGS_KEY.kind)
-        return None
+        return _without_log(puts)
 
     def _prepare_admin(self, begun: Begun) -> None:
         for admin in _admin_addresses(begun.puts):
@@ -353,6 +349,21 @@ def _admin_addresses(puts: Iterable[Entity]) -> Iterator[str | None]:
     """The metrics' address of settings that are put."""
     for entity in of_kinds(puts, SETTINGS_KEY.kind):
         yield entity.typed(Settings).admin
+
+
+def _without_log(puts: Iterable[Entity]) -> Failure | None:
+    """Why the access log of settings that are put cannot be opened, as a port that is taken."""
+    for settings in of_kinds(puts, SETTINGS_KEY.kind):
+        reason = unwritable(settings.typed(Settings).access_log)
+        if reason is not None:
+            return _Unbindable(SETTINGS_KEY, reason, transient=True).failure
+    return None
+
+
+def _as_the_machine_has_it(failure: Failure, puts: Iterable[Entity]) -> Failure:
+    """What workers refuse since the machine lacks it for now is no fault of the commit."""
+    by_settings = not failure.transient and failure.kind == SETTINGS_KEY.kind
+    return (_without_log(puts) if by_settings else None) or failure
 
 
 def _expect_room(address: str, left: float) -> None:

@@ -6,6 +6,7 @@ served, it is told, and what is missing is taken up when it is there.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -81,9 +82,64 @@ def test_one_address_that_is_taken(
         assert "address already in use" in warning
         daemon.commit({"a.yaml": {"clusters": {"unused": {}}}})
         assert answers(addresses["one"]) == b"one"
+        processes.wait_until(lambda: "two" in daemon.run_cli("plan").stderr, "planned", 10)
+        done = daemon.run_cli("plan")
+        assert "No changes" in done.stdout
+        assert f"warning: {said}" in done.stderr
     processes.wait_until(lambda: health(admin)[0] == 200, "it is taken up", 20)
     assert {answers(addresses["two"]) for _ in range(16)} == {b"two"}
     assert said not in str(daemon.status()["warnings"])
+
+
+def test_nobody_listens_at_an_address(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    """Who would answer there is told, and that no request gets so far; who has the port as well."""
+    admin, one = ports.address(), addresses["one"]
+    daemon = daemons(Repo(tmp_path / "repository"), workers=1)
+    daemon.repo.commit({"kakehi.yaml": document(addresses, admin=admin)})
+    daemon.start()
+    daemon.kill()
+    with taken(one), taken(admin):
+        daemon.start()
+        by = f"address already in use by pytest (process {os.getpid()})"
+        warnings = daemon.status()["warnings"]
+        assert f"no metrics are served: cannot bind {admin}: {by}" in warnings
+        done = daemon.run_cli("plan")
+        assert f"warning: no metrics are served: cannot bind {admin}: {by}" in done.stderr
+        found = json.loads(daemon.run_cli("explain", f"http://{one}/", "--json").stdout)
+        assert found["status"] is None
+        assert found["frontend"]["name"] == "one"
+        assert found["message"] == (
+            f'listener "one" takes no connections: cannot bind {one}: {by}; '
+            "once it does: it is answered here with 3 bytes: 200"
+        )
+        found = json.loads(
+            daemon.run_cli("explain", f"http://{addresses['two']}/", "--json").stdout
+        )
+        assert (found["status"], "takes no" in found["message"]) == (200, False)
+
+
+def test_an_access_log_that_cannot_be_made_yet(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    """It is refused for no fault of its own, and served when there is a directory for it."""
+    log = tmp_path / "log" / "access.log"
+    daemon = daemons(Repo(tmp_path / "repository"), workers=2)
+    daemon.repo.commit({"kakehi.yaml": document(addresses)})
+    daemon.start()
+    daemon.repo.write({"kakehi.yaml": json.dumps(document(addresses, access_log=str(log)))})
+    reason = f"cannot open the access log {log}: no such file or directory"
+    planned = daemon.run_cli("plan")
+    assert (planned.returncode, reason in planned.stderr) == (6, True)
+    commit = daemon.repo.commit({})
+    waited = daemon.run_cli("wait", "--commit", commit, "--timeout", "2s")
+    assert (waited.returncode, reason in waited.stderr) == (6, True)
+    assert daemon.status()["retry"]["commit"] == commit
+    log.parent.mkdir()
+    daemon.wait(commit)
+    assert answers(addresses["one"]) == b"one"
+    processes.wait_until(lambda: log.stat().st_size > 0, "it is written", 10)
 
 
 def test_a_commit_takes_out_what_cannot_be_had(

@@ -217,7 +217,7 @@ def test_a_refused_commit_changes_nothing_and_the_next_good_one_applies(
     with trial.holding:
         bad = site.repo.commit(trial.files, f"bad: {name}")
         # What is tried again by itself is waited for to the end.
-        timeout = "3s" if "port" in name else "40s"
+        timeout = "3s" if any(each in name for each in ("port", "access_log")) else "40s"
         done = site.daemon.run_cli("wait", "--commit", bad, "--timeout", timeout)
 
         assert done.returncode == REFUSED, done

@@ -137,6 +137,7 @@ class ControlAnswers:
         if plan is not None:
             # What the plan itself is warned of: the number of workers, say.
             found = [*found, *(each for each in plan.warnings if each not in found)]
+            found += [Diagnostic("warning", "", 0, 0, each) for each in self.status.unserved()]
         return {
             "plan": None if plan is None else dict(plan.to_json()),
             "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in found],
@@ -204,7 +205,12 @@ class ControlAnswers:
         try:
             with self.store.snapshot() as seen:
                 result = await asyncio.to_thread(
-                    explain, request, seen.state, drained, self.status.tls_fault
+                    explain,
+                    request,
+                    seen.state,
+                    drained,
+                    self.status.tls_fault,
+                    self.status.not_listening(),
                 )
         except UnexplainableError as error:
             raise RefusedRequestError("usage", str(error)) from None

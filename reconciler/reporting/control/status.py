@@ -28,6 +28,7 @@ from reconciler.transaction.runner import Runner
 from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
+from reconciler.workers.watching.binding import bound_nowhere
 from schemas.entities.entity import KINDS
 from schemas.messages import status
 
@@ -51,6 +52,8 @@ class Status:
     certifying: Certifying
     parts: Parts
     further_warnings: Callable[[], list[str]]
+    unserved: Callable[[], list[str]]
+    """Those of them that tell what of the configuration the machine does not give."""
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -208,6 +211,10 @@ class Status:
         found = ((each, self.tls_fault(each)) for each in sorted(suspects))
         told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
         return list(islice(told, _TLS_FAULTS_MAX))
+
+    def not_listening(self) -> dict[str, str]:
+        """The listeners that nobody can connect to, and what is to be said of each."""
+        return bound_nowhere(self.supervisor)
 
     def tls_fault(self, backend: str) -> str | None:
         """Why handshakes with a backend fail, when they do."""

@@ -7,6 +7,7 @@ In words, and with the places in the files where it is written. Called by
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from reconciler.catalog.candidates import passes_tls_on
@@ -39,11 +40,32 @@ def explain(
     state: View,
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None] = _no_fault,
+    not_listening: Mapping[str, str] = MappingProxyType({}),
 ) -> ExplainResult:
     """Raises `UnexplainableError` on a URL that is none.
 
-    `tls_fault` says why handshakes with a backend fail, if they do.
+    `tls_fault` says why handshakes with a backend fail, if they do; `not_listening` what is to be
+    said of listeners that take no connections.
     """
+    result = _answered(request, state, drained, tls_fault)
+    names = [each["name"] for each in result["listeners"]]
+    silent = [not_listening[name] for name in names if name in not_listening]
+    if silent and len(silent) == len(names):
+        # What would become of it is still to be known.
+        then = "once it does" if len(silent) == 1 else "once they do"
+        result["message"] = f"{'; '.join(silent)}; {then}: {result['message']}"
+        result["status"] = None
+    elif silent:
+        result["message"] = f"{'; '.join(silent)}; elsewhere: {result['message']}"
+    return result
+
+
+def _answered(
+    request: ExplainRequest,
+    state: View,
+    drained: Sequence[str],
+    tls_fault: Callable[[str], str | None],
+) -> ExplainResult:
     asked = asked_by(request)
     listeners, note = _listeners(asked, state)
     keeping = bool(listeners) and not any(each.typed(Listener).merge_slashes for each in listeners)

@@ -16,6 +16,7 @@ from reconciler import log
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
 from reconciler.workers.listening.descriptors import Reserve
+from reconciler.workers.listening.opening import reason_of
 from reconciler.workers.listening.sockets import BindError, check_exclusive, exclusive
 
 _HEAD_BYTES_MAX = 8 * 1024
@@ -94,9 +95,10 @@ class AdminListener:
             self.prepare(address)
             self.commit()
         except (BindError, OSError) as error:
-            if str(error) != self.problem:
-                log.warning("the admin listener is not served", reason=error)
-            self.problem = str(error)
+            reason = reason_of(error) if isinstance(error, BindError) else str(error)
+            if reason != self.problem:
+                log.warning("the admin listener is not served", reason=reason)
+            self.problem = reason
             return False
         self.problem = None
         return True

@@ -65,6 +65,21 @@ def unbound(supervisor: Supervisor) -> list[str]:
         for name, reason in worker.unbound.items()
     }
     return [
-        f'listener "{name}" takes no connections: {reason}; this is tried again every second'
+        f"{told_of(name, reason)}; this is tried again every second"
         for name, reason in sorted(reasons.items())
     ]
+
+
+def bound_nowhere(supervisor: Supervisor) -> dict[str, str]:
+    """Return the listeners that take connections at no worker, and why."""
+    first, *others = [worker.unbound for worker in supervisor.in_service.values()] or [{}]
+    return {
+        name: told_of(name, reason)
+        for name, reason in first.items()
+        if all(name in each for each in others)
+    }
+
+
+def told_of(name: str, reason: str) -> str:
+    """Return what is said of such a listener."""
+    return f'listener "{name}" takes no connections: {reason}'
