@@ -81,6 +81,14 @@ _ASKED_FIRST = (
     "write forward_auth: {cluster: …, path: /verify, copy_headers: [X-User]} in a frontend or a "
     "policy; the cluster has the address of who is asked"
 )
+_TOKENS = (
+    "tokens and sessions are looked at by a server of yours, which is asked first: write "
+    "forward_auth: {cluster: …, path: /verify, copy_headers: [X-User]} in a frontend or a policy"
+)
+_ASKED_BY_CLUSTER = (
+    "write forward_auth: {cluster: …, path: /verify}: the cluster has the address of who is asked, "
+    "and path what stands behind it"
+)
 _MOST_SPECIFIC = (
     "frontends have no order to give: the most specific match wins, wherever it is written"
 )
@@ -94,9 +102,17 @@ _SENTENCES: dict[str, str] = {
     "auth_request": _ASKED_FIRST,
     "auth_request_set": _ASKED_FIRST,
     "auth_url": _ASKED_FIRST,
+    "auth_jwt": _TOKENS,
+    "authentication": _TOKENS,
     "ext_auth": _ASKED_FIRST,
     "ext_authz": _ASKED_FIRST,
     "external_auth": _ASKED_FIRST,
+    "jwt": _TOKENS,
+    "jwt_auth": _TOKENS,
+    "oauth": _TOKENS,
+    "oauth2": _TOKENS,
+    "oidc": _TOKENS,
+    "openid_connect": _TOKENS,
     "add_header": _EDITED,
     "custom_request_headers": _EDITED,
     "custom_response_headers": _EDITED,
@@ -133,9 +149,16 @@ _SENTENCES: dict[str, str] = {
     "deny_list": _NETWORKS,
     "denylist": _NETWORKS,
     "ip_allow_list": _NETWORKS,
+    "ip_allowlist": _NETWORKS,
+    "ip_blacklist": _NETWORKS,
+    "ip_deny_list": _NETWORKS,
+    "ip_denylist": _NETWORKS,
     "ip_restriction": _NETWORKS,
     "ip_white_list": _NETWORKS,
+    "ip_whitelist": _NETWORKS,
+    "white_list": _NETWORKS,
     "whitelist": _NETWORKS,
+    "whitelist_source_range": _NETWORKS,
     "access_control_allow_headers": _CORS,
     "access_control_allow_methods": _CORS,
     "access_control_allow_origin": _CORS,
@@ -184,6 +207,9 @@ _SENTENCES: dict[str, str] = {
     "vars": _NO_VARIABLES,
 }
 _SENTENCES_OF: dict[tuple[str, str], str] = {
+    ("forward_auth", "address"): _ASKED_BY_CLUSTER,
+    ("forward_auth", "server"): _ASKED_BY_CLUSTER,
+    ("forward_auth", "url"): _ASKED_BY_CLUSTER,
     ("backend", "host"): _ONE_ADDRESS,
     ("backend", "ip"): _ONE_ADDRESS,
     ("backend", "port"): _ONE_ADDRESS,
@@ -195,7 +221,7 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
     ("backend", "max_connections"): _BOUND,
     ("backend", "maxconn"): _BOUND,
 }
-"""Where the same word means another thing in one kind."""
+"""Where the same word means another thing in one kind, or within a key of whatever kind."""
 
 
 def is_template(value: object) -> bool:
@@ -217,10 +243,11 @@ def normal(word: str) -> str:
     return _CAMEL.sub("_", word).replace("-", "_").lower()
 
 
-def sentence(word: str, kind: str = "") -> str | None:
+def sentence(word: str, kind: str = "", loc: tuple[int | str, ...] = ()) -> str | None:
     """Return what to say about a word that has none of ours."""
     plain = normal(word)
-    return _SENTENCES_OF.get((kind, plain)) or _SENTENCES.get(plain)
+    place = str(loc[-1]) if loc else kind
+    return _SENTENCES_OF.get((place, plain)) or _SENTENCES.get(plain)
 
 
 def belongs(key: str, kind: str, loc: tuple[int | str, ...]) -> str | None:
@@ -237,11 +264,28 @@ def belongs(key: str, kind: str, loc: tuple[int | str, ...]) -> str | None:
         ]
         if inner:
             return f"it belongs into {' or '.join(inner)}: {inner[0]}: {{{word}: …}}"
+    there = [other for other in MODELS if other != kind and _has(other, loc, plain)]
+    if loc and there:
+        return f"it is a key of {'.'.join(map(str, loc))} in {_kinds(there)}"
     kinds = [other for other in MODELS if other != kind and plain in MODELS[other].model_fields]
-    if not kinds:
-        return None
+    return f"it is a key of {_kinds(kinds, ' and of ')}" if kinds else None
+
+
+def _has(kind: str, loc: tuple[int | str, ...], key: str) -> bool:
+    """Tell whether a kind has the same map, with a key that another kind has not."""
+    fields = MODELS[kind].model_fields
+    for step in loc:
+        model = inner_model(fields[step]) if step in fields else None
+        if model is None or "dict" in str(fields[str(step)].annotation):
+            return False
+        fields = model.model_fields
+    return key in fields
+
+
+def _kinds(kinds: list[str], between: str = " and ") -> str:
+    """Return how kinds are named, with the sections that have them."""
     sections = {of: section for section, of in SECTIONS.items()}
-    return "it is a key of " + " and of ".join(
+    return between.join(
         f"{'a' if other != 'settings' else 'the'} {other}"
         + (f" ({sections[other]}:)" if other in sections and other != "settings" else "")
         for other in kinds

@@ -24,7 +24,7 @@ def hint_for(kind: str, loc: tuple[int | str, ...], value: Any) -> str:
         if nested and SECTIONS[key] != kind:
             own = next((section for section, of in SECTIONS.items() if of == kind), None)
             return f"{key}: stands at the top of a file" + (f", as {own}: does" if own else "")
-    said = foreign.sentence(key, kind)
+    said = foreign.sentence(key, kind, parents)
     if said is not None:
         return said
     close = suggest(key, known, words=True)

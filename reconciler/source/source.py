@@ -14,11 +14,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from reconciler.errors import UnreadableError
 from reconciler.language.document import FILE_BYTES_MAX
-from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, nearest, read_external
+from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
 from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
 from reconciler.source.git.commits import CommitNote
@@ -26,6 +25,7 @@ from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.git.refs import followed_ref
 from reconciler.source.git.repository import Repository
 from reconciler.source.ignoring import Ignoring
+from reconciler.source.named import not_in_commit
 from reconciler.source.tree_diff import diff_trees, holds_configuration, ignoring_in
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.secrecy import without_credentials
@@ -35,25 +35,6 @@ _CURRENT_S = 0.01
 
 # How far back the commits are looked for that a newer one has overtaken.
 SUPERSEDED_MAX = 100
-
-
-def not_in_commit(
-    repository: Repository,
-    tree: str | None,
-    path: str,
-    overlay: Mapping[str, bytes | None] = MappingProxyType({}),
-) -> UnreadableError:
-    """The error for a file that is named and not there, with the one that may be meant."""
-    where = f"{repository.prefix}/{path}" if repository.prefix else path
-    message = f"the file is not in the commit, or not a regular file: looked for {where}"
-    folder = path.rpartition("/")[0]
-    names = set(repository.objects.names_in(tree, folder) if tree else ())
-    for laid_over, content in overlay.items():
-        inside, _, name = laid_over.rpartition("/")
-        if inside == folder:
-            (names.discard if content is None else names.add)(name)
-    otherwise = "commit it, or keep it outside of the repository under an absolute path"
-    return UnreadableError(message, nearest(path, sorted(names), otherwise))
 
 
 class UnfetchedError(RepositoryError):
@@ -75,6 +56,10 @@ class Unsent:
     paths: frozenset[str] = frozenset()
     named: set[str] = field(default_factory=set)
     """Those that were asked for."""
+    explains: bool = False
+    """Whether it may be asked as well for files that are named and nowhere."""
+    unreadable: Mapping[str, UnreadableError] = field(default_factory=dict)
+    """Why there is nothing of some, by who was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +280,8 @@ class Source:
         """
         if path.startswith("/"):
             return read_external(path)
+        if path in changed.unsent.unreadable:
+            raise changed.unsent.unreadable[path]
         if path in changed.unsent.paths:
             changed.unsent.named.add(path)
             raise UnreadableError("its content was not sent")
@@ -307,6 +294,8 @@ class Source:
                 else None
             )
         if content is None:
+            if changed.unsent.explains:
+                changed.unsent.named.add(path)
             raise not_in_commit(self.repository, changed.tree, path, changed.overlay)
         return bounded(content)
 

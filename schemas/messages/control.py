@@ -51,13 +51,16 @@ class PlanRequest:
     it: path relative to the config directory → text, or null for a deleted file. With `commit`
     null the files are laid over the applied commit. Text that is not UTF-8 travels by Python's
     `surrogateescape`. `beside` are files that are no configuration and may be named by
-    entities: the answer asks for those that are, and are not among `files`.
+    entities: the answer asks for those that are, and are not among `files`. With `explains` it asks
+    as well for those that are named and nowhere: `unreadable` has why, and a hint if there is one.
     """
 
     name: ClassVar[str] = "plan"
     commit: str | None = None
     files: dict[str, str | None] = field(default_factory=dict)
     beside: list[str] = field(default_factory=list)
+    explains: bool = False
+    unreadable: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,11 @@ def _has_type(value: object, declared: str) -> bool:
             return isinstance(value, dict) and all(
                 isinstance(key, str) and _has_type(each, "str | None")
                 for key, each in value.items()
+            )
+        case "dict[str, list[str]]":
+            return isinstance(value, dict) and all(
+                1 <= len(each) <= 2 if _has_type(each, "list[str]") else False
+                for each in value.values()
             )
         case "list[str]":
             return isinstance(value, list) and all(isinstance(each, str) for each in value)

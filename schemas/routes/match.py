@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 def parse_path_text(value: object) -> str:
     """Return a path in the form that requests have when they are matched."""
     if not isinstance(value, str) or not value.startswith("/"):
-        hint = f'did you mean "/{value}"?' if isinstance(value, str) else None
+        hint = _beginning_hint(value) if isinstance(value, str) else None
         raise fault(f'expected a path like "/api", not {shown(value)}', hint)
     if not _PATH.fullmatch(value):
         raise fault(f"{shown(value)} has characters that no path has", _path_hint(value))
@@ -36,6 +36,15 @@ def parse_path_text(value: object) -> str:
     if len(value) > PATH_CHARS_MAX:
         raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
     return _ESCAPE.sub(_normal_escape, value)
+
+
+def _beginning_hint(value: str) -> str:
+    if value == "*":
+        return "did you mean {prefix: /}?"
+    end = value.removeprefix("*")
+    if end != value and "*" not in end:
+        return f"did you mean {{suffix: {end}}}?"
+    return f'did you mean "/{value}"?'
 
 
 def _normal_escape(escape: re.Match[str]) -> str:

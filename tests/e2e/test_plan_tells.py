@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from subprocess import CompletedProcess
 
 import pytest
 
 from tests.harness import rawclient
+from tests.harness.repo import Repo
 from tests.reconciler.cli.program import kakehi
 from tests.reconciler.live import Shop, shop
 
@@ -154,11 +156,64 @@ def test_files_beside_the_configuration_are_those_of_the_working_tree(running: S
         done = planned(running)
         assert done.returncode == 3
         assert "soon.yaml:11:13: " in done.stderr
-        assert "the file is not in the commit" in done.stderr
+        assert "soon.bin: No such file or directory: looked for" in done.stderr
         assert "did you mean" not in done.stderr
     finally:
         running.repo.git("reset", "--quiet", "--hard", "HEAD^")
         running.daemon.wait(running.repo.head())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "R.txt: No such file or directory: looked for {place}/R.txt"),
+        ("near", 'hint: did you mean "r.txt"?'),
+        ("a link", "R.txt: symbolic links are not followed"),
+        ("a directory", "R.txt: it is a directory"),
+        ("a pipe", "R.txt: it is no regular file"),
+        ("ignored", "R.txt: git ignores the file, so that no commit has it"),
+        ("too large", "R.txt: the file has more than 1024 KiB"),
+        ("of another repository", "sub/R.txt: the file lies in a repository of its own"),
+    ],
+)
+def test_why_a_named_file_cannot_be_had_is_told_alike(running: Shop, kind: str, said: str) -> None:
+    """By the check, by the plan of the working tree, and by that of a commit, where it can be."""
+    name = "sub/R.txt" if "another" in kind else "R.txt"
+    page = {"listeners": ["public"], "path": {"prefix": "/p"}, "respond": {"file": name}}
+    place = running.repo.directory
+    running.repo.write({"p.yaml": {"frontends": {"p": page}}})
+    match kind:
+        case "near":
+            running.repo.write({"r.txt": "r"})
+        case "a link":
+            (place / "R.txt").symlink_to("settings.yaml")
+        case "a directory":
+            running.repo.write({"R.txt/r.html": "r"})
+        case "a pipe":
+            os.mkfifo(place / "R.txt")
+        case "ignored":
+            running.repo.write({"R.txt": "r", ".gitignore": "R.txt\n"})
+        case "too large":
+            running.repo.write({"R.txt": b"r" * 1024 * 1025})
+        case "of another repository":
+            Repo(place / "sub").commit({"R.txt": "r"})
+    try:
+        checked = running.daemon.run_cli("validate", str(place))
+        done = planned(running)
+        assert (checked.returncode, done.returncode) == (3, 3)
+        assert said.format(place=place) in done.stderr
+        assert done.stderr == checked.stderr
+        if kind in ("near", "a link", "a directory", "too large", "of another repository"):
+            running.repo.git("add", "-A")
+            running.repo.git("commit", "--quiet", "-m", kind)
+            assert said in planned(running, "--ref", "HEAD").stderr
+            running.repo.git("reset", "--quiet", "--hard", "HEAD^")
+            running.daemon.wait(running.repo.head())
+    finally:
+        if kind == "a pipe":
+            # Git does not see it.
+            (place / "R.txt").unlink()
+        running.repo.git("clean", "--quiet", "-ffdx")
 
 
 def test_a_named_file_may_look_like_configuration(running: Shop) -> None:

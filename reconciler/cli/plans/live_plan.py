@@ -180,8 +180,9 @@ def _of_working_tree(
     The configuration files that differ are sent. Of other files, such as those with certificates
     and pages, the daemon hears that they differ, and asks for what entities name of them.
     """
+    from reconciler.cli.trees import files
     from reconciler.cli.trees.working_tree import WorkingTree
-    from reconciler.materials.reading import MATERIAL_BYTES_MAX
+    from reconciler.errors import UnreadableError
 
     tree, beside = WorkingTree(place), set[str]()
     if applied is None:
@@ -193,13 +194,25 @@ def _of_working_tree(
             f"the proxy runs {applied[:12]}, and {place} does not have that commit",
             "fetch it first: git fetch",
         )
+    unreadable: dict[str, list[str]] = {}
+    read = files.reader(place, None)
     while True:
-        fields = {"commit": applied, "files": _texts(sent), "beside": sorted(beside)}
+        fields: dict[str, Any] = {
+            "commit": applied,
+            "files": _texts(sent),
+            "beside": sorted(beside),
+        }
+        fields |= {"explains": True, "unreadable": unreadable}
         result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
         if not result["wants"]:
             break
-        # One byte more than may be is enough for it to be refused.
-        sent |= {path: tree.content(path, MATERIAL_BYTES_MAX + 1) for path in result["wants"]}
+        for path in result["wants"]:
+            try:
+                sent[path] = read(path)
+            except UnreadableError as error:
+                unreadable[path] = [str(error), *([error.hint] if error.hint else [])]
+                if path in beside:
+                    sent[path] = None
     edited = {
         path: content
         for path, content in sent.items()

@@ -211,7 +211,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
         return _disk_reader(directory)
     from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
     from reconciler.source.git.errors import RepositoryError
-    from reconciler.source.source import not_in_commit
+    from reconciler.source.named import not_in_commit
 
     repository = open_repository(directory)
     tree = _config_tree(repository, ref)
@@ -235,6 +235,7 @@ def _disk_reader(directory: Path) -> "Reader":
     from reconciler.cli.trees.working_tree import WorkingTree
     from reconciler.errors import UnreadableError
     from reconciler.materials.reading import names_in, nearest, read_external
+    from reconciler.source import named
 
     try:
         tree = WorkingTree(directory)
@@ -247,15 +248,16 @@ def _disk_reader(directory: Path) -> "Reader":
         found = directory / path
         ways = [found, *list(found.parents)[: path.count("/")]]
         if any(way.is_symlink() for way in ways):
-            raise UnreadableError("symbolic links are not followed", "name the file itself")
+            raise named.a_link()
         if any(is_there(way / ".git") for way in ways[1:]):
-            message = "the file lies in a repository of its own, such as a submodule"
-            raise UnreadableError(message, "copy it to where a commit of this one has it")
+            raise named.of_another_repository()
+        if found.is_dir():
+            raise named.a_directory()
         if found.exists() and not found.is_file():
-            raise UnreadableError("not a regular file")
+            raise UnreadableError("it is no regular file")
         if found.exists() and tree is not None and tree.never_commits(path):
-            hint = "commit it, or keep it outside of the repository under an absolute path"
-            raise UnreadableError("git ignores the file, so that no commit has it", hint)
+            reason = "git ignores the file, so that no commit has it"
+            raise UnreadableError(reason, named.UNCOMMITTED)
         if not found.exists():
             if tree is not None and (kept := tree.content_kept(path)) is not None:
                 return kept

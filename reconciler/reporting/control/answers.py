@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from reconciler.acme.certifying import Certifying
+from reconciler.errors import UnreadableError
 from reconciler.language.suggest import did_you_mean
 from reconciler.planning.consequences import consequences
 from reconciler.reporting.control.draining import Draining
@@ -107,7 +108,7 @@ class ControlAnswers:
             if request.commit is not None:
                 head = self.source.head_of(request.commit)
             commit = head.commit if head and not request.files else None
-            unsent = Unsent(frozenset(request.beside) - request.files.keys())
+            unsent = _unsent(request)
             wanted = partial(self._wanted, request, unsent, head)
             meaning = partial(
                 consequences, router=EngineRouter(), drained=self.draining.drains.names()
@@ -226,6 +227,13 @@ class ControlAnswers:
         except RepositoryError:
             return {}
         return {path: content for path, content in found.items() if content is not None}
+
+
+def _unsent(request: control.PlanRequest) -> Unsent:
+    """What there is of the working tree beside the files that were sent."""
+    reasons = {path: UnreadableError(*why) for path, why in request.unreadable.items()}
+    paths = frozenset(request.beside) - request.files.keys()
+    return Unsent(paths, explains=request.explains, unreadable=reasons)
 
 
 def _shown(entity: Entity) -> results.ShownEntity:

@@ -15,6 +15,7 @@ from schemas.messages.control import MalformedMessageError, Request
 REQUESTS: list[Request] = [
     control.StatusRequest(),
     control.PlanRequest(commit="main", files={"a.yaml": "text", "b.yaml": None}),
+    control.PlanRequest(explains=True, unreadable={"a.txt": ["gone", "commit it"], "b": ["gone"]}),
     control.WaitRequest(commit="HEAD", timeout_s=5),
     control.HistoryRequest(limit=3),
     control.ShowRequest(kind="frontend"),
