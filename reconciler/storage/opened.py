@@ -30,14 +30,22 @@ from reconciler.storage.reading.running import Running, running_of
 from reconciler.storage.reading.salvage import salvaged
 from reconciler.storage.reading.snapshots import Snapshots
 from reconciler.storage.reading.state import content_hash
-from reconciler.storage.reading.upgrade import LANGUAGE, completed_all, set_former_aside
+from reconciler.storage.reading.upgrade import (
+    LANGUAGE,
+    completed_all,
+    left_out,
+    set_former_aside,
+    unmarked,
+)
 from reconciler.storage.writing.anew import remove_leftover
 from reconciler.storage.writing.begun import Begun, read_unfinished
 from reconciler.storage.writing.writer import Relate, Writer
-from schemas.entities.entity import Entity, canonical
+from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 from schemas.kinds.settings import Settings
 
 _MODULUS = 1 << 128
+# Of entities that lose something so many are named.
+_TOLD_MAX = 5
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
 
@@ -353,8 +361,15 @@ class Opened:
         # The other version may have related entities otherwise, even where it had the same values.
         with self.writer.transaction():
             self.writer.everything(completed)
+            self.writer.files(self._unmarked(entities), whole=False)
             self.writer.header(self.header())
         self.writer.finished()
+
+    def _unmarked(self, entities: Sequence[Entity]) -> dict[str, dict[EntityKey, Mark]]:
+        """The files of all that was left something out of, to be read anew."""
+        lost = {entity.key: entity.provenance.file for entity in entities if left_out(entity)}
+        marks = {path: self.running.state.marks(path) for path in set(lost.values())}
+        return {path: unmarked(defined, lost) for path, defined in marks.items()}
 
     def note_completed(
         self, entities: Sequence[Entity], completed: Sequence[Entity]
@@ -376,6 +391,16 @@ class Opened:
             f"another version wrote the state: {changed} of {len(entities)} entities are brought "
             "into form, and workers are replaced as their successors come into service"
         )
+        lost = {entity.key: names for entity in entities if (names := left_out(entity))}
+        if lost:
+            # What runs is that of no commit: the newest one is looked at as if it were the first.
+            running.commit = running.tree = None
+            told = [f"{key} ({', '.join(names)})" for key, names in list(lost.items())[:_TOLD_MAX]]
+            more = f", and {len(lost) - _TOLD_MAX} more" if len(lost) > _TOLD_MAX else ""
+            self.notes.add(
+                f"what this version does not know was left out: {', '.join(told)}{more}; the "
+                "newest commit is compared anew with what is served"
+            )
         running.generation += 1
         running.state.digest = f"{digest % _MODULUS:032x}"
         return former

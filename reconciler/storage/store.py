@@ -38,7 +38,7 @@ from reconciler.storage.reading.running import Running, read_running
 from reconciler.storage.reading.salvage import salvaged
 from reconciler.storage.reading.since import StateSince, changes_of
 from reconciler.storage.reading.state import Whole
-from reconciler.storage.reading.upgrade import completed_all
+from reconciler.storage.reading.upgrade import completed_all, left_out, unmarked
 from reconciler.storage.writing.anew import aside
 from reconciler.storage.writing.begun import Begun
 from reconciler.storage.writing.bulk import Bulk
@@ -217,6 +217,9 @@ class Store:
         self.unfinished = None
         self._run(held)
         self.former = self._opened.note_completed(entities, completed)
+        lost = {entity.key for entity in entities if left_out(entity)}
+        if lost:
+            files = {path: unmarked(defined, lost) for path, defined in files.items()}
         try:
             self._fill(completed, files)
         except OSError:

@@ -6,6 +6,8 @@ A state in another form, and workers that speak another protocol.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +79,48 @@ def test_a_state_of_another_version_serves_without_the_repository(site: Site) ->
     site.commit({"kakehi.yaml": document})
     assert site.everywhere("moved.test") == {"red"}
     assert site.running()[0] == generation + 2
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def older_version(directory: Path) -> Path:
+    """The product as it would be before clusters had `keep_alive_connections`."""
+    for package in ("reconciler", "routing", "schemas", "proxy"):
+        shutil.copytree(
+            ROOT / package, directory / package, ignore=shutil.ignore_patterns("engine", "*.pyc")
+        )
+    module = directory / "schemas" / "kinds" / "cluster.py"
+    text = module.read_text()
+    key = re.compile(r"    keep_alive_connections: Annotated\[.*?\] = 1024\n", re.DOTALL)
+    assert len(key.findall(text)) == 1
+    module.write_text(key.sub("", text))
+    return directory
+
+
+def test_what_an_older_version_leaves_out_comes_back_with_the_newer(
+    site: Site, tmp_path: Path
+) -> None:
+    older = older_version(tmp_path / "older")
+    document: Any = site.document({"main": ["red"]}, {"main": "main"})
+    document["clusters"]["main"]["keep_alive_connections"] = 7
+    site.start({"kakehi.yaml": document})
+    digest = site.running()[1]
+    site.daemon.leave(signal.SIGTERM)
+
+    site.daemon.return_(wait=False, PYTHONPATH=str(older))
+    # It serves what it knows of it, and does not say that this is the commit, which it refuses.
+    assert site.daemon.outcome(site.repo.head()) == "refused"
+    assert site.running()[1] != digest
+    assert site.everywhere("main.test") == {"red"}
+    told = 'cluster "main" (keep_alive_connections)'
+    assert told in site.daemon.log()
+    assert any("unknown key" in each for each in site.daemon.ask("status")["last_error"].values())
+    site.daemon.leave(signal.SIGTERM)
+
+    site.daemon.return_()
+    assert site.running()[1] == digest
+    assert site.everywhere("main.test") == {"red"}
 
 
 class OtherWorker:

@@ -3,12 +3,14 @@
 A version may take keys away or have other defaults, and versions of the digest before the second
 had every key in a value. An engine of this version would not take what is in the state directory
 then: so it is brought into form when it is read, without the repository, which may be away. A key
-that is new is not in it, and stands at its default. Called by `reconciler.storage.store`.
+that is new is not in it, and stands at its default. Where a key was left out (an older version
+stands in for a newer one) what is left is not what the commit says, and is compared with that anew.
+Called by `reconciler.storage.store`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
 from schemas.describing.jsonschema import language
-from schemas.entities.entity import DIGEST_VERSION, Entity
+from schemas.entities.entity import DIGEST_VERSION, Entity, EntityKey, Json, Mark
 from schemas.kinds.registry import MODELS
 
 LANGUAGE = f"{DIGEST_VERSION}.{language()}"
@@ -55,6 +57,28 @@ def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity]:
             f"the state in {directory} is of another version, and cannot be brought into form: "
             f"{error}; move the directory away to start from the repository"
         ) from error
+
+
+def left_out(entity: Entity) -> list[str]:
+    """Return the keys of an entity's value that this version does not know, by their paths."""
+    known = MODELS[entity.key.kind].of_value(entity.value).in_full()
+    return list(_unknown(entity.value, known, ""))
+
+
+def _unknown(value: Json, known: Json, path: str) -> Iterator[str]:
+    if isinstance(value, dict) and isinstance(known, dict):
+        for key, inner in value.items():
+            if key in known:
+                yield from _unknown(inner, known[key], f"{path}{key}.")
+            else:
+                yield f"{path}{key}"
+
+
+def unmarked(marks: Mapping[EntityKey, Mark], keys: Container[EntityKey]) -> dict[EntityKey, Mark]:
+    """Return what a file defines, with some of it as if it had never been read."""
+    return {
+        key: mark._replace(fingerprint=b"") if key in keys else mark for key, mark in marks.items()
+    }
 
 
 def upgraded(entity: Entity) -> Entity:
