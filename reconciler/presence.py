@@ -7,6 +7,7 @@ what cannot be looked at is not there. Called by every room that looks before it
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -19,6 +20,15 @@ def found_at(path: str | Path) -> os.stat_result | None:
         return os.stat(path)  # noqa: PTH116  # as said above
     except (OSError, ValueError):
         return None
+
+
+def leads_to_itself(path: str | Path) -> bool:
+    """Whether symbolic links on the way to a path lead in a circle."""
+    try:
+        os.stat(path)  # noqa: PTH116  # as said above
+    except (OSError, ValueError) as error:
+        return getattr(error, "errno", None) == errno.ELOOP
+    return False
 
 
 def denied_at(path: str | Path) -> Path | None:

@@ -5,9 +5,16 @@ The catalog asks for the findings about the changed keys, as with `references`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from reconciler.catalog.policies import concerned, levels_of, merged
+from reconciler.catalog.policies import (
+    asked_first,
+    concerned,
+    levels_of,
+    merged,
+    policies_of,
+    words_of,
+)
 from reconciler.catalog.relations import (
     DIAL,
     LISTEN,
@@ -24,11 +31,18 @@ from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
+from schemas.policies.forward_auth import ForwardAuth
 from schemas.routes.places import Redirect
 from schemas.values.names import port_of, split_address
 
 CIRCLE_MAX = 16
 """A circle through more clusters is not looked for: a request goes ten rounds at most."""
+_ASKING_MAX = 1000
+"""Of so many frontends it is looked at whom they ask first."""
+_ROUND = ": every request would go round in circles"
+
+Onward = Callable[[EntityKey, View], set[str] | None]
+"""Where all requests at a listener lead."""
 
 
 def possible(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
@@ -61,8 +75,9 @@ def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
 
     Sure is what holds for every request: each backend that takes any is a listener of ours, and
     all frontends there lead to the very cluster, or to others of which the same is true, or those
-    that lead to it listen nowhere else, so that they get again what they sent. Anything less is a
-    warning of `possible`.
+    that lead to it listen nowhere else, so that they get again what they sent. Likewise a
+    cluster that is asked whether requests may pass, where the question comes to who asks it.
+    Anything less is a warning of `possible`.
     """
     clusters: set[str] = set()
     told: set[str] = set()
@@ -76,18 +91,22 @@ def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         first = back[0] if back else None
         if first is None:
             continue
-        if (circle := _circle(name, view)) is not None:
+        lead = _circle(name, view, _onward)
+        circle = lead or _circle(name, view, _asking)
+        if circle is not None:
             if circle & told:
                 continue
             told |= circle
-            others = ", ".join(map(shown, sorted(circle - {name})))
-            why = f"by way of {others}" if others else "whose frontends all lead to it"
+            why = "whose frontends all lead to it" if lead else "whose frontends all ask it first"
+            if others := ", ".join(map(shown, sorted(circle - {name}))):
+                why = f"by way of {others}"
+            why += _ROUND if lead else ": no request would pass"
         elif set(back) == {first} and _come_from(first, name, view):
-            why = "where its requests come from"
+            why = f"where its requests come from{_ROUND}"
         else:
             continue
         message = f"cluster {shown(name)} leads back to {first} ({place(view[first])})"
-        message += f", {why}: every request would go round in circles"
+        message += f", {why}"
         hint = "write the addresses of the servers behind the proxy"
         yield Finding("error", backends[0].key, ("address",), message, hint)
 
@@ -151,7 +170,10 @@ def _clusters_near(key: EntityKey, view: View) -> set[str]:
     if key.kind in ("cluster", "backend"):
         return {cluster_of(key)}
     if entity is not None and key.kind == "frontend":
-        return set(entity.typed(Frontend).clusters)
+        asked = [word for each in (entity, *policies_of(entity, view)) for word in _asked_by(each)]
+        return {*entity.typed(Frontend).clusters, *asked}
+    if entity is not None and key.kind == "policy":
+        return set(_asked_by(entity))
     if entity is not None and key.kind == "listener":
         port = port_of(entity.typed(Listener).address)
         return {cluster_of(each) for each in view.related(DIAL, port)}
@@ -185,7 +207,14 @@ def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey 
     return None
 
 
-def _circle(name: str, view: View) -> set[str] | None:
+def _asked_by(entity: Entity) -> Iterator[str]:
+    """Yield the cluster that a frontend or a policy has asked first."""
+    for _, word in words_of(entity):
+        if isinstance(word.said, ForwardAuth):
+            yield word.said.cluster
+
+
+def _circle(name: str, view: View, to: Onward) -> set[str] | None:
     """Return the clusters that all requests of one go through, for ever and back to it.
 
     None as soon as some may get out.
@@ -196,7 +225,7 @@ def _circle(name: str, view: View) -> set[str] | None:
         backends = _taking(cluster.key.name, view) if cluster else []
         listeners = {_listener_behind(cluster, each, view) for each in backends if cluster}
         for listener in listeners or {None}:
-            onward = _onward(listener, view) if listener else None
+            onward = to(listener, view) if listener else None
             if not onward or len(found | onward) > CIRCLE_MAX:
                 return None
             returns = returns or name in onward
@@ -216,6 +245,22 @@ def _onward(listener: EntityKey, view: View) -> set[str] | None:
         if frontend.redirect is not None or not frontend.clusters:
             return None
         found.update(frontend.clusters)
+        if len(found) > CIRCLE_MAX:
+            return None
+    return found
+
+
+def _asking(listener: EntityKey, view: View) -> set[str] | None:
+    """Return the same where all or some of them ask first: to whom the questions lead."""
+    found: set[str] = set()
+    who = users(view, listener)
+    for key in who if len(who) <= _ASKING_MAX else ():
+        frontend = view[key].typed(Frontend)
+        words = {} if frontend.passthrough else merged(levels_of(view[key], listener.name, view))
+        asked = asked_first(words)
+        if not asked and (frontend.redirect is not None or not frontend.clusters):
+            return None
+        found.update([asked[0][0].cluster] if asked else frontend.clusters)
         if len(found) > CIRCLE_MAX:
             return None
     return found

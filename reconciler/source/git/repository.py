@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from reconciler.libgit2 import pygit2
-from reconciler.presence import found_at, is_directory
+from reconciler.presence import found_at, is_directory, leads_to_itself
 from reconciler.source.git.commits import Commits
 from reconciler.source.git.errors import NoRepositoryError, RepositoryError, expect_not_denied
 from reconciler.source.git.loose import Loose
@@ -132,6 +132,8 @@ def _expect_looked_for(directory: Path) -> None:
 def _existing(directory: Path) -> str:
     """The directory, or the one above it that is there: a commit may have taken it away."""
     place = directory.absolute()
+    if leads_to_itself(place):
+        raise RepositoryError(f"{directory} leads to itself by its symbolic links")
     return str(next(each for each in (place, *place.parents) if is_directory(each)))
 
 

@@ -6,6 +6,7 @@ another repository, while the old one is still there. Used by `reconciler.source
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 # As the kernel has it.
@@ -31,9 +32,11 @@ class Way:
                 return True
             if self._directory.resolve() != self._leads_to:
                 return False
-        except (OSError, RuntimeError):
-            # Who may no longer look at the way has the repository still.
-            return True
+        except RuntimeError:
+            return False
+        except OSError as error:
+            # Who may no longer look at the way has the repository still; a circle leads nowhere.
+            return error.errno != errno.ELOOP
         self._identity = found
         return True
 

@@ -344,9 +344,26 @@ def test_what_cannot_be_read_yet_is_not_taken_for_empty(repo: Repo, spec: str) -
     assert changed.files == {"a.yaml": b"1"}
     assert source.read_file(changed, "tls/a.pem") == b"2"
     for path in ("tls/b.pem", "tls", "a.yaml/x", "gone/a.pem", ""):
-        with pytest.raises(UnreadableError, match="not in the commit"):
+        why = "a directory" if path == "tls" else "not in the commit"
+        with pytest.raises(UnreadableError, match=why):
             source.read_file(changed, path)
     missing = without(repo, "HEAD:proxy/conf/tls")
     source = Source(repo.directory / "proxy" / "conf", "main")
     with pytest.raises(RepositoryError, match="cannot be read"):
         source.read_file(changed, "tls/a.pem")
+
+
+def test_a_link_that_leads_to_itself_is_told(repo: Repo, tmp_path: Path) -> None:
+    """What it led to is there still, and nobody means that any more."""
+    current = tmp_path / "current"
+    current.symlink_to(repo.directory)
+    repo.commit({"a.yaml": "a: 1"})
+    source = Source(current, None)
+    head = source.head()
+    current.unlink()
+    current.symlink_to("current")
+    with pytest.raises(RepositoryError, match="current leads to itself by its symbolic links"):
+        source.head()
+    current.unlink()
+    current.symlink_to(repo.directory)
+    assert source.head() == head

@@ -24,5 +24,10 @@ def test_swapped_links_lead_elsewhere_and_directories_made_anew_do_not(tmp_path:
     (base / "links/current").unlink()
     (base / "links/current").symlink_to(base / "two")
     assert not way.is_same()
+    (base / "links/current").unlink()
+    (base / "links/current").symlink_to("current")
+    assert not way.is_same(), "a circle leads nowhere"
+    (base / "links/current").unlink()
+    (base / "links/current").symlink_to(base / "two")
     assert Way(base / "live/conf").is_same()
     assert Way(base / "two/conf").links == []
