@@ -160,6 +160,9 @@ class Certifying:
             self._watched.pop(name).leave()
         for name, order in orders.items():
             known = self._watched.get(name)
+            if known is not None and not is_there(self._path(name)):
+                # Somebody took it away: what is served is written anew.
+                self._chain(order)
             if known is None or (known.order != order and not known.running):
                 known = self._watched[name] = _Watched(order, due=now)
             if known.due <= now and not known.running:

@@ -124,9 +124,8 @@ def check_authorities(content: bytes, field: str) -> list[Remark]:
 
 def check_revocations(content: bytes, authorities: bytes, now: datetime) -> list[Remark]:
     """Whether a file holds lists of revoked certificates, all of these authorities."""
-    begin = b"-----BEGIN X509 CRL-----"
     try:
-        lists = [x509.load_pem_x509_crl(begin + part) for part in content.split(begin)[1:]]
+        lists = _lists(content)
         issuers = read_chain(authorities)
     except ValueError:
         lists, issuers = [], []
@@ -143,6 +142,17 @@ def check_revocations(content: bytes, authorities: bytes, now: datetime) -> list
             message = f"a newer list is due since {each.next_update_utc:%Y-%m-%d %H:%M} UTC"
             remarks.append(Remark("warning", "client_crl", message, "get it from the authority"))
     return remarks
+
+
+def next_update(content: bytes) -> datetime | None:
+    """When the first of some lists of revoked certificates is due. Raises `ValueError`."""
+    dues = [each.next_update_utc for each in _lists(content)]
+    return min((due for due in dues if due is not None), default=None)
+
+
+def _lists(content: bytes) -> list[x509.CertificateRevocationList]:
+    begin = b"-----BEGIN X509 CRL-----"
+    return [x509.load_pem_x509_crl(begin + part) for part in content.split(begin)[1:]]
 
 
 def _is_signed_by(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -1,4 +1,4 @@
-"""When the certificates in service expire, for status and metrics.
+"""When certificates in service expire, and what else of them is overdue: for status and metrics.
 
 Looks into the material store, which has exactly what is served; a content is parsed once, when
 somebody first asks. Called by `reconciler.reporting.control.status` and
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
-from schemas.entities.entity import EntityKey
+from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.material import materials_of
+from schemas.kinds.certificate import Certificate
 from schemas.messages.files import read_regular
 
 
@@ -52,6 +53,7 @@ class Expiry:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._dates: dict[str, datetime | None] = {}
+        self._lists: dict[str, datetime | None] = {}
 
     def all(self, state: StoredState | None = None) -> list[Expiring]:
         """All certificates in service, the first to expire first.
@@ -68,6 +70,37 @@ class Expiry:
         self._dates = dates
         return sorted(found, key=lambda each: (each.not_after, each.key))
 
+    def overdue(self, now: datetime) -> Iterator[str]:
+        """Yield a sentence for each OCSP response and list of revoked certificates of yesterday."""
+        lists: dict[str, datetime | None] = {}
+        for entity in self._store.running.state.with_files():
+            for material in materials_of(entity):
+                match material.field[-1]:
+                    case "ocsp":
+                        until, what = _staple_until(entity), "the OCSP response is outdated"
+                        then = "it is not stapled"
+                    case "client_crl":
+                        digest = material.sha256
+                        known = digest in self._lists
+                        until = lists[digest] = self._lists[digest] if known else self._due(digest)
+                        what, then = (
+                            "a newer list of revoked certificates is due",
+                            "this one counts",
+                        )
+                    case _:
+                        continue
+                if until is not None and until <= now:
+                    yield f"{entity.key}: {what} since {until:%Y-%m-%d %H:%M} UTC: {then}"
+        self._lists = lists
+
+    def _due(self, digest: str) -> datetime | None:
+        from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+        try:
+            return pem.next_update(read_regular(self._store.materials.directory / digest))
+        except (OSError, ValueError):
+            return None
+
     def _chains(self, state: StoredState) -> Iterator[tuple[EntityKey, str]]:
         for entity in state.with_files():
             for material in materials_of(entity):
@@ -82,3 +115,9 @@ class Expiry:
             return pem.not_after(pem.read_chain(content))
         except (OSError, ValueError):
             return None
+
+
+def _staple_until(certificate: Entity) -> datetime | None:
+    staple = certificate.typed(Certificate).ocsp
+    until = staple.until if staple is not None else None
+    return datetime.fromtimestamp(until, UTC) if until else None

@@ -186,6 +186,7 @@ class Status:
             for slot in self.supervisor.slots
             if slot.former is not None
         ]
+        warnings += self.expiry.overdue(now)
         warnings += self.store.notes.told()
         others = (
             self.store.place.problem,

@@ -241,6 +241,10 @@ def test_a_file_that_was_taken_away_comes_back(shop: AcmeShop) -> None:
     issued.unlink()
     processes.pause(2)
     assert shop.await_leaf().serial_number == serial, "what is served stays"
+    # It is looked for whenever anything changes, and each minute.
+    shop.daemon.commit(shop.configured("shop.test", frontends=("*", "other.test")))
+    processes.wait_until(issued.exists, "the file is back")
+    issued.unlink()
     shop.restart()
     processes.wait_until(issued.exists, "the file is back")
     assert issued.read_bytes() == content

@@ -45,8 +45,11 @@ def test_a_renewed_response_is_stapled_at_once_and_an_outdated_one_never(
     site.start(with_ocsp(site, pair, str(path)))
     generation, _ = site.running()
     processes.wait_until(lambda: NONE in said(site), "it is outdated")
+    [warning] = site.daemon.ask("status")["warnings"]
+    assert warning.startswith('certificate "shop": the OCSP response is outdated since ')
     path.write_bytes(pki.ocsp_response(pair, site.authority))
     processes.wait_until(lambda: STATUS in said(site), "the new one is stapled")
+    assert site.daemon.ask("status")["warnings"] == []
     assert site.running()[0] == generation + 1
     # Another one that says the certificate is revoked is no reason to stop serving.
     path.write_bytes(pki.ocsp_response(pair, site.authority, revoked=True))
