@@ -62,7 +62,7 @@ def json_schema(kind: str | None = None) -> dict[str, Any]:
 def language(models: Mapping[str, type[Model]] = MODELS) -> str:
     """Name the language: another one has other keys, types or defaults, at whatever depth.
 
-    What keys are called in words may change and is no other language.
+    What keys are called in words may change and is no other language. `wire.LANGUAGE` has it.
     """
     _, generated = models_json_schema([(model, "validation") for model in models.values()])
     meaning = {

@@ -26,6 +26,12 @@ from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 PROTOCOL = 14
 """Grows with every change of these messages that the other side would not understand."""
 
+LANGUAGE = "00479956138c261a"
+"""What the language of this version is called: `language` of `schemas.describing.jsonschema`.
+
+Written down, since it takes a tenth of a start to find; a test holds both together.
+"""
+
 # A welcome carries the counters' memfd and one descriptor per listener.
 LISTENERS_MAX = DESCRIPTORS_MAX - 1
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from reconciler.durable import rename_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_there
-from schemas.describing.jsonschema import language
 from schemas.entities.entity import DIGEST_VERSION, Entity, EntityKey, Json, Mark
 from schemas.kinds.registry import MODELS
+from schemas.messages import wire
 
-LANGUAGE = f"{DIGEST_VERSION}.{language()}"
+LANGUAGE = f"{DIGEST_VERSION}.{wire.LANGUAGE}"
 """Names the language of this version: another one has other keys, other defaults, another form."""
 
 
