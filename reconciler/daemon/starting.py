@@ -14,7 +14,7 @@ from functools import partial
 
 import uvloop
 
-from reconciler import log
+from reconciler import garbage, log
 from reconciler.acme.certifying import issued_directory
 from reconciler.catalog.relations import relations_of
 from reconciler.daemon.daemon import Daemon
@@ -39,6 +39,7 @@ _SWITCH_S = 0.0005
 def run(options: DaemonOptions) -> int:
     """Runs until a signal or `kakehi stop`; returns the exit code."""
     sys.setswitchinterval(_SWITCH_S)
+    garbage.put_off()
     with log.in_background():
         return _run_told(options)
 

@@ -32,8 +32,11 @@ from reconciler.storage.writing.begun import Begun
 from reconciler.transaction.events import Failure
 from reconciler.transaction.retrying import Retrying
 from reconciler.transaction.runner import Runner
+from schemas.changes.plan import Plan
 
 _WORK_CHANGES_PER_S = 200
+# The digest of so many takes a millisecond or two.
+_INLINE_CHANGES_MAX = 200
 
 End = Literal["done", "refused", "later"]
 """What became of a try; "later" is to be tried again as it is."""
@@ -116,7 +119,7 @@ class Applying:
             self.refuse(head, lambda: self._outcomes.blocked(head, began, blocked))
             return "refused"
         base = running.commit
-        begun = begun_by(self._store.running, head, plan, staged)
+        begun = await self._begun(head, plan, staged)
         try:
             self._store.materials.keep(begun.puts, dict(staged.candidate.contents))
         except OSError as error:
@@ -142,6 +145,12 @@ class Applying:
                 log.internal_error(f"{doing} behind a commit", error)
         self._announcing.announce()
         return "done"
+
+    async def _begun(self, head: Head, plan: Plan, staged: StagedCommit) -> Begun:
+        making = partial(begun_by, self._store.running, head, plan, staged)
+        if staged.bulk is None and len(plan.changes) > _INLINE_CHANGES_MAX:
+            return await asyncio.to_thread(making)
+        return making()
 
     def follow(self, head: Head, staged: StagedCommit | None, began: float) -> None:
         """It changes no entity: what runs is that of this commit from now on."""

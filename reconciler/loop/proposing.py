@@ -35,8 +35,9 @@ WORK_WITHIN_S = 300.0
 """What a look finds to do takes longer with what there is, and may wait for workers to come up."""
 
 _WORK_BYTES_PER_S = 50_000
-# To read so many takes a millisecond or two.
-_INLINE_FILES_MAX = 50
+# Each may lie in a directory of its own, with three objects to read; what was read of more is read
+# again in the thread.
+_INLINE_FILES_MAX = 8
 
 
 class Proposing:

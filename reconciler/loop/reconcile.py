@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 
-from reconciler import log
+from reconciler import garbage, log
 from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.applying import Applying
 from reconciler.loop.large.loading import Loading, SupersededError
@@ -150,6 +150,8 @@ class Reconciler:
                 self._applied_ref.try_again()
             except Exception as error:  # noqa: BLE001  # what follows a look must not end looking
                 self._hold_internally("looking around the repository", error)
+            # Who waited for the look has been told.
+            garbage.collect_if_due()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()

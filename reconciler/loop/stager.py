@@ -20,7 +20,7 @@ from reconciler.errors import UnreadableError
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
-from reconciler.planning.planner import make_plan
+from reconciler.planning.planner import in_order
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.storage.kept.history import now
@@ -166,11 +166,10 @@ def leaves_nothing(base: Running, changed: Changed) -> bool:
 
 
 def planned(head: Head, staged: StagedCommit) -> Plan:
-    """What the commit changes, in order."""
-    if staged.bulk is not None:
-        # It was put in order where it was staged, and nobody reads what each change does.
-        return Plan(head.commit, staged.changes, staged.warnings)
-    return make_plan(staged.changes, head.commit, staged.warnings)
+    """What the commit changes, in order; nobody reads what each change does."""
+    # Very many were put in order where they were staged.
+    changes = staged.changes if staged.bulk is not None else in_order(staged.changes)
+    return Plan(head.commit, changes, staged.warnings)
 
 
 def begun_by(running: Running, head: Head, plan: Plan, staged: StagedCommit) -> Begun:

@@ -67,7 +67,7 @@ def make_plan(
     meant: Mapping[EntityKey, Consequence] | None = None,
 ) -> Plan:
     """Return the plan of some changes; `live` is what they touch, `meant` what they mean."""
-    ordered = tuple(sorted(changes, key=_position))
+    ordered = in_order(changes)
     meant = meant or {}
     effects = {
         change.key: _effect(change, live, meant.get(change.key, Consequence()))
@@ -78,6 +78,11 @@ def make_plan(
         for change in ordered
     }
     return Plan(commit, ordered, tuple(warnings), effects, consequences=meant, in_use=in_use)
+
+
+def in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Return changes in the order of a plan: who is named before who names it."""
+    return tuple(sorted(changes, key=_position))
 
 
 def _position(change: Change) -> tuple[int, str]:
