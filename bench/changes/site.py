@@ -162,7 +162,7 @@ class Site:
         yield Figure("the longest", took_ms[-1], 40, "ms", spent)
 
     def _many(self, count: int) -> Iterator[Figure]:
-        with self._step() as spent, _asking(self._subject) as slowest_s:
+        with self._step() as spent, asking(self._subject) as slowest_s:
             took_s = self._subject.change(count=count).wall_ms / 1000
         yield Figure(f"{count} entities in one commit", took_s, 0.6, "s", spent)
         yield Figure("longest wait of a question meanwhile", slowest_s() * 1000, 50, "ms", spent)
@@ -216,7 +216,7 @@ def _median_s(work: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _asking(subject: Subject) -> Iterator[Callable[[], float]]:
+def asking(subject: Subject) -> Iterator[Callable[[], float]]:
     """Within, somebody asks for the status all the time; gives how long an answer took at most."""
     slowest_s = 0.0
     ended = threading.Event()

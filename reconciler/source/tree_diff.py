@@ -63,7 +63,7 @@ def diff_trees(
 ) -> TreeDiff:
     """Which configuration files differ between two trees (None: no tree).
 
-    Raises `ManyFilesError` as soon as more differ than `at_most`.
+    Raises `ManyFilesError` as soon as more differ than `at_most`, or folders that are not yet read.
     """
     result = TreeDiff()
     pending: list[tuple[bytes, bytes | None, bytes | None, int]] = [(b"", old, new, 0)]
@@ -87,7 +87,7 @@ def diff_trees(
                 else:
                     result.skipped[shown(path)] = left_out.NESTED
             _note_leaf(result, path, was, now)
-        if at_most is not None and len(result.changed) > at_most:
+        if at_most is not None and len(result.changed) + len(pending) > at_most:
             raise ManyFilesError
     return result
 
@@ -123,9 +123,11 @@ def differing_entries(old: bytes, new: bytes) -> tuple[dict[bytes, Entry], dict[
     """The entries of two tree objects that are not in both, by name."""
     start = _boundary(old, _common_head(old, new))
     tail = _common_tail(old, new, start)
-    before: dict[bytes, Entry] = {}
-    after: dict[bytes, Entry] = {}
-    old_at = new_at = start
+    old_at, new_at = (_boundary(each, len(each) - tail, start) for each in (old, new))
+    # Of thousands of entries between the first that differs and the last, most are the same.
+    was, now = set(_ENTRY.findall(old, start, old_at)), set(_ENTRY.findall(new, start, new_at))
+    before = {name: Entry(mode, oid) for mode, name, oid in was - now}
+    after = {name: Entry(mode, oid) for mode, name, oid in now - was}
     # Both sides are read into the common tail until they stand on the same boundary: from there on
     # the same bytes are the same entries.
     while True:
@@ -195,10 +197,10 @@ def _common_tail(one: bytes, other: bytes, start: int) -> int:
     return low
 
 
-def _boundary(content: bytes, limit: int) -> int:
-    """The last boundary between entries at or before `limit`."""
-    found = _ENTRIES.match(content, 0, limit)
-    return found.end() if found else 0
+def _boundary(content: bytes, limit: int, start: int = 0) -> int:
+    """The last boundary between entries at or before `limit`; `start` is one."""
+    found = _ENTRIES.match(content, start, limit)
+    return found.end() if found else start
 
 
 def _read_entry(content: bytes, start: int, entries: dict[bytes, Entry]) -> int:

@@ -125,8 +125,8 @@ def test_the_digest_of_a_value_is_what_it_is() -> None:
 def test_another_language_is_another_protocol() -> None:
     """A worker of before knows no key that is new, and takes a default of before for granted.
 
-    Where this fails, keys or defaults have changed: `wire.PROTOCOL` goes up, `wire.LANGUAGE` is what
-    is found, and both are written here.
+    Where this fails, keys or defaults have changed: `wire.PROTOCOL` goes up, `wire.LANGUAGE` is
+    what is found, and both are written here.
     """
     assert language() == wire.LANGUAGE
     assert (wire.PROTOCOL, wire.LANGUAGE) == (14, "00479956138c261a")

@@ -63,9 +63,10 @@ class Status:
         # The counters of very many entities take a while to go through: not on the loop.
         faults = await asyncio.to_thread(self._tls_faults)
         drains = list(self.draining.drains.all())
-        active = await asyncio.to_thread(
-            self.draining.active_by_backend, [each.backend for each in drains]
-        )
+        active: Mapping[str, int] = {}
+        if drains:
+            drained = [each.backend for each in drains]
+            active = await asyncio.to_thread(self.draining.active_by_backend, drained)
         running, now = self.store.running, datetime.now(UTC)
         warnings, counts = list[str](), dict[str, int]()
         certificates: list[Expiring] = []

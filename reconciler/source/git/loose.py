@@ -19,6 +19,7 @@ from reconciler.source.git.errors import RepositoryError
 _ID_LENGTH = 40
 _LOOKED_AT_BYTES_MAX = 64 * 1024 * 1024
 """Trees of a million files are shorter; what is longer is not looked through."""
+_READ_BYTES = 64 * 1024
 
 
 class Loose:
@@ -56,15 +57,28 @@ class Loose:
 
 
 def _compressed(path: str) -> bytes | None:
+    # A file object takes several times as long to make as such a file to read.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            # A part of one that is longer would look like one without its end.
-            found = file.read(_LOOKED_AT_BYTES_MAX + 1)
-            return found if len(found) <= _LOOKED_AT_BYTES_MAX else None
+        try:
+            return _content(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError:
         # What cannot be read is told by who reads it.
         return None
+
+
+def _content(descriptor: int) -> bytes | None:
+    """All of a file; None for one that is too long.
+
+    A part of it would look like one without its end.
+    """
+    parts, left = list[bytes](), _LOOKED_AT_BYTES_MAX + 1
+    while left and (part := os.read(descriptor, min(left, _READ_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts) if left else None
 
 
 def _inflated(compressed: bytes, name: str, path: str) -> bytes | None:

@@ -9,7 +9,12 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from reconciler.source.tree_diff import diff_trees, differing_entries, holds_configuration
+from reconciler.source.tree_diff import (
+    ManyFilesError,
+    diff_trees,
+    differing_entries,
+    holds_configuration,
+)
 from tests.harness.repo import Repo
 
 NAMES = ["a.yaml", "a.yml", "b.yaml", "a", "a-b.yaml", "é ü.yaml", "a b.yaml", "x.txt", ".h.yaml"]
@@ -191,3 +196,39 @@ def test_whether_there_is_any_configuration(repo: Repo) -> None:
     assert not holds_configuration(reader.read, reader.tree(without))
     having = repo.commit({"sub/deep/a.yml": "x"})
     assert holds_configuration(reader.read, reader.tree(having))
+
+
+def test_many_folders_that_differ_are_not_entered_to_see_that_they_are_many(repo: Repo) -> None:
+    reader = Reader(repo.directory)
+    before, after = (
+        reader.tree(repo.commit({f"tenants/{each:03}/a.yaml": text for each in range(40)}))
+        for text in ("a: 1\n", "a: 2\n")
+    )
+    with pytest.raises(ManyFilesError):
+        diff_trees(reader.read, before, after, at_most=8)
+    assert reader.count == 4, "the root and the folder of folders, of both"
+    assert len(diff_trees(reader.read, before, after, at_most=40).changed) == 40
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_entries_that_differ_anywhere_in_a_large_folder(seed: int) -> None:
+    chance = random.Random(seed)
+    old = {b"%05d" % each: chance.randbytes(20) for each in range(300)}
+    new = dict(old)
+    for name in chance.sample(sorted(old), chance.choice((1, 3, 100))):
+        match chance.randrange(3):
+            case 0:
+                new[name] = chance.randbytes(20)
+            case 1:
+                del new[name]
+            case _:
+                new[name + b"-%d" % chance.randrange(100)] = chance.randbytes(20)
+    found = differing_entries(*map(_tree_of, (old, new)))
+    assert [{name: each.oid for name, each in side.items()} for side in found] == [
+        dict(old.items() - new.items()),
+        dict(new.items() - old.items()),
+    ]
+
+
+def _tree_of(entries: dict[bytes, bytes]) -> bytes:
+    return b"".join(b"40000 %b\0%b" % (name, entries[name]) for name in sorted(entries))
