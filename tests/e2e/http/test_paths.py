@@ -39,6 +39,8 @@ def test_a_query_keeps_its_escapes(lane: Lane) -> None:
 @pytest.mark.parametrize(
     ("target", "sent"),
     [
+        ("/100%", "/100%25"),
+        ("/100%/of?all=100%", "/100%25/of?all=100%"),
         ("/%61/./b/../c%2fd%c3%a9", "/a/c%2Fd%C3%A9"),
         ("/a//b", "/a/b"),
         ("/a\\b", "/a%5Cb"),
@@ -49,7 +51,7 @@ def test_one_spelling_of_a_path_is_sent(lane: Lane, target: str, sent: str) -> N
     assert lane.backend.last.path == sent
 
 
-@pytest.mark.parametrize("target", ["/a/..\\b", "/..\\b", "/a\\..\\..\\b", "/a#b", "/?a#b", "/a%7"])
+@pytest.mark.parametrize("target", ["/a/..\\b", "/..\\b", "/a\\..\\..\\b", "/a#b", "/?a#b"])
 def test_what_has_two_readings_stays_refused(lane: Lane, target: str) -> None:
     assert lane.get(target).status == 400
     assert lane.backend.connections == []
@@ -141,7 +143,7 @@ def test_explain_reads_paths_as_the_engine_does(gateway: Gateway, keeping: Keepi
 @pytest.mark.parametrize(
     ("line", "method", "path", "reason"),
     [
-        ("GET /refused/%zz HTTP/1.1", "GET", "/refused/%zz", "invalid_path"),
+        ("GET /refused/%00 HTTP/1.1", "GET", "/refused/%00", "invalid_path"),
         ("GET /refused/../../x HTTP/1.1", "GET", "/refused/../../x", "invalid_path"),
         ("PUT /refused/x HTTP/3.1", "PUT", "/refused/x", "unsupported_version"),
         ("GET refused HTTP/1.1", "GET", "refused", "invalid_target"),

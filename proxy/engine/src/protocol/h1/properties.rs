@@ -320,6 +320,9 @@ proptest! {
             let text = String::from_utf8(once).unwrap();
             prop_assert!(text.starts_with('/') && !text.contains("//"));
             prop_assert!(!text.split('/').any(|segment| segment == "." || segment == ".."));
+            let digits = |at: usize| text.get(at + 1..at + 3).unwrap_or_default();
+            let is_escape = |at| digits(at).len() == 2 && digits(at).bytes().all(|it| it.is_ascii_hexdigit());
+            prop_assert!(text.match_indices('%').all(|(at, _)| is_escape(at)), "{text:?}");
         }
     }
 

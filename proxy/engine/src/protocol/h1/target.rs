@@ -224,11 +224,13 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
 ///
 /// Escaped unreserved characters are decoded, other escapes are written in capitals, visible
 /// characters that no path may hold are escaped, `//` becomes `/` where slashes are merged, dot
-/// segments are resolved. `%2F` and `%5C` stay escaped: they are bytes of a segment. Refused are:
-/// `%00`, an escape without two digits, overlong UTF-8, a byte that is no visible ASCII, `..` above
-/// the root, and a `..` that the next hop would find where we see none (`..;x`, `..%2F`).
+/// segments are resolved. `%2F` and `%5C` stay escaped: they are bytes of a segment. A `%` without
+/// two digits stands for itself, as in the URLs of browsers, and is escaped, so that nobody behind
+/// us reads anything else in it (`%u002e`). Refused are: `%00`, overlong UTF-8, a byte that is no
+/// visible ASCII, `..` above the root, and a `..` that the next hop would find where we see none
+/// (`..;x`, `..%2F`).
 ///
-/// The normal form is its own normal form.
+/// The normal form is its own normal form: it is decoded once, and what comes out of that is not read again.
 pub fn normalise_path(raw: &[u8], slashes: Slashes, out: &mut Vec<u8>) -> Result<(), Reject> {
     let Some((b'/', rest)) = raw.split_first() else {
         return Err(Reject::InvalidPath);
@@ -259,23 +261,20 @@ pub fn normalise_path(raw: &[u8], slashes: Slashes, out: &mut Vec<u8>) -> Result
 }
 
 fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
-    let mut bytes = segment.iter();
+    let mut rest = segment;
     let mut escaped_before = 0;
-    while let Some(&byte) = bytes.next() {
-        if byte != b'%' {
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        let Some(value) = escaped(byte, behind) else {
             match PATH[usize::from(byte)] {
                 FOREIGN => return Err(Reject::InvalidPath),
-                UNESCAPED => escape(byte, out),
+                UNESCAPED | ESCAPE => escape(byte, out),
                 _ => out.push(byte),
             }
             escaped_before = 0;
             continue;
-        }
-        let digit = |byte: Option<&u8>| byte.and_then(|&byte| (byte as char).to_digit(16));
-        let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
-            return Err(Reject::InvalidPath);
         };
-        let value = (high * 16 + low) as u8;
+        rest = behind.get(2..).unwrap_or_default();
         if value == 0 || is_overlong(escaped_before, value) {
             return Err(Reject::InvalidPath);
         }
@@ -287,6 +286,15 @@ fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
         }
     }
     Ok(())
+}
+
+/// The byte that an escape stands for; a `%` without two digits behind it is none.
+fn escaped(byte: u8, behind: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    match *behind {
+        [high, low, ..] if byte == b'%' => Some((digit(high)? * 16 + digit(low)?) as u8),
+        _ => None,
+    }
 }
 
 /// Whether two bytes begin an UTF-8 sequence that spells a shorter one's character (RFC 3629 §3):
