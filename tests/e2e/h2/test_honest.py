@@ -224,6 +224,16 @@ def heads(client: Attacker) -> int:
     return sum(isinstance(frame, HeadersFrame) for frame in client.read(0.02))
 
 
+def test_streams_that_are_opened_before_our_settings_are_read(front: Front) -> None:
+    """OkHttp, say, repeats a refused stream once at most; here is none to be repeated."""
+    front.start(front.backend(lambda request: request.answer(b"ok")).address)
+    with Attacker(front.address) as client:
+        client.send(*(client.request(2 * number + 1) for number in range(500)))
+        processes.wait_until(lambda: heads(client) == 500, "all are answered")
+        assert not client.resets()
+        assert client.go_away() is None
+
+
 @pytest.mark.parametrize("window_bits", [4, 16, 30])
 def test_h2load_with_bursts_of_a_thousand(front: Front, window_bits: int) -> None:
     program = shutil.which("h2load")

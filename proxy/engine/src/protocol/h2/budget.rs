@@ -12,7 +12,7 @@
 //! Two things that honest clients do in bursts have allowances of their own. One that gives up a thousand
 //! calls which wait for a free stream sends each and its end in one go, as an attack does (T01): no work
 //! is begun for such, and what tells the two apart is that people stop. One that opens streams before it
-//! has read how many it may have has done nothing wrong (RFC 9113 §6.5.2).
+//! has read how many it may have has done nothing wrong (RFC 9113 §6.5.2): they are taken, or else refused free of charge.
 
 /// What is left.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +137,7 @@ impl Budget {
         self.unaware > 0
     }
 
-    /// As many streams as that were refused to it.
+    /// At most as many streams as that were refused to it.
     pub(super) fn unaware_count(&self) -> usize {
         (UNAWARE - self.unaware) as usize
     }

@@ -28,8 +28,6 @@ pub(in crate::session) struct Multiplex {
     pub(in crate::session) h2: Connection,
     /// Those of its streams that are served.
     pub(in crate::session) streams: Vec<StreamId>,
-    /// As many of them as it may have open.
-    streams_max: usize,
     /// Frames for the end of the turn.
     pub(in crate::session) out: Vec<u8>,
     /// It is in the list of those to be flushed.
@@ -53,7 +51,6 @@ impl Multiplex {
         Self {
             h2: Connection::server(&settings),
             streams: Vec::new(),
-            streams_max: settings.streams_max as usize,
             out: Vec::new(),
             queued: false,
             has_blocked: false,
@@ -70,7 +67,7 @@ impl Multiplex {
 
     /// Whether it may have no more of them.
     pub(super) fn is_full(&self) -> bool {
-        self.streams.len() >= self.streams_max
+        self.streams.len() >= self.h2.streams_max()
     }
 
     /// Takes one more; the deadline of the connection has been cleared for it.

@@ -216,7 +216,7 @@ impl Connection {
     ) -> Result<Option<Event<'static>>, ConnectionFault> {
         let stream = to.stream;
         let is_refused = matches!(self.shutdown, Shutdown::Final { last } if stream > last);
-        if is_refused || self.streams.len() >= self.settings.streams_max as usize {
+        if is_refused || !self.may_open() {
             return self.refuse(stream, is_refused).map(|()| None);
         }
         let extended_connect = self.settings.extended_connect;
@@ -274,6 +274,14 @@ impl Connection {
             next.kind == Kind::Data && !next.has(frame::PADDED) && (length > body_left || is_short)
         };
         self.follows.is_some_and(is_wrong)
+    }
+
+    /// Whether the peer may open one more. Who has not acknowledged how many it may have gets as many as anybody
+    /// opens at once: not all clients repeat what is refused, and some do it once.
+    fn may_open(&mut self) -> bool {
+        let open = self.streams.len();
+        let is_within = open < self.settings.streams_max as usize;
+        is_within || open < self.streams_max() && self.budget.is_unaware()
     }
 
     /// Refuses a stream. Who could not know that it would be one too many is charged nothing, as long as

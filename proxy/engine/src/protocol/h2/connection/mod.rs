@@ -172,6 +172,15 @@ impl Connection {
         self.streams.len()
     }
 
+    /// How many the peer may have open: before it has read that, more.
+    pub fn streams_max(&self) -> usize {
+        let limit = self.settings.streams_max as usize;
+        match self.settings_acknowledged {
+            true => limit,
+            false => limit.max(STREAMS_UNTOLD_MAX),
+        }
+    }
+
     /// Half a head is here: the time for the rest of it runs (T08).
     pub fn head_pending(&self) -> bool {
         self.head_waits || self.block.is_open()
@@ -305,6 +314,10 @@ impl Connection {
         self.write_go_away(self.last_peer, fault.code(), fault.as_str());
     }
 }
+
+/// Streams that a peer may open before it has read how many it may. All of them count among the requests in
+/// flight and the memory of the worker, as those of ten connections would.
+const STREAMS_UNTOLD_MAX: usize = 1024;
 
 /// What may wait for a peer that does not read: far more than all streams together ever need.
 const CONTROL_BYTES_MAX: usize = 16 << 10;

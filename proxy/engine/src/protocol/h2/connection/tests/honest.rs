@@ -135,13 +135,44 @@ fn a_client_that_has_not_read_our_settings_may_open_too_many_streams() {
     }
     let told = told(&mut server, &peer).unwrap();
     let requests = told.iter().filter(|it| it.ends_with("request false"));
-    assert_eq!(requests.count(), 100);
+    assert_eq!(requests.count(), 501, "all of those before it said so");
     let refused = (Kind::ResetStream, vec![0, 0, 0, 7]);
     let sent = flushed(&mut server);
     let refusals = sent
         .into_iter()
         .filter(|it| (it.0, it.3.clone()) == refused);
-    assert_eq!(refusals.count(), 1900);
+    assert_eq!(refusals.count(), 1499);
+}
+
+/// Memory is bounded all the same, and none lives on never acknowledging our settings.
+#[test]
+fn a_client_that_never_reads_our_settings_may_have_as_many_streams_as_ten() {
+    let mut server = Connection::server(&Settings::default());
+    let mut peer = Peer::client();
+    for stream in (1..4000).step_by(2) {
+        peer.get(stream);
+    }
+    told(&mut server, &peer).unwrap();
+    assert_eq!(server.stream_count(), 1024);
+    let mut peer = Peer::default();
+    peer.frame(Kind::Settings, frame::ACK, 0, &[]);
+    told(&mut server, &peer).unwrap();
+    let mut out = Vec::new();
+    for stream in (1..2049).step_by(2) {
+        super::send_ok(&mut server, &mut out, stream);
+        server.send_data(&mut out, stream, b"1", true);
+    }
+    let mut peer = Peer::default();
+    for stream in (4001..4401).step_by(2) {
+        peer.get(stream);
+    }
+    // An excess is charged once the allowance is used up.
+    let _ = told(&mut server, &peer);
+    assert_eq!(
+        server.stream_count(),
+        100,
+        "from then on as many as anybody"
+    );
 }
 
 #[test]
