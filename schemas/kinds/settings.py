@@ -55,6 +55,16 @@ class Settings(Kind):
             examples=["127.0.0.1:9901"],
         ),
     ] = None
+    drain_idle_timeout: Annotated[
+        Annotated[int, Measured("duration", "0s", "24h")],
+        Field(
+            description=(
+                "How long a connection of HTTP/1.1 without a request is kept where something was "
+                "removed: a request that comes meanwhile is answered, as its last. Ends two "
+                "seconds before `drain_timeout`."
+            )
+        ),
+    ] = 1000
     drain_timeout: Annotated[
         Annotated[int, Measured("duration", "0s", "24h")],
         Field(description="How long requests may go on where something was removed; then closed."),

@@ -231,6 +231,25 @@ def test_a_removed_listener_serves_the_connections_that_it_has(
     assert site.everywhere("main.test") == {"old"}
 
 
+def test_a_connection_without_a_request_is_kept_for_as_long_as_is_said(site: Site) -> None:
+    """Then whoever asks every few seconds never sends a request into the end of its connection."""
+    site.settings["drain_idle_timeout"] = "4s"
+    extra = ports.address()
+    clusters, frontends = {"main": ["red"]}, {"main": "main"}
+    listeners = {"main": site.address, "extra": extra}
+    both = site.document(clusters, frontends, listeners=listeners)
+    site.start({"kakehi.yaml": both})
+    with Connection(extra) as asks, Connection(extra) as idle:
+        assert asks.get("main.test").keeps_alive
+        assert idle.get("main.test").keeps_alive
+        site.commit({"kakehi.yaml": site.document(clusters, frontends)})
+        time.sleep(2)  # A second is the default.
+        crossed = asks.get("main.test")
+        assert (crossed.status, crossed.get("connection")) == (200, b"close")
+        asks.expect_closed()
+        idle.expect_closed()
+
+
 # Other names
 
 

@@ -15,7 +15,7 @@ use crate::telemetry::names::Counter;
 /// How long a closing connection may take to notice.
 const LINGER_MS: u64 = 2000;
 
-/// Within this time a client that is about to be left has its next request here, or none.
+/// Within this time a client of HTTP/2 that is about to be left has answered that it knows.
 pub(super) const LEAVE_MS: u64 = 1000;
 
 impl<D: Driver> Engine<D> {
@@ -50,21 +50,34 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Begins to leave a connection without a request. The next one may be on its way: what comes within a moment
-    /// is answered, and told that it was the last.
+    /// Begins to leave a connection without a request. The next one may be on its way: what comes within some time
+    /// is answered, and told that it was the last. Behind that there is time left to listen.
     pub(in crate::session) fn leave_idle_client(&mut self, id: ClientId) {
         self.unlink_idle(id);
-        let at_ms = self.clock.ms() + LEAVE_MS;
-        self.clients[id].set_deadline(&mut self.timers, id, at_ms);
+        let settings = &self.tables.settings;
+        let most = settings.drain_timeout.saturating_sub(LINGER_MS);
+        let limit = settings.drain_idle_timeout.min(most.max(LEAVE_MS));
+        self.await_client_for(id, limit);
     }
 
     /// Nothing has come: ends our side, and listens to what crosses that, which a close would answer by a reset.
     /// Whoever needs the place may have it.
     pub(in crate::session) fn end_idle_client(&mut self, id: ClientId) {
+        if !self.clients[id].stream.is_quiet() {
+            // It is here, and its turn has not come: a timer may be told before what the kernel has.
+            return self.hear_idle_client(id);
+        }
         self.close_client_when_sent(id);
         if self.clients.contains(id) {
             self.link_idle(id);
         }
+    }
+
+    /// Reads what has come at the very end. Where that is no request, nor the beginning of one, time runs again.
+    fn hear_idle_client(&mut self, id: ClientId) {
+        self.clients[id].readable = true;
+        self.await_client_for(id, LEAVE_MS);
+        self.wake_client(id);
     }
 
     /// Closes after what is queued has gone, and after the peer has had time to read it.

@@ -150,7 +150,7 @@ fn set_ends(listener: &Listener, oldest: Option<ClientId>, youngest: Option<Clie
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::thread;
     use std::time::Duration;
 
@@ -231,6 +231,34 @@ mod tests {
         assert!(!engine.clients.contains(clients[0]));
         engine.close_client(clients[1]);
         assert_eq!(listener.idle.get(), (0, 0));
+    }
+
+    /// Its time is over in the turn in which its request has come, of which nobody has been told yet.
+    #[test]
+    fn a_request_that_is_here_is_answered_however_late_it_is() {
+        let Door {
+            mut engine,
+            clients,
+            mut peers,
+            ..
+        } = engine_with_clients(2);
+        peers[0]
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        for &id in &clients {
+            engine.await_client_for(id, 0);
+        }
+        engine.clock.tick();
+        engine.run_timers();
+        while engine.turn_by_hand().unwrap() {}
+        let mut answer = [0; 12];
+        peers[0].read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404");
+        assert_eq!(
+            peers[1].read(&mut [0]).unwrap(),
+            0,
+            "who sent nothing is left"
+        );
     }
 
     #[test]

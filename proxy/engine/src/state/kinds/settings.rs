@@ -22,6 +22,8 @@ defaulted! {
         pub access_log: String = "stdout".to_owned(),
         /// Where the reconciler serves metrics; nothing to the engine.
         pub admin: Option<String> = None,
+        /// How long a connection without a request is kept where it is drained, in milliseconds.
+        pub drain_idle_timeout: u64 = 1000,
         /// Most time given to what is drained, in milliseconds.
         pub drain_timeout: u64 = 30_000,
         /// Pages by status for every listener.
@@ -80,6 +82,8 @@ impl Value for Settings {
             socket_addr(admin)?;
         }
         error_pages(&self.error_pages)?;
+        let idle = self.drain_idle_timeout;
+        within("drain_idle_timeout", idle, 0..=DURATION_MS_MAX)?;
         within("drain_timeout", self.drain_timeout, 0..=DURATION_MS_MAX)?;
         within(
             "max_buffered_bytes",
