@@ -15,7 +15,7 @@ use crate::runtime::socket;
 use crate::session::{Command, Engine, Served};
 use crate::state::audit::Audited;
 use crate::state::digest::Digest;
-use crate::state::entity::Materials;
+use crate::state::entity::{Kind, Materials};
 use crate::state::ledger::Ledger;
 use crate::state::ops::Refused;
 use crate::state::reading::Part;
@@ -151,7 +151,7 @@ impl EngineThread {
             .prepare(generation, base, commit, chunks, inside)?;
         if self.ledger.staged_generation() == Some(generation) {
             self.staged_listeners = outside;
-            self.staged_removals = self.ledger.staged_listener_removals();
+            self.staged_removals = self.ledger.staged_removals(Kind::Listener);
         }
         Ok(digest)
     }

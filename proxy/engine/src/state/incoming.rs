@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::alike::Alike;
-use super::entity::{Entity, Kind, Materials};
+use super::entity::{Kind, Materials};
 use super::kinds::registry::{Compiled, Compiling};
 use super::ops::{self, Ops, Refused};
 use super::staged::StagedPut;
@@ -23,8 +23,6 @@ pub(super) struct Incoming {
     pub(super) chunks: u64,
     pub(super) puts: Vec<StagedPut>,
     pub(super) removes: Vec<(Kind, String)>,
-    /// Where the settings want the access log, if they are among the puts.
-    pub(super) access_log: Option<String>,
     alike: Alike,
     /// What one of the chunks was refused for: the rest of them is refused as well.
     refused: Option<Refused>,
@@ -81,9 +79,6 @@ impl Incoming {
             regexes,
         };
         for entry in puts {
-            if let Entity::Settings(settings) = &entry.entity {
-                self.access_log = Some(settings.access_log.clone());
-            }
             let entry = Arc::new(entry);
             let compiled = Compiled::of(&entry, &mut with)
                 .map_err(|reason| Refused::new(entry.kind().as_str(), &entry.name, reason))?;

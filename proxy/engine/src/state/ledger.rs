@@ -13,17 +13,17 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 
 use super::digest::Digest;
-use super::entity::{Entity, Kind, Materials};
+use super::entity::{Kind, Materials};
 use super::entry::Entry;
 use super::held::Held;
 use super::incoming::Incoming;
-use super::kinds::registry::Compiled;
+use super::kinds::registry::{Compiled, Providing};
 use super::merging::Merging;
 use super::ops::Refused;
 use super::staged::{Staged, StagedPut};
 use crate::policy::plan::Plan;
 use crate::routing::regexes::Regexes;
-use crate::telemetry::access_log::LogWriter;
+use crate::telemetry::access_log::LogSink;
 use crate::tls::policy::Tls;
 
 /// The committed state as the control thread knows it, and at most one staged transaction.
@@ -35,7 +35,6 @@ pub struct Ledger {
     /// The digest of the committed state.
     pub digest: Digest,
     held: Held,
-    access_log: String,
     /// A listener has its socket from the moment that it is committed. Before a worker serves it has
     /// none: it gets all of them at once.
     pub serving: bool,
@@ -49,7 +48,6 @@ pub struct Ledger {
 struct Delta {
     puts: Vec<Arc<Entry>>,
     removes: Vec<(Kind, String)>,
-    access_log: Option<String>,
 }
 
 impl Ledger {
@@ -61,7 +59,6 @@ impl Ledger {
             commit: String::new(),
             digest: Digest::default(),
             held: Held::default(),
-            access_log: String::new(),
             serving: false,
             incoming: None,
             staged: None,
@@ -76,12 +73,12 @@ impl Ledger {
         self.staged.as_ref().map(|(staged, _)| staged.generation)
     }
 
-    /// Listeners that the staged transaction takes away.
+    /// Entities of a kind that the staged transaction takes away.
     #[must_use]
-    pub fn staged_listener_removals(&self) -> Vec<String> {
+    pub fn staged_removals(&self, of: Kind) -> Vec<String> {
         let removes = self.staged.iter().flat_map(|(staged, _)| &staged.removes);
         removes
-            .filter(|(kind, _)| *kind == Kind::Listener)
+            .filter(|(kind, _)| *kind == of)
             .map(|(_, name)| name.clone())
             .collect()
     }
@@ -172,27 +169,15 @@ impl Ledger {
         let Incoming {
             mut puts,
             mut removes,
-            access_log,
             ..
         } = incoming;
         // Made behind what it needs, and taken away before: so nothing ever leads nowhere.
         puts.sort_unstable_by_key(|put| put.entry.kind());
         removes.sort_unstable_by_key(|(kind, _)| Reverse(*kind));
-        let access_log = access_log.filter(|target| *target != self.access_log);
-        let log = match &access_log {
-            // What runs elsewhere already is not given up for a log: it is opened as soon as it can be.
-            Some(target) if !self.serving => Some(LogWriter::open_in_time(target)),
-            Some(target) => Some(
-                LogWriter::open(target)
-                    .map_err(|reason| refused("settings", "settings", reason))?,
-            ),
-            None => None,
-        };
-        self.check_sockets(&puts, &sockets)?;
+        let log = self.provide(&puts, &sockets)?;
         let delta = Delta {
             puts: puts.iter().map(|put| put.entry.clone()).collect(),
             removes,
-            access_log,
         };
         self.check_references(&delta)?;
         let mut merged =
@@ -228,9 +213,6 @@ impl Ledger {
         self.generation = staged.generation;
         self.commit.clone_from(&staged.commit);
         self.digest = staged.digest;
-        if let Some(target) = delta.access_log {
-            self.access_log = target;
-        }
         self.held.change(&delta.removes, delta.puts);
         Some(staged)
     }
@@ -249,31 +231,24 @@ impl Ledger {
         }
     }
 
-    fn check_sockets(
+    /// What the entities of a change want of the machine: the access log, if it is another one.
+    fn provide(
         &self,
         puts: &[StagedPut],
         sockets: &HashMap<String, OwnedFd>,
-    ) -> Result<(), Refused> {
-        if !self.serving {
-            return Ok(());
-        }
+    ) -> Result<Option<LogSink>, Refused> {
+        let mut with = Providing {
+            serving: self.serving,
+            sockets,
+            log: None,
+        };
         for StagedPut { entry, .. } in puts {
-            let Entity::Listener(listener) = &entry.entity else {
-                continue;
-            };
-            let before = self.held.get(Kind::Listener, &entry.name);
-            let stays = before.is_some_and(|before| {
-                matches!(&before.entity, Entity::Listener(it) if it.address == listener.address)
-            });
-            if !stays && !sockets.contains_key(&*entry.name) {
-                return Err(refused(
-                    "listener",
-                    &entry.name,
-                    format!("no listening socket came with {}", listener.address),
-                ));
-            }
+            let before = self.held.get(entry.kind(), &entry.name);
+            entry
+                .provide(before.map(Arc::as_ref), &mut with)
+                .map_err(|reason| refused(entry.kind().as_str(), &entry.name, reason))?;
         }
-        Ok(())
+        Ok(with.log)
     }
 
     /// Everything that is needed after the change must be there after the change.

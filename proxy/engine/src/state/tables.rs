@@ -105,10 +105,9 @@ impl Tables {
             sockets,
             ..Swap::default()
         };
-        // They keep their routes, by which the connections that they still have are answered.
-        let is_listener = |(kind, _): &(Kind, String)| *kind == Kind::Listener;
-        let (listeners, others): (Vec<_>, Vec<_>) = removes.into_iter().partition(is_listener);
-        self.take_all(listeners, &mut swap);
+        let leaves_first = |(kind, _): &(Kind, String)| kind.leaves_first();
+        let (first, last): (Vec<_>, Vec<_>) = removes.into_iter().partition(leaves_first);
+        self.take_all(first, &mut swap);
         for StagedPut { entry, compiled } in puts {
             let (kind, added) = (entry.kind(), entry.clone());
             self.uncount(kind, &added.name);
@@ -116,7 +115,7 @@ impl Tables {
             self.count(kind, &added.name, added.hash);
         }
         self.say(merged);
-        self.take_all(others, &mut swap);
+        self.take_all(last, &mut swap);
         let Swap {
             mut touched,
             mut applied,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::language::{defaulted, language};
-use super::registry::{Compiling, Kind, Needs, Swap, Value};
+use super::registry::{Compiling, Kind, Needs, Providing, Swap, Value};
 use crate::state::entity::check::names_of_policies;
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
 use crate::state::entity::check::{error_pages, is_name, material, socket_addr, within};
@@ -160,6 +160,9 @@ impl Value for Listener {
     type Compiled = Option<Box<Agreements>>;
     type Running = Rc<running::Listener>;
 
+    // It keeps its routes, by which the connections that it still has are answered.
+    const LEAVES_FIRST: bool = true;
+
     fn check(&self) -> Result<(), String> {
         if self.tls.is_some() != (self.protocol == ListenerProtocol::Https) {
             return Err("tls: expected with protocol https, and only there".to_owned());
@@ -226,6 +229,21 @@ impl Value for Listener {
                 .map(Box::new)
         });
         agreed.transpose()
+    }
+
+    /// Its socket comes with it, unless it stays where it is.
+    fn provide(
+        &self,
+        entry: &Entry,
+        before: Option<&Entry>,
+        with: &mut Providing<'_>,
+    ) -> Result<(), String> {
+        let stays = before.is_some_and(|before| before.listener().address == self.address);
+        let is_there = stays || with.sockets.contains_key(&*entry.name);
+        match is_there || !with.serving {
+            true => Ok(()),
+            false => Err(format!("no listening socket came with {}", self.address)),
+        }
     }
 
     fn put(tables: &mut Tables, entry: Arc<Entry>, tls: Self::Compiled, swap: &mut Swap) {

@@ -18,6 +18,7 @@ use crate::state::entity::{Material, Materials};
 use crate::state::entry::Entry;
 use crate::state::named::{HasName, Named};
 use crate::state::tables::{Applied, Tables};
+use crate::telemetry::access_log::LogSink;
 use crate::tls::policy::Tls;
 use crate::upstream::Cluster;
 
@@ -30,6 +31,9 @@ pub trait Value: Serialize + DeserializeOwned {
 
     /// Whether many have wholly the same, so that it is kept once for all of a change.
     const IS_ALIKE: bool = false;
+
+    /// Whether one leaves the tables before others are put there, and keeps what led from it until then.
+    const LEAVES_FIRST: bool = false;
 
     /// Whether one may have that name.
     fn is_name(name: &str) -> bool {
@@ -53,6 +57,17 @@ pub trait Value: Serialize + DeserializeOwned {
         entry: &Arc<Entry>,
         with: &mut Compiling<'_>,
     ) -> Result<Self::Compiled, String>;
+
+    /// Takes what it wants of the machine before its commit, and `before` has not: what came with the change, or
+    /// what can be opened. Nothing else runs by it yet, and it is given back where the change is refused.
+    fn provide(
+        &self,
+        _entry: &Entry,
+        _before: Option<&Entry>,
+        _with: &mut Providing<'_>,
+    ) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Puts one into the tables, in the place of one of the same name. Cannot fail.
     fn put(tables: &mut Tables, entry: Arc<Entry>, compiled: Self::Compiled, swap: &mut Swap);
@@ -122,6 +137,17 @@ impl<'a> Compiling<'a> {
     }
 }
 
+/// What entities want of the machine, before their commit.
+pub struct Providing<'a> {
+    /// Whether this worker serves. Before it does, it has no socket, and what runs elsewhere already is not
+    /// refused for what could be had later.
+    pub serving: bool,
+    /// Listening sockets by listener, which have come with the change.
+    pub sockets: &'a HashMap<String, OwnedFd>,
+    /// The access log, once it is opened.
+    pub log: Option<LogSink>,
+}
+
 /// The content of a file that came with a change.
 pub fn material<'a>(materials: &'a Materials, wanted: &Material) -> Result<&'a [u8], String> {
     materials
@@ -175,6 +201,13 @@ macro_rules! kinds {
             pub fn is_alike(self) -> bool {
                 match self {
                     $(Self::$kind => <$value as Value>::IS_ALIKE,)*
+                }
+            }
+
+            /// See [`Value::LEAVES_FIRST`].
+            pub fn leaves_first(self) -> bool {
+                match self {
+                    $(Self::$kind => <$value as Value>::LEAVES_FIRST,)*
                 }
             }
 
@@ -253,6 +286,17 @@ macro_rules! kinds {
                     }
                 }
             )*
+
+            /// See [`Value::provide`].
+            pub fn provide(
+                &self,
+                before: Option<&Self>,
+                with: &mut Providing<'_>,
+            ) -> Result<(), String> {
+                match &self.entity {
+                    $(Entity::$kind(value) => value.provide(self, before, with),)*
+                }
+            }
         }
 
         /// What is made of an entity before its commit.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::language::defaulted;
-use super::registry::{Compiling, Swap, Value};
+use super::registry::{Compiling, Providing, Swap, Value};
 use crate::state::entity::check::{BUFFERED_BYTES, CONNECTIONS_MAX, DURATION_MS_MAX};
 use crate::state::entity::check::{error_pages, socket_addr, within};
 use crate::state::entity::{Entity, ErrorPage};
 use crate::state::entry::Entry;
 use crate::state::tables::Tables;
+use crate::telemetry::access_log::LogWriter;
 use crate::telemetry::counters::SLOTS_MAX;
 
 defaulted! {
@@ -109,6 +110,23 @@ impl Value for Settings {
     }
 
     fn compile(&self, _: &Arc<Entry>, _: &mut Compiling<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Opens the access log where that is another one.
+    fn provide(
+        &self,
+        _: &Entry,
+        before: Option<&Entry>,
+        with: &mut Providing<'_>,
+    ) -> Result<(), String> {
+        let target = &self.access_log;
+        if before.is_none_or(|before| before.settings().access_log != *target) {
+            with.log = Some(match with.serving {
+                true => LogWriter::open(target)?,
+                false => LogWriter::open_in_time(target),
+            });
+        }
         Ok(())
     }
 
