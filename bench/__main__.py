@@ -29,13 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     commands = parser.add_subparsers(dest="command")
-    side = commands.add_parser("proxies", help="side by side with nginx and HAProxy")
-    side.add_argument("--rounds", type=int, default=5)
-    side.add_argument("--seconds", type=int, default=3, help="of each measurement")
-    side.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
-    side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
-    side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
-    side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    _add_proxies(commands.add_parser("proxies", help="side by side with nginx and HAProxy"))
     least = commands.add_parser("floor", help="beside passing bytes on unread")
     least.add_argument("--rounds", type=int, default=7)
     least.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -80,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_proxies(side: argparse.ArgumentParser) -> None:
+    side.add_argument("--rounds", type=int, default=5)
+    side.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    side.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
+    side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
+    side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
+    side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    side.add_argument("--splice", action="store_true", help="HAProxy splices bodies of responses")
+
+
 def _add_ladder(steps: argparse.ArgumentParser) -> None:
     steps.add_argument("--first-rate", type=float, default=500, help="requests a second")
     steps.add_argument("--factor", type=float, default=1.25, help="from step to step")
@@ -120,7 +124,12 @@ def _run(chosen: argparse.Namespace) -> None:
     if chosen.command == "proxies":
         profiles = PROFILES if chosen.profile == "both" else (chosen.profile,)
         course = Course(
-            chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core
+            chosen.rounds,
+            chosen.seconds,
+            chosen.connections,
+            chosen.body,
+            chosen.one_core,
+            chosen.splice,
         )
         proxies.run(course, profiles)
     elif chosen.command == "floor":

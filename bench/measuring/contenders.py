@@ -156,6 +156,8 @@ class Setup:
     h2: bool = False
     # More requests in flight are answered by 503, and Kakehi's counters are served.
     max_requests: int | None = None
+    # HAProxy hands the bodies of responses from socket to socket, through a pipe.
+    splices: bool = False
 
     @property
     def is_operator(self) -> bool:
@@ -307,6 +309,7 @@ http {{
 def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     port, status = free_port(), free_port()
     every = ["tune.bufsize 65536"] if setup.body_bytes >= _HAPROXY_LONG_BYTES_MIN else []
+    defaults = ["option splice-response"] if setup.splices else []
     public: list[str] = []
     metrics: list[str] = []
     speaks = " proto h2" if setup.h2 else ""
@@ -342,6 +345,7 @@ defaults
   option http-keep-alive
   option forwardfor
   http-reuse always
+  {_lines(defaults)}
 frontend public
   bind 127.0.0.1:{port} backlog 4096{ssl}
   {_lines(public)}

@@ -16,3 +16,5 @@ class Course:
     body_bytes: int
     # All on one core: a proxy then finds many events at once, as one does that has no time left.
     one_core: bool
+    # HAProxy splices.
+    splices: bool = False

@@ -43,11 +43,15 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
     core, load_core = two_cores()
     if course.one_core:
         load_core = core
-    found: dict[str, Any] = {"body_bytes": course.body_bytes, "one_core": course.one_core}
+    found: dict[str, Any] = {
+        "body_bytes": course.body_bytes,
+        "one_core": course.one_core,
+        "splices": course.splices,
+    }
     with (
         tempfile.TemporaryDirectory(prefix="kakehi-bench-") as base,
         backend(Path(base), load_core, course.body_bytes) as (port, path),
-        contenders(Path(base), Setup(core, port, profile, course.body_bytes)) as running,
+        contenders(Path(base), _setup(course, core, port, profile)) as running,
     ):
         for contender in running:
             _require(contender, path, course.body_bytes)
@@ -60,6 +64,10 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
             print(show(rounds))
             found[str(connections)] = to_json(rounds)
     return found
+
+
+def _setup(course: Course, core: int, port: int, profile: str) -> Setup:
+    return Setup(core, port, profile, course.body_bytes, splices=course.splices)
 
 
 def _require(contender: Contender, path: str, body_bytes: int) -> None:
