@@ -41,7 +41,8 @@ def wait(
 
     Exits with 0 when they do, with 6 and the reason when the commit was refused or was passed by,
     and with 8 when the time is over, with the name of the worker that is behind, or at once when it
-    would be in vain: the commit is not on the branch that the proxy follows, or no daemon runs.
+    would be in vain: the commit is not on the branch that the proxy follows, or not in its
+    repository, unless a remote may bring it; or no daemon runs.
     What is refused for no fault of its own (a port is taken) is tried again by itself, and waited
     for: 6 when the time is over, with the reason.
     HEAD and the names of branches are those of the repository that the proxy follows. A daemon that

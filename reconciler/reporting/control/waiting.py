@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.control.reconciling import Reconciling
-from reconciler.source.git.errors import NoConfigurationError, NoRefError, RepositoryError
+from reconciler.source.git.errors import (
+    NoConfigurationError,
+    NoRefError,
+    RepositoryError,
+    UnknownCommitError,
+)
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
@@ -125,7 +130,7 @@ class Waiting:
         return found is not None and found["outcome"] == "refused"
 
     def _elsewhere(self, commit: str) -> WaitResult | None:
-        """What is here and not on the branch: to wait for it would be in vain."""
+        """What is not on the branch, or not here at all: to wait for it would be in vain."""
         head = self._head()
         if head is None and self.reconciler.problem is not None:
             # The loop has found it so, too.
@@ -136,6 +141,11 @@ class Waiting:
             repository = self.source.repository
             repository.refs.find_commit(commit)
             is_detached = repository.refs.head() == "HEAD"
+        except UnknownCommitError:
+            # What runs may be lost there, while workers are on their way to it.
+            if commit == self.store.running.commit:
+                return None
+            return self._result("timeout", commit, self._not_here(commit))
         except RepositoryError:
             return None
         message = self._not_on_branch(head)
