@@ -125,7 +125,8 @@ lock: $(VENV)/.locked ## resolve the locked Python packages anew
 test-tools: $(VENV)/.locked
 	@tests/install-tools
 
-# The environment holds exactly what the lock says. Rebuilt in place when the lock changes.
+# The environment holds exactly what the lock says. Rebuilt in place when the lock changes. A module is compiled by who
+# imports it first: most never are, and it is half of what pip does.
 $(VENV)/.locked: requirements-dev.txt
 	@command -v git >/dev/null || { echo "kakehi: git is missing; install it, for instance with: apt-get install git" >&2; exit 1; }
 	@if ! [ -x $(BIN)/python ]; then \
@@ -135,7 +136,7 @@ $(VENV)/.locked: requirements-dev.txt
 	  "$$python" -m venv $(VENV) >/dev/null 2>&1 || { echo "kakehi: $$python cannot make a virtual environment; install its venv module, for instance with: apt-get install python3-venv" >&2; exit 1; }; \
 	fi
 	$(call say,Installing the locked Python packages into $(VENV))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements-dev.txt
 	@touch $@
 
 # `maturin develop` puts the engine beside the Python files, so an edit of Python needs no build at all.
