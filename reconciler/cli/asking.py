@@ -95,12 +95,16 @@ def is_starting(runtime_dir: str | None) -> bool:
 
 def _orphans(runtime_dir: str) -> dict[int, int]:
     """Return the workers that serve without a daemon: process and number."""
+    from contextlib import suppress
     from pathlib import Path
 
-    # Where they were bound, be it there still or not (proc_net(5)).
-    bound = Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape")
-    if f"{Path(runtime_dir).absolute()}/workers/" not in bound:
-        return {}
+    from reconciler import socket_tables
+
+    # Where they were bound, be it there still or not. Without a table it takes a longer look.
+    with suppress(OSError):
+        begins = f"{Path(runtime_dir).absolute()}/workers/"
+        if not any(begins in line for line in socket_tables.lines("unix")):
+            return {}
     from reconciler.workers.processes.orphans import find
 
     return find(Path(runtime_dir))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.harness import ports, processes
+from tests.harness.daemon import PROCESSES_ONLY
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
 
@@ -141,12 +142,23 @@ def lost_without_a_daemon(loss: Callable[[Path], None], site: Site) -> None:
     is_adopted(site)
 
 
-def stopped_without_a_daemon(site: Site) -> None:
+def lost_in_the_sandbox(site: Site) -> None:
+    """As under the unit in systemd/, which leaves processes in /proc and nothing else."""
+    site.daemon.launcher = PROCESSES_ONLY
+    lost_without_a_daemon(deleted, site)
+
+
+def stopped_in_the_sandbox(site: Site) -> None:
+    site.daemon.launcher = PROCESSES_ONLY
+    stopped_without_a_daemon(site, PROCESSES_ONLY)
+
+
+def stopped_without_a_daemon(site: Site, within: tuple[str, ...] = ()) -> None:
     site.start(files(site, "red"))
     pids = site.worker_pids()
     site.daemon.leave()
     deleted(site.daemon.runtime_dir)
-    told = site.daemon.run_cli("stop").stderr
+    told = site.daemon.run_cli("stop", within=within).stderr
     assert "2 workers went on serving and were ended" in told
     processes.await_end(pids, WAIT_S)
 
@@ -169,6 +181,9 @@ CASES: dict[str, Callable[[Site], None]] = {
     "stopped, without a daemon": stopped_without_a_daemon,
     "a file": cannot_be_made_anew,
 }
+if os.geteuid() == 0:
+    CASES["deleted, in the sandbox"] = lost_in_the_sandbox
+    CASES["stopped, in the sandbox"] = stopped_in_the_sandbox
 
 
 @pytest.mark.parametrize("case", CASES)

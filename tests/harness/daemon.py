@@ -36,6 +36,13 @@ UNPRIVILEGED: tuple[str, ...] = (
     else ()
 )
 
+# As `ProcSubset=pid` of the unit: nothing of /proc but processes, in a mount namespace of its own.
+PROCESSES_ONLY: tuple[str, ...] = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount -t proc -o subset=pid proc /proc && exec "$@"',
+    "sh",
+)
+
 # Daemons that are running now; the report of a failed test shows what they said.
 RUNNING: list[Kakehi] = []
 
@@ -185,11 +192,15 @@ class Kakehi:
     # The command line
 
     def run_cli(
-        self, *arguments: str, check: bool = False, timeout_s: float = 60
+        self,
+        *arguments: str,
+        check: bool = False,
+        timeout_s: float = 60,
+        within: tuple[str, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """Run `kakehi ARGUMENTS` against this daemon."""
+        """Run `kakehi ARGUMENTS` against this daemon; `within`: what the command begins with."""
         done = subprocess.run(
-            [EXECUTABLE, *arguments],
+            [*within, EXECUTABLE, *arguments],
             env=self.environment,
             capture_output=True,
             text=True,

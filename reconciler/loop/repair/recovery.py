@@ -78,10 +78,7 @@ class Recovery:
 
     async def run(self) -> int:
         """How many places workers serve in. No state of theirs or of the repository's raises."""
-        lost = await asyncio.to_thread(lost_sockets.regain, self._runtime_dir)
-        if lost:
-            told = ",".join(str(number) for number in sorted(lost.values()))
-            log.warning("sockets of workers that serve were gone, and are bound anew", workers=told)
+        await asyncio.to_thread(self._regain)
         numbers = sorted(worker_sockets.listening(self._runtime_dir))
         found = await asyncio.gather(*(self._greet(number) for number in numbers))
         workers = [each for each in found if each is not None]
@@ -96,6 +93,17 @@ class Recovery:
             for each in workers:
                 each.link.close("it has been looked at")
         return max(self._places, default=-1) + 1
+
+    def _regain(self) -> None:
+        try:
+            lost = lost_sockets.regain(self._runtime_dir)
+        except OSError as error:
+            reason = error.strerror or error
+            log.warning("it is not known whether workers serve that have no socket", reason=reason)
+            return
+        if lost:
+            told = ",".join(str(number) for number in sorted(lost.values()))
+            log.warning("sockets of workers that serve were gone, and are bound anew", workers=told)
 
     def _is_newer(self, worker: ServingWorker) -> bool:
         running = self._store.running

@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler import socket_tables
+
 _PROC = Path("/proc")
 _TABLES = ("tcp", "tcp6")
 _LISTENING = "0A"
-_TABLE_BYTES_MAX = 4 * 1024 * 1024
 # Reading who has which file takes a call for each open one of each process.
 _LOOK_S = 0.2
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
@@ -32,11 +33,9 @@ def holder(address: str) -> str | None:
 
 def _listening(wanted: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> Iterator[str]:
     for table in _TABLES:
-        try:
-            with (_PROC / "net" / table).open("r", encoding="ascii") as file:
-                lines = file.read(_TABLE_BYTES_MAX).splitlines()[1:]
-        except (OSError, UnicodeDecodeError):
-            continue
+        lines = list[str]()
+        with contextlib.suppress(OSError):
+            lines = socket_tables.lines(table)
         for line in lines:
             fields = line.split()
             if len(fields) < 10 or fields[3] != _LISTENING:

@@ -2,7 +2,7 @@
 
 A log-out or a cleaning job may take the runtime directory away. A later daemon would then find none
 of the workers, and their ports be taken for ever. The kernel still tells where their sockets were
-bound (proc_net(5)), and a signal makes a worker bind its own anew. Called by
+bound (`socket_tables`), and a signal makes a worker bind its own anew. Called by
 `reconciler.loop.repair.recovery` at a start, by `reconciler.workers.watching.runtime_directory`
 while a daemon runs, and by `orphans` beside.
 """
@@ -14,16 +14,14 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler import socket_tables
 from reconciler.workers.processes import spawning, worker_sockets
 
 BIND_ANEW = signal.SIGUSR2
 """What a worker binds its socket anew by: `proxy.worker`."""
 
-_TABLE = Path("/proc/net/unix")
-_TABLE_BYTES_MAX = 16 * 1024 * 1024
 _LISTENS = "00010000"
 _NAME = re.compile(r"kakehi-w([0-9]+)")
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
@@ -35,10 +33,12 @@ _LOOK_S = 0.02
 def regain(runtime_dir: Path) -> dict[int, int]:
     """Have lost sockets bound anew; return the number of each worker that did so, by process.
 
-    Returns when all can be connected to, or after two seconds.
+    Returns when all can be connected to, or after two seconds. Raises `OSError`, as `serving` does.
     """
     told: dict[int, int] = {}
-    for pid, number in _lost(runtime_dir):
+    for pid, number in serving(runtime_dir).items():
+        if _is_found(runtime_dir, pid, number):
+            continue
         with contextlib.suppress(OSError):
             watched = os.pidfd_open(pid)
             try:
@@ -56,27 +56,27 @@ def regain(runtime_dir: Path) -> dict[int, int]:
     return {pid: number for pid, number in told.items() if pid not in left}
 
 
-def _lost(runtime_dir: Path) -> Iterator[tuple[int, int]]:
-    """Return process and number of the workers that were bound here and cannot be found."""
+def serving(runtime_dir: Path) -> dict[int, int]:
+    """Return the number of each worker that was bound here, be it found or not, by its process.
+
+    Raises `OSError`: it is not known who serves.
+    """
     bound = _bound(f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/")
+    found: dict[int, int] = {}
     for process in Path("/proc").glob("[0-9]*") if bound else ():
         with contextlib.suppress(OSError):
             name = _NAME.fullmatch((process / "comm").read_text(errors="replace").strip())
             if name is None:
                 continue
-            pid, number = int(process.name), int(name[1])
             held = {str(link.readlink()) for link in (process / "fd").iterdir()}
-            if held & bound and not _is_found(runtime_dir, pid, number):
-                yield pid, number
+            if held & bound:
+                found[int(process.name)] = int(name[1])
+    return found
 
 
 def _bound(prefix: str) -> set[str]:
     """The sockets that listen at a path that begins so, as `/proc/PID/fd` names them."""
-    try:
-        with _TABLE.open(encoding="utf-8", errors="surrogateescape") as file:
-            rows = [line.split(maxsplit=7) for line in file.read(_TABLE_BYTES_MAX).splitlines()]
-    except OSError:
-        return set()
+    rows = [line.split(maxsplit=7) for line in socket_tables.lines("unix")]
     return {
         f"socket:[{row[6]}]"
         for row in rows

@@ -20,7 +20,8 @@ from reconciler.workers.processes import lost_sockets, spawning, worker_sockets
 
 def find(runtime_dir: Path) -> dict[int, int]:
     """Return the number of each worker that listens, by its process; some may share one."""
-    lost_sockets.regain(runtime_dir)
+    with contextlib.suppress(OSError):
+        lost_sockets.regain(runtime_dir)
     found: dict[int, int] = {}
     for number in sorted(worker_sockets.listening(runtime_dir)):
         for way in (worker_sockets.socket_path, worker_sockets.successor_path):

@@ -9,6 +9,7 @@ one that does not do it gets a successor, which is brought up first. Called by `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Protocol
@@ -114,7 +115,10 @@ class RuntimeDirectory:
 
     async def _regain(self, supervisor: Supervisor) -> None:
         """Who does not bind its socket anew is replaced, one after the other, never in a commit."""
-        told = await asyncio.to_thread(lost_sockets.regain, self._path)
+        told: dict[int, int] = {}
+        with contextlib.suppress(OSError):
+            # Else they are replaced, which is told.
+            told = await asyncio.to_thread(lost_sockets.regain, self._path)
         if told:
             workers = ",".join(str(number) for number in sorted(told.values()))
             log.warning("sockets of workers are gone, they were made anew", workers=workers)
