@@ -97,6 +97,8 @@ class Recovery:
     def _regain(self) -> None:
         try:
             lost = lost_sockets.regain(self._runtime_dir)
+            # Those as well that cannot be connected to.
+            self._places.update(lost_sockets.serving(self._runtime_dir).values())
         except OSError as error:
             reason = error.strerror or error
             log.warning("it is not known whether workers serve that have no socket", reason=reason)
@@ -119,7 +121,10 @@ class Recovery:
             # A successor alone is one that has not been given its place yet.
             place = worker_sockets.socket_path(self._runtime_dir, number)
             beside = worker_sockets.successor_path(self._runtime_dir, number)
-            found = worker_sockets.connect(place) or worker_sockets.connect(beside)
+            try:
+                found = worker_sockets.connect(place) or worker_sockets.connect(beside)
+            except BlockingIOError:
+                return None
             if found is None:
                 return None
             self._places.add(number)

@@ -4,7 +4,7 @@ A log-out or a cleaning job may take the runtime directory away. A later daemon 
 of the workers, and their ports be taken for ever. The kernel still tells where their sockets were
 bound (`socket_tables`), and a signal makes a worker bind its own anew. Called by
 `reconciler.loop.repair.recovery` at a start, by `reconciler.workers.watching.runtime_directory`
-while a daemon runs, and by `orphans` beside.
+while a daemon runs, by `reconciler.workers.slots.tending` and by `orphans` beside.
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ def _bound(prefix: str) -> set[str]:
 
 def _is_found(runtime_dir: Path, pid: int, number: int) -> bool:
     for way in (worker_sockets.socket_path, worker_sockets.successor_path):
-        answered = worker_sockets.connect(way(runtime_dir, number))
+        try:
+            answered = worker_sockets.connect(way(runtime_dir, number))
+        except BlockingIOError:
+            # There is nothing to bind anew where somebody listens.
+            return True
         if answered is not None:
             answered[0].close()
             if answered[1] == pid:

@@ -20,19 +20,21 @@ from reconciler.workers.processes import lost_sockets, spawning, worker_sockets
 
 def find(runtime_dir: Path) -> dict[int, int]:
     """Return the number of each worker that listens, by its process; some may share one."""
+    found: dict[int, int] = {}
     with contextlib.suppress(OSError):
         lost_sockets.regain(runtime_dir)
-    found: dict[int, int] = {}
+        # One that is stopped takes no connection, and binds nothing.
+        found = lost_sockets.serving(runtime_dir)
     for number in sorted(worker_sockets.listening(runtime_dir)):
         for way in (worker_sockets.socket_path, worker_sockets.successor_path):
-            answered = worker_sockets.connect(way(runtime_dir, number))
-            if answered is None:
-                continue
-            connection, pid = answered
-            connection.close()
-            if spawning.is_worker(pid, number):
-                found[pid] = number
-    return found
+            # Known already: where there is no room for one more, nothing is to be learnt.
+            with contextlib.suppress(BlockingIOError):
+                answered = worker_sockets.connect(way(runtime_dir, number))
+                if answered is not None:
+                    answered[0].close()
+                    found[answered[1]] = number
+    by_number = sorted(found.items(), key=lambda each: each[1])
+    return {pid: number for pid, number in by_number if spawning.is_worker(pid, number)}
 
 
 def end(runtime_dir: Path, timeout_s: float) -> tuple[dict[int, int], dict[int, int]]:

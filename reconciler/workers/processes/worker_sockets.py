@@ -67,12 +67,19 @@ def listen(path: Path) -> socket.socket:
 
 
 def connect(path: Path) -> tuple[socket.socket, int] | None:
-    """(connection, pid of who listens) or None when nobody listens there. Raises `OSError`."""
+    """(connection, pid of who listens) or None when nobody listens there.
+
+    Raises `BlockingIOError`: somebody listens, and has no room for one more who waits. Who that is
+    `lost_sockets.serving` tells.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     # Connecting to a Unix socket is immediate; only a full backlog would block.
     connection.setblocking(False)
     try:
         connection.connect(str(path))
+    except BlockingIOError:
+        connection.close()
+        raise
     except OSError:
         connection.close()
         return None

@@ -19,7 +19,7 @@ from reconciler.errors import MachineError
 from reconciler.workers.linked.link import Link, WorkerGoneError, greet
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.sockets import SocketTable
-from reconciler.workers.processes import spawning, worker_sockets
+from reconciler.workers.processes import lost_sockets, spawning, worker_sockets
 from reconciler.workers.processes.process import Process
 from reconciler.workers.slots.bringup import Bringup, RefusedStateError
 from reconciler.workers.slots.former import Former
@@ -59,6 +59,7 @@ class Tending:
         # Slots that may still find a running worker. Until all have looked, sockets are missing
         # from the table that such a worker holds, and a bind would only find ourselves.
         self._looking: set[int] = set()
+        self._scan: asyncio.Future[dict[int, int]] | None = None
         self._all_looked = asyncio.Event()
         self._all_looked.set()
 
@@ -191,11 +192,12 @@ class Tending:
     def _looked(self, slot: Slot) -> None:
         self._looking.discard(slot.id)
         if not self._looking:
+            self._scan = None
             self._all_looked.set()
 
     async def _adopt(self, slot: Slot) -> Worker | None:
         """The worker that an earlier daemon left in this slot."""
-        found = self._find(slot)
+        found = await self._find(slot)
         if found is None:
             return None
         connection, pid = found
@@ -204,33 +206,62 @@ class Tending:
             welcome = await greet(link, self._epoch, ADOPT_TIMEOUT_S)
         except WorkerGoneError as error:
             link.close("not adopted")
-            log.warning("a running worker cannot be adopted", worker=slot.id, reason=error)
             if spawning.is_worker(pid, slot.id):
-                slot.problem = f"process {pid} cannot be led, it serves until another one does"
-                slot.former = Former(slot.id, Process(pid), None, str(error))
-                self._sockets.share_with(slot.id)
+                self._keep_unled(slot, Former(slot.id, Process(pid), None, str(error)))
             return None
         worker = Worker(link, Process(welcome.pid), welcome)
         self._welcomed(slot, worker, welcome)
         log.info("adopted a running worker", worker=slot.id, pid=welcome.pid)
         return worker
 
-    def _find(self, slot: Slot) -> tuple[socket.socket, int] | None:
-        """(connection, pid) of the worker that serves in a slot."""
-        found = worker_sockets.connect(worker_sockets.socket_path(self._runtime_dir, slot.id))
-        beside = worker_sockets.connect(worker_sockets.successor_path(self._runtime_dir, slot.id))
-        if beside is None:
-            return found
-        # The last daemon was ended while a successor came up.
-        if found is None:
+    async def _find(self, slot: Slot) -> tuple[socket.socket, int] | None:
+        """(connection, pid) of the worker that serves in a slot and can be connected to.
+
+        One that cannot is kept, and nobody is adopted in its place.
+        """
+        pids = await self._serving(slot.id)
+        found = _connect(worker_sockets.socket_path(self._runtime_dir, slot.id))
+        beside = _connect(worker_sockets.successor_path(self._runtime_dir, slot.id))
+        if found is None and beside is not None and not pids - {beside[1]}:
+            # The last daemon was ended while a successor came up.
             worker_sockets.succeed(self._runtime_dir, slot.id)
-            return beside
-        connection, pid = beside
-        connection.close()
-        if spawning.is_worker(pid, slot.id):
-            unneeded = Former(slot.id, Process(pid), None, "it is not needed")
-            self._leaving.see_off(unneeded, self._observer.drain_ms())
+            found, beside = beside, None
+        successor = 0
+        if beside is not None:
+            connection, successor = beside
+            connection.close()
+        others = (pids | {successor}) - {0, found[1] if found else 0}
+        unled = [
+            Former(slot.id, Process(pid), None, "it takes no connections")
+            for pid in others
+            if spawning.is_worker(pid, slot.id)
+        ]
+        if found is None and unled:
+            # Whoever came up last may hold nothing yet.
+            unled.sort(key=lambda each: (each.process.pid == successor, each.process.stopped))
+            self._keep_unled(slot, unled.pop(0))
+        for each in unled:
+            self._leaving.see_off(each, self._observer.drain_ms())
         return found
+
+    async def _serving(self, worker: int) -> set[int]:
+        """The processes that serve in a slot, whether they can be connected to or not."""
+        if self._scan is None:
+            look = asyncio.to_thread(lost_sockets.serving, self._runtime_dir)
+            self._scan = asyncio.ensure_future(look)
+        try:
+            found = await asyncio.shield(self._scan)
+        except OSError:
+            # Told by the start.
+            return set()
+        return {pid for pid, number in found.items() if number == worker}
+
+    def _keep_unled(self, slot: Slot, former: Former) -> None:
+        pid, reason = former.process.pid, former.reason
+        slot.problem = f"process {pid} cannot be led, it serves until another does"
+        slot.former = former
+        self._sockets.share_with(slot.id)
+        log.warning("a running worker cannot be adopted", worker=slot.id, pid=pid, reason=reason)
 
     async def _start(self, slot: Slot) -> Worker:
         beside = worker_sockets.successor_path if slot.former else worker_sockets.socket_path
@@ -286,3 +317,11 @@ class Tending:
         if former is not None:
             self._leaving.see_off(former, self._observer.drain_ms())
         self._sockets.share_no_more(slot.id)
+
+
+def _connect(path: Path) -> tuple[socket.socket, int] | None:
+    """As `worker_sockets.connect`; who has no room for one more is known otherwise."""
+    try:
+        return worker_sockets.connect(path)
+    except BlockingIOError:
+        return None
