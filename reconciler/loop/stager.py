@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from reconciler.catalog.catalog import Candidate, files_naming, renew, stage
 from reconciler.catalog.relations import FILE, View
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import UnreadableError
-from reconciler.materials.completing import Machine
+from reconciler.materials.completing import Machine, Served, always
 from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import in_order
@@ -30,6 +30,7 @@ from reconciler.storage.writing.begun import Begun, Puts
 from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.change import Change
 from schemas.changes.plan import Plan
+from schemas.changes.state import EMPTY_DIGEST
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, entity_hash
 from schemas.messages.files import read_regular
@@ -71,6 +72,7 @@ class Stager:
 
     def _stage_now(self, state: StoredState, changed: Changed) -> StagedCommit:
         base: View = MemoryView() if changed.full else state
+        machine = replace(self._machine, served=served_before(state, self._source))
         outside: dict[str, Signature | None] = {}
         read = partial(self.read_file, changed, outside)
         try:
@@ -80,9 +82,9 @@ class Stager:
                 raise
             # The files that name them are out of reach; what they say is in what runs.
             read = partial(self._read_kept, state, outside)
-            candidate = renew(state, changed.others, read, self._machine)
+            candidate = renew(state, changed.others, read, machine)
         else:
-            candidate = stage(base, changed.files, read, changed.others, self._machine)
+            candidate = stage(base, changed.files, read, changed.others, machine)
         if not candidate.ok:
             return StagedCommit(candidate, changed.full, (), (), (), outside)
         desired: dict[EntityKey, Entity | None] = dict(candidate.desired)
@@ -113,10 +115,11 @@ class Stager:
                 diff_entities(fresh.desired, seen.state)
 
     def whole(self, tree: str) -> Candidate:
-        """All files of a tree, for whoever has time. Raises `RepositoryError`."""
+        """All files of a tree that was served, for whoever has time. Raises `RepositoryError`."""
         changed = self._source.changed(None, tree)
         read = partial(self.read_file, changed, {})
-        return stage(MemoryView(), changed.files, read, machine=self._machine)
+        machine = replace(self._machine, served=always)
+        return stage(MemoryView(), changed.files, read, machine=machine)
 
     def read_file(self, changed: Changed, outside: dict[str, Signature | None], path: str) -> bytes:
         """What an entity means by a path; notes what files outside looked like before."""
@@ -139,6 +142,21 @@ class Stager:
         """What counts of a file's content. Raises `SealedError`."""
         keyring = self._machine.keyring
         return keyring.opened(content) if keyring else content
+
+
+def served_before(state: StoredState, source: Source) -> Served:
+    """Tell of files whether they were served with a content, by what runs.
+
+    Where nothing runs, and the repository knows of a commit that did, what did is lost: then all of
+    them may have been.
+    """
+
+    def served(path: str, digest: str) -> bool:
+        if state.digest == EMPTY_DIGEST:
+            return source.was_applied
+        return digest in state.related(FILE, path).values()
+
+    return served
 
 
 def has_moved(state: View, entity: Entity) -> bool:

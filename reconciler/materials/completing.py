@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,20 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 
+Served = Callable[[str, str], bool]
+"""Whether a file, by its path, was served with a content, by its hash."""
+
+
+def never(_path: str, _digest: str) -> bool:
+    """Tell so for whoever serves nothing."""
+    return False
+
+
+def always(_path: str, _digest: str) -> bool:
+    """Tell so for what is compared with what was served, or is all that is left of it."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What this machine has beside the files; nothing, for whoever only looks at them."""
@@ -39,6 +55,8 @@ class Machine:
     """Opens keys that are sealed; None leaves them unopened."""
     issued: Path | None = None
     """Where certificates lie that were ordered."""
+    served: Served = never
+    """A certificate that was served is served on when it has expired."""
 
     def issued_path(self, name: str) -> str | None:
         """Return the file with the chain and the key of a certificate that was ordered."""
@@ -75,6 +93,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         return _complete_ordered(entity, read, machine)
     model: Kind = entity.typed(MODELS[entity.key.kind])
     found: dict[str, bytes] = {}
+    places: dict[str, tuple[str, str]] = {}
     warnings: list[Remark] = []
     for field in FIELDS[entity.key.kind]:
         file = file_at(model, field)
@@ -102,6 +121,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
                     continue
         digest = hashlib.sha256(content).hexdigest()
         done.contents[digest] = content
+        places[field[-1]] = (path, digest)
         if checked:
             found[field[-1]] = content
         is_clear = is_key and not sealed and b"PRIVATE KEY-----" in content
@@ -110,7 +130,8 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
         model = with_file(model, field, file.model_copy(update={"sha256": digest}))
     if found and not done.remarks:
-        model = _check(model, found, done.remarks)
+        served = partial(machine.served, *places.get("certificate", ("", "")))
+        model = _check(model, found, done.remarks, served)
     done.remarks += warnings
     failed = any(remark.severity == "error" for remark in done.remarks)
     done.entity = None if failed else Entity.of(entity.key, model, entity.provenance)
@@ -150,7 +171,9 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
     return done
 
 
-def _check(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
+def _check(
+    model: Kind, found: dict[str, bytes], remarks: list[Remark], served: Callable[[], bool]
+) -> Kind:
     """Look into the files; fills in what the entity has by them."""
     if "file" in found:
         _check_body(found["file"], remarks)
@@ -158,10 +181,12 @@ def _check(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
         remarks += htpasswd.check(found["users"], "users")
     if found.keys() <= _NO_PEM:
         return model
-    return _check_pem(model, found, remarks)
+    return _check_pem(model, found, remarks, served)
 
 
-def _check_pem(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> Kind:
+def _check_pem(
+    model: Kind, found: dict[str, bytes], remarks: list[Remark], served: Callable[[], bool]
+) -> Kind:
     """Look into certificates and keys; fills in the hostnames that a certificate has by itself."""
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
@@ -181,7 +206,7 @@ def _check_pem(model: Kind, found: dict[str, bytes], remarks: list[Remark]) -> K
     except ValueError as error:
         remarks.append(Remark("error", "certificate", str(error)))
         return model
-    remarks += pem.check_chain(chain, pem.utc_now())
+    remarks += pem.check_chain(chain, pem.utc_now(), served)
     if "private_key" in found:
         remarks += pem.check_key(chain, found["private_key"])
     if not isinstance(model, Certificate):

@@ -7,6 +7,8 @@ file, and none ever holds a part of a key. Called by
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -65,9 +67,16 @@ def dns_names(certificate: x509.Certificate) -> list[str]:
     return sorted({name for each in found if (name := _hostname(each)) is not None})
 
 
-def check_chain(chain: list[x509.Certificate], now: datetime) -> list[Remark]:
-    """What is wrong with a chain by itself: order, dates, keys that are too weak."""
+def check_chain(
+    chain: list[x509.Certificate], now: datetime, served: Callable[[], bool] = bool
+) -> list[Remark]:
+    """What is wrong with a chain by itself: order, dates, keys that are too weak.
+
+    One that was `served` is served on whatever its dates are, with a warning.
+    """
     remarks = _check_dates(chain, now)
+    if any(each.severity == "error" for each in remarks) and served():
+        remarks = [_served_on(each) for each in remarks]
     for issued, issuer in pairwise(chain):
         try:
             issued.verify_directly_issued_by(issuer)
@@ -183,6 +192,11 @@ def _check_dates(chain: list[x509.Certificate], now: datetime) -> list[Remark]:
         message = f"the certificate expires on {end:%Y-%m-%d}, in {days} day{'s' * (days != 1)}"
         return [Remark("warning", "certificate", message, "renew it")]
     return []
+
+
+def _served_on(remark: Remark) -> Remark:
+    message = f"{remark.message}; it was served before, and is served on"
+    return replace(remark, severity="warning", message=message)
 
 
 def _weakness(key: object) -> str | None:

@@ -22,7 +22,7 @@ from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
 from reconciler.source.git.commits import CommitNote
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
-from reconciler.source.git.refs import followed_ref
+from reconciler.source.git.refs import APPLIED_REF, followed_ref
 from reconciler.source.git.repository import Repository
 from reconciler.source.ignoring import Ignoring
 from reconciler.source.named import not_in_commit
@@ -171,6 +171,14 @@ class Source:
         except RepositoryError:
             return False
         return True
+
+    @property
+    def was_applied(self) -> bool:
+        """Whether the repository knows of a commit that was applied; never raises."""
+        try:
+            return self.repository.refs.has(APPLIED_REF)
+        except RepositoryError:
+            return False
 
     @property
     def is_remote(self) -> bool:

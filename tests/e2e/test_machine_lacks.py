@@ -11,6 +11,8 @@ import os
 import shutil
 import signal
 import socket
+import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from tests.harness import ports, processes, rawclient
+from tests.harness import pki, ports, processes, rawclient
 from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo
 
@@ -211,3 +214,46 @@ def test_the_content_of_a_page_is_lost(
     )
     daemon.commit({"kakehi.yaml": document(addresses)})
     assert {answers(addresses["one"]) for _ in range(16)} == {b"one"}
+
+
+def shown(address: str) -> bytes:
+    """The certificate of a handshake, in DER."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(ports.split(address), 10) as plain,
+        context.wrap_socket(plain, server_hostname="a.test") as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+@pytest.mark.parametrize("files", [0, 1100], ids=["staged", "loaded"])
+def test_a_certificate_has_expired_when_the_state_is_lost(
+    addresses: dict[str, str], files: int, daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    """What was served before is served on, with a warning; an expired one that comes is refused."""
+    pair = pki.make("a.test", days=12 / 86400)
+    daemon = daemons(Repo(tmp_path / "repository"), workers=1)
+    written = document(addresses)
+    written["listeners"]["two"]["protocol"] = "https"
+    written["certificates"] = {"a": {"certificate": "a.crt", "private_key": "a.key"}}
+    more = {f"{number}.yaml": {"clusters": {f"c{number}": {}}} for number in range(files)}
+    files_of = {"a.crt": pair.chain.decode(), "a.key": pair.key.decode()}
+    daemon.repo.commit({"kakehi.yaml": written, **files_of, **more})
+    daemon.start()
+    der = pair.certificate.public_bytes(serialization.Encoding.DER)
+    assert shown(addresses["two"]) == der
+    daemon.kill()
+    shutil.rmtree(daemon.state_dir)
+    time.sleep(max(0.0, pair.certificate.not_valid_after_utc.timestamp() - time.time() + 0.1))
+    daemon.start()
+    assert answers(addresses["one"]) == b"one"
+    assert shown(addresses["two"]) == der
+    told = str(daemon.status()["warnings"])
+    assert 'certificate "a": the certificate expired on ' in told
+    # Everything is read anew.
+    daemon.commit({".kakehiignore": "nothing\n"})
+    other = pki.make("a.test", days=-0.1)
+    late = daemon.repo.commit({"a.crt": other.chain.decode(), "a.key": other.key.decode()})
+    waited = daemon.run_cli("wait", "--commit", late)
+    assert (waited.returncode, "expired on" in waited.stderr) == (6, True)

@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_p
 from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
 from reconciler.loop.large.parsers import Blob, Parsers, die_with_parent
-from reconciler.loop.stager import has_moved
+from reconciler.loop.stager import has_moved, served_before
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
 from reconciler.materials.sealed import Keyring
@@ -131,6 +131,7 @@ class Loader:
         request = self._request
         self._tell("comparing")
         found = self._source.compared(request.base, request.tree)
+        self._machine = replace(self._machine, served=served_before(state, self._source))
         others = found.others.union(request.touched)
         # What is there costs a question for each entity; where nothing is, none need be asked.
         running: View = state if len(state) else MemoryView()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import MachineError
 from reconciler.loop.repair.reading_back import UnknownStateError, files_of, is_nowhere, read_back
-from reconciler.materials.completing import Machine
+from reconciler.materials.completing import Machine, always
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.probing import Probe, StalledError
@@ -215,7 +215,8 @@ class Recovery:
         head = self._source.head_of(name)
         changed = self._source.changed(None, head.tree)
         read = partial(self._source.read_file, changed)
-        candidate = stage(MemoryView(), changed.files, read, machine=self._machine)
+        machine = replace(self._machine, served=always)
+        candidate = stage(MemoryView(), changed.files, read, machine=machine)
         written = {key: each for key, each in candidate.desired.items() if each is not None}
         state = State(written.values()) if candidate.ok else None
         return _Loaded(head.commit, head.tree, state, written, candidate.files)
