@@ -20,12 +20,11 @@ from reconciler.catalog.relations import relations_of
 from reconciler.daemon.daemon import Daemon
 from reconciler.daemon.options import DaemonOptions
 from reconciler.errors import KakehiError
+from reconciler.loop.repair.lost import lost_since
 from reconciler.loop.repair.recovery import Recovery
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.source.following import Following
-from reconciler.source.git.errors import RepositoryError
-from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
@@ -102,31 +101,10 @@ async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> in
     if not store.running.is_empty:
         with contextlib.suppress(OSError):
             store.materials.forget_unused()
-    older = _older_than_applied(store, source)
-    if older is not None:
-        store.notes.add(older, until_applied=True)
+    lost = lost_since(store, source)
+    if lost is not None:
+        store.notes.add(lost)
     return places
-
-
-def _older_than_applied(store: Store, source: Source) -> str | None:
-    """What to say when the repository knows of a commit that was applied after what is stored.
-
-    The ref is moved behind the commit record, so that the database has lost its end, or is of a
-    backup. What workers hold has been asked before.
-    """
-    commit = store.running.commit
-    try:
-        if commit is None or not source.repository.refs.has(APPLIED_REF):
-            return None
-        applied = source.head_of(APPLIED_REF).commit
-    except RepositoryError:
-        return None
-    if applied == commit or not source.is_descendant(applied, commit):
-        return None
-    return (
-        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
-        f"has {commit[:12]}, and {applied[:12]} was applied after it"
-    )
 
 
 def _raise_open_files_limit() -> None:

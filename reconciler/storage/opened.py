@@ -21,6 +21,7 @@ from reconciler.errors import MachineError
 from reconciler.storage.file.checkpoints import LogIndex
 from reconciler.storage.file.database import Damage, DamagedError, Database, UnreadError, translated
 from reconciler.storage.file.elsewhere import Elsewhere, made_elsewhere, remove_abandoned
+from reconciler.storage.file.log_tail import lost_behind
 from reconciler.storage.file.place import Place
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
@@ -71,6 +72,7 @@ class Opened:
         # Beside the state other parts keep files there, which are to be written anew as well.
         self.was_rebuilt = False
         self._return_at = self._probe_at = 0.0
+        self._is_loss_told = False
         self.connections = contextlib.ExitStack()
         self._home = self.database = Database(directory)
         self._standing: Elsewhere | None = None
@@ -268,12 +270,20 @@ class Opened:
         # What is entered first is closed last.
         self.index = self.connections.enter_context(closing(LogIndex(self.database)))
         self.snapshots = self.connections.enter_context(closing(Snapshots(self.database)))
-        writing = self.connections.enter_context(closing(self.database.open()))
+        writing = self.connections.enter_context(closing(self.database.open(self._look_at_log)))
         self.writer = Writer(writing, self._relate)
         reader = self.connections.enter_context(closing(self.database.connect()))
         self._reader = reader
         self._read_running(reader)
         return reader
+
+    def _look_at_log(self) -> None:
+        """What SQLite does not read of it is told, once."""
+        frames = self.index.frames
+        lost = None if frames is None else lost_behind(self.database.log, frames)
+        if lost is not None and not self._is_loss_told:
+            self._is_loss_told = True
+            self.notes.add(lost)
 
     def start_elsewhere(self, error: OSError) -> None:
         """Begin with a copy, or with nothing where there can be none. Raises `OSError`."""

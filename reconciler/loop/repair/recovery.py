@@ -21,6 +21,7 @@ from reconciler import log
 from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import MachineError
+from reconciler.loop.repair.lost import lost_of
 from reconciler.loop.repair.reading_back import UnknownStateError, files_of, is_nowhere, read_back
 from reconciler.materials.completing import Machine, always
 from reconciler.source.git.errors import RepositoryError
@@ -148,15 +149,17 @@ class Recovery:
     async def _recover(self, worker: ServingWorker) -> bool:
         was = self._store.running
         what = "held nothing" if was.is_empty else f"held generation {was.generation}"
+        since = None if was.is_empty else "what was recorded since (history, drains) is"
         try:
             recovered, entities, files, source = await self._what_it_holds(worker)
             self._store.recover(recovered, entities, files)
         except (UnknownStateError, MachineError) as error:
             log.warning("what a worker holds is not known", worker=worker.id, reason=error)
             return False
+        lost = since or lost_of(self._store, self._source)
         self._store.notes.add(
             f"the state directory {what}: generation {worker.generation}, which workers serve, was "
-            f"taken {source}"
+            f"taken {source}{f'; {lost} lost' if lost else ''}"
         )
         unknown = sum(map(is_nowhere, entities))
         if unknown:

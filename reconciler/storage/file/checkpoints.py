@@ -22,7 +22,7 @@ DUE_BYTES = 8 * 1024 * 1024
 _INDEX_BYTES = 100
 # Both copies of the head.
 _HEAD_BYTES = 96
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 
 
 class LogIndex:
@@ -68,16 +68,27 @@ class LogIndex:
         By the index (https://sqlite.org/walformat.html §2), since the log itself is as long as it
         ever was: what is copied is written over, and nothing makes it shorter.
         """
+        counts = self._counts()
+        return max(0, counts[0] - counts[1]) * PAGE_BYTES if counts else 0
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames SQLite has found in the log; None where that cannot be told."""
+        counts = self._counts()
+        return counts[0] if counts else None
+
+    def _counts(self) -> tuple[int, int] | None:
+        """How many frames are in the log, and how many of them are copied."""
         if self._opened < 0 and not self._open():
-            return 0
+            return None
         try:
             head = os.pread(self._opened, _INDEX_BYTES, 0)
         except OSError:
-            return 0
+            return None
         if len(head) < _INDEX_BYTES:
-            return 0
+            return None
         frames, copied = (int.from_bytes(head[at : at + 4], sys.byteorder) for at in (16, 96))
-        return max(0, frames - copied) * _PAGE_BYTES
+        return frames, copied
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -241,14 +241,19 @@ class Database:
             raise
         return connection
 
-    def open(self) -> sqlite3.Connection:
-        """Open it for writing, made or migrated. Raises `OSError`, `DamagedError`, `NewerError`."""
+    def open(self, found: Callable[[], None] = lambda: None) -> sqlite3.Connection:
+        """Open it for writing, made or migrated. Raises `OSError`, `DamagedError`, `NewerError`.
+
+        `found` is called when the log has been read, and nothing is written yet.
+        """
         with translated():
             if not is_there(self.path):
                 self.path.touch(mode=0o600)
                 sync_directory(self.path.parent)
             connection = self.connect()
             try:
+                connection.execute("PRAGMA user_version").fetchone()
+                found()
                 self._migrate(connection)
             except BaseException:
                 connection.close()
@@ -263,7 +268,7 @@ class Database:
     @property
     def files(self) -> tuple[Path, Path]:
         """What holds the state while it is open: the file, and its WAL once it was written to."""
-        return self.path, self._beside("-wal")
+        return self.path, self.log
 
     def replace(self, source: sqlite3.Connection) -> None:
         """Put a copy of what a connection reads in place of whatever is there. Raises `OSError`."""
@@ -312,6 +317,11 @@ class Database:
         except DamagedError:
             return False
         return found == ("ok",)
+
+    @property
+    def log(self) -> Path:
+        """The WAL."""
+        return self._beside("-wal")
 
     @property
     def index(self) -> Path:

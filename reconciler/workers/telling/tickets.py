@@ -94,8 +94,12 @@ class TicketKeeper:
                 return
             if len(found) % KEY_BYTES == 0 and check_sum == _check_sum(found):
                 return
-            # Where the sum was lost nobody can tell them from noise.
-            log.warning("keys for TLS tickets are damaged, and made anew", path=self.path)
+            # What nobody can tell from noise, or from zeros, is nothing to seal with.
+            log.warning(
+                "keys for TLS tickets are made anew, and sessions not resumed once",
+                path=self.path,
+                reason=_why_anew(found, check_sum),
+            )
             self.path.unlink(missing_ok=True)
             self.rotate_if_due()
         except (DamagedError, OSError) as error:
@@ -108,6 +112,14 @@ def tell_of_keys(workers: Iterable[Worker], path: Path) -> None:
     for worker in workers:
         # A worker that is gone by now gets them when its successor is brought up.
         worker.link.ask(message).add_done_callback(asyncio.Future.exception)
+
+
+def _why_anew(found: bytes, check_sum: str | None) -> str:
+    if not found or len(found) % KEY_BYTES:
+        return "they are damaged"
+    if check_sum is None:
+        return "their sum is not in the state database any more"
+    return "they are damaged, or the state database is older than they are"
 
 
 def _check_sum(keys: bytes) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,28 @@ def test_a_damaged_file_is_replaced(
     before = keys(tmp_path)
     (tmp_path / "tickets").write_bytes(content)
     TicketKeeper(tmp_path, store)
-    assert "keys for TLS tickets are damaged" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "keys for TLS tickets are made anew" in told
+    assert "reason='they are damaged" in told or 'reason="they are damaged' in told
     [key] = keys(tmp_path)
     assert key not in (*before, content)
+
+
+def test_keys_whose_sum_was_lost_are_not_called_damaged(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can tell them from zeros, which everybody knows: they are made anew all the same."""
+    TicketKeeper(tmp_path, store).rotate_if_due()
+    before = keys(tmp_path)
+    (tmp_path / "other").mkdir()
+    with closing(Store(tmp_path / "other")) as other:
+        TicketKeeper(tmp_path, other)
+        [key] = keys(tmp_path)
+        assert other.kept("tickets") is not None
+    told = capsys.readouterr().err
+    assert "their sum is not in the state database any more" in told
+    assert "damaged" not in told
+    assert key not in before
 
 
 def test_rotation_is_told(tmp_path: Path, store: Store) -> None:

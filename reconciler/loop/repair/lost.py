@@ -1,0 +1,64 @@
+"""What a start has lost that nobody gives back: told by what the repository and workers know.
+
+State comes back from workers or from the repository. History, drains and the memory of which branch
+was followed are in the state database alone, so that its loss is to be told, even where all that is
+served is as before. The ref of the applied commit is moved behind each commit record: whoever knows
+of less has lost its end, or is of a backup. Called by `reconciler.daemon.starting`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from reconciler.source.following import NAME as FOLLOWED
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.refs import APPLIED_REF
+from reconciler.source.source import Source
+from reconciler.storage.file.database import DamagedError
+from reconciler.storage.kept.drains import NAME as DRAINS
+from reconciler.storage.store import Store
+
+
+def lost_since(store: Store, source: Source) -> str | None:
+    """What to say when the repository knows of a commit that the database does not.
+
+    What workers hold has been asked before.
+    """
+    commit, directory = store.running.commit, store.place.directory
+    try:
+        if not source.repository.refs.has(APPLIED_REF):
+            return None
+        applied = source.head_of(APPLIED_REF).commit
+        if commit is None:
+            what = lost_of(store, source)
+            return what and (
+                f"the state in {directory} holds no commit, though {APPLIED_REF} of the repository "
+                f"names {applied[:12]} as applied: {what} lost"
+            )
+        if applied == commit or not source.is_descendant(applied, commit):
+            return None
+    except RepositoryError:
+        return None
+    return (
+        f"the state in {directory} is older than the repository's {APPLIED_REF}: it has "
+        f"{commit[:12]}, and {applied[:12]} was applied after it; history and drains since then "
+        "are lost"
+    )
+
+
+def lost_of(store: Store, source: Source) -> str | None:
+    """What is not in a database which has had it before, as the beginning of a sentence."""
+    lost = []
+    with contextlib.suppress(DamagedError, OSError):
+        if store.running.history.last_told() is None:
+            lost.append("its history")
+    with contextlib.suppress(DamagedError, OSError):
+        if store.kept(DRAINS) is None:
+            lost.append("its drains")
+    with contextlib.suppress(DamagedError, OSError):
+        if store.kept(FOLLOWED) is None:
+            lost.append(f"which branch was followed (now {source.shown_ref})")
+    if not lost:
+        return None
+    *others, last = lost
+    return f"{', '.join(others)} and {last} are" if others else f"{last} is"
