@@ -65,6 +65,14 @@ class Repo:
         self.git("commit", "--quiet", "--allow-empty", "-m", message)
         return self.head()
 
+    def replace(self, files: Mapping[str, Content], message: str = "anew") -> str:
+        """Commit these files, and no other that was there; return the commit's id."""
+        self.git("rm", "-r", "-f", "--quiet", "--ignore-unmatch", ".")
+        self.git("clean", "-d", "-f", "-x", "--quiet")
+        # Without a file in it, git takes the directory away, too.
+        self.directory.mkdir(exist_ok=True)
+        return self.commit(files, message)
+
     def show(self, commit: str, path: str) -> bytes:
         """The committed content of a file, to the last byte."""
         return subprocess.run(

@@ -174,6 +174,10 @@ class Site:
         self.daemon.extra = extra
         self.daemon.start()
 
+    def begin(self, files: Mapping[str, Content]) -> None:
+        """The same, of a site that tests share: one that runs goes on to them by a commit."""
+        self.daemon.begin(files)
+
     # Configuration
 
     def document(

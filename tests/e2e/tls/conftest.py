@@ -17,8 +17,15 @@ def site(tmp_path: Path) -> Iterator[TlsSite]:
         yield made
 
 
-@pytest.fixture
-def lone(tmp_path: Path) -> Iterator[TlsSite]:
-    """One worker, not started yet: what a connection leaves behind, the next one finds."""
-    with TlsSite(tmp_path, workers=1) as made:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsSite]:
+    """Two workers, of all tests of a module: `begin` is the start of each."""
+    with TlsSite(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsSite]:
+    """One worker, the same: what a connection leaves behind, the next one finds."""
+    with TlsSite(tmp_path_factory.mktemp("site"), workers=1) as made:
         yield made

@@ -64,26 +64,27 @@ class Front:
         self.directory = directory / "made"
         self.directory.mkdir()
 
-    def ask(self, address: str, ca: bytes, **tls: Any) -> tuple[int, dict[str, Any]]:
-        """Status and log entry of a request, with this policy."""
-        document = {
+    def __enter__(self) -> Front:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.daemon.process is not None:
+            self.daemon.stop()
+
+    def document(self, **cluster: Any) -> dict[str, Any]:
+        return {
             "settings": {"access_log": str(self.daemon.access_log), "admin": self.admin},
             "listeners": {"front": {"address": self.address}},
-            "clusters": {
-                "shop": {
-                    "retries": 0,
-                    "tls": {"ca": "tls/ca.pem", **tls},
-                    "backends": {"a": {"address": address}},
-                }
-            },
+            "clusters": {"shop": {"retries": 0, **cluster}},
             "frontends": {"all": {"listeners": ["front"], "cluster": "shop"}},
         }
-        files = {"kakehi.yaml": document, "tls/ca.pem": ca.decode()}
-        if self.daemon.process is None:
-            self.daemon.repo.commit(files)
-            self.daemon.start()
-        else:
-            self.daemon.commit(files)
+
+    def ask(self, address: str, ca: bytes, **tls: Any) -> tuple[int, dict[str, Any]]:
+        """Status and log entry of a request, with this policy."""
+        document = self.document(
+            tls={"ca": "tls/ca.pem", **tls}, backends={"a": {"address": address}}
+        )
+        self.daemon.begin({"kakehi.yaml": document, "tls/ca.pem": ca.decode()})
         before = len(self.daemon.access_entries())
         with Connection(self.address) as client:
             status = client.get("shop.test").status
@@ -100,12 +101,19 @@ class Front:
         return certificate.read_bytes(), key.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with Front(tmp_path_factory.mktemp("front")) as made:
+        yield made
+
+
 @pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(tmp_path)
-    yield made
-    if made.daemon.process is not None:
-        made.daemon.stop()
+def front(shared: Front) -> Front:
+    """The daemon of all tests here, which has nothing to tell of the backend before."""
+    if shared.daemon.process is not None:
+        shared.daemon.begin({"kakehi.yaml": shared.document()})
+        processes.wait_until(lambda: not shared.daemon.status()["warnings"], "it is forgotten")
+    return shared
 
 
 _NEW = ["-newkey", "rsa:2048", "-days", "30"]
@@ -188,7 +196,13 @@ def test_without_verification_any_form_will_do(front: Front) -> None:
 # What is said of it.
 
 
-def test_why_a_handshake_failed_is_told(front: Front) -> None:
+def test_why_a_handshake_failed_is_told(tmp_path: Path) -> None:
+    """By a daemon of its own: what it counts begins with nothing."""
+    with Front(tmp_path) as front:
+        tells_why(front)
+
+
+def tells_why(front: Front) -> None:
     leaf = pki.make("shop.internal", issuer=pki.make("somebody else", is_ca=True))
     backend = Secure(leaf.chain, leaf.key, front.directory)
     status, entry = front.ask(backend.address, CA.pem, server_name="shop.internal")

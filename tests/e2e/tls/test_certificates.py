@@ -12,49 +12,49 @@ from tests.harness.tlssite import TlsSite, pem_files
 
 
 def test_a_committed_certificate_serves_the_next_handshake_of_any_client(
-    site: TlsSite, tmp_path: Path
+    shared: TlsSite, tmp_path: Path
 ) -> None:
-    pair = site.leaf("www.test")
-    site.start(site.files({"shop": pair}))
-    ca = tls.written(tmp_path, "ca.pem", site.authority.pem)
+    pair = shared.leaf("www.test")
+    shared.begin(shared.files({"shop": pair}))
+    ca = tls.written(tmp_path, "ca.pem", shared.authority.pem)
 
-    with site.connect() as connection:
+    with shared.connect() as connection:
         assert connection.shown == pair.der
         assert connection.socket.version() == "TLSv1.3"
         assert connection.socket.selected_alpn_protocol() == "http/1.1"
         assert connection.get("www.test").body == b"red"
         assert connection.get("www.test").body == b"red"
 
-    said = tls.s_client(site.https, "-CAfile", ca, name="www.test", host="www.test")
+    said = tls.s_client(shared.https, "-CAfile", ca, name="www.test", host="www.test")
     assert said.code == 0, said
     assert said.verified, said
     assert said.leaf == tls.fingerprints([pair])[0]
     assert "200 OK" in said.text
 
-    done = tls.curl(site.https, "www.test", "--cacert", ca)
+    done = tls.curl(shared.https, "www.test", "--cacert", ca)
     assert (done.returncode, done.stdout) == (0, b"red"), done
-    assert tls.curl(site.https, "www.test").returncode == 60, "trusted by nobody else"
-    assert tls.curl(site.https, "www.test", "--insecure").stdout == b"red"
+    assert tls.curl(shared.https, "www.test").returncode == 60, "trusted by nobody else"
+    assert tls.curl(shared.https, "www.test", "--insecure").stdout == b"red"
     # The plain listener is as it was.
-    assert site.everywhere("www.test") == {"red"}
+    assert shared.everywhere("www.test") == {"red"}
 
 
-def test_a_rotation_and_its_revert_leave_open_connections_as_they_are(site: TlsSite) -> None:
-    first, second = site.leaf("www.test"), site.leaf("www.test")
-    site.start(site.files({"shop": first}))
-    identity = site.identity()
-    old = site.per_worker()
-    generation, digest = site.running()
+def test_a_rotation_and_its_revert_leave_open_connections_as_they_are(shared: TlsSite) -> None:
+    first, second = shared.leaf("www.test"), shared.leaf("www.test")
+    shared.begin(shared.files({"shop": first}))
+    identity = shared.identity()
+    old = shared.per_worker()
+    generation, digest = shared.running()
 
-    site.wait_by_command(site.repo.commit(pem_files({"shop": second}), "rotate"))
-    assert site.shown_by_all() == {second.der}
-    new = site.per_worker()
-    site.wait_by_command(site.repo.revert())
-    assert site.shown_by_all() == {first.der}
+    shared.wait_by_command(shared.repo.commit(pem_files({"shop": second}), "rotate"))
+    assert shared.shown_by_all() == {second.der}
+    new = shared.per_worker()
+    shared.wait_by_command(shared.repo.revert())
+    assert shared.shown_by_all() == {first.der}
 
-    assert site.running() == (generation + 2, digest)
-    assert site.digest_of() == digest
-    assert site.identity() == identity
+    assert shared.running() == (generation + 2, digest)
+    assert shared.digest_of() == digest
+    assert shared.identity() == identity
     for connections, pair in ((old, first), (new, second)):
         for connection in connections.values():
             with connection:
@@ -63,52 +63,52 @@ def test_a_rotation_and_its_revert_leave_open_connections_as_they_are(site: TlsS
                 assert connection.get("www.test").body == b"red"
 
 
-def test_a_certificate_added_and_removed_is_the_only_thing_that_changes(site: TlsSite) -> None:
-    www, other = site.leaf("www.test"), site.leaf("other.test")
-    site.start(site.files({"shop": www}))
-    site.commit(site.files({"shop": www, "other": other}))
-    assert site.shown("other.test") == other.der
-    kept = site.per_worker("other.test")
-    site.commit({**site.files({"shop": www}), "tls/other.crt": None, "tls/other.key": None})
+def test_a_certificate_added_and_removed_is_the_only_thing_that_changes(shared: TlsSite) -> None:
+    www, other = shared.leaf("www.test"), shared.leaf("other.test")
+    shared.begin(shared.files({"shop": www}))
+    shared.commit(shared.files({"shop": www, "other": other}))
+    assert shared.shown("other.test") == other.der
+    kept = shared.per_worker("other.test")
+    shared.commit({**shared.files({"shop": www}), "tls/other.crt": None, "tls/other.key": None})
     with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
-        site.shown("other.test")
-    assert site.shown_by_all() == {www.der}
+        shared.shown("other.test")
+    assert shared.shown_by_all() == {www.der}
     for connection in kept.values():
         with connection:
             assert connection.get("www.test").body == b"red"
 
 
-def test_a_listener_turns_to_https_and_back(site: TlsSite) -> None:
+def test_a_listener_turns_to_https_and_back(shared: TlsSite) -> None:
     """The same address, in clear text, over TLS and in clear text again."""
-    pair = site.leaf("www.test")
-    secure = site.files({"shop": pair})
-    clear = site.files({"shop": pair})
+    pair = shared.leaf("www.test")
+    secure = shared.files({"shop": pair})
+    clear = shared.files({"shop": pair})
     document = clear["kakehi.yaml"]
     assert isinstance(document, dict)
-    document["listeners"]["secure"] = {"address": site.https}
-    site.start(clear)
+    document["listeners"]["secure"] = {"address": shared.https}
+    shared.begin(clear)
     for _ in range(2):
-        assert set().union(*site.fresh("www.test", address=site.https).values()) == {"red"}
-        site.commit(secure)
-        assert site.shown_by_all() == {pair.der}
-        site.commit(clear)
-    assert set().union(*site.fresh("www.test", address=site.https).values()) == {"red"}
+        assert set().union(*shared.fresh("www.test", address=shared.https).values()) == {"red"}
+        shared.commit(secure)
+        assert shared.shown_by_all() == {pair.der}
+        shared.commit(clear)
+    assert set().union(*shared.fresh("www.test", address=shared.https).values()) == {"red"}
 
 
 # SNI
 
 
-def test_the_name_decides_exact_before_wildcard_before_default(site: TlsSite) -> None:
+def test_the_name_decides_exact_before_wildcard_before_default(shared: TlsSite) -> None:
     pairs = {
-        "exact": site.leaf("www.shop.test"),
-        "wild": site.leaf("*.shop.test"),
-        "fallback": site.leaf("fallback.test"),
+        "exact": shared.leaf("www.shop.test"),
+        "wild": shared.leaf("*.shop.test"),
+        "fallback": shared.leaf("fallback.test"),
     }
-    site.start(site.files(pairs, policy={"default_certificate": "fallback"}))
-    any_name = tls.trusting(site.authority, check_hostname=False)
+    shared.begin(shared.files(pairs, policy={"default_certificate": "fallback"}))
+    any_name = tls.trusting(shared.authority, check_hostname=False)
 
     def name_of(sni: str | None) -> str:
-        der = site.shown(sni, any_name)
+        der = shared.shown(sni, any_name)
         return next(name for name, pair in pairs.items() if pair.der == der)
 
     assert name_of("www.shop.test") == "exact"
@@ -122,37 +122,37 @@ def test_the_name_decides_exact_before_wildcard_before_default(site: TlsSite) ->
     assert name_of(None) == "fallback"
 
 
-def test_without_a_default_an_unknown_name_is_refused_by_its_alert(site: TlsSite) -> None:
-    site.start(site.files({"shop": site.leaf("www.test")}))
+def test_without_a_default_an_unknown_name_is_refused_by_its_alert(shared: TlsSite) -> None:
+    shared.begin(shared.files({"shop": shared.leaf("www.test")}))
     with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
-        site.shown("unknown.test")
-    said = tls.s_client(site.https)
+        shared.shown("unknown.test")
+    said = tls.s_client(shared.https)
     assert said.cipher == "", said
     assert "unrecognized name" in said.text
-    with site.connect() as connection:
+    with shared.connect() as connection:
         assert connection.get("www.test").body == b"red"
 
 
-def test_hostnames_narrow_what_a_certificate_is_served_for(site: TlsSite) -> None:
-    pair = site.leaf("www.test", "more.test")
-    site.start(site.files({"shop": pair}, hostnames={"shop": ["www.test"]}))
-    assert site.shown("www.test") == pair.der
+def test_hostnames_narrow_what_a_certificate_is_served_for(shared: TlsSite) -> None:
+    pair = shared.leaf("www.test", "more.test")
+    shared.begin(shared.files({"shop": pair}, hostnames={"shop": ["www.test"]}))
+    assert shared.shown("www.test") == pair.der
     with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
-        site.shown("more.test")
+        shared.shown("more.test")
 
 
-def test_the_default_certificate_moves_by_a_commit(site: TlsSite) -> None:
-    pairs = {"one": site.leaf("one.test"), "two": site.leaf("two.test")}
-    site.start(site.files(pairs, policy={"default_certificate": "one"}))
-    any_name = tls.trusting(site.authority, check_hostname=False)
-    kept = site.per_worker("one.test")
-    assert site.shown(None, any_name) == pairs["one"].der
-    site.commit(site.files(pairs, policy={"default_certificate": "two"}))
-    assert site.shown(None, any_name) == pairs["two"].der
+def test_the_default_certificate_moves_by_a_commit(shared: TlsSite) -> None:
+    pairs = {"one": shared.leaf("one.test"), "two": shared.leaf("two.test")}
+    shared.begin(shared.files(pairs, policy={"default_certificate": "one"}))
+    any_name = tls.trusting(shared.authority, check_hostname=False)
+    kept = shared.per_worker("one.test")
+    assert shared.shown(None, any_name) == pairs["one"].der
+    shared.commit(shared.files(pairs, policy={"default_certificate": "two"}))
+    assert shared.shown(None, any_name) == pairs["two"].der
     # The default's own rotation is one, too.
-    pairs["two"] = site.leaf("two.test")
-    site.commit(pem_files(pairs))
-    assert site.shown(None, any_name) == pairs["two"].der
+    pairs["two"] = shared.leaf("two.test")
+    shared.commit(pem_files(pairs))
+    assert shared.shown(None, any_name) == pairs["two"].der
     for connection in kept.values():
         with connection:
             assert connection.get("www.test").body == b"red"
@@ -166,15 +166,15 @@ _RSA = "ECDHE-RSA-AES128-GCM-SHA256"
 
 
 def test_of_an_ecdsa_and_an_rsa_certificate_a_client_gets_the_one_that_it_can_verify(
-    site: TlsSite,
+    shared: TlsSite,
 ) -> None:
     # By name RSA would come first.
-    pairs = {"a-rsa": site.leaf("www.test", kind="rsa"), "b-ecdsa": site.leaf("www.test")}
+    pairs = {"a-rsa": shared.leaf("www.test", kind="rsa"), "b-ecdsa": shared.leaf("www.test")}
     rsa, ecdsa = tls.fingerprints(list(pairs.values()))
-    site.start(site.files(pairs))
+    shared.begin(shared.files(pairs))
 
     def leaf(*options: str) -> str:
-        said = tls.s_client(site.https, *options, name="www.test")
+        said = tls.s_client(shared.https, *options, name="www.test")
         assert said.cipher, said
         return said.leaf
 
@@ -186,37 +186,37 @@ def test_of_an_ecdsa_and_an_rsa_certificate_a_client_gets_the_one_that_it_can_ve
 
 
 def test_a_client_of_tls_1_2_whose_suites_know_one_kind_of_key_gets_that_kind(
-    site: TlsSite,
+    shared: TlsSite,
 ) -> None:
     """The suites of TLS 1.2 name the kind of key; such a client may still know all signatures."""
-    pairs = {"a-rsa": site.leaf("www.test", kind="rsa"), "b-ecdsa": site.leaf("www.test")}
+    pairs = {"a-rsa": shared.leaf("www.test", kind="rsa"), "b-ecdsa": shared.leaf("www.test")}
     rsa, ecdsa = tls.fingerprints(list(pairs.values()))
-    site.start(site.files(pairs))
+    shared.begin(shared.files(pairs))
     for cipher, expected in ((_RSA, rsa), (_ECDSA, ecdsa)):
-        said = tls.s_client(site.https, "-tls1_2", "-cipher", cipher, name="www.test")
+        said = tls.s_client(shared.https, "-tls1_2", "-cipher", cipher, name="www.test")
         assert said.cipher == cipher, said
         assert said.leaf == expected
 
 
 @pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
-def test_private_keys_of_every_usual_form_serve(site: TlsSite, kind: str, form: str) -> None:
+def test_private_keys_of_every_usual_form_serve(shared: TlsSite, kind: str, form: str) -> None:
     from cryptography.hazmat.primitives import serialization
 
-    pair = site.leaf("www.test", kind=kind)
+    pair = shared.leaf("www.test", kind=kind)
     key = pair.private_key.private_bytes(
         serialization.Encoding.PEM,
         getattr(serialization.PrivateFormat, form),
         serialization.NoEncryption(),
     )
-    files = site.files({"shop": pair})
-    site.start({**files, "tls/shop.key": key.decode()})
-    assert site.shown() == pair.der
+    files = shared.files({"shop": pair})
+    shared.begin({**files, "tls/shop.key": key.decode()})
+    assert shared.shown() == pair.der
 
 
-def test_a_chain_is_sent_whole(site: TlsSite) -> None:
+def test_a_chain_is_sent_whole(shared: TlsSite) -> None:
     """Clients know the root alone: without the intermediate they could not verify."""
-    intermediate = pki.make("Kakehi test intermediate", issuer=site.authority, is_ca=True)
+    intermediate = pki.make("Kakehi test intermediate", issuer=shared.authority, is_ca=True)
     pair = pki.make("www.test", issuer=intermediate)
-    site.start(site.files({"shop": pair}))
-    assert site.shown() == pair.der
+    shared.begin(shared.files({"shop": pair}))
+    assert shared.shown() == pair.der

@@ -26,9 +26,10 @@ STRANGER = pki.make("alice", issuer=OTHER_CA)
 EXPIRED = pki.make("old", issuer=CA, starts_in_days=-20, days=-10)
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with Shop(tmp_path) as made:
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Of all tests here, each beginning by a commit."""
+    with Shop(tmp_path_factory.mktemp("shop")) as made:
 
         def tell(exchange: Exchange) -> None:
             shown = exchange.request.all("client-cert")
@@ -48,8 +49,7 @@ def files(shop: Shop, ca: Pair = CA, crl: bytes | None = None, **tls: Any) -> di
 
 
 def start(shop: Shop, **options: Any) -> None:
-    shop.repo.commit(files(shop, **options))
-    shop.daemon.start()
+    shop.daemon.begin(files(shop, **options))
 
 
 class Visitor:
@@ -163,8 +163,7 @@ def test_another_authority(shop: Shop, tmp_path: Path) -> None:
 
 def test_no_session_of_a_listener_without(shop: Shop, tmp_path: Path) -> None:
     """A session made where nobody is asked opens no door where everybody is (T19)."""
-    shop.repo.commit(shop.files(None, shop=SERVER))
-    shop.daemon.start()
+    shop.daemon.begin(shop.files(None, shop=SERVER))
     visitor = Visitor(shop, None, tmp_path)
     assert visitor.ask() == b""
     assert visitor.ask() == b"" and visitor.resumed
@@ -196,8 +195,7 @@ def test_a_frontend_that_requires_one(shop: Shop, tmp_path: Path) -> None:
         "path": {"prefix": "/admin"},
         "client_certificate": "required",
     }
-    shop.repo.commit(made)
-    shop.daemon.start()
+    shop.daemon.begin(made)
     assert Visitor(shop, None, tmp_path).ask() == b""
     assert b"403" in Visitor(shop, None, tmp_path).ask(path=b"/admin/x")
     assert Visitor(shop, ALICE, tmp_path).ask(path=b"/admin/x") == told(ALICE)

@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.tls.shop import Shop
 from tests.harness import pki, ports, processes, tls, wire
 from tests.harness.daemon import Kakehi
+from tests.harness.rawbackend import RawBackend
 
 ACCEPTED, REJECTED = "Early data was accepted", "Early data was rejected"
 NOT_SENT = "Early data was not sent"
@@ -50,8 +51,7 @@ class EarlyShop(Shop):
     def start(self, **settings: Any) -> None:
         files = self.files(settings, shop=pki.make("early.test", "late.test"))
         files["tls/clients.pem"] = self.authority.pem.decode()
-        self.repo.commit(files)
-        self.daemon.start()
+        self.daemon.begin(files)
 
     def keep_session(self, name: str = "early.test") -> tls.Said:
         """One ordinary request, whose session is kept."""
@@ -69,10 +69,18 @@ class EarlyShop(Shop):
         return [request for request in self.backend.requests if request.target == path]
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[EarlyShop]:
-    with EarlyShop(tmp_path) as made:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EarlyShop]:
+    with EarlyShop(tmp_path_factory.mktemp("shop")) as made:
         yield made
+
+
+@pytest.fixture
+def shop(shared: EarlyShop) -> EarlyShop:
+    """The daemon of all tests here, and a backend of its own: what that has seen is looked at."""
+    shared.backend.stop()
+    shared.backend = RawBackend()
+    return shared
 
 
 def test_what_is_safe_is_served_and_marked(shop: EarlyShop) -> None:

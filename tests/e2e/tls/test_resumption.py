@@ -24,71 +24,71 @@ def session_of(connection: tls.TlsConnection) -> ssl.SSLSession:
 
 @pytest.mark.parametrize("version", _VERSIONS)
 def test_openssl_resumes_with_the_session_that_it_kept(
-    lone: TlsSite, tmp_path: Path, version: str
+    single: TlsSite, tmp_path: Path, version: str
 ) -> None:
-    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    single.begin(single.files({"shop": single.leaf("www.test")}))
     kept = str(tmp_path / "session.pem")
-    first = tls.s_client(lone.https, version, "-sess_out", kept, name="www.test", host="www.test")
+    first = tls.s_client(single.https, version, "-sess_out", kept, name="www.test", host="www.test")
     assert (bool(first.cipher), first.resumed) == (True, False), first
-    again = tls.s_client(lone.https, version, "-sess_in", kept, name="www.test", host="www.test")
+    again = tls.s_client(single.https, version, "-sess_in", kept, name="www.test", host="www.test")
     assert again.resumed, again
     assert "200 OK" in again.text
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
 def test_a_session_is_resumed_across_a_rotation_of_the_certificate(
-    lone: TlsSite, tmp_path: Path, version: str
+    single: TlsSite, tmp_path: Path, version: str
 ) -> None:
     """The session was authenticated by the old one; what matters is that nothing fails."""
-    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    single.begin(single.files({"shop": single.leaf("www.test")}))
     kept = str(tmp_path / "session.pem")
-    tls.s_client(lone.https, version, "-sess_out", kept, name="www.test", host="www.test")
-    new = lone.leaf("www.test")
-    lone.commit(pem_files({"shop": new}))
-    again = tls.s_client(lone.https, version, "-sess_in", kept, name="www.test", host="www.test")
+    tls.s_client(single.https, version, "-sess_out", kept, name="www.test", host="www.test")
+    new = single.leaf("www.test")
+    single.commit(pem_files({"shop": new}))
+    again = tls.s_client(single.https, version, "-sess_in", kept, name="www.test", host="www.test")
     assert "200 OK" in again.text, again
-    assert lone.shown() == new.der
+    assert single.shown() == new.der
 
 
 def test_a_session_of_another_name_is_not_resumed_for_this_one(
-    lone: TlsSite, tmp_path: Path
+    single: TlsSite, tmp_path: Path
 ) -> None:
-    lone.start(lone.files({"one": lone.leaf("www.test"), "two": lone.leaf("other.test")}))
+    single.begin(single.files({"one": single.leaf("www.test"), "two": single.leaf("other.test")}))
     kept = str(tmp_path / "session.pem")
     for version in _VERSIONS:
-        tls.s_client(lone.https, version, "-sess_out", kept, name="www.test", host="www.test")
-        other = tls.s_client(lone.https, version, "-sess_in", kept, name="other.test")
+        tls.s_client(single.https, version, "-sess_out", kept, name="www.test", host="www.test")
+        other = tls.s_client(single.https, version, "-sess_in", kept, name="other.test")
         assert other.cipher, other
         assert not other.resumed, f"{version}: a session of www.test opened other.test"
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
 def test_a_forged_ticket_costs_a_full_handshake_and_nothing_else(
-    site: TlsSite, tmp_path: Path, version: str
+    shared: TlsSite, tmp_path: Path, version: str
 ) -> None:
     """A ticket of another server's keys is one that we cannot open."""
-    site.start(site.files({"shop": site.leaf("www.test")}))
+    shared.begin(shared.files({"shop": shared.leaf("www.test")}))
     with TlsSite(tmp_path / "other", workers=1) as other:
         other.start(other.files({"shop": other.leaf("www.test")}))
         kept = str(tmp_path / "session.pem")
         tls.s_client(other.https, version, "-sess_out", kept, name="www.test", host="www.test")
-    again = tls.s_client(site.https, version, "-sess_in", kept, name="www.test", host="www.test")
+    again = tls.s_client(shared.https, version, "-sess_in", kept, name="www.test", host="www.test")
     assert not again.resumed
     assert "200 OK" in again.text, again
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
-def test_a_session_of_one_worker_is_resumed_by_the_other(site: TlsSite, version: str) -> None:
-    site.start(site.files({"shop": site.leaf("www.test")}))
-    context = tls.trusting(site.authority, version=_VERSIONS[version])
-    with site.connect(context=context) as connection:
+def test_a_session_of_one_worker_is_resumed_by_the_other(shared: TlsSite, version: str) -> None:
+    shared.begin(shared.files({"shop": shared.leaf("www.test")}))
+    context = tls.trusting(shared.authority, version=_VERSIONS[version])
+    with shared.connect(context=context) as connection:
         session = session_of(connection)
-        [maker] = processes.servers(site.worker_pids(), site.https).values()
+        [maker] = processes.servers(shared.worker_pids(), shared.https).values()
     met: dict[int, list[bool]] = {}
     for _ in range(200):
-        with site.connect(context=context, session=session) as connection:
+        with shared.connect(context=context, session=session) as connection:
             # The one before may not be closed yet.
-            pid = processes.servers(site.worker_pids(), site.https)[connection.local_port]
+            pid = processes.servers(shared.worker_pids(), shared.https)[connection.local_port]
             met.setdefault(pid, []).append(connection.socket.session_reused is True)
             assert connection.get("www.test").body == b"red"
         if len(met) == 2 and min(len(found) for found in met.values()) >= 3:
@@ -99,57 +99,57 @@ def test_a_session_of_one_worker_is_resumed_by_the_other(site: TlsSite, version:
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
-def test_a_session_is_resumed_after_a_restart_of_everything(lone: TlsSite, version: str) -> None:
-    lone.start(lone.files({"shop": lone.leaf("www.test")}))
-    context = tls.trusting(lone.authority, version=_VERSIONS[version])
-    with lone.connect(context=context) as connection:
+def test_a_session_is_resumed_after_a_restart_of_everything(single: TlsSite, version: str) -> None:
+    single.begin(single.files({"shop": single.leaf("www.test")}))
+    context = tls.trusting(single.authority, version=_VERSIONS[version])
+    with single.connect(context=context) as connection:
         session = session_of(connection)
-    before = lone.worker_pids()
-    assert lone.daemon.interrupt() == 0
-    lone.daemon.await_end()
-    lone.daemon.return_()
-    assert not set(before) & set(lone.worker_pids())
-    with lone.connect(context=context, session=session) as connection:
+    before = single.worker_pids()
+    assert single.daemon.interrupt() == 0
+    single.daemon.await_end()
+    single.daemon.return_()
+    assert not set(before) & set(single.worker_pids())
+    with single.connect(context=context, session=session) as connection:
         assert connection.get("www.test").body == b"red"
         assert connection.socket.session_reused
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
-def test_a_session_outlives_the_daemon_alone(lone: TlsSite, version: str) -> None:
+def test_a_session_outlives_the_daemon_alone(single: TlsSite, version: str) -> None:
     """The workers stay, and so do their keys."""
-    lone.start(lone.files({"shop": lone.leaf("www.test")}))
-    context = tls.trusting(lone.authority, version=_VERSIONS[version])
-    with lone.connect(context=context) as connection:
+    single.begin(single.files({"shop": single.leaf("www.test")}))
+    context = tls.trusting(single.authority, version=_VERSIONS[version])
+    with single.connect(context=context) as connection:
         session = session_of(connection)
-    lone.daemon.leave()
-    lone.daemon.return_()
-    with lone.connect(context=context, session=session) as connection:
+    single.daemon.leave()
+    single.daemon.return_()
+    with single.connect(context=context, session=session) as connection:
         assert connection.socket.session_reused
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
-def test_a_session_survives_an_unconcerned_commit(lone: TlsSite, version: str) -> None:
-    files = lone.files({"shop": lone.leaf("www.test")})
-    lone.start(files)
-    context = tls.trusting(lone.authority, version=_VERSIONS[version])
-    with lone.connect(context=context) as connection:
+def test_a_session_survives_an_unconcerned_commit(single: TlsSite, version: str) -> None:
+    files = single.files({"shop": single.leaf("www.test")})
+    single.begin(files)
+    context = tls.trusting(single.authority, version=_VERSIONS[version])
+    with single.connect(context=context) as connection:
         session = session_of(connection)
-    lone.commit({"more.yaml": {"clusters": {"more": {}}}})
-    with lone.connect(context=context, session=session) as connection:
+    single.commit({"more.yaml": {"clusters": {"more": {}}}})
+    with single.connect(context=context, session=session) as connection:
         assert connection.socket.session_reused
 
 
-def test_early_data_is_not_offered_and_so_never_replayed(lone: TlsSite, tmp_path: Path) -> None:
+def test_early_data_is_not_offered_and_so_never_replayed(single: TlsSite, tmp_path: Path) -> None:
     """A ticket that does not allow it (RFC 8446 §4.2.10) keeps every client from sending any."""
-    lone.start(lone.files({"shop": lone.leaf("www.test")}))
+    single.begin(single.files({"shop": single.leaf("www.test")}))
     kept = str(tmp_path / "session.pem")
-    first = tls.s_client(lone.https, "-sess_out", kept, name="www.test", host="www.test")
+    first = tls.s_client(single.https, "-sess_out", kept, name="www.test", host="www.test")
     assert "Max Early Data: 0" in first.text
     early = tmp_path / "early"
     early.write_bytes(b"GET /early HTTP/1.1\r\nHost: www.test\r\n\r\n")
     again = tls.s_client(
-        lone.https, "-sess_in", kept, "-early_data", str(early), name="www.test", host="www.test"
+        single.https, "-sess_in", kept, "-early_data", str(early), name="www.test", host="www.test"
     )
     assert again.resumed
     assert "Early data was not sent" in again.text
-    assert not [each for each in lone.daemon.access_entries() if each["path"] == "/early"]
+    assert not [each for each in single.daemon.access_entries() if each["path"] == "/early"]

@@ -88,7 +88,7 @@ class Upstream:
         if self.started:
             self.site.commit(whole)
         else:
-            self.site.start(whole)
+            self.site.begin(whole)
             self.started = True
 
     def answers(self, path: str = "/") -> set[str]:
@@ -102,10 +102,10 @@ class Upstream:
 
 
 @pytest.fixture
-def upstream(site: TlsSite, tmp_path: Path) -> Iterator[Upstream]:
+def upstream(shared: TlsSite, tmp_path: Path) -> Iterator[Upstream]:
     directory = tmp_path / "upstreams"
     directory.mkdir()
-    with contextlib.closing(Upstream(site, directory)) as made:
+    with contextlib.closing(Upstream(shared, directory)) as made:
         yield made
 
 
