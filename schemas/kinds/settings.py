@@ -40,6 +40,15 @@ class Settings(Kind):
 
     KIND: ClassVar[str] = "settings"
 
+    accept_by_core: Annotated[
+        bool,
+        Field(
+            description=(
+                "Connections go to the worker on the core that their packets come to, where there "
+                "is one, and not to any: for network cards with a queue for each core."
+            )
+        ),
+    ] = False
     access_log: Annotated[
         str,
         BeforeValidator(_access_log),

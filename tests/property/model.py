@@ -178,6 +178,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
     defaults: dict[str, Any] = {
         "access_log": "stdout",
         "admin": None,
+        "accept_by_core": False,
         "drain_idle_timeout": 1000,
         "drain_timeout": 30000,
         "error_pages": {},

@@ -244,6 +244,7 @@ FRONTENDS = st.tuples(MATCHING, SEVERAL, ENDS, OF_CLUSTERS).map(_frontend)
 SETTINGS = _optional(
     access_log=st.sampled_from(["stdout", "off", "/var/log/kakehi.log"]),
     admin=st.one_of(st.none(), ADDRESSES),
+    accept_by_core=st.booleans(),
     drain_idle_timeout=st.integers(0, 9).map("{}s".format),
     drain_timeout=st.integers(0, 24).map("{}h".format),
     generation_header=st.booleans(),

@@ -8,6 +8,7 @@ def test_the_full_value_has_every_default() -> None:
     assert Settings().in_full() == {
         "access_log": "stdout",
         "admin": None,
+        "accept_by_core": False,
         "drain_idle_timeout": 1000,
         "drain_timeout": 30000,
         "error_pages": {},

@@ -168,6 +168,18 @@ pub fn set_no_delay(fd: RawFd) {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &on);
 }
 
+/// Has the kernel prefer this listening socket, of all that share its address, for connections whose packets
+/// come to this core (SO_INCOMING_CPU, socket(7)); without a core for none.
+pub fn prefer_core(fd: RawFd, core: Option<usize>) {
+    let core = core.and_then(|core| libc::c_int::try_from(core).ok());
+    set_option(
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_INCOMING_CPU,
+        &core.unwrap_or(-1),
+    );
+}
+
 /// Accepts one connection of a listening socket, from which it has [`set_no_delay`].
 ///
 /// # Errors
@@ -308,6 +320,19 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The core that this thread is pinned to, if it may run on no other.
+pub fn own_core() -> Option<usize> {
+    // SAFETY: all-zero is an empty cpu_set_t, whose size is given; CPU_COUNT and CPU_ISSET only read it.
+    unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        let found = libc::sched_getaffinity(0, mem::size_of_val(&set), &raw mut set);
+        if found != 0 || libc::CPU_COUNT(&set) != 1 {
+            return None;
+        }
+        (0..libc::CPU_SETSIZE as usize).find(|&core| libc::CPU_ISSET(core, &set))
+    }
 }
 
 /// Pins the calling thread to one core.

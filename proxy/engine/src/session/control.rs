@@ -111,7 +111,13 @@ impl<D: Driver> Engine<D> {
     }
 
     fn commit(&mut self, staged: Staged) {
+        let by_core = self.tables.settings.accept_by_core;
         let applied = self.tables.apply(staged);
+        if by_core != self.tables.settings.accept_by_core {
+            for listener in self.tables.running.listeners.values() {
+                self.prefer_core(listener);
+            }
+        }
         if self.serving {
             for listener in &applied.opened {
                 self.watch_listener(listener);
@@ -155,10 +161,23 @@ impl<D: Driver> Engine<D> {
         };
         // Whoever made it: connections have it from there.
         socket::set_no_delay(fd);
+        self.prefer_core(listener);
         let index = self.accepting.insert(listener.clone());
         if self.driver.watch_input(fd, listener_token(index)).is_err() {
             self.accepting.remove(index);
             self.metrics.add(Counter::AcceptErrorsTotal, 1);
+        }
+    }
+
+    /// Says for which connections its socket is preferred to those of the other workers. It may have been another
+    /// worker's, and is the reconciler's: nothing that was said before goes by itself.
+    fn prefer_core(&self, listener: &Listener) {
+        let core = match self.tables.settings.accept_by_core {
+            true => socket::own_core(),
+            false => None,
+        };
+        if let Some(fd) = listener.raw_socket() {
+            socket::prefer_core(fd, core);
         }
     }
 

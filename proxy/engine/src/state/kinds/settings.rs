@@ -19,6 +19,8 @@ use crate::telemetry::counters::SLOTS_MAX;
 defaulted! {
     /// What concerns a worker as a whole. Limits are per worker.
     pub struct Settings {
+        /// Whether connections go to the worker on the core that their packets come to.
+        pub accept_by_core: bool = false,
         /// `stdout`, `off` or an absolute path.
         pub access_log: String = "stdout".to_owned(),
         /// Where the reconciler serves metrics; nothing to the engine.
