@@ -225,7 +225,7 @@ def heads(client: Attacker) -> int:
 
 
 def test_streams_that_are_opened_before_our_settings_are_read(front: Front) -> None:
-    """OkHttp, say, repeats a refused stream once at most; here is none to be repeated."""
+    """A client may repeat what is refused, and need not; here is nothing to be repeated."""
     front.start(front.backend(lambda request: request.answer(b"ok")).address)
     with Attacker(front.address) as client:
         client.send(*(client.request(2 * number + 1) for number in range(500)))
