@@ -11,14 +11,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from heapq import nsmallest
 
+from reconciler.catalog.candidates import covering
 from reconciler.catalog.policies import concerned
 from reconciler.catalog.relations import (
     View,
     cluster_of,
     is_aside,
+    is_wide,
     users,
 )
-from reconciler.planning.heirs import Effort, Moved, Search
+from reconciler.planning.heirs import Effort, Search
+from reconciler.planning.near import Moved
 from reconciler.planning.planner import MATCHING
 from reconciler.planning.samples import Router
 from schemas.changes.change import Change
@@ -194,12 +197,16 @@ def _inheriting(
     return Consequence(heirs=found[0], takes_from=found[1], untried=tuple(untried))
 
 
-def _moved(changes: Iterable[Change]) -> dict[str, list[EntityKey]]:
-    """Return the frontends that are added, changed and removed, by their hostnames."""
+def _moved(changes: Iterable[Change]) -> Moved:
     sides = ((each.key, side) for each in changes for side in (each.before, each.after))
-    found: defaultdict[str, dict[EntityKey, None]] = defaultdict(dict)
+    keys: defaultdict[str, dict[EntityKey, None]] = defaultdict(dict)
     for key, side in sides:
         for name in side.typed(Frontend).names if side is not None else ():
-            if name in found or len(found) < MOVED_MAX:
-                found[name][key] = None
-    return {name: list(keys) for name, keys in found.items()}
+            if name in keys or len(keys) < MOVED_MAX:
+                keys[name][key] = None
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    for name in keys:
+        for wide in covering(name.removeprefix("*.")):
+            if is_wide(wide) and wide != name:
+                below[wide].append(name)
+    return Moved({name: list(found) for name, found in keys.items()}, below)

@@ -9,21 +9,14 @@ not be tried is told as well. Pure: asks two views and the engine's own routing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from itertools import chain
+from typing import TypeVar
 
-from reconciler.catalog.candidates import candidates, covering, passes_tls_on
-from reconciler.catalog.relations import (
-    HOST,
-    MATCH,
-    View,
-    is_passthrough,
-    is_wide,
-    listeners_of,
-    term,
-)
+from reconciler.catalog.candidates import candidates, passes_tls_on
+from reconciler.catalog.relations import HOST, View, is_passthrough, is_wide, listeners_of
+from reconciler.planning.near import Moved, area_of, near_to
 from reconciler.planning.samples import (
     STATES_MAX,
     Dimension,
@@ -37,8 +30,6 @@ from reconciler.planning.samples import (
 )
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
-from schemas.routes.match import PathMatch
-from schemas.values.regex import literal_prefix
 
 CANDIDATES_MAX = 2000
 """So many frontends are asked about some requests of one hostname."""
@@ -46,13 +37,6 @@ NAMES_MAX = 300
 """So many hostnames are compared by who shares them."""
 HOSTNAMES_MAX = 16
 """For so many of a frontend's hostnames that others share in different ways it is tried."""
-NEAR_MAX = 24
-"""So many frontends of each kind that share a hostname are looked at."""
-ALL_NEAR_MAX = 48
-SCANNED_MAX = 500
-"""So many expressions of a hostname are compared by how they begin."""
-ELEMENTS_MAX = 100
-"""So many elements of a path others may end at."""
 ALIKE_MAX = 2
 """So many requests that suit the same frontends are kept."""
 DIMENSIONS_MAX = 64
@@ -60,13 +44,8 @@ REQUESTS_MAX = 12
 """So many requests are tried on behalf of one frontend, one less than is told as too many."""
 EFFORT_MAX = 400_000
 """So often it is asked in all whether a request suits a frontend."""
-_ASKING = {"client_addresses", "cookies", "headers", "methods", "query"}
 _NO_HOST = "host.invalid"
 _LABELS = ("any", "any-other", "any-third")
-
-
-Moved = Mapping[str, Sequence[EntityKey]]
-"""The frontends that are added, changed and removed, by hostname."""
 
 
 @dataclass(slots=True)
@@ -129,7 +108,7 @@ class Search:
     def _on(self, listener: str, names: Sequence[str], taken: Taken) -> None:
         known: set[frozenset[tuple[EntityKey, str]]] = set()
         for name, hostname in self._hostnames(names):
-            near, whole = _near(
+            near, whole = near_to(
                 self.frontend, listener, hostname, (self.here, self.there), self.moved
             )
             self.effort.spend(1 + len(near))
@@ -149,10 +128,7 @@ class Search:
 
     def _hostnames(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield its names, each with one that is asked for: under a wildcard one that none has."""
-        own = set(names)
-        inner = (
-            each for each in self.moved if own & set(covering(each.removeprefix("*."))) - {each}
-        )
+        inner = chain.from_iterable(self.moved.below.get(name, ()) for name in names)
         for number, name in enumerate(dict.fromkeys((*names, *inner))):
             if number == NAMES_MAX:
                 raise UntriedError
@@ -209,12 +185,16 @@ class Search:
         own = self.frontend.key.name
         here = [each.entity for each in sides if each.here]
         there = [each.entity for each in sides if each.there]
-        matched = (self.router.matching(each, samples) for each in (here, there))
+        pairs = zip(
+            samples,
+            self._ranked(self.here, listener, here, samples),
+            self._ranked(self.there, listener, there, samples),
+            strict=True,
+        )
         shown: dict[str | None, list[Sample]] = {}
-        for sample, was, will_be in zip(samples, *matched, strict=True):
-            if _winner_of(self.here, listener, here, sample, was) == own:
-                winner = _winner_of(self.there, listener, there, sample, will_be)
-                shown.setdefault(winner, []).append(sample)
+        for sample, old, new in pairs:
+            if old == own:
+                shown.setdefault(new, []).append(sample)
         for _ in range(REQUESTS_MAX):
             # One for each that is not known yet, all of them at one time.
             asked = [
@@ -225,8 +205,8 @@ class Search:
             was, will_be = (
                 self._winners(each, listener, asked) for each in (self.here, self.there)
             )
-            pairs = zip(asked, was, will_be, strict=True)
-            taken.names |= {new: sample for sample, old, new in pairs if old == own}
+            won = zip(asked, was, will_be, strict=True)
+            taken.names |= {new: sample for sample, old, new in won if old == own}
         taken.whole &= shown.keys() <= taken.names.keys()
 
     def _winners(self, view: View, listener: str, samples: Sequence[Sample]) -> list[str | None]:
@@ -238,22 +218,34 @@ class Search:
         }
         if len(keys) > CANDIDATES_MAX:
             raise UntriedError
-        asked = [view[key] for key in keys]
+        paths = [sample.path for sample in samples]
+        asked = [each for each in map(view.__getitem__, keys) if _may_match(each, paths)]
         self.effort.spend(len(asked) * len(samples))
-        matched = self.router.matching(asked, samples)
+        return self._ranked(view, listener, asked, samples)
+
+    def _ranked(
+        self, view: View, listener: str, frontends: Sequence[Entity], samples: Sequence[Sample]
+    ) -> list[str | None]:
+        """Return who wins each request: of those that pass TLS on there, or of the others."""
+        passing = {each.key.name for each in frontends if is_passthrough(each)}
+        matched = self.router.matching(frontends, samples)
+        passed = {
+            hostname: passes_tls_on(view, listener, hostname)
+            for hostname in {sample.hostname for sample in samples}
+        }
         return [
-            _winner_of(view, listener, asked, sample, names)
+            next((name for name in names if (name in passing) == passed[sample.hostname]), None)
             for sample, names in zip(samples, matched, strict=True)
         ]
 
 
-def _winner_of(
-    view: View, listener: str, frontends: Iterable[Entity], sample: Sample, names: Sequence[str]
-) -> str | None:
-    """Return the winner of those that match: of those that pass TLS on there, or of the others."""
-    passed = passes_tls_on(view, listener, sample.hostname)
-    there = {each.key.name for each in frontends if is_passthrough(each) == passed}
-    return next((name for name in names if name in there), None)
+def _may_match(frontend: Entity, paths: Iterable[str]) -> bool:
+    """Leave out expressions that begin otherwise: to compile one takes as long as a search."""
+    match = frontend.typed(Frontend).path
+    if match.regex is None:
+        return True
+    beginning = area_of(match).beginning
+    return any(path.startswith(beginning) for path in paths)
 
 
 def _fewest(
@@ -285,105 +277,3 @@ def _least(every: Sequence[_T], suits: Callable[[_T], int]) -> list[_T]:
         if not wider and equal < ALIKE_MAX:
             least.append(each)
     return least
-
-
-def _near(
-    frontend: Entity, listener: str, hostname: str, views: tuple[View, View], moved: Moved
-) -> tuple[dict[EntityKey, str], bool]:
-    """Return frontends that may match some of its requests for a hostname, and whether it is all.
-
-    With the wildcard under which they stand, "" for the hostname itself. All: those of the second
-    view, which may take something over.
-    """
-    own = frontend.typed(Frontend)
-    area = _area(own.path)
-    found: dict[EntityKey, str] = {}
-    whole = True
-    for name in covering(hostname):
-        mark = name if is_wide(name) else ""
-        for view in reversed(views):
-            every, below, cut = _sharing(view, term(listener, name), area)
-            some = [key for key in moved.get(name, ()) if _is_on(listener, view.get(key))]
-            new = [key for key in dict.fromkeys((*every, *some)) if key not in found]
-            found |= dict.fromkeys(new[:ALL_NEAR_MAX], mark)
-            kept = [key for key in below if key not in found][: ALL_NEAR_MAX - len(found)]
-            found |= dict.fromkeys(kept, mark)
-            if view is views[0]:
-                continue
-            # What is more specific than a prefix has had its requests before as well.
-            if own.path.prefix is None or name not in own.names:
-                cut |= not below.keys() <= found.keys()
-            whole &= not cut and len(new) <= ALL_NEAR_MAX
-            # Who is under a wider hostname gets nothing beside one that takes all.
-            if any(_takes_all(view[key], area) for key in (*new, *kept)):
-                return found, whole
-    return found, whole
-
-
-def _is_on(listener: str, frontend: Entity | None) -> bool:
-    return frontend is not None and listener in listeners_of(frontend)
-
-
-class _Area(NamedTuple):
-    """Where the paths of a frontend lie: all begin so, and by whole elements or not."""
-
-    beginning: str
-    whole: bool
-
-    def may_share(self, other: _Area) -> bool:
-        """Tell whether some path may lie in both."""
-        one, two = sorted((self, other), key=lambda each: len(each.beginning))
-        return two.beginning.startswith(one.beginning)
-
-
-def _area(match: PathMatch) -> _Area:
-    kind, text = match.given()
-    if kind == "suffix" or match.ignore_case:
-        return _Area("", whole=False)
-    if kind == "regex":
-        return _Area(literal_prefix(text), whole=False)
-    return _Area(text, whole=True)
-
-
-def _takes_all(frontend: Entity, area: _Area) -> bool:
-    """Tell whether a frontend matches each request of an area, whatever else it asks for."""
-    asked = frontend.typed(Frontend)
-    kind, path = asked.path.given()
-    if kind != "prefix" or frontend.value.keys() & _ASKING or asked.passthrough:
-        return False
-    below = f"{path.rstrip('/')}/"
-    return area.beginning.startswith(below) or (area.whole and area.beginning == path)
-
-
-def _sharing(
-    view: View, under: str, area: _Area
-) -> tuple[dict[EntityKey, None], dict[EntityKey, None], bool]:
-    """Return the frontends of a hostname that may share a path with an area.
-
-    Apart from others those with an exact path or a prefix that lies in it, one more at most than is
-    looked at; and whether there are too many others.
-    """
-    elements = area.beginning.split("/")[:ELEMENTS_MAX]
-    above = dict.fromkeys("/".join(elements[: each + 1]) or "/" for each in range(len(elements)))
-    every = _keys(view, (term(under, "prefix", each, "") for each in above), NEAR_MAX)
-    every |= (suffixes := _keys(view, [term(under, "suffix", "")], NEAR_MAX + 1))
-    regexes = _keys(view, [term(under, "regex", "")], SCANNED_MAX)
-    for key in regexes:
-        if area.may_share(_area(view[key].typed(Frontend).path)):
-            every[key] = None
-    begun = f"{area.beginning.rstrip('/')}/" if area.whole else area.beginning
-    inside = [term(under, "exact", begun), term(under, "prefix", begun)]
-    if area.whole:
-        inside.append(term(under, "exact", area.beginning, ""))
-    below = _keys(view, inside, NEAR_MAX + 1)
-    cut = len(suffixes) > NEAR_MAX or len(regexes) == SCANNED_MAX
-    return every, {key: None for key in below if key not in every}, cut
-
-
-def _keys(view: View, prefixes: Iterable[str], most: int) -> dict[EntityKey, None]:
-    """Return so many frontends that stand under each beginning of a term."""
-    found: dict[EntityKey, None] = {}
-    for each in prefixes:
-        under = view.related_under(MATCH, each, most)
-        found |= dict.fromkeys(islice((key for keys in under.values() for key in keys), most))
-    return found

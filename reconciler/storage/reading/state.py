@@ -292,6 +292,7 @@ class SnapshotState(StoredState):
         self._marks: dict[str, dict[EntityKey, Mark]] = {}
         self._names: dict[tuple[str, str], list[str]] = {}
         self._related: dict[tuple[str, str], dict[EntityKey, str]] = {}
+        self._under: dict[tuple[str, str, int | None], dict[str, dict[EntityKey, str]]] = {}
 
     def expect(self, keys: Iterable[EntityKey]) -> None:
         """Read those that are not known, as many as are remembered."""
@@ -325,6 +326,20 @@ class SnapshotState(StoredState):
                 self._related.clear()
             self._related[relation, term] = found.copy()
         return found
+
+    def related_under(
+        self, relation: str, prefix: str, most: int | None = None
+    ) -> dict[str, dict[EntityKey, str]]:
+        """Return what `related` does for terms that begin by `prefix`: all, or `most` rows."""
+        known = self._under.get((relation, prefix, most))
+        if known is None:
+            known = super().related_under(relation, prefix, most)
+            if sum(map(len, known.values())) > _FEW:
+                return known
+            if len(self._under) >= _REMEMBERED_MAX:
+                self._under.clear()
+            self._under[relation, prefix, most] = known
+        return {term: found.copy() for term, found in known.items()}
 
     def names(self, kind: str, under: str = "") -> list[str]:
         """Return the names of a kind that begin by `under`, in order."""
