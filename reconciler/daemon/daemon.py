@@ -203,6 +203,7 @@ class Daemon:
     def _retry(self) -> None:
         self._commits.reconciler.retry()
         self._workers.certifying.retry()
+        self._base.fetching.fetch_now()
 
     def _on_signal(self, drain: bool) -> None:
         self._drain_asked += 1

@@ -285,6 +285,7 @@ def control_socket(
         status=status,
         draining=draining,
         certifying=workers.certifying,
+        fetch_now=base.fetching.fetch_now,
         stop=stop,
     )
     path = base.options.runtime_dir / control.SOCKET_NAME

@@ -26,7 +26,8 @@ class PlanResult(TypedDict):
 class WaitResult(TypedDict):
     """The answer to `wait`. `outcome`: applied | refused | superseded | timeout.
 
-    `tried_again`: the newest commit has failed for no fault of its own, and may still be applied.
+    `tried_again`: the newest commit has failed for no fault of its own, or the remote cannot be
+    fetched from: it may still be applied.
     """
 
     outcome: Literal["applied", "refused", "superseded", "timeout"]
@@ -189,3 +190,5 @@ class RetryResult(TypedDict):
     applied: str | None
     certificates: list[str]
     """Those that could not be ordered, by name."""
+    fetches: str | None
+    """The remote that is fetched now, if the daemon follows one."""

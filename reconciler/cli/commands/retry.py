@@ -4,10 +4,13 @@ from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
 from reconciler.cli.output import line, print_json
 from reconciler.cli.parameters import AsJson, RuntimeDir
+from schemas.values.text import visible
 
 
 def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
     """Look for a new commit now, and try again the one that was refused or has failed.
+
+    With --remote it is fetched first.
 
     What fails for a reason that is not the commit's own (no worker, a full disk, a port that is
     taken, an authority that issued no certificate) is tried again without it, a little later each
@@ -19,10 +22,14 @@ def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
     result = ask(runtime_dir, "retry")
     if as_json:
         print_json(result)
-    elif result["commit"] is not None:
+        return DONE
+    fetches, certificates = result["fetches"], result["certificates"]
+    if result["commit"] is not None:
         line(f"{result['commit'][:12]} is tried again; see what becomes of it: kakehi wait")
-    elif not result["certificates"]:
+    elif not certificates and fetches is None:
         line(f"{(result['applied'] or 'no commit')[:12]} runs, and nothing waits to be tried.")
-    for name in result["certificates"]:
+    if fetches is not None:
+        line(f"{visible(fetches)} is fetched; see what becomes of it: kakehi status")
+    for name in certificates:
         line(f"certificate {name} is ordered again; see what becomes of it: kakehi status")
     return DONE

@@ -55,6 +55,7 @@ class ControlAnswers:
     status: Status
     draining: Draining
     certifying: Certifying
+    fetch_now: Callable[[], str | None]
     stop: Callable[[], asyncio.Future[None]]
 
     async def answer(self, request: control.Request) -> Any:
@@ -91,6 +92,7 @@ class ControlAnswers:
             "commit": head.commit if head and head.commit != applied else None,
             "applied": applied,
             "certificates": self.certifying.retry(),
+            "fetches": self.fetch_now(),
         }
 
     async def _wait(self, request: control.WaitRequest) -> results.WaitResult:

@@ -169,6 +169,13 @@ class Waiting:
     def _not_on_branch(self, head: str) -> str:
         return f"it is not on {self.source.shown_ref}, which is at {head[:12]}"
 
+    def _is_unfetched(self, commit: str | None) -> bool:
+        """Whether it may be at the remote, which cannot be fetched from."""
+        if self.source.fetch_problem is None:
+            return False
+        head = self._head()
+        return commit is None or head is None or not self.source.is_descendant(head, commit)
+
     def _is_here(self, commit: str) -> bool:
         try:
             self.source.repository.refs.find_commit(commit)
@@ -217,6 +224,8 @@ class Waiting:
         return self._result("timeout", commit or text, self._why(text, commit, laggards), laggards)
 
     def _why(self, text: str, commit: str | None, laggards: list[str]) -> str:
+        if self._is_unfetched(commit):
+            return f"fetching fails: {self.source.fetch_problem}"
         if commit is None:
             return f"{text} names no commit of the repository"
         if self.reconciler.retrying.is_waiting:
@@ -234,6 +243,7 @@ class Waiting:
         self, outcome: str, commit: str, message: str, laggards: list[str] | None = None
     ) -> WaitResult:
         running, head = self.store.running, self.reconciler.head
+        is_tried = head is not None and self.reconciler.retrying.waits_for(head.commit)
         return {
             "outcome": outcome,  # type: ignore[typeddict-item]  # one of the four words
             "commit": commit,
@@ -241,5 +251,5 @@ class Waiting:
             "generation": running.generation,
             "message": message,
             "laggards": laggards or [],
-            "tried_again": head is not None and self.reconciler.retrying.waits_for(head.commit),
+            "tried_again": is_tried or (outcome == "timeout" and self._is_unfetched(commit)),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ class Fetching:
     def __init__(self, remote: str | None, interval_s: float | None) -> None:
         self._remote = remote
         self._interval_s = interval_s or INTERVAL_S
+        self._asked = asyncio.Event()
         self.fetched_at: str | None = None
 
     @property
@@ -32,12 +34,19 @@ class Fetching:
         """The remote as people may see it: a URL may have a password in it."""
         return None if self._remote is None else without_credentials(self._remote)
 
+    def fetch_now(self) -> str | None:
+        """Fetch without waiting for the next time; return the remote, if there is one."""
+        self._asked.set()
+        return self.shown_remote
+
     async def run(self, source: Source, woken: Callable[[], None]) -> None:
         """Fetch again and again, until cancelled."""
         if self._remote is None:
             return
         while True:
             heard_again_within(self._interval_s + 2 * FETCH_TIMEOUT_S)
+            # What is asked from here on may come too late for this one.
+            self._asked.clear()
             try:
                 repository = source.repository
                 _check_name(self._remote, repository)
@@ -49,7 +58,9 @@ class Fetching:
             self._log(source.fetch_problem, problem)
             source.fetched(problem)
             woken()
-            await asyncio.sleep(self._interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._asked.wait()
 
     def _log(self, before: str | None, problem: str | None) -> None:
         if before is None and problem is not None:

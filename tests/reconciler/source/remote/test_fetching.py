@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
+from reconciler.source.git.refs import followed_ref
 from tests.harness.ports import address
 from tests.harness.repo import Repo
 from tests.reconciler.live import Shop, eventually
@@ -30,14 +32,14 @@ def test_the_remotes_branch_is_followed(tmp_path: Path) -> None:
         running.stop()
 
 
-def following_a_remote(directory: Path, remote: str = "origin") -> Shop:
+def following_a_remote(directory: Path, remote: str = "origin", fetches_every: str = "1s") -> Shop:
     """A shop whose daemon runs on a clone; its repository is the one that was cloned."""
     running = Shop(directory / "upstream", workers=1)
     running.repo.commit(running.files(0))
     clone = directory / "clone"
     subprocess.run(["git", "clone", "-q", running.repo.directory, clone], check=True)
     running.daemon.repo = Repo(clone)
-    running.daemon.options = ("--remote", remote, "--fetch-interval", "1s")
+    running.daemon.options = ("--remote", remote, "--fetch-interval", fetches_every)
     return running
 
 
@@ -62,6 +64,46 @@ def test_a_failing_remote_is_told_while_it_fails(tmp_path: Path) -> None:
         assert "fetching fails" not in daemon.run_cli("status").stdout
         told = daemon.log()
         assert told.count("warning fetching fails") == told.count("fetching works again") == 1
+    finally:
+        running.stop()
+
+
+def test_what_is_asked_to_try_again_fetches_now(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path, fetches_every="10m")
+    daemon = running.daemon
+    try:
+        daemon.start()
+        sha = running.repo.commit(running.files(1))
+        told = daemon.run_cli("retry", check=True).stdout
+        assert told == "origin is fetched; see what becomes of it: kakehi status\n"
+        daemon.wait(sha)
+        assert running.served_by() == 1
+        sha = running.repo.commit(running.files(0))
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(sha)
+        assert running.served_by() == 0
+        assert daemon.json("retry")["fetches"] == "origin"
+    finally:
+        running.stop()
+
+
+def test_who_waits_for_what_cannot_be_fetched_is_told_so(tmp_path: Path) -> None:
+    running = following_a_remote(tmp_path)
+    daemon = running.daemon
+    try:
+        daemon.start()
+        lock = daemon.repo.directory / ".git" / f"{followed_ref('origin', 'refs/heads/main')}.lock"
+        lock.touch()
+        sha = running.repo.commit(running.files(1))
+        eventually(lambda: daemon.status()["source"]["fetch_problem"])
+        problem = daemon.status()["source"]["fetch_problem"]
+        told = daemon.run_cli("wait", "--commit", sha, "--timeout", "4s")
+        assert told.returncode == 8, told
+        assert f"not everywhere after 4s: fetching fails: {problem}" in told.stderr, told
+        assert told.stderr.startswith(f"waiting for {sha[:12]}: fetching fails: "), told
+        lock.unlink()
+        daemon.wait(sha)
     finally:
         running.stop()
 
