@@ -27,7 +27,7 @@ from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
 from reconciler.storage.notes import Notes
 from reconciler.storage.reading.header import Header, read_header
-from reconciler.storage.reading.running import Running, running_of
+from reconciler.storage.reading.running import Running, beyond_any_count, running_of
 from reconciler.storage.reading.salvage import salvaged
 from reconciler.storage.reading.snapshots import Snapshots
 from reconciler.storage.reading.state import content_hash
@@ -290,6 +290,8 @@ class Opened:
         self.place.failed(error)
         self.stand_in()
         self._start_somehow()
+        if self.is_home_unread and self.running.is_empty:
+            self._count_on(beyond_any_count(), self.epoch)
 
     def _start_somehow(self) -> None:
         try:
@@ -331,12 +333,18 @@ class Opened:
         self.is_home_unread = self.is_home_unread or not self.is_home
         self.notes.add(f"{damage}; kept as {aside}, starting from the repository")
         self._start()
-        # No number is used for two things.
-        self.running.generation = max(found.generation, self.running.generation)
-        self.epoch = max(found.epoch + 1, self.epoch)
+        self._count_on(found.generation, found.epoch + 1)
         self.restore(found.texts, found.history)
         # Of the file that is set aside.
         self.damage.take()
+
+    def _count_on(self, generation: int, epoch: int) -> None:
+        """No number is used for two things. Raises `OSError`."""
+        self.running.generation = max(generation, self.running.generation)
+        self.epoch = max(epoch, self.epoch)
+        # Whoever reads a snapshot finds the same.
+        with self.writing():
+            self.writer.header(self.header())
 
     def _read_running(self, reader: sqlite3.Connection) -> None:
         header = read_header(reader)

@@ -210,6 +210,12 @@ def is_as_written(row: HistoryRow) -> bool:
     return text_hash(row.commit, row.entry) == row.hash
 
 
+def generation_of(row: HistoryRow) -> int:
+    """Return the generation that an entry tells of."""
+    found: int = json.loads(row.entry)["generation"]
+    return found
+
+
 def record(connection: sqlite3.Connection, row: HistoryRow) -> None:
     """Insert a row, for which the oldest make room. Raises `sqlite3.Error`."""
     connection.execute(

@@ -6,6 +6,7 @@ Read by `reconciler.storage.store`, which hands it to every part that asks what 
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import dataclass
 
 from reconciler.storage.file.database import Damage
@@ -14,6 +15,8 @@ from reconciler.storage.reading.header import Header
 from reconciler.storage.reading.since import Moment
 from reconciler.storage.reading.state import SnapshotState, StoredState
 from schemas.changes.state import EMPTY_DIGEST
+
+_SINCE = 1_577_836_800
 
 
 @dataclass(slots=True)
@@ -36,6 +39,14 @@ class Running:
     def moment(self) -> Moment:
         """Which state it is."""
         return Moment(self.generation, self.state.digest, self.commit or "")
+
+
+def beyond_any_count() -> int:
+    """Return a generation after all that were counted, where nobody can read how many those were.
+
+    The seconds since 2020: no proxy has had a commit in each of them.
+    """
+    return max(0, int(time.time()) - _SINCE)
 
 
 def running_of(connection: sqlite3.Connection, header: Header | None, damage: Damage) -> Running:

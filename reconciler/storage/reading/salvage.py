@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.storage.file.database import DamagedError, Database, text_hash, translated
-from reconciler.storage.kept.history import HistoryRow, StoredHistory, is_as_written
+from reconciler.storage.kept.history import HistoryRow, StoredHistory, generation_of, is_as_written
 
 
 @dataclass(slots=True)
@@ -57,6 +57,9 @@ def _read(database: Database) -> tuple[Salvage, bool]:
         with _whatever_it_is():
             rows = StoredHistory(connection).after(0, -1)
             found.history += [row for _, row in rows if is_as_written(row)]
+    # The row of what runs may be the one that is damaged.
+    told = [generation_of(row) for row in found.history]
+    found.generation = max([found.generation, *told])
     return found, not failed
 
 

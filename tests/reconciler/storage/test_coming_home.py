@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from reconciler.source.following import Following
 from reconciler.source.source import Source
 from reconciler.storage import opened as module
-from reconciler.storage.file.database import Database, UnreadError
+from reconciler.storage.file.database import DamagedError, Database, UnreadError
 from reconciler.storage.kept.drains import Drains
 from reconciler.storage.kept.history import History
 from reconciler.storage.opened import Opened
@@ -132,6 +133,35 @@ def test_what_could_not_be_read_comes_back_beside_what_came_since(
     asyncio.run(run())
 
 
+def test_generations_count_on_where_nobody_knows_the_last(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told by its number is one thing, also when home can be read again."""
+    for port in (1, 2):
+        apply(store, ("shop/a", port))
+    with monkeypatch.context() as disk:
+        disk.setattr(Database, "copy_files", unread)
+        start_elsewhere(store)
+        assert (store.running.is_empty, store.running.generation > 2) == (True, True)
+        apply(store, ("shop/a", 3))
+        since = store.running.generation
+    store.look()
+    assert store.scratch == store.place.directory
+    apply(store, ("shop/a", 4))
+    assert store.running.generation == since + 1
+
+
+def test_generations_count_on_from_what_the_history_still_tells(
+    store: Store, tmp_path: Path
+) -> None:
+    apply(store, ("shop/a", 1))
+    History(store).add({**entry("a"), "generation": 41})
+    with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
+        connection.execute("UPDATE running SET generation = 'damaged'")
+    store.start_anew(DamagedError("a flipped bit"))
+    assert (store.running.is_empty, store.running.generation) == (True, 41)
+
+
 def broken(_: Database) -> None:
     raise BROKEN
 
@@ -208,7 +238,7 @@ def test_a_read_that_fails_is_no_damage(
         disk.setattr(Database, "read_through", lambda of: broken(of) if of.path == path else None)
         disk.setattr(Opened, "_read_running", lambda opened, _: unopened_at_home(opened, actual))
         again = Store(tmp_path / "state")
-        assert again.running.generation == 0
+        assert again.running.is_empty
         assert path.read_bytes() == before
     again.look()
     aside = list(path.parent.glob("*.damaged-*"))
